@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where a key belongs: key -> slot -> partition -> row.
+
+The slot is Redis Cluster's: CRC16 (XMODEM) of the key, or of its `{hash tag}`, modulo 16384, so a
+cluster-aware Redis client computes the same (redis.io, "Redis cluster specification", key
+distribution model). A partition, the unit of placement, is 16 neighbouring slots.
+
+A *row* is the key as replicas store and exchange it: partition (2 bytes, big-endian), keyspace
+(2 bytes, big-endian), key. Rows of one partition are neighbours in an ordered engine.
+"""
+
+from __future__ import annotations
+
+from binascii import crc_hqx
+from typing import Final
+
+SLOT_COUNT: Final = 16384
+PARTITION_COUNT: Final = 1024
+SLOTS_PER_PARTITION: Final = SLOT_COUNT // PARTITION_COUNT
+ROW_PREFIX_BYTES: Final = 4
+
+_PREFIXES: Final = [partition.to_bytes(2, "big") + b"\0\0" for partition in range(PARTITION_COUNT)]
+
+
+def slot_of(key: bytes) -> int:
+    """The Redis Cluster slot of `key`, 0 to 16383."""
+    if b"{" in key:
+        start = key.index(b"{") + 1
+        end = key.find(b"}", start)
+        if end > start:
+            key = key[start:end]
+    return crc_hqx(key, 0) & 16383
+
+
+def row_of(key: bytes) -> bytes:
+    """The row of `key` in keyspace 0."""
+    return _PREFIXES[slot_of(key) >> 4] + key
+
+
+def partition_of(row: bytes) -> int:
+    """The partition that a row says it is in."""
+    return row[0] << 8 | row[1]
+
+
+def key_of(row: bytes) -> bytes:
+    """The user's key of a row."""
+    return row[ROW_PREFIX_BYTES:]
+
+
+def partition_bounds(partition: int) -> tuple[bytes, bytes]:
+    """First row and first row past the partition, all keyspaces included."""
+    return partition.to_bytes(2, "big"), (partition + 1).to_bytes(2, "big")

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A node's view of itself and its peers, for people and monitoring; nothing decides by it."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class MemberView(msgspec.Struct, frozen=True, kw_only=True):
+    """One member as this node sees it."""
+
+    url: str
+    id: str
+    """12 hexadecimal digits; empty while never met."""
+    state: str
+    """`self`, `up`, `down` (misses in a row) or `connecting` (not yet met, or link lost)."""
+    owns: bool
+    """Whether the layout gives it partitions; a member that owns nothing only coordinates."""
+    last_seen_ms: int | None
+    """Milliseconds since its last answer; None if never."""
+    failures: int
+    """Heartbeats missed in a row."""
+    version: str
+    zone: str
+    keys: int
+    bytes: int
+    hints: int
+    """Hints waiting here for it."""
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """One node at one moment."""
+
+    url: str
+    id: str
+    cluster: str
+    version: str
+    epoch: int
+    """0 while the node has not learnt a layout."""
+    ready: bool
+    reason: str
+    """Why it is not ready, one line; empty when it is."""
+    replication: int
+    replicas: int
+    """Copies that a key really has: min(replication, nodes in the layout)."""
+    w: int
+    r: int
+    keys: int
+    bytes: int
+    inflight: int
+    hints: int
+    hint_bytes: int
+    members: list[MemberView]
+    counters: dict[str, int]
+    """Monotonic counts since the start, by metric name without prefix."""

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The error taxonomy: what went wrong, whether the write may survive, whether to try again.
+
+Each error carries facts, not prose: the doors' one table (`doors/errors.py`) turns them into HTTP
+and RESP answers, the client turns answers back into these classes. `code` is the stable name that
+crosses the wire.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import ClassVar
+
+Fact = int | str
+
+
+class Outcome(enum.Enum):
+    """What became of a write that was not acknowledged."""
+
+    NOT_APPLIED = "not_applied"
+    """No replica took it, and none will: trying again is safe."""
+
+    UNKNOWN = "unknown"
+    """At least one replica was sent it: it may be there now, appear later, or never."""
+
+
+class QuorateError(Exception):
+    """Base of all errors that a caller may meet. `outcome` is None where nothing was written."""
+
+    code: ClassVar[str] = "error"
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, detail: str, *, outcome: Outcome | None = None, **facts: Fact) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.outcome = outcome
+        self.facts = facts
+
+    def __str__(self) -> str:
+        facts = " ".join(f"{name}={value}" for name, value in self.facts.items())
+        return f"{self.detail} ({facts})" if facts else self.detail
+
+
+class InvalidRequest(QuorateError):
+    """The caller's mistake: the same request can never succeed."""
+
+    code = "invalid_request"
+
+
+class KeyMissing(InvalidRequest):
+    """No key, or an empty one, was given."""
+
+    code = "key_missing"
+
+
+class KeyTooLarge(InvalidRequest):
+    """The key is longer than the cluster's limit."""
+
+    code = "key_too_large"
+
+
+class ValueTooLarge(InvalidRequest):
+    """The value is longer than the cluster's limit."""
+
+    code = "value_too_large"
+
+
+class NeedsRegister(InvalidRequest):
+    """The operation is only honest in a `register` keyspace, which this one is not."""
+
+    code = "needs_register"
+
+
+class Unavailable(QuorateError):
+    """The cluster cannot do it now; the same request may succeed later."""
+
+    code = "unavailable"
+    retryable = True
+
+
+class QuorumUnreachable(Unavailable):
+    """Fewer replicas can be reached than the request needs."""
+
+    code = "quorum_unreachable"
+
+
+class DeadlineExceeded(Unavailable):
+    """Too few replicas answered within the request's time."""
+
+    code = "deadline_exceeded"
+
+
+class Overloaded(Unavailable):
+    """A stated maximum was reached; the request was shed before anything was done."""
+
+    code = "overloaded"
+
+
+class NotReady(Unavailable):
+    """The node is starting, stopping, or has not learnt the cluster's layout yet."""
+
+    code = "not_ready"
+
+
+class ClockUntrusted(Unavailable):
+    """This node's clock is further from its own last stamp, or its peers, than is allowed."""
+
+    code = "clock_untrusted"
+
+
+class PeerProtocolError(QuorateError):
+    """A peer broke the protocol; its connection is dropped."""
+
+    code = "peer_protocol"
+
+
+class StorageError(QuorateError):
+    """The disk failed this node."""
+
+    code = "storage"
+
+
+class Corrupt(StorageError):
+    """Stored bytes fail their checksum; they are never served and never win a merge."""
+
+    code = "corrupt"
+
+
+class DiskFull(StorageError):
+    """No space: this node refuses writes and goes on serving reads."""
+
+    code = "disk_full"
+    retryable = True
+
+
+class StorageBusy(StorageError):
+    """The engine cannot take the batch now (write stall); nothing of it was stored."""
+
+    code = "storage_busy"
+    retryable = True
+
+
+class StorageLocked(StorageError):
+    """Another process uses the data directory."""
+
+    code = "storage_locked"
+
+
+class FormatUnsupported(StorageError):
+    """The data directory was written by a newer release."""
+
+    code = "format_unsupported"
+
+
+def _tree(root: type[QuorateError]) -> dict[str, type[QuorateError]]:
+    found = {root.code: root}
+    for child in root.__subclasses__():
+        found.update(_tree(child))
+    return found
+
+
+BY_CODE: dict[str, type[QuorateError]] = _tree(QuorateError)
+"""Every error class of the taxonomy by its `code`."""

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The contract of a storage engine; `tests/conformance/test_engines.py` runs on every one.
+
+Three families of entries: *records* (row -> Record), *hints* and *meta* (bytes -> bytes), ordered
+by key. All calls but `sync` are made on the event loop's thread and must return in microseconds;
+`sync` is called in one other thread and may block.
+
+Writes are visible to `get` and `scan` as soon as `write` returns, durable when a `sync` that began
+after it has returned. Of the batches not yet synced a crash keeps a prefix, each whole or not at
+all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from quorate.core.events import Batch
+from quorate.core.record import Record
+
+
+class Engine(Protocol):
+    """An ordered store. Errors: Corrupt, DiskFull, StorageBusy, StorageError."""
+
+    needs_sync: bool
+    """False when `write` alone reaches the promised durability."""
+
+    def get(self, row: bytes) -> Record | None:
+        """The record of a row, or None. Corrupt if its stored bytes fail their checksum."""
+
+    def get_many(self, rows: Sequence[bytes]) -> list[Record | None]:
+        """`get` of each row, in order."""
+
+    def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, Record]]:
+        """Rows of [start, end) in order, as they are when the scan begins. Corrupt on damage:
+        a scan never ends early in silence. Close the iterator (or exhaust it) soon."""
+
+    def get_meta(self, name: bytes) -> bytes | None:
+        """A meta entry."""
+
+    def scan_hints(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Hints of [start, end) in order."""
+
+    def write(self, batch: Batch) -> None:
+        """Apply the batch, all or nothing, without waiting for the disk. StorageBusy on a write
+        stall and DiskFull without space: nothing was stored, and the same batch may be tried again.
+        Any other StorageError: the engine is broken, stop the node."""
+
+    def sync(self) -> None:
+        """Make every write that returned before this call durable. Blocks, releases the GIL, runs
+        in the sync thread. An error is final: the node must stop and not try again."""
+
+    def bytes_used(self) -> int:
+        """Bytes on disk (or in memory), about."""
+
+    def checkpoint(self, directory: Path) -> None:
+        """Write a consistent copy that `open` takes as a data directory. `directory` must not
+        exist."""
+
+    def close(self) -> None:
+        """Sync and release everything, the directory's lock included. Idempotent."""
