@@ -2,15 +2,23 @@
 """Every setting of a node: its unit, its default, and why.
 
 Defaults < TOML file < environment (`QUORATE_` + name) < flags; each is parsed once, and all faults
-are reported together. What must match on every node (`cluster`, `replication`) is compared in the
-handshake of links.
+are reported together. One table, `FLAGS`, gives the flag names, the variables, the TOML keys, the
+parsers and the help. What must match on every node (`cluster`, `replication`) is compared in the
+handshake of links. Which of this machine's addresses a node uses is `addresses`, not here.
 """
 
 from __future__ import annotations
 
-from typing import Final
+import difflib
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Final, NamedTuple
 
 import msgspec
+
+from quorate.notation import bounded, parse_duration, parse_size, parse_url
 
 KEY_BYTES_MAX: Final = 1024
 """Fixed: rows, frames and URLs are sized for it."""
@@ -65,3 +73,276 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     log_level: str = "info"
     log_format: str = "auto"
     """`json`, `text`, or `auto`: text on a terminal."""
+
+
+class ConfigError(Exception):
+    """The settings cannot be used. `faults`: one line each, naming the setting and what to do."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = faults
+
+
+# --- one value ---------------------------------------------------------------------------------
+# Each parser takes the text of a setting and returns its value; ValueError says what to write.
+
+_CLUSTER: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+def _urls(text: str) -> tuple[str, ...]:
+    # dict: unique, and in the order given.
+    return tuple(dict.fromkeys(parse_url(part) for part in text.split(",") if part.strip()))
+
+
+def _advertise(text: str) -> str:
+    return parse_url(text) if text.strip() else ""
+
+
+def _listen(text: str) -> str:
+    host, colon, port = text.strip().rpartition(":")
+    if not colon or not re.fullmatch(r"[0-9]{1,5}", port):
+        raise ValueError(f"{text!r} has no port: write host:port, for example 0.0.0.0:8000")
+    if host.count(":") and not host.startswith("["):
+        raise ValueError(f"{text!r}: write an IPv6 address in brackets, [{host}]:{port}")
+    return f"{host or '0.0.0.0'}:{bounded(int(port), text, low=1, high=65535)}"
+
+
+def _integer(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
+            raise ValueError(f"{text!r} is no whole number")
+        return bounded(int(text), text, low=low, high=high)
+
+    return parse
+
+
+def _duration(low: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if parse_duration(text) < low:
+            raise ValueError(f"{text} is too short: the least is {low}ms")
+        return parse_duration(text)
+
+    return parse
+
+
+def _size(low: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        return bounded(parse_size(text), text, low=low, high=1 << 50)
+
+    return parse
+
+
+def _choice(*names: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in names:
+            raise ValueError(f"{text!r} is none of {', '.join(names)}{_nearest(text, names)}")
+        return text
+
+    return parse
+
+
+def _switch(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError(f"{text!r} is neither true nor false")
+    return text == "true"
+
+
+def _cluster(text: str) -> str:
+    if not _CLUSTER.fullmatch(text):
+        raise ValueError(f"{text!r}: a cluster's name is 1 to 64 letters, digits, '.', '_', '-'")
+    return text
+
+
+def _nearest(name: str, names: Iterable[str]) -> str:
+    found = difflib.get_close_matches(name, list(names), n=1)
+    return f"; did you mean {found[0]}?" if found else ""
+
+
+# --- the table ---------------------------------------------------------------------------------
+
+
+class Flag(NamedTuple):
+    """One setting as people write it."""
+
+    name: str
+    field: str
+    """The field of Config; empty for `config`, which names the file itself."""
+    parse: Callable[[str], object]
+    default: str
+    """As help shows it."""
+    help: str
+    aliases: tuple[str, ...] = ()
+    is_switch: bool = False
+    """Whether the bare flag means `true`."""
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that sets it."""
+        return "QUORATE_" + self.name.upper().replace("-", "_")
+
+
+_MAJORITY: Final = "a majority of the replicas"
+
+FLAGS: Final = (
+    Flag("port", "port", _integer(1, 65535), "8000", "TCP port for every client and peer"),
+    Flag("listen", "listen", _listen, "loopback, or all", "host:port to accept connections on"),
+    Flag("advertise", "advertise", _advertise, "worked out", "URL that others reach this node at"),
+    Flag("nodes", "nodes", _urls, "this node alone", "URLs of the cluster's nodes, by commas"),
+    Flag("cluster", "cluster", _cluster, "quorate", "name; nodes of another one are refused"),
+    Flag("replication", "replication", _integer(1, 64), "3", "copies of each key", ("rep",)),
+    Flag("W", "w", _integer(1, 64), _MAJORITY, "replicas that must hold a write", ("w",)),
+    Flag("R", "r", _integer(1, 64), _MAJORITY, "replicas that must answer a read", ("r",)),
+    Flag("heartbeat", "heartbeat_ms", _duration(10), "2s", "time between pings", ("hb",)),
+    Flag("down-after", "down_after", _integer(1, 1000), "3", "misses that mark a node down"),
+    Flag("timeout", "timeout_ms", _duration(1), "5s", "time replicas have to answer a request"),
+    Flag("write-wait", "write_wait_ms", _duration(0), "3s", "wait for enough live replicas"),
+    Flag("max-clock-skew", "max_clock_skew_ms", _duration(1), "1s", "peers further ahead: refused"),
+    Flag(
+        "cache-size",
+        "cache_size",
+        _integer(0, 1_000_000_000),
+        "100000",
+        "entries in the read cache; 0: off",
+        ("cache",),
+    ),
+    Flag("cache-bytes", "cache_bytes", _size(0), "64MiB", "bytes in the read cache"),
+    Flag("data", "data", str, "./quorate-data/<port>", "directory that keeps the data"),
+    Flag("engine", "engine", _choice("rocksdb", "memory"), "rocksdb", "rocksdb or memory"),
+    Flag("durability", "durability", _choice("sync", "os"), "sync", "sync: on disk; os: not yet"),
+    Flag("value-max", "value_bytes_max", _size(1), "8MiB", "largest value"),
+    Flag("hint-max", "hint_bytes_max", _size(0), "256MiB", "kept for unreachable replicas"),
+    Flag("connections-max", "connections_max", _integer(1, 1_000_000), "10000", "at once"),
+    Flag("inflight-max", "inflight_max", _integer(1, 10_000_000), "50000", "requests at once"),
+    Flag("inflight-bytes", "inflight_bytes_max", _size(1), "256MiB", "bytes of those requests"),
+    Flag("allow-flush", "allow_flush", _switch, "false", "obey FLUSHDB", is_switch=True),
+    Flag("loop", "loop", _choice("auto", "uvloop", "asyncio"), "auto", "auto, uvloop or asyncio"),
+    Flag(
+        "log-level",
+        "log_level",
+        _choice("debug", "info", "warning", "error"),
+        "info",
+        "debug, info, warning or error",
+    ),
+    Flag("log-format", "log_format", _choice("auto", "json", "text"), "auto", "auto, json or text"),
+    Flag("config", "", str, "none", "TOML file with these settings"),
+)
+"""Every flag of `serve`, in the order that help shows."""
+
+_BY_NAME: Final = {name: flag for flag in FLAGS for name in (flag.name, *flag.aliases)}
+_BY_VARIABLE: Final = {flag.variable: flag for flag in FLAGS}
+
+
+# --- all of them -------------------------------------------------------------------------------
+
+
+class _Given(NamedTuple):
+    """What was written for a setting, and where, for the fault that names it."""
+
+    text: str
+    source: str
+
+
+def load(*, flags: Mapping[str, str], environment: Mapping[str, str], file: Path | None) -> Config:
+    """The valid settings of a node.
+
+    Raises ConfigError with every fault there is. Empty variables count as not set.
+    """
+    faults: list[str] = []
+    given: dict[str, _Given] = {}
+    for layer in (_of_file(file, faults), _of(environment), _of_flags(flags, faults)):
+        given.update(layer)
+    values = _parsed(given, faults)
+    _reconcile(values, given, faults)
+    if faults:
+        raise ConfigError(faults)
+    return msgspec.convert(values, Config)
+
+
+def file_of(*, flags: Mapping[str, str], environment: Mapping[str, str]) -> Path | None:
+    """The TOML file that the flags or the environment name, if any."""
+    name = flags.get("config") or environment.get("QUORATE_CONFIG")
+    return Path(name) if name else None
+
+
+def _of_flags(flags: Mapping[str, str], faults: list[str]) -> dict[str, _Given]:
+    found: dict[str, _Given] = {}
+    for name, text in flags.items():
+        flag = _BY_NAME.get(name)
+        if flag is None:
+            faults.append(f"-{name}: no such flag{_nearest(name, _BY_NAME)}")
+        elif flag.field:
+            found[flag.field] = _Given(text, f"-{name}")
+    return found
+
+
+def _of(environment: Mapping[str, str]) -> dict[str, _Given]:
+    # Unknown variables are let be: an orchestrator sets QUORATE_SERVICE_HOST and the like for a
+    # service of our name, and the client has variables of its own.
+    return {
+        flag.field: _Given(environment[variable], variable)
+        for variable, flag in _BY_VARIABLE.items()
+        if flag.field and environment.get(variable)
+    }
+
+
+def _of_file(file: Path | None, faults: list[str]) -> dict[str, _Given]:
+    if file is None:
+        return {}
+    try:
+        table = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as fault:
+        faults.append(f"-config {file}: {getattr(fault, 'strerror', None) or fault}")
+        return {}
+    found: dict[str, _Given] = {}
+    for name, value in table.items():
+        flag, text = _BY_NAME.get(name), _toml_text(value)
+        if flag is None or not flag.field:
+            faults.append(f"{file}: {name}: no such setting{_nearest(name, _BY_NAME)}")
+        elif text is None:
+            faults.append(f"{file}: {name}: write a string, a whole number, true or false")
+        else:
+            found[flag.field] = _Given(text, f"{file}: {name}")
+    return found
+
+
+def _toml_text(value: object) -> str | None:
+    """A TOML value as the text that a flag would have; None if no flag could mean it."""
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case str() | int():
+            return str(value)
+        case list() if all(isinstance(item, str) for item in value):
+            return ",".join(value)
+    return None
+
+
+def _parsed(given: Mapping[str, _Given], faults: list[str]) -> dict[str, object]:
+    values: dict[str, object] = {}
+    for flag in FLAGS:
+        if flag.field not in given:
+            continue
+        text, source = given[flag.field]
+        try:
+            values[flag.field] = flag.parse(text)
+        except ValueError as fault:
+            faults.append(f"{source}: {fault}")
+    return values
+
+
+def _reconcile(values: dict[str, object], given: Mapping[str, _Given], faults: list[str]) -> None:
+    """Check the settings against each other; `port` follows `listen` where only that is given."""
+    copies = values.get("replication", None if "replication" in given else Config().replication)
+    for name in ("w", "r"):
+        asked = values.get(name)
+        if isinstance(asked, int) and isinstance(copies, int) and asked > copies:
+            faults.append(
+                f"{given[name].source}: {asked} replicas can never answer where each key has"
+                f" {copies}: lower it, or raise -replication"
+            )
+    if "listen" in values:
+        port = int(str(values["listen"]).rpartition(":")[2])
+        if values.setdefault("port", port) != port:
+            faults.append(
+                f"{given['listen'].source}: port {port} is not -port {values['port']}: give one"
+            )

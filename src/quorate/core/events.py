@@ -12,9 +12,9 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from quorate.core.messages import Frame, Message, ScannedRow
+from quorate.core.messages import Frame, Greeting, Message, ScannedRow
 from quorate.core.record import Record
-from quorate.errors import QuorateError
+from quorate.errors import BY_CODE, QuorateError
 
 
 class Instant(NamedTuple):
@@ -134,6 +134,12 @@ class LinkDown(msgspec.Struct, frozen=True, gc=False):
     peer: str
 
 
+class Welcome(msgspec.Struct, frozen=True, gc=False):
+    """A peer accepted our link and introduced itself; LinkUp follows."""
+
+    greeting: Greeting
+
+
 class Durable(msgspec.Struct, frozen=True, gc=False):
     """Every storage batch up to and including `mark` survives what its durability promises."""
 
@@ -141,9 +147,14 @@ class Durable(msgspec.Struct, frozen=True, gc=False):
 
 
 class StorageState(msgspec.Struct, frozen=True, gc=False):
-    """Whether the engine takes writes. `reason` is empty when it does, else one line."""
+    """Whether the engine takes writes: `code` of the error that refuses them, empty when it does."""
 
+    code: str = ""
     reason: str = ""
+
+    def error(self) -> QuorateError:
+        """A fresh error that says why writes are refused."""
+        return BY_CODE[self.code](self.reason)
 
 
 class Stop(msgspec.Struct, frozen=True, gc=False):
@@ -162,6 +173,7 @@ Event = (
     | PeerFrame
     | LinkUp
     | LinkDown
+    | Welcome
     | Durable
     | StorageState
     | Stop
@@ -263,7 +275,7 @@ class Note(msgspec.Struct, frozen=True, gc=False):
 class Effects:
     """What to do after a step, in this order: store, send, answer, log."""
 
-    __slots__ = ("answers", "batch", "mark", "notes", "sends", "wake_ms")
+    __slots__ = ("answers", "batch", "mark", "notes", "peers", "sends", "wake_ms")
 
     def __init__(self) -> None:
         self.batch: Batch | None = None
@@ -272,5 +284,7 @@ class Effects:
         self.sends: dict[str, list[Message]] = {}
         self.answers: list[tuple[Waiter, Result]] = []
         self.notes: list[Note] = []
+        self.peers: list[str] | None = None
+        """The URLs to keep links to, when they changed in this step."""
         self.wake_ms: int | None = None
         """Monotonic time by which `step` must be called again even if nothing arrives."""

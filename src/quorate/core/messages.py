@@ -30,6 +30,8 @@ class Mutated(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
     """Index and the higher version already held; empty without conflicts."""
     refused: list[tuple[int, str]]
     """Index and reason, for items that were not stored and never will be."""
+    busy: bool = False
+    """The disk takes no writes now: nothing of the batch was stored, it may be sent again."""
 
 
 class Read(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
@@ -77,6 +79,8 @@ class ScannedRows(msgspec.Struct, frozen=True, array_like=True, tag=6, gc=False)
     batch: int
     rows: list[ScannedRow]
     more: bool
+    failed: bool = False
+    """Damaged bytes were met: counts as no answer."""
 
 
 class Ping(msgspec.Struct, frozen=True, array_like=True, tag=7, gc=False):
@@ -106,6 +110,13 @@ class Frame(msgspec.Struct, frozen=True, array_like=True, gc=False):
     clock: int
     """The sender's hybrid clock (64 bits), so that conflicts are rare."""
     messages: list[Message]
+
+
+class StoredHint(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A write as the hint log keeps it."""
+
+    row: bytes
+    record: Record
 
 
 class Greeting(msgspec.Struct, frozen=True, array_like=True, gc=False):

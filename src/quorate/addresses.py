@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which of this machine's addresses a node listens on, and which URL others reach it at.
+
+A process must have exactly one URL in the cluster (two would count as two replicas), and a cluster
+that spans machines must never be told `localhost`. Nothing here sends a packet, but names in
+`nodes` are looked up.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Final
+
+from quorate.config import Config, ConfigError
+
+_WILDCARDS: Final = frozenset({"0.0.0.0", "::"})
+_ANYWHERE: Final = "192.0.2.1"
+"""A documentation address (RFC 5737): it routes like any address of the internet."""
+
+
+def own_url(config: Config) -> str:
+    """The one URL of this node: `advertise` if given, else the entry of `nodes` that is this node,
+    else an address that the other nodes can reach. ConfigError if there is none."""
+    if config.advertise:
+        return config.advertise
+    local = all(_is_loopback(split_url(url)[0]) for url in config.nodes)
+    bound = _listened(config)
+    for url in config.nodes:
+        if _is_this_node(url, config.port, bound) and (local or not _is_loopback_url(url)):
+            return url
+    if bound and bound not in _WILDCARDS:
+        return _url(bound, config.port)
+    if local and not bound:
+        return _url("localhost", config.port)
+    peers = [split_url(url)[0] for url in config.nodes if not _is_loopback_url(url)]
+    return _url(_routing_address(peers[0] if peers else _ANYWHERE), config.port)
+
+
+def cluster_urls(config: Config) -> tuple[str, ...]:
+    """This node under its own URL, once, whatever else `nodes` calls it, and all other nodes."""
+    own = own_url(config)
+    bound = [host for host, _ in listen_addresses(config)]
+    others = (
+        url
+        for url in config.nodes
+        if url != own and not any(_is_this_node(url, config.port, host) for host in bound)
+    )
+    return (own, *others)
+
+
+def listen_addresses(config: Config) -> list[tuple[str, int]]:
+    """Where to accept connections: `listen`, else loopback when all nodes are there, else all."""
+    if config.listen:
+        return [(_listened(config), config.port)]
+    own = split_url(own_url(config))[0]
+    if not (_is_loopback(own) and all(_is_loopback_url(url) for url in config.nodes)):
+        return [("::" if ":" in own else "0.0.0.0", config.port)]
+    if own != "localhost":
+        return [(own, config.port)]
+    # A client may try either family of "localhost" first.
+    return [(host, config.port) for host in ("127.0.0.1", "::1") if _is_own_host(host)]
+
+
+def split_url(url: str) -> tuple[str, int]:
+    """Host (IPv6 without brackets) and port of a URL in normal form."""
+    host, _, port = url.removeprefix("http://").rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def _listened(config: Config) -> str:
+    return split_url(config.listen)[0] if config.listen else ""
+
+
+def _is_this_node(url: str, port: int, bound: str) -> bool:
+    """Whether `url` leads to the process that listens on `port` of `bound` (empty: not said)."""
+    host, url_port = split_url(url)
+    if url_port != port:
+        return False
+    if bound and bound not in _WILDCARDS:
+        # Loopback has many addresses: 127.0.0.2 and 127.0.0.3 may be two nodes on one port.
+        return bool(_resolved(host) & _resolved(bound))
+    return _is_own_host(host)
+
+
+def _resolved(host: str) -> set[tuple[int, str]]:
+    try:
+        found = socket.getaddrinfo(host, 0, type=socket.SOCK_DGRAM)
+    except OSError:
+        return set()
+    return {(family, str(address[0])) for family, _, _, _, address in found}
+
+
+def _is_own_host(host: str) -> bool:
+    """Whether `host` is, or resolves to, an address of one of this machine's interfaces."""
+    return any(_can_bind(family, address) for family, address in _resolved(host))
+
+
+def _can_bind(family: int, address: str) -> bool:
+    # Only an address of a local interface can be bound. UDP: nobody could connect meanwhile.
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((address, 0))
+    except OSError:
+        return False
+    return True
+
+
+def _routing_address(peer: str) -> str:
+    """The address of the interface that routes to `peer`."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(peer, 9, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect(address)  # UDP: this picks the route and sends nothing.
+            return str(probe.getsockname()[0])
+    except OSError as fault:
+        raise ConfigError(
+            [f"-advertise: cannot tell which address reaches {peer} ({fault}): give this one"]
+        ) from None
+
+
+def _is_loopback(host: str) -> bool:
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
+def _is_loopback_url(url: str) -> bool:
+    return _is_loopback(split_url(url)[0])
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Puts a node together and runs it: the only place where concrete parts meet."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from random import SystemRandom
+
+import msgspec
+import structlog
+
+from quorate import __version__
+from quorate.addresses import cluster_urls, listen_addresses, own_url
+from quorate.config import KEY_BYTES_MAX, Config
+from quorate.core.events import Instant, PeerFrame, Welcome
+from quorate.core.handshake import judge
+from quorate.core.messages import Frame, Greeting
+from quorate.core.node import Node
+from quorate.core.parts import Settings
+from quorate.doors.http.door import HttpDoor
+from quorate.doors.listener import Listener
+from quorate.doors.resp.connection import RespConnection
+from quorate.doors.resp.session import RespDoor
+from quorate.errors import QuorateError
+from quorate.runtime.driver import Driver
+from quorate.runtime.identity import node_id_of
+from quorate.storage.cached import CachedEngine
+from quorate.storage.engine import Engine
+from quorate.storage.lru import Lru
+from quorate.storage.memory import MemoryEngine
+from quorate.transport.acceptor import Acceptor
+from quorate.transport.journal import Journal
+from quorate.transport.links import PeerLinks
+
+DRAIN_S = 10.0
+"""How long a stopping node waits for requests in flight."""
+EXIT_FAILED = 1
+EXIT_NOT_STARTED = 2
+
+log = structlog.get_logger()
+
+
+class StartError(Exception):
+    """The node cannot start; one line that says why and what to do."""
+
+
+def run(config: Config) -> int:
+    """Run a node until it is told to stop or fails. Returns the process's exit code."""
+    _configure_logs(config)
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory(config)) as runner:
+            return runner.run(_serve(config))
+    except StartError as error:
+        print(f"quorate: {error}", file=sys.stderr)
+        return EXIT_NOT_STARTED
+
+
+async def _serve(config: Config) -> int:
+    sockets = _bind(config)
+    try:
+        engine = _open_engine(config)
+        try:
+            return await _run(config, engine, sockets)
+        finally:
+            engine.close()
+    except QuorateError as error:
+        raise StartError(str(error)) from error
+    finally:
+        for each in sockets:
+            each.close()
+
+
+async def _run(config: Config, engine: Engine, sockets: list[socket.socket]) -> int:
+    """From a usable engine and bound sockets to the end of the node's life."""
+    stopping = asyncio.Event()
+    failures: list[str] = []
+
+    def fail(reason: str) -> None:
+        failures.append(reason)
+        stopping.set()
+
+    settings = _settings(config, node_id_of(engine))
+    now = Instant(time.monotonic_ns() // 1_000_000, time.time_ns() // 1_000_000)
+    node = Node(settings, engine, SystemRandom(), now)
+    driver = Driver(config, node, engine, on_failure=fail)
+    links, acceptor = _transport(node, driver)
+    resp = RespDoor(driver)
+    http = HttpDoor(
+        driver,
+        is_on_loopback=all(_is_loopback(each) for each in sockets),
+        door_counts=lambda: {"connections": listener.connections},
+    )
+    listener = Listener(
+        http=http.connection,
+        resp=lambda: RespConnection(driver, resp),
+        peer=acceptor.connection,
+        connections_max=config.connections_max,
+    )
+    await http.start()
+    servers = await _listen(listener, sockets)
+    driver.start(links)
+    _handle_signals(stopping)
+    _settle_memory()
+    log.info("serving", url=settings.url, version=__version__, engine=config.engine)
+    await stopping.wait()
+    for server in servers:
+        server.close()
+    if not failures:
+        await driver.drain(DRAIN_S)
+    await links.close()
+    acceptor.close()
+    await http.stop()
+    listener.close()
+    driver.close()
+    for reason in failures:
+        log.critical("stopped", reason=reason)
+    return EXIT_FAILED if failures else 0
+
+
+def _settings(config: Config, node_id: int) -> Settings:
+    url = own_url(config)
+    nodes = cluster_urls(config)
+    # The list named this node, by whatever name, if taking this node out makes it shorter.
+    is_listed = len(nodes) - 1 < len(config.nodes)
+    return Settings(
+        url=url,
+        node_id=node_id,
+        version=__version__,
+        cluster=config.cluster,
+        nodes=nodes if is_listed or not config.nodes else nodes[1:],
+        replication=config.replication,
+        w=config.w,
+        r=config.r,
+        timeout_ms=config.timeout_ms,
+        write_wait_ms=config.write_wait_ms,
+        heartbeat_ms=config.heartbeat_ms,
+        down_after=config.down_after,
+        max_clock_skew_ms=config.max_clock_skew_ms,
+        hint_bytes_max=config.hint_bytes_max,
+        inflight_max=config.inflight_max,
+        inflight_bytes_max=config.inflight_bytes_max,
+        value_bytes_max=config.value_bytes_max,
+        key_bytes_max=KEY_BYTES_MAX,
+    )
+
+
+def _open_engine(config: Config) -> Engine:
+    engine: Engine
+    if config.engine == "memory":
+        return MemoryEngine()
+    from quorate.storage.rocks import RocksEngine  # Late: the wheel is not on every platform.
+
+    directory = Path(config.data or f"quorate-data/{config.port}")
+    engine = RocksEngine.open(directory, durability=config.durability)
+    if config.cache_size:
+        lru = Lru(entries_max=config.cache_size, bytes_max=config.cache_bytes)
+        engine = CachedEngine(engine, lru)
+    return engine
+
+
+def _transport(node: Node, driver: Driver) -> tuple[PeerLinks, Acceptor]:
+    journal = Journal()
+
+    def answer(theirs: Greeting) -> Greeting:
+        mine = node.greeting()
+        return msgspec.structs.replace(mine, refusal=judge(mine, theirs))
+
+    def take(url: str, frames: list[Frame]) -> None:
+        for frame in frames:
+            driver.submit(PeerFrame(url, frame))
+
+    links = PeerLinks(
+        greeting=node.greeting,
+        on_event=driver.submit,
+        on_welcome=lambda greeting: driver.submit(Welcome(greeting)),
+        rng=SystemRandom(),
+        journal=journal,
+    )
+    acceptor = Acceptor(judge=answer, on_frames=take, on_accepted=links.hurry, journal=journal)
+    return links, acceptor
+
+
+# --- the operating system ------------------------------------------------------------------------
+
+
+def _bind(config: Config) -> list[socket.socket]:
+    """Bound sockets, before anything else is started. StartError if the port is taken."""
+    bound: list[socket.socket] = []
+    for host, port in listen_addresses(config):
+        try:
+            family, kind, _, _, address = socket.getaddrinfo(
+                host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )[0]
+            each = socket.socket(family, kind)
+            bound.append(each)
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                each.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            each.bind(address)
+        except OSError as error:
+            for each in bound:
+                each.close()
+            raise StartError(
+                f"cannot listen on {host}:{port}: {error.strerror}; choose another -port"
+            ) from error
+    return bound
+
+
+async def _listen(listener: Listener, sockets: list[socket.socket]) -> list[asyncio.Server]:
+    loop = asyncio.get_running_loop()
+    return [await loop.create_server(listener, sock=each, backlog=1024) for each in sockets]
+
+
+def _is_loopback(bound: socket.socket) -> bool:
+    host = str(bound.getsockname()[0])
+    return host == "::1" or host.startswith("127.")
+
+
+def _handle_signals(stopping: asyncio.Event) -> None:
+    """The first signal drains, the second ends the process at once."""
+    loop = asyncio.get_running_loop()
+
+    def stop(signum: int) -> None:
+        if stopping.is_set():
+            raise SystemExit(128 + signum)
+        log.info("stopping", signal=signal.Signals(signum).name)
+        stopping.set()
+
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(signum, stop, signum)
+
+
+def _loop_factory(config: Config) -> Callable[[], asyncio.AbstractEventLoop]:
+    if config.loop == "asyncio":
+        return asyncio.new_event_loop
+    try:
+        import uvloop
+    except ImportError as error:
+        if config.loop == "uvloop":
+            raise StartError("uvloop is not installed: use -loop auto") from error
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
+
+
+def _settle_memory() -> None:
+    """Keep what start-up built out of every later collection, and collect rarely: requests make
+    no cycles, so collections find next to nothing and show only as pauses."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+
+
+def _configure_logs(config: Config) -> None:
+    is_json = config.log_format == "json" or (
+        config.log_format == "auto" and not sys.stderr.isatty()
+    )
+    renderer = structlog.processors.JSONRenderer() if is_json else structlog.dev.ConsoleRenderer()
+    levels = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(levels[config.log_level]),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )

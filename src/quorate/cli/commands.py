@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The table of all commands. `serve` takes the settings of `quorate.config` besides."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from quorate.cli.arguments import Command, Flag
+
+_JSON: Final = Flag("json", "print JSON")
+_CLUSTER: Final = (
+    Flag("target", "the one node to ask", "any of --nodes"),
+    Flag("nodes", "URLs of nodes, by commas: the first that answers", "http://localhost:8000"),
+    Flag("timeout", "how long it may take, such as 500ms or 2s", "10s"),
+    _JSON,
+)
+_KEY: Final = Flag("key", "the key, any bytes")
+_W: Final = Flag("W", "replicas that must hold the write", "the cluster's", ("w",))
+_R: Final = Flag("R", "replicas that must answer", "the cluster's", ("r",))
+
+COMMANDS: Final = (
+    Command(
+        "dev",
+        "Start three nodes on this machine, show a put and a get, run until Ctrl-C.",
+        "dev",
+        (
+            Flag("once", "stop after the demonstration"),
+            Flag("dir", "directory for data and logs, kept", "a temporary one, removed"),
+            Flag("nodes-count", "nodes to start", "3"),
+            Flag("base-port", "port of the first node; the others follow", "8000"),
+        ),
+    ),
+    Command("serve", "Run one node. Flags without a command mean this too.", "serve"),
+    Command(
+        "put",
+        "Write a key.",
+        "data",
+        (
+            _KEY,
+            Flag("value", "the value, any bytes; - reads it from standard input"),
+            Flag("ttl", "seconds after which it expires", "never"),
+            _W,
+            *_CLUSTER,
+        ),
+        positionals=("key", "value"),
+        required=("key", "value"),
+        aliases=("set",),
+    ),
+    Command(
+        "get",
+        "Print a key's value, byte for byte. Exit code 1: there is none.",
+        "data",
+        (_KEY, _R, *_CLUSTER),
+        positionals=("key",),
+        required=("key",),
+    ),
+    Command(
+        "delete",
+        "Delete a key, whether or not it is there.",
+        "data",
+        (_KEY, _W, *_CLUSTER),
+        positionals=("key",),
+        required=("key",),
+        aliases=("del",),
+    ),
+    Command(
+        "keys",
+        "List keys.",
+        "cluster",
+        (
+            Flag("prefix", "only keys that begin with it", "all"),
+            Flag("limit", "stop after so many", "none"),
+            _R,
+            *_CLUSTER,
+        ),
+        positionals=("prefix",),
+    ),
+    Command("nodes", "List the members as one node sees them.", "cluster", _CLUSTER),
+    Command("status", "Say whether each node is ready.", "cluster", _CLUSTER),
+    Command(
+        "ring",
+        "Show where a key belongs, or each node's share of all keys.",
+        "cluster",
+        (Flag("key", "the key", "all"), *_CLUSTER),
+        positionals=("key",),
+    ),
+    Command(
+        "explain",
+        "Show what each replica of a key holds.",
+        "cluster",
+        (_KEY, *_CLUSTER),
+        positionals=("key",),
+        required=("key",),
+    ),
+    Command(
+        "bench",
+        "Measure a running cluster, or any Redis server: requests per second and latency.",
+        "bench",
+        (
+            Flag("target", "URLs to load evenly, by commas", "http://localhost:8000"),
+            Flag("protocol", "resp or http", "resp"),
+            Flag("connections", "connections altogether", "64"),
+            Flag("pipeline", "requests under way on each connection", "1"),
+            Flag("keys", "distinct keys", "100000"),
+            Flag("value-bytes", "size of a value", "64"),
+            Flag("reads", "share of reads, 0 to 1", "0.5"),
+            Flag("wait", "send WAIT with so many replicas after each SET (Redis)", "0"),
+            Flag("duration", "how long to measure", "5s"),
+            _JSON,
+        ),
+        positionals=("target",),
+    ),
+    Command("version", "Print the version.", "serve", (_JSON,)),
+)
+
+BY_NAME: Final = {
+    name: command for command in COMMANDS for name in (command.name, *command.aliases)
+}

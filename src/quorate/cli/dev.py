@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""quorate dev: a cluster on this machine in one command, gone with Ctrl-C (S64)."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+from quorate.cli.arguments import Given, UsageError
+from quorate.cli.connect import whole_number
+from quorate.cli.processes import Children, NodeFailed, busy_ports
+from quorate.client.blocking import Client
+from quorate.errors import QuorateError
+
+_NODES_MAX: Final = 16
+_KEY: Final = "greeting"
+_VALUE: Final = "hello from quorate"
+
+
+def run_dev(given: Given) -> int:
+    """Start nodes, show a put and a get, and keep them running; 0 when told to stop."""
+    ports = _ports(given)
+    busy = busy_ports(ports)
+    if busy:
+        shown = ", ".join(map(str, busy))
+        print(f"quorate: port {shown} is in use: choose another --base-port", file=sys.stderr)
+        return 2
+    with _stoppable(), _directory(given) as directory:
+        try:
+            return _run(given, ports, directory)
+        except (NodeFailed, QuorateError) as fault:
+            print(f"quorate: {fault}", file=sys.stderr)
+            return 3
+        except KeyboardInterrupt:
+            return 0
+
+
+def _run(given: Given, ports: list[int], directory: Path) -> int:
+    def command(port: int) -> list[str]:
+        return node_command(port, ports, directory)
+
+    with Children(directory, command) as nodes:
+        print(f"starting {len(ports)} nodes; data and logs in {directory}", flush=True)
+        nodes.start(ports)
+        urls = [child.url for child in nodes.all]
+        _demonstrate(urls)
+        if "once" in given:
+            return 0
+        _invite(urls)
+        nodes.watch(lambda text: print(f"quorate: {text}", file=sys.stderr, flush=True))
+    return 3
+
+
+def node_command(port: int, ports: list[int], directory: Path) -> list[str]:
+    """The command line of the node on `port`."""
+    nodes = ",".join(f"http://localhost:{each}" for each in ports)
+    return [
+        sys.executable,
+        "-m",
+        "quorate",
+        "serve",
+        f"--port={port}",
+        f"--nodes={nodes}",
+        f"--data={directory / str(port)}",
+    ]
+
+
+def _ports(given: Given) -> list[int]:
+    count = whole_number(given, "nodes-count", low=1) or 3
+    base = whole_number(given, "base-port", low=1) or 8000
+    if count > _NODES_MAX:
+        raise UsageError(f"--nodes-count: at most {_NODES_MAX} on one machine")
+    if base + count - 1 > 65535:
+        raise UsageError("--base-port: ports end at 65535")
+    return list(range(base, base + count))
+
+
+def _demonstrate(urls: list[str]) -> None:
+    """Put a key through the first node and get it through the last."""
+    with Client(urls[0]) as client:
+        written = client.put(_KEY, _VALUE)
+    print(f"put {_KEY} through {urls[0]}: on {written.acks} replicas")
+    with Client(urls[-1]) as client:
+        found = client.get(_KEY)
+    if found is None or found.value != _VALUE.encode():
+        raise NodeFailed(f"get {_KEY} through {urls[-1]} did not find what was put")
+    print(f"get {_KEY} through {urls[-1]}: {_VALUE}", flush=True)
+
+
+def _invite(urls: list[str]) -> None:
+    first = urls[0]
+    port = first.rpartition(":")[2]
+    print("nodes:")
+    for url in urls:
+        print(f"  {url}")
+    print("try:")
+    print(f"  curl -X PUT '{first}/kv?key=foo' -d bar")
+    print(f"  curl '{first}/kv?key=foo'")
+    print(f"  redis-cli -p {port} set foo bar")
+    print(f"  quorate get foo --target={first}")
+    print("Ctrl-C stops all.", flush=True)
+
+
+@contextmanager
+def _directory(given: Given) -> Iterator[Path]:
+    """The directory that was given, kept; or a temporary one, removed."""
+    if "dir" in given:
+        directory = Path(given["dir"]).absolute()
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as fault:
+            raise UsageError(f"--dir: {fault.strerror}: {directory}") from None
+        yield directory
+        return
+    directory = Path(tempfile.mkdtemp(prefix="quorate-dev-"))
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let SIGTERM, and a terminal that goes away, stop the nodes as Ctrl-C does."""
+
+    def stop(_signum: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    names = ("SIGINT", "SIGTERM", "SIGHUP")
+    signals = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    previous = [(each, signal.signal(each, stop)) for each in signals]
+    try:
+        yield
+    finally:
+        for each, handler in previous:
+            signal.signal(each, handler)

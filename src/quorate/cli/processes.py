@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Nodes as child processes of this one: started, watched, and never left behind.
+
+Their output goes to files, so that it can be read after they died. Stopping asks them all at once,
+and kills what has not ended by then.
+"""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from quorate.client.blocking import Client
+from quorate.client.calls import Call, Unreachable
+
+READY_SECONDS: Final = 30.0
+STOP_SECONDS: Final = 10.0
+_POLL_SECONDS: Final = 0.05
+_TAIL_LINES: Final = 10
+
+
+class NodeFailed(Exception):
+    """A node died or did not become ready; the message has the end of its log."""
+
+
+class Child:
+    """One node's process."""
+
+    def __init__(self, *, port: int, command: list[str], log: Path) -> None:
+        self.port = port
+        self.url = f"http://localhost:{port}"
+        self.log = log
+        with log.open("ab") as output:
+            # A session of its own: Ctrl-C reaches this process alone, which then stops its nodes.
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs."""
+        return self._process.poll()
+
+    def is_ready(self) -> bool:
+        """Whether it takes requests. NodeFailed if it has ended."""
+        if self.exit_code is not None:
+            raise NodeFailed(self.obituary())
+        try:
+            with Client(self.url, timeout=1.0) as client:
+                return client.request(Call("GET", "/readyz")).status == 200
+        except Unreachable:
+            return False
+
+    def obituary(self) -> str:
+        """How it ended, with the end of its log."""
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        tail = "\n".join(f"    {line}" for line in lines[-_TAIL_LINES:])
+        return f"the node on port {self.port} ended with code {self.exit_code}; {self.log}:\n{tail}"
+
+    def terminate(self) -> None:
+        """Ask it to stop."""
+        self._process.terminate()
+
+    def finish(self, *, until: float) -> None:
+        """Wait for its end; kill it at `until` (monotonic)."""
+        try:
+            self._process.wait(max(0.0, until - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+class Children:
+    """Some nodes on this machine. A context manager: leaving it stops them all."""
+
+    def __init__(self, directory: Path, command: Callable[[int], list[str]]) -> None:
+        self._directory = directory
+        self._command = command
+        self.all: list[Child] = []
+
+    def __enter__(self) -> Children:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self, ports: list[int]) -> None:
+        """Start a node on each port and wait until all are ready; raises NodeFailed."""
+        for port in ports:
+            log = self._directory / f"{port}.log"
+            self.all.append(Child(port=port, command=self._command(port), log=log))
+        until = time.monotonic() + READY_SECONDS
+        for child in self.all:
+            while not child.is_ready():
+                if time.monotonic() > until:
+                    raise NodeFailed(
+                        f"the node on port {child.port} was not ready within"
+                        f" {READY_SECONDS:.0f}s; see {child.log}"
+                    )
+                time.sleep(_POLL_SECONDS)
+
+    def watch(self, tell: Callable[[str], None]) -> None:
+        """Tell of each node that ends; returns when none is left."""
+        running = list(self.all)
+        while running:
+            for child in [each for each in running if each.exit_code is not None]:
+                running.remove(child)
+                tell(child.obituary())
+            time.sleep(_POLL_SECONDS)
+
+    def stop(self) -> None:
+        """End every node: ask first, kill after `STOP_SECONDS`, or at once if interrupted."""
+        running = [child for child in self.all if child.exit_code is None]
+        for child in running:
+            child.terminate()
+        until = time.monotonic() + STOP_SECONDS
+        try:
+            for child in running:
+                child.finish(until=until)
+        except KeyboardInterrupt:
+            for child in running:
+                child.finish(until=0.0)
+            raise
+
+
+def busy_ports(ports: list[int]) -> list[int]:
+    """Those of `ports` that something listens on already."""
+    return [port for port in ports if not _is_free(port)]
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        if sys.platform != "win32":
+            # As servers do: what still lingers of a node stopped a moment ago does not count.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Running one node, and saying which version this is."""
+
+from __future__ import annotations
+
+import os
+
+from quorate import __version__
+from quorate.cli.arguments import Given
+from quorate.cli.output import print_json
+from quorate.config import file_of, load
+
+
+def run_serve(given: Given) -> int:
+    """Run a node until it is told to stop. ConfigError before anything is started."""
+    config = load(
+        flags=given,
+        environment=os.environ,
+        file=file_of(flags=given, environment=os.environ),
+    )
+    from quorate.app import run  # Late: the settings' faults need none of the server's packages.
+
+    return run(config)
+
+
+def run_version(given: Given) -> int:
+    """Print the version."""
+    if "json" in given:
+        print_json({"version": __version__})
+    else:
+        print(f"quorate {__version__}")
+    return 0

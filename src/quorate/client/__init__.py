@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Talk to a cluster from Python, over HTTP and without the server's packages.
+
+    from quorate.client import Client
+
+    with Client(["http://localhost:8000", "http://localhost:8001"]) as client:
+        version = client.put("greeting", "hello").version
+        found = client.get("greeting")
+
+Errors are those of `quorate.errors`: `outcome` tells whether a failed write may survive.
+`AsyncClient` is the same for asyncio; it is imported when it is first asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from quorate.client.blocking import Client
+from quorate.client.calls import Call, KeyPage, Unreachable, Value, Written
+
+if TYPE_CHECKING:
+    from quorate.client.asynchronous import AsyncClient
+    from quorate.client.batch import BatchResult, Delete, Get, Operation, Put
+
+__all__ = [
+    "AsyncClient",
+    "BatchResult",
+    "Call",
+    "Client",
+    "Delete",
+    "Get",
+    "KeyPage",
+    "Operation",
+    "Put",
+    "Unreachable",
+    "Value",
+    "Written",
+]
+
+_LATE = {
+    "AsyncClient": "asynchronous",
+    "BatchResult": "batch",
+    "Delete": "batch",
+    "Get": "batch",
+    "Operation": "batch",
+    "Put": "batch",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import what a single get or put never needs (asyncio costs more than the request)."""
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(f"{__name__}.{_LATE[name]}"), name)

@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a client asks and how it reads the answer: HTTP requests and responses as values, no I/O.
+
+Whatever a node's answer is, an error says what became of a write (`outcome`); where the answer does
+not say it (a proxy's own page, say), the write is UNKNOWN.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+from quorate.errors import (
+    BY_CODE,
+    InvalidRequest,
+    KeyMissing,
+    Outcome,
+    PeerProtocolError,
+    QuorateError,
+    Unavailable,
+)
+from quorate.wire.http import Response, quote
+
+_NOT_FACTS: Final = frozenset(
+    {"type", "title", "status", "detail", "code", "outcome", "instance", "self"}
+)
+
+
+class Unreachable(Unavailable):
+    """No node answered: none could be connected to, or the answer did not come in time."""
+
+    code = "unreachable"
+
+
+class Value(NamedTuple):
+    """A key's value and the version that it was written with."""
+
+    value: bytes
+    version: str
+    """28 hexadecimal digits; a later write of the key compares higher."""
+
+
+class Written(NamedTuple):
+    """An acknowledged write."""
+
+    version: str
+    acks: int
+    """Replicas that held it when it was answered."""
+
+
+class KeyPage(NamedTuple):
+    """Some keys in the cluster's order."""
+
+    keys: list[bytes]
+    cursor: str
+    """Where the next page begins; empty at the end."""
+    complete: bool
+    """False where too few replicas answered, so that a key may be missing."""
+
+
+class Call(NamedTuple):
+    """One request, ready to be sent to any node."""
+
+    method: str
+    target: str
+    body: bytes | None = None
+    is_write: bool = False
+
+
+def key_bytes(key: str | bytes) -> bytes:
+    """A key as the cluster stores it; KeyMissing for an empty one."""
+    raw = key.encode() if isinstance(key, str) else bytes(key)
+    if not raw:
+        raise KeyMissing("a key has at least one byte", outcome=Outcome.NOT_APPLIED)
+    return raw
+
+
+def get_call(key: str | bytes, *, r: int | None, timeout: float | None) -> Call:
+    """Read one key."""
+    return Call("GET", _kv(key, r=r, timeout=timeout))
+
+
+def put_call(
+    key: str | bytes,
+    value: str | bytes,
+    *,
+    w: int | None,
+    ttl: int | None,
+    timeout: float | None,
+) -> Call:
+    """Write one key; `ttl` in seconds."""
+    body = value.encode() if isinstance(value, str) else bytes(value)
+    return Call("PUT", _kv(key, w=w, ttl=ttl, timeout=timeout), body, is_write=True)
+
+
+def delete_call(key: str | bytes, *, w: int | None, timeout: float | None) -> Call:
+    """Delete one key."""
+    return Call("DELETE", _kv(key, w=w, timeout=timeout), is_write=True)
+
+
+def page_call(
+    prefix: str | bytes, *, cursor: str, limit: int, r: int | None, timeout: float | None
+) -> Call:
+    """List keys that begin with `prefix`."""
+    start = prefix.encode() if isinstance(prefix, str) else prefix
+    target = f"/keys?prefix={quote(start)}&limit={limit}"
+    if cursor:
+        target += f"&cursor={quote(cursor.encode())}"
+    return Call("GET", target + options(r=r, timeout=timeout))
+
+
+def _kv(key: str | bytes, **values: float | None) -> str:
+    return f"/kv?key={quote(key_bytes(key))}{options(**values)}"
+
+
+def options(**values: float | None) -> str:
+    """Query parameters for what is not None, to follow another one; `timeout` is in seconds."""
+    text = ""
+    for name, value in values.items():
+        if value is None:
+            continue
+        shown = f"{max(1, round(value * 1000))}ms" if name == "timeout" else str(value)
+        text += f"&{name}={quote(shown.encode())}"
+    return text
+
+
+def read_get(response: Response) -> Value | None:
+    """The value, or None where the replicas said that there is none."""
+    if response.status == 404 and _problem(response).get("code") == "not_found":
+        return None
+    _check(response, is_write=False)
+    return Value(response.body, _version(response))
+
+
+def read_written(response: Response) -> Written:
+    """The acknowledged write."""
+    _check(response, is_write=True)
+    acks = response.headers.get("quorate-acks", "").partition("/")[0]
+    return Written(_version(response), int(acks) if acks.isdigit() else 0)
+
+
+def read_page(response: Response) -> KeyPage:
+    """One page of keys."""
+    table = read_json(response)
+    try:
+        keys = [unpacked(item) for item in table["keys"]]
+        return KeyPage(keys, str(table["cursor"] or ""), bool(table["complete"]))
+    except (KeyError, TypeError, ValueError):
+        raise PeerProtocolError("a page of keys in an unknown form") from None
+
+
+def read_json(response: Response, *, is_write: bool = False) -> Any:
+    """The JSON body of a successful answer."""
+    import json  # Late: a single get or put never needs it.
+
+    _check(response, is_write=is_write)
+    try:
+        return json.loads(response.body)
+    except ValueError:
+        outcome = Outcome.UNKNOWN if is_write else None
+        raise PeerProtocolError("the answer is no JSON", outcome=outcome) from None
+
+
+def error_of(response: Response, *, is_write: bool) -> QuorateError | None:
+    """What a response that is no success means, as an error of the taxonomy."""
+    if response.status < 400:
+        return None
+    return error_of_table(_problem(response), status=response.status, is_write=is_write)
+
+
+def error_of_table(table: dict[str, Any], *, status: int, is_write: bool) -> QuorateError:
+    """The error that a problem document, `table`, tells of."""
+    kind = BY_CODE.get(str(table.get("code")), _kind_by_status(status))
+    facts = {
+        name: value
+        for name, value in table.items()
+        if name not in _NOT_FACTS and name.isidentifier() and isinstance(value, int | str)
+    }
+    detail = str(table.get("detail") or table.get("title") or f"HTTP status {status}")
+    return kind(detail, outcome=_outcome(table, kind) if is_write else None, **facts)
+
+
+def _check(response: Response, *, is_write: bool) -> None:
+    error = error_of(response, is_write=is_write)
+    if error is not None:
+        raise error
+
+
+def _outcome(table: dict[str, Any], kind: type[QuorateError]) -> Outcome:
+    try:
+        return Outcome(table.get("outcome"))
+    except ValueError:
+        # Only a node's own refusal of a malformed request is sure not to have been applied.
+        refused = "code" in table and issubclass(kind, InvalidRequest)
+        return Outcome.NOT_APPLIED if refused else Outcome.UNKNOWN
+
+
+def _problem(response: Response) -> dict[str, Any]:
+    if not response.headers.get("content-type", "").startswith("application/problem+json"):
+        return {}
+    import json
+
+    try:
+        table = json.loads(response.body)
+    except ValueError:
+        return {}
+    return table if isinstance(table, dict) else {}
+
+
+def _kind_by_status(status: int) -> type[QuorateError]:
+    return InvalidRequest if status < 500 else Unavailable
+
+
+def _version(response: Response) -> str:
+    return response.headers.get("quorate-version") or response.headers.get("etag", "").strip('"')
+
+
+def unpacked(item: object) -> bytes:
+    """Bytes of JSON text, or of `{"base64": ...}` where they are no UTF-8."""
+    if isinstance(item, str):
+        return item.encode()
+    if isinstance(item, dict):
+        import base64
+
+        return base64.b64decode(item["base64"], validate=True)
+    raise TypeError("neither text nor base64")

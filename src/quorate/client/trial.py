@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which node to ask, and what to make of a failure: the client's decisions, without I/O.
+
+A read may be asked again anywhere. A write may be sent again only when it is sure that no node took
+it: nothing of it was sent, or the node said so. Otherwise it might take effect twice, with other
+writes in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from quorate.client.calls import Call, Unreachable, error_of
+from quorate.errors import InvalidRequest, NotReady, Outcome, QuorateError
+from quorate.notation import parse_url
+from quorate.wire.http import Response, encode_request
+
+CONNECT_SECONDS: Final = 1.0
+"""For a connection, and for a first sign of life: one dead node costs less than 2 s (S07)."""
+GRACE_SECONDS: Final = 0.5
+"""A node answers at its deadline; that answer says more than our giving up at the same moment."""
+PING: Final = Call("GET", "/internal/ping")
+
+
+class Endpoint(NamedTuple):
+    """A node's address."""
+
+    url: str
+    host: str
+    port: int
+
+    def request(self, call: Call) -> bytes:
+        """The bytes of `call` to this node."""
+        authority = self.url.removeprefix("http://")
+        return encode_request(call.method, call.target, authority, body=call.body)
+
+
+def endpoints_of(nodes: str | Sequence[str]) -> list[Endpoint]:
+    """The nodes to talk to, in order, each once; InvalidRequest for a malformed URL or none."""
+    urls = nodes.split(",") if isinstance(nodes, str) else nodes
+    try:
+        normal = dict.fromkeys(parse_url(url) for url in urls if url.strip())
+    except ValueError as fault:
+        raise InvalidRequest(str(fault), outcome=Outcome.NOT_APPLIED) from None
+    if not normal:
+        raise InvalidRequest("name at least one node's URL", outcome=Outcome.NOT_APPLIED)
+    return [_endpoint(url) for url in normal]
+
+
+def _endpoint(url: str) -> Endpoint:
+    host, _, port = url.removeprefix("http://").rpartition(":")
+    return Endpoint(url, host.strip("[]"), int(port))
+
+
+class Route:
+    """The nodes of a client: the one that answered last is asked first."""
+
+    def __init__(self, endpoints: list[Endpoint]) -> None:
+        self.endpoints = endpoints
+        self._first = 0
+        self._proven: set[Endpoint] = set()
+
+    def order(self) -> list[Endpoint]:
+        """All nodes, the preferred one first."""
+        first = self._first
+        return self.endpoints[first:] + self.endpoints[:first]
+
+    def needs_proof(self, endpoint: Endpoint) -> bool:
+        """Whether to ping before anything else: a write sent to a node that hangs cannot be taken
+        back and sent elsewhere. With one node there is no elsewhere."""
+        return len(self.endpoints) > 1 and endpoint not in self._proven
+
+    def answered(self, endpoint: Endpoint) -> None:
+        """Prefer `endpoint` from now on."""
+        self._first = self.endpoints.index(endpoint)
+        self._proven.add(endpoint)
+
+    def failed(self, endpoint: Endpoint) -> None:
+        """Do not trust `endpoint` unasked; begin with the one after it if it was preferred."""
+        self._proven.discard(endpoint)
+        if self.endpoints[self._first] == endpoint:
+            self._first = (self._first + 1) % len(self.endpoints)
+
+
+class Lost(Exception):
+    """A connection gave no answer. `was_sent`: some of the request may have arrived.
+
+    `was_kept`: the connection was an old one, so the node may be well and have closed it as idle.
+    """
+
+    def __init__(self, reason: str, *, was_sent: bool, was_kept: bool = False) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.was_sent = was_sent
+        self.was_kept = was_kept
+
+
+class Trial:
+    """The attempts of one call. Ask `next` for a node, then report `lost` or `answer`."""
+
+    def __init__(self, call: Call, route: Route) -> None:
+        self.call = call
+        self._route = route
+        self._order = route.order()
+        self._reasons: list[str] = []
+        self._refusal: QuorateError | None = None
+
+    def next(self) -> Endpoint:
+        """The node to try; raises what the call ends with when none is left."""
+        if not self._order:
+            raise self._refusal or self._unreachable(was_sent=False)
+        return self._order.pop(0)
+
+    def lost(self, endpoint: Endpoint, lost: Lost, *, is_late: bool) -> None:
+        """Take note of a failed attempt; raises where the call must not, or (`is_late`) cannot, be
+        sent again."""
+        may_have_happened = self.call.is_write and lost.was_sent
+        if lost.was_kept and not may_have_happened:
+            self._order.insert(0, endpoint)
+            return
+        self._route.failed(endpoint)
+        self._reasons.append(f"{endpoint.url}: {lost.reason}")
+        if may_have_happened or is_late:
+            raise self._unreachable(was_sent=lost.was_sent)
+
+    def answer(self, endpoint: Endpoint, response: Response) -> Response | None:
+        """The response to return; None where another node should be asked: this one is starting or
+        stopping, and did nothing."""
+        if response.status == 503 and self._order:
+            error = error_of(response, is_write=self.call.is_write)
+            if isinstance(error, NotReady) and error.outcome is not Outcome.UNKNOWN:
+                self._route.failed(endpoint)
+                self._refusal = error
+                return None
+        self._route.answered(endpoint)
+        return response
+
+    def _unreachable(self, *, was_sent: bool) -> Unreachable:
+        outcome = None
+        if self.call.is_write:
+            outcome = Outcome.UNKNOWN if was_sent else Outcome.NOT_APPLIED
+        return Unreachable("no answer from " + "; ".join(self._reasons), outcome=outcome)

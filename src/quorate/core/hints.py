@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Writes kept for replicas that did not take them, replayed when they come back (Dynamo, 4.6).
+
+Invariants: a hint never counts toward W; it is deleted only after its replica acknowledged it, or,
+counted and noted, when the log is full and it is the oldest of the peer with most; a log never
+holds more than its stated bytes. Hints survive a restart. One message of hints is under way to a
+peer at a time, so replay never crowds out requests.
+
+On disk: digest of the peer's URL (8 bytes), sequence number (8 bytes, big-endian) -> msgpack of
+`StoredHint`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from itertools import islice
+from typing import Final, cast
+
+import msgspec
+
+from quorate.core.messages import Mutated, StoredHint
+from quorate.core.peers import ITEM_BYTES, MUTATE_BYTES_MAX, Answer, Peer, Sent
+from quorate.core.record import Record
+from quorate.core.replica import Reader, Replica
+from quorate.core.turn import Turn
+
+REPLAY_ITEMS_MAX: Final = 512
+RETRY_MS: Final = 1_000
+"""Between attempts at a peer that takes no hints: its disk may be full."""
+DROP_ITEMS: Final = 256
+"""Dropped at once when the log is full, so that a full log costs little per write."""
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(StoredHint).decode
+
+
+class _Queue:
+    """The hints of one peer: sequence numbers [first, next), some of them gone."""
+
+    __slots__ = ("bytes", "count", "due_ms", "first", "next", "prefix", "sent", "url")
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.prefix = hashlib.blake2b(url.encode(), digest_size=8).digest()
+        self.first = 0
+        self.next = 0
+        self.count = 0
+        self.bytes = 0
+        self.sent: Sent | None = None
+        self.due_ms = 0
+
+    def name(self, sequence: int) -> bytes:
+        return self.prefix + sequence.to_bytes(8, "big")
+
+
+class Hints:
+    """All hints of this node; the exchange that replays them."""
+
+    __slots__ = ("_bytes_max", "_engine", "_queues", "_replica", "_turn", "bytes")
+
+    def __init__(self, *, engine: Reader, replica: Replica, turn: Turn, bytes_max: int) -> None:
+        self._engine = engine
+        self._replica = replica
+        self._turn = turn
+        self._bytes_max = bytes_max
+        self._queues: dict[str, _Queue] = {}
+        self.bytes = 0
+
+    def open(self, url: str) -> None:
+        """Count what an earlier run left for `url`. Cost: a scan of its hints."""
+        queue = self._queues[url] = _Queue(url)
+        for name, blob in self._engine.scan_hints(queue.name(0), queue.prefix + b"\xff" * 8):
+            sequence = int.from_bytes(name[8:], "big")
+            if not queue.count:
+                queue.first = sequence
+            queue.next = sequence + 1
+            queue.count += 1
+            queue.bytes += len(blob)
+        self.bytes += queue.bytes
+
+    def count(self, url: str) -> int:
+        """Hints waiting for `url`."""
+        queue = self._queues.get(url)
+        return queue.count if queue else 0
+
+    @property
+    def total(self) -> int:
+        """Hints waiting for anyone."""
+        return sum(queue.count for queue in self._queues.values())
+
+    def add(self, url: str, row: bytes, record: Record) -> None:
+        """Keep `record` for `url`; stored with this step's batch."""
+        queue = self._queues[url]
+        blob = _encode(StoredHint(row, record))
+        self._replica.put_hint(queue.name(queue.next), blob)
+        queue.next += 1
+        queue.count += 1
+        queue.bytes += len(blob)
+        self.bytes += len(blob)
+        self._turn.counters["hints_stored"] += 1
+        if self.bytes > self._bytes_max:
+            self._drop_oldest()
+
+    def replay(self, peer: Peer) -> None:
+        """Send the next hints to a reachable peer, oldest first, unless some are under way."""
+        queue = self._queues[peer.url]
+        if not queue.count or queue.sent is not None or queue.due_ms > self._turn.mono_ms:
+            return
+        names: list[object] = []
+        items: list[tuple[bytes, Record]] = []
+        size = 0
+        for name, blob in self._stored(queue):
+            hint = _decode(blob)
+            names.append((name, len(blob)))
+            items.append((hint.row, hint.record))
+            size += len(blob) + ITEM_BYTES
+            if len(items) == REPLAY_ITEMS_MAX or size >= MUTATE_BYTES_MAX:
+                break
+        # None are found while the first of them is still on its way to the engine.
+        if items:
+            queue.sent = peer.send_items(self, items, names, size=size)
+
+    def answered(self, peer: Peer, sent: Sent, answer: Answer) -> None:
+        """The replica holds them: forget them, and go on."""
+        queue = self._queues[peer.url]
+        queue.sent = None
+        refused = cast(Mutated, answer).refused
+        if refused:
+            self._turn.note("warning", "hints_refused", peer=peer.url, reason=refused[0][1])
+            self._turn.counters["hints_refused"] += len(refused)
+        self._turn.counters["hints_replayed"] += len(sent.ops) - len(refused)
+        self._forget(queue, cast("list[tuple[bytes, int]]", sent.ops))
+        self.replay(peer)
+
+    def lost(self, peer: Peer, sent: Sent) -> None:
+        """They stay, and are sent again a little later if the peer is reachable."""
+        del sent
+        queue = self._queues[peer.url]
+        queue.sent = None
+        queue.due_ms = self._turn.mono_ms + RETRY_MS
+
+    def _stored(self, queue: _Queue) -> list[tuple[bytes, bytes]]:
+        found = self._engine.scan_hints(queue.name(queue.first), queue.name(queue.next))
+        return list(islice(found, REPLAY_ITEMS_MAX))
+
+    def _forget(self, queue: _Queue, names: list[tuple[bytes, int]]) -> None:
+        for name, size in names:
+            sequence = int.from_bytes(name[8:], "big")
+            if sequence < queue.first:
+                continue  # dropped as oldest while under way
+            self._replica.put_hint(name, None)
+            queue.first = sequence + 1
+            queue.count -= 1
+            queue.bytes -= size
+            self.bytes -= size
+
+    def _drop_oldest(self) -> None:
+        queue = max(self._queues.values(), key=lambda queue: queue.bytes)
+        found = self._engine.scan_hints(queue.name(queue.first), queue.name(queue.next))
+        oldest = [(name, len(blob)) for name, blob in islice(found, DROP_ITEMS)]
+        if not oldest:
+            return  # the excess is in this very step's batch, dropped with the next hint
+        self._forget(queue, oldest)
+        self._turn.counters["hints_dropped"] += len(oldest)
+        self._turn.note("warning", "hints_dropped", peer=queue.url, count=len(oldest))

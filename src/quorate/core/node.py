@@ -1,0 +1,384 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A node: a function from a batch of events to a batch of effects.
+
+`step(events, now)` reads no clock, socket, file, thread or global randomness, and awaits nothing.
+Same state, events, `now` and random generator: same effects. Storage is read inside a step through
+the injected engine; what is to be stored, sent and answered comes out as `Effects`.
+
+The parts, each in its module: `writes`, `reads`, `scans`, `explain` coordinate requests; `replica`
+is this node's copies; `peers` gathers what each peer is told in a turn; `hints`, `liveness`,
+`membership` do what their names say; `requests` bounds and expires what clients asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Any, Final
+
+from quorate.core.clock import ms_of, stamp_at
+from quorate.core.events import (
+    Durable,
+    Effects,
+    Event,
+    Explain,
+    Get,
+    Instant,
+    Join,
+    JoinResult,
+    LinkDown,
+    LinkUp,
+    LocalGet,
+    LocalPut,
+    LocalResult,
+    LocalScan,
+    PeerFrame,
+    Put,
+    Scan,
+    Stop,
+    StorageState,
+    Waiter,
+    Welcome,
+)
+from quorate.core.explain import Explains
+from quorate.core.liveness import Liveness
+from quorate.core.membership import Membership
+from quorate.core.messages import Greeting
+from quorate.core.parts import Parts, Settings
+from quorate.core.peers import Peer
+from quorate.core.reads import Reads
+from quorate.core.replica import Reader
+from quorate.core.requests import Parked, size_of
+from quorate.core.scans import Scans
+from quorate.core.serving import Serving
+from quorate.core.slots import row_of
+from quorate.core.status import Status
+from quorate.core.views import status_of
+from quorate.core.writes import Writes
+from quorate.errors import (
+    ClockUntrusted,
+    InvalidRequest,
+    KeyMissing,
+    KeyTooLarge,
+    NotReady,
+    Outcome,
+    QuorateError,
+    StorageError,
+    ValueTooLarge,
+)
+
+CEILING_META: Final = b"ceiling"
+STARTUP_SKEW_MS_MAX: Final = 60_000
+"""A wall clock further behind the stored ceiling than this is absurd: the node does not start."""
+
+
+class Node:
+    """One member of a cluster. `engine` is read in steps, all else comes and goes by `step`."""
+
+    def __init__(self, settings: Settings, engine: Reader, random: Random, now: Instant) -> None:
+        """Take up what `engine` holds. ClockUntrusted if the wall clock is far behind the last
+        stamp that this node gave out."""
+        ceiling = int.from_bytes(engine.get_meta(CEILING_META) or b"", "big")
+        if ms_of(ceiling) > now.wall_ms + STARTUP_SKEW_MS_MAX:
+            behind_s = (ms_of(ceiling) - now.wall_ms) // 1000
+            raise ClockUntrusted(
+                "this machine's clock is behind the last stamp in the data directory",
+                behind_s=behind_s,
+            )
+        self.settings: Final = settings
+        self.parts: Final = Parts(settings, engine, random, ceiling=ceiling)
+        self.writes: Final = Writes(self.parts)
+        self.reads: Final = Reads(self.parts)
+        self.scans: Final = Scans(self.parts)
+        self.explains: Final = Explains(self.parts)
+        self.membership: Final = Membership(self.parts, engine, self._make_peer)
+        self.liveness: Final = Liveness(self.parts, self.membership.peers)
+        self.serving: Final = Serving(self.parts, self.membership, self.liveness)
+        self.reads.peers = self.membership.peers
+        self.is_stopping = False
+        self._place()
+        self._handlers: Final[dict[type[Event], Callable[[Any], None]]] = {
+            Get: self._on_get,
+            Put: self._on_put,
+            Scan: self._on_scan,
+            Explain: self._on_explain,
+            LocalGet: self._on_local_get,
+            LocalPut: self._on_local_put,
+            LocalScan: self._on_local_scan,
+            Join: self._on_join,
+            PeerFrame: self._on_frame,
+            LinkUp: self._on_link_up,
+            LinkDown: self._on_link_down,
+            Welcome: self._on_welcome,
+            Durable: self._on_durable,
+            StorageState: self._on_storage_state,
+            Stop: self._on_stop,
+        }
+
+    # --- the one way in and out --------------------------------------------------------------
+
+    def step(self, events: Sequence[Event], now: Instant) -> Effects:
+        """Take the events in order; returns all that follows from them and from the time."""
+        turn, clock = self.parts.turn, self.parts.clock
+        turn.begin(now.mono_ms, now.wall_ms)
+        self.serving.begin(clock.begin(now.wall_ms))
+        peers = self.membership.peers
+        for peer in peers.values():
+            peer.mono_ms = now.mono_ms
+        handlers = self._handlers
+        for event in events:
+            handlers[type(event)](event)
+        self._give_up(now.mono_ms)
+        self.parts.requests.sweep()
+        self.reads.hedge()
+        self.liveness.beat(self.membership.urls)
+        self._settle_reachable()
+        return self._close()
+
+    def _close(self) -> Effects:
+        effects = Effects()
+        parts = self.parts
+        effects.peers = self.membership.close_turn()
+        self._raise_ceiling()
+        self.writes.close_turn()
+        effects.batch, effects.mark = parts.replica.close_turn()
+        while effects.batch is None and parts.replica.release_settled():
+            self.writes.close_turn()
+            effects.batch, effects.mark = parts.replica.close_turn()
+        for peer in self.membership.peers.values():
+            messages = peer.collect()
+            if messages and peer.is_linked:
+                effects.sends[peer.url] = messages
+        effects.answers = parts.turn.answers
+        effects.notes = parts.turn.notes
+        effects.wake_ms = parts.turn.wake_ms
+        return effects
+
+    def _raise_ceiling(self) -> None:
+        clock, replica = self.parts.clock, self.parts.replica
+        if not (self.writes.has_stamped or self.parts.requests.has_parked):
+            return
+        self.writes.has_stamped = False
+        ceiling = clock.wants_ceiling()
+        if ceiling:
+            replica.put_meta(CEILING_META, ceiling.to_bytes(8, "big"))
+            replica.when_durable(lambda: self._on_ceiling(ceiling))
+
+    def _on_ceiling(self, ceiling: int) -> None:
+        self.parts.clock.raised(ceiling)
+        self._unpark()
+
+    def _give_up(self, now_ms: int) -> None:
+        for peer in self.membership.peers.values():
+            peer.lose_before(now_ms - self.settings.timeout_ms)
+
+    def _settle_reachable(self) -> None:
+        """Renew who is worth asking; whoever became so gets its hints, and parked requests go."""
+        became = False
+        for peer in self.membership.peers.values():
+            if peer.judge_reachable():
+                became = True
+            if peer.is_reachable:
+                self.parts.hints.replay(peer)
+        if became:
+            self._unpark()
+
+    def _unpark(self) -> None:
+        if self.parts.requests.has_parked:
+            for parked in self.parts.requests.unpark():
+                self._begin(parked.event, parked)
+
+    # --- client requests ---------------------------------------------------------------------
+
+    def _on_get(self, event: Get) -> None:
+        if self._admit(event.waiter, event.key, 0):
+            self._begin(event, None)
+
+    def _on_put(self, event: Put) -> None:
+        value = event.value
+        if value is not None and len(value) > self.settings.value_bytes_max:
+            error = ValueTooLarge(
+                "the value is too large",
+                bytes=len(value),
+                bytes_max=self.settings.value_bytes_max,
+            )
+            self._refuse(event.waiter, error)
+        elif self._admit(event.waiter, event.key, size_of(event)):
+            self._begin(event, None)
+
+    def _begin(self, event: Get | Put, parked: Parked | None) -> None:
+        try:
+            if isinstance(event, Put):
+                self.writes.begin(event, parked)
+            else:
+                self.reads.begin(event, parked)
+        except QuorateError as error:
+            self.parts.requests.answer(event.waiter, _refused(error), size_of(event))
+
+    def _on_scan(self, event: Scan) -> None:
+        if self._admit(event.waiter, b"-", 0):
+            try:
+                self.scans.begin(event)
+            except QuorateError as error:
+                self.parts.requests.answer(event.waiter, error, 0)
+
+    def _on_explain(self, event: Explain) -> None:
+        if self._admit(event.waiter, event.key, 0):
+            try:
+                self.explains.begin(event)
+            except QuorateError as error:
+                self.parts.requests.answer(event.waiter, error, 0)
+
+    def _admit(self, waiter: Waiter, key: bytes, size: int) -> bool:
+        """Count the request in, or refuse it."""
+        if not 0 < len(key) <= self.settings.key_bytes_max or self.is_stopping:
+            self._refuse(waiter, self._why_not(key))
+            return False
+        try:
+            self.parts.requests.admit(size)
+        except QuorateError as error:
+            self._refuse(waiter, error)
+            return False
+        return True
+
+    def _why_not(self, key: bytes) -> QuorateError:
+        if not key:
+            return KeyMissing("a key is needed")
+        limit = self.settings.key_bytes_max
+        if len(key) > limit:
+            return KeyTooLarge("the key is too large", bytes=len(key), bytes_max=limit)
+        return NotReady("this node is stopping")
+
+    def _refuse(self, waiter: Waiter, error: QuorateError) -> None:
+        self.parts.turn.answers.append((waiter, _refused(error)))
+
+    # --- this node's own copies --------------------------------------------------------------
+
+    def _on_local_get(self, event: LocalGet) -> None:
+        try:
+            record = self.parts.replica.shown(row_of(event.key))
+        except StorageError as error:
+            self._refuse(event.waiter, error)
+            return
+        self.parts.turn.answers.append((event.waiter, LocalResult(record)))
+
+    def _on_local_put(self, event: LocalPut) -> None:
+        row, waiter, answers = row_of(event.key), event.waiter, self.parts.turn
+        reason = self.serving.why_refused(row, event.record)
+        if reason:
+            self._refuse(waiter, InvalidRequest(reason))
+            return
+        applied = not self.parts.replica.apply(row, event.record)
+        replica = self.parts.replica
+        replica.when_durable(
+            lambda: answers.answers.append((waiter, LocalResult(replica.shown(row), applied)))
+        )
+
+    def _on_local_scan(self, event: LocalScan) -> None:
+        try:
+            result = self.scans.local(event)
+        except QuorateError as error:
+            self._refuse(event.waiter, error)
+            return
+        self.parts.turn.answers.append((event.waiter, result))
+
+    def _on_join(self, event: Join) -> None:
+        try:
+            is_new = self.membership.add(event.url)
+        except InvalidRequest as error:
+            self._refuse(event.waiter, error)
+            return
+        peer = self.membership.peers.get(event.url)
+        if peer is not None:
+            peer.misses = 0
+        layout = self.membership.layout
+        owns = layout is not None and event.url in layout.nodes
+        self.parts.turn.answers.append((event.waiter, JoinResult(not is_new, owns)))
+
+    # --- what the runtime reports ------------------------------------------------------------
+
+    def _on_frame(self, event: PeerFrame) -> None:
+        peer = self.membership.peers.get(event.peer)
+        if peer is None:
+            self.membership.learn([event.peer])
+            peer = self.membership.peers.get(event.peer)
+        if peer is not None:
+            self.serving.on_frame(peer, event.frame)
+
+    def _on_link_up(self, event: LinkUp) -> None:
+        peer = self.membership.peers.get(event.peer)
+        if peer is not None:
+            peer.is_linked = True
+            peer.version = event.version
+            self.liveness.heard(peer)
+
+    def _on_link_down(self, event: LinkDown) -> None:
+        peer = self.membership.peers.get(event.peer)
+        if peer is not None:
+            peer.is_linked = False
+            peer.judge_reachable()
+            # What was said to it in this very step will not leave either.
+            peer.collect()
+            peer.lose_all()
+
+    def _on_welcome(self, event: Welcome) -> None:
+        peer = self.membership.peers.get(event.greeting.url)
+        if peer is not None:
+            peer.id = f"{event.greeting.node_id:012x}"
+        if self.membership.meet(event.greeting):
+            self._place()
+            self._unpark()
+
+    def _on_durable(self, event: Durable) -> None:
+        self.parts.replica.on_durable(event.mark)
+
+    def _on_storage_state(self, event: StorageState) -> None:
+        self.writes.storage_trouble = self.serving.storage_trouble = event
+
+    def _on_stop(self, event: Stop) -> None:
+        del event
+        self.is_stopping = True
+        for parked in self.parts.requests.unpark():
+            parked.error = _refused(NotReady("this node is stopping"))
+            self.parts.requests.refuse(parked)
+
+    # --- questions of the runtime ------------------------------------------------------------
+
+    def greeting(self) -> Greeting:
+        """How this node introduces itself to a peer."""
+        return self.membership.greeting()
+
+    def frame_header(self) -> tuple[int, int]:
+        """Epoch and hybrid clock for the next frame."""
+        clock = self.parts.clock
+        return self.membership.epoch, max(clock.last, stamp_at(self.parts.turn.wall_ms))
+
+    @property
+    def inflight(self) -> int:
+        """Requests admitted and not answered."""
+        return self.parts.requests.count
+
+    def status(self) -> Status:
+        """A snapshot for people and monitoring."""
+        return status_of(self)
+
+    # --- construction ------------------------------------------------------------------------
+
+    def _make_peer(self, url: str) -> Peer:
+        peer = Peer(url, writes=self.writes, repairs=self.reads.repairs, reads=self.reads)
+        peer.mono_ms = self.parts.turn.mono_ms
+        return peer
+
+    def _place(self) -> None:
+        placement = self.membership.placement
+        self.writes.placement = placement
+        self.reads.placement = placement
+        self.scans.placement = placement
+        self.explains.placement = placement
+
+
+def _refused(error: QuorateError) -> QuorateError:
+    """The error, saying that nothing was applied unless it says otherwise."""
+    if error.outcome is None:
+        error.outcome = Outcome.NOT_APPLIED
+    return error

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a node is built from: its settings, and the parts that its coordinators share."""
+
+from __future__ import annotations
+
+from random import Random
+
+import msgspec
+
+from quorate.core.clock import HybridClock
+from quorate.core.hints import Hints
+from quorate.core.replica import Reader, Replica
+from quorate.core.requests import Requests
+from quorate.core.turn import Turn
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """A node's settings as the core needs them; `config.Config` explains each."""
+
+    url: str
+    node_id: int
+    """48 bits, drawn once for a data directory: the tie-break of versions."""
+    version: str
+    cluster: str
+    nodes: tuple[str, ...]
+    """As given; may lack `url`, may be empty."""
+    replication: int
+    w: int
+    r: int
+    timeout_ms: int
+    write_wait_ms: int
+    heartbeat_ms: int
+    down_after: int
+    max_clock_skew_ms: int
+    hint_bytes_max: int
+    inflight_max: int
+    inflight_bytes_max: int
+    value_bytes_max: int
+    key_bytes_max: int
+
+
+class Parts:
+    """Shared by the coordinators of one node; all of them live as long as the node."""
+
+    __slots__ = ("clock", "hints", "random", "replica", "requests", "settings", "turn")
+
+    def __init__(self, settings: Settings, engine: Reader, random: Random, *, ceiling: int) -> None:
+        self.settings = settings
+        self.random = random
+        self.turn = Turn()
+        self.clock = HybridClock(ceiling=ceiling, skew_ms_max=settings.max_clock_skew_ms)
+        self.replica = Replica(engine)
+        self.requests = Requests(
+            turn=self.turn,
+            count_max=settings.inflight_max,
+            bytes_max=settings.inflight_bytes_max,
+        )
+        self.hints = Hints(
+            engine=engine,
+            replica=self.replica,
+            turn=self.turn,
+            bytes_max=settings.hint_bytes_max,
+        )

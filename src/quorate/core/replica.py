@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""This node's own copies: newest wins, and nothing is seen before it is durable.
+
+Invariants: the record of a row never goes to a lower version; `shown` never returns a record whose
+batch is not durable; every batch has a mark, marks rise by one, and whatever was promised at a mark
+is released when that mark, and so all before it, is durable.
+
+A row between `apply` and durable has an entry in `_undurable`: what merges must beat (`latest`) and
+what reads may see (`shown`). All other rows are as the engine (and the cache in front of it) says.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Final, Protocol
+
+from quorate.core.events import Batch
+from quorate.core.record import ABSENT, Record, wins
+from quorate.errors import Corrupt
+
+KEYS_META: Final = b"keys"
+
+
+class Reader(Protocol):
+    """The reads of an engine that a step makes; `storage.engine.Engine` has them."""
+
+    def get(self, row: bytes) -> Record | None:
+        """The record of a row. Corrupt if damaged."""
+
+    def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, Record]]:
+        """Rows of [start, end) in order. Corrupt on damage."""
+
+    def get_meta(self, name: bytes) -> bytes | None:
+        """A meta entry."""
+
+    def scan_hints(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Hints of [start, end) in order."""
+
+    def bytes_used(self) -> int:
+        """Bytes on disk, about."""
+
+
+class _Undurable:
+    __slots__ = ("latest", "mark", "shown")
+
+    def __init__(self, latest: Record, mark: int, shown: Record | None) -> None:
+        self.latest = latest
+        self.mark = mark
+        self.shown = shown
+
+
+class _Waiting:
+    """What to do when a mark is durable: rows to show, and calls to make."""
+
+    __slots__ = ("calls", "mark", "records")
+
+    def __init__(
+        self, mark: int, records: list[tuple[bytes, Record]], calls: list[Callable[[], None]]
+    ) -> None:
+        self.mark = mark
+        self.records = records
+        self.calls = calls
+
+
+class Replica:
+    """The records of this node, and the batch that the current step is writing."""
+
+    __slots__ = (
+        "_calls",
+        "_durable",
+        "_engine",
+        "_hints",
+        "_mark",
+        "_meta",
+        "_records",
+        "_undurable",
+        "_waiting",
+        "damaged",
+        "keys",
+    )
+
+    def __init__(self, engine: Reader) -> None:
+        self._engine = engine
+        self._undurable: dict[bytes, _Undurable] = {}
+        self._records: list[tuple[bytes, Record]] = []
+        self._hints: list[tuple[bytes, bytes | None]] = []
+        self._meta: list[tuple[bytes, bytes | None]] = []
+        self._calls: list[Callable[[], None]] = []
+        self._mark = 0
+        """Of the last batch that was handed out."""
+        self._durable = 0
+        self._waiting: deque[_Waiting] = deque()
+        self.keys = int.from_bytes(engine.get_meta(KEYS_META) or b"", "big")
+        """Rows held that are not tombstones."""
+        self.damaged = 0
+        """Reads that met damaged bytes."""
+
+    # --- reading ---------------------------------------------------------------------------
+
+    def shown(self, row: bytes) -> Record | None:
+        """The durable record of a row. Corrupt if its bytes are damaged."""
+        entry = self._undurable.get(row)
+        if entry is not None:
+            return entry.shown
+        try:
+            return self._engine.get(row)
+        except Corrupt:
+            self.damaged += 1
+            raise
+
+    def latest(self, row: bytes) -> Record | None:
+        """The newest record, durable or not: what a write must beat. A damaged one counts as
+        lost, so that a write or a repair can take its place."""
+        entry = self._undurable.get(row)
+        if entry is not None:
+            return entry.latest
+        try:
+            return self._engine.get(row)
+        except Corrupt:
+            self.damaged += 1
+            return None
+
+    def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, Record]]:
+        """Durable records of [start, end) in order. Rows whose first record is not durable yet
+        are left out; Corrupt on damage."""
+        undurable = self._undurable
+        for row, record in self._engine.scan(start, end):
+            entry = undurable.get(row)
+            if entry is None:
+                yield row, record
+            elif entry.shown is not None:
+                yield row, entry.shown
+
+    def bytes_used(self) -> int:
+        """Bytes on disk, about."""
+        return self._engine.bytes_used()
+
+    # --- writing ---------------------------------------------------------------------------
+
+    def apply(self, row: bytes, record: Record) -> bytes:
+        """Keep `record` if it is newer. Returns the higher version held instead, else ABSENT.
+
+        Either way acknowledge only through `when_durable`: what is held may not be durable yet.
+        """
+        return self.apply_over(row, record, self.latest(row))
+
+    def apply_over(self, row: bytes, record: Record, held: Record | None) -> bytes:
+        """`apply`, for a caller that has just read `held = latest(row)`."""
+        if held is not None and not wins(record, held):
+            return held.version if held.version > record.version else ABSENT
+        entry = self._undurable.get(row)
+        if entry is None:
+            self._undurable[row] = _Undurable(record, self._mark + 1, held)
+        else:
+            entry.latest = record
+            entry.mark = self._mark + 1
+        self._records.append((row, record))
+        if record.value is None:
+            self.keys -= held is not None and held.value is not None
+        else:
+            self.keys += held is None or held.value is None
+        return ABSENT
+
+    def put_meta(self, name: bytes, blob: bytes | None) -> None:
+        """Write a meta entry with this step's batch; None deletes."""
+        self._meta.append((name, blob))
+
+    def put_hint(self, name: bytes, blob: bytes | None) -> None:
+        """Write a hint with this step's batch; None deletes."""
+        self._hints.append((name, blob))
+
+    def when_durable(self, call: Callable[[], None]) -> None:
+        """Call once all that was applied up to the end of this step is durable."""
+        self._calls.append(call)
+
+    def close_turn(self) -> tuple[Batch | None, int]:
+        """This step's batch and its mark; (None, 0) if there is nothing to store.
+
+        Promises of a step without a batch wait for the batches before it, as what they speak of
+        may be in one of them.
+        """
+        if not (self._records or self._hints or self._meta):
+            if self._calls:
+                self._waiting.append(_Waiting(self._mark, [], self._calls))
+                self._calls = []
+            return None, 0
+        if self._records:
+            self._meta.append((KEYS_META, self.keys.to_bytes(8, "big")))
+        batch = Batch(self._records, self._hints, self._meta)
+        self._mark += 1
+        self._waiting.append(_Waiting(self._mark, self._records, self._calls))
+        self._records, self._hints, self._meta, self._calls = [], [], [], []
+        return batch, self._mark
+
+    def on_durable(self, mark: int) -> None:
+        """Everything up to `mark` is durable: show it, and make the promised calls."""
+        assert self._durable <= mark <= self._mark, f"durable mark {mark} out of order"
+        self._durable = mark
+        self._release()
+
+    def release_settled(self) -> bool:
+        """Make the calls of steps that had nothing to store and have nothing to wait for. True if
+        there were any: they may have written."""
+        if not self._waiting or self._waiting[0].mark > self._durable:
+            return False
+        self._release()
+        return True
+
+    def _release(self) -> None:
+        waiting = self._waiting
+        while waiting and waiting[0].mark <= self._durable:
+            done = waiting.popleft()
+            self._show(done.mark, done.records)
+            for call in done.calls:
+                call()
+
+    def _show(self, mark: int, records: list[tuple[bytes, Record]]) -> None:
+        undurable = self._undurable
+        for row, record in records:
+            entry = undurable.get(row)
+            if entry is None:
+                continue
+            if entry.mark == mark:
+                del undurable[row]
+            else:
+                entry.shown = record

@@ -1,0 +1,280 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Coordinating a write: here a PUT becomes a mutation.
+
+Stamp a version, send the record to every replica, answer when W distinct replicas have it on disk.
+Replicas that cannot be asked, or do not answer in time, get a hint, which never counts.
+
+Re-stamping (an optimistic multi-writer ABD register: Attiya, Bar-Noy, Dolev 1995; Lynch, Shvartsman
+1997): a replica that holds a higher version acks with it. If the first W acks report one, the write
+is stamped once more above the highest reported, sent again, and answered when W hold that stamp,
+superseded again or not. One extra round is enough: every write that finished before ours began is
+held by a majority, which meets our first W acks; what supersedes the second stamp ran while we did.
+
+A *derived* write (EXPIRE, PERSIST, ...) carries on the content of a version that was read. Its
+stamp is that version's plus one and it is never re-stamped: whatever was written meanwhile is
+ordered after it, and so is never undone. Its tie-break is random rather than the node's id, because
+two such writes may start from one version.
+
+Outcomes: NOT_APPLIED only while no replica, this one included, was handed the record.
+"""
+
+from __future__ import annotations
+
+from typing import Final, cast
+
+from quorate.core.events import Put, PutResult, StorageState, Waiter
+from quorate.core.messages import Mutated
+from quorate.core.parts import Parts
+from quorate.core.peers import Answer, Peer, Sent
+from quorate.core.placement import Placement
+from quorate.core.quorum import Verdict, verdict
+from quorate.core.record import ABSENT, Record, pack_version, stamp_of
+from quorate.core.requests import Operation, Parked, size_of
+from quorate.core.slots import partition_of, row_of
+from quorate.errors import (
+    ClockUntrusted,
+    DeadlineExceeded,
+    NotReady,
+    Outcome,
+    QuorateError,
+    QuorumUnreachable,
+)
+
+_MET: Final = Verdict.MET
+_LOST: Final = Verdict.LOST
+
+
+class Write(Operation):
+    """One stamp of one write, until every replica has answered or been given up."""
+
+    __slots__ = ("acks", "failed", "highest", "is_derived", "is_restamp", "n", "record", "row", "w")
+
+    def __init__(
+        self, waiter: Waiter, size: int, row: bytes, record: Record, *, n: int, w: int
+    ) -> None:
+        super().__init__(waiter, size)
+        self.row = row
+        self.record = record
+        self.n = n
+        self.w = w
+        self.acks = 0
+        """Distinct replicas that hold this stamp, or a higher one, durably."""
+        self.failed = 0
+        """Replicas that will not ack any more."""
+        self.highest = ABSENT
+        """The highest version that an ack reported above ours."""
+        self.is_restamp = False
+        self.is_derived = False
+
+    def expired(self) -> QuorateError:
+        return DeadlineExceeded(
+            "too few replicas confirmed the write in time",
+            outcome=Outcome.UNKNOWN,
+            needed=self.w,
+            acked=self.acks,
+        )
+
+
+class Writes:
+    """All writes that this node coordinates; the exchange that sends them."""
+
+    __slots__ = (
+        "_clock",
+        "_hints",
+        "_local",
+        "_node_id",
+        "_random",
+        "_replica",
+        "_requests",
+        "_timeout_ms",
+        "_turn",
+        "_wait_ms",
+        "has_stamped",
+        "placement",
+        "storage_trouble",
+    )
+
+    def __init__(self, parts: Parts) -> None:
+        self._clock = parts.clock
+        self._hints = parts.hints
+        self._replica = parts.replica
+        self._requests = parts.requests
+        self._turn = parts.turn
+        self._random = parts.random
+        self._node_id = parts.settings.node_id
+        self._timeout_ms = parts.settings.timeout_ms
+        self._wait_ms = parts.settings.write_wait_ms
+        self._local: list[Write] = []
+        """Applied here in this step: acked when durable."""
+        self.placement: Placement | None = None
+        self.has_stamped = False
+        """Since the node last looked: its clock's ceiling may have to be raised."""
+        self.storage_trouble = StorageState()
+        """Why this node takes no writes, when it does not."""
+
+    # --- beginning -------------------------------------------------------------------------
+
+    def begin(self, event: Put, parked: Parked | None = None) -> None:
+        """Begin an admitted write, or park it. InvalidRequest for a W that cannot be."""
+        placement = self.placement
+        if placement is None:
+            self._park(event, parked, NotReady("the cluster's layout is not known yet"))
+            return
+        row = row_of(event.key)
+        partition = partition_of(row)
+        w = placement.needed(event.w, placement.w, name="w")
+        is_mine = placement.is_mine[partition]
+        if is_mine and self.storage_trouble.code:
+            raise self.storage_trouble.error()
+        others = placement.others[partition]
+        live = placement.live(partition)
+        if live < w:
+            error = QuorumUnreachable("too few replicas can be reached", needed=w, live=live)
+            self._park(event, parked, error)
+            return
+        held = self._replica.latest(row) if is_mine else None
+        version = self._stamp(event, held)
+        if not version:
+            above = stamp_of(held.version) if held is not None else 0
+            self._park(event, parked, self._why_no_stamp(above))
+            return
+        prior = event.derived_from or (ABSENT if held is None else held.version)
+        record = Record(version, event.value, event.expires_ms, prior)
+        write = Write(event.waiter, size_of(event), row, record, n=placement.n, w=w)
+        write.is_derived = event.derived_from is not None
+        self._send(write, is_mine=is_mine, held=held, others=others)
+        self._requests.watch(write, event.timeout_ms or self._timeout_ms)
+
+    def _stamp(self, event: Put, held: Record | None) -> bytes:
+        """A version for the write, above what this replica holds; ABSENT if none may be given."""
+        seen = event.derived_from
+        if seen is not None:
+            return pack_version(stamp_of(seen) + 1, self._random.getrandbits(48))
+        self.has_stamped = True
+        stamp = self._clock.next()
+        if held is not None and stamp:
+            version = pack_version(stamp, self._node_id)
+            if held.version < version:
+                return version
+            stamp = self._clock.next(stamp_of(held.version))
+        return pack_version(stamp, self._node_id) if stamp else ABSENT
+
+    def _why_no_stamp(self, above: int) -> QuorateError:
+        if self._clock.is_untrusted(above):
+            return ClockUntrusted("this node's clock is too far behind what it has seen")
+        return NotReady("the disk has not confirmed the clock's ceiling yet")
+
+    def _park(self, event: Put, parked: Parked | None, error: QuorateError) -> None:
+        error.outcome = Outcome.NOT_APPLIED
+        self._requests.park(event, error, wait_ms=self._wait_ms, again=parked)
+
+    def _send(
+        self, write: Write, *, is_mine: bool, held: Record | None, others: tuple[Peer, ...]
+    ) -> None:
+        row, record = write.row, write.record
+        if is_mine:
+            highest = self._replica.apply_over(row, record, held)
+            if highest:
+                write.highest = highest
+            self._local.append(write)
+        for peer in others:
+            if peer.is_reachable:
+                peer.mutate(peer.writes, row, record, write)
+            else:
+                write.failed += 1
+                self._hints.add(peer.url, row, record)
+
+    def close_turn(self) -> None:
+        """Have this step's own copies acked once they are durable."""
+        if self._local:
+            local, self._local = self._local, []
+            self._replica.when_durable(lambda: self._acked(local))
+
+    # --- answers ---------------------------------------------------------------------------
+
+    def answered(self, peer: Peer, sent: Sent, answer: Answer) -> None:
+        """A replica has the batch on disk."""
+        writes = cast("list[Write]", sent.ops)
+        mutated = cast(Mutated, answer)
+        for index, version in mutated.superseded:
+            if index < len(writes):
+                write = writes[index]
+                write.highest = max(write.highest, version)
+        if mutated.refused:
+            writes = self._without_refused(peer, writes, mutated.refused)
+        self._acked(writes)
+
+    def lost(self, peer: Peer, sent: Sent) -> None:
+        """A replica did not answer: it gets hints."""
+        for write in cast("list[Write]", sent.ops):
+            self._hints.add(peer.url, write.row, write.record)
+            self._failed(write)
+
+    def _acked(self, writes: list[Write]) -> None:
+        for write in writes:
+            write.acks += 1
+            if (
+                write.waiter is not None
+                and verdict(write.acks, write.failed, write.n, write.w) is _MET
+            ):
+                self._met(write)
+
+    def _failed(self, write: Write) -> None:
+        write.failed += 1
+        if write.waiter is None:
+            return
+        if verdict(write.acks, write.failed, write.n, write.w) is _LOST:
+            error = QuorumUnreachable(
+                "replicas were lost while they were being written",
+                outcome=Outcome.UNKNOWN,
+                needed=write.w,
+                acked=write.acks,
+            )
+            self._requests.end(write, error)
+
+    def _without_refused(
+        self, peer: Peer, writes: list[Write], refused: list[tuple[int, str]]
+    ) -> list[Write]:
+        self._turn.note("warning", "writes_refused", peer=peer.url, reason=refused[0][1])
+        indices = {index for index, _ in refused if index < len(writes)}
+        for index in sorted(indices):
+            self._failed(writes[index])
+        return [write for index, write in enumerate(writes) if index not in indices]
+
+    def _met(self, write: Write) -> None:
+        waiter = write.waiter
+        assert waiter is not None
+        if write.highest and not write.is_restamp and not write.is_derived:
+            self._restamp(write)
+            return
+        write.waiter = None
+        superseded = bool(write.highest)
+        result = PutResult(write.record.version, write.acks, write.n, write.is_restamp, superseded)
+        self._requests.answer(waiter, result, write.size)
+
+    def _restamp(self, write: Write) -> None:
+        """Send the write once more, stamped above what its first acks reported."""
+        self.has_stamped = True
+        stamp = self._clock.next(stamp_of(write.highest))
+        if not stamp:
+            # The first stamp may be visible at some replica: no longer NOT_APPLIED.
+            error = self._why_no_stamp(stamp_of(write.highest))
+            error.outcome = Outcome.UNKNOWN
+            self._requests.end(write, error)
+            return
+        placement, waiter = self.placement, write.waiter
+        assert placement is not None
+        assert waiter is not None
+        self._turn.counters["writes_restamped"] += 1
+        first = write.record
+        version = pack_version(stamp, self._node_id)
+        record = Record(version, first.value, first.expires_ms, write.highest)
+        again = Write(waiter, write.size, write.row, record, n=write.n, w=write.w)
+        again.is_restamp = True
+        write.waiter = None
+        partition = partition_of(write.row)
+        is_mine = placement.is_mine[partition]
+        held = self._replica.latest(write.row) if is_mine else None
+        self._send(again, is_mine=is_mine, held=held, others=placement.others[partition])
+        left_ms = write.deadline_ms - self._turn.mono_ms
+        self._requests.watch(again, max(left_ms, 1))

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The one table from errors to answers: HTTP status and title, RESP prefix.
+
+Everything that depends only on the class of an error is here; what happened (detail, outcome,
+facts) is in the error itself. RESP prefixes are those that Redis clients already know how to treat
+(`LOADING` and `BUSY` are retried by several of them).
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from quorate.errors import (
+    ClockUntrusted,
+    Corrupt,
+    DeadlineExceeded,
+    DiskFull,
+    FormatUnsupported,
+    InvalidRequest,
+    KeyMissing,
+    KeyTooLarge,
+    NeedsRegister,
+    NotReady,
+    Overloaded,
+    PeerProtocolError,
+    QuorateError,
+    QuorumUnreachable,
+    StorageBusy,
+    StorageError,
+    StorageLocked,
+    Unavailable,
+    ValueTooLarge,
+)
+
+
+class Answer(NamedTuple):
+    """How a class of errors is told to clients."""
+
+    status: int
+    """HTTP status."""
+    prefix: str
+    """First word of the RESP error."""
+    title: str
+    """The problem in a few words, the same for every occurrence (RFC 9457, 3.1.3)."""
+
+
+# A full or stalled disk is 503 and not 507 or 500: another node may well take the same request.
+ANSWERS: Final[dict[type[QuorateError], Answer]] = {
+    QuorateError: Answer(500, "ERR", "Internal error"),
+    InvalidRequest: Answer(400, "ERR", "Invalid request"),
+    KeyMissing: Answer(400, "ERR", "Key missing"),
+    KeyTooLarge: Answer(414, "ERR", "Key too large"),
+    ValueTooLarge: Answer(413, "ERR", "Value too large"),
+    NeedsRegister: Answer(400, "ERR", "Needs a register keyspace"),
+    Unavailable: Answer(503, "ERR", "Unavailable"),
+    QuorumUnreachable: Answer(503, "NOREPLICAS", "Quorum unreachable"),
+    DeadlineExceeded: Answer(503, "TIMEOUT", "Deadline exceeded"),
+    Overloaded: Answer(503, "BUSY", "Overloaded"),
+    NotReady: Answer(503, "LOADING", "Not ready"),
+    ClockUntrusted: Answer(503, "CLOCK", "Clock untrusted"),
+    PeerProtocolError: Answer(500, "ERR", "Peer protocol error"),
+    StorageError: Answer(500, "MISCONF", "Storage failed"),
+    Corrupt: Answer(500, "MISCONF", "Stored data is damaged"),
+    DiskFull: Answer(503, "MISCONF", "Disk full"),
+    StorageBusy: Answer(503, "BUSY", "Storage busy"),
+    StorageLocked: Answer(500, "MISCONF", "Storage locked"),
+    FormatUnsupported: Answer(500, "MISCONF", "Storage format unsupported"),
+}
+
+
+def answer_for(error: QuorateError) -> Answer:
+    """The answer for an error: that of its class, or of the nearest base class in the table."""
+    for kind in type(error).__mro__:
+        answer = ANSWERS.get(kind)
+        if answer is not None:
+            return answer
+    raise AssertionError("every QuorateError has QuorateError among its bases")

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The full service: every route on aiohttp, and how aiohttp is set up to be as strict as we are."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+from http import HTTPStatus
+from typing import Final, NamedTuple
+
+import structlog
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
+from aiohttp.typedefs import Middleware
+
+from quorate.doors.http import batch, explain, health, internal, kv, listing, members
+from quorate.doors.http.context import Context, Handler
+from quorate.doors.http.problems import Refused
+from quorate.doors.http.query import parse_query
+from quorate.doors.http.responses import respond_problem
+from quorate.doors.http.strict import check
+from quorate.errors import Outcome, QuorateError
+
+_PER_REQUEST: Final = frozenset({"r", "w", "timeout"})
+_KEYED: Final = _PER_REQUEST | {"key"}
+_PAGED: Final = frozenset({"prefix", "cursor", "limit"})
+_NONE: Final[frozenset[str]] = frozenset()
+
+
+class Route(NamedTuple):
+    """A route; GET answers HEAD too."""
+
+    method: str
+    path: str
+    handler: Handler
+    parameters: frozenset[str]
+    """Query parameters that it takes; any other is refused."""
+
+
+ROUTES: Final = (
+    Route("GET", "/kv", kv.read_value, _KEYED),
+    Route("PUT", "/kv", kv.write_value, _KEYED | {"ttl"}),
+    Route("DELETE", "/kv", kv.delete_value, _KEYED),
+    Route("GET", "/keys", listing.list_keys, _PAGED | {"r", "timeout"}),
+    Route("POST", "/batch", batch.batch, _PER_REQUEST),
+    Route("GET", "/explain", explain.explain, frozenset({"key", "timeout"})),
+    Route("GET", "/nodes", members.list_nodes, _NONE),
+    Route("POST", "/join", members.join, _NONE),
+    Route("GET", "/healthz", health.healthz, _NONE),
+    Route("GET", "/readyz", health.readyz, _NONE),
+    Route("GET", "/metrics", health.metrics, _NONE),
+    Route("GET", "/internal/ping", internal.ping, _NONE),
+    Route("GET", "/internal/get", internal.read_record, frozenset({"key"})),
+    Route("POST", "/internal/replicate", internal.replicate, _NONE),
+    Route("GET", "/internal/keys", internal.list_local, _PAGED),
+    Route("GET", "/local/keys", internal.list_local, _PAGED),
+)
+
+TARGET_BYTES_MAX: Final = 8192
+"""Longer ones are 414: a key of the greatest length, all escaped, takes 3 kB."""
+HEADER_BYTES_MAX: Final = 16384
+"""Longer ones are 431."""
+_IDLE_SECONDS: Final = 75.0
+"""How long a connection may be silent, or take to send a head."""
+_LINGER_SECONDS: Final = 2.0
+"""How long a refused body is read on, so that its sender sees the answer and not a reset."""
+
+_AiohttpHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger()
+
+
+def build_app(context: Context) -> web.Application:
+    """The application with all routes."""
+    app = web.Application(middlewares=[_guard(context)])
+    for route in ROUTES:
+        # aiohttp answers HEAD by the handler of GET, and leaves the body out.
+        for method in ("GET", "HEAD") if route.method == "GET" else (route.method,):
+            app.router.add_route(
+                method, route.path, _bound(context, route), expect_handler=_leave_expectation
+            )
+    app.on_response_prepare.append(_drop_server)
+    return app
+
+
+def _bound(context: Context, route: Route) -> _AiohttpHandler:
+    async def serve(request: web.Request) -> web.StreamResponse:
+        query = parse_query(request.raw_path, allowed=route.parameters)
+        return await route.handler(context, request, query)
+
+    return serve
+
+
+def connection_factory(server: web.Server) -> Callable[[], asyncio.Protocol]:
+    """What makes the protocol of a connection that aiohttp is to serve."""
+    loop = asyncio.get_running_loop()
+    return partial(
+        _Connection,
+        server,
+        loop=loop,
+        access_log=None,  # type: ignore[arg-type]
+        auto_decompress=False,
+        keepalive_timeout=_IDLE_SECONDS,
+        lingering_time=_LINGER_SECONDS,
+        max_line_size=TARGET_BYTES_MAX,
+        max_field_size=HEADER_BYTES_MAX,
+    )
+
+
+class _Connection(web.RequestHandler):
+    """aiohttp's protocol, but for what it says about requests that it could not read.
+
+    The original logs a traceback for each and answers text.
+    """
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,  # noqa: ARG002
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002
+    ) -> web.StreamResponse:
+        if isinstance(exc, ConnectionError):
+            raise exc
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer has begun, and cannot become another one")
+        if isinstance(exc, HttpProcessingError):
+            response = respond_problem(_unreadable(exc))
+        else:
+            _log.error("request_failed", path=request.path, exc_info=exc)
+            response = respond_problem(
+                QuorateError("the node failed to answer", outcome=Outcome.UNKNOWN)
+            )
+        response.force_close()
+        return response
+
+
+def _unreadable(fault: HttpProcessingError) -> Refused:
+    if not isinstance(fault, LineTooLong):
+        return Refused(400, "bad_request", "not a valid HTTP request")
+    if TARGET_BYTES_MAX in fault.args:
+        return Refused(414, "target_too_long", f"the target exceeds {TARGET_BYTES_MAX} bytes")
+    return Refused(431, "header_too_large", f"a header exceeds {HEADER_BYTES_MAX} bytes")
+
+
+def _guard(context: Context) -> Middleware:
+    @web.middleware
+    async def guard(request: web.Request, handler: _AiohttpHandler) -> web.StreamResponse:
+        try:
+            check(request, context.hosts)
+            return await handler(request)
+        except (Refused, QuorateError) as error:
+            return respond_problem(error)
+        except web.HTTPException as refusal:
+            return respond_problem(_refused(refusal))
+
+    return guard
+
+
+def _refused(refusal: web.HTTPException) -> Refused:
+    """aiohttp's own refusals: no such path, wrong method."""
+    if refusal.status == 404:
+        # Not `not_found`, which is what a key can be.
+        return Refused(404, "no_such_path", "nothing is served under this path")
+    phrase = HTTPStatus(refusal.status).phrase.lower()
+    allow = refusal.headers.get("Allow")
+    return Refused(
+        refusal.status,
+        phrase.replace(" ", "_"),
+        phrase,
+        headers={"Allow": allow} if allow else None,
+    )
+
+
+async def _leave_expectation(_request: web.Request) -> None:
+    """Say 100 Continue only when the body is wanted, which `read_body` knows."""
+
+
+async def _drop_server(_request: web.Request, response: web.StreamResponse) -> None:
+    """Neither lane says what it is made of."""
+    response.headers.popall("Server", None)

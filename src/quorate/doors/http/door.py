@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The HTTP door as the app holds it: start, a factory of connections, stop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from quorate.doors.http.answers import Promise
+from quorate.doors.http.fast import FastLane
+from quorate.doors.http.hosts import Hosts
+from quorate.doors.http.limits import BodyBudget
+from quorate.runtime.store import Store
+
+if TYPE_CHECKING:
+    from aiohttp.web import AppRunner
+
+
+class HttpDoor:
+    """Serves HTTP on the connections that the listener hands it."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        is_on_loopback: bool,
+        door_counts: Callable[[], Mapping[str, int]] = dict,
+    ) -> None:
+        self._store = store
+        self._bodies = BodyBudget(store.config.inflight_bytes_max)
+        self._hosts = Hosts(is_on_loopback=is_on_loopback, advertise=store.config.advertise)
+        self._door_counts = door_counts
+        self._lane: FastLane | None = None
+        self._runner: AppRunner | None = None
+
+    async def start(self) -> None:
+        """Get ready to serve; `connection` may be called from then on."""
+        # aiohttp takes 0.3 s to import: only a node that serves pays for it.
+        from aiohttp.web import AppRunner
+
+        from quorate.doors.http.app import build_app, connection_factory
+        from quorate.doors.http.context import Context
+
+        context = Context(
+            self._store, Promise(self._store), self._bodies, self._hosts, self._door_counts
+        )
+        self._runner = AppRunner(build_app(context), handle_signals=False)
+        await self._runner.setup()
+        assert self._runner.server is not None
+        self._lane = FastLane(
+            self._store,
+            full_service=connection_factory(self._runner.server),
+            is_welcome=self._hosts.welcome,
+            bodies=self._bodies,
+        )
+
+    def connection(self) -> asyncio.Protocol:
+        """The protocol of a new connection."""
+        assert self._lane is not None, "start comes first"
+        return self._lane.connection()
+
+    async def stop(self) -> None:
+        """Finish what aiohttp is answering and close its connections; those of the fast lane are
+        the listener's to close."""
+        if self._lane is not None:
+            self._lane.deadlines.close()
+        if self._runner is not None:
+            await self._runner.cleanup()

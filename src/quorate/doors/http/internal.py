@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One replica, spoken to directly: its own records and keys, without a quorum. S23 to S25."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from aiohttp import web
+
+from quorate.core.events import LocalGet, LocalPut, LocalResult, LocalScan, ScanResult, Waiter
+from quorate.doors.http.bodies import read_body
+from quorate.doors.http.context import Context
+from quorate.doors.http.listing import CURSOR_HEADER, decode_cursor, encode_cursor, live_keys
+from quorate.doors.http.problems import Refused
+from quorate.doors.http.query import Query
+from quorate.doors.http.record_body import (
+    OVERHEAD_BYTES_MAX,
+    RECORD_TYPE,
+    decode_record,
+    encode_record,
+)
+from quorate.doors.http.responses import respond_text
+from quorate.errors import NotReady, QuorateError
+from quorate.runtime.store import ask
+from quorate.wire.http import quote
+
+_PAGE: Final = 1000
+_PAGE_MAX: Final = 10_000
+
+
+async def replicate(context: Context, request: web.Request, _query: Query) -> web.Response:
+    """POST /internal/replicate: keep the record if it is newer. Idempotent."""
+    value_bytes_max = context.store.config.value_bytes_max
+    body = await read_body(request, context.bodies, bytes_max=value_bytes_max + OVERHEAD_BYTES_MAX)
+    key, record = decode_record(body, value_bytes_max=value_bytes_max)
+
+    def event(waiter: Waiter) -> LocalPut:
+        return LocalPut(waiter, key, record)
+
+    result = await ask(context.store, event, LocalResult)
+    response = respond_text("ok")
+    response.headers["Quorate-Applied"] = "true" if result.applied else "false"
+    if result.record is not None:
+        response.headers["Quorate-Version"] = result.record.version.hex()
+    return response
+
+
+async def read_record(context: Context, _request: web.Request, query: Query) -> web.Response:
+    """GET /internal/get: this replica's record, tombstones included."""
+    key = query.key()
+
+    def event(waiter: Waiter) -> LocalGet:
+        return LocalGet(waiter, key)
+
+    result = await ask(context.store, event, LocalResult)
+    if result.record is None:
+        raise Refused(404, "not_found", "this replica has no record under this key")
+    return web.Response(
+        body=encode_record(key, result.record),
+        content_type=RECORD_TYPE,
+        headers={"Quorate-Version": result.record.version.hex()},
+    )
+
+
+async def ping(context: Context, _request: web.Request, _query: Query) -> web.Response:
+    """GET /internal/ping: whether this node can do its work."""
+    status = context.store.status()
+    if not status.ready:
+        raise NotReady(status.reason or "not ready")
+    return respond_text("ok")
+
+
+async def list_local(context: Context, request: web.Request, query: Query) -> web.StreamResponse:
+    """GET /internal/keys and /local/keys: live keys that this node holds, one a line, escaped as in
+    a URL. All of them as a stream; with `limit`, one page and the cursor of the next."""
+    prefix, cursor = query.get("prefix") or b"", decode_cursor(query.get("cursor"))
+    limit = query.number("limit", low=1, high=_PAGE_MAX, default=0)
+    page = await _page(context, prefix, cursor, limit or _PAGE)
+    if not limit:
+        return await _stream(context, request, prefix, page)
+    response = respond_text(_lines(context, page))
+    if page.cursor:
+        response.headers[CURSOR_HEADER] = encode_cursor(page.cursor)
+    return response
+
+
+async def _stream(
+    context: Context, request: web.Request, prefix: bytes, page: ScanResult
+) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Type": "text/plain; charset=utf-8"})
+    await response.prepare(request)
+    try:
+        await response.write(_lines(context, page).encode())
+        while page.cursor:
+            page = await _page(context, prefix, page.cursor, _PAGE)
+            await response.write(_lines(context, page).encode())
+    except QuorateError:
+        # The status is sent: only a body that visibly ends too early can still tell.
+        assert request.transport is not None
+        request.transport.abort()
+    return response
+
+
+async def _page(context: Context, prefix: bytes, cursor: bytes, limit: int) -> ScanResult:
+    def event(waiter: Waiter) -> LocalScan:
+        return LocalScan(waiter, prefix, cursor, limit)
+
+    return await ask(context.store, event, ScanResult)
+
+
+def _lines(context: Context, page: ScanResult) -> str:
+    return "".join(f"{quote(key)}\n" for key in live_keys(page, wall_ms=context.store.wall_ms()))

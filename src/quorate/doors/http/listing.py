@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`GET /keys`: the cluster's live keys, a page at a time."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Final
+
+from aiohttp import web
+
+from quorate.core.events import Scan, ScanResult, Waiter
+from quorate.core.slots import key_of
+from quorate.doors.http.context import Context
+from quorate.doors.http.query import Query
+from quorate.doors.http.responses import respond_json
+from quorate.errors import InvalidRequest
+from quorate.runtime.store import ask
+
+CURSOR_HEADER: Final = "Quorate-Cursor"
+LIMIT_DEFAULT: Final = 1000
+LIMIT_MAX: Final = 10_000
+_CURSOR_BYTES_MAX: Final = 4096
+
+Text = str | dict[str, str]
+"""Bytes in JSON: a string, or {"base64": ...} where they are not UTF-8."""
+
+
+async def list_keys(context: Context, _request: web.Request, query: Query) -> web.Response:
+    """A page of keys in row order. `cursor` is null at the end; `complete` is false where some
+    replicas could not be asked, so that a key may be missing."""
+    prefix, cursor = query.get("prefix") or b"", decode_cursor(query.get("cursor"))
+    limit = query.number("limit", low=1, high=LIMIT_MAX, default=LIMIT_DEFAULT)
+    r, timeout_ms = query.quorum("r"), query.timeout_ms()
+
+    def event(waiter: Waiter) -> Scan:
+        return Scan(waiter, prefix, cursor, limit, r, timeout_ms)
+
+    page = await ask(context.store, event, ScanResult)
+    keys = [to_text(key) for key in live_keys(page, wall_ms=context.store.wall_ms())]
+    following = encode_cursor(page.cursor) if page.cursor else None
+    return respond_json({"keys": keys, "cursor": following, "complete": page.complete})
+
+
+def live_keys(page: ScanResult, *, wall_ms: int) -> list[bytes]:
+    """The keys of a page that a reader would find."""
+    return [key_of(row.row) for row in page.rows if row.live and not 0 < row.expires_ms <= wall_ms]
+
+
+def encode_cursor(cursor: bytes) -> str:
+    """A scan's cursor as text that needs no escaping."""
+    return base64.urlsafe_b64encode(cursor).decode()
+
+
+def decode_cursor(text: bytes | None) -> bytes:
+    """The cursor in a request; empty where there is none. InvalidRequest."""
+    if not text:
+        return b""
+    try:
+        if len(text) > _CURSOR_BYTES_MAX:
+            raise ValueError("too long")
+        return base64.b64decode(text, altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        raise InvalidRequest("cursor must be one that a page before gave") from None
+
+
+def to_text(raw: bytes) -> Text:
+    """Bytes as JSON can say them."""
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(raw).decode()}
+
+
+def from_text(text: Text) -> bytes:
+    """The bytes that JSON said. InvalidRequest."""
+    if isinstance(text, str):
+        return text.encode("utf-8")
+    try:
+        ((name, value),) = text.items()
+        if name != "base64":
+            raise ValueError(name)
+        return base64.b64decode(value, validate=True)
+    except ValueError:
+        raise InvalidRequest('bytes are a string or {"base64": "..."}') from None

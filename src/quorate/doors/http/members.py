@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Who is in the cluster: `POST /join` and `GET /nodes`. FEATURES S26, S27."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Final
+from urllib.parse import urlsplit
+
+import msgspec
+from aiohttp import web
+
+from quorate.core.events import Join, JoinResult, Waiter
+from quorate.doors.http.bodies import decode_json, read_body
+from quorate.doors.http.context import Context
+from quorate.doors.http.query import Query
+from quorate.doors.http.responses import respond_json, respond_text
+from quorate.errors import InvalidRequest
+from quorate.notation import parse_url
+from quorate.runtime.store import ask
+
+_BODY_BYTES_MAX: Final = 4096
+_WEB_PORTS: Final = (80, 443)
+_PRIVILEGED_PORT_MAX: Final = 1023
+
+
+async def join(context: Context, request: web.Request, _query: Query) -> web.Response:
+    """POST /join: make the URL in the body (raw, or JSON) a member, or announce it again."""
+    body = await read_body(request, context.bodies, bytes_max=_BODY_BYTES_MAX)
+    url = checked_member(_url_in(body), own_url=context.store.config.advertise)
+
+    def event(waiter: Waiter) -> Join:
+        return Join(waiter, url)
+
+    result = await ask(context.store, event, JoinResult)
+    return respond_json({"url": url, "known": result.known, "owns": result.owns})
+
+
+async def list_nodes(context: Context, request: web.Request, _query: Query) -> web.Response:
+    """GET /nodes: every member as this node sees it; with `Accept: text/plain`, their URLs."""
+    members = context.store.status().members
+    if "text/plain" in request.headers.get("Accept", ""):
+        return respond_text("".join(f"{member.url}\n" for member in members))
+    return respond_json(members)
+
+
+def checked_member(text: str, *, own_url: str) -> str:
+    """The URL of a node in its normal form, if connecting to it makes sense. InvalidRequest.
+
+    A join makes every member connect to that address, so it must not name what only this machine
+    can see (loopback, unless this node is there too), a cloud's metadata service (link-local), or
+    the port of some other service.
+    """
+    try:
+        url = parse_url(text)
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port or 80
+    except ValueError as fault:
+        raise InvalidRequest(f"not a node's URL: {fault}") from None
+    if port <= _PRIVILEGED_PORT_MAX and port not in _WEB_PORTS:
+        raise InvalidRequest("a node does not listen on a privileged port", port=port)
+    if is_loopback(host) and not is_loopback(urlsplit(own_url).hostname or ""):
+        raise InvalidRequest("a loopback address means another machine on every node")
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return url
+    if address.is_link_local or address.is_multicast or address.is_unspecified:
+        raise InvalidRequest("no node can be reached at this address", address=str(address))
+    return url
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host names the machine that asks."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class _Joining(msgspec.Struct, forbid_unknown_fields=True):
+    url: str
+
+
+def _url_in(body: bytes) -> str:
+    if body.lstrip()[:1] == b"{":
+        try:
+            return msgspec.convert(decode_json(body), _Joining).url
+        except msgspec.ValidationError as fault:
+            raise InvalidRequest(f'write {{"url": "http://host:port"}}: {fault}') from None
+    try:
+        return body.decode("ascii")
+    except UnicodeDecodeError:
+        raise InvalidRequest("not a node's URL: write http://host:port") from None

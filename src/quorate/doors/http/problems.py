@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Errors as `application/problem+json` (RFC 9457), with our `code`, `outcome` and facts.
+
+`type` is `urn:quorate:<code>`: a name, nothing to fetch. `outcome` says what became of a write;
+whatever was refused as a mistake of the caller's was not applied. It is left out where an error
+says nothing about a write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+import msgspec
+
+from quorate.doors.errors import answer_for
+from quorate.errors import Fact, InvalidRequest, Outcome, QuorateError
+
+PROBLEM_TYPE: Final = "application/problem+json"
+
+
+class Refused(Exception):
+    """An answer that only HTTP knows: no such path, wrong method, a stranger's Host. Nothing was
+    done."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        is_final: bool = False,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.headers = headers or {}
+        self.is_final = is_final
+        """Whether the connection must be closed: what follows cannot be told from the request."""
+
+
+class Problem(NamedTuple):
+    """What a problem document says."""
+
+    status: int
+    code: str
+    title: str
+    detail: str
+    outcome: Outcome | None = None
+    facts: Mapping[str, Fact] = {}
+
+    def members(self) -> dict[str, object]:
+        """The document's members. A fact never hides one of the problem's own."""
+        members: dict[str, object] = {
+            **self.facts,
+            "type": f"urn:quorate:{self.code}",
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+            "code": self.code,
+        }
+        if self.outcome is not None:
+            members["outcome"] = self.outcome.value
+        return members
+
+    def encode(self) -> bytes:
+        """The document."""
+        return msgspec.json.encode(self.members())
+
+
+def problem_of(error: QuorateError | Refused) -> Problem:
+    """The problem that an error is."""
+    if isinstance(error, Refused):
+        title = error.code.replace("_", " ").capitalize()
+        return Problem(error.status, error.code, title, error.detail, Outcome.NOT_APPLIED)
+    status, _, title = answer_for(error)
+    outcome = Outcome.NOT_APPLIED if isinstance(error, InvalidRequest) else error.outcome
+    return Problem(status, error.code, title, error.detail, outcome, error.facts)

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is refused before a handler sees it, beyond what aiohttp's parser refuses by itself.
+
+The fast lane needs none of this but the question of the Host: it never matches a request with any
+of the other headers.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from quorate.doors.http.hosts import Hosts
+from quorate.doors.http.problems import Refused
+from quorate.errors import NeedsRegister
+
+_SAFE_METHODS: Final = frozenset({"GET", "HEAD"})
+_CONDITIONS: Final = ("If-Match", "If-None-Match", "If-Unmodified-Since", "If-Modified-Since")
+
+
+def check(request: web.BaseRequest, hosts: Hosts) -> None:
+    """Refuse what cannot be served safely or honestly. Refused, NeedsRegister."""
+    _check_host(request, hosts)
+    _check_expectation(request)
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise Refused(
+            415,
+            "unsupported_encoding",
+            "compressed bodies are not taken",
+            headers={"Accept-Encoding": "identity"},
+            is_final=True,
+        )
+    if request.method not in _SAFE_METHODS:
+        _check_origin(request)
+        for name in _CONDITIONS:
+            if name in request.headers:
+                raise NeedsRegister(
+                    f"{name} on a write needs a register keyspace, and this one is not"
+                )
+
+
+def _check_host(request: web.BaseRequest, hosts: Hosts) -> None:
+    given = request.headers.getall("Host", [])
+    is_old = request.version < (1, 1)
+    if len(given) != 1 and not (is_old and not given):
+        raise Refused(400, "bad_host", "exactly one Host header is needed", is_final=True)
+    if given and not hosts.welcome(given[0].encode("utf-8", "surrogateescape")):
+        raise Refused(421, "misdirected", "this node is not called that", is_final=True)
+
+
+def _check_expectation(request: web.BaseRequest) -> None:
+    if request.headers.get("Expect", "100-continue").lower() != "100-continue":
+        raise Refused(417, "expectation_failed", "only 100-continue can be expected", is_final=True)
+
+
+def _check_origin(request: web.BaseRequest) -> None:
+    """A page of another site may not write through the browser of somebody who can reach us."""
+    origin = request.headers.get("Origin")
+    if origin is not None and urlsplit(origin).netloc != request.headers.get("Host"):
+        raise Refused(403, "foreign_origin", "writes from pages of other origins are refused")

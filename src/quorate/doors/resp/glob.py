@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Redis's glob patterns as regular expressions that cannot be made to backtrack.
+
+After each `*` the shortest stretch up to the next match of the following part is taken for good: if
+any way of matching exists, so does that one, except for the last part, which must end the key. So
+a pattern costs at most its length times the key's, whatever stars it has.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+PATTERN_BYTES_MAX: Final = 1024
+
+_TOKEN: Final = re.compile(
+    rb"(?P<star>\*+)|(?P<any>\?)|\[(?P<not>\^?)(?P<set>(?:\\.|[^\]\\])*+)\]?|\\?(?P<byte>.)",
+    re.DOTALL,
+)
+_RANGE: Final = re.compile(rb"\\?(.)(?:-\\?(.))?", re.DOTALL)
+_LITERAL: Final = re.compile(rb"(?:\\.|[^*?\[\\])*+", re.DOTALL)
+
+
+def literal_prefix(pattern: bytes) -> bytes:
+    """What every key that matches begins with."""
+    found = _LITERAL.match(pattern)
+    return re.sub(rb"\\(.)", rb"\1", found[0], flags=re.DOTALL) if found is not None else b""
+
+
+def compile_glob(pattern: bytes) -> re.Pattern[bytes]:
+    """What a key must `fullmatch`; the pattern knows `*`, `?`, `[a-z]`, `[^a]` and `\\x`."""
+    parts = [b""]
+    for token in _TOKEN.finditer(pattern):
+        if token["star"] is not None:
+            parts.append(b"")
+        elif token["any"] is not None:
+            parts[-1] += b"."
+        elif token["set"] is not None:
+            parts[-1] += _set(token["set"], negated=bool(token["not"]))
+        else:
+            parts[-1] += re.escape(token["byte"])
+    if len(parts) == 1:
+        return re.compile(parts[0], re.DOTALL)
+    first, *middle, last = parts
+    stars = b"".join(b"(?>.*?%b)" % part for part in middle if part)
+    return re.compile(first + stars + b".*" + last, re.DOTALL)
+
+
+def _set(body: bytes, *, negated: bool) -> bytes:
+    """A character class; the bytes are spelled out so that nothing in them is special."""
+    members: set[int] = set()
+    for found in _RANGE.finditer(body):
+        low, high = found[1][0], (found[2] or found[1])[0]
+        members.update(range(min(low, high), max(low, high) + 1))
+    if negated:
+        members = set(range(256)) - members
+    runs: list[list[int]] = []
+    for member in sorted(members):
+        if runs and runs[-1][1] == member - 1:
+            runs[-1][1] = member
+        else:
+            runs.append([member, member])
+    # An empty class matches nothing, which `[]` cannot say in a regular expression.
+    return b"[%b]" % b"".join(b"\\x%02x-\\x%02x" % (*run,) for run in runs) if runs else b"(?!)"

@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Who a data directory belongs to: the node id, drawn once and durable before it is used.
+
+The id is the tie-break of versions, so two directories must never share one; a copied directory is
+found out when both nodes greet the same peer.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+from quorate.core.events import Batch
+from quorate.storage.engine import Engine
+
+NODE_ID_META: Final = b"node_id"
+NODE_ID_BYTES: Final = 6
+
+
+def node_id_of(engine: Engine) -> int:
+    """The engine's node id, 48 bits; drawn and synced if it has none yet."""
+    stored = engine.get_meta(NODE_ID_META)
+    if stored is None:
+        stored = os.urandom(NODE_ID_BYTES)
+        engine.write(Batch([], [], [(NODE_ID_META, stored)]))
+        engine.sync()
+    return int.from_bytes(stored, "big")

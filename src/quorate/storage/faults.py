@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The one place where what RocksDB and the operating system raise becomes our taxonomy.
+
+rocksdict raises bare `Exception`s that carry RocksDB's text, so the text has to decide.
+"""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from rocksdict import DbClosedError
+
+from quorate.errors import Corrupt, DiskFull, QuorateError, StorageBusy, StorageError, StorageLocked
+
+
+class LogRefuses(DiskFull):
+    """RocksDB's log failed a write before, and now refuses to write or sync anything."""
+
+
+_BY_TEXT: Final[tuple[tuple[str, type[StorageError]], ...]] = (
+    ("Writer has previous error", LogRefuses),
+    ("No space left", DiskFull),
+    ("Disk quota exceeded", DiskFull),
+    ("Write stall", StorageBusy),
+    ("Corruption", Corrupt),
+    ("checksum mismatch", Corrupt),
+    ("lock hold by current process", StorageLocked),
+    ("While lock file", StorageLocked),
+)
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+
+
+class Faults:
+    """`with faults:` around calls that may fail; one object serves all calls of a directory."""
+
+    __slots__ = ("_directory",)
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = str(directory)
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        # Other classes are mistakes of ours: they pass.
+        if error is not None and (kind in (Exception, DbClosedError) or isinstance(error, OSError)):
+            raise self._translated(error) from error
+
+    def _translated(self, error: BaseException) -> QuorateError:
+        if isinstance(error, OSError):
+            found = DiskFull if error.errno in _FULL else StorageError
+            return found(error.strerror or str(error), path=str(error.filename or self._directory))
+        line = " ".join(str(error).split())
+        for text, wanted in _BY_TEXT:
+            if text in line:
+                return wanted(line, directory=self._directory)
+        return StorageError(line, directory=self._directory)

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The read cache: records by row, least recently used out first, bounded by entries and by bytes.
+
+Both bounds hold after every call. A record that is larger than the whole cache is not kept, and
+takes the row's older record with it: the cache never holds anything but the newest it was given.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final
+
+from quorate.core.record import Record
+
+ENTRY_BYTES: Final = 400
+"""What an entry costs beside its row and its value: the objects and their place in the order."""
+
+
+def cost_of(row: bytes, record: Record) -> int:
+    """Bytes that an entry counts for, about what it takes of memory."""
+    value = record.value
+    return ENTRY_BYTES + len(row) + (0 if value is None else len(value))
+
+
+class Lru:
+    """A bounded map from row to record; every call is O(1) but for the evictions it causes."""
+
+    def __init__(self, *, entries_max: int, bytes_max: int) -> None:
+        self._entries: OrderedDict[bytes, Record] = OrderedDict()
+        self._entries_max: Final = entries_max
+        self._bytes_max: Final = bytes_max
+        self.bytes_used = 0
+        self.hits = 0
+        self.misses = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, row: bytes) -> Record | None:
+        """The record of a row, which becomes the most recently used, or None; counts either."""
+        record = self._entries.get(row)
+        if record is None:
+            self.misses += 1
+            return None
+        self.hits += 1
+        self._entries.move_to_end(row)
+        return record
+
+    def put(self, row: bytes, record: Record) -> None:
+        """Keep a record as the most recently used, in place of the row's older one."""
+        entries = self._entries
+        old = entries.pop(row, None)
+        if old is not None:
+            self.bytes_used -= cost_of(row, old)
+        cost = cost_of(row, record)
+        if cost > self._bytes_max:
+            return
+        entries[row] = record
+        self.bytes_used += cost
+        while self.bytes_used > self._bytes_max or len(entries) > self._entries_max:
+            evicted_row, evicted = entries.popitem(last=False)
+            self.bytes_used -= cost_of(evicted_row, evicted)

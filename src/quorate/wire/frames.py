@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Frames and greetings between nodes as bytes.
+
+Header (12 bytes, big-endian): payload length, its complement, checksum of the payload (low half of
+XXH3-64); then the payload, msgpack. A greeting is the same behind a magic. TCP's own checksum lets
+about one in 2^16 damaged segments through, hence ours. The length is checked by itself because a
+damaged one must be noticed at once: waiting for megabytes that never come would leave the link
+looking alive for ever. Bytes are validated here (`frame_rules`), their meaning in the core.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+import msgspec
+from xxhash import xxh3_64_intdigest
+
+from quorate.core.messages import PROTOCOL_VERSION, Frame, Greeting
+from quorate.errors import PeerProtocolError
+from quorate.wire.frame_rules import check_frame
+
+FRAME_BYTES_MAX: Final = 32 << 20
+"""Payload of one frame; a longer one is refused by its header, before anything is buffered."""
+GREETING_BYTES_MAX: Final = 256 << 10
+"""Room for a layout (about 20 kB), and little enough to take from a stranger."""
+MAGIC: Final = b"QRT1"
+"""What the sniffed port knows a peer by."""
+
+_HEADER: Final = struct.Struct(">III")
+_HEADER_BYTES: Final = _HEADER.size
+_UINT32: Final = 0xFFFFFFFF
+
+_encoder: Final = msgspec.msgpack.Encoder()
+_frame_decoder: Final = msgspec.msgpack.Decoder(Frame)
+_greeting_decoder: Final = msgspec.msgpack.Decoder(Greeting)
+
+
+class _Opening(msgspec.Struct, array_like=True):
+    """The part of a greeting that every protocol version shares; the rest is skipped."""
+
+    protocol: int
+
+
+_opening_decoder: Final = msgspec.msgpack.Decoder(_Opening)
+
+# UnicodeDecodeError: msgspec lets it through for text that is not UTF-8.
+_MALFORMED: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+class FrameTooLarge(ValueError):
+    """The frame would be longer than `FRAME_BYTES_MAX`; the caller must send less at once."""
+
+
+def encode_frame(frame: Frame) -> bytearray:
+    """The frame as bytes to write, made in place without a copy. FrameTooLarge if it is."""
+    data = bytearray(_HEADER_BYTES)
+    _encoder.encode_into(frame, data, _HEADER_BYTES)
+    length = len(data) - _HEADER_BYTES
+    if length > FRAME_BYTES_MAX:
+        raise FrameTooLarge(f"a frame of {length} bytes, at most {FRAME_BYTES_MAX} are allowed")
+    with memoryview(data) as view:
+        _HEADER.pack_into(data, 0, length, length ^ _UINT32, _checksum(view[_HEADER_BYTES:]))
+    return data
+
+
+def encode_greeting(greeting: Greeting) -> bytes:
+    """The greeting as bytes to write. ValueError if longer than `GREETING_BYTES_MAX`."""
+    payload = _encoder.encode(greeting)
+    length = len(payload)
+    if length > GREETING_BYTES_MAX:
+        raise ValueError(f"a greeting of {length} bytes, at most {GREETING_BYTES_MAX} are allowed")
+    return MAGIC + _HEADER.pack(length, length ^ _UINT32, _checksum(payload)) + payload
+
+
+class FrameParser:
+    """Cuts a stream into frames. Holds at most one unfinished frame; linear in the bytes fed.
+
+    Once `feed` raised, the stream has no meaning any more: drop the connection.
+    """
+
+    __slots__ = ("_needed", "_pending")
+
+    def __init__(self) -> None:
+        self._pending = bytearray()
+        self._needed = _HEADER_BYTES
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes of an unfinished frame; not 0 at the end of a stream means that it was cut."""
+        return len(self._pending)
+
+    def feed(self, data: bytes) -> list[Frame]:
+        """The frames that `data` completes. PeerProtocolError for anything that is not one."""
+        buffer: bytes | bytearray = data
+        if self._pending:
+            self._pending += data
+            if len(self._pending) < self._needed:
+                return []
+            buffer, self._pending = self._pending, bytearray()
+        with memoryview(buffer) as view:
+            frames, used = self._cut(view)
+            if used < len(view):
+                self._pending = bytearray(view[used:])
+        return frames
+
+    def _cut(self, view: memoryview) -> tuple[list[Frame], int]:
+        frames: list[Frame] = []
+        start = 0
+        end = len(view)
+        self._needed = _HEADER_BYTES
+        while end - start >= _HEADER_BYTES:
+            length, checksum = _read_header(view, start, bytes_max=FRAME_BYTES_MAX)
+            stop = start + _HEADER_BYTES + length
+            if stop > end:
+                self._needed = stop - start
+                break
+            frames.append(_decode_frame(view[start + _HEADER_BYTES : stop], checksum))
+            start = stop
+        return frames, start
+
+
+class GreetingParser:
+    """Takes one greeting from the beginning of a stream."""
+
+    __slots__ = ("_pending", "rest")
+
+    def __init__(self) -> None:
+        self._pending = bytearray()
+        self.rest = b""
+        """What came behind the greeting, once `feed` returned it."""
+
+    def feed(self, data: bytes) -> Greeting | None:
+        """The greeting if `data` completes it. PeerProtocolError for anything that is not one.
+
+        One of another protocol version is read no further than its number: the other fields are
+        empty.
+        """
+        pending = self._pending
+        pending += data
+        if not MAGIC.startswith(pending[: len(MAGIC)]):
+            raise PeerProtocolError("no greeting: the magic is missing")
+        start = len(MAGIC) + _HEADER_BYTES
+        if len(pending) < start:
+            return None
+        length, checksum = _read_header(pending, len(MAGIC), bytes_max=GREETING_BYTES_MAX)
+        if len(pending) < start + length:
+            return None
+        self.rest = bytes(pending[start + length :])
+        return _decode_greeting(bytes(pending[start : start + length]), checksum)
+
+
+def _checksum(payload: bytes | memoryview) -> int:
+    return xxh3_64_intdigest(payload) & _UINT32
+
+
+def _read_header(data: bytearray | memoryview, start: int, *, bytes_max: int) -> tuple[int, int]:
+    length, complement, checksum = _HEADER.unpack_from(data, start)
+    if length ^ complement != _UINT32:
+        raise PeerProtocolError("damaged header: length and complement differ")
+    if not 0 < length <= bytes_max:
+        raise PeerProtocolError("length out of bounds", length=length, bytes_max=bytes_max)
+    return length, checksum
+
+
+def _decode_frame(payload: memoryview, checksum: int) -> Frame:
+    if _checksum(payload) != checksum:
+        raise PeerProtocolError("damaged frame: wrong checksum", length=len(payload))
+    try:
+        frame = _frame_decoder.decode(payload)
+    except _MALFORMED as error:
+        raise PeerProtocolError(f"malformed frame: {error}") from error
+    check_frame(frame)
+    return frame
+
+
+def _decode_greeting(payload: bytes, checksum: int) -> Greeting:
+    if _checksum(payload) != checksum:
+        raise PeerProtocolError("damaged greeting: wrong checksum")
+    try:
+        protocol = _opening_decoder.decode(payload).protocol
+        if protocol != PROTOCOL_VERSION:
+            return Greeting(protocol, "", "", 0, 0, b"", "")
+        return _greeting_decoder.decode(payload)
+    except _MALFORMED as error:
+        raise PeerProtocolError(f"malformed greeting: {error}") from error

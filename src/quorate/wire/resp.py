@@ -1,0 +1,362 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The Redis protocol without sockets: commands in, replies out.
+
+Source: redis.io, "Redis serialization protocol specification". Invariants of the parser: the same
+commands come out however the bytes were cut; a length is believed only when the bytes it promises
+are there, so a header allocates nothing; the work is linear in the bytes fed, even one at a time;
+after a fault nothing more is parsed. Stricter than Redis: a bulk string must end in CRLF, and bytes
+that begin another RESP type, NUL bytes and HTTP requests are no inline commands.
+
+Most chunks hold whole commands with plain arguments. They are split on CRLF once and each declared
+length is compared with what was found; only what fails that (a value holding CRLF, a half command,
+a large value, an inline command) goes through the exact parser.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Final
+
+CRLF: Final = b"\r\n"
+ARGS_MAX: Final = 65_536
+"""Arguments kept of one command."""
+ARGS_SKIPPED_MAX: Final = 1024 * 1024
+"""Above ARGS_MAX and up to here a command is read, thrown away and refused; beyond, a fault."""
+INLINE_BYTES_MAX: Final = 64 * 1024
+_HEADER_BYTES_MAX: Final = 64
+_COMMAND_BYTES_FACTOR: Final = 4
+"""All arguments of a command together, in the largest bulk strings."""
+
+_FAST_ARGS_MAX: Final = 64
+_FAST_BYTES_MAX: Final = 4096
+_COUNT_OF: Final = {b"*%d" % count: count for count in range(1, _FAST_ARGS_MAX + 1)}
+_HEADER_OF: Final = {length: b"$%d" % length for length in range(_FAST_BYTES_MAX + 1)}
+_header_of = _HEADER_OF.get
+
+_INTEGER: Final = re.compile(rb"0|-?[1-9][0-9]{0,18}")
+_INT64_MAX: Final = (1 << 63) - 1
+_NOT_INLINE: Final = b"$%#,|>~(=!_:+-"
+"""First bytes of RESP types that are no commands; what follows them must not be read as any."""
+_INLINE_WORD: Final = re.compile(
+    rb"""[ \t\r\n]*+([^ \t\r\n"']*+)"""
+    rb"""(?:"([^"\\]*+(?:\\.[^"\\]*+)*+)"|'([^'\\]*+(?:\\'?[^'\\]*+)*+)')?+(?=[ \t\r\n]|\Z)""",
+    re.DOTALL,
+)
+_ESCAPE: Final = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|(.))", re.DOTALL)
+_ESCAPED: Final = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"a": b"\a"}
+
+Command = list[bytes]
+"""A command's name and arguments. Empty: there were more than ARGS_MAX, and were thrown away."""
+
+
+def parse_integer(data: bytes) -> int | None:
+    """The 64-bit integer in `data` as Redis writes it (no sign but minus, no leading zero)."""
+    if _INTEGER.fullmatch(data) is None:
+        return None
+    value = int(data)
+    return value if -_INT64_MAX - 1 <= value <= _INT64_MAX else None
+
+
+def split_inline(line: bytes) -> Command | None:
+    """The words of an inline command by Redis's quoting rules; None if a quote is unbalanced."""
+    words: Command = []
+    at = 0
+    while found := _INLINE_WORD.match(line, at):
+        plain, double, single = found.groups()
+        if not plain and double is None and single is None:
+            break
+        at = found.end()
+        if double is not None:
+            plain += _ESCAPE.sub(_unescape, double)
+        elif single is not None:
+            plain += single.replace(b"\\'", b"'")
+        words.append(plain)
+    return words if not line[at:].strip() else None
+
+
+def _unescape(found: re.Match[bytes]) -> bytes:
+    if found[1] is not None:
+        return bytes.fromhex(found[1].decode())
+    return _ESCAPED.get(found[2], found[2])
+
+
+class CommandParser:
+    """Cuts what a client sends into commands."""
+
+    __slots__ = (
+        "_args",
+        "_args_bytes",
+        "_at",
+        "_buffer",
+        "_bulk",
+        "_bulk_bytes_max",
+        "_missing",
+        "_seen",
+        "_skipping",
+        "fault",
+        "is_partial",
+    )
+
+    def __init__(self, *, bulk_bytes_max: int) -> None:
+        self._bulk_bytes_max = bulk_bytes_max
+        self._buffer = bytearray()
+        self._at = 0
+        """Everything before was parsed."""
+        self._seen = 0
+        """No line ends before here, so that pieces of one byte are not searched again."""
+        self._args: Command = []
+        self._args_bytes = 0
+        self._missing = 0
+        """Arguments of the current command still to come; 0 between commands."""
+        self._bulk = -1
+        """Length of the argument being read; -1 while its header is."""
+        self._skipping = False
+        self.is_partial = False
+        """Whether the last command is incomplete."""
+        self.fault: str | None = None
+        """Why nothing more is parsed: an error text for the client, or empty to say nothing."""
+
+    def feed(self, data: bytes) -> list[Command]:
+        """The commands that `data` completes, in order. Look at `fault` afterwards."""
+        commands: list[Command] = []
+        if self.fault is not None:
+            return commands
+        if self.is_partial:
+            self._buffer += data
+            if not self._parse_one(commands):
+                self._compact()
+                return commands
+            data = bytes(memoryview(self._buffer)[self._at :])
+            self._buffer = bytearray()
+            self._at = self._seen = 0
+            self.is_partial = False
+        rest = _split_plain(data, commands)
+        if rest < len(data):
+            self._buffer += data[rest:] if rest else data
+            while self._parse_one(commands):
+                pass
+            self._compact()
+        return commands
+
+    def stop(self, fault: str) -> None:
+        """Parse nothing more, as after a fault."""
+        if self.fault is None:
+            self.fault = fault
+        self._compact()
+
+    def _compact(self) -> None:
+        if self.fault is not None:
+            self._buffer = bytearray()
+            self._args = []
+            self._missing = self._at = self._seen = 0
+        elif self._at:
+            del self._buffer[: self._at]
+            self._seen = max(self._seen - self._at, 0)
+            self._at = 0
+        self.is_partial = bool(self._buffer) or self._missing > 0
+
+    def _parse_one(self, commands: list[Command]) -> bool:
+        """Finish one command (or something to be ignored). False: more bytes, or a fault."""
+        if not self._missing:
+            if self._at == len(self._buffer) or self.fault is not None:
+                return False
+            if self._buffer[self._at] != 0x2A:
+                return self._parse_inline(commands)
+            line = self._header_line("too big mbulk count string")
+            if line is None or not self._begin(line):
+                return line is not None and self.fault is None
+        while self._missing:
+            if not self._parse_argument():
+                return False
+        commands.append([] if self._skipping else self._args)
+        self._args = []
+        self._args_bytes = 0
+        return True
+
+    def _begin(self, line: bytes) -> bool:
+        """Take an array header. False: an empty array, which is ignored, or a fault."""
+        count = parse_integer(line[1:])
+        if count is None or count > ARGS_SKIPPED_MAX:
+            return self._fail("invalid multibulk length")
+        self._missing = max(count, 0)
+        self._skipping = count > ARGS_MAX
+        return count > 0
+
+    def _parse_argument(self) -> bool:
+        if self._bulk < 0:
+            line = self._header_line("too big bulk count string")
+            if line is None:
+                return False
+            if line[:1] != b"$":
+                return self._fail(f"expected '$', got '{_printable(line[:1])}'")
+            length = parse_integer(line[1:])
+            if length is None or not 0 <= length <= self._bulk_bytes_max:
+                return self._fail("invalid bulk length")
+            self._args_bytes += 0 if self._skipping else length
+            if self._args_bytes > _COMMAND_BYTES_FACTOR * self._bulk_bytes_max:
+                return self._fail("too many bytes in one command")
+            self._bulk = length
+        start, end = self._at, self._at + self._bulk
+        if len(self._buffer) < end + 2:
+            return False
+        if self._buffer[end : end + 2] != CRLF:
+            return self._fail("bulk string without its CRLF")
+        if not self._skipping:
+            self._args.append(bytes(memoryview(self._buffer)[start:end]))
+        self._at = self._seen = end + 2
+        self._bulk = -1
+        self._missing -= 1
+        return True
+
+    def _header_line(self, too_long: str) -> bytes | None:
+        end = self._buffer.find(CRLF, max(self._at, self._seen - 1))
+        length = (end if end >= 0 else len(self._buffer)) - self._at
+        if length > _HEADER_BYTES_MAX:
+            self._fail(too_long)
+            return None
+        if end < 0:
+            self._seen = len(self._buffer)
+            return None
+        line = bytes(self._buffer[self._at : end])
+        self._at = self._seen = end + 2
+        return line
+
+    def _parse_inline(self, commands: list[Command]) -> bool:
+        if self._buffer[self._at] in _NOT_INLINE:
+            return self._fail(f"expected '*', got '{chr(self._buffer[self._at])}'")
+        end = self._buffer.find(b"\n", max(self._at, self._seen))
+        if (end if end >= 0 else len(self._buffer)) - self._at > INLINE_BYTES_MAX:
+            return self._fail("too big inline request")
+        if end < 0:
+            self._seen = len(self._buffer)
+            return False
+        line = bytes(self._buffer[self._at : end])
+        self._at = self._seen = end + 1
+        words = split_inline(line)
+        if words is None:
+            return self._fail("unbalanced quotes in request")
+        if b"\0" in line:
+            return self._fail("NUL byte in inline request")
+        if _is_http(words):
+            self.fault = ""
+            return False
+        if words:
+            commands.append(words)
+        return True
+
+    def _fail(self, text: str) -> bool:
+        self.fault = f"ERR Protocol error: {text}"
+        return False
+
+
+def _split_plain(data: bytes, commands: list[Command]) -> int:
+    """Add the plain commands that `data` begins with; how many bytes they took."""
+    parts = data.split(CRLF)
+    last = len(parts) - 1
+    at = 0
+    while at < last:
+        count = _COUNT_OF.get(parts[at])
+        if count is None:
+            break
+        end = at + 1 + 2 * count
+        if end > last:
+            break
+        args = parts[at + 2 : end : 2]
+        if list(map(_header_of, map(len, args))) != parts[at + 1 : end : 2]:
+            break
+        commands.append(args)
+        at = end
+    if at == last and not parts[last]:
+        return len(data)
+    return sum(map(len, parts[:at])) + 2 * at
+
+
+def _is_http(words: Command) -> bool:
+    # A web page can make a browser send these; its body lines must never run as commands.
+    return bool(words) and (
+        words[0].lower() in (b"post", b"host:") or words[-1].startswith(b"HTTP/")
+    )
+
+
+def _printable(data: bytes) -> str:
+    return "".join(chr(byte) if 32 <= byte < 127 else "?" for byte in data)
+
+
+# --- replies -----------------------------------------------------------------------------------
+
+OK: Final = b"+OK\r\n"
+NULL: Final = {2: b"$-1\r\n", 3: b"_\r\n"}
+"""The null reply by protocol version."""
+
+
+def simple(text: str) -> bytes:
+    """A status reply, for texts of ours."""
+    return b"+%b\r\n" % text.encode()
+
+
+def error(text: str) -> bytes:
+    """An error reply. Line ends and control bytes from clients cannot forge another reply."""
+    return b"-%b\r\n" % "".join(c if c.isprintable() else " " for c in text).encode()
+
+
+def integer(value: int) -> bytes:
+    """An integer reply."""
+    return b":%d\r\n" % value
+
+
+def bulk(value: bytes) -> bytes:
+    """A bulk string reply."""
+    return b"$%d\r\n%b\r\n" % (len(value), value)
+
+
+def array(items: Sequence[bytes]) -> bytes:
+    """An array of replies already encoded."""
+    return b"*%d\r\n%b" % (len(items), b"".join(items))
+
+
+def encode(value: object, protocol: int) -> bytes:
+    """The reply for a nested Python value, as protocol 2 or 3 has it.
+
+    None is null, str and bytes are bulk strings, a mapping is a map, a set a set of simple strings.
+    """
+    parts: list[bytes] = []
+    _encode(value, protocol, parts)
+    return b"".join(parts)
+
+
+def _encode(value: object, protocol: int, parts: list[bytes]) -> None:
+    if value is None:
+        parts.append(NULL[protocol])
+    elif isinstance(value, bytes):
+        parts.append(bulk(value))
+    elif isinstance(value, str):
+        parts.append(bulk(value.encode()))
+    elif isinstance(value, bool):
+        parts.append(b"#%b\r\n" % (b"t" if value else b"f") if protocol == 3 else integer(value))
+    elif isinstance(value, int):
+        parts.append(integer(value))
+    elif isinstance(value, float):
+        text = repr(value).encode()
+        parts.append(b",%b\r\n" % text if protocol == 3 else bulk(text))
+    else:
+        _encode_aggregate(value, protocol, parts)
+
+
+def _encode_aggregate(value: object, protocol: int, parts: list[bytes]) -> None:
+    if isinstance(value, Mapping):
+        count = len(value)
+        parts.append(b"%%%d\r\n" % count if protocol == 3 else b"*%d\r\n" % (2 * count))
+        for key, item in value.items():
+            _encode(key, protocol, parts)
+            _encode(item, protocol, parts)
+    elif isinstance(value, AbstractSet):
+        parts.append(b"%b%d\r\n" % (b"~" if protocol == 3 else b"*", len(value)))
+        parts.extend(simple(str(item)) for item in sorted(value))
+    elif isinstance(value, Sequence):
+        parts.append(b"*%d\r\n" % len(value))
+        for item in value:
+            _encode(item, protocol, parts)
+    else:
+        raise TypeError(f"no reply for {type(value).__name__}")

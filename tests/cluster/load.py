@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Writers that remember what was acknowledged to them, and what they were told otherwise."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from types import TracebackType
+
+from quorate.client import Client
+from quorate.errors import QuorateError
+
+
+class Failure:
+    """A request that was not answered `ok`."""
+
+    def __init__(self, at_s: float, error: QuorateError) -> None:
+        self.at_s = at_s
+        self.error = error
+
+
+class Load:
+    """Threads that put keys written once, each through one node, until the block ends."""
+
+    def __init__(self, urls: Sequence[str], *, writers: int = 4, name: str = "key") -> None:
+        self.acknowledged: dict[str, str] = {}
+        self.failures: list[Failure] = []
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._write, args=(urls[i % len(urls)], f"{name}-{i}"))
+            for i in range(writers)
+        ]
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    @property
+    def count(self) -> int:
+        """Writes acknowledged so far."""
+        return len(self.acknowledged)
+
+    def _write(self, url: str, name: str) -> None:
+        number = 0
+        with Client(url, timeout=10) as client:
+            while not self._stop.is_set():
+                number += 1
+                self._put(client, f"{name}-{number}")
+
+    def _put(self, client: Client, key: str) -> None:
+        value = f"value of {key}"
+        try:
+            client.put(key, value)
+        except QuorateError as error:
+            with self._lock:
+                self.failures.append(Failure(time.monotonic(), error))
+            self._stop.wait(0.01)
+        else:
+            with self._lock:
+                self.acknowledged[key] = value
+
+
+def missing(url: str, expected: dict[str, str], *, r: int | None = None) -> list[str]:
+    """Keys that a read through `url` does not find with their value."""
+    with Client(url, timeout=10) as client:
+        return [key for key, value in expected.items() if not _has(client, key, value, r)]
+
+
+def _has(client: Client, key: str, value: str, r: int | None) -> bool:
+    found = client.get(key, r=r)
+    return found is not None and found.value == value.encode()

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Real nodes for tests: processes, sockets and disks, on ports of their own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+START_S = 20.0
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on, all different."""
+    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in held]
+    for each in held:
+        each.close()
+    return ports
+
+
+def wait_until(condition: Callable[[], bool], *, within_s: float, what: str) -> None:
+    """Return as soon as the condition holds; AssertionError naming `what` if it never does."""
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {within_s} s: {what}"
+        time.sleep(0.02)
+
+
+def fetch(url: str, *, method: str = "GET", body: bytes | None = None) -> tuple[int, bytes]:
+    """Status and body of one request, whatever the status."""
+    request = urllib.request.Request(url, data=body, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=15) as response:
+            return response.status, response.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read()
+
+
+def is_ready(url: str) -> bool:
+    """Whether the node at `url` serves and reaches a quorum of every key."""
+    try:
+        return fetch(f"{url}/readyz")[0] == 200
+    except OSError:
+        return False
+
+
+class NodeProcess:
+    """One node, with the flags it was given; its log is `log`."""
+
+    def __init__(self, directory: Path, port: int, flags: list[str]) -> None:
+        self.port = port
+        self.url = f"http://localhost:{port}"
+        self.flags = [f"-port={port}", f"-data={directory / str(port)}", *flags]
+        self.data = directory / str(port)
+        self.log = directory / f"{port}.log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the process; it may not be ready yet."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "quorate", "serve", *self.flags],
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            )
+
+    def signal(self, number: int) -> None:
+        """Send a signal."""
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """Kill at once, as a crash would."""
+        self.signal(signal.SIGKILL)
+        self.wait()
+
+    def stop(self) -> int:
+        """Stop gracefully; returns the exit code."""
+        self.signal(signal.SIGTERM)
+        return self.wait()
+
+    def wait(self) -> int:
+        """The exit code, once the process has ended."""
+        assert self.process is not None
+        code = self.process.wait(timeout=30)
+        self.process = None
+        return code
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the process lives."""
+        return self.process is not None and self.process.poll() is None
+
+
+class Cluster:
+    """Some nodes that know each other. Use as a context manager: nothing of it stays."""
+
+    def __init__(self, directory: Path, *flags: str, count: int = 3) -> None:
+        ports = free_ports(count)
+        nodes = ",".join(f"http://localhost:{port}" for port in ports)
+        self.nodes = [NodeProcess(directory, port, [f"-nodes={nodes}", *flags]) for port in ports]
+
+    def __enter__(self) -> Cluster:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for node in self.nodes:
+            if node.is_running:
+                node.signal(signal.SIGCONT)
+                node.kill()
+
+    @property
+    def urls(self) -> list[str]:
+        """All nodes' URLs."""
+        return [node.url for node in self.nodes]
+
+    def start(self) -> None:
+        """Start every node that does not run, and wait until all are ready."""
+        for node in self.nodes:
+            if not node.is_running:
+                node.start()
+        self.wait_ready()
+
+    def wait_ready(self) -> None:
+        """Return when every running node is ready."""
+        for node in self.nodes:
+            if node.is_running:
+                wait_until(
+                    lambda node=node: is_ready(node.url),
+                    within_s=START_S,
+                    what=f"{node.url} ready; its log:\n{node.log.read_text()[-2000:]}",
+                )

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Acknowledged writes survive (P1), and what failed is told honestly (P3), on real processes."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from quorate.client import Client
+from quorate.errors import Outcome, QuorumUnreachable
+from tests.cluster.load import Load, missing
+from tests.cluster.processes import Cluster, fetch, wait_until
+
+ROUNDS = 10
+
+
+def test_no_acknowledged_write_is_lost_when_all_nodes_are_killed_at_once(cluster: Cluster) -> None:
+    """S19; `kill -9` of all three under load, ten times."""
+    acknowledged: dict[str, str] = {}
+    for round_number in range(ROUNDS):
+        with Load(cluster.urls, writers=6, name=f"round{round_number}") as load:
+            wait_until(lambda load=load: load.count > 100, within_s=20, what="100 writes")
+            for node in cluster.nodes:
+                node.signal(signal.SIGKILL)
+        acknowledged |= load.acknowledged
+        for node in cluster.nodes:
+            node.wait()
+        cluster.start()
+        assert missing(cluster.urls[round_number % 3], load.acknowledged) == []
+    assert missing(cluster.urls[0], acknowledged) == []
+
+
+def test_a_killed_node_interrupts_nobody_and_gets_all_it_missed(cluster: Cluster) -> None:
+    """S31, S39, I25: W = R = 2 of 3 go on without it; hints bring it up to date within 10 s."""
+    victim, *others = cluster.nodes
+    with Load([node.url for node in others], writers=6) as load:
+        wait_until(lambda: load.count > 100, within_s=20, what="100 writes")
+        victim.kill()
+        killed_s = time.monotonic()
+        before = load.count
+        wait_until(lambda: load.count > before + 500, within_s=20, what="500 more writes")
+    assert [str(each.error) for each in load.failures if each.at_s > killed_s + 0.1] == []
+    assert sum(waiting_hints(node.url, victim.url) for node in others) > 0
+    victim.start()
+    cluster.wait_ready()
+    wait_until(
+        lambda: all(waiting_hints(node.url, victim.url) == 0 for node in others),
+        within_s=10,
+        what="all hints taken",
+    )
+    # R = 1 through the victim reads its own copy only.
+    assert missing(victim.url, load.acknowledged, r=1) == []
+
+
+def test_without_a_quorum_a_write_is_not_applied_and_a_read_is_not_a_404(cluster: Cluster) -> None:
+    """S13, S14, S17: two of three down."""
+    survivor, *others = cluster.nodes
+    with Client(survivor.url) as client:
+        client.put("kept", "before")
+        for node in others:
+            node.kill()
+        began_s = time.monotonic()
+        with pytest.raises(QuorumUnreachable) as caught:
+            client.put("kept", "after")
+        assert caught.value.outcome is Outcome.NOT_APPLIED
+        assert 3.0 <= time.monotonic() - began_s < 4.0
+        for key in ("kept", "never written"):
+            status, body = fetch(f"{survivor.url}/kv?key={key.replace(' ', '%20')}")
+            assert status == 503, body
+            assert json.loads(body)["code"] == "quorum_unreachable"
+        got = quorate("get", "--target", survivor.url, "kept")
+        assert (got.returncode, got.stdout) == (3, b"")
+        cluster.start()
+        found = client.get("kept")
+        assert found is not None
+        assert found.value == b"before"
+
+
+def test_a_write_that_waits_succeeds_when_a_replica_comes_back_in_time(tmp_path: Path) -> None:
+    """S17"""
+    with Cluster(tmp_path, "-write-wait=15s") as cluster:
+        survivor, *others = cluster.nodes
+        for node in others:
+            node.kill()
+        with Load([survivor.url], writers=1) as load:
+            others[0].start()
+            wait_until(lambda: load.count > 0, within_s=15, what="the waiting write succeeded")
+        assert load.failures == []
+
+
+def test_a_paused_node_comes_back_by_itself_on_every_peer(tmp_path: Path) -> None:
+    """S30, S31: SIGSTOP until it is down, then SIGCONT; nobody rejoins anything."""
+    with Cluster(tmp_path, "-heartbeat=200ms") as cluster:
+        paused, *others = cluster.nodes
+        paused.signal(signal.SIGSTOP)
+        for node in others:
+            wait_until(
+                lambda node=node: member(node.url, paused.url)["state"] == "down",
+                within_s=10,
+                what="seen as down",
+            )
+        with Client(others[0].url) as client:
+            assert client.put("while", "paused").acks >= 2
+        paused.signal(signal.SIGCONT)
+        for node in others:
+            wait_until(
+                lambda node=node: member(node.url, paused.url)["state"] == "up",
+                within_s=10,
+                what="seen as up",
+            )
+        wait_until(
+            lambda: missing(paused.url, {"while": "paused"}, r=1) == [],
+            within_s=10,
+            what="the hint arrived",
+        )
+
+
+def member(asked: str, about: str) -> dict[str, object]:
+    """What the node `asked` says of another in `/nodes`."""
+    members = json.loads(fetch(f"{asked}/nodes")[1])
+    found: dict[str, object] = next(each for each in members if each["url"] == about)
+    return found
+
+
+def waiting_hints(holder: str, target: str) -> int:
+    """Hints that `holder` keeps for `target`."""
+    return int(str(member(holder, target)["hints"]))
+
+
+def quorate(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    """Run the command line."""
+    return subprocess.run(
+        [sys.executable, "-m", "quorate", *arguments],
+        input=stdin,
+        capture_output=True,
+        timeout=30,
+        check=False,
+    )

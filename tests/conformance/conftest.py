@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The HTTP door on each loop, shared by the tests of a module and clean for each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from quorate.config import Config
+from tests.fake_store import NODES, FakeStore
+from tests.http_served import Client, Served
+
+VALUE_BYTES_MAX = 2 << 20
+
+
+@pytest.fixture(scope="module", params=["asyncio", "uvloop"])
+def http_shared(request: pytest.FixtureRequest) -> Iterator[Served]:
+    store = FakeStore(
+        Config(
+            nodes=NODES,
+            advertise=NODES[0],
+            value_bytes_max=VALUE_BYTES_MAX,
+            inflight_bytes_max=16 << 20,
+        )
+    )
+    with Served(store, loop=request.param) as served:
+        yield served
+
+
+@pytest.fixture
+def http(http_shared: Served) -> Served:
+    http_shared.reset()
+    return http_shared
+
+
+@pytest.fixture
+def http_client(http: Served) -> Iterator[Client]:
+    with http.client() as client:
+        yield client

@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A `runtime.store.Store` in one dictionary, for the tests of doors.
+
+It answers in a later turn of the loop, as the real one does, and can be told to hold its answers
+back, to fail every request with an error, and what time it is. It judges what a door leaves to the
+core: `w` and `r` above the number of replicas.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from quorate.config import Config
+from quorate.core.events import (
+    Event,
+    Explain,
+    ExplainResult,
+    Get,
+    GetResult,
+    Join,
+    JoinResult,
+    LocalGet,
+    LocalPut,
+    LocalResult,
+    LocalScan,
+    Put,
+    PutResult,
+    ReplicaView,
+    Result,
+    Scan,
+    ScanResult,
+    Waiter,
+)
+from quorate.core.layout import Layout, first_layout
+from quorate.core.messages import ScannedRow
+from quorate.core.record import Record, is_live, pack_version, wins
+from quorate.core.slots import key_of, row_of, slot_of
+from quorate.core.status import MemberView, Status
+from quorate.errors import InvalidRequest, QuorateError
+from quorate.runtime.store import Sink
+
+NODES = ("http://127.0.0.1:8000", "http://127.0.0.1:8001", "http://127.0.0.1:8002")
+
+
+class FakeStore:
+    """Three make-believe replicas that always agree."""
+
+    def __init__(self, config: Config | None = None) -> None:
+        self.config = config or Config(nodes=NODES, advertise=NODES[0])
+        self._pending: deque[Event] = deque()
+        self._sinks: dict[Sink, None] = {}
+        self._is_scheduled = False
+        self.stamp = 0
+        """Of the version given out last."""
+        self._layout = first_layout(self.config.nodes, replication=self.config.replication)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything but what was never answered."""
+        self.records: dict[bytes, Record] = {}
+        """By key."""
+        self.events: list[Event] = []
+        """Everything submitted, in order."""
+        self.failure: QuorateError | None = None
+        """What every request ends with, while set."""
+        self.now_ms = 1_700_000_000_000
+        self.is_ready = True
+        self.known: set[str] = set(NODES)
+        self.counters: dict[str, int] = {"requests": 0}
+        self._is_held = False
+
+    # --- the protocol ---------------------------------------------------------------------------
+
+    def submit(self, event: Event) -> None:
+        self.events.append(event)
+        self._pending.append(event)
+        self._schedule()
+
+    def flush_soon(self, sink: Sink) -> None:
+        self._sinks[sink] = None
+        self._schedule()
+
+    def wall_ms(self) -> int:
+        return self.now_ms
+
+    def layout(self) -> Layout | None:
+        return self._layout
+
+    def status(self) -> Status:
+        replicas = min(self.config.replication, len(self.config.nodes))
+        return Status(
+            url=self.config.advertise,
+            id="0123456789ab",
+            cluster=self.config.cluster,
+            version="0.0.0",
+            epoch=1,
+            ready=self.is_ready,
+            reason="" if self.is_ready else "the disk is stuck",
+            replication=self.config.replication,
+            replicas=replicas,
+            w=self.config.w or replicas // 2 + 1,
+            r=self.config.r or replicas // 2 + 1,
+            keys=len(self.records),
+            bytes=sum(len(record.value or b"") for record in self.records.values()),
+            inflight=len(self._pending),
+            hints=0,
+            hint_bytes=0,
+            members=[self._member(url) for url in sorted(self.known)],
+            counters=dict(self.counters),
+        )
+
+    # --- what tests turn --------------------------------------------------------------------------
+
+    def hold(self) -> None:
+        """Answer nothing until `release`."""
+        self._is_held = True
+
+    def release(self) -> None:
+        """Answer everything held back, and whatever comes."""
+        self._is_held = False
+        self._schedule()
+
+    def fill(self, key: bytes, value: bytes | None, *, expires_ms: int = 0) -> Record:
+        """Give `key` a record as if it had been put long ago."""
+        record = Record(self.next_version(), value, expires_ms)
+        self.records[key] = record
+        return record
+
+    def next_version(self) -> bytes:
+        """A version above all given out before."""
+        self.stamp += 1
+        return pack_version((self.now_ms << 16) + self.stamp, 0x0123456789AB)
+
+    # --- how it answers ---------------------------------------------------------------------------
+
+    def _schedule(self) -> None:
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            asyncio.get_running_loop().call_soon(self._tick)
+
+    def _tick(self) -> None:
+        self._is_scheduled = False
+        while self._pending and not self._is_held:
+            event = self._pending.popleft()
+            waiter: Waiter = event.waiter  # type: ignore[union-attr]
+            waiter.done(self.failure or self._answer(event))
+        sinks = list(self._sinks)
+        self._sinks.clear()
+        for sink in sinks:
+            sink.flush()
+
+    def _answer(self, event: Event) -> Result:
+        answers: dict[type, Callable[[Any], Result]] = {
+            Get: self._get,
+            Put: self._put,
+            Scan: self._scan,
+            LocalScan: self._scan,
+            Explain: self._explain,
+            LocalGet: self._local_get,
+            LocalPut: self._local_put,
+            Join: self._join,
+        }
+        return answers[type(event)](event)
+
+    def _get(self, event: Get) -> Result:
+        if event.r > 3:
+            return InvalidRequest("r is more than there are replicas", r=event.r, replicas=3)
+        return GetResult(self.records.get(event.key), answers=event.r or 2)
+
+    def _put(self, event: Put) -> Result:
+        if event.w > 3:
+            return InvalidRequest("w is more than there are replicas", w=event.w, replicas=3)
+        old = self.records.get(event.key)
+        if event.derived_from is not None and (old is None or old.version != event.derived_from):
+            return PutResult(event.derived_from, event.w or 2, 3, superseded=True)
+        version = self.next_version()
+        self.records[event.key] = Record(version, event.value, event.expires_ms)
+        return PutResult(version, acks=event.w or 2, replicas=3)
+
+    def _scan(self, event: Scan | LocalScan) -> Result:
+        rows: list[ScannedRow] = []
+        for row in sorted(row_of(key) for key in self.records):
+            record = self.records[key_of(row)]
+            if row <= event.cursor or not key_of(row).startswith(event.prefix):
+                continue
+            if not is_live(record, wall_ms=self.now_ms):
+                continue
+            if len(rows) == event.limit:
+                return ScanResult(rows, rows[-1].row, True)
+            rows.append(ScannedRow(row, record.version, True, record.expires_ms))
+        return ScanResult(rows, b"", True)
+
+    def _explain(self, event: Explain) -> Result:
+        record = self.records.get(event.key)
+        version = record.version if record else b""
+        slot = slot_of(event.key)
+        replicas = [ReplicaView(url, "up", version, 0) for url in NODES]
+        return ExplainResult(slot, slot >> 4, 1, replicas)
+
+    def _local_get(self, event: LocalGet) -> Result:
+        return LocalResult(self.records.get(event.key))
+
+    def _local_put(self, event: LocalPut) -> Result:
+        applied = wins(event.record, self.records.get(event.key))
+        if applied:
+            self.records[event.key] = event.record
+        return LocalResult(self.records[event.key], applied)
+
+    def _join(self, event: Join) -> Result:
+        known = event.url in self.known
+        self.known.add(event.url)
+        return JoinResult(known, owns=event.url in NODES)
+
+    def _member(self, url: str) -> MemberView:
+        return MemberView(
+            url=url,
+            id="0123456789ab",
+            state="self" if url == self.config.advertise else "up",
+            owns=url in NODES,
+            last_seen_ms=0,
+            failures=0,
+            version="0.0.0",
+            zone="",
+            keys=len(self.records),
+            bytes=0,
+            hints=0,
+        )

@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A node that does what a test tells it: answers, hangs, cuts, lies. Real sockets, one thread each.
+
+Also a port where nobody answers, and the two clients behind one face, so that a test of what they
+share runs on both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, Self
+
+from quorate.client import AsyncClient, Client
+
+WAIT_SECONDS = 10.0
+_LENGTH = re.compile(rb"content-length: *([0-9]+)", re.IGNORECASE)
+
+CUT = b"\0cut"
+"""As an answer: close the connection without one."""
+HANG = b"\0hang"
+"""As an answer: none, until the test ends."""
+
+Answer = Callable[["Request"], bytes]
+
+
+class Request:
+    """One request as the node read it."""
+
+    def __init__(self, head: bytes, body: bytes, connection: int) -> None:
+        self.head = head
+        self.body = body
+        self.connection = connection
+        """The number of the connection, from 0."""
+        self.method, self.target = head.decode("ascii").split(" ")[:2]
+
+    @property
+    def is_ping(self) -> bool:
+        """Whether it only asks for a sign of life."""
+        return self.target == "/internal/ping"
+
+
+def reply(status: int = 200, body: bytes = b"", **headers: str) -> bytes:
+    """An answer's bytes; `_` in header names stands for `-`."""
+    lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
+    return f"HTTP/1.1 {status} X\r\n{lines}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def problem(status: int, code: str, **members: object) -> bytes:
+    """A problem document."""
+    body = json.dumps({"code": code, "detail": "no", "status": status, **members}).encode()
+    return reply(status, body, Content_Type="application/problem+json")
+
+
+def well(request: Request) -> bytes:
+    """Answer like a node that holds `value` under every key."""
+    if request.method == "GET" and request.target.startswith("/kv"):
+        return reply(200, b"value", Quorate_Version="07")
+    return reply(200, b"ok", Quorate_Version="07", Quorate_Acks="2/3")
+
+
+class ScriptedNode:
+    """Listens while the `with` lasts. Pings are answered well unless `pings` says otherwise."""
+
+    def __init__(self, answer: Answer = well, *, pings: Answer = well) -> None:
+        self.requests: list[Request] = []
+        """All but pings, in order of arrival."""
+        self.connections = 0
+        self._answer = answer
+        self._pings = pings
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._over = threading.Event()
+        self._sockets: list[socket.socket] = []
+        self._threads: list[threading.Thread] = []
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def __enter__(self) -> Self:
+        self._spawn(self._accept)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        _shut(self._listener)
+        self.drop()
+        for thread in self._threads:
+            thread.join(WAIT_SECONDS)
+        assert not any(thread.is_alive() for thread in self._threads)
+
+    def drop(self) -> None:
+        """Close every connection, as a node that finds them idle does."""
+        for each in list(self._sockets):
+            _shut(each)
+
+    def _spawn(self, work: Callable[[], None]) -> None:
+        thread = threading.Thread(target=work)
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        while not self._over.is_set():
+            try:
+                accepted, _ = self._listener.accept()
+            except OSError:
+                return
+            number = self.connections
+            self.connections += 1
+            self._sockets.append(accepted)
+            self._spawn(lambda accepted=accepted, number=number: self._serve(accepted, number))  # type: ignore[misc]
+
+    def _serve(self, accepted: socket.socket, number: int) -> None:
+        # The client may go away at any moment.
+        with suppress(OSError), accepted, accepted.makefile("rb") as file:
+            while request := _read(file, number):
+                answer = self._answered(request)
+                if answer == HANG:
+                    self._over.wait(WAIT_SECONDS)
+                if answer in (CUT, HANG):
+                    return
+                accepted.sendall(answer)
+
+    def _answered(self, request: Request) -> bytes:
+        if request.is_ping:
+            return self._pings(request)
+        self.requests.append(request)
+        return self._answer(request)
+
+
+def _read(file: Any, number: int) -> Request | None:
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        line = file.readline()
+        if not line:
+            return None
+        head += line
+    length = _LENGTH.search(head)
+    return Request(head, file.read(int(length[1]) if length else 0), number)
+
+
+def _shut(each: socket.socket) -> None:
+    with suppress(OSError):
+        each.shutdown(socket.SHUT_RDWR)
+    each.close()
+
+
+@contextmanager
+def dead_port() -> Iterator[str]:
+    """The URL of a port that refuses connections, and stays that way."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{held.getsockname()[1]}"
+
+
+def wait_until(condition: Callable[[], bool], *, what: str) -> None:
+    """Return when `condition` holds; fail with `what` if it never does."""
+    until = time.monotonic() + WAIT_SECONDS
+    while not condition():
+        assert time.monotonic() < until, f"never: {what}"
+        time.sleep(0.005)
+
+
+Caller = Callable[..., Any]
+
+
+@contextmanager
+def blocking(nodes: str | Sequence[str], *, timeout: float = 10.0) -> Iterator[Caller]:
+    """Calls of a Client: `call("get", "key")`."""
+    with Client(nodes, timeout=timeout) as client:
+        yield lambda name, *given, **named: _listed(getattr(client, name)(*given, **named))
+
+
+@contextmanager
+def asynchronous(nodes: str | Sequence[str], *, timeout: float = 10.0) -> Iterator[Caller]:
+    """Calls of an AsyncClient, each run to its end."""
+    client = AsyncClient(nodes, timeout=timeout)
+
+    async def run(name: str, *given: Any, **named: Any) -> Any:
+        call = getattr(client, name)(*given, **named)
+        return [item async for item in call] if name == "scan" else await call
+
+    with asyncio.Runner() as runner:
+        yield lambda name, *given, **named: runner.run(run(name, *given, **named))
+        runner.run(client.close())
+
+
+def _listed(result: Any) -> Any:
+    return list(result) if isinstance(result, Iterator) else result

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Batches as JSON: text where it can be, base64 where it must; one result for each operation."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from quorate.client.batch import Delete, Get, Operation, Put, batch_call, read_batch
+from quorate.client.calls import Value, Written
+from quorate.errors import DiskFull, Outcome, PeerProtocolError
+from quorate.wire.http import Response
+
+
+def answered(*results: object) -> Response:
+    response = Response(200, {"content-type": "application/json"}, keeps_alive=True)
+    response.body = json.dumps({"results": results}).encode()
+    return response
+
+
+def test_operations_are_written_in_their_order() -> None:
+    call = batch_call([Put("a", b"\xff", ttl=5), Get(b"b"), Delete("c")], r=1, w=2, timeout=0.5)
+    assert call.target == "/batch?r=1&w=2&timeout=500ms"
+    assert json.loads(call.body or b"") == {
+        "operations": [
+            {"op": "put", "key": "a", "value": {"base64": "/w=="}, "ttl": 5},
+            {"op": "get", "key": "b"},
+            {"op": "delete", "key": "c"},
+        ]
+    }
+
+
+@pytest.mark.parametrize(("operation", "is_write"), [(Get("a"), False), (Put("a", ""), True)])
+def test_a_batch_that_writes_is_a_write(operation: Operation, is_write: bool) -> None:
+    assert batch_call([Get("x"), operation], r=None, w=None, timeout=None).is_write is is_write
+
+
+def test_each_result_is_of_its_operations_kind() -> None:
+    operations = [Put("a", "1"), Get("b"), Get("c"), Delete("d")]
+    results = read_batch(
+        answered(
+            {"status": 200, "version": "07", "acks": 2},
+            {"status": 200, "version": "08", "value": {"base64": "/w=="}},
+            {"status": 404},
+            {"status": 503, "code": "disk_full", "detail": "full", "outcome": "unknown"},
+        ),
+        operations,
+    )
+    assert results[:3] == [Written("07", 2), Value(b"\xff", "08"), None]
+    assert isinstance(results[3], DiskFull)
+    assert results[3].outcome is Outcome.UNKNOWN
+
+
+@pytest.mark.parametrize("results", [(), ({"status": 200},), ({},), (1,), ({"status": "x"},)])
+def test_an_answer_in_an_unknown_form_leaves_the_writes_unknown(
+    results: tuple[object, ...],
+) -> None:
+    with pytest.raises(PeerProtocolError) as raised:
+        read_batch(answered(*results), [Put("a", "1")])
+    assert raised.value.outcome is Outcome.UNKNOWN

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Requests and answers as values: exact targets, and errors that say what became of a write."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from quorate.client import calls
+from quorate.client.calls import Value
+from quorate.errors import (
+    BY_CODE,
+    InvalidRequest,
+    KeyMissing,
+    Outcome,
+    PeerProtocolError,
+    QuorateError,
+    Unavailable,
+)
+from quorate.wire.http import Response
+
+
+def response(
+    status: int, body: bytes = b"", *, kind: str = "application/problem+json", **headers: str
+) -> Response:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    made = Response(status, {"content-type": kind, **named}, keeps_alive=True)
+    made.body = body
+    return made
+
+
+def problem(status: int, **members: object) -> Response:
+    return response(status, json.dumps(members).encode())
+
+
+def test_keys_are_escaped_and_options_follow_only_where_given() -> None:
+    key = "a b+&/?#=ü"
+    escaped = "a%20b%2B%26%2F%3F%23%3D%C3%BC"
+    assert calls.get_call(key, r=None, timeout=None).target == f"/kv?key={escaped}"
+    assert calls.get_call("k", r=2, timeout=0.0001).target == "/kv?key=k&r=2&timeout=1ms"
+    put = calls.put_call("k", "v", w=3, ttl=60, timeout=2)
+    assert (put.target, put.body) == ("/kv?key=k&w=3&ttl=60&timeout=2000ms", b"v")
+    page = calls.page_call(b"\xff", cursor="c=", limit=5, r=None, timeout=None)
+    assert page.target == "/keys?prefix=%FF&limit=5&cursor=c%3D"
+
+
+def test_puts_and_deletes_are_writes_and_gets_are_not() -> None:
+    assert calls.put_call("k", "", w=None, ttl=None, timeout=None).is_write
+    assert calls.delete_call("k", w=None, timeout=None).is_write
+    assert not calls.get_call("k", r=None, timeout=None).is_write
+
+
+@pytest.mark.parametrize("key", ["", b""])
+def test_an_empty_key_is_refused(key: str | bytes) -> None:
+    with pytest.raises(KeyMissing):
+        calls.key_bytes(key)
+
+
+@pytest.mark.parametrize("kind", BY_CODE.values(), ids=lambda kind: kind.code)
+@pytest.mark.parametrize("outcome", Outcome)
+def test_every_error_of_the_taxonomy_is_rebuilt_from_its_code(
+    kind: type[QuorateError], outcome: Outcome
+) -> None:
+    answer = problem(503, code=kind.code, detail="why", outcome=outcome.value, needed=2, url="x")
+    error = calls.error_of(answer, is_write=True)
+    assert type(error) is kind
+    assert (error.detail, error.outcome) == ("why", outcome)
+    assert error.facts == {"needed": 2, "url": "x"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "outcome"),
+    [
+        (response(502, b"<html>", kind="text/html"), Unavailable, Outcome.UNKNOWN),
+        (response(413, b"too big", kind="text/plain"), InvalidRequest, Outcome.UNKNOWN),
+        (response(500, b"no json"), Unavailable, Outcome.UNKNOWN),
+        (response(500, b"[1]"), Unavailable, Outcome.UNKNOWN),
+        (problem(503, code="from_the_future", outcome="maybe"), Unavailable, Outcome.UNKNOWN),
+        (problem(503, code="storage"), BY_CODE["storage"], Outcome.UNKNOWN),
+        (problem(400, code="invalid_request"), InvalidRequest, Outcome.NOT_APPLIED),
+    ],
+)
+def test_an_answer_that_does_not_say_it_leaves_a_write_unknown(
+    answer: Response, kind: type[QuorateError], outcome: Outcome
+) -> None:
+    error = calls.error_of(answer, is_write=True)
+    assert type(error) is kind
+    assert error.outcome is outcome
+
+
+def test_a_read_has_no_outcome_and_a_success_no_error() -> None:
+    error = calls.error_of(problem(503, code="unavailable", outcome="unknown"), is_write=False)
+    assert error is not None
+    assert error.outcome is None
+    assert calls.error_of(response(200), is_write=True) is None
+
+
+def test_members_that_would_clash_are_no_facts() -> None:
+    hostile = problem(503, **{"self": "x", "detail": "d", "a b": "x", "list": [1], "title": "t"})
+    error = calls.error_of(hostile, is_write=False)
+    assert error is not None
+    assert error.facts == {}
+
+
+def test_missing_is_only_what_a_node_calls_not_found() -> None:
+    assert calls.read_get(problem(404, code="not_found")) is None
+    with pytest.raises(InvalidRequest):
+        calls.read_get(problem(404, code="no_such_path"))
+    with pytest.raises(InvalidRequest):
+        calls.read_get(response(404, b"", kind="text/html"))
+
+
+def test_a_version_is_read_from_its_header_or_the_etag() -> None:
+    assert calls.read_get(response(200, b"v", quorate_version="07")) == Value(b"v", "07")
+    assert calls.read_get(response(200, b"v", etag='"08"')) == Value(b"v", "08")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[]",
+        b"{}",
+        b'{"keys": [1], "cursor": null, "complete": true}',
+        b"nonsense",
+        b'{"keys": [{}]}',
+    ],
+)
+def test_a_page_in_an_unknown_form_is_the_nodes_fault(body: bytes) -> None:
+    with pytest.raises(PeerProtocolError):
+        calls.read_page(response(200, body, kind="application/json"))

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The table from errors to answers is total and says what clients rely on."""
+
+from __future__ import annotations
+
+import pytest
+
+from quorate.doors.errors import ANSWERS, answer_for
+from quorate.errors import (
+    BY_CODE,
+    InvalidRequest,
+    KeyMissing,
+    QuorateError,
+    StorageError,
+    Unavailable,
+)
+
+
+def test_every_class_of_the_taxonomy_has_an_answer_and_nothing_else_has() -> None:
+    assert set(ANSWERS) == set(BY_CODE.values())
+
+
+@pytest.mark.parametrize("kind", BY_CODE.values(), ids=lambda kind: kind.code)
+def test_the_status_follows_the_family(kind: type[QuorateError]) -> None:
+    answer = answer_for(kind("what happened"))
+    if issubclass(kind, InvalidRequest):
+        assert 400 <= answer.status < 500
+    elif issubclass(kind, Unavailable) or kind.retryable:
+        assert answer.status == 503
+    else:
+        assert answer.status == 500
+
+
+@pytest.mark.parametrize("kind", BY_CODE.values(), ids=lambda kind: kind.code)
+def test_a_prefix_is_one_upper_case_word_and_storage_is_never_a_plain_err(
+    kind: type[QuorateError],
+) -> None:
+    answer = answer_for(kind("what happened"))
+    assert answer.prefix.isalpha()
+    assert answer.prefix.isupper()
+    assert answer.title
+    if issubclass(kind, StorageError):
+        assert answer.prefix in {"MISCONF", "BUSY"}
+
+
+def test_a_class_outside_the_table_is_answered_as_its_nearest_base() -> None:
+    class Local(KeyMissing):
+        pass
+
+    assert answer_for(Local("no key")) == ANSWERS[KeyMissing]

@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Settings: four layers, one table, every fault at once. FEATURES S10 - S19, RELIABILITY row 74."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from quorate.config import FLAGS, Config, ConfigError, file_of, load
+
+
+def flags(**given: str) -> Config:
+    """The settings that flags alone give; `_` stands for `-`."""
+    named = {name.replace("_", "-"): text for name, text in given.items()}
+    return load(flags=named, environment={}, file=None)
+
+
+def faults(**given: str) -> list[str]:
+    """What is wrong with the flags."""
+    with pytest.raises(ConfigError) as raised:
+        flags(**given)
+    return raised.value.faults
+
+
+def toml(tmp_path: Path, text: str) -> Path:
+    """A settings file."""
+    path = tmp_path / "quorate.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_nothing_given_means_the_defaults() -> None:
+    assert flags() == Config()
+
+
+def test_a_flag_wins_over_the_environment_which_wins_over_the_file(tmp_path: Path) -> None:
+    file = toml(tmp_path, 'port = 1\nheartbeat = "1s"\ncluster = "file"\n')
+    environment = {"QUORATE_HEARTBEAT": "3s", "QUORATE_CLUSTER": "environment"}
+    config = load(flags={"cluster": "flag"}, environment=environment, file=file)
+    assert (config.port, config.heartbeat_ms, config.cluster) == (1, 3_000, "flag")
+
+
+def test_every_field_has_exactly_one_flag() -> None:
+    fields = [flag.field for flag in FLAGS if flag.field]
+    assert sorted(fields) == sorted(Config.__struct_fields__)
+
+
+EXAMPLES = {
+    "port": ("81", 81),
+    "listen": ("0.0.0.0:8000", "0.0.0.0:8000"),
+    "advertise": ("http://a:1/", "http://a:1"),
+    "nodes": ("http://a:1, http://b:2/", ("http://a:1", "http://b:2")),
+    "cluster": ("blue", "blue"),
+    "replication": ("5", 5),
+    "W": ("3", 3),
+    "R": ("1", 1),
+    "heartbeat": ("500ms", 500),
+    "down-after": ("5", 5),
+    "timeout": ("1m30s", 90_000),
+    "write-wait": ("0s", 0),
+    "max-clock-skew": ("250ms", 250),
+    "cache-size": ("0", 0),
+    "cache-bytes": ("1MiB", 1 << 20),
+    "data": ("/var/lib/quorate", "/var/lib/quorate"),
+    "engine": ("memory", "memory"),
+    "durability": ("os", "os"),
+    "value-max": ("1MB", 1_000_000),
+    "hint-max": ("1GiB", 1 << 30),
+    "connections-max": ("7", 7),
+    "inflight-max": ("8", 8),
+    "inflight-bytes": ("9MiB", 9 << 20),
+    "allow-flush": ("true", True),
+    "loop": ("asyncio", "asyncio"),
+    "log-level": ("debug", "debug"),
+    "log-format": ("json", "json"),
+}
+
+
+@pytest.mark.parametrize("flag", [flag for flag in FLAGS if flag.field], ids=lambda flag: flag.name)
+def test_a_setting_can_be_given_as_flag_alias_variable_and_toml_key(
+    flag: object, tmp_path: Path
+) -> None:
+    found = next(each for each in FLAGS if each is flag)
+    text, value = EXAMPLES[found.name]
+    expected = msgspec.structs.replace(Config(), **{found.field: value})
+    variable = "QUORATE_" + found.name.upper().replace("-", "_")
+    for name in (found.name, *found.aliases):
+        assert load(flags={name: text}, environment={}, file=None) == expected
+    assert load(flags={}, environment={variable: text}, file=None) == expected
+    assert (
+        load(flags={}, environment={}, file=toml(tmp_path, f"{found.name} = '{text}'")) == expected
+    )
+
+
+def test_the_seeds_names_and_short_names_mean_the_same() -> None:
+    assert flags(rep="2", hb="1s", cache="5", w="2", r="1") == flags(
+        replication="2", heartbeat="1s", cache_size="5", W="2", R="1"
+    )
+
+
+def test_toml_may_use_its_own_numbers_switches_and_lists(tmp_path: Path) -> None:
+    file = toml(tmp_path, 'port = 81\nallow-flush = true\nnodes = ["a:1", "http://b:2"]\n')
+    config = load(flags={}, environment={}, file=file)
+    assert (config.port, config.allow_flush) == (81, True)
+    assert config.nodes == ("http://a:1", "http://b:2")
+
+
+@pytest.mark.parametrize("value", ["1.5", "[1, 2]", "2020-01-01", "{a = 1}"])
+def test_a_toml_value_that_no_flag_could_have_is_refused(value: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"quorate.toml: port: write a string, a whole number"):
+        load(flags={}, environment={}, file=toml(tmp_path, f"port = {value}"))
+
+
+def test_urls_are_normalised_and_each_is_kept_once_in_its_order() -> None:
+    nodes = flags(nodes=" http://b:2/, http://A:1,,b:2 , http://a:1//").nodes
+    assert nodes == ("http://b:2", "http://a:1")
+
+
+def test_a_bad_url_among_good_ones_is_refused() -> None:
+    assert faults(nodes="http://a:1,nonsense") == [
+        "-nodes: 'nonsense' has no port: write http://nonsense:8000"
+    ]
+
+
+def test_an_empty_variable_counts_as_not_set() -> None:
+    assert load(flags={}, environment={"QUORATE_ADVERTISE": ""}, file=None) == Config()
+
+
+def test_variables_of_others_are_let_be() -> None:
+    environment = {"QUORATE_SERVICE_HOST": "10.0.0.1", "PORT": "1", "QUORATE_TARGET": "x"}
+    assert load(flags={}, environment=environment, file=None) == Config()
+
+
+@pytest.mark.parametrize(("name", "near"), [("prot", "port"), ("replicaton", "replication")])
+def test_an_unknown_flag_is_refused_with_the_nearest_valid_name(name: str, near: str) -> None:
+    assert faults(**{name: "1"}) == [f"-{name}: no such flag; did you mean {near}?"]
+
+
+def test_an_unknown_toml_key_is_refused_with_the_nearest_valid_name(tmp_path: Path) -> None:
+    file = toml(tmp_path, "heartbat = '1s'")
+    with pytest.raises(ConfigError, match="heartbat: no such setting; did you mean heartbeat"):
+        load(flags={}, environment={}, file=file)
+
+
+def test_a_file_cannot_name_another_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="config: no such setting"):
+        load(flags={}, environment={}, file=toml(tmp_path, "config = 'other.toml'"))
+
+
+def test_a_name_like_no_other_is_refused_without_a_guess() -> None:
+    assert faults(xyzzy="1") == ["-xyzzy: no such flag"]
+
+
+@pytest.mark.parametrize("name", ["W", "R"])
+def test_more_answers_than_there_are_copies_are_refused(name: str) -> None:
+    (fault,) = faults(**{name: "4"})
+    assert fault.startswith(f"-{name}: 4 replicas can never answer where each key has 3")
+    assert flags(**{name: "4", "replication": "4"})
+
+
+def test_the_fault_names_the_variable_it_came_from() -> None:
+    with pytest.raises(ConfigError, match=r"^QUORATE_W: 4 replicas can never"):
+        load(flags={}, environment={"QUORATE_W": "4"}, file=None)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "why"),
+    [
+        ("W", "0", "the least is 1"),
+        ("R", "0", "the least is 1"),
+        ("replication", "0", "the least is 1"),
+        ("W", "-1", "the least is 1"),
+        ("W", "two", "no whole number"),
+        ("W", "\N{ARABIC-INDIC DIGIT ONE}", "no whole number"),
+        ("W", "1_0", "no whole number"),
+        ("W", "", "no whole number"),
+        ("port", "0", "the least is 1"),
+        ("port", "65536", "the most is 65535"),
+        ("heartbeat", "2", "write 2s or 2ms"),
+        ("heartbeat", "0s", "too short"),
+        ("heartbeat", "-1s", "no duration"),
+        ("down-after", "0", "the least is 1"),
+        ("timeout", "0s", "too short"),
+        ("cache-size", "-1", "the least is 0"),
+        ("cache-bytes", "1XB", "no size"),
+        ("value-max", "0", "the least is 1"),
+        ("engine", "rocksb", "none of rocksdb, memory; did you mean rocksdb?"),
+        ("durability", "fsync", "none of sync, os; did you mean sync?"),
+        ("loop", "trio", "none of auto, uvloop, asyncio"),
+        ("allow-flush", "yes", "neither true nor false"),
+        ("cluster", "", "1 to 64 letters"),
+        ("cluster", "a b", "1 to 64 letters"),
+        ("advertise", "nonsense", "has no port"),
+        ("listen", "8000", "write host:port"),
+        ("listen", "localhost", "write host:port"),
+        ("listen", "::1:8000", "in brackets"),
+        ("listen", "localhost:0", "the least is 1"),
+    ],
+)
+def test_a_bad_value_is_refused_in_one_line_that_names_flag_and_remedy(
+    name: str, text: str, why: str
+) -> None:
+    (fault,) = faults(**{name: text})
+    assert fault.startswith(f"-{name}: ")
+    assert why in fault
+    assert "\n" not in fault
+
+
+def test_all_faults_of_all_layers_are_reported_together(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as raised:
+        load(
+            flags={"W": "9", "prot": "1"},
+            environment={"QUORATE_ENGINE": "sqlite"},
+            file=toml(tmp_path, "heartbeat = 2\nnonsense = 1\n"),
+        )
+    assert [fault.partition(": ")[0] for fault in raised.value.faults] == [
+        str(tmp_path / "quorate.toml"),
+        "-prot",
+        str(tmp_path / "quorate.toml"),
+        "QUORATE_ENGINE",
+        "-W",
+    ]
+    assert str(raised.value).splitlines() == raised.value.faults
+
+
+def test_a_bad_replication_is_the_only_fault_it_causes() -> None:
+    assert len(faults(replication="0", W="2")) == 1
+
+
+def test_the_port_follows_listen() -> None:
+    assert flags(listen="127.0.0.1:9001").port == 9001
+    assert flags(listen=":9001").listen == "0.0.0.0:9001"
+
+
+def test_listen_and_port_that_disagree_are_refused() -> None:
+    assert faults(listen="127.0.0.1:9001", port="9002") == [
+        "-listen: port 9001 is not -port 9002: give one"
+    ]
+
+
+@pytest.mark.parametrize("text", ["port = ", "\x00", "port = 1\nport = 2"])
+def test_a_file_that_is_no_toml_is_refused_in_one_line(text: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^-config .*quorate\.toml: [^\n]+\Z"):
+        load(flags={}, environment={}, file=toml(tmp_path, text))
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="No such file"):
+        load(flags={}, environment={}, file=tmp_path / "absent.toml")
+
+
+def test_the_file_is_named_by_the_flag_or_else_by_the_environment() -> None:
+    environment = {"QUORATE_CONFIG": "b.toml"}
+    assert file_of(flags={"config": "a.toml"}, environment=environment) == Path("a.toml")
+    assert file_of(flags={}, environment=environment) == Path("b.toml")
+    assert file_of(flags={}, environment={}) is None

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every test of links runs on both loops, and fails if the loop saw an unhandled error."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable, Coroutine, Iterator
+
+import pytest
+import uvloop
+
+Run = Callable[[Coroutine[object, object, None]], None]
+
+_PORTS = range(21400, 21500)
+_LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
+    "asyncio": asyncio.new_event_loop,
+    "uvloop": uvloop.new_event_loop,
+}
+_TEST_S = 30.0
+
+
+@pytest.fixture(params=_LOOPS)
+def run(request: pytest.FixtureRequest) -> Run:
+    """Run a coroutine to its end on a new loop."""
+
+    def run_on_new_loop(main: Coroutine[object, object, None]) -> None:
+        faults: list[dict[str, object]] = []
+        with asyncio.Runner(loop_factory=_LOOPS[request.param]) as runner:
+            loop = runner.get_loop()
+            loop.set_exception_handler(lambda _, context: faults.append(context))
+            runner.run(asyncio.wait_for(main, _TEST_S))
+        assert faults == []
+
+    return run_on_new_loop
+
+
+@pytest.fixture
+def ports() -> Iterator[int]:
+    """Free ports below the ephemeral range: a port stays ours while nobody listens on it."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
+    start = int(worker[2:]) * 25 % len(_PORTS)
+    return (port for port in (*_PORTS[start:], *_PORTS[:start]) if _is_free(port))
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Any well-formed frame and greeting, for hypothesis."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from quorate.core.messages import (
+    Frame,
+    Greeting,
+    Mutate,
+    Mutated,
+    Ping,
+    Pong,
+    Read,
+    ReadAnswer,
+    ScannedRow,
+    ScannedRows,
+    ScanRows,
+)
+from quorate.core.record import ABSENT, Record
+from quorate.core.slots import PARTITION_COUNT, row_of
+
+UINT64 = st.integers(0, 2**64 - 1)
+BATCH = st.integers(0, 2**63 - 1)
+ROW = st.binary(min_size=1, max_size=1024).map(row_of)
+VERSION = st.binary(min_size=14, max_size=14)
+VERSION_OR_ABSENT = st.one_of(st.just(ABSENT), VERSION)
+RECORD = st.builds(
+    Record,
+    version=VERSION,
+    value=st.none() | st.binary(max_size=200),
+    expires_ms=st.integers(0, 2**48),
+    prior=VERSION_OR_ABSENT,
+)
+MESSAGE = st.one_of(
+    st.builds(Mutate, BATCH, st.lists(st.tuples(ROW, RECORD), max_size=5)),
+    st.builds(
+        Mutated,
+        BATCH,
+        st.lists(st.tuples(st.integers(0, 1000), VERSION), max_size=3),
+        st.lists(st.tuples(st.integers(0, 1000), st.text(max_size=10)), max_size=3),
+    ),
+    st.builds(Read, BATCH, st.lists(ROW, max_size=4), st.lists(ROW, max_size=4)),
+    st.builds(
+        ReadAnswer,
+        BATCH,
+        st.lists(st.none() | RECORD, max_size=4),
+        st.lists(VERSION_OR_ABSENT, max_size=4),
+        st.lists(ROW, max_size=2),
+    ),
+    st.builds(
+        ScanRows,
+        BATCH,
+        st.integers(0, PARTITION_COUNT - 1),
+        st.binary(max_size=20),
+        st.binary(max_size=20),
+        st.integers(1, 10_000),
+    ),
+    st.builds(
+        ScannedRows,
+        BATCH,
+        st.lists(st.builds(ScannedRow, ROW, VERSION, st.booleans(), BATCH), max_size=4),
+        st.booleans(),
+    ),
+    st.builds(Ping, BATCH, st.lists(st.text(max_size=20), max_size=4), BATCH, BATCH),
+    st.builds(Pong, BATCH),
+)
+FRAME = st.builds(Frame, st.integers(0, 2**31), UINT64, st.lists(MESSAGE, max_size=4))
+GREETING = st.builds(
+    Greeting,
+    protocol=st.just(1),
+    cluster=st.text(max_size=20),
+    url=st.text(max_size=40),
+    node_id=st.integers(0, 2**48 - 1),
+    epoch=st.integers(0, 2**31),
+    layout_hash=st.binary(max_size=16),
+    version=st.text(max_size=10),
+    layout=st.binary(max_size=300),
+    refusal=st.text(max_size=40),
+)

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What types let through and the core must never see (RELIABILITY 61, 66)."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+
+from quorate.core.messages import (
+    Frame,
+    Message,
+    Mutate,
+    Mutated,
+    Read,
+    ReadAnswer,
+    ScannedRow,
+    ScannedRows,
+    ScanRows,
+)
+from quorate.core.record import Record
+from quorate.core.slots import PARTITION_COUNT, row_of
+from quorate.errors import PeerProtocolError
+from quorate.wire.frame_rules import check_frame
+from tests.unit.wire.frame_strategies import FRAME
+
+ROW = row_of(b"k")
+LAST_ROW = (PARTITION_COUNT - 1).to_bytes(2, "big") + b"\xff\xff" + b"k" * 1024
+VERSION = b"v" * 14
+BAD_ROWS = [b"", b"\0", ROW[:4], ROW[:4] + bytes(1025), PARTITION_COUNT.to_bytes(2, "big") + b"xxk"]
+BAD_RECORDS = [
+    Record(b"", b"x"),
+    Record(VERSION[1:], b"x"),
+    Record(VERSION + b"v", None),
+    Record(VERSION, b"x", -1),
+    Record(VERSION, b"x", 0, b"p"),
+]
+
+
+@given(frame=FRAME)
+def test_every_frame_that_nodes_make_is_allowed(frame: Frame) -> None:
+    check_frame(frame)
+
+
+@pytest.mark.parametrize("row", [ROW, LAST_ROW, b"\0\0\0\0k"])
+def test_rows_at_the_bounds_are_allowed(row: bytes) -> None:
+    check_frame(Frame(0, 0, [Mutate(1, [(row, Record(VERSION, b""))]), Read(2, [row], [row])]))
+
+
+@pytest.mark.parametrize("row", BAD_ROWS, ids=lambda row: f"{len(row)} bytes")
+@pytest.mark.parametrize(
+    "message",
+    [
+        lambda row: Mutate(1, [(ROW, Record(VERSION, b"")), (row, Record(VERSION, b""))]),
+        lambda row: Read(1, [ROW, row], []),
+        lambda row: Read(1, [], [row, ROW]),
+        lambda row: ReadAnswer(1, [], [], [row]),
+        lambda row: ScannedRows(1, [ScannedRow(row, VERSION, True, 0)], False),
+    ],
+    ids=["mutate", "full", "brief", "failed", "scanned"],
+)
+def test_a_row_that_cannot_be_one_refuses_the_frame(message: object, row: bytes) -> None:
+    assert callable(message)
+    with pytest.raises(PeerProtocolError):
+        check_frame(Frame(1, 1, [message(row)]))
+
+
+@pytest.mark.parametrize("record", BAD_RECORDS, ids=repr)
+def test_a_record_that_cannot_be_one_refuses_the_frame(record: Record) -> None:
+    good = Record(VERSION, b"x")
+    with pytest.raises(PeerProtocolError):
+        check_frame(Frame(1, 1, [Mutate(1, [(ROW, good), (ROW, record)])]))
+    with pytest.raises(PeerProtocolError):
+        check_frame(Frame(1, 1, [ReadAnswer(1, [None, good, record], [])]))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Mutated(1, [(0, b"")], []),
+        Mutated(1, [(-1, VERSION)], []),
+        Mutated(1, [], [(-1, "")]),
+        ReadAnswer(1, [], [b"v"]),
+        ScannedRows(1, [ScannedRow(ROW, b"", True, 0)], False),
+        ScanRows(1, -1, b"", b"", 10),
+        ScanRows(1, PARTITION_COUNT, b"", b"", 10),
+        ScanRows(1, 0, b"", b"", 0),
+    ],
+    ids=repr,
+)
+def test_a_number_or_version_out_of_range_refuses_the_frame(message: Message) -> None:
+    with pytest.raises(PeerProtocolError):
+        check_frame(Frame(1, 1, [message]))
+
+
+@pytest.mark.parametrize("frame", [Frame(-1, 1, []), Frame(1, -1, []), Frame(1, 1 << 64, [])])
+def test_a_clock_or_epoch_out_of_range_refuses_the_frame(frame: Frame) -> None:
+    with pytest.raises(PeerProtocolError):
+        check_frame(frame)
