@@ -137,8 +137,8 @@ class Client:
     def receive(self, *, is_head: bool = False) -> Response:
         """Read one answer. AssertionError if it is not one."""
         first = self._file.readline()
-        # aiohttp answers in 1.0 where it could not read which version was spoken.
-        assert first.startswith((b"HTTP/1.1 ", b"HTTP/1.0 ")), f"no answer but {first!r}"
+        # aiohttp answers in the version that it was asked in, even to refuse it.
+        assert first.startswith(b"HTTP/"), f"no answer but {first!r}"
         headers: dict[str, str] = {}
         while line := self._file.readline().rstrip(b"\r\n"):
             name, _, value = line.decode("latin-1").partition(": ")

@@ -10,6 +10,7 @@ from types import TracebackType
 
 from quorate.client import Client
 from quorate.errors import QuorateError
+from tests.cluster.processes import wait_until
 
 
 class Failure:
@@ -52,6 +53,10 @@ class Load:
     def count(self) -> int:
         """Writes acknowledged so far."""
         return len(self.acknowledged)
+
+    def wait_for(self, count: int) -> None:
+        """Return when so many writes were acknowledged in all."""
+        wait_until(lambda: self.count >= count, within_s=30, what=f"{count} writes acknowledged")
 
     def _write(self, url: str, name: str) -> None:
         number = 0

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -45,12 +46,15 @@ def fetch(url: str, *, method: str = "GET", body: bytes | None = None) -> tuple[
             return error.code, error.read()
 
 
-def is_ready(url: str) -> bool:
-    """Whether the node at `url` serves and reaches a quorum of every key."""
-    try:
-        return fetch(f"{url}/readyz")[0] == 200
-    except OSError:
-        return False
+def quorate(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    """Run the command line."""
+    return subprocess.run(
+        [sys.executable, "-m", "quorate", *arguments],
+        input=stdin,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
 
 
 class NodeProcess:
@@ -96,6 +100,37 @@ class NodeProcess:
         self.process = None
         return code
 
+    def is_ready(self) -> bool:
+        """Whether it serves and reaches a quorum of every key. AssertionError once it has ended."""
+        assert self.is_running, self.log.read_text()[-2000:]
+        try:
+            return fetch(f"{self.url}/readyz")[0] == 200
+        except OSError:
+            return False
+
+    def member(self, url: str) -> dict[str, object]:
+        """What this node says of another in `/nodes`."""
+        members = json.loads(fetch(f"{self.url}/nodes")[1])
+        found: dict[str, object] = next(each for each in members if each["url"] == url)
+        return found
+
+    def sees(self, url: str, state: str) -> None:
+        """Wait until this node says so of another."""
+        wait_until(
+            lambda: self.member(url)["state"] == state, within_s=15, what=f"{url} seen as {state}"
+        )
+
+    def lists(self, urls: list[str]) -> None:
+        """Wait until this node lists exactly these members."""
+        wait_until(lambda: self._listed() == urls, within_s=15, what=f"{self.url} lists {urls}")
+
+    def _listed(self) -> list[str]:
+        return sorted(each["url"] for each in json.loads(fetch(f"{self.url}/nodes")[1]))
+
+    def hints_for(self, url: str) -> int:
+        """Hints that this node keeps for another."""
+        return int(str(self.member(url)["hints"]))
+
     @property
     def is_running(self) -> bool:
         """Whether the process lives."""
@@ -111,10 +146,18 @@ class Cluster:
         self.nodes = [NodeProcess(directory, port, [f"-nodes={nodes}", *flags]) for port in ports]
 
     def __enter__(self) -> Cluster:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.end()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Kill what runs."""
         for node in self.nodes:
             if node.is_running:
                 node.signal(signal.SIGCONT)
@@ -136,8 +179,4 @@ class Cluster:
         """Return when every running node is ready."""
         for node in self.nodes:
             if node.is_running:
-                wait_until(
-                    lambda node=node: is_ready(node.url),
-                    within_s=START_S,
-                    what=f"{node.url} ready; its log:\n{node.log.read_text()[-2000:]}",
-                )
+                wait_until(node.is_ready, within_s=START_S, what=f"{node.url} ready")

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,7 +13,7 @@ import pytest
 from quorate.client import Client
 from quorate.errors import Outcome, QuorumUnreachable
 from tests.cluster.load import Load, missing
-from tests.cluster.processes import Cluster, fetch, wait_until
+from tests.cluster.processes import Cluster, fetch, quorate, wait_until
 
 ROUNDS = 10
 
@@ -25,7 +23,7 @@ def test_no_acknowledged_write_is_lost_when_all_nodes_are_killed_at_once(cluster
     acknowledged: dict[str, str] = {}
     for round_number in range(ROUNDS):
         with Load(cluster.urls, writers=6, name=f"round{round_number}") as load:
-            wait_until(lambda load=load: load.count > 100, within_s=20, what="100 writes")
+            load.wait_for(100)
             for node in cluster.nodes:
                 node.signal(signal.SIGKILL)
         acknowledged |= load.acknowledged
@@ -40,17 +38,17 @@ def test_a_killed_node_interrupts_nobody_and_gets_all_it_missed(cluster: Cluster
     """S31, S39, I25: W = R = 2 of 3 go on without it; hints bring it up to date within 10 s."""
     victim, *others = cluster.nodes
     with Load([node.url for node in others], writers=6) as load:
-        wait_until(lambda: load.count > 100, within_s=20, what="100 writes")
+        load.wait_for(100)
         victim.kill()
         killed_s = time.monotonic()
         before = load.count
-        wait_until(lambda: load.count > before + 500, within_s=20, what="500 more writes")
+        load.wait_for(before + 500)
     assert [str(each.error) for each in load.failures if each.at_s > killed_s + 0.1] == []
-    assert sum(waiting_hints(node.url, victim.url) for node in others) > 0
+    assert sum(node.hints_for(victim.url) for node in others) > 0
     victim.start()
     cluster.wait_ready()
     wait_until(
-        lambda: all(waiting_hints(node.url, victim.url) == 0 for node in others),
+        lambda: all(node.hints_for(victim.url) == 0 for node in others),
         within_s=10,
         what="all hints taken",
     )
@@ -90,7 +88,7 @@ def test_a_write_that_waits_succeeds_when_a_replica_comes_back_in_time(tmp_path:
             node.kill()
         with Load([survivor.url], writers=1) as load:
             others[0].start()
-            wait_until(lambda: load.count > 0, within_s=15, what="the waiting write succeeded")
+            load.wait_for(1)
         assert load.failures == []
 
 
@@ -100,45 +98,14 @@ def test_a_paused_node_comes_back_by_itself_on_every_peer(tmp_path: Path) -> Non
         paused, *others = cluster.nodes
         paused.signal(signal.SIGSTOP)
         for node in others:
-            wait_until(
-                lambda node=node: member(node.url, paused.url)["state"] == "down",
-                within_s=10,
-                what="seen as down",
-            )
+            node.sees(paused.url, "down")
         with Client(others[0].url) as client:
             assert client.put("while", "paused").acks >= 2
         paused.signal(signal.SIGCONT)
         for node in others:
-            wait_until(
-                lambda node=node: member(node.url, paused.url)["state"] == "up",
-                within_s=10,
-                what="seen as up",
-            )
+            node.sees(paused.url, "up")
         wait_until(
             lambda: missing(paused.url, {"while": "paused"}, r=1) == [],
             within_s=10,
             what="the hint arrived",
         )
-
-
-def member(asked: str, about: str) -> dict[str, object]:
-    """What the node `asked` says of another in `/nodes`."""
-    members = json.loads(fetch(f"{asked}/nodes")[1])
-    found: dict[str, object] = next(each for each in members if each["url"] == about)
-    return found
-
-
-def waiting_hints(holder: str, target: str) -> int:
-    """Hints that `holder` keeps for `target`."""
-    return int(str(member(holder, target)["hints"]))
-
-
-def quorate(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    """Run the command line."""
-    return subprocess.run(
-        [sys.executable, "-m", "quorate", *arguments],
-        input=stdin,
-        capture_output=True,
-        timeout=30,
-        check=False,
-    )

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from quorate.doors.http import bodies
 from tests.conformance.conftest import VALUE_BYTES_MAX
 from tests.http_served import Client, Response, Served
 
@@ -125,15 +126,14 @@ def test_chunked_nonsense_is_400_and_the_connection_ends(
     assert refusal(http_client, head + chunks).status == 400
 
 
-@pytest.mark.parametrize("end", [b"5;" + b"x" * 100_000, b"0\r\n" + b"X-T: 1\r\n" * 20_000])
-def test_endless_chunk_extensions_and_trailers_are_refused(http_client: Client, end: bytes) -> None:
-    """Row 43."""
+@pytest.mark.parametrize("end", [b"5;" + b"x" * 50_000, b"0\r\n" + b"X-T: 1\r\n" * 10_000])
+def test_endless_chunk_extensions_and_trailers_run_into_the_deadline(
+    http_client: Client, end: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Row 43. They take no memory, but they make no progress either."""
+    monkeypatch.setattr(bodies, "REQUEST_SECONDS", 0.2)
     head = b"PUT /kv?key=k HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n"
-    try:
-        assert http_client.ask(head + end).status == 400
-    except (ConnectionError, AssertionError):
-        # Cut off in the middle of what it went on sending.
-        assert http_client.rest() == b""
+    assert http_client.ask(head + end).status in (400, 408)
 
 
 def test_a_chunked_body_over_the_limit_is_413(http_client: Client) -> None:
@@ -256,7 +256,7 @@ def test_connect_opens_no_tunnel(http_client: Client) -> None:
         b"GET /kv?key=k HTTP/",
         b"GET /kv?key=k HTTP/2.0",
         b"GET /kv?key=k http/1.1",
-        b"GET /kv?key=k  HTTP/1.1",
+        b"GET /kv?key=k HTTP/0.9",
         b"PRI * HTTP/2.0",
     ],
 )
@@ -265,9 +265,9 @@ def test_another_version_of_http_is_refused(http_client: Client, line: bytes) ->
     assert refusal(http_client, line + b"\r\n" + HOST + b"\r\n").status in (400, 505)
 
 
-def test_http_0_9_is_no_request(http_client: Client) -> None:
-    """Row 49: nothing tells its end, so it runs into what follows."""
-    assert refusal(http_client, b"GET /kv?key=k\r\n\r\n").status == 400
+def test_a_request_without_a_version_is_refused(http_client: Client) -> None:
+    """Row 49: HTTP/0.9."""
+    assert refusal(http_client, b"GET /kv?key=k\r\n\r\n").status == 505
 
 
 # --- 50, 51: bodies -------------------------------------------------------------------------------
@@ -371,9 +371,7 @@ def test_a_websocket_is_not_to_be_had(http_client: Client) -> None:
     assert http_client.ask(request).status == 404
 
 
-def test_bytes_after_an_upgrade_that_was_declined_are_the_next_request(
-    http: Served, http_client: Client
-) -> None:
+def test_bytes_after_an_upgrade_that_was_declined_are_the_next_request(http_client: Client) -> None:
     upgrade = b"Connection: Upgrade\r\nUpgrade: h2c\r\n"
     http_client.send(b"GET /kv?key=k HTTP/1.1\r\n" + HOST + upgrade + b"\r\n")
     assert http_client.receive().status == 404

@@ -20,6 +20,9 @@ from quorate.wire.http import quote
 _PAGE: Final = 1000
 _PROBE_SECONDS: Final = 2.0
 _PROBES_AT_ONCE: Final = 16
+_OF_MEMBER: Final = frozenset({"url", "state", "owns", "keys", "bytes"})
+_OF_KEY: Final = frozenset({"slot", "partition", "epoch"})
+_OF_REPLICA: Final = frozenset({"url", "state", "version", "hints"})
 
 
 def run_keys(given: Given) -> int:
@@ -143,17 +146,27 @@ def _explained(given: Given) -> dict[str, Any]:
     target = f"/explain?key={quote(key_bytes(os.fsencode(given['key'])))}{options(timeout=timeout)}"
     with client_of(given) as client:
         table = read_json(client.request(Call("GET", target), timeout=timeout))
-    if not isinstance(table, dict) or not isinstance(table.get("replicas"), list):
+    replicas = table.get("replicas") if isinstance(table, dict) else None
+    if not _are_tables(replicas, _OF_REPLICA) or not _are_tables([table], _OF_KEY):
         raise PeerProtocolError("an explanation in an unknown form")
+    assert isinstance(table, dict)
     return table
 
 
 def _members(given: Given) -> list[dict[str, Any]]:
     with client_of(given) as client:
         table = read_json(client.request(Call("GET", "/nodes"), timeout=timeout_seconds(given)))
-    if not isinstance(table, list) or not all(isinstance(item, dict) for item in table):
+    if not _are_tables(table, _OF_MEMBER):
         raise PeerProtocolError("a list of nodes in an unknown form")
+    assert isinstance(table, list)
     return table
+
+
+def _are_tables(value: object, names: frozenset[str]) -> bool:
+    """Whether JSON is a list of objects that have these members at least."""
+    return isinstance(value, list) and all(
+        isinstance(item, dict) and names <= item.keys() for item in value
+    )
 
 
 def _unreadiness(url: str) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""All commands through click: help, mistakes with the nearest valid name, dispatch."""
+"""All commands through click: help, and mistakes with the nearest valid name."""
 
 from __future__ import annotations
 
@@ -24,30 +24,38 @@ command start a node, as `serve` does."""
 
 def run(line: Line) -> int:
     """Run `line`; prints what is wrong with it, one line for each fault."""
-    line = _with_command(line)
+    asked = _asked(_with_command(line))
+    if asked is None:
+        return 0
+    command, given = asked
+    module = importlib.import_module(f"quorate.cli.{command.module}")
     try:
-        if line.command == "serve" and "help" not in dict(line.flags):
-            return _serve(line)
-        result = _group().main(line.canonical(), prog_name="quorate", standalone_mode=False)
-    except click.UsageError as fault:
-        raise UsageError(fault.format_message().replace("\n", " ")) from None
+        code: int = getattr(module, f"run_{command.name}")(given)
     except ConfigError as fault:
         for text in fault.faults:
             print(f"quorate: {text}", file=sys.stderr)
         return 2
     except QuorateError as error:
         return report(error)
-    return int(result or 0)
+    return code
 
 
-def _serve(line: Line) -> int:
-    """Start a node. Past click, which would stop at the first unknown flag: `config` names all
-    faults at once."""
-    if line.positionals:
-        raise UsageError(f"serve: one argument too many: {line.positionals[0]!r}")
-    from quorate.cli.serve import run_serve
+def _asked(line: Line) -> tuple[Command, Given] | None:
+    """What to run, with what; None if help was all that was asked for, and has been shown.
 
-    return run_serve({name: "true" if text is None else text for name, text in line.flags})
+    click reads and explains, but runs nothing: it has ways of its own with Ctrl-C and closed pipes.
+    """
+    if line.command == "serve" and "help" not in dict(line.flags):
+        # Past click, which stops at the first unknown flag: the settings name all faults at once.
+        flags = {name: "true" if text is None else text for name, text in line.flags}
+        serve = BY_NAME["serve"]
+        serve.settle({}, line.positionals)
+        return serve, flags
+    try:
+        result = _group().main(line.canonical(), prog_name="quorate", standalone_mode=False)
+    except click.UsageError as fault:
+        raise UsageError(fault.format_message().replace("\n", " ")) from None
+    return result if isinstance(result, tuple) else None
 
 
 def _with_command(line: Line) -> Line:
@@ -81,10 +89,10 @@ def _click_command(command: Command) -> click.Command:
         shown = " ".join(f"[{name.upper()}]" for name in command.positionals)
         parameters.append(click.Argument(["positionals"], nargs=-1, metavar=shown))
 
-    def callback(positionals: tuple[str, ...] = (), **values: Any) -> int:
+    def callback(positionals: tuple[str, ...] = (), **values: Any) -> tuple[Command, Given]:
         given = {flag.name: _text(values[_variable(flag)]) for flag in flags}
         flat = {name: text for name, text in given.items() if text is not None}
-        return _dispatch(command, command.settle(flat, positionals))
+        return command, command.settle(flat, positionals)
 
     also = f" Also called {', '.join(command.aliases)}." if command.aliases else ""
     return click.Command(
@@ -120,9 +128,3 @@ def _text(value: str | bool | None) -> str | None:
     if value is True:
         return "true"
     return value if isinstance(value, str) else None
-
-
-def _dispatch(command: Command, given: Given) -> int:
-    module = importlib.import_module(f"quorate.cli.{command.module}")
-    code: int = getattr(module, f"run_{command.name}")(given)
-    return code

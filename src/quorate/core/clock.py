@@ -6,8 +6,8 @@ strictly increase, over restarts too, because no stamp above `ceiling` is given 
 is durable before it counts; no stamp is further than `skew_ms_max` ahead of this node's wall clock,
 because peers would refuse it.
 
-The ceiling is raised half a guard at a time: after a crash the clock starts at it, and must not
-then be so far ahead that peers refuse this node.
+The ceiling is raised half a guard at a time, and never past the guard: after a crash the clock
+starts at it, and must not then be so far ahead that peers refuse this node.
 """
 
 from __future__ import annotations
@@ -30,7 +30,16 @@ def ms_of(stamp: int) -> int:
 class HybridClock:
     """One node's clock. Call `begin` at the start of each step."""
 
-    __slots__ = ("_asked", "_floor", "_guard", "_last", "_limit", "_skew_ms_max", "ceiling")
+    __slots__ = (
+        "_asked",
+        "_floor",
+        "_guard",
+        "_last",
+        "_limit",
+        "_skew_ms_max",
+        "_wanted",
+        "ceiling",
+    )
 
     def __init__(self, *, ceiling: int, skew_ms_max: int) -> None:
         self.ceiling = ceiling
@@ -38,6 +47,8 @@ class HybridClock:
         self._asked = ceiling
         # Everything up to the ceiling may have been given out before a restart.
         self._last = ceiling
+        self._wanted = 0
+        """The highest stamp that only the ceiling forbade."""
         self._skew_ms_max = skew_ms_max
         self._floor = 0
         self._guard = 0
@@ -71,6 +82,8 @@ class HybridClock:
         """
         stamp = max(self._last + 1, self._floor, above + 1)
         if stamp > self._limit:
+            if stamp <= self._guard:
+                self._wanted = max(self._wanted, stamp)
             return 0
         self._last = stamp
         return stamp
@@ -79,14 +92,19 @@ class HybridClock:
         """Whether a stamp above `above` would be past the guard, ceiling or not."""
         return max(self._last, above) >= self._guard
 
+    def untrusted_ms(self, above: int = 0) -> int:
+        """Milliseconds until it will not be so, if the wall clock goes on evenly."""
+        return max(ms_of(max(self._last, above) - self._guard), 0) + 1
+
     def wants_ceiling(self) -> int:
         """The ceiling to persist now, or 0. Asked once: tell `raised` when it is durable."""
-        half_ms = self._skew_ms_max // 2
-        now = max(self._last, self._floor)
-        if self._asked - now > stamp_at(half_ms) // 2:
+        half = stamp_at(self._skew_ms_max) // 2
+        now = max(self._last, self._floor, self._wanted)
+        ceiling = min(now + half, self._guard)
+        if self._asked - now > half // 2 or ceiling <= self._asked:
             return 0
-        self._asked = now + stamp_at(half_ms)
-        return self._asked
+        self._asked = ceiling
+        return ceiling
 
     def raised(self, ceiling: int) -> None:
         """`ceiling` is durable."""

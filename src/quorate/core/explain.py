@@ -70,23 +70,24 @@ class Explains:
         for peer in placement.others[partition]:
             if peer.is_reachable:
                 batch = peer.next_batch()
-                peer.expect(self, batch, [question], size=ITEM_BYTES)
+                sent = peer.expect(self, batch, ReadAnswer, size=ITEM_BYTES)
+                sent.more = [question]
                 peer.say(Read(batch, [], [question.row]))
                 question.pending += 1
         self._told(question)
 
     def answered(self, peer: Peer, sent: Sent, answer: Answer) -> None:
         """A replica told its version."""
-        question = cast(Question, sent.ops[0])
+        question = cast(Question, sent.more[0])
         told = cast(ReadAnswer, answer)
-        if told.versions and not told.failed:
+        if not told.failed:
             question.versions[peer.url] = told.versions[0]
         self._told(question)
 
     def lost(self, peer: Peer, sent: Sent) -> None:
         """A replica did not answer; its version stays unknown."""
         del peer
-        self._told(cast(Question, sent.ops[0]))
+        self._told(cast(Question, sent.more[0]))
 
     def _ask_self(self, question: Question, url: str) -> None:
         try:

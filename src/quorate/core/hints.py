@@ -19,7 +19,7 @@ from typing import Final, cast
 import msgspec
 
 from quorate.core.messages import Mutated, StoredHint
-from quorate.core.peers import ITEM_BYTES, MUTATE_BYTES_MAX, Answer, Peer, Sent
+from quorate.core.peers import ITEM_BYTES, MESSAGE_BYTES_MAX, Answer, Peer, Sent
 from quorate.core.record import Record
 from quorate.core.replica import Reader, Replica
 from quorate.core.turn import Turn
@@ -114,7 +114,7 @@ class Hints:
             names.append((name, len(blob)))
             items.append((hint.row, hint.record))
             size += len(blob) + ITEM_BYTES
-            if len(items) == REPLAY_ITEMS_MAX or size >= MUTATE_BYTES_MAX:
+            if len(items) == REPLAY_ITEMS_MAX or size >= MESSAGE_BYTES_MAX:
                 break
         # None are found while the first of them is still on its way to the engine.
         if items:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Final
 
 import msgspec
@@ -45,11 +46,15 @@ class Layout(msgspec.Struct, frozen=True, array_like=True):
 def decode_layout(data: bytes) -> Layout:
     """The layout of `encode`d bytes. msgspec.DecodeError or ValueError if they are not one."""
     layout = msgspec.msgpack.decode(data, type=Layout)
-    count = min(layout.replication, len(layout.nodes))
-    if len(layout.table) != PARTITION_COUNT or count < 1:
-        raise ValueError("a layout needs every partition and at least one node")
-    for row in layout.table:
-        if len(set(row)) != count or not all(0 <= index < len(layout.nodes) for index in row):
+    nodes, table = layout.nodes, layout.table
+    count = min(layout.replication, len(nodes))
+    if layout.epoch < FIRST_EPOCH or len(table) != PARTITION_COUNT or count < 1:
+        raise ValueError("a layout needs an epoch, every partition and at least one node")
+    if any([one >= other for one, other in pairwise(nodes)]):
+        raise ValueError("the nodes of a layout are distinct and sorted")
+    indices = set(range(len(nodes)))
+    for row in set(table):
+        if not (len(row) == len(set(row)) == count and indices.issuperset(row)):
             raise ValueError("a partition must list distinct nodes of the layout")
     return layout
 
@@ -107,9 +112,11 @@ def _shed(lists: list[list[int]], quotas: list[int]) -> None:
     surplus = [
         held - quota for held, quota in zip(_counts(lists, len(quotas)), quotas, strict=True)
     ]
-    for step in range(PARTITION_COUNT):
+    step = 0
+    while max(surplus) > 0:
         # A stride prime to the count visits all partitions and spreads what is given up.
         row = lists[step * 389 % PARTITION_COUNT]
+        step += 1
         giver = max(row, key=lambda index: surplus[index], default=None)
         if giver is not None and surplus[giver] > 0:
             row.remove(giver)

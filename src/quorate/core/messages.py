@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What nodes say to each other: one frame per peer and turn, holding that turn's messages.
 
-A request message carries a `batch` number, unique per sender and link for the life of the process;
-the answer repeats it and lists its items in the same order. Answers to writes are sent only when
+A request message carries a `batch` number, never used before between the two nodes; the answer
+repeats it and lists its items in the same order. Answers to writes are sent only when
 the writes are durable. Everything is array-like msgpack (`wire.frames`): adding a field at the end
 with a default is compatible, anything else raises the protocol version.
 """
@@ -45,6 +45,7 @@ class Read(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
 class ReadAnswer(msgspec.Struct, frozen=True, array_like=True, tag=4, gc=False):
     """Durable records and versions in the order asked; None and ABSENT where there is nothing.
 
+    A long answer comes in pieces: each goes on where the one before ended, records first.
     `failed` lists rows whose stored bytes are damaged: they count as no answer.
     """
 

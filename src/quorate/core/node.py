@@ -68,6 +68,8 @@ from quorate.errors import (
 )
 
 CEILING_META: Final = b"ceiling"
+FIRST_BATCH_BITS: Final = 62
+"""Room above for all the messages of a process."""
 STARTUP_SKEW_MS_MAX: Final = 60_000
 """A wall clock further behind the stored ceiling than this is absurd: the node does not start."""
 
@@ -130,6 +132,8 @@ class Node:
             handlers[type(event)](event)
         self._give_up(now.mono_ms)
         self.parts.requests.sweep()
+        if self.writes.retry_is_due():
+            self._unpark()
         self.reads.hedge()
         self.liveness.beat(self.membership.urls)
         self._settle_reachable()
@@ -139,20 +143,30 @@ class Node:
         effects = Effects()
         parts = self.parts
         effects.peers = self.membership.close_turn()
-        self._raise_ceiling()
-        self.writes.close_turn()
-        effects.batch, effects.mark = parts.replica.close_turn()
-        while effects.batch is None and parts.replica.release_settled():
-            self.writes.close_turn()
-            effects.batch, effects.mark = parts.replica.close_turn()
+        self._close_batch(effects)
         for peer in self.membership.peers.values():
             messages = peer.collect()
             if messages and peer.is_linked:
                 effects.sends[peer.url] = messages
+            # Only now: what was collected may be the next to be overdue.
+            due_ms = peer.overdue_ms()
+            if due_ms is not None:
+                parts.turn.wake_at(due_ms)
+        parts.requests.set_alarm()
         effects.answers = parts.turn.answers
         effects.notes = parts.turn.notes
         effects.wake_ms = parts.turn.wake_ms
         return effects
+
+    def _close_batch(self, effects: Effects) -> None:
+        replica = self.parts.replica
+        while True:
+            self._raise_ceiling()
+            self.writes.close_turn()
+            effects.batch, effects.mark = replica.close_turn()
+            # Without a batch, what waited for nothing else may happen now, and may write.
+            if effects.batch is not None or not replica.release_settled():
+                return
 
     def _raise_ceiling(self) -> None:
         clock, replica = self.parts.clock, self.parts.replica
@@ -166,6 +180,7 @@ class Node:
 
     def _on_ceiling(self, ceiling: int) -> None:
         self.parts.clock.raised(ceiling)
+        self.writes.on_ceiling()
         self._unpark()
 
     def _give_up(self, now_ms: int) -> None:
@@ -365,7 +380,13 @@ class Node:
     # --- construction ------------------------------------------------------------------------
 
     def _make_peer(self, url: str) -> Peer:
-        peer = Peer(url, writes=self.writes, repairs=self.reads.repairs, reads=self.reads)
+        peer = Peer(
+            url,
+            writes=self.writes,
+            repairs=self.reads.repairs,
+            reads=self.reads,
+            first_batch=self.parts.random.getrandbits(FIRST_BATCH_BITS),
+        )
         peer.mono_ms = self.parts.turn.mono_ms
         return peer
 

@@ -16,8 +16,8 @@ from typing import Final, Protocol
 from quorate.core.messages import Message, Mutate, Mutated, Read, ReadAnswer, ScannedRows
 from quorate.core.record import Record
 
-MUTATE_BYTES_MAX: Final = 1 << 20
-"""A Mutate is cut here (one item may exceed it), so that frames stay far under their limit."""
+MESSAGE_BYTES_MAX: Final = 1 << 20
+"""A message is cut here (one item may exceed it), so that frames stay far under their limit."""
 UNANSWERED_BYTES_MAX: Final = 64 << 20
 ITEM_BYTES: Final = 100
 """Counted for each item on top of its value."""
@@ -29,31 +29,64 @@ Answer = Mutated | ReadAnswer | ScannedRows
 
 
 class Exchange(Protocol):
-    """Who sent a message, and wants to know what became of it. Exactly one of both is called."""
+    """Who sent a message, and wants to know what became of it: each of its `ops` and `more` is told
+    exactly once, answered or lost."""
 
     def answered(self, peer: Peer, sent: Sent, answer: Answer) -> None:
-        """The peer answered."""
+        """The peer answered, with as many records as `ops` and versions as `more` of a read."""
 
     def lost(self, peer: Peer, sent: Sent) -> None:
         """No answer will be taken: the link broke, or the time is over."""
 
 
 class Sent:
-    """A message that waits for its answer. `ops` and `more` belong to the exchange."""
+    """A message that waits for its answer. `ops` and `more` belong to the exchange; of a read, the
+    records of the answer are for `ops` and its versions for `more`."""
 
-    __slots__ = ("batch", "bytes", "exchange", "is_done", "is_hedged", "more", "ops", "sent_ms")
+    __slots__ = (
+        "batch",
+        "bytes",
+        "exchange",
+        "is_done",
+        "is_hedged",
+        "kind",
+        "more",
+        "ops",
+        "sent_ms",
+    )
 
     def __init__(
-        self, batch: int, sent_ms: int, exchange: Exchange, ops: list[object], *, size: int
+        self, batch: int, exchange: Exchange, kind: type[Answer], *, sent_ms: int, size: int
     ) -> None:
         self.batch = batch
-        self.sent_ms = sent_ms
         self.exchange = exchange
-        self.ops = ops
+        self.kind = kind
+        self.sent_ms = sent_ms
+        self.ops: list[object] = []
         self.more: list[object] = []
         self.bytes = size
         self.is_done = False
         self.is_hedged = False
+
+    def is_answered_by(self, answer: Answer) -> bool:
+        """Whether the answer is of the right kind and, for a read, not of more than was asked."""
+        if type(answer) is not self.kind:
+            return False
+        if isinstance(answer, ReadAnswer):
+            records, versions = len(answer.records), len(answer.versions)
+            return records <= len(self.ops) and versions <= len(self.more) and records + versions > 0
+        return True
+
+    def take_piece(self, answer: ReadAnswer) -> Sent | None:
+        """What a part of the answer is for, which is then no longer waited for; None if nothing
+        else is."""
+        records, versions = len(answer.records), len(answer.versions)
+        if records == len(self.ops) and versions == len(self.more):
+            return None
+        piece = Sent(self.batch, self.exchange, self.kind, sent_ms=self.sent_ms, size=0)
+        piece.ops, self.ops = self.ops[:records], self.ops[records:]
+        piece.more, self.more = self.more[:versions], self.more[versions:]
+        return piece
 
 
 class Lane:
@@ -102,7 +135,11 @@ class Peer:
         "writes",
     )
 
-    def __init__(self, url: str, *, writes: Exchange, repairs: Exchange, reads: Exchange) -> None:
+    def __init__(
+        self, url: str, *, writes: Exchange, repairs: Exchange, reads: Exchange, first_batch: int
+    ) -> None:
+        """`first_batch`: drawn at random, so that no answer to an earlier process of this node
+        passes for one to this process."""
         self.url = url
         self.id = ""
         self.version = ""
@@ -130,7 +167,7 @@ class Peer:
         self.writes = Lane(writes)
         self.repairs = Lane(repairs)
         self._reads = reads
-        self._batch = 0
+        self._batch = first_batch
         self._outbox: list[Message] = []
         self._full: list[bytes] = []
         self._full_ops: list[object] = []
@@ -161,7 +198,7 @@ class Peer:
         lane.ops.append(op)
         value = record.value
         lane.bytes += ITEM_BYTES + (len(value) if value is not None else 0)
-        if lane.bytes >= MUTATE_BYTES_MAX:
+        if lane.bytes >= MESSAGE_BYTES_MAX:
             self._cut(lane)
 
     def read_full(self, row: bytes, op: object) -> None:
@@ -180,20 +217,22 @@ class Peer:
         """Send records as one message of their own."""
         batch = self.next_batch()
         self._outbox.append(Mutate(batch, items))
-        return self.expect(exchange, batch, ops, size=size)
+        sent = self.expect(exchange, batch, Mutated, size=size)
+        sent.ops = ops
+        return sent
 
     def say(self, message: Message) -> None:
         """Send a message that nobody waits for an answer to."""
         self._outbox.append(message)
 
     def next_batch(self) -> int:
-        """A number for a message to this peer, never used before."""
+        """A number for a message to this peer, never used before, by earlier processes neither."""
         self._batch += 1
         return self._batch
 
-    def expect(self, exchange: Exchange, batch: int, ops: list[object], *, size: int) -> Sent:
-        """Remember message `batch` until it is answered or lost."""
-        sent = Sent(batch, self.mono_ms, exchange, ops, size=size)
+    def expect(self, exchange: Exchange, batch: int, kind: type[Answer], *, size: int) -> Sent:
+        """Remember message `batch` until it is answered by a `kind`, or lost."""
+        sent = Sent(batch, exchange, kind, sent_ms=self.mono_ms, size=size)
         self.sent[batch] = sent
         self.order.append(sent)
         self.unanswered_bytes += size
@@ -221,26 +260,34 @@ class Peer:
     def _cut_reads(self) -> None:
         batch = self.next_batch()
         size = ITEM_BYTES * (len(self._full) + len(self._brief))
-        sent = self.expect(self._reads, batch, self._full_ops, size=size)
-        sent.more = self._brief_ops
+        sent = self.expect(self._reads, batch, ReadAnswer, size=size)
+        sent.ops, sent.more = self._full_ops, self._brief_ops
         self._read_order.append(sent)
         self._outbox.append(Read(batch, self._full, self._brief))
         self._full, self._full_ops, self._brief, self._brief_ops = [], [], [], []
 
     # --- hearing things --------------------------------------------------------------------
 
-    def on_answer(self, answer: Answer) -> None:
-        """Hand an answer to the exchange that waits for it; late and unknown ones are dropped."""
-        sent = self.sent.pop(answer.batch, None)
+    def on_answer(self, answer: Answer) -> bool:
+        """Hand an answer to the exchange that waits for it; late and unknown ones are dropped.
+        False if it is none to what was asked, which then counts as lost."""
+        sent = self.sent.get(answer.batch)
         if sent is None:
-            return
-        self._close(sent)
-        if isinstance(answer, ReadAnswer):
+            return True
+        is_fit = sent.is_answered_by(answer)
+        if is_fit and isinstance(answer, ReadAnswer):
+            piece = sent.take_piece(answer)
+            if piece is not None:
+                piece.exchange.answered(self, piece, answer)
+                return True
             self._time(self.mono_ms - sent.sent_ms)
-        if isinstance(answer, Mutated) and answer.busy:
+        del self.sent[sent.batch]
+        self._close(sent)
+        if not is_fit or (isinstance(answer, Mutated) and answer.busy):
             sent.exchange.lost(self, sent)
         else:
             sent.exchange.answered(self, sent, answer)
+        return is_fit
 
     def lose_before(self, sent_ms: int) -> None:
         """Give up messages sent before `sent_ms`."""

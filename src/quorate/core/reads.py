@@ -129,9 +129,6 @@ class Reads:
         for peer in self.peers.values():
             while (sent := peer.overdue()) is not None:
                 self._hedge(sent)
-            due_ms = peer.overdue_ms()
-            if due_ms is not None:
-                self._turn.wake_at(due_ms)
 
     def _hedge(self, sent: Sent) -> None:
         sent.is_hedged = True
@@ -191,10 +188,6 @@ class Reads:
         """A replica told its records and versions."""
         told = cast(ReadAnswer, answer)
         full, brief = cast("list[Look]", sent.ops), cast("list[Look]", sent.more)
-        if len(told.records) != len(full) or len(told.versions) != len(brief):
-            self._turn.note("error", "peer_answered_out_of_shape", peer=peer.url)
-            self.lost(peer, sent)
-            return
         failed = frozenset(told.failed)
         for look, record in zip(full, told.records, strict=True):
             version = ABSENT if record is None else record.version

@@ -10,10 +10,14 @@ that refuses them when their time is over.
 from __future__ import annotations
 
 from collections import deque
+from typing import Final
 
 from quorate.core.events import Get, Put, Result, Waiter
 from quorate.core.turn import Turn
 from quorate.errors import Outcome, Overloaded, QuorateError
+
+ANSWERED_MAX: Final = 64
+"""Answered operations that a queue may hold besides as many as there are unanswered ones."""
 
 
 class Operation:
@@ -95,12 +99,15 @@ class Requests:
     def watch(self, operation: Operation, timeout_ms: int) -> None:
         """Expire the operation `timeout_ms` from now unless it is answered before."""
         operation.deadline_ms = self._turn.mono_ms + timeout_ms
-        # Five leading bits: at most 32 late in 1000, and few queues whatever clients ask for.
-        shift = max(timeout_ms.bit_length() - 5, 0)
+        # Six leading bits: at most 32 late in 1000, and few queues whatever clients ask for.
+        shift = max(timeout_ms.bit_length() - 6, 0)
         kind = timeout_ms >> shift << shift
         queue = self._begun.get(kind)
         if queue is None:
             queue = self._begun[kind] = deque()
+        elif len(queue) > 2 * self.count + ANSWERED_MAX:
+            # Behind one that waits long, the answered would keep their values in memory.
+            queue = self._begun[kind] = deque([each for each in queue if each.waiter is not None])
         queue.append(operation)
 
     def park(
@@ -122,30 +129,33 @@ class Requests:
         return bool(self._parked)
 
     def unpark(self) -> list[Parked]:
-        """All parked requests in the order of their deadlines, to be tried again now."""
+        """All parked requests, those of one wait in the order they came, to be tried again now."""
         parked = [each for queue in self._parked.values() for each in queue]
         self._parked.clear()
         return parked
 
     def sweep(self) -> None:
-        """Expire what is due, and say when to look again."""
+        """Expire what is due."""
         now = self._turn.mono_ms
         for timeout_ms, begun in list(self._begun.items()):
             while begun and (begun[0].waiter is None or begun[0].deadline_ms <= now):
                 operation = begun.popleft()
                 if operation.waiter is not None:
                     self.end(operation, operation.expired())
-            if begun:
-                self._turn.wake_at(begun[0].deadline_ms)
-            else:
+            if not begun:
                 del self._begun[timeout_ms]
         for wait_ms, parked in list(self._parked.items()):
             while parked and parked[0].deadline_ms <= now:
                 self.refuse(parked.popleft())
-            if parked:
-                self._turn.wake_at(parked[0].deadline_ms)
-            else:
+            if not parked:
                 del self._parked[wait_ms]
+
+    def set_alarm(self) -> None:
+        """Have `step` called when the next is due; after everything that may begin or park one."""
+        for begun in self._begun.values():
+            self._turn.wake_at(begun[0].deadline_ms)
+        for parked in self._parked.values():
+            self._turn.wake_at(parked[0].deadline_ms)
 
     def refuse(self, parked: Parked) -> None:
         """Answer a parked request with its error."""

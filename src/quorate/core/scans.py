@@ -146,8 +146,8 @@ class Scans:
         reachable = [peer for peer in placement.others[partition] if peer.is_reachable]
         for peer in sorted(reachable, key=lambda peer: peer.speed)[:missing]:
             batch = peer.next_batch()
-            sent = peer.expect(self, batch, [listing], size=ITEM_BYTES)
-            sent.more = [partition]
+            sent = peer.expect(self, batch, ScannedRows, size=ITEM_BYTES)
+            sent.ops, sent.more = [listing], [partition]
             peer.say(ScanRows(batch, partition, after, prefix, ROWS_PER_ANSWER))
             listing.pending += 1
 

@@ -26,7 +26,7 @@ from quorate.core.messages import (
     ScanRows,
 )
 from quorate.core.parts import Parts
-from quorate.core.peers import Peer
+from quorate.core.peers import MESSAGE_BYTES_MAX, Peer
 from quorate.core.record import ABSENT, Record, pack_version
 from quorate.core.scans import LIMIT_MAX, local_rows
 from quorate.core.slots import partition_of
@@ -72,7 +72,8 @@ class Serving:
         for message in frame.messages:
             if isinstance(message, _ANSWERS):
                 self._liveness.heard(peer)
-                peer.on_answer(message)
+                if not peer.on_answer(message):
+                    self._turn.note("error", "peer_answered_out_of_shape", peer=peer.url)
             elif isinstance(message, Ping):
                 self._on_ping(peer, message)
             elif isinstance(message, Pong):
@@ -131,12 +132,22 @@ class Serving:
 
     def _on_read(self, peer: Peer, message: Read) -> None:
         failed: list[bytes] = []
-        records = [self._shown(row, failed) for row in message.full]
+        records: list[Record | None] = []
+        size = 0
+        for row in message.full:
+            record = self._shown(row, failed)
+            records.append(record)
+            if record is not None and record.value is not None:
+                size += len(record.value)
+            if size >= MESSAGE_BYTES_MAX:
+                peer.say(ReadAnswer(message.batch, records, [], failed))
+                records, failed, size = [], [], 0
         versions = []
         for row in message.brief:
             record = self._shown(row, failed)
             versions.append(ABSENT if record is None else record.version)
-        peer.say(ReadAnswer(message.batch, records, versions, failed))
+        if records or versions:
+            peer.say(ReadAnswer(message.batch, records, versions, failed))
 
     def _shown(self, row: bytes, failed: list[bytes]) -> Record | None:
         placement = self._membership.placement

@@ -86,6 +86,8 @@ class Writes:
         "_random",
         "_replica",
         "_requests",
+        "_retry_ms",
+        "_stalled",
         "_timeout_ms",
         "_turn",
         "_wait_ms",
@@ -106,6 +108,10 @@ class Writes:
         self._wait_ms = parts.settings.write_wait_ms
         self._local: list[Write] = []
         """Applied here in this step: acked when durable."""
+        self._stalled: list[Write] = []
+        """To be stamped again once the clock's ceiling is raised."""
+        self._retry_ms: int | None = None
+        """When parked writes are worth trying again, though nothing else happens."""
         self.placement: Placement | None = None
         self.has_stamped = False
         """Since the node last looked: its clock's ceiling may have to be raised."""
@@ -161,8 +167,21 @@ class Writes:
 
     def _why_no_stamp(self, above: int) -> QuorateError:
         if self._clock.is_untrusted(above):
+            due_ms = self._turn.mono_ms + self._clock.untrusted_ms(above)
+            self._retry_ms = min(due_ms, self._retry_ms or due_ms)
             return ClockUntrusted("this node's clock is too far behind what it has seen")
         return NotReady("the disk has not confirmed the clock's ceiling yet")
+
+    def retry_is_due(self) -> bool:
+        """Whether the clock should have caught up with what it was behind of."""
+        due_ms = self._retry_ms
+        if due_ms is None:
+            return False
+        if due_ms > self._turn.mono_ms:
+            self._turn.wake_at(due_ms)
+            return False
+        self._retry_ms = None
+        return True
 
     def _park(self, event: Put, parked: Parked | None, error: QuorateError) -> None:
         error.outcome = Outcome.NOT_APPLIED

@@ -149,8 +149,8 @@ def _is_gone(transport: asyncio.Transport) -> bool:
 
 
 def _tune(transport: asyncio.Transport) -> None:
-    connection: socket.socket = transport.get_extra_info("socket")
-    if connection.family not in (socket.AF_INET, socket.AF_INET6):
+    connection: socket.socket | None = transport.get_extra_info("socket")
+    if connection is None or connection.family not in (socket.AF_INET, socket.AF_INET6):
         return
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if hasattr(socket, "TCP_USER_TIMEOUT"):

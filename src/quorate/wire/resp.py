@@ -26,7 +26,7 @@ ARGS_SKIPPED_MAX: Final = 1024 * 1024
 """Above ARGS_MAX and up to here a command is read, thrown away and refused; beyond, a fault."""
 INLINE_BYTES_MAX: Final = 64 * 1024
 _HEADER_BYTES_MAX: Final = 64
-_COMMAND_BYTES_FACTOR: Final = 4
+_COMMAND_BULKS_MAX: Final = 4
 """All arguments of a command together, in the largest bulk strings."""
 
 _FAST_ARGS_MAX: Final = 64
@@ -92,6 +92,7 @@ class CommandParser:
         "_buffer",
         "_bulk",
         "_bulk_bytes_max",
+        "_command_bytes_max",
         "_missing",
         "_seen",
         "_skipping",
@@ -100,7 +101,9 @@ class CommandParser:
     )
 
     def __init__(self, *, bulk_bytes_max: int) -> None:
-        self._bulk_bytes_max = bulk_bytes_max
+        # What the fast path takes without a look at the limits must be within them.
+        self._bulk_bytes_max = max(bulk_bytes_max, _FAST_ARGS_MAX * _FAST_BYTES_MAX)
+        self._command_bytes_max = _COMMAND_BULKS_MAX * self._bulk_bytes_max
         self._buffer = bytearray()
         self._at = 0
         """Everything before was parsed."""
@@ -167,6 +170,8 @@ class CommandParser:
             line = self._header_line("too big mbulk count string")
             if line is None or not self._begin(line):
                 return line is not None and self.fault is None
+        if self._missing > _FAST_ARGS_MAX and self._bulk < 0:
+            self._take_plain()
         while self._missing:
             if not self._parse_argument():
                 return False
@@ -184,6 +189,29 @@ class CommandParser:
         self._skipping = count > ARGS_MAX
         return count > 0
 
+    def _take_plain(self) -> None:
+        """Take the plain arguments that come next in a long command, as `_split_plain` would.
+
+        Looks at a stretch in proportion to what is missing, so that many commands are linear too.
+        """
+        stretch = bytes(memoryview(self._buffer)[self._at : self._at + 32 * self._missing])
+        if self._args_bytes + len(stretch) > self._command_bytes_max:
+            return
+        parts = stretch.split(CRLF)
+        pairs = min(self._missing, (len(parts) - 1) // 2)
+        headers, args = parts[0 : 2 * pairs : 2], parts[1 : 2 * pairs : 2]
+        expected = list(map(_header_of, map(len, args)))
+        if expected != headers:
+            pairs = next(i for i in range(pairs) if expected[i] != headers[i])
+            del args[pairs:]
+        taken = sum(map(len, args))
+        self._at += taken + sum(map(len, headers[:pairs])) + 4 * pairs
+        self._seen = self._at
+        self._missing -= pairs
+        if not self._skipping:
+            self._args_bytes += taken
+            self._args += args
+
     def _parse_argument(self) -> bool:
         if self._bulk < 0:
             line = self._header_line("too big bulk count string")
@@ -195,7 +223,7 @@ class CommandParser:
             if length is None or not 0 <= length <= self._bulk_bytes_max:
                 return self._fail("invalid bulk length")
             self._args_bytes += 0 if self._skipping else length
-            if self._args_bytes > _COMMAND_BYTES_FACTOR * self._bulk_bytes_max:
+            if self._args_bytes > self._command_bytes_max:
                 return self._fail("too many bytes in one command")
             self._bulk = length
         start, end = self._at, self._at + self._bulk

@@ -91,7 +91,7 @@ def test_waiting_for_a_turn_counts_against_the_calls_own_time_and_applies_nothin
             slow = asyncio.create_task(client.get("slow"))
             await until(node, 1)
             with pytest.raises(Unreachable, match="no answer in time") as raised:
-                await client.put("key", "value", timeout=-0.4)
+                await client.put("key", "value", timeout=0.01)
             assert raised.value.outcome is Outcome.NOT_APPLIED
             slow.cancel()
             await asyncio.wait([slow])

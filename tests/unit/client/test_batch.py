@@ -37,7 +37,7 @@ def test_a_batch_that_writes_is_a_write(operation: Operation, is_write: bool) ->
 
 
 def test_each_result_is_of_its_operations_kind() -> None:
-    operations = [Put("a", "1"), Get("b"), Get("c"), Delete("d")]
+    operations: list[Operation] = [Put("a", "1"), Get("b"), Get("c"), Delete("d")]
     results = read_batch(
         answered(
             {"status": 200, "version": "07", "acks": 2},

@@ -65,7 +65,7 @@ def test_a_read_on_a_kept_connection_is_tried_again_on_the_same_node(route: Rout
 def test_late_means_no_further_node(route: Route) -> None:
     trial = Trial(READ, route)
     endpoint = trial.next()
-    with pytest.raises(Unreachable, match="http://a:1: refused$"):
+    with pytest.raises(Unreachable, match=r"http://a:1: refused\Z"):
         trial.lost(endpoint, BEFORE, is_late=True)
 
 

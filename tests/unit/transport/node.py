@@ -21,6 +21,15 @@ from quorate.transport.links import OUTBOX_BYTES_MAX, PeerLinks
 _DEADLINE_S = 10.0
 
 
+async def accepted() -> None:
+    """Return when connections that a listener took in until now have met their protocol.
+
+    The loops hand a connection over in a task and a callback: a few turns, however slow each is.
+    """
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
 async def until(condition: Callable[[], object], what: str = "condition") -> None:
     """Return as soon as `condition()` is true."""
     deadline = asyncio.get_running_loop().time() + _DEADLINE_S
@@ -104,7 +113,9 @@ class Node:
         """As a killed process does: the port is closed and all incoming links are gone."""
         if self._server is not None:
             self._server.close()
+            await accepted()
             self.acceptor.close()
+            await until(lambda: not self.acceptor._connections, "incoming links to end")
             await self._server.wait_closed()
             self._server = None
 

@@ -7,8 +7,7 @@ import asyncio
 import contextlib
 import random
 import socket
-from collections.abc import AsyncIterator, Iterator
-from typing import cast
+from collections.abc import Iterator
 
 import msgspec
 import pytest
@@ -22,6 +21,7 @@ from quorate.core.slots import row_of
 from quorate.transport.links import PeerLinks
 from quorate.wire.frames import FRAME_BYTES_MAX, encode_frame, encode_greeting
 from tests.unit.transport.conftest import Run
+from tests.unit.transport.deaf import raw_peer
 from tests.unit.transport.node import Node, frame, until, url_of
 
 
@@ -47,46 +47,6 @@ class Never(random.Random):
     def uniform(self, a: float, b: float) -> float:
         self.tries += 1
         return a + b + 1e9
-
-
-class Deaf(asyncio.Protocol):
-    """An acceptor that says `answer` and never reads."""
-
-    def __init__(self, answer: bytes, *, closes: bool) -> None:
-        self.answer = answer
-        self.closes = closes
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
-        self.transport.write(self.answer)
-        if self.closes:
-            self.transport.close()
-        else:
-            # uvloop begins to read when this callback has returned.
-            asyncio.get_running_loop().call_soon(self.stop_reading)
-
-    def stop_reading(self) -> None:
-        if not self.transport.is_closing():
-            self.transport.pause_reading()
-
-
-@contextlib.asynccontextmanager
-async def raw_peer(port: int, answer: bytes, *, closes: bool = False) -> AsyncIterator[list[Deaf]]:
-    """A peer that is deaf; yields its connections so far."""
-    connections: list[Deaf] = []
-
-    def accept() -> Deaf:
-        connections.append(Deaf(answer, closes=closes))
-        return connections[-1]
-
-    server = await asyncio.get_running_loop().create_server(accept, "127.0.0.1", port)
-    try:
-        yield connections
-    finally:
-        server.close()
-        for connection in connections:
-            connection.transport.abort()
-        await server.wait_closed()
 
 
 def greeting_of(node: Node, port: int) -> bytes:

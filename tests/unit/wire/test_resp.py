@@ -14,14 +14,21 @@ from hypothesis import strategies as st
 from quorate.wire import resp
 from quorate.wire.resp import ARGS_MAX, ARGS_SKIPPED_MAX, INLINE_BYTES_MAX, CommandParser
 
-BULK_MAX = 100_000
+BULK_MAX = 300_000
 PING = b"*1\r\n$4\r\nPING\r\n"
 
 arguments = st.one_of(
     st.binary(max_size=20),
     st.sampled_from([b"", b"\r\n", b"a\r\n$3\r\nb", b"\r", b"\n", b"x" * 5000, b"*1", b"$-1"]),
 )
-commands = st.lists(st.lists(arguments, min_size=1, max_size=5), max_size=8)
+commands = st.lists(
+    st.one_of(
+        st.lists(arguments, min_size=1, max_size=5),
+        st.lists(arguments, min_size=60, max_size=90),
+        st.integers(65, 300).map(lambda count: [b"MGET", *[b"key"] * count]),
+    ),
+    max_size=8,
+)
 
 
 def new_parser() -> CommandParser:
@@ -38,7 +45,7 @@ def fault_of(data: bytes) -> str | None:
     return parser.fault
 
 
-@given(commands, st.lists(st.integers(0, 2000), max_size=6))
+@given(commands, st.lists(st.integers(0, 5000), max_size=6))
 @example([[b"SET", b"k", b"v\r\n"], [b"GET", b"k"]], [17])
 def test_any_cut_of_any_pipeline_gives_the_commands_that_hiredis_sees(
     sent: list[list[bytes]], cuts: list[int]

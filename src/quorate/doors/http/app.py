@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
-from http import HTTPStatus
 from typing import Final, NamedTuple
 
 import structlog
@@ -80,6 +79,7 @@ def build_app(context: Context) -> web.Application:
             app.router.add_route(
                 method, route.path, _bound(context, route), expect_handler=_leave_expectation
             )
+    app.router.add_route("*", "/{path:.*}", _nowhere, expect_handler=_leave_expectation)
     app.on_response_prepare.append(_drop_server)
     return app
 
@@ -154,25 +154,30 @@ def _guard(context: Context) -> Middleware:
             return await handler(request)
         except (Refused, QuorateError) as error:
             return respond_problem(error)
-        except web.HTTPException as refusal:
-            return respond_problem(_refused(refusal))
+        except web.HTTPException:
+            # A target that is not even a path, such as that of CONNECT.
+            return respond_problem(_no_such_path())
 
     return guard
 
 
-def _refused(refusal: web.HTTPException) -> Refused:
-    """aiohttp's own refusals: no such path, wrong method."""
-    if refusal.status == 404:
-        # Not `not_found`, which is what a key can be.
-        return Refused(404, "no_such_path", "nothing is served under this path")
-    phrase = HTTPStatus(refusal.status).phrase.lower()
-    allow = refusal.headers.get("Allow")
-    return Refused(
-        refusal.status,
-        phrase.replace(" ", "_"),
-        phrase,
-        headers={"Allow": allow} if allow else None,
+async def _nowhere(request: web.Request) -> web.StreamResponse:
+    """Every path and method that no route takes; a route of its own, so that it is guarded too."""
+    methods = {route.method for route in ROUTES if route.path == request.path}
+    if not methods:
+        raise _no_such_path()
+    allowed = ",".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
+    raise Refused(
+        405,
+        "method_not_allowed",
+        f"this path takes {allowed}",
+        headers={"Allow": allowed},
     )
+
+
+def _no_such_path() -> Refused:
+    # Not `not_found`, which is what a key can be.
+    return Refused(404, "no_such_path", "nothing is served under this path")
 
 
 async def _leave_expectation(_request: web.Request) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from quorate.doors.http.answers import Promise
 from quorate.doors.http.fast import FastLane
@@ -15,6 +15,9 @@ from quorate.runtime.store import Store
 
 if TYPE_CHECKING:
     from aiohttp.web import AppRunner
+
+_SHUTDOWN_SECONDS: Final = 5.0
+"""How long a request may go on once the door stops."""
 
 
 class HttpDoor:
@@ -28,8 +31,7 @@ class HttpDoor:
         door_counts: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
         self._store = store
-        self._bodies = BodyBudget(store.config.inflight_bytes_max)
-        self._hosts = Hosts(is_on_loopback=is_on_loopback, advertise=store.config.advertise)
+        self._is_on_loopback = is_on_loopback
         self._door_counts = door_counts
         self._lane: FastLane | None = None
         self._runner: AppRunner | None = None
@@ -42,17 +44,20 @@ class HttpDoor:
         from quorate.doors.http.app import build_app, connection_factory
         from quorate.doors.http.context import Context
 
-        context = Context(
-            self._store, Promise(self._store), self._bodies, self._hosts, self._door_counts
+        store = self._store
+        bodies = BodyBudget(store.config.inflight_bytes_max)
+        hosts = Hosts(is_on_loopback=self._is_on_loopback, own_url=store.status().url)
+        context = Context(store, Promise(store), bodies, hosts, self._door_counts)
+        self._runner = AppRunner(
+            build_app(context), handle_signals=False, shutdown_timeout=_SHUTDOWN_SECONDS
         )
-        self._runner = AppRunner(build_app(context), handle_signals=False)
         await self._runner.setup()
         assert self._runner.server is not None
         self._lane = FastLane(
-            self._store,
+            store,
             full_service=connection_factory(self._runner.server),
-            is_welcome=self._hosts.welcome,
-            bodies=self._bodies,
+            is_welcome=hosts.welcome,
+            bodies=bodies,
         )
 
     def connection(self) -> asyncio.Protocol:

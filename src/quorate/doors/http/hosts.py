@@ -21,8 +21,8 @@ class Hosts:
 
     __slots__ = ("_names",)
 
-    def __init__(self, *, is_on_loopback: bool, advertise: str) -> None:
-        own = (urlsplit(advertise).netloc or "").encode()
+    def __init__(self, *, is_on_loopback: bool, own_url: str) -> None:
+        own = urlsplit(own_url).netloc.encode()
         names = {*_LOOPBACK, _PORT.sub(b"", own)}
         self._names = frozenset(names) if is_on_loopback else None
 

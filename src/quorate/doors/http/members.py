@@ -27,7 +27,7 @@ _PRIVILEGED_PORT_MAX: Final = 1023
 async def join(context: Context, request: web.Request, _query: Query) -> web.Response:
     """POST /join: make the URL in the body (raw, or JSON) a member, or announce it again."""
     body = await read_body(request, context.bodies, bytes_max=_BODY_BYTES_MAX)
-    url = checked_member(_url_in(body), own_url=context.store.config.advertise)
+    url = checked_member(_url_in(body), own_url=context.store.status().url)
 
     def event(waiter: Waiter) -> Join:
         return Join(waiter, url)

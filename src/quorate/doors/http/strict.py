@@ -17,11 +17,14 @@ from quorate.doors.http.problems import Refused
 from quorate.errors import NeedsRegister
 
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD"})
+_VERSIONS: Final = ((1, 1), (1, 0))
 _CONDITIONS: Final = ("If-Match", "If-None-Match", "If-Unmodified-Since", "If-Modified-Since")
 
 
 def check(request: web.BaseRequest, hosts: Hosts) -> None:
     """Refuse what cannot be served safely or honestly. Refused, NeedsRegister."""
+    if request.version not in _VERSIONS:
+        raise Refused(505, "http_version", "only HTTP/1.1 and 1.0 are spoken", is_final=True)
     _check_host(request, hosts)
     _check_expectation(request)
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Redis clients, unchanged, against real nodes on their one port."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+import redis.asyncio
+import redis.cluster
+
+from tests.cluster.processes import Cluster, fetch
+
+IOREDIS = "ioredis@5"
+SCRIPT = """
+const Redis = require('ioredis');
+const ports = process.argv.slice(2).map(Number);
+(async () => {
+  const one = new Redis(ports[0]);
+  await one.set('io', 'redis', 'EX', 60);
+  const many = new Redis.Cluster(ports.map(port => ({ host: 'localhost', port })));
+  await many.set('cluster', 'client');
+  const found = await many.get('io');
+  const piped = await one.pipeline().set('a', '1').get('a').ttl('io').exec();
+  console.log(JSON.stringify({ found, piped, cluster: await one.get('cluster') }));
+  one.disconnect();
+  many.disconnect();
+})();
+"""
+
+
+@pytest.fixture(scope="module")
+def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[int]]:
+    with Cluster(tmp_path_factory.mktemp("clients"), "-durability=os") as cluster:
+        yield [node.port for node in cluster.nodes]
+
+
+def tool(name: str) -> str:
+    found = shutil.which(name)
+    if found is None:
+        pytest.skip(f"{name} is not installed (Debian: redis-tools)")
+    return found
+
+
+def test_redis_cli_sets_and_gets(ports: list[int]) -> None:
+    cli = tool("redis-cli")
+
+    def run(port: int, *words: str) -> str:
+        done = subprocess.run(
+            [cli, "-p", str(port), *words], capture_output=True, text=True, check=True, timeout=30
+        )
+        return done.stdout.strip()
+
+    assert run(ports[0], "set", "cli", "a b") == "OK"
+    assert run(ports[1], "get", "cli") == "a b"
+    assert run(ports[2], "-3", "ttl", "cli") == "-1"
+    assert run(ports[0], "incr", "cli").startswith("ERR")
+
+
+def test_redis_benchmark_runs(ports: list[int]) -> None:
+    benchmark = tool("redis-benchmark")
+    words = f"-p {ports[0]} -t ping,set,get,mset -n 2000 -c 20 -q --csv".split()
+    done = subprocess.run([benchmark, *words], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    for name in ("PING_INLINE", "PING_MBULK", "SET", "GET", "MSET (10 keys)"):
+        assert f'"{name}"' in done.stdout
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_redis_py_round_trips(ports: list[int], protocol: int) -> None:
+    with redis.Redis(port=ports[0], protocol=protocol) as client:
+        value = bytes(range(256))
+        assert client.set(f"py{protocol}", value, ex=60)
+        assert client.get(f"py{protocol}") == value
+        assert 0 < client.ttl(f"py{protocol}") <= 60
+        assert client.mget(f"py{protocol}", "nothing") == [value, None]
+        assert client.delete(f"py{protocol}", "nothing") == 1
+        pipe = client.pipeline(transaction=False)
+        assert pipe.set("piped", 1).get("piped").exists("piped").execute() == [True, b"1", 1]
+        with pytest.raises(redis.ResponseError, match="register"):
+            client.incr("piped")
+
+
+def test_redis_py_async_round_trips(ports: list[int]) -> None:
+    async def talk() -> list[bytes | str | None]:
+        async with redis.asyncio.Redis(port=ports[1]) as client:
+            await asyncio.gather(*(client.set(f"async{i}", str(i)) for i in range(50)))
+            return await client.mget([f"async{i}" for i in range(50)])
+
+    assert asyncio.run(talk()) == [str(i).encode() for i in range(50)]
+
+
+def test_redis_cluster_goes_straight_to_replicas(ports: list[int]) -> None:
+    """S34: its slots are ours."""
+    client = redis.cluster.RedisCluster(host="localhost", port=ports[0])
+    try:
+        for number in range(100):
+            client.set(f"slot{number}", number)
+        assert [client.get(f"slot{n}") for n in range(100)] == [str(n).encode() for n in range(100)]
+        assert len(client.get_nodes()) == 3  # type: ignore[no-untyped-call]
+        explained = json.loads(fetch(f"http://localhost:{ports[0]}/explain?key=slot7")[1])
+        assert client.keyslot("slot7") == explained["slot"]  # type: ignore[no-untyped-call]
+    finally:
+        client.close()
+
+
+def test_ioredis_alone_and_as_a_cluster(ports: list[int], tmp_path: Path) -> None:
+    npm, node = shutil.which("npm"), shutil.which("node")
+    if npm is None or node is None:
+        pytest.skip("node and npm are not installed")
+    installed = subprocess.run(
+        [npm, "install", "--no-audit", "--no-fund", "--silent", IOREDIS],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "npm_config_update_notifier": "false"},
+    )
+    if installed.returncode != 0:
+        pytest.skip(f"ioredis cannot be installed here: {installed.stderr.strip()[-200:]}")
+    done = subprocess.run(
+        [node, "-e", SCRIPT, "script", *map(str, ports)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["found"] == "redis"
+    assert told["cluster"] == "client"
+    assert [reply for _, reply in told["piped"]][:2] == ["OK", "1"]

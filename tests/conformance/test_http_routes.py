@@ -1,0 +1,583 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every route but `/kv`: FEATURES S23 to S27 and "HTTP, beyond the seed"."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+from typing import Any
+
+import msgspec
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from quorate.core.events import Explain, Get, LocalScan, Put, Scan
+from quorate.core.record import Record, pack_version
+from quorate.doors.http.app import ROUTES
+from quorate.errors import NotReady, Outcome, Overloaded
+from tests.fake_store import NODES
+from tests.http_served import Client, Response, Served
+
+HOST = b"Host: localhost\r\n"
+
+
+def get(client: Client, target: str, *, headers: bytes = b"", method: str = "GET") -> Response:
+    return client.ask(f"{method} {target} HTTP/1.1\r\n".encode() + HOST + headers + b"\r\n")
+
+
+def post(client: Client, target: str, body: bytes, *, headers: bytes = b"") -> Response:
+    length = b"Content-Length: %d\r\n" % len(body)
+    return client.ask(
+        f"POST {target} HTTP/1.1\r\n".encode() + HOST + headers + length + b"\r\n" + body
+    )
+
+
+def post_batch(client: Client, operations: list[Any], query: str = "") -> list[dict[str, Any]]:
+    answer = post(client, f"/batch{query}", msgspec.json.encode({"operations": operations}))
+    assert answer.status == 200, answer.body
+    results: list[dict[str, Any]] = json.loads(answer.body)["results"]
+    return results
+
+
+# --- what holds for every route -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", sorted({route.path for route in ROUTES}))
+def test_other_methods_are_405_and_allow_lists_the_right_ones(
+    http_client: Client, path: str
+) -> None:
+    methods = {route.method for route in ROUTES if route.path == path}
+    answer = get(http_client, path, method="PATCH")
+    assert answer.status == 405
+    assert answer.headers["content-type"] == "application/problem+json"
+    allowed = set(answer.headers["allow"].split(","))
+    assert allowed == methods | ({"HEAD"} if "GET" in methods else set())
+
+
+@pytest.mark.parametrize("path", ["/", "/nope", "/kv/x", "/internal", "/internal/", "/metrics/x"])
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+def test_an_unknown_path_is_404_and_not_a_missing_key(
+    http_client: Client, path: str, method: str
+) -> None:
+    answer = get(http_client, path, method=method)
+    assert answer.status == 404
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert json.loads(answer.body)["code"] == "no_such_path"
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
+def test_an_unknown_parameter_is_400_everywhere(
+    http: Served, http_client: Client, route: Any
+) -> None:
+    answer = get(http_client, f"{route.path}?key=k&surprise=1", method=route.method)
+    assert answer.status == 400
+    assert http.store.events == []
+
+
+@pytest.mark.parametrize("path", [r.path for r in ROUTES if r.method == "GET"])
+def test_head_is_served_wherever_get_is(http_client: Client, path: str) -> None:
+    query = "?key=k" if path in ("/kv", "/explain", "/internal/get") else ""
+    assert (
+        get(http_client, path + query).status
+        == get(http_client, path + query, method="HEAD").status
+    )
+
+
+# --- one replica, spoken to directly --------------------------------------------------------------
+
+
+def body_of(
+    key: object, version: object, value: object, expires_ms: object = 0, prior: object = b""
+) -> bytes:
+    return msgspec.msgpack.encode([1, key, version, value, expires_ms, prior])
+
+
+OLD, NEW = pack_version(1 << 20, 1), pack_version(2 << 20, 1)
+
+
+def test_a_record_is_replicated_once_however_often_it_is_sent(
+    http: Served, http_client: Client
+) -> None:
+    """S23."""
+    body = body_of(b"k", NEW, b"v", 5, OLD)
+    first = post(http_client, "/internal/replicate", body)
+    assert (first.status, first.headers["quorate-applied"]) == (200, "true")
+    again = post(http_client, "/internal/replicate", body)
+    assert (again.status, again.headers["quorate-applied"]) == (200, "false")
+    assert http.store.records == {b"k": Record(NEW, b"v", 5, OLD)}
+
+
+def test_an_older_record_never_replaces_a_newer(http: Served, http_client: Client) -> None:
+    """S23."""
+    post(http_client, "/internal/replicate", body_of(b"k", NEW, b"new"))
+    answer = post(http_client, "/internal/replicate", body_of(b"k", OLD, b"old"))
+    assert answer.headers["quorate-applied"] == "false"
+    assert answer.headers["quorate-version"] == NEW.hex()
+    assert http.store.records[b"k"].value == b"new"
+
+
+def test_what_one_replica_gives_another_takes_tombstones_included(
+    http: Served, http_client: Client
+) -> None:
+    """S23."""
+    http.store.fill(b"dead", None)
+    http.store.fill(b"live", bytes(range(256)), expires_ms=7)
+    before = dict(http.store.records)
+    bodies = [get(http_client, f"/internal/get?key={key}") for key in ("dead", "live")]
+    assert [answer.status for answer in bodies] == [200, 200]
+    http.call(http.store.records.clear)
+    for answer in bodies:
+        assert post(http_client, "/internal/replicate", answer.body).status == 200
+    assert http.store.records == before
+
+
+def test_a_replica_without_a_record_says_so(http_client: Client) -> None:
+    """S23."""
+    assert get(http_client, "/internal/get?key=k").status == 404
+    assert get(http_client, "/internal/get").status == 400
+
+
+GOOD = body_of(b"k", NEW, b"v")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\x80\x04\x95pickle",
+        b'["not msgpack"]',
+        GOOD + b"\x00",
+        *(GOOD[:cut] for cut in range(len(GOOD))),
+        msgspec.msgpack.encode([2, b"k", NEW, b"v", 0, b""]),
+        msgspec.msgpack.encode([1, b"k", NEW, b"v", 0]),
+        msgspec.msgpack.encode([1, b"k", NEW, b"v", 0, b"", 1]),
+        body_of("k", NEW, b"v"),
+        body_of(b"", NEW, b"v"),
+        body_of(b"k" * 1025, NEW, b"v"),
+        body_of(b"k", b"", b"v"),
+        body_of(b"k", NEW[:-1], b"v"),
+        body_of(b"k", NEW + b"x", b"v"),
+        body_of(b"k", bytes(14), b"v"),
+        body_of(b"k", NEW, "v"),
+        body_of(b"k", NEW, 1),
+        body_of(b"k", NEW, b"v", -1),
+        body_of(b"k", NEW, b"v", 2**64 - 1),
+        body_of(b"k", NEW, b"v", 1.5),
+        body_of(b"k", NEW, b"v", 0, b"short"),
+        body_of(b"k", NEW, b"v", 0, NEW),
+        b"\x91" * 100_000,
+    ],
+    ids=lambda body: body[:12].hex() + f"-{len(body)}",
+)
+def test_a_malformed_record_is_refused_and_nothing_is_stored(
+    http: Served, http_client: Client, body: bytes
+) -> None:
+    """S23; RELIABILITY 69."""
+    assert post(http_client, "/internal/replicate", body).status in (400, 414)
+    assert http.store.events == []
+
+
+def test_a_ping_turns_unhealthy_when_the_node_cannot_work(
+    http: Served, http_client: Client
+) -> None:
+    """S24."""
+    assert get(http_client, "/internal/ping").status == 200
+    http.store.is_ready = False
+    answer = get(http_client, "/internal/ping")
+    assert answer.status == 503
+    assert json.loads(answer.body)["detail"] == "the disk is stuck"
+
+
+def test_a_ping_asks_nothing_of_the_storage(http: Served, http_client: Client) -> None:
+    """S24: answers while storage is busy."""
+    http.call(http.store.hold)
+    assert get(http_client, "/internal/ping").status == 200
+    assert http.store.events == []
+
+
+@pytest.mark.parametrize("path", ["/internal/keys", "/local/keys"])
+def test_local_keys_are_streamed_whole_a_line_each(
+    http: Served, http_client: Client, path: str
+) -> None:
+    """S25."""
+    names = {b"key %d\n" % index for index in range(2500)}
+    http.call(lambda: [http.store.fill(name, b"v") for name in names])
+    http.store.fill(b"dead", None)
+    answer = get(http_client, path)
+    assert answer.headers["transfer-encoding"] == "chunked"
+    lines = answer.body.decode().splitlines()
+    assert len(lines) == 2500
+    assert "key%207%0A" in lines
+    scans = [event for event in http.store.events if isinstance(event, LocalScan)]
+    assert len(scans) == 3, "a page at a time"
+
+
+def test_local_keys_come_in_pages_where_a_limit_is_given(http: Served, http_client: Client) -> None:
+    """S25."""
+    for index in range(25):
+        http.store.fill(b"a%d" % index, b"v")
+    http.store.fill(b"b", b"v")
+    seen: list[str] = []
+    cursor = ""
+    for _ in range(3):
+        answer = get(http_client, f"/local/keys?limit=10&prefix=a{cursor}")
+        page = answer.body.decode().splitlines()
+        assert len(page) <= 10
+        seen += page
+        cursor = f"&cursor={answer.headers.get('quorate-cursor', '')}"
+    assert sorted(seen) == sorted(f"a{index}" for index in range(25))
+    assert "quorate-cursor" not in answer.headers
+
+
+def test_a_stream_that_fails_ends_visibly_too_early(http: Served, http_client: Client) -> None:
+    """S25: the status was sent; a missing last chunk is all that can still tell."""
+    for index in range(1500):
+        http.store.fill(b"%d" % index, b"v")
+    page_two = [event for event in http.store.events if isinstance(event, LocalScan)][1:]
+    assert page_two == []
+    http.call(lambda: fail_after(http, 1))
+    http_client.send(b"GET /local/keys HTTP/1.1\r\n" + HOST + b"\r\n")
+    raw = http_client.rest()
+    assert b"200 OK" in raw
+    assert not raw.endswith(b"0\r\n\r\n")
+
+
+def fail_after(http: Served, count: int) -> None:
+    """Let `count` events be submitted, then fail the next one."""
+    submit = http.store.submit
+
+    def submit_and_count(event: Any) -> None:
+        if len(http.store.events) == count:
+            http.store.failure = NotReady("stopping")
+            del http.store.submit
+        submit(event)
+
+    http.store.submit = submit_and_count  # type: ignore[method-assign]
+
+
+# --- members --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"http://127.0.0.1:9000",
+        b"http://127.0.0.1:9000/\n",
+        b'{"url": "http://127.0.0.1:9000"}',
+        b"127.0.0.1:9000",
+    ],
+)
+def test_a_join_takes_the_url_raw_or_as_json(
+    http: Served, http_client: Client, body: bytes
+) -> None:
+    """S26."""
+    answer = post(http_client, "/join", body)
+    assert answer.status == 200
+    assert json.loads(answer.body) == {
+        "url": "http://127.0.0.1:9000",
+        "known": False,
+        "owns": False,
+    }
+    assert json.loads(post(http_client, "/join", body).body)["known"] is True
+    assert "http://127.0.0.1:9000" in http.store.known
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"not a url",
+        b"{}",
+        b'{"url": 1}',
+        b'{"url": "http://127.0.0.1:9000", "x": 1}',
+        b'["http://127.0.0.1:9000"]',
+        b"file:///etc/passwd",
+        b"https://127.0.0.1:9000",
+        b"http://user@127.0.0.1:9000",
+        b"http://127.0.0.1:9000/path",
+        b"http://127.0.0.1:9000?x=1",
+        b"http://127.0.0.1:22",
+        b"http://127.0.0.1:0",
+        b"http://127.0.0.1:65536",
+        b"http://0.0.0.0:9000",
+        b"http://[::]:9000",
+        b"http://169.254.169.254:9000",
+        b"http://[fe80::1]:9000",
+        b"http://224.0.0.1:9000",
+        b"http://\xff:9000",
+        b"http://a b:9000",
+        b"http://x\r\n:9000",
+        b"x" * 5000,
+        b"http://127.0.0.1:" + b"9" * 4000,
+    ],
+    ids=lambda body: body[:30].decode("latin-1"),
+)
+def test_a_join_of_what_is_no_nodes_url_is_refused(
+    http: Served, http_client: Client, body: bytes
+) -> None:
+    """S26; RELIABILITY 63: no connection is even tried, for nothing is submitted."""
+    assert post(http_client, "/join", body).status in (400, 413)
+    assert http.store.events == []
+
+
+def test_nodes_lists_every_member(http_client: Client) -> None:
+    """S27."""
+    members = json.loads(get(http_client, "/nodes").body)
+    assert [member["url"] for member in members] == list(NODES)
+    wanted = {
+        *("url", "id", "state", "last_seen_ms", "failures", "version", "zone", "keys", "bytes"),
+        "owns",
+    }
+    assert wanted <= set(members[0])
+
+
+def test_nodes_is_a_plain_list_for_who_asks_for_text(http_client: Client) -> None:
+    """S27."""
+    answer = get(http_client, "/nodes", headers=b"Accept: text/plain\r\n")
+    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    assert answer.body.decode().splitlines() == list(NODES)
+
+
+# --- keys -----------------------------------------------------------------------------------------
+
+
+def test_keys_are_listed_in_pages_that_can_be_resumed(http: Served, http_client: Client) -> None:
+    names = sorted(f"user:{index}" for index in range(25))
+    for name in names:
+        http.store.fill(name.encode(), b"v")
+    http.store.fill(b"other", b"v")
+    http.store.fill(b"user:dead", None)
+    seen: list[str] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        page = json.loads(get(http_client, f"/keys?prefix=user:&limit=10&cursor={cursor}").body)
+        assert page["complete"] is True
+        seen += page["keys"]
+        cursor = page["cursor"]
+    assert sorted(seen) == names
+
+
+def test_a_key_that_is_no_text_is_listed_in_base64(http: Served, http_client: Client) -> None:
+    http.store.fill(b"\xff\x00", b"v")
+    assert json.loads(get(http_client, "/keys").body)["keys"] == [{"base64": "/wA="}]
+    http.store.reset()
+    http.store.fill(b"\xff\x00", b"v")
+    assert len(json.loads(get(http_client, "/keys?prefix=%ff").body)["keys"]) == 1
+
+
+def test_the_parameters_of_a_listing_reach_the_store(http: Served, http_client: Client) -> None:
+    get(http_client, "/keys?r=1&timeout=2s&limit=7")
+    (scan,) = http.store.events
+    assert isinstance(scan, Scan)
+    assert (scan.r, scan.timeout_ms, scan.limit) == (1, 2000, 7)
+
+
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=10001", "limit=x", "cursor=!!", "cursor=a", "cursor=" + "A" * 8000]
+)
+def test_a_listing_with_a_bad_parameter_is_400(
+    http: Served, http_client: Client, query: str
+) -> None:
+    assert get(http_client, f"/keys?{query}").status in (400, 414)
+    assert http.store.events == []
+
+
+# --- batch ----------------------------------------------------------------------------------------
+
+
+def test_a_batch_answers_each_operation_on_its_own(http: Served, http_client: Client) -> None:
+    http.store.fill(b"old", b"value")
+    http.store.fill(b"raw", b"\xff")
+    put, kept, raw, gone, absent = post_batch(
+        http_client,
+        [
+            {"op": "put", "key": "new", "value": {"base64": "/wA="}, "ttl": 60},
+            {"op": "get", "key": "old"},
+            {"op": "get", "key": {"base64": "cmF3"}},
+            {"op": "delete", "key": "old"},
+            {"op": "get", "key": "never"},
+        ],
+    )
+    stored = http.store.records[b"new"]
+    assert (stored.value, stored.expires_ms) == (b"\xff\x00", http.store.now_ms + 60_000)
+    assert (put["status"], put["version"], put["acks"]) == (200, stored.version.hex(), 2)
+    assert (kept["status"], kept["value"]) == (200, "value")
+    assert raw["value"] == {"base64": "/w=="}
+    assert gone["status"] == 200
+    assert http.store.records[b"old"].value is None
+    assert absent["status"] == 404
+
+
+def test_a_failed_operation_of_a_batch_says_what_became_of_it(
+    http: Served, http_client: Client
+) -> None:
+    http.store.failure = Overloaded("too much", outcome=Outcome.NOT_APPLIED, inflight=9)
+    (result,) = post_batch(http_client, [{"op": "put", "key": "k", "value": "v"}])
+    assert (result["status"], result["code"]) == (503, "overloaded")
+    assert (result["outcome"], result["inflight"]) == ("not_applied", 9)
+    assert result["key"] == "k"
+
+
+def test_the_parameters_of_a_batch_hold_for_each_operation(
+    http: Served, http_client: Client
+) -> None:
+    operations = [{"op": "put", "key": "k", "value": ""}, {"op": "get", "key": "k"}]
+    post_batch(http_client, operations, "?w=3&r=1&timeout=2s")
+    put, read = http.store.events
+    assert isinstance(put, Put)
+    assert (put.w, put.timeout_ms, put.value) == (3, 2000, b"")
+    assert isinstance(read, Get)
+    assert (read.r, read.timeout_ms) == (1, 2000)
+
+
+def test_a_thousand_operations_are_a_batch_and_one_more_is_not(
+    http: Served, http_client: Client
+) -> None:
+    operations = [{"op": "get", "key": f"{index}"} for index in range(1000)]
+    assert len(post_batch(http_client, operations)) == 1000
+    http.reset()
+    body = msgspec.json.encode({"operations": [*operations, operations[0]]})
+    assert post(http_client, "/batch", body).status == 400
+    assert http.store.events == []
+
+
+def test_an_empty_batch_does_nothing(http_client: Client) -> None:
+    assert post_batch(http_client, []) == []
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        {"op": "put", "key": "k"},
+        {"op": "get", "key": "k", "value": "v"},
+        {"op": "delete", "key": "k", "value": "v"},
+        {"op": "put", "key": "", "value": "v"},
+        {"op": "put", "key": "k" * 1025, "value": "v"},
+        {"op": "put", "key": "k", "value": "v" * ((2 << 20) + 1)},
+        {"op": "put", "key": "k", "value": "v", "ttl": 0},
+        {"op": "put", "key": "k", "value": "v", "ttl": -1},
+        {"op": "put", "key": "k", "value": "v", "ttl": 10**18},
+        {"op": "get", "key": "k", "ttl": 1},
+        {"op": "put", "key": "k", "value": {"base64": "!"}},
+        {"op": "put", "key": "k", "value": {"base64": "/w==", "x": "y"}},
+        {"op": "put", "key": "k", "value": {}},
+        {"op": "put", "key": {"hex": "ff"}, "value": "v"},
+        {"op": "put", "key": 1, "value": "v"},
+    ],
+    ids=lambda operation: str(operation)[:50],
+)
+def test_one_bad_operation_refuses_the_batch_before_anything_is_done(
+    http: Served, http_client: Client, operation: dict[str, object]
+) -> None:
+    good = {"op": "put", "key": "good", "value": "v"}
+    body = msgspec.json.encode({"operations": [good, operation]})
+    assert post(http_client, "/batch", body).status in (400, 413, 414)
+    assert http.store.events == []
+
+
+# --- for operators --------------------------------------------------------------------------------
+
+
+def test_health_is_the_process_and_readiness_is_the_node(http: Served, http_client: Client) -> None:
+    assert get(http_client, "/healthz").status == 200
+    assert get(http_client, "/readyz").status == 200
+    http.store.is_ready = False
+    assert get(http_client, "/healthz").status == 200
+    answer = get(http_client, "/readyz")
+    assert answer.status == 503
+    assert "retry-after" in answer.headers
+    assert json.loads(answer.body)["detail"] == "the disk is stuck"
+
+
+def test_metrics_can_be_read_by_prometheus(http: Served, http_client: Client) -> None:
+    http.store.counters["reads"] = 7
+    answer = get(http_client, "/metrics")
+    assert answer.headers["content-type"].startswith("text/plain")
+    found = {
+        (sample.name, sample.labels.get("url", "")): sample.value
+        for family in text_string_to_metric_families(answer.body.decode())
+        for sample in family.samples
+    }
+    assert found["quorate_reads_total", ""] == 7
+    assert found["quorate_ready", ""] == 1
+    assert found["quorate_member_up", NODES[1]] == 1
+    assert all(re.fullmatch(r"quorate_[a-z_]+", name) for name, _ in found)
+
+
+def test_explain_says_where_a_key_lives_and_what_each_replica_has(
+    http: Served, http_client: Client
+) -> None:
+    record = http.store.fill(b"foo", b"v")
+    found = json.loads(get(http_client, "/explain?key=foo&timeout=1s").body)
+    # CLUSTER KEYSLOT foo
+    assert (found["key"], found["slot"], found["partition"]) == ("foo", 12182, 12182 // 16)
+    assert [view["url"] for view in found["replicas"]] == list(NODES)
+    assert {view["version"] for view in found["replicas"]} == {record.version.hex()}
+    (event,) = http.store.events
+    assert isinstance(event, Explain)
+    assert event.timeout_ms == 1000
+
+
+# --- HTTP itself ----------------------------------------------------------------------------------
+
+
+def test_a_body_that_waits_to_be_invited_is(http: Served, http_client: Client) -> None:
+    """`Expect: 100-continue`."""
+    http_client.send(
+        b"PUT /kv?key=k HTTP/1.1\r\n" + HOST + b"Content-Length: 5\r\nExpect: 100-continue\r\n\r\n"
+    )
+    assert http_client.receive().status == 100
+    http_client.send(b"value")
+    assert http_client.receive().status == 200
+    assert http.store.records[b"k"].value == b"value"
+
+
+def test_a_chunked_body_is_a_value_too(http: Served, http_client: Client) -> None:
+    head = b"PUT /kv?key=k HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n"
+    assert http_client.ask(head + b"3\r\nval\r\n2;x=y\r\nue\r\n0\r\n\r\n").status == 200
+    assert http.store.records[b"k"].value == b"value"
+
+
+def test_http_1_0_is_answered_and_closed_unless_it_asks_to_stay(
+    http: Served, http_client: Client
+) -> None:
+    http.store.fill(b"k", b"v")
+    stay = b"GET /kv?key=k HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"
+    assert http_client.ask(stay).body == b"v"
+    assert http_client.ask(b"GET /kv?key=k HTTP/1.0\r\n\r\n").body == b"v"
+    assert http_client.rest() == b""
+
+
+def test_an_absolute_target_is_understood(http: Served, http_client: Client) -> None:
+    http.store.fill(b"k", b"v")
+    assert get(http_client, "http://localhost/kv?key=k").body == b"v"
+
+
+def test_a_get_that_names_the_version_it_has_is_304(http: Served, http_client: Client) -> None:
+    version = http.store.fill(b"k", b"v").version.hex()
+    condition = f'If-None-Match: "{version}"\r\n'.encode()
+    assert get(http_client, "/kv?key=k", headers=condition).status == 304
+    http.store.fill(b"k", b"w")
+    assert get(http_client, "/kv?key=k", headers=condition).body == b"w"
+
+
+def test_a_client_that_leaves_in_the_middle_of_a_body_leaves_nothing_behind(
+    http: Served,
+) -> None:
+    for headers in (b"", b"Connection: keep-alive\r\n"):
+        with http.client() as client:
+            head = b"PUT /kv?key=k HTTP/1.1\r\n" + HOST + headers
+            client.send(head + b"Content-Length: 100000\r\n\r\nbegin")
+            client.socket.setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00"
+            )
+    http.until(lambda: http.listener.connections == 0)
+    assert http.store.events == []
+    assert http.call(lambda: bodies_used(http)) == 0
+
+
+def bodies_used(http: Served) -> int:
+    lane = http.http._lane
+    assert lane is not None
+    return lane.bodies.used

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Commands run in this process against a real HTTP door with a make-believe store behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import pytest
+
+from quorate.cli import main
+from tests.fake_store import FakeStore
+from tests.http_served import Served
+
+
+class Ran(NamedTuple):
+    """What a command did."""
+
+    code: int
+    out: bytes
+    err: str
+
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture
+def run(capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs a command line: `run("get", "foo")`. The environment names no nodes."""
+    for variable in ("QUORATE_TARGET", "QUORATE_NODES"):
+        monkeypatch.delenv(variable, raising=False)
+
+    def run(*arguments: str) -> Ran:
+        capsysbinary.readouterr()
+        code = main(arguments)
+        captured = capsysbinary.readouterr()
+        return Ran(code, captured.out, captured.err.decode())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def _served() -> Iterator[Served]:
+    with Served(FakeStore()) as served:
+        yield served
+
+
+@pytest.fixture
+def served(_served: Served) -> Served:
+    """The HTTP door over an empty store."""
+    _served.reset()
+    return _served
+
+
+@pytest.fixture
+def target(served: Served) -> str:
+    """The flag that leads to the door."""
+    return f"--target=http://127.0.0.1:{served.port}"

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Flags with one or two dashes, `=` or a space, anywhere; the seed's literal command lines."""
+
+from __future__ import annotations
+
+import pytest
+
+from quorate.cli.arguments import Command, Flag, UsageError, read
+
+PUT = Command(
+    "put",
+    "Write.",
+    "data",
+    (Flag("key", "k"), Flag("value", "v"), Flag("W", "w", aliases=("w",)), Flag("json", "j")),
+    positionals=("key", "value"),
+    required=("key", "value"),
+)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["put", "--key=foo", "--value=bar"],
+        ["put", "-key=foo", "-value=bar"],
+        ["put", "--key", "foo", "--value", "bar"],
+        ["put", "-key", "foo", "bar"],
+        ["put", "foo", "bar"],
+        ["--key=foo", "put", "--value=bar"],
+        ["-value", "bar", "put", "foo"],
+        ["put", "--value=bar", "--", "foo"],
+    ],
+)
+def test_however_it_is_written_it_means_the_same(arguments: list[str]) -> None:
+    line = read(arguments)
+    assert line.command == "put"
+    assert line.given(PUT) == {"key": "foo", "value": "bar"}
+
+
+def test_s03_the_seeds_bare_flags_are_flags_without_a_command() -> None:
+    line = read(
+        [
+            "-port=8000",
+            "-nodes=http://localhost:8000,http://localhost:8001",
+            "-replication=2",
+            "-W=2",
+            "-R=1",
+        ]
+    )
+    assert (line.command, line.positionals) == ("", [])
+    assert dict(line.flags) == {
+        "port": "8000",
+        "nodes": "http://localhost:8000,http://localhost:8001",
+        "replication": "2",
+        "W": "2",
+        "R": "1",
+    }
+
+
+@pytest.mark.parametrize("value", ["", "-x", "--key", "a=b", "two\nlines", "--"])
+def test_a_value_may_be_anything(value: str) -> None:
+    assert read(["put", "foo", f"--value={value}"]).given(PUT) == {"key": "foo", "value": value}
+    assert read(["put", "foo", "--value", value]).given(PUT) == {"key": "foo", "value": value}
+
+
+def test_what_follows_two_dashes_or_begins_with_no_letter_is_no_flag() -> None:
+    assert read(["put", "-", "-5"]).positionals == ["-", "-5"]
+    assert read(["put", "--", "--json", "--"]).positionals == ["--json", "--"]
+
+
+def test_a_switch_takes_no_value_but_may_be_given_one() -> None:
+    assert read(["--json", "put", "a"]).flags == [("json", None)]
+    assert read(["serve", "-allow-flush=false"]).flags == [("allow-flush", "false")]
+
+
+def test_h_is_help() -> None:
+    assert read(["get", "-h"]).flags == [("help", None)]
+
+
+def test_a_flag_at_the_end_needs_a_value() -> None:
+    with pytest.raises(UsageError, match="--key needs a value: write --key="):
+        read(["get", "--key"])
+
+
+def test_aliases_are_given_under_the_main_name_and_the_last_one_counts() -> None:
+    assert read(["put", "a", "b", "-w=1", "-W=2", "--json"]).given(PUT) == {
+        "key": "a",
+        "value": "b",
+        "W": "2",
+        "json": "true",
+    }
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["put", "a"],
+        ["put", "a", "b", "c"],
+        ["put", "a", "b", "--bogus=1"],
+        ["put", "a", "b", "--val=1"],
+        ["put", "a", "b", "--help"],
+        ["put", "a", "b", "--json=yes"],
+    ],
+)
+def test_what_is_not_plainly_right_is_left_to_click(arguments: list[str]) -> None:
+    assert read(arguments).given(PUT) is None
+
+
+def test_settling_says_what_is_missing_or_too_much() -> None:
+    with pytest.raises(UsageError, match="put: no value: see quorate put --help"):
+        PUT.settle({}, ["a"])
+    with pytest.raises(UsageError, match="put: one argument too many: 'c'"):
+        PUT.settle({"key": "a"}, ["b", "c"])
+
+
+def test_the_canonical_form_reads_back_as_the_same_line() -> None:
+    line = read(["-json", "-value", "-x", "put", "-foo"[1:], "-allow-flush=false", "--", "-y"])
+    assert line.canonical() == [
+        "put",
+        "--json",
+        "--value=-x",
+        "--allow-flush=false",
+        "--",
+        "foo",
+        "-y",
+    ]
+    assert read(line.canonical()) == line

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""put, get and delete as people type them. FEATURES S04, S05, S07, S08."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from quorate.errors import DeadlineExceeded, Outcome, QuorumUnreachable
+from tests.http_served import Served
+from tests.unit.cli.conftest import Run
+from tests.unit.client.scripted import ScriptedNode, dead_port, problem
+
+ALL_BYTES = bytes(range(256))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["put", "--key=foo", "--value=bar"],
+        ["put", "foo", "bar"],
+        ["set", "foo", "bar"],
+        ["-value", "bar", "put", "-key", "foo"],
+    ],
+)
+def test_s04_put_takes_flags_or_places_and_is_also_called_set(
+    arguments: list[str], run: Run, served: Served, target: str
+) -> None:
+    ran = run(target, *arguments)
+    assert (ran.code, ran.out, ran.err) == (0, b"ok\n", "")
+    assert served.store.records[b"foo"].value == b"bar"
+
+
+def test_s04_a_value_may_be_empty(run: Run, served: Served, target: str) -> None:
+    assert run("put", "foo", "", target).code == 0
+    assert run("put", "--key=bar", "--value=", target).code == 0
+    assert served.store.records[b"foo"].value == served.store.records[b"bar"].value == b""
+
+
+def test_s04_a_value_may_come_from_standard_input(
+    run: Run, served: Served, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(ALL_BYTES)))
+    assert run("put", "foo", "-", target).code == 0
+    assert served.store.records[b"foo"].value == ALL_BYTES
+
+
+def test_s04_any_bytes_can_be_key_and_value(run: Run, served: Served, target: str) -> None:
+    raw = bytes(range(1, 256))
+    assert run("put", os.fsdecode(raw), os.fsdecode(raw), target).code == 0
+    assert served.store.records[raw].value == raw
+    assert run("get", os.fsdecode(raw), target).out == raw
+
+
+@pytest.mark.parametrize("value", [b"", b"bar", b"bar\n", ALL_BYTES])
+def test_s05_get_prints_the_value_and_nothing_else(
+    value: bytes, run: Run, served: Served, target: str
+) -> None:
+    served.store.fill(b"foo", value)
+    ran = run("get", "--key=foo", target)
+    assert (ran.code, ran.out, ran.err) == (0, value, "")
+
+
+def test_s05_a_missing_key_is_1(run: Run, target: str) -> None:
+    ran = run("get", "foo", target)
+    assert (ran.code, ran.out, ran.err) == (1, b"", "quorate: no value under 'foo'\n")
+
+
+def test_s05_unreachable_is_2_and_says_what_to_do(run: Run) -> None:
+    with dead_port() as url:
+        ran = run("get", "foo", f"--target={url}")
+    assert (ran.code, ran.out) == (2, b"")
+    assert ran.err == (
+        f"quorate: no answer from {url}: Connection refused;"
+        " check --target or --nodes, or start a node with: quorate serve\n"
+    )
+
+
+def test_s05_refused_is_3(run: Run, served: Served, target: str) -> None:
+    served.store.failure = QuorumUnreachable("too few live replicas", needed=2, live=1)
+    ran = run("get", "foo", target)
+    assert (ran.code, ran.out) == (3, b"")
+    assert ran.err == "quorate: too few live replicas (needed=2 live=1)\n"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "said"),
+    [
+        (Outcome.NOT_APPLIED, "nothing was written, and trying again is safe"),
+        (Outcome.UNKNOWN, "it may have been written: read the key before trying again"),
+    ],
+)
+def test_a_failed_write_says_whether_it_may_survive(
+    outcome: Outcome, said: str, run: Run, served: Served, target: str
+) -> None:
+    served.store.failure = DeadlineExceeded("too late", outcome=outcome)
+    ran = run("put", "foo", "bar", target)
+    assert (ran.code, ran.err) == (3, f"quorate: too late; {said}\n")
+
+
+def test_delete_is_done_also_where_nothing_is(run: Run, served: Served, target: str) -> None:
+    served.store.fill(b"foo", b"bar")
+    for _ in range(2):
+        assert run("delete", "foo", target).out == b"ok\n"
+    assert served.store.records[b"foo"].value is None
+
+
+def test_options_reach_the_node(run: Run, served: Served, target: str) -> None:
+    run("put", "foo", "bar", "-w=3", "--ttl=60", "--timeout=1m", target)
+    run("get", "foo", "-R", "1", target)
+    put, get = served.store.events
+    assert (put.w, put.timeout_ms) == (3, 60_000)  # type: ignore[union-attr]
+    assert put.expires_ms == served.store.now_ms + 60_000  # type: ignore[union-attr]
+    assert get.r == 1  # type: ignore[union-attr]
+
+
+def test_json_says_all_there_is(run: Run, served: Served, target: str) -> None:
+    written = json.loads(run("put", "foo", "bar", "--json", target).out)
+    assert written == {"ok": True, "version": written["version"], "acks": 2}
+    found = json.loads(run("get", "foo", "--json", target).out)
+    assert found == {"key": "foo", "value": "bar", "version": written["version"]}
+    served.store.fill(b"foo", b"\xff")
+    assert json.loads(run("get", "foo", "--json", target).out)["value"] == {"base64": "/w=="}
+    missing = run("--json", "get", "absent", target)
+    assert missing.code == 1
+    assert json.loads(missing.out) == {"key": "absent", "value": None, "version": None}
+
+
+def test_s07_the_first_live_node_of_the_list_is_used(run: Run, served: Served) -> None:
+    with dead_port() as dead:
+        nodes = f"--nodes={dead},http://127.0.0.1:{served.port}"
+        assert run("put", "foo", "bar", nodes).code == 0
+        assert run(nodes, "get", "foo").out == b"bar"
+
+
+def test_s08_a_target_is_the_only_node_that_is_asked(run: Run) -> None:
+    with dead_port() as dead, ScriptedNode() as live:
+        assert run("get", "foo", f"--target={dead}", f"--nodes={live.url}").code == 2
+        assert live.connections == 0
+
+
+def test_the_environment_names_nodes_where_flags_do_not(
+    run: Run, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with dead_port() as dead:
+        monkeypatch.setenv("QUORATE_NODES", dead)
+        assert run("get", "foo").code == 2
+        monkeypatch.setenv("QUORATE_TARGET", f"http://127.0.0.1:{served.port}")
+        assert run("get", "foo").code == 1
+        assert run("get", "foo", f"--target={dead}").code == 2
+
+
+def test_nonsense_from_the_other_side_is_one_line(run: Run) -> None:
+    with ScriptedNode(lambda _: b"+OK\r\n\r\n\r\n") as node:
+        ran = run("put", "foo", "bar", f"--target={node.url}")
+    assert ran.code == 2
+    assert ran.err.count("\n") == 1
+    assert "not an HTTP response" in ran.err
+    assert "it may have been written" in ran.err
+
+
+def test_a_refused_write_by_a_proxy_is_not_called_safe_to_repeat(run: Run) -> None:
+    with ScriptedNode(lambda _: problem(502, "bad_gateway")) as node:
+        ran = run("put", "foo", "bar", f"--target={node.url}")
+    assert ran.code == 3
+    assert "it may have been written" in ran.err
+
+
+def test_get_imports_nothing_that_takes_long(served: Served) -> None:
+    served.store.fill(b"foo", b"bar")
+    code = (
+        "import sys; from quorate.cli import main;"
+        f"main(['get', 'foo', '--timeout=2s', '--nodes=http://127.0.0.1:{served.port}']);"
+        "print(*sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "bar"
+    slow = {"aiohttp", "asyncio", "click", "email", "http", "json", "msgspec", "rich", "ssl"}
+    assert not slow & set(done.stderr.split())

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""quorate dev with fake nodes; with real ones it is tested in tests/cluster. FEATURES S64."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from quorate.cli import dev
+from quorate.cli.processes import busy_ports
+from tests.unit.cli.conftest import Run
+from tests.unit.client.scripted import wait_until
+
+
+@pytest.fixture
+def base() -> int:
+    """The first of three free ports."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+    candidates = [21300 + (worker * 9 + step) % 36 for step in range(0, 36, 3)]
+    return next(port for port in candidates if not busy_ports(list(range(port, port + 3))))
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """Fake nodes in place of real ones; the modes of those to be started, changed by tests."""
+    modes = ["well", "well", "well"]
+
+    def command(port: int, ports: list[int], _directory: Path) -> list[str]:
+        mode = modes[ports.index(port)]
+        return [sys.executable, "-m", "tests.unit.cli.fake_node", str(port), mode, str(tmp_path)]
+
+    monkeypatch.setattr(dev, "node_command", command)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return modes
+
+
+@pytest.mark.usefixtures("fake")
+def test_once_shows_a_put_and_a_get_and_leaves_nothing_behind(
+    run: Run, base: int, tmp_path: Path
+) -> None:
+    ran = run("dev", "--once", f"--base-port={base}")
+    out = ran.out.decode()
+    assert (ran.code, ran.err) == (0, "")
+    assert f"put greeting through http://localhost:{base}: on 2 replicas" in out
+    assert f"get greeting through http://localhost:{base + 2}: hello from quorate" in out
+    assert busy_ports([base, base + 1, base + 2]) == []
+    assert not list(tmp_path.glob("quorate-dev-*"))
+
+
+@pytest.mark.usefixtures("fake")
+def test_a_directory_that_was_given_is_made_and_kept(run: Run, base: int, tmp_path: Path) -> None:
+    kept = tmp_path / "made" / "here"
+    assert run("dev", "--once", f"--base-port={base}", f"--dir={kept}").code == 0
+    assert {path.name for path in kept.iterdir()} == {f"{base + step}.log" for step in range(3)}
+
+
+@pytest.mark.usefixtures("fake")
+def test_a_directory_that_cannot_be_made_is_one_line(run: Run, base: int, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    ran = run("dev", "--once", f"--base-port={base}", f"--dir={tmp_path / 'file' / 'sub'}")
+    assert ran.code == 2
+    assert ran.err.startswith("quorate: --dir: Not a directory")
+
+
+def test_a_busy_port_is_named_and_nothing_is_started(run: Run, base: int) -> None:
+    with socket.create_server(("127.0.0.1", base + 1)):
+        ran = run("dev", "--once", f"--base-port={base}")
+    assert (ran.code, ran.out) == (2, b"")
+    assert ran.err == f"quorate: port {base + 1} is in use: choose another --base-port\n"
+
+
+@pytest.mark.parametrize(
+    ("modes", "said"),
+    [
+        (["well", "dies", "well"], "ended with code 7"),
+        (["well", "well", "forgets"], "did not find what was put"),
+    ],
+)
+def test_a_demonstration_that_fails_is_not_0(
+    modes: list[str], said: str, run: Run, base: int, fake: list[str]
+) -> None:
+    fake[:] = modes
+    ran = run("dev", "--once", f"--base-port={base}")
+    assert ran.code == 3
+    assert said in ran.err
+    assert busy_ports([base, base + 1, base + 2]) == []
+
+
+def test_the_number_of_nodes_can_be_chosen(run: Run, base: int, fake: list[str]) -> None:
+    fake[:] = ["well"]
+    assert run("dev", "--once", f"--base-port={base}", "--nodes-count=1").code == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_stops_all_nodes_and_removes_the_temporary_directory(
+    number: signal.Signals, base: int, tmp_path: Path
+) -> None:
+    code = (
+        "import sys; from quorate.cli import dev, main;"
+        "dev.node_command = lambda port, ports, directory:"
+        " [sys.executable, '-m', 'tests.unit.cli.fake_node', str(port), 'well', str(directory)];"
+        "dev._demonstrate = lambda urls: None;"
+        f"sys.exit(main(['dev', '--base-port={base}']))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        text=True,
+    )
+    assert process.stdout is not None
+    with process, process.stdout:
+        shown = _until(iter(process.stdout.readline, ""), "Ctrl-C stops all.")
+        assert f"  http://localhost:{base + 2}\n" in shown
+        assert any("redis-cli" in line for line in shown)
+        process.send_signal(number)
+        assert process.stdout.read() == ""
+        assert process.wait(10) == 0
+    wait_until(lambda: busy_ports([base, base + 1, base + 2]) == [], what="all ports free")
+    assert list(tmp_path.iterdir()) == []
+
+
+def _until(lines: Iterator[str], last: str) -> list[str]:
+    found: list[str] = []
+    for line in lines:
+        found.append(line)
+        if line.startswith(last):
+            return found
+    raise AssertionError(f"ended before {last!r}: {found}")
+
+
+def test_a_node_is_started_with_the_same_list_and_a_directory_of_its_own(tmp_path: Path) -> None:
+    command = dev.node_command(8001, [8000, 8001], tmp_path)
+    assert command[:4] == [sys.executable, "-m", "quorate", "serve"]
+    assert command[4:] == [
+        "--port=8001",
+        "--nodes=http://localhost:8000,http://localhost:8001",
+        f"--data={tmp_path / '8001'}",
+    ]

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Nodes as child processes: none is forgotten, and none dies unheard."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from quorate.cli import processes
+from quorate.cli.processes import Children, NodeFailed, busy_ports
+from tests.unit.client.scripted import WAIT_SECONDS, wait_until
+
+PORTS = range(21340, 21399)
+
+
+@pytest.fixture
+def ports() -> Iterator[int]:
+    """Free ports; each worker of a parallel run begins somewhere else."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+    start = worker * 12 % len(PORTS)
+    return (port for port in (*PORTS[start:], *PORTS[:start]) if not busy_ports([port]))
+
+
+def children(directory: Path, *modes: str) -> Children:
+    """Fake nodes of these modes, in the order of their start."""
+    left = list(modes)
+
+    def command(port: int) -> list[str]:
+        return [
+            sys.executable,
+            "-m",
+            "tests.unit.cli.fake_node",
+            str(port),
+            left.pop(0),
+            str(directory),
+        ]
+
+    return Children(directory, command)
+
+
+def test_nodes_are_ready_when_start_returns_and_gone_when_the_with_ends(
+    tmp_path: Path, ports: Iterator[int]
+) -> None:
+    chosen = [next(ports), next(ports)]
+    with children(tmp_path, "well", "well") as nodes:
+        nodes.start(chosen)
+        assert all(child.is_ready() for child in nodes.all)
+        assert [child.exit_code for child in nodes.all] == [None, None]
+    assert [child.exit_code for child in nodes.all] == [-signal.SIGTERM] * 2
+    assert busy_ports(chosen) == []
+
+
+def test_a_node_that_dies_at_its_start_is_reported_with_the_end_of_its_log(
+    tmp_path: Path, ports: Iterator[int]
+) -> None:
+    with children(tmp_path, "well", "dies") as nodes:
+        chosen = [next(ports), next(ports)]
+        with pytest.raises(NodeFailed, match=f"port {chosen[1]} ended with code 7") as raised:
+            nodes.start(chosen)
+        assert "    cannot go on" in str(raised.value)
+        assert str(tmp_path) in str(raised.value)
+    assert all(child.exit_code is not None for child in nodes.all)
+
+
+def test_a_node_that_never_gets_ready_is_given_up(
+    tmp_path: Path, ports: Iterator[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "READY_SECONDS", 0.2)
+    with (
+        children(tmp_path, "starting") as nodes,
+        pytest.raises(NodeFailed, match="not ready within"),
+    ):
+        nodes.start([next(ports)])
+    assert nodes.all[0].exit_code is not None
+
+
+def test_a_node_that_ignores_the_request_to_stop_is_killed(
+    tmp_path: Path, ports: Iterator[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "STOP_SECONDS", 0.2)
+    with children(tmp_path, "stubborn") as nodes:
+        nodes.start([next(ports)])
+    assert nodes.all[0].exit_code == -signal.SIGKILL
+
+
+def test_a_node_that_dies_later_is_told_of_and_the_others_run_on(
+    tmp_path: Path, ports: Iterator[int]
+) -> None:
+    told: list[str] = []
+    with children(tmp_path, "well", "well") as nodes:
+        nodes.start([next(ports), next(ports)])
+        watcher = threading.Thread(target=nodes.watch, args=(told.append,))
+        watcher.start()
+        nodes.all[0]._process.kill()
+        wait_until(lambda: len(told) == 1, what="the first obituary")
+        assert nodes.all[1].is_ready()
+        nodes.all[1]._process.kill()
+        watcher.join(WAIT_SECONDS)
+    assert not watcher.is_alive()
+    assert [str(child.port) in text for child, text in zip(nodes.all, told, strict=True)] == [
+        True,
+        True,
+    ]
+
+
+def test_a_port_is_busy_while_somebody_listens(ports: Iterator[int]) -> None:
+    port = next(ports)
+    with socket.create_server(("127.0.0.1", port)):
+        assert busy_ports([port]) == [port]
+    assert busy_ports([port]) == []
