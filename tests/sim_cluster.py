@@ -82,6 +82,8 @@ class Handle:
         self.asked_ms = world.now
         self.done_ms: float | None = None
         self.result: Result | None = None
+        self.then: Callable[[], None] | None = None
+        """Called with the answer."""
         self._world = world
 
     def done(self, result: Result) -> None:
@@ -89,6 +91,8 @@ class Handle:
         assert self.result is None, f"answered twice: {self.result}, then {result}"
         self.result = result
         self.done_ms = self._world.now
+        if self.then is not None:
+            self.then()
 
     @property
     def took_ms(self) -> float:
@@ -255,6 +259,10 @@ class SimCluster:
             ends = self._by_url[source], self._by_url[target]
             link = self._links[source, target] = Link(self.world, *ends, self.latency_ms)
         return link
+
+    def links(self) -> list[Link]:
+        """All links there are."""
+        return list(self._links.values())
 
     def is_connected(self) -> bool:
         """Whether every running node can ask every other that runs."""

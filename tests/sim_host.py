@@ -13,7 +13,7 @@ from collections.abc import Callable
 from random import Random
 
 from quorate.core.events import Batch, Durable, Effects, Event, Instant, Note, StorageState
-from quorate.core.messages import Frame, Greeting
+from quorate.core.messages import Greeting
 from quorate.core.node import Node
 from quorate.core.parts import Settings
 from quorate.core.record import Record
@@ -83,7 +83,7 @@ class Host:
         self.is_paused = False
         self._perform = perform
         self._node: Node | None = None
-        self._life = 0
+        self.life = 0
         """Counts starts and crashes: what was due in an earlier life is lost."""
         self._inbox: list[Event] = []
         self._is_turn_due = False
@@ -132,16 +132,16 @@ class Host:
 
     def start(self) -> None:
         """Start a node on what the disk holds."""
-        self._life += 1
+        self.life += 1
         # A generator of its own: a draw here shifts no other. Seeds that are text are not salted.
-        random = Random(f"{self.world.seed} {self.url} {self._life}")
+        random = Random(f"{self.world.seed} {self.url} {self.life}")
         self._node = Node(self.settings, self.disk, random, self.instant)
         self._schedule()
 
     def crash(self) -> None:
         """End the process at once, losing what was not durable."""
         self._node = None
-        self._life += 1
+        self.life += 1
         self._inbox = []
         self._is_turn_due = self.is_paused = False
         self._wake_ms = None
@@ -170,8 +170,8 @@ class Host:
 
     def _later(self, ms: float, call: Callable[[], None]) -> None:
         """Have `call` made in this life."""
-        life = self._life
-        self.world.at(ms, lambda: call() if life == self._life else None)
+        life = self.life
+        self.world.at(ms, lambda: call() if life == self.life else None)
 
     def _turn(self) -> None:
         self._is_turn_due = False

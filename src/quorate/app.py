@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from random import SystemRandom
+from typing import Any
 
 import msgspec
 import structlog
@@ -89,8 +90,16 @@ async def _run(config: Config, engine: Engine, sockets: list[socket.socket]) -> 
     settings = _settings(config, node_id_of(engine))
     now = Instant(time.monotonic_ns() // 1_000_000, time.time_ns() // 1_000_000)
     node = Node(settings, engine, SystemRandom(), now)
-    driver = Driver(config, node, engine, on_failure=fail)
-    links, acceptor = _transport(node, driver)
+    journal = Journal()
+    driver = Driver(
+        config,
+        node,
+        engine,
+        on_failure=fail,
+        counts=lambda: journal.counters() | _cache_counts(engine),
+    )
+    _handle_faults(fail)
+    links, acceptor = _transport(node, driver, journal)
     resp = RespDoor(driver)
     http = HttpDoor(
         driver,
@@ -165,9 +174,13 @@ def _open_engine(config: Config) -> Engine:
     return engine
 
 
-def _transport(node: Node, driver: Driver) -> tuple[PeerLinks, Acceptor]:
-    journal = Journal()
+def _cache_counts(engine: Engine) -> dict[str, int]:
+    if not isinstance(engine, CachedEngine):
+        return {}
+    return {"cache_hits": engine.lru.hits, "cache_misses": engine.lru.misses}
 
+
+def _transport(node: Node, driver: Driver, journal: Journal) -> tuple[PeerLinks, Acceptor]:
     def answer(theirs: Greeting) -> Greeting:
         mine = node.greeting()
         return msgspec.structs.replace(mine, refusal=judge(mine, theirs))
@@ -221,6 +234,19 @@ async def _listen(listener: Listener, sockets: list[socket.socket]) -> list[asyn
 def _is_loopback(bound: socket.socket) -> bool:
     host = str(bound.getsockname()[0])
     return host == "::1" or host.startswith("127.")
+
+
+def _handle_faults(fail: Callable[[str], None]) -> None:
+    """A fault in a task, which keeps a link, ends the node: that peer would never be dialled again.
+    One in a callback has cost a client its connection, and that is enough."""
+
+    def handle(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        log.error("internal_fault", message=context["message"], exc_info=error)
+        if "task" in context:
+            fail(f"internal fault: {error or context['message']}")
+
+    asyncio.get_running_loop().set_exception_handler(handle)
 
 
 def _handle_signals(stopping: asyncio.Event) -> None:

@@ -70,7 +70,10 @@ class RespCodec:
             return 1, b""
         count = begin = 0
         while (end := data.find(b"\r\n", begin)) >= 0:
-            after = self._after(data, begin, end, tally)
+            try:
+                after = self._after(data, begin, end, tally)
+            except ValueError:
+                raise ProtocolFault(f"no RESP reply: {data[begin : begin + 40]!r}") from None
             if after < 0:
                 break
             count, begin = count + 1, after
@@ -95,7 +98,7 @@ class RespCodec:
             if int(text) < self._wait:
                 tally.errors["WAIT reached too few replicas"] += 1
         else:
-            raise ProtocolFault(f"no RESP reply: {data[begin : begin + 40]!r}")
+            raise ValueError("no reply begins like this")
         return end + 2
 
 

@@ -19,7 +19,7 @@ def json_text(raw: bytes) -> object:
 
 def print_json(value: object) -> None:
     """One JSON document on one line."""
-    print(json.dumps(value, ensure_ascii=False))
+    print(json.dumps(value))
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -74,7 +74,9 @@ class Sent:
             return False
         if isinstance(answer, ReadAnswer):
             records, versions = len(answer.records), len(answer.versions)
-            return records <= len(self.ops) and versions <= len(self.more) and records + versions > 0
+            return (
+                records <= len(self.ops) and versions <= len(self.more) and records + versions > 0
+            )
         return True
 
     def take_piece(self, answer: ReadAnswer) -> Sent | None:

@@ -169,6 +169,7 @@ class Writes:
         if self._clock.is_untrusted(above):
             due_ms = self._turn.mono_ms + self._clock.untrusted_ms(above)
             self._retry_ms = min(due_ms, self._retry_ms or due_ms)
+            self._turn.wake_at(self._retry_ms)
             return ClockUntrusted("this node's clock is too far behind what it has seen")
         return NotReady("the disk has not confirmed the clock's ceiling yet")
 
@@ -271,15 +272,30 @@ class Writes:
         result = PutResult(write.record.version, write.acks, write.n, write.is_restamp, superseded)
         self._requests.answer(waiter, result, write.size)
 
+    def on_ceiling(self) -> None:
+        """The clock's ceiling was raised: stamp what waited for it."""
+        stalled, self._stalled = self._stalled, []
+        for write in stalled:
+            if write.waiter is not None:
+                self._restamp(write)
+
+    def _stall(self, write: Write) -> None:
+        """Keep a write that may not be stamped again yet; fail it if the clock is to blame."""
+        above = stamp_of(write.highest)
+        if self._clock.is_untrusted(above):
+            # The first stamp may be visible at some replica: no longer NOT_APPLIED.
+            error = self._why_no_stamp(above)
+            error.outcome = Outcome.UNKNOWN
+            self._requests.end(write, error)
+        else:
+            self._stalled.append(write)
+
     def _restamp(self, write: Write) -> None:
         """Send the write once more, stamped above what its first acks reported."""
         self.has_stamped = True
         stamp = self._clock.next(stamp_of(write.highest))
         if not stamp:
-            # The first stamp may be visible at some replica: no longer NOT_APPLIED.
-            error = self._why_no_stamp(stamp_of(write.highest))
-            error.outcome = Outcome.UNKNOWN
-            self._requests.end(write, error)
+            self._stall(write)
             return
         placement, waiter = self.placement, write.waiter
         assert placement is not None

@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
 
+import msgspec
 import structlog
 
 from quorate.config import Config
@@ -52,16 +53,24 @@ class Driver:
     """Drives a node on the running event loop; the `Store` of the doors.
 
     `on_failure` is called once, with the reason, when the node cannot go on: the disk failed, or an
-    invariant did not hold. From then on nothing is stepped, and so nothing acknowledged.
+    invariant did not hold. From then on nothing is stepped, and so nothing acknowledged. `counts`
+    adds the counters of other parts to the status.
     """
 
     def __init__(
-        self, config: Config, node: Node, engine: Engine, *, on_failure: Callable[[str], None]
+        self,
+        config: Config,
+        node: Node,
+        engine: Engine,
+        *,
+        on_failure: Callable[[str], None],
+        counts: Callable[[], dict[str, int]] = dict,
     ) -> None:
         self.config = config
         self.node = node
         self._engine = engine
         self._on_failure = on_failure
+        self._counts = counts
         self._loop = asyncio.get_running_loop()
         self._links: Links | None = None
         self._events: list[Event] = []
@@ -100,7 +109,8 @@ class Driver:
 
     def status(self) -> Status:
         """A snapshot of the node."""
-        return self.node.status()
+        status = self.node.status()
+        return msgspec.structs.replace(status, counters=status.counters | self._counts())
 
     def layout(self) -> Layout | None:
         """The current placement."""

@@ -44,25 +44,12 @@ class Acceptor:
         self.on_accepted: Final = on_accepted
         self.journal: Final = journal
         self.handshake_s: Final = handshake_s
-        self._paused = False
         self._connections: set[PeerConnection] = set()
         self._by_url: dict[str, PeerConnection] = {}
 
     def connection(self) -> PeerConnection:
         """A protocol for one incoming connection: the factory to give to a listener."""
         return PeerConnection(self)
-
-    def pause(self) -> None:
-        """Stop reading frames of all peers, present and to come; TCP holds them back."""
-        self._paused = True
-        for connection in self._by_url.values():
-            connection.set_reading(False)
-
-    def resume(self) -> None:
-        """Read again."""
-        self._paused = False
-        for connection in self._by_url.values():
-            connection.set_reading(True)
 
     def close(self) -> None:
         """End all incoming links."""
@@ -81,8 +68,6 @@ class Acceptor:
         self._by_url[url] = connection
         if older is not None:
             older.abort()
-        if self._paused:
-            connection.set_reading(False)
         self.journal.agreed(url)
         self.on_accepted(url)
 
@@ -109,16 +94,6 @@ class PeerConnection(asyncio.Protocol):
         self._url = ""
         """The peer's, once accepted."""
         self._is_over = False
-
-    def set_reading(self, reading: bool) -> None:
-        """Read or stop reading."""
-        transport = self._transport
-        if transport is None or transport.is_closing():
-            return
-        if reading:
-            transport.resume_reading()
-        else:
-            transport.pause_reading()
 
     def abort(self) -> None:
         """End it now; nothing more of it is delivered."""

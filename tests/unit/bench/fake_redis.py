@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Self
 
@@ -53,20 +53,18 @@ class FakeRedis:
         with suppress(OSError):
             while True:
                 accepted, _ = self._listener.accept()
+                accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self.connections += 1
                 self._sockets.append(accepted)
                 self._spawn(lambda accepted=accepted: self._serve(accepted))  # type: ignore[misc]
 
     def _serve(self, accepted: socket.socket) -> None:
-        reader = hiredis.Reader()
         with suppress(OSError), accepted:
-            while data := accepted.recv(65536):
-                reader.feed(data)
-                while (command := reader.gets()) is not False:
-                    answer = self._answer(command)
-                    if not answer:
-                        return
-                    accepted.sendall(answer)
+            for command in _commands(accepted):
+                answer = self._answer(command)
+                if not answer:
+                    return
+                accepted.sendall(answer)
 
     def _answer(self, command: list[bytes]) -> bytes:
         self.commands.append(command[0])
@@ -80,3 +78,11 @@ class FakeRedis:
             return b":2\r\n"
         value = self.values.get(command[1])
         return b"$-1\r\n" if value is None else b"$%d\r\n%b\r\n" % (len(value), value)
+
+
+def _commands(accepted: socket.socket) -> Iterator[list[bytes]]:
+    reader = hiredis.Reader()
+    while data := accepted.recv(65536):
+        reader.feed(data)
+        while (command := reader.gets()) is not False:
+            yield command

@@ -48,7 +48,7 @@ def test_a_report_adds_reads_and_writes_and_hides_no_error() -> None:
     load.write_counts.update({1000: 2})
     load.tally.errors["TIMEOUT"] = 1
     load.tally.misses = 4
-    plan = Plan([("a", 1)], "resp", 1, 1, 1, 1, 0.5, 0, 2.0)  # type: ignore[call-arg]
+    plan = Plan([("a", 1)], "resp", 1, 1, 1, 1, 0.5, 0, 2.0)
     result = report(plan, load)
     everything, reads = result["all"], result["reads"]
     assert isinstance(everything, dict)

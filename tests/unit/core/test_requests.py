@@ -106,7 +106,7 @@ def test_no_request_expires_early_or_more_than_a_32nd_late() -> None:
         assert turn.wake_ms is not None
         turn.begin(turn.wake_ms, 0)
         requests.sweep()
-        for operation in [each for each in due if each.waiter is None]:
+        for operation in [each for each in list(due) if each.waiter is None]:
             deadline_ms, timeout_ms = due.pop(operation)
             assert deadline_ms <= turn.mono_ms <= deadline_ms + timeout_ms / 32
         assert all(deadline_ms * 33 / 32 >= turn.mono_ms for deadline_ms, _ in due.values())

@@ -242,47 +242,6 @@ def test_a_newer_link_of_a_peer_ends_the_older_which_may_be_half_open(
     run(main())
 
 
-def test_a_pause_holds_all_peers_back_also_new_ones_and_loses_nothing(
-    run: Run, ports: Iterator[int]
-) -> None:
-    async def main() -> None:
-        async with Node(next(ports)) as node:
-            peer = await greeted(node)
-            node.acceptor.pause()
-            late = await greeted(node, url=url_of(2), node_id=2)
-            for number in range(2000):
-                peer.write(encode_frame(frame(number)))
-                late.write(encode_frame(frame(-number)))
-            # Nothing to wait for: what must not happen gets many turns to happen.
-            for _ in range(50):
-                await asyncio.sleep(0.001)
-            assert node.frames == []
-            node.acceptor.resume()
-            await until(lambda: len(node.frames) == 4000)
-            by_url = {url: [f for u, f in node.frames if u == url] for url, _ in node.frames}
-            assert by_url[url_of(PEER_PORT)] == [frame(number) for number in range(2000)]
-            assert by_url[url_of(2)] == [frame(-number) for number in range(2000)]
-            await peer.close()
-            await late.close()
-
-    run(main())
-
-
-def test_links_that_ended_may_be_paused_and_resumed(run: Run, ports: Iterator[int]) -> None:
-    async def main() -> None:
-        async with Node(next(ports)) as node:
-            peer = await greeted(node)
-            for connection in node.acceptor._connections:
-                connection.abort()
-            node.acceptor.pause()
-            node.acceptor.resume()
-            node.acceptor.pause()
-            assert await peer.read_all() == b""
-            await peer.close()
-
-    run(main())
-
-
 def test_close_ends_every_incoming_link(run: Run, ports: Iterator[int]) -> None:
     async def main() -> None:
         async with Node(next(ports)) as node:

@@ -422,13 +422,15 @@ def test_close_lets_what_was_sent_leave(run: Run, ports: Iterator[int]) -> None:
         async with Node(next(ports)) as one, Node(next(ports)) as two:
             one.links.set_peers([two.url])
             await until(lambda: one.is_up(two.url))
-            two.acceptor.pause()
+            (incoming,) = [each._transport for each in two.acceptor._connections]
+            assert incoming is not None
+            incoming.pause_reading()
             for _ in range(3):
                 one.links.send(two.url, Frame(1, 1, [big(8)]))
             closing = asyncio.create_task(one.links.close())
             await until(lambda: not one.is_up(two.url))
             assert not closing.done()
-            two.acceptor.resume()
+            incoming.resume_reading()
             await closing
             await until(lambda: len(two.frames) == 3)
             assert one.events[-1] == LinkDown(two.url)

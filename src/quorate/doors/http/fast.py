@@ -82,7 +82,7 @@ class FastLane:
         self._date = b""
         self._date_second = -1
 
-    def connection(self) -> asyncio.Protocol:
+    def connection(self) -> FastConnection:
         """The protocol of a new connection."""
         return FastConnection(self)
 

@@ -61,23 +61,31 @@ def checked_member(text: str, *, own_url: str) -> str:
         raise InvalidRequest("a node does not listen on a privileged port", port=port)
     if is_loopback(host) and not is_loopback(urlsplit(own_url).hostname or ""):
         raise InvalidRequest("a loopback address means another machine on every node")
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return url
-    if address.is_link_local or address.is_multicast or address.is_unspecified:
+    address = _address(host)
+    if address is not None and (
+        address.is_link_local or address.is_multicast or address.is_unspecified
+    ):
         raise InvalidRequest("no node can be reached at this address", address=str(address))
     return url
 
 
 def is_loopback(host: str) -> bool:
     """Whether a host names the machine that asks."""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
+    address = _address(host)
+    if address is None:
+        return host == "localhost" or host.endswith(".localhost")
+    return address.is_loopback
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The address that `host` is, None if it is a name."""
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
-        return False
+        return None
+    # ::ffff:127.0.0.1 connects to 127.0.0.1.
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
 
 
 class _Joining(msgspec.Struct, forbid_unknown_fields=True):

@@ -45,7 +45,6 @@ def test_watching_again_starts_again() -> None:
         deadlines = Deadlines(0.05)
         early, late = Watched(log, "early"), Watched(log, "late")
         deadlines.watch(late)
-        await asyncio.sleep(0.02)
         deadlines.watch(early)
         deadlines.watch(late)
         await until_logged(log, 2)
