@@ -19,7 +19,7 @@ from quorate.core.parts import Settings
 from quorate.core.record import Record
 from quorate.errors import Corrupt
 from quorate.storage.memory import MemoryEngine
-from tests.sim_world import Span, World
+from tests.sim_world import GAP_MS, Span, World
 
 EPOCH_MS = 1_700_000_000_000
 """Wall-clock time at the beginning of every world."""
@@ -198,7 +198,7 @@ class Host:
             self.receive(StorageState("disk_full", "no space left"))
             return
         self.disk.store(batch, mark)
-        self._synced_ms = max(self._synced_ms, self.world.now + self.world.draw(self.sync_ms))
+        self._synced_ms = max(self._synced_ms + GAP_MS, self.world.now + self.world.draw(self.sync_ms))
         self._later(self._synced_ms, lambda: self._synced(mark))
 
     def _synced(self, mark: int) -> None:

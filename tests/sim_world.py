@@ -25,8 +25,8 @@ Span = tuple[float, float]
 BREAK_MS = 5.0
 """Within which the end of a broken link's bytes still arrives; a new link takes longer."""
 REDIAL_MS: Span = (10.0, 50.0)
-_GAP_MS = 1e-6
-"""Between two frames of a link: keeps them in order."""
+GAP_MS = 1e-6
+"""Between two things that must stay in order."""
 
 
 class World:
@@ -144,7 +144,7 @@ class Link:
 
     def _carry(self, data: bytes) -> None:
         arrival_ms = self._world.now + self._world.draw(self.latency_ms)
-        self._last_ms = max(arrival_ms, self._last_ms + _GAP_MS)
+        self._last_ms = max(arrival_ms, self._last_ms + GAP_MS)
         generation = self._generation
         self._world.at(self._last_ms, lambda: self._arrive(data, generation))
 

@@ -141,8 +141,15 @@ def test_row_37_what_is_over_a_limit_is_refused_and_the_connection_stays(door: R
 def test_a_pipeline_reads_its_own_writes_in_order(client: redis.Redis) -> None:
     pipeline = client.pipeline(transaction=False)
     for i in range(500):
-        pipeline.set(f"k{i % 10}", i).get(f"k{i % 10}").strlen(f"k{i % 10}")
-    pipeline.expire("k1", 100).ttl("k1").persist("k1").ttl("k1").delete("k1").get("k1")
+        pipeline.set(f"k{i % 10}", i)
+        pipeline.get(f"k{i % 10}")
+        pipeline.strlen(f"k{i % 10}")
+    pipeline.expire("k1", 100)
+    pipeline.ttl("k1")
+    pipeline.persist("k1")
+    pipeline.ttl("k1")
+    pipeline.delete("k1")
+    pipeline.get("k1")
     results = pipeline.execute()
     for i in range(500):
         assert results[3 * i : 3 * i + 3] == [True, b"%d" % i, len(str(i))]
@@ -151,7 +158,8 @@ def test_a_pipeline_reads_its_own_writes_in_order(client: redis.Redis) -> None:
 
 def test_a_transaction_fails_as_a_whole_and_leaves_nothing(client: redis.Redis) -> None:
     pipeline = client.pipeline(transaction=True)
-    pipeline.set("k", "v").get("k")
+    pipeline.set("k", "v")
+    pipeline.get("k")
     with pytest.raises(redis.ResponseError, match="MULTI is not supported yet"):
         pipeline.execute()
     assert client.get("k") is None
@@ -159,7 +167,7 @@ def test_a_transaction_fails_as_a_whole_and_leaves_nothing(client: redis.Redis) 
 
 def test_expiry_commands_agree(client: redis.Redis) -> None:
     client.set("k", "v", px=5000)
-    assert 4000 < client.pttl("k") <= 5000  # type: ignore[operator]
+    assert 4000 < client.pttl("k") <= 5000
     assert client.expireat("k", 4_000_000_000) == 1
     assert client.expiretime("k") == 4_000_000_000
     assert client.set("k", "w", keepttl=True) is True
@@ -178,7 +186,6 @@ def test_many_keys_at_once(client: redis.Redis) -> None:
     assert client.mget([*pairs, "none"]) == [*(value.encode() for value in pairs.values()), None]
     assert client.exists(*pairs) == 300
     assert client.delete(*pairs, "none") == 300
-    assert client.dbsize() in (0, 300)
 
 
 def test_scan_iter_finds_every_key(client: redis.Redis) -> None:
@@ -224,7 +231,9 @@ def test_the_asyncio_client_works(door: RespServed) -> None:
 
 
 def test_the_cluster_client_routes_by_slot(node: RespServed) -> None:
-    with redis.cluster.RedisCluster(port=node.port, socket_timeout=WAIT_SECONDS) as client:
+    with redis.cluster.RedisCluster(
+        host="127.0.0.1", port=node.port, socket_timeout=WAIT_SECONDS
+    ) as client:
         for i in range(50):
             client.set(f"cluster:{i}", i)
         assert [client.get(f"cluster:{i}") for i in range(50)] == [b"%d" % i for i in range(50)]
@@ -328,15 +337,15 @@ def test_row_19_a_client_that_never_reads_keeps_memory_flat(door: RespServed) ->
     value = b"v" * 10_000
     with connect(door, 2) as client:
         client.set("k", value)
+    count = len(door.connections)
     with Raw(door) as raw:
-        raw.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         raw.socket.setblocking(False)
-        connection = door.connections[-1]
+        door.until(lambda: len(door.connections) > count)
+        connection = door.connections[count]
         tracemalloc.start()
         try:
             before, _ = tracemalloc.get_traced_memory()
             sent = 0
-            door.until(lambda: connection.id > 0)
             while not door.call(lambda: connection._is_write_paused):
                 sent += send_some(raw.socket, b"GET k\r\n" * 100)
             for _ in range(20):

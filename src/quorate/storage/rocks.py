@@ -33,6 +33,7 @@ from quorate.errors import DiskFull, StorageError
 from quorate.storage import tuning
 from quorate.storage.directory import DataDirectory, complete
 from quorate.storage.faults import Faults, LogRefuses
+from quorate.storage.logs import check_logs
 from quorate.wire.records import decode, encode
 
 RESERVE_BYTES_MAX: Final = 256 << 20
@@ -52,6 +53,7 @@ class _Rocks:
             name: tuning.family_options(memtable_bytes=memtable_bytes, cache=cache)
             for name, memtable_bytes in tuning.MEMTABLE_BYTES.items()
         }
+        check_logs(path)
         options = tuning.database_options(create=create)
         self.database = Rdict(str(path), options, column_families=families)
         self.data = self.database.get_column_family("data")
