@@ -204,10 +204,10 @@ class FakeStore:
         return LocalResult(self.records.get(event.key))
 
     def _local_put(self, event: LocalPut) -> Result:
-        applied = wins(event.record, self.records.get(event.key))
-        if applied:
+        if wins(event.record, self.records.get(event.key)):
             self.records[event.key] = event.record
-        return LocalResult(self.records[event.key], applied)
+        held = self.records[event.key]
+        return LocalResult(held, held == event.record)
 
     def _join(self, event: Join) -> Result:
         known = event.url in self.known

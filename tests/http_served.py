@@ -17,6 +17,7 @@ from quorate.doors.listener import Listener
 from tests.fake_store import FakeStore
 
 WAIT_SECONDS = 10.0
+_HOST = b"Host: localhost\r\n"
 Value = TypeVar("Value")
 
 
@@ -122,6 +123,10 @@ class Client:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connection."""
         self._file.close()
         self.socket.close()
 
@@ -165,3 +170,16 @@ class Client:
             self._file.readline()
         self._file.readline()
         return body
+
+
+def get(client: Client, target: str, *, headers: bytes = b"", method: str = "GET") -> Response:
+    """The answer to a request without a body."""
+    return client.ask(f"{method} {target} HTTP/1.1\r\n".encode() + _HOST + headers + b"\r\n")
+
+
+def post(client: Client, target: str, body: bytes, *, headers: bytes = b"") -> Response:
+    """The answer to a POST of `body`."""
+    length = b"Content-Length: %d\r\n" % len(body)
+    return client.ask(
+        f"POST {target} HTTP/1.1\r\n".encode() + _HOST + headers + length + b"\r\n" + body
+    )

@@ -35,7 +35,7 @@ from quorate.core.parts import Settings
 from quorate.core.record import Record
 from quorate.core.slots import partition_of, row_of
 from tests.sim_host import Disk, Host
-from tests.sim_world import Link, Span, World
+from tests.sim_world import Limits, Link, World
 
 T = TypeVar("T")
 
@@ -119,7 +119,7 @@ class SimCluster:
         count: int = 3,
         *,
         nodes: dict[int, Sequence[int]] | None = None,
-        latency_ms: Span = (0.1, 1.0),
+        latency_ms: Limits = (1.0,),
         **settings: Any,
     ) -> None:
         self.world = World(seed)

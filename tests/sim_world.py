@@ -21,6 +21,8 @@ from quorate.wire.frames import FrameParser, FrameTooLarge, encode_frame
 
 Span = tuple[float, float]
 """Milliseconds, least and most; draws are uniform."""
+Limits = tuple[float, ...]
+"""Milliseconds: one limit is drawn, then a time up to it. Several give a heavy tail."""
 
 BREAK_MS = 5.0
 """Within which the end of a broken link's bytes still arrives; a new link takes longer."""
@@ -50,6 +52,10 @@ class World:
     def draw(self, span: Span) -> float:
         """A duration."""
         return self.random.uniform(*span)
+
+    def draw_up_to(self, limits: Limits) -> float:
+        """A duration."""
+        return self.random.random() * self.random.choice(limits)
 
     def run_until(self, condition: Callable[[], object], deadline_ms: float) -> bool:
         """Go on until the condition holds or the time is over; whether it holds."""
@@ -84,7 +90,7 @@ class End(Protocol):
 class Link:
     """The direction from `source` to `target`."""
 
-    def __init__(self, world: World, source: End, target: End, latency_ms: Span) -> None:
+    def __init__(self, world: World, source: End, target: End, latency_ms: Limits) -> None:
         self.latency_ms = latency_ms
         self.is_cut = False
         self.is_up = False
@@ -143,7 +149,7 @@ class Link:
                 self.send(Frame(frame.epoch, frame.clock, frame.messages[half:]))
 
     def _carry(self, data: bytes) -> None:
-        arrival_ms = self._world.now + self._world.draw(self.latency_ms)
+        arrival_ms = self._world.now + self._world.draw_up_to(self.latency_ms)
         self._last_ms = max(arrival_ms, self._last_ms + GAP_MS)
         generation = self._generation
         self._world.at(self._last_ms, lambda: self._arrive(data, generation))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import resource
 import signal
 import socket
 import sys
@@ -42,6 +43,8 @@ from quorate.transport.links import PeerLinks
 
 DRAIN_S = 10.0
 """How long a stopping node waits for requests in flight."""
+FILES_RESERVED = 256
+"""File descriptors kept for the engine, links and logs; clients get the rest."""
 EXIT_FAILED = 1
 EXIT_NOT_STARTED = 2
 
@@ -104,13 +107,17 @@ async def _run(config: Config, engine: Engine, sockets: list[socket.socket]) -> 
     http = HttpDoor(
         driver,
         is_on_loopback=all(_is_loopback(each) for each in sockets),
-        door_counts=lambda: {"connections": listener.connections},
+        door_counts=lambda: {
+            "connections": listener.connections,
+            "connections_accepted": listener.accepted,
+            "connections_refused": listener.refused,
+        },
     )
     listener = Listener(
         http=http.connection,
         resp=lambda: RespConnection(driver, resp),
         peer=acceptor.connection,
-        connections_max=config.connections_max,
+        connections_max=_connections_max(config),
     )
     await http.start()
     servers = await _listen(listener, sockets)
@@ -234,6 +241,16 @@ async def _listen(listener: Listener, sockets: list[socket.socket]) -> list[asyn
 def _is_loopback(bound: socket.socket) -> bool:
     host = str(bound.getsockname()[0])
     return host == "::1" or host.startswith("127.")
+
+
+def _connections_max(config: Config) -> int:
+    """The configured maximum, or less where the limit of open files is low."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if hard == resource.RLIM_INFINITY:
+        return config.connections_max
+    return min(config.connections_max, max(hard - FILES_RESERVED, hard // 2))
 
 
 def _handle_faults(fail: Callable[[str], None]) -> None:

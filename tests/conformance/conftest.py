@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from quorate.config import Config
+from quorate.doors.http import app
 from tests.fake_store import NODES, FakeStore
 from tests.http_served import Client, Served
 
@@ -24,8 +25,11 @@ def http_shared(request: pytest.FixtureRequest) -> Iterator[Served]:
             inflight_bytes_max=16 << 20,
         )
     )
-    with Served(store, loop=request.param) as served:
-        yield served
+    with pytest.MonkeyPatch.context() as patch:
+        # Nobody here waits to see a refused body read to its end.
+        patch.setattr(app, "_LINGER_SECONDS", 0.2)
+        with Served(store, loop=request.param) as served:
+            yield served
 
 
 @pytest.fixture

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from quorate.doors.http import bodies
+from quorate.doors.http import app, bodies
 from tests.conformance.conftest import VALUE_BYTES_MAX
+from tests.fake_store import FakeStore
 from tests.http_served import Client, Response, Served
 
 HOST = b"Host: localhost\r\n"
@@ -309,6 +310,12 @@ def test_json_that_is_not_plainly_a_batch_is_400_with_one_line(
     assert len(detail) < 300
 
 
+def test_a_batch_of_100_megabytes_is_413_unread(http_client: Client) -> None:
+    """Row 50."""
+    head = b"POST /batch HTTP/1.1\r\n" + HOST + b"Content-Length: 100000000\r\n\r\n"
+    assert http_client.ask(head + b'{"operations"').status == 413
+
+
 @pytest.mark.parametrize("encoding", [b"gzip", b"deflate", b"br", b"gzip, gzip"])
 @pytest.mark.parametrize("request_line", [b"PUT /kv?key=k", b"POST /batch"])
 def test_a_compressed_body_is_415(
@@ -336,7 +343,9 @@ def test_a_conditional_write_is_refused_and_never_faked(
     assert json.loads(answer.body)["code"] == "needs_register"
 
 
-@pytest.mark.parametrize("origin", [b"http://evil.example", b"null", b"http://localhost:1", b"x"])
+@pytest.mark.parametrize(
+    "origin", [b"http://evil.example", b"null", b"http://localhost:1", b"x", b"http://["]
+)
 @pytest.mark.parametrize(
     "request_line", [b"PUT /kv?key=k", b"DELETE /kv?key=k", b"POST /batch", b"POST /join"]
 )
@@ -376,3 +385,44 @@ def test_bytes_after_an_upgrade_that_was_declined_are_the_next_request(http_clie
     http_client.send(b"GET /kv?key=k HTTP/1.1\r\n" + HOST + upgrade + b"\r\n")
     assert http_client.receive().status == 404
     assert http_client.ask(b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n").status == 200
+
+
+def test_a_head_that_never_ends_is_cut_off_in_the_slow_lane_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Row 54: slow headers."""
+    monkeypatch.setattr(app, "_IDLE_SECONDS", 0.2)
+    with Served(FakeStore()) as served, served.client() as client:
+        assert client.ask(b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n").status == 200
+        client.send(b"GET /healthz HTTP/1.1\r\nHo")
+        assert client.rest() == b""
+
+
+def test_many_idle_connections_cost_no_timer_and_no_service(http: Served) -> None:
+    """Row 55."""
+    clients = [http.client() for _ in range(300)]
+    try:
+        for client in clients:
+            assert client.ask(b"GET /kv?key=k HTTP/1.1\r\n" + HOST + b"\r\n").status == 404
+        lane = http.http._lane
+        assert lane is not None
+        assert http.call(lambda: len(lane.deadlines._due)) == 0
+        assert http.call(lambda: http.listener.connections) == len(clients)
+    finally:
+        for client in clients:
+            client.close()
+    http.until(lambda: http.listener.connections == 0)
+
+
+def test_a_fault_of_our_own_is_a_500_that_tells_nothing(
+    http: Served, http_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise RuntimeError("secret path /etc/quorate")
+
+    monkeypatch.setattr(http.store, "status", fail)
+    answer = http_client.ask(b"GET /nodes HTTP/1.1\r\n" + HOST + b"\r\n")
+    assert answer.status == 500
+    assert b"secret" not in answer.body
+    assert json.loads(answer.body)["outcome"] == "unknown"
+    assert http_client.rest() == b""

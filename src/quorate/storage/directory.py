@@ -2,27 +2,35 @@
 """A data directory: who may use it, and which release wrote it.
 
     LOCK     held with flock by the process that uses the directory; holds its process id
-    FORMAT   one line of JSON, written last when the directory is made: with it, the rest is whole
+    FORMAT   one line of JSON: the format, and a count of writes that are surely durable
     rocks/   RocksDB's files
 
-The engine's own lock and files are not enough: its lock's message tells nobody what to do, and
-with a lost file it might start anew, empty, where a replica must never forget what it acknowledged.
+RocksDB's own lock and files are not enough. Its lock's message tells nobody what to do. With a file
+lost, or cut short, it may open empty or as it was some time ago, where a replica must never forget
+what it acknowledged: FORMAT, written last when the directory is made, says that there is something
+to be found, and how much of it at least.
 """
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
-import json
 import os
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
+
+import msgspec
 
 from quorate.errors import FormatUnsupported, StorageError, StorageLocked
 from quorate.storage.faults import Faults
 
 FORMAT: Final = 1
 """Of the directory as a whole; records carry a format of their own (`wire.records`)."""
+
+
+class _Format(msgspec.Struct):
+    format: Annotated[int, msgspec.Meta(ge=1)]
+    engine: str = ""
+    writes: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 class DataDirectory:
@@ -57,32 +65,30 @@ class DataDirectory:
             os.ftruncate(self._lock, 0)
             os.pwrite(self._lock, b"%d\n" % os.getpid(), 0)
 
-    def is_complete(self) -> bool:
-        """Whether FORMAT is there, and ours. FormatUnsupported if it is of a newer release,
-        StorageError if it cannot be read."""
+    def promised(self) -> int | None:
+        """The count that `promise` left, None in a directory that was never made to the end.
+
+        FormatUnsupported if a newer release wrote it, StorageError if it cannot be read.
+        """
         with self.faults:
             try:
                 text = (self.path / "FORMAT").read_bytes()
             except FileNotFoundError:
-                return False
-        found = None
-        with contextlib.suppress(ValueError):
-            found = json.loads(text)
-        number = found.get("format") if isinstance(found, dict) else None
-        if not isinstance(number, int) or number < 1:
-            raise StorageError("the FORMAT file is damaged", directory=str(self.path))
-        if number > FORMAT:
+                return None
+        try:
+            found = msgspec.json.decode(text, type=_Format)
+        except msgspec.DecodeError as error:
+            raise StorageError(
+                "the FORMAT file is damaged", directory=str(self.path), reason=str(error)
+            ) from error
+        if found.format > FORMAT:
             raise FormatUnsupported(
                 "the data directory was written by a newer release",
                 directory=str(self.path),
-                format=number,
+                found=found.format,
                 supported=FORMAT,
             )
-        return True
-
-    def complete(self) -> None:
-        """Write FORMAT, durably."""
-        complete(self.path)
+        return found.writes
 
     def release(self) -> None:
         """Let others use the directory. Idempotent."""
@@ -91,12 +97,12 @@ class DataDirectory:
             self._lock = -1
 
 
-def complete(path: Path) -> None:
-    """Mark the directory as whole: write its FORMAT file, durably."""
+def promise(path: Path, *, writes: int) -> None:
+    """Write FORMAT, durably: a directory with fewer than `writes` writes is not whole."""
     with Faults(path):
         fresh = path / "FORMAT.new"
         with fresh.open("wb") as file:
-            file.write(json.dumps({"format": FORMAT, "engine": "rocksdb"}).encode() + b"\n")
+            file.write(msgspec.json.encode(_Format(FORMAT, "rocksdb", writes)) + b"\n")
             file.flush()
             os.fsync(file.fileno())
         fresh.rename(path / "FORMAT")

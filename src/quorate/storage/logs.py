@@ -32,8 +32,14 @@ def check_logs(directory: Path) -> None:
 def _check_log(path: Path) -> None:
     with path.open("rb") as file:
         while block := file.read(_BLOCK_BYTES):
-            at = 0
-            while at + _HEADER_BYTES <= len(block):
-                if block[at + 6] > _KIND_MAX:
-                    raise Corrupt("a log holds a record of unknown kind", path=str(path))
-                at += _HEADER_BYTES + (block[at + 4] | block[at + 5] << 8)
+            if not _has_known_kinds(block):
+                raise Corrupt("a log holds a record of unknown kind", path=str(path))
+
+
+def _has_known_kinds(block: bytes) -> bool:
+    at = 0
+    while at + _HEADER_BYTES <= len(block):
+        if block[at + 6] > _KIND_MAX:
+            return False
+        at += _HEADER_BYTES + (block[at + 4] | block[at + 5] << 8)
+    return True

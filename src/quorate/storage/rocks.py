@@ -10,8 +10,8 @@ one. If it does, its log refuses everything from then on, a sync too; then the l
 synced directly, reads go on, and once there is room RocksDB is closed and opened again, which
 stores what its log holds.
 
-What it cannot see: an end cut off its newest log looks like the end that a crash tears off. `close`
-therefore leaves the log empty.
+How much is surely durable is noted at open, at close and once a minute (`storage.database` says
+why). What may be lost unseen is an end of the log from the last minute before a crash.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from pathlib import Path
 from typing import Final
 from weakref import WeakSet
 
-from rocksdict import Cache, Checkpoint, ColumnFamily, Rdict, RdictIter, WriteBatch
+from rocksdict import Checkpoint, Rdict, WriteBatch
 
 from quorate.core.events import Batch
 from quorate.core.record import Record
 from quorate.errors import DiskFull, StorageError
 from quorate.storage import tuning
-from quorate.storage.directory import DataDirectory, complete
+from quorate.storage.database import Cursor, Database, open_database
+from quorate.storage.directory import DataDirectory, promise
 from quorate.storage.faults import Faults, LogRefuses
-from quorate.storage.logs import check_logs
 from quorate.wire.records import decode, encode
 
 RESERVE_BYTES_MAX: Final = 256 << 20
@@ -42,84 +42,26 @@ RESERVE_SHARE: Final = 16
 """Of a small file system the reserve is this fraction."""
 _REOPEN_PAUSE_SECONDS: Final = 5.0
 """Between two tries to get over a full disk."""
-
-
-class _Rocks:
-    """An open RocksDB. It stays open for as long as any handle or cursor that it gave is alive."""
-
-    def __init__(self, path: Path, *, create: bool) -> None:
-        cache = Cache(tuning.BLOCK_CACHE_BYTES)
-        families = {
-            name: tuning.family_options(memtable_bytes=memtable_bytes, cache=cache)
-            for name, memtable_bytes in tuning.MEMTABLE_BYTES.items()
-        }
-        check_logs(path)
-        options = tuning.database_options(create=create)
-        self.database = Rdict(str(path), options, column_families=families)
-        self.data = self.database.get_column_family("data")
-        self.hints = self.database.get_column_family("hints")
-        self.meta = self.database.get_column_family("meta")
-        handle = self.database.get_column_family_handle
-        self.data_handle: ColumnFamily | None = handle("data")
-        self.hints_handle: ColumnFamily | None = handle("hints")
-        self.meta_handle: ColumnFamily | None = handle("meta")
-
-    def flush(self) -> None:
-        """Store the memtables; the log is empty afterwards."""
-        for family in (self.data, self.hints, self.meta):
-            family.flush()
-
-    def close(self, faults: Faults) -> None:
-        """Flush and let go. What a failing flush leaves is in the log. Idempotent."""
-        self.data_handle = self.hints_handle = self.meta_handle = None
-        for part in (self.data, self.hints, self.meta, self.database):
-            with contextlib.suppress(StorageError), faults:
-                part.close()
-
-
-class _Cursor:
-    """Entries from `start` to before `end`, as they were when this was made."""
-
-    def __init__(self, family: Rdict, start: bytes, end: bytes, faults: Faults) -> None:
-        self._faults = faults
-        self._rows: RdictIter | None = family.iter(tuning.scan_options(end))
-        self._rows.seek(start)
-
-    def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
-        return self
-
-    def __next__(self) -> tuple[bytes, bytes]:
-        rows = self._rows
-        if rows is None:
-            raise StorageError("the engine was closed during a scan")
-        if not rows.valid():
-            # At the end and at damage alike: only the status tells them apart.
-            with self._faults:
-                rows.status()
-            raise StopIteration
-        entry = rows.key(), rows.value()
-        rows.next()
-        return entry
-
-    def invalidate(self) -> None:
-        self._rows = None
+_PROMISE_PAUSE_SECONDS: Final = 60.0
+"""Between two notes of how much is durable."""
 
 
 class RocksEngine:
     """Satisfies `Engine`. Made by `open`."""
 
-    def __init__(self, directory: DataDirectory, rocks: _Rocks, *, needs_sync: bool) -> None:
+    def __init__(self, directory: DataDirectory, rocks: Database, *, needs_sync: bool) -> None:
         self.needs_sync = needs_sync
         self._directory = directory
         self._faults = directory.faults
         self._rocks = rocks
         self._closed = False
         self._write_options = tuning.write_options()
-        self._cursors: WeakSet[_Cursor] = WeakSet()
+        self._cursors: WeakSet[Cursor] = WeakSet()
         self._syncing = threading.Lock()
         """Held while the sync thread uses `_rocks`, and to replace it."""
         self._reopen_at: float | None = None
         """Set while RocksDB refuses writes because it met a full disk: when to try again."""
+        self._promise_at = time.monotonic() + _PROMISE_PAUSE_SECONDS
 
     @classmethod
     def open(cls, directory: Path, *, durability: str) -> RocksEngine:
@@ -129,7 +71,7 @@ class RocksEngine:
         """
         held = DataDirectory(directory)
         try:
-            rocks = _open_rocks(held)
+            rocks = open_database(held)
         except BaseException:
             held.release()
             raise
@@ -160,9 +102,9 @@ class RocksEngine:
     def scan_hints(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
         return self._cursor(self._rocks.hints, start, end)
 
-    def _cursor(self, family: Rdict, start: bytes, end: bytes) -> _Cursor:
+    def _cursor(self, family: Rdict, start: bytes, end: bytes) -> Cursor:
         with self._faults:
-            cursor = _Cursor(family, start, end, self._faults)
+            cursor = Cursor(family, start, end, self._faults)
         self._cursors.add(cursor)
         return cursor
 
@@ -208,7 +150,7 @@ class RocksEngine:
             self._release_rocks()
             try:
                 with self._faults:
-                    self._rocks = _Rocks(self._directory.rocks, create=False)
+                    self._rocks = Database(self._directory.rocks, create=False)
             except DiskFull as error:
                 # Nothing can be read now: no longer a matter of waiting.
                 raise StorageError(str(error)) from error
@@ -221,11 +163,26 @@ class RocksEngine:
 
     def sync(self) -> None:
         with self._syncing:
-            try:
-                with self._faults:
-                    self._rocks.database.flush_wal(True)
-            except LogRefuses:
-                self._sync_log_files()
+            self._sync()
+            if time.monotonic() >= self._promise_at:
+                self._promise()
+
+    def _sync(self) -> None:
+        try:
+            with self._faults:
+                self._rocks.database.flush_wal(True)
+        except LogRefuses:
+            self._sync_log_files()
+
+    def _promise(self) -> None:
+        """Note how much is there and durable."""
+        self._promise_at = time.monotonic() + _PROMISE_PAUSE_SECONDS
+        if self._reopen_at is None:
+            writes = self._rocks.database.latest_sequence_number()
+            self._sync()
+            # Not worth failing for: an older note is as true.
+            with contextlib.suppress(DiskFull):
+                promise(self._directory.path, writes=writes)
 
     def _sync_log_files(self) -> None:
         """Sync the log behind RocksDB's back. Every batch that `write` took is whole in a file;
@@ -252,34 +209,17 @@ class RocksEngine:
             directory.mkdir(parents=True)
             # Else the checkpoint does it, and holds the GIL meanwhile.
             self._rocks.flush()
+            writes = self._rocks.database.latest_sequence_number()
             Checkpoint(self._rocks.database).create_checkpoint(str(directory / "rocks"))
-        complete(directory)
+        promise(directory, writes=writes)
 
     def close(self) -> None:
         if self._closed:
             return
         self._closed = True
+        self._promise_at = 0.0
         try:
             self.sync()
         finally:
             self._release_rocks()
             self._directory.release()
-
-
-def _open_rocks(held: DataDirectory) -> _Rocks:
-    known = held.is_complete()
-    with held.faults:
-        rocks = _Rocks(held.rocks, create=not known)
-    if known:
-        return rocks
-    try:
-        if rocks.database.latest_sequence_number() > 0:
-            raise StorageError(
-                "the FORMAT file is missing from a directory that holds data",
-                directory=str(held.path),
-            )
-        held.complete()
-    except BaseException:
-        rocks.close(held.faults)
-        raise
-    return rocks

@@ -85,10 +85,10 @@ def write_options() -> WriteOptions:
     return options
 
 
-def scan_options(end: bytes) -> ReadOptions:
-    """Stop before `end`, and leave the block cache to point reads."""
+def scan_options() -> ReadOptions:
+    """Leave the block cache to point reads."""
     options = ReadOptions()
     options.fill_cache(False)  # type: ignore[call-arg]  # the stub lost its argument
-    # Never set_iterate_lower_bound: in rocksdict that sets the upper bound too.
-    options.set_iterate_upper_bound(end)
+    # No upper bound: RocksDB keeps a pointer to it that rocksdict does not keep alive, and a scan
+    # then ends early wherever the freed bytes happen to say.
     return options

@@ -108,7 +108,7 @@ class CommandParser:
         self._at = 0
         """Everything before was parsed."""
         self._seen = 0
-        """No line ends before here, so that pieces of one byte are not searched again."""
+        """No inline command ends before here, so that its pieces are not searched again."""
         self._args: Command = []
         self._args_bytes = 0
         self._missing = 0
@@ -206,7 +206,6 @@ class CommandParser:
             del args[pairs:]
         taken = sum(map(len, args))
         self._at += taken + sum(map(len, headers[:pairs])) + 4 * pairs
-        self._seen = self._at
         self._missing -= pairs
         if not self._skipping:
             self._args_bytes += taken
@@ -233,22 +232,19 @@ class CommandParser:
             return self._fail("bulk string without its CRLF")
         if not self._skipping:
             self._args.append(bytes(memoryview(self._buffer)[start:end]))
-        self._at = self._seen = end + 2
+        self._at = end + 2
         self._bulk = -1
         self._missing -= 1
         return True
 
     def _header_line(self, too_long: str) -> bytes | None:
-        end = self._buffer.find(CRLF, max(self._at, self._seen - 1))
-        length = (end if end >= 0 else len(self._buffer)) - self._at
-        if length > _HEADER_BYTES_MAX:
-            self._fail(too_long)
-            return None
+        end = self._buffer.find(CRLF, self._at, self._at + _HEADER_BYTES_MAX)
         if end < 0:
-            self._seen = len(self._buffer)
+            if len(self._buffer) - self._at >= _HEADER_BYTES_MAX:
+                self._fail(too_long)
             return None
         line = bytes(self._buffer[self._at : end])
-        self._at = self._seen = end + 2
+        self._at = end + 2
         return line
 
     def _parse_inline(self, commands: list[Command]) -> bool:
@@ -261,7 +257,7 @@ class CommandParser:
             self._seen = len(self._buffer)
             return False
         line = bytes(self._buffer[self._at : end])
-        self._at = self._seen = end + 1
+        self._at = end + 1
         words = split_inline(line)
         if words is None:
             return self._fail("unbalanced quotes in request")

@@ -8,7 +8,7 @@ from typing import SupportsIndex
 
 import hiredis
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from quorate.wire import resp
@@ -24,7 +24,7 @@ arguments = st.one_of(
 commands = st.lists(
     st.one_of(
         st.lists(arguments, min_size=1, max_size=5),
-        st.lists(arguments, min_size=60, max_size=90),
+        st.lists(arguments, min_size=63, max_size=70),
         st.integers(65, 300).map(lambda count: [b"MGET", *[b"key"] * count]),
     ),
     max_size=8,
@@ -64,6 +64,7 @@ def test_any_cut_of_any_pipeline_gives_the_commands_that_hiredis_sees(
     assert not parser.is_partial
 
 
+@settings(max_examples=30)
 @given(commands)
 def test_one_byte_at_a_time_gives_the_same_commands(sent: list[list[bytes]]) -> None:
     parser = new_parser()

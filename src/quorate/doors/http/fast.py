@@ -52,7 +52,7 @@ _HEADERS: Final = (
     _once(10, b"content-type", _TEXT),
 )
 _CANONICAL: Final = re.compile(
-    rb"(GET|HEAD|PUT|DELETE) /kv\?key=((?:[A-Za-z0-9._~-]++|%%[0-9A-Fa-f]{2}){1,1024}+)"
+    rb"(GET|HEAD|PUT|DELETE) /kv\?key=((?:[A-Za-z0-9._~:@/,-]++|%%[0-9A-Fa-f]{2}){1,1024}+)"
     rb"(?:&([rw])=([1-9]))? HTTP/1\.1\r\n(?:%b)*(?(5)|(?!))\r\n" % b"|".join(_HEADERS)
 )
 _STATUS_LINES: Final = {
@@ -228,7 +228,8 @@ class FastConnection(asyncio.Protocol):
             return
         if answers:
             transport.write(answers[0] if len(answers) == 1 else b"".join(answers))
-        self._go_on()
+        if self._is_stopped or self._is_leaving or self._is_ended:
+            self._go_on()
 
     def expired(self) -> None:
         """A request took too long to arrive."""
@@ -253,7 +254,8 @@ class FastConnection(asyncio.Protocol):
         self._buffer = data[at:]
         if at:
             self._unwatch()
-        self._settle()
+        if self._buffer or self._upload is not None or self._is_stopped or self._is_ended:
+            self._settle()
 
     def _take(self, match: re.Match[bytes], data: bytes) -> int | None:
         """Begin a canonical request; where the next starts, None if it is for aiohttp."""

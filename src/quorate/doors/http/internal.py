@@ -29,7 +29,8 @@ _PAGE_MAX: Final = 10_000
 
 
 async def replicate(context: Context, request: web.Request, _query: Query) -> web.Response:
-    """POST /internal/replicate: keep the record if it is newer. Idempotent."""
+    """POST /internal/replicate: keep the record if it is newer; Quorate-Applied tells whether this
+    replica holds it now. Idempotent."""
     value_bytes_max = context.store.config.value_bytes_max
     body = await read_body(request, context.bodies, bytes_max=value_bytes_max + OVERHEAD_BYTES_MAX)
     key, record = decode_record(body, value_bytes_max=value_bytes_max)

@@ -8,7 +8,6 @@ of the other headers.
 from __future__ import annotations
 
 from typing import Final
-from urllib.parse import urlsplit
 
 from aiohttp import web
 
@@ -61,5 +60,6 @@ def _check_expectation(request: web.BaseRequest) -> None:
 def _check_origin(request: web.BaseRequest) -> None:
     """A page of another site may not write through the browser of somebody who can reach us."""
     origin = request.headers.get("Origin")
-    if origin is not None and urlsplit(origin).netloc != request.headers.get("Host"):
+    host = request.headers.get("Host", "")
+    if origin is not None and origin.partition("://")[2].lower() != host.lower():
         raise Refused(403, "foreign_origin", "writes from pages of other origins are refused")

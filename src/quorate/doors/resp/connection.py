@@ -15,6 +15,7 @@ from collections import deque
 from typing import Final, cast
 
 from quorate.doors.resp.command import Access, Command
+from quorate.doors.resp.pending import PARTS_MAX
 from quorate.doors.resp.refused import ALLOWED_IN_MULTI, NOT_YET
 from quorate.doors.resp.session import CommandError, RespDoor, Session
 from quorate.doors.resp.table import SPELLED, find
@@ -24,8 +25,8 @@ from quorate.wire.resp import CommandParser
 
 WINDOW_FIRST: Final = 64
 WINDOW_MAX: Final = 1024
-"""Commands of a connection under way at once. It begins small and follows the size of replies,
-because what a read will answer is not known before."""
+"""Requests of a connection under way at once, about. It begins small and follows the size of
+replies, because what a read will answer is not known before."""
 FLUSH_BYTES_LARGE: Final = 1 << 20
 """Replies of one turn above this make the window smaller, below it larger."""
 TRACKED_KEYS_MAX: Final = 4096
@@ -50,6 +51,7 @@ class RespConnection(Session, asyncio.Protocol):
         "_is_read_paused",
         "_is_write_paused",
         "_parser",
+        "_parts",
         "_reads",
         "_stall_timer",
         "_taken_bytes",
@@ -70,6 +72,8 @@ class RespConnection(Session, asyncio.Protocol):
         self._writes: set[bytes] = set()
         self._is_alone = False
         """Whether the command under way bears no other beside it."""
+        self._parts = 0
+        """Requests that commands of many keys have, or had, under way beside their own place."""
         self._window = WINDOW_FIRST
         self._is_read_paused = False
         self._is_write_paused = False
@@ -147,6 +151,7 @@ class RespConnection(Session, asyncio.Protocol):
             self._reads.clear()
             self._writes.clear()
             self._is_alone = False
+            self._parts = 0
         # uvloop raises on a write after close.
         if replies and not transport.is_closing():
             self._write(transport, replies[0] if len(replies) == 1 else b"".join(replies))
@@ -216,14 +221,14 @@ class RespConnection(Session, asyncio.Protocol):
             self._is_alone = not self.queue
             return self._is_alone
         keys = command.keys.of(args)
-        if not self._writes.isdisjoint(keys):
+        parts = min(len(keys), PARTS_MAX)
+        if self.queue and len(self.queue) + self._parts + parts > self._window:
             return False
-        if command.access is Access.READ_MANY:
-            self._reads.update(keys)
-            return True
-        if not self._reads.isdisjoint(keys):
+        is_read = command.access is Access.READ_MANY
+        if not (self._writes.isdisjoint(keys) and (is_read or self._reads.isdisjoint(keys))):
             return False
-        self._writes.update(keys)
+        (self._reads if is_read else self._writes).update(keys)
+        self._parts += parts
         return True
 
     def _read_on_or_close(self) -> None:

@@ -62,6 +62,7 @@ def test_a_pipelined_read_sees_the_writes_before_it(client: Client) -> None:
 
 
 def test_a_pipelined_write_does_not_reach_reads_before_it(client: Client) -> None:
+    client.store.reads_last = True
     client.send(["GET", "k"], ["SET", "k", "1"])
     client.store.turn()
     assert [type(event) for event in client.store.events[:1]] == [Get]
@@ -81,6 +82,7 @@ def test_reads_of_one_key_and_commands_on_different_keys_share_a_turn(client: Cl
 def test_a_walk_over_keys_waits_for_what_was_before_it_and_holds_what_comes_after(
     client: Client,
 ) -> None:
+    client.store.reads_last = True
     client.send(["SET", "a", "1"], ["KEYS", "*"], ["SET", "b", "1"], ["KEYS", "*"], ["DEL", "a"])
     first, second = (sorted(reply) for reply in client.replies() if isinstance(reply, list))
     assert (first, second) == ([b"a"], [b"a", b"b"])
@@ -117,11 +119,12 @@ pipelines = st.lists(
 )
 
 
-@given(pipelines, st.integers(1, 400))
+@given(pipelines, st.integers(1, 400), st.booleans())
 def test_a_pipeline_is_answered_as_if_its_commands_came_one_by_one(
-    pipeline: list[tuple[str | int, ...]], cut: int
+    pipeline: list[tuple[str | int, ...]], cut: int, reads_last: bool
 ) -> None:
     one_by_one, at_once = Client(), Client()
+    at_once.store.reads_last = reads_last
     expected = [one_by_one.ask(*command) for command in pipeline]
     data = b"".join(encode(command) for command in pipeline)
     at_once.feed(data[:cut])
@@ -141,6 +144,13 @@ def test_no_more_commands_are_under_way_than_the_window_and_the_rest_is_not_read
     assert not client.transport.is_reading()
     assert client.replies() == [None] * (3 * WINDOW_FIRST)
     assert client.transport.is_reading()
+
+
+def test_commands_of_many_keys_count_for_each_key_they_ask_for(client: Client) -> None:
+    client.store.hold()
+    client.send(*[["MGET", *[f"{i}:{j}" for j in range(10)]] for i in range(100)])
+    assert WINDOW_FIRST - 20 < len(client.store.events) <= WINDOW_FIRST
+    assert client.replies() == [[None] * 10] * 100
 
 
 def test_the_window_grows_with_small_answers_and_shrinks_with_large_ones() -> None:

@@ -192,6 +192,7 @@ def test_getex_refuses_what_redis_refuses(client: Client) -> None:
         (0, 3, b"This"),
         (-3, -1, b" is"),
         (-3, -4, b""),
+        (-50, -100, b""),
         (5, 2, b""),
         (3, 100, b"s is"),
         (0, -100, b"T"),

@@ -21,11 +21,12 @@ TURNS_MAX = 10_000
 
 
 class TurnStore(FakeStore):
-    """Takes its turns when told. Like a node, it answers reads from what was there before the turn;
-    and it answers in reverse, which nothing promises not to happen."""
+    """Takes its turns when told, and does what a cluster may: reads see what was there before the
+    turn's writes or, `reads_last`, after all of them; and results come in reverse."""
 
     def __init__(self, config: Config | None = None) -> None:
         self.turns = 0
+        self.reads_last = False
         self.complete = True
         """What scans say of their coverage."""
         self.fail_next: list[Result] = []

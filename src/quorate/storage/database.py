@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An open RocksDB with its column families, and cursors over them.
+
+What RocksDB cannot see: an end cut off a log or a manifest looks like one that a crash tore off. So
+a count of durable writes is kept outside (`storage.directory`), and a database that has fewer is
+refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from rocksdict import Cache, ColumnFamily, Rdict, RdictIter
+
+from quorate.errors import Corrupt, StorageError
+from quorate.storage import tuning
+from quorate.storage.directory import DataDirectory, promise
+from quorate.storage.faults import Faults
+from quorate.storage.logs import check_logs
+
+
+class Database:
+    """An open RocksDB. It stays open for as long as any handle or cursor that it gave is alive."""
+
+    def __init__(self, path: Path, *, create: bool) -> None:
+        cache = Cache(tuning.BLOCK_CACHE_BYTES)
+        families = {
+            name: tuning.family_options(memtable_bytes=memtable_bytes, cache=cache)
+            for name, memtable_bytes in tuning.MEMTABLE_BYTES.items()
+        }
+        check_logs(path)
+        options = tuning.database_options(create=create)
+        self.database = Rdict(str(path), options, column_families=families)
+        self.data = self.database.get_column_family("data")
+        self.hints = self.database.get_column_family("hints")
+        self.meta = self.database.get_column_family("meta")
+        handle = self.database.get_column_family_handle
+        self.data_handle: ColumnFamily | None = handle("data")
+        self.hints_handle: ColumnFamily | None = handle("hints")
+        self.meta_handle: ColumnFamily | None = handle("meta")
+
+    def flush(self) -> None:
+        """Store the memtables; the log is empty afterwards."""
+        for family in (self.data, self.hints, self.meta):
+            family.flush()
+
+    def close(self, faults: Faults) -> None:
+        """Flush and let go. What a failing flush leaves is in the log. Idempotent."""
+        self.data_handle = self.hints_handle = self.meta_handle = None
+        for part in (self.data, self.hints, self.meta, self.database):
+            with contextlib.suppress(StorageError), faults:
+                part.close()
+
+
+class Cursor:
+    """Entries from `start` to before `end`, as they were when this was made."""
+
+    def __init__(self, family: Rdict, start: bytes, end: bytes, faults: Faults) -> None:
+        self._end = end
+        self._faults = faults
+        self._rows: RdictIter | None = family.iter(tuning.scan_options())
+        self._rows.seek(start)
+
+    def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
+        return self
+
+    def __next__(self) -> tuple[bytes, bytes]:
+        rows = self._rows
+        if rows is None:
+            raise StorageError("the engine was closed during a scan")
+        if rows.valid():
+            key: bytes = rows.key()
+            if key < self._end:
+                blob: bytes = rows.value()
+                rows.next()
+                return key, blob
+        else:
+            # At the end and at damage alike: only the status tells them apart.
+            with self._faults:
+                rows.status()
+        raise StopIteration
+
+    def invalidate(self) -> None:
+        """Let go of RocksDB; the scan fails if it goes on."""
+        self._rows = None
+
+
+def open_database(held: DataDirectory) -> Database:
+    """The database of a directory, made in a new one. Corrupt if it is not all there."""
+    promised = held.promised()
+    with held.faults:
+        rocks = Database(held.rocks, create=promised is None)
+    try:
+        _compare(rocks.database.latest_sequence_number(), promised, directory=str(held.path))
+        promise(held.path, writes=rocks.database.latest_sequence_number())
+    except BaseException:
+        rocks.close(held.faults)
+        raise
+    return rocks
+
+
+def _compare(writes: int, promised: int | None, *, directory: str) -> None:
+    if promised is None and writes > 0:
+        raise StorageError(
+            "the FORMAT file is missing from a directory that holds data", directory=directory
+        )
+    if promised is not None and writes < promised:
+        raise Corrupt(
+            "durable writes are missing", directory=directory, found=writes, promised=promised
+        )

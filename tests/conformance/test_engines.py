@@ -1,0 +1,336 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The contract of `storage.engine`, held by every engine, alone and behind the cache."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from quorate.core.events import Batch
+from quorate.core.record import Record, pack_version
+from quorate.core.slots import partition_bounds, partition_of, row_of
+from quorate.storage.cached import CachedEngine
+from quorate.storage.engine import Engine
+from quorate.storage.lru import Lru
+from quorate.storage.memory import MemoryEngine
+from quorate.storage.rocks import RocksEngine
+from tests.unit.storage.samples import EVERYTHING, RECORD, batch, numbered_batch, record, row
+
+Opener = Callable[[Path], Engine]
+
+
+def memory(_: Path) -> Engine:
+    return MemoryEngine()
+
+
+def rocks(directory: Path) -> Engine:
+    return RocksEngine.open(directory, durability="sync")
+
+
+def rocks_os(directory: Path) -> Engine:
+    return RocksEngine.open(directory, durability="os")
+
+
+def cached(opener: Opener) -> Opener:
+    def open_cached(directory: Path) -> Engine:
+        # Small, so that the suite meets hits, misses and evictions.
+        return CachedEngine(opener(directory), Lru(entries_max=4, bytes_max=4000))
+
+    return open_cached
+
+
+ENGINES: dict[str, Opener] = {
+    "memory": memory,
+    "rocks": rocks,
+    "rocks-os": rocks_os,
+    "cached-memory": cached(memory),
+    "cached-rocks": cached(rocks),
+}
+LASTING = {name: opener for name, opener in ENGINES.items() if "rocks" in name}
+
+
+@pytest.fixture(params=list(ENGINES.values()), ids=list(ENGINES))
+def opener(request: pytest.FixtureRequest) -> Opener:
+    found: Opener = request.param
+    return found
+
+
+@pytest.fixture
+def engine(opener: Opener, tmp_path: Path) -> Iterator[Engine]:
+    engine = opener(tmp_path / "data")
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(params=list(LASTING.values()), ids=list(LASTING))
+def lasting(request: pytest.FixtureRequest) -> Opener:
+    found: Opener = request.param
+    return found
+
+
+def hints_of(engine: Engine) -> list[tuple[bytes, bytes]]:
+    return list(engine.scan_hints(b"", b"\xff" * 9))
+
+
+def test_a_new_engine_is_empty(engine: Engine) -> None:
+    assert engine.get(row(1)) is None
+    assert engine.get_many([row(1), row(2)]) == [None, None]
+    assert engine.get_many([]) == []
+    assert engine.get_meta(b"name") is None
+    assert list(engine.scan(*EVERYTHING)) == []
+    assert hints_of(engine) == []
+
+
+def test_a_batch_is_read_back(engine: Engine) -> None:
+    engine.write(numbered_batch(3))
+    assert engine.get(row(16)) == record(16)
+    assert engine.get_many([row(17), row(99), row(15), row(17)]) == [
+        record(17),
+        None,
+        record(15),
+        record(17),
+    ]
+    assert engine.get_meta(b"last") == b"3"
+    assert hints_of(engine) == [(b"hint-00000003", b"3")]
+
+
+def test_an_empty_batch_changes_nothing(engine: Engine) -> None:
+    engine.write(numbered_batch(1))
+    engine.write(batch())
+    assert len(list(engine.scan(*EVERYTHING))) == 5
+
+
+def test_the_later_entry_of_a_batch_replaces_the_earlier(engine: Engine) -> None:
+    engine.write(
+        batch(
+            [(row(1), record(1)), (row(2), record(2)), (row(1), record(3))],
+            hints=[(b"h", b"1"), (b"h", None), (b"i", None), (b"i", b"2")],
+            meta=[(b"m", b"1"), (b"m", b"2"), (b"n", b"1"), (b"n", None)],
+        )
+    )
+    assert dict(engine.scan(*EVERYTHING)) == {row(1): record(3), row(2): record(2)}
+    assert engine.get(row(1)) == record(3)
+    assert hints_of(engine) == [(b"i", b"2")]
+    assert (engine.get_meta(b"m"), engine.get_meta(b"n")) == (b"2", None)
+
+
+def test_none_deletes_hints_and_meta_but_a_tombstone_is_kept(engine: Engine) -> None:
+    engine.write(numbered_batch(1))
+    tombstone = Record(pack_version(9, 9), None)
+    engine.write(
+        batch(
+            [(row(5), tombstone)],
+            hints=[(b"hint-00000001", None), (b"never", None)],
+            meta=[(b"last", None)],
+        )
+    )
+    assert engine.get(row(5)) == tombstone
+    assert (row(5), tombstone) in list(engine.scan(*EVERYTHING))
+    assert hints_of(engine) == []
+    assert engine.get_meta(b"last") is None
+
+
+def test_the_families_do_not_mix(engine: Engine) -> None:
+    name = row(1)
+    engine.write(batch([(name, record(1))], hints=[(name, b"hint")], meta=[(name, b"meta")]))
+    assert engine.get(name) == record(1)
+    assert engine.get_meta(name) == b"meta"
+    assert hints_of(engine) == [(name, b"hint")]
+    engine.write(batch(hints=[(name, None)], meta=[(name, None)]))
+    assert engine.get(name) == record(1)
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        Record(pack_version(1, 1), b""),
+        Record(pack_version(1, 1), None, 5, b"p" * 14),
+        Record(pack_version(2**64 - 1, 2**48 - 1), bytes(range(256)), 2**63, b"\0" * 14),
+        Record(pack_version(1, 1), b"\xa5" * (8 << 20)),
+    ],
+    ids=["empty", "tombstone", "all bytes", "8 MiB"],
+)
+def test_every_field_survives(engine: Engine, stored: Record) -> None:
+    name = row_of(bytes(range(256)) * 4)
+    engine.write(batch([(name, stored)]))
+    assert engine.get(name) == stored
+    assert list(engine.scan(name, name + b"\0")) == [(name, stored)]
+
+
+def test_a_scan_is_half_open_and_in_byte_order(engine: Engine) -> None:
+    names = [
+        b"\0\0\0\0" + key for key in (b"", b"\0", b"a", b"a\0", b"b", b"\x7f", b"\x80", b"\xff")
+    ]
+    engine.write(batch([(name, record(index)) for index, name in enumerate(reversed(names))]))
+    assert [name for name, _ in engine.scan(*EVERYTHING)] == names
+    assert [name for name, _ in engine.scan(names[2], names[5])] == names[2:5]
+    assert list(engine.scan(names[2], names[2])) == []
+    assert list(engine.scan(names[5], names[2])) == []
+    assert list(engine.scan(b"", b"")) == []
+
+
+def test_partitions_are_scanned_apart(engine: Engine) -> None:
+    rows = [row(number) for number in range(2000)]
+    engine.write(batch([(name, record(1)) for name in rows]))
+    for partition in {partition_of(name) for name in rows[:50]}:
+        found = [name for name, _ in engine.scan(*partition_bounds(partition))]
+        assert found == sorted(name for name in rows if partition_of(name) == partition)
+
+
+def test_a_scan_shows_the_moment_it_began(engine: Engine) -> None:
+    engine.write(numbered_batch(0))
+    before = sorted((row(number), record(number)) for number in range(5))
+    scan, hints = engine.scan(*EVERYTHING), engine.scan_hints(b"", b"\xff")
+    started = engine.scan(*EVERYTHING)
+    first = next(started)
+    engine.write(
+        batch([(row(0), record(77)), (row(9), record(9))], hints=[(b"hint-00000000", None)])
+    )
+    later = dict(engine.scan(*EVERYTHING))
+    engine.write(numbered_batch(1))
+    assert list(scan) == before
+    assert [first, *started] == before
+    assert list(hints) == [(b"hint-00000000", b"0")]
+    assert later == {**dict(before), row(0): record(77), row(9): record(9)}
+
+
+def test_pages_of_a_scan_add_up(engine: Engine) -> None:
+    engine.write(numbered_batch(0, rows=300))
+    start, end = EVERYTHING
+    paged: list[tuple[bytes, Record]] = []
+    while page := list(islice(engine.scan(start, end), 7)):
+        paged += page
+        start = page[-1][0] + b"\0"
+    assert paged == list(engine.scan(*EVERYTHING))
+    assert len(paged) == 300
+
+
+def test_writes_go_on_while_another_thread_syncs(engine: Engine) -> None:
+    synced = 0
+    done = threading.Event()
+
+    def keep_syncing() -> None:
+        nonlocal synced
+        while not done.is_set():
+            engine.sync()
+            synced += 1
+
+    thread = threading.Thread(target=keep_syncing)
+    thread.start()
+    try:
+        for number in range(300):
+            engine.write(numbered_batch(number))
+            assert engine.get(row(number * 5)) == record(number * 5)
+    finally:
+        done.set()
+        thread.join(30)
+    assert synced > 0
+    assert len(list(engine.scan(*EVERYTHING))) == 1500
+
+
+def test_bytes_used_grows_with_what_is_stored(engine: Engine) -> None:
+    empty = engine.bytes_used()
+    engine.write(numbered_batch(0, rows=100, size=10_000))
+    assert 900_000 < engine.bytes_used() - empty < 4_000_000
+
+
+def test_close_may_be_called_twice(engine: Engine) -> None:
+    engine.close()
+    engine.close()
+
+
+ROWS = st.sampled_from([b"\0\0\0\0" + key for key in (b"", b"a", b"a\0", b"b", b"\xff")])
+NAMES = st.sampled_from([b"a", b"b", b"c\0", b"c"])
+CHANGES = st.lists(st.tuples(NAMES, st.none() | st.binary(max_size=5)), max_size=4)
+BATCHES = st.lists(
+    st.builds(Batch, st.lists(st.tuples(ROWS, RECORD), max_size=6), CHANGES, CHANGES), max_size=8
+)
+
+
+class Model:
+    """What an engine holds, as three dictionaries."""
+
+    def __init__(self) -> None:
+        self.records: dict[bytes, Record] = {}
+        self.hints: dict[bytes, bytes] = {}
+        self.meta: dict[bytes, bytes] = {}
+
+    def write(self, batch: Batch) -> None:
+        self.records.update(batch.records)
+        for family, changes in ((self.hints, batch.hints), (self.meta, batch.meta)):
+            for name, blob in changes:
+                family.pop(name, None)
+                if blob is not None:
+                    family[name] = blob
+
+    def agrees_with(self, engine: Engine) -> bool:
+        rows = [b"\0\0\0\0" + key for key in (b"", b"a", b"a\0", b"b", b"\xff", b"missing")]
+        return (
+            list(engine.scan(*EVERYTHING)) == sorted(self.records.items())
+            and hints_of(engine) == sorted(self.hints.items())
+            and [engine.get(name) for name in rows] == [self.records.get(name) for name in rows]
+            and engine.get_many(rows) == [self.records.get(name) for name in rows]
+            and all(engine.get_meta(name) == self.meta.get(name) for name in (b"a", b"c", b"z"))
+        )
+
+
+@pytest.mark.parametrize("name", ENGINES)
+@settings(max_examples=15, deadline=None)
+@given(batches=BATCHES)
+def test_an_engine_does_what_dictionaries_do(name: str, batches: list[Batch]) -> None:
+    model = Model()
+    with TemporaryDirectory() as directory:
+        engine = ENGINES[name](Path(directory) / "data")
+        for batch_given in batches:
+            engine.write(batch_given)
+            model.write(batch_given)
+            assert model.agrees_with(engine)
+        engine.close()
+        if name in LASTING:
+            engine = ENGINES[name](Path(directory) / "data")
+            assert model.agrees_with(engine)
+            engine.close()
+
+
+def test_everything_is_there_after_close_and_open(lasting: Opener, tmp_path: Path) -> None:
+    """S19."""
+    engine = lasting(tmp_path / "data")
+    for number in range(100):
+        engine.write(numbered_batch(number))
+    engine.close()
+    engine = lasting(tmp_path / "data")
+    assert dict(engine.scan(*EVERYTHING)) == {row(number): record(number) for number in range(500)}
+    assert [blob for _, blob in hints_of(engine)] == [b"%d" % number for number in range(100)]
+    assert engine.get_meta(b"last") == b"99"
+    engine.close()
+
+
+def test_a_checkpoint_opens_as_it_was_taken(lasting: Opener, tmp_path: Path) -> None:
+    engine = lasting(tmp_path / "data")
+    for number in range(20):
+        engine.write(numbered_batch(number))
+    engine.checkpoint(tmp_path / "far" / "copy")
+    engine.write(numbered_batch(20))
+    copy = lasting(tmp_path / "far" / "copy")
+    assert dict(copy.scan(*EVERYTHING)) == {row(number): record(number) for number in range(100)}
+    copy.write(numbered_batch(30))
+    assert engine.get(row(150)) is None
+    assert engine.get_meta(b"last") == b"20"
+    copy.close()
+    engine.close()
+
+
+def test_an_abandoned_scan_does_not_keep_the_engine_open(lasting: Opener, tmp_path: Path) -> None:
+    engine = lasting(tmp_path / "data")
+    engine.write(numbered_batch(1))
+    scan = engine.scan(*EVERYTHING)
+    next(scan)
+    engine.close()
+    lasting(tmp_path / "data").close()

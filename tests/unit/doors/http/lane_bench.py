@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The fast lane on a make-believe transport, for its tests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from quorate.config import Config
+from quorate.doors.http.fast import FastLane
+from quorate.doors.http.limits import BodyBudget, Closable, Deadlines
+from tests.fake_store import NODES, FakeStore
+
+GET = b"GET /kv?key=k HTTP/1.1\r\nHost: h\r\n\r\n"
+VALUE_BYTES_MAX = 1 << 20
+
+
+class FakeTransport(asyncio.Transport):
+    """Remembers what was done to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[bytes] = []
+        self.is_reading_paused = False
+        self.closing = False
+        self.aborted = False
+        self.protocol: asyncio.BaseProtocol | None = None
+
+    def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
+        assert not self.closing, "uvloop raises on a write after close"
+        self.written.append(bytes(data))
+
+    def close(self) -> None:
+        self.closing = True
+
+    def abort(self) -> None:
+        self.closing = True
+        self.aborted = True
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def pause_reading(self) -> None:
+        assert not self.is_reading_paused
+        self.is_reading_paused = True
+
+    def resume_reading(self) -> None:
+        assert self.is_reading_paused
+        self.is_reading_paused = False
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self.protocol = protocol
+
+
+class Aiohttp(asyncio.Protocol):
+    """Stands for the full service."""
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.transport: asyncio.BaseTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        assert self.transport is not None
+        self.data += data
+
+
+class CountingDeadlines(Deadlines):
+    """Counts how often a time was started."""
+
+    def __init__(self) -> None:
+        super().__init__(30.0)
+        self.watched = 0
+
+    def watch(self, what: Closable) -> None:
+        self.watched += 1
+        super().watch(what)
+
+
+class Bench:
+    """A connection of the fast lane with everything around it."""
+
+    def __init__(self, *, budget_bytes: int = 64 << 20) -> None:
+        self.store = FakeStore(
+            Config(nodes=NODES, advertise=NODES[0], value_bytes_max=VALUE_BYTES_MAX)
+        )
+        self.taken_over: list[Aiohttp] = []
+        self.lane = FastLane(
+            self.store,
+            full_service=self._full_service,
+            is_welcome=lambda host: host == b"h",
+            bodies=BodyBudget(budget_bytes),
+        )
+        self.transport = FakeTransport()
+        self.connection = self.lane.connection()
+        self.connection.connection_made(self.transport)
+
+    def _full_service(self) -> Aiohttp:
+        self.taken_over.append(Aiohttp())
+        return self.taken_over[-1]
+
+    def send(self, data: bytes) -> None:
+        """Deliver bytes, as long as anyone reads."""
+        assert not self.transport.is_reading_paused
+        protocol = self.transport.protocol or self.connection
+        assert isinstance(protocol, asyncio.Protocol)
+        protocol.data_received(data)
+
+    @property
+    def out(self) -> bytes:
+        return b"".join(self.transport.written)
+
+    async def turn(self) -> None:
+        """Let the store answer what it has."""
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+
+def run(test: Callable[[Bench], Awaitable[None]], **given: int) -> None:
+    """Run a test on a bench of its own."""
+
+    async def main() -> None:
+        bench = Bench(**given)
+        await test(bench)
+        bench.lane.deadlines.close()
+
+    asyncio.run(main())
+
+
+def head(line: bytes, *headers: bytes) -> bytes:
+    """The bytes of a request's head."""
+    return b"".join(each + b"\r\n" for each in (line, *headers)) + b"\r\n"

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Records and batches to store, made by number or by hypothesis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hypothesis import strategies as st
+
+from quorate.core.events import Batch
+from quorate.core.record import ABSENT, Record, pack_version
+from quorate.core.slots import row_of
+
+EVERYTHING = (b"", b"\xff" * 3)
+"""Bounds of a scan of all rows: partitions end at 1023, far below."""
+
+VERSION = st.binary(min_size=14, max_size=14)
+RECORD = st.builds(
+    Record,
+    version=VERSION,
+    value=st.none() | st.binary(max_size=60),
+    expires_ms=st.just(0) | st.integers(1, 2**64 - 1),
+    prior=st.just(ABSENT) | VERSION,
+)
+ROW = st.binary(min_size=1, max_size=20).map(row_of)
+
+
+def record(number: int, *, size: int = 20) -> Record:
+    """A record whose version and value tell its number."""
+    return Record(pack_version(number, 7), (b"%d;" % number * size)[:size])
+
+
+def row(number: int) -> bytes:
+    return row_of(b"key-%d" % number)
+
+
+def batch(
+    records: Sequence[tuple[bytes, Record]] = (),
+    *,
+    hints: Sequence[tuple[bytes, bytes | None]] = (),
+    meta: Sequence[tuple[bytes, bytes | None]] = (),
+) -> Batch:
+    return Batch(list(records), list(hints), list(meta))
+
+
+def numbered_batch(number: int, *, rows: int = 5, size: int = 20) -> Batch:
+    """`rows` records, a hint and a meta entry that all tell the batch's number."""
+    first = number * rows
+    return batch(
+        [(row(index), record(index, size=size)) for index in range(first, first + rows)],
+        hints=[(b"hint-%08d" % number, b"%d" % number)],
+        meta=[(b"last", b"%d" % number)],
+    )

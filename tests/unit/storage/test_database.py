@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Damaged files: the open refuses, or reads raise Corrupt; nothing wrong is served, and nothing is
+missing in silence (RELIABILITY I23, 71, N15)."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from quorate.core.record import Record
+from quorate.errors import Corrupt, StorageError
+from quorate.storage.directory import DataDirectory
+from quorate.storage.rocks import RocksEngine
+from tests.unit.storage import writer
+from tests.unit.storage.samples import EVERYTHING, batch, numbered_batch, record, row
+
+BATCHES = 30
+RECORDS = {row(number): record(number, size=100) for number in range(BATCHES * 5)}
+HINTS = [(b"hint-%08d" % number, b"%d" % number) for number in range(BATCHES)]
+
+
+def open_engine(directory: Path) -> RocksEngine:
+    return RocksEngine.open(directory, durability="sync")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A closed data directory with several tables, its manifest as the last process left it."""
+    directory = tmp_path_factory.mktemp("whole") / "data"
+    for part in range(3):
+        engine = open_engine(directory)
+        for number in range(part * BATCHES // 3, (part + 1) * BATCHES // 3):
+            engine.write(numbered_batch(number, size=100))
+        engine.close()
+    return directory
+
+
+def files_of(directory: Path) -> list[Path]:
+    """What holds data: not RocksDB's info logs, nor the options that it never reads."""
+    found = [path.relative_to(directory) for path in directory.rglob("*") if path.is_file()]
+    data = {".sst", ".log"}
+    return sorted(
+        path
+        for path in found
+        if path.suffix in data or path.name.startswith(("MANIFEST", "CURRENT", "FORMAT"))
+    )
+
+
+def verdict(directory: Path) -> str:
+    """What a damaged directory does; fails if it serves anything that was not stored."""
+    try:
+        engine = open_engine(directory)
+    except StorageError as error:
+        return "refused" if "\n" not in str(error) else "refused with more than a line"
+    damaged = 0
+    for name, stored in RECORDS.items():
+        try:
+            assert engine.get(name) == stored
+        except Corrupt:
+            damaged += 1
+    reads: list[tuple[Callable[[], object], object]] = [
+        (lambda: list(engine.scan(*EVERYTHING)), sorted(RECORDS.items())),
+        (lambda: list(engine.scan_hints(b"", b"\xff")), HINTS),
+        (lambda: engine.get_meta(b"last"), b"%d" % (BATCHES - 1)),
+    ]
+    for read, wanted in reads:
+        try:
+            assert read() == wanted
+        except Corrupt:
+            damaged += 1
+    engine.close()
+    return "damaged" if damaged else "whole"
+
+
+def flip(path: Path, at: int, *, bit: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1 << bit
+    path.write_bytes(content)
+
+
+def cut(path: Path, at: int) -> None:
+    path.write_bytes(path.read_bytes()[:at])
+
+
+def blank(path: Path, at: int) -> None:
+    """Zeros from `at` to the end, as after a power cut."""
+    size = path.stat().st_size
+    path.write_bytes(path.read_bytes()[:at] + bytes(size - at))
+
+
+DAMAGES: dict[str, Callable[[Path, int, Random], None]] = {
+    "flip": lambda path, at, random: flip(path, at, bit=random.randrange(8)),
+    "cut": lambda path, at, _: cut(path, at),
+    "blank": lambda path, at, _: blank(path, at),
+}
+
+
+def test_an_untouched_copy_is_whole(whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path / "data")
+    assert verdict(tmp_path / "data") == "whole"
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_damage_anywhere_is_refused_or_corrupt_and_never_served(
+    whole: Path, tmp_path: Path, kind: str
+) -> None:
+    random = Random(20)
+    verdicts = []
+    for name in files_of(whole):
+        for _ in range(6):
+            at = random.randrange((whole / name).stat().st_size or 1)
+            copy = tmp_path / "copy"
+            shutil.copytree(whole, copy)
+            if (copy / name).stat().st_size > 0:
+                DAMAGES[kind](copy / name, at, random)
+            verdicts.append(verdict(copy))
+            shutil.rmtree(copy)
+    assert set(verdicts) <= {"refused", "damaged", "whole"}
+    assert verdicts.count("whole") < len(verdicts) / 2
+
+
+def test_a_manifest_cut_anywhere_loses_nothing_in_silence(whole: Path, tmp_path: Path) -> None:
+    """RocksDB takes the cut for a crash, and would open what is left, even an empty database."""
+    (manifest,) = (name for name in files_of(whole) if name.name.startswith("MANIFEST"))
+    size = (whole / manifest).stat().st_size
+    for at in range(0, size, 13):
+        copy = tmp_path / "copy"
+        shutil.copytree(whole, copy)
+        cut(copy / manifest, at)
+        assert verdict(copy) in {"refused", "whole"}
+        shutil.rmtree(copy)
+
+
+def test_a_lost_file_is_refused(whole: Path, tmp_path: Path) -> None:
+    for name in files_of(whole):
+        if (whole / name).stat().st_size == 0:
+            continue
+        copy = tmp_path / "copy"
+        shutil.copytree(whole, copy)
+        (copy / name).unlink()
+        assert verdict(copy) == "refused"
+        shutil.rmtree(copy)
+
+
+def test_a_lost_database_is_not_replaced_by_an_empty_one(whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path / "data")
+    shutil.rmtree(tmp_path / "data" / "rocks")
+    for _ in range(2):
+        assert verdict(tmp_path / "data") == "refused"
+
+
+def test_an_older_copy_of_the_database_is_refused(whole: Path, tmp_path: Path) -> None:
+    """N15, rollback: FORMAT remembers how much there was."""
+    shutil.copytree(whole, tmp_path / "data")
+    engine = open_engine(tmp_path / "data")
+    engine.write(numbered_batch(BATCHES))
+    engine.close()
+    shutil.rmtree(tmp_path / "data" / "rocks")
+    shutil.copytree(whole / "rocks", tmp_path / "data" / "rocks")
+    with pytest.raises(Corrupt, match="durable writes are missing"):
+        open_engine(tmp_path / "data")
+
+
+def test_an_interrupted_creation_begins_again(tmp_path: Path) -> None:
+    """RELIABILITY 75: killed before FORMAT was written, so nothing was ever stored."""
+    open_engine(tmp_path).close()
+    (tmp_path / "FORMAT").unlink()
+    engine = open_engine(tmp_path)
+    engine.write(numbered_batch(0))
+    engine.close()
+    assert DataDirectory(tmp_path).promised()
+
+
+def test_a_record_under_another_row_is_corrupt_to_gets_and_scans(tmp_path: Path) -> None:
+    """What no block checksum sees: sound blocks with the wrong content."""
+    engine = open_engine(tmp_path)
+    engine.write(batch([(row(1), record(1)), (row(2), record(2))]))
+    engine._rocks.data[row(1)] = engine._rocks.data[row(2)]
+    with pytest.raises(Corrupt):
+        engine.get(row(1))
+    with pytest.raises(Corrupt):
+        engine.get_many([row(2), row(1)])
+    with pytest.raises(Corrupt):
+        list(engine.scan(*EVERYTHING))
+    engine.write(batch([(row(1), record(3))]))
+    assert dict(engine.scan(*EVERYTHING)) == {row(1): record(3), row(2): record(2)}
+    engine.close()
+
+
+# --- the log of a killed process ---------------------------------------------------------------
+
+LOGGED = 24
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a killed process: all its batches are in the log only."""
+    directory = tmp_path_factory.mktemp("killed") / "data"
+    with writer.writer(directory, durability="sync", count=LOGGED) as process:
+        process.communicate(timeout=60)
+    return directory
+
+
+def log_of(directory: Path) -> Path:
+    return max((directory / "rocks").glob("*.log"), key=lambda path: path.stat().st_size)
+
+
+def whole_batches(directory: Path) -> int:
+    """How many batches are there; all before the last must be, and be whole."""
+    engine = open_engine(directory)
+    count = int(engine.get_meta(b"last") or b"-1") + 1
+    wanted: dict[bytes, Record] = {}
+    for number in range(count):
+        for index in range(number * writer.ROWS, (number + 1) * writer.ROWS):
+            wanted[row(index)] = record(index, size=writer.size_of(number))
+    assert dict(engine.scan(*EVERYTHING)) == wanted
+    engine.close()
+    return count
+
+
+def test_a_flipped_bit_in_the_log_is_refused(killed: Path, tmp_path: Path) -> None:
+    """RocksDB's default would drop all that follows and open. The last block is left out: there a
+    flipped length looks like the end that a crash tore off."""
+    random = Random(21)
+    size = log_of(killed).stat().st_size
+    for _ in range(30):
+        copy = tmp_path / "copy"
+        shutil.copytree(killed, copy)
+        flip(log_of(copy), random.randrange(size - (32 << 10)), bit=random.randrange(8))
+        with pytest.raises(Corrupt):
+            whole_batches(copy)
+        shutil.rmtree(copy)
+
+
+def test_the_kind_of_a_log_record_flipped_is_refused(killed: Path, tmp_path: Path) -> None:
+    """RocksDB 9.8 would never return."""
+    shutil.copytree(killed, tmp_path / "copy")
+    flip(log_of(tmp_path / "copy"), 6, bit=2)
+    with pytest.raises(Corrupt):
+        open_engine(tmp_path / "copy")
+
+
+def test_a_log_torn_at_its_end_keeps_whole_batches(killed: Path, tmp_path: Path) -> None:
+    """I22: as a crash in the middle of a write leaves it."""
+    random = Random(22)
+    assert whole_batches(shutil.copytree(killed, tmp_path / "untouched")) == LOGGED
+    size = log_of(killed).stat().st_size
+    counts = set()
+    for at in [*random.sample(range(size), 15), size - 1]:
+        copy = tmp_path / "copy"
+        shutil.copytree(killed, copy)
+        cut(log_of(copy), at)
+        counts.add(whole_batches(copy))
+        shutil.rmtree(copy)
+    assert len(counts) > 5
+    assert max(counts) == LOGGED - 1
