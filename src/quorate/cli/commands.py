@@ -28,9 +28,10 @@ COMMANDS: Final = (
             Flag("dir", "directory for data and logs, kept", "a temporary one, removed"),
             Flag("nodes-count", "nodes to start", "3"),
             Flag("base-port", "port of the first node; the others follow", "8000"),
+            _JSON,
         ),
     ),
-    Command("serve", "Run one node. Flags without a command mean this too.", "serve"),
+    Command("serve", "Run one node. Flags without a command mean this too.", "serve", (_JSON,)),
     Command(
         "put",
         "Write a key.",

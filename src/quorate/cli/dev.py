@@ -15,6 +15,7 @@ from typing import Final
 
 from quorate.cli.arguments import Given, UsageError
 from quorate.cli.connect import whole_number
+from quorate.cli.output import print_json
 from quorate.cli.processes import Children, NodeFailed, busy_ports
 from quorate.client.blocking import Client
 from quorate.errors import QuorateError
@@ -46,14 +47,21 @@ def _run(given: Given, ports: list[int], directory: Path) -> int:
     def command(port: int) -> list[str]:
         return node_command(port, ports, directory)
 
+    is_json = "json" in given
     with Children(directory, command) as nodes:
-        print(f"starting {len(ports)} nodes; data and logs in {directory}", flush=True)
+        if not is_json:
+            print(f"starting {len(ports)} nodes; data and logs in {directory}", flush=True)
         nodes.start(ports)
         urls = [child.url for child in nodes.all]
-        _demonstrate(urls)
+        shown = _demonstrate(urls)
+        if is_json:
+            print_json({"nodes": urls, "directory": str(directory), "demonstration": shown})
+        else:
+            _tell(shown)
         if "once" in given:
             return 0
-        _invite(urls)
+        if not is_json:
+            _invite(urls)
         nodes.watch(lambda text: print(f"quorate: {text}", file=sys.stderr, flush=True))
     return 3
 
@@ -82,16 +90,27 @@ def _ports(given: Given) -> list[int]:
     return list(range(base, base + count))
 
 
-def _demonstrate(urls: list[str]) -> None:
-    """Put a key through the first node and get it through the last."""
+def _demonstrate(urls: list[str]) -> dict[str, str | int]:
+    """Put a key through the first node and get it through the last; what was seen."""
     with Client(urls[0]) as client:
         written = client.put(_KEY, _VALUE)
-    print(f"put {_KEY} through {urls[0]}: on {written.acks} replicas")
     with Client(urls[-1]) as client:
         found = client.get(_KEY)
     if found is None or found.value != _VALUE.encode():
         raise NodeFailed(f"get {_KEY} through {urls[-1]} did not find what was put")
-    print(f"get {_KEY} through {urls[-1]}: {_VALUE}", flush=True)
+    return {
+        "key": _KEY,
+        "put_through": urls[0],
+        "acks": written.acks,
+        "get_through": urls[-1],
+        "value": found.value.decode(),
+        "version": found.version,
+    }
+
+
+def _tell(shown: dict[str, str | int]) -> None:
+    print(f"put {shown['key']} through {shown['put_through']}: on {shown['acks']} replicas")
+    print(f"get {shown['key']} through {shown['get_through']}: {shown['value']}", flush=True)
 
 
 def _invite(urls: list[str]) -> None:

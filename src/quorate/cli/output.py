@@ -19,7 +19,7 @@ def json_text(raw: bytes) -> object:
 
 def print_json(value: object) -> None:
     """One JSON document on one line."""
-    print(json.dumps(value))
+    print(json.dumps(value), flush=True)
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

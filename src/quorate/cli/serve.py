@@ -13,10 +13,13 @@ from quorate.config import file_of, load
 
 def run_serve(given: Given) -> int:
     """Run a node until it is told to stop. ConfigError before anything is started."""
+    flags = dict(given)
+    if flags.pop("json", None) is not None:
+        flags["log-format"] = "json"  # What a node prints is its log.
     config = load(
-        flags=given,
+        flags=flags,
         environment=os.environ,
-        file=file_of(flags=given, environment=os.environ),
+        file=file_of(flags=flags, environment=os.environ),
     )
     from quorate.app import run  # Late: the settings' faults need none of the server's packages.
 

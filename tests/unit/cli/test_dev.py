@@ -107,7 +107,7 @@ def test_a_signal_stops_all_nodes_and_removes_the_temporary_directory(
         "import sys; from quorate.cli import dev, main;"
         "dev.node_command = lambda port, ports, directory:"
         " [sys.executable, '-m', 'tests.unit.cli.fake_node', str(port), 'well', str(directory)];"
-        "dev._demonstrate = lambda urls: None;"
+        "dev._demonstrate = lambda urls: None; dev._tell = print;"
         f"sys.exit(main(['dev', '--base-port={base}']))"
     )
     process = subprocess.Popen(
