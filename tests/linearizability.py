@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache
 from typing import NamedTuple
 
 
@@ -51,7 +51,7 @@ def is_linearizable(history: Iterable[Operation]) -> bool:
     ops = sorted(history)
     needed = sum(1 << index for index, op in enumerate(ops) if op.must)
 
-    @lru_cache(maxsize=None)
+    @cache
     def search(done: int, value: bytes | None) -> bool:
         """Whether the operations that are not in `done` can follow a register with `value`."""
         if done & needed == needed:

@@ -9,7 +9,7 @@ were not. The process gives the events of a turn to one step, as the real driver
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from random import Random
 
 from quorate.core.events import Batch, Durable, Effects, Event, Instant, Note, StorageState
@@ -34,6 +34,7 @@ class Disk(MemoryEngine):
         super().__init__()
         self.damaged: set[bytes] = set()
         """Rows whose bytes fail their checksum, until they are written again."""
+        self.is_scan_damaged = False
         self._unsynced: deque[tuple[int, Batch]] = deque()
         self._durable: list[Batch] = []
 
@@ -41,6 +42,11 @@ class Disk(MemoryEngine):
         if row in self.damaged:
             raise Corrupt("a damaged record")
         return super().get(row)
+
+    def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, Record]]:
+        if self.is_scan_damaged or any(start <= row < end for row in self.damaged):
+            raise Corrupt("a damaged block")
+        return super().scan(start, end)
 
     def store(self, batch: Batch, mark: int) -> None:
         """Write a batch: seen at once, durable once `synced`."""
@@ -198,7 +204,9 @@ class Host:
             self.receive(StorageState("disk_full", "no space left"))
             return
         self.disk.store(batch, mark)
-        self._synced_ms = max(self._synced_ms + GAP_MS, self.world.now + self.world.draw(self.sync_ms))
+        self._synced_ms = max(
+            self._synced_ms + GAP_MS, self.world.now + self.world.draw(self.sync_ms)
+        )
         self._later(self._synced_ms, lambda: self._synced(mark))
 
     def _synced(self, mark: int) -> None:

@@ -11,7 +11,7 @@ from typing import Final
 
 from quorate.core.messages import Greeting
 
-_URL_CHARS_MAX: Final = 300
+URL_CHARS_MAX: Final = 300
 """A host name has at most 253."""
 _SHOWN_CHARS: Final = 80
 
@@ -25,7 +25,7 @@ def judge(mine: Greeting, theirs: Greeting) -> str:
         return f"protocol version differs: ours {mine.protocol}, theirs {theirs.protocol}"
     if theirs.cluster != mine.cluster:
         return f"cluster name differs: ours {mine.cluster!r}, theirs {_shown(theirs.cluster)}"
-    if not 0 < len(theirs.url) <= _URL_CHARS_MAX:
+    if not 0 < len(theirs.url) <= URL_CHARS_MAX:
         return f"the peer's URL has {len(theirs.url)} characters"
     if theirs.url == mine.url:
         return f"two nodes with one URL: {mine.url}"

@@ -2,8 +2,9 @@
 """Writes kept for replicas that did not take them, replayed when they come back (Dynamo, 4.6).
 
 Invariants: a hint never counts toward W; it is deleted only after its replica acknowledged it, or,
-counted and noted, when the log is full and it is the oldest of the peer with most; a log never
-holds more than its stated bytes. Hints survive a restart. One message of hints is under way to a
+counted and noted, when its replica will never take it, or when the log is full and it is the oldest
+of the peer with most; a log never holds more than its stated bytes (where all it holds came in one
+step, what comes next is dropped). Hints survive a restart. One message of hints is under way to a
 peer at a time, so replay never crowds out requests.
 
 On disk: digest of the peer's URL (8 bytes), sequence number (8 bytes, big-endian) -> msgpack of
@@ -13,6 +14,7 @@ On disk: digest of the peer's URL (8 bytes), sequence number (8 bytes, big-endia
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from itertools import islice
 from typing import Final, cast
 
@@ -27,8 +29,9 @@ from quorate.core.turn import Turn
 REPLAY_ITEMS_MAX: Final = 512
 RETRY_MS: Final = 1_000
 """Between attempts at a peer that takes no hints: its disk may be full."""
-DROP_ITEMS: Final = 256
-"""Dropped at once when the log is full, so that a full log costs little per write."""
+DROP_ITEMS_MAX: Final = 256
+DROP_SHARE: Final = 256
+"""A full log drops one part in so many at once, or so many hints, and so costs little per write."""
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(StoredHint).decode
@@ -92,14 +95,16 @@ class Hints:
         """Keep `record` for `url`; stored with this step's batch."""
         queue = self._queues[url]
         blob = _encode(StoredHint(row, record))
+        while self.bytes + len(blob) > self._bytes_max:
+            if not self._drop_oldest(room=len(blob)):
+                self._note_dropped(queue, 1)
+                return
         self._replica.put_hint(queue.name(queue.next), blob)
         queue.next += 1
         queue.count += 1
         queue.bytes += len(blob)
         self.bytes += len(blob)
         self._turn.counters["hints_stored"] += 1
-        if self.bytes > self._bytes_max:
-            self._drop_oldest()
 
     def replay(self, peer: Peer) -> None:
         """Send the next hints to a reachable peer, oldest first, unless some are under way."""
@@ -109,12 +114,12 @@ class Hints:
         names: list[object] = []
         items: list[tuple[bytes, Record]] = []
         size = 0
-        for name, blob in self._stored(queue):
+        for name, blob in islice(self._stored(queue), REPLAY_ITEMS_MAX):
             hint = _decode(blob)
             names.append((name, len(blob)))
             items.append((hint.row, hint.record))
             size += len(blob) + ITEM_BYTES
-            if len(items) == REPLAY_ITEMS_MAX or size >= MESSAGE_BYTES_MAX:
+            if size >= MESSAGE_BYTES_MAX:
                 break
         # None are found while the first of them is still on its way to the engine.
         if items:
@@ -139,9 +144,9 @@ class Hints:
         queue.sent = None
         queue.due_ms = self._turn.mono_ms + RETRY_MS
 
-    def _stored(self, queue: _Queue) -> list[tuple[bytes, bytes]]:
-        found = self._engine.scan_hints(queue.name(queue.first), queue.name(queue.next))
-        return list(islice(found, REPLAY_ITEMS_MAX))
+    def _stored(self, queue: _Queue) -> Iterator[tuple[bytes, bytes]]:
+        """Oldest first, without those of this step."""
+        return self._engine.scan_hints(queue.name(queue.first), queue.name(queue.next))
 
     def _forget(self, queue: _Queue, names: list[tuple[bytes, int]]) -> None:
         for name, size in names:
@@ -154,12 +159,22 @@ class Hints:
             queue.bytes -= size
             self.bytes -= size
 
-    def _drop_oldest(self) -> None:
-        queue = max(self._queues.values(), key=lambda queue: queue.bytes)
-        found = self._engine.scan_hints(queue.name(queue.first), queue.name(queue.next))
-        oldest = [(name, len(blob)) for name, blob in islice(found, DROP_ITEMS)]
-        if not oldest:
-            return  # the excess is in this very step's batch, dropped with the next hint
-        self._forget(queue, oldest)
-        self._turn.counters["hints_dropped"] += len(oldest)
-        self._turn.note("warning", "hints_dropped", peer=queue.url, count=len(oldest))
+    def _drop_oldest(self, *, room: int) -> bool:
+        """Drop some of the oldest to make room; False if there is nothing that could be."""
+        excess = max(self.bytes + room - self._bytes_max, self._bytes_max // DROP_SHARE)
+        for queue in sorted(self._queues.values(), key=lambda queue: -queue.bytes):
+            oldest: list[tuple[bytes, int]] = []
+            for name, blob in islice(self._stored(queue), DROP_ITEMS_MAX):
+                oldest.append((name, len(blob)))
+                excess -= len(blob)
+                if excess <= 0:
+                    break
+            if oldest:
+                self._forget(queue, oldest)
+                self._note_dropped(queue, len(oldest))
+                return True
+        return False
+
+    def _note_dropped(self, queue: _Queue, count: int) -> None:
+        self._turn.counters["hints_dropped"] += count
+        self._turn.note("warning", "hints_dropped", peer=queue.url, count=count)

@@ -17,6 +17,7 @@ from typing import Final
 
 import msgspec
 
+from quorate.core.handshake import URL_CHARS_MAX
 from quorate.core.layout import Layout, decode_layout, first_layout
 from quorate.core.messages import PROTOCOL_VERSION, Greeting
 from quorate.core.parts import Parts
@@ -79,7 +80,7 @@ class Membership:
     def learn(self, urls: list[str]) -> None:
         """Add what a peer knows."""
         for url in urls:
-            if url not in self.peers and len(self.peers) < MEMBERS_MAX:
+            if url not in self.peers and len(self.peers) < MEMBERS_MAX and _is_sized(url):
                 self.add(url)
 
     def urls(self) -> list[str]:
@@ -118,7 +119,7 @@ class Membership:
         if self.layout is not None or not greeting.layout:
             return False
         try:
-            offered = decode_layout(greeting.layout)
+            offered = self._decode(greeting.layout)
         except (msgspec.MsgspecError, ValueError):
             self._parts.turn.note("error", "peer_layout_unreadable", peer=greeting.url)
             return False
@@ -128,6 +129,14 @@ class Membership:
         self.adopt(offered)
         self._parts.turn.note("info", "layout_adopted", peer=greeting.url, epoch=offered.epoch)
         return True
+
+    def _decode(self, data: bytes) -> Layout:
+        """A peer's layout, if it is one that this node can adopt. ValueError otherwise."""
+        layout = decode_layout(data)
+        strangers = [url for url in layout.nodes if url not in self.peers]
+        if len(self.peers) + len(strangers) > MEMBERS_MAX or not all(map(_is_sized, strangers)):
+            raise ValueError("too many members, or too long a URL")
+        return layout
 
     def greeting(self) -> Greeting:
         """How this node introduces itself."""
@@ -143,3 +152,7 @@ class Membership:
             version=settings.version,
             layout=shown.encode() if shown is not None else b"",
         )
+
+
+def _is_sized(url: str) -> bool:
+    return 0 < len(url) <= URL_CHARS_MAX

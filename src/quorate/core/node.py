@@ -34,6 +34,7 @@ from quorate.core.events import (
     LocalScan,
     PeerFrame,
     Put,
+    Result,
     Scan,
     Stop,
     StorageState,
@@ -135,6 +136,7 @@ class Node:
         if self.writes.retry_is_due():
             self._unpark()
         self.reads.hedge()
+        self.scans.go_on()
         self.liveness.beat(self.membership.urls)
         self._settle_reachable()
         return self._close()
@@ -270,24 +272,29 @@ class Node:
     # --- this node's own copies --------------------------------------------------------------
 
     def _on_local_get(self, event: LocalGet) -> None:
-        try:
-            record = self.parts.replica.shown(row_of(event.key))
-        except StorageError as error:
-            self._refuse(event.waiter, error)
-            return
-        self.parts.turn.answers.append((event.waiter, LocalResult(record)))
+        result = self._local_result(row_of(event.key), applied=False)
+        self.parts.turn.answers.append((event.waiter, result))
 
     def _on_local_put(self, event: LocalPut) -> None:
-        row, waiter, answers = row_of(event.key), event.waiter, self.parts.turn
-        reason = self.serving.why_refused(row, event.record)
-        if reason:
-            self._refuse(waiter, InvalidRequest(reason))
+        row, waiter, size = row_of(event.key), event.waiter, len(event.record.value or b"")
+        if not self._admit(waiter, event.key, size):
             return
-        applied = not self.parts.replica.apply(row, event.record)
-        replica = self.parts.replica
+        replica, requests = self.parts.replica, self.parts.requests
+        reason = self.serving.why_refused(row, event.record)
+        if reason or replica.trouble.code:
+            error = InvalidRequest(reason) if reason else replica.trouble.error()
+            requests.answer(waiter, _refused(error), size)
+            return
+        applied = not replica.apply(row, event.record)
         replica.when_durable(
-            lambda: answers.answers.append((waiter, LocalResult(replica.shown(row), applied)))
+            lambda: requests.answer(waiter, self._local_result(row, applied=applied), size)
         )
+
+    def _local_result(self, row: bytes, *, applied: bool) -> Result:
+        try:
+            return LocalResult(self.parts.replica.shown(row), applied)
+        except StorageError as error:
+            return error
 
     def _on_local_scan(self, event: LocalScan) -> None:
         try:
@@ -348,7 +355,7 @@ class Node:
         self.parts.replica.on_durable(event.mark)
 
     def _on_storage_state(self, event: StorageState) -> None:
-        self.writes.storage_trouble = self.serving.storage_trouble = event
+        self.parts.replica.trouble = event
 
     def _on_stop(self, event: Stop) -> None:
         del event

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
-from quorate.core.events import Batch
+from quorate.core.events import Batch, StorageState
 from quorate.core.record import ABSENT, Record, wins
 from quorate.errors import Corrupt
 
@@ -78,6 +78,7 @@ class Replica:
         "_waiting",
         "damaged",
         "keys",
+        "trouble",
     )
 
     def __init__(self, engine: Reader) -> None:
@@ -95,6 +96,8 @@ class Replica:
         """Rows held that are not tombstones."""
         self.damaged = 0
         """Reads that met damaged bytes."""
+        self.trouble = StorageState()
+        """Why this node takes no writes, when it does not."""
 
     # --- reading ---------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 """Listing keys: each partition is asked of R replicas and their rows are merged, newest wins.
 
 A scan goes through the partitions in order, a chunk at a time in parallel, and ends at its limit.
+It gets one chunk further in a step, so that a long one, over tombstones say, holds up nobody.
 Rows written while it runs may or may not be listed; a row that was there throughout is, if
 R + W > N and no partition was short of answers (`complete`).
 """
@@ -76,9 +77,11 @@ class Listing(Operation):
 class Scans:
     """All scans that this node coordinates; the exchange that asks."""
 
-    __slots__ = ("_replica", "_requests", "_timeout_ms", "_turn", "placement")
+    __slots__ = ("_ready", "_replica", "_requests", "_timeout_ms", "_turn", "placement")
 
     def __init__(self, parts: Parts) -> None:
+        self._ready: list[Listing] = []
+        """Those whose chunk is complete."""
         self._replica = parts.replica
         self._requests = parts.requests
         self._turn = parts.turn
@@ -96,8 +99,17 @@ class Scans:
         self._requests.watch(listing, event.timeout_ms or self._timeout_ms)
         self._ask_chunk(listing)
 
+    def go_on(self) -> None:
+        """Take every scan whose chunk is complete one chunk further."""
+        ready, self._ready = self._ready, []
+        for listing in ready:
+            if listing.waiter is not None:
+                self._take_chunk(listing)
+        if self._ready:
+            self._turn.wake_at(self._turn.mono_ms)
+
     def local(self, event: LocalScan) -> ScanResult:
-        """List this node's own keys, at most the limit, from at most a chunk of partitions."""
+        """List this node's own keys, at most the limit, tombstones counted."""
         _check(event.limit, event.cursor)
         position = event.cursor
         limit = min(event.limit, LIMIT_MAX)
@@ -159,7 +171,8 @@ class Scans:
         listing = cast(Listing, sent.ops[0])
         told = cast(ScannedRows, answer)
         answers = listing.answers.get(cast(int, sent.more[0]))
-        if answers is not None and not told.failed:
+        is_whole = not told.failed and (told.rows or not told.more)
+        if answers is not None and is_whole:
             answers.append(told)
         self._told(listing)
 
@@ -170,8 +183,10 @@ class Scans:
 
     def _told(self, listing: Listing) -> None:
         listing.pending -= 1
-        if listing.pending or listing.waiter is None:
-            return
+        if not listing.pending:
+            self._ready.append(listing)
+
+    def _take_chunk(self, listing: Listing) -> None:
         for partition, answers in listing.answers.items():
             listing.complete &= len(answers) >= listing.r
             if self._merge(listing, partition, answers):

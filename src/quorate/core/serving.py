@@ -2,15 +2,14 @@
 """What this node does for its peers: takes their frames, keeps their records, answers their reads.
 
 A write is acknowledged only when it is durable here. It is refused, with a reason, when its stamp
-is past the clock guard, its partition is not ours, its value is over the limit, or the disk takes
-no writes; a refused record leaves no trace.
+is none or past the clock guard, its row is not its key's, its partition is not ours, its value is
+over the limit, or the disk takes no writes; a refused record leaves no trace.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from quorate.core.events import StorageState
 from quorate.core.liveness import Liveness
 from quorate.core.membership import Membership
 from quorate.core.messages import (
@@ -29,10 +28,12 @@ from quorate.core.parts import Parts
 from quorate.core.peers import MESSAGE_BYTES_MAX, Peer
 from quorate.core.record import ABSENT, Record, pack_version
 from quorate.core.scans import LIMIT_MAX, local_rows
-from quorate.core.slots import partition_of
+from quorate.core.slots import key_of, partition_of, row_of
 from quorate.errors import Corrupt
 
 _ANSWERS: Final = (Mutated, ReadAnswer, ScannedRows)
+_LOWEST: Final = pack_version(1, 0)
+"""No clock gives out stamp 0."""
 
 
 class Serving:
@@ -46,7 +47,6 @@ class Serving:
         "_replica",
         "_turn",
         "_untrusted",
-        "storage_trouble",
     )
 
     def __init__(self, parts: Parts, membership: Membership, liveness: Liveness) -> None:
@@ -59,7 +59,6 @@ class Serving:
         """The highest version to accept in this step."""
         self._untrusted: set[str] = set()
         """Peers whose clock was ahead of the guard when last heard: each is noted once."""
-        self.storage_trouble = StorageState()
 
     def begin(self, guard: int) -> None:
         """Start a step in which stamps up to `guard` are accepted."""
@@ -68,7 +67,8 @@ class Serving:
     def on_frame(self, peer: Peer, frame: Frame) -> None:
         """Take all messages of a frame, in order."""
         self._trust(peer, self._parts.clock.observe(frame.clock))
-        same_epoch = frame.epoch == self._membership.epoch
+        layout = self._membership.layout
+        same_epoch = layout is not None and frame.epoch == layout.epoch
         for message in frame.messages:
             if isinstance(message, _ANSWERS):
                 self._liveness.heard(peer)
@@ -87,6 +87,11 @@ class Serving:
         """Why this replica will not keep the record; empty if it will."""
         if record.version > self._highest:
             return "the stamp is further ahead than clocks may differ"
+        if record.version < _LOWEST:
+            return "no stamp"
+        if row_of(key_of(row)) != row:
+            # Where it would be kept, reads of the key never look, and scans would show it.
+            return "the row is not the key's"
         placement = self._membership.placement
         if placement is None or not placement.is_mine[partition_of(row)]:
             return "not a replica of this key"
@@ -111,7 +116,7 @@ class Serving:
             self._on_scan(peer, message)
 
     def _on_mutate(self, peer: Peer, message: Mutate) -> None:
-        if self.storage_trouble.code:
+        if self._replica.trouble.code:
             peer.say(Mutated(message.batch, [], [], busy=True))
             return
         superseded: list[tuple[int, bytes]] = []
@@ -162,13 +167,17 @@ class Serving:
             return None
 
     def _on_scan(self, peer: Peer, message: ScanRows) -> None:
-        limit = min(message.limit, LIMIT_MAX)
+        placement = self._membership.placement
+        assert placement is not None, "requests of our epoch come only when there is a layout"
+        if not placement.is_mine[message.partition]:
+            peer.say(ScannedRows(message.batch, [], more=False, failed=True))
+            return
         told = local_rows(
             self._replica,
             message.partition,
             after=message.after,
             prefix=message.prefix,
-            limit=limit,
+            limit=min(message.limit, LIMIT_MAX),
         )
         peer.say(ScannedRows(message.batch, told.rows, told.more, told.failed))
 

@@ -51,8 +51,9 @@ def why_not_ready(node: Node) -> str:
     placement = node.membership.placement
     if placement is None:
         return "the cluster's layout is not known yet"
-    if node.writes.storage_trouble.code:
-        return node.writes.storage_trouble.reason
+    trouble = node.parts.replica.trouble
+    if trouble.code:
+        return trouble.reason
     needed = max(placement.r, placement.w)
     live = _least_live(placement)
     if live < needed:

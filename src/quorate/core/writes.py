@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from typing import Final, cast
 
-from quorate.core.events import Put, PutResult, StorageState, Waiter
+from quorate.core.events import Put, PutResult, Waiter
 from quorate.core.messages import Mutated
 from quorate.core.parts import Parts
 from quorate.core.peers import Answer, Peer, Sent
@@ -93,7 +93,6 @@ class Writes:
         "_wait_ms",
         "has_stamped",
         "placement",
-        "storage_trouble",
     )
 
     def __init__(self, parts: Parts) -> None:
@@ -115,8 +114,6 @@ class Writes:
         self.placement: Placement | None = None
         self.has_stamped = False
         """Since the node last looked: its clock's ceiling may have to be raised."""
-        self.storage_trouble = StorageState()
-        """Why this node takes no writes, when it does not."""
 
     # --- beginning -------------------------------------------------------------------------
 
@@ -130,8 +127,8 @@ class Writes:
         partition = partition_of(row)
         w = placement.needed(event.w, placement.w, name="w")
         is_mine = placement.is_mine[partition]
-        if is_mine and self.storage_trouble.code:
-            raise self.storage_trouble.error()
+        if is_mine and self._replica.trouble.code:
+            raise self._replica.trouble.error()
         others = placement.others[partition]
         live = placement.live(partition)
         if live < w:

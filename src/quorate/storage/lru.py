@@ -12,7 +12,7 @@ from typing import Final
 
 from quorate.core.record import Record
 
-ENTRY_BYTES: Final = 400
+ENTRY_BYTES: Final = 300
 """What an entry costs beside its row and its value: the objects and their place in the order."""
 
 

@@ -23,9 +23,9 @@ Entry = TypeVar("Entry")
 
 _INSERTS_MAX: Final = 64
 """Changed keys up to which placing each beats sorting all of them in."""
-_RECORD_BYTES: Final = 300
+_RECORD_BYTES: Final = 250
 """About what a record's objects and its place in the family take beside row and value."""
-_BLOB_BYTES: Final = 150
+_BLOB_BYTES: Final = 130
 """The same for a hint or a meta entry."""
 
 

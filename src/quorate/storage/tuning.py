@@ -70,7 +70,6 @@ def family_options(*, memtable_bytes: int, cache: Cache) -> Options:
 def _table_options(cache: Cache) -> BlockBasedOptions:
     table = BlockBasedOptions()
     table.set_block_cache(cache)
-    table.set_block_size(8 << 10)
     table.set_bloom_filter(10, False)
     # Within the cache's bound, instead of growing with the data beside it.
     table.set_cache_index_and_filter_blocks(True)

@@ -27,9 +27,7 @@ def _shares(layout: Layout) -> list[int]:
 
 def _moved(old: Layout, new: Layout) -> int:
     """Copies that are where they were not before."""
-    return sum(
-        len(set(new.replicas(p)) - set(old.replicas(p))) for p in range(PARTITION_COUNT)
-    )
+    return sum(len(set(new.replicas(p)) - set(old.replicas(p))) for p in range(PARTITION_COUNT))
 
 
 def test_the_same_members_compute_the_same_table_in_any_start_order() -> None:

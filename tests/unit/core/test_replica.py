@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -112,7 +114,7 @@ def test_one_durable_mark_keeps_all_earlier_promises_in_order(store: Store) -> N
     told: list[int] = []
     for stamp in (1, 2, 3):
         store.replica.apply(ROW, _record(stamp))
-        store.replica.when_durable(lambda stamp=stamp: told.append(stamp))
+        store.replica.when_durable(partial(told.append, stamp))
         mark = store.turn()
     store.durable(mark)
     assert told == [1, 2, 3]

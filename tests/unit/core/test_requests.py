@@ -96,7 +96,7 @@ def test_no_request_expires_early_or_more_than_a_32nd_late() -> None:
     random = Random(1)
     turn = Turn()
     requests = Requests(turn=turn, count_max=10_000, bytes_max=0)
-    due: dict[Operation, tuple[int, int]] = {}
+    due: dict[Op, tuple[int, int]] = {}
     for _ in range(2_000):
         timeout_ms = random.choice((1, 7, 100, random.randrange(1, 10_000)))
         operation = _begin(requests, timeout_ms)

@@ -151,6 +151,7 @@ def test_a_lost_database_is_not_replaced_by_an_empty_one(whole: Path, tmp_path: 
     shutil.rmtree(tmp_path / "data" / "rocks")
     for _ in range(2):
         assert verdict(tmp_path / "data") == "refused"
+        assert not (tmp_path / "data" / "rocks" / "CURRENT").exists()
 
 
 def test_an_older_copy_of_the_database_is_refused(whole: Path, tmp_path: Path) -> None:

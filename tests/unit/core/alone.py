@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One real node whose peers, disk and clients are the test."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any, TypeVar
+
+from quorate.core.events import (
+    Durable,
+    Effects,
+    Event,
+    Get,
+    Instant,
+    LinkDown,
+    LinkUp,
+    PeerFrame,
+    Put,
+    Result,
+)
+from quorate.core.messages import Frame, Message
+from quorate.core.node import Node
+from quorate.core.record import Record, pack_version
+from tests.sim_cluster import settings_of, url_of
+from tests.sim_host import EPOCH_MS, Disk
+
+M = TypeVar("M")
+
+
+class Asker:
+    """A waiter that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.results: list[Result] = []
+
+    def done(self, result: Result) -> None:
+        self.results.append(result)
+
+    @property
+    def result(self) -> Result | None:
+        """The result, if there is one yet."""
+        assert len(self.results) <= 1, f"answered twice: {self.results}"
+        return self.results[0] if self.results else None
+
+
+class Alone:
+    """Node 0 of `count`. With `syncs` every batch is durable at once, before the next event."""
+
+    def __init__(
+        self,
+        count: int = 3,
+        *,
+        listed: list[int] | None = None,
+        syncs: bool = True,
+        disk: Disk | None = None,
+        seed: int = 1,
+        **settings: Any,
+    ) -> None:
+        self.disk = disk or Disk()
+        self.mono_ms = 0
+        self.wall_offset_ms = 0
+        self.syncs = syncs
+        self.marks: list[int] = []
+        """Of batches that are not durable."""
+        self.said: dict[str, list[Message]] = {}
+        """Everything sent to a peer and not `taken`."""
+        self.notes: list[str] = []
+        self.wake_ms: int | None = None
+        chosen = settings_of(0, listed or range(count), **settings)
+        self.node = Node(chosen, self.disk, Random(seed), self.now)
+        self.step()
+
+    @property
+    def now(self) -> Instant:
+        return Instant(self.mono_ms, EPOCH_MS + self.mono_ms + self.wall_offset_ms)
+
+    def step(self, *events: Event, after_ms: int = 0) -> Effects:
+        """One step, and those that follow from its batch being durable."""
+        self.mono_ms += after_ms
+        effects = self.node.step(events, self.now)
+        self.perform(effects)
+        return effects
+
+    def perform(self, effects: Effects) -> None:
+        """Do what the runtime does."""
+        self.wake_ms = effects.wake_ms
+        self.notes += [note.event for note in effects.notes]
+        for url, messages in effects.sends.items():
+            self.said.setdefault(url, []).extend(messages)
+        for waiter, result in effects.answers:
+            waiter.done(result)
+        if effects.batch is not None:
+            self.disk.store(effects.batch, effects.mark)
+            self.marks.append(effects.mark)
+            if self.syncs:
+                self.sync()
+
+    def sync(self) -> None:
+        """Make everything stored so far durable."""
+        mark = self.marks[-1]
+        self.marks.clear()
+        self.disk.synced(mark)
+        self.step(Durable(mark))
+
+    def link(self, *indices: int) -> None:
+        """Bring up the links to these peers."""
+        self.step(*[LinkUp(url_of(index), "0.0.0") for index in indices])
+
+    def unlink(self, *indices: int) -> None:
+        """Break the links to these peers."""
+        self.step(*[LinkDown(url_of(index)) for index in indices])
+
+    def hear(
+        self, index: int, *messages: Message, epoch: int | None = None, clock: int = 0
+    ) -> Effects:
+        """A frame of peer `index` arrives."""
+        if epoch is None:
+            epoch = self.node.membership.epoch
+        return self.step(PeerFrame(url_of(index), Frame(epoch, clock, list(messages))))
+
+    def take(self, index: int, kind: type[M]) -> list[M]:
+        """What was said to a peer, of one kind, since it was last taken."""
+        said = self.said.get(url_of(index), [])
+        taken: list[M] = [message for message in said if isinstance(message, kind)]
+        self.said[url_of(index)] = [m for m in said if not isinstance(m, kind)]
+        return taken
+
+    def put(self, key: bytes, value: bytes | None, **options: Any) -> Asker:
+        """Ask for a write."""
+        asker = Asker()
+        self.step(Put(asker, key, value, **options))
+        return asker
+
+    def get(self, key: bytes, **options: Any) -> Asker:
+        """Ask for a read."""
+        asker = Asker()
+        self.step(Get(asker, key, **options))
+        return asker
+
+
+def record_at(ms: int, value: bytes | None = b"v", *, node_id: int = 9, count: int = 0) -> Record:
+    """A record stamped `ms` after the beginning of the world."""
+    return Record(pack_version((EPOCH_MS + ms << 16) + count, node_id), value)

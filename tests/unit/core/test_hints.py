@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Writes kept for replicas that did not take them: bounded, durable, replayed in order (I13)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from quorate.core.hints import REPLAY_ITEMS_MAX, RETRY_MS, Hints
+from quorate.core.messages import Mutate, Mutated
+from quorate.core.peers import MESSAGE_BYTES_MAX, Peer
+from quorate.core.record import Record, pack_version
+from quorate.core.replica import Replica
+from quorate.core.slots import row_of
+from quorate.core.turn import Turn
+from tests.sim_host import Disk
+from tests.unit.core.parts import peer_of
+
+A, B = "http://a:1", "http://b:1"
+
+
+class Log:
+    """A hint log on a disk, with the runtime's part."""
+
+    def __init__(self, *, bytes_max: int = 1 << 30, disk: Disk | None = None) -> None:
+        self.disk = disk or Disk()
+        self.turn = Turn()
+        self.replica = Replica(self.disk)
+        self.hints = Hints(
+            engine=self.disk, replica=self.replica, turn=self.turn, bytes_max=bytes_max
+        )
+        self.peers: dict[str, Peer] = {}
+        for url in (A, B):
+            self.hints.open(url)
+            self.peers[url] = peer_of(url)
+
+    def add(self, url: str, *stamps: int, value: bytes = b"v") -> None:
+        for stamp in stamps:
+            self.hints.add(url, row_of(b"k%d" % stamp), Record(pack_version(stamp, 1), value))
+
+    def close(self) -> None:
+        """End a step."""
+        batch, mark = self.replica.close_turn()
+        if batch is not None:
+            self.disk.store(batch, mark)
+
+    def replay(self, url: str) -> list[int]:
+        """Give the peer its next hints; their stamps."""
+        self.hints.replay(self.peers[url])
+        return [
+            int(row.rpartition(b"k")[2])
+            for message in self.peers[url].collect()
+            if isinstance(message, Mutate)
+            for row, _ in message.items
+        ]
+
+    def ack(self, url: str, *, busy: bool = False, refused: int = 0) -> None:
+        """The peer answers what is under way."""
+        batch = next(iter(self.peers[url].sent))
+        reasons = [(index, "no") for index in range(refused)]
+        self.peers[url].on_answer(Mutated(batch, [], reasons, busy))
+
+    def stored(self) -> list[bytes]:
+        return [blob for _, blob in self.disk.scan_hints(b"", b"\xff" * 17)]
+
+
+@pytest.fixture
+def log() -> Log:
+    return Log()
+
+
+def test_hints_are_replayed_oldest_first_and_forgotten_when_acknowledged(log: Log) -> None:
+    log.add(A, 1, 2)
+    log.add(B, 9)
+    log.close()
+    log.add(A, 3)
+    log.close()
+    assert log.replay(A) == [1, 2, 3]
+    assert len(log.stored()) == 4, "not before the peer has them"
+    log.ack(A)
+    log.close()
+    assert (log.hints.count(A), log.hints.count(B), len(log.stored())) == (0, 1, 1)
+    assert log.turn.counters["hints_replayed"] == 3
+    assert log.replay(B) == [9]
+
+
+def test_hints_survive_a_restart(log: Log) -> None:
+    log.add(A, 1, 2)
+    log.close()
+    again = Log(disk=log.disk)
+    assert (again.hints.count(A), again.hints.bytes) == (2, log.hints.bytes)
+    again.add(A, 3)
+    again.close()
+    assert again.replay(A) == [1, 2, 3]
+
+
+def test_one_message_of_hints_is_under_way_at_a_time(log: Log) -> None:
+    log.add(A, *range(REPLAY_ITEMS_MAX + 10))
+    log.close()
+    assert len(log.replay(A)) == REPLAY_ITEMS_MAX
+    assert log.replay(A) == []
+    log.ack(A)
+    assert len(log.peers[A].sent) == 1, "the answer itself sends the next"
+    assert len(log.replay(A)) == 10
+
+
+def test_large_hints_go_a_message_at_a_time_and_are_not_all_read_at_once(log: Log) -> None:
+    """P7: replay holds little more than a message in memory, whatever is stored."""
+    log.add(A, *range(8), value=bytes(MESSAGE_BYTES_MAX // 2))
+    log.close()
+    read = _count_reads(log.disk)
+    assert log.replay(A) == [0, 1]
+    assert read() <= 3
+
+
+def _count_reads(disk: Disk) -> Callable[[], int]:
+    reads = 0
+    scan = disk.scan_hints
+
+    def counted(start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        nonlocal reads
+        for each in scan(start, end):
+            reads += 1
+            yield each
+
+    disk.scan_hints = counted  # type: ignore[method-assign]
+    return lambda: reads
+
+
+@pytest.mark.parametrize("how", ["lost", "busy"])
+def test_hints_that_did_not_arrive_are_sent_again_a_little_later(log: Log, how: str) -> None:
+    """A full disk at the peer loses no hint."""
+    log.add(A, 1)
+    log.close()
+    assert log.replay(A) == [1]
+    if how == "busy":
+        log.ack(A, busy=True)
+    else:
+        log.peers[A].lose_all()
+    assert log.replay(A) == [], "not at once"
+    log.turn.mono_ms += RETRY_MS
+    assert log.replay(A) == [1]
+    assert len(log.stored()) == 1
+
+
+def test_hints_that_the_peer_will_never_take_are_dropped_counted_and_noted(log: Log) -> None:
+    log.add(A, 1, 2, 3)
+    log.close()
+    log.replay(A)
+    log.ack(A, refused=2)
+    assert log.hints.count(A) == 0
+    assert (log.turn.counters["hints_refused"], log.turn.counters["hints_replayed"]) == (2, 1)
+    assert [note.event for note in log.turn.notes] == ["hints_refused"]
+
+
+def _size_of_one() -> int:
+    log = Log()
+    log.add(A, 1)
+    return log.hints.bytes
+
+
+def test_a_full_log_drops_the_oldest_of_the_peer_with_most() -> None:
+    """I13: never silently."""
+    log = Log(bytes_max=4 * _size_of_one())
+    log.add(A, 1)
+    log.add(B, 1, 2, 3)
+    log.close()
+    assert log.turn.counters["hints_dropped"] == 0, "exactly full is not over"
+    log.add(A, 2)
+    log.close()
+    assert log.replay(A) == [1, 2]
+    assert log.replay(B) == [2, 3]
+    assert log.turn.counters["hints_dropped"] == 1
+    assert [note.event for note in log.turn.notes] == ["hints_dropped"]
+
+
+def test_a_log_is_within_its_bytes_even_if_all_came_in_one_step() -> None:
+    """RELIABILITY 67."""
+    log = Log(bytes_max=10 * _size_of_one())
+    log.add(A, *range(100, 150))
+    log.close()
+    assert log.hints.bytes == sum(len(blob) for blob in log.stored()) <= 10 * (_size_of_one() + 1)
+    assert log.hints.count(A) + log.turn.counters["hints_dropped"] == 50
+
+
+def test_one_large_hint_makes_room_for_itself_among_many_small_ones() -> None:
+    log = Log(bytes_max=2_000 * _size_of_one())
+    log.add(A, *range(1_999))
+    log.close()
+    log.add(A, 5_000, value=bytes(1_000 * _size_of_one()))
+    log.close()
+    assert sum(len(blob) for blob in log.stored()) <= 2_000 * _size_of_one()
+    assert log.hints.count(A) > 0
+
+
+def test_what_is_dropped_while_under_way_is_not_counted_twice() -> None:
+    log = Log(bytes_max=3 * _size_of_one())
+    log.add(A, 1, 2, 3)
+    log.close()
+    assert log.replay(A) == [1, 2, 3]
+    log.add(A, 4)
+    log.close()
+    log.ack(A)
+    log.close()
+    assert (log.hints.count(A), len(log.stored())) == (1, 1)
+    assert log.hints.bytes == _size_of_one()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["add", "replay", "ack", "busy", "close", "restart"]),
+            st.sampled_from([A, B]),
+            st.integers(0, 400),
+        ),
+        min_size=20,
+        max_size=60,
+    )
+)
+def test_whatever_happens_the_log_knows_its_count_and_its_bytes(
+    actions: list[tuple[str, str, int]],
+) -> None:
+    """I13, I26: at the end of a step, what is counted is what is stored, within the maximum."""
+    log = Log(bytes_max=2_000)
+    for number, (action, url, size) in enumerate(actions):
+        if action == "add":
+            log.add(url, number, value=bytes(size))
+        elif action == "replay":
+            log.replay(url)
+        elif action in ("ack", "busy") and log.peers[url].sent:
+            log.ack(url, busy=action == "busy")
+        elif action == "restart":
+            log.close()
+            log = Log(bytes_max=2_000, disk=log.disk)
+        if action == "close":
+            log.turn.mono_ms += RETRY_MS
+            log.close()
+            stored = log.stored()
+            assert log.hints.total == len(stored)
+            assert log.hints.bytes == sum(map(len, stored)) <= 2_000
+
+
+def test_the_log_lists_hints_of_one_peer_only() -> None:
+    log = Log()
+    log.add(A, 1)
+    log.close()
+    names = [name for name, _ in islice(log.disk.scan_hints(b"", b"\xff" * 17), 5)]
+    assert [len(name) for name in names] == [16]
+    assert log.hints.count("http://nobody:1") == 0

@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a node does for its peers, and what it refuses them (RELIABILITY 61, 66)."""
+
+from __future__ import annotations
+
+import pytest
+
+from quorate.core.events import Effects, LocalGet, LocalPut, LocalResult, StorageState
+from quorate.core.messages import (
+    Mutate,
+    Mutated,
+    Ping,
+    Pong,
+    Read,
+    ReadAnswer,
+    ScannedRows,
+    ScanRows,
+)
+from quorate.core.peers import MESSAGE_BYTES_MAX
+from quorate.core.record import ABSENT, Record, pack_version
+from quorate.core.slots import partition_of, row_of
+from quorate.errors import DiskFull, InvalidRequest, KeyTooLarge, Outcome
+from tests.sim_host import EPOCH_MS
+from tests.unit.core.alone import Alone, Asker, record_at
+
+ROW = row_of(b"k")
+YEAR_MS = 365 * 86_400_000
+
+
+@pytest.fixture
+def alone() -> Alone:
+    alone = Alone()
+    alone.link(1, 2)
+    return alone
+
+
+def _mutated(alone: Alone, row: bytes, record: Record) -> Mutated:
+    alone.hear(1, Mutate(7, [(row, record)]))
+    (answer,) = alone.take(1, Mutated)
+    assert answer.batch == 7
+    return answer
+
+
+def test_a_write_is_acknowledged_only_when_it_is_durable(alone: Alone) -> None:
+    alone.syncs = False
+    alone.hear(1, Mutate(7, [(ROW, record_at(0))]))
+    assert alone.take(1, Mutated) == []
+    alone.hear(2, Read(8, [ROW], []))
+    assert alone.take(2, ReadAnswer) == [ReadAnswer(8, [None], [])]
+    alone.sync()
+    assert alone.take(1, Mutated) == [Mutated(7, [], [])]
+    alone.hear(2, Read(9, [ROW], []))
+    assert alone.take(2, ReadAnswer) == [ReadAnswer(9, [record_at(0)], [])]
+
+
+def test_a_superseded_write_is_told_so_and_only_when_the_winner_is_durable(alone: Alone) -> None:
+    alone.syncs = False
+    alone.hear(2, Mutate(1, [(ROW, record_at(5))]))
+    alone.hear(1, Mutate(7, [(ROW, record_at(4)), (ROW, record_at(6))]))
+    assert alone.take(1, Mutated) == []
+    alone.sync()
+    assert alone.take(1, Mutated) == [Mutated(7, [(0, record_at(5).version)], [])]
+
+
+def test_the_same_write_twice_is_acknowledged_twice(alone: Alone) -> None:
+    """N25: duplicates are harmless."""
+    assert _mutated(alone, ROW, record_at(0)) == _mutated(alone, ROW, record_at(0))
+
+
+def _row_elsewhere() -> bytes:
+    """A row that says another partition than its key belongs to."""
+    return ((partition_of(ROW) + 1) % 1024).to_bytes(2, "big") + ROW[2:]
+
+
+@pytest.mark.parametrize(
+    ("row", "record", "reason"),
+    [
+        (ROW, record_at(YEAR_MS), "further ahead"),
+        (ROW, record_at(1_001), "further ahead"),
+        (ROW, Record(b"\xff" * 14, b"v"), "further ahead"),
+        (ROW, Record(bytes(14), b"v"), "no stamp"),
+        (ROW, Record(pack_version(0, 5), b"v"), "no stamp"),
+        (ROW, record_at(0, b"x" * 101), "too large"),
+        (_row_elsewhere(), record_at(0), "not the key's"),
+        (ROW[:3] + b"\1" + ROW[4:], record_at(0), "not the key's"),
+    ],
+)
+def test_a_record_that_cannot_be_is_refused_and_leaves_no_trace(
+    row: bytes, record: Record, reason: str
+) -> None:
+    """RELIABILITY 66."""
+    alone = Alone(value_bytes_max=100)
+    alone.link(1)
+    before = alone.node.parts.clock.last
+    answer = _mutated(alone, row, record)
+    assert [index for index, _ in answer.refused] == [0]
+    assert reason in answer.refused[0][1]
+    assert alone.disk.get(row) is None
+    assert alone.node.parts.clock.last == before, "the clock does not move"
+    asker = Asker()
+    alone.step(LocalPut(asker, row[4:], record))
+    if row == ROW:
+        assert isinstance(asker.result, InvalidRequest)
+
+
+def test_one_refused_record_does_not_harm_its_neighbours(alone: Alone) -> None:
+    items = [(ROW, record_at(1)), (ROW, record_at(YEAR_MS)), (ROW, record_at(2))]
+    alone.hear(1, Mutate(7, items))
+    (answer,) = alone.take(1, Mutated)
+    assert [index for index, _ in answer.refused] == [1]
+    assert alone.disk.get(ROW) == record_at(2)
+    assert alone.node.parts.turn.counters["peer_writes_refused"] == 1
+
+
+def test_a_stamp_at_the_guard_is_accepted(alone: Alone) -> None:
+    assert _mutated(alone, ROW, record_at(1_000)) == Mutated(7, [], [])
+
+
+def test_a_key_that_is_not_ours_is_neither_stored_nor_answered() -> None:
+    """RELIABILITY 66: "nothing here" would count as an answer of a replica."""
+    alone = Alone(4)
+    alone.link(1)
+    placement = alone.node.membership.placement
+    assert placement is not None
+    keys = [b"%d" % number for number in range(99)]
+    key = next(key for key in keys if not placement.is_mine[partition_of(row_of(key))])
+    row = row_of(key)
+    assert _mutated(alone, row, record_at(0)).refused == [(0, "not a replica of this key")]
+    alone.hear(1, Read(8, [row], [row]))
+    assert alone.take(1, ReadAnswer) == [ReadAnswer(8, [None], [ABSENT], [row, row])]
+    alone.hear(1, ScanRows(9, partition_of(row), b"", b"", 10))
+    assert alone.take(1, ScannedRows) == [ScannedRows(9, [], more=False, failed=True)]
+
+
+def test_a_peers_clock_too_far_ahead_is_noted_once_and_not_followed(alone: Alone) -> None:
+    before = alone.node.parts.clock.last
+    for _ in range(3):
+        alone.hear(1, Pong(0), clock=(EPOCH_MS + YEAR_MS) << 16)
+    assert alone.notes.count("peer_clock_too_far_ahead") == 1
+    assert alone.node.parts.clock.last == before
+    alone.hear(1, Pong(0), clock=(EPOCH_MS + 500) << 16)
+    assert alone.node.parts.clock.last == (EPOCH_MS + 500) << 16
+    alone.hear(1, Pong(0), clock=(EPOCH_MS + YEAR_MS) << 16)
+    assert alone.notes.count("peer_clock_too_far_ahead") == 2
+
+
+def test_requests_of_another_epoch_are_not_served(alone: Alone) -> None:
+    alone.hear(1, Mutate(7, [(ROW, record_at(0))]), Read(8, [ROW], []), epoch=2)
+    assert alone.disk.get(ROW) is None
+    assert alone.take(1, Mutated) == []
+    assert alone.take(1, ReadAnswer) == []
+    assert alone.node.parts.turn.counters["requests_of_another_epoch"] == 2
+
+
+def test_a_node_without_a_layout_survives_requests_of_peers_without_one() -> None:
+    alone = Alone(listed=[1])
+    alone.link(1)
+    assert alone.node.membership.epoch == 0
+    requests = Mutate(7, [(ROW, record_at(0))]), Read(8, [ROW], [ROW]), ScanRows(9, 0, b"", b"", 1)
+    alone.hear(1, *requests, epoch=0)
+    assert alone.disk.get(ROW) is None
+    assert alone.take(1, ReadAnswer) == []
+
+
+def test_damaged_bytes_are_no_answer(alone: Alone) -> None:
+    """I23."""
+    _mutated(alone, ROW, record_at(0))
+    alone.disk.damaged.add(ROW)
+    alone.hear(1, Read(8, [ROW], [row_of(b"other")]))
+    assert alone.take(1, ReadAnswer) == [ReadAnswer(8, [None], [ABSENT], [ROW])]
+
+
+def test_a_full_disk_refuses_writes_and_serves_reads(alone: Alone) -> None:
+    """RELIABILITY 72."""
+    _mutated(alone, ROW, record_at(0))
+    alone.step(StorageState("disk_full", "no space"))
+    assert _mutated(alone, ROW, record_at(1)) == Mutated(7, [], [], busy=True)
+    alone.hear(1, Read(8, [], [ROW]))
+    assert alone.take(1, ReadAnswer) == [ReadAnswer(8, [], [record_at(0).version])]
+    asker = Asker()
+    alone.step(LocalPut(asker, b"k", record_at(2)))
+    assert isinstance(asker.result, DiskFull)
+    assert asker.result.outcome is Outcome.NOT_APPLIED
+    alone.step(StorageState())
+    assert _mutated(alone, ROW, record_at(1)) == Mutated(7, [], [])
+
+
+def test_many_large_records_are_answered_in_pieces() -> None:
+    """A frame has a maximum: one answer for all would never arrive."""
+    alone = Alone()
+    alone.link(1)
+    rows = [row_of(b"%d" % n) for n in range(10)]
+    value = bytes(MESSAGE_BYTES_MAX // 2)
+    for row in rows:
+        _mutated(alone, row, record_at(0, value))
+    alone.hear(1, Read(8, rows, rows[:2]))
+    answers = alone.take(1, ReadAnswer)
+    assert [len(answer.records) for answer in answers] == [2, 2, 2, 2, 2, 0]
+    assert [len(answer.versions) for answer in answers] == [0, 0, 0, 0, 0, 2]
+
+
+def test_a_ping_is_answered_at_once_and_tells_of_members(alone: Alone) -> None:
+    effects: Effects = alone.hear(1, Ping(3, ["http://n7:1"], keys=5, bytes_used=6))
+    assert alone.take(1, Pong) == [Pong(3)]
+    assert effects.peers == ["http://n1:1", "http://n2:1", "http://n7:1"]
+    status = alone.node.status()
+    (view,) = [member for member in status.members if member.url == "http://n1:1"]
+    assert (view.keys, view.bytes) == (5, 6)
+
+
+def test_an_answer_that_does_not_fit_is_noted_and_not_believed(alone: Alone) -> None:
+    asker = alone.get(b"k", r=3)
+    (read,) = alone.take(1, Read)
+    alone.hear(1, Mutated(read.batch, [], []))
+    assert "peer_answered_out_of_shape" in alone.notes
+    assert asker.result is not None, "it counts as no answer, and there is no fourth replica"
+
+
+def test_a_local_write_is_answered_when_it_is_durable(alone: Alone) -> None:
+    """S23."""
+    alone.syncs = False
+    askers = [Asker(), Asker()]
+    alone.step(LocalPut(askers[0], b"k", record_at(2)), LocalPut(askers[1], b"k", record_at(1)))
+    assert askers[0].results == []
+    alone.sync()
+    assert askers[0].result == LocalResult(record_at(2), applied=True)
+    assert askers[1].result == LocalResult(record_at(2), applied=False)
+    asker = Asker()
+    alone.step(LocalGet(asker, b"k"))
+    assert asker.result == LocalResult(record_at(2))
+
+
+def test_a_local_key_beyond_the_limit_is_refused(alone: Alone) -> None:
+    """Its row would be no row to the peers that list it."""
+    asker = Asker()
+    alone.step(LocalPut(asker, b"k" * 1_025, record_at(0)))
+    assert isinstance(asker.result, KeyTooLarge)
