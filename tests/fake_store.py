@@ -197,7 +197,7 @@ class FakeStore:
         record = self.records.get(event.key)
         version = record.version if record else b""
         slot = slot_of(event.key)
-        replicas = [ReplicaView(url, "up", version, 0) for url in NODES]
+        replicas = [ReplicaView(url, "up", version, bool(record), 0, 0) for url in NODES]
         return ExplainResult(slot, slot >> 4, 1, replicas)
 
     def _local_get(self, event: LocalGet) -> Result:
@@ -220,6 +220,7 @@ class FakeStore:
             id="0123456789ab",
             state="self" if url == self.config.advertise else "up",
             owns=url in NODES,
+            partitions=1024 if url in NODES else 0,
             last_seen_ms=0,
             failures=0,
             version="0.0.0",

@@ -120,6 +120,7 @@ class SimCluster:
         *,
         nodes: dict[int, Sequence[int]] | None = None,
         latency_ms: Limits = (1.0,),
+        cache_entries: int = 0,
         **settings: Any,
     ) -> None:
         self.world = World(seed)
@@ -135,6 +136,7 @@ class SimCluster:
             self.hosts.append(Host(self.world, chosen, self._perform))
         self._by_url = {host.url: host for host in self.hosts}
         for host in self.hosts:
+            host.cache_entries = cache_entries
             if nodes is None:
                 self._format(host)
             host.start()
@@ -234,6 +236,12 @@ class SimCluster:
         for source, target, is_across in self._pairs(sides):
             if is_across:
                 self.cut(source, target)
+
+    def reset_cut_links(self) -> None:
+        """Break the links that are cut, as time-outs do: both sides know, and cannot dial."""
+        for link in self._links.values():
+            if link.is_cut:
+                link.reset()
 
     def heal(self) -> None:
         """End all cuts."""

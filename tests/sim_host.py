@@ -18,6 +18,8 @@ from quorate.core.node import Node
 from quorate.core.parts import Settings
 from quorate.core.record import Record
 from quorate.errors import Corrupt
+from quorate.storage.cached import CachedEngine
+from quorate.storage.lru import Lru
 from quorate.storage.memory import MemoryEngine
 from tests.sim_world import GAP_MS, Span, World
 
@@ -34,7 +36,6 @@ class Disk(MemoryEngine):
         super().__init__()
         self.damaged: set[bytes] = set()
         """Rows whose bytes fail their checksum, until they are written again."""
-        self.is_scan_damaged = False
         self._unsynced: deque[tuple[int, Batch]] = deque()
         self._durable: list[Batch] = []
 
@@ -44,13 +45,17 @@ class Disk(MemoryEngine):
         return super().get(row)
 
     def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, Record]]:
-        if self.is_scan_damaged or any(start <= row < end for row in self.damaged):
+        if any(start <= row < end for row in self.damaged):
             raise Corrupt("a damaged block")
         return super().scan(start, end)
 
     def store(self, batch: Batch, mark: int) -> None:
         """Write a batch: seen at once, durable once `synced`."""
         self.write(batch)
+        self.wrote(batch, mark)
+
+    def wrote(self, batch: Batch, mark: int) -> None:
+        """A batch was written: durable once `synced`."""
         self._unsynced.append((mark, batch))
         self.damaged.difference_update([row for row, _ in batch.records])
 
@@ -63,6 +68,10 @@ class Disk(MemoryEngine):
         """Write a batch that is durable at once."""
         self.write(batch)
         self._durable.append(batch)
+
+    def durable_rows(self) -> set[bytes]:
+        """Rows of which a power cut would leave some record."""
+        return {row for batch in self._durable for row, _ in batch.records}
 
     def after_crash(self, random: Random) -> Disk:
         """What the next process finds: all that was durable, and a prefix of the rest."""
@@ -83,12 +92,15 @@ class Host:
         self.world = world
         self.settings = settings
         self.disk = Disk()
+        self.cache_entries = 0
+        """Of the read cache in front of the disk; as of the next start."""
         self.wall_offset_ms = 0
         self.sync_ms: Span = (0.3, 3.0)
         self.notes: list[Note] = []
         self.is_paused = False
         self._perform = perform
         self._node: Node | None = None
+        self._engine: Disk | CachedEngine = self.disk
         self.life = 0
         """Counts starts and crashes: what was due in an earlier life is lost."""
         self._inbox: list[Event] = []
@@ -141,7 +153,9 @@ class Host:
         self.life += 1
         # A generator of its own: a draw here shifts no other. Seeds that are text are not salted.
         random = Random(f"{self.world.seed} {self.url} {self.life}")
-        self._node = Node(self.settings, self.disk, random, self.instant)
+        lru = Lru(entries_max=self.cache_entries, bytes_max=1 << 30)
+        self._engine = CachedEngine(self.disk, lru) if self.cache_entries else self.disk
+        self._node = Node(self.settings, self._engine, random, self.instant)
         self._schedule()
 
     def crash(self) -> None:
@@ -203,7 +217,8 @@ class Host:
             self._backlog.append((batch, mark))
             self.receive(StorageState("disk_full", "no space left"))
             return
-        self.disk.store(batch, mark)
+        self._engine.write(batch)
+        self.disk.wrote(batch, mark)
         self._synced_ms = max(
             self._synced_ms + GAP_MS, self.world.now + self.world.draw(self.sync_ms)
         )

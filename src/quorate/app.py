@@ -142,7 +142,7 @@ async def _run(config: Config, engine: Engine, sockets: list[socket.socket]) -> 
 
 def _settings(config: Config, node_id: int) -> Settings:
     url = own_url(config)
-    nodes = cluster_urls(config)
+    nodes = cluster_urls(config) if config.nodes else ()
     # The list named this node, by whatever name, if taking this node out makes it shorter.
     is_listed = len(nodes) - 1 < len(config.nodes)
     return Settings(
@@ -150,7 +150,7 @@ def _settings(config: Config, node_id: int) -> Settings:
         node_id=node_id,
         version=__version__,
         cluster=config.cluster,
-        nodes=nodes if is_listed or not config.nodes else nodes[1:],
+        nodes=nodes if is_listed else nodes[1:],
         replication=config.replication,
         w=config.w,
         r=config.r,

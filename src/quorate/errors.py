@@ -108,6 +108,12 @@ class ClockUntrusted(Unavailable):
     code = "clock_untrusted"
 
 
+class Conflict(QuorateError):
+    """What is asked for contradicts what is already there."""
+
+    code = "conflict"
+
+
 class PeerProtocolError(QuorateError):
     """A peer broke the protocol; its connection is dropped."""
 

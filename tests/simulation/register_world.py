@@ -100,6 +100,7 @@ class RegisterWorld:
             random.choice((3, 4, 4, 6)),
             replication=random.choice((3, 3, 5)),
             max_clock_skew_ms=GUARD_MS,
+            cache_entries=random.choice((0, 2, 1_000)),
             timeout_ms=TIMEOUT_MS,
             write_wait_ms=WRITE_WAIT_MS,
         )

@@ -80,7 +80,11 @@ class HybridClock:
         Then either `wants_ceiling` is positive and it will be possible once that is durable, or
         `is_untrusted(above)`: the wall clock is too far behind what was seen.
         """
-        stamp = max(self._last + 1, self._floor, above + 1)
+        stamp = self._last + 1
+        if stamp < self._floor:
+            stamp = self._floor
+        if stamp <= above:
+            stamp = above + 1
         if stamp > self._limit:
             if stamp <= self._guard:
                 self._wanted = max(self._wanted, stamp)

@@ -147,7 +147,7 @@ class Durable(msgspec.Struct, frozen=True, gc=False):
 
 
 class StorageState(msgspec.Struct, frozen=True, gc=False):
-    """Whether the engine takes writes: `code` of the error that refuses them, empty when it does."""
+    """Whether the engine takes writes: `code` of the error that refuses them, empty if it does."""
 
     code: str = ""
     reason: str = ""
@@ -215,11 +215,16 @@ class ScanResult(msgspec.Struct, frozen=True, gc=False):
 
 
 class ReplicaView(msgspec.Struct, frozen=True, gc=False):
-    """What one replica says of a key; `version` None when it did not answer."""
+    """What one replica says of a key; `version` None when it did not answer, ABSENT when it has
+    nothing."""
 
     url: str
     state: str
     version: bytes | None
+    live: bool
+    """Whether it holds a value; False for a tombstone too."""
+    expires_ms: int
+    """When the value expires; 0 never."""
     hints: int
     """Hints waiting for this replica at the node that was asked."""
 

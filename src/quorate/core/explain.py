@@ -3,30 +3,34 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Final, cast
 
 from quorate.core.events import Explain, ExplainResult, ReplicaView
-from quorate.core.messages import Read, ReadAnswer
+from quorate.core.messages import ScannedRow, ScannedRows, ScanRows
 from quorate.core.parts import Parts
 from quorate.core.peers import ITEM_BYTES, Answer, Peer, Sent
 from quorate.core.placement import Placement
 from quorate.core.record import ABSENT
 from quorate.core.requests import Operation
+from quorate.core.scans import local_rows
 from quorate.core.slots import partition_of, row_of, slot_of
-from quorate.errors import Corrupt, NotReady
+from quorate.errors import NotReady
+
+_NOTHING: Final = ScannedRow(b"", ABSENT, live=False, expires_ms=0)
 
 
 class Question(Operation):
     """An explanation under way; at its deadline it is answered with what came."""
 
-    __slots__ = ("hints", "key", "pending", "placement", "row", "versions")
+    __slots__ = ("held", "hints", "key", "pending", "placement", "row")
 
     def __init__(self, event: Explain, placement: Placement, parts: Parts) -> None:
         super().__init__(event.waiter, 0)
         self.key = event.key
         self.row = row_of(event.key)
         self.placement = placement
-        self.versions: dict[str, bytes] = {}
+        self.held: dict[str, ScannedRow] = {}
+        """What replicas told, by URL."""
         self.pending = 0
         self.hints = parts.hints
 
@@ -34,16 +38,30 @@ class Question(Operation):
         slot, partition = slot_of(self.key), partition_of(self.row)
         placement = self.placement
         peers = {peer.url: peer for peer in placement.others[partition]}
-        views = [
-            ReplicaView(
-                url,
-                peers[url].state if url in peers else "self",
-                self.versions.get(url),
-                self.hints.count(url),
+        views = []
+        for url in placement.layout.replicas(partition):
+            state = peers[url].state if url in peers else "self"
+            held = self.held.get(url)
+            views.append(
+                ReplicaView(
+                    url,
+                    state,
+                    None if held is None else held.version,
+                    held is not None and held.live,
+                    0 if held is None else held.expires_ms,
+                    self.hints.count(url),
+                )
             )
-            for url in placement.layout.replicas(partition)
-        ]
         return ExplainResult(slot, partition, placement.layout.epoch, views)
+
+    def told(self, url: str, answer: ScannedRows) -> None:
+        """Note what a replica holds; of a scan that met damage, nothing."""
+        if answer.failed:
+            return
+        # The key itself sorts before all others that begin with it.
+        found = answer.rows[0] if answer.rows else None
+        has_it = found is not None and found.row == self.row
+        self.held[url] = found if found is not None and has_it else _NOTHING
 
 
 class Explains:
@@ -66,35 +84,29 @@ class Explains:
         self._parts.requests.watch(question, timeout_ms)
         question.pending = 1
         if placement.is_mine[partition]:
-            self._ask_self(question, placement.own_url)
+            question.told(
+                placement.own_url,
+                local_rows(self._parts.replica, partition, after=b"", prefix=event.key, limit=1),
+            )
         for peer in placement.others[partition]:
             if peer.is_reachable:
                 batch = peer.next_batch()
-                sent = peer.expect(self, batch, ReadAnswer, size=ITEM_BYTES)
+                sent = peer.expect(self, batch, ScannedRows, size=ITEM_BYTES)
                 sent.more = [question]
-                peer.say(Read(batch, [], [question.row]))
+                peer.say(ScanRows(batch, partition, b"", event.key, 1))
                 question.pending += 1
         self._told(question)
 
     def answered(self, peer: Peer, sent: Sent, answer: Answer) -> None:
-        """A replica told its version."""
+        """A replica told what it holds."""
         question = cast(Question, sent.more[0])
-        told = cast(ReadAnswer, answer)
-        if not told.failed:
-            question.versions[peer.url] = told.versions[0]
+        question.told(peer.url, cast(ScannedRows, answer))
         self._told(question)
 
     def lost(self, peer: Peer, sent: Sent) -> None:
-        """A replica did not answer; its version stays unknown."""
+        """A replica did not answer; what it holds stays unknown."""
         del peer
         self._told(cast(Question, sent.more[0]))
-
-    def _ask_self(self, question: Question, url: str) -> None:
-        try:
-            record = self._parts.replica.shown(question.row)
-        except Corrupt:
-            return
-        question.versions[url] = ABSENT if record is None else record.version
 
     def _told(self, question: Question) -> None:
         question.pending -= 1

@@ -131,7 +131,7 @@ class Hints:
         queue.sent = None
         refused = cast(Mutated, answer).refused
         if refused:
-            self._turn.note("warning", "hints_refused", peer=peer.url, reason=refused[0][1])
+            self._turn.note_rarely("warning", "hints_refused", peer=peer.url, reason=refused[0][1])
             self._turn.counters["hints_refused"] += len(refused)
         self._turn.counters["hints_replayed"] += len(sent.ops) - len(refused)
         self._forget(queue, cast("list[tuple[bytes, int]]", sent.ops))
@@ -177,4 +177,4 @@ class Hints:
 
     def _note_dropped(self, queue: _Queue, count: int) -> None:
         self._turn.counters["hints_dropped"] += count
-        self._turn.note("warning", "hints_dropped", peer=queue.url, count=count)
+        self._turn.note_rarely("warning", "hints_dropped", peer=queue.url, count=count)

@@ -9,6 +9,7 @@ Left out for now: zones, weights, and epochs after the first (DESIGN, section 4)
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final
@@ -33,6 +34,11 @@ class Layout(msgspec.Struct, frozen=True, array_like=True):
     def replicas(self, partition: int) -> list[str]:
         """URLs of the partition's replicas, in order of preference."""
         return [self.nodes[index] for index in self.table[partition]]
+
+    def copies(self) -> dict[str, int]:
+        """How many partitions each node holds."""
+        counts = Counter(index for row in self.table for index in row)
+        return {node: counts[index] for index, node in enumerate(self.nodes)}
 
     def encode(self) -> bytes:
         """The layout as bytes, the same on every node."""
@@ -76,6 +82,7 @@ def plan_layout(old: Layout | None, nodes: Sequence[str], *, replication: int) -
     quotas = _quotas(names, copies, held=_counts(lists, len(names)))
     _shed(lists, quotas)
     _fill(lists, quotas, copies)
+    _level(lists, quotas)
     epoch = FIRST_EPOCH if old is None else old.epoch + 1
     return Layout(epoch, replication, names, tuple(tuple(row) for row in lists))
 
@@ -140,3 +147,28 @@ def _fill(lists: list[list[int]], quotas: list[int], copies: int) -> None:
             # The first of a list is asked first by clients: spread that role too.
             turn = partition % copies
             row[:] = sorted(row)[turn:] + sorted(row)[:turn]
+
+
+def _level(lists: list[list[int]], quotas: list[int]) -> None:
+    """Even out what could not be filled evenly, because the nodes with room held those partitions.
+
+    While one node is over its quota and another under, some partition has only the first of them,
+    so every round makes progress.
+    """
+    surplus = [
+        held - quota for held, quota in zip(_counts(lists, len(quotas)), quotas, strict=True)
+    ]
+    step = 0
+    while max(surplus) > 0:
+        row = lists[step * 389 % PARTITION_COUNT]
+        step += 1
+        giver = max(row, key=lambda index: surplus[index])
+        taker = min(
+            (index for index in range(len(quotas)) if index not in row),
+            key=lambda index: surplus[index],
+            default=giver,
+        )
+        if surplus[giver] > 0 > surplus[taker]:
+            row[row.index(giver)] = taker
+            surplus[giver] -= 1
+            surplus[taker] += 1

@@ -43,6 +43,14 @@ class Liveness:
                 self._ping(peer, known)
         self._turn.wake_at(self._due_ms)
 
+    def linked(self, peer: Peer, members: list[str]) -> None:
+        """Our link to the peer came up. It is asked nothing before it is heard, which shows that
+        its link to us is up too; the ping makes it speak."""
+        peer.is_linked = True
+        peer.is_heard = False
+        self.heard(peer)
+        self._ping(peer, members)
+
     def heard(self, peer: Peer) -> None:
         """The peer answered something."""
         peer.has_answered = True

@@ -24,7 +24,7 @@ from quorate.core.parts import Parts
 from quorate.core.peers import Peer
 from quorate.core.placement import Placement
 from quorate.core.replica import Reader
-from quorate.errors import InvalidRequest
+from quorate.errors import Conflict, InvalidRequest
 
 MEMBERS_MAX: Final = 1000
 LAYOUT_META: Final = b"layout"
@@ -57,12 +57,32 @@ class Membership:
         settings = self._parts.settings
         listed = settings.nodes or (settings.url,)
         if stored is not None:
-            self.adopt(decode_layout(stored))
+            layout = decode_layout(stored)
+            self._check(layout)
+            self.adopt(layout)
         elif settings.url in listed:
             self.adopt(first_layout(listed, replication=settings.replication))
         else:
             nodes = (*listed, settings.url)
             self.proposal = first_layout(nodes, replication=settings.replication)
+
+    def _check(self, stored: Layout) -> None:
+        """Conflict if the settings describe another cluster than the data directory is of: started
+        like that, the two would each take writes for the same keys."""
+        settings = self._parts.settings
+        listed, held = set(settings.nodes), set(stored.nodes)
+        is_founder = settings.url in listed
+        if (is_founder and listed != held) or (settings.url in held and not listed <= held):
+            raise Conflict(
+                f"the data directory is of the cluster {', '.join(stored.nodes)}, but -nodes says "
+                f"{', '.join(sorted(listed))}; the nodes of a cluster cannot be changed yet: "
+                "give its list, or another -data"
+            )
+        if settings.url in held and settings.replication != stored.replication:
+            raise Conflict(
+                f"the data directory is of a cluster with -replication={stored.replication}, "
+                f"but {settings.replication} was given; it cannot be changed yet"
+            )
 
     # --- members ---------------------------------------------------------------------------
 
@@ -121,7 +141,7 @@ class Membership:
         try:
             offered = self._decode(greeting.layout)
         except (msgspec.MsgspecError, ValueError):
-            self._parts.turn.note("error", "peer_layout_unreadable", peer=greeting.url)
+            self._parts.turn.note_rarely("error", "peer_layout_unreadable", peer=greeting.url)
             return False
         # A peer without a layout in force only offers a proposal: that counts if it is ours too.
         if not greeting.layout_hash and offered != self.proposal:

@@ -13,8 +13,7 @@ is this node's copies; `peers` gathers what each peer is told in a turn; `hints`
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from random import Random
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from quorate.core.clock import ms_of, stamp_at
 from quorate.core.events import (
@@ -68,9 +67,14 @@ from quorate.errors import (
     ValueTooLarge,
 )
 
+if TYPE_CHECKING:
+    from random import Random
+
 CEILING_META: Final = b"ceiling"
 FIRST_BATCH_BITS: Final = 62
 """Room above for all the messages of a process."""
+EXPIRES_MS_MAX: Final = (1 << 63) - 1
+"""What a frame can carry, and what Redis allows."""
 STARTUP_SKEW_MS_MAX: Final = 60_000
 """A wall clock further behind the stored ceiling than this is absurd: the node does not start."""
 
@@ -123,8 +127,7 @@ class Node:
     def step(self, events: Sequence[Event], now: Instant) -> Effects:
         """Take the events in order; returns all that follows from them and from the time."""
         turn, clock = self.parts.turn, self.parts.clock
-        turn.begin(now.mono_ms, now.wall_ms)
-        self.serving.begin(clock.begin(now.wall_ms))
+        turn.begin(now.mono_ms, now.wall_ms, stamp_max=clock.begin(now.wall_ms))
         peers = self.membership.peers
         for peer in peers.values():
             peer.mono_ms = now.mono_ms
@@ -220,6 +223,8 @@ class Node:
                 bytes_max=self.settings.value_bytes_max,
             )
             self._refuse(event.waiter, error)
+        elif not 0 <= event.expires_ms <= EXPIRES_MS_MAX:
+            self._refuse(event.waiter, InvalidRequest("no such expiry", given=event.expires_ms))
         elif self._admit(event.waiter, event.key, size_of(event)):
             self._begin(event, None)
 
@@ -330,9 +335,8 @@ class Node:
     def _on_link_up(self, event: LinkUp) -> None:
         peer = self.membership.peers.get(event.peer)
         if peer is not None:
-            peer.is_linked = True
             peer.version = event.version
-            self.liveness.heard(peer)
+            self.liveness.linked(peer, self.membership.urls())
 
     def _on_link_down(self, event: LinkDown) -> None:
         peer = self.membership.peers.get(event.peer)

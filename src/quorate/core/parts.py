@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from random import Random
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -12,6 +12,9 @@ from quorate.core.hints import Hints
 from quorate.core.replica import Reader, Replica
 from quorate.core.requests import Requests
 from quorate.core.turn import Turn
+
+if TYPE_CHECKING:
+    from random import Random
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):

@@ -118,6 +118,7 @@ class Peer:
         "bytes_used",
         "has_answered",
         "id",
+        "is_heard",
         "is_linked",
         "is_reachable",
         "is_up",
@@ -149,9 +150,13 @@ class Peer:
         self.bytes_used = 0
         # Liveness
         self.is_linked = False
+        self.is_heard = False
+        """Whether a frame came from it since our link to it came up: its link to us is up too, so
+        answers can come."""
         self.is_up = True
         self.is_reachable = False
-        """Linked, up, and keeping up: worth sending a request to. Kept by `judge_reachable`."""
+        """Linked both ways, up, and keeping up: worth sending a request to. Kept by
+        `judge_reachable`."""
         self.misses = 0
         self.has_answered = True
         """Since the last heartbeat."""
@@ -181,7 +186,10 @@ class Peer:
         """Renew `is_reachable`; True if it became so now."""
         before = self.is_reachable
         self.is_reachable = (
-            self.is_linked and self.is_up and self.unanswered_bytes < UNANSWERED_BYTES_MAX
+            self.is_linked
+            and self.is_heard
+            and self.is_up
+            and self.unanswered_bytes < UNANSWERED_BYTES_MAX
         )
         return self.is_reachable and not before
 

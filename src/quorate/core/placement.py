@@ -39,7 +39,8 @@ class Placement:
         """How many replicas of the partition can be sent a request now."""
         live = int(self.is_mine[partition])
         for peer in self.others[partition]:
-            live += peer.is_reachable
+            if peer.is_reachable:
+                live += 1
         return live
 
     def needed(self, asked: int, default: int, *, name: str) -> int:

@@ -12,7 +12,7 @@ with fresh questions. A model checker found that leaving this out breaks lineari
 
 from __future__ import annotations
 
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Final, cast
 
 from quorate.core.events import Get, GetResult
@@ -30,6 +30,7 @@ READ_WAIT_MS: Final = 500
 """How long a read waits for enough reachable replicas: a link that broke is re-made in less."""
 
 _speed: Final = attrgetter("speed")
+_version: Final = itemgetter(1)
 
 
 class Look(Operation):
@@ -37,6 +38,7 @@ class Look(Operation):
 
     __slots__ = (
         "asked",
+        "damaged",
         "event",
         "failed",
         "holders",
@@ -66,6 +68,9 @@ class Look(Operation):
         self.seen: list[tuple[Peer | None, bytes]] = []
         """Who answered what; None is this node."""
         self.asked: list[Peer] = []
+        """Peers not to ask again; while writing back: those that hold it or were sent it."""
+        self.damaged: list[Peer | None] = []
+        """Replicas whose copy cannot be read."""
         self.failed = 0
         self.repaired = 0
         # While writing back:
@@ -110,7 +115,7 @@ class Reads:
             return
         row = row_of(event.key)
         partition = partition_of(row)
-        r = placement.needed(event.r, placement.r, name="r")
+        r = placement.needed(event.r, placement.r, name="r") if event.r else placement.r
         look = Look(event, row, placement.others[partition], n=placement.n, r=r)
         if placement.is_mine[partition]:
             self._ask_self(look)
@@ -144,6 +149,7 @@ class Reads:
             record = self._replica.shown(look.row)
         except Corrupt:
             look.failed += 1
+            look.damaged.append(None)
         else:
             look.note(None, ABSENT if record is None else record.version, record)
 
@@ -207,6 +213,7 @@ class Reads:
         if look.waiter is None or look.needed:
             return
         if is_failed:
+            look.damaged.append(peer)
             self._missed(look)
             return
         look.note(peer, version, record)
@@ -214,7 +221,7 @@ class Reads:
             self._judge(look)
 
     def _missed(self, look: Look) -> None:
-        if look.waiter is None:
+        if look.waiter is None or look.needed:
             return
         look.failed += 1
         if self._ask_more(look):
@@ -232,14 +239,33 @@ class Reads:
     def _judge(self, look: Look) -> None:
         """R replicas answered: answer, fetch the newest, or repair."""
         newest = max([version for _, version in look.seen])
+        if newest > self._turn.version_max and min(look.seen, key=_version)[1] != newest:
+            self._distrust(look)
+            return
         if newest > look.version:
             self._fetch(look, newest)
             return
         behind = [peer for peer, version in look.seen if version != newest]
-        if behind:
+        if behind or look.damaged:
             self._repair(look, behind)
         else:
             self._answer(look)
+
+    def _distrust(self, look: Look) -> None:
+        """Take back answers that are further ahead than clocks may differ, where others do not
+        agree: written back, one wrong clock would be everyone's."""
+        trusted = [each for each in look.seen if each[1] <= self._turn.version_max]
+        missed = len(look.seen) - len(trusted)
+        self._turn.counters["read_answers_distrusted"] += missed
+        look.seen = [each for each in trusted if each[0] is not None]
+        look.record = None
+        look.version = ABSENT
+        if len(look.seen) < len(trusted):
+            self._ask_self(look)
+        for _ in range(missed):
+            self._missed(look)
+        if look.waiter is not None and len(look.seen) >= look.r:
+            self._judge(look)
 
     def _fetch(self, look: Look, newest: bytes) -> None:
         """Ask one that reported the newest version for its record. Its answer is withdrawn and
@@ -253,16 +279,23 @@ class Reads:
 
     def _repair(self, look: Look, behind: list[Peer | None]) -> None:
         record, placement = look.record, self.placement
-        assert record is not None
         assert placement is not None
         holders = len(look.seen) - len(behind)
         needed = min(majority(look.n), len(look.seen))
+        is_strict = look.r + placement.w > look.n
+        if is_strict:
+            # Only then do the others know of every finished write that the damaged copy held.
+            behind += look.damaged
+        if record is None or not behind:
+            self._answer(look)
+            return
         look.repaired = len(behind)
         self._turn.counters["reads_repaired"] += 1
         self._turn.counters["replicas_repaired"] += len(behind)
-        if look.r + placement.w > look.n and holders < needed:
+        if is_strict and holders < needed:
             look.holders = holders
             look.needed = needed
+            look.asked = [peer for peer, _ in look.seen if peer is not None]
         self.repairs.send(look, record, behind)
         if not look.needed:
             self._answer(look)
@@ -290,8 +323,7 @@ class Reads:
         """A replica that was to be repaired is lost: another takes its place, if there is one."""
         if look.waiter is None or not look.needed:
             return
-        known = {peer for peer, _ in look.seen} | set(look.asked)
-        fresh = [p for p in look.others if p.is_reachable and p not in known]
+        fresh = [peer for peer in look.others if peer.is_reachable and peer not in look.asked]
         if fresh:
             look.asked.append(fresh[0])
             self.repairs.send(look, record, [fresh[0]])
@@ -304,7 +336,8 @@ class Reads:
         if placement.is_mine[partition_of(look.row)]:
             self._ask_self(again)
         if not self._ask(again):
-            self._requests.end(look, look.expired())
+            error = QuorumUnreachable("too few replicas can be reached", needed=look.r)
+            self._requests.end(look, error)
             return
         look.waiter = None
         self._requests.watch(again, max(look.deadline_ms - self._turn.mono_ms, 1))
@@ -352,6 +385,9 @@ class Repairs:
             self._reads.not_written_back(look, look.record)
 
     def _write_here(self, look: Look, record: Record) -> None:
+        if self._replica.trouble.code:
+            self._reads.not_written_back(look, record)
+            return
         higher = self._replica.apply(look.row, record)
         reads = self._reads
         self._replica.when_durable(lambda: reads.wrote_back(look, is_superseded=bool(higher)))

@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 
 VERSION_BYTES: Final = 14
+NODE_ID_MAX: Final = (1 << 48) - 1
 ABSENT: Final = b""
 """The version of a record that a replica does not have."""
 

@@ -150,7 +150,7 @@ class Replica:
 
     def apply_over(self, row: bytes, record: Record, held: Record | None) -> bytes:
         """`apply`, for a caller that has just read `held = latest(row)`."""
-        if held is not None and not wins(record, held):
+        if held is not None and held.version >= record.version and not wins(record, held):
             return held.version if held.version > record.version else ABSENT
         entry = self._undurable.get(row)
         if entry is None:

@@ -28,7 +28,7 @@ from quorate.core.parts import Parts
 from quorate.core.peers import MESSAGE_BYTES_MAX, Peer
 from quorate.core.record import ABSENT, Record, pack_version
 from quorate.core.scans import LIMIT_MAX, local_rows
-from quorate.core.slots import key_of, partition_of, row_of
+from quorate.core.slots import is_row, partition_of
 from quorate.errors import Corrupt
 
 _ANSWERS: Final = (Mutated, ReadAnswer, ScannedRows)
@@ -40,7 +40,6 @@ class Serving:
     """The peers' door into this node."""
 
     __slots__ = (
-        "_highest",
         "_liveness",
         "_membership",
         "_parts",
@@ -55,17 +54,12 @@ class Serving:
         self._turn = parts.turn
         self._membership = membership
         self._liveness = liveness
-        self._highest = ABSENT
-        """The highest version to accept in this step."""
         self._untrusted: set[str] = set()
-        """Peers whose clock was ahead of the guard when last heard: each is noted once."""
-
-    def begin(self, guard: int) -> None:
-        """Start a step in which stamps up to `guard` are accepted."""
-        self._highest = pack_version(guard, (1 << 48) - 1)
+        """Peers whose clock was ahead of the guard when last heard: noted when it becomes so."""
 
     def on_frame(self, peer: Peer, frame: Frame) -> None:
         """Take all messages of a frame, in order."""
+        peer.is_heard = True
         self._trust(peer, self._parts.clock.observe(frame.clock))
         layout = self._membership.layout
         same_epoch = layout is not None and frame.epoch == layout.epoch
@@ -73,7 +67,7 @@ class Serving:
             if isinstance(message, _ANSWERS):
                 self._liveness.heard(peer)
                 if not peer.on_answer(message):
-                    self._turn.note("error", "peer_answered_out_of_shape", peer=peer.url)
+                    self._turn.note_rarely("error", "peer_answered_out_of_shape", peer=peer.url)
             elif isinstance(message, Ping):
                 self._on_ping(peer, message)
             elif isinstance(message, Pong):
@@ -85,11 +79,11 @@ class Serving:
 
     def why_refused(self, row: bytes, record: Record) -> str:
         """Why this replica will not keep the record; empty if it will."""
-        if record.version > self._highest:
+        if record.version > self._turn.version_max:
             return "the stamp is further ahead than clocks may differ"
         if record.version < _LOWEST:
             return "no stamp"
-        if row_of(key_of(row)) != row:
+        if not is_row(row):
             # Where it would be kept, reads of the key never look, and scans would show it.
             return "the row is not the key's"
         placement = self._membership.placement
@@ -105,7 +99,7 @@ class Serving:
             self._untrusted.discard(peer.url)
         elif peer.url not in self._untrusted:
             self._untrusted.add(peer.url)
-            self._turn.note("error", "peer_clock_too_far_ahead", peer=peer.url)
+            self._turn.note_rarely("error", "peer_clock_too_far_ahead", peer=peer.url)
 
     def _on_request(self, peer: Peer, message: Message) -> None:
         if isinstance(message, Mutate):

@@ -16,6 +16,8 @@ class MemberView(msgspec.Struct, frozen=True, kw_only=True):
     """`self`, `up`, `down` (misses in a row) or `connecting` (not yet met, or link lost)."""
     owns: bool
     """Whether the layout gives it partitions; a member that owns nothing only coordinates."""
+    partitions: int
+    """Copies of partitions that the layout gives it."""
     last_seen_ms: int | None
     """Milliseconds since its last answer; None if never."""
     failures: int

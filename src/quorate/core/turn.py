@@ -4,27 +4,45 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Final
 
 from quorate.core.events import Note, Result, Waiter
+from quorate.core.record import ABSENT, NODE_ID_MAX, pack_version
+
+NOTE_AGAIN_MS: Final = 10_000
 
 
 class Turn:
     """One object for the life of a node; `begin` at the start of each step."""
 
-    __slots__ = ("answers", "counters", "mono_ms", "notes", "wake_ms", "wall_ms")
+    __slots__ = (
+        "_due_ms",
+        "answers",
+        "counters",
+        "mono_ms",
+        "notes",
+        "version_max",
+        "wake_ms",
+        "wall_ms",
+    )
 
     def __init__(self) -> None:
         self.mono_ms = 0
         self.wall_ms = 0
+        self.version_max = ABSENT
+        """The highest version to take from a peer: clocks that differ more are not trusted."""
         self.answers: list[tuple[Waiter, Result]] = []
         self.notes: list[Note] = []
         self.wake_ms: int | None = None
         self.counters: Counter[str] = Counter()
+        self._due_ms: dict[tuple[str, str], int] = {}
+        """When `note_rarely` may note an event of a peer again."""
 
-    def begin(self, mono_ms: int, wall_ms: int) -> None:
+    def begin(self, mono_ms: int, wall_ms: int, *, stamp_max: int) -> None:
         """Start a step: fresh lists, the time as given."""
         self.mono_ms = mono_ms
         self.wall_ms = wall_ms
+        self.version_max = pack_version(stamp_max, NODE_ID_MAX)
         self.answers = []
         self.notes = []
         self.wake_ms = None
@@ -37,3 +55,9 @@ class Turn:
     def note(self, level: str, event: str, **facts: int | str) -> None:
         """Tell the operator."""
         self.notes.append(Note(level, event, facts))
+
+    def note_rarely(self, level: str, event: str, *, peer: str, **facts: int | str) -> None:
+        """Tell the operator of what may happen with every message of a peer: once in a while."""
+        if self._due_ms.get((event, peer), self.mono_ms) <= self.mono_ms:
+            self._due_ms[event, peer] = self.mono_ms + NOTE_AGAIN_MS
+            self.note(level, event, peer=peer, **facts)

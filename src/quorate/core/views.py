@@ -18,9 +18,9 @@ def status_of(node: Node) -> Status:
     parts, membership, settings = node.parts, node.membership, node.settings
     placement = membership.placement
     reason = why_not_ready(node)
-    owners = membership.layout.nodes if membership.layout is not None else ()
-    members = [_peer_view(node, peer, owns=peer.url in owners) for peer in _sorted(node)]
-    members.append(_own_view(node, owns=settings.url in owners))
+    copies = membership.layout.copies() if membership.layout is not None else {}
+    members = [_peer_view(node, peer, copies.get(peer.url, 0)) for peer in _sorted(node)]
+    members.append(_own_view(node, copies.get(settings.url, 0)))
     members.sort(key=lambda member: member.url)
     return Status(
         url=settings.url,
@@ -69,13 +69,14 @@ def _sorted(node: Node) -> list[Peer]:
     return sorted(node.membership.peers.values(), key=lambda peer: peer.url)
 
 
-def _peer_view(node: Node, peer: Peer, *, owns: bool) -> MemberView:
+def _peer_view(node: Node, peer: Peer, partitions: int) -> MemberView:
     seen = peer.last_answer_ms
     return MemberView(
         url=peer.url,
         id=peer.id,
         state=peer.state,
-        owns=owns,
+        owns=partitions > 0,
+        partitions=partitions,
         last_seen_ms=None if seen is None else node.parts.turn.mono_ms - seen,
         failures=peer.misses,
         version=peer.version,
@@ -86,13 +87,14 @@ def _peer_view(node: Node, peer: Peer, *, owns: bool) -> MemberView:
     )
 
 
-def _own_view(node: Node, *, owns: bool) -> MemberView:
+def _own_view(node: Node, partitions: int) -> MemberView:
     settings, replica = node.settings, node.parts.replica
     return MemberView(
         url=settings.url,
         id=f"{settings.node_id:012x}",
         state="self",
-        owns=owns,
+        owns=partitions > 0,
+        partitions=partitions,
         last_seen_ms=0,
         failures=0,
         version=settings.version,

@@ -125,7 +125,7 @@ class Writes:
             return
         row = row_of(event.key)
         partition = partition_of(row)
-        w = placement.needed(event.w, placement.w, name="w")
+        w = placement.needed(event.w, placement.w, name="w") if event.w else placement.w
         is_mine = placement.is_mine[partition]
         if is_mine and self._replica.trouble.code:
             raise self._replica.trouble.error()
@@ -152,6 +152,8 @@ class Writes:
         """A version for the write, above what this replica holds; ABSENT if none may be given."""
         seen = event.derived_from
         if seen is not None:
+            if seen > self._turn.version_max:
+                raise ClockUntrusted("what was read is further ahead than clocks may differ")
             return pack_version(stamp_of(seen) + 1, self._random.getrandbits(48))
         self.has_stamped = True
         stamp = self._clock.next()
@@ -213,12 +215,18 @@ class Writes:
         """A replica has the batch on disk."""
         writes = cast("list[Write]", sent.ops)
         mutated = cast(Mutated, answer)
+        refused = mutated.refused
         for index, version in mutated.superseded:
-            if index < len(writes):
+            if version > self._turn.version_max:
+                refused = [
+                    *refused,
+                    (index, "it holds a stamp further ahead than clocks may differ"),
+                ]
+            elif index < len(writes):
                 write = writes[index]
                 write.highest = max(write.highest, version)
-        if mutated.refused:
-            writes = self._without_refused(peer, writes, mutated.refused)
+        if refused:
+            writes = self._without_refused(peer, writes, refused)
         self._acked(writes)
 
     def lost(self, peer: Peer, sent: Sent) -> None:
@@ -252,7 +260,7 @@ class Writes:
     def _without_refused(
         self, peer: Peer, writes: list[Write], refused: list[tuple[int, str]]
     ) -> list[Write]:
-        self._turn.note("warning", "writes_refused", peer=peer.url, reason=refused[0][1])
+        self._turn.note_rarely("warning", "writes_refused", peer=peer.url, reason=refused[0][1])
         indices = {index for index, _ in refused if index < len(writes)}
         for index in sorted(indices):
             self._failed(writes[index])

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from quorate.errors import (
     ClockUntrusted,
+    Conflict,
     Corrupt,
     DeadlineExceeded,
     DiskFull,
@@ -58,6 +59,7 @@ ANSWERS: Final[dict[type[QuorateError], Answer]] = {
     Overloaded: Answer(503, "BUSY", "Overloaded"),
     NotReady: Answer(503, "LOADING", "Not ready"),
     ClockUntrusted: Answer(503, "CLOCK", "Clock untrusted"),
+    Conflict: Answer(409, "ERR", "Conflict"),
     PeerProtocolError: Answer(500, "ERR", "Peer protocol error"),
     StorageError: Answer(500, "MISCONF", "Storage failed"),
     Corrupt: Answer(500, "MISCONF", "Stored data is damaged"),

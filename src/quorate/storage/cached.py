@@ -30,7 +30,7 @@ class CachedEngine:
         if record is None:
             record = self._inner.get(row)
             if record is not None:
-                self.lru.put(row, record)
+                self.lru.put(((row, record),))
         return record
 
     def get_many(self, rows: Sequence[bytes]) -> list[Record | None]:
@@ -42,13 +42,12 @@ class CachedEngine:
         for index, record in zip(missing, fetched, strict=True):
             if record is not None:
                 found[index] = record
-                self.lru.put(rows[index], record)
+                self.lru.put(((rows[index], record),))
         return found
 
     def write(self, batch: Batch) -> None:
         self._inner.write(batch)
-        for row, record in batch.records:
-            self.lru.put(row, record)
+        self.lru.put(batch.records)
 
     def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, Record]]:
         """Past the cache: a scan of everything would evict all that is hot."""

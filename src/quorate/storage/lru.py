@@ -8,6 +8,7 @@ takes the row's older record with it: the cache never holds anything but the new
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import Final
 
 from quorate.core.record import Record
@@ -46,17 +47,21 @@ class Lru:
         self._entries.move_to_end(row)
         return record
 
-    def put(self, row: bytes, record: Record) -> None:
-        """Keep a record as the most recently used, in place of the row's older one."""
+    def put(self, records: Iterable[tuple[bytes, Record]]) -> None:
+        """Keep records as the most recently used, in place of their rows' older ones.
+
+        One call for a whole batch: this is on every write's way.
+        """
         entries = self._entries
-        old = entries.pop(row, None)
-        if old is not None:
-            self.bytes_used -= cost_of(row, old)
-        cost = cost_of(row, record)
-        if cost > self._bytes_max:
-            return
-        entries[row] = record
-        self.bytes_used += cost
+        pop = entries.pop
+        for row, record in records:
+            old = pop(row, None)
+            cost = cost_of(row, record)
+            if cost <= self._bytes_max:
+                entries[row] = record
+                self.bytes_used += cost
+            if old is not None:
+                self.bytes_used -= cost_of(row, old)
         while self.bytes_used > self._bytes_max or len(entries) > self._entries_max:
             evicted_row, evicted = entries.popitem(last=False)
             self.bytes_used -= cost_of(evicted_row, evicted)

@@ -18,7 +18,7 @@ from quorate.core.events import (
     Put,
     Result,
 )
-from quorate.core.messages import Frame, Message
+from quorate.core.messages import Frame, Message, Ping, Pong
 from quorate.core.node import Node
 from quorate.core.record import Record, pack_version
 from tests.sim_cluster import settings_of, url_of
@@ -103,8 +103,11 @@ class Alone:
         self.step(Durable(mark))
 
     def link(self, *indices: int) -> None:
-        """Bring up the links to these peers."""
+        """Bring up the links to these peers, and theirs to this node."""
         self.step(*[LinkUp(url_of(index), "0.0.0") for index in indices])
+        for index in indices:
+            for ping in self.take(index, Ping):
+                self.hear(index, Pong(ping.batch))
 
     def unlink(self, *indices: int) -> None:
         """Break the links to these peers."""

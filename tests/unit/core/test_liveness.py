@@ -28,7 +28,7 @@ class Beats:
 
     def beat(self, ms: int = BEAT_MS) -> list[Ping]:
         """Let time pass to the next heartbeat; the pings it sent."""
-        self.parts.turn.begin(self.parts.turn.mono_ms + ms, 0)
+        self.parts.turn.begin(self.parts.turn.mono_ms + ms, 0, stamp_max=0)
         self.liveness.beat(lambda: ["http://n0:1", "http://n1:1"])
         return [message for message in self.peer.collect() if isinstance(message, Ping)]
 

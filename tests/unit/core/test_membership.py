@@ -13,9 +13,10 @@ from quorate.core.layout import Layout, first_layout
 from quorate.core.membership import LAYOUT_META, MEMBERS_MAX, MEMBERS_META, Membership
 from quorate.core.messages import Greeting
 from quorate.core.parts import Parts
-from quorate.errors import InvalidRequest
+from quorate.errors import Conflict, InvalidRequest
 from tests.sim_cluster import settings_of, url_of
 from tests.sim_host import Disk
+from tests.unit.core.alone import Alone
 from tests.unit.core.parts import peer_of
 
 
@@ -98,9 +99,9 @@ def test_layout_and_members_survive_a_restart_with_another_list() -> None:
     disk = _stored(node)
     assert disk.get_meta(LAYOUT_META) == _layout(0, 1).encode()
     assert disk.get_meta(MEMBERS_META) is not None
-    again = _membership(0, [0, 2], disk)
+    again = _membership(0, [1], disk)
     assert again.layout == _layout(0, 1)
-    assert sorted(again.peers) == [url_of(1), url_of(2), url_of(7)]
+    assert sorted(again.peers) == [url_of(1), url_of(7)]
 
 
 def _greeting_with(layout: bytes) -> Greeting:
@@ -151,3 +152,32 @@ def test_what_cannot_be_a_url_is_not_learnt() -> None:
     node = _membership(0, [0])
     node.learn(["", "x" * (URL_CHARS_MAX + 1), url_of(1)])
     assert list(node.peers) == [url_of(1)]
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "is_refused"),
+    [
+        ([0], [0, 1, 2], True),
+        ([0, 1, 2], [0, 1], True),
+        ([0], [1, 2], True),
+        ([0, 1, 2], [2, 1, 0], False),
+        ([0, 1, 2], [], False),
+        ([0, 1, 2], [1], False),
+    ],
+)
+def test_a_directory_is_not_taken_into_another_cluster(
+    first: list[int], then: list[int], is_refused: bool
+) -> None:
+    """Else it would serve its old layout beside the new one, and both would take writes."""
+    disk = _stored(_membership(0, first))
+    if is_refused:
+        with pytest.raises(Conflict, match="-nodes says"):
+            _membership(0, then, disk)
+    else:
+        assert _membership(0, then, disk).layout == _layout(*first)
+
+
+def test_a_directory_of_another_replication_is_refused() -> None:
+    disk = Alone(3).disk
+    with pytest.raises(Conflict, match="-replication=3"):
+        Alone(3, disk=disk, replication=2)

@@ -155,7 +155,7 @@ def test_a_large_turn_is_cut_into_messages_of_bounded_size(peer: Peer) -> None:
 
 def test_a_peer_that_answers_nothing_becomes_unreachable_at_the_bound(peer: Peer) -> None:
     """P7: the outbox is bounded."""
-    peer.is_linked = True
+    peer.is_linked = peer.is_heard = True
     assert peer.judge_reachable()
     value = Record(pack_version(1, 1), bytes(MESSAGE_BYTES_MAX - ITEM_BYTES))
     for _ in range(UNANSWERED_BYTES_MAX // MESSAGE_BYTES_MAX):

@@ -60,7 +60,7 @@ def test_live_counts_this_node_and_the_peers_that_can_be_asked() -> None:
     placement = placement_of(first_layout(urls(3), replication=3), own=0)
     assert placement.live(0) == 1
     peer = placement.others[0][0]
-    peer.is_linked = True
+    peer.is_linked = peer.is_heard = True
     peer.judge_reachable()
     assert placement.live(0) == 2
     peer.is_up = False

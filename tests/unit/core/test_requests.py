@@ -84,7 +84,7 @@ def test_requests_expire_in_order_and_the_next_deadline_wakes_the_node(
         _begin(requests, timeout_ms)
     requests.set_alarm()
     assert turn.wake_ms == 10
-    turn.begin(20, 0)
+    turn.begin(20, 0, stamp_max=0)
     requests.sweep()
     requests.set_alarm()
     assert len(turn.answers) == 2
@@ -104,7 +104,7 @@ def test_no_request_expires_early_or_more_than_a_32nd_late() -> None:
     while due:
         requests.set_alarm()
         assert turn.wake_ms is not None
-        turn.begin(turn.wake_ms, 0)
+        turn.begin(turn.wake_ms, 0, stamp_max=0)
         requests.sweep()
         for operation in [each for each in list(due) if each.waiter is None]:
             deadline_ms, timeout_ms = due.pop(operation)
@@ -134,13 +134,13 @@ def test_a_parked_request_keeps_its_deadline_when_it_is_parked_again(
     event = Put(Asker(), b"k", b"v")
     requests.admit(size_of(event))
     requests.park(event, QuorumUnreachable("first"), wait_ms=100, again=None)
-    turn.begin(60, 0)
+    turn.begin(60, 0, stamp_max=0)
     (parked,) = requests.unpark()
     assert not requests.has_parked
     requests.park(event, QuorumUnreachable("again"), wait_ms=100, again=parked)
     requests.set_alarm()
     assert turn.wake_ms == 100
-    turn.begin(100, 0)
+    turn.begin(100, 0, stamp_max=0)
     requests.sweep()
     ((_, error),) = turn.answers
     assert isinstance(error, QuorumUnreachable)

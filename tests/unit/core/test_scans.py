@@ -157,7 +157,7 @@ def test_damaged_bytes_make_a_list_incomplete() -> None:
     """A partition that cannot be read is never taken for an empty one."""
     alone = Alone(1)
     _fill(alone, b"a", b"b")
-    alone.disk.is_scan_damaged = True
+    alone.disk.damaged.add(row_of(b"a"))
     assert not _scan(alone).complete
     asker = Asker()
     alone.step(LocalScan(asker))
@@ -235,7 +235,7 @@ def test_a_scan_that_a_silent_peer_holds_up_ends_at_its_deadline() -> None:
     handle = cluster.scan(0, timeout_ms=700)
     cluster.finish(handle)
     handle.of(DeadlineExceeded)
-    assert 700 <= handle.took_ms < 800
+    assert 699 < handle.took_ms < 725
     cluster.resume(1)
     cluster.run(1_000)
     assert cluster.node(0).inflight == 0

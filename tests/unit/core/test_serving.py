@@ -19,6 +19,7 @@ from quorate.core.messages import (
 from quorate.core.peers import MESSAGE_BYTES_MAX
 from quorate.core.record import ABSENT, Record, pack_version
 from quorate.core.slots import partition_of, row_of
+from quorate.core.turn import NOTE_AGAIN_MS
 from quorate.errors import DiskFull, InvalidRequest, KeyTooLarge, Outcome
 from tests.sim_host import EPOCH_MS
 from tests.unit.core.alone import Alone, Asker, record_at
@@ -140,6 +141,10 @@ def test_a_peers_clock_too_far_ahead_is_noted_once_and_not_followed(alone: Alone
     assert alone.node.parts.clock.last == before
     alone.hear(1, Pong(0), clock=(EPOCH_MS + 500) << 16)
     assert alone.node.parts.clock.last == (EPOCH_MS + 500) << 16
+    alone.hear(1, Pong(0), clock=(EPOCH_MS + YEAR_MS) << 16)
+    assert alone.notes.count("peer_clock_too_far_ahead") == 1, "not with every wink"
+    alone.hear(1, Pong(0))
+    alone.step(after_ms=NOTE_AGAIN_MS)
     alone.hear(1, Pong(0), clock=(EPOCH_MS + YEAR_MS) << 16)
     assert alone.notes.count("peer_clock_too_far_ahead") == 2
 

@@ -8,6 +8,7 @@ import pytest
 from quorate.doors.errors import ANSWERS, answer_for
 from quorate.errors import (
     BY_CODE,
+    Conflict,
     InvalidRequest,
     KeyMissing,
     QuorateError,
@@ -23,7 +24,7 @@ def test_every_class_of_the_taxonomy_has_an_answer_and_nothing_else_has() -> Non
 @pytest.mark.parametrize("kind", BY_CODE.values(), ids=lambda kind: kind.code)
 def test_the_status_follows_the_family(kind: type[QuorateError]) -> None:
     answer = answer_for(kind("what happened"))
-    if issubclass(kind, InvalidRequest):
+    if issubclass(kind, InvalidRequest | Conflict):
         assert 400 <= answer.status < 500
     elif issubclass(kind, Unavailable) or kind.retryable:
         assert answer.status == 503

@@ -46,7 +46,7 @@ class LruAgainstList(RuleBasedStateMachine):
         given_record = (
             Record(pack_version(number, 1), None) if tombstone else record(number, size=size)
         )
-        self.lru.put(row, given_record)
+        self.lru.put([(row, given_record)])
         self.model = self.without(row)
         if cost_of(row, given_record) <= self.bytes_max:
             self.model.append((row, given_record))
@@ -68,17 +68,17 @@ TestLruAgainstList = LruAgainstList.TestCase
 
 def test_the_least_recently_used_goes_first() -> None:
     lru = Lru(entries_max=2, bytes_max=1 << 20)
-    lru.put(b"a", record(1))
-    lru.put(b"b", record(2))
+    lru.put([(b"a", record(1))])
+    lru.put([(b"b", record(2))])
     lru.get(b"a")
-    lru.put(b"c", record(3))
+    lru.put([(b"c", record(3))])
     assert [lru.get(row) for row in (b"a", b"b", b"c")] == [record(1), None, record(3)]
 
 
 def test_a_record_too_large_to_keep_takes_its_older_one_along() -> None:
     lru = Lru(entries_max=10, bytes_max=ENTRY_BYTES + 100)
-    lru.put(b"a", record(1))
-    lru.put(b"a", record(2, size=101))
+    lru.put([(b"a", record(1))])
+    lru.put([(b"a", record(2, size=101))])
     assert lru.get(b"a") is None
     assert lru.bytes_used == 0
 

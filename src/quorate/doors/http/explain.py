@@ -27,6 +27,8 @@ async def explain(context: Context, _request: web.Request, query: Query) -> web.
             "url": view.url,
             "state": view.state,
             "version": None if view.version is None else view.version.hex(),
+            "live": None if view.version is None else view.live,
+            "expires_ms": view.expires_ms,
             "hints": view.hints,
         }
         for view in result.replicas

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One replica's trouble never delays a request that can do without it (S39, S40, DESIGN 6)."""
+
+from __future__ import annotations
+
+import pytest
+
+from quorate.core.events import GetResult, PutResult
+from tests.sim_cluster import Handle, SimCluster, url_of
+
+
+def _slow(cluster: SimCluster, index: int, ms: float) -> None:
+    """Make all links of a host slow, both ways."""
+    for link_ends in [(index, other) for other in range(len(cluster.hosts)) if other != index]:
+        for source, target in (link_ends, link_ends[::-1]):
+            cluster.link(url_of(source), url_of(target)).latency_ms = (ms,)
+
+
+def _quantile(handles: list[Handle], share: float) -> float:
+    times = sorted(handle.took_ms for handle in handles)
+    return times[int(share * (len(times) - 1))]
+
+
+def test_a_slow_replica_slows_neither_writes_of_two_nor_reads_of_one() -> None:
+    """S39."""
+    cluster = SimCluster(1, 3)
+    _slow(cluster, 2, 400)
+    cluster.must_put(0, b"first write", b"raises the clock's ceiling")
+    writes = [cluster.put(0, b"key%d" % n, b"w", w=2) for n in range(50)]
+    reads = [cluster.get(0, b"key%d" % n, r=1) for n in range(50)]
+    cluster.finish(*writes, *reads)
+    assert all(isinstance(write.result, PutResult) for write in writes)
+    assert _quantile(writes, 1.0) < 20
+    assert _quantile(reads, 1.0) < 2
+
+
+def test_local_reads_are_as_fast_beside_a_slow_peer_as_without_one() -> None:
+    """S40: the 99th percentile."""
+    times = []
+    for is_slow in (False, True):
+        cluster = SimCluster(2, 3)
+        cluster.must_put(0, b"k", b"v", w=3)
+        if is_slow:
+            _slow(cluster, 2, 2_000)
+            cluster.hosts[2].sync_ms = (500.0, 1_000.0)
+        handles: list[Handle] = []
+        for number in range(300):
+            cluster.put(0, b"w%d" % number, b"v", w=3)
+            handles.append(cluster.get(0, b"k", r=1))
+            cluster.run(1)
+        cluster.finish(*handles)
+        times.append(_quantile(handles, 0.99))
+    assert times[1] < 2 * times[0]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_read_whose_first_peer_falls_silent_is_answered_by_another(seed: int) -> None:
+    """DESIGN 6: after about that peer's p95, not at the deadline."""
+    cluster = SimCluster(seed, 4)
+    key = b"key%d" % seed
+    cluster.must_put(0, key, b"v", w=3)
+    outsider = next(index for index in range(4) if index not in cluster.replicas(key))
+    for _ in range(300):
+        cluster.must_get(outsider, key)
+    first = cluster.replicas(key)[0]
+    p95_ms = cluster.node(outsider).membership.peers[url_of(first)].p95_ms
+    cluster.pause(first)
+    handle = cluster.get(outsider, key)
+    cluster.finish(handle)
+    assert handle.of(GetResult).record is not None
+    assert handle.took_ms < p95_ms + 15
+
+
+def test_a_read_whose_peer_dies_is_answered_by_another_at_once() -> None:
+    cluster = SimCluster(3, 3)
+    cluster.must_put(0, b"k", b"v", w=3)
+    cluster.pause(1)
+    cluster.pause(2)
+    handle = cluster.get(0, b"k")
+    cluster.run(2)
+    cluster.resume(2)
+    cluster.kill(1)
+    cluster.finish(handle)
+    assert handle.of(GetResult).record is not None
+    assert handle.took_ms < 10
+
+
+def test_no_request_fails_while_one_of_three_nodes_dies_and_returns() -> None:
+    """I25: W = R = 2, through the nodes that live."""
+    cluster = SimCluster(4, 3)
+    cluster.must_put(0, b"k", b"v", w=3)
+    handles: list[Handle] = []
+    for tick in range(400):
+        if tick == 100:
+            cluster.kill(2)
+        if tick == 300:
+            cluster.restart(2)
+        key = b"key%d" % (tick % 40)
+        handles += [cluster.put(tick % 2, key, b"%d" % tick), cluster.get(1 - tick % 2, key)]
+        cluster.run(2)
+    cluster.finish(*handles)
+    failed = [handle.result for handle in handles if isinstance(handle.result, Exception)]
+    assert failed == []
+    assert _quantile(handles, 1.0) < 100
+
+
+def test_many_reads_of_the_largest_values_are_all_answered() -> None:
+    """A frame has a maximum; what is asked for in one turn has not."""
+    value = bytes(8 << 20)
+    cluster = SimCluster(5, 3, timeout_ms=1_000)
+    keys = [b"key%d" % number for number in range(6)]
+    for key in keys:
+        cluster.must_put(0, key, value, w=3)
+    cluster.kill(1)
+    cluster.restart(1, is_empty=True)
+    cluster.run_until(cluster.is_connected)
+    handles = [cluster.get(1, key) for key in keys]
+    cluster.finish(*handles)
+    for handle in handles:
+        record = handle.of(GetResult).record
+        assert record is not None
+        assert record.value == value
+
+
+def test_after_all_faults_a_node_is_back_to_its_base_level() -> None:
+    """I24, I26: requests, messages, memory of them; and everything is answered in time."""
+    cluster = SimCluster(6, 5, timeout_ms=500, write_wait_ms=200)
+    random = cluster.world.random
+    handles: list[Handle] = []
+    for tick in range(300):
+        index = tick % 3
+        key = b"key%d" % random.randrange(20)
+        put = random.random() < 0.5
+        handles.append(cluster.put(index, key, b"v") if put else cluster.get(index, key))
+        if tick % 50 == 10:
+            cluster.pause(3)
+            cluster.cut(0, 4)
+        if tick % 50 == 40:
+            cluster.resume(3)
+            cluster.heal()
+        cluster.run(5)
+    cluster.finish(*handles)
+    assert max(handle.took_ms for handle in handles) < 1_500
+    cluster.run(10_000)
+    for host in cluster.hosts:
+        peers = host.node.membership.peers.values()
+        assert [peer.unanswered_bytes for peer in peers] == [0] * 4
+        assert not any(peer.sent or peer.order for peer in peers)
+        requests = host.node.parts.requests
+        assert (requests.count, requests.bytes, requests.has_parked) == (0, 0, False)
+        assert host.node.parts.hints.total == 0

@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Replicas that can talk converge: by hints, by reads (S39, P6, I2, I13, I14, I23)."""
+
+from __future__ import annotations
+
+import pytest
+
+from quorate.core.events import GetResult
+from quorate.core.record import stamp_of
+from quorate.core.slots import row_of
+from tests.sim_cluster import SimCluster, url_of
+
+
+def _held(cluster: SimCluster, key: bytes) -> list[bytes | None]:
+    """What each replica's disk has of a key."""
+    records = [cluster.held(index, key) for index in cluster.replicas(key)]
+    return [None if record is None else record.value for record in records]
+
+
+# --- hints -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_write_with_one_replica_down_leaves_a_hint_that_survives_restart(seed: int) -> None:
+    """I13: of both, the coordinator and the replica."""
+    cluster = SimCluster(seed, 3)
+    cluster.kill(2)
+    cluster.run(20)
+    keys = [b"key%d" % number for number in range(30)]
+    cluster.finish(*[cluster.put(0, key, b"v") for key in keys])
+    cluster.run(50)
+    cluster.kill(0)
+    cluster.run(20)
+    cluster.restart(0)
+    cluster.run_until(cluster.is_connected)
+    assert cluster.node(0).parts.hints.count(url_of(2)) == 30
+    cluster.restart(2)
+    cluster.run_until(lambda: not cluster.node(0).parts.hints.total, 5_000)
+    assert all(_held(cluster, key) == [b"v"] * 3 for key in keys)
+    cluster.run(50)
+    assert list(cluster.hosts[0].disk.scan_hints(b"", b"\xff" * 17)) == []
+
+
+def test_a_returning_replica_has_every_key_within_seconds() -> None:
+    """A kill and a return under load."""
+    cluster = SimCluster(3, 3)
+    cluster.kill(1)
+    cluster.run(20)
+    keys = [b"key%d" % number for number in range(2_000)]
+    handles = [cluster.put(number % 2 * 2, key, key) for number, key in enumerate(keys)]
+    cluster.finish(*handles)
+    cluster.restart(1)
+    came_ms = cluster.world.now
+    cluster.run_until(lambda: not sum(cluster.node(i).parts.hints.total for i in (0, 2)))
+    assert cluster.world.now - came_ms < 2_000
+    assert all(cluster.held(1, key) is not None for key in keys)
+
+
+def test_hints_never_lower_what_a_replica_holds() -> None:
+    """I10, I13."""
+    cluster = SimCluster(4, 3)
+    cluster.split([0, 1], [2])
+    cluster.reset_cut_links()
+    cluster.run(50)
+    cluster.must_put(0, b"k", b"hinted")
+    cluster.kill(0)
+    cluster.heal()
+    cluster.run_until(cluster.is_connected)
+    newer = cluster.must_put(1, b"k", b"newer")
+    cluster.restart(0)
+    cluster.run(5_000)
+    assert cluster.node(0).parts.hints.total == 0
+    assert _held(cluster, b"k") == [b"newer"] * 3
+    record = cluster.held(2, b"k")
+    assert record is not None
+    assert record.version == newer.version
+
+
+def test_a_full_disk_gets_its_hints_when_it_has_room_again() -> None:
+    """RELIABILITY 72: later, never lost."""
+    cluster = SimCluster(5, 3)
+    cluster.must_put(0, b"before", b"v", w=3)
+    cluster.hosts[2].set_disk_full(True)
+    cluster.put(2, b"fills", b"v")
+    keys = [b"key%d" % number for number in range(20)]
+    cluster.finish(*[cluster.put(0, key, b"v") for key in keys])
+    cluster.run(10_000)
+    assert cluster.value(2, b"before", r=1) == b"v", "reads go on"
+    assert cluster.counter("hints_replayed") == 0
+    cluster.hosts[2].set_disk_full(False)
+    cluster.run_until(lambda: not cluster.node(0).parts.hints.total, 10_000)
+    assert all(_held(cluster, key) == [b"v"] * 3 for key in keys)
+
+
+def test_a_silent_replica_gets_what_it_did_not_answer_as_hints() -> None:
+    """S31, N11."""
+    cluster = SimCluster(6, 3)
+    cluster.pause(2)
+    keys = [b"key%d" % number for number in range(20)]
+    cluster.finish(*[cluster.put(0, key, b"v") for key in keys])
+    cluster.run(60_000)
+    cluster.resume(2)
+    cluster.run(4_100)
+    assert all(_held(cluster, key) == [b"v"] * 3 for key in keys)
+    assert cluster.is_connected()
+    cluster.run(5_000)
+    assert cluster.node(0).parts.hints.total == 0
+
+
+# --- reads -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("old", [None, b"old"])
+@pytest.mark.parametrize("coordinator", [0, 2])
+def test_a_stale_or_missing_replica_is_repaired_by_a_read(
+    old: bytes | None, coordinator: int
+) -> None:
+    """S39: before the answer, as R + W > N."""
+    cluster = SimCluster(7, 3, hint_bytes_max=0)
+    if old is not None:
+        cluster.must_put(0, b"k", old, w=3)
+    cluster.kill(2)
+    cluster.run(20)
+    cluster.must_put(0, b"k", b"new")
+    cluster.restart(2)
+    cluster.run_until(cluster.is_connected)
+    cluster.kill(1)
+    cluster.run(20)
+    result = cluster.must_get(coordinator, b"k")
+    assert (result.record and result.record.value, result.repaired) == (b"new", 1)
+    held = cluster.held(2, b"k")
+    assert held is not None
+    assert held.value == b"new"
+
+
+def test_a_repair_of_all_replicas_by_a_read_of_all() -> None:
+    """S39, I2, I14: and the next read moves nothing."""
+    cluster = SimCluster(8, 3, hint_bytes_max=0)
+    cluster.kill(1)
+    cluster.kill(2)
+    cluster.run(20)
+    cluster.must_put(0, b"k", b"v", w=1)
+    cluster.restart(1)
+    cluster.restart(2)
+    cluster.run_until(cluster.is_connected)
+    assert cluster.must_get(1, b"k", r=3).repaired == 2
+    cluster.run(100)
+    assert _held(cluster, b"k") == [b"v"] * 3
+    assert cluster.must_get(2, b"k", r=3) == GetResult(cluster.held(0, b"k"), answers=3)
+
+
+def test_a_replaced_disk_is_filled_by_reads() -> None:
+    """N16: the node returns with an empty disk."""
+    cluster = SimCluster(9, 3)
+    keys = [b"key%d" % number for number in range(50)]
+    cluster.finish(*[cluster.put(0, key, b"v", w=3) for key in keys])
+    cluster.kill(1)
+    cluster.restart(1, is_empty=True)
+    cluster.run_until(cluster.is_connected)
+    cluster.finish(*[cluster.get(1, key) for key in keys])
+    assert all(cluster.held(1, key) is not None for key in keys)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_damaged_records_are_never_served_and_are_repaired_by_reads(seed: int) -> None:
+    """I23."""
+    cluster = SimCluster(seed, 3)
+    keys = [b"key%d" % number for number in range(30)]
+    cluster.finish(*[cluster.put(0, key, key, w=3) for key in keys])
+    damaged = cluster.world.random.randrange(3)
+    cluster.hosts[damaged].disk.damaged = {row_of(key) for key in keys}
+    for index in range(3):
+        assert [cluster.value(index, key) for key in keys] == keys
+    cluster.run(100)
+    assert cluster.hosts[damaged].disk.damaged == set()
+
+
+# --- clocks ------------------------------------------------------------------------------------
+
+
+def test_equal_timestamps_end_as_one_write_everywhere() -> None:
+    """S38: the node's number breaks the tie."""
+    equal = 0
+    for seed in range(30):
+        cluster = SimCluster(seed, 3)
+        for index in range(3):
+            cluster.must_put(index, b"other", b"v")
+        cluster.run(1_500)
+        handles = [cluster.put(index, b"k", b"%d" % index) for index in range(3)]
+        cluster.finish(*handles)
+        stamps = {
+            stamp_of(record.version)
+            for _, _, frame in cluster.sends
+            for message in frame.messages
+            for row, record in getattr(message, "items", [])
+            if row == row_of(b"k")
+        }
+        equal += len(stamps) < 3
+        cluster.run(1_000)
+        assert len(set(_held(cluster, b"k"))) == 1
+        winner = _held(cluster, b"k")[0]
+        assert [cluster.value(index, b"k") for index in range(3)] == [winner] * 3
+    assert equal, "no two stamps were equal"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_clocks_five_seconds_apart_lose_no_later_write_of_one_client(seed: int) -> None:
+    """S38: through whichever node, with a guard that allows for them."""
+    cluster = SimCluster(seed, 4, max_clock_skew_ms=12_000, cache_entries=seed % 2 * 100)
+    random = cluster.world.random
+    for host in cluster.hosts:
+        host.wall_offset_ms = random.choice((-5_000, 0, 5_000))
+    for number in range(15):
+        if random.random() < 0.3:
+            cluster.hosts[random.randrange(4)].wall_offset_ms = random.choice((-5_000, 0, 5_000))
+        value = b"%d" % number if random.random() < 0.8 else None
+        cluster.must_put(random.randrange(4), b"k", value)
+        assert cluster.value(random.randrange(4), b"k") == value
+
+
+def test_a_node_whose_clock_is_too_far_ahead_harms_nobody_but_itself() -> None:
+    """RELIABILITY 66, I8: loudly."""
+    cluster = SimCluster(11, 3)
+    cluster.must_put(0, b"k", b"v", w=3)
+    cluster.hosts[2].wall_offset_ms = 3_600_000
+    failed = cluster.put(2, b"k", b"from the future")
+    cluster.finish(failed)
+    cluster.run(3_000)
+    notes = [note.event for host in cluster.hosts[:2] for note in host.notes]
+    assert notes.count("peer_clock_too_far_ahead") == 2
+    for index in (0, 1):
+        assert cluster.value(index, b"k") == b"v"
+        cluster.must_put(index, b"k", b"v")
+    cluster.must_put(0, b"k", b"again")
+    assert cluster.value(1, b"k") == b"again"

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A node's view of itself and its peers (S27)."""
+
+from __future__ import annotations
+
+from quorate.core.events import Stop, StorageState
+from quorate.core.messages import Pong
+from tests.sim_cluster import SimCluster, url_of
+from tests.unit.core.alone import Alone
+
+
+def test_a_member_is_shown_by_its_url_with_state_and_age() -> None:
+    """S27, S18."""
+    cluster = SimCluster(1, 3)
+    cluster.must_put(0, b"k", b"v", w=3)
+    cluster.run(2_500)
+    cluster.kill(2)
+    cluster.run(100)
+    status = cluster.node(0).status()
+    assert [member.url for member in status.members] == [url_of(i) for i in range(3)]
+    assert [member.state for member in status.members] == ["self", "up", "connecting"]
+    assert [member.id for member in status.members] == ["000000000001", *_ids(2, 3)]
+    assert [member.keys for member in status.members] == [1, 1, 1]
+    assert all(member.owns for member in status.members)
+    assert status.members[2].last_seen_ms is not None
+    cluster.run(8_000)
+    lost = cluster.node(0).status().members[2]
+    assert (lost.state, lost.failures) == ("down", 3)
+    assert lost.last_seen_ms is not None
+    assert lost.last_seen_ms >= 8_000
+
+
+def _ids(*numbers: int) -> list[str]:
+    return [f"{number:012x}" for number in numbers]
+
+
+def test_a_node_is_ready_when_every_key_has_its_quorum() -> None:
+    alone = Alone(3)
+    assert not alone.node.status().ready
+    assert "need 2" in alone.node.status().reason
+    alone.link(1)
+    status = alone.node.status()
+    assert (status.ready, status.reason) == (True, "")
+    assert (status.replication, status.replicas, status.w, status.r) == (3, 3, 2, 2)
+
+
+def test_a_node_says_why_it_is_not_ready() -> None:
+    alone = Alone(1)
+    assert alone.node.status().ready
+    alone.step(StorageState("disk_full", "no space left"))
+    assert alone.node.status().reason == "no space left"
+    alone.step(StorageState())
+    alone.step(Stop())
+    assert "stopping" in alone.node.status().reason
+    assert "layout" in Alone(listed=[1]).node.status().reason
+
+
+def test_hints_and_requests_under_way_are_counted() -> None:
+    alone = Alone(3)
+    alone.link(1)
+    alone.put(b"k", b"v")
+    status = alone.node.status()
+    assert (status.hints, status.inflight) == (1, 1)
+    assert status.hint_bytes > 0
+    assert status.counters["hints_stored"] == 1
+    assert {member.url: member.hints for member in status.members}[url_of(2)] == 1
+
+
+def test_a_member_that_was_never_met_has_no_age_and_owns_nothing() -> None:
+    alone = Alone(3)
+    alone.hear(7, Pong(0))
+    (stranger,) = [m for m in alone.node.status().members if m.url == url_of(7)]
+    assert stranger.state == "connecting"
+    assert not stranger.owns
+    (silent,) = [m for m in alone.node.status().members if m.url == url_of(1)]
+    assert silent.last_seen_ms is None

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The tree is the architecture (DESIGN 3): who imports whom, what the core may touch, how long a
+thing may be (HOUSE_STYLE). A limit that no test enforces does not hold."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SRC = ROOT / "src"
+SPDX = "# SPDX-License-Identifier: GPL-3.0-or-later"
+MODULE_LINES_MAX = 500
+BODY_LINES_MAX = 50
+
+_VALUES = {f"core.{name}" for name in ("events", "layout", "messages", "record", "slots", "status")}
+_EVERYTHING = {""}
+ARROWS: dict[str, set[str]] = {
+    "__init__": set(),
+    "errors": set(),
+    "notation": set(),
+    "config": {"notation"},
+    "addresses": {"config"},
+    "core": {"errors"},
+    "wire": _VALUES | {"errors", "config"},
+    "storage": _VALUES | {"errors", "wire"},
+    "transport": _VALUES | {"core.handshake", "errors", "config", "wire"},
+    "runtime": {"core", "errors", "config", "storage.engine"},
+    "doors": _VALUES | {"errors", "config", "notation", "wire", "runtime.store"},
+    "client": {"errors", "notation", "wire"},
+    "bench": {"errors", "config", "notation", "wire", "client"},
+    "app": _EVERYTHING,
+    "cli": {"errors", "config", "notation", "addresses", "wire", "client", "bench", "app"},
+    "__main__": {"cli"},
+}
+"""What each part may import of ours, besides itself and the version; a name covers what is under
+it. Only `app` puts concrete parts together, and only `cli` imports it."""
+
+_BANNED_IN_CORE = {
+    *("asyncio", "threading", "multiprocessing", "concurrent", "socket", "ssl", "os", "pathlib"),
+    *("time", "datetime", "random", "uuid", "secrets", "logging", "tempfile", "subprocess"),
+}
+
+
+def _files(*roots: str) -> list[Path]:
+    return sorted(path for root in roots for path in (ROOT / root).rglob("*.py"))
+
+
+def _name(path: Path) -> str:
+    """Dotted, without `quorate.`: `core.node`."""
+    parts = path.relative_to(SRC / "quorate").with_suffix("").parts
+    return ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
+
+
+def _parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+
+
+def _imports(node: ast.AST, *, with_types: bool = True) -> Iterator[str]:
+    """Every absolute import below a node, `from x import y` as `x.y`."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            yield from (alias.name for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            assert child.level == 0, "imports are absolute"
+            yield from (f"{child.module}.{alias.name}" for alias in child.names)
+        elif with_types or not _is_for_types(child):
+            yield from _imports(child, with_types=with_types)
+
+
+def _is_for_types(node: ast.AST) -> bool:
+    return (
+        isinstance(node, ast.If)
+        and isinstance(node.test, ast.Name)
+        and node.test.id == "TYPE_CHECKING"
+    )
+
+
+def _ours(path: Path, *, with_types: bool = True) -> Iterator[str]:
+    """What a module imports of ours, without `quorate.`."""
+    for name in _imports(_parse(path), with_types=with_types):
+        if name.split(".")[0] == "quorate":
+            yield name.partition(".")[2]
+
+
+SOURCES = {_name(path): path for path in _files("src")}
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_module_imports_only_what_its_place_allows(name: str) -> None:
+    place = name.split(".")[0]
+    allowed = ARROWS[place] | {place, "__version__"}
+    for imported in _ours(SOURCES[name]):
+        assert any(
+            prefix == "" or imported == prefix or imported.startswith(f"{prefix}.")
+            for prefix in allowed
+        ), f"{name} must not import {imported}"
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph = {
+        name: {_module_of(imported) for imported in _ours(path, with_types=False)} - {name}
+        for name, path in SOURCES.items()
+    }
+    done: set[str] = set()
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        assert name not in trail, f"a circle: {' -> '.join([*trail, name])}"
+        if name not in done:
+            for imported in sorted(graph[name]):
+                visit(imported, (*trail, name))
+            done.add(name)
+
+    for name in graph:
+        visit(name, ())
+
+
+def _module_of(imported: str) -> str:
+    """The module that an imported name is, or is in."""
+    while imported not in SOURCES:
+        imported, _, last = imported.rpartition(".")
+        if not last:
+            return "__init__"
+    return imported
+
+
+# --- the core ----------------------------------------------------------------------------------
+
+CORE = [name for name in SOURCES if name.startswith("core.")]
+
+
+@pytest.mark.parametrize("name", CORE)
+def test_the_core_reads_no_clock_socket_file_thread_or_chance(name: str) -> None:
+    """P8: all of these come in as arguments. Third parties: msgspec."""
+    for imported in _imports(_parse(SOURCES[name]), with_types=False):
+        top = imported.split(".")[0]
+        assert top not in _BANNED_IN_CORE, f"{name} imports {top}"
+        assert top in {"quorate", "msgspec", *sys.stdlib_module_names}, f"{name} imports {top}"
+
+
+@pytest.mark.parametrize("name", CORE)
+def test_the_core_awaits_nothing_and_hashes_nothing_by_the_process(name: str) -> None:
+    """Built-in `hash` is salted: what it places or orders differs from run to run."""
+    waiting = (ast.Await, ast.AsyncFunctionDef, ast.AsyncFor, ast.AsyncWith)
+    for node in ast.walk(_parse(SOURCES[name])):
+        assert not isinstance(node, waiting), f"{name}:{node.lineno}"
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id not in {"hash", "id", "open", "print", "input"}, (
+                f"{name}:{node.lineno} calls {node.func.id}"
+            )
+
+
+# --- sizes -------------------------------------------------------------------------------------
+
+EVERY_FILE = _files("src", "tests")
+
+
+@pytest.mark.parametrize("path", EVERY_FILE, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_file_is_short_has_short_functions_and_names_its_licence(path: Path) -> None:
+    """S67 and HOUSE_STYLE, Sizes."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert lines, "an empty file has no licence line"
+    assert lines[0] == SPDX
+    assert len(lines) <= MODULE_LINES_MAX
+    for node in ast.walk(_parse(path)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            length = _body_lines(node)
+            assert length <= BODY_LINES_MAX, f"{node.name} has {length} lines"
+
+
+def _body_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Lines of the body, its docstring not counted."""
+    body = function.body
+    if isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
+        body = body[1:]
+    if not body:
+        return 0
+    end = body[-1].end_lineno
+    assert end is not None
+    return end - body[0].lineno + 1
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_module_says_what_it_is_for(name: str) -> None:
+    assert ast.get_docstring(_parse(SOURCES[name])), f"{name} has no docstring"
