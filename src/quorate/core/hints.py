@@ -94,6 +94,10 @@ class Hints:
     def add(self, url: str, row: bytes, record: Record) -> None:
         """Keep `record` for `url`; stored with this step's batch."""
         queue = self._queues[url]
+        if self._replica.trouble.code:
+            # What cannot be stored now would pile up in memory.
+            self._note_dropped(queue, 1)
+            return
         blob = _encode(StoredHint(row, record))
         while self.bytes + len(blob) > self._bytes_max:
             if not self._drop_oldest(room=len(blob)):

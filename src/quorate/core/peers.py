@@ -111,6 +111,7 @@ class Peer:
         "_brief",
         "_brief_ops",
         "_full",
+        "_full_bytes",
         "_full_ops",
         "_outbox",
         "_read_order",
@@ -178,6 +179,8 @@ class Peer:
         self._outbox: list[Message] = []
         self._full: list[bytes] = []
         self._full_ops: list[object] = []
+        self._full_bytes = 0
+        """What the records asked for in this turn may weigh."""
         self._brief: list[bytes] = []
         self._brief_ops: list[object] = []
         self._read_order: deque[Sent] = deque()
@@ -189,7 +192,7 @@ class Peer:
             self.is_linked
             and self.is_heard
             and self.is_up
-            and self.unanswered_bytes < UNANSWERED_BYTES_MAX
+            and self.unanswered_bytes + self._full_bytes < UNANSWERED_BYTES_MAX
         )
         return self.is_reachable and not before
 
@@ -211,10 +214,14 @@ class Peer:
         if lane.bytes >= MESSAGE_BYTES_MAX:
             self._cut(lane)
 
-    def read_full(self, row: bytes, op: object) -> None:
-        """Ask for a record."""
+    def read_full(self, row: bytes, op: object, *, size: int) -> None:
+        """Ask for a record, of perhaps `size` bytes."""
         self._full.append(row)
         self._full_ops.append(op)
+        self._full_bytes += size
+        if self.unanswered_bytes + self._full_bytes >= UNANSWERED_BYTES_MAX:
+            # At once: a turn may ask for more than the link could hold.
+            self.is_reachable = False
 
     def read_brief(self, row: bytes, op: object) -> None:
         """Ask for a version."""
@@ -269,12 +276,13 @@ class Peer:
 
     def _cut_reads(self) -> None:
         batch = self.next_batch()
-        size = ITEM_BYTES * (len(self._full) + len(self._brief))
+        size = ITEM_BYTES * (len(self._full) + len(self._brief)) + self._full_bytes
         sent = self.expect(self._reads, batch, ReadAnswer, size=size)
         sent.ops, sent.more = self._full_ops, self._brief_ops
         self._read_order.append(sent)
         self._outbox.append(Read(batch, self._full, self._brief))
         self._full, self._full_ops, self._brief, self._brief_ops = [], [], [], []
+        self._full_bytes = 0
 
     # --- hearing things --------------------------------------------------------------------
 

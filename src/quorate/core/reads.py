@@ -94,13 +94,25 @@ class Look(Operation):
 class Reads:
     """All reads that this node coordinates; the exchange that asks."""
 
-    __slots__ = ("_replica", "_requests", "_timeout_ms", "_turn", "peers", "placement", "repairs")
+    __slots__ = (
+        "_replica",
+        "_requests",
+        "_timeout_ms",
+        "_turn",
+        "_typical_bytes",
+        "peers",
+        "placement",
+        "repairs",
+    )
 
     def __init__(self, parts: Parts) -> None:
         self._replica = parts.replica
         self._requests = parts.requests
         self._turn = parts.turn
         self._timeout_ms = parts.settings.timeout_ms
+        self._typical_bytes = 0
+        """What a read is charged with: the largest value that was read lately. Nobody knows what a
+        read will bring, and many large ones at once are what could exhaust the memory."""
         self.repairs = Repairs(self, parts)
         self.peers: dict[str, Peer] = {}
         self.placement: Placement | None = None
@@ -122,7 +134,10 @@ class Reads:
             if r == 1 and look.seen:
                 self._answer(look)
                 return
+        look.size = self._typical_bytes
+        self._requests.charge(look.size)
         if not self._ask(look):
+            self._requests.charge(-look.size)
             live = placement.live(partition)
             error = QuorumUnreachable("too few replicas can be reached", needed=r, live=live)
             self._park(event, parked, error)
@@ -167,7 +182,7 @@ class Reads:
         for peer in reachable:
             look.asked.append(peer)
             if is_full:
-                peer.read_full(look.row, look)
+                peer.read_full(look.row, look, size=look.size)
                 is_full = False
             else:
                 peer.read_brief(look.row, look)
@@ -183,7 +198,7 @@ class Reads:
         peer = min(fresh, key=_speed)
         look.asked.append(peer)
         if look.record is None:
-            peer.read_full(look.row, look)
+            peer.read_full(look.row, look, size=look.size)
         else:
             peer.read_brief(look.row, look)
         return True
@@ -275,7 +290,7 @@ class Reads:
         peer, _ = look.seen.pop(index)
         # This node's own answer is always a full record, so the newest version is a peer's.
         assert peer is not None
-        peer.read_full(look.row, look)
+        peer.read_full(look.row, look, size=look.size)
 
     def _repair(self, look: Look, behind: list[Peer | None]) -> None:
         record, placement = look.record, self.placement
@@ -304,7 +319,11 @@ class Reads:
         waiter = look.waiter
         assert waiter is not None
         look.waiter = None
-        self._requests.answer(waiter, GetResult(look.record, len(look.seen), look.repaired), 0)
+        record = look.record
+        if record is not None and record.value is not None:
+            lately = self._typical_bytes - (self._typical_bytes >> 6)
+            self._typical_bytes = max(lately, len(record.value))
+        self._requests.answer(waiter, GetResult(record, len(look.seen), look.repaired), look.size)
 
     def wrote_back(self, look: Look, *, is_superseded: bool) -> None:
         """One more replica holds what this look read, or something newer."""
@@ -331,6 +350,7 @@ class Reads:
     def _look_again(self, look: Look) -> None:
         self._turn.counters["reads_looked_again"] += 1
         again = Look(look.event, look.row, look.others, n=look.n, r=look.r)
+        again.size = look.size
         placement = self.placement
         assert placement is not None
         if placement.is_mine[partition_of(look.row)]:

@@ -41,13 +41,9 @@ class Reader(Protocol):
         """Bytes on disk, about."""
 
 
-class _Undurable:
-    __slots__ = ("latest", "mark", "shown")
-
-    def __init__(self, latest: Record, mark: int, shown: Record | None) -> None:
-        self.latest = latest
-        self.mark = mark
-        self.shown = shown
+_Undurable = tuple[Record, int, Record | None]
+"""`latest`, what merges must beat; the mark of its batch; `shown`, what reads may see. A plain
+tuple: one is made for every write."""
 
 
 class _Waiting:
@@ -105,7 +101,7 @@ class Replica:
         """The durable record of a row. Corrupt if its bytes are damaged."""
         entry = self._undurable.get(row)
         if entry is not None:
-            return entry.shown
+            return entry[2]
         try:
             return self._engine.get(row)
         except Corrupt:
@@ -117,7 +113,7 @@ class Replica:
         lost, so that a write or a repair can take its place."""
         entry = self._undurable.get(row)
         if entry is not None:
-            return entry.latest
+            return entry[0]
         try:
             return self._engine.get(row)
         except Corrupt:
@@ -132,8 +128,8 @@ class Replica:
             entry = undurable.get(row)
             if entry is None:
                 yield row, record
-            elif entry.shown is not None:
-                yield row, entry.shown
+            elif entry[2] is not None:
+                yield row, entry[2]
 
     def bytes_used(self) -> int:
         """Bytes on disk, about."""
@@ -153,11 +149,8 @@ class Replica:
         if held is not None and held.version >= record.version and not wins(record, held):
             return held.version if held.version > record.version else ABSENT
         entry = self._undurable.get(row)
-        if entry is None:
-            self._undurable[row] = _Undurable(record, self._mark + 1, held)
-        else:
-            entry.latest = record
-            entry.mark = self._mark + 1
+        shown = held if entry is None else entry[2]
+        self._undurable[row] = record, self._mark + 1, shown
         self._records.append((row, record))
         if record.value is None:
             self.keys -= held is not None and held.value is not None
@@ -223,8 +216,9 @@ class Replica:
         for row, record in records:
             entry = undurable.get(row)
             if entry is None:
-                continue
-            if entry.mark == mark:
+                continue  # written twice in this batch, and dropped with the later
+            latest, latest_mark, _ = entry
+            if latest_mark == mark:
                 del undurable[row]
             else:
-                entry.shown = record
+                undurable[row] = latest, latest_mark, record

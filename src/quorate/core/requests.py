@@ -66,7 +66,7 @@ class Requests:
         self.count = 0
         """Requests admitted and not answered."""
         self.bytes = 0
-        """Value bytes of the writes among them."""
+        """Value bytes of them: of writes what they bring, of reads what they may."""
 
     def admit(self, size: int) -> None:
         """Count a request in. Overloaded if a maximum is reached."""
@@ -79,6 +79,10 @@ class Requests:
                 inflight_bytes=self.bytes,
             )
         self.count += 1
+        self.bytes += size
+
+    def charge(self, size: int) -> None:
+        """Count `size` more bytes for a request that was admitted with none."""
         self.bytes += size
 
     def answer(self, waiter: Waiter, result: Result, size: int) -> None:

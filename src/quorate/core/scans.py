@@ -12,7 +12,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import Final, cast
 
-from quorate.core.events import LocalScan, Scan, ScanResult
+from quorate.core.events import LocalScan, Result, Scan, ScanResult
 from quorate.core.messages import ScannedRow, ScannedRows, ScanRows
 from quorate.core.parts import Parts
 from quorate.core.peers import ITEM_BYTES, Answer, Peer, Sent
@@ -20,7 +20,7 @@ from quorate.core.placement import Placement
 from quorate.core.replica import Replica
 from quorate.core.requests import Operation
 from quorate.core.slots import PARTITION_COUNT
-from quorate.errors import Corrupt, DeadlineExceeded, InvalidRequest, NotReady, QuorateError
+from quorate.errors import Corrupt, DeadlineExceeded, InvalidRequest, NotReady
 
 LIMIT_MAX: Final = 1000
 CHUNK: Final = 16
@@ -56,7 +56,17 @@ def _past(prefix: bytes) -> bytes:
 class Listing(Operation):
     """A scan under way: the rows so far, and the answers to the chunk that was asked."""
 
-    __slots__ = ("answers", "complete", "event", "limit", "pending", "position", "r", "rows")
+    __slots__ = (
+        "answers",
+        "complete",
+        "event",
+        "is_cut",
+        "limit",
+        "pending",
+        "position",
+        "r",
+        "rows",
+    )
 
     def __init__(self, event: Scan, *, r: int) -> None:
         super().__init__(event.waiter, 0)
@@ -69,9 +79,15 @@ class Listing(Operation):
         self.complete = True
         self.answers: dict[int, list[ScannedRows]] = {}
         self.pending = 0
+        self.is_cut = False
+        """Whether the last chunk ended inside a partition: then that one is asked alone, for more
+        rows at once."""
 
-    def expired(self) -> QuorateError:
-        return DeadlineExceeded("the scan did not end in time", listed=len(self.rows))
+    def expired(self) -> Result:
+        if self.position == self.event.cursor:
+            return DeadlineExceeded("the scan did not come forward in time")
+        # Else a partition full of tombstones could never be passed.
+        return ScanResult(self.rows, self.position, self.complete)
 
 
 class Scans:
@@ -135,7 +151,7 @@ class Scans:
 
     def _ask_chunk(self, listing: Listing) -> None:
         first = _partition_at(listing.position)
-        last = min(first + CHUNK, PARTITION_COUNT)
+        last = min(first + (1 if listing.is_cut else CHUNK), PARTITION_COUNT)
         listing.answers = {partition: [] for partition in range(first, last)}
         # Held at one until all are asked, so that local answers do not end the chunk too early.
         listing.pending = 1
@@ -147,11 +163,10 @@ class Scans:
         placement = self.placement
         assert placement is not None
         prefix = listing.event.prefix
+        limit = LIMIT_MAX if listing.is_cut else ROWS_PER_ANSWER
         missing = listing.r
         if placement.is_mine[partition]:
-            told = local_rows(
-                self._replica, partition, after=after, prefix=prefix, limit=ROWS_PER_ANSWER
-            )
+            told = local_rows(self._replica, partition, after=after, prefix=prefix, limit=limit)
             if not told.failed:
                 listing.answers[partition].append(told)
                 missing -= 1
@@ -160,7 +175,7 @@ class Scans:
             batch = peer.next_batch()
             sent = peer.expect(self, batch, ScannedRows, size=ITEM_BYTES)
             sent.ops, sent.more = [listing], [partition]
-            peer.say(ScanRows(batch, partition, after, prefix, ROWS_PER_ANSWER))
+            peer.say(ScanRows(batch, partition, after, prefix, limit))
             listing.pending += 1
 
     # --- hearing ---------------------------------------------------------------------------
@@ -189,7 +204,8 @@ class Scans:
     def _take_chunk(self, listing: Listing) -> None:
         for partition, answers in listing.answers.items():
             listing.complete &= len(answers) >= listing.r
-            if self._merge(listing, partition, answers):
+            listing.is_cut = self._merge(listing, partition, answers)
+            if listing.is_cut:
                 break
         if len(listing.rows) >= listing.limit or listing.position == b"":
             result = ScanResult(listing.rows, listing.position, listing.complete)

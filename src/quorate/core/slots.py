@@ -40,8 +40,10 @@ def row_of(key: bytes) -> bytes:
 
 
 def is_row(row: bytes) -> bool:
-    """Whether the row is where its key belongs."""
-    return row_of(row[ROW_PREFIX_BYTES:]) == row
+    """Whether the row is in keyspace 0 and where its key belongs."""
+    key = row[ROW_PREFIX_BYTES:]
+    slot = slot_of(key) if b"{" in key else crc_hqx(key, 0) & 16383
+    return row.startswith(_PREFIXES[slot >> 4])
 
 
 def partition_of(row: bytes) -> int:

@@ -52,7 +52,9 @@ class Write(Operation):
     def __init__(
         self, waiter: Waiter, size: int, row: bytes, record: Record, *, n: int, w: int
     ) -> None:
-        super().__init__(waiter, size)
+        self.waiter = waiter  # Not by super(): a call for each write.
+        self.size = size
+        self.deadline_ms = 0
         self.row = row
         self.record = record
         self.n = n

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from quorate.core.events import StorageState
 from quorate.core.hints import REPLAY_ITEMS_MAX, RETRY_MS, Hints
 from quorate.core.messages import Mutate, Mutated
 from quorate.core.peers import MESSAGE_BYTES_MAX, Peer
@@ -17,7 +18,9 @@ from quorate.core.record import Record, pack_version
 from quorate.core.replica import Replica
 from quorate.core.slots import row_of
 from quorate.core.turn import Turn
+from tests.sim_cluster import url_of
 from tests.sim_host import Disk
+from tests.unit.core.alone import Alone, record_at
 from tests.unit.core.parts import peer_of
 
 A, B = "http://a:1", "http://b:1"
@@ -252,3 +255,13 @@ def test_the_log_lists_hints_of_one_peer_only() -> None:
     names = [name for name, _ in islice(log.disk.scan_hints(b"", b"\xff" * 17), 5)]
     assert [len(name) for name in names] == [16]
     assert log.hints.count("http://nobody:1") == 0
+
+
+def test_while_the_disk_takes_nothing_hints_are_dropped_and_counted() -> None:
+    alone = Alone(3)
+    alone.link(1)
+    alone.step(StorageState("disk_full", "no space"))
+    hints = alone.node.parts.hints
+    hints.add(url_of(2), row_of(b"k"), record_at(1))
+    assert hints.bytes == 0
+    assert alone.node.parts.turn.counters["hints_dropped"] == 1

@@ -9,7 +9,7 @@ from random import Random
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from quorate.core.layout import Layout, decode_layout, first_layout, plan_layout
@@ -39,6 +39,19 @@ def test_the_same_members_compute_the_same_table_in_any_start_order() -> None:
         layouts.append(first_layout([*urls, urls[0]], replication=3))
     assert {layout.encode() for layout in layouts} == {layouts[0].encode()}
     assert {layout.hash() for layout in layouts} == {layouts[0].hash()}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "known"),
+    [
+        (1, "c4d77fff1aa600b705f4ba4c917b4acd"),
+        (3, "a67d9d4c7853cad1d2d16e2b7dc069dc"),
+        (5, "8399a569147a8562b62f18248b18538c"),
+    ],
+)
+def test_every_release_computes_the_same_first_layout(nodes: int, known: str) -> None:
+    """S34: else two nodes of different releases, started for the first time, would not agree."""
+    assert first_layout(_urls(nodes), replication=3).hash().hex() == known
 
 
 @pytest.mark.parametrize("nodes", [1, 2, 3, 4, 5, 10, 17])
@@ -94,6 +107,8 @@ def test_planning_for_the_same_nodes_moves_nothing() -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.integers(1, 12), min_size=2, max_size=5), st.integers(1, 4))
+@example([2, 5], 2)
+@example([4, 3], 2)
 def test_layouts_stay_balanced_and_distinct_through_any_growth_and_shrinkage(
     sizes: list[int], replication: int
 ) -> None:

@@ -37,7 +37,7 @@ def _batches(messages: list[Message]) -> list[int]:
 def test_a_turns_writes_and_reads_leave_as_one_message_each(peer: Peer) -> None:
     for op in range(3):
         peer.mutate(peer.writes, b"w%d" % op, RECORD, op)
-        peer.read_full(b"f%d" % op, op)
+        peer.read_full(b"f%d" % op, op, size=0)
         peer.read_brief(b"b%d" % op, op)
     mutate, read = peer.collect()
     assert isinstance(mutate, Mutate)
@@ -112,7 +112,7 @@ def test_answers_out_of_order_leave_nothing_behind(peer: Peer, recorder: Recorde
 def test_an_answer_that_does_not_fit_is_a_loss(
     peer: Peer, recorder: Recorder, answer: Mutated | ReadAnswer | ScannedRows, reason: str
 ) -> None:
-    peer.read_full(b"f", "full")
+    peer.read_full(b"f", "full", size=0)
     peer.read_brief(b"b", "brief")
     (batch,) = _batches(peer.collect())
     assert not peer.on_answer(msgspec.structs.replace(answer, batch=batch)), reason
@@ -122,7 +122,7 @@ def test_an_answer_that_does_not_fit_is_a_loss(
 
 def test_a_read_may_be_answered_in_pieces(peer: Peer, recorder: Recorder) -> None:
     for op in range(3):
-        peer.read_full(b"f", op)
+        peer.read_full(b"f", op, size=0)
     peer.read_brief(b"b", "brief")
     (batch,) = _batches(peer.collect())
     assert peer.on_answer(ReadAnswer(batch, [RECORD], []))
@@ -134,8 +134,8 @@ def test_a_read_may_be_answered_in_pieces(peer: Peer, recorder: Recorder) -> Non
 
 
 def test_what_a_piece_answered_is_not_lost_with_the_rest(peer: Peer, recorder: Recorder) -> None:
-    peer.read_full(b"f", "told")
-    peer.read_full(b"g", "lost")
+    peer.read_full(b"f", "told", size=0)
+    peer.read_full(b"g", "lost", size=0)
     (batch,) = _batches(peer.collect())
     peer.on_answer(ReadAnswer(batch, [RECORD], []))
     peer.lose_all()
@@ -171,7 +171,7 @@ def test_a_peer_that_answers_nothing_becomes_unreachable_at_the_bound(peer: Peer
 def test_a_read_is_overdue_after_its_p95_and_once(peer: Peer) -> None:
     peer.p95_ms = 20.0
     peer.mono_ms = 100
-    peer.read_full(b"f", "op")
+    peer.read_full(b"f", "op", size=0)
     peer.collect()
     assert peer.overdue_ms() == 121
     peer.mono_ms = 119
@@ -187,7 +187,7 @@ def test_a_read_is_overdue_after_its_p95_and_once(peer: Peer) -> None:
 def test_the_p95_follows_the_times_of_answers(peer: Peer) -> None:
     times = [30] * 19 + [90]
     for turn in range(4000):
-        peer.read_full(b"f", "op")
+        peer.read_full(b"f", "op", size=0)
         (batch,) = _batches(peer.collect())
         peer.mono_ms += times[turn * 7 % 20]
         peer.on_answer(ReadAnswer(batch, [None], []))
@@ -196,7 +196,7 @@ def test_the_p95_follows_the_times_of_answers(peer: Peer) -> None:
 
 def test_quick_answers_are_not_hedged_at_once(peer: Peer) -> None:
     for _ in range(2000):
-        peer.read_full(b"f", "op")
+        peer.read_full(b"f", "op", size=0)
         (batch,) = _batches(peer.collect())
         peer.on_answer(ReadAnswer(batch, [None], []))
     assert peer.p95_ms == HEDGE_MS_MIN

@@ -15,7 +15,7 @@ from quorate.core.peers import HEDGE_MS_MIN
 from quorate.core.reads import READ_WAIT_MS
 from quorate.core.record import ABSENT, Record
 from quorate.core.slots import partition_of, row_of
-from quorate.errors import DeadlineExceeded, QuorumUnreachable
+from quorate.errors import DeadlineExceeded, Overloaded, QuorumUnreachable
 from tests.sim_cluster import url_of
 from tests.sim_host import Disk
 from tests.unit.core.alone import Alone, record_at
@@ -41,12 +41,12 @@ def _alone(**settings: Any) -> Alone:
     return alone
 
 
-def _outsider(count: int = 5) -> tuple[Alone, list[int]]:
-    """A node that holds nothing of KEY, and the three that do, in the order it asks them."""
-    layout = first_layout([url_of(index) for index in range(1, count)], replication=3)
+def _outsider(count: int = 5, replication: int = 3) -> tuple[Alone, list[int]]:
+    """A node that holds nothing of KEY, and those that do, in the order it asks them."""
+    layout = first_layout([url_of(index) for index in range(1, count)], replication=replication)
     disk = Disk()
     disk.format(Batch([], [], [(LAYOUT_META, layout.encode())]))
-    alone = Alone(count, disk=disk)
+    alone = Alone(count, listed=[1], disk=disk)
     alone.link(*range(1, count))
     placement = alone.node.membership.placement
     assert placement is not None
@@ -330,6 +330,21 @@ def test_a_slow_replica_can_take_the_place_of_one_that_dies_while_being_repaired
     assert asker.result == GetResult(NEW, answers=2, repaired=1)
 
 
+def test_a_replica_lost_after_the_answers_is_neither_replaced_nor_missed() -> None:
+    alone, (first, second, third, fourth, fifth) = _outsider(6, replication=5)
+    asker = alone.get(KEY)
+    _answer(alone, first, OLD)
+    alone.step(after_ms=100)
+    for peer in (second, fourth, fourth, second):
+        _answer(alone, peer, NEW)
+    for peer in (fifth, third):
+        alone.take(peer, Read)
+    assert len(alone.take(first, Mutate)) == 1, "it is being written back"
+    alone.unlink(third)
+    assert alone.take(fifth, Read) == []
+    assert not asker.results
+
+
 def test_a_full_disk_here_does_not_keep_a_read_from_being_answered() -> None:
     """RELIABILITY 72: it goes on serving reads; another replica holds what this one cannot."""
     alone = _alone()
@@ -454,3 +469,22 @@ def test_replicas_that_agree_are_believed_whatever_the_clock_here_says() -> None
     asker = alone.get(KEY)
     _answer(alone, 1, ahead)
     assert asker.result == GetResult(ahead, answers=2)
+
+
+def test_reads_of_large_values_are_charged_and_shed_at_the_limit() -> None:
+    """P7: what a read may bring counts like what a write brings."""
+    alone = Alone(2, listed=[0, 1], replication=1, inflight_bytes_max=1000)
+    alone.link(1)
+    placement = alone.node.reads.placement
+    assert placement is not None
+    keys = (b"key%d" % number for number in range(100))
+    theirs = next(key for key in keys if not placement.is_mine[partition_of(row_of(key))])
+    first = alone.get(theirs)
+    (read,) = alone.take(1, Read)
+    alone.hear(1, ReadAnswer(read.batch, [record_at(1, b"x" * 400)], []))
+    assert isinstance(first.result, GetResult)
+    askers = [alone.get(theirs) for _ in range(5)]
+    assert [isinstance(each.result, Overloaded) for each in askers] == [False] * 3 + [True] * 2
+    for read in alone.take(1, Read):
+        alone.hear(1, ReadAnswer(read.batch, [None] * len(read.full), []))
+    assert alone.node.parts.requests.bytes == 0
