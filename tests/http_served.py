@@ -12,6 +12,7 @@ from typing import NamedTuple, Self, TypeVar
 
 import uvloop
 
+from quorate.doors.budget import ByteBudget
 from quorate.doors.http.door import HttpDoor
 from quorate.doors.listener import Listener
 from tests.fake_store import FakeStore
@@ -44,7 +45,9 @@ class Served:
         connections_max: int = 1000,
     ) -> None:
         self.store = store
-        self.http = HttpDoor(store, is_on_loopback=is_on_loopback)
+        self.http = HttpDoor(
+            store, bodies=ByteBudget(store.config.inflight_bytes_max), is_on_loopback=is_on_loopback
+        )
         self.listener = Listener(
             http=lambda: self.http.connection(),
             resp=Echo,

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from functools import cache
+from operator import attrgetter
 from typing import NamedTuple
 
 
@@ -48,7 +49,7 @@ def unknown_write(start: float, value: bytes | None) -> list[Operation]:
 
 def is_linearizable(history: Iterable[Operation]) -> bool:
     """Whether some order explains the history of a key that held nothing."""
-    ops = sorted(history)
+    ops = sorted(history, key=attrgetter("start"))
     needed = sum(1 << index for index, op in enumerate(ops) if op.must)
 
     @cache

@@ -19,6 +19,7 @@ from quorate.core.events import Instant
 from quorate.core.messages import Frame
 from quorate.core.node import Node
 from quorate.core.parts import Settings
+from quorate.doors.budget import ByteBudget
 from quorate.doors.resp.connection import RespConnection
 from quorate.doors.resp.session import RespDoor
 from quorate.runtime.driver import Driver
@@ -65,7 +66,8 @@ class RespServed:
 
     async def _start(self) -> None:
         self.store = self._make_store(f"http://127.0.0.1:{self.port}")
-        self.door = RespDoor(self.store)
+        self.bodies = ByteBudget(self.store.config.inflight_bytes_max)
+        self.door = RespDoor(self.store, self.bodies)
         self._server = await self._loop.create_server(self._connect, sock=self._socket)
 
     def _connect(self) -> RespConnection:

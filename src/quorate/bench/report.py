@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from quorate.bench.load import Load
 from quorate.bench.measure import Plan
+from quorate.bench.protocols import KEY_PREFIX
 
 _MICROSECONDS_MAX: Final = 600_000_000
 
@@ -31,17 +32,13 @@ def summarise(counts: Mapping[int, int], *, seconds: float) -> Summary:
     for microseconds, count in counts.items():
         histogram.record_value(min(max(microseconds, 1), _MICROSECONDS_MAX), count)
     requests = sum(counts.values())
+    highest = max(counts, default=0)
+    # The histogram answers with the end of a bucket, which may lie above all that was recorded.
     p50, p99, p999 = (
-        histogram.get_value_at_percentile(percentile) / 1000 for percentile in (50, 99, 99.9)
+        min(histogram.get_value_at_percentile(percentile), highest) / 1000
+        for percentile in (50, 99, 99.9)
     )
-    return Summary(
-        requests,
-        requests / seconds if seconds else 0.0,
-        p50,
-        p99,
-        p999,
-        max(counts, default=0) / 1000,
-    )
+    return Summary(requests, requests / seconds if seconds else 0.0, p50, p99, p999, highest / 1000)
 
 
 def report(plan: Plan, load: Load) -> dict[str, object]:
@@ -52,6 +49,7 @@ def report(plan: Plan, load: Load) -> dict[str, object]:
         both[microseconds] = both.get(microseconds, 0) + count
     return {
         "plan": plan._asdict(),
+        "key_prefix": KEY_PREFIX,
         "seconds": round(load.seconds, 3),
         "all": summarise(both, seconds=load.seconds)._asdict(),
         "reads": summarise(load.read_counts, seconds=load.seconds)._asdict(),

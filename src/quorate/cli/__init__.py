@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The `quorate` command. Exit codes: 0 done; 1 no such key; 2 wrong usage or settings, or no node
-could be reached; 3 the cluster refused; 130 interrupted.
+could be reached, or the output cannot be written; 3 the cluster refused; 130 interrupted.
 
-get, put and delete are recognised here without click, whose import alone takes longer than asking
-the cluster; whatever is not their plain form, help and mistakes included, goes to click (`front`).
+get, put and delete are run from here, past `front`: what it imports alone takes longer than asking
+the cluster.
 """
 
 from __future__ import annotations
@@ -15,36 +15,56 @@ from typing import Final
 
 from quorate.cli.arguments import Line, UsageError, read
 from quorate.cli.commands import BY_NAME
+from quorate.cli.failures import complain, report
+from quorate.errors import QuorateError
 
 _QUICK: Final = frozenset({"put", "get", "delete"})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code."""
+    line = read(list(sys.argv[1:] if arguments is None else arguments))
     try:
-        line = read(list(sys.argv[1:] if arguments is None else arguments))
-        code = _run(line)
+        code = _reported(line)
         sys.stdout.flush()
-    except UsageError as fault:
-        print(f"quorate: {fault}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # Whoever read us has seen enough; keep the interpreter from complaining at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read us has seen enough.
+        _drop_output()
         return 1
+    except OSError as fault:
+        if line.command in ("", "serve") and not line.has("help"):
+            raise  # A node's own failure: its trace is wanted.
+        _drop_output()
+        what = fault.filename or "cannot write the output"
+        print(f"quorate: {what}: {fault.strerror}", file=sys.stderr)
+        return 2
     return code
+
+
+def _reported(line: Line) -> int:
+    """Run `line`, and say what went wrong if something did."""
+    is_json = ("json", None) in line.flags
+    try:
+        return _run(line)
+    except UsageError as fault:
+        return complain(str(fault), code="usage", is_json=is_json)
+    except QuorateError as error:
+        return report(error, is_json=is_json)
 
 
 def _run(line: Line) -> int:
     command = BY_NAME.get(line.command)
-    if command is not None and command.name in _QUICK:
-        given = line.given(command)
-        if given is not None:
-            from quorate.cli import data
+    if command is not None and command.name in _QUICK and not line.has("help"):
+        from quorate.cli import data
 
-            return data.run(command.name, given)
+        return data.run(command.name, line.given(command))
     from quorate.cli import front
 
     return front.run(line)
+
+
+def _drop_output() -> None:
+    """Keep the interpreter from complaining at its end of what could not be written."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What people type: flags with one or two dashes, `=` or a space, before or after the command.
 
-`read` sorts an argument list out without knowing what each command takes; `Command` says that, once
-for the quick path of get, put and delete and for click, which serves all else. Nothing here imports
-more than the few milliseconds that `quorate get` can afford.
+`read` sorts an argument list out without knowing what each command takes; `Command` says that, and
+finds the mistakes. Nothing here imports more than the few milliseconds that `quorate get` can
+afford.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ class Flag(NamedTuple):
     default: str = ""
     """As help shows it; empty for a flag that has none."""
     aliases: tuple[str, ...] = ()
+    remedy: str = ""
+    """What to write where it is missing; empty: see the help."""
 
 
 class Command(NamedTuple):
@@ -45,6 +47,8 @@ class Command(NamedTuple):
     """Flags that may be given by position instead, in this order."""
     required: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
+    notes: str = ""
+    """What its help says besides."""
 
     def settle(self, flags: Mapping[str, str], positionals: Iterable[str]) -> Given:
         """Everything given, by main names. UsageError if something is missing or too much."""
@@ -56,8 +60,12 @@ class Command(NamedTuple):
             given[open_places.pop(0)] = value
         for name in self.required:
             if name not in given:
-                raise UsageError(f"{self.name}: no {name}: see quorate {self.name} --help")
+                raise UsageError(f"{self.name}: no {name}: {self._remedy(name)}")
         return given
+
+    def _remedy(self, name: str) -> str:
+        remedies = (flag.remedy for flag in self.flags if flag.name == name and flag.remedy)
+        return next(remedies, f"see quorate {self.name} --help")
 
 
 class Line(NamedTuple):
@@ -66,30 +74,33 @@ class Line(NamedTuple):
     command: str
     """Empty if there is none."""
     flags: list[tuple[str, str | None]]
-    """Names as typed, without dashes; None for a switch without a value."""
+    """Names as typed, without dashes; None where no value follows."""
     positionals: list[str]
 
-    def canonical(self) -> list[str]:
-        """The same list in the one form that click reads as we do."""
-        flags = [
-            f"--{name}" if value is None else f"--{name}={value}" for name, value in self.flags
-        ]
-        command = [self.command] if self.command else []
-        return [*command, *flags, *(["--", *self.positionals] if self.positionals else [])]
+    def has(self, name: str) -> bool:
+        """Whether a flag is there, with a value or without."""
+        return any(flag == name for flag, _ in self.flags)
 
-    def given(self, command: Command) -> Given | None:
-        """What is given to `command`; None if click should look at it: a flag that it does not
-        have, help, or a place that is not filled."""
+    def given(self, command: Command) -> Given:
+        """What is given to `command`. UsageError for the first mistake there is."""
         names = {name: flag.name for flag in command.flags for name in (flag.name, *flag.aliases)}
         flags: Given = {}
         for name, value in self.flags:
-            if name not in names or (value is not None) is (name in SWITCHES):
-                return None
-            flags[names[name]] = "true" if value is None else value
-        try:
-            return command.settle(flags, self.positionals)
-        except UsageError:
-            return None
+            if name not in names:
+                raise UsageError(f"no such option: --{name}{_nearest(name, list(names))}")
+            if name in SWITCHES and value is not None:
+                raise UsageError(f"--{name} takes no value")
+            flags[names[name]] = needed(name, value)
+        return command.settle(flags, self.positionals)
+
+
+def needed(name: str, value: str | None) -> str:
+    """The value of a flag, `true` for a switch without one; UsageError if it should have one."""
+    if value is not None:
+        return value
+    if name not in SWITCHES:
+        raise UsageError(f"--{name} needs a value: write --{name}=...")
+    return "true"
 
 
 def read(arguments: list[str]) -> Line:
@@ -107,12 +118,13 @@ def read(arguments: list[str]) -> Line:
             continue
         name, value = ("help" if match[1] == "h" else match[1]), match[2]
         if value is None and name not in SWITCHES:
-            value = _value_after(argument, rest)
+            value = next(rest, None)
         flags.append((name, value))
     return Line(words[0] if words else "", flags, words[1:])
 
 
-def _value_after(flag: str, rest: Iterable[str]) -> str:
-    for value in rest:
-        return value
-    raise UsageError(f"{flag} needs a value: write {flag}=...")
+def _nearest(name: str, names: list[str]) -> str:
+    import difflib  # Late: only mistakes need it.
+
+    near = difflib.get_close_matches(name, names, n=1)
+    return f"; did you mean --{near[0]}?" if near else ""

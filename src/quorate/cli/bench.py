@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 from quorate.addresses import split_url
@@ -12,6 +11,7 @@ from quorate.bench.protocols import ProtocolFault
 from quorate.bench.report import report
 from quorate.cli.arguments import Given, UsageError
 from quorate.cli.connect import node_urls, whole_number
+from quorate.cli.failures import complain
 from quorate.cli.output import print_json, print_table
 from quorate.notation import parse_duration, parse_size
 
@@ -23,8 +23,8 @@ def run_bench(given: Given) -> int:
         load = measure(plan)
     except (OSError, ProtocolFault) as fault:
         targets = ", ".join(f"{host}:{port}" for host, port in plan.targets)
-        print(f"quorate: bench of {targets}: {fault}", file=sys.stderr)
-        return 2
+        text = f"bench of {targets}: {getattr(fault, 'strerror', None) or fault}"
+        return complain(text, code="bench_failed", is_json="json" in given)
     result = report(plan, load)
     if "json" in given:
         print_json(result)
@@ -94,6 +94,7 @@ def _show(result: dict[str, Any]) -> None:
         print(f"reads of keys that are not there\t{result['misses']}")
     for kind, count in result["errors"].items():
         print(f"error\t{kind}\t{count}")
+    print(f"The keys, {result['key_prefix']}..., stay in the store.")
 
 
 def _rounded(value: float) -> str:

@@ -7,19 +7,23 @@ import os
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from quorate.cli.arguments import Given
-from quorate.cli.connect import client_of, timeout_seconds, whole_number
-from quorate.cli.output import json_text, print_json, print_table
+from quorate.cli.connect import client_of, key_of, timeout_seconds, whole_number
+from quorate.cli.output import json_text, print_facts, print_json, print_table
 from quorate.client.blocking import Client
-from quorate.client.calls import Call, Unreachable, error_of, key_bytes, options, read_json
+from quorate.client.calls import Call, Unreachable, error_of, options, read_json
 from quorate.errors import PeerProtocolError
+from quorate.notation import show_bytes, show_duration, show_size
 from quorate.wire.http import quote
 
 _PAGE: Final = 1000
 _PROBE_SECONDS: Final = 2.0
 _PROBES_AT_ONCE: Final = 16
+_SHOWN: Final = {"last_seen_ms": show_duration, "bytes": show_size}
+_SHOWN_NAMES: Final = {"last_seen_ms": "last seen"}
 _OF_MEMBER: Final = frozenset({"url", "state", "owns", "keys", "bytes"})
 _OF_KEY: Final = frozenset({"slot", "partition", "epoch"})
 _OF_REPLICA: Final = frozenset({"url", "state", "version", "hints"})
@@ -29,13 +33,17 @@ def run_keys(given: Given) -> int:
     """List keys, one on a line; 3 if some may be missing."""
     coverage: list[bool] = []
     with client_of(given) as client:
-        keys = _keys(client, given, coverage)
+        limit = whole_number(given, "limit", low=1)
         if "json" in given:
-            listed = [json_text(key) for key in keys]
-            print_json({"keys": listed, "complete": all(coverage)})
+            # One key beyond the limit tells whether there are more.
+            keys = list(_keys(client, given, coverage, limit=None if limit is None else limit + 1))
+            listed, more = [json_text(key) for key in keys[:limit]], keys[:limit] != keys
+            print_json({"keys": listed, "complete": all(coverage), "more": more})
         else:
-            for key in keys:
-                sys.stdout.buffer.write(key + b"\n")
+            is_shown = sys.stdout.isatty()
+            for key in _keys(client, given, coverage, limit=limit):
+                line = show_bytes(key).encode() if is_shown else key
+                sys.stdout.buffer.write(line + b"\n")
             sys.stdout.buffer.flush()
     if all(coverage):
         return 0
@@ -43,9 +51,11 @@ def run_keys(given: Given) -> int:
     return 3
 
 
-def _keys(client: Client, given: Given, coverage: list[bool]) -> Iterator[bytes]:
+def _keys(
+    client: Client, given: Given, coverage: list[bool], *, limit: int | None
+) -> Iterator[bytes]:
     """The keys asked for; notes for each page whether it was complete."""
-    left = whole_number(given, "limit", low=1)
+    left = limit
     cursor = ""
     while left is None or left > 0:
         page = client.page(
@@ -70,8 +80,9 @@ def run_nodes(given: Given) -> int:
         print_json(members)
         return 0
     columns = ["url", "state", "owns", "failures", "last_seen_ms", "keys", "bytes", "hints"]
-    columns += ["version", "id"]
-    print_table(columns, [[_cell(member.get(name)) for name in columns] for member in members])
+    if not sys.stdout.isatty():
+        columns += ["version", "id"]
+    _print_members(columns, members)
     return 0
 
 
@@ -96,22 +107,22 @@ def run_ring(given: Given) -> int:
     if "key" in given:
         return _ring_of_key(given)
     members = _members(given)
-    held = sum(int(member["keys"] or 0) for member in members)
+    copies = [int(member.get("partitions") or 0) for member in members]
     rows = [
         {
             "url": member["url"],
             "owns": member["owns"],
+            "partitions": held,
+            "share": round(held / (sum(copies) or 1), 4),
             "keys": member["keys"],
             "bytes": member["bytes"],
-            "share": round(int(member["keys"] or 0) / held, 4) if held else 0.0,
         }
-        for member in members
+        for member, held in zip(members, copies, strict=True)
     ]
     if "json" in given:
         print_json(rows)
     else:
-        columns = list(rows[0]) if rows else ["url"]
-        print_table(columns, [[_cell(cell) for cell in row.values()] for row in rows])
+        _print_members(["url", "owns", "partitions", "share", "keys", "bytes"], rows)
     return 0
 
 
@@ -121,7 +132,7 @@ def _ring_of_key(given: Given) -> int:
     if "json" in given:
         print_json({**table, "replicas": replicas})
         return 0
-    print(f"slot\t{table['slot']}\npartition\t{table['partition']}\nepoch\t{table['epoch']}")
+    _print_place(table)
     print_table(["replica", "state"], [[view["url"], view["state"]] for view in replicas])
     return 0
 
@@ -132,18 +143,58 @@ def run_explain(given: Given) -> int:
     if "json" in given:
         print_json(table)
         return 0
-    print(f"slot\t{table['slot']}\npartition\t{table['partition']}\nepoch\t{table['epoch']}")
-    rows = [
-        [view["url"], view["state"], _version(view["version"]), view["hints"]]
-        for view in table["replicas"]
-    ]
-    print_table(["replica", "state", "version", "hints"], rows)
+    _print_place(table)
+    views = table["replicas"]
+    if sys.stdout.isatty():
+        columns = ["replica", "state", "record", "version", "hints"]
+        print_table(columns, [_shown_replica(view) for view in views])
+    else:
+        columns = ["replica", "state", "version", "hints", "record", "written", "expires_ms"]
+        print_table(columns, [_listed_replica(view) for view in views])
     return 0
+
+
+def _listed_replica(view: dict[str, Any]) -> list[object]:
+    version, written = view["version"] or None, _written(view)
+    expires_ms = view.get("expires_ms")
+    return [view["url"], view["state"], version, view["hints"], _record(view), written, expires_ms]
+
+
+def _shown_replica(view: dict[str, Any]) -> list[object]:
+    """With the times under the version: beside it they would need more than 80 columns."""
+    lines = [view["version"] or "-"]
+    if written := _written(view):
+        lines.append(f"written {written}")
+    if expires_ms := view.get("expires_ms"):
+        lines.append(f"expires {_utc(expires_ms)}")
+    return [view["url"], view["state"], _record(view), "\n".join(lines), view["hints"]]
+
+
+def _record(view: dict[str, Any]) -> str | None:
+    """What a replica has; None if its answer does not say it."""
+    if view["version"] is None:
+        return "(no answer)"
+    if not view["version"]:
+        return "nothing"
+    return {True: "value", False: "deleted"}.get(view.get("live"))  # type: ignore[arg-type]
+
+
+def _written(view: dict[str, Any]) -> str | None:
+    """When the version was given out: its first 48 bits are milliseconds."""
+    return _utc(int(view["version"][:12], 16)) if view["version"] else None
+
+
+def _utc(ms: int) -> str | None:
+    """A time to the second; None for one that no calendar has."""
+    try:
+        return datetime.fromtimestamp(ms // 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def _explained(given: Given) -> dict[str, Any]:
     timeout = timeout_seconds(given)
-    target = f"/explain?key={quote(key_bytes(os.fsencode(given['key'])))}{options(timeout=timeout)}"
+    target = f"/explain?key={quote(key_of(given))}{options(timeout=timeout)}"
     with client_of(given) as client:
         table = read_json(client.request(Call("GET", target), timeout=timeout))
     replicas = table.get("replicas") if isinstance(table, dict) else None
@@ -179,11 +230,20 @@ def _unreadiness(url: str) -> str:
     return str(error) if error else ""
 
 
-def _version(version: str | None) -> str:
-    if version is None:
-        return "(no answer)"
-    return version or "(nothing)"
+def _print_place(table: dict[str, Any]) -> None:
+    print_facts({name: table[name] for name in ("slot", "partition", "epoch")})
 
 
-def _cell(value: object) -> object:
-    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
+def _print_members(columns: list[str], members: list[dict[str, Any]]) -> None:
+    """Piped: names and numbers as JSON has them. On a terminal: for people."""
+    is_shown = sys.stdout.isatty()
+    rows = [[_cell(name, member.get(name), is_shown) for name in columns] for member in members]
+    print_table([_SHOWN_NAMES.get(name, name) for name in columns] if is_shown else columns, rows)
+
+
+def _cell(name: str, value: object, is_shown: bool) -> object:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if is_shown and name in _SHOWN and isinstance(value, int):
+        return _SHOWN[name](value)
+    return value

@@ -38,8 +38,12 @@ COMMANDS: Final = (
         "data",
         (
             _KEY,
-            Flag("value", "the value, any bytes; - reads it from standard input"),
-            Flag("ttl", "seconds after which it expires", "never"),
+            Flag(
+                "value",
+                "the value, any bytes; - reads it from standard input",
+                remedy="use - to read the value from standard input",
+            ),
+            Flag("ttl", "when it expires: seconds, or a duration such as 30s or 1h", "never"),
             _W,
             *_CLUSTER,
         ),
@@ -110,6 +114,7 @@ COMMANDS: Final = (
             _JSON,
         ),
         positionals=("target",),
+        notes="It writes keys that begin with `quorate-bench:`, and leaves them in the store.",
     ),
     Command("version", "Print the version.", "serve", (_JSON,)),
 )

@@ -11,6 +11,8 @@ from quorate.client.blocking import Client
 from quorate.notation import parse_duration, parse_url
 
 DEFAULT_NODE: Final = "http://localhost:8000"
+_NUMBER_MAX: Final = 10**18 - 1
+_TTL_SECONDS_MAX: Final = 10**10
 
 
 def node_urls(given: Given) -> list[str]:
@@ -25,6 +27,30 @@ def node_urls(given: Given) -> list[str]:
 def client_of(given: Given) -> Client:
     """A client for the nodes that the flags name."""
     return Client(node_urls(given))
+
+
+def key_of(given: Given) -> bytes:
+    """The key that is given; UsageError if it is empty."""
+    key = os.fsencode(given["key"])
+    if not key:
+        raise UsageError("--key: it is empty: a key has at least one byte")
+    return key
+
+
+def ttl_seconds(given: Given) -> int | None:
+    """--ttl, if it is given: a number of seconds, or a duration of whole seconds."""
+    text = given.get("ttl")
+    if text is None:
+        return None
+    if text.isascii() and text.isdigit():
+        return _whole("ttl", text, low=1, high=_TTL_SECONDS_MAX)
+    try:
+        ttl_ms = parse_duration(text)
+    except ValueError:
+        ttl_ms = -1
+    if ttl_ms < 1000 or ttl_ms % 1000:
+        raise UsageError(f"--ttl: {text!r} is no time in whole seconds: write for example 90 or 1m")
+    return ttl_ms // 1000
 
 
 def timeout_seconds(given: Given) -> float | None:
@@ -46,9 +72,19 @@ def whole_number(given: Given, name: str, *, low: int) -> int | None:
     text = given.get(name)
     if text is None:
         return None
-    if not (text.isascii() and text.isdigit() and len(text) <= 18 and int(text) >= low):
+    return _whole(name, text, low=low, high=_NUMBER_MAX)
+
+
+def _whole(name: str, text: str, *, low: int, high: int) -> int:
+    digits = text.lstrip("0") or text[-1:]
+    if not (digits.isascii() and digits.isdigit()):
         raise UsageError(f"--{name}: {text!r} is no whole number from {low} up")
-    return int(text)
+    # By length first: Python refuses to read thousands of digits.
+    if len(digits) > len(str(high)) or int(digits) > high:
+        raise UsageError(f"--{name}: {text} is too large: the most is {high}")
+    if int(digits) < low:
+        raise UsageError(f"--{name}: {text!r} is no whole number from {low} up")
+    return int(digits)
 
 
 def _url(name: str, text: str) -> str:

@@ -6,29 +6,24 @@ from __future__ import annotations
 import os
 import sys
 
-from quorate.cli.arguments import Given
-from quorate.cli.connect import client_of, timeout_seconds, whole_number
-from quorate.cli.failures import report
-from quorate.errors import QuorateError
+from quorate.cli.arguments import Given, UsageError
+from quorate.cli.connect import client_of, key_of, timeout_seconds, ttl_seconds, whole_number
+from quorate.notation import show_bytes
 
 
 def run(name: str, given: Given) -> int:
     """Run put, get or delete."""
-    try:
-        return {"put": run_put, "get": run_get, "delete": run_delete}[name](given)
-    except QuorateError as error:
-        return report(error)
+    return {"put": run_put, "get": run_get, "delete": run_delete}[name](given)
 
 
 def run_put(given: Given) -> int:
     """Write a key."""
-    value = given["value"]
     with client_of(given) as client:
         written = client.put(
-            os.fsencode(given["key"]),
-            sys.stdin.buffer.read() if value == "-" else os.fsencode(value),
+            key_of(given),
+            _value(given["value"]),
             w=whole_number(given, "W", low=1),
-            ttl=whole_number(given, "ttl", low=1),
+            ttl=ttl_seconds(given),
             timeout=timeout_seconds(given),
         )
     _acknowledge(given, written.version, written.acks)
@@ -37,7 +32,7 @@ def run_put(given: Given) -> int:
 
 def run_get(given: Given) -> int:
     """Print a key's value; 1 if there is none."""
-    key = os.fsencode(given["key"])
+    key = key_of(given)
     with client_of(given) as client:
         found = client.get(key, r=whole_number(given, "R", low=1), timeout=timeout_seconds(given))
     if "json" in given:
@@ -47,9 +42,11 @@ def run_get(given: Given) -> int:
         value = None if found is None else json_text(found.value)
         print_json({"key": json_text(key), "value": value, "version": version})
     elif found is None:
-        print(f"quorate: no value under {given['key']!r}", file=sys.stderr)
+        print(f"quorate: no value under '{show_bytes(key)}'", file=sys.stderr)
     else:
         sys.stdout.buffer.write(found.value)
+        if sys.stdout.isatty() and not found.value.endswith(b"\n"):
+            sys.stdout.buffer.write(b"\n")
     return 1 if found is None else 0
 
 
@@ -57,12 +54,19 @@ def run_delete(given: Given) -> int:
     """Delete a key."""
     with client_of(given) as client:
         written = client.delete(
-            os.fsencode(given["key"]),
-            w=whole_number(given, "W", low=1),
-            timeout=timeout_seconds(given),
+            key_of(given), w=whole_number(given, "W", low=1), timeout=timeout_seconds(given)
         )
     _acknowledge(given, written.version, written.acks)
     return 0
+
+
+def _value(text: str) -> bytes:
+    if text != "-":
+        return os.fsencode(text)
+    try:
+        return sys.stdin.buffer.read()
+    except OSError as fault:
+        raise UsageError(f"standard input: {fault.strerror}") from None
 
 
 def _acknowledge(given: Given, version: str, acks: int) -> None:

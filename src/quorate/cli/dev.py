@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import signal
 import sys
@@ -15,10 +16,10 @@ from typing import Final
 
 from quorate.cli.arguments import Given, UsageError
 from quorate.cli.connect import whole_number
+from quorate.cli.failures import complain
 from quorate.cli.output import print_json
 from quorate.cli.processes import Children, NodeFailed, busy_ports
 from quorate.client.blocking import Client
-from quorate.errors import QuorateError
 
 _NODES_MAX: Final = 16
 _KEY: Final = "greeting"
@@ -31,14 +32,15 @@ def run_dev(given: Given) -> int:
     busy = busy_ports(ports)
     if busy:
         shown = ", ".join(map(str, busy))
-        print(f"quorate: port {shown} is in use: choose another --base-port", file=sys.stderr)
-        return 2
+        found = f"port {shown} is" if len(busy) == 1 else f"ports {shown} are"
+        text = f"{found} in use: choose another --base-port"
+        return complain(text, code="port_in_use", is_json="json" in given)
     with _stoppable(), _directory(given) as directory:
         try:
             return _run(given, ports, directory)
-        except (NodeFailed, QuorateError) as fault:
-            print(f"quorate: {fault}", file=sys.stderr)
-            return 3
+        except NodeFailed as fault:
+            text, is_json = str(fault), "json" in given
+            return complain(text, code="node_failed", is_json=is_json, exit_code=3)
         except KeyboardInterrupt:
             return 0
 
@@ -50,7 +52,8 @@ def _run(given: Given, ports: list[int], directory: Path) -> int:
     is_json = "json" in given
     with Children(directory, command) as nodes:
         if not is_json:
-            print(f"starting {len(ports)} nodes; data and logs in {directory}", flush=True)
+            count = _counted(len(ports), "node")
+            print(f"starting {count}; data and logs in {directory}", flush=True)
         nodes.start(ports)
         urls = [child.url for child in nodes.all]
         shown = _demonstrate(urls)
@@ -62,7 +65,8 @@ def _run(given: Given, ports: list[int], directory: Path) -> int:
             return 0
         if not is_json:
             _invite(urls)
-        nodes.watch(lambda text: print(f"quorate: {text}", file=sys.stderr, flush=True))
+        nodes.watch(_say)
+        _say("all nodes have ended" + ("" if "dir" in given else f"; {directory} is removed"))
     return 3
 
 
@@ -109,7 +113,8 @@ def _demonstrate(urls: list[str]) -> dict[str, str | int]:
 
 
 def _tell(shown: dict[str, str | int]) -> None:
-    print(f"put {shown['key']} through {shown['put_through']}: on {shown['acks']} replicas")
+    held = _counted(int(shown["acks"]), "replica")
+    print(f"put {shown['key']} through {shown['put_through']}: on {held}")
     print(f"get {shown['key']} through {shown['get_through']}: {shown['value']}", flush=True)
 
 
@@ -120,11 +125,27 @@ def _invite(urls: list[str]) -> None:
     for url in urls:
         print(f"  {url}")
     print("try:")
-    print(f"  curl -X PUT '{first}/kv?key=foo' -d bar")
+    print(f"  curl -X PUT --data-binary bar '{first}/kv?key=foo'")
     print(f"  curl '{first}/kv?key=foo'")
     print(f"  redis-cli -p {port} set foo bar")
-    print(f"  quorate get foo --target={first}")
+    print(f"  {_quorate()} get foo --target={first}")
     print("Ctrl-C stops all.", flush=True)
+
+
+def _quorate() -> str:
+    """What to type for `quorate` in this environment."""
+    if shutil.which("quorate"):
+        return "quorate"
+    beside = shutil.which("quorate", path=str(Path(sys.executable).parent))
+    return shlex.join([beside] if beside else [sys.executable, "-m", "quorate"])
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def _say(text: str) -> None:
+    print(f"quorate: {text}", file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -6,7 +6,10 @@ from __future__ import annotations
 import base64
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+_COLUMNS_MAX: Final = 10_000
 
 
 def json_text(raw: bytes) -> object:
@@ -34,7 +37,16 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*columns, box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(*columns, box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for row in texts:
         table.add_row(*(Text(cell) for cell in row))
-    Console().print(table)
+    # As wide as its cells, so that none is cut: what is too wide the terminal itself breaks.
+    width = Console(width=_COLUMNS_MAX).measure(table).maximum
+    Console(width=width).print(table)
+
+
+def print_facts(facts: Mapping[str, object]) -> None:
+    """Names and values, one on a line."""
+    width = max(map(len, facts)) if sys.stdout.isatty() else 0
+    for name, value in facts.items():
+        print(f"{name:{width}}  {value}" if width else f"{name}\t{value}")

@@ -7,6 +7,7 @@ and kills what has not ended by then.
 
 from __future__ import annotations
 
+import shlex
 import socket
 import subprocess
 import sys
@@ -35,6 +36,7 @@ class Child:
         self.port = port
         self.url = f"http://localhost:{port}"
         self.log = log
+        self.command = command
         with log.open("ab") as output:
             # A session of its own: Ctrl-C reaches this process alone, which then stops its nodes.
             self._process = subprocess.Popen(
@@ -109,12 +111,12 @@ class Children:
                 time.sleep(_POLL_SECONDS)
 
     def watch(self, tell: Callable[[str], None]) -> None:
-        """Tell of each node that ends; returns when none is left."""
+        """Tell of each node that ends and how to start it again; returns when none is left."""
         running = list(self.all)
         while running:
             for child in [each for each in running if each.exit_code is not None]:
                 running.remove(child)
-                tell(child.obituary())
+                tell(f"{child.obituary()}\nstart it again with: {shlex.join(child.command)}")
             time.sleep(_POLL_SECONDS)
 
     def stop(self) -> None:

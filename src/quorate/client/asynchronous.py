@@ -17,7 +17,7 @@ from typing import Final
 
 from quorate.client import calls
 from quorate.client.batch import BatchResult, Operation, batch_call, read_batch
-from quorate.client.calls import Call, KeyPage, Value, Written
+from quorate.client.calls import Call, KeyPage, Raw, Value, Written
 from quorate.client.sockets import is_stale, reason_of
 from quorate.client.trial import (
     CONNECT_SECONDS,
@@ -162,7 +162,7 @@ class AsyncClient:
         await asyncio.sleep(0)
 
     async def get(
-        self, key: str | bytes, *, r: int | None = None, timeout: float | None = None
+        self, key: Raw, *, r: int | None = None, timeout: float | None = None
     ) -> Value | None:
         """The newest value that `r` replicas know, or None if they say that there is none."""
         call = calls.get_call(key, r=r, timeout=timeout)
@@ -170,8 +170,8 @@ class AsyncClient:
 
     async def put(
         self,
-        key: str | bytes,
-        value: str | bytes,
+        key: Raw,
+        value: Raw,
         *,
         w: int | None = None,
         ttl: int | None = None,
@@ -182,7 +182,7 @@ class AsyncClient:
         return calls.read_written(await self.request(call, timeout=timeout))
 
     async def delete(
-        self, key: str | bytes, *, w: int | None = None, timeout: float | None = None
+        self, key: Raw, *, w: int | None = None, timeout: float | None = None
     ) -> Written:
         """Delete a key, whether or not it is there."""
         call = calls.delete_call(key, w=w, timeout=timeout)
@@ -190,7 +190,7 @@ class AsyncClient:
 
     async def page(
         self,
-        prefix: str | bytes = b"",
+        prefix: Raw = b"",
         *,
         cursor: str = "",
         limit: int = 1000,
@@ -202,7 +202,7 @@ class AsyncClient:
         return calls.read_page(await self.request(call, timeout=timeout))
 
     async def scan(
-        self, prefix: str | bytes = b"", *, r: int | None = None, timeout: float | None = None
+        self, prefix: Raw = b"", *, r: int | None = None, timeout: float | None = None
     ) -> AsyncIterator[bytes]:
         """Every key that begins with `prefix`; `timeout` is for each page.
 

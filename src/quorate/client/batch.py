@@ -10,11 +10,13 @@ from typing import Any, NamedTuple
 
 from quorate.client.calls import (
     Call,
+    Raw,
     Value,
     Written,
     error_of_table,
     key_bytes,
     options,
+    raw_bytes,
     read_json,
     unpacked,
 )
@@ -25,21 +27,21 @@ from quorate.wire.http import Response
 class Get(NamedTuple):
     """Read a key."""
 
-    key: str | bytes
+    key: Raw
 
 
 class Put(NamedTuple):
     """Write a key; it expires after `ttl` seconds."""
 
-    key: str | bytes
-    value: str | bytes
+    key: Raw
+    value: Raw
     ttl: int | None = None
 
 
 class Delete(NamedTuple):
     """Delete a key."""
 
-    key: str | bytes
+    key: Raw
 
 
 Operation = Get | Put | Delete
@@ -73,19 +75,17 @@ def read_batch(response: Response, operations: Sequence[Operation]) -> list[Batc
 def _packed(operation: Operation) -> dict[str, object]:
     item: dict[str, object] = {
         "op": type(operation).__name__.lower(),
-        "key": _text(key_bytes(operation.key)),
+        "key": _text(key_bytes(operation.key, is_write=not isinstance(operation, Get))),
     }
     if isinstance(operation, Put):
-        item["value"] = _text(operation.value)
+        item["value"] = _text(raw_bytes(operation.value, name="value"))
         if operation.ttl is not None:
             item["ttl"] = operation.ttl
     return item
 
 
-def _text(raw: str | bytes) -> object:
+def _text(raw: bytes) -> object:
     """JSON text, or `{"base64": ...}` of bytes that are no UTF-8."""
-    if isinstance(raw, str):
-        return raw
     try:
         return raw.decode()
     except UnicodeDecodeError:

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
 from quorate.client import calls
-from quorate.client.calls import Call, KeyPage, Value, Written
+from quorate.client.calls import Call, KeyPage, Raw, Value, Written
 from quorate.client.sockets import is_stale, reason_of
 from quorate.client.trial import (
     CONNECT_SECONDS,
@@ -165,17 +165,15 @@ class Client:
         """Close the idle connections; the client can still be used."""
         self._own_pool().close()
 
-    def get(
-        self, key: str | bytes, *, r: int | None = None, timeout: float | None = None
-    ) -> Value | None:
+    def get(self, key: Raw, *, r: int | None = None, timeout: float | None = None) -> Value | None:
         """The newest value that `r` replicas know, or None if they say that there is none."""
         call = calls.get_call(key, r=r, timeout=timeout)
         return calls.read_get(self.request(call, timeout=timeout))
 
     def put(
         self,
-        key: str | bytes,
-        value: str | bytes,
+        key: Raw,
+        value: Raw,
         *,
         w: int | None = None,
         ttl: int | None = None,
@@ -185,16 +183,14 @@ class Client:
         call = calls.put_call(key, value, w=w, ttl=ttl, timeout=timeout)
         return calls.read_written(self.request(call, timeout=timeout))
 
-    def delete(
-        self, key: str | bytes, *, w: int | None = None, timeout: float | None = None
-    ) -> Written:
+    def delete(self, key: Raw, *, w: int | None = None, timeout: float | None = None) -> Written:
         """Delete a key, whether or not it is there."""
         call = calls.delete_call(key, w=w, timeout=timeout)
         return calls.read_written(self.request(call, timeout=timeout))
 
     def page(
         self,
-        prefix: str | bytes = b"",
+        prefix: Raw = b"",
         *,
         cursor: str = "",
         limit: int = 1000,
@@ -206,7 +202,7 @@ class Client:
         return calls.read_page(self.request(call, timeout=timeout))
 
     def scan(
-        self, prefix: str | bytes = b"", *, r: int | None = None, timeout: float | None = None
+        self, prefix: Raw = b"", *, r: int | None = None, timeout: float | None = None
     ) -> Iterator[bytes]:
         """Every key that begins with `prefix`; `timeout` is for each page.
 

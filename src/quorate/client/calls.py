@@ -25,6 +25,10 @@ _NOT_FACTS: Final = frozenset(
 )
 
 
+Raw = str | bytes | bytearray | memoryview
+"""A key or a value; text means its UTF-8 bytes."""
+
+
 class Unreachable(Unavailable):
     """No node answered: none could be connected to, or the answer did not come in time."""
 
@@ -66,50 +70,62 @@ class Call(NamedTuple):
     is_write: bool = False
 
 
-def key_bytes(key: str | bytes) -> bytes:
+def raw_bytes(what: Raw, *, name: str) -> bytes:
+    """`what` as the cluster stores it; TypeError for anything but text and bytes.
+
+    A number is not text: `bytes(5)` would be five zero bytes.
+    """
+    if isinstance(what, str):
+        return what.encode()
+    if isinstance(what, bytes | bytearray | memoryview):
+        return bytes(what)
+    raise TypeError(f"a {name} is str or bytes, not {type(what).__name__}")
+
+
+def key_bytes(key: Raw, *, is_write: bool = False) -> bytes:
     """A key as the cluster stores it; KeyMissing for an empty one."""
-    raw = key.encode() if isinstance(key, str) else bytes(key)
+    raw = raw_bytes(key, name="key")
     if not raw:
-        raise KeyMissing("a key has at least one byte", outcome=Outcome.NOT_APPLIED)
+        outcome = Outcome.NOT_APPLIED if is_write else None
+        raise KeyMissing("a key has at least one byte", outcome=outcome)
     return raw
 
 
-def get_call(key: str | bytes, *, r: int | None, timeout: float | None) -> Call:
+def get_call(key: Raw, *, r: int | None, timeout: float | None) -> Call:
     """Read one key."""
-    return Call("GET", _kv(key, r=r, timeout=timeout))
+    return Call("GET", _kv(key_bytes(key), r=r, timeout=timeout))
 
 
 def put_call(
-    key: str | bytes,
-    value: str | bytes,
+    key: Raw,
+    value: Raw,
     *,
     w: int | None,
     ttl: int | None,
     timeout: float | None,
 ) -> Call:
     """Write one key; `ttl` in seconds."""
-    body = value.encode() if isinstance(value, str) else bytes(value)
-    return Call("PUT", _kv(key, w=w, ttl=ttl, timeout=timeout), body, is_write=True)
+    target = _kv(key_bytes(key, is_write=True), w=w, ttl=ttl, timeout=timeout)
+    return Call("PUT", target, raw_bytes(value, name="value"), is_write=True)
 
 
-def delete_call(key: str | bytes, *, w: int | None, timeout: float | None) -> Call:
+def delete_call(key: Raw, *, w: int | None, timeout: float | None) -> Call:
     """Delete one key."""
-    return Call("DELETE", _kv(key, w=w, timeout=timeout), is_write=True)
+    return Call("DELETE", _kv(key_bytes(key, is_write=True), w=w, timeout=timeout), is_write=True)
 
 
 def page_call(
-    prefix: str | bytes, *, cursor: str, limit: int, r: int | None, timeout: float | None
+    prefix: Raw, *, cursor: str, limit: int, r: int | None, timeout: float | None
 ) -> Call:
     """List keys that begin with `prefix`."""
-    start = prefix.encode() if isinstance(prefix, str) else prefix
-    target = f"/keys?prefix={quote(start)}&limit={limit}"
+    target = f"/keys?prefix={quote(raw_bytes(prefix, name='prefix'))}&limit={limit}"
     if cursor:
         target += f"&cursor={quote(cursor.encode())}"
     return Call("GET", target + options(r=r, timeout=timeout))
 
 
-def _kv(key: str | bytes, **values: float | None) -> str:
-    return f"/kv?key={quote(key_bytes(key))}{options(**values)}"
+def _kv(key: bytes, **values: float | None) -> str:
+    return f"/kv?key={quote(key)}{options(**values)}"
 
 
 def options(**values: float | None) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from quorate.client.calls import Call, Unreachable, error_of
-from quorate.errors import InvalidRequest, NotReady, Outcome, QuorateError
+from quorate.errors import InvalidRequest, Outcome, QuorateError
 from quorate.notation import parse_url
 from quorate.wire.http import Response, encode_request
 
@@ -125,14 +125,14 @@ class Trial:
             raise self._unreachable(was_sent=lost.was_sent)
 
     def answer(self, endpoint: Endpoint, response: Response) -> Response | None:
-        """The response to return; None where another node should be asked: this one is starting or
-        stopping, and did nothing."""
-        if response.status == 503 and self._order:
+        """The response to return; None where another node should be asked: this one cannot serve
+        now (cut off from its peers, full, starting), and did nothing."""
+        if response.status == 503:
             error = error_of(response, is_write=self.call.is_write)
-            if isinstance(error, NotReady) and error.outcome is not Outcome.UNKNOWN:
+            if error is not None and error.retryable and error.outcome is not Outcome.UNKNOWN:
                 self._route.failed(endpoint)
                 self._refusal = error
-                return None
+                return None if self._order else response
         self._route.answered(endpoint)
         return response
 

@@ -12,6 +12,7 @@ from quorate.bench import load as module
 from quorate.bench.load import Batch, Connection, Load, Source
 from quorate.bench.protocols import RespCodec
 from tests.unit.bench.fake_redis import FakeRedis
+from tests.unit.client.scripted import dead_port
 
 
 def connections(redis: FakeRedis, count: int) -> list[Connection]:
@@ -122,7 +123,9 @@ def test_a_request_larger_than_the_sockets_buffers_is_sent_in_full() -> None:
 
 
 def test_a_target_that_refuses_is_an_error_at_once() -> None:
-    with FakeRedis() as redis:
-        redis._listener.close()
+    with dead_port() as url:
+        target = ("127.0.0.1", int(url.rpartition(":")[2]))
+        load = Load([Connection(target, RespCodec(value=b"x", wait=0))], endless)
         with pytest.raises(OSError, match="refused"):
-            run(redis, endless)
+            load.run(seconds=10)
+        load.close()

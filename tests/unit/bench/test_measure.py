@@ -12,7 +12,7 @@ import pytest
 
 from quorate.bench import measure as module
 from quorate.bench.measure import Plan, measure
-from quorate.bench.protocols import ProtocolFault
+from quorate.bench.protocols import KEY_PREFIX, ProtocolFault
 from quorate.bench.report import report
 from quorate.cli.processes import busy_ports
 from tests.fake_store import FakeStore
@@ -36,6 +36,7 @@ def test_all_keys_are_written_before_any_is_read() -> None:
     with FakeRedis() as redis:
         load = measure(PLAN._replace(targets=[redis.target], reads=1.0))
         assert len(redis.values) == 200
+        assert all(key.startswith(KEY_PREFIX.encode()) for key in redis.values)
         assert redis.commands[:200] == [b"SET"] * 200
         assert set(redis.commands[200:]) == {b"GET"}
     assert load.tally.misses == 0
@@ -81,6 +82,7 @@ def test_http_is_measured_alike() -> None:
     with Served(FakeStore()) as served:
         load = measure(PLAN._replace(targets=[("127.0.0.1", served.port)], protocol="http"))
         assert len(served.store.records) == 200
+        assert all(key.startswith(KEY_PREFIX.encode()) for key in served.store.records)
         assert {len(record.value or b"") for record in served.store.records.values()} == {8}
     assert (load.tally.errors, load.tally.misses) == ({}, 0)
     assert load.read_counts

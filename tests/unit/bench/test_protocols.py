@@ -26,8 +26,8 @@ def commands(raw: bytes) -> list[list[bytes]]:
 def test_resp_requests_are_what_redis_reads() -> None:
     codec = RespCodec(value=VALUE, wait=0)
     assert commands(codec.read(7) + codec.write(99_999)) == [
-        [b"GET", b"k000000000000007"],
-        [b"SET", b"k000000000099999", VALUE],
+        [b"GET", b"quorate-bench:000000000000007"],
+        [b"SET", b"quorate-bench:000000000099999", VALUE],
     ]
     assert codec.replies_per_write == 1
 
@@ -40,9 +40,12 @@ def test_wait_follows_each_set_and_is_a_reply_more() -> None:
 
 def test_http_requests_are_canonical() -> None:
     codec = HttpCodec(value=VALUE, authority="h:1")
-    assert codec.read(7) == b"GET /kv?key=k000000000000007 HTTP/1.1\r\nHost: h:1\r\n\r\n"
+    assert codec.read(7) == (
+        b"GET /kv?key=quorate-bench%3A000000000000007 HTTP/1.1\r\nHost: h:1\r\n\r\n"
+    )
     assert codec.write(7) == (
-        b"PUT /kv?key=k000000000000007 HTTP/1.1\r\nHost: h:1\r\nContent-Length: 10\r\n\r\n" + VALUE
+        b"PUT /kv?key=quorate-bench%3A000000000000007 HTTP/1.1\r\n"
+        b"Host: h:1\r\nContent-Length: 10\r\n\r\n" + VALUE
     )
 
 

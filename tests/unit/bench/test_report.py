@@ -26,6 +26,7 @@ def test_percentiles_are_those_of_the_sorted_list(latencies: list[int]) -> None:
     assert summary.requests == len(latencies)
     assert summary.per_second == len(latencies) / 2
     assert summary.max_ms == ordered[-1] / 1000
+    assert summary.p50_ms <= summary.p99_ms <= summary.p999_ms <= summary.max_ms
     # Three significant digits.
     assert summary.p50_ms == pytest.approx(exact(50), rel=0.002)
     assert summary.p99_ms == pytest.approx(exact(99), rel=0.002)
@@ -55,4 +56,5 @@ def test_a_report_adds_reads_and_writes_and_hides_no_error() -> None:
     assert isinstance(reads, dict)
     assert (everything["requests"], everything["per_second"]) == (6, 3.0)
     assert reads["requests"] == 4
+    assert result["key_prefix"] == "quorate-bench:"
     assert (result["misses"], result["errors"]) == (4, {"TIMEOUT": 1})

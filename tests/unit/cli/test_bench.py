@@ -16,7 +16,9 @@ def test_the_figures_are_a_table(run: Run) -> None:
     with FakeRedis() as redis:
         ran = run("bench", f"--target=127.0.0.1:{redis.target[1]}", *QUICK)
     assert (ran.code, ran.err) == (0, "")
-    header, *rows = [line.split("\t") for line in ran.out.decode().splitlines()]
+    *table, note = ran.out.decode().splitlines()
+    header, *rows = [line.split("\t") for line in table]
+    assert note == "The keys, quorate-bench:..., stay in the store."
     assert header == ["kind", "requests", "per_second", "p50_ms", "p99_ms", "p999_ms", "max_ms"]
     assert [row[0] for row in rows] == ["all", "reads", "writes"]
     assert int(rows[0][1]) == int(rows[1][1]) + int(rows[2][1]) > 0
@@ -48,3 +50,9 @@ def test_a_target_that_refuses_is_one_line_and_exit_2(run: Run) -> None:
     assert ran.err.startswith("quorate: bench of 127.0.0.1:")
     assert "Connection refused" in ran.err
     assert ran.err.count("\n") == 1
+
+
+def test_a_failure_is_json_where_that_is_asked_for(run: Run) -> None:
+    with dead_port() as url:
+        ran = run("bench", f"--target={url}", *QUICK, "--json")
+    assert (ran.code, json.loads(ran.out)["error"]["code"]) == (2, "bench_failed")

@@ -5,14 +5,45 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+from typing import Any
 
 import pytest
 
 from tests.http_served import Served
-from tests.unit.cli.conftest import Run
+from tests.unit.cli.conftest import Ran, Run
 from tests.unit.client.scripted import Answer, ScriptedNode, dead_port, problem, reply
 
 MEMBER = {"state": "up", "owns": True, "keys": 1, "bytes": 2}
+PLACE = {"slot": 12182, "partition": 761, "epoch": 1}
+VERSION = "018bcfe5680000000123456789ab"
+REPLICAS: list[dict[str, Any]] = [
+    {"url": "http://a:1", "state": "up", "version": VERSION, "live": True, "expires_ms": 0},
+    {"url": "http://b:1", "state": "up", "version": VERSION, "live": False, "expires_ms": 0},
+    {"url": "http://c:1", "state": "up", "version": "", "live": False, "expires_ms": 0},
+    {"url": "http://d:1", "state": "down", "version": None, "live": None, "expires_ms": 0},
+]
+"""One that has a value, one that has it deleted, one that has nothing, one that is silent."""
+
+
+@pytest.fixture
+def run_on_terminal(run: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """The same where the output is a terminal."""
+    monkeypatch.setenv("TERM", "dumb")
+
+    def run_on_terminal(*arguments: str) -> Ran:
+        monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+        return run(*arguments)
+
+    return run_on_terminal
+
+
+def answered(run: Run, *arguments: str, table: object) -> str:
+    """What a command prints when each request is answered with `table`."""
+    with ScriptedNode(lambda _: reply(200, json.dumps(table).encode())) as node:
+        ran = run(*arguments, f"--target={node.url}")
+    assert (ran.code, ran.err) == (0, "")
+    return ran.out.decode()
 
 
 def rows(out: bytes) -> list[list[str]]:
@@ -49,7 +80,25 @@ def test_keys_that_may_be_missing_are_told_and_exit_3(run: Run) -> None:
     assert (plain.code, plain.out) == (3, b"a\n")
     assert "keys may be missing" in plain.err
     assert listed.code == 3
-    assert json.loads(listed.out) == {"keys": ["a"], "complete": False}
+    assert json.loads(listed.out) == {"keys": ["a"], "complete": False, "more": False}
+
+
+def test_json_says_whether_there_are_more_keys_than_the_limit(
+    run: Run, served: Served, target: str
+) -> None:
+    for number in range(3):
+        served.store.fill(b"%d" % number, b"x")
+    for limit, more in ((2, True), (3, False), (4, False)):
+        listed = json.loads(run("keys", target, f"--limit={limit}", "--json").out)
+        assert (len(listed["keys"]), listed["more"]) == (min(limit, 3), more)
+    assert json.loads(run("keys", target, "--json").out)["more"] is False
+
+
+def test_keys_on_a_terminal_cannot_control_it(
+    run_on_terminal: Run, served: Served, target: str
+) -> None:
+    served.store.fill(b"a\x1b[2J\n\xff", b"x")
+    assert run_on_terminal("keys", target).out == rb"a\x1b[2J\x0a\xff" + b"\n"
 
 
 def test_nodes_lists_every_member(run: Run, served: Served, target: str) -> None:
@@ -60,6 +109,45 @@ def test_nodes_lists_every_member(run: Run, served: Served, target: str) -> None
     assert {member[2] for member in members} == {"yes"}
     listed = json.loads(run("nodes", "--json", target).out)
     assert [member["keys"] for member in listed] == [1, 1, 1]
+
+
+def test_nodes_on_a_terminal_fit_80_columns_and_are_for_people(run_on_terminal: Run) -> None:
+    member = {
+        **MEMBER,
+        "url": "http://10.20.30.40:8000",
+        "state": "up",
+        "failures": 0,
+        "last_seen_ms": 1234,
+        "keys": 123456,
+        "bytes": 9_600_000,
+        "hints": 12,
+        "version": "1.2.3",
+        "id": "0123456789ab",
+    }
+    lines = answered(run_on_terminal, "nodes", table=[member]).splitlines()
+    shown = [line.split() for line in lines]
+    assert ["url", "state", "owns", "failures", "last", "seen", "keys", "bytes", "hints"] in shown
+    assert [
+        "http://10.20.30.40:8000",
+        "up",
+        "yes",
+        "0",
+        "1.2",
+        "s",
+        "123456",
+        "9.6",
+        "MB",
+        "12",
+    ] in shown
+    assert max(map(len, lines)) <= 80
+
+
+def test_nodes_in_a_pipe_are_raw_numbers_under_their_json_names(run: Run) -> None:
+    member = {**MEMBER, "url": "http://a:1", "last_seen_ms": 1234, "id": "0123456789ab"}
+    header, row = rows(answered(run, "nodes", table=[member]).encode())
+    named = dict(zip(header, row, strict=True))
+    assert (named["last_seen_ms"], named["bytes"], named["id"]) == ("1234", "2", "0123456789ab")
+    assert named["version"] == "-"
 
 
 def test_status_asks_each_member_itself(run: Run) -> None:
@@ -90,10 +178,19 @@ def test_status_asks_each_member_itself(run: Run) -> None:
     assert json.loads(healthy.out) == [{"url": well.url, "state": "ready", "reason": ""}]
 
 
-def test_ring_shows_shares_or_where_one_key_belongs(run: Run, served: Served, target: str) -> None:
-    assert [row[4] for row in rows(run("ring", target).out)] == ["share", "0.0", "0.0", "0.0"]
-    served.store.fill(b"foo", b"x")
-    assert [row[4] for row in rows(run("ring", target).out)[1:]] == ["0.3333"] * 3
+def test_ring_shows_shares_or_where_one_key_belongs(run: Run, target: str) -> None:
+    members = [
+        {**MEMBER, "url": "http://a:1", "partitions": 1024},
+        {**MEMBER, "url": "http://b:1", "partitions": 512},
+        {**MEMBER, "url": "http://c:1", "owns": False},
+    ]
+    assert rows(answered(run, "ring", table=members).encode()) == [
+        ["url", "owns", "partitions", "share", "keys", "bytes"],
+        ["http://a:1", "yes", "1024", "0.6667", "1", "2"],
+        ["http://b:1", "yes", "512", "0.3333", "1", "2"],
+        ["http://c:1", "no", "0", "0.0", "1", "2"],
+    ]
+    assert json.loads(answered(run, "ring", "--json", table=members[2:]))[0]["share"] == 0.0
     assert rows(run("ring", "foo", target).out)[:2] == [["slot", "12182"], ["partition", "761"]]
     placed = json.loads(run("ring", "--key=foo", "--json", target).out)
     assert placed["slot"] == 12182
@@ -105,10 +202,53 @@ def test_explain_shows_what_each_replica_holds(run: Run, served: Served, target:
     shown = rows(run("explain", "foo", target).out)
     assert shown[0] == ["slot", "12182"]
     assert [row[2] for row in shown[-3:]] == [version] * 3
-    assert rows(run("explain", "absent", target).out)[-1][2] == "(nothing)"
+    assert rows(run("explain", "absent", target).out)[-1][4] == "nothing"
     explained = json.loads(run("explain", "foo", "--json", "--timeout=1s", target).out)
     assert [view["version"] for view in explained["replicas"]] == [version] * 3
     assert served.store.events[-1].timeout_ms == 1000  # type: ignore[union-attr]
+
+
+def test_explain_in_a_pipe_says_what_each_replica_has_and_since_when(run: Run) -> None:
+    views = [{**view, "hints": 0} for view in REPLICAS]
+    views[0]["expires_ms"] = 1_700_000_060_000
+    shown = rows(answered(run, "explain", "foo", table={**PLACE, "replicas": views}).encode())
+    written = "2023-11-14 22:13:20 UTC"
+    assert shown[3:] == [
+        ["replica", "state", "version", "hints", "record", "written", "expires_ms"],
+        ["http://a:1", "up", VERSION, "0", "value", written, "1700000060000"],
+        ["http://b:1", "up", VERSION, "0", "deleted", written, "0"],
+        ["http://c:1", "up", "-", "0", "nothing", "-", "0"],
+        ["http://d:1", "down", "-", "0", "(no answer)", "-", "0"],
+    ]
+
+
+def test_explain_on_a_terminal_fits_80_columns_with_the_times_under_the_version(
+    run_on_terminal: Run,
+) -> None:
+    views = [
+        {**view, "url": f"http://10.0.0.{n}:8000", "hints": 0} for n, view in enumerate(REPLICAS)
+    ]
+    views[0]["expires_ms"] = 1_700_000_060_000
+    table = {**PLACE, "replicas": views}
+    lines = answered(run_on_terminal, "explain", "foo", table=table).splitlines()
+    assert lines[:3] == ["slot       12182", "partition  761", "epoch      1"]
+    shown = [line.split() for line in lines]
+    begin = shown.index(["http://10.0.0.0:8000", "up", "value", VERSION, "0"])
+    assert shown[begin + 1] == ["written", "2023-11-14", "22:13:20", "UTC"]
+    assert shown[begin + 2] == ["expires", "2023-11-14", "22:14:20", "UTC"]
+    assert ["http://10.0.0.2:8000", "up", "nothing", "-", "0"] in shown
+    assert ["http://10.0.0.3:8000", "down", "(no", "answer)", "-", "0"] in shown
+    assert max(map(len, lines)) <= 80
+
+
+@pytest.mark.parametrize("version", [VERSION, "f" * 28])
+def test_explain_bears_an_answer_without_the_newer_members_and_a_time_of_no_calendar(
+    version: str, run: Run
+) -> None:
+    view = {"url": "http://a:1", "state": "up", "version": version, "hints": 0}
+    shown = rows(answered(run, "explain", "foo", table={**PLACE, "replicas": [view]}).encode())
+    written = "2023-11-14 22:13:20 UTC" if version == VERSION else "-"
+    assert shown[-1] == ["http://a:1", "up", version, "0", "-", written, "-"]
 
 
 @pytest.mark.parametrize("command", [["nodes"], ["status"], ["ring"], ["explain", "x"], ["keys"]])

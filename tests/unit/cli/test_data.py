@@ -88,6 +88,64 @@ def test_s05_refused_is_3(run: Run, served: Served, target: str) -> None:
     assert ran.err == "quorate: too few live replicas (needed=2 live=1)\n"
 
 
+@pytest.mark.parametrize("arguments", [["get", "foo"], ["put", "foo", "x"], ["keys"]])
+def test_json_is_printed_for_a_failure_too(
+    arguments: list[str], run: Run, served: Served, target: str
+) -> None:
+    served.store.failure = QuorumUnreachable("too few", needed=2, live=1)
+    ran = run(*arguments, target, "--json")
+    error = json.loads(ran.out)["error"]
+    assert (ran.code, error["code"], error["needed"]) == (3, "quorum_unreachable", 2)
+    assert error["retryable"] is True
+    with dead_port() as url:
+        ran = run(*arguments, f"--target={url}", "--json")
+    assert (ran.code, json.loads(ran.out)["error"]["code"]) == (2, "unreachable")
+    assert ran.err.count("\n") == 1
+
+
+def test_a_read_that_was_refused_says_nothing_about_writing(
+    run: Run, served: Served, target: str
+) -> None:
+    served.store.failure = DeadlineExceeded("too late", outcome=Outcome.NOT_APPLIED)
+    ran = run("get", "foo", target)
+    assert (ran.code, ran.err) == (3, "quorate: too late\n")
+
+
+def test_a_write_that_can_never_succeed_is_not_called_safe_to_repeat(run: Run, target: str) -> None:
+    ran = run("put", "k" * 70_000, "bar", target)
+    assert ran.code == 3
+    assert ran.err.endswith("; nothing was written\n")
+
+
+def test_a_missing_key_that_is_no_text_is_shown_as_bytes(run: Run, target: str) -> None:
+    ran = run("get", os.fsdecode(b"\xff\x02'"), target)
+    assert (ran.code, ran.err) == (1, "quorate: no value under '\\xff\\x02''\n")
+
+
+def test_on_a_terminal_a_value_ends_its_line(
+    run: Run, served: Served, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    for value, shown in ((b"", b"\n"), (b"bar", b"bar\n"), (b"bar\n", b"bar\n")):
+        served.store.fill(b"foo", value)
+        assert run("get", "foo", target).out == shown
+
+
+def test_a_standard_input_that_cannot_be_read_is_one_line_and_2(
+    run: Run, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken(io.RawIOBase):
+        def readable(self) -> bool:
+            return True
+
+        def readinto(self, _buffer: object) -> int:
+            raise IsADirectoryError(21, "Is a directory")
+
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(Broken())))
+    ran = run("put", "foo", "-", target)
+    assert (ran.code, ran.err) == (2, "quorate: standard input: Is a directory\n")
+
+
 @pytest.mark.parametrize(
     ("outcome", "said"),
     [
@@ -111,7 +169,7 @@ def test_delete_is_done_also_where_nothing_is(run: Run, served: Served, target: 
 
 
 def test_options_reach_the_node(run: Run, served: Served, target: str) -> None:
-    run("put", "foo", "bar", "-w=3", "--ttl=60", "--timeout=1m", target)
+    run("put", "foo", "bar", "-w=3", "--ttl=1m", "--timeout=1m", target)
     run("get", "foo", "-R", "1", target)
     put, get = served.store.events
     assert (put.w, put.timeout_ms) == (3, 60_000)  # type: ignore[union-attr]

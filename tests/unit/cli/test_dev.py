@@ -3,19 +3,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from quorate.cli import dev
-from quorate.cli.processes import busy_ports
+from quorate.cli.processes import Children, busy_ports
 from tests.unit.cli.conftest import Run
 from tests.unit.client.scripted import wait_until
 
@@ -77,6 +78,18 @@ def test_a_busy_port_is_named_and_nothing_is_started(run: Run, base: int) -> Non
     assert ran.err == f"quorate: port {base + 1} is in use: choose another --base-port\n"
 
 
+def test_several_busy_ports_are_named_in_one_line(run: Run, base: int) -> None:
+    with (
+        socket.create_server(("127.0.0.1", base)),
+        socket.create_server(("127.0.0.1", base + 2)),
+    ):
+        ran = run("dev", "--once", f"--base-port={base}", "--json")
+    said = f"ports {base}, {base + 2} are in use: choose another --base-port"
+    assert (ran.code, ran.err) == (2, f"quorate: {said}\n")
+    error = json.loads(ran.out)["error"]
+    assert (error["code"], error["detail"]) == ("port_in_use", said)
+
+
 @pytest.mark.parametrize(
     ("modes", "said"),
     [
@@ -96,7 +109,62 @@ def test_a_demonstration_that_fails_is_not_0(
 
 def test_the_number_of_nodes_can_be_chosen(run: Run, base: int, fake: list[str]) -> None:
     fake[:] = ["well"]
-    assert run("dev", "--once", f"--base-port={base}", "--nodes-count=1").code == 0
+    ran = run("dev", "--once", f"--base-port={base}", "--nodes-count=1")
+    assert ran.code == 0
+    assert ran.out.startswith(b"starting 1 node; ")
+
+
+def test_what_is_counted_is_in_the_right_number(capsys: pytest.CaptureFixture[str]) -> None:
+    shown: dict[str, str | int] = {
+        "key": "k",
+        "put_through": "a",
+        "get_through": "b",
+        "value": "v",
+    }
+    dev._tell({**shown, "acks": 1})
+    dev._tell({**shown, "acks": 2})
+    said = capsys.readouterr().out
+    assert "put k through a: on 1 replica\n" in said
+    assert "put k through a: on 2 replicas\n" in said
+
+
+@pytest.mark.usefixtures("fake")
+def test_when_all_nodes_have_ended_the_last_line_says_so(
+    run: Run, base: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = Children.watch
+
+    def kill_and_watch(nodes: Children, tell: Callable[[str], None]) -> None:
+        for child in nodes.all:
+            child.terminate()
+        watch(nodes, tell)
+
+    monkeypatch.setattr(Children, "watch", kill_and_watch)
+    kept = run("dev", f"--base-port={base}", f"--dir={tmp_path / 'kept'}")
+    assert kept.code == 3
+    assert kept.err.count("start it again with: ") == 3
+    assert kept.err.endswith("\nquorate: all nodes have ended\n")
+    removed = run("dev", f"--base-port={base}").err.splitlines()[-1]
+    assert removed.startswith("quorate: all nodes have ended; ")
+    assert removed.endswith(" is removed")
+
+
+def test_lines_to_try_can_be_pasted_whether_or_not_the_command_is_on_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bin_path = tmp_path / "with space"
+    bin_path.mkdir()
+    monkeypatch.setenv("PATH", str(bin_path))
+    monkeypatch.setattr(sys, "executable", str(bin_path / "python"))
+    assert dev._quorate() == f"'{bin_path}/python' -m quorate"
+    command = bin_path / "quorate"
+    command.touch(mode=0o755)
+    assert dev._quorate() == "quorate"
+    monkeypatch.setenv("PATH", "/nowhere")
+    dev._invite(["http://localhost:8000"])
+    said = capsys.readouterr().out
+    assert f"  '{command}' get foo --target=http://localhost:8000\n" in said
+    assert "  curl -X PUT --data-binary bar 'http://localhost:8000/kv?key=foo'\n" in said
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import socket
 import sys
@@ -104,6 +105,9 @@ def test_a_node_that_dies_later_is_told_of_and_the_others_run_on(
         nodes.all[1]._process.kill()
         watcher.join(WAIT_SECONDS)
     assert not watcher.is_alive()
+    for child, text in zip(nodes.all, told, strict=True):
+        assert text.endswith(f"\nstart it again with: {shlex.join(child.command)}")
+        assert str(child.port) in child.command
     assert [str(child.port) in text for child, text in zip(nodes.all, told, strict=True)] == [
         True,
         True,

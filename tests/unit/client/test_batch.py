@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,9 @@ def answered(*results: object) -> Response:
 
 
 def test_operations_are_written_in_their_order() -> None:
-    call = batch_call([Put("a", b"\xff", ttl=5), Get(b"b"), Delete("c")], r=1, w=2, timeout=0.5)
+    call = batch_call(
+        [Put("a", bytearray(b"\xff"), ttl=5), Get(b"b"), Delete("c")], r=1, w=2, timeout=0.5
+    )
     assert call.target == "/batch?r=1&w=2&timeout=500ms"
     assert json.loads(call.body or b"") == {
         "operations": [
@@ -29,6 +32,14 @@ def test_operations_are_written_in_their_order() -> None:
             {"op": "delete", "key": "c"},
         ]
     }
+
+
+@pytest.mark.parametrize("wrong", [5, None, [1, 2]])
+def test_what_is_neither_text_nor_bytes_is_a_type_error_that_names_it(wrong: Any) -> None:
+    operations: list[Operation] = [Get(wrong), Put(wrong, ""), Put("k", wrong), Delete(wrong)]
+    for operation in operations:
+        with pytest.raises(TypeError, match=f"is str or bytes, not {type(wrong).__name__}"):
+            batch_call([operation], r=None, w=None, timeout=None)
 
 
 @pytest.mark.parametrize(("operation", "is_write"), [(Get("a"), False), (Put("a", ""), True)])

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -52,9 +53,27 @@ def test_puts_and_deletes_are_writes_and_gets_are_not() -> None:
 
 
 @pytest.mark.parametrize("key", ["", b""])
-def test_an_empty_key_is_refused(key: str | bytes) -> None:
-    with pytest.raises(KeyMissing):
-        calls.key_bytes(key)
+def test_an_empty_key_is_refused_and_only_a_write_has_an_outcome(key: str | bytes) -> None:
+    with pytest.raises(KeyMissing) as read:
+        calls.get_call(key, r=None, timeout=None)
+    assert read.value.outcome is None
+    with pytest.raises(KeyMissing) as written:
+        calls.delete_call(key, w=None, timeout=None)
+    assert written.value.outcome is Outcome.NOT_APPLIED
+
+
+@pytest.mark.parametrize("raw", ["k", b"k", bytearray(b"k"), memoryview(b"k")])
+def test_text_and_all_kinds_of_bytes_are_keys_and_values(raw: calls.Raw) -> None:
+    put = calls.put_call(raw, raw, w=None, ttl=None, timeout=None)
+    assert (put.target, put.body) == ("/kv?key=k", b"k")
+    page = calls.page_call(raw, cursor="", limit=5, r=None, timeout=None)
+    assert page.target == "/keys?prefix=k&limit=5"
+
+
+@pytest.mark.parametrize("wrong", [5, 1.5, None, True, [1, 2]])
+def test_a_prefix_that_is_neither_text_nor_bytes_is_a_type_error(wrong: Any) -> None:
+    with pytest.raises(TypeError, match=f"a prefix is .* not {type(wrong).__name__}"):
+        calls.page_call(wrong, cursor="", limit=5, r=None, timeout=None)
 
 
 @pytest.mark.parametrize("kind", BY_CODE.values(), ids=lambda kind: kind.code)

@@ -52,6 +52,15 @@ def test_a_value_comes_back_byte_for_byte_with_the_version_it_was_written_with(
             assert call("get", ALL_BYTES) == Value(value, written.version)
 
 
+@pytest.mark.parametrize("wrong", [5, 1.5, None, True])
+def test_a_number_is_no_key_and_no_value(connect: Connect, served: Served, wrong: object) -> None:
+    with connect(url_of(served)) as call:
+        for arguments in (("put", "n", wrong), ("put", wrong, "v"), ("get", wrong)):
+            with pytest.raises(TypeError, match=f"is str or bytes, not {type(wrong).__name__}"):
+                call(*arguments)
+    assert served.store.events == []
+
+
 def test_text_means_its_utf8_bytes(connect: Connect, served: Served) -> None:
     with connect(url_of(served)) as call:
         call("put", "clé", "größe")
@@ -292,13 +301,40 @@ def test_when_no_other_node_answers_the_refusal_is_what_is_told(connect: Connect
         call("get", "key")
 
 
-def test_a_refusal_for_want_of_replicas_is_not_tried_elsewhere(connect: Connect) -> None:
+def test_a_node_cut_off_from_its_replicas_is_passed_over_and_not_kept(connect: Connect) -> None:
     refusal = problem(503, "quorum_unreachable", outcome="not_applied", needed=2, live=1)
-    with ScriptedNode(lambda _: refusal) as first, ScriptedNode() as second:
-        with connect([first.url, second.url]) as call, pytest.raises(QuorumUnreachable) as raised:
-            call("put", "key", "value")
-        assert raised.value.facts == {"needed": 2, "live": 1}
-        assert second.requests == []
+    with (
+        ScriptedNode(lambda _: refusal) as cut_off,
+        ScriptedNode() as healthy,
+        connect([cut_off.url, healthy.url]) as call,
+    ):
+        call("put", "key", "value")
+        call("put", "key", "value")
+        assert len([request for request in cut_off.requests if request.method == "PUT"]) == 1
+
+
+def test_when_every_node_refuses_the_last_refusal_is_told(connect: Connect) -> None:
+    refusal = problem(503, "quorum_unreachable", outcome="not_applied", needed=2, live=1)
+    with (
+        ScriptedNode(lambda _: refusal) as first,
+        ScriptedNode(lambda _: refusal) as second,
+        connect([first.url, second.url]) as call,
+        pytest.raises(QuorumUnreachable) as raised,
+    ):
+        call("put", "key", "value")
+    assert raised.value.facts == {"needed": 2, "live": 1}
+
+
+def test_a_write_that_may_have_happened_is_not_tried_elsewhere(connect: Connect) -> None:
+    unknown = problem(503, "deadline_exceeded", outcome="unknown")
+    with (
+        ScriptedNode(lambda _: unknown) as first,
+        ScriptedNode() as second,
+        connect([first.url, second.url]) as call,
+        pytest.raises(DeadlineExceeded),
+    ):
+        call("put", "key", "value")
+    assert [request for request in second.requests if request.method == "PUT"] == []
 
 
 @pytest.mark.parametrize("answer", [reply(404, b"nginx"), problem(404, "no_such_path")])

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Help for everything. FEATURES S02."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from quorate.cli.commands import COMMANDS
+from quorate.config import FLAGS
+from tests.unit.cli.conftest import Run
+
+
+def test_s02_help_lists_every_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "quorate", "--help"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0
+    for command in COMMANDS:
+        assert f"  {command.name} " in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [[], ["-h"], ["-help"], ["--help", "--json"]])
+def test_help_is_also_what_nothing_and_its_short_forms_show(arguments: list[str], run: Run) -> None:
+    ran = run(*arguments)
+    assert (ran.code, ran.err) == (0, "")
+    assert b"Commands:" in ran.out
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_s02_each_commands_help_lists_every_flag_with_its_default(
+    command: object, run: Run
+) -> None:
+    found = next(each for each in COMMANDS if each is command)
+    ran = run(found.name, "--help")
+    assert ran.code == 0
+    text = " ".join(ran.out.decode().split())
+    for flag in FLAGS if found.name == "serve" else found.flags:
+        for name in (flag.name, *flag.aliases):
+            assert f"--{name}" in text
+        if flag.default:
+            assert f"[default: {flag.default}]" in text
+
+
+def test_help_is_a_command_too(run: Run) -> None:
+    assert run("help").out == run("help", "help").out == run("--help").out
+    for command in COMMANDS:
+        assert run("help", command.name).out == run(command.name, "--help").out
+    assert run("help", "set").out == run("put", "--help").out
+
+
+def test_help_says_other_names_and_exit_codes(run: Run) -> None:
+    text = run("--help").out.decode()
+    assert "set is put, del is delete" in text
+    for meaning in (
+        "0  done",
+        "1  the key is not there",
+        "2  no node could be reached, or the command line is wrong",
+        "3  the cluster refused; the message says whether a write may survive",
+    ):
+        assert f"\n    {meaning}\n" in text
+
+
+def test_the_help_of_bench_says_that_its_keys_stay(run: Run) -> None:
+    text = " ".join(run("bench", "--help").out.decode().split())
+    assert "keys that begin with `quorate-bench:`, and leaves them in the store" in text
