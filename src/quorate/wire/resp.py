@@ -26,6 +26,8 @@ ARGS_SKIPPED_MAX: Final = 1024 * 1024
 """Above ARGS_MAX and up to here a command is read, thrown away and refused; beyond, a fault."""
 INLINE_BYTES_MAX: Final = 64 * 1024
 _HEADER_BYTES_MAX: Final = 64
+_ARG_OVERHEAD_BYTES: Final = 48
+"""What an argument takes beside its bytes."""
 _COMMAND_BULKS_MAX: Final = 4
 """All arguments of a command together, in the largest bulk strings."""
 
@@ -143,6 +145,13 @@ class CommandParser:
             self._compact()
         return commands
 
+    @property
+    def held_bytes(self) -> int:
+        """Memory that the incomplete command takes, about; what a header promises takes none."""
+        promised = 0 if self._skipping else max(self._bulk, 0)
+        arrived = len(self._buffer) + self._args_bytes - promised
+        return arrived + _ARG_OVERHEAD_BYTES * len(self._args)
+
     def stop(self, fault: str) -> None:
         """Parse nothing more, as after a fault."""
         if self.fault is None:
@@ -153,7 +162,8 @@ class CommandParser:
         if self.fault is not None:
             self._buffer = bytearray()
             self._args = []
-            self._missing = self._at = self._seen = 0
+            self._args_bytes = self._missing = self._at = self._seen = 0
+            self._bulk = -1
         elif self._at:
             del self._buffer[: self._at]
             self._seen = max(self._seen - self._at, 0)

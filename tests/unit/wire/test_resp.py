@@ -87,6 +87,36 @@ def test_no_bytes_make_the_parser_raise_or_depend_on_how_they_were_cut(pieces: l
     assert cut.fault == whole.fault
 
 
+@settings(deadline=None)
+@given(commands, st.lists(st.integers(0, 5000), max_size=6))
+def test_a_half_command_is_said_to_hold_what_came_of_it_and_no_more(
+    sent: list[list[bytes]], cuts: list[int]
+) -> None:
+    data = b"".join(map(encode, sent))
+    parser = new_parser()
+    edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
+    done = 0
+    for start, end in itertools.pairwise(edges):
+        done += sum(len(encode(command)) for command in parser.feed(data[start:end]))
+        came = end - done
+        # Framing goes once it is read; an argument costs 48 bytes beside its own.
+        assert came // 8 - 20 <= parser.held_bytes <= came + 48 * (came // 5)
+    assert parser.held_bytes == 0
+
+
+def test_what_a_header_promises_and_what_was_thrown_away_hold_nothing() -> None:
+    parser = new_parser()
+    parser.feed(b"*2\r\n$3\r\nGET\r\n$300000\r\n")
+    assert parser.held_bytes < 100
+    parser = new_parser()
+    parser.feed(b"*100000\r\n" + b"$3\r\nGET\r\n" * 50_000 + b"$300000\r\n")
+    assert parser.held_bytes == 0
+    parser.feed(b"v" * 1000)
+    assert parser.held_bytes == 1000
+    parser.stop("")
+    assert parser.held_bytes == 0
+
+
 class CountingBuffer(bytearray):
     searched = 0
 

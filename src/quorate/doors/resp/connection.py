@@ -4,7 +4,9 @@
 Invariants. Pipelined commands act as if run one after the other, though they run at once: a command
 waits until those before it are answered if they touch a key of its, and one of the two writes.
 At most `window` commands are under way; while others wait, nothing is read, so a client that sends
-without reading holds up only itself. Every limit ends in a closed connection, not in memory.
+without reading holds up only itself. What a connection keeps of commands until it has answered all
+is bounded, and what large commands keep of it comes out of a budget shared with all connections.
+Every limit ends in waiting or in a closed connection, not in memory.
 Nothing is made per operation but the event and its waiter.
 """
 
@@ -23,15 +25,23 @@ from quorate.runtime.store import Store
 from quorate.wire import resp
 from quorate.wire.resp import CommandParser
 
-WINDOW_FIRST: Final = 64
+WINDOW_FIRST: Final = 8
 WINDOW_MAX: Final = 1024
 """Requests of a connection under way at once, about. It begins small and follows the size of
-replies, because what a read will answer is not known before."""
+replies, because what a read will answer is not known before: after a large value it is 1."""
+BEGUN_MAX: Final = 64
+"""Commands begun in one turn, so that a large value is seen before a whole window is read."""
 FLUSH_BYTES_LARGE: Final = 1 << 20
 """Replies of one turn above this make the window smaller, below it larger."""
+REPLY_BYTES_MAX: Final = 8 << 20
+"""No command begins while more than these wait in line to be written."""
 TRACKED_KEYS_MAX: Final = 4096
-"""Keys remembered as under way. They are forgotten when all commands are answered; a client that
-never lets that happen is made to."""
+REQUEST_BYTES_MAX: Final = 4 << 20
+"""Keys remembered as under way, and bytes that came, since all commands were answered. Above either
+nothing begins and nothing is read until they are again: a client that never pauses is made to."""
+FREE_BYTES: Final = 64 * 1024
+"""A half command up to here costs the budget nothing, so that small ones always get through."""
+_BUSY: Final = "BUSY too many request bytes are arriving (outcome=not_applied)"
 STALL_SECONDS: Final = 30.0
 """How long a client may take over half a command, or leave its answers unread."""
 _BULK_SLACK: Final = 1024
@@ -45,6 +55,7 @@ class RespConnection(Session, asyncio.Protocol):
 
     __slots__ = (
         "_backlog",
+        "_charged_bytes",
         "_half_since",
         "_half_timer",
         "_is_alone",
@@ -53,6 +64,7 @@ class RespConnection(Session, asyncio.Protocol):
         "_parser",
         "_parts",
         "_reads",
+        "_request_bytes",
         "_stall_timer",
         "_taken_bytes",
         "_transport",
@@ -70,6 +82,10 @@ class RespConnection(Session, asyncio.Protocol):
         self._reads: set[bytes] = set()
         """Keys read by commands under way, and perhaps by ones already answered."""
         self._writes: set[bytes] = set()
+        self._request_bytes = 0
+        """Bytes that came since all commands were answered."""
+        self._charged_bytes = 0
+        """What was taken from the budget for large commands, until they are answered."""
         self._is_alone = False
         """Whether the command under way bears no other beside it."""
         self._parts = 0
@@ -98,9 +114,11 @@ class RespConnection(Session, asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self._transport = None
         # Results that still come find nobody to write to.
-        self.flush_asked = self.closing = True
+        self.flush_asked = self.closing = self.is_gone = True
         self.queue.clear()
         self._backlog.clear()
+        self._parser.stop("")
+        self._settle_charge()
         self.door.sessions.pop(self.id, None)
         for timer in (self._stall_timer, self._half_timer):
             if timer is not None:
@@ -108,11 +126,13 @@ class RespConnection(Session, asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         commands = self._parser.feed(data)
+        self._backlog.extend(commands)
+        self._request_bytes += len(data)
         if self._parser.is_partial:
             self._watch_half(is_new=bool(commands))
+            self._settle_charge()
         else:
             self._half_since = 0.0
-        self._backlog.extend(commands)
         self.door.commands_processed += len(commands)
         self._proceed()
 
@@ -148,19 +168,35 @@ class RespConnection(Session, asyncio.Protocol):
             replies.append(reply)
             queue.popleft()
         if not queue:
-            self._reads.clear()
-            self._writes.clear()
-            self._is_alone = False
-            self._parts = 0
+            self._forget_commands()
         # uvloop raises on a write after close.
         if replies and not transport.is_closing():
             self._write(transport, replies[0] if len(replies) == 1 else b"".join(replies))
-        if self._backlog or self.closing or self._parser.fault is not None:
+        if self._backlog or self.closing or self._is_read_paused or self._parser.fault is not None:
             self._proceed()
+
+    def _forget_commands(self) -> None:
+        """All that began are answered."""
+        self._reads.clear()
+        self._writes.clear()
+        self._is_alone = False
+        self._parts = 0
+        self._request_bytes = 0
+        if self._charged_bytes:
+            self._settle_charge()
+
+    def abort(self) -> None:
+        """Drop the client: its connection cannot be trusted to answer in order any more."""
+        if self._transport is not None:
+            self._transport.abort()
 
     def _write(self, transport: asyncio.Transport, data: bytes) -> None:
         self._written_bytes += len(data)
-        if len(data) > FLUSH_BYTES_LARGE:
+        self.reply_bytes -= len(data)
+        if self.saw_large:
+            self.saw_large = False
+            self._window = 1
+        elif len(data) > FLUSH_BYTES_LARGE:
             self._window = max(self._window // 4, 1)
         elif self._window < WINDOW_MAX:
             self._window *= 2
@@ -169,9 +205,14 @@ class RespConnection(Session, asyncio.Protocol):
     def _proceed(self) -> None:
         """Begin what may begin; then read on, or wait, or close."""
         backlog, queue = self._backlog, self.queue
+        has_room = not self._is_full
+        enough = len(queue) + BEGUN_MAX
+        limit = min(self._window, enough)
         while (
             backlog
-            and len(queue) < self._window
+            and len(queue) < limit
+            and (has_room or not queue)
+            and self.reply_bytes <= REPLY_BYTES_MAX
             and not (self._is_alone or self._is_write_paused or self.closing)
         ):
             args = backlog.popleft()
@@ -183,11 +224,20 @@ class RespConnection(Session, asyncio.Protocol):
             if fault:
                 self.answer(resp.error(fault))
             self.closing = True
-        if queue and queue[0].reply and not self.flush_asked:
+        is_cut_short = bool(backlog) and len(queue) == enough
+        if (is_cut_short or (queue and queue[0].reply)) and not self.flush_asked:
             self.flush_asked = True
             self.store.flush_soon(self)
-        if backlog or self.closing or self._is_write_paused or self._is_read_paused:
+        if backlog or not has_room or self.closing or self._is_write_paused or self._is_read_paused:
             self._read_on_or_close()
+
+    @property
+    def _is_full(self) -> bool:
+        """Whether all commands under way must be answered before another begins."""
+        return bool(self.queue) and (
+            self._request_bytes > REQUEST_BYTES_MAX
+            or len(self._reads) + len(self._writes) > TRACKED_KEYS_MAX
+        )
 
     def _begin(self, args: list[bytes]) -> bool:
         """Begin a command. False, and nothing done: it has to wait for those under way."""
@@ -240,13 +290,26 @@ class RespConnection(Session, asyncio.Protocol):
             if not self.queue and not transport.is_closing():
                 transport.close()
                 self._watch_stall()
-        elif self._backlog or self._is_write_paused:
+        elif self._backlog or self._is_write_paused or self._is_full:
             if not self._is_read_paused:
                 self._is_read_paused = True
                 transport.pause_reading()
         elif self._is_read_paused:
             self._is_read_paused = False
             transport.resume_reading()
+
+    def _settle_charge(self) -> None:
+        """Have of the budget what the half command needs, and no less than what was charged while
+        the commands that it was charged for are not answered."""
+        needed = max(self._parser.held_bytes - FREE_BYTES, 0)
+        if (self.queue or self._backlog) and needed < self._charged_bytes:
+            return
+        if needed <= self._charged_bytes:
+            self.door.bodies.give_back(self._charged_bytes - needed)
+        elif not self.door.bodies.take(needed - self._charged_bytes):
+            self._parser.stop(_BUSY)
+            return
+        self._charged_bytes = needed
 
     # --- clients that are too slow ---
 

@@ -3,6 +3,9 @@
 
 A write that carries on what was read (EXPIRE, GETDEL ...) says so with `derived_from`, so that it
 never overwrites what was written meanwhile.
+
+What a read will answer is not known before, so its size is watched: after a large value fewer reads
+are under way at once.
 """
 
 from __future__ import annotations
@@ -13,30 +16,67 @@ from typing import Final, NamedTuple
 from quorate.core.events import Get, GetResult, Put, PutResult, Result
 from quorate.core.record import Record, is_live
 from quorate.doors.errors import answer_for
-from quorate.doors.resp.session import Pending, Session
+from quorate.doors.resp.session import VALUE_BYTES_LARGE, Pending, Session
 from quorate.errors import Outcome, QuorateError
 from quorate.wire import resp
 
+PARTS_FIRST: Final = 16
 PARTS_MAX: Final = 128
-"""Requests that one command with many keys has under way at once."""
+"""Requests that one command with many keys has under way at once: it begins with few and follows
+the size of what is read."""
 
 
-def failure(result: Result, *, partly: bool = False) -> bytes:
-    """The error reply for a failed request. `partly`: other writes of its command were sent."""
+def failure(result: Result) -> bytes:
+    """The error reply for a failed request."""
     assert isinstance(result, QuorateError), f"unexpected {type(result).__name__}"
-    outcome = result.outcome
-    if partly and outcome is Outcome.NOT_APPLIED:
-        outcome = Outcome.UNKNOWN
+    return _told(result, result.outcome)
+
+
+def _told(error: QuorateError, outcome: Outcome | None) -> bytes:
     facts = [f"outcome={outcome.value}"] if outcome is not None else []
-    facts += [f"{name}={value}" for name, value in result.facts.items()]
-    text = f"{answer_for(result).prefix} {result.detail}"
+    facts += [f"{name}={value}" for name, value in error.facts.items()]
+    text = f"{answer_for(error).prefix} {error.detail}"
     return resp.error(f"{text} ({' '.join(facts)})" if facts else text)
 
 
+_GRAVITY: Final = {None: 0, Outcome.NOT_APPLIED: 1, Outcome.UNKNOWN: 2}
+
+
+class Tally:
+    """What became of the parts of one command: the whole is NOT_APPLIED only if every part is, and
+    UNKNOWN once a part was written or may have been (P3)."""
+
+    __slots__ = ("error", "wrote")
+
+    def __init__(self) -> None:
+        self.error: QuorateError | None = None
+        """The first of the gravest failures."""
+        self.wrote = False
+        """Whether any part was written."""
+
+    def failed(self, error: QuorateError) -> None:
+        """Count a part that failed."""
+        if self.error is None or _GRAVITY[error.outcome] > _GRAVITY[self.error.outcome]:
+            self.error = error
+
+    def reply(self) -> bytes:
+        """The error reply for the whole, of which a part failed."""
+        assert self.error is not None
+        return _told(self.error, Outcome.UNKNOWN if self.wrote else self.error.outcome)
+
+
 def visible(result: GetResult, session: Session) -> Record | None:
-    """The record of a read if a client may see it, else None."""
+    """The record of a read if a client may see it, else None. The session notes a large one."""
     record = result.record
+    if _is_large(record):
+        session.saw_large = True
     return record if is_live(record, wall_ms=session.store.wall_ms()) else None
+
+
+def _is_large(record: Record | None) -> bool:
+    return (
+        record is not None and record.value is not None and len(record.value) >= VALUE_BYTES_LARGE
+    )
 
 
 class PendingGet(Pending):
@@ -58,8 +98,12 @@ class PendingGet(Pending):
         ):
             self.reply = session.null
         else:
-            self.reply = b"$%d\r\n%b\r\n" % (len(record.value), record.value)
+            size = len(record.value)
+            if size >= VALUE_BYTES_LARGE:
+                session.saw_large = True
+            self.reply = b"$%d\r\n%b\r\n" % (size, record.value)
         # `resolve` once more, without the call.
+        session.reply_bytes += len(self.reply)
         if not session.flush_asked and session.queue[0] is self:
             session.flush_asked = True
             session.store.flush_soon(session)
@@ -79,6 +123,7 @@ class PendingPut(Pending):
         if result.acks < session.acks_min:
             session.acks_min = result.acks
         self.reply = resp.OK
+        session.reply_bytes += len(resp.OK)
         if not session.flush_asked and session.queue[0] is self:
             session.flush_asked = True
             session.store.flush_soon(session)
@@ -149,19 +194,19 @@ class PendingUpdate(Pending):
 class Gather(Pending):
     """One request or more for each of many keys, at most PARTS_MAX keys at a time.
 
-    The first failure starts no more and is the reply once what is under way has ended.
+    A failure starts no more, and the gravest is the reply once what is under way has ended.
     """
 
-    __slots__ = ("_failure", "_next", "_running", "keys", "wrote")
+    __slots__ = ("_next", "_running", "_tally", "_width", "keys")
 
     def __init__(self, session: Session, keys: list[bytes]) -> None:
         super().__init__(session)
         self.keys = keys
-        self.wrote = False
-        """Whether any write was done."""
+        self._tally = Tally()
         self._next = 0
         self._running = 0
-        self._failure: QuorateError | None = None
+        self._width = PARTS_FIRST
+        """Parts that may be under way; one more after each small result, one after a large."""
         self._start()
 
     def ask(self, part: Part) -> None:
@@ -178,7 +223,7 @@ class Gather(Pending):
 
     def fail(self, error: QuorateError) -> None:
         """Start no more parts and answer with `error`."""
-        self._failure = self._failure or error
+        self._tally.failed(error)
 
     def on_part(self, part: Part, result: Result) -> None:
         """Called by each part with each of its results."""
@@ -186,23 +231,23 @@ class Gather(Pending):
             self.fail(result)
         elif not self.take(part, result):
             return
+        is_large = type(result) is GetResult and _is_large(result.record)
+        self._width = 1 if is_large else min(self._width + 1, PARTS_MAX)
         self._running -= 1
         self._start()
 
     def _start(self) -> None:
-        while self._running < PARTS_MAX and self._next < len(self.keys) and not self._failure:
+        error = self._tally.error
+        while self._running < self._width and self._next < len(self.keys) and error is None:
             self._running += 1
             self._next += 1
             self.ask(Part(self, self._next - 1))
         if not self._running:
-            if self._failure is not None:
-                self.resolve(failure(self._failure, partly=self.wrote))
-            else:
-                self.resolve(self.conclude())
+            self.resolve(self.conclude() if error is None else self._tally.reply())
 
     def note_write(self, result: PutResult) -> None:
         """Count a write that was done."""
-        self.wrote = True
+        self._tally.wrote = True
         self.session.acks_min = min(self.session.acks_min, result.acks)
 
 

@@ -8,6 +8,7 @@ fingerprint of the position, which this node remembers for a while. Where it is 
 partition begins again: keys may be listed twice then, as SCAN allows, but none is missed.
 
 A walk that could not reach enough replicas of some partition is an error, never a shorter list.
+One whose client is gone asks for nothing more.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from quorate.core.messages import ScannedRow
 from quorate.core.slots import PARTITION_COUNT, key_of, partition_bounds, partition_of
 from quorate.doors.resp.command import Access, Command, Run, integer_argument
 from quorate.doors.resp.glob import PATTERN_BYTES_MAX, compile_glob, literal_prefix
-from quorate.doors.resp.pending import failure
+from quorate.doors.resp.pending import Tally, failure
 from quorate.doors.resp.session import CommandError, Pending, RespDoor, Session
 from quorate.errors import InvalidRequest, QuorateError, QuorumUnreachable
 from quorate.wire import resp
@@ -52,6 +53,8 @@ class Walk(Pending):
 
     def go_on(self, cursor: bytes) -> None:
         """Ask for the page after `cursor`."""
+        if self.session.is_gone:
+            return
         self.session.store.submit(Scan(self, self.prefix, cursor, self.page_rows))
         # Few rows are enough as a rule; a walk that goes on is a long one.
         self.page_rows = min(self.page_rows * 2, _PAGE_ROWS_MAX)
@@ -63,6 +66,10 @@ class Walk(Pending):
                 self.take(result)
                 return
             result = QuorumUnreachable("too few replicas of some partition answered")
+        self.fail(result)
+
+    def fail(self, result: Result) -> None:
+        """Take the error that ends the walk."""
         self.resolve(failure(result))
 
     def take(self, page: ScanResult) -> None:
@@ -222,13 +229,12 @@ def _random_key(session: Session, _args: list[bytes]) -> None:
 class _Flush(Walk):
     """Deletes page after page, each key by a tombstone of its own."""
 
-    __slots__ = ("_cursor", "_failure", "_running", "_wrote")
+    __slots__ = ("_cursor", "_running", "_tally")
 
     def __init__(self, session: Session) -> None:
         self._cursor = b""
         self._running = 0
-        self._wrote = False
-        self._failure: QuorateError | None = None
+        self._tally = Tally()
         super().__init__(session, prefix=b"", cursor=b"", page_rows=_FLUSH_ROWS)
 
     def take(self, page: ScanResult) -> None:
@@ -240,20 +246,25 @@ class _Flush(Walk):
         if not page.rows:
             self._page_deleted()
 
+    def fail(self, result: Result) -> None:
+        assert isinstance(result, QuorateError)
+        self._tally.failed(result)
+        self.resolve(self._tally.reply())
+
     def on_deleted(self, result: Result) -> None:
         """One key of the page is gone, or not."""
         self._running -= 1
         if isinstance(result, QuorateError):
-            self._failure = self._failure or result
+            self._tally.failed(result)
         elif isinstance(result, PutResult):
-            self._wrote = True
+            self._tally.wrote = True
             self.session.acks_min = min(self.session.acks_min, result.acks)
         if not self._running:
             self._page_deleted()
 
     def _page_deleted(self) -> None:
-        if self._failure is not None:
-            self.resolve(failure(self._failure, partly=self._wrote))
+        if self._tally.error is not None:
+            self.resolve(self._tally.reply())
         elif self._cursor:
             self.go_on(self._cursor)
         else:

@@ -17,6 +17,7 @@ from typing import Final, Protocol
 
 from quorate.core.layout import Layout
 from quorate.core.status import Status
+from quorate.doors.budget import ByteBudget
 from quorate.runtime.store import Store
 from quorate.wire import resp
 
@@ -26,6 +27,8 @@ STATUS_AGE_MS_MAX: Final = 100
 """How long a status is reused: it costs a millisecond, and clients may ask in a loop."""
 REPLY_AGE_MS_MAX: Final = 1000
 """Likewise the large replies made from the layout and the states of nodes."""
+VALUE_BYTES_LARGE: Final = 64 * 1024
+"""Values from here on are read one at a time."""
 
 
 class CommandError(Exception):
@@ -49,8 +52,10 @@ class Timers(Protocol):
 class RespDoor:
     """What all connections of the Redis door share: the register of clients and counters."""
 
-    def __init__(self, store: Store, *, timers: Timers | None = None) -> None:
+    def __init__(self, store: Store, bodies: ByteBudget, *, timers: Timers | None = None) -> None:
         self.store = store
+        self.bodies = bodies
+        """Bytes of requests that are still arriving, over all connections of all doors."""
         self.timers = timers or asyncio.get_running_loop()
         self.sessions: dict[int, Session] = {}
         self.started_ms = store.wall_ms()
@@ -97,6 +102,7 @@ class Session(ABC):
         "flush_asked",
         "id",
         "in_multi",
+        "is_gone",
         "laddr",
         "lib_name",
         "lib_version",
@@ -105,6 +111,8 @@ class Session(ABC):
         "peer",
         "protocol",
         "queue",
+        "reply_bytes",
+        "saw_large",
         "store",
     )
 
@@ -115,6 +123,12 @@ class Session(ABC):
         """Commands begun and not yet answered, in the order of their answers."""
         self.flush_asked = False
         """Whether a flush is already due, or never will be again because the client is gone."""
+        self.is_gone = False
+        """Whether nobody waits for replies any more."""
+        self.reply_bytes = 0
+        """Replies in the queue that wait to be written."""
+        self.saw_large = False
+        """Whether a large value was read since the last flush."""
         self.closing = False
         """Set to take no more commands and to close once all are answered."""
         self.acks_min = ACKS_NONE
@@ -142,13 +156,18 @@ class Session(ABC):
     def flush(self) -> None:
         """Write the replies that are ready. Called by the store at the end of a turn."""
 
+    @abstractmethod
+    def abort(self) -> None:
+        """Drop the client. Called by the store when `flush` raised."""
+
     def answer(self, reply: bytes) -> None:
         """Answer the current command at once."""
         Pending(self).reply = reply
+        self.reply_bytes += len(reply)
 
     def answer_value(self, value: object) -> None:
         """Answer the current command with a nested value in the client's protocol."""
-        Pending(self).reply = resp.encode(value, self.protocol)
+        self.answer(resp.encode(value, self.protocol))
 
 
 class Pending:
@@ -166,6 +185,7 @@ class Pending:
         """Take the reply, and have it written at the end of the turn if it is next in line."""
         self.reply = reply
         session = self.session
+        session.reply_bytes += len(reply)
         if not session.flush_asked and session.queue[0] is self:
             session.flush_asked = True
             session.store.flush_soon(session)

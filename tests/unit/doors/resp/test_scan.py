@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quorate.core.events import Put
+from quorate.core.events import Put, Scan
 from quorate.core.slots import row_of
 from quorate.doors.resp import scan
-from quorate.errors import Outcome, QuorumUnreachable
-from tests.unit.doors.resp.turns import Client, three_nodes
+from quorate.doors.resp.scan import Walk
+from quorate.errors import DeadlineExceeded, Outcome, QuorumUnreachable
+from tests.unit.doors.resp.turns import Client, plain, three_nodes
 
 
 def walk(client: Client, *options: str | int) -> list[bytes]:
@@ -205,6 +206,44 @@ def test_a_flush_that_failed_halfway_says_unknown() -> None:
     client = Client(three_nodes(allow_flush=True))
     for i in range(700):
         client.store.fill(b"k%d" % i, b"v")
-    error = QuorumUnreachable("too few replicas", outcome=Outcome.NOT_APPLIED)
-    client.store.fail_next = [error]
+    refused = QuorumUnreachable("too few replicas", outcome=Outcome.NOT_APPLIED)
+    client.store.fail_next = [refused]
     assert client.ask("FLUSHDB") == "NOREPLICAS too few replicas (outcome=unknown)"
+    late = DeadlineExceeded("too late", outcome=Outcome.UNKNOWN)
+    client.store.fail_next = [refused, late, *[refused] * 1000]
+    assert client.ask("FLUSHDB") == "TIMEOUT too late (outcome=unknown)"
+    client.store.fail_next = [refused] * 1000
+    assert client.ask("FLUSHDB") == "NOREPLICAS too few replicas (outcome=not_applied)"
+
+
+def test_a_flush_that_can_read_no_further_says_unknown_if_it_has_deleted() -> None:
+    client = Client(three_nodes(allow_flush=True))
+    client.store.complete = False
+    missed = "NOREPLICAS too few replicas of some partition answered"
+    assert client.ask("FLUSHDB") == missed
+    client.store.complete = True
+    for i in range(700):
+        client.store.fill(b"k%d" % i, b"v")
+    client.send(["FLUSHDB"])
+    client.store.turn()
+    client.store.turn()
+    client.store.complete = False
+    assert [plain(reply) for reply in client.replies()] == [f"{missed} (outcome=unknown)"]
+
+
+@pytest.mark.parametrize("command", ["KEYS *", "SCAN 0 COUNT 10000", "RANDOMKEY", "FLUSHDB"])
+def test_a_walk_ends_when_its_client_is_gone(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    monkeypatch.setattr(scan, "_PAGE_ROWS_MAX", 10)
+    monkeypatch.setattr(scan, "_FLUSH_ROWS", 10)
+    monkeypatch.setattr(Walk, "live", lambda _walk, _rows: [])
+    client = Client(three_nodes(allow_flush=True))
+    for i in range(700):
+        client.store.fill(b"k%d" % i, b"v")
+    client.send(command.split())
+    client.store.turn()
+    client.connection.connection_lost(None)
+    asked = sum(isinstance(event, Scan) for event in client.store.events)
+    client.settle()
+    assert sum(isinstance(event, Scan) for event in client.store.events) == asked
+    if command == "FLUSHDB":
+        assert len(client.written) == 10

@@ -4,20 +4,23 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import hiredis
 
 from quorate.config import Config
-from quorate.core.events import Event, Get, Result, Scan, ScanResult
+from quorate.core.events import Event, Get, Put, Result, Scan, ScanResult
 from quorate.core.layout import Layout
+from quorate.doors.budget import ByteBudget
 from quorate.doors.resp.connection import RespConnection
 from quorate.doors.resp.session import RespDoor
 from quorate.wire import resp
 from tests.fake_store import NODES, FakeStore
 
 TURNS_MAX = 10_000
+BUDGET_BYTES = 64 << 20
 
 
 class TurnStore(FakeStore):
@@ -31,20 +34,28 @@ class TurnStore(FakeStore):
         """What scans say of their coverage."""
         self.fail_next: list[Result] = []
         """What the next writes end with."""
+        self.fail_keys: dict[bytes, Result] = {}
+        """What reads of some keys end with."""
+        self.hold_keys: set[bytes] = set()
+        """Keys whose requests are not answered."""
+        self.keeps_last = False
+        """Whether the newest request stays under way as long as there is another."""
         self.has_layout = True
         super().__init__(config)
 
     @property
     def is_idle(self) -> bool:
         """Whether a turn would do nothing."""
-        return not self._pending and not self._sinks
+        return not self._sinks and all(map(self._is_held_back, self._pending))
 
     def turn(self) -> None:
         """Answer what was submitted before, then flush."""
         self.turns += 1
         assert self.turns < TURNS_MAX
-        batch = list(self._pending)
-        self._pending.clear()
+        batch = [event for event in self._pending if not self._is_held_back(event)]
+        self._pending = deque(filter(self._is_held_back, self._pending))
+        if self.keeps_last and len(batch) > 1:
+            self._pending.append(batch.pop())
         reads = [event for event in batch if isinstance(event, Get | Scan)]
         results = {id(event): self._answer(event) for event in reads}
         for event in batch:
@@ -58,6 +69,12 @@ class TurnStore(FakeStore):
         self._sinks.clear()
         for sink in sinks:
             sink.flush()
+
+    def _is_held_back(self, event: Event) -> bool:
+        return isinstance(event, Get | Put) and event.key in self.hold_keys
+
+    def _get(self, event: Get) -> Result:
+        return self.fail_keys.get(event.key) or super()._get(event)
 
     def layout(self) -> Layout | None:
         return super().layout() if self.has_layout else None
@@ -179,7 +196,8 @@ class Client:
     def __init__(self, store: TurnStore | None = None, door: RespDoor | None = None) -> None:
         self.store = store or TurnStore()
         self.timers = ManualTimers()
-        self.door = door or RespDoor(self.store, timers=self.timers)
+        self.bodies = ByteBudget(BUDGET_BYTES)
+        self.door = door or RespDoor(self.store, self.bodies, timers=self.timers)
         self.transport = FakeTransport()
         self.connection = RespConnection(self.store, self.door)
         self.transport.protocol = self.connection
