@@ -5,15 +5,18 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import resource
 import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from random import SystemRandom
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import structlog
@@ -26,11 +29,12 @@ from quorate.core.handshake import judge
 from quorate.core.messages import Frame, Greeting
 from quorate.core.node import Node
 from quorate.core.parts import Settings
+from quorate.doors.budget import ByteBudget
 from quorate.doors.http.door import HttpDoor
 from quorate.doors.listener import Listener
 from quorate.doors.resp.connection import RespConnection
 from quorate.doors.resp.session import RespDoor
-from quorate.errors import QuorateError
+from quorate.errors import QuorateError, StorageError
 from quorate.runtime.driver import Driver
 from quorate.runtime.identity import node_id_of
 from quorate.storage.cached import CachedEngine
@@ -43,8 +47,11 @@ from quorate.transport.links import PeerLinks
 
 DRAIN_S = 10.0
 """How long a stopping node waits for requests in flight."""
-FILES_RESERVED = 256
-"""File descriptors kept for the engine, links and logs; clients get the rest."""
+CLOSE_S = 10.0
+"""How long it then waits for the disk."""
+FILES_RESERVED = 256 + 64 + 128
+"""File descriptors kept for the engine's tables (`storage.tuning`), for its other files and what
+else is open once, and for links; clients get the rest."""
 EXIT_FAILED = 1
 EXIT_NOT_STARTED = 2
 
@@ -64,21 +71,60 @@ def run(config: Config) -> int:
     except StartError as error:
         print(f"quorate: {error}", file=sys.stderr)
         return EXIT_NOT_STARTED
+    except QuorateError as error:
+        log.critical("stopped", reason=str(error))
+        return EXIT_FAILED
 
 
 async def _serve(config: Config) -> int:
     sockets = _bind(config)
     try:
-        engine = _open_engine(config)
+        with _starting():
+            engine = _open_engine(config)
+        code = EXIT_FAILED
         try:
-            return await _run(config, engine, sockets)
+            code = await _run(config, engine, sockets)
         finally:
-            engine.close()
-    except QuorateError as error:
-        raise StartError(str(error)) from error
+            is_closed = await _close(engine)
+        return code if is_closed else EXIT_FAILED
     finally:
         for each in sockets:
             each.close()
+
+
+@contextmanager
+def _starting() -> Iterator[None]:
+    """What fails in here keeps the node from starting; what fails later ends it."""
+    try:
+        yield
+    except QuorateError as error:
+        raise StartError(str(error)) from error
+
+
+async def _close(engine: Engine) -> bool:
+    """Close the engine; False if that failed. Ends the process if the disk does not let it."""
+    loop = asyncio.get_running_loop()
+    closing = loop.run_in_executor(ThreadPoolExecutor(max_workers=1), engine.close)
+    await asyncio.wait({closing}, timeout=CLOSE_S)
+    if not closing.done():
+        log.critical("stopped", reason=f"the disk did not confirm a sync for {CLOSE_S:g} s")
+        # Any other way out of Python waits for the threads that wait for the disk. Nothing is lost:
+        # what was acknowledged is durable.
+        os._exit(EXIT_FAILED)
+    error = closing.exception()
+    if error is not None:
+        log.critical("close_failed", reason=str(error))
+    return error is None
+
+
+class _Parts(NamedTuple):
+    """A node that is put together and does not run yet."""
+
+    driver: Driver
+    links: PeerLinks
+    acceptor: Acceptor
+    http: HttpDoor
+    listener: Listener
 
 
 async def _run(config: Config, engine: Engine, sockets: list[socket.socket]) -> int:
@@ -90,41 +136,18 @@ async def _run(config: Config, engine: Engine, sockets: list[socket.socket]) -> 
         failures.append(reason)
         stopping.set()
 
-    settings = _settings(config, node_id_of(engine))
-    now = Instant(time.monotonic_ns() // 1_000_000, time.time_ns() // 1_000_000)
-    node = Node(settings, engine, SystemRandom(), now)
-    journal = Journal()
-    driver = Driver(
-        config,
-        node,
-        engine,
-        on_failure=fail,
-        counts=lambda: journal.counters() | _cache_counts(engine),
-    )
+    with _starting():
+        parts = _assemble(config, engine, sockets, fail)
+    driver, links, acceptor, http, listener = parts
     _handle_faults(fail)
-    links, acceptor = _transport(node, driver, journal)
-    resp = RespDoor(driver)
-    http = HttpDoor(
-        driver,
-        is_on_loopback=all(_is_loopback(each) for each in sockets),
-        door_counts=lambda: {
-            "connections": listener.connections,
-            "connections_accepted": listener.accepted,
-            "connections_refused": listener.refused,
-        },
-    )
-    listener = Listener(
-        http=http.connection,
-        resp=lambda: RespConnection(driver, resp),
-        peer=acceptor.connection,
-        connections_max=_connections_max(config),
-    )
     await http.start()
-    servers = await _listen(listener, sockets)
+    # Before anyone can be heard: a step that nobody carries out would be lost.
     driver.start(links)
+    servers = await _listen(listener, sockets)
     _handle_signals(stopping)
     _settle_memory()
-    log.info("serving", url=settings.url, version=__version__, engine=config.engine)
+    url = driver.node.settings.url
+    log.info("serving", url=url, version=__version__, engine=config.engine)
     await stopping.wait()
     for server in servers:
         server.close()
@@ -138,6 +161,42 @@ async def _run(config: Config, engine: Engine, sockets: list[socket.socket]) -> 
     for reason in failures:
         log.critical("stopped", reason=reason)
     return EXIT_FAILED if failures else 0
+
+
+def _assemble(
+    config: Config, engine: Engine, sockets: list[socket.socket], fail: Callable[[str], None]
+) -> _Parts:
+    settings = _settings(config, node_id_of(engine))
+    now = Instant(time.monotonic_ns() // 1_000_000, time.time_ns() // 1_000_000)
+    node = Node(settings, engine, SystemRandom(), now)
+    journal = Journal()
+    driver = Driver(
+        config,
+        node,
+        engine,
+        on_failure=fail,
+        counts=lambda: journal.counters() | _cache_counts(engine),
+    )
+    links, acceptor = _transport(node, driver, journal)
+    bodies = ByteBudget(config.inflight_bytes_max)
+    resp = RespDoor(driver, bodies)
+    http = HttpDoor(
+        driver,
+        bodies=bodies,
+        is_on_loopback=all(_is_loopback(each) for each in sockets),
+        door_counts=lambda: {
+            "connections": listener.connections,
+            "connections_accepted": listener.accepted,
+            "connections_refused": listener.refused,
+        },
+    )
+    listener = Listener(
+        http=http.connection,
+        resp=lambda: RespConnection(driver, resp),
+        peer=acceptor.connection,
+        connections_max=_connections_max(config),
+    )
+    return _Parts(driver, links, acceptor, http, listener)
 
 
 def _settings(config: Config, node_id: int) -> Settings:
@@ -174,7 +233,10 @@ def _open_engine(config: Config) -> Engine:
     from quorate.storage.rocks import RocksEngine  # Late: the wheel is not on every platform.
 
     directory = Path(config.data or f"quorate-data/{config.port}")
-    engine = RocksEngine.open(directory, durability=config.durability)
+    try:
+        engine = RocksEngine.open(directory, durability=config.durability)
+    except StorageError as error:
+        raise StartError(f"cannot use -data {directory}: {error}") from error
     if config.cache_size:
         lru = Lru(entries_max=config.cache_size, bytes_max=config.cache_bytes)
         engine = CachedEngine(engine, lru)
@@ -250,7 +312,7 @@ def _connections_max(config: Config) -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     if hard == resource.RLIM_INFINITY:
         return config.connections_max
-    return min(config.connections_max, max(hard - FILES_RESERVED, hard // 2))
+    return min(config.connections_max, max(hard - FILES_RESERVED, hard // 4))
 
 
 def _handle_faults(fail: Callable[[str], None]) -> None:
@@ -272,7 +334,8 @@ def _handle_signals(stopping: asyncio.Event) -> None:
 
     def stop(signum: int) -> None:
         if stopping.is_set():
-            raise SystemExit(128 + signum)
+            # Not SystemExit: what unwinds then waits for the disk, perhaps the reason for a second.
+            os._exit(128 + signum)
         log.info("stopping", signal=signal.Signals(signum).name)
         stopping.set()
 

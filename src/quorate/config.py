@@ -22,6 +22,9 @@ from quorate.notation import bounded, parse_duration, parse_size, parse_url
 
 KEY_BYTES_MAX: Final = 1024
 """Fixed: rows, frames and URLs are sized for it."""
+VALUE_BYTES_MOST: Final = 16 << 20
+"""The largest `value_bytes_max`: a frame between nodes, at most 32 MiB, must take any record, or it
+would be stored on one node and never reach another."""
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,9 +128,9 @@ def _duration(low: int) -> Callable[[str], int]:
     return parse
 
 
-def _size(low: int) -> Callable[[str], int]:
+def _size(low: int, high: int = 1 << 50) -> Callable[[str], int]:
     def parse(text: str) -> int:
-        return bounded(parse_size(text), text, low=low, high=1 << 50)
+        return bounded(parse_size(text), text, low=low, high=high)
 
     return parse
 
@@ -188,42 +191,121 @@ FLAGS: Final = (
     Flag("listen", "listen", _listen, "loopback, or all", "host:port to accept connections on"),
     Flag("advertise", "advertise", _advertise, "worked out", "URL that others reach this node at"),
     Flag("nodes", "nodes", _urls, "this node alone", "URLs of the cluster's nodes, by commas"),
-    Flag("cluster", "cluster", _cluster, "quorate", "name; nodes of another one are refused"),
+    Flag(
+        "cluster",
+        "cluster",
+        _cluster,
+        "quorate",
+        "the cluster's name; nodes of another cluster are refused",
+    ),
     Flag("replication", "replication", _integer(1, 64), "3", "copies of each key", ("rep",)),
     Flag("W", "w", _integer(1, 64), _MAJORITY, "replicas that must hold a write", ("w",)),
     Flag("R", "r", _integer(1, 64), _MAJORITY, "replicas that must answer a read", ("r",)),
     Flag("heartbeat", "heartbeat_ms", _duration(10), "2s", "time between pings", ("hb",)),
-    Flag("down-after", "down_after", _integer(1, 1000), "3", "misses that mark a node down"),
+    Flag(
+        "down-after",
+        "down_after",
+        _integer(1, 1000),
+        "3",
+        "pings missed in a row that mark a node down",
+    ),
     Flag("timeout", "timeout_ms", _duration(1), "5s", "time replicas have to answer a request"),
-    Flag("write-wait", "write_wait_ms", _duration(0), "3s", "wait for enough live replicas"),
-    Flag("max-clock-skew", "max_clock_skew_ms", _duration(1), "1s", "peers further ahead: refused"),
+    Flag(
+        "write-wait",
+        "write_wait_ms",
+        _duration(0),
+        "3s",
+        "how long a write waits for enough live replicas",
+    ),
+    Flag(
+        "max-clock-skew",
+        "max_clock_skew_ms",
+        _duration(1),
+        "1s",
+        "how far ahead a peer's clock may be",
+    ),
     Flag(
         "cache-size",
         "cache_size",
         _integer(0, 1_000_000_000),
         "100000",
-        "entries in the read cache; 0: off",
+        "entries in the read cache; 0 turns it off",
         ("cache",),
     ),
     Flag("cache-bytes", "cache_bytes", _size(0), "64MiB", "bytes in the read cache"),
     Flag("data", "data", str, "./quorate-data/<port>", "directory that keeps the data"),
-    Flag("engine", "engine", _choice("rocksdb", "memory"), "rocksdb", "rocksdb or memory"),
-    Flag("durability", "durability", _choice("sync", "os"), "sync", "sync: on disk; os: not yet"),
-    Flag("value-max", "value_bytes_max", _size(1), "8MiB", "largest value"),
-    Flag("hint-max", "hint_bytes_max", _size(0), "256MiB", "kept for unreachable replicas"),
-    Flag("connections-max", "connections_max", _integer(1, 1_000_000), "10000", "at once"),
-    Flag("inflight-max", "inflight_max", _integer(1, 10_000_000), "50000", "requests at once"),
-    Flag("inflight-bytes", "inflight_bytes_max", _size(1), "256MiB", "bytes of those requests"),
-    Flag("allow-flush", "allow_flush", _switch, "false", "obey FLUSHDB", is_switch=True),
-    Flag("loop", "loop", _choice("auto", "uvloop", "asyncio"), "auto", "auto, uvloop or asyncio"),
+    Flag(
+        "engine",
+        "engine",
+        _choice("rocksdb", "memory"),
+        "rocksdb",
+        "what stores the data: rocksdb or memory",
+    ),
+    Flag(
+        "durability",
+        "durability",
+        _choice("sync", "os"),
+        "sync",
+        "what a stored write survives: sync, a power cut; os, the end of the process",
+    ),
+    Flag(
+        "value-max",
+        "value_bytes_max",
+        _size(1, VALUE_BYTES_MOST),
+        "8MiB",
+        "bytes in the largest value",
+    ),
+    Flag(
+        "hint-max",
+        "hint_bytes_max",
+        _size(0),
+        "256MiB",
+        "bytes of writes kept for replicas that cannot be reached",
+    ),
+    Flag(
+        "connections-max",
+        "connections_max",
+        _integer(1, 1_000_000),
+        "10000",
+        "connections open at once",
+    ),
+    Flag(
+        "inflight-max",
+        "inflight_max",
+        _integer(1, 10_000_000),
+        "50000",
+        "requests under way at once",
+    ),
+    Flag("inflight-bytes", "inflight_bytes_max", _size(1), "256MiB", "bytes of requests under way"),
+    Flag(
+        "allow-flush",
+        "allow_flush",
+        _switch,
+        "false",
+        "let FLUSHDB delete all keys",
+        is_switch=True,
+    ),
+    Flag(
+        "loop",
+        "loop",
+        _choice("auto", "uvloop", "asyncio"),
+        "auto",
+        "event loop: auto, uvloop or asyncio",
+    ),
     Flag(
         "log-level",
         "log_level",
         _choice("debug", "info", "warning", "error"),
         "info",
-        "debug, info, warning or error",
+        "least level that is logged: debug, info, warning or error",
     ),
-    Flag("log-format", "log_format", _choice("auto", "json", "text"), "auto", "auto, json or text"),
+    Flag(
+        "log-format",
+        "log_format",
+        _choice("auto", "json", "text"),
+        "auto",
+        "form of the log: auto, json or text",
+    ),
     Flag("config", "", str, "none", "TOML file with these settings"),
 )
 """Every flag of `serve`, in the order that help shows."""

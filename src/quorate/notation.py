@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How people write durations, sizes and nodes' addresses, for the settings and the client alike.
+"""How people write and read durations, sizes, bytes and nodes' addresses, everywhere alike.
 
 Pure, and cheap to import: `quorate get` pays for it. ValueError always says what to write instead.
 """
@@ -7,7 +7,10 @@ Pure, and cheap to import: `quorate get` pays for it. ValueError always says wha
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from ipaddress import IPv4Address, IPv6Address
 
 _DURATION_MS: Final = {
     "ns": 1e-6,
@@ -17,6 +20,7 @@ _DURATION_MS: Final = {
     "m": 6e4,
     "h": 3.6e6,
 }
+_DURATION_MS_MAX: Final = 366 * 86_400_000
 _DURATION_PART: Final = re.compile(r"([0-9]{1,18}(?:\.[0-9]{0,18})?)(ns|us|ms|s|m|h)")
 _DURATION: Final = re.compile(rf"(?:{_DURATION_PART.pattern})+")
 _SIZE: Final = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?) *(?:([kmgt]?)(i?)b)?", re.IGNORECASE)
@@ -36,7 +40,9 @@ def parse_duration(text: str) -> int:
     total = sum(float(part[1]) * _DURATION_MS[part[2]] for part in _DURATION_PART.finditer(text))
     if 0 < total < 1:
         raise ValueError(f"{text} is shorter than the smallest step, 1ms")
-    return bounded(round(total), text, low=0, high=366 * 86_400_000)
+    if total > _DURATION_MS_MAX:
+        raise ValueError(f"{text} is too large: the most is 8784h, a year")
+    return round(total)
 
 
 def parse_size(text: str) -> int:
@@ -63,8 +69,13 @@ def parse_url(text: str) -> str:
 
 
 def _host(host: str, text: str) -> str:
-    """`host` with an IP address in its shortest form; refuses what nobody can connect to."""
-    if not host.startswith("[") and not re.fullmatch(r"[0-9.]+", host):
+    """`host` with an IP address in its shortest form; refuses what nobody can connect to.
+
+    A name whose last label is a number is an IPv4 address to whoever resolves it, in one of many
+    spellings (WHATWG URL, "ends in a number"): only the plain one is taken.
+    """
+    last = host.rpartition(".")[2]
+    if not host.startswith("[") and not last.isdigit() and not last.startswith("0x"):
         return host
     import ipaddress  # Late: most hosts are names.
 
@@ -75,6 +86,77 @@ def _host(host: str, text: str) -> str:
     if address.is_unspecified:
         raise ValueError(f"{text!r}: others cannot connect to {address}: name one address")
     return f"[{address}]" if address.version == 6 else str(address)
+
+
+def split_url(url: str) -> tuple[str, int]:
+    """Host (IPv6 without brackets) and port of a URL in normal form. ValueError for another."""
+    host, _, port = url.removeprefix("http://").rpartition(":")
+    if not host or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
+        raise ValueError(f"{url!r} has no host and port")
+    return host.strip("[]"), int(port)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host, a name or an address, is the machine that asks."""
+    address = address_of(host)
+    if address is None:
+        return host == "localhost" or host.endswith(".localhost")
+    return address.is_loopback
+
+
+def is_nowhere(host: str) -> bool:
+    """Whether a host is an address at which no node can be: one of a link only (where clouds keep
+    their metadata), of many machines, or of none."""
+    address = address_of(host)
+    if address is None:
+        return False
+    return address.is_link_local or address.is_multicast or address.is_unspecified
+
+
+def address_of(host: str) -> IPv4Address | IPv6Address | None:
+    """The address that `host` is, None if it is a name."""
+    import ipaddress  # Late: only nodes ask.
+
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return None
+    # ::ffff:127.0.0.1 connects to 127.0.0.1.
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
+
+
+def show_duration(duration_ms: int) -> str:
+    """A duration for a glance: `850 ms`, `1.2 s`, `3.4 min`, `5.6 h`."""
+    if duration_ms < 1000:
+        return f"{duration_ms} ms"
+    for unit, unit_ms, below_ms in (("s", 1e3, 6e4), ("min", 6e4, 3.6e6)):
+        if duration_ms < below_ms:
+            return f"{duration_ms / unit_ms:.1f} {unit}"
+    return f"{duration_ms / 3.6e6:.1f} h"
+
+
+def show_size(size: int) -> str:
+    """A size for a glance, in thousands: `512 B`, `1.5 kB`, `9.6 MB`."""
+    if size < 1000:
+        return f"{size} B"
+    number = size / 1000
+    for unit in ("kB", "MB", "GB"):
+        # What would be shown as 1000.0 belongs to the next unit.
+        if number < 999.95:
+            return f"{number:.1f} {unit}"
+        number /= 1000
+    return f"{number:.1f} TB"
+
+
+def show_bytes(raw: bytes) -> str:
+    """Bytes as text that no terminal obeys: what is no printable UTF-8 becomes `\\xNN`."""
+    text = raw.decode(errors="backslashreplace")
+    return "".join([each if each.isprintable() else _escaped(each) for each in text])
+
+
+def _escaped(character: str) -> str:
+    return "".join([f"\\x{byte:02x}" for byte in character.encode()])
 
 
 def bounded(value: int, text: str, *, low: int, high: int) -> int:

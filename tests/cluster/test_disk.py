@@ -101,6 +101,15 @@ def test_a_read_only_directory_is_refused_in_one_line(small_disk: Path) -> None:
     assert str(small_disk).encode() in started.stderr
 
 
+def test_a_directory_that_cannot_be_made_is_refused_in_one_line_that_names_the_flag() -> None:
+    """S19"""
+    (port,) = free_ports(1)
+    started = quorate("serve", f"-port={port}", "-data=/proc/nope")
+    assert started.returncode == 2
+    assert started.stderr.startswith(b"quorate: cannot use -data /proc/nope: No such file")
+    assert started.stderr.count(b"\n") == 1
+
+
 def test_a_directory_of_a_newer_format_is_refused_in_one_line(tmp_path: Path) -> None:
     """RELIABILITY row 71"""
     (port,) = free_ports(1)

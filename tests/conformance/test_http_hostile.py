@@ -391,11 +391,30 @@ def test_a_head_that_never_ends_is_cut_off_in_the_slow_lane_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Row 54: slow headers."""
-    monkeypatch.setattr(app, "_IDLE_SECONDS", 0.2)
+    monkeypatch.setattr(app, "IDLE_SECONDS", 0.2)
     with Served(FakeStore()) as served, served.client() as client:
         assert client.ask(b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n").status == 200
         client.send(b"GET /healthz HTTP/1.1\r\nHo")
         assert client.rest() == b""
+
+
+@pytest.mark.parametrize(
+    "beginning",
+    [
+        b"GET /kv?key=k HTTP/1.1\r\n" + HOST + (b"X: " + b"x" * 1000 + b"\r\n") * 17,
+        b"GET /kv?key=k HTTP/1.1\r\n" + HOST + b"\r\n" + b"\r\n\r\nGET /healthz HT",
+    ],
+    ids=["a long head", "empty lines"],
+)
+def test_a_first_head_that_never_ends_is_cut_off_after_the_hand_over_too(
+    monkeypatch: pytest.MonkeyPatch, beginning: bytes
+) -> None:
+    """Row 54: slow headers. Before 3.14.5, aiohttp had no deadline until its first request."""
+    monkeypatch.setattr(app, "IDLE_SECONDS", 0.2)
+    with Served(FakeStore()) as served, served.client() as client:
+        client.send(beginning)
+        assert client.rest().count(b"HTTP/1.1 404 ") == beginning.count(b"\r\n\r\n\r\n")
+        assert served.call(lambda: served.listener.connections) == 0
 
 
 def test_many_idle_connections_cost_no_timer_and_no_service(http: Served) -> None:

@@ -190,7 +190,7 @@ def test_the_parameters_of_a_listing_reach_the_store(http: Served, http_client: 
 
 
 @pytest.mark.parametrize(
-    "query", ["limit=0", "limit=10001", "limit=x", "cursor=!!", "cursor=a", "cursor=" + "A" * 8000]
+    "query", ["limit=0", "limit=1001", "limit=x", "cursor=!!", "cursor=a", "cursor=" + "A" * 8000]
 )
 def test_a_listing_with_a_bad_parameter_is_400(
     http: Served, http_client: Client, query: str
@@ -385,12 +385,13 @@ def test_a_client_that_leaves_in_the_middle_of_a_body_leaves_nothing_behind(
         with http.client() as client:
             head = b"PUT /kv?key=k HTTP/1.1\r\n" + HOST + headers
             client.send(head + b"Content-Length: 100000\r\n\r\nbegin")
+            http.until(lambda: bodies_used(http) > 0)
             client.socket.setsockopt(
                 socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00"
             )
+        http.until(lambda: bodies_used(http) == 0)
     http.until(lambda: http.listener.connections == 0)
     assert http.store.events == []
-    assert http.call(lambda: bodies_used(http)) == 0
 
 
 def bodies_used(http: Served) -> int:

@@ -10,8 +10,10 @@ import socket
 import subprocess
 import tracemalloc
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 
+import msgspec
 import pytest
 import redis
 import redis.asyncio
@@ -20,7 +22,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from quorate.config import Config
-from quorate.doors.resp.connection import WINDOW_MAX, RespConnection
+from quorate.doors.budget import ByteBudget
+from quorate.doors.resp.connection import FREE_BYTES, WINDOW_MAX, RespConnection
 from tests.fake_store import NODES
 from tests.resp_served import WAIT_SECONDS, RespServed, fake_store, single_node
 
@@ -351,6 +354,38 @@ def test_row_19_a_client_that_never_reads_keeps_memory_flat(door: RespServed) ->
     door.until(lambda: connection.id not in door.door.sessions)
     with connect(door, 2) as client:
         assert client.ping()
+
+
+def test_unfinished_commands_of_many_clients_stay_within_the_budget() -> None:
+    config = msgspec.structs.replace(CONFIG, inflight_bytes_max=4 << 20)
+    header = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$%d\r\n" % VALUE_BYTES_MAX
+    half = header + b"v" * (VALUE_BYTES_MAX - 1)
+    with RespServed(single_node(config), loop="uvloop") as door, ExitStack() as stack:
+        used = 0
+        for _ in range(4):
+            stack.enter_context(Raw(door)).send(half)
+            used += len(half) - FREE_BYTES - 1000
+            door.until(partial(is_used, door.bodies, used))
+        late = stack.enter_context(Raw(door))
+        try:
+            late.send(half)
+            answer = late.rest()
+        except ConnectionError:
+            # What was still on its way met a closed socket.
+            answer = b""
+        assert answer in (
+            b"",
+            b"-BUSY too many request bytes are arriving (outcome=not_applied)\r\n",
+        )
+        assert door.call(lambda: used <= door.bodies.used <= config.inflight_bytes_max)
+        with connect(door, 2) as client:
+            assert client.set("k", b"v" * 1000)
+        stack.close()
+        door.until(lambda: door.bodies.used == 0)
+
+
+def is_used(budget: ByteBudget, count: int) -> bool:
+    return budget.used >= count
 
 
 @contextmanager

@@ -5,6 +5,7 @@ thing may be (HOUSE_STYLE). A limit that no test enforces does not hold."""
 from __future__ import annotations
 
 import ast
+import functools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +29,7 @@ ARROWS: dict[str, set[str]] = {
     "core": {"errors"},
     "wire": _VALUES | {"errors", "config"},
     "storage": _VALUES | {"errors", "wire"},
-    "transport": _VALUES | {"core.handshake", "errors", "config", "wire"},
+    "transport": _VALUES | {"core.handshake", "errors", "config", "notation", "wire"},
     "runtime": {"core", "errors", "config", "storage.engine"},
     "doors": _VALUES | {"errors", "config", "notation", "wire", "runtime.store"},
     "client": {"errors", "notation", "wire"},
@@ -56,6 +57,7 @@ def _name(path: Path) -> str:
     return ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
 
 
+@functools.cache
 def _parse(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
 

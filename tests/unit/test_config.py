@@ -186,6 +186,7 @@ def test_the_fault_names_the_variable_it_came_from() -> None:
         ("cache-size", "-1", "the least is 0"),
         ("cache-bytes", "1XB", "no size"),
         ("value-max", "0", "the least is 1"),
+        ("value-max", "17MiB", "17MiB is too large: the most is 16777216"),
         ("engine", "rocksb", "none of rocksdb, memory; did you mean rocksdb?"),
         ("durability", "fsync", "none of sync, os; did you mean sync?"),
         ("loop", "trio", "none of auto, uvloop, asyncio"),

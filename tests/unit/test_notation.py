@@ -7,7 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quorate.notation import bounded, parse_duration, parse_size, parse_url
+from quorate.notation import (
+    bounded,
+    is_loopback,
+    is_nowhere,
+    parse_duration,
+    parse_size,
+    parse_url,
+    show_bytes,
+    show_duration,
+    show_size,
+    split_url,
+)
 
 
 @pytest.mark.parametrize(
@@ -53,8 +64,9 @@ def test_a_duration_that_would_be_rounded_away_is_refused() -> None:
 
 
 def test_a_duration_of_years_is_refused() -> None:
-    with pytest.raises(ValueError, match="too large"):
+    with pytest.raises(ValueError, match="99999h is too large: the most is 8784h"):
         parse_duration("99999h")
+    assert parse_duration("8784h") == 366 * 86_400_000
 
 
 @pytest.mark.parametrize(
@@ -127,11 +139,72 @@ def test_a_url_comes_out_in_one_normal_form(text: str, url: str) -> None:
         ("http://1.2.3.256:8000", "no valid IP address"),
         ("http://127.1:8000", "no valid IP address"),
         ("http://[1::2::3]:8000", "no valid IP address"),
+        ("http://0xa9fea9fe:80", "no valid IP address"),
+        ("http://0x7f.1:6379", "no valid IP address"),
+        ("http://node.1:8000", "no valid IP address"),
+        ("http://017700000001:8000", "no valid IP address"),
+        ("http://10.0.0.0x7:8000", "no valid IP address"),
     ],
 )
 def test_what_is_no_nodes_url_is_refused(text: str, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         parse_url(text)
+
+
+@pytest.mark.parametrize(
+    ("url", "parts"),
+    [
+        ("http://localhost:8000", ("localhost", 8000)),
+        ("http://[::1]:80", ("::1", 80)),
+        ("http://10.0.0.7:65535", ("10.0.0.7", 65535)),
+    ],
+)
+def test_a_url_in_normal_form_is_a_host_and_a_port(url: str, parts: tuple[str, int]) -> None:
+    assert split_url(url) == parts
+
+
+@pytest.mark.parametrize("url", ["", "http://a", "http://:80", "http://a:65536", "http://a:+1"])
+def test_a_url_without_host_and_port_is_not_split(url: str) -> None:
+    with pytest.raises(ValueError, match="no host and port"):
+        split_url(url)
+
+
+@pytest.mark.parametrize(
+    ("host", "is_it"),
+    [
+        ("localhost", True),
+        ("a.localhost", True),
+        ("127.9.9.9", True),
+        ("::1", True),
+        ("::ffff:127.0.0.1", True),
+        ("localhost.example", False),
+        ("127.example", False),
+        ("10.0.0.1", False),
+        ("", False),
+    ],
+)
+def test_loopback_is_an_address_or_a_name_by_convention(host: str, is_it: bool) -> None:
+    assert is_loopback(host) is is_it
+
+
+@pytest.mark.parametrize(
+    ("host", "is_it"),
+    [
+        ("169.254.169.254", True),
+        ("::ffff:169.254.169.254", True),
+        ("fe80::1%eth0", True),
+        ("239.1.1.1", True),
+        ("ff02::1", True),
+        ("0.0.0.0", True),
+        ("::", True),
+        ("10.0.0.1", False),
+        ("127.0.0.1", False),
+        ("2001:db8::1", False),
+        ("metadata.internal", False),
+    ],
+)
+def test_no_node_is_at_an_address_of_a_link_of_many_or_of_none(host: str, is_it: bool) -> None:
+    assert is_nowhere(host) is is_it
 
 
 @given(st.text(max_size=40))
@@ -151,3 +224,56 @@ def test_both_ends_of_a_range_belong_to_it() -> None:
         bounded(0, "0", low=1, high=3)
     with pytest.raises(ValueError, match="the most is 3"):
         bounded(4, "4", low=1, high=3)
+
+
+@pytest.mark.parametrize(
+    ("ms", "shown"),
+    [
+        (0, "0 ms"),
+        (999, "999 ms"),
+        (1_000, "1.0 s"),
+        (1_234, "1.2 s"),
+        (60_000, "1.0 min"),
+        (204_000, "3.4 min"),
+        (3_600_000, "1.0 h"),
+        (360_000_000, "100.0 h"),
+    ],
+)
+def test_a_duration_is_shown_in_the_unit_that_fits(ms: int, shown: str) -> None:
+    assert show_duration(ms) == shown
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1_000, "1.0 kB"),
+        (999_949, "999.9 kB"),
+        (999_951, "1.0 MB"),
+        (9_600_000, "9.6 MB"),
+        (2_500_000_000, "2.5 GB"),
+        (7 * 10**15, "7000.0 TB"),
+    ],
+)
+def test_a_size_is_shown_in_the_unit_that_fits(size: int, shown: str) -> None:
+    assert show_size(size) == shown
+
+
+@pytest.mark.parametrize(
+    ("raw", "shown"),
+    [
+        (b"user:7 a", "user:7 a"),
+        ("clé".encode(), "clé"),
+        (b"\xff\x02", r"\xff\x02"),
+        (b"a\n\x1b[2J", r"a\x0a\x1b[2J"),
+        ("\u202e".encode(), r"\xe2\x80\xae"),
+    ],
+)
+def test_bytes_are_shown_so_that_no_terminal_obeys_them(raw: bytes, shown: str) -> None:
+    assert show_bytes(raw) == shown
+
+
+@given(st.binary())
+def test_shown_bytes_are_always_printable(raw: bytes) -> None:
+    assert show_bytes(raw).isprintable()

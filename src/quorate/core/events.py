@@ -28,7 +28,8 @@ class Waiter(Protocol):
     """Who wants the result of a request. The runtime calls `done` exactly once."""
 
     def done(self, result: Result) -> None:
-        """Take the result: the type that belongs to the request, or a QuorateError."""
+        """Take the result: the type that belongs to the request, or a QuorateError. Must not raise:
+        the runtime logs what it does, and the request stays without an answer."""
 
 
 # --- client requests ---------------------------------------------------------------------------

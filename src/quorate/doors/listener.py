@@ -3,8 +3,10 @@
 
 Invariants: a connection is handed over exactly once, with every byte it has sent, and from then on
 its transport's protocol is the door's own; nothing is answered before that, so a stranger learns
-nothing. The number of open connections is read off the transports themselves and not kept by
-counting up and down: no protocol, however it ends, can make it drift.
+nothing. Clients never lock peers out, whose answers travel on connections that they open to us: the
+maximum is for clients alone, and whoever has not said what it speaks gives way to the next. The
+number of open connections is read off the transports themselves and not kept by counting up and
+down: no protocol, however it ends, can make it drift.
 
 A peer that stops reading is the kernel's to end (TCP_USER_TIMEOUT), for all doors alike; doors only
 bound what they keep for it.
@@ -16,18 +18,22 @@ import asyncio
 import enum
 import socket
 from collections.abc import Callable
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from quorate.wire.frames import MAGIC
 
 UNDECIDED_SECONDS: Final = 10.0
+RESERVE: Final = 64
+"""Connections above the clients' maximum, for peers and for those that may become one. With fewer
+free, the undecided one that has waited longest is closed for a new one."""
 STALL_SECONDS: Final = 60
 """How long bytes sent to a client may stay unread."""
 _SWEEP_SECONDS: Final = 2.0
 _TLS_HANDSHAKE: Final = 0x16
-_TARGETS: Final = (b"/", b"*", b"http://", b"https://")
-# GET is the one word that is both an HTTP method and a Redis command. The others are HTTP whatever
-# follows them; PRI is how HTTP/2 begins, which the HTTP door refuses.
+_TARGETS: Final = (b"/", b"http://", b"https://")
+# GET is the one word that is both an HTTP method and a Redis command, and `GET *` asks Redis for a
+# key: only OPTIONS has that target (RFC 9112, 3.2.4). The others are HTTP whatever follows; PRI
+# is how HTTP/2 begins, which the HTTP door refuses.
 _METHODS: Final = tuple(
     method + b" " for method in b"HEAD PUT DELETE POST OPTIONS PATCH TRACE CONNECT PRI".split()
 )
@@ -42,6 +48,13 @@ class Speech(enum.Enum):
     RESP = enum.auto()
     PEER = enum.auto()
     TLS = enum.auto()
+
+
+_TOO_MANY: Final = {
+    Speech.RESP: b"-ERR max number of clients reached\r\n",
+    Speech.HTTP: b"HTTP/1.1 503 Service Unavailable\r\n"
+    b"Content-Length: 0\r\nRetry-After: 1\r\nConnection: close\r\n\r\n",
+}
 
 
 def recognise(head: bytes) -> Speech | None:
@@ -78,14 +91,15 @@ class Listener:
         connections_max: int,
     ) -> None:
         self._factories = {Speech.HTTP: http, Speech.RESP: resp, Speech.PEER: peer}
-        self._connections_max = connections_max
-        self._open: dict[asyncio.Transport, None] = {}
+        self._clients_max = connections_max
         self._undecided: dict[asyncio.Transport, float] = {}
         """Deadlines of connections that have not said what they are, in order."""
+        self._clients: dict[asyncio.Transport, None] = {}
+        self._peers: dict[asyncio.Transport, None] = {}
         self._sweeping: asyncio.TimerHandle | None = None
         self.accepted = 0
         self.refused = 0
-        """Connections closed at once because there were `connections_max`."""
+        """Connections closed for want of room."""
 
     def __call__(self) -> asyncio.Protocol:
         return _Newcomer(self)
@@ -94,24 +108,23 @@ class Listener:
     def connections(self) -> int:
         """Connections open now."""
         self._forget_closed()
-        return len(self._open)
+        return self._count()
 
     def close(self) -> None:
         """Close every connection once what was written to it is sent."""
-        for transport in self._open:
+        for transport in (*self._undecided, *self._clients, *self._peers):
             transport.close()
         if self._sweeping is not None:
             self._sweeping.cancel()
             self._sweeping = None
 
     def admit(self, transport: asyncio.Transport) -> bool:
-        """Take a new connection in, unless there are too many."""
-        if len(self._open) >= self._connections_max and self.connections >= self._connections_max:
+        """Take a new connection in, if need be in place of one that is undecided."""
+        if not self._has_room():
             self.refused += 1
             return False
         self.accepted += 1
         loop = asyncio.get_running_loop()
-        self._open[transport] = None
         self._undecided[transport] = loop.time() + UNDECIDED_SECONDS
         if self._sweeping is None:
             self._sweeping = loop.call_later(_SWEEP_SECONDS, self._sweep)
@@ -119,11 +132,45 @@ class Listener:
         return True
 
     def decided(self, transport: asyncio.Transport, speech: Speech) -> asyncio.Protocol | None:
-        """The protocol that takes the connection over; None if nobody here speaks that."""
-        self._undecided.pop(transport, None)
-        factory = self._factories.get(speech)
+        """The protocol that takes the connection over; None if nobody here speaks that, or there
+        are too many clients, which then were told."""
+        # Gone already if it gave way, and its last bytes were still on their way here.
+        if self._undecided.pop(transport, None) is None:
+            return None
         # TLS: nobody yet. Its place is here: start_tls, then recognise what it carries.
-        return cast(asyncio.Protocol, factory()) if factory is not None else None
+        factory = self._factories.get(speech)
+        if factory is None:
+            return None
+        if speech is Speech.PEER:
+            self._peers[transport] = None
+        elif self._has_room_for_client():
+            self._clients[transport] = None
+        else:
+            self.refused += 1
+            transport.write(_TOO_MANY[speech])
+            transport.close()
+            return None
+        return cast(asyncio.Protocol, factory())
+
+    def _has_room(self) -> bool:
+        total_max = self._clients_max + RESERVE
+        if self._count() < total_max or self.connections < total_max:
+            return True
+        oldest = next(iter(self._undecided), None)
+        if oldest is None:
+            return False
+        del self._undecided[oldest]
+        self.refused += 1
+        oldest.abort()
+        return True
+
+    def _has_room_for_client(self) -> bool:
+        if len(self._clients) >= self._clients_max:
+            self._forget_closed()
+        return len(self._clients) < self._clients_max
+
+    def _count(self) -> int:
+        return len(self._undecided) + len(self._clients) + len(self._peers)
 
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
@@ -133,14 +180,18 @@ class Listener:
                 break
             del self._undecided[transport]
             transport.abort()
-        self._forget_closed()
-        again = bool(self._open)
+        again = self.connections > 0
         self._sweeping = loop.call_later(_SWEEP_SECONDS, self._sweep) if again else None
 
     def _forget_closed(self) -> None:
-        for transport in [each for each in self._open if _is_gone(each)]:
-            del self._open[transport]
-            self._undecided.pop(transport, None)
+        kinds: tuple[dict[asyncio.Transport, Any], ...] = (
+            self._undecided,
+            self._clients,
+            self._peers,
+        )
+        for kind in kinds:
+            for transport in [each for each in kind if _is_gone(each)]:
+                del kind[transport]
 
 
 def _is_gone(transport: asyncio.Transport) -> bool:
@@ -171,9 +222,8 @@ class _Newcomer(asyncio.Protocol):
         connection = cast(asyncio.Transport, transport)
         if self._listener.admit(connection):
             self._transport = connection
-            return
-        connection.write(b"-ERR max number of clients reached\r\n")
-        connection.close()
+        else:
+            connection.abort()
 
     def data_received(self, data: bytes) -> None:
         if self._transport is None:
@@ -185,7 +235,8 @@ class _Newcomer(asyncio.Protocol):
         transport, self._transport = self._transport, None
         protocol = self._listener.decided(transport, speech)
         if protocol is None:
-            transport.abort()
+            if not transport.is_closing():
+                transport.abort()
             return
         transport.set_protocol(protocol)
         protocol.connection_made(transport)

@@ -6,16 +6,14 @@ one frame to each peer, and writes once to each client connection, so every fixe
 turn and not per operation. With an engine that needs no sync the batch is durable at once, and the
 node hears so in the same turn.
 
-Batches reach the engine in the order of their marks. One that the engine cannot take now (a write
-stall, a full disk) waits with those after it; meanwhile the node is told to refuse writes, so the
-backlog is bounded by what was under way.
+A fault in the node ends it: whatever is wrong, no promise may follow. A fault in one client's
+connection ends that connection, and nobody else notices.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -23,18 +21,17 @@ import msgspec
 import structlog
 
 from quorate.config import Config
-from quorate.core.events import Batch, Durable, Effects, Event, Instant, Stop, StorageState
+from quorate.core.events import Durable, Effects, Event, Instant, Stop, StorageState
 from quorate.core.layout import Layout
 from quorate.core.messages import Frame
 from quorate.core.node import Node
 from quorate.core.status import Status
-from quorate.errors import DiskFull, QuorateError, StorageBusy, StorageError
 from quorate.runtime.store import Sink
-from quorate.runtime.sync import Syncer
+from quorate.runtime.storing import Storing
 from quorate.storage.engine import Engine
 
-RETRY_S: Final[dict[type[QuorateError], float]] = {StorageBusy: 0.005, DiskFull: 0.25}
-"""Until a batch that the engine did not take is tried again."""
+WAITING_BYTES_SPARE: Final = 256 << 20
+"""What may wait for the engine beside all requests in flight: what peers had sent already."""
 
 log = structlog.get_logger()
 
@@ -68,7 +65,6 @@ class Driver:
     ) -> None:
         self.config = config
         self.node = node
-        self._engine = engine
         self._on_failure = on_failure
         self._counts = counts
         self._loop = asyncio.get_running_loop()
@@ -80,8 +76,12 @@ class Driver:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ms = 0
         self._wake_ms: int | None = 0
-        self._backlog: deque[tuple[Batch, int]] = deque()
-        self._syncer = Syncer(engine, on_synced=self._synced, on_error=self._fail)
+        self._storing = Storing(
+            engine,
+            self,
+            stuck_after_s=config.timeout_ms / 1000,
+            waiting_bytes_max=config.inflight_bytes_max + WAITING_BYTES_SPARE,
+        )
         self._drained: asyncio.Event | None = None
 
     # --- what doors and links call ---------------------------------------------------------
@@ -117,7 +117,7 @@ class Driver:
         return self.node.membership.layout
 
     async def drain(self, timeout_s: float) -> None:
-        """Refuse new requests and wait for those in flight, then for the disk."""
+        """Refuse new requests and wait for those in flight."""
         self._drained = asyncio.Event()
         self.submit(Stop())
         try:
@@ -126,11 +126,11 @@ class Driver:
             log.warning("stopped_with_requests_in_flight", count=self.node.inflight)
 
     def close(self) -> None:
-        """End stepping. The engine is the caller's to close."""
+        """End stepping. A sync may still be under way; the engine is the caller's to close."""
         self._has_failed = True
         if self._timer is not None:
             self._timer.cancel()
-        self._syncer.close()
+        self._storing.close()
 
     # --- the turn --------------------------------------------------------------------------
 
@@ -149,7 +149,6 @@ class Driver:
             try:
                 self._step(events, now)
             except Exception as error:
-                # The one place that catches everything: whatever it is, no promise may follow.
                 log.critical("step_failed", exc_info=True)
                 self._fail(f"internal fault: {error!r}")
                 return
@@ -157,14 +156,18 @@ class Driver:
         if sinks:
             self._sinks = {}
             for sink in sinks:
-                sink.flush()
+                try:
+                    sink.flush()
+                except Exception:
+                    log.exception("connection_failed")
+                    sink.abort()
 
     def _step(self, events: list[Event], now: Instant) -> None:
         node = self.node
         effects = node.step(events, now)
         sends = effects.sends
         self._tell(effects)
-        while effects.batch is not None and self._store(effects.batch, effects.mark):
+        while effects.batch is not None and self._storing.store(effects.batch, effects.mark):
             effects = node.step([Durable(effects.mark)], now)
             for url, messages in effects.sends.items():
                 sends[url] = sends[url] + messages if url in sends else messages
@@ -179,7 +182,10 @@ class Driver:
 
     def _tell(self, effects: Effects) -> None:
         for waiter, result in effects.answers:
-            waiter.done(result)
+            try:
+                waiter.done(result)
+            except Exception:
+                log.exception("answer_failed")
         for note in effects.notes:
             getattr(log, note.level)(note.event, **note.facts)
         if effects.peers is not None and self._links is not None:
@@ -201,56 +207,22 @@ class Driver:
         if self._timer is None and self._wake_ms is not None and not self._has_failed:
             self._set_timer(self._wake_ms)
 
-    # --- storing ---------------------------------------------------------------------------
+    # --- what becomes of batches -----------------------------------------------------------
 
-    def _store(self, batch: Batch, mark: int) -> bool:
-        """Hand a batch to the engine; True if it is durable already."""
-        if self._backlog:
-            self._backlog.append((batch, mark))
-            return False
-        try:
-            self._engine.write(batch)
-        except (StorageBusy, DiskFull) as error:
-            self._backlog.append((batch, mark))
-            self._hold_back(error)
-            return False
-        except StorageError as error:
-            self._fail(f"the storage engine failed: {error}")
-            return False
-        return self._is_durable(mark)
-
-    def _is_durable(self, mark: int) -> bool:
-        if self._engine.needs_sync:
-            self._syncer.sync(mark)
-            return False
-        return True
-
-    def _hold_back(self, error: QuorateError) -> None:
-        self.submit(StorageState(error.code, str(error)))
-        log.warning("storage_refuses_writes", reason=str(error))
-        self._loop.call_later(RETRY_S[type(error)], self._retry)
-
-    def _retry(self) -> None:
-        while self._backlog and not self._has_failed:
-            batch, mark = self._backlog[0]
-            try:
-                self._engine.write(batch)
-            except (StorageBusy, DiskFull) as error:
-                self._loop.call_later(RETRY_S[type(error)], self._retry)
-                return
-            except StorageError as error:
-                self._fail(f"the storage engine failed: {error}")
-                return
-            self._backlog.popleft()
-            if self._is_durable(mark):
-                self.submit(Durable(mark))
-        log.info("storage_takes_writes")
-        self.submit(StorageState())
-
-    def _synced(self, mark: int) -> None:
+    def on_durable(self, mark: int) -> None:
+        """Part of `storing.Owner`."""
         self.submit(Durable(mark))
+
+    def on_storage_state(self, state: StorageState) -> None:
+        """Part of `storing.Owner`."""
+        self.submit(state)
+
+    def on_storage_failed(self, reason: str) -> None:
+        """Part of `storing.Owner`."""
+        self._fail(reason)
 
     def _fail(self, reason: str) -> None:
         if not self._has_failed:
             self._has_failed = True
+            self._storing.close()
             self._on_failure(reason)

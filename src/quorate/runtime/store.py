@@ -22,6 +22,9 @@ class Sink(Protocol):
     def flush(self) -> None:
         """Write what was gathered. Called once, after the answers of the turn."""
 
+    def abort(self) -> None:
+        """End the connection at once: its `flush` raised, so nobody knows what it has written."""
+
 
 class Store(Protocol):
     """The running node as doors see it; `runtime.driver.Driver` is the real one."""

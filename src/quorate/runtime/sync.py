@@ -8,59 +8,98 @@ the disk is shared by hundreds of operations, and idle a lone one waits for one 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
 
 from quorate.errors import StorageError
 from quorate.storage.engine import Engine
 
 
-class Syncer:
-    """Reports marks as they become durable. A failed sync is final: nothing more is reported."""
+class Listener(Protocol):
+    """Who is told, on the event loop."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        *,
-        on_synced: Callable[[int], None],
-        on_error: Callable[[str], None],
-    ) -> None:
+    def on_synced(self, mark: int) -> None:
+        """Everything up to `mark` is durable."""
+
+    def on_stuck(self, *, is_stuck: bool) -> None:
+        """A sync has been under way for too long; or has ended after all."""
+
+    def on_sync_error(self, reason: str) -> None:
+        """A sync failed. Final: nothing more is reported."""
+
+
+class Syncer:
+    """Reports marks as they become durable."""
+
+    def __init__(self, engine: Engine, listener: Listener, *, stuck_after_s: float) -> None:
         self._engine = engine
-        self._on_synced = on_synced
-        self._on_error = on_error
+        self._listener = listener
+        self._stuck_after_s = stuck_after_s
         self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sync")
         self._wanted = 0
-        self._syncing = 0
-        """The mark that the sync under way will reach; 0 between syncs."""
+        self._reached = 0
+        """The mark that the sync under way will reach, or the last one reached."""
+        self._began: float | None = None
+        """When the sync under way began; None between syncs."""
+        self._watch: asyncio.TimerHandle | None = None
+        self._is_stuck = False
+        self._is_closed = False
 
     def sync(self, mark: int) -> None:
         """Make everything written so far, up to `mark`, durable."""
         self._wanted = mark
-        if not self._syncing:
+        self.sync_once()
+
+    def sync_once(self) -> None:
+        """Sync now, whether or not a mark waits for it, unless a sync is under way."""
+        if self._began is None and not self._is_closed:
             self._begin()
 
     def close(self) -> None:
-        """Wait for the sync under way; begin no other."""
-        self._thread.shutdown(wait=True)
+        """Begin no other sync, and report no more. The one under way may go on for ever."""
+        self._is_closed = True
+        if self._watch is not None:
+            self._watch.cancel()
+        self._thread.shutdown(wait=False)
 
     def _begin(self) -> None:
-        self._syncing = self._wanted
+        self._began = self._loop.time()
+        if self._watch is None:
+            self._watch = self._loop.call_later(self._stuck_after_s, self._look)
+        before, self._reached = self._reached, self._wanted
         future = self._loop.run_in_executor(self._thread, self._engine.sync)
-        future.add_done_callback(self._done)
+        future.add_done_callback(lambda done: self._done(done, is_news=self._reached > before))
 
-    def _done(self, future: asyncio.Future[None]) -> None:
-        mark, self._syncing = self._syncing, 0
-        if future.cancelled():
+    def _done(self, future: asyncio.Future[None], *, is_news: bool) -> None:
+        if self._is_closed or future.cancelled():
             return
+        self._began = None
         error = future.exception()
         if error is not None:
             # After a failed fsync the kernel may have dropped the pages: trying again would
             # report success for data that is gone (Rebello et al., "Can applications recover
             # from fsync failures?", 2020).
+            self.close()
             reason = error if isinstance(error, StorageError) else repr(error)
-            self._on_error(f"the disk did not confirm a sync: {reason}")
+            self._listener.on_sync_error(f"the disk did not confirm a sync: {reason}")
             return
-        self._on_synced(mark)
-        if self._wanted > mark:
-            self._begin()
+        if self._is_stuck:
+            self._is_stuck = False
+            self._listener.on_stuck(is_stuck=False)
+        if is_news:
+            self._listener.on_synced(self._reached)
+        if self._wanted > self._reached:
+            self.sync_once()
+
+    def _look(self) -> None:
+        """Whether the sync under way is stuck: one timer for many syncs, as most take no time."""
+        self._watch = None
+        if self._began is None:
+            return
+        left = self._began + self._stuck_after_s - self._loop.time()
+        if left > 0:
+            self._watch = self._loop.call_later(left, self._look)
+        elif not self._is_stuck:
+            self._is_stuck = True
+            self._listener.on_stuck(is_stuck=True)

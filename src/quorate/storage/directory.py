@@ -106,7 +106,7 @@ def promise(path: Path, *, writes: int) -> None:
             file.flush()
             os.fsync(file.fileno())
         fresh.rename(path / "FORMAT")
-        _sync_entries(path)
+        sync_entries(path)
 
 
 def _make_durably(path: Path) -> None:
@@ -114,10 +114,11 @@ def _make_durably(path: Path) -> None:
     missing = [part for part in (path, *path.parents) if not part.exists()]
     path.mkdir(parents=True, exist_ok=True)
     for part in missing:
-        _sync_entries(part.parent)
+        sync_entries(part.parent)
 
 
-def _sync_entries(directory: Path) -> None:
+def sync_entries(directory: Path) -> None:
+    """Make what was created, renamed or deleted in a directory durable."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -21,13 +21,14 @@ from quorate.core.record import Record
 
 
 class Engine(Protocol):
-    """An ordered store. Errors: Corrupt, DiskFull, StorageBusy, StorageError."""
+    """An ordered store. Reads raise Corrupt for what cannot be read, now or ever: damage, an error
+    of the disk, a record of a newer format. Others: DiskFull, StorageBusy, StorageError."""
 
     needs_sync: bool
     """False when `write` alone reaches the promised durability."""
 
     def get(self, row: bytes) -> Record | None:
-        """The record of a row, or None. Corrupt if its stored bytes fail their checksum."""
+        """The record of a row, or None. Corrupt if it cannot be read."""
 
     def get_many(self, rows: Sequence[bytes]) -> list[Record | None]:
         """`get` of each row, in order."""
@@ -44,8 +45,9 @@ class Engine(Protocol):
 
     def write(self, batch: Batch) -> None:
         """Apply the batch, all or nothing, without waiting for the disk. StorageBusy on a write
-        stall and DiskFull without space: nothing was stored, and the same batch may be tried again.
-        Any other StorageError: the engine is broken, stop the node."""
+        stall and DiskFull without space: nothing was stored, and the same batch may be tried again;
+        after DiskFull call `sync` first, in which an engine gets over it. Any other StorageError:
+        the engine is broken, stop the node."""
 
     def sync(self) -> None:
         """Make every write that returned before this call durable. Blocks, releases the GIL, runs
@@ -59,4 +61,5 @@ class Engine(Protocol):
         exist."""
 
     def close(self) -> None:
-        """Sync and release everything, the directory's lock included. Idempotent."""
+        """Sync and release everything, the directory's lock included; after a failed sync only
+        release. The last call, in any thread. Idempotent."""

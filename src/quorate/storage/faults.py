@@ -30,16 +30,23 @@ _BY_TEXT: Final[tuple[tuple[str, type[StorageError]], ...]] = (
     ("lock hold by current process", StorageLocked),
     ("While lock file", StorageLocked),
 )
+_READING: Final[tuple[tuple[str, type[StorageError]], ...]] = (
+    # These say nothing about the data.
+    ("Too many open files", StorageError),
+    ("Cannot allocate memory", StorageError),
+    ("IO error", Corrupt),
+)
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Faults:
     """`with faults:` around calls that may fail; one object serves all calls of a directory."""
 
-    __slots__ = ("_directory",)
+    __slots__ = ("_by_text", "_directory")
 
     def __init__(self, directory: Path) -> None:
         self._directory = str(directory)
+        self._by_text = _BY_TEXT
 
     def __enter__(self) -> None:
         pass
@@ -56,7 +63,18 @@ class Faults:
             found = DiskFull if error.errno in _FULL else StorageError
             return found(error.strerror or str(error), path=str(error.filename or self._directory))
         line = " ".join(str(error).split())
-        for text, wanted in _BY_TEXT:
+        for text, wanted in self._by_text:
             if text in line:
                 return wanted(line, directory=self._directory)
         return StorageError(line, directory=self._directory)
+
+
+class ReadFaults(Faults):
+    """The same around reads. What the disk does not give back is as lost as what it gives back
+    wrong: Corrupt, which costs this replica's answer, and other replicas repair it."""
+
+    __slots__ = ()
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self._by_text = _READING + _BY_TEXT

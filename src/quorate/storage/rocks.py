@@ -7,8 +7,8 @@ releases the GIL, which a synced write would not.
 
 A full disk: `write` asks the file system first and keeps a reserve, so RocksDB hardly ever meets
 one. If it does, its log refuses everything from then on, a sync too; then the log's files are
-synced directly, reads go on, and once there is room RocksDB is closed and opened again, which
-stores what its log holds.
+synced directly, reads go on, and once there is room a sync closes RocksDB and opens it again, which
+stores what its log holds. That takes seconds, in which nothing can be read.
 
 How much is surely durable is noted at open, at close and once a minute (`storage.database` says
 why). What may be lost unseen is an end of the log from the last minute before a crash.
@@ -29,11 +29,11 @@ from rocksdict import Checkpoint, Rdict, WriteBatch
 
 from quorate.core.events import Batch
 from quorate.core.record import Record
-from quorate.errors import DiskFull, StorageError
+from quorate.errors import Corrupt, DiskFull, FormatUnsupported, StorageError
 from quorate.storage import tuning
 from quorate.storage.database import Cursor, Database, open_database
-from quorate.storage.directory import DataDirectory, promise
-from quorate.storage.faults import Faults, LogRefuses
+from quorate.storage.directory import DataDirectory, promise, sync_entries
+from quorate.storage.faults import Faults, LogRefuses, ReadFaults
 from quorate.wire.records import decode, encode
 
 RESERVE_BYTES_MAX: Final = 256 << 20
@@ -53,14 +53,20 @@ class RocksEngine:
         self.needs_sync = needs_sync
         self._directory = directory
         self._faults = directory.faults
-        self._rocks = rocks
-        self._closed = False
+        self._read_faults = ReadFaults(directory.path)
+        self._open: Database | None = rocks
+        """None after `close`, and while RocksDB is opened again."""
+        self._is_closed = False
         self._write_options = tuning.write_options()
         self._cursors: WeakSet[Cursor] = WeakSet()
         self._syncing = threading.Lock()
-        """Held while the sync thread uses `_rocks`, and to replace it."""
+        """Held by the thread that syncs or closes."""
+        self._has_sync_failed = False
+        """From then on nothing may be called durable."""
         self._reopen_at: float | None = None
         """Set while RocksDB refuses writes because it met a full disk: when to try again."""
+        self._outgoing: Database | None = None
+        """What the next sync is to close and open again."""
         self._promise_at = time.monotonic() + _PROMISE_PAUSE_SECONDS
 
     @classmethod
@@ -77,25 +83,38 @@ class RocksEngine:
             raise
         return cls(held, rocks, needs_sync=durability == "sync")
 
+    @property
+    def _rocks(self) -> Database:
+        if self._open is None:
+            raise self._why_unusable()
+        return self._open
+
+    def _why_unusable(self) -> StorageError:
+        directory = str(self._directory.path)
+        if self._is_closed:
+            return StorageError("the engine is closed", directory=directory)
+        # As if nothing could be read: the other replicas answer.
+        return Corrupt("the database is being opened again", directory=directory)
+
     def get(self, row: bytes) -> Record | None:
-        with self._faults:
+        with self._read_faults:
             blob = self._rocks.data.get(row)
-        return None if blob is None else decode(row, blob)
+        return None if blob is None else _record(row, blob)
 
     def get_many(self, rows: Sequence[bytes]) -> list[Record | None]:
-        with self._faults:
+        with self._read_faults:
             blobs: list[bytes | None] = self._rocks.data.get(list(rows)) or []
         return [
-            None if blob is None else decode(row, blob)
+            None if blob is None else _record(row, blob)
             for row, blob in zip(rows, blobs, strict=True)
         ]
 
     def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, Record]]:
         cursor = self._cursor(self._rocks.data, start, end)
-        return ((row, decode(row, blob)) for row, blob in cursor)
+        return ((row, _record(row, blob)) for row, blob in cursor)
 
     def get_meta(self, name: bytes) -> bytes | None:
-        with self._faults:
+        with self._read_faults:
             blob: bytes | None = self._rocks.meta.get(name)
         return blob
 
@@ -103,14 +122,12 @@ class RocksEngine:
         return self._cursor(self._rocks.hints, start, end)
 
     def _cursor(self, family: Rdict, start: bytes, end: bytes) -> Cursor:
-        with self._faults:
-            cursor = Cursor(family, start, end, self._faults)
+        with self._read_faults:
+            cursor = Cursor(family, start, end, self._read_faults)
         self._cursors.add(cursor)
         return cursor
 
     def write(self, batch: Batch) -> None:
-        """As the contract says; returns late once after a full disk, when RocksDB is opened
-        again."""
         self._make_sure_of_room()
         rocks = self._rocks
         blobs = WriteBatch(raw_mode=True)
@@ -140,46 +157,60 @@ class RocksEngine:
         if free < reserve:
             raise DiskFull("no space left but the reserve", free_bytes=free, reserve_bytes=reserve)
         if self._reopen_at is not None:
-            self._reopen(self._reopen_at)
-
-    def _reopen(self, when: float) -> None:
-        """Get RocksDB over a full disk: it replays its log and stores what was in memory."""
-        if time.monotonic() < when:
+            if self._outgoing is None and time.monotonic() >= self._reopen_at:
+                # Here and not in the sync's thread, because this one reads.
+                self._outgoing = self._rocks
+                self._open = None
+                self._drop_cursors()
             raise DiskFull("the disk was full a moment ago", directory=str(self._directory.path))
-        with self._syncing:
-            self._release_rocks()
-            try:
-                with self._faults:
-                    self._rocks = Database(self._directory.rocks, create=False)
-            except DiskFull as error:
-                # Nothing can be read now: no longer a matter of waiting.
-                raise StorageError(str(error)) from error
-        self._reopen_at = None
 
-    def _release_rocks(self) -> None:
+    def _drop_cursors(self) -> None:
         for cursor in self._cursors:
             cursor.invalidate()
-        self._rocks.close(self._faults)
 
     def sync(self) -> None:
         with self._syncing:
-            self._sync()
-            if time.monotonic() >= self._promise_at:
-                self._promise()
+            try:
+                # Once: `write` may take it away meanwhile.
+                rocks = self._open
+                if rocks is None:
+                    rocks = self._reopen()
+                self._sync(rocks)
+                if time.monotonic() >= self._promise_at:
+                    self._promise(rocks)
+            except BaseException:
+                self._has_sync_failed = True
+                raise
 
-    def _sync(self) -> None:
+    def _reopen(self) -> Database:
+        """Get RocksDB over a full disk: it replays its log and stores what was in memory."""
+        if self._outgoing is None:
+            raise self._why_unusable()
+        self._outgoing.close(self._faults)
+        self._outgoing = None
         try:
             with self._faults:
-                self._rocks.database.flush_wal(True)
+                rocks = Database(self._directory.rocks, create=False)
+        except DiskFull as error:
+            # Nothing can be read now: no longer a matter of waiting.
+            raise StorageError(str(error)) from error
+        self._open = rocks
+        self._reopen_at = None
+        return rocks
+
+    def _sync(self, rocks: Database) -> None:
+        try:
+            with self._faults:
+                rocks.database.flush_wal(True)
         except LogRefuses:
             self._sync_log_files()
 
-    def _promise(self) -> None:
+    def _promise(self, rocks: Database) -> None:
         """Note how much is there and durable."""
         self._promise_at = time.monotonic() + _PROMISE_PAUSE_SECONDS
         if self._reopen_at is None:
-            writes = self._rocks.database.latest_sequence_number()
-            self._sync()
+            writes = rocks.database.latest_sequence_number()
+            self._sync(rocks)
             # Not worth failing for: an older note is as true.
             with contextlib.suppress(DiskFull):
                 promise(self._directory.path, writes=writes)
@@ -192,9 +223,13 @@ class RocksEngine:
                 # RocksDB deletes a log whose entries are all stored elsewhere.
                 with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
                     os.fsync(file.fileno())
+            # A log that was begun since the last sync is not in the directory yet.
+            sync_entries(self._directory.rocks)
 
     def bytes_used(self) -> int:
-        rocks = self._rocks
+        rocks = self._open
+        if rocks is None:
+            return 0
         with self._faults:
             return sum(
                 (family.property_int_value("rocksdb." + name) or 0)
@@ -214,12 +249,27 @@ class RocksEngine:
         promise(directory, writes=writes)
 
     def close(self) -> None:
-        if self._closed:
-            return
-        self._closed = True
-        self._promise_at = 0.0
-        try:
-            self.sync()
-        finally:
-            self._release_rocks()
-            self._directory.release()
+        with self._syncing:
+            if self._is_closed:
+                return
+            self._is_closed = True
+            rocks = self._open or self._outgoing
+            self._open = self._outgoing = None
+            self._drop_cursors()
+            try:
+                if rocks is not None and not self._has_sync_failed:
+                    self._sync(rocks)
+                    self._promise(rocks)
+                    rocks.close(self._faults)
+            finally:
+                # RocksDB ends with the last reference, without a flush where a sync has failed.
+                del rocks
+                self._directory.release()
+
+
+def _record(row: bytes, blob: bytes) -> Record:
+    try:
+        return decode(row, blob)
+    except FormatUnsupported as error:
+        # One record that a newer release left behind is no reason to stop serving the others.
+        raise Corrupt(str(error), row=row.hex()) from error

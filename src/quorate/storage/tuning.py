@@ -20,6 +20,8 @@ from rocksdict import (
     WriteOptions,
 )
 
+OPEN_FILES_MAX: Final = 256
+"""Tables held open. Unlimited by default; a node must live with a low limit of open files."""
 BLOCK_CACHE_BYTES: Final = 64 << 20
 MEMTABLE_BYTES: Final[Mapping[str, int]] = {"data": 16 << 20, "hints": 8 << 20, "meta": 1 << 20}
 """Column families and the memory that fills before a flush. Small ones, and many (below): a burst
@@ -45,8 +47,7 @@ def database_options(*, create: bool) -> Options:
     # Only the event loop's thread writes: what lets several insert at once only costs (10 %).
     options.set_allow_concurrent_memtable_write(False)
     options.set_enable_write_thread_adaptive_yield(False)
-    # Unlimited by default; a node must live with a low limit of open files.
-    options.set_max_open_files(256)
+    options.set_max_open_files(OPEN_FILES_MAX)
     options.set_bytes_per_sync(1 << 20)
     options.set_max_log_file_size(1 << 20)
     options.set_keep_log_file_num(2)

@@ -16,7 +16,6 @@ import contextlib
 import random
 from collections.abc import Callable, Iterable
 from typing import Final
-from urllib.parse import urlsplit
 
 from quorate.core.events import LinkDown, LinkUp
 from quorate.core.handshake import judge
@@ -25,6 +24,7 @@ from quorate.errors import PeerProtocolError
 from quorate.transport.backoff import LONGEST_MS, Backoff
 from quorate.transport.journal import Journal
 from quorate.transport.outgoing import Outgoing
+from quorate.transport.resolve import NotDialled, resolve
 from quorate.wire.frames import FrameTooLarge, encode_frame, encode_greeting
 
 OUTBOX_BYTES_MAX: Final = 64 << 20
@@ -159,6 +159,8 @@ class _Peer:
                 await self._try()
             except PeerProtocolError as error:
                 self._links.journal.broke_protocol(self._url, error)
+            except NotDialled as error:
+                self._links.journal.refused(self._url, str(error), by="us")
             except OSError:
                 # Not there, too slow, or gone: the usual case, and what LinkDown is for.
                 pass
@@ -176,16 +178,20 @@ class _Peer:
             await connection.close()
 
     async def _dial(self) -> Outgoing:
-        greeting = encode_greeting(self._links.greeting())
+        mine = self._links.greeting()
+        greeting = encode_greeting(mine)
         loop = asyncio.get_running_loop()
-        try:
-            host, port = _address(self._url)
-            async with asyncio.timeout(CONNECT_S):
-                _, connection = await loop.create_connection(lambda: Outgoing(greeting), host, port)
-        except ValueError as error:
-            # Members learn URLs from each other: one that names no address is just never reached.
-            raise ConnectionError(f"no address in {self._url!r}") from error
-        return connection
+        failure: OSError | None = None
+        async with asyncio.timeout(CONNECT_S):
+            for host, port in await resolve(self._url, own_url=mine.url):
+                try:
+                    _, made = await loop.create_connection(lambda: Outgoing(greeting), host, port)
+                except OSError as error:
+                    failure = error
+                else:
+                    return made
+        assert failure is not None, "resolve gives at least one address"
+        raise failure
 
     def _agrees(self, theirs: Greeting) -> bool:
         journal = self._links.journal
@@ -223,13 +229,6 @@ class _Peer:
             async with asyncio.timeout(self._backoff.next_ms() / 1000):
                 await self._hurried.wait()
         self._hurried.clear()
-
-
-def _address(url: str) -> tuple[str, int]:
-    parts = urlsplit(url)
-    if not parts.hostname or not parts.port:
-        raise ValueError("host and port are needed")
-    return parts.hostname, parts.port
 
 
 def _report(task: asyncio.Task[None]) -> None:

@@ -11,12 +11,11 @@ from typing import Any, cast
 import pytest
 
 from quorate.doors import listener as listener_module
-from quorate.doors.listener import Listener, Speech, recognise
+from quorate.doors.listener import RESERVE, Listener, Speech, recognise
 
 HTTP_STARTS = [
     b"GET / HTTP/1.1\r\n",
     b"GET /kv?key=a",
-    b"GET * HTTP/1.1",
     b"GET http://host/kv",
     b"GET https://host/kv",
     b"HEAD /",
@@ -36,6 +35,9 @@ RESP_STARTS = [
     b"GET key\r\n",
     b"GET hello\r\n",
     b"GET httpx\r\n",
+    b"GET *\r\n",
+    b"GET * HTTP/1.1\r\n",
+    b"GET *x\r\n",
     b"get /kv HTTP/1.1\r\n",
     b"QUIT\r\n",
     b"PUTX a\r\n",
@@ -168,21 +170,82 @@ def test_tls_is_dropped_without_a_word_while_nobody_speaks_it() -> None:
     asyncio.run(main())
 
 
-def test_connections_over_the_maximum_are_told_so_and_closed() -> None:
+@pytest.mark.parametrize(
+    ("head", "answer"),
+    [
+        (b"PING\r\n", b"-ERR max number of clients reached\r\n"),
+        (b"GET /kv?key=k", b"HTTP/1.1 503 Service Unavailable\r\n"),
+    ],
+)
+def test_clients_over_the_maximum_are_told_so_and_closed(head: bytes, answer: bytes) -> None:
     """RELIABILITY 55."""
 
     async def main() -> None:
         listener = build(connections_max=3)
-        first = [connect(listener) for _ in range(3)]
+        clients = [connect(listener) for _ in range(3)]
+        for _, newcomer in clients:
+            newcomer.data_received(head)
         surplus, newcomer = connect(listener)
+        assert surplus.written == b""
+        newcomer.data_received(head)
         assert surplus.closing
-        assert surplus.written == b"-ERR max number of clients reached\r\n"
-        newcomer.data_received(b"PING\r\n")
+        assert not surplus.aborted
+        assert surplus.written.startswith(answer)
         assert surplus.protocol is None
-        assert (listener.connections, listener.accepted, listener.refused) == (3, 3, 1)
-        first[1][0].closing = True
-        again, _ = connect(listener)
-        assert not again.closing
+        assert (listener.connections, listener.accepted, listener.refused) == (3, 4, 1)
+        clients[1][0].closing = True
+        again, newcomer = connect(listener)
+        newcomer.data_received(head)
+        assert again.protocol is not None
+        listener.close()
+
+    asyncio.run(main())
+
+
+def test_idle_clients_cannot_lock_a_peer_out() -> None:
+    """All places taken by clients or by who says nothing: a write outage once a peer restarts."""
+
+    async def main() -> None:
+        listener = build(connections_max=3)
+        for _ in range(3):
+            connect(listener)[1].data_received(b"PING\r\n")
+        silent = [connect(listener)[0] for _ in range(RESERVE + 10)]
+        peer, newcomer = connect(listener)
+        newcomer.data_received(b"QRT1")
+        assert peer.protocol is not None
+        assert not peer.closing
+        assert [each.aborted for each in silent] == [True] * 11 + [False] * (RESERVE - 1)
+        assert (listener.connections, listener.refused) == (3 + RESERVE, 11)
+        listener.close()
+
+    asyncio.run(main())
+
+
+def test_who_gave_way_is_not_served_by_what_it_said_too_late() -> None:
+    async def main() -> None:
+        listener = build(connections_max=1)
+        slow, newcomer = connect(listener)
+        for _ in range(RESERVE + 1):
+            connect(listener)
+        assert slow.aborted
+        newcomer.data_received(b"PING\r\n")
+        assert slow.protocol is None
+        assert listener.connections == RESERVE + 1
+        listener.close()
+
+    asyncio.run(main())
+
+
+def test_connections_are_bounded_whatever_they_say() -> None:
+    async def main() -> None:
+        listener = build(connections_max=3)
+        for _ in range(3 + RESERVE):
+            connect(listener)[1].data_received(b"QRT1")
+        surplus, newcomer = connect(listener)
+        assert surplus.aborted
+        newcomer.data_received(b"QRT1")
+        assert surplus.protocol is None
+        assert (listener.connections, listener.refused) == (3 + RESERVE, 1)
         listener.close()
 
     asyncio.run(main())
@@ -262,8 +325,8 @@ def test_a_client_that_never_reads_is_the_kernels_to_end(monkeypatch: pytest.Mon
         server = await asyncio.get_running_loop().create_server(listener, "127.0.0.1", 0)
         reader = socket.create_connection(server.sockets[0].getsockname())
         reader.sendall(b"PING\r\n")
-        await until(lambda: listener.connections == 1)
-        (transport,) = listener._open
+        await until(lambda: bool(listener._clients))
+        (transport,) = listener._clients
         await until(lambda: isinstance(transport.get_protocol(), Recorder))
         transport.write(b"x" * 20_000_000)
         async with asyncio.timeout(8):

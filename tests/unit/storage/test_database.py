@@ -8,13 +8,17 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
+from typing import cast
+from zlib import crc32
 
 import pytest
+from rocksdict import Rdict
 
 from quorate.core.record import Record
 from quorate.errors import Corrupt, StorageError
 from quorate.storage.directory import DataDirectory
 from quorate.storage.rocks import RocksEngine
+from quorate.wire.records import FORMAT, encode
 from tests.unit.storage import writer
 from tests.unit.storage.samples import EVERYTHING, batch, numbered_batch, record, row
 
@@ -189,6 +193,55 @@ def test_a_record_under_another_row_is_corrupt_to_gets_and_scans(tmp_path: Path)
         list(engine.scan(*EVERYTHING))
     engine.write(batch([(row(1), record(3))]))
     assert dict(engine.scan(*EVERYTHING)) == {row(1): record(3), row(2): record(2)}
+    engine.close()
+
+
+def test_a_record_of_a_newer_format_is_as_good_as_none(tmp_path: Path) -> None:
+    """RELIABILITY 71: one of them does not stop the node."""
+    engine = open_engine(tmp_path)
+    engine.write(batch([(row(1), record(1)), (row(2), record(2))]))
+    body = bytes([FORMAT + 1]) + encode(row(1), record(1))[1:-4]
+    checksum = crc32(body, crc32(row(1))).to_bytes(4, "little")
+    engine._rocks.data[row(1)] = body + checksum
+    reads: list[Callable[[], object]] = [
+        lambda: engine.get(row(1)),
+        lambda: engine.get_many([row(2), row(1)]),
+        lambda: list(engine.scan(*EVERYTHING)),
+    ]
+    for read in reads:
+        with pytest.raises(Corrupt, match="newer format"):
+            read()
+    assert engine.get(row(2)) == record(2)
+    engine.close()
+
+
+class BadDisk:
+    """A family none of whose tables can be read."""
+
+    def __getattr__(self, name: str) -> Callable[..., object]:
+        def fail(*_: object) -> object:
+            raise Exception("IO error: Input/output error: While pread offset 0 len 99: 9.sst")
+
+        return fail
+
+
+def test_what_the_disk_does_not_give_back_is_corrupt_to_gets_and_scans(tmp_path: Path) -> None:
+    """RELIABILITY N13: it costs this replica's answer, not the node."""
+    engine = open_engine(tmp_path)
+    whole = engine._rocks.data, engine._rocks.hints, engine._rocks.meta
+    bad = cast(Rdict, BadDisk())
+    engine._rocks.data = engine._rocks.hints = engine._rocks.meta = bad
+    reads: list[Callable[[], object]] = [
+        lambda: engine.get(row(1)),
+        lambda: engine.get_many([row(1)]),
+        lambda: engine.get_meta(b"last"),
+        lambda: engine.scan(*EVERYTHING),
+        lambda: engine.scan_hints(b"", b"\xff"),
+    ]
+    for read in reads:
+        with pytest.raises(Corrupt, match="Input/output error"):
+            read()
+    engine._rocks.data, engine._rocks.hints, engine._rocks.meta = whole
     engine.close()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from quorate.errors import Corrupt, DiskFull, StorageBusy, StorageError, StorageLocked
-from quorate.storage.faults import Faults, LogRefuses
+from quorate.storage.faults import Faults, LogRefuses, ReadFaults
 
 FAULTS = Faults(Path("/data"))
 
@@ -69,3 +69,24 @@ def test_mistakes_and_errors_of_the_taxonomy_pass(error: BaseException) -> None:
     with pytest.raises(type(error)) as caught, FAULTS:
         raise error
     assert caught.value is error
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("IO error: Input/output error: While pread offset 0 len 4096: 9.sst", Corrupt),
+        ("IO error: No such file or directory: While open a file for random read: 9.sst", Corrupt),
+        ("Corruption: block checksum mismatch: stored = 1, computed = 2", Corrupt),
+        ("IO error: Too many open files: While open a file for random read", StorageError),
+        ("IO error: Cannot allocate memory: While mmap", StorageError),
+        ("Invalid argument: column family not found", StorageError),
+    ],
+)
+def test_a_read_that_the_disk_fails_is_a_lost_record_and_not_a_lost_node(
+    text: str, wanted: type[StorageError]
+) -> None:
+    """RELIABILITY N13: EIO on read."""
+    with pytest.raises(StorageError) as caught, ReadFaults(Path("/data")):
+        raise Exception(text)
+    assert type(caught.value) is wanted
+    assert caught.value.detail == text

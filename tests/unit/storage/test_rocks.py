@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from quorate.core.events import Batch
-from quorate.errors import DiskFull, StorageBusy, StorageError, StorageLocked
+from quorate.errors import Corrupt, DiskFull, StorageBusy, StorageError, StorageLocked
 from quorate.storage import rocks
 from quorate.storage.rocks import RocksEngine
 from tests.unit.storage import writer
@@ -134,6 +135,70 @@ def test_a_checkpoint_never_overwrites(tmp_path: Path) -> None:
     engine.close()
 
 
+# --- disks that fail a sync --------------------------------------------------------------------
+
+
+def test_after_a_failed_sync_close_only_releases(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RELIABILITY 72: never tried again, and nothing more is said to be durable."""
+    engine = open_engine(tmp_path)
+    engine.write(numbered_batch(0))
+    tries = 0
+
+    def failing_sync(_: object) -> None:
+        nonlocal tries
+        tries += 1
+        raise StorageError("Input/output error")
+
+    monkeypatch.setattr(engine, "_sync", failing_sync)
+    with pytest.raises(StorageError):
+        engine.sync()
+    before = (tmp_path / "FORMAT").read_bytes()
+    engine.close()
+    assert tries == 1
+    assert (tmp_path / "FORMAT").read_bytes() == before
+    again = open_engine(tmp_path)
+    assert whole_numbered(again)
+    again.close()
+
+
+def whole_numbered(engine: RocksEngine) -> bool:
+    """Whether the first numbered batch is there: it was in the log, which a process's end keeps."""
+    return dict(engine.scan(*EVERYTHING)) == {row(number): record(number) for number in range(5)}
+
+
+def test_a_sync_that_fails_at_close_is_told_and_the_directory_released(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = open_engine(tmp_path)
+    engine.write(numbered_batch(0))
+
+    def failing_sync(_: object) -> None:
+        raise StorageError("Input/output error")
+
+    monkeypatch.setattr(engine, "_sync", failing_sync)
+    with pytest.raises(StorageError, match="Input/output"):
+        engine.close()
+    engine.close()
+    again = open_engine(tmp_path)
+    assert whole_numbered(again)
+    again.close()
+
+
+def test_close_waits_for_the_sync_under_way(tmp_path: Path) -> None:
+    engine = open_engine(tmp_path)
+    closing = threading.Thread(target=engine.close)
+    with engine._syncing:
+        closing.start()
+        closing.join(0.05)
+        assert closing.is_alive()
+        assert engine.get(row(0)) is None
+    closing.join(30)
+    assert not closing.is_alive()
+    open_engine(tmp_path).close()
+
+
 # --- full disks --------------------------------------------------------------------------------
 
 
@@ -172,6 +237,7 @@ def write_when_there_is_room(engine: RocksEngine, given: Batch) -> None:
         except DiskFull:
             assert time.monotonic() < deadline, "no recovery"
             time.sleep(0.02)
+            engine.sync()
         else:
             return
 
@@ -213,6 +279,20 @@ def meet_full_disk(engine: RocksEngine, disk: Path) -> Path:
 @pytest.fixture
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rocks, "_REOPEN_PAUSE_SECONDS", 0.1)
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """What this process, and not RocksDB, has synced."""
+    paths: list[Path] = []
+    fsync = os.fsync
+
+    def noting_fsync(descriptor: int) -> None:
+        paths.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noting_fsync)
+    return paths
 
 
 @pytest.mark.usefixtures("eager")
@@ -262,6 +342,74 @@ def test_a_scan_open_while_rocksdb_is_opened_again_fails_and_does_not_end_early(
     with pytest.raises(StorageError, match="during a scan"):
         list(scan)
     assert holds(engine, batches=2)
+    engine.close()
+
+
+@pytest.mark.usefixtures("eager")
+def test_rocksdb_is_opened_again_by_a_sync_and_meanwhile_nothing_can_be_read(disk: Path) -> None:
+    """The event loop, which writes and reads, never waits for it."""
+    engine = open_engine(disk / "data")
+    engine.write(numbered_batch(0))
+    meet_full_disk(engine, disk).unlink()
+    deadline = time.monotonic() + 30
+    while engine._open is not None:
+        assert time.monotonic() < deadline, "never tried"
+        with pytest.raises(DiskFull):
+            engine.write(numbered_batch(1))
+        time.sleep(0.01)
+    reads: list[Callable[[], object]] = [
+        lambda: engine.get(row(0)),
+        lambda: engine.get_many([row(0)]),
+        lambda: engine.get_meta(b"last"),
+        lambda: engine.scan(*EVERYTHING),
+        lambda: engine.scan_hints(b"", b"\xff"),
+    ]
+    for read in reads:
+        with pytest.raises(Corrupt, match="being opened again"):
+            read()
+    assert engine.bytes_used() == 0
+    with pytest.raises(DiskFull):
+        engine.write(numbered_batch(1))
+    engine.sync()
+    assert holds(engine, batches=1)
+    engine.write(numbered_batch(1))
+    engine.close()
+    engine = open_engine(disk / "data")
+    assert holds(engine, batches=2)
+    engine.close()
+
+
+@pytest.mark.usefixtures("eager")
+def test_an_engine_that_is_closed_before_rocksdb_is_opened_again_keeps_what_it_took(
+    disk: Path, synced: list[Path]
+) -> None:
+    engine = open_engine(disk / "data")
+    engine.write(numbered_batch(0))
+    meet_full_disk(engine, disk).unlink()
+    time.sleep(rocks._REOPEN_PAUSE_SECONDS)
+    with pytest.raises(DiskFull):
+        engine.write(numbered_batch(1))
+    assert engine._open is None
+    synced.clear()
+    engine.close()
+    assert [path.suffix for path in synced] == [".log", ""]
+    engine = open_engine(disk / "data")
+    assert holds(engine, batches=1)
+    engine.close()
+
+
+def test_a_log_synced_behind_rocksdb_is_synced_with_its_directory(
+    disk: Path, synced: list[Path]
+) -> None:
+    """A file whose directory is not durable is gone after a power cut."""
+    engine = open_engine(disk / "data")
+    engine.write(numbered_batch(0))
+    meet_full_disk(engine, disk).unlink()
+    synced.clear()
+    engine.sync()
+    directory = disk / "data" / "rocks"
+    assert synced[-1] == directory
+    assert {path.suffix for path in synced[:-1]} == {".log"}
     engine.close()
 
 

@@ -14,6 +14,7 @@ import pytest
 from structlog.testing import capture_logs
 
 import quorate.transport.links as links_module
+from quorate.config import KEY_BYTES_MAX, VALUE_BYTES_MOST
 from quorate.core.events import LinkDown, LinkUp
 from quorate.core.messages import Frame, Greeting, Message, Mutate, Pong
 from quorate.core.record import Record
@@ -397,6 +398,13 @@ def test_more_than_a_frame_holds_is_sent_as_several_in_order(
             assert len(two.frames) > 1
 
     run(main())
+
+
+def test_the_largest_value_that_a_node_can_be_set_to_take_fits_into_a_frame() -> None:
+    """It would be accepted otherwise, never reach a replica, and hold up all hints behind it."""
+    record = Record(b"v" * 14, bytes(VALUE_BYTES_MOST), 2**63 - 1, b"p" * 14)
+    row = row_of(b"k" * KEY_BYTES_MAX)
+    assert encode_frame(Frame(2**63, 2**63, [Mutate(2**63, [(row, record)])]))
 
 
 def test_a_message_too_large_for_any_frame_is_dropped_and_the_link_stays(

@@ -56,18 +56,24 @@ class Promise:
 
     def default(self) -> bytes:
         """The word for requests that name neither `r` nor `w`."""
-        layout = self._store.layout()
-        if layout is not self._layout:
-            self._layout = layout
-            replication = self._store.config.replication
-            self._n = min(replication, len(layout.nodes)) if layout else replication
-            self._default = self.of(r=0, w=0)
+        self._follow_layout()
         return self._default
 
     def of(self, *, r: int, w: int) -> bytes:
         """The word for one request; 0 stands for what is configured."""
-        if self._layout is self:
-            self.default()
+        self._follow_layout()
+        return self._word(r, w)
+
+    def _follow_layout(self) -> None:
+        layout = self._store.layout()
+        if layout is self._layout:
+            return
+        self._layout = layout
+        replication = self._store.config.replication
+        self._n = min(replication, len(layout.nodes)) if layout else replication
+        self._default = self._word(0, 0)
+
+    def _word(self, r: int, w: int) -> bytes:
         config, majority = self._store.config, self._n // 2 + 1
         return consistency(n=self._n, r=r or config.r or majority, w=w or config.w or majority)
 

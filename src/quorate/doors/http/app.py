@@ -15,6 +15,7 @@ from aiohttp.typedefs import Middleware
 
 from quorate.doors.http import batch, explain, health, internal, kv, listing, members
 from quorate.doors.http.context import Context, Handler
+from quorate.doors.http.limits import IDLE_SECONDS
 from quorate.doors.http.problems import Refused
 from quorate.doors.http.query import parse_query
 from quorate.doors.http.responses import respond_problem
@@ -60,8 +61,6 @@ TARGET_BYTES_MAX: Final = 8192
 """Longer ones are 414: a key of the greatest length, all escaped, takes 3 kB."""
 HEADER_BYTES_MAX: Final = 16384
 """Longer ones are 431."""
-_IDLE_SECONDS: Final = 75.0
-"""How long a connection may be silent, or take to send a head."""
 _LINGER_SECONDS: Final = 2.0
 """How long a refused body is read on, so that its sender sees the answer and not a reset."""
 
@@ -101,7 +100,7 @@ def connection_factory(server: web.Server) -> Callable[[], asyncio.Protocol]:
         loop=loop,
         access_log=None,  # type: ignore[arg-type]
         auto_decompress=False,
-        keepalive_timeout=_IDLE_SECONDS,
+        keepalive_timeout=IDLE_SECONDS,
         lingering_time=_LINGER_SECONDS,
         max_line_size=TARGET_BYTES_MAX,
         max_field_size=HEADER_BYTES_MAX,

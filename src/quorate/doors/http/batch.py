@@ -1,47 +1,60 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """`POST /batch`: many independent operations in one request, each answered on its own.
 
-They begin together and in order: of two writes to one key the later one wins, but a read may be
-answered before a write that stands above it. There is no transaction.
+Those of one key run in order, each after the answer to the one before; those of different keys in
+any order, a few at a time. There is no transaction. What a batch can make the node hold is bounded:
+its body, its operations, those under way at once, and the values in its answer.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Final, Literal
+from collections.abc import Iterator
+from typing import Annotated, Final, Literal
 
 import msgspec
 from aiohttp import web
+from msgspec import UNSET, UnsetType
 
 from quorate.core.events import Get, GetResult, Put, PutResult, Waiter
 from quorate.core.record import is_live
+from quorate.doors.budget import ByteBudget
 from quorate.doors.http.bodies import decode_json, read_body
 from quorate.doors.http.context import Context
 from quorate.doors.http.listing import Text, from_text, to_text
 from quorate.doors.http.problems import problem_of
 from quorate.doors.http.query import TTL_SECONDS_MAX, Query, checked_key
 from quorate.doors.http.responses import respond_json
-from quorate.errors import InvalidRequest, QuorateError, ValueTooLarge
+from quorate.errors import InvalidRequest, Outcome, Overloaded, QuorateError, ValueTooLarge
 from quorate.runtime.store import ask
 
 OPERATIONS_MAX: Final = 1000
-BODY_BYTES_MAX: Final = 16 << 20
+CONCURRENT_MAX: Final = 16
+"""Operations of a batch that are under way at once."""
+VALUES_BYTES: Final = 8 << 20
+"""Of an answer, and as much more as one value may have: the gets past it are not run."""
+BATCH_SECONDS: Final = 30.0
+"""Operations that have not begun by then are not begun."""
+_BODY_BYTES_MIN: Final = 2 << 20
 
 
-class Operation(msgspec.Struct, forbid_unknown_fields=True):
-    """One line of a batch."""
+class Operation(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """One line of a batch; null is as good as nothing."""
 
     op: Literal["get", "put", "delete"]
     key: Text
-    value: Text | None = None
-    ttl: int | None = None
+    value: Text | UnsetType | None = UNSET
+    ttl: int | UnsetType | None = UNSET
     """Seconds."""
 
 
 class Batch(msgspec.Struct, forbid_unknown_fields=True):
     """The whole body."""
 
-    operations: list[Operation]
+    operations: Annotated[list[Operation], msgspec.Meta(max_length=OPERATIONS_MAX)]
+
+
+_decoder: Final = msgspec.json.Decoder(Batch)
 
 
 class _Call(msgspec.Struct):
@@ -55,64 +68,97 @@ class _Call(msgspec.Struct):
 
 async def batch(context: Context, request: web.Request, query: Query) -> web.Response:
     """Run all operations, or none if one of them cannot be understood."""
-    body = await read_body(request, context.bodies, bytes_max=BODY_BYTES_MAX)
-    calls = [_checked(context, operation) for operation in _operations(body)]
-    answers = await asyncio.gather(*(_run(context, query, call) for call in calls))
-    return respond_json({"results": answers})
+    bytes_max = body_bytes_max(context.store.config.value_bytes_max)
+    body = await read_body(request, context.bodies, bytes_max=bytes_max)
+    operations = decode_json(body, _decoder).operations
+    calls = [_checked(context, operation) for operation in operations]
+    return respond_json({"results": await _Running(context, query, calls).results()})
 
 
-def _operations(body: bytes) -> list[Operation]:
-    try:
-        operations = msgspec.convert(decode_json(body), Batch).operations
-    except msgspec.ValidationError as fault:
-        raise InvalidRequest(f"not a batch: {fault}") from None
-    if len(operations) > OPERATIONS_MAX:
-        raise InvalidRequest("too many operations in a batch", operations_max=OPERATIONS_MAX)
-    return operations
+def body_bytes_max(value_bytes_max: int) -> int:
+    """Enough for the largest value in base64, and for many small ones."""
+    return max(_BODY_BYTES_MIN, value_bytes_max * 3 // 2)
 
 
 def _checked(context: Context, operation: Operation) -> _Call:
     key = checked_key(from_text(operation.key))
     is_put = operation.op == "put"
-    if is_put == (operation.value is None):
+    text = None if operation.value is UNSET else operation.value
+    if is_put == (text is None):
         raise InvalidRequest("a put has a value, and nothing else has one")
-    value = from_text(operation.value) if operation.value is not None else None
+    value = None if text is None else from_text(text)
     bytes_max = context.store.config.value_bytes_max
     if value is not None and len(value) > bytes_max:
         raise ValueTooLarge("the value is too large", bytes=len(value), bytes_max=bytes_max)
-    if operation.ttl is None:
+    if operation.ttl is None or operation.ttl is UNSET:
         return _Call(operation.op, key, value, 0)
     if not is_put or not 1 <= operation.ttl <= TTL_SECONDS_MAX:
         raise InvalidRequest(f"ttl is for puts, from 1 to {TTL_SECONDS_MAX} seconds")
     return _Call(operation.op, key, value, context.store.wall_ms() + operation.ttl * 1000)
 
 
-async def _run(context: Context, query: Query, call: _Call) -> dict[str, object]:
-    run = _get if call.op == "get" else _put
-    try:
-        answer = await run(context, query, call)
-    except QuorateError as error:
-        answer = problem_of(error).members()
-    return {"key": to_text(call.key), **answer}
+class _Running:
+    """The operations of one batch and their results."""
+
+    def __init__(self, context: Context, query: Query, calls: list[_Call]) -> None:
+        self._store = context.store
+        self._r, self._w = query.quorum("r"), query.quorum("w")
+        self._timeout_ms = query.timeout_ms()
+        self._calls = calls
+        self._results: list[dict[str, object]] = [{}] * len(calls)
+        self._values = ByteBudget(VALUES_BYTES + context.store.config.value_bytes_max)
+        self._is_full = False
+        """A value was too much for the answer."""
+
+    async def results(self) -> list[dict[str, object]]:
+        """Run the operations; what each came to, in their order."""
+        by_key: dict[bytes, list[int]] = {}
+        for index, call in enumerate(self._calls):
+            by_key.setdefault(call.key, []).append(index)
+        # One iterator for all workers: each takes the next key when it is done with one.
+        keys, deadline = iter(by_key.values()), asyncio.get_running_loop().time() + BATCH_SECONDS
+        await asyncio.gather(*(self._work(keys, deadline) for _ in range(CONCURRENT_MAX)))
+        return self._results
+
+    async def _work(self, keys: Iterator[list[int]], deadline: float) -> None:
+        loop = asyncio.get_running_loop()
+        for indexes in keys:
+            for index in indexes:
+                call = self._calls[index]
+                answer = await self._run(call, is_late=loop.time() >= deadline)
+                self._results[index] = {"key": to_text(call.key), **answer}
+
+    async def _run(self, call: _Call, *, is_late: bool) -> dict[str, object]:
+        try:
+            if is_late:
+                raise Overloaded("the batch took too long", outcome=Outcome.NOT_APPLIED)
+            return await (self._get(call) if call.op == "get" else self._put(call))
+        except QuorateError as error:
+            return problem_of(error).members()
+
+    async def _get(self, call: _Call) -> dict[str, object]:
+        def event(waiter: Waiter) -> Get:
+            return Get(waiter, call.key, self._r, self._timeout_ms)
+
+        if self._is_full:
+            raise _too_much()
+        record = (await ask(self._store, event, GetResult)).record
+        if record is None or record.value is None:
+            return {"status": 404}
+        if not is_live(record, wall_ms=self._store.wall_ms()):
+            return {"status": 404}
+        if not self._values.take(len(record.value)):
+            self._is_full = True
+            raise _too_much()
+        return {"status": 200, "version": record.version.hex(), "value": to_text(record.value)}
+
+    async def _put(self, call: _Call) -> dict[str, object]:
+        def event(waiter: Waiter) -> Put:
+            return Put(waiter, call.key, call.value, call.expires_ms, self._w, self._timeout_ms)
+
+        result = await ask(self._store, event, PutResult)
+        return {"status": 200, "version": result.version.hex(), "acks": result.acks}
 
 
-async def _get(context: Context, query: Query, call: _Call) -> dict[str, object]:
-    def event(waiter: Waiter) -> Get:
-        return Get(waiter, call.key, query.quorum("r"), query.timeout_ms())
-
-    record = (await ask(context.store, event, GetResult)).record
-    if record is None or record.value is None:
-        return {"status": 404}
-    if not is_live(record, wall_ms=context.store.wall_ms()):
-        return {"status": 404}
-    return {"status": 200, "version": record.version.hex(), "value": to_text(record.value)}
-
-
-async def _put(context: Context, query: Query, call: _Call) -> dict[str, object]:
-    def event(waiter: Waiter) -> Put:
-        return Put(
-            waiter, call.key, call.value, call.expires_ms, query.quorum("w"), query.timeout_ms()
-        )
-
-    result = await ask(context.store, event, PutResult)
-    return {"status": 200, "version": result.version.hex(), "acks": result.acks}
+def _too_much() -> Overloaded:
+    return Overloaded("the batch's answer is full: ask for fewer values at once")

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from aiohttp import web
 
+from quorate.doors.budget import ByteBudget
 from quorate.doors.http.answers import Promise
 from quorate.doors.http.hosts import Hosts
-from quorate.doors.http.limits import BodyBudget
 from quorate.doors.http.query import Query
 from quorate.runtime.store import Store
 
@@ -20,7 +20,7 @@ class Context(NamedTuple):
 
     store: Store
     promise: Promise
-    bodies: BodyBudget
+    bodies: ByteBudget
     hosts: Hosts
     door_counts: Callable[[], Mapping[str, int]]
     """What the port itself counts (connections), for the metrics."""

@@ -7,10 +7,10 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
+from quorate.doors.budget import ByteBudget
 from quorate.doors.http.answers import Promise
 from quorate.doors.http.fast import FastLane
 from quorate.doors.http.hosts import Hosts
-from quorate.doors.http.limits import BodyBudget
 from quorate.runtime.store import Store
 
 if TYPE_CHECKING:
@@ -27,10 +27,12 @@ class HttpDoor:
         self,
         store: Store,
         *,
+        bodies: ByteBudget,
         is_on_loopback: bool,
         door_counts: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
         self._store = store
+        self._bodies = bodies
         self._is_on_loopback = is_on_loopback
         self._door_counts = door_counts
         self._lane: FastLane | None = None
@@ -45,9 +47,8 @@ class HttpDoor:
         from quorate.doors.http.context import Context
 
         store = self._store
-        bodies = BodyBudget(store.config.inflight_bytes_max)
         hosts = Hosts(is_on_loopback=self._is_on_loopback, own_url=store.status().url)
-        context = Context(store, Promise(store), bodies, hosts, self._door_counts)
+        context = Context(store, Promise(store), self._bodies, hosts, self._door_counts)
         self._runner = AppRunner(
             build_app(context), handle_signals=False, shutdown_timeout=_SHUTDOWN_SECONDS
         )
@@ -57,7 +58,7 @@ class HttpDoor:
             store,
             full_service=connection_factory(self._runner.server),
             is_welcome=hosts.welcome,
-            bodies=bodies,
+            bodies=self._bodies,
         )
 
     def connection(self) -> asyncio.Protocol:
@@ -69,6 +70,6 @@ class HttpDoor:
         """Finish what aiohttp is answering and close its connections; those of the fast lane are
         the listener's to close."""
         if self._lane is not None:
-            self._lane.deadlines.close()
+            self._lane.close()
         if self._runner is not None:
             await self._runner.cleanup()

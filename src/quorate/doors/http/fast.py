@@ -7,8 +7,10 @@ connection goes to aiohttp, with the request byte for byte, as soon as the answe
 written, and stays there.
 
 Nothing is made for a request but its waiter: no Future, Task or timer. Answers leave in the order
-of the requests, one write per turn. What a connection can make the node hold is bounded: requests
-not answered by the window, bytes not read by not reading on, and bodies by the shared budget.
+of the requests, one write per turn. Reads overlap; a write has the connection to itself, so that
+what is pipelined behind it sees it (RFC 9112, 9.3.2). What a connection can make the node hold is
+bounded: requests not answered by the window, bytes not read by not reading on, and bodies by the
+shared budget.
 """
 
 from __future__ import annotations
@@ -24,8 +26,15 @@ from urllib.parse import unquote_to_bytes
 
 from quorate.config import KEY_BYTES_MAX
 from quorate.core.events import Get, GetResult, Put, PutResult, Result
+from quorate.doors.budget import ByteBudget
 from quorate.doors.http.answers import Promise, Reply, problem_reply, value_reply, written_reply
-from quorate.doors.http.limits import PROGRESS_BYTES, REQUEST_SECONDS, BodyBudget, Deadlines
+from quorate.doors.http.limits import (
+    IDLE_SECONDS,
+    PROGRESS_BYTES,
+    REQUEST_SECONDS,
+    Deadlines,
+    IdleLimit,
+)
 from quorate.errors import Outcome, Overloaded, QuorateError
 from quorate.runtime.store import Store
 
@@ -55,6 +64,7 @@ _CANONICAL: Final = re.compile(
     rb"(GET|HEAD|PUT|DELETE) /kv\?key=((?:[A-Za-z0-9._~:@/,-]++|%%[0-9A-Fa-f]{2}){1,1024}+)"
     rb"(?:&([rw])=([1-9]))? HTTP/1\.1\r\n(?:%b)*(?(5)|(?!))\r\n" % b"|".join(_HEADERS)
 )
+_READS: Final = frozenset({b"GET", b"HEAD"})
 _STATUS_LINES: Final = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
 }
@@ -69,7 +79,7 @@ class FastLane:
         *,
         full_service: Callable[[], asyncio.Protocol],
         is_welcome: Callable[[bytes], bool],
-        bodies: BodyBudget,
+        bodies: ByteBudget,
     ) -> None:
         self.store = store
         self.promise = Promise(store)
@@ -79,12 +89,18 @@ class FastLane:
         """Whether a Host header names this node."""
         self.bodies = bodies
         self.deadlines = Deadlines(REQUEST_SECONDS)
+        self.idle_limit = IdleLimit(IDLE_SECONDS)
         self._date = b""
         self._date_second = -1
 
     def connection(self) -> FastConnection:
         """The protocol of a new connection."""
         return FastConnection(self)
+
+    def close(self) -> None:
+        """Let no connection run into a limit any more."""
+        self.deadlines.close()
+        self.idle_limit.close()
 
     def render(self, reply: Reply, *, has_body: bool) -> bytes:
         """The bytes of an answer; that to a HEAD has no body but says its length."""
@@ -118,7 +134,7 @@ class _Asked:
     def done(self, result: Result) -> None:
         lane = self._connection.lane
         method, quorum = self._method, self._quorum
-        if method == b"GET" or method == b"HEAD":
+        if method in _READS:
             assert isinstance(result, GetResult | QuorateError)
             promise = lane.promise.of(r=quorum, w=0) if quorum else lane.promise.default()
             reply = value_reply(result, promise=promise, wall_ms=lane.store.wall_ms())
@@ -152,6 +168,7 @@ class FastConnection(asyncio.Protocol):
         "_buffer",
         "_heaviest",
         "_is_ended",
+        "_is_fenced",
         "_is_leaving",
         "_is_stopped",
         "_is_watched",
@@ -160,10 +177,12 @@ class FastConnection(asyncio.Protocol):
         "_upload",
         "_window",
         "lane",
+        "silent_sweeps",
     )
 
     def __init__(self, lane: FastLane) -> None:
         self.lane = lane
+        self.silent_sweeps = 0
         self._transport: asyncio.Transport | None = None
         """None before the beginning, after the end, and once aiohttp has the connection."""
         self._buffer = b""
@@ -173,6 +192,8 @@ class FastConnection(asyncio.Protocol):
         self._heaviest = _WINDOW_BYTES // WINDOW_MAX
         """The window is right for answers of this size."""
         self._is_writable = True
+        self._is_fenced = False
+        """Nothing may begin before all is answered: a write is under way, or comes next."""
         self._is_stopped = False
         """Reading is paused."""
         self._is_leaving = False
@@ -186,13 +207,16 @@ class FastConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self.lane.idle_limit.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self._transport = None
+        self.lane.idle_limit.discard(self)
         self._unwatch()
         self._drop_upload()
 
     def data_received(self, data: bytes) -> None:
+        self.silent_sweeps = 0
         if self._is_ended:
             return
         if self._upload is not None:
@@ -212,7 +236,7 @@ class FastConnection(asyncio.Protocol):
         self._is_writable = True
         self._go_on()
 
-    # --- what the store and the deadlines call ----------------------------------------------------
+    # --- what the store and the limits call -------------------------------------------------------
 
     def flush(self) -> None:
         """Write the answers that are there, up to the first that is not."""
@@ -223,6 +247,8 @@ class FastConnection(asyncio.Protocol):
             if len(answer) > self._heaviest:
                 self._heaviest = len(answer)
                 self._window = max(1, _WINDOW_BYTES // len(answer))
+        if not asked:
+            self._is_fenced = False
         transport = self._transport
         if transport is None or transport.is_closing():
             return
@@ -231,11 +257,21 @@ class FastConnection(asyncio.Protocol):
         if self._is_stopped or self._is_leaving or self._is_ended:
             self._go_on()
 
+    def abort(self) -> None:
+        """Drop the client: its connection cannot be trusted to answer in order any more."""
+        if self._transport is not None:
+            self._transport.abort()
+
     def expired(self) -> None:
         """A request took too long to arrive."""
         self._is_watched = False
-        if self._transport is not None:
-            self._transport.abort()
+        self.abort()
+
+    def idled(self) -> None:
+        """The client was silent for long; it may be waiting, or be slow, which others judge."""
+        is_busy = bool(self._asked or self._buffer) or self._upload is not None
+        if self._transport is not None and not is_busy:
+            self._transport.close()
 
     # --- requests ---------------------------------------------------------------------------------
 
@@ -247,6 +283,9 @@ class FastConnection(asyncio.Protocol):
             if match is None:
                 is_whole = data.find(b"\r\n\r\n", at) >= 0
                 self._is_leaving = is_whole or len(data) - at > HEAD_BYTES_MAX
+                break
+            if self._asked and match[1] not in _READS:
+                self._is_fenced = True
                 break
             end = self._take(match, data)
             self._is_leaving = end is None
@@ -264,17 +303,19 @@ class FastConnection(asyncio.Protocol):
         if len(key) > KEY_BYTES_MAX or not self.lane.is_welcome(host):
             return None
         quorum = int(digit or 0)
-        is_read = method == b"GET" or method == b"HEAD"
+        is_read = method in _READS
         if quorum and is_read != (parameter == b"r"):
             return None
         if method == b"PUT":
             return self._take_put(key, quorum, data, match)
         if length is not None:
             return None
-        asked = _Asked(self, method, quorum)
-        self._asked.append(asked)
-        submit = self.lane.store.submit
-        submit(Get(asked, key, quorum) if is_read else Put(asked, key, None, 0, quorum))
+        if is_read:
+            asked = _Asked(self, method, quorum)
+            self._asked.append(asked)
+            self.lane.store.submit(Get(asked, key, quorum))
+        else:
+            self._write(method, key, quorum, None)
         return match.end()
 
     def _take_put(self, key: bytes, quorum: int, data: bytes, match: re.Match[bytes]) -> int | None:
@@ -284,7 +325,7 @@ class FastConnection(asyncio.Protocol):
         start = match.end()
         end = start + length
         if end <= len(data):
-            self._put(key, quorum, data[start:end])
+            self._write(b"PUT", key, quorum, data[start:end])
             return end
         self._upload = _Upload(key, quorum, length)
         self._gather(self._upload, data[start:])
@@ -301,15 +342,16 @@ class FastConnection(asyncio.Protocol):
         if len(upload.body) == upload.length:
             self._drop_upload()
             self._unwatch()
-            self._put(upload.key, upload.quorum, bytes(upload.body))
+            self._write(b"PUT", upload.key, upload.quorum, bytes(upload.body))
         elif len(upload.body) >= upload.next_mark:
             upload.next_mark = len(upload.body) + PROGRESS_BYTES
             self._unwatch()
         return data[missing:]
 
-    def _put(self, key: bytes, quorum: int, value: bytes) -> None:
-        asked = _Asked(self, b"PUT", quorum)
+    def _write(self, method: bytes, key: bytes, quorum: int, value: bytes | None) -> None:
+        asked = _Asked(self, method, quorum)
         self._asked.append(asked)
+        self._is_fenced = True
         self.lane.store.submit(Put(asked, key, value, 0, quorum))
 
     def _shed(self) -> None:
@@ -334,7 +376,12 @@ class FastConnection(asyncio.Protocol):
 
     def _has_room(self) -> bool:
         """Whether another request may begin."""
-        return self._is_writable and self._upload is None and len(self._asked) < self._window
+        return (
+            self._is_writable
+            and not self._is_fenced
+            and self._upload is None
+            and len(self._asked) < self._window
+        )
 
     def _go_on(self) -> None:
         """Answers have left, or may leave again: take up what had to wait."""
@@ -373,6 +420,7 @@ class FastConnection(asyncio.Protocol):
     def _leave(self, transport: asyncio.Transport) -> None:
         """Give the connection, and what it has sent of the next request, to aiohttp."""
         self._transport = None
+        self.lane.idle_limit.discard(self)
         self._unwatch()
         if self._is_stopped and not self._is_ended:
             transport.resume_reading()

@@ -10,22 +10,30 @@ from __future__ import annotations
 
 import re
 from typing import Final
-from urllib.parse import urlsplit
 
-_LOOPBACK: Final = (b"localhost", b"127.0.0.1", b"[::1]")
-_PORT: Final = re.compile(rb":[0-9]{0,5}\Z")
+from quorate.notation import is_loopback, split_url
+
+_KNOWN_MAX: Final = 100
+_PORT: Final = re.compile(r":[0-9]{0,5}\Z")
 
 
 class Hosts:
     """The names of one node."""
 
-    __slots__ = ("_names",)
+    __slots__ = ("_known", "_own")
 
     def __init__(self, *, is_on_loopback: bool, own_url: str) -> None:
-        own = urlsplit(own_url).netloc.encode()
-        names = {*_LOOPBACK, _PORT.sub(b"", own)}
-        self._names = frozenset(names) if is_on_loopback else None
+        self._own = split_url(own_url)[0] if is_on_loopback else None
+        self._known: set[bytes] = set()
+        """Hosts found to be ours: clients say the same few with every request."""
 
     def welcome(self, host: bytes) -> bool:
         """Whether a request with this Host is for us."""
-        return self._names is None or _PORT.sub(b"", host).lower() in self._names
+        if self._own is None or host in self._known:
+            return True
+        name = _PORT.sub("", host.decode("latin-1")).lower().strip("[]")
+        if name != self._own and not is_loopback(name):
+            return False
+        if len(self._known) < _KNOWN_MAX:
+            self._known.add(host)
+        return True

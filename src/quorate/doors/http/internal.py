@@ -10,7 +10,13 @@ from aiohttp import web
 from quorate.core.events import LocalGet, LocalPut, LocalResult, LocalScan, ScanResult, Waiter
 from quorate.doors.http.bodies import read_body
 from quorate.doors.http.context import Context
-from quorate.doors.http.listing import CURSOR_HEADER, decode_cursor, encode_cursor, live_keys
+from quorate.doors.http.listing import (
+    CURSOR_HEADER,
+    LIMIT_MAX,
+    decode_cursor,
+    encode_cursor,
+    live_keys,
+)
 from quorate.doors.http.problems import Refused
 from quorate.doors.http.query import Query
 from quorate.doors.http.record_body import (
@@ -24,8 +30,7 @@ from quorate.errors import NotReady, QuorateError
 from quorate.runtime.store import ask
 from quorate.wire.http import quote
 
-_PAGE: Final = 1000
-_PAGE_MAX: Final = 10_000
+_PAGE: Final = LIMIT_MAX
 
 
 async def replicate(context: Context, request: web.Request, _query: Query) -> web.Response:
@@ -75,7 +80,7 @@ async def list_local(context: Context, request: web.Request, query: Query) -> we
     """GET /internal/keys and /local/keys: live keys that this node holds, one a line, escaped as in
     a URL. All of them as a stream; with `limit`, one page and the cursor of the next."""
     prefix, cursor = query.get("prefix") or b"", decode_cursor(query.get("cursor"))
-    limit = query.number("limit", low=1, high=_PAGE_MAX, default=0)
+    limit = query.number("limit", low=1, high=LIMIT_MAX, default=0)
     page = await _page(context, prefix, cursor, limit or _PAGE)
     if not limit:
         return await _stream(context, request, prefix, page)

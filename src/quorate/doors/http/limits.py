@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What slow and greedy clients run into: time to finish a request, memory for unfinished bodies."""
+"""What slow and silent clients run into: time to finish a request, time to begin one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ from typing import Final, Protocol
 REQUEST_SECONDS: Final = 30.0
 """How long a request's head may take, and each further `PROGRESS_BYTES` of its body."""
 PROGRESS_BYTES: Final = 64 << 10
+IDLE_SECONDS: Final = 75.0
+"""How long a connection may be silent, at least."""
+_SWEEPS: Final = 3
+"""In that time; a connection is found to be silent up to a third of it later."""
 
 
 class Closable(Protocol):
@@ -59,22 +63,54 @@ class Deadlines:
             what.expired()
 
 
-class BodyBudget:
-    """Bytes of request bodies that are still arriving, over all connections together."""
+class Idle(Protocol):
+    """What can be silent."""
 
-    __slots__ = ("_bytes_max", "used")
+    silent_sweeps: int
+    """Sweeps since it was last heard; its owner sets it to 0 whenever it hears something."""
 
-    def __init__(self, bytes_max: int) -> None:
-        self._bytes_max = bytes_max
-        self.used = 0
+    def idled(self) -> None:
+        """It was silent for all the time."""
 
-    def take(self, count: int) -> bool:
-        """Whether there is room for `count` more; they are then used until given back."""
-        if self.used + count > self._bytes_max:
-            return False
-        self.used += count
-        return True
 
-    def give_back(self, count: int) -> None:
-        """Those bytes are no longer held here."""
-        self.used -= count
+class IdleLimit:
+    """Tells connections that were silent for `seconds`.
+
+    One sweep looks at all: a connection pays one assignment for each packet, and has no timer.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._all: dict[Idle, None] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, connection: Idle) -> None:
+        """Look at it from now on."""
+        self._all[connection] = None
+        if self._timer is None:
+            self._start()
+
+    def discard(self, connection: Idle) -> None:
+        """Look at it no more."""
+        self._all.pop(connection, None)
+
+    def close(self) -> None:
+        """Look at none any more."""
+        self._all.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _start(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(self._seconds / _SWEEPS, self._sweep)
+
+    def _sweep(self) -> None:
+        self._timer = None
+        for connection in list(self._all):
+            connection.silent_sweeps += 1
+            # The first of them may have come right after the last word.
+            if connection.silent_sweeps > _SWEEPS:
+                connection.idled()
+        if self._all:
+            self._start()

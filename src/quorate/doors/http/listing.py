@@ -7,6 +7,7 @@ import base64
 import binascii
 from typing import Final
 
+import msgspec
 from aiohttp import web
 
 from quorate.core.events import Scan, ScanResult, Waiter
@@ -18,11 +19,18 @@ from quorate.errors import InvalidRequest
 from quorate.runtime.store import ask
 
 CURSOR_HEADER: Final = "Quorate-Cursor"
-LIMIT_DEFAULT: Final = 1000
-LIMIT_MAX: Final = 10_000
+LIMIT_MAX: Final = 1000
+"""Keys of a page, also where none is asked for; the core lists no more at once."""
 _CURSOR_BYTES_MAX: Final = 4096
 
-Text = str | dict[str, str]
+
+class Base64(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Bytes that are no text."""
+
+    base64: str
+
+
+Text = str | Base64
 """Bytes in JSON: a string, or {"base64": ...} where they are not UTF-8."""
 
 
@@ -30,7 +38,7 @@ async def list_keys(context: Context, _request: web.Request, query: Query) -> we
     """A page of keys in row order. `cursor` is null at the end; `complete` is false where some
     replicas could not be asked, so that a key may be missing."""
     prefix, cursor = query.get("prefix") or b"", decode_cursor(query.get("cursor"))
-    limit = query.number("limit", low=1, high=LIMIT_MAX, default=LIMIT_DEFAULT)
+    limit = query.number("limit", low=1, high=LIMIT_MAX, default=LIMIT_MAX)
     r, timeout_ms = query.quorum("r"), query.timeout_ms()
 
     def event(waiter: Waiter) -> Scan:
@@ -69,7 +77,7 @@ def to_text(raw: bytes) -> Text:
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError:
-        return {"base64": base64.b64encode(raw).decode()}
+        return Base64(base64.b64encode(raw).decode())
 
 
 def from_text(text: Text) -> bytes:
@@ -77,9 +85,6 @@ def from_text(text: Text) -> bytes:
     if isinstance(text, str):
         return text.encode("utf-8")
     try:
-        ((name, value),) = text.items()
-        if name != "base64":
-            raise ValueError(name)
-        return base64.b64decode(value, validate=True)
+        return base64.b64decode(text.base64, validate=True)
     except ValueError:
-        raise InvalidRequest('bytes are a string or {"base64": "..."}') from None
+        raise InvalidRequest('"base64" does not hold base64') from None

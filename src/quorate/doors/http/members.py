@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Final
-from urllib.parse import urlsplit
 
 import msgspec
 from aiohttp import web
@@ -16,7 +14,7 @@ from quorate.doors.http.context import Context
 from quorate.doors.http.query import Query
 from quorate.doors.http.responses import respond_json, respond_text
 from quorate.errors import InvalidRequest
-from quorate.notation import parse_url
+from quorate.notation import is_loopback, is_nowhere, parse_url, split_url
 from quorate.runtime.store import ask
 
 _BODY_BYTES_MAX: Final = 4096
@@ -49,54 +47,34 @@ def checked_member(text: str, *, own_url: str) -> str:
 
     A join makes every member connect to that address, so it must not name what only this machine
     can see (loopback, unless this node is there too), a cloud's metadata service (link-local), or
-    the port of some other service.
+    the port of some other service. What a name resolves to is judged when it is dialled.
     """
     try:
         url = parse_url(text)
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port or 80
+        host, port = split_url(url)
     except ValueError as fault:
         raise InvalidRequest(f"not a node's URL: {fault}") from None
     if port <= _PRIVILEGED_PORT_MAX and port not in _WEB_PORTS:
         raise InvalidRequest("a node does not listen on a privileged port", port=port)
-    if is_loopback(host) and not is_loopback(urlsplit(own_url).hostname or ""):
+    if is_loopback(host) and not is_loopback(split_url(own_url)[0]):
         raise InvalidRequest("a loopback address means another machine on every node")
-    address = _address(host)
-    if address is not None and (
-        address.is_link_local or address.is_multicast or address.is_unspecified
-    ):
-        raise InvalidRequest("no node can be reached at this address", address=str(address))
+    if is_nowhere(host):
+        raise InvalidRequest("no node can be reached at this address", address=host)
     return url
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host names the machine that asks."""
-    address = _address(host)
-    if address is None:
-        return host == "localhost" or host.endswith(".localhost")
-    return address.is_loopback
-
-
-def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The address that `host` is, None if it is a name."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return None
-    # ::ffff:127.0.0.1 connects to 127.0.0.1.
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return mapped or address
 
 
 class _Joining(msgspec.Struct, forbid_unknown_fields=True):
     url: str
 
 
+_joining: Final = msgspec.json.Decoder(_Joining)
+
+
 def _url_in(body: bytes) -> str:
     if body.lstrip()[:1] == b"{":
         try:
-            return msgspec.convert(decode_json(body), _Joining).url
-        except msgspec.ValidationError as fault:
+            return decode_json(body, _joining).url
+        except InvalidRequest as fault:
             raise InvalidRequest(f'write {{"url": "http://host:port"}}: {fault}') from None
     try:
         return body.decode("ascii")

@@ -19,7 +19,7 @@ RECORD_TYPE: Final = "application/vnd.quorate.record"
 FORMAT: Final = 1
 OVERHEAD_BYTES_MAX: Final = 2048
 """What a body is longer than its value, at most: the key and a few dozen bytes."""
-_EXPIRES_MS_MAX: Final = 1 << 53
+_EXPIRES_MS_MAX: Final = (1 << 63) - 1
 
 
 class _Body(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

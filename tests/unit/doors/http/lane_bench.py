@@ -8,8 +8,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from quorate.config import Config
+from quorate.doors.budget import ByteBudget
 from quorate.doors.http.fast import FastLane
-from quorate.doors.http.limits import BodyBudget, Closable, Deadlines
+from quorate.doors.http.limits import Closable, Deadlines
 from tests.fake_store import NODES, FakeStore
 
 GET = b"GET /kv?key=k HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -92,7 +93,7 @@ class Bench:
             self.store,
             full_service=self._full_service,
             is_welcome=lambda host: host == b"h",
-            bodies=BodyBudget(budget_bytes),
+            bodies=ByteBudget(budget_bytes),
         )
         self.transport = FakeTransport()
         self.connection = self.lane.connection()
@@ -125,7 +126,7 @@ def run(test: Callable[[Bench], Awaitable[None]], **given: int) -> None:
     async def main() -> None:
         bench = Bench(**given)
         await test(bench)
-        bench.lane.deadlines.close()
+        bench.lane.close()
 
     asyncio.run(main())
 

@@ -9,6 +9,7 @@ import pytest
 
 from quorate.config import Config
 from quorate.core.events import GetResult, PutResult
+from quorate.core.layout import first_layout
 from quorate.core.record import Record, pack_version
 from quorate.doors.http.answers import (
     Promise,
@@ -50,6 +51,16 @@ def test_a_request_may_promise_less_than_the_default() -> None:
     promise = Promise(FakeStore())
     assert promise.of(r=1, w=0) == b"eventual"
     assert promise.of(r=0, w=3) == b"linearizable"
+
+
+def test_the_word_for_a_request_follows_the_layout_too() -> None:
+    """Asked for by the slow lane alone, it stayed that of the node's first layout."""
+    store = FakeStore(Config(nodes=NODES))
+    store._layout = first_layout(NODES[:1], replication=3)
+    promise = Promise(store)
+    assert promise.of(r=1, w=1) == b"linearizable"
+    store._layout = first_layout(NODES, replication=3)
+    assert promise.of(r=1, w=1) == b"eventual"
 
 
 def test_a_value_is_answered_with_its_version() -> None:

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Deadlines share one timer, and bytes of unfinished bodies are counted back."""
+"""Limits of time: one timer for all connections, not one for each."""
 
 from __future__ import annotations
 
 import asyncio
 
-from quorate.doors.http.limits import BodyBudget, Deadlines
+from quorate.doors.http.limits import Deadlines, IdleLimit
 
 
 class Watched:
@@ -67,11 +67,52 @@ def test_a_timer_runs_only_while_something_is_watched() -> None:
     asyncio.run(main())
 
 
-def test_the_budget_is_exact() -> None:
-    budget = BodyBudget(10)
-    assert budget.take(10)
-    assert not budget.take(1)
-    budget.give_back(4)
-    assert not budget.take(5)
-    assert budget.take(4)
-    assert budget.used == 10
+class Connection:
+    """Counts how often it was told that it is silent."""
+
+    def __init__(self) -> None:
+        self.silent_sweeps = 0
+        self.idled_count = 0
+
+    def idled(self) -> None:
+        self.idled_count += 1
+
+
+def test_who_is_silent_is_told_and_who_speaks_or_left_is_not() -> None:
+    async def main() -> None:
+        limit = IdleLimit(0.03)
+        silent, talking, gone = Connection(), Connection(), Connection()
+        for each in (silent, talking, gone):
+            limit.add(each)
+        limit.discard(gone)
+        started = asyncio.get_running_loop().time()
+        async with asyncio.timeout(5):
+            while not silent.idled_count:
+                talking.silent_sweeps = 0
+                await asyncio.sleep(0.001)
+        assert asyncio.get_running_loop().time() - started >= 0.03
+        assert talking.idled_count == gone.idled_count == 0
+        limit.close()
+
+    asyncio.run(main())
+
+
+def test_sweeps_run_only_while_there_are_connections() -> None:
+    async def main() -> None:
+        limit = IdleLimit(0.003)
+        connection = Connection()
+        limit.add(connection)
+        limit.discard(connection)
+        async with asyncio.timeout(5):
+            while is_sweeping(limit):
+                await asyncio.sleep(0.001)
+        limit.add(connection)
+        assert is_sweeping(limit)
+        limit.close()
+        assert not is_sweeping(limit)
+
+    asyncio.run(main())
+
+
+def is_sweeping(limit: IdleLimit) -> bool:
+    return limit._timer is not None

@@ -8,10 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from quorate.core import scans
 from quorate.core.events import ScanResult
 from quorate.core.messages import ScannedRow
 from quorate.core.slots import row_of
+from quorate.doors.http import listing
 from quorate.doors.http.listing import (
+    Text,
     decode_cursor,
     encode_cursor,
     from_text,
@@ -23,7 +26,7 @@ from quorate.errors import InvalidRequest
 
 @given(raw=st.binary(max_size=64))
 def test_any_bytes_survive_json(raw: bytes) -> None:
-    said = msgspec.json.decode(msgspec.json.encode(to_text(raw)))
+    said: Text = msgspec.json.decode(msgspec.json.encode(to_text(raw)), type=Text)
     assert from_text(said) == raw
     assert isinstance(said, str) == is_text(raw)
 
@@ -51,6 +54,10 @@ def test_no_cursor_is_the_beginning() -> None:
 def test_a_cursor_that_no_page_gave_is_refused(text: bytes) -> None:
     with pytest.raises(InvalidRequest):
         decode_cursor(text)
+
+
+def test_a_page_is_as_long_as_what_the_core_lists_at_once() -> None:
+    assert listing.LIMIT_MAX == scans.LIMIT_MAX
 
 
 def test_a_page_lists_what_a_reader_would_find() -> None:

@@ -15,7 +15,7 @@ RECORDS = st.builds(
     Record,
     version=st.builds(pack_version, st.integers(2**20, 2**64 - 1), st.integers(0, 2**48 - 1)),
     value=st.none() | st.binary(max_size=100),
-    expires_ms=st.integers(0, 2**53),
+    expires_ms=st.integers(0, 2**63 - 1),
     prior=st.just(b"") | st.builds(pack_version, st.integers(0, 2**20 - 1), st.just(1)),
 )
 
@@ -43,7 +43,8 @@ def test_a_flipped_bit_is_refused_or_gives_another_valid_record(
         key, found = decode_record(bytes(body), value_bytes_max=100)
     except InvalidRequest:
         return
-    assert encode_record(key, found) == bytes(body)
+    # Not byte for byte: an integer may now be written longer than it needs to be.
+    assert decode_record(encode_record(key, found), value_bytes_max=100) == (key, found)
 
 
 def test_a_value_over_the_limit_is_refused() -> None:
