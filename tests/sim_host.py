@@ -36,6 +36,8 @@ class Disk(MemoryEngine):
         super().__init__()
         self.damaged: set[bytes] = set()
         """Rows whose bytes fail their checksum, until they are written again."""
+        self.hints_damaged = False
+        """Whether hints cannot be read."""
         self._unsynced: deque[tuple[int, Batch]] = deque()
         self._durable: list[Batch] = []
 
@@ -48,6 +50,11 @@ class Disk(MemoryEngine):
         if any(start <= row < end for row in self.damaged):
             raise Corrupt("a damaged block")
         return super().scan(start, end)
+
+    def scan_hints(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        if self.hints_damaged:
+            raise Corrupt("a damaged block")
+        return super().scan_hints(start, end)
 
     def store(self, batch: Batch, mark: int) -> None:
         """Write a batch: seen at once, durable once `synced`."""

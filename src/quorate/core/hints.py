@@ -25,7 +25,9 @@ from quorate.core.peers import ITEM_BYTES, MESSAGE_BYTES_MAX, Answer, Peer, Sent
 from quorate.core.record import Record
 from quorate.core.replica import Reader, Replica
 from quorate.core.turn import Turn
+from quorate.errors import Corrupt
 
+SEQUENCE_END: Final = (1 << 64) - 1
 REPLAY_ITEMS_MAX: Final = 512
 RETRY_MS: Final = 1_000
 """Between attempts at a peer that takes no hints: its disk may be full."""
@@ -72,13 +74,16 @@ class Hints:
     def open(self, url: str) -> None:
         """Count what an earlier run left for `url`. Cost: a scan of its hints."""
         queue = self._queues[url] = _Queue(url)
-        for name, blob in self._engine.scan_hints(queue.name(0), queue.prefix + b"\xff" * 8):
+        queue.next = SEQUENCE_END
+        last = -1
+        for name, blob in self._stored(queue):
             sequence = int.from_bytes(name[8:], "big")
             if not queue.count:
                 queue.first = sequence
-            queue.next = sequence + 1
+            last = sequence
             queue.count += 1
             queue.bytes += len(blob)
+        queue.next = last + 1
         self.bytes += queue.bytes
 
     def count(self, url: str) -> int:
@@ -149,8 +154,13 @@ class Hints:
         queue.due_ms = self._turn.mono_ms + RETRY_MS
 
     def _stored(self, queue: _Queue) -> Iterator[tuple[bytes, bytes]]:
-        """Oldest first, without those of this step."""
-        return self._engine.scan_hints(queue.name(queue.first), queue.name(queue.next))
+        """Oldest first, without those of this step; up to damage, if there is any."""
+        try:
+            yield from self._engine.scan_hints(queue.name(queue.first), queue.name(queue.next))
+        except Corrupt as error:
+            # What lies behind is tried again later; repair covers what stays unreadable.
+            queue.due_ms = self._turn.mono_ms + RETRY_MS
+            self._turn.note_rarely("error", "hints_unreadable", peer=queue.url, reason=str(error))
 
     def _forget(self, queue: _Queue, names: list[tuple[bytes, int]]) -> None:
         for name, size in names:

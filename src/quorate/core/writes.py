@@ -316,6 +316,10 @@ class Writes:
         write.waiter = None
         partition = partition_of(write.row)
         is_mine = placement.is_mine[partition]
+        if is_mine and self._replica.trouble.code:
+            # What is held here may be unreadable, so nothing must be put over it.
+            is_mine = False
+            again.failed += 1
         held = self._replica.latest(write.row) if is_mine else None
         self._send(again, is_mine=is_mine, held=held, others=placement.others[partition])
         left_ms = write.deadline_ms - self._turn.mono_ms

@@ -265,3 +265,16 @@ def test_while_the_disk_takes_nothing_hints_are_dropped_and_counted() -> None:
     hints.add(url_of(2), row_of(b"k"), record_at(1))
     assert hints.bytes == 0
     assert alone.node.parts.turn.counters["hints_dropped"] == 1
+
+
+def test_hints_that_cannot_be_read_are_tried_again_and_stop_nothing() -> None:
+    alone = Alone(3)
+    alone.link(1)
+    alone.put(b"k", b"v")
+    alone.disk.hints_damaged = True
+    alone.link(2)
+    assert alone.take(2, Mutate) == []
+    assert "hints_unreadable" in alone.notes
+    alone.disk.hints_damaged = False
+    alone.step(after_ms=RETRY_MS)
+    assert len(alone.take(2, Mutate)) == 1

@@ -247,6 +247,18 @@ def test_a_full_disk_here_refuses_before_anything_is_sent() -> None:
 # --- re-stamping -------------------------------------------------------------------------------
 
 
+def test_a_second_stamp_is_not_put_over_what_cannot_be_read_here() -> None:
+    """While the disk takes no writes its records may be unreadable, and count as lost."""
+    alone = _alone()
+    alone.put(KEY, b"v")
+    alone.step(StorageState("disk_full", "no space"))
+    (first,) = _ack(alone, 1, higher=record_at(200).version)
+    assert alone.disk.get(ROW) == first
+    (second,) = _ack(alone, 1)
+    assert second.version > first.version
+    assert alone.disk.get(ROW) == first
+
+
 def test_a_superseded_write_is_stamped_once_more_above_what_superseded_it() -> None:
     """DESIGN 5."""
     alone = _alone()
