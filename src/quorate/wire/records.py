@@ -25,39 +25,38 @@ _TOMBSTONE: Final = 1
 _EXPIRES: Final = 2
 _PRIOR: Final = 4
 
-_HEAD: Final = Struct(">BB14s")
+_STARTS: Final = tuple(bytes((FORMAT, flags)) for flags in range(8))
+_HEAD_BYTES: Final = 2 + VERSION_BYTES
 _EXPIRY: Final = Struct(">Q")
-_CHECKSUM: Final = Struct("<I")
-_BLOB_BYTES_MIN: Final = _HEAD.size + _CHECKSUM.size
+_CHECKSUM_BYTES: Final = 4
+_BLOB_BYTES_MIN: Final = _HEAD_BYTES + _CHECKSUM_BYTES
 _VALUE_STARTS: Final = tuple(
-    _HEAD.size
+    _HEAD_BYTES
     + (_EXPIRY.size if flags & _EXPIRES else 0)
     + (VERSION_BYTES if flags & _PRIOR else 0)
     for flags in range(8)
 )
 """Where the value begins, by flags."""
-_INTACT: Final = crc32(_CHECKSUM.pack(crc32(b"")))
+_INTACT: Final = crc32(crc32(b"").to_bytes(4, "little"))
 
 
 def encode(row: bytes, record: Record) -> bytes:
     """The bytes that an engine keeps under `row`."""
+    version, value, prior = record.version, record.value, record.prior
+    assert len(version) == VERSION_BYTES
     flags = 0
-    extra = b""
-    value = record.value
+    expiry = b""
     if value is None:
         flags = _TOMBSTONE
         value = b""
     if record.expires_ms:
         flags |= _EXPIRES
-        extra = _EXPIRY.pack(record.expires_ms)
-    if record.prior:
-        assert len(record.prior) == VERSION_BYTES
+        expiry = _EXPIRY.pack(record.expires_ms)
+    if prior:
+        assert len(prior) == VERSION_BYTES
         flags |= _PRIOR
-        extra += record.prior
-    # "14s" would pad a short version in silence.
-    assert len(record.version) == VERSION_BYTES
-    body = _HEAD.pack(FORMAT, flags, record.version) + extra + value
-    return body + _CHECKSUM.pack(crc32(body, crc32(row)))
+    body = b"".join((_STARTS[flags], version, expiry, prior, value))
+    return body + crc32(body, crc32(row)).to_bytes(4, "little")
 
 
 def decode(row: bytes, blob: bytes) -> Record:
@@ -70,12 +69,12 @@ def decode(row: bytes, blob: bytes) -> Record:
             "a stored record is of a newer format", found=blob[0], supported=FORMAT
         )
     flags = blob[1]
-    end = len(blob) - _CHECKSUM.size
+    end = len(blob) - _CHECKSUM_BYTES
     # A right checksum over a wrong shape is not decay: somebody else made these bytes.
     if flags >= len(_VALUE_STARTS) or end < _VALUE_STARTS[flags]:
         raise Corrupt("a stored record has an impossible shape", row=row.hex())
     start = _VALUE_STARTS[flags]
-    expires_ms = _EXPIRY.unpack_from(blob, _HEAD.size)[0] if flags & _EXPIRES else 0
+    expires_ms = _EXPIRY.unpack_from(blob, _HEAD_BYTES)[0] if flags & _EXPIRES else 0
     prior = blob[start - VERSION_BYTES : start] if flags & _PRIOR else ABSENT
     value = None if flags & _TOMBSTONE else blob[start:end]
-    return Record(blob[2 : _HEAD.size], value, expires_ms, prior)
+    return Record(blob[2 : _HEAD_BYTES], value, expires_ms, prior)
