@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from rocksdict import (
+    BlockBasedIndexType,
     BlockBasedOptions,
     Cache,
     DBCompressionType,
@@ -75,8 +76,13 @@ def _table_options(cache: Cache) -> BlockBasedOptions:
     table = BlockBasedOptions()
     table.set_block_cache(cache)
     table.set_bloom_filter(10, False)
-    # Within the cache's bound, instead of growing with the data beside it.
+    # Within the cache's bound, instead of growing with the data beside it; and in small pieces: one
+    # that is larger than a shard of the cache (1 MiB) would be read and unpacked for every get.
     table.set_cache_index_and_filter_blocks(True)
+    table.set_index_type(BlockBasedIndexType.two_level_index_search())
+    table.set_partition_filters(True)
+    table.set_metadata_block_size(4096)
+    table.set_pin_top_level_index_and_filter(True)
     table.set_pin_l0_filter_and_index_blocks_in_cache(True)
     return table
 
