@@ -77,4 +77,4 @@ def decode(row: bytes, blob: bytes) -> Record:
     expires_ms = _EXPIRY.unpack_from(blob, _HEAD_BYTES)[0] if flags & _EXPIRES else 0
     prior = blob[start - VERSION_BYTES : start] if flags & _PRIOR else ABSENT
     value = None if flags & _TOMBSTONE else blob[start:end]
-    return Record(blob[2 : _HEAD_BYTES], value, expires_ms, prior)
+    return Record(blob[2:_HEAD_BYTES], value, expires_ms, prior)

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A node as a process: signals under load, and too few file descriptors."""
+
+from __future__ import annotations
+
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.load import Load, missing
+from tests.cluster.processes import Cluster, NodeProcess, fetch, free_ports, wait_until
+
+
+def test_a_node_told_to_stop_under_load_ends_cleanly_and_loses_nothing(cluster: Cluster) -> None:
+    """RELIABILITY row 75: SIGTERM drains; the others go on."""
+    stopped, *others = cluster.nodes
+    with Load(cluster.urls, writers=6) as load:
+        load.wait_for(100)
+        assert stopped.stop() == 0
+        load.wait_for(load.count + 100)
+    unknown = [each for each in load.failures if each.error.outcome is None]
+    assert unknown == []
+    assert missing(others[0].url, load.acknowledged) == []
+
+
+def test_a_second_signal_ends_a_node_at_once(cluster: Cluster) -> None:
+    """RELIABILITY row 75"""
+    node = cluster.nodes[0]
+    node.signal(signal.SIGSTOP)
+    node.signal(signal.SIGTERM)
+    node.signal(signal.SIGINT)
+    node.signal(signal.SIGCONT)
+    assert node.wait() in (0, 128 + signal.SIGTERM, 128 + signal.SIGINT)
+
+
+@pytest.mark.parametrize("files", [64, 256])
+def test_a_low_limit_of_files_is_lived_with_or_told(files: int, tmp_path: Path) -> None:
+    """RELIABILITY row 76: it serves, or does not start and says why in one line."""
+    (port,) = free_ports(1)
+    node = NodeProcess(tmp_path, port, [])
+    with node.log.open("wb") as log:
+        node.process = subprocess.Popen(
+            [sys.executable, "-m", "quorate", "serve", *node.flags],
+            stderr=log,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (files, files)),
+        )
+    try:
+        wait_until(lambda: not node.is_running or node.is_ready(), within_s=20, what="either")
+        if not node.is_running:
+            assert node.wait() == 2
+            assert node.log.read_text().count("\n") == 1
+        else:
+            assert fetch(f"{node.url}/kv?key=k", method="PUT", body=b"v") == (200, b"ok")
+            assert fetch(f"{node.url}/kv?key=k") == (200, b"v")
+            assert node.stop() == 0
+    finally:
+        if node.is_running:
+            node.kill()
