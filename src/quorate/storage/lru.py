@@ -13,7 +13,7 @@ from typing import Final
 
 from quorate.core.record import Record
 
-ENTRY_BYTES: Final = 300
+ENTRY_BYTES: Final = 400
 """What an entry costs beside its row and its value: the objects and their place in the order."""
 
 
@@ -27,7 +27,8 @@ class Lru:
     """A bounded map from row to record; every call is O(1) but for the evictions it causes."""
 
     def __init__(self, *, entries_max: int, bytes_max: int) -> None:
-        self._entries: OrderedDict[bytes, Record] = OrderedDict()
+        self._entries: OrderedDict[bytes, tuple[Record, int]] = OrderedDict()
+        """Each with its cost, so that it need not be worked out again to take it back."""
         self._entries_max: Final = entries_max
         self._bytes_max: Final = bytes_max
         self.bytes_used = 0
@@ -39,13 +40,13 @@ class Lru:
 
     def get(self, row: bytes) -> Record | None:
         """The record of a row, which becomes the most recently used, or None; counts either."""
-        record = self._entries.get(row)
-        if record is None:
+        entry = self._entries.get(row)
+        if entry is None:
             self.misses += 1
             return None
         self.hits += 1
         self._entries.move_to_end(row)
-        return record
+        return entry[0]
 
     def put(self, records: Iterable[tuple[bytes, Record]]) -> None:
         """Keep records as the most recently used, in place of their rows' older ones.
@@ -54,14 +55,15 @@ class Lru:
         """
         entries = self._entries
         pop = entries.pop
+        used = self.bytes_used
         for row, record in records:
             old = pop(row, None)
+            if old is not None:
+                used -= old[1]
             cost = cost_of(row, record)
             if cost <= self._bytes_max:
-                entries[row] = record
-                self.bytes_used += cost
-            if old is not None:
-                self.bytes_used -= cost_of(row, old)
-        while self.bytes_used > self._bytes_max or len(entries) > self._entries_max:
-            evicted_row, evicted = entries.popitem(last=False)
-            self.bytes_used -= cost_of(evicted_row, evicted)
+                entries[row] = record, cost
+                used += cost
+        while used > self._bytes_max or len(entries) > self._entries_max:
+            used -= entries.popitem(last=False)[1][1]
+        self.bytes_used = used
