@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 
 from quorate import __version__
 from quorate.cli.arguments import Given
@@ -27,9 +28,11 @@ def run_serve(given: Given) -> int:
 
 
 def run_version(given: Given) -> int:
-    """Print the version."""
+    """Print the version, and whether its hot modules are compiled (`hatch_build.py`)."""
+    node = find_spec("quorate.core.node")
+    is_compiled = node is not None and not (node.origin or "").endswith(".py")
     if "json" in given:
-        print_json({"version": __version__})
+        print_json({"version": __version__, "compiled": is_compiled})
     else:
-        print(f"quorate {__version__}")
+        print(f"quorate {__version__} ({'compiled' if is_compiled else 'plain Python'})")
     return 0

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from quorate.cli.commands import BY_NAME
+from quorate.core import node
 from tests.unit.cli.conftest import Run
 
 
@@ -105,3 +106,9 @@ def test_row_74_all_faults_of_the_settings_are_shown_one_line_each_and_nothing_s
 def test_version_is_a_command_and_a_flag(run: Run) -> None:
     assert run("version").out == run("--version").out
     assert run("--version", "--json").out.startswith(b'{"version": ')
+
+
+def test_version_tells_whether_the_node_is_compiled(run: Run) -> None:
+    is_compiled = not node.__file__.endswith(".py")
+    assert json.loads(run("version", "--json").out)["compiled"] is is_compiled
+    assert (b"plain Python" in run("version").out) is not is_compiled

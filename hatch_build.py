@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Compiles the modules on a request's way with mypyc while the wheel is built.
+
+The Python sources stay in the wheel and mean the same: without a C compiler, or with
+QUORATE_COMPILE=0, the wheel is made without the compiled ones, and one line says so.
+QUORATE_COMPILE=1 makes that an error. `quorate version` tells which of the two runs.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+from typing import Any, Final
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+COMPILED: Final = (
+    *(
+        f"core/{name}.py"
+        for name in (
+            *("clock", "explain", "hints", "liveness", "membership", "node", "peers"),
+            *("placement", "quorum", "reads", "replica", "requests", "scans", "serving", "slots"),
+            *("turn", "writes"),
+        )
+    ),
+    *("storage/cached.py", "storage/lru.py"),
+    *("wire/frame_rules.py", "wire/records.py"),
+)
+"""Modules of value types stay out: mypyc cannot compile msgspec Structs."""
+
+
+class CompileHook(BuildHookInterface[Any]):
+    """Called by hatchling for each wheel; editable installs stay plain Python."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Add what was compiled to the wheel, which then is of one Python and one platform."""
+        wanted = os.environ.get("QUORATE_COMPILE", "")
+        if version == "editable" or wanted == "0":
+            return
+        self._directory = tempfile.TemporaryDirectory(prefix="quorate-build-")
+        target = Path(self._directory.name)
+        done = subprocess.run(
+            [sys.executable, __file__, self.root, str(target)], capture_output=True, text=True
+        )
+        if done.returncode:
+            self._say_why(done.stdout + done.stderr, is_error=wanted == "1")
+            return
+        build_data["pure_python"] = False
+        build_data["infer_tag"] = True
+        suffix = sysconfig.get_config_var("EXT_SUFFIX")
+        for path in sorted((target / "lib").rglob(f"*{suffix}")):
+            build_data["force_include"][str(path)] = str(path.relative_to(target / "lib"))
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+        """Remove what was built on the way."""
+        del version, build_data, artifact_path
+        if hasattr(self, "_directory"):
+            self._directory.cleanup()
+
+    def _say_why(self, output: str, *, is_error: bool) -> None:
+        reason = " ".join(output.strip().splitlines()[-1:]) or "no output"
+        text = f"quorate is not compiled, and runs as plain Python: {reason}"
+        if is_error:
+            raise RuntimeError(f"{output}\n{text}")
+        self.app.display_warning(text)
+
+
+def compile_into(root: Path, target: Path) -> None:
+    """Leave the compiled modules in `target`/lib. SystemExit or an exception if it cannot be."""
+    from mypyc.build import mypycify
+    from setuptools import Distribution
+
+    os.chdir(root)
+    extensions = mypycify(
+        ["--config-file", "pyproject.toml", *(f"src/quorate/{name}" for name in COMPILED)],
+        opt_level="2",
+        multi_file=True,
+        target_dir=str(target / "c"),
+        group_name="quorate",
+    )
+    command = Distribution({"name": "quorate", "ext_modules": extensions}).get_command_obj(
+        "build_ext"
+    )
+    command.build_lib, command.build_temp = str(target / "lib"), str(target / "o")
+    command.parallel = os.cpu_count()
+    command.ensure_finalized()
+    command.run()
+
+
+if __name__ == "__main__":
+    compile_into(Path(sys.argv[1]), Path(sys.argv[2]))
