@@ -26,6 +26,10 @@ VALUE_BYTES_MOST: Final = 16 << 20
 """The largest `value_bytes_max`: a frame between nodes, at most 32 MiB, must take any record, or it
 would be stored on one node and never reach another."""
 
+CLOCK_SKEW_MS_LEAST: Final = 100
+"""Half of it is how far ahead the clock's ceiling is stored: a disk that takes longer to sync would
+never let a write be stamped."""
+
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """A node's settings, valid once `load` returned it. Field names are flag names, `_ms` aside."""
@@ -220,7 +224,7 @@ FLAGS: Final = (
     Flag(
         "max-clock-skew",
         "max_clock_skew_ms",
-        _duration(1),
+        _duration(CLOCK_SKEW_MS_LEAST),
         "1s",
         "how far ahead a peer's clock may be",
     ),

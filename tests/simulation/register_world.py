@@ -8,8 +8,14 @@ from random import Random
 
 from quorate.core.events import GetResult, PutResult
 from quorate.errors import Outcome, QuorateError
-from tests.linearizability import Operation, is_linearizable, read, unknown_write, write
-from tests.sim_cluster import Handle, SimCluster
+from quorate.sim.checkers.linearizability import (
+    Operation,
+    is_linearizable,
+    read,
+    unknown_write,
+    write,
+)
+from quorate.sim.cluster import Handle, SimCluster
 
 SKEWS_MS = (0, 0, 5, -5, 40, -40, 5_000, -5_000)
 LATENCIES_MS = ((1,), (1, 2, 3, 30), (1, 3, 30, 60), (60,))
@@ -43,7 +49,9 @@ class Client:
     def operate(self) -> None:
         """Begin one operation."""
         random, cluster = self.world.random, self.world.cluster
-        node = random.choice([i for i, host in enumerate(cluster.hosts) if host.is_running])
+        node = random.choice(
+            [i for i, machine in enumerate(cluster.machines) if machine.is_running]
+        )
         kind = random.random()
         if kind < 0.5:
             handle = cluster.get(node, self.key)
@@ -53,13 +61,13 @@ class Client:
             handle = cluster.put(node, self.key, value)
             self.seen.append((handle, value, True))
         handle.then = self.think
-        life = cluster.hosts[node].life
+        life = cluster.machines[node].life
         cluster.world.after(ANSWERED_MS, lambda: self.give_up(handle, node, life))
 
     def give_up(self, handle: Handle, node: int, life: int) -> None:
         """Without an answer the coordinator must have died; go on with another."""
         if handle.result is None:
-            assert self.world.cluster.hosts[node].life != life, "a living node did not answer"
+            assert self.world.cluster.machines[node].life != life, "a living node did not answer"
             self.think()
 
     def history(self) -> list[Operation]:
@@ -105,9 +113,9 @@ class RegisterWorld:
             write_wait_ms=WRITE_WAIT_MS,
         )
         self._values = 0
-        for host in self.cluster.hosts:
-            host.wall_offset_ms = random.choice(SKEWS_MS)
-            host.sync_ms = random.choice(SYNCS_MS)
+        for machine in self.cluster.machines:
+            machine.wall_offset_ms = random.choice(SKEWS_MS)
+            machine.sync_ms = random.choice(SYNCS_MS)
         for link in self.cluster.links():
             link.latency_ms = random.choice(LATENCIES_MS)
         self.clients = [
@@ -115,7 +123,7 @@ class RegisterWorld:
             for number in range(keys)
             for _ in range(clients)
         ]
-        self.victim = random.randrange(len(self.cluster.hosts))
+        self.victim = random.randrange(len(self.cluster.machines))
         if random.random() < 0.7:
             self.cluster.world.after(random.uniform(1, 150), self._kill)
 

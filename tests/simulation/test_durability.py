@@ -10,8 +10,8 @@ import pytest
 from quorate.core.events import PutResult
 from quorate.core.record import is_live
 from quorate.core.slots import row_of
-from tests.sim_cluster import Handle, SimCluster
-from tests.sim_host import EPOCH_MS
+from quorate.sim.clock import EPOCH_MS
+from quorate.sim.cluster import Handle, SimCluster
 
 SEEDS = 100
 SEEDS_PER_TEST = 25
@@ -23,7 +23,7 @@ def _load(cluster: SimCluster, keys: int) -> dict[bytes, Handle]:
     handles: dict[bytes, Handle] = {}
 
     def begin(key: bytes) -> None:
-        running = [index for index, host in enumerate(cluster.hosts) if host.is_running]
+        running = [index for index, machine in enumerate(cluster.machines) if machine.is_running]
         if running:
             handles[key] = cluster.put(random.choice(running), key, b"value of " + key)
 
@@ -41,10 +41,10 @@ def _power_cut(seed: int) -> tuple[int, int]:
     cluster = SimCluster(seed, 3 + seed % 3)
     handles = _load(cluster, 60)
     cluster.run(cluster.world.random.uniform(5, 40))
-    for index in range(len(cluster.hosts)):
+    for index in range(len(cluster.machines)):
         cluster.kill(index)
     acknowledged = _acknowledged(handles)
-    for index in range(len(cluster.hosts)):
+    for index in range(len(cluster.machines)):
         cluster.restart(index)
     cluster.run_until(cluster.is_connected)
     for key in acknowledged:
@@ -87,7 +87,9 @@ def test_an_acknowledged_write_is_on_w_disks_when_it_is_answered(seed: int) -> N
         key = b"key%d" % number
         handle = cluster.put(random.randrange(3), key, b"v", w=w)
         cluster.finish(handle)
-        holders = [host for host in cluster.hosts if row_of(key) in host.disk.durable_rows()]
+        holders = [
+            machine for machine in cluster.machines if row_of(key) in machine.disk.durable_rows()
+        ]
         assert len(holders) >= handle.of(PutResult).acks >= w
 
 

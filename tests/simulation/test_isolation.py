@@ -6,12 +6,12 @@ from __future__ import annotations
 import pytest
 
 from quorate.core.events import GetResult, PutResult
-from tests.sim_cluster import Handle, SimCluster, url_of
+from quorate.sim.cluster import Handle, SimCluster, url_of
 
 
 def _slow(cluster: SimCluster, index: int, ms: float) -> None:
-    """Make all links of a host slow, both ways."""
-    for link_ends in [(index, other) for other in range(len(cluster.hosts)) if other != index]:
+    """Make all links of a machine slow, both ways."""
+    for link_ends in [(index, other) for other in range(len(cluster.machines)) if other != index]:
         for source, target in (link_ends, link_ends[::-1]):
             cluster.link(url_of(source), url_of(target)).latency_ms = (ms,)
 
@@ -42,7 +42,7 @@ def test_local_reads_are_as_fast_beside_a_slow_peer_as_without_one() -> None:
         cluster.must_put(0, b"k", b"v", w=3)
         if is_slow:
             _slow(cluster, 2, 2_000)
-            cluster.hosts[2].sync_ms = (500.0, 1_000.0)
+            cluster.machines[2].sync_ms = (500.0, 1_000.0)
         handles: list[Handle] = []
         for number in range(300):
             cluster.put(0, b"w%d" % number, b"v", w=3)
@@ -142,10 +142,10 @@ def test_after_all_faults_a_node_is_back_to_its_base_level() -> None:
     cluster.finish(*handles)
     assert max(handle.took_ms for handle in handles) < 1_500
     cluster.run(10_000)
-    for host in cluster.hosts:
-        peers = host.node.membership.peers.values()
+    for machine in cluster.machines:
+        peers = machine.node.membership.peers.values()
         assert [peer.unanswered_bytes for peer in peers] == [0] * 4
         assert not any(peer.sent or peer.order for peer in peers)
-        requests = host.node.parts.requests
+        requests = machine.node.parts.requests
         assert (requests.count, requests.bytes, requests.has_parked) == (0, 0, False)
-        assert host.node.parts.hints.total == 0
+        assert machine.node.parts.hints.total == 0

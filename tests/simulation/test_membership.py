@@ -8,13 +8,13 @@ import itertools
 import pytest
 
 from quorate.core.events import Join, JoinResult
-from tests.sim_cluster import SimCluster, url_of
+from quorate.sim.cluster import SimCluster, url_of
 
 HEARTBEAT_MS = 2_000
 
 
 def _layouts(cluster: SimCluster) -> set[bytes]:
-    layouts = [cluster.node(index).membership.layout for index in range(len(cluster.hosts))]
+    layouts = [cluster.node(index).membership.layout for index in range(len(cluster.machines))]
     return {layout.encode() if layout else b"" for layout in layouts}
 
 
@@ -151,7 +151,7 @@ def test_a_node_stopped_for_less_than_three_heartbeats_is_never_down() -> None:
         cluster.resume(2)
         cluster.run(1.2 * HEARTBEAT_MS)
         assert _states(cluster, 0) == ["self", "up", "up"]
-    assert not [n for host in cluster.hosts for n in host.notes if n.event == "peer_down"]
+    assert not [n for machine in cluster.machines for n in machine.notes if n.event == "peer_down"]
 
 
 def test_a_peer_that_hears_us_but_cannot_be_heard_is_called_down() -> None:

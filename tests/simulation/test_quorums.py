@@ -9,7 +9,7 @@ import pytest
 
 from quorate.core.events import GetResult, PutResult, Result
 from quorate.errors import DeadlineExceeded, InvalidRequest, Outcome, QuorumUnreachable
-from tests.sim_cluster import SimCluster
+from quorate.sim.cluster import SimCluster
 
 WRITE_WAIT_MS = 3_000
 READ_WAIT_MS = 500

@@ -12,7 +12,7 @@ import pytest
 from quorate.core.events import GetResult, PutResult
 from quorate.core.record import stamp_of
 from quorate.core.slots import row_of
-from tests.sim_cluster import Handle, SimCluster, url_of
+from quorate.sim.cluster import Handle, SimCluster, url_of
 
 KEY = b"k"
 SEEDS = range(5)
@@ -43,7 +43,7 @@ class Stage:
 
     def set_behind(self, index: int) -> None:
         """Give a node a slow clock that nobody has told the time for a second."""
-        self.cluster.hosts[index].wall_offset_ms = -5_000
+        self.cluster.machines[index].wall_offset_ms = -5_000
 
     def until(self, index: int, value: bytes) -> None:
         """Wait for a replica to hold a value for sure."""

@@ -34,8 +34,9 @@ ARROWS: dict[str, set[str]] = {
     "doors": _VALUES | {"errors", "config", "notation", "wire", "runtime.store"},
     "client": {"errors", "notation", "wire"},
     "bench": {"errors", "config", "notation", "wire", "client"},
+    "sim": {"core", "wire", "storage", "errors", "notation"},
     "app": _EVERYTHING,
-    "cli": {"errors", "config", "notation", "addresses", "wire", "client", "bench", "app"},
+    "cli": {"errors", "config", "notation", "addresses", "wire", "client", "bench", "sim", "app"},
     "__main__": {"cli"},
 }
 """What each part may import of ours, besides itself and the version; a name covers what is under

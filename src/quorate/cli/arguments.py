@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 _FLAG: Final = re.compile(r"--?([A-Za-z][A-Za-z0-9-]*)(?:=(.*))?", re.DOTALL)
-SWITCHES: Final = frozenset({"allow-flush", "help", "json", "once", "version"})
+SWITCHES: Final = frozenset({"allow-flush", "help", "json", "once", "shrink", "trace", "version"})
 """Flags that mean something without a value; every other one takes the next argument."""
 
 Given = dict[str, str]

@@ -116,6 +116,44 @@ COMMANDS: Final = (
         positionals=("target",),
         notes="It writes keys that begin with `quorate-bench:`, and leaves them in the store.",
     ),
+    Command(
+        "sim",
+        "Run clusters in virtual time under faults drawn from seeds, and check every promise.",
+        "sim",
+        (
+            Flag("seeds", "how many worlds to run", "100"),
+            Flag("first-seed", "the first of their seeds", "0"),
+            Flag("seed", "run this one alone"),
+            Flag("plan", "run the plan in a file that --shrink wrote"),
+            Flag("trace", "print all that happens in one world, a line for each event"),
+            Flag("shrink", "look for the smallest plan that still fails, and write it to a file"),
+            Flag("out", "the file that --shrink writes", "seedN.json"),
+            Flag("nodes", "nodes in a world; any: the seed chooses", "5"),
+            Flag("replication", "copies of each key; any: the seed chooses", "3"),
+            Flag(
+                "W",
+                "replicas that must hold a write; any: the seed chooses",
+                "the majority",
+                ("w",),
+            ),
+            Flag(
+                "R",
+                "replicas that must answer a read; any: the seed chooses",
+                "the majority",
+                ("r",),
+            ),
+            Flag("operations", "requests of all clients of a world", "200"),
+            Flag("faults", "faults that a seed may draw, by commas; or none", "all"),
+            Flag("jobs", "processes that run worlds", "one for each core"),
+            _JSON,
+        ),
+        notes="Each seed draws its own few of the faults, and its own sizes and rates. A world that"
+        " broke a promise is shown with the command that runs it again, step for step.\n\n"
+        "Exit code 0: no violation; 1: violations; 130: interrupted before there was one.\n\n"
+        "Faults: kill, coordinator, wipe, torn, pause, split, isolate, oneway, bridge, flap,"
+        " crossed, hold, swizzle, reset, halfopen, loss, duplicate, reorder, late, damage,"
+        " slow, thin, gray, stall, busy, full, rot, hintrot, syncfail, clockstep, drift, skew, hintoverflow.",
+    ),
     Command("version", "Print the version.", "serve", (_JSON,)),
 )
 

@@ -2,10 +2,10 @@
 """Writes kept for replicas that did not take them, replayed when they come back (Dynamo, 4.6).
 
 Invariants: a hint never counts toward W; it is deleted only after its replica acknowledged it, or,
-counted and noted, when its replica will never take it, or when the log is full and it is the oldest
-of the peer with most; a log never holds more than its stated bytes (where all it holds came in one
-step, what comes next is dropped). Hints survive a restart. One message of hints is under way to a
-peer at a time, so replay never crowds out requests.
+counted and noted, when its replica will never take it, or it cannot be read and what is behind it
+can, or the log is full and it is the oldest of the peer with most; a log never holds more than its
+stated bytes (where all it holds came in one step, what comes next is dropped). Hints survive a
+restart. One message of hints is under way to a peer at a time, so replay never crowds out requests.
 
 On disk: digest of the peer's URL (8 bytes), sequence number (8 bytes, big-endian) -> msgpack of
 `StoredHint`.
@@ -40,19 +40,23 @@ _decode = msgspec.msgpack.Decoder(StoredHint).decode
 
 
 class _Queue:
-    """The hints of one peer: sequence numbers [first, next), some of them gone."""
+    """The hints of one peer: sequence numbers [first, next), deleted from the front only."""
 
-    __slots__ = ("bytes", "count", "due_ms", "first", "next", "prefix", "sent", "url")
+    __slots__ = ("bytes", "due_ms", "first", "next", "prefix", "sent", "url")
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.prefix = hashlib.blake2b(url.encode(), digest_size=8).digest()
         self.first = 0
         self.next = 0
-        self.count = 0
         self.bytes = 0
+        """About, once some of them could not be read; 0 without any."""
         self.sent: Sent | None = None
         self.due_ms = 0
+
+    @property
+    def count(self) -> int:
+        return self.next - self.first
 
     def name(self, sequence: int) -> bytes:
         return self.prefix + sequence.to_bytes(8, "big")
@@ -74,17 +78,23 @@ class Hints:
     def open(self, url: str) -> None:
         """Count what an earlier run left for `url`. Cost: a scan of its hints."""
         queue = self._queues[url] = _Queue(url)
-        queue.next = SEQUENCE_END
-        last = -1
-        for name, blob in self._stored(queue):
-            sequence = int.from_bytes(name[8:], "big")
-            if not queue.count:
-                queue.first = sequence
-            last = sequence
-            queue.count += 1
-            queue.bytes += len(blob)
-        queue.next = last + 1
+        start: int | None = 0
+        while start is not None:
+            start = self._count(queue, start)
         self.bytes += queue.bytes
+
+    def _count(self, queue: _Queue, start: int) -> int | None:
+        """Count what is stored from `start` up to damage; where to go on, None at the end."""
+        try:
+            for name, blob in self._scan(queue, start, SEQUENCE_END):
+                if not queue.next:
+                    queue.first = _sequence_of(name)
+                start = queue.next = _sequence_of(name) + 1
+                queue.bytes += len(blob)
+        except Corrupt as error:
+            self._note_unreadable(queue, error)
+            return self._behind_damage(queue, start, SEQUENCE_END)
+        return None
 
     def count(self, url: str) -> int:
         """Hints waiting for `url`."""
@@ -110,7 +120,6 @@ class Hints:
                 return
         self._replica.put_hint(queue.name(queue.next), blob)
         queue.next += 1
-        queue.count += 1
         queue.bytes += len(blob)
         self.bytes += len(blob)
         self._turn.counters["hints_stored"] += 1
@@ -155,23 +164,73 @@ class Hints:
 
     def _stored(self, queue: _Queue) -> Iterator[tuple[bytes, bytes]]:
         """Oldest first, without those of this step; up to damage, if there is any."""
-        try:
-            yield from self._engine.scan_hints(queue.name(queue.first), queue.name(queue.next))
-        except Corrupt as error:
-            # What lies behind is tried again later; repair covers what stays unreadable.
+        has_read = False
+        while True:
+            try:
+                for stored in self._scan(queue, queue.first, queue.next):
+                    yield stored
+                    has_read = True
+                return
+            except Corrupt as error:
+                self._note_unreadable(queue, error)
+                # What is before the damage goes first.
+                if has_read or not self._pass_over(queue):
+                    return
+
+    def _scan(self, queue: _Queue, start: int, end: int) -> Iterator[tuple[bytes, bytes]]:
+        return self._engine.scan_hints(queue.name(start), queue.name(end))
+
+    def _pass_over(self, queue: _Queue) -> bool:
+        """Drop what cannot be read at the front, if what is behind it can be; repair covers it.
+        Where nothing can be read the disk may get over it: all is tried again later."""
+        first = self._behind_damage(queue, queue.first, queue.next)
+        if first is None:
             queue.due_ms = self._turn.mono_ms + RETRY_MS
-            self._turn.note_rarely("error", "hints_unreadable", peer=queue.url, reason=str(error))
+            return False
+        names = [(queue.name(each), 0) for each in range(queue.first, first)]
+        # Nobody knows their sizes any more.
+        share = queue.bytes * len(names) // queue.count
+        self._forget(queue, names)
+        self._shrink(queue, share)
+        self._note_dropped(queue, len(names))
+        return True
+
+    def _behind_damage(self, queue: _Queue, start: int, end: int) -> int | None:
+        """The nearest place behind `start`, which cannot be read, from which some can be."""
+        step = 1
+        while not self._can_read(queue, min(start + step, end), end):
+            if start + step >= end:
+                return None
+            step *= 2
+        bad, good = start + step // 2, min(start + step, end)
+        while good - bad > 1:
+            middle = (bad + good) // 2
+            if self._can_read(queue, middle, end):
+                good = middle
+            else:
+                bad = middle
+        return good
+
+    def _can_read(self, queue: _Queue, start: int, end: int) -> bool:
+        try:
+            next(self._scan(queue, start, end), None)
+        except Corrupt:
+            return False
+        return True
 
     def _forget(self, queue: _Queue, names: list[tuple[bytes, int]]) -> None:
         for name, size in names:
-            sequence = int.from_bytes(name[8:], "big")
+            sequence = _sequence_of(name)
             if sequence < queue.first:
                 continue  # dropped as oldest while under way
             self._replica.put_hint(name, None)
             queue.first = sequence + 1
-            queue.count -= 1
-            queue.bytes -= size
-            self.bytes -= size
+            self._shrink(queue, size)
+
+    def _shrink(self, queue: _Queue, size: int) -> None:
+        size = min(size, queue.bytes) if queue.count else queue.bytes
+        queue.bytes -= size
+        self.bytes -= size
 
     def _drop_oldest(self, *, room: int) -> bool:
         """Drop some of the oldest to make room; False if there is nothing that could be."""
@@ -189,6 +248,13 @@ class Hints:
                 return True
         return False
 
+    def _note_unreadable(self, queue: _Queue, error: Corrupt) -> None:
+        self._turn.note_rarely("error", "hints_unreadable", peer=queue.url, reason=str(error))
+
     def _note_dropped(self, queue: _Queue, count: int) -> None:
         self._turn.counters["hints_dropped"] += count
         self._turn.note_rarely("warning", "hints_dropped", peer=queue.url, count=count)
+
+
+def _sequence_of(name: bytes) -> int:
+    return int.from_bytes(name[8:], "big")

@@ -139,6 +139,7 @@ class Node:
         if self.writes.retry_is_due():
             self._unpark()
         self.reads.hedge()
+        self.reads.write_back_again()
         self.scans.go_on()
         self.liveness.beat(self.membership.urls)
         self._settle_reachable()

@@ -28,6 +28,8 @@ from quorate.errors import Corrupt, DeadlineExceeded, NotReady, QuorateError, Qu
 
 READ_WAIT_MS: Final = 500
 """How long a read waits for enough reachable replicas: a link that broke is re-made in less."""
+WRITE_BACK_AGAIN_MS: Final = 20
+"""Between two tries to find a replica for a write-back that nobody could take."""
 
 _speed: Final = attrgetter("speed")
 _version: Final = itemgetter(1)
@@ -68,7 +70,7 @@ class Look(Operation):
         self.seen: list[tuple[Peer | None, bytes]] = []
         """Who answered what; None is this node."""
         self.asked: list[Peer] = []
-        """Peers not to ask again; while writing back: those that hold it or were sent it."""
+        """Peers not to ask again; while writing back: those that hold it or are sent it."""
         self.damaged: list[Peer | None] = []
         """Replicas whose copy cannot be read."""
         self.failed = 0
@@ -95,8 +97,10 @@ class Reads:
     """All reads that this node coordinates; the exchange that asks."""
 
     __slots__ = (
+        "_again_ms",
         "_replica",
         "_requests",
+        "_stranded",
         "_timeout_ms",
         "_turn",
         "_typical_bytes",
@@ -113,6 +117,10 @@ class Reads:
         self._typical_bytes = 0
         """What a read is charged with: the largest value that was read lately. Nobody knows what a
         read will bring, and many large ones at once are what could exhaust the memory."""
+        self._stranded: list[Look] = []
+        """Reads whose answer waits for one more copy that no replica could take."""
+        self._again_ms: int | None = None
+        """When to try again; None without any."""
         self.repairs = Repairs(self, parts)
         self.peers: dict[str, Peer] = {}
         self.placement: Placement | None = None
@@ -338,14 +346,40 @@ class Reads:
         else:
             self._answer(look)
 
-    def not_written_back(self, look: Look, record: Record) -> None:
-        """A replica that was to be repaired is lost: another takes its place, if there is one."""
+    def not_written_back(self, look: Look, peer: Peer | None) -> None:
+        """A replica that was to be repaired is lost: another takes its place, or, a little later,
+        whichever can be reached by then, the same one too."""
         if look.waiter is None or not look.needed:
             return
+        if not self._write_back(look):
+            self._stranded.append(look)
+            if self._again_ms is None:
+                self._again_ms = self._turn.mono_ms + WRITE_BACK_AGAIN_MS
+                self._turn.wake_at(self._again_ms)
+        if peer in look.asked:
+            look.asked.remove(peer)
+
+    def write_back_again(self) -> None:
+        """Try once more what nobody could take, if it is time."""
+        if self._again_ms is None:
+            return
+        if self._again_ms > self._turn.mono_ms:
+            self._turn.wake_at(self._again_ms)
+            return
+        self._again_ms = None
+        stranded, self._stranded = self._stranded, []
+        for look in stranded:
+            self.not_written_back(look, None)
+
+    def _write_back(self, look: Look) -> bool:
+        """Send what was read to one more replica; False if none can be reached."""
         fresh = [peer for peer in look.others if peer.is_reachable and peer not in look.asked]
-        if fresh:
-            look.asked.append(fresh[0])
-            self.repairs.send(look, record, [fresh[0]])
+        if not fresh:
+            return False
+        assert look.record is not None, "there is something to write back"
+        look.asked.append(fresh[0])
+        self.repairs.send(look, look.record, [fresh[0]])
+        return True
 
     def _look_again(self, look: Look) -> None:
         self._turn.counters["reads_looked_again"] += 1
@@ -380,33 +414,27 @@ class Repairs:
             elif peer.is_reachable:
                 peer.mutate(peer.repairs, look.row, record, look)
             else:
-                self._reads.not_written_back(look, record)
+                self._reads.not_written_back(look, peer)
 
     def answered(self, peer: Peer, sent: Sent, answer: Answer) -> None:
         """A replica holds the records."""
-        del peer
         told = cast(Mutated, answer)
         superseded = {index for index, _ in told.superseded}
         refused = {index for index, _ in told.refused}
         for index, look in enumerate(cast("list[Look]", sent.ops)):
             if index in refused:
-                self._lost(look)
+                self._reads.not_written_back(look, peer)
             else:
                 self._reads.wrote_back(look, is_superseded=index in superseded)
 
     def lost(self, peer: Peer, sent: Sent) -> None:
         """A replica did not answer; the next read of the key will find it behind again."""
-        del peer
         for look in cast("list[Look]", sent.ops):
-            self._lost(look)
-
-    def _lost(self, look: Look) -> None:
-        if look.record is not None:
-            self._reads.not_written_back(look, look.record)
+            self._reads.not_written_back(look, peer)
 
     def _write_here(self, look: Look, record: Record) -> None:
         if self._replica.trouble.code:
-            self._reads.not_written_back(look, record)
+            self._reads.not_written_back(look, None)
             return
         higher = self._replica.apply(look.row, record)
         reads = self._reads

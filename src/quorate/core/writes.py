@@ -140,8 +140,7 @@ class Writes:
         held = self._replica.latest(row) if is_mine else None
         version = self._stamp(event, held)
         if not version:
-            above = stamp_of(held.version) if held is not None else 0
-            self._park(event, parked, self._why_no_stamp(above))
+            self._park_unstamped(event, parked, held)
             return
         prior = event.derived_from or (ABSENT if held is None else held.version)
         record = Record(version, event.value, event.expires_ms, prior)
@@ -188,6 +187,16 @@ class Writes:
     def _park(self, event: Put, parked: Parked | None, error: QuorateError) -> None:
         error.outcome = Outcome.NOT_APPLIED
         self._requests.park(event, error, wait_ms=self._wait_ms, again=parked)
+
+    def _park_unstamped(self, event: Put, parked: Parked | None, held: Record | None) -> None:
+        error = self._why_no_stamp(stamp_of(held.version) if held is not None else 0)
+        if parked is None and isinstance(error, NotReady):
+            # The write-wait is for replicas; this is the disk's part of the write itself.
+            error.outcome = Outcome.NOT_APPLIED
+            wait_ms = event.timeout_ms or self._timeout_ms
+            self._requests.park(event, error, wait_ms=wait_ms, again=None)
+        else:
+            self._park(event, parked, error)
 
     def _send(
         self, write: Write, *, is_mine: bool, held: Record | None, others: tuple[Peer, ...]

@@ -21,8 +21,9 @@ from quorate.core.events import (
 from quorate.core.messages import Frame, Message, Ping, Pong
 from quorate.core.node import Node
 from quorate.core.record import Record, pack_version
-from tests.sim_cluster import settings_of, url_of
-from tests.sim_host import EPOCH_MS, Disk
+from quorate.sim.clock import EPOCH_MS
+from quorate.sim.cluster import settings_of, url_of
+from quorate.sim.disk import Disk
 
 M = TypeVar("M")
 
@@ -90,7 +91,7 @@ class Alone:
         for waiter, result in effects.answers:
             waiter.done(result)
         if effects.batch is not None:
-            self.disk.store(effects.batch, effects.mark)
+            self.disk.write(effects.batch)
             self.marks.append(effects.mark)
             if self.syncs:
                 self.sync()
@@ -99,7 +100,7 @@ class Alone:
         """Make everything stored so far durable."""
         mark = self.marks[-1]
         self.marks.clear()
-        self.disk.synced(mark)
+        self.disk.sync()
         self.step(Durable(mark))
 
     def link(self, *indices: int) -> None:

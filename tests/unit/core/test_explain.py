@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+from random import Random
+
 from quorate.core.events import Batch, Explain, ExplainResult
 from quorate.core.messages import ScannedRow, ScannedRows, ScanRows
 from quorate.core.record import ABSENT
 from quorate.core.slots import row_of, slot_of
 from quorate.errors import NotReady
-from tests.sim_cluster import SimCluster, url_of
+from quorate.sim.cluster import SimCluster, url_of
 from tests.unit.core.alone import Alone, Asker, record_at
 
 KEY = b"foo"
@@ -77,7 +79,7 @@ def test_damaged_copies_are_shown_as_no_answer() -> None:
     alone = Alone(2)
     alone.link(1)
     alone.disk.format(Batch([(row_of(KEY), record_at(1))], [], []))
-    alone.disk.damaged.add(row_of(KEY))
+    assert alone.disk.rot(row_of(KEY), Random(1))
     asker = _ask(alone)
     (scan,) = alone.take(1, ScanRows)
     alone.hear(1, ScannedRows(scan.batch, [], more=False, failed=True))

@@ -18,8 +18,8 @@ from quorate.core.record import Record, pack_version
 from quorate.core.replica import Replica
 from quorate.core.slots import row_of
 from quorate.core.turn import Turn
-from tests.sim_cluster import url_of
-from tests.sim_host import Disk
+from quorate.sim.cluster import url_of
+from quorate.sim.disk import Disk
 from tests.unit.core.alone import Alone, record_at
 from tests.unit.core.parts import peer_of
 
@@ -47,9 +47,9 @@ class Log:
 
     def close(self) -> None:
         """End a step."""
-        batch, mark = self.replica.close_turn()
+        batch, _ = self.replica.close_turn()
         if batch is not None:
-            self.disk.store(batch, mark)
+            self.disk.write(batch)
 
     def replay(self, url: str) -> list[int]:
         """Give the peer its next hints; their stamps."""
@@ -271,10 +271,62 @@ def test_hints_that_cannot_be_read_are_tried_again_and_stop_nothing() -> None:
     alone = Alone(3)
     alone.link(1)
     alone.put(b"k", b"v")
-    alone.disk.hints_damaged = True
+    alone.disk.are_hints_unreadable = True
     alone.link(2)
     assert alone.take(2, Mutate) == []
     assert "hints_unreadable" in alone.notes
-    alone.disk.hints_damaged = False
+    alone.disk.are_hints_unreadable = False
     alone.step(after_ms=RETRY_MS)
     assert len(alone.take(2, Mutate)) == 1
+
+
+@pytest.mark.parametrize("damaged", [{1}, {3}, {4, 5}, {6}, {1, 2, 3, 4, 5}, {1, 3, 5}, {5, 6}])
+def test_damaged_hints_are_dropped_and_all_others_replayed(log: Log, damaged: set[int]) -> None:
+    """I13, I23: whatever cannot be read holds up nobody, and its place in the log is given back."""
+    _damage(log, damaged)
+    replayed = []
+    for _ in range(6):
+        given = log.replay(A)
+        if given:
+            replayed += given
+            log.ack(A)
+        log.close()
+    assert replayed == sorted({1, 2, 3, 4, 5, 6} - damaged)
+    assert (log.hints.count(A), log.hints.bytes, log.stored()) == (0, 0, [])
+    assert log.turn.counters["hints_dropped"] == len(damaged)
+    assert log.turn.counters["hints_replayed"] == 6 - len(damaged)
+
+
+@pytest.mark.parametrize("damaged", [{1}, {3}, {4, 5}, {1, 3, 5}])
+def test_a_restart_counts_and_replays_what_is_behind_damage(log: Log, damaged: set[int]) -> None:
+    _damage(log, damaged)
+    again = Log(disk=log.disk)
+    again.add(A, 7)
+    again.close()
+    replayed = []
+    while again.hints.count(A):
+        given = again.replay(A)
+        replayed += given
+        if given:
+            again.ack(A)
+        again.close()
+    assert replayed == sorted({1, 2, 3, 4, 5, 6, 7} - damaged)
+    assert again.hints.bytes == 0
+
+
+def test_a_full_log_makes_room_over_damage() -> None:
+    log = Log(bytes_max=1_000)
+    _damage(log, {1, 2, 3, 4, 5})
+    for stamp in range(7, 60):
+        log.add(A, stamp)
+        log.close()
+    assert log.hints.bytes <= 1_000
+    assert log.replay(A)[-1] == 59
+
+
+def _damage(log: Log, stamps: set[int]) -> None:
+    log.add(A, 1, 2, 3, 4, 5, 6)
+    log.close()
+    names = log.disk.hint_names()
+    for stamp in stamps:
+        log.disk.rot_hint(names[stamp - 1])

@@ -11,8 +11,8 @@ from quorate.core.liveness import Liveness
 from quorate.core.messages import Ping
 from quorate.core.parts import Parts
 from quorate.core.peers import Peer
-from tests.sim_cluster import settings_of
-from tests.sim_host import Disk
+from quorate.sim.cluster import settings_of
+from quorate.sim.disk import Disk
 from tests.unit.core.parts import peer_of
 
 BEAT_MS = 2_000

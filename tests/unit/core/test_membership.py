@@ -14,8 +14,8 @@ from quorate.core.membership import LAYOUT_META, MEMBERS_MAX, MEMBERS_META, Memb
 from quorate.core.messages import Greeting
 from quorate.core.parts import Parts
 from quorate.errors import Conflict, InvalidRequest
-from tests.sim_cluster import settings_of, url_of
-from tests.sim_host import Disk
+from quorate.sim.cluster import settings_of, url_of
+from quorate.sim.disk import Disk
 from tests.unit.core.alone import Alone
 from tests.unit.core.parts import peer_of
 
@@ -29,10 +29,10 @@ def _membership(index: int, nodes: list[int], disk: Disk | None = None) -> Membe
 def _stored(membership: Membership) -> Disk:
     """A disk with what the membership wants to keep."""
     membership.close_turn()
-    batch, mark = membership._parts.replica.close_turn()
+    batch, _ = membership._parts.replica.close_turn()
     disk = Disk()
     if batch is not None:
-        disk.store(batch, mark)
+        disk.write(batch)
     return disk
 
 

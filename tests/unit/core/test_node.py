@@ -40,8 +40,9 @@ from quorate.errors import (
     Overloaded,
     ValueTooLarge,
 )
-from tests.sim_cluster import settings_of, url_of
-from tests.sim_host import EPOCH_MS, Disk
+from quorate.sim.clock import EPOCH_MS
+from quorate.sim.cluster import settings_of, url_of
+from quorate.sim.disk import Disk
 from tests.unit.core.alone import Alone, Asker, record_at
 
 
@@ -254,7 +255,8 @@ def test_no_version_is_given_out_twice_over_crashes_and_clock_steps() -> None:
             if isinstance(result, PutResult):
                 versions.append(result.version)
         wall_offset_ms += random.choice((-800, -50, 0, 50, 1_500))
-        disk = alone.disk.after_crash(random)
+        disk = alone.disk
+        disk.crash(random)
     assert len(versions) > 20
     assert versions == sorted(set(versions))
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from functools import partial
+from random import Random
 
 import pytest
 from hypothesis import settings
@@ -14,7 +15,7 @@ from quorate.core.record import ABSENT, Record, pack_version
 from quorate.core.replica import KEYS_META, Replica
 from quorate.core.slots import partition_bounds, partition_of, row_of
 from quorate.errors import Corrupt
-from tests.sim_host import Disk
+from quorate.sim.disk import Disk
 
 ROW = row_of(b"k")
 
@@ -34,11 +35,11 @@ class Store:
         """End a step; the mark of its batch, 0 if there was none."""
         batch, mark = self.replica.close_turn()
         if batch is not None:
-            self.disk.store(batch, mark)
+            self.disk.write(batch)
         return mark
 
     def durable(self, mark: int) -> None:
-        self.disk.synced(mark)
+        self.disk.sync()
         self.replica.on_durable(mark)
 
 
@@ -131,7 +132,7 @@ def test_a_damaged_record_is_never_shown_and_loses_to_any_write(store: Store) ->
     """I23."""
     store.replica.apply(ROW, _record(5))
     store.durable(store.turn())
-    store.disk.damaged.add(ROW)
+    assert store.disk.rot(ROW, Random(1))
     with pytest.raises(Corrupt):
         store.replica.shown(ROW)
     assert store.replica.damaged == 1

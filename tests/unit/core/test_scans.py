@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,8 +15,8 @@ from quorate.core.record import Record, pack_version
 from quorate.core.scans import CHUNK, LIMIT_MAX, ROWS_PER_ANSWER
 from quorate.core.slots import PARTITION_COUNT, key_of, partition_bounds, row_of
 from quorate.errors import DeadlineExceeded, InvalidRequest
-from tests.sim_cluster import SimCluster
-from tests.sim_host import EPOCH_MS
+from quorate.sim.clock import EPOCH_MS
+from quorate.sim.cluster import SimCluster
 from tests.unit.core.alone import Alone, Asker
 
 
@@ -157,7 +159,7 @@ def test_damaged_bytes_make_a_list_incomplete() -> None:
     """A partition that cannot be read is never taken for an empty one."""
     alone = Alone(1)
     _fill(alone, b"a", b"b")
-    alone.disk.damaged.add(row_of(b"a"))
+    assert alone.disk.rot(row_of(b"a"), Random(1))
     assert not _scan(alone).complete
     asker = Asker()
     alone.step(LocalScan(asker))

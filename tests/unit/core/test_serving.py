@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 
 from quorate.core.events import Effects, LocalGet, LocalPut, LocalResult, StorageState
@@ -21,7 +23,7 @@ from quorate.core.record import ABSENT, Record, pack_version
 from quorate.core.slots import partition_of, row_of
 from quorate.core.turn import NOTE_AGAIN_MS
 from quorate.errors import DiskFull, InvalidRequest, KeyTooLarge, Outcome
-from tests.sim_host import EPOCH_MS
+from quorate.sim.clock import EPOCH_MS
 from tests.unit.core.alone import Alone, Asker, record_at
 
 ROW = row_of(b"k")
@@ -170,7 +172,7 @@ def test_a_node_without_a_layout_survives_requests_of_peers_without_one() -> Non
 def test_damaged_bytes_are_no_answer(alone: Alone) -> None:
     """I23."""
     _mutated(alone, ROW, record_at(0))
-    alone.disk.damaged.add(ROW)
+    assert alone.disk.rot(ROW, Random(1))
     alone.hear(1, Read(8, [ROW], [row_of(b"other")]))
     assert alone.take(1, ReadAnswer) == [ReadAnswer(8, [None], [ABSENT], [ROW])]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from quorate.core.events import Stop, StorageState
 from quorate.core.messages import Pong
-from tests.sim_cluster import SimCluster, url_of
+from quorate.sim.cluster import SimCluster, url_of
 from tests.unit.core.alone import Alone
 
 

@@ -16,11 +16,12 @@ from quorate.errors import (
     DeadlineExceeded,
     DiskFull,
     InvalidRequest,
+    NotReady,
     Outcome,
     QuorateError,
     QuorumUnreachable,
 )
-from tests.sim_cluster import url_of
+from quorate.sim.cluster import url_of
 from tests.unit.core.alone import Alone, Asker, record_at
 
 KEY = b"k"
@@ -357,6 +358,20 @@ def test_the_first_write_waits_for_the_clocks_ceiling_to_be_durable() -> None:
     assert isinstance(asker.result, PutResult)
     ceiling = int.from_bytes(alone.disk.get_meta(b"ceiling") or b"", "big")
     assert stamp_of(asker.result.version) <= ceiling
+
+
+def test_a_write_waits_for_the_ceiling_however_short_the_wait_for_replicas_is() -> None:
+    alone = Alone(1, syncs=False, write_wait_ms=0)
+    asker = alone.put(KEY, b"v")
+    alone.step(after_ms=30)
+    alone.sync()
+    alone.step(after_ms=30)
+    alone.sync()
+    assert isinstance(asker.result, PutResult)
+    slow = Alone(1, syncs=False, write_wait_ms=0)
+    asker = slow.put(KEY, b"v", timeout_ms=100)
+    slow.step(after_ms=100)
+    _error(asker, NotReady, Outcome.NOT_APPLIED)
 
 
 def test_a_clock_that_was_set_back_a_little_delays_writes_and_refuses_none() -> None:

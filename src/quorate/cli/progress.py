@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How far a long command is, on standard error: a bar on a terminal, else a line now and then."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Final
+
+_LINE_SECONDS: Final = 10.0
+
+
+class Progress:
+    """A context manager: `advance` moves it on, `tell` prints a line beside it."""
+
+    def __init__(self, what: str, *, total: int) -> None:
+        self._what = what
+        self._done = 0
+        self._total = total
+        self._next_line = time.monotonic() + _LINE_SECONDS
+        self._bar = _Bar(what, total) if sys.stderr.isatty() and total > 1 else None
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.progress.stop()
+
+    def advance(self, note: str = "") -> None:
+        """One more is done."""
+        self._done += 1
+        if self._bar is not None:
+            self._bar.progress.update(self._bar.task, advance=1, note=note)
+        elif time.monotonic() >= self._next_line:
+            self._next_line = time.monotonic() + _LINE_SECONDS
+            rest = f", {note}" if note else ""
+            text = f"quorate: {self._done:,} of {self._total:,} {self._what}{rest}"
+            print(text, file=sys.stderr, flush=True)
+
+    def tell(self, text: str) -> None:
+        """Print to standard output, above the bar if there is one on the same terminal."""
+        if self._bar is not None and sys.stdout.isatty():
+            self._bar.progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        else:
+            print(text, flush=True)
+
+
+class _Bar:
+    """The bar on a terminal."""
+
+    def __init__(self, what: str, total: int) -> None:
+        from rich.console import Console  # Late: a pipe needs none of it.
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+        from rich.progress import Progress as RichProgress
+
+        self.progress = RichProgress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            redirect_stdout=False,
+        )
+        self.task = self.progress.add_task(what, total=total, note="")
+        self.progress.start()

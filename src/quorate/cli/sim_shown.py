@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What `quorate sim` found, for eyes and for `cut`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from quorate.cli.output import json_text, print_facts, print_table
+from quorate.notation import show_bytes, show_duration
+from quorate.sim.plan import Plan
+from quorate.sim.report import Summary, Times, availability, by_age
+from quorate.sim.run import Outcome
+from quorate.sim.sometimes import BRANCHES
+
+_BAR_WIDTH: Final = 30
+_FAILED_MAX: Final = 20
+
+
+def failure_text(outcome: Outcome, *, replay: str) -> str:
+    """A failed world in words, the first violation of each kind, and how to see it again."""
+    lines = [f"seed {outcome.seed}: {_counted(len(outcome.violations), 'violation')}"]
+    counts = Counter(violation.invariant for violation in outcome.violations)
+    for invariant, count in counts.items():
+        first = next(each for each in outcome.violations if each.invariant == invariant)
+        where = f" {show_bytes(first.key)}" if first.key else ""
+        more = f" (and {count - 1:,} more of {invariant})" if count > 1 else ""
+        lines.append(f"  {invariant}{where}: {first.told}{more}")
+    return "\n".join([*lines, f"  again: {replay}"])
+
+
+def failure_json(outcome: Outcome, *, replay: str) -> dict[str, object]:
+    """A failed world as JSON has it."""
+    violations = [
+        {"invariant": each.invariant, "key": json_text(each.key), "told": each.told}
+        for each in outcome.violations
+    ]
+    return {
+        "seed": outcome.seed,
+        "digest": outcome.digest,
+        "violations": violations,
+        "replay": replay,
+    }
+
+
+def brief(plan: Plan) -> str:
+    """The size of a plan."""
+    visits = [visit for script in plan.scripts for visit in script]
+    operations = sum(len(visit.requests) for visit in visits)
+    faults = _counted(len(plan.faults), "fault")
+    return f"{_counted(operations, 'operation')}, {faults}, {_counted(plan.nodes, 'node')}"
+
+
+def print_summary(summary: Summary, *, seconds: float) -> None:
+    """Everything that a run set adds up to."""
+    print_facts(_facts(summary, seconds))
+    if summary.violations:
+        _print_counts("violation", summary.violations)
+    _print_counts("outcome", dict(summary.results.most_common()))
+    _print_counts("fault", dict(summary.faults.most_common()))
+    rows = [
+        (span, asked, f"{answered / asked:.2%}", "#" * round(_BAR_WIDTH * answered / asked))
+        for span, answered, asked in availability(summary)
+    ]
+    _print_section(["second", "asked", "answered", ""], rows)
+    if summary.stale_ages:
+        _print_counts("stale read's age", by_age(summary.stale_ages))
+    _print_counts("rare branch", {name: summary.reached[name] for name in BRANCHES})
+    never = summary.never_reached()
+    if never:
+        print(f"\nnever reached: {', '.join(never)}")
+
+
+def _facts(summary: Summary, seconds: float) -> dict[str, str]:
+    rate = summary.seeds / seconds if seconds else 0.0
+    hours = summary.virtual_ms / 3.6e6
+    out_of_budget = summary.seeds - summary.in_budget
+    return {
+        "seeds": f"{summary.seeds:,} in {seconds:.1f} s ({rate:.1f} a second)",
+        "failed": _listed(sorted(summary.failed)) or "none",
+        "operations": f"{summary.operations:,}",
+        "virtual time": f"{hours:.2f} h, {summary.node_steps:,} steps of nodes",
+        "fault budget": f"{summary.in_budget:,} worlds within, {out_of_budget:,} beyond (these are"
+        " judged for lies, not for loss)",
+        "convergence": _spread(summary.converged)
+        + (f"; {_counted(summary.unsettled, 'world')} never" if summary.unsettled else ""),
+        "stale reads": f"{summary.stale_ages.total():,} of {summary.weak_reads:,} at R + W <= N",
+    }
+
+
+def _spread(times: Times) -> str:
+    if not times:
+        return "none"
+    named = zip(("median", "p99", "max"), (0.5, 0.99, 1.0), strict=True)
+    return ", ".join(f"{name} {show_duration(times.at(share))}" for name, share in named)
+
+
+def _listed(seeds: list[int]) -> str:
+    shown = ", ".join(map(str, seeds[:_FAILED_MAX]))
+    more = len(seeds) - _FAILED_MAX
+    return f"{shown} and {more:,} more" if more > 0 else shown
+
+
+def _print_counts(name: str, counts: Mapping[str, int]) -> None:
+    _print_section([name, "count"], [(each, count) for each, count in counts.items()])
+
+
+def _print_section(columns: list[str], rows: Sequence[Sequence[object]]) -> None:
+    if rows:
+        print()
+        print_table(columns, rows)
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")

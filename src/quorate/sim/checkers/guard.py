@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is further ahead than clocks may differ is believed by nobody (I8).
+
+A stamp past the guard that is stored all the same wins over every later write until clocks reach
+it; a clock that follows one hands it on to all others. `stamps` judges what a node gives out
+itself, this module what it takes from others.
+"""
+
+from __future__ import annotations
+
+from quorate.core.clock import ms_of
+from quorate.core.node import Node
+from quorate.core.record import stamp_of
+from quorate.core.slots import key_of
+from quorate.sim.checkers.violation import Violation
+from quorate.sim.checkers.watch import Step
+
+
+class Clocks:
+    """Looks at the hybrid clock of a node in every step: cheap on purpose."""
+
+    def __init__(self) -> None:
+        self.found: list[Violation] = []
+        self._last: dict[Node, int] = {}
+
+    def measure(self, node: Node) -> None:
+        """Judge how far the clock of a node went in a step."""
+        clock, turn = node.parts.clock, node.parts.turn
+        # A new process begins at its ceiling, however far its wall clock was stepped back.
+        before = self._last.get(node, clock.last)
+        self._last[node] = clock.last
+        if clock.last > before:
+            ahead_ms = ms_of(clock.last) - turn.wall_ms - node.settings.max_clock_skew_ms
+            if ahead_ms > 0:
+                told = f"the clock of {node.settings.url} went {ahead_ms} ms past its guard"
+                self.found.append(Violation("I8", b"", told))
+
+
+class Guard:
+    """Looks at the stamps of what is stored."""
+
+    def __init__(self) -> None:
+        self.found: list[Violation] = []
+
+    def look(self, step: Step) -> None:
+        """Judge what a step stored."""
+        machine = step.machine
+        limit_ms = machine.instant.wall_ms + machine.settings.max_clock_skew_ms
+        for given in step.stored:
+            ahead_ms = ms_of(stamp_of(given.record.version)) - limit_ms
+            if ahead_ms > 0:
+                told = f"{machine.url} took a stamp {ahead_ms} ms past its guard"
+                self.found.append(Violation("I8", key_of(given.row), told))

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every answer is honest about what happened (P3).
+
+A read counts R answers, "not found" above all; a write W acks of at most N replicas; a write that
+failed says whether it may survive; whoever lives answers. What NOT_APPLIED promises is judged in
+`refusals`, and acks against what is on the disks in `durability`.
+"""
+
+from __future__ import annotations
+
+from quorate.core.events import GetResult, PutResult
+from quorate.errors import QuorateError
+from quorate.sim.checkers.violation import Violation
+from quorate.sim.history import Evidence, History, Operation
+
+
+def check(history: History, evidence: Evidence) -> list[Violation]:
+    """Answers that claim too much, or too little."""
+    found = []
+    for op in history.operations:
+        fault = _fault(op, evidence)
+        if fault:
+            found.append(Violation("P3", op.key, f"{op}: {fault}"))
+    return found + [
+        Violation("P3", op.key, f"{op}: its coordinator lives and never answered")
+        for op in evidence.forgotten
+    ]
+
+
+def _fault(op: Operation, evidence: Evidence) -> str:
+    result = op.result
+    if isinstance(result, GetResult):
+        return _fault_of_read(result, r=evidence.r_of(op), n=evidence.n)
+    if isinstance(result, PutResult):
+        return _fault_of_write(result, w=evidence.w_of(op), n=evidence.n)
+    if isinstance(result, QuorateError) and op.is_write and result.outcome is None:
+        return "does not say whether the write may survive"
+    return ""
+
+
+def _fault_of_read(result: GetResult, *, r: int, n: int) -> str:
+    if not r <= result.answers <= n:
+        return f"{result.answers} answers where {r} to {n} belong"
+    if not 0 <= result.repaired <= n:
+        return f"{result.repaired} of {n} replicas repaired"
+    return ""
+
+
+def _fault_of_write(result: PutResult, *, w: int, n: int) -> str:
+    if not w <= result.acks <= n:
+        return f"{result.acks} acks where {w} to {n} belong"
+    if result.replicas != n:
+        return f"{result.replicas} replicas where {n} belong"
+    if not result.version:
+        return "no version"
+    return ""

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""No invented data (I4, I22, I23): every value that was read or is left was sent for that key.
+
+A value says who wrote it, as which operation, to which key, under a checksum. So damaged bytes, a
+value under another key, and one that was read before anyone sent it all show; and one version never
+means two contents, which would make replicas differ for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from quorate.core.events import GetResult
+from quorate.core.record import Record
+from quorate.sim.checkers.violation import Violation
+from quorate.sim.history import Evidence, History, Kind, Operation, parse_value
+
+Writers = dict[tuple[int, int], Operation]
+"""Puts by client and serial."""
+
+
+def check(history: History, evidence: Evidence) -> list[Violation]:
+    """Values that nobody sent, and versions that mean two things."""
+    writers = {(op.client, op.serial): op for op in history.operations if op.kind is Kind.PUT}
+    contents: dict[tuple[bytes, bytes], Record] = {}
+    found = []
+    for key, record, by_ms, where in _records(history, evidence):
+        fault = _fault(writers, key, record, by_ms)
+        if fault:
+            found.append(Violation("I4", key, f"{where}: {fault}"))
+        other = contents.setdefault((key, record.version), record)
+        if (other.value, other.expires_ms) != (record.value, record.expires_ms):
+            told = f"{where}: version {record.version.hex()} is {other} and {record}"
+            found.append(Violation("I4", key, told))
+    return found
+
+
+def _records(history: History, evidence: Evidence) -> Iterator[tuple[bytes, Record, float, str]]:
+    """Everything that was read or is left: key, record, when at the latest it was sent, where."""
+    for op in history.operations:
+        if isinstance(op.result, GetResult) and op.result.record is not None:
+            assert op.done_ms is not None
+            yield op.key, op.result.record, op.done_ms, f"read by #{op.serial} of {op.client}"
+    for key, copies in evidence.settled.items():
+        for node, record in copies.items():
+            if record is not None:
+                yield key, record, float("inf"), f"left on n{node}"
+
+
+def _fault(writers: Writers, key: bytes, record: Record, by_ms: float) -> str:
+    """What is wrong with a record; empty if nothing is."""
+    value = record.value
+    if value is None:
+        return ""
+    parsed = parse_value(value)
+    if parsed is None:
+        return f"nobody made {value[:60]!r}"
+    client, serial, meant = parsed
+    writer = writers.get((client, serial))
+    if meant != key:
+        return f"{value[:60]!r} was written to {meant!r}"
+    if writer is None or writer.value != value:
+        return f"nobody wrote {value[:60]!r}"
+    if writer.asked_ms > by_ms:
+        return f"{value[:60]!r} was read before it was written"
+    if writer.expires_ms != record.expires_ms:
+        return f"it expires at {record.expires_ms} instead of {writer.expires_ms}"
+    return ""

@@ -1,0 +1,309 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Are histories of one key linearizable (I6, P2)? A search over all orders (Wing, Gong 1993), which
+remembers where it has been (Lowe 2017).
+
+The register is read and written; a delete writes None, which is also the first value. An order
+explains the history if every operation takes effect between its start and its end, and each read
+returns what the write before it wrote. Three kinds of writes need not take effect once: one whose
+outcome is unknown may at any later time or never; one that was re-stamped may twice within its
+duration (DESIGN, P2); an unknown one may have been re-stamped too.
+
+What keeps it quick on long histories: a write that may be left out, and that nobody reads, is; one
+that may come late is not awaited after the last read of its value; where nothing is under way the
+history is cut, and the parts are judged one after another.
+
+Promised where both the read and the write ask a majority. Other reads are left out, and other
+writes are taken as unknown: too few replicas hold them for every read to see them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from operator import attrgetter
+from typing import Final, NamedTuple
+
+from quorate.core.events import GetResult, PutResult
+from quorate.core.quorum import majority
+from quorate.sim.checkers.violation import Violation
+from quorate.sim.history import Evidence, History
+from quorate.sim.history import Operation as Asked
+
+STATES_MAX: Final = 200_000
+"""Of one part of a history, before it counts as undecided: seconds of search."""
+
+
+class Undecided(Exception):
+    """The search met its maximum before it found an order, or that there is none."""
+
+
+class Operation(NamedTuple):
+    """One operation as its client saw it. A read that got no answer says nothing: leave it out."""
+
+    start: float
+    end: float
+    is_read: bool
+    value: bytes | None
+    """What was read or written."""
+    must: bool = True
+    """Whether it surely took effect."""
+
+
+def read(start: float, end: float, value: bytes | None) -> Operation:
+    """A read that was answered."""
+    return Operation(start, end, True, value)
+
+
+def write(
+    start: float, end: float, value: bytes | None, *, is_restamped: bool = False
+) -> list[Operation]:
+    """A write that was answered."""
+    once = Operation(start, end, False, value)
+    return [once, once._replace(must=False)] if is_restamped else [once]
+
+
+def unknown_write(start: float, value: bytes | None) -> list[Operation]:
+    """A write that may have happened, or may happen yet."""
+    return [Operation(start, math.inf, False, value, must=False)] * 2
+
+
+# --- runs --------------------------------------------------------------------------------------
+
+
+def check(history: History, evidence: Evidence) -> list[Violation]:
+    """Keys whose history no order explains."""
+    found = []
+    for key, operations in history.by_key().items():
+        promised = list(_promised(operations, evidence))
+        try:
+            if is_linearizable(promised):
+                continue
+            told = f"no order of what began before its end explains {_unexplained(promised)}"
+        except Undecided:
+            told = f"undecided after {STATES_MAX} states: {len(promised)} operations"
+        found.append(Violation("P2", key, told))
+    return found
+
+
+def _promised(operations: list[Asked], evidence: Evidence) -> Iterator[Operation]:
+    """The operations of a key that must be in order, up to where a replica forgot something."""
+    forgot_ms = evidence.forgot_ms.get(operations[0].key, math.inf)
+    for op in operations:
+        done_ms = op.done_ms
+        if done_ms is not None and done_ms > forgot_ms:
+            done_ms = None
+        if op.is_write:
+            if op.asked_ms <= forgot_ms and not op.is_refused:
+                yield from _written(op, done_ms, evidence)
+        elif done_ms is not None and isinstance(op.result, GetResult):
+            r = evidence.r_of(op)
+            # The default W too: by that a read decides whether to write back before it answers.
+            if r >= majority(evidence.n) and r + evidence.w > evidence.n:
+                yield read(op.asked_ms, done_ms, op.read)
+
+
+def _written(op: Asked, done_ms: float | None, evidence: Evidence) -> list[Operation]:
+    result = op.result
+    is_weak = evidence.w_of(op) < majority(evidence.n)
+    if done_ms is None or is_weak or not isinstance(result, PutResult):
+        return unknown_write(op.asked_ms, op.value)
+    return write(op.asked_ms, done_ms, op.value, is_restamped=result.restamped)
+
+
+def _unexplained(history: list[Operation]) -> Operation:
+    """The read by whose end a history that no order explains had none already."""
+    reads = sorted((op for op in history if op.is_read), key=attrgetter("end"))
+    fine, bad = -1, len(reads) - 1
+    while bad - fine > 1:
+        middle = (fine + bad) // 2
+        if is_linearizable(_until(history, reads[middle].end)):
+            fine = middle
+        else:
+            bad = middle
+    return reads[bad]
+
+
+def _until(history: list[Operation], ms: float) -> Iterator[Operation]:
+    """What was known at a time."""
+    for op in history:
+        if op.start <= ms and op.end > ms and not op.is_read:
+            yield from unknown_write(op.start, op.value)
+        elif op.end <= ms:
+            yield op
+
+
+# --- one register ------------------------------------------------------------------------------
+
+
+def is_linearizable(history: Iterable[Operation]) -> bool:
+    """Whether some order explains the history of a key that held nothing. Undecided if that takes
+    too long to say."""
+    values: set[bytes | None] = {None}
+    parts = list(_parts(_needed(list(history))))
+    last = {op.value: number for number, part in enumerate(parts) for op in part if op.is_read}
+    for number, part in enumerate(parts):
+        read_later = frozenset(value for value, place in last.items() if place > number)
+        values = _Search(part, read_later).ends(values)
+        if not values:
+            return False
+    return True
+
+
+def _needed(history: list[Operation]) -> list[Operation]:
+    """In order of start, without what cannot matter: optional writes after the last read of their
+    value."""
+    last: dict[bytes | None, float] = {}
+    for op in history:
+        if op.is_read:
+            last[op.value] = max(last.get(op.value, -math.inf), op.end)
+    kept = []
+    for op in sorted(history, key=attrgetter("start", "end")):
+        if not op.must:
+            op = op._replace(end=min(op.end, last.get(op.value, -math.inf)))
+        if op.start <= op.end:
+            kept.append(op)
+    return kept
+
+
+def _parts(ops: list[Operation]) -> Iterator[list[Operation]]:
+    """The operations, in order of start, cut where none is under way."""
+    part: list[Operation] = []
+    end = -math.inf
+    for op in ops:
+        if part and op.start > end:
+            yield part
+            part = []
+        part.append(op)
+        end = max(end, op.end)
+    if part:
+        yield part
+
+
+_State = tuple[int, bytes | None]
+"""Which operations are done or passed over, as a bit for each; and what the register holds."""
+
+_UNREAD: Final = b"\xff any value that nobody will read"
+"""Stands for all of them: what was read before is the same for what comes."""
+
+
+class _Search:
+    """All orders of one part, which is in order of start."""
+
+    def __init__(self, ops: list[Operation], read_later: frozenset[bytes | None]) -> None:
+        """`read_later`: what is read in the parts after this one."""
+        self._ops = ops
+        self._read_later = read_later
+        self._needed = 0
+        self._readers: dict[bytes | None, int] = {}
+        self._writers: dict[bytes | None, int] = {}
+        for index, op in enumerate(ops):
+            self._needed |= op.must << index
+            of_kind = self._readers if op.is_read else self._writers
+            of_kind[op.value] = of_kind.get(op.value, 0) | 1 << index
+
+    def ends(self, values: set[bytes | None]) -> set[bytes | None]:
+        """What the register may hold at the end if it holds one of `values` at the beginning."""
+        # In an order of their own, as sets have none: what is decided in time must not be chance.
+        stack = [(0, self._seen(value, 0)) for value in sorted(values, key=repr)]
+        met: set[_State] = set(stack)
+        found: set[bytes | None] = set()
+        while stack:
+            done, value = stack.pop()
+            if done & self._needed == self._needed:
+                found.add(value)
+                if not self._read_later:
+                    break
+            for state in self._next(done, value):
+                if state not in met:
+                    met.add(state)
+                    stack.append(state)
+            if len(met) > STATES_MAX:
+                raise Undecided
+        return found
+
+    def _seen(self, value: bytes | None, done: int) -> bytes | None:
+        """The value as far as it matters to the operations that are not done."""
+        if self._readers.get(value, 0) & ~done or value in self._read_later:
+            return value
+        return _UNREAD
+
+    def _next(self, done: int, value: bytes | None) -> list[_State]:
+        """The states that one more operation leads to, the most likely last."""
+        indices = self._candidates(done)
+        ops = self._ops
+        # Writes that nobody will read are free to happen just before another write, or when what
+        # they overwrite is not needed; unless that is too late for an optional write before them.
+        free = 0
+        for index in indices:
+            op = ops[index]
+            if not op.is_read:
+                if op.must and self._seen(op.value, done) is _UNREAD:
+                    free |= (self._passed(done, index, indices) == done) << index
+            elif op.value == value and self._passed(done, index, indices) == done:
+                # A read of what is there changes nothing, so it may as well be now.
+                return [(done | 1 << index, self._seen(value, done | 1 << index))]
+        if free and value is _UNREAD:
+            return [(done | free, value)]
+        found = []
+        for index in sorted(indices, key=self._end, reverse=True):
+            op = ops[index]
+            if op.is_read and op.value != value:
+                continue
+            after = self._passed(done, index, indices) | 1 << index
+            if op.is_read:
+                found.append((after, self._seen(value, after)))
+            elif self._is_worth(index, done, value, indices):
+                after |= free
+                if op.value == value or self._can_be_lost(value, after):
+                    found.append((after, self._seen(op.value, after)))
+        return found
+
+    def _end(self, index: int) -> float:
+        return self._ops[index].end
+
+    def _candidates(self, done: int) -> list[int]:
+        """Who may be next: whoever starts after another had to be over cannot come before it."""
+        found = []
+        limit = math.inf
+        ops = self._ops
+        # From the lowest bit that is not set.
+        for index in range((~done & (done + 1)).bit_length() - 1, len(ops)):
+            op = ops[index]
+            if op.start > limit:
+                break
+            if not done >> index & 1:
+                found.append(index)
+                if op.must and op.end < limit:
+                    limit = op.end
+        return [index for index in found if ops[index].start <= limit]
+
+    def _passed(self, done: int, index: int, indices: list[int]) -> int:
+        """`done`, with the optional writes that can no longer be once `index` is."""
+        start = self._ops[index].start
+        for other in indices:
+            if other >= index:
+                break
+            op = self._ops[other]
+            if op.end < start and not op.must:
+                done |= 1 << other
+        return done
+
+    def _is_worth(self, index: int, done: int, value: bytes | None, indices: list[int]) -> bool:
+        """Whether a write has to be tried: an optional one only if it is read later, changes
+        something, and none like it would do as well and be of less use later."""
+        op = self._ops[index]
+        if op.must:
+            return True
+        if op.value == value or self._seen(op.value, done) is _UNREAD:
+            return False
+        others = (self._ops[other] for other in indices if other < index)
+        return not any(
+            not other.is_read and other.value == op.value and other.end <= op.end
+            for other in others
+        )
+
+    def _can_be_lost(self, value: bytes | None, after: int) -> bool:
+        """Whether a value may be overwritten: it can come again, or nobody has yet to read it."""
+        if not self._readers.get(value, 0) & ~after:
+            return True
+        return bool(self._writers.get(value, 0) & ~after)

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Liveness is not placement (P4): who is down changes where requests go, never where keys belong.
+
+Nodes agree on one table of an epoch, and it never changes; records are given only to the replicas
+that it lists; and a write is given to all of them, be it as a hint, unless hints had to be dropped
+or the disk takes nothing.
+"""
+
+from __future__ import annotations
+
+from quorate.core.layout import Layout
+from quorate.core.node import Node
+from quorate.core.record import stamp_of
+from quorate.core.slots import key_of, partition_of
+from quorate.sim.checkers.violation import Violation
+from quorate.sim.checkers.watch import Given, Step
+
+_HINTS_DROPPED = "hints_dropped"
+
+
+class Placing:
+    """Looks at the table, and at who is given what."""
+
+    def __init__(self) -> None:
+        self.found: list[Violation] = []
+        self._first: dict[int, bytes] = {}
+        """By epoch: the hash of the first table that was seen."""
+        self._known: dict[str, Layout] = {}
+        """By node: its table, when it was last looked at."""
+        self._made: dict[bytes, None] = {}
+        """Versions that were given to replicas before."""
+        self._dropped: dict[tuple[str, int], int] = {}
+
+    def look(self, step: Step) -> None:
+        """Judge the table of a node, and what a step gave to whom."""
+        node = step.node
+        if node is None or node.membership.layout is None:
+            return
+        layout, url = node.membership.layout, step.machine.url
+        if layout is not self._known.get(url):
+            self._known[url] = layout
+            self._compare(url, layout)
+        if step.stored or step.sent or step.hinted:
+            self._judge(step, node, layout)
+
+    def _compare(self, url: str, layout: Layout) -> None:
+        first = self._first.setdefault(layout.epoch, layout.hash())
+        if layout.hash() != first:
+            told = f"{url} has another table of epoch {layout.epoch} than was seen first"
+            self.found.append(Violation("P4", b"", told))
+
+    def _judge(self, step: Step, node: Node, layout: Layout) -> None:
+        given_to: dict[bytes, list[Given]] = {}
+        for given in (*step.stored, *step.sent, *(hinted for _, hinted in step.hinted)):
+            if given.url not in layout.replicas(partition_of(given.row)):
+                told = f"{given.url} is given {given.record}, of which it is no replica"
+                self.found.append(Violation("P4", key_of(given.row), told))
+            given_to.setdefault(given.record.version, []).append(given)
+        # A disk in trouble takes no copy of a second stamp, and no hints.
+        is_excused = self._has_dropped(step, node) or bool(node.parts.replica.trouble.code)
+        for version, gifts in given_to.items():
+            is_made_here = version[8:] == step.machine.settings.node_id.to_bytes(6, "big")
+            if is_made_here and version not in self._made:
+                self._made[version] = None
+                if not is_excused:
+                    self._find_left_out(step.machine.url, layout, gifts)
+
+    def _find_left_out(self, url: str, layout: Layout, gifts: list[Given]) -> None:
+        """Replicas that a new write was not given to."""
+        first = gifts[0]
+        reached = {given.url for given in gifts}
+        left_out = [
+            each for each in layout.replicas(partition_of(first.row)) if each not in reached
+        ]
+        if left_out:
+            stamp = stamp_of(first.record.version)
+            told = f"{url} neither sent nor hinted {left_out} its write of stamp {stamp}"
+            self.found.append(Violation("P4", key_of(first.row), told))
+
+    def _has_dropped(self, step: Step, node: Node) -> bool:
+        """Whether a hint was dropped since the last look at this life of the node."""
+        life = step.machine.url, step.machine.life
+        before = self._dropped.get(life, 0)
+        dropped = self._dropped[life] = node.parts.turn.counters[_HINTS_DROPPED]
+        return dropped > before

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Stamps of a node strictly increase, over restarts too, and stay within the guard (I8).
+
+A stamp is taken as given out when a record that bears it is first stored, sent or kept as a hint by
+the node whose id it carries. Two records never bear one version. Derived writes carry an id drawn
+for them alone, as two may continue one version, and are stamped by what they continue, not by a
+clock: only that they are unique is asked of them.
+"""
+
+from __future__ import annotations
+
+from quorate.core.clock import ms_of
+from quorate.core.record import Record, stamp_of
+from quorate.core.slots import key_of
+from quorate.sim.checkers.violation import Violation
+from quorate.sim.checkers.watch import Given, Step
+
+STAMP_BYTES = 8
+
+
+class Stamps:
+    """Looks at every version when it is first seen."""
+
+    def __init__(self) -> None:
+        self.found: list[Violation] = []
+        self._seen: dict[bytes, tuple[bytes, Record]] = {}
+        """By version: the row and the record that bear it."""
+        self._highest: dict[bytes, bytes] = {}
+        """By node id."""
+
+    def look(self, step: Step) -> None:
+        """Judge what a step stored and said."""
+        own_id = step.machine.settings.node_id.to_bytes(6, "big")
+        fresh: dict[bytes, Given] = {}
+        for given in (*step.stored, *step.sent, *(hinted for _, hinted in step.hinted)):
+            version = given.record.version
+            seen = self._seen.get(version)
+            if seen is None:
+                self._seen[version] = given.row, given.record
+                if version[STAMP_BYTES:] == own_id:
+                    fresh[version] = given
+            elif seen != (given.row, given.record):
+                told = f"version {version.hex()} is {seen}, and at {step.machine.url} {given}"
+                self.found.append(Violation("I8", key_of(given.row), told))
+        if fresh:
+            self._judge(step, own_id, fresh)
+
+    def _judge(self, step: Step, own_id: bytes, fresh: dict[bytes, Given]) -> None:
+        """Versions that this node has just made."""
+        settings = step.machine.settings
+        highest = self._highest.get(own_id, b"")
+        limit_ms = step.machine.instant.wall_ms + settings.max_clock_skew_ms
+        for version, given in fresh.items():
+            if version <= highest:
+                told = f"{step.machine.url} gave out {version.hex()} after {highest.hex()}"
+                self.found.append(Violation("I8", key_of(given.row), told))
+            ahead_ms = ms_of(stamp_of(version)) - limit_ms
+            if ahead_ms > 0:
+                told = f"{step.machine.url} stamped {ahead_ms} ms past its guard"
+                self.found.append(Violation("I8", key_of(given.row), told))
+        self._highest[own_id] = max(highest, *fresh)

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a replica tells a reader is durable, and a damaged copy is no answer (I7, I23).
+
+A version that is told and then lost in a crash was read, and is gone: P2 breaks when a second fault
+meets the first. And a damaged copy that votes "nothing here" lets a quorum miss what it knew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from quorate.core.events import PeerFrame
+from quorate.core.messages import Read, ReadAnswer
+from quorate.core.record import ABSENT
+from quorate.core.slots import key_of
+from quorate.errors import Corrupt
+from quorate.sim.checkers.violation import Violation
+from quorate.sim.checkers.watch import Step
+
+
+class Telling:
+    """Looks at the disk whenever a replica answers a read."""
+
+    def __init__(self) -> None:
+        self.found: list[Violation] = []
+
+    def look(self, step: Step) -> None:
+        """Judge the answers of a step."""
+        if not step.told:
+            return
+        asked = {
+            (event.peer, message.batch): message.full + message.brief
+            for event in step.machine.events
+            if isinstance(event, PeerFrame)
+            for message in event.frame.messages
+            if isinstance(message, Read)
+        }
+        for url, answer in step.told:
+            # A long answer comes in pieces: each goes on where the one before ended.
+            rows = asked[url, answer.batch]
+            versions = list(_versions(answer))
+            asked[url, answer.batch] = rows[len(versions) :]
+            for row, version in zip(rows, versions, strict=False):
+                if row not in answer.failed:
+                    self._judge(step, row, version)
+
+    def _judge(self, step: Step, row: bytes, version: bytes) -> None:
+        machine = step.machine
+        try:
+            record = machine.disk.durable(row)
+        except Corrupt:
+            if version == ABSENT and not _is_replaced(step, row):
+                told = f"{machine.url} says that it has nothing where its copy is damaged"
+                self.found.append(Violation("I23", key_of(row), told))
+            return
+        if version > (ABSENT if record is None else record.version):
+            told = f"{machine.url} tells {version.hex()}, and a power cut would leave {record}"
+            self.found.append(Violation("I7", key_of(row), told))
+
+
+def _versions(answer: ReadAnswer) -> Iterator[bytes]:
+    for record in answer.records:
+        yield ABSENT if record is None else record.version
+    yield from answer.versions
+
+
+def _is_replaced(step: Step, row: bytes) -> bool:
+    """Whether something is on its way to the place of a damaged copy, and not durable yet."""
+    return step.node is not None and step.node.parts.replica.latest(row) is not None

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a checker finds, and what a checker is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from quorate.core.events import Effects
+from quorate.sim.history import Evidence, History
+from quorate.sim.machine import Machine
+
+
+class Violation(NamedTuple):
+    """A promise that was not kept."""
+
+    invariant: str
+    """"I6" as the table of invariants in docs/simulation.md counts them, or "P3", a promise."""
+    key: bytes
+    told: str
+
+
+Checker = Callable[[History, Evidence], list[Violation]]
+"""Judges a finished run by what clients saw and what was left on the disks."""
+
+
+class Observer(Protocol):
+    """Judges a run while it goes on. The cluster calls `after_step` when the batch of the effects
+    was given to the disk, and nothing of them was sent or answered yet."""
+
+    def after_step(self, machine: Machine, effects: Effects) -> None:
+        """Look at what the step touched."""
+
+    def violations(self) -> list[Violation]:
+        """What was wrong so far."""

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Everyone who judges steps, behind one observer: a step is taken apart once, for all of them.
+
+What a step touched is what it stored, what it sent, and what it answered. Most steps touch nothing,
+as most of a world's time is heartbeats: these are only measured.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple, Protocol
+
+import msgspec
+
+from quorate.core.events import Effects, PutResult
+from quorate.core.layout import Layout
+from quorate.core.messages import Mutate, ReadAnswer, StoredHint
+from quorate.core.node import Node
+from quorate.core.record import Record
+from quorate.core.slots import partition_of
+from quorate.errors import Corrupt
+from quorate.sim.checkers.violation import Violation
+from quorate.sim.disk import Disk
+from quorate.sim.machine import Machine
+
+PREFIX_BYTES: Final = 8
+"""Of a hint's name: whom it is for."""
+
+_decode: Final = msgspec.msgpack.Decoder(StoredHint).decode
+
+
+class Given(NamedTuple):
+    """A record that a node hands to a replica: itself, a peer, or a peer by way of a hint."""
+
+    url: str
+    """Of the replica."""
+    row: bytes
+    record: Record
+
+
+class Step(NamedTuple):
+    """What one step of a node touched."""
+
+    machine: Machine
+    node: Node | None
+    """None if the step's batch ended the process."""
+    stored: list[Given]
+    sent: list[Given]
+    hinted: list[tuple[bytes, Given]]
+    """By the name under which the hint is kept."""
+    forgotten: list[bytes]
+    """Names of hints that were deleted."""
+    acked: list[PutResult]
+    told: Sequence[tuple[str, ReadAnswer]] = ()
+    """To whom, and what."""
+
+
+class Machines:
+    """All machines of a world."""
+
+    def __init__(self, machines: Sequence[Machine]) -> None:
+        self.all = machines
+        self.by_url = {machine.url: machine for machine in machines}
+        self.url_of = {
+            hashlib.blake2b(url.encode(), digest_size=PREFIX_BYTES).digest(): url
+            for url in self.by_url
+        }
+        """By the prefix of their hints' names."""
+
+    def disks(self) -> list[Disk]:
+        """The disk that each has now: another one where one was lost."""
+        return [machine.disk for machine in self.all]
+
+    def replicas(self, layout: Layout, row: bytes) -> list[Machine]:
+        """Those that hold a row."""
+        return [self.by_url[url] for url in layout.replicas(partition_of(row))]
+
+
+def may_hold(machine: Machine, row: bytes, version: bytes, disk: Disk) -> bool:
+    """Whether a machine durably holds a version or a higher one, or once did and then `disk`,
+    which it had at the time, was lost or damaged."""
+    if machine.disk is not disk:
+        return True
+    try:
+        record = disk.durable(row)
+    except Corrupt:
+        return True
+    return record is not None and record.version >= version
+
+
+class Judge(Protocol):
+    """One question about steps."""
+
+    found: list[Violation]
+
+    def look(self, step: Step) -> None:
+        """Judge a step."""
+
+
+class Measure(Protocol):
+    """One question about what a node counts; cheap, as it is asked after every step."""
+
+    found: list[Violation]
+
+    def measure(self, node: Node) -> None:
+        """Judge a node after a step."""
+
+
+class Watch:
+    """An observer that has every judge look at each step."""
+
+    def __init__(
+        self, machines: Machines, measures: Sequence[Measure], judges: Sequence[Judge]
+    ) -> None:
+        self._machines = machines
+        self._measures = measures
+        self._judges = judges
+
+    def after_step(self, machine: Machine, effects: Effects) -> None:
+        """Measure the node, and have all look at a step that touched anything."""
+        if machine.is_running:
+            for each in self._measures:
+                each.measure(machine.node)
+        sent = [*_sent(effects)] if effects.sends else []
+        told = [*_told(effects)] if effects.sends else []
+        if sent or told or effects.answers or effects.batch is not None:
+            step = self._taken_apart(machine, effects, sent, told)
+            for judge in self._judges:
+                judge.look(step)
+
+    def violations(self) -> list[Violation]:
+        """What any of them found."""
+        measured = [violation for measure in self._measures for violation in measure.found]
+        return measured + [violation for judge in self._judges for violation in judge.found]
+
+    def _taken_apart(
+        self,
+        machine: Machine,
+        effects: Effects,
+        sent: list[Given],
+        told: list[tuple[str, ReadAnswer]],
+    ) -> Step:
+        batch = effects.batch
+        stored: list[Given] = []
+        hinted: list[tuple[bytes, Given]] = []
+        forgotten: list[bytes] = []
+        if batch is not None:
+            stored = [Given(machine.url, row, record) for row, record in batch.records]
+            for name, blob in batch.hints:
+                if blob is None:
+                    forgotten.append(name)
+                else:
+                    hint = _decode(blob)
+                    url = self._machines.url_of[name[:PREFIX_BYTES]]
+                    hinted.append((name, Given(url, hint.row, hint.record)))
+        node = machine.node if machine.is_running else None
+        acked = [result for _, result in effects.answers if type(result) is PutResult]
+        return Step(machine, node, stored, sent, hinted, forgotten, acked, told)
+
+
+def _sent(effects: Effects) -> Iterator[Given]:
+    for url, messages in effects.sends.items():
+        for message in messages:
+            if type(message) is Mutate:
+                yield from [Given(url, row, record) for row, record in message.items]
+
+
+def _told(effects: Effects) -> Iterator[tuple[str, ReadAnswer]]:
+    for url, messages in effects.sends.items():
+        for message in messages:
+            if type(message) is ReadAnswer:
+                yield url, message

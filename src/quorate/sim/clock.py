@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The clocks of one machine: monotonic time never goes back, wall-clock time is what it is told.
+
+Both run at one rate, as they share an oscillator; steps move the wall clock alone. Monotonic time
+begins at a drawn number, so that nobody can take one machine's for another's.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from quorate.core.events import Instant
+from quorate.sim.world import World
+
+EPOCH_MS: Final = 1_700_000_000_000
+"""Wall-clock time at the beginning of every world."""
+_BOOTED_MS_MAX: Final = 1_000_000_000
+_ROUNDING_MS: Final = 1e-3
+"""More than floats of a long run are wrong by."""
+
+
+class Clock:
+    """What a process is told when it asks for the time."""
+
+    def __init__(self, world: World, name: str) -> None:
+        self._world = world
+        self._offset_ms = 0
+        self._rate = 1.0
+        self._since_ms = 0.0
+        """When the rate last changed; until then `_gained_ms` had been gained on the world."""
+        self._gained_ms = 0.0
+        self._boot_ms = world.generator(f"{name} boot").randrange(_BOOTED_MS_MAX)
+        self._worst_ms = 0.0
+
+    @property
+    def instant(self) -> Instant:
+        """Now."""
+        now = self._world.now
+        local_ms = int(now + self._gained_ms + (now - self._since_ms) * (self._rate - 1.0))
+        return Instant(self._boot_ms + local_ms, EPOCH_MS + local_ms + self._offset_ms)
+
+    def _local_ms(self) -> float:
+        now = self._world.now
+        return now + self._gained_ms + (now - self._since_ms) * (self._rate - 1.0)
+
+    def due_ms(self, mono_ms: int) -> float:
+        """When, by the world, monotonic time has reached `mono_ms`; now if it has already."""
+        left_ms = (mono_ms - self._boot_ms - self._local_ms()) / self._rate
+        return self._world.now + max(0.0, left_ms + _ROUNDING_MS)
+
+    @property
+    def offset_ms(self) -> int:
+        """How far the wall clock was stepped, drift not counted."""
+        return self._offset_ms
+
+    @offset_ms.setter
+    def offset_ms(self, offset_ms: int) -> None:
+        self._note_error()
+        self._offset_ms = offset_ms
+        self._note_error()
+
+    @property
+    def rate(self) -> float:
+        """Milliseconds of this machine in one of the world."""
+        return self._rate
+
+    @rate.setter
+    def rate(self, rate: float) -> None:
+        assert rate > 0, "time does not stand still, nor go back"
+        self._note_error()
+        now = self._world.now
+        self._gained_ms += (now - self._since_ms) * (self._rate - 1.0)
+        self._since_ms = now
+        self._rate = rate
+
+    @property
+    def error_ms(self) -> float:
+        """How far the wall clock is ahead of the world's."""
+        return self.instant.wall_ms - EPOCH_MS - self._world.now
+
+    @property
+    def worst_ms(self) -> float:
+        """The largest error, either way, that there was."""
+        self._note_error()
+        return self._worst_ms
+
+    def _note_error(self) -> None:
+        # Between two changes the error only grows one way: it is largest at one of them.
+        self._worst_ms = max(self._worst_ms, abs(self.error_ms))

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The fault budget: which keys lost more copies than can be repaired, and since when.
+
+A replica whose disk was lost comes back empty and votes "nothing here" at once: nothing in the
+protocol tells such a vote from that of a replica which never had the key. A majority that counts it
+may then miss a finished write, though the write is still on W - 1 disks. That is a known limit of
+the store ("treat it as a lost disk"), not a defect to be found here.
+
+So a loss is within budget for a key exactly where no vote can mislead. Let `m` be the version that
+the replica held. Every write that it ever acknowledged is at `m` or below; if so many *other*
+replicas hold `m` or above durably that every quorum without the lost copy meets one of them, then
+whatever was finished or read is still met by all. This is looked up on the disks at the moment of
+the loss, key by key: a lost disk costs nothing where all copies had arrived and been synced, and
+several losses one after another are each judged by what was there then. Otherwise the key has
+forgotten from that moment on: what is checked of it later is that nobody lies.
+
+Damaged bytes are told from missing ones: the replica does not vote. But the next write takes their
+place, also an older one that a hint or a repair brings late, so the same rule holds for them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+
+from quorate.core.record import ABSENT, Record
+from quorate.core.slots import row_of
+from quorate.errors import Corrupt
+from quorate.sim.cluster import SimCluster
+
+Versions = Mapping[bytes, bytes]
+"""By key, what a replica has of it; ABSENT for nothing."""
+
+
+class Copies:
+    """Watches the keys of one world."""
+
+    def __init__(self, cluster: SimCluster, keys: list[bytes], *, quorum: int) -> None:
+        """`quorum`: the smaller of R and W."""
+        self.forgot_ms: dict[bytes, float] = {}
+        """Since when a key is out of budget."""
+        self.lost: Counter[bytes] = Counter()
+        """Copies of each key that were lost or damaged, in budget or not."""
+        self._cluster = cluster
+        self.replicas = {key: cluster.replicas(key) for key in keys}
+        self.quorum = quorum
+
+    def held(self, index: int) -> Versions:
+        """What a machine has of each key of which it is a replica, durable or not."""
+        return {
+            key: self._version(index, key)
+            for key, replicas in self.replicas.items()
+            if index in replicas
+        }
+
+    def judge(self, index: int, before: Versions) -> None:
+        """Some of what a machine held `before` may be gone now."""
+        for key, version in before.items():
+            if self._version(index, key) < version:
+                self.lost[key] += 1
+                if not self._is_harmless(index, key, version):
+                    self.forgot_ms.setdefault(key, self._cluster.world.now)
+
+    def _is_harmless(self, index: int, key: bytes, version: bytes) -> bool:
+        others = [each for each in self.replicas[key] if each != index]
+        holders = sum(self.durable(each, key) >= version for each in others)
+        return holders + self.quorum > len(self.replicas[key])
+
+    def _version(self, index: int, key: bytes) -> bytes:
+        return _version_of(self._cluster.machines[index].disk.get, key)
+
+    def durable(self, index: int, key: bytes) -> bytes:
+        """The version that a power cut would leave; ABSENT for nothing, and for damaged bytes."""
+        return _version_of(self._cluster.machines[index].disk.durable, key)
+
+
+def _version_of(read: Callable[[bytes], Record | None], key: bytes) -> bytes:
+    try:
+        record = read(row_of(key))
+    except Corrupt:
+        return ABSENT
+    return ABSENT if record is None else record.version

@@ -1,0 +1,278 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an engine holds, and how much of it a crash keeps. Satisfies `storage.engine.Engine`.
+
+Only bytes are held: records go in and out by `wire.records`, so the disk shares no object with the
+node, and what rots is found by the checksum that finds it in the field. A batch is seen at once (as
+unsynced writes of a real engine are) and durable when a sync that began after it is over. A crash
+keeps a drawn prefix of the batches that were not durable; it may tear the next one, which recovery
+finds by its checksum and drops, as RocksDB does with the end of its log.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections import deque
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from random import Random
+from typing import Final, NamedTuple
+from zlib import crc32
+
+import msgspec
+
+from quorate.core.events import Batch
+from quorate.core.record import Record
+from quorate.errors import Corrupt, DiskFull, StorageBusy, StorageError
+from quorate.wire.records import decode, encode
+
+_Changes = list[tuple[bytes, bytes | None]]
+_Log = tuple[_Changes, _Changes, _Changes]
+"""A batch as bytes: records, hints, meta."""
+
+_HEAD_BYTES: Final = 8
+_encode_log: Final = msgspec.msgpack.Encoder().encode
+_decode_log: Final = msgspec.msgpack.Decoder(_Log).decode
+
+
+class Crash(NamedTuple):
+    """What became of the batches that were not durable."""
+
+    kept: int
+    lost: int
+    is_torn: bool
+    """Whether part of a lost one was found, and dropped."""
+
+
+class _Column:
+    """One ordered map from name to blob."""
+
+    __slots__ = ("blobs", "bytes", "names")
+
+    def __init__(self, blobs: dict[bytes, bytes]) -> None:
+        self.blobs = blobs
+        self.names = sorted(blobs)
+        self.bytes = sum(len(name) + len(blob) for name, blob in blobs.items())
+
+    def put(self, name: bytes, blob: bytes | None) -> None:
+        """Replace a blob; None deletes it."""
+        before = self.blobs.get(name)
+        if before is not None:
+            self.bytes -= len(name) + len(before)
+            if blob is None:
+                del self.blobs[name]
+                del self.names[bisect_left(self.names, name)]
+        elif blob is not None:
+            insort(self.names, name)
+        if blob is not None:
+            self.blobs[name] = blob
+            self.bytes += len(name) + len(blob)
+
+    def slice(self, start: bytes, end: bytes) -> list[tuple[bytes, bytes]]:
+        """The entries of [start, end) in order."""
+        names = self.names[bisect_left(self.names, start) : bisect_left(self.names, end)]
+        return [(name, self.blobs[name]) for name in names]
+
+
+class Disk:
+    """An engine whose disk can be crashed, filled, damaged and broken."""
+
+    def __init__(self, *, needs_sync: bool = True) -> None:
+        self.needs_sync = needs_sync
+        self.is_full = False
+        """Whether writes fail with DiskFull."""
+        self.is_busy = False
+        """Whether writes fail with StorageBusy, as in a write stall."""
+        self.is_broken = False
+        """Whether writes fail with an error that is final."""
+        self.is_unreadable = False
+        """Whether nothing can be read now, as while a database is opened again."""
+        self.are_hints_unreadable = False
+        """Whether hints cannot be read now."""
+        self.written = 0
+        """Batches written so far."""
+        self._columns = _Column({}), _Column({}), _Column({})
+        """Records, hints, meta as reads see them."""
+        self._durable: tuple[dict[bytes, bytes], ...] = ({}, {}, {})
+        """The same as a power cut leaves them."""
+        self._unsynced: deque[tuple[int, _Log]] = deque()
+        self._rotten_hints: set[bytes] = set()
+
+    # --- the engine --------------------------------------------------------------------------
+
+    def get(self, row: bytes) -> Record | None:
+        if self.is_unreadable:
+            raise Corrupt("nothing can be read now")
+        blob = self._columns[0].blobs.get(row)
+        return None if blob is None else decode(row, blob)
+
+    def get_many(self, rows: Sequence[bytes]) -> list[Record | None]:
+        return [self.get(row) for row in rows]
+
+    def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, Record]]:
+        if self.is_unreadable:
+            raise Corrupt("nothing can be read now")
+        entries = self._columns[0].slice(start, end)
+        return ((row, decode(row, blob)) for row, blob in entries)
+
+    def get_meta(self, name: bytes) -> bytes | None:
+        return self._columns[2].blobs.get(name)
+
+    def scan_hints(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        if self.is_unreadable or self.are_hints_unreadable:
+            raise Corrupt("hints cannot be read now")
+        return self._sound_hints(self._columns[1].slice(start, end))
+
+    def _sound_hints(self, hints: list[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
+        for name, blob in hints:
+            if name in self._rotten_hints:
+                raise Corrupt("a damaged block of hints")
+            yield name, blob
+
+    def write(self, batch: Batch) -> None:
+        if self.is_full:
+            raise DiskFull("no space left")
+        if self.is_busy:
+            raise StorageBusy("a write stall")
+        if self.is_broken:
+            raise StorageError("the device is gone")
+        records: _Changes = [(row, encode(row, record)) for row, record in batch.records]
+        # Lists of its own: the node still reads those that it handed out.
+        log = records, [*batch.hints], [*batch.meta]
+        for column, changes in zip(self._columns, log, strict=True):
+            for name, blob in changes:
+                column.put(name, blob)
+        for name, _ in batch.hints:
+            self._rotten_hints.discard(name)
+        self.written += 1
+        self._unsynced.append((self.written, log))
+        if not self.needs_sync:
+            self.sync()
+
+    def sync(self) -> None:
+        self.synced(self.written)
+
+    def synced(self, written: int) -> None:
+        """The first `written` batches are durable."""
+        unsynced = self._unsynced
+        while unsynced and unsynced[0][0] <= written:
+            self._harden(unsynced.popleft()[1])
+
+    def _harden(self, log: _Log) -> None:
+        for durable, changes in zip(self._durable, log, strict=True):
+            for name, blob in changes:
+                if blob is None:
+                    durable.pop(name, None)
+                else:
+                    durable[name] = blob
+
+    def format(self, batch: Batch) -> None:
+        """Write a batch that is durable at once."""
+        self.write(batch)
+        self.sync()
+
+    def bytes_used(self) -> int:
+        return sum(column.bytes for column in self._columns)
+
+    def checkpoint(self, directory: Path) -> None:
+        """Always StorageError: there are no files to copy."""
+        raise StorageError("a simulated disk has no files", directory=str(directory))
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+    # --- what a person with a screwdriver sees -----------------------------------------------
+
+    def durable(self, row: bytes) -> Record | None:
+        """The record of a row that a power cut would leave. Corrupt if damaged."""
+        blob = self._durable[0].get(row)
+        return None if blob is None else decode(row, blob)
+
+    def durable_rows(self) -> list[bytes]:
+        """Rows of which a power cut would leave some record, in order."""
+        return sorted(self._durable[0])
+
+    def damaged(self) -> list[bytes]:
+        """Rows whose bytes fail their checksum, in order, until they are written again."""
+        return [row for row, blob in self._columns[0].blobs.items() if _is_damaged(row, blob)]
+
+    def hint_names(self) -> list[bytes]:
+        """The names of all hints, in order, damaged or not."""
+        return list(self._columns[1].names)
+
+    # --- faults ------------------------------------------------------------------------------
+
+    def crash(self, random: Random) -> Crash:
+        """Lose what was not durable, but for a drawn prefix; the next process finds the rest."""
+        logs = [_framed(log) for _, log in self._unsynced]
+        kept = random.randint(0, len(logs))
+        tail = b""
+        if kept < len(logs) and random.random() < 0.5:
+            tail = _torn(logs[kept], random)
+        found = _recover(b"".join(logs[:kept]) + tail)
+        for log in found:
+            self._harden(log)
+        self._unsynced.clear()
+        self._columns = (
+            _Column(dict(self._durable[0])),
+            _Column(dict(self._durable[1])),
+            _Column(dict(self._durable[2])),
+        )
+        return Crash(len(found), len(logs) - len(found), is_torn=bool(tail))
+
+    def rot(self, row: bytes, random: Random) -> bool:
+        """Flip a bit of what is stored of a row; whether there was anything to damage."""
+        if row not in self._columns[0].blobs:
+            return False
+        position = random.random()
+        for blobs in (self._columns[0].blobs, self._durable[0]):
+            blob = blobs.get(row)
+            if blob is not None and not _is_damaged(row, blob):
+                blobs[row] = flipped(blob, int(position * len(blob) * 8))
+        return True
+
+    def rot_hint(self, name: bytes) -> None:
+        """Damage the block in which a hint is stored, until it is written or deleted."""
+        self._rotten_hints.add(name)
+
+
+def flipped(blob: bytes, bit: int) -> bytes:
+    """The bytes with one bit changed."""
+    changed = bytearray(blob)
+    changed[bit // 8] ^= 1 << bit % 8
+    return bytes(changed)
+
+
+def _is_damaged(row: bytes, blob: bytes) -> bool:
+    try:
+        decode(row, blob)
+    except Corrupt:
+        return True
+    return False
+
+
+def _framed(log: _Log) -> bytes:
+    payload = _encode_log(log)
+    return len(payload).to_bytes(4, "big") + crc32(payload).to_bytes(4, "big") + payload
+
+
+def _torn(framed: bytes, random: Random) -> bytes:
+    """What reached the disk of a batch that was being written: an end is missing, or its sectors
+    hold something else."""
+    cut = random.randrange(1, len(framed))
+    if random.random() < 0.5:
+        return framed[:cut]
+    return framed[:cut] + bytes(byte ^ 0xA5 for byte in framed[cut:])
+
+
+def _recover(data: bytes) -> list[_Log]:
+    """The whole batches at the beginning of a log."""
+    found = []
+    start = 0
+    while start + _HEAD_BYTES <= len(data):
+        end = start + _HEAD_BYTES + int.from_bytes(data[start : start + 4], "big")
+        payload = data[start + _HEAD_BYTES : end]
+        if end > len(data) or crc32(payload) != int.from_bytes(data[start + 4 : start + 8], "big"):
+            break
+        found.append(_decode_log(payload))
+        start = end
+    return found

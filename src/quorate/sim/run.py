@@ -1,0 +1,360 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One run: load under faults, heal, liveness, quiescence, and what the checkers say.
+
+Faults and load come first; then every fault ends at once. *Liveness* is a phase of its own, since
+constant faults always heal something by accident: all requests through all nodes that run must
+succeed within a stated time, even if one node stays dead. *Quiescence* then starts what is dead
+and lets hints drain. There is no anti-entropy yet, so what hints do not bring is brought by reads:
+every key is read from all its replicas until no read finds anything to repair. Only then are
+replicas compared.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import Any, Final
+
+import msgspec
+
+from quorate.core.clock import ms_of
+from quorate.core.events import GetResult
+from quorate.core.quorum import majority
+from quorate.core.slots import row_of
+from quorate.sim import checkers, judging
+from quorate.sim.acts import Acts
+from quorate.sim.checkers import Violation
+from quorate.sim.clock import EPOCH_MS
+from quorate.sim.cluster import SimCluster
+from quorate.sim.copies import Copies
+from quorate.sim.history import Evidence, Kind
+from quorate.sim.nemesis import Nemesis
+from quorate.sim.plan import Plan, Request
+from quorate.sim.sometimes import Lives, reached
+from quorate.sim.trace import Trace
+from quorate.sim.workload import Asked, Clients
+
+PROBE_CLIENT: Final = 1_000
+"""Who asks in the liveness phase: a number that no client of a plan has."""
+PROBE_KEYS_MAX: Final = 4
+ANSWER_WITHIN_MS: Final = 1_500.0
+"""In the liveness phase: several times the slowest link there and back and the slowest disk, for
+raising the clock's ceiling, a stamp, a second one and a hedge."""
+ROUNDS_MAX: Final = 8
+"""Of reading all keys until nothing is left to repair."""
+CONNECT_MS: Final = 10_000.0
+"""Longer than the nodes need to find each other."""
+HINT_RETRY_MS: Final = 1_200.0
+"""Longer than a peer waits for its hints to be tried again."""
+LINK_MS: Final = 500.0
+"""More than it takes to break a link, to dial, and to hear from the other side."""
+CLOCK_ROOM_MS: Final = 100.0
+"""How far from the guard a clock has to be before requests must succeed."""
+PHASE_MS: Final = 120_000.0
+"""Longer than clients need to come to the end of their scripts once faults are over."""
+
+
+OF_COPIES: Final = ("I7", "I10")
+"""Invariants that speak of what a replica has."""
+
+
+class Outcome(msgspec.Struct):
+    """What became of one run."""
+
+    seed: int
+    digest: str = ""
+    operations: int = 0
+    results: Counter[str] = msgspec.field(default_factory=Counter)
+    faults: Counter[str] = msgspec.field(default_factory=Counter)
+    reached: Counter[str] = msgspec.field(default_factory=Counter)
+    violations: list[Violation] = msgspec.field(default_factory=list)
+    availability: list[tuple[int, int]] = msgspec.field(default_factory=list)
+    """Operations answered well, and all, by the second in which they were asked."""
+    weak_reads: int = 0
+    """Answered reads for which R + W <= N."""
+    stale_ages_ms: list[float] = msgspec.field(default_factory=list)
+    """Of weak reads that missed a finished write: how long before it had finished."""
+    convergence_ms: float | None = None
+    """From the end of the faults until all replicas were equal; None if they never were."""
+    in_budget: bool = True
+    """Whether no key lost more copies than can be repaired."""
+    virtual_ms: float = 0.0
+    node_steps: int = 0
+
+
+def run(plan: Plan, *, trace: Trace | None = None) -> Outcome:
+    """Play a plan to its end and judge it."""
+    return _Run(plan, trace).play()
+
+
+class _Run:
+    """A plan that is being played."""
+
+    def __init__(self, plan: Plan, trace: Trace | None) -> None:
+        self.plan = plan
+        settings: dict[str, Any] = {**plan.settings}
+        self.cluster = SimCluster(
+            plan.seed,
+            plan.nodes,
+            cache_entries=plan.cache_entries,
+            needs_sync=plan.needs_sync,
+            is_tolerant=True,
+            trace=trace,
+            **settings,
+        )
+        self.lives = Lives()
+        self.handed = checkers.Handed()
+        self.watch = checkers.watch(self.cluster.machines, self.handed)
+        self.cluster.observers += [self.lives, self.watch]
+        n = plan.settings["replication"]
+        self.w = plan.settings["w"] or majority(n)
+        self.r = plan.settings["r"] or majority(n)
+        self.keys = plan.keys()
+        self.copies = Copies(self.cluster, self.keys, quorum=min(self.w, self.r))
+        self.patience_ms = 2.0 * (settings["timeout_ms"] + settings["write_wait_ms"])
+        self.clients = Clients(self.cluster, patience_ms=self.patience_ms)
+        self.acts = Acts(self.cluster, plan, self.copies, self.clients)
+        self.nemesis = Nemesis(self.acts)
+        self.settling = Clients(self.cluster, patience_ms=self.patience_ms)
+        """Whose reads bring replicas together: of damaged copies they may fail."""
+        self.began_ms = self.healed_ms = self.healthy_ms = 0.0
+        self.convergence_ms: float | None = None
+        self.dead: frozenset[int] = frozenset()
+        self.unsettled: list[bytes] = []
+        self.serial = 0
+
+    def play(self) -> Outcome:
+        """All phases."""
+        self._boot()
+        self._load()
+        self._heal()
+        if not self.cluster.broken:
+            self._probe()
+            self._settle()
+        return self._outcome()
+
+    # --- phases ----------------------------------------------------------------------------
+
+    def _boot(self) -> None:
+        """Make the machines what the plan says; they are linked already."""
+        plan, cluster = self.plan, self.cluster
+        for index, machine in enumerate(cluster.machines):
+            machine.clock.offset_ms = plan.offsets_ms[index]
+            machine.sync_ms = plan.syncs_ms[index]
+        for source in range(plan.nodes):
+            for target in range(plan.nodes):
+                if source != target:
+                    cluster.wire(source, target).latency_ms = plan.latencies_ms[
+                        source * plan.nodes + target
+                    ]
+
+    def _load(self) -> None:
+        self.began_ms = self.cluster.world.now
+        self.nemesis.schedule(self.plan.faults)
+        self.clients.start(self.plan.scripts)
+        self.cluster.run(self.plan.load_ms)
+
+    def _heal(self) -> None:
+        """End all faults; give the nodes time to find each other, and clocks time to catch up."""
+        plan, cluster = self.plan, self.cluster
+        self.nemesis.heal()
+        if plan.stays_dead is not None and self._can_do_without(plan.stays_dead):
+            self.dead = frozenset((plan.stays_dead,))
+            self.acts.down(plan.stays_dead)
+        self.acts.start_all()
+        self.acts.correct_clocks()
+        self.healed_ms = cluster.world.now
+        world = cluster.world
+        world.run_until(lambda: not self.clients.busy or cluster.broken, world.now + PHASE_MS)
+        world.run_until(self.clients.is_idle, world.now + self.patience_ms)
+        beats_ms = plan.settings["heartbeat_ms"] * (plan.settings["down_after"] + 1)
+        cluster.run(LINK_MS + beats_ms)
+        cluster.run(self._clocks_behind_ms())
+        self.healthy_ms = cluster.world.now
+
+    def _probe(self) -> None:
+        """Liveness: a write and a read of a few keys through every node that runs."""
+        needed = max(self.w, self.r)
+        keys = [key for key in self.keys if len(self._readable(key)) >= needed][:PROBE_KEYS_MAX]
+        for node, machine in enumerate(self.cluster.machines):
+            if not machine.is_running:
+                continue
+            for key in keys:
+                for kind in (Kind.PUT, Kind.GET):
+                    self._wait_for(self.clients.ask(PROBE_CLIENT, node, self._request(kind, key)))
+
+    def _settle(self) -> None:
+        """Quiescence: start all, let hints drain, and read until nothing is left to repair."""
+        cluster = self.cluster
+        for index in self.dead:
+            self.acts.up(index)
+        for index, machine in enumerate(cluster.machines):
+            if machine.disk.damaged():
+                # A cache may hide the damage for as long as its process lives.
+                self.acts.down(index)
+                self.acts.up(index)
+        cluster.world.run_until(cluster.is_connected, cluster.world.now + CONNECT_MS)
+        self._drain()
+        unsettled = self.keys
+        for _ in range(ROUNDS_MAX):
+            unsettled = self._repair(unsettled)
+            if not unsettled:
+                self.convergence_ms = cluster.world.now - self.healed_ms
+                break
+        self.unsettled = [key for key in unsettled if key not in self.copies.forgot_ms]
+        cluster.run(LINK_MS)
+
+    def _drain(self) -> None:
+        """Let hints be replayed for as long as they get fewer."""
+        left = self._hints_left()
+        before: dict[int, int] = {}
+        while any(left.values()) and left != before:
+            self.cluster.run(HINT_RETRY_MS)
+            left, before = self._hints_left(), left
+
+    # --- parts of phases -------------------------------------------------------------------
+
+    def _can_do_without(self, index: int) -> bool:
+        """Whether every key keeps a quorum of copies that can be read."""
+        needed = max(self.w, self.r)
+        return all(
+            len([each for each in self._readable(key) if each != index]) >= needed
+            for key in self.keys
+        )
+
+    def _readable(self, key: bytes) -> list[int]:
+        """The replicas of a key whose bytes are not damaged."""
+        row = row_of(key)
+        return [
+            index
+            for index in self.copies.replicas[key]
+            if row not in self.cluster.machines[index].disk.damaged()
+        ]
+
+    def _clocks_behind_ms(self) -> float:
+        """Until every node trusts its clock: none has seen a stamp further ahead than the guard."""
+        lead_ms = 0
+        for machine in self.cluster.machines:
+            if machine.is_running:
+                seen_ms = ms_of(machine.node.parts.clock.last)
+                lead_ms = max(lead_ms, seen_ms - machine.instant.wall_ms)
+        return max(0.0, lead_ms - self.plan.settings["max_clock_skew_ms"] + CLOCK_ROOM_MS)
+
+    def _wait_for(self, *asked: Asked) -> None:
+        world = self.cluster.world
+        world.run_until(
+            lambda: all(each.operation.result is not None for each in asked),
+            world.now + 2 * ANSWER_WITHIN_MS,
+        )
+
+    def _hints_left(self) -> dict[int, int]:
+        """Hints that wait, by node."""
+        return {
+            index: machine.node.parts.hints.total
+            for index, machine in enumerate(self.cluster.machines)
+            if machine.is_running
+        }
+
+    def _repair(self, keys: list[bytes]) -> list[bytes]:
+        """Read keys from all their replicas; those that had to be repaired or could not be read.
+
+        A damaged copy gives no answer. It is repaired by reading all the others through its own
+        node, which asks itself first; so where not all answer, every replica is made to coordinate.
+        """
+        n = self.plan.settings["replication"]
+        unread = self._read([(key, 0, n) for key in keys])
+        again = [
+            (key, place, max(len(self._readable(key)), 1)) for key in unread for place in range(n)
+        ]
+        self._read(again)
+        return unread
+
+    def _read(self, wanted: list[tuple[bytes, int, int]]) -> list[bytes]:
+        """Read each key through its replica at a place with an R; those that were not as they
+        should be."""
+        found = []
+        # Some worlds allow a node few requests at a time.
+        width = 1 if self.plan.is_narrow() else len(wanted)
+        for first in range(0, len(wanted), max(width, 1)):
+            some = [self._ask(*each) for each in wanted[first : first + width]]
+            self._wait_for(*some)
+            for asked in some:
+                result = asked.operation.result
+                if not isinstance(result, GetResult) or result.repaired:
+                    found.append(asked.operation.key)
+                if isinstance(result, GetResult):
+                    self.clients.history.operations.append(asked.operation)
+        return found
+
+    def _ask(self, key: bytes, place: int, r: int) -> Asked:
+        node = self.copies.replicas[key][place]
+        return self.settling.ask(PROBE_CLIENT, node, self._request(Kind.GET, key, r=r))
+
+    def _request(self, kind: Kind, key: bytes, *, r: int = 0) -> Request:
+        self.serial += 1
+        return Request(self.serial, kind, key, r=r, timeout_ms=int(ANSWER_WITHIN_MS))
+
+    # --- the end ---------------------------------------------------------------------------
+
+    def _outcome(self) -> Outcome:
+        history, cluster = self.clients.history, self.cluster
+        evidence = self._evidence()
+        load = [each for each in history.operations if each.client != PROBE_CLIENT]
+        weak_reads, ages = judging.stale_ages(history, evidence)
+        return Outcome(
+            self.plan.seed,
+            digest=cluster.digest(),
+            operations=len(load),
+            results=judging.counted(load),
+            faults=self.nemesis.injected,
+            reached=reached(self.lives, cluster, load, evidence),
+            violations=self._violations(evidence),
+            availability=judging.by_second(load, self.began_ms),
+            weak_reads=weak_reads,
+            stale_ages_ms=ages,
+            convergence_ms=self.convergence_ms,
+            in_budget=not self.copies.forgot_ms,
+            virtual_ms=cluster.world.now,
+            node_steps=cluster.journal.steps,
+        )
+
+    def _violations(self, evidence: Evidence) -> list[Violation]:
+        """What nodes must never do, what steps were wrong, and what the checkers say."""
+        found = [Violation("P8", b"", told) for told in self.cluster.broken]
+        found += [Violation("I24", key, "never settles") for key in self.unsettled]
+        if self.clients.busy and not found:
+            told = f"{self.clients.busy} clients never came to the end of their scripts"
+            found.append(Violation("I24", b"", told))
+        found += [each for each in self.watch.violations() if not self._is_excused(each)]
+        return found + judging.judged(self.clients.history, evidence)
+
+    def _is_excused(self, violation: Violation) -> bool:
+        """Whether a step is blamed for what damage did: between a replica's ack and the answer
+        that counts it the copy may be lost, and an older record take its place."""
+        return violation.invariant in OF_COPIES and violation.key in self.copies.lost
+
+    def _evidence(self) -> Evidence:
+        settings, cluster = self.plan.settings, self.cluster
+        found, unreadable = judging.settled(cluster, self.copies.replicas)
+        return Evidence(
+            n=settings["replication"],
+            r=self.r,
+            w=self.w,
+            epoch_ms=EPOCH_MS,
+            guard_ms=settings["max_clock_skew_ms"],
+            wall_skew_ms=math.ceil(cluster.worst_clock_ms()),
+            forgot_ms=self.copies.forgot_ms,
+            replicas=self.copies.replicas,
+            settled=found,
+            unreadable=unreadable,
+            handed=self.handed.values(),
+            is_quiet=not self.unsettled,
+            healthy_from_ms=self.healthy_ms,
+            answer_within_ms=ANSWER_WITHIN_MS,
+            dead=self.dead,
+            forgotten=self.clients.forgotten(),
+            hints_left={
+                index: judging.hints_left(machine.disk)
+                for index, machine in enumerate(cluster.machines)
+            },
+        )

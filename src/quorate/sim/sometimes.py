@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Rare branches that a set of runs must reach (I30): what was never reached was not tested."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from quorate.core.events import Effects, GetResult, PutResult
+from quorate.core.node import Node
+from quorate.errors import Outcome, QuorateError
+from quorate.sim.cluster import SimCluster
+from quorate.sim.history import Evidence, Operation
+from quorate.sim.machine import Machine
+
+COUNTERS: Final[dict[str, str]] = {
+    "a write was stamped again": "writes_restamped",
+    "a read looked again": "reads_looked_again",
+    "a read was hedged": "reads_hedged",
+    "an answer was too far ahead to trust": "read_answers_distrusted",
+    "a hint was stored": "hints_stored",
+    "a hint was replayed": "hints_replayed",
+    "a hint was dropped": "hints_dropped",
+    "a peer's write was refused": "peer_writes_refused",
+    "a request was shed": "requests_shed",
+    "a request had to wait": "parked",
+    "no request had to wait any more": "unparked",
+    "damaged bytes were found": "damaged",
+}
+"""By the counters of nodes, and of `Lives`."""
+FAULTS: Final[dict[str, str]] = {
+    "a torn batch was found": "torn batch",
+    "batches were lost in a crash": "batches lost",
+    "an outbox ran over": "frame overflow",
+    "a frame came twice": "frame duplicated",
+    "a frame came late": "frame late",
+    "a damaged frame came": "frame damaged",
+}
+"""By what was done to the cluster."""
+
+
+class Lives:
+    """Adds up what nodes count over all their lives, as counters die with their processes."""
+
+    def __init__(self) -> None:
+        self._nodes: dict[tuple[str, int], Node] = {}
+        self._waiting: dict[tuple[str, int], bool] = {}
+        """Whether requests of a node wait to begin."""
+        self.parked = 0
+        """Times that a node had its first such request."""
+        self.unparked = 0
+        """Times that the last of them began or was refused."""
+
+    def after_step(self, machine: Machine, effects: Effects) -> None:
+        """Part of `cluster.Observer`."""
+        del effects
+        if not machine.is_running:
+            return
+        life = machine.name, machine.life
+        node = self._nodes[life] = machine.node
+        has_parked = node.parts.requests.has_parked
+        had_parked = self._waiting.get(life, False)
+        if has_parked is not had_parked:
+            self._waiting[life] = has_parked
+            self.parked += has_parked
+            self.unparked += had_parked
+
+    def total(self) -> Counter[str]:
+        """All counters."""
+        total: Counter[str] = Counter()
+        for node in self._nodes.values():
+            total.update(node.parts.turn.counters)
+            total["damaged"] += node.parts.replica.damaged
+        total["parked"] = self.parked
+        total["unparked"] = self.unparked
+        return total
+
+
+OPERATIONS: Final[dict[str, Callable[[Operation, Evidence], bool]]] = {
+    "a quorum was met exactly": lambda op, ev: (
+        isinstance(op.result, PutResult) and op.result.acks == ev.w_of(op) < ev.n
+    ),
+    "a second stamp was superseded": lambda op, _: (
+        isinstance(op.result, PutResult) and op.result.restamped and op.result.superseded
+    ),
+    "a read repaired one replica": lambda op, _: (
+        isinstance(op.result, GetResult) and op.result.repaired == 1
+    ),
+    "a read repaired several": lambda op, _: (
+        isinstance(op.result, GetResult) and op.result.repaired > 1
+    ),
+    "a tombstone was read": lambda op, _: _record_is(op, is_tombstone=True),
+    "an expired record was read": lambda op, _: _is_expired(op),
+    "a clock was not trusted": lambda op, _: _code(op) == "clock_untrusted",
+    "a quorum could not be reached": lambda op, _: _code(op) == "quorum_unreachable",
+    "the time was over": lambda op, _: _code(op) == "deadline_exceeded",
+    "the disk was full": lambda op, _: _code(op) == "disk_full",
+    "a write stalled": lambda op, _: _code(op) == "storage_busy",
+    "a write was refused unapplied": lambda op, _: op.is_refused,
+    "a write ended unknown": lambda op, _: (
+        isinstance(op.result, QuorateError) and op.result.outcome is Outcome.UNKNOWN
+    ),
+    "a coordinator died": lambda op, _: op.result is None,
+}
+"""By what clients saw."""
+
+BRANCHES: Final[tuple[str, ...]] = (*COUNTERS, *FAULTS, *OPERATIONS)
+"""All that a set of runs must reach."""
+
+
+def reached(
+    lives: Lives, cluster: SimCluster, operations: Sequence[Operation], evidence: Evidence
+) -> Counter[str]:
+    """How often a run reached each branch."""
+    counters, faults = lives.total(), cluster.faults
+    found = Counter({branch: counters[name] for branch, name in COUNTERS.items()})
+    found.update({branch: faults[name] for branch, name in FAULTS.items()})
+    for branch, is_so in OPERATIONS.items():
+        found[branch] = sum(is_so(operation, evidence) for operation in operations)
+    return found
+
+
+def _code(op: Operation) -> str:
+    return op.result.code if isinstance(op.result, QuorateError) else ""
+
+
+def _record_is(op: Operation, *, is_tombstone: bool) -> bool:
+    if not isinstance(op.result, GetResult) or op.result.record is None:
+        return False
+    return (op.result.record.value is None) is is_tombstone
+
+
+def _is_expired(op: Operation) -> bool:
+    return _record_is(op, is_tombstone=False) and op.served is None

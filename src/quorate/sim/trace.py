@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What happened: the readable transcript, its hash, and the count of injected faults.
+
+A transcript has one line for each event: virtual time in milliseconds, node, what, and why. It is
+written as things happen, and only if somebody wants it; heartbeats are left out. The hash covers
+all that every node did: of each step its time, batch, sends, answers and notes, encoded. It is the
+same in every process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+import msgspec
+
+from quorate.core.clock import ms_of
+from quorate.core.events import (
+    Batch,
+    Durable,
+    Effects,
+    Event,
+    Get,
+    GetResult,
+    PeerFrame,
+    Put,
+    PutResult,
+    Result,
+    Scan,
+    StorageState,
+    Waiter,
+)
+from quorate.core.messages import Message, Mutate, Ping, Pong, Read, ReadAnswer
+from quorate.core.record import Record, stamp_of
+from quorate.core.slots import key_of
+from quorate.errors import QuorateError
+from quorate.notation import show_bytes, show_size
+from quorate.sim.clock import EPOCH_MS
+from quorate.sim.world import World
+
+_SHOWN_CHARS: Final = 40
+_SHOWN_ROWS: Final = 4
+
+
+class Trace:
+    """Gives lines to `write`, without line ends."""
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self._write = write
+        self._asked: dict[Waiter, tuple[int, float]] = {}
+        """Requests without an answer: number, and when it was asked."""
+        self._count = 0
+
+    def line(self, ms: float, who: str, what: str, told: str) -> None:
+        """One event."""
+        self._write(f"{ms:12.3f}  {who:<4} {what:<8} {told}")
+
+    def step(self, ms: float, who: str, events: Sequence[Event], effects: Effects) -> None:
+        """What a node was told, and what it does about it."""
+        for event in events:
+            what, told = self._event(ms, event)
+            if told:
+                self.line(ms, who, what, told)
+        if effects.batch is not None:
+            self.line(ms, who, "store", f"mark {effects.mark}: {_told_batch(effects.batch)}")
+        for url, messages in effects.sends.items():
+            if not _is_heartbeat(messages):
+                self.line(ms, who, "send", f"to {host_of(url)}: {_told_messages(messages)}")
+        for waiter, result in effects.answers:
+            number, asked_ms = self._asked.pop(waiter, (0, ms))
+            told = f"#{number} {_told_result(result)}, after {ms - asked_ms:.1f} ms"
+            self.line(ms, who, "answer", told)
+        for note in effects.notes:
+            facts = " ".join(f"{name}={value}" for name, value in note.facts.items())
+            self.line(ms, who, "note", f"{note.event} {facts}")
+
+    def _event(self, ms: float, event: Event) -> tuple[str, str]:
+        if isinstance(event, PeerFrame):
+            messages = event.frame.messages
+            told = f"{host_of(event.peer)}: {_told_messages(messages)}"
+            return "hear", "" if _is_heartbeat(messages) else told
+        if isinstance(event, Durable):
+            return "durable", f"up to mark {event.mark}"
+        if isinstance(event, StorageState):
+            return "storage", event.reason or "takes writes"
+        waiter: Waiter | None = getattr(event, "waiter", None)
+        if waiter is None:
+            return "", ""
+        self._count += 1
+        self._asked[waiter] = self._count, ms
+        return "ask", f"#{self._count} {_told_request(event)}"
+
+
+class Journal:
+    """What all parts of one world report to."""
+
+    def __init__(self, world: World, trace: Trace | None) -> None:
+        self.faults: Counter[str] = Counter()
+        """What was done to the cluster, by name."""
+        self.steps = 0
+        self._world = world
+        self._trace = trace
+        self._hash = hashlib.blake2b(digest_size=16)
+
+    def fault(self, who: str, name: str, why: str = "") -> None:
+        """Count a fault, and tell of it."""
+        self.faults[name] += 1
+        if self._trace is not None:
+            self._trace.line(self._world.now, who, "fault", f"{name} {why}".rstrip())
+
+    def say(self, who: str, what: str, told: str) -> None:
+        """Tell of something that is no fault."""
+        if self._trace is not None:
+            self._trace.line(self._world.now, who, what, told)
+
+    def step(self, who: str, events: Sequence[Event], effects: Effects) -> None:
+        """A node took a step."""
+        self.steps += 1
+        done = (
+            self._world.now,
+            who,
+            effects.mark,
+            effects.batch,
+            effects.sends,
+            [result for _, result in effects.answers],
+            effects.notes,
+            effects.peers,
+        )
+        self._hash.update(_encode(done))
+        if self._trace is not None:
+            self._trace.step(self._world.now, who, events, effects)
+
+    def digest(self) -> str:
+        """The hash of all that every node did so far."""
+        return self._hash.hexdigest()
+
+
+def host_of(url: str) -> str:
+    """A machine's name in transcripts: `n2` of `http://n2:1`."""
+    return url.partition("//")[2].partition(":")[0]
+
+
+def _plain(thing: object) -> object:
+    assert isinstance(thing, QuorateError), f"{thing!r} is no result"
+    return [thing.code, str(thing), thing.outcome and thing.outcome.value]
+
+
+_encode: Final = msgspec.msgpack.Encoder(enc_hook=_plain).encode
+
+
+# --- words ---------------------------------------------------------------------------------------
+
+
+def _told_request(event: Event) -> str:
+    key = show_bytes(getattr(event, "key", b""))[:_SHOWN_CHARS]
+    quorum = "".join(
+        f", {name}={getattr(event, name)}" for name in ("r", "w") if getattr(event, name, 0)
+    )
+    if isinstance(event, Put):
+        if event.value is None:
+            return f"delete {key}{quorum}"
+        expiry = f", expires at {event.expires_ms - EPOCH_MS} ms" if event.expires_ms else ""
+        return f"put {key} = {_told_value(event.value)}{quorum}{expiry}"
+    if isinstance(event, Get):
+        return f"get {key}{quorum}"
+    if isinstance(event, Scan):
+        return f"scan {show_bytes(event.prefix)[:_SHOWN_CHARS]}*{quorum}"
+    return f"{type(event).__name__} {key}".rstrip()
+
+
+def _told_result(result: Result) -> str:
+    if isinstance(result, QuorateError):
+        outcome = f", {result.outcome.value}" if result.outcome is not None else ""
+        return f"fails: {result}{outcome}"
+    if isinstance(result, GetResult):
+        repaired = f", {result.repaired} repaired" if result.repaired else ""
+        found = "nothing" if result.record is None else _told_record(result.record)
+        return f"finds {found}, {result.answers} answers{repaired}"
+    if isinstance(result, PutResult):
+        flags = ", restamped" * result.restamped + ", superseded" * result.superseded
+        told = _told_version(result.version)
+        return f"is done {told}, {result.acks} of {result.replicas} acks{flags}"
+    return f"ends in {type(result).__name__}"
+
+
+def _told_record(record: Record) -> str:
+    value = "a tombstone" if record.value is None else _told_value(record.value)
+    return f"{value} {_told_version(record.version)}"
+
+
+def _told_value(value: bytes) -> str:
+    if len(value) > _SHOWN_CHARS:
+        return f"{show_bytes(value[:_SHOWN_CHARS])}... ({show_size(len(value))})"
+    return show_bytes(value)
+
+
+def _told_version(version: bytes) -> str:
+    """A version as milliseconds since the beginning, counter, and node id."""
+    if not version:
+        return "@nothing"
+    stamp = stamp_of(version)
+    ms, counter = ms_of(stamp) - EPOCH_MS, stamp & 0xFFFF
+    return f"@{ms}.{counter}/{int.from_bytes(version[8:], 'big'):x}"
+
+
+def _told_batch(batch: Batch) -> str:
+    told = [f"{_told_row(row)} {_told_version(r.version)}" for row, r in batch.records]
+    parts = told[:_SHOWN_ROWS] + [f"{len(told) - _SHOWN_ROWS} more"] * (len(told) > _SHOWN_ROWS)
+    kept = sum(blob is not None for _, blob in batch.hints)
+    if kept:
+        parts.append(f"hints kept: {kept}")
+    if kept < len(batch.hints):
+        parts.append(f"hints done: {len(batch.hints) - kept}")
+    parts += [show_bytes(name) for name, _ in batch.meta if name != b"keys"]
+    return ", ".join(parts)
+
+
+def _told_row(row: bytes) -> str:
+    return show_bytes(key_of(row))[:_SHOWN_CHARS]
+
+
+def _told_messages(messages: Iterable[Message]) -> str:
+    counts: Counter[str] = Counter()
+    for message in messages:
+        if isinstance(message, Mutate):
+            counts["Mutate"] += len(message.items)
+        elif isinstance(message, Read):
+            counts["Read"] += len(message.full) + len(message.brief)
+        elif isinstance(message, ReadAnswer):
+            counts["ReadAnswer"] += len(message.records) + len(message.versions)
+        else:
+            counts[type(message).__name__] += 1
+    return ", ".join(f"{count} {name}" for name, count in counts.items())
+
+
+def _is_heartbeat(messages: Iterable[Message]) -> bool:
+    return all(isinstance(message, Ping | Pong) for message in messages)

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Clients: each follows its script, one visit after another, and notes what it asked and saw.
+
+A client asks the node that its script names, or the next one that runs. It waits for the answers
+of a visit before it goes on, but not for ever: a dead coordinator never answers. What is answered
+after the client's patience is over is noted all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from quorate.core.events import Get, GetResult, Put, PutResult, Result
+from quorate.errors import QuorateError
+from quorate.sim.clock import EPOCH_MS
+from quorate.sim.cluster import SimCluster
+from quorate.sim.history import History, Kind, Operation, value_of
+from quorate.sim.plan import Request, Visit
+
+RETRY_MS: Final = 20.0
+"""After which a client that found no running node tries again."""
+
+
+class Asked:
+    """The waiter of one request: writes the answer into its operation."""
+
+    __slots__ = ("_cluster", "_then", "life", "operation")
+
+    def __init__(
+        self, cluster: SimCluster, operation: Operation, then: Callable[[], None] | None = None
+    ) -> None:
+        self._cluster = cluster
+        self._then = then
+        self.operation = operation
+        self.life = cluster.machines[operation.node].life
+        """Of the coordinator, when it was asked."""
+
+    def done(self, result: Result) -> None:
+        """Take the answer; a second one is a fault of the node."""
+        operation = self.operation
+        assert operation.result is None, f"answered twice: {operation}, then {result}"
+        assert isinstance(result, GetResult | PutResult | QuorateError)
+        operation.result = result
+        operation.done_ms = self._cluster.world.now
+        operation.wall_ms = self._cluster.machines[operation.node].instant.wall_ms
+        if self._then is not None:
+            self._then()
+
+    @property
+    def is_forgotten(self) -> bool:
+        """Whether there is no answer though the coordinator that was asked lives."""
+        machine = self._cluster.machines[self.operation.node]
+        return self.operation.result is None and machine.life == self.life
+
+
+class Clients:
+    """All clients of a world, and what they saw."""
+
+    def __init__(self, cluster: SimCluster, *, patience_ms: float) -> None:
+        self.history = History()
+        self.asked: list[Asked] = []
+        self.busy = 0
+        """Clients that have not come to the end of their scripts."""
+        self._cluster = cluster
+        self._patience_ms = patience_ms
+
+    def start(self, scripts: tuple[tuple[Visit, ...], ...]) -> None:
+        """Have every client begin its script."""
+        for number, script in enumerate(scripts):
+            if script:
+                self.busy += 1
+                _Client(self, number, script).go_on()
+
+    def running(self, index: int) -> int | None:
+        """The first machine at or after `index` on which a node runs."""
+        machines = self._cluster.machines
+        count = len(machines)
+        for step in range(count):
+            if machines[(index + step) % count].is_running:
+                return (index + step) % count
+        return None
+
+    def ask(
+        self, client: int, node: int, request: Request, then: Callable[[], None] | None = None
+    ) -> Asked:
+        """Give a node a request; `then` is called once it is answered."""
+        now = self._cluster.world.now
+        operation = Operation(
+            request.serial,
+            client,
+            node,
+            request.kind,
+            request.key,
+            asked_ms=now,
+            value=self._value(client, request),
+            expires_ms=EPOCH_MS + int(now) + request.ttl_ms if request.ttl_ms else 0,
+            r=request.r,
+            w=request.w,
+        )
+        asked = Asked(self._cluster, operation, then)
+        self.history.operations.append(operation)
+        self.asked.append(asked)
+        machine = self._cluster.machines[node]
+        if request.kind is Kind.GET:
+            machine.receive(Get(asked, request.key, request.r, request.timeout_ms))
+        else:
+            expires_ms, timeout_ms = operation.expires_ms, request.timeout_ms
+            put = Put(asked, request.key, operation.value, expires_ms, request.w, timeout_ms)
+            machine.receive(put)
+        return asked
+
+    def is_idle(self) -> bool:
+        """Whether nobody waits for an answer any more."""
+        return not any(asked.is_forgotten for asked in self.asked)
+
+    def forgotten(self) -> list[Operation]:
+        """What coordinators that live have not answered."""
+        return [asked.operation for asked in self.asked if asked.is_forgotten]
+
+    def _value(self, client: int, request: Request) -> bytes | None:
+        if request.kind is not Kind.PUT:
+            return None
+        return value_of(client, request.serial, request.key, size=request.value_bytes)
+
+    def later(self, ms: float, call: Callable[[], None]) -> None:
+        """Have `call` made in some time."""
+        self._cluster.world.after(ms, call)
+
+    def wait(self, call: Callable[[], None]) -> None:
+        """Have `call` made when a client's patience is over."""
+        self._cluster.world.after(self._patience_ms, call)
+
+
+class _Client:
+    """One of them."""
+
+    def __init__(self, clients: Clients, number: int, script: tuple[Visit, ...]) -> None:
+        self._clients = clients
+        self._number = number
+        self._script = script
+        self._place = 0
+        """Of the next visit."""
+        self._missing = 0
+        """Answers that this visit still waits for."""
+
+    def go_on(self) -> None:
+        """Begin the next visit after its pause, or be done."""
+        if self._place == len(self._script):
+            self._clients.busy -= 1
+            return
+        visit = self._script[self._place]
+        self._place += 1
+        self._clients.later(visit.pause_ms, lambda: self._visit(visit))
+
+    def _visit(self, visit: Visit) -> None:
+        node = self._clients.running(visit.node)
+        if node is None:
+            self._clients.later(RETRY_MS, lambda: self._visit(visit))
+            return
+        place = self._place
+        self._missing = len(visit.requests)
+        for request in visit.requests:
+            self._clients.ask(self._number, node, request, lambda: self._answered(place))
+        self._clients.wait(lambda: self._give_up(place))
+
+    def _answered(self, place: int) -> None:
+        if place == self._place:
+            self._missing -= 1
+            if not self._missing:
+                self.go_on()
+
+    def _give_up(self, place: int) -> None:
+        if place == self._place and self._missing:
+            self.go_on()

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Clients that write down what they asked and saw, for the simulator's own checkers.
+
+Each client is a thread and talks to one node, so that a call is one operation: with nowhere else to
+go, `Client` sends a write once, and a read again only to the same node. All run in one process, and
+times are its monotonic clock: asked before the first byte leaves, done after the last arrived.
+
+Keys come from three pools: a few that everyone fights about, new ones twice a second, so that no
+key's history grows too long to be checked; any of those before, so that old writes are read across
+faults; and keys that are written once.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from random import Random
+from types import TracebackType
+from typing import Final
+
+from quorate.client import Call, Client
+from quorate.client.calls import delete_call, get_call, put_call, read_get, read_written
+from quorate.core.events import GetResult, PutResult
+from quorate.core.record import Record
+from quorate.doors.http.record_body import decode_record
+from quorate.errors import QuorateError
+from quorate.sim.history import Evidence, History, Kind, Operation, value_of
+from quorate.wire.http import Response, quote
+from tests.cluster.processes import wait_until
+
+N: Final = 3
+QUORUM: Final = 2
+HOT_KEYS: Final = 5
+ROUND_S: Final = 0.5
+ONCE: Final = 0.15
+OLD: Final = 0.8
+"""Of the draws below the first, keys written once; above the second, keys of any round so far."""
+THINK_S: Final = 0.008
+"""Between operations: the nodes share two cores with the clients."""
+REFUSED_S: Final = 0.05
+"""After a failure: a node that is not there refuses thousands of times a second."""
+PATIENCE_S: Final = 2.5
+"""A node gives a request up before its client does, so a client mostly hears what became of it."""
+
+
+class Recorder:
+    """Clients at work until the block ends, and their one history."""
+
+    def __init__(self, urls: Sequence[str], *, name: str, clients: int = 6) -> None:
+        self.history = History()
+        self._name = name.encode()
+        """Before every key: the keys held nothing when the history began."""
+        self._urls = urls
+        self._began_s = time.monotonic()
+        self._epoch_ms = round(time.time() * 1000)
+        self._answers = 0
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._work, args=(client, Random(f"{name} client {client}")))
+            for client in range(clients)
+        ]
+
+    def __enter__(self) -> Recorder:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    # --- time ------------------------------------------------------------------------------
+
+    def now_ms(self) -> float:
+        """Since the recording began."""
+        return (time.monotonic() - self._began_s) * 1000
+
+    def wait_for(self, count: int) -> None:
+        """Return when so many more operations were answered as they should."""
+        wanted = self._answers + count
+        wait_until(lambda: self._answers >= wanted, within_s=20, what=f"{count} more answers")
+
+    # --- one client ------------------------------------------------------------------------
+
+    def _work(self, number: int, rng: Random) -> None:
+        node = number % len(self._urls)
+        with Client(self._urls[node], timeout=PATIENCE_S) as client:
+            while not self._stop.is_set():
+                operation = self._draw(number, node, rng)
+                self._run(client, operation)
+                self._stop.wait(THINK_S if is_answered(operation) else REFUSED_S)
+
+    def _draw(self, client: int, node: int, rng: Random) -> Operation:
+        chance = rng.random()
+        if chance < ONCE:
+            return self._asked(client, node, Kind.PUT, None)
+        now = int(self.now_ms() / 1000 / ROUND_S)
+        this_round = now if chance < OLD else rng.randint(0, now)
+        key = b"%s-%d-%d" % (self._name, this_round, rng.randrange(HOT_KEYS))
+        kind = rng.choices((Kind.GET, Kind.PUT, Kind.DELETE), (50, 42, 8))[0]
+        return self._asked(client, node, kind, key)
+
+    def _asked(
+        self, client: int, node: int, kind: Kind, key: bytes | None, *, r: int = 0
+    ) -> Operation:
+        """Note a new operation; without a key, one of its own."""
+        with self._lock:
+            serial = len(self.history.operations)
+            key = b"%s-once-%d" % (self._name, serial) if key is None else key
+            value = value_of(client, serial, key) if kind is Kind.PUT else None
+            asked_ms = self.now_ms()
+            operation = Operation(serial, client, node, kind, key, asked_ms=asked_ms, value=value)
+            operation.r = r
+            self.history.operations.append(operation)
+        return operation
+
+    def _run(self, client: Client, operation: Operation) -> None:
+        result: GetResult | PutResult | QuorateError
+        try:
+            result = _result(client.request(_call(operation)), operation)
+        except QuorateError as error:
+            result = error
+        operation.wall_ms = round(time.time() * 1000)
+        operation.done_ms = self.now_ms()
+        operation.result = result
+        if is_answered(operation):
+            with self._lock:
+                self._answers += 1
+
+    # --- afterwards ------------------------------------------------------------------------
+
+    def settle(self) -> Evidence:
+        """Read every key until its replicas are equal, and tell what they hold.
+
+        The reads ask all replicas, so they repair what no hint was kept for. They are operations
+        like any other, in the history, by a client of their own.
+        """
+        from_ms = self.now_ms()
+        keys = list(self.history.by_key())
+        clients = [Client(url, timeout=PATIENCE_S) for url in self._urls]
+        settled: dict[bytes, dict[int, Record | None]] = {}
+
+        def are_equal() -> bool:
+            for key in [key for key in keys if not _is_equal(settled.get(key))]:
+                node = len(settled) % len(clients)
+                self._run(clients[node], self._asked(-1, node, Kind.GET, key, r=N))
+                settled[key] = {i: held(client, key) for i, client in enumerate(clients)}
+            return all(_is_equal(each) for each in settled.values())
+
+        try:
+            wait_until(are_equal, within_s=20, what="replicas equal")
+        finally:
+            for client in clients:
+                client.close()
+        # One machine, so one clock.
+        return Evidence(
+            n=N,
+            r=QUORUM,
+            w=QUORUM,
+            epoch_ms=self._epoch_ms,
+            replicas={key: list(range(N)) for key in settled},
+            settled=settled,
+            healthy_from_ms=from_ms,
+            answer_within_ms=PATIENCE_S * 1000,
+        )
+
+
+def is_answered(operation: Operation) -> bool:
+    """Whether the client got what it asked for."""
+    return isinstance(operation.result, GetResult | PutResult)
+
+
+def held(client: Client, key: bytes) -> Record | None:
+    """The record that the one node of a client holds, tombstones included."""
+    response = client.request(Call("GET", f"/internal/get?key={quote(key)}"))
+    if response.status == 404:
+        return None
+    assert response.status == 200, response.body
+    return decode_record(response.body, value_bytes_max=1 << 20)[1]
+
+
+def _is_equal(held_by: dict[int, Record | None] | None) -> bool:
+    return held_by is not None and all(each == held_by[0] for each in held_by.values())
+
+
+def _call(operation: Operation) -> Call:
+    if operation.kind is Kind.GET:
+        return get_call(operation.key, r=operation.r or None, timeout=None)
+    if operation.value is None:
+        return delete_call(operation.key, w=None, timeout=None)
+    return put_call(operation.key, operation.value, w=None, ttl=None, timeout=None)
+
+
+def _result(response: Response, operation: Operation) -> GetResult | PutResult:
+    if operation.kind is Kind.GET:
+        found = read_get(response)
+        # How many replicas answered is not told of a value: as many as were asked for, at least.
+        answers = operation.r or QUORUM
+        record = None if found is None else Record(bytes.fromhex(found.version), found.value)
+        return GetResult(record, answers)
+    written = read_written(response)
+    is_restamped = response.headers.get("quorate-restamped") == "true"
+    return PutResult(bytes.fromhex(written.version), written.acks, N, restamped=is_restamped)

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Steps made by hand, on a cluster of three that is healthy and holds nothing."""
+
+from __future__ import annotations
+
+from quorate.core.events import Batch, PutResult
+from quorate.core.messages import ReadAnswer
+from quorate.core.record import Record, pack_version
+from quorate.core.slots import row_of
+from quorate.sim.checkers.watch import Given, Step
+from quorate.sim.clock import EPOCH_MS
+from quorate.sim.cluster import SimCluster, url_of
+
+KEY = b"k"
+ROW = row_of(KEY)
+
+
+def stamp_of_ms(ms: int) -> int:
+    """The stamp of a clock that says so many milliseconds since the world began."""
+    return EPOCH_MS + ms << 16
+
+
+def record(ms: int, value: bytes | None = b"v", *, node: int = 0) -> Record:
+    """What a node wrote when its clock said so many milliseconds."""
+    return Record(pack_version(stamp_of_ms(ms), node + 1), value)
+
+
+def given(to: int, what: Record, row: bytes = ROW) -> Given:
+    """A record for a node."""
+    return Given(url_of(to), row, what)
+
+
+class Stage:
+    """The cluster, and steps of its nodes."""
+
+    def __init__(self, count: int = 3) -> None:
+        self.cluster = SimCluster(0, count)
+        self.machines = self.cluster.machines
+
+    def keep(self, node: int, what: Record, *, is_durable: bool = True) -> None:
+        """Have a disk hold a record."""
+        disk = self.machines[node].disk
+        disk.write(Batch([(ROW, what)], [], []))
+        if is_durable:
+            disk.sync()
+
+    def step(
+        self,
+        node: int,
+        *,
+        stored: list[Record] | None = None,
+        sent: list[Given] | None = None,
+        hinted: list[tuple[bytes, Given]] | None = None,
+        forgotten: list[bytes] | None = None,
+        acked: list[PutResult] | None = None,
+        told: list[tuple[str, ReadAnswer]] | None = None,
+    ) -> Step:
+        """A step that touched this."""
+        machine = self.machines[node]
+        return Step(
+            machine,
+            machine.node if machine.is_running else None,
+            [given(node, each) for each in stored or []],
+            sent or [],
+            hinted or [],
+            forgotten or [],
+            acked or [],
+            told or [],
+        )

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Replicas that could talk are equal (I2), and none is damaged still (I23)."""
+
+from __future__ import annotations
+
+from quorate.core.record import Record
+from quorate.sim.checkers import convergence
+from quorate.sim.history import Evidence
+from tests.unit.sim.checkers.told import KEY, evidence, history, left, record, version
+
+SAME = record(b"v")
+
+
+def _check(facts: Evidence) -> list[str]:
+    return [each.invariant for each in convergence.check(history(), facts)]
+
+
+def test_equal_replicas_are_fine() -> None:
+    assert _check(left(SAME, SAME, SAME)) == []
+    assert _check(left(None, None, None)) == []
+
+
+def test_any_difference_is_found() -> None:
+    assert _check(left(SAME, SAME, record(b"v", 2))) == ["I2"]
+    assert _check(left(SAME, SAME, None)) == ["I2"]
+    assert _check(left(SAME, SAME, record(None))) == ["I2"]
+    assert _check(left(SAME, SAME, record(b"v", expires_ms=1))) == ["I2"]
+    assert _check(left(SAME, SAME, Record(version(1), b"v", prior=version(1)))) == ["I2"]
+
+
+def test_a_replica_of_which_nothing_is_known_is_found() -> None:
+    assert _check(left(SAME, SAME)) == ["I2"]
+
+
+def test_a_copy_that_stays_damaged_is_found_once() -> None:
+    damaged = left(SAME, SAME, unreadable={KEY: [2]})
+    assert _check(damaged) == ["I23"]
+    damaged.in_budget = False
+    assert _check(damaged) == []
+
+
+def test_while_anything_is_left_to_do_replicas_may_differ() -> None:
+    assert _check(left(SAME, None, is_quiet=False)) == []
+    assert _check(evidence()) == []

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Stamps and clocks that are believed though they are too far ahead are found (I8)."""
+
+from __future__ import annotations
+
+from quorate.core.clock import stamp_at
+from quorate.core.node import Node
+from quorate.sim.checkers.guard import Clocks, Guard
+from tests.unit.sim.checkers.steps import Stage, record
+
+GUARD_MS = 1_000
+
+
+def _taken(stage: Stage, ms: int) -> list[str]:
+    """What is said of a peer's record with a stamp so far ahead."""
+    judge = Guard()
+    judge.look(stage.step(0, stored=[record(int(stage.cluster.world.now) + ms, node=1)]))
+    return [each.told for each in judge.found]
+
+
+def test_a_stamp_within_the_guard_may_be_stored(stage: Stage) -> None:
+    assert _taken(stage, GUARD_MS) == []
+
+
+def test_a_stamp_past_the_guard_that_is_stored_is_found(stage: Stage) -> None:
+    (told,) = _taken(stage, GUARD_MS + 1)
+    assert "took a stamp 1 ms past its guard" in told
+
+
+def _lead(node: Node, ms: int) -> None:
+    """Have the clock of a node go that far ahead of the wall clock of its last step."""
+    node.parts.clock._last = stamp_at(node.parts.turn.wall_ms + ms)
+
+
+def test_a_clock_that_follows_within_the_guard_is_fine(stage: Stage) -> None:
+    clocks, node = Clocks(), stage.cluster.node(0)
+    for ms in (0, 1, GUARD_MS):
+        _lead(node, ms)
+        clocks.measure(node)
+    assert not clocks.found
+
+
+def test_a_clock_that_goes_past_the_guard_is_found_once(stage: Stage) -> None:
+    clocks, node = Clocks(), stage.cluster.node(0)
+    clocks.measure(node)
+    _lead(node, GUARD_MS + 1)
+    clocks.measure(node)
+    clocks.measure(node)
+    (violation,) = clocks.found
+    assert "went 1 ms past its guard" in violation.told
+
+
+def test_a_clock_that_is_ahead_because_the_wall_clock_stepped_back_is_fine(stage: Stage) -> None:
+    clocks, node = Clocks(), stage.cluster.node(0)
+    _lead(node, GUARD_MS)
+    clocks.measure(node)
+    node.parts.turn.wall_ms -= 5_000
+    clocks.measure(node)
+    assert not clocks.found

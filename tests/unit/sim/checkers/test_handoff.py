@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A hint that is forgotten before it was delivered is found (I13)."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from quorate.core.events import Batch
+from quorate.sim.checkers.handoff import Handoff
+from quorate.sim.checkers.watch import Machines
+from tests.unit.sim.checkers.steps import ROW, Stage, given, record
+
+NAME, OTHER = b"name one", b"name two"
+KEPT = record(2)
+
+
+class Play:
+    """Node 0 keeps a hint for node 2."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        self.judge = Handoff(Machines(stage.machines))
+        self.hint(NAME)
+
+    def hint(self, name: bytes) -> None:
+        disk = self.stage.machines[0].disk
+        disk.write(Batch([], [(name, b"blob")], []))
+        disk.sync()
+        self.judge.look(self.stage.step(0, hinted=[(name, given(2, KEPT))]))
+
+    def forget(self, *names: bytes) -> list[str]:
+        self.judge.look(self.stage.step(0, forgotten=[*names]))
+        return [each.invariant for each in self.judge.found]
+
+
+@pytest.fixture
+def play(stage: Stage) -> Play:
+    return Play(stage)
+
+
+def test_a_hint_that_was_delivered_may_be_forgotten(play: Play) -> None:
+    play.stage.keep(2, KEPT)
+    assert play.forget(NAME) == []
+
+
+def test_a_hint_that_was_overtaken_may_be_forgotten(play: Play) -> None:
+    play.stage.keep(2, record(3))
+    assert play.forget(NAME) == []
+
+
+def test_a_hint_that_was_not_delivered_may_not(play: Play) -> None:
+    play.stage.keep(2, record(1))
+    play.stage.keep(2, KEPT, is_durable=False)
+    assert play.forget(NAME) == ["I13"]
+
+
+@pytest.mark.parametrize("counter", ["hints_dropped", "hints_refused"])
+def test_a_loss_that_was_counted_is_none(play: Play, counter: str) -> None:
+    counters = play.stage.cluster.node(0).parts.turn.counters
+    play.hint(OTHER)
+    counters[counter] += 1
+    assert play.forget(NAME) == []
+    assert play.forget(OTHER) == ["I13"]
+
+
+def test_one_count_does_not_stand_for_two_losses(play: Play) -> None:
+    play.hint(OTHER)
+    play.stage.cluster.node(0).parts.turn.counters["hints_dropped"] += 1
+    assert play.forget(NAME, OTHER) == ["I13"]
+
+
+def test_a_name_that_is_given_to_another_hint_forgets_the_first(play: Play) -> None:
+    play.stage.cluster.kill(0)
+    play.stage.cluster.restart(0)
+    play.hint(NAME)
+    assert [each.invariant for each in play.judge.found] == ["I13"]
+
+
+def test_a_damaged_hint_may_be_unknown_to_the_next_life_but_not_to_this(play: Play) -> None:
+    play.stage.machines[0].disk.rot_hint(NAME)
+    assert play.forget(NAME) == ["I13"]
+    play.hint(OTHER)
+    play.stage.machines[0].disk.rot_hint(OTHER)
+    play.stage.cluster.kill(0)
+    play.stage.cluster.restart(0)
+    play.judge.look(play.stage.step(0))
+    play.hint(OTHER)
+    assert len(play.judge.found) == 1
+
+
+def test_a_hint_that_a_crash_lost_is_forgotten_already(stage: Stage) -> None:
+    judge = Handoff(Machines(stage.machines))
+    judge.look(stage.step(0, hinted=[(NAME, given(2, KEPT))]))
+    stage.cluster.kill(0)
+    stage.cluster.restart(0)
+    judge.look(stage.step(0, hinted=[(NAME, given(2, KEPT))]))
+    assert judge.found == []
+
+
+def test_a_replica_that_lost_its_disk_or_its_bytes_may_have_had_it(play: Play) -> None:
+    play.hint(OTHER)
+    play.stage.keep(2, KEPT)
+    play.stage.machines[2].disk.rot(ROW, Random(0))
+    assert play.forget(NAME) == []
+    play.stage.cluster.kill(2)
+    play.stage.cluster.restart(2, is_empty=True)
+    assert play.forget(OTHER) == []
+
+
+def test_what_was_never_kept_is_not_missed(play: Play) -> None:
+    assert play.forget(OTHER) == []
+
+
+def test_a_node_that_ended_in_the_step_is_not_judged(play: Play) -> None:
+    play.stage.machines[0].crash()
+    assert play.forget(NAME) == []

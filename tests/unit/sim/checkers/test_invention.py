@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What nobody wrote is found, wherever it turns up (I4)."""
+
+from __future__ import annotations
+
+import pytest
+
+from quorate.core.events import GetResult
+from quorate.core.record import Record
+from quorate.sim.checkers import invention
+from quorate.sim.history import Evidence, History, Operation, value_of
+from tests.unit.sim.checkers.told import KEY, evidence, history, left, of_get, of_put, version
+
+WRITTEN = value_of(0, 0, KEY)
+
+
+def _played(found: Record | None, *, asked_ms: float = 2, put_expires_ms: int = 0) -> History:
+    """A put of WRITTEN, then a read that found a record."""
+    put, get = of_put(WRITTEN, 1, 4), of_get(None, asked_ms, asked_ms + 1)
+    put.expires_ms = put_expires_ms
+    get.result = GetResult(found, 2)
+    return history(put, get) if asked_ms > 1 else _told(put, get)
+
+
+def _told(put: Operation, get: Operation) -> History:
+    told = history(get, put)
+    put.serial, get.serial = 0, 1
+    return told
+
+
+def _check(played: History, settled: Evidence | None = None) -> list[str]:
+    return [each.told for each in invention.check(played, settled or evidence())]
+
+
+@pytest.mark.parametrize("record", [None, Record(version(1), None), Record(version(1), WRITTEN)])
+def test_what_was_written_may_be_read_and_left(record: Record | None) -> None:
+    assert _check(_played(record), left(record, record, None)) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (b"?", "nobody made"),
+        (WRITTEN[:-1] + b"!", "nobody made"),
+        (value_of(0, 0, b"other"), "was written to b'other'"),
+        (value_of(0, 7, KEY), "nobody wrote"),
+        (value_of(9, 0, KEY), "nobody wrote"),
+        (value_of(0, 0, KEY, size=99), "nobody wrote"),
+    ],
+)
+def test_a_value_that_nobody_wrote_is_found(value: bytes, told: str) -> None:
+    record = Record(version(1), value)
+    (read,) = _check(_played(record))
+    (kept,) = _check(_played(None), left(None, record, None))
+    assert told in read
+    assert told in kept
+    assert "left on n1" in kept
+
+
+def test_a_value_that_was_read_before_it_was_written_is_found() -> None:
+    (told,) = _check(_played(Record(version(1), WRITTEN), asked_ms=-1))
+    assert "before it was written" in told
+
+
+def test_an_expiry_that_was_lost_is_found() -> None:
+    (told,) = _check(_played(Record(version(1), WRITTEN), put_expires_ms=77))
+    assert "instead of 77" in told
+    assert _check(_played(Record(version(1), WRITTEN, 77), put_expires_ms=77)) == []
+
+
+def test_a_version_with_two_contents_is_found() -> None:
+    """I9: should one version ever mean two writes, it must not do so in silence."""
+    same, other = Record(version(1), WRITTEN), Record(version(1), None)
+    (told,) = _check(_played(same), left(same, other, same))
+    assert "left on n1" in told
+    assert _check(_played(same), left(same, same, Record(version(2), None))) == []

@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The checker itself: histories that anyone can judge, all short ones by brute force, long ones by
+construction."""
+
+from __future__ import annotations
+
+from itertools import combinations, permutations, product
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from quorate.core.events import GetResult, PutResult
+from quorate.core.record import Record, pack_version
+from quorate.errors import DeadlineExceeded, Outcome
+from quorate.sim.checkers import linearizability
+from quorate.sim.checkers.linearizability import (
+    Operation,
+    Undecided,
+    is_linearizable,
+    read,
+    unknown_write,
+    write,
+)
+from tests.unit.sim.checkers.told import KEY, evidence, history, of_get, of_put
+
+
+@pytest.mark.parametrize(
+    ("history", "is_fine"),
+    [
+        ([], True),
+        ([read(0, 1, None)], True),
+        ([read(0, 1, b"a")], False),
+        ([*write(0, 1, b"a"), read(2, 3, b"a")], True),
+        ([*write(0, 1, b"a"), read(2, 3, None)], False),
+        ([*write(0, 3, b"a"), read(1, 2, None)], True),
+        ([*write(0, 9, b"a"), read(1, 2, b"a"), read(3, 4, None)], False),
+        ([*write(0, 1, b"a"), *write(2, 3, b"b"), read(4, 5, b"a")], False),
+        ([*write(0, 3, b"a"), *write(1, 2, b"b"), read(4, 5, b"a")], True),
+        ([*write(0, 1, b"a"), *write(2, 3, None), read(4, 5, None)], True),
+        ([*unknown_write(0, b"a"), read(5, 6, None), read(7, 8, b"a")], True),
+        ([*unknown_write(2, b"a"), read(0, 1, b"a")], False),
+        # Seen, overwritten, seen again: only while it is being re-stamped.
+        (
+            [
+                *write(0, 9, b"a", is_restamped=True),
+                *write(0, 9, b"b"),
+                *[read(1, 2, b"a"), read(3, 4, b"b"), read(5, 6, b"a")],
+            ],
+            True,
+        ),
+        (
+            [
+                *write(0, 9, b"a"),
+                *write(0, 9, b"b"),
+                *[read(1, 2, b"a"), read(3, 4, b"b"), read(5, 6, b"a")],
+            ],
+            False,
+        ),
+        # Never after its put was answered.
+        (
+            [
+                *write(0, 4, b"a", is_restamped=True),
+                *write(0, 9, b"b"),
+                *[read(1, 2, b"a"), read(5, 6, b"b"), read(7, 8, b"a")],
+            ],
+            False,
+        ),
+    ],
+)
+def test_a_history_is_judged_as_anyone_would(history: list[Operation], is_fine: bool) -> None:
+    assert is_linearizable(history) is is_fine
+
+
+def _slow(history: tuple[Operation, ...]) -> bool:
+    """Try every order of everything that must be, and of everything that may."""
+    must = [op for op in history if op.must]
+    may = [op for op in history if not op.must]
+    return any(
+        _explains(order)
+        for count in range(len(may) + 1)
+        for chosen in combinations(may, count)
+        for order in permutations([*must, *chosen])
+    )
+
+
+def _explains(order: tuple[Operation, ...]) -> bool:
+    value: bytes | None = None
+    for place, op in enumerate(order):
+        if any(later.end < op.start for later in order[place + 1 :]):
+            return False
+        if op.is_read and op.value != value:
+            return False
+        value = op.value
+    return True
+
+
+def test_it_agrees_with_trying_every_order() -> None:
+    spans = [(0.0, 1.0), (2.0, 3.0), (0.0, 3.0)]
+    kinds = [(True, None), (True, b"a"), (True, b"b"), (False, b"a"), (False, b"b")]
+    every = [Operation(*span, *kind) for span, kind in product(spans, kinds)]
+    verdicts = set()
+    for each in product(every, repeat=3):
+        verdict = is_linearizable(each)
+        assert verdict is _slow(each), each
+        verdicts.add(verdict)
+    assert verdicts == {True, False}
+
+
+def _operation(start: int, length: int, value: bytes | None, kind: str) -> list[Operation]:
+    if kind == "read":
+        return [read(start, start + length, value)]
+    if kind == "unknown":
+        return unknown_write(start, value)[:1]
+    if kind == "optional":
+        return [Operation(start, start + length, False, value, must=False)]
+    return write(start, start + length, value, is_restamped=kind == "restamped")
+
+
+_OPERATIONS = st.builds(
+    _operation,
+    st.integers(0, 5),
+    st.integers(0, 3),
+    st.sampled_from([None, b"a", b"b"]),
+    st.sampled_from(["read", "read", "write", "unknown", "optional", "restamped"]),
+)
+
+
+@settings(max_examples=600, deadline=None)
+@given(st.lists(_OPERATIONS, max_size=5))
+def test_it_agrees_on_writes_that_take_effect_twice_or_never(drawn: list[list[Operation]]) -> None:
+    every = tuple(op for ops in drawn for op in ops)[:5]
+    assert is_linearizable(every) is _slow(every)
+
+
+# --- long histories ----------------------------------------------------------------------------
+
+
+def _played(seed: int, *, operations: int, clients: int) -> list[Operation]:
+    """What clients see of a register that is one, and busy all the time."""
+    random = Random(seed)
+    value: bytes | None = None
+    found: list[Operation] = []
+    effects: list[tuple[float, int, float, float, str]] = []
+    ends = [0.0] * clients
+    for number in range(operations):
+        client = number % clients
+        start = ends[client] + random.random() * 0.3
+        end = ends[client] = start + random.choice((1, 1, 10)) * random.random()
+        kind = random.choice(("read", "read", "write", "delete", "unknown", "restamped"))
+        effects.append((random.uniform(start, end), number, start, end, kind))
+        if kind == "restamped":
+            effects.append((random.uniform(start, end), number, start, end, "again"))
+    for _, number, start, end, kind in sorted(effects):
+        if kind == "read":
+            found.append(read(start, end, value))
+        elif kind == "unknown":
+            found += unknown_write(start, b"%d" % number)
+            value = b"%d" % number if random.random() < 0.5 else value
+        else:
+            value = None if kind == "delete" else b"%d" % number
+            if kind != "again":
+                found += write(start, end, value, is_restamped=kind == "restamped")
+    return found
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_long_history_of_one_hot_key_is_decided(seed: int) -> None:
+    played = _played(seed, operations=500, clients=8)
+    assert is_linearizable(played)
+    late = next(op for op in reversed(played) if not op.is_read and op.must and op.value)
+    stale = read(late.end + 20, late.end + 21, b"0 never written")
+    assert not is_linearizable([*played, stale])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_one_stale_read_in_a_long_history_is_found(seed: int) -> None:
+    played = _played(seed, operations=300, clients=6)
+    once = [op for op in played if op.must and not op.is_read and op.value is not None]
+    restamped = {op.value for op in played if not op.must}
+    old = next(op for op in once if op.value not in restamped)
+    # Everyone has long seen something else by then.
+    stale = read(old.end + 40, old.end + 40.01, old.value)
+    assert any(op.is_read and old.end < op.start < op.end < stale.start for op in played)
+    assert not is_linearizable([*played, stale])
+
+
+def test_a_search_that_takes_too_long_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linearizability, "STATES_MAX", 10)
+    crowd = [op for number in range(9) for op in write(0, 9, b"%d" % number)]
+    reads = [read(5, 9, op.value) for op in crowd]
+    with pytest.raises(Undecided):
+        is_linearizable([*crowd, *reads, read(10, 11, b"x")])
+    played = history(
+        *[of_put(b"%d" % number, 0, 9, number=number + 1) for number in range(9)],
+        *[of_get(b"%d" % number, 5, 9, number=number + 1) for number in range(9)],
+        of_get(b"x", 10, 11),
+    )
+    (found,) = linearizability.check(played, evidence())
+    assert "undecided" in found.told
+
+
+# --- what is promised of a run -----------------------------------------------------------------
+
+
+def _stale(**changes: int) -> list[str]:
+    """A write was acknowledged, then missed."""
+    operations = history(
+        of_put(b"1", 0, 1, w=changes.pop("put_w", 0)), of_get(None, 2, 3, r=changes.pop("get_r", 0))
+    )
+    return [each.invariant for each in linearizability.check(operations, evidence(**changes))]
+
+
+def test_a_stale_read_is_found_at_strict_majorities() -> None:
+    assert _stale() == ["P2"]
+    assert _stale(get_r=3) == ["P2"]
+    assert _stale(put_w=3) == ["P2"]
+    assert _stale(n=5, r=3, w=3) == ["P2"]
+
+
+def test_the_read_that_nothing_explains_is_named() -> None:
+    operations = history(
+        of_put(b"1", 0, 1),
+        of_put(None, 2, 3, number=2),
+        of_get(b"1", 4, 5, number=1),
+        of_get(b"1", 2, 9, number=1),
+        *[of_get(None, each, each + 0.5, number=2) for each in range(10, 40)],
+    )
+    (found,) = linearizability.check(operations, evidence())
+    assert f"explains {read(4, 5, b'1')}" in found.told
+
+
+def test_nothing_is_promised_with_fewer() -> None:
+    assert _stale(get_r=1) == []
+    assert _stale(put_w=1) == []
+    assert _stale(r=1, w=1) == []
+    assert _stale(r=2, w=1) == []
+
+
+def test_the_outcome_of_a_write_decides_whether_it_must_be_seen() -> None:
+    def told(result: PutResult | DeadlineExceeded | None) -> list[str]:
+        put = of_put(b"1", 0, 1)
+        put.result = result
+        reads = of_get(None, 2, 3), of_get(b"1", 4, 5), of_get(None, 6, 7)
+        missing = linearizability.check(history(put, reads[0]), evidence())
+        present = linearizability.check(history(put, reads[1]), evidence())
+        both = linearizability.check(history(put, *reads), evidence())
+        return ["".join("x" if each else "." for each in (missing, present, both))]
+
+    version = pack_version(1, 1)
+    assert told(PutResult(version, 2, 3)) == ["x.x"]
+    assert told(None) == ["..x"]
+    assert told(DeadlineExceeded("", outcome=Outcome.UNKNOWN)) == ["..x"]
+    assert told(DeadlineExceeded("", outcome=Outcome.NOT_APPLIED)) == [".xx"]
+    # Superseded or not: who was answered comes after what had finished.
+    assert told(PutResult(version, 2, 3, superseded=True)) == ["x.x"]
+    assert told(PutResult(version, 2, 3, restamped=True, superseded=True)) == ["x.x"]
+
+
+def test_what_was_over_before_a_replica_forgot_is_judged_and_nothing_later() -> None:
+    operations = history(of_put(b"1", 0, 1), of_get(None, 2, 3))
+    assert linearizability.check(operations, evidence(forgot_ms={KEY: 4.0}))
+    assert not linearizability.check(operations, evidence(forgot_ms={KEY: 2.5}))
+    assert not linearizability.check(operations, evidence(forgot_ms={KEY: 0.5}))
+
+
+def test_an_expired_value_is_still_what_the_register_holds() -> None:
+    get = of_get(None, 2, 3)
+    get.result = GetResult(Record(pack_version(1, 1), b"1", expires_ms=1), 2)
+    assert not linearizability.check(history(of_put(b"1", 0, 1), get), evidence())

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Once faults are over, everything succeeds in time (I24, I25)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from quorate.errors import QuorumUnreachable
+from quorate.sim.checkers import liveness
+from quorate.sim.history import Operation
+from tests.unit.sim.checkers.told import evidence, history, of_get, of_put
+
+
+def _check(op: Operation, **changes: Any) -> list[str]:
+    facts = evidence(**{"healthy_from_ms": 100.0, "answer_within_ms": 50.0, **changes})
+    return [each.invariant for each in liveness.check(history(op), facts)]
+
+
+def _failed(op: Operation) -> Operation:
+    op.result = QuorumUnreachable("")
+    return op
+
+
+def _unanswered(op: Operation) -> Operation:
+    op.result = op.done_ms = None
+    return op
+
+
+def test_a_request_that_succeeds_in_time_is_fine() -> None:
+    assert _check(of_put(b"v", 100, 149)) == []
+    assert _check(of_get(None, 100, 149)) == []
+
+
+def test_one_that_comes_late_fails_or_is_not_answered_is_found() -> None:
+    for op in (of_put, of_get):
+        assert _check(op(b"v", 100, 151)) == ["I24"]
+        assert _check(_failed(op(b"v", 100, 101))) == ["I25"]
+        assert _check(_unanswered(op(b"v", 100, 0))) == ["I24"]
+
+
+def test_before_that_anything_may_happen() -> None:
+    assert _check(_failed(of_put(b"v", 99, 101))) == []
+    assert _check(_unanswered(of_put(b"v", 99, 0))) == []
+
+
+def test_with_too_few_live_replicas_a_request_may_fail_but_is_answered() -> None:
+    dead = frozenset({1, 2})
+    assert _check(_failed(of_put(b"v", 100, 200)), dead=dead) == []
+    assert _check(_unanswered(of_put(b"v", 100, 0)), dead=dead) == ["I24"]
+    assert _check(_failed(of_put(b"v", 100, 101, w=1)), dead=dead) == ["I25"]
+    assert _check(_failed(of_get(b"v", 100, 101, r=1)), dead=dead) == ["I25"]
+
+
+def test_what_a_dead_node_was_asked_is_not_judged() -> None:
+    assert _check(_unanswered(of_put(b"v", 100, 0)), dead=frozenset({0})) == []
+
+
+def test_one_dead_replica_stands_in_nobodys_way() -> None:
+    assert _check(_failed(of_put(b"v", 100, 101)), dead=frozenset({2})) == ["I25"]
+    assert _check(_failed(of_put(b"v", 100, 101, w=3)), dead=frozenset({2})) == []

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Keys that move, or replicas that are left out, are found (P4)."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from quorate.core.events import StorageState
+from quorate.core.layout import first_layout
+from quorate.core.record import Record
+from quorate.sim.checkers.placement import Placing
+from quorate.sim.checkers.watch import Step
+from quorate.sim.cluster import url_of
+from tests.unit.sim.checkers.steps import KEY, Stage, given, record
+
+WRITTEN = record(1)
+
+
+def _judged(*steps: Step) -> list[str]:
+    judge = Placing()
+    for step in steps:
+        judge.look(step)
+    return [each.told for each in judge.found]
+
+
+def test_a_write_that_reaches_every_replica_is_fine(stage: Stage) -> None:
+    everyone = stage.step(
+        0,
+        stored=[WRITTEN],
+        sent=[given(1, WRITTEN)],
+        hinted=[(b"name", given(2, WRITTEN))],
+    )
+    assert _judged(everyone) == []
+
+
+def test_a_replica_that_is_left_out_is_found(stage: Stage) -> None:
+    (told,) = _judged(stage.step(0, stored=[WRITTEN], sent=[given(1, WRITTEN)]))
+    assert f"neither sent nor hinted ['{url_of(2)}']" in told
+
+
+def test_where_hints_are_dropped_a_replica_may_be(stage: Stage) -> None:
+    step = stage.step(0, stored=[WRITTEN], sent=[given(1, WRITTEN)])
+    stage.cluster.node(0).parts.turn.counters["hints_dropped"] += 1
+    assert _judged(step) == []
+    # Only in the step that dropped one.
+    assert len(_judged(step, stage.step(0, stored=[record(2)]))) == 1
+
+
+def test_a_node_whose_disk_takes_nothing_may_leave_itself_out(stage: Stage) -> None:
+    """What it holds may be unreadable, so a second stamp is not put over it."""
+    step = stage.step(0, sent=[given(1, WRITTEN), given(2, WRITTEN)])
+    assert len(_judged(step)) == 1
+    stage.cluster.node(0).parts.replica.trouble = StorageState("disk_full", "no space left")
+    assert _judged(step) == []
+
+
+def test_a_repair_or_a_late_hint_goes_to_whom_it_may(stage: Stage) -> None:
+    everyone = stage.step(0, stored=[WRITTEN], sent=[given(1, WRITTEN), given(2, WRITTEN)])
+    theirs: Record = record(1, node=1)
+    steps = stage.step(0, sent=[given(2, WRITTEN)]), stage.step(0, sent=[given(2, theirs)])
+    assert _judged(everyone, *steps) == []
+
+
+@pytest.fixture
+def large() -> Stage:
+    return Stage(5)
+
+
+def test_a_record_for_a_stranger_is_found(large: Stage) -> None:
+    replicas = large.cluster.replicas(KEY)
+    stranger = next(index for index in range(5) if index not in replicas)
+    sent = [given(index, WRITTEN) for index in replicas]
+    assert _judged(large.step(0, sent=sent)) == []
+    (told,) = _judged(large.step(0, sent=[*sent, given(stranger, WRITTEN)]))
+    assert "it is no replica" in told
+    assert len(_judged(large.step(stranger, stored=[record(1, node=9)]))) == 1
+
+
+def test_a_table_that_changes_is_found(stage: Stage) -> None:
+    """A node that moves keys, as liveness never may."""
+    before = stage.step(0, stored=[WRITTEN], sent=[given(1, WRITTEN), given(2, WRITTEN)])
+    judge = Placing()
+    judge.look(before)
+    membership = stage.cluster.node(1).membership
+    moved = first_layout([url_of(0), url_of(1)], replication=2)
+    assert membership.layout is not None
+    membership.layout = msgspec.structs.replace(moved, epoch=membership.layout.epoch)
+    judge.look(stage.step(1))
+    (found,) = judge.found
+    assert "another table of epoch" in found.told
+
+
+def test_a_node_without_a_table_is_not_judged(stage: Stage) -> None:
+    stage.cluster.node(0).membership.layout = None
+    stage.machines[1].crash()
+    assert _judged(stage.step(0, stored=[WRITTEN]), stage.step(1, stored=[WRITTEN])) == []

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A write that was refused is nowhere (I5)."""
+
+from __future__ import annotations
+
+from quorate.errors import Outcome, QuorumUnreachable
+from quorate.sim.checkers import refusals
+from quorate.sim.history import Evidence, Operation
+from tests.unit.sim.checkers.told import evidence, history, left, of_get, of_put, record
+
+
+def _check(outcome: Outcome, facts: Evidence, *reads: Operation) -> list[str]:
+    put = of_put(b"v", 0, 1)
+    put.result = QuorumUnreachable("", outcome=outcome)
+    return [each.told for each in refusals.check(history(put, *reads), facts)]
+
+
+def test_a_refused_value_that_is_read_is_found() -> None:
+    (told,) = _check(Outcome.NOT_APPLIED, evidence(), of_get(b"v", 2, 3))
+    assert "was read by" in told
+    assert _check(Outcome.NOT_APPLIED, evidence(), of_get(b"w", 2, 3), of_get(None, 4, 5)) == []
+
+
+def test_a_refused_value_that_is_left_is_found() -> None:
+    (told,) = _check(Outcome.NOT_APPLIED, left(None, None, record(b"v")))
+    assert "is left on n2" in told
+    assert _check(Outcome.NOT_APPLIED, left(None, record(None), record(b"w"))) == []
+
+
+def test_a_refused_value_that_was_given_to_a_replica_is_found() -> None:
+    (told,) = _check(Outcome.NOT_APPLIED, evidence(handed=frozenset({b"v"})))
+    assert "was given to a replica" in told
+    assert _check(Outcome.NOT_APPLIED, evidence(handed=frozenset({b"w"}))) == []
+
+
+def test_an_unknown_value_may_be_anywhere() -> None:
+    anywhere = left(record(b"v"), handed=frozenset({b"v"}))
+    assert _check(Outcome.UNKNOWN, anywhere, of_get(b"v", 2, 3)) == []
+
+
+def test_a_refused_delete_leaves_nothing_to_know_it_by() -> None:
+    delete = of_put(None, 0, 1)
+    delete.result = QuorumUnreachable("", outcome=Outcome.NOT_APPLIED)
+    played = history(delete, of_get(None, 2, 3, number=1))
+    assert refusals.check(played, left(record(None))) == []

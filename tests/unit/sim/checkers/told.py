@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Histories told by hand: three replicas, one key, the values that their puts say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from quorate.core.events import GetResult, PutResult
+from quorate.core.record import Record, pack_version
+from quorate.sim.history import Evidence, History, Kind, Operation
+
+KEY = b"k"
+EPOCH_MS = 1_000_000
+
+
+def version(number: int, node: int = 1) -> bytes:
+    """The version of a write that is the `number`th."""
+    return pack_version(number, node)
+
+
+def record(value: bytes | None, number: int = 1, *, expires_ms: int = 0) -> Record:
+    """What a replica holds."""
+    return Record(version(number), value, expires_ms)
+
+
+def of_put(
+    value: bytes | None, asked_ms: float, done_ms: float, *, number: int = 1, w: int = 0
+) -> Operation:
+    """A write that two of three replicas acknowledged; None deletes."""
+    kind = Kind.DELETE if value is None else Kind.PUT
+    op = Operation(0, 0, 0, kind, KEY, asked_ms=asked_ms, value=value, w=w)
+    op.done_ms = done_ms
+    op.result = PutResult(version(number), max(w, 2), 3)
+    return op
+
+
+def of_get(
+    value: bytes | None, asked_ms: float, done_ms: float, *, number: int = 0, r: int = 0
+) -> Operation:
+    """A read that found a value; None with a number finds a tombstone, without one nothing."""
+    op = Operation(0, 0, 0, Kind.GET, KEY, asked_ms=asked_ms, r=r)
+    op.done_ms = done_ms
+    op.wall_ms = EPOCH_MS + int(done_ms)
+    found = None if value is None and not number else record(value, number or 1)
+    op.result = GetResult(found, max(r, 2))
+    return op
+
+
+def history(*operations: Operation) -> History:
+    """In the order in which they were asked, numbered so."""
+    told = History()
+    told.operations = sorted(operations, key=lambda op: op.asked_ms)
+    for serial, op in enumerate(told.operations):
+        op.serial = serial
+    return told
+
+
+def evidence(**changes: Any) -> Evidence:
+    """Three replicas, majorities, nothing wrong."""
+    sound = Evidence(n=3, r=2, w=2, epoch_ms=EPOCH_MS, replicas={KEY: [0, 1, 2]})
+    return msgspec.structs.replace(sound, **changes)
+
+
+def left(*records: Record | None, **changes: Any) -> Evidence:
+    """What is on the disks of nodes 0, 1, 2."""
+    return evidence(settled={KEY: dict(enumerate(records))}, **changes)

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""When the loss of a copy is within budget."""
+
+from __future__ import annotations
+
+from quorate.sim.cluster import SimCluster
+from quorate.sim.copies import Copies
+
+KEY = b"k"
+
+
+def _lose(cluster: SimCluster, copies: Copies, index: int) -> None:
+    """Replace a machine's disk."""
+    cluster.kill(index)
+    before = copies.held(index)
+    cluster.restart(index, is_empty=True)
+    copies.judge(index, before)
+
+
+def _written(*, by: int = 3) -> SimCluster:
+    """A cluster of three, of which so many hold the key."""
+    cluster = SimCluster(1, 3)
+    for index in range(by, 3):
+        cluster.kill(index)
+    cluster.must_put(0, KEY, b"v", w=by)
+    cluster.run(100)
+    return cluster
+
+
+def test_a_disk_is_spared_when_every_quorum_meets_another_copy() -> None:
+    cluster = _written()
+    copies = Copies(cluster, [KEY], quorum=2)
+    _lose(cluster, copies, 0)
+    assert copies.lost == {KEY: 1}
+    assert not copies.forgot_ms
+
+
+def test_a_disk_is_missed_when_a_quorum_may_not_meet_another_copy() -> None:
+    cluster = _written(by=2)
+    copies = Copies(cluster, [KEY], quorum=2)
+    _lose(cluster, copies, 0)
+    assert copies.forgot_ms == {KEY: cluster.world.now}
+
+
+def test_a_second_disk_is_judged_by_what_the_first_left() -> None:
+    cluster = _written()
+    copies = Copies(cluster, [KEY], quorum=2)
+    _lose(cluster, copies, 0)
+    _lose(cluster, copies, 1)
+    assert KEY in copies.forgot_ms
+
+
+def test_a_repair_between_two_losses_makes_both_harmless() -> None:
+    cluster = _written()
+    copies = Copies(cluster, [KEY], quorum=2)
+    _lose(cluster, copies, 0)
+    cluster.run_until(cluster.is_connected)
+    assert cluster.value(0, KEY, r=3) == b"v"
+    cluster.run(100)
+    _lose(cluster, copies, 1)
+    assert copies.lost == {KEY: 2}
+    assert not copies.forgot_ms
+
+
+def test_small_quorums_need_more_copies() -> None:
+    cluster = _written()
+    copies = Copies(cluster, [KEY], quorum=1)
+    _lose(cluster, copies, 0)
+    assert KEY in copies.forgot_ms
+
+
+def test_the_first_loss_is_the_one_that_counts() -> None:
+    cluster = _written(by=2)
+    copies = Copies(cluster, [KEY], quorum=2)
+    _lose(cluster, copies, 0)
+    since_ms = copies.forgot_ms[KEY]
+    cluster.run(100)
+    _lose(cluster, copies, 1)
+    assert copies.forgot_ms[KEY] == since_ms
+
+
+def test_a_disk_that_held_nothing_of_a_key_is_no_loss() -> None:
+    cluster = _written(by=2)
+    copies = Copies(cluster, [KEY], quorum=2)
+    cluster.restart(2)
+    _lose(cluster, copies, 2)
+    assert not copies.lost
+
+
+def test_a_damaged_copy_counts_as_lost() -> None:
+    cluster = _written(by=2)
+    copies = Copies(cluster, [KEY], quorum=2)
+    before = copies.held(0)
+    assert cluster.rot(0, KEY)
+    copies.judge(0, before)
+    assert KEY in copies.forgot_ms

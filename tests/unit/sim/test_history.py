@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Values that say who made them, and operations that say what became of them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from quorate.core.events import GetResult, PutResult
+from quorate.core.record import Record, pack_version
+from quorate.errors import DeadlineExceeded, Outcome, QuorumUnreachable
+from quorate.sim.history import Evidence, History, Kind, Operation, parse_value, value_of
+
+_NUMBERS = st.integers(0, 1 << 40)
+VERSION = pack_version(7, 1)
+
+
+@given(_NUMBERS, _NUMBERS, st.binary(max_size=40), st.integers(0, 300))
+def test_a_value_says_who_made_it(client: int, serial: int, key: bytes, size: int) -> None:
+    value = value_of(client, serial, key, size=size)
+    assert parse_value(value) == (client, serial, key)
+    assert len(value) >= size
+    assert len(value) == size or size < 100
+
+
+@given(st.integers(0, 120), st.integers(1, 255))
+def test_a_value_with_any_byte_changed_is_nobodys(place: int, change: int) -> None:
+    value = bytearray(value_of(3, 14, b"key", size=121))
+    value[place] ^= change
+    assert parse_value(bytes(value)) is None
+
+
+@pytest.mark.parametrize("value", [b"", b"00000000", b"x" * 8, b"|||", b"1|2|3|abcdefgh"])
+def test_what_is_no_value_is_nobodys(value: bytes) -> None:
+    assert parse_value(value) is None
+
+
+def test_a_cut_value_is_nobodys() -> None:
+    value = value_of(3, 14, b"key", size=60)
+    assert all(parse_value(value[:cut]) is None for cut in range(60))
+
+
+def _asked(kind: Kind) -> Operation:
+    return Operation(1, 2, 0, kind, b"k", asked_ms=5.0, value=b"v" if kind is Kind.PUT else None)
+
+
+@pytest.mark.parametrize("kind", [Kind.PUT, Kind.DELETE])
+def test_a_write_is_acknowledged_refused_or_unknown(kind: Kind) -> None:
+    op = _asked(kind)
+    assert op.is_write
+    assert (op.is_refused, op.is_unknown) == (False, True)
+    op.result = PutResult(VERSION, 2, 3)
+    assert (op.is_refused, op.is_unknown) == (False, False)
+    op.result = DeadlineExceeded("", outcome=Outcome.UNKNOWN)
+    assert (op.is_refused, op.is_unknown) == (False, True)
+    op.result = QuorumUnreachable("", outcome=Outcome.NOT_APPLIED)
+    assert (op.is_refused, op.is_unknown) == (True, False)
+
+
+def test_a_read_is_none_of_these() -> None:
+    op = _asked(Kind.GET)
+    op.result = QuorumUnreachable("", outcome=Outcome.NOT_APPLIED)
+    assert (op.is_write, op.is_refused, op.is_unknown) == (False, False, False)
+
+
+def test_a_door_serves_no_value_past_its_expiry_but_the_record_still_has_it() -> None:
+    op = _asked(Kind.GET)
+    op.result = GetResult(Record(VERSION, b"v", 1_000), 2)
+    op.wall_ms = 999
+    assert (op.read, op.served) == (b"v", b"v")
+    op.wall_ms = 1_000
+    assert (op.read, op.served) == (b"v", None)
+
+
+def test_a_tombstone_and_nothing_read_the_same() -> None:
+    op = _asked(Kind.GET)
+    for record in (None, Record(VERSION, None)):
+        op.result = GetResult(record, 2)
+        assert (op.read, op.served) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("result", "told"),
+    [
+        (None, "no answer"),
+        (PutResult(VERSION, 2, 3, restamped=True), "2 acks of 0000000000000007000000000001 rest"),
+        (GetResult(None, 2), "nothing, 2 answers"),
+        (GetResult(Record(VERSION, None), 3), "tombstone 0000000000000007000000000001, 3 answers"),
+        (GetResult(Record(VERSION, b"v"), 3), "b'v' 0000000000000007000000000001, 3 answers"),
+        (DeadlineExceeded("", outcome=Outcome.UNKNOWN), "deadline_exceeded unknown"),
+    ],
+)
+def test_an_operation_tells_all_that_its_client_knows(
+    result: GetResult | PutResult | DeadlineExceeded | None, told: str
+) -> None:
+    op = _asked(Kind.PUT)
+    op.result = result
+    assert told in repr(op)
+    assert "#1 client 2 at n0" in repr(op)
+    assert "put b'k' b'v'" in repr(op)
+
+
+def test_operations_are_found_by_key_in_the_order_in_which_they_were_asked() -> None:
+    history = History()
+    for serial, key in enumerate((b"a", b"b", b"a")):
+        history.operations.append(Operation(serial, 0, 0, Kind.GET, key, asked_ms=serial))
+    found = history.by_key()
+    assert {key: [op.serial for op in ops] for key, ops in found.items()} == {
+        b"a": [0, 2],
+        b"b": [1],
+    }
+
+
+def test_what_replicas_settle_on_is_what_wins() -> None:
+    low, high = Record(pack_version(1, 1), b"a"), Record(pack_version(2, 1), None)
+    evidence = Evidence(n=3, r=2, w=2, epoch_ms=0, settled={b"k": {0: low, 1: high, 2: None}})
+    assert evidence.merged(b"k") == high
+    assert evidence.merged(b"other") is None

@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A process lives, stops and dies as the driver's does."""
+
+from __future__ import annotations
+
+import pytest
+
+from quorate.core.events import Durable, Effects, Get, Put, PutResult
+from quorate.errors import DiskFull, Outcome
+from quorate.sim.cluster import Handle, SimCluster
+from quorate.sim.machine import START_AGAIN_MS, Machine
+
+
+class Steps:
+    """The events of each step."""
+
+    def __init__(self) -> None:
+        self.all: list[tuple[str, list[str]]] = []
+
+    def after_step(self, machine: Machine, effects: Effects) -> None:
+        del effects
+        self.all.append((machine.name, [type(event).__name__ for event in machine.events]))
+
+
+def test_all_that_comes_within_a_turn_is_one_step() -> None:
+    cluster = SimCluster(1, 1)
+    cluster.must_put(0, b"raises", b"the ceiling")
+    steps = Steps()
+    cluster.observers.append(steps)
+    handles = [cluster.put(0, b"a", b"v"), cluster.get(0, b"b"), cluster.put(0, b"c", b"v")]
+    cluster.finish(*handles)
+    assert steps.all[0] == ("n0", ["Put", "Get", "Put"])
+
+
+def test_a_disk_without_sync_makes_a_second_step_in_the_same_turn() -> None:
+    """As `runtime.driver` does."""
+    cluster = SimCluster(1, 1, needs_sync=False)
+    cluster.must_put(0, b"raises", b"the ceiling")
+    steps = Steps()
+    cluster.observers.append(steps)
+    handle = cluster.put(0, b"k", b"v")
+    cluster.finish(handle)
+    assert steps.all == [("n0", ["Put"]), ("n0", ["Durable"])]
+    assert handle.took_ms < 0.3
+
+
+def test_what_both_steps_of_a_turn_say_leaves_together() -> None:
+    cluster = SimCluster(1, 3, needs_sync=False)
+    handles = [cluster.put(0, b"key%d" % number, b"v", w=3) for number in range(20)]
+    cluster.finish(*handles)
+    assert all(handle.of(PutResult).acks == 3 for handle in handles)
+
+
+def test_a_pause_stalls_everything_and_nothing_is_lost_by_it() -> None:
+    cluster = SimCluster(1, 3)
+    steps = Steps()
+    handle = cluster.put(0, b"k", b"v", w=3)
+    cluster.pause(2)
+    cluster.observers.append(steps)
+    cluster.run(3_000)
+    assert "n2" not in [name for name, _ in steps.all]
+    assert handle.result is None
+    cluster.resume(2)
+    cluster.run(100)
+    assert "n2" in [name for name, _ in steps.all]
+    assert cluster.held(2, b"k") is not None
+    assert cluster.machines[2].life == 1
+
+
+def test_what_was_due_in_a_pause_is_done_after_it_and_not_in_another_life() -> None:
+    cluster = SimCluster(1, 3)
+    done: list[str] = []
+    cluster.machines[0].later(10, lambda: done.append("of node 0"))
+    cluster.machines[1].later(10, lambda: done.append("of node 1"))
+    cluster.pause(0)
+    cluster.pause(1)
+    cluster.run(100)
+    assert done == []
+    cluster.kill(1)
+    cluster.restart(1)
+    cluster.resume(0)
+    cluster.run(100)
+    assert done == ["of node 0"]
+
+
+def test_a_node_that_raises_ends_and_is_noted() -> None:
+    cluster = SimCluster(1, 3, is_tolerant=True)
+    cluster.machines[1].receive(Durable(99))
+    cluster.run(10)
+    assert not cluster.machines[1].is_running
+    (told,) = cluster.broken
+    assert "n1" in told
+    assert "durable mark 99 out of order" in told
+    cluster.restart(1)
+    cluster.run_until(cluster.is_connected)
+
+
+def test_a_node_that_raises_stops_a_run_that_does_not_expect_it() -> None:
+    cluster = SimCluster(1, 3)
+    cluster.machines[1].receive(Durable(99))
+    with pytest.raises(AssertionError, match="out of order"):
+        cluster.run(10)
+
+
+def test_a_second_answer_is_noted() -> None:
+    cluster = SimCluster(1, 1, is_tolerant=True)
+    handle = cluster.put(0, b"k", b"v")
+    cluster.machines[0].receive(Get(handle, b"k"))
+    cluster.run(100)
+    assert "answered twice" in cluster.broken[0]
+
+
+def test_a_failed_sync_ends_the_process_and_its_links() -> None:
+    cluster = SimCluster(1, 3)
+    cluster.fail_sync(1)
+    handle = cluster.put(1, b"k", b"v", w=3)
+    cluster.run(100)
+    assert handle.result is None
+    assert not cluster.machines[1].is_running
+    assert not cluster.wire(0, 1).is_up
+    assert cluster.faults["ended"] == 1
+    cluster.restart(1)
+    cluster.run_until(cluster.is_connected)
+    cluster.must_put(1, b"k", b"v", w=3)
+
+
+def test_an_engine_that_fails_for_good_ends_the_process() -> None:
+    cluster = SimCluster(1, 3)
+    cluster.machines[1].disk.is_broken = True
+    cluster.put(0, b"k", b"v")
+    cluster.run(100)
+    assert not cluster.machines[1].is_running
+
+
+def test_a_full_disk_refuses_writes_and_takes_them_when_it_has_room() -> None:
+    cluster = SimCluster(1, 1, write_wait_ms=100)
+    cluster.must_put(0, b"k", b"v")
+    cluster.set_disk_full(0, is_full=True)
+    cluster.put(0, b"notices", b"v")
+    cluster.run(10)
+    handle = cluster.put(0, b"k", b"w")
+    cluster.finish(handle)
+    error = handle.of(DiskFull)
+    assert error.outcome is Outcome.NOT_APPLIED
+    assert cluster.value(0, b"k") == b"v"
+    cluster.set_disk_full(0, is_full=False)
+    cluster.run(1_000)
+    cluster.must_put(0, b"k", b"x")
+
+
+def test_a_stalled_disk_confirms_nothing_until_it_goes_on() -> None:
+    cluster = SimCluster(1, 1)
+    cluster.must_put(0, b"raises", b"the ceiling")
+    cluster.stall(0, 2_000)
+    handle = cluster.put(0, b"k", b"v")
+    cluster.run(1_900)
+    assert handle.result is None
+    cluster.finish(handle)
+    assert 2_000 <= handle.took_ms < 2_010
+
+
+def test_a_node_whose_clock_cannot_be_right_is_started_again_later() -> None:
+    cluster = SimCluster(1, 1)
+    cluster.must_put(0, b"k", b"v")
+    cluster.kill(0)
+    cluster.step_clock(0, -3_600_000)
+    cluster.restart(0)
+    cluster.run(START_AGAIN_MS * 2.5)
+    machine = cluster.machines[0]
+    assert not machine.is_running
+    assert "clock" in machine.refusal
+    assert cluster.faults["start refused"] == 3
+    cluster.step_clock(0, 3_600_000)
+    cluster.run(START_AGAIN_MS)
+    assert (machine.is_running, machine.refusal) == (True, "")
+
+
+def test_a_restarted_node_finds_what_was_durable_and_no_life_shares_the_draws_of_another() -> None:
+    cluster = SimCluster(1, 1)
+    result = cluster.must_put(0, b"k", b"v")
+    draws = {cluster.node(0).parts.random.random()}
+    for _ in range(3):
+        cluster.kill(0)
+        cluster.restart(0)
+        cluster.run(10)
+        record = cluster.must_get(0, b"k").record
+        assert record is not None
+        assert record.version == result.version
+        draws.add(cluster.node(0).parts.random.random())
+    assert len(draws) == 4
+
+
+def test_a_wiped_machine_comes_back_as_another_node() -> None:
+    """The id is the data directory's (`runtime.identity`)."""
+    cluster = SimCluster(1, 3)
+    cluster.must_put(0, b"k", b"v", w=3)
+    cluster.kill(1)
+    cluster.restart(1, is_empty=True)
+    cluster.run_until(cluster.is_connected)
+    assert cluster.held(1, b"k") is None
+    assert len({machine.settings.node_id for machine in cluster.machines}) == 3
+    assert cluster.machines[1].settings.node_id != 2
+
+
+@pytest.mark.parametrize("rate", [0.5, 2.0])
+def test_timers_run_by_the_clock_of_their_machine(rate: float) -> None:
+    """N12, drift: a time-out of a second, on a clock that is not right."""
+    cluster = SimCluster(1, 3)
+    cluster.must_put(0, b"raises", b"the ceiling")
+    cluster.set_clock_rate(0, rate)
+    cluster.pause(1)
+    cluster.pause(2)
+    handle = cluster.put(0, b"k", b"v", timeout_ms=1_000)
+    cluster.finish(handle)
+    assert handle.took_ms == pytest.approx(1_000 / rate, rel=0.02)
+
+
+def test_a_dead_machine_hears_nothing() -> None:
+    cluster = SimCluster(1, 3)
+    cluster.kill(0)
+    machine = cluster.machines[0]
+    handle = Handle(cluster.world)
+    machine.receive(Put(handle, b"k", b"v"))
+    cluster.restart(0)
+    cluster.run(1_000)
+    assert handle.result is None

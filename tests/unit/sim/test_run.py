@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A run goes through its phases, and tells what became of it."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+
+import pytest
+from msgspec.structs import replace
+
+from quorate.core.reads import Reads
+from quorate.sim.history import Kind
+from quorate.sim.plan import Fault, Options, Plan, Request, Visit, draw
+from quorate.sim.run import Outcome, run
+from quorate.sim.trace import Trace
+
+CALM = draw(5, Options(faults=frozenset()))
+SMALL = Options(operations=60)
+_PROGRAM = """
+from quorate.sim.plan import Options, draw
+from quorate.sim.run import run
+for seed in range(3):
+    print(run(draw(seed, Options(operations=60))).digest)
+"""
+
+
+def _small(seed: int, *faults: Fault, **changes: object) -> Plan:
+    plan = replace(draw(seed, SMALL._replace(faults=frozenset())), faults=faults, stays_dead=None)
+    return replace(plan, **changes)
+
+
+def test_a_run_without_faults_succeeds_in_everything() -> None:
+    outcome = run(replace(CALM, settings={**CALM.settings, "timeout_ms": 1_000}))
+    assert outcome.operations == 200
+    assert not outcome.violations
+    assert outcome.in_budget
+    assert outcome.results == {"ok": 200}
+    assert sum(fine for fine, _ in outcome.availability) == 200
+    assert outcome.convergence_ms is not None
+    assert not outcome.faults
+    assert outcome.node_steps > 200
+
+
+def test_an_outcome_crosses_processes() -> None:
+    outcome = run(draw(1, SMALL))
+    assert pickle.loads(pickle.dumps(outcome)) == outcome
+
+
+def test_the_same_plan_is_the_same_run_in_every_process() -> None:
+    """I29: also where hashes are salted otherwise."""
+    here = [run(draw(seed, SMALL)).digest for seed in range(3)]
+    assert len(set(here)) == 3
+    for salt in ("0", "4711"):
+        path = os.pathsep.join(entry for entry in sys.path if entry)
+        done = subprocess.run(
+            [sys.executable, "-c", _PROGRAM],
+            env={**os.environ, "PYTHONHASHSEED": salt, "PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.split() == here, f"another run under PYTHONHASHSEED={salt}"
+
+
+def test_a_trace_changes_nothing() -> None:
+    lines: list[str] = []
+    plan = draw(2, SMALL)
+    assert run(plan, trace=Trace(lines.append)) == run(plan)
+    assert lines
+
+
+def test_a_dead_node_stays_dead_through_the_liveness_phase() -> None:
+    lines: list[str] = []
+    outcome = run(_small(1, stays_dead=2), trace=Trace(lines.append))
+    assert not outcome.violations
+    told = [line.split()[1:] for line in lines]
+    assert ["n2", "fault", "kill"] in told
+    assert ["n2", "fault", "restart"] in told
+
+
+def test_a_world_that_lost_too_much_says_so() -> None:
+    wipes = tuple(Fault("wipe", 100.0 + index, 150.0, (index,)) for index in range(5))
+    outcome = run(_small(1, *wipes))
+    assert not outcome.in_budget
+    assert not outcome.violations
+    assert outcome.faults == {"wipe": 5}
+
+
+def test_a_coordinator_that_dies_leaves_clients_without_an_answer() -> None:
+    outcomes = [run(_small(seed, Fault("coordinator", 0.0, 300.0, (1,)))) for seed in range(8)]
+    assert sum(outcome.results["no answer"] for outcome in outcomes) > 0
+    assert not any(outcome.violations for outcome in outcomes)
+
+
+def _torn_reads(plan: Plan) -> Plan:
+    """A plan whose weak reads can miss writes."""
+    get = Request(2, Kind.GET, b"k", r=1)
+    put = Request(1, Kind.PUT, b"k")
+    script = (Visit(0.0, 0, (put,)), Visit(50.0, 0, (put,)), *[Visit(1.0, 1, (get,))] * 9)
+    return replace(plan, scripts=(script,))
+
+
+def test_weak_reads_are_counted_and_the_stale_among_them_aged() -> None:
+    cut = Fault("isolate", 40.0, 300.0, (1,))
+    settings = {**CALM.settings, "w": 0, "r": 0, "replication": 3}
+    plan = replace(_torn_reads(_small(1, cut)), nodes=3, settings=settings)
+    plan = replace(plan, offsets_ms=(0,) * 3, syncs_ms=((0.1, 0.2),) * 3)
+    outcome = run(replace(plan, latencies_ms=((1.0,),) * 9, load_ms=300.0))
+    assert outcome.weak_reads == 9
+    assert outcome.stale_ages_ms
+    assert min(outcome.stale_ages_ms) >= 0
+    assert not outcome.violations
+
+
+def test_a_lie_of_the_store_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def first_answer(self: Reads, look: object) -> None:
+        self._answer(look)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Reads, "_judge", first_answer)
+    found: list[Outcome] = [run(draw(seed, Options())) for seed in range(4)]
+    assert any(outcome.violations for outcome in found)
+
+
+def test_a_node_that_breaks_is_a_violation(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: Reads, event: object, parked: object = None) -> None:
+        del self, event, parked
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Reads, "begin", broken)
+    outcome = run(draw(1, SMALL))
+    assert {violation.invariant for violation in outcome.violations} >= {"P8"}

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Clients follow their scripts."""
+
+from __future__ import annotations
+
+import pytest
+
+from quorate.core.events import Effects, Get, GetResult, PutResult
+from quorate.errors import DeadlineExceeded, Overloaded
+from quorate.sim.clock import EPOCH_MS
+from quorate.sim.cluster import SimCluster
+from quorate.sim.history import Kind, Operation, parse_value
+from quorate.sim.machine import Machine
+from quorate.sim.plan import Request, Visit
+from quorate.sim.workload import Asked, Clients
+
+KEY = b"k"
+PUT = Request(1, Kind.PUT, KEY)
+GET = Request(2, Kind.GET, KEY)
+
+
+def _clients(cluster: SimCluster) -> Clients:
+    return Clients(cluster, patience_ms=500)
+
+
+def _play(cluster: SimCluster, *visits: Visit) -> Clients:
+    clients = _clients(cluster)
+    clients.start((visits,))
+    cluster.run_until(lambda: not clients.busy)
+    return clients
+
+
+def test_a_client_does_one_visit_after_another_and_notes_what_it_sees() -> None:
+    clients = _play(SimCluster(1), Visit(5.0, 0, (PUT,)), Visit(5.0, 1, (GET,)))
+    put, get = clients.history.operations
+    assert isinstance(put.result, PutResult)
+    assert isinstance(get.result, GetResult)
+    assert put.done_ms is not None
+    assert get.asked_ms >= put.done_ms
+    assert [put.node, get.node] == [0, 1]
+    assert get.read is not None
+    assert parse_value(get.read) == (0, 1, KEY)
+    assert clients.is_idle()
+
+
+def test_a_visit_of_several_requests_is_one_step_of_the_node() -> None:
+    cluster = SimCluster(1)
+    asked: list[int] = []
+
+    class Counting:
+        def after_step(self, machine: Machine, effects: Effects) -> None:
+            del effects
+            asked.append(sum(isinstance(event, Get) for event in machine.events))
+
+    cluster.observers.append(Counting())
+    gets = tuple(Request(serial, Kind.GET, KEY) for serial in range(5))
+    clients = _play(cluster, Visit(0.0, 2, gets))
+    assert max(asked) == 5
+    assert len({op.asked_ms for op in clients.history.operations}) == 1
+
+
+def test_a_request_says_all_that_its_plan_says() -> None:
+    cluster = SimCluster(1, 3)
+    request = Request(1, Kind.PUT, KEY, value_bytes=300, ttl_ms=1_000, w=3, timeout_ms=20)
+    asked = _clients(cluster).ask(4, 0, request)
+    cluster.run(100)
+    operation = asked.operation
+    assert operation.value is not None
+    assert len(operation.value) == 300
+    assert operation.expires_ms == EPOCH_MS + int(operation.asked_ms) + 1_000
+    assert isinstance(operation.result, PutResult)
+    assert operation.result.acks == 3
+    cluster.pause(1)
+    late = _clients(cluster).ask(4, 0, request)
+    cluster.run(100)
+    assert isinstance(late.operation.result, DeadlineExceeded)
+
+
+def test_a_delete_writes_nothing() -> None:
+    clients = _play(SimCluster(1), Visit(0.0, 0, (Request(1, Kind.DELETE, KEY),)))
+    assert clients.history.operations[0].value is None
+    assert isinstance(clients.history.operations[0].result, PutResult)
+
+
+def test_a_client_goes_on_after_its_coordinator_died() -> None:
+    cluster = SimCluster(1)
+    clients = _clients(cluster)
+    clients.start(((Visit(0.0, 0, (PUT,)), Visit(0.0, 1, (GET,))),))
+    cluster.run_until(lambda: clients.history.operations)
+    cluster.kill(0)
+    cluster.run_until(lambda: not clients.busy)
+    put, get = clients.history.operations
+    assert put.result is None
+    assert isinstance(get.result, GetResult)
+    assert not clients.forgotten()
+
+
+def test_a_client_asks_the_next_node_that_runs() -> None:
+    cluster = SimCluster(1)
+    cluster.kill(1)
+    clients = _play(cluster, Visit(0.0, 1, (GET,)))
+    assert clients.history.operations[0].node == 2
+
+
+def test_a_client_waits_until_any_node_runs() -> None:
+    cluster = SimCluster(1)
+    for index in range(3):
+        cluster.kill(index)
+    clients = _clients(cluster)
+    clients.start(((Visit(0.0, 1, (GET,)),),))
+    cluster.run(200)
+    assert not clients.history.operations
+    cluster.restart(0)
+    cluster.run_until(lambda: not clients.busy)
+    assert clients.history.operations[0].node == 0
+
+
+def test_what_a_living_coordinator_does_not_answer_is_told() -> None:
+    cluster = SimCluster(1)
+    clients = _clients(cluster)
+    cluster.pause(0)
+    asked = clients.ask(0, 0, GET)
+    cluster.run(1_000)
+    assert clients.forgotten() == [asked.operation]
+    assert not clients.is_idle()
+    cluster.resume(0)
+    cluster.run(1_000)
+    assert not clients.forgotten()
+
+
+def test_a_second_answer_is_a_fault_of_the_node() -> None:
+    cluster = SimCluster(1)
+    asked = Asked(cluster, Operation(1, 0, 0, Kind.GET, KEY, asked_ms=0.0))
+    asked.done(Overloaded("full"))
+    with pytest.raises(AssertionError, match="answered twice"):
+        asked.done(DeadlineExceeded("late"))
