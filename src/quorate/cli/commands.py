@@ -152,7 +152,8 @@ COMMANDS: Final = (
         "Exit code 0: no violation; 1: violations; 130: interrupted before there was one.\n\n"
         "Faults: kill, coordinator, wipe, torn, pause, split, isolate, oneway, bridge, flap,"
         " crossed, hold, swizzle, reset, halfopen, loss, duplicate, reorder, late, damage,"
-        " slow, thin, gray, stall, busy, full, rot, hintrot, syncfail, clockstep, drift, skew, hintoverflow.",
+        " slow, thin, gray, stall, busy, full, rot, hintrot, syncfail, clockstep, drift,"
+        " skew, hintoverflow.",
     ),
     Command("version", "Print the version.", "serve", (_JSON,)),
 )
