@@ -127,7 +127,10 @@ class Hints:
     def replay(self, peer: Peer) -> None:
         """Send the next hints to a reachable peer, oldest first, unless some are under way."""
         queue = self._queues[peer.url]
-        if not queue.count or queue.sent is not None or queue.due_ms > self._turn.mono_ms:
+        if not queue.count or queue.sent is not None:
+            return
+        if queue.due_ms > self._turn.mono_ms:
+            self._turn.wake_at(queue.due_ms)
             return
         names: list[object] = []
         items: list[tuple[bytes, Record]] = []

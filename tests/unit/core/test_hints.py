@@ -267,6 +267,19 @@ def test_while_the_disk_takes_nothing_hints_are_dropped_and_counted() -> None:
     assert alone.node.parts.turn.counters["hints_dropped"] == 1
 
 
+def test_hints_that_a_peer_did_not_take_wake_the_node_when_they_are_due() -> None:
+    alone = Alone(3, heartbeat_ms=60_000)
+    alone.link(1)
+    alone.put(b"k", b"v")
+    alone.link(2)
+    (mutate,) = alone.take(2, Mutate)
+    alone.hear(2, Mutated(mutate.batch, [], [], busy=True))
+    assert alone.take(2, Mutate) == []
+    assert alone.wake_ms == alone.mono_ms + RETRY_MS
+    alone.step(after_ms=RETRY_MS)
+    assert len(alone.take(2, Mutate)) == 1
+
+
 def test_hints_that_cannot_be_read_are_tried_again_and_stop_nothing() -> None:
     alone = Alone(3)
     alone.link(1)
