@@ -34,6 +34,8 @@ RETRY_MS: Final = 1_000
 DROP_ITEMS_MAX: Final = 256
 DROP_SHARE: Final = 256
 """A full log drops one part in so many at once, or so many hints, and so costs little per write."""
+DAMAGE_NEAR: Final = 64
+"""How far behind damage every single place is tried: about what one block holds."""
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(StoredHint).decode
@@ -93,7 +95,12 @@ class Hints:
                 queue.bytes += len(blob)
         except Corrupt as error:
             self._note_unreadable(queue, error)
-            return self._behind_damage(queue, start, SEQUENCE_END)
+            behind = self._behind_damage(queue, start, SEQUENCE_END)
+            if behind is not None:
+                # What cannot be read keeps its number: a new hint in its place would hide it.
+                queue.first = queue.first if queue.next else behind
+                queue.next = behind
+            return behind
         return None
 
     def count(self, url: str) -> int:
@@ -184,23 +191,30 @@ class Hints:
         return self._engine.scan_hints(queue.name(start), queue.name(end))
 
     def _pass_over(self, queue: _Queue) -> bool:
-        """Drop what cannot be read at the front, if what is behind it can be; repair covers it.
+        """Drop what cannot be read at the front, if something behind it can be; repair covers it.
         Where nothing can be read the disk may get over it: all is tried again later."""
         first = self._behind_damage(queue, queue.first, queue.next)
-        if first is None:
+        if first is None or first == queue.next:
             queue.due_ms = self._turn.mono_ms + RETRY_MS
             return False
+        self._drop_unread(queue, first)
+        return True
+
+    def _drop_unread(self, queue: _Queue, first: int) -> None:
+        """Drop all before `first`, whose sizes nobody knows any more."""
         names = [(queue.name(each), 0) for each in range(queue.first, first)]
-        # Nobody knows their sizes any more.
         share = queue.bytes * len(names) // queue.count
         self._forget(queue, names)
         self._shrink(queue, share)
         self._note_dropped(queue, len(names))
-        return True
 
     def _behind_damage(self, queue: _Queue, start: int, end: int) -> int | None:
-        """The nearest place behind `start`, which cannot be read, from which some can be."""
-        step = 1
+        """The first place behind `start`, which cannot be read, from which reading is possible;
+        `end` if there is nothing there. Behind a long stretch, a place not far behind it."""
+        for place in range(start + 1, min(start + DAMAGE_NEAR, end)):
+            if self._can_read(queue, place, end):
+                return place
+        step = DAMAGE_NEAR
         while not self._can_read(queue, min(start + step, end), end):
             if start + step >= end:
                 return None
@@ -248,6 +262,10 @@ class Hints:
             if oldest:
                 self._forget(queue, oldest)
                 self._note_dropped(queue, len(oldest))
+                return True
+            if queue.count and not self._can_read(queue, queue.first, queue.next):
+                # Nothing of it can be read, and something has to go.
+                self._drop_unread(queue, queue.first + min(queue.count, DROP_ITEMS_MAX))
                 return True
         return False
 

@@ -59,6 +59,8 @@ class Liveness:
             peer.misses = 0
         if not peer.is_up:
             peer.is_up = True
+            # At once: what it answers may be followed by something to send it.
+            peer.judge_reachable()
             self._turn.note("info", "peer_up", peer=peer.url)
 
     def _judge(self, peer: Peer) -> None:

@@ -197,8 +197,9 @@ class Node:
         """Renew who is worth asking; whoever became so gets its hints, and parked requests go."""
         became = False
         for peer in self.membership.peers.values():
-            if peer.judge_reachable():
-                became = True
+            peer.judge_reachable()
+            became |= peer.has_come
+            peer.has_come = False
             if peer.is_reachable:
                 self.parts.hints.replay(peer)
         if became:

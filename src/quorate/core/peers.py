@@ -118,6 +118,7 @@ class Peer:
         "_reads",
         "bytes_used",
         "has_answered",
+        "has_come",
         "id",
         "is_heard",
         "is_linked",
@@ -158,6 +159,8 @@ class Peer:
         self.is_reachable = False
         """Linked both ways, up, and keeping up: worth sending a request to. Kept by
         `judge_reachable`."""
+        self.has_come = False
+        """Whether it became reachable since the node last looked."""
         self.misses = 0
         self.has_answered = True
         """Since the last heartbeat."""
@@ -185,8 +188,8 @@ class Peer:
         self._brief_ops: list[object] = []
         self._read_order: deque[Sent] = deque()
 
-    def judge_reachable(self) -> bool:
-        """Renew `is_reachable`; True if it became so now."""
+    def judge_reachable(self) -> None:
+        """Renew `is_reachable`."""
         before = self.is_reachable
         self.is_reachable = (
             self.is_linked
@@ -194,7 +197,7 @@ class Peer:
             and self.is_up
             and self.unanswered_bytes + self._full_bytes < UNANSWERED_BYTES_MAX
         )
-        return self.is_reachable and not before
+        self.has_come |= self.is_reachable and not before
 
     @property
     def state(self) -> str:

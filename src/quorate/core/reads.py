@@ -45,6 +45,7 @@ class Look(Operation):
         "failed",
         "holders",
         "is_superseded",
+        "lost",
         "n",
         "needed",
         "others",
@@ -70,7 +71,9 @@ class Look(Operation):
         self.seen: list[tuple[Peer | None, bytes]] = []
         """Who answered what; None is this node."""
         self.asked: list[Peer] = []
-        """Peers not to ask again; while writing back: those that hold it or are sent it."""
+        """Peers not to ask again; while writing back: those that hold it, are sent it or lost."""
+        self.lost: list[Peer | None] = []
+        """While writing back: replicas that did not take it when they were last sent it."""
         self.damaged: list[Peer | None] = []
         """Replicas whose copy cannot be read."""
         self.failed = 0
@@ -318,7 +321,8 @@ class Reads:
         if is_strict and holders < needed:
             look.holders = holders
             look.needed = needed
-            look.asked = [peer for peer, _ in look.seen if peer is not None]
+            told = [*(peer for peer, _ in look.seen), *look.damaged]
+            look.asked = [peer for peer in told if peer is not None]
         self.repairs.send(look, record, behind)
         if not look.needed:
             self._answer(look)
@@ -347,17 +351,13 @@ class Reads:
             self._answer(look)
 
     def not_written_back(self, look: Look, peer: Peer | None) -> None:
-        """A replica that was to be repaired is lost: another takes its place, or, a little later,
-        whichever can be reached by then, the same one too."""
+        """A replica that was to be repaired is lost: another takes its place; where there is none,
+        a little later, whichever takes it by then."""
         if look.waiter is None or not look.needed:
             return
+        look.lost.append(peer)
         if not self._write_back(look):
-            self._stranded.append(look)
-            if self._again_ms is None:
-                self._again_ms = self._turn.mono_ms + WRITE_BACK_AGAIN_MS
-                self._turn.wake_at(self._again_ms)
-        if peer in look.asked:
-            look.asked.remove(peer)
+            self._strand(look)
 
     def write_back_again(self) -> None:
         """Try once more what nobody could take, if it is time."""
@@ -369,7 +369,22 @@ class Reads:
         self._again_ms = None
         stranded, self._stranded = self._stranded, []
         for look in stranded:
-            self.not_written_back(look, None)
+            if look.waiter is None:
+                continue
+            # Only now: two that take nothing would be sent it in turns, as fast as they refuse.
+            is_own_lost = None in look.lost
+            look.asked = [peer for peer in look.asked if peer not in look.lost]
+            look.lost = []
+            if is_own_lost and look.record is not None:
+                self.repairs.send(look, look.record, [None])
+            elif not self._write_back(look):
+                self._strand(look)
+
+    def _strand(self, look: Look) -> None:
+        self._stranded.append(look)
+        if self._again_ms is None:
+            self._again_ms = self._turn.mono_ms + WRITE_BACK_AGAIN_MS
+            self._turn.wake_at(self._again_ms)
 
     def _write_back(self, look: Look) -> bool:
         """Send what was read to one more replica; False if none can be reached."""

@@ -59,7 +59,9 @@ class Serving:
 
     def on_frame(self, peer: Peer, frame: Frame) -> None:
         """Take all messages of a frame, in order."""
-        peer.is_heard = True
+        if not peer.is_heard:
+            peer.is_heard = True
+            peer.judge_reachable()
         self._trust(peer, self._parts.clock.observe(frame.clock))
         layout = self._membership.layout
         same_epoch = layout is not None and frame.epoch == layout.epoch

@@ -186,6 +186,8 @@ class Writes:
 
     def _park(self, event: Put, parked: Parked | None, error: QuorateError) -> None:
         error.outcome = Outcome.NOT_APPLIED
+        if parked is not None and parked.wait_ms != self._wait_ms:
+            parked = None  # It waited for the disk until now.
         self._requests.park(event, error, wait_ms=self._wait_ms, again=parked)
 
     def _park_unstamped(self, event: Put, parked: Parked | None, held: Record | None) -> None:

@@ -40,6 +40,8 @@ PROBE_KEYS_MAX: Final = 4
 ANSWER_WITHIN_MS: Final = 1_500.0
 """In the liveness phase: several times the slowest link there and back and the slowest disk, for
 raising the clock's ceiling, a stamp, a second one and a hedge."""
+REPAIR_MS: Final = 200.0
+"""Between two rounds of reads: more than the slowest link and two syncs of the slowest disk."""
 ROUNDS_MAX: Final = 8
 """Of reading all keys until nothing is left to repair."""
 CONNECT_MS: Final = 10_000.0
@@ -52,10 +54,12 @@ CLOCK_ROOM_MS: Final = 100.0
 """How far from the guard a clock has to be before requests must succeed."""
 PHASE_MS: Final = 120_000.0
 """Longer than clients need to come to the end of their scripts once faults are over."""
-
-
 OF_COPIES: Final = ("I7", "I10")
 """Invariants that speak of what a replica has."""
+MILD: Final = frozenset(
+    ("pause", "split", "isolate", "oneway", "bridge", "flap", "hold", "swizzle", "reset", "loss")
+) | frozenset(("halfopen", "duplicate", "reorder", "late", "damage", "slow", "thin", "gray"))
+"""Faults that keep frames from arriving, and do nothing worse."""
 
 
 class Outcome(msgspec.Struct):
@@ -110,7 +114,7 @@ class _Run:
         self.w = plan.settings["w"] or majority(n)
         self.r = plan.settings["r"] or majority(n)
         self.keys = plan.keys()
-        self.copies = Copies(self.cluster, self.keys, quorum=min(self.w, self.r))
+        self.copies = Copies(self.cluster, self.keys, quorum=self._smallest_quorum())
         self.patience_ms = 2.0 * (settings["timeout_ms"] + settings["write_wait_ms"])
         self.clients = Clients(self.cluster, patience_ms=self.patience_ms)
         self.acts = Acts(self.cluster, plan, self.copies, self.clients)
@@ -121,6 +125,7 @@ class _Run:
         self.convergence_ms: float | None = None
         self.dead: frozenset[int] = frozenset()
         self.unsettled: list[bytes] = []
+        self.unhinted: list[bytes] = []
         self.serial = 0
 
     def play(self) -> Outcome:
@@ -130,6 +135,7 @@ class _Run:
         self._heal()
         if not self.cluster.broken:
             self._probe()
+            self._probe_around(self.plan.seed % self.plan.nodes)
             self._settle()
         return self._outcome()
 
@@ -183,6 +189,27 @@ class _Run:
                 for kind in (Kind.PUT, Kind.GET):
                     self._wait_for(self.clients.ask(PROBE_CLIENT, node, self._request(kind, key)))
 
+    def _probe_around(self, silent: int) -> None:
+        """The same while one node is silent and nobody has marked it down: others stand in. Only
+        where all others run and count as up: heartbeats may be quicker than links."""
+        slowest_ms = 2 * max(map(max, self.plan.latencies_ms))
+        is_calm = all(machine.is_running for machine in self.cluster.machines)
+        if not (
+            is_calm
+            and self._can_do_without(silent)
+            and self.plan.settings["heartbeat_ms"] > slowest_ms
+        ):
+            return
+        nodes = [index for index in range(self.plan.nodes) if index != silent]
+        self.cluster.pause(silent)
+        for key in self.keys[:PROBE_KEYS_MAX]:
+            for kind in (Kind.PUT, Kind.GET):
+                asked = [
+                    self.clients.ask(PROBE_CLIENT, node, self._request(kind, key)) for node in nodes
+                ]
+                self._wait_for(*asked)
+        self.cluster.resume(silent)
+
     def _settle(self) -> None:
         """Quiescence: start all, let hints drain, and read until nothing is left to repair."""
         cluster = self.cluster
@@ -195,12 +222,18 @@ class _Run:
                 self.acts.up(index)
         cluster.world.run_until(cluster.is_connected, cluster.world.now + CONNECT_MS)
         self._drain()
+        if self._are_hints_enough():
+            cluster.run(self.patience_ms)
+            self._drain()
+            self.unhinted = self._differing()
         unsettled = self.keys
         for _ in range(ROUNDS_MAX):
             unsettled = self._repair(unsettled)
             if not unsettled:
                 self.convergence_ms = cluster.world.now - self.healed_ms
                 break
+            # A read is answered once a majority holds the record; others may be syncing it still.
+            cluster.run(REPAIR_MS)
         self.unsettled = [key for key in unsettled if key not in self.copies.forgot_ms]
         cluster.run(LINK_MS)
 
@@ -213,6 +246,29 @@ class _Run:
             left, before = self._hints_left(), left
 
     # --- parts of phases -------------------------------------------------------------------
+
+    def _smallest_quorum(self) -> int:
+        """Of all R and W that are asked for."""
+        requests = [each for script in self.plan.scripts for v in script for each in v.requests]
+        return min(self.w, self.r, *(own for each in requests for own in (each.r, each.w) if own))
+
+    def _are_hints_enough(self) -> bool:
+        """Whether nothing happened that hints do not make good: every copy that was not
+        acknowledged got one, so replicas are equal before any read repairs them."""
+        is_mild = all(fault.name in MILD for fault in self.plan.faults)
+        lives = [machine.life for machine in self.cluster.machines]
+        lost = ("hints_dropped", "hints_refused", "peer_writes_refused")
+        return (
+            is_mild
+            and max(lives) == 1
+            and not any(self.plan.offsets_ms)
+            and not any(map(self.cluster.counter, lost))
+        )
+
+    def _differing(self) -> list[bytes]:
+        """Keys of which not all replicas hold the same version."""
+        held = [self.copies.held(index) for index in range(self.plan.nodes)]
+        return [key for key in self.keys if len({each[key] for each in held if key in each}) > 1]
 
     def _can_do_without(self, index: int) -> bool:
         """Whether every key keeps a quorum of copies that can be read."""
@@ -322,6 +378,7 @@ class _Run:
         """What nodes must never do, what steps were wrong, and what the checkers say."""
         found = [Violation("P8", b"", told) for told in self.cluster.broken]
         found += [Violation("I24", key, "never settles") for key in self.unsettled]
+        found += [Violation("I13", key, "hints did not bring it to all") for key in self.unhinted]
         if self.clients.busy and not found:
             told = f"{self.clients.busy} clients never came to the end of their scripts"
             found.append(Violation("I24", b"", told))

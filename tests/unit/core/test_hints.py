@@ -297,17 +297,46 @@ def test_hints_that_cannot_be_read_are_tried_again_and_stop_nothing() -> None:
 def test_damaged_hints_are_dropped_and_all_others_replayed(log: Log, damaged: set[int]) -> None:
     """I13, I23: whatever cannot be read holds up nobody, and its place in the log is given back."""
     _damage(log, damaged)
+    log.add(A, 7)
+    log.close()
     replayed = []
-    for _ in range(6):
+    for _ in range(7):
         given = log.replay(A)
         if given:
             replayed += given
             log.ack(A)
         log.close()
-    assert replayed == sorted({1, 2, 3, 4, 5, 6} - damaged)
+    assert replayed == sorted({1, 2, 3, 4, 5, 6, 7} - damaged)
     assert (log.hints.count(A), log.hints.bytes, log.stored()) == (0, 0, [])
     assert log.turn.counters["hints_dropped"] == len(damaged)
-    assert log.turn.counters["hints_replayed"] == 6 - len(damaged)
+    assert log.turn.counters["hints_replayed"] == 7 - len(damaged)
+
+
+@pytest.mark.parametrize("damaged", [{6}, {5, 6}, {1, 2, 3, 4, 5, 6}])
+def test_damage_with_nothing_behind_it_may_pass_and_costs_no_hint(
+    log: Log, damaged: set[int]
+) -> None:
+    _damage(log, damaged)
+    sound = sorted({1, 2, 3, 4, 5, 6} - damaged)
+    assert log.replay(A) == sound
+    if sound:
+        log.ack(A)
+        log.close()
+    assert log.replay(A) == []
+    assert log.hints.count(A) == len(damaged)
+    assert log.turn.counters["hints_dropped"] == 0
+
+
+@pytest.mark.parametrize("damaged", [{6}, {5, 6}, {1, 2, 3, 4, 5, 6}])
+def test_after_a_restart_no_hint_takes_the_place_of_a_damaged_one(damaged: set[int]) -> None:
+    log = Log()
+    _damage(log, damaged)
+    names = log.disk.hint_names()
+    again = Log(disk=log.disk)
+    again.add(A, 7)
+    again.close()
+    assert log.disk.hint_names()[: len(names)] == names
+    assert len(log.disk.hint_names()) == len(names) + 1
 
 
 @pytest.mark.parametrize("damaged", [{1}, {3}, {4, 5}, {1, 3, 5}])

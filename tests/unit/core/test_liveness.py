@@ -7,12 +7,14 @@ from random import Random
 
 import pytest
 
+from quorate.core.events import PeerFrame, Put
 from quorate.core.liveness import Liveness
-from quorate.core.messages import Ping
+from quorate.core.messages import Frame, Mutate, Ping, Pong
 from quorate.core.parts import Parts
 from quorate.core.peers import Peer
-from quorate.sim.cluster import settings_of
+from quorate.sim.cluster import settings_of, url_of
 from quorate.sim.disk import Disk
+from tests.unit.core.alone import Alone, Asker
 from tests.unit.core.parts import peer_of
 
 BEAT_MS = 2_000
@@ -103,3 +105,17 @@ def test_a_process_that_was_stopped_calls_nobody_down_at_once(beats: Beats) -> N
     beats.beat(60_000)
     assert beats.peer.misses == 1
     assert beats.beat(0) == []
+
+
+def test_a_peer_that_answers_is_worth_asking_in_that_very_step() -> None:
+    """I25: what its answer leads to may need it (a second stamp, a write-back)."""
+    alone = Alone(3, heartbeat_ms=BEAT_MS, down_after=1)
+    alone.link(1, 2)
+    for _ in range(2):
+        alone.step(after_ms=BEAT_MS)
+        alone.hear(2, Pong(1))
+    assert not alone.node.membership.peers[url_of(1)].is_reachable
+    frame = Frame(alone.node.membership.epoch, 0, [Pong(1)])
+    alone.step(PeerFrame(url_of(1), frame), Put(Asker(), b"k", b"v"))
+    assert len(alone.take(1, Mutate)) == 1
+    assert alone.node.parts.turn.counters["hints_stored"] == 0

@@ -8,9 +8,10 @@ import pytest
 from quorate.core.events import GetResult, StorageState
 from quorate.core.messages import Mutate, Mutated, Read, ReadAnswer
 from quorate.core.reads import WRITE_BACK_AGAIN_MS
-from quorate.core.record import Record
+from quorate.core.record import ABSENT, Record
 from quorate.errors import DeadlineExceeded, QuorumUnreachable
 from quorate.sim.cluster import url_of
+from tests.unit.core.alone import Alone
 from tests.unit.core.read_stage import KEY, NEW, OLD, ROW, ack, answer, give, outsider, three
 
 
@@ -150,6 +151,62 @@ def test_a_replica_that_takes_no_writes_now_is_not_asked_in_a_loop() -> None:
         alone.step(after_ms=WRITE_BACK_AGAIN_MS)
     assert ack(alone, first) == [NEW]
     assert asker.result == GetResult(NEW, answers=2, repaired=1)
+
+
+def test_two_replicas_that_take_no_writes_are_not_sent_it_in_turns() -> None:
+    """P7: each is asked once in WRITE_BACK_AGAIN_MS, however fast it refuses."""
+    alone, (first, second, third) = outsider()
+    asker = alone.get(KEY)
+    answer(alone, first, OLD)
+    answer(alone, second, NEW)
+    answer(alone, second, NEW)
+    asked = 0
+    for _ in range(50):
+        for index in (first, third):
+            for mutate in alone.take(index, Mutate):
+                asked += 1
+                alone.hear(index, Mutated(mutate.batch, [], [], busy=True))
+    assert asked == 2
+    alone.step(after_ms=WRITE_BACK_AGAIN_MS)
+    assert ack(alone, first) == [NEW]
+    assert asker.result == GetResult(NEW, answers=2, repaired=1)
+
+
+def test_a_damaged_copy_that_is_repaired_counts_once() -> None:
+    """I7: it is sent the record with the others, and not again when one of these is lost."""
+    alone, (first, second, third, fourth, fifth) = outsider(6, replication=5)
+    asker = alone.get(KEY)
+    alone.hear(first, _damaged(alone, first))
+    for index in (second, third, fourth, fifth):
+        answer(alone, index, NEW if index == second else OLD)
+    answer(alone, second, NEW)
+    sent = {index: len(alone.take(index, Mutate)) for index in (first, third, fourth, fifth)}
+    assert sent[first] == 1
+    lost = next(index for index in (third, fourth, fifth) if sent[index])
+    alone.unlink(lost)
+    assert alone.take(first, Mutate) == []
+    assert not asker.results
+
+
+def _damaged(alone: Alone, index: int) -> ReadAnswer:
+    """What a replica answers whose bytes are damaged."""
+    (read,) = alone.take(index, Read)
+    return ReadAnswer(read.batch, [None] * len(read.full), [ABSENT] * len(read.brief), [ROW])
+
+
+def test_this_node_is_repaired_once_its_disk_takes_writes_again() -> None:
+    alone = three()
+    give(alone, OLD)
+    alone.unlink(2)
+    alone.step(StorageState("disk_full", "no space"))
+    asker = alone.get(KEY)
+    answer(alone, 1, NEW)
+    answer(alone, 1, NEW)
+    assert not asker.results
+    alone.step(StorageState())
+    alone.step(after_ms=WRITE_BACK_AGAIN_MS)
+    assert asker.result == GetResult(NEW, answers=2, repaired=1)
+    assert alone.disk.get(ROW) == NEW
 
 
 def test_a_write_back_is_sent_again_only_while_somebody_waits() -> None:
