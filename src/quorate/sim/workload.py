@@ -146,17 +146,22 @@ class _Client:
 
     def go_on(self) -> None:
         """Begin the next visit after its pause, or be done."""
-        if self._place == len(self._script):
+        place = self._place
+        # Past the last too: an answer to it that comes still is waited for no more.
+        self._place += 1
+        if place == len(self._script):
             self._clients.busy -= 1
             return
-        visit = self._script[self._place]
-        self._place += 1
+        visit = self._script[place]
         self._clients.later(visit.pause_ms, lambda: self._visit(visit))
 
     def _visit(self, visit: Visit) -> None:
         node = self._clients.running(visit.node)
         if node is None:
             self._clients.later(RETRY_MS, lambda: self._visit(visit))
+            return
+        if not visit.requests:
+            self.go_on()
             return
         place = self._place
         self._missing = len(visit.requests)
@@ -165,11 +170,13 @@ class _Client:
         self._clients.wait(lambda: self._give_up(place))
 
     def _answered(self, place: int) -> None:
-        if place == self._place:
+        # After the last visit too an answer may come that was given up.
+        if place == self._place and self._missing:
             self._missing -= 1
             if not self._missing:
                 self.go_on()
 
     def _give_up(self, place: int) -> None:
         if place == self._place and self._missing:
+            self._missing = 0
             self.go_on()

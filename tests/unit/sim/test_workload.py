@@ -95,6 +95,33 @@ def test_a_client_goes_on_after_its_coordinator_died() -> None:
     assert not clients.forgotten()
 
 
+def test_an_answer_that_comes_after_it_was_given_up_ends_nothing_twice() -> None:
+    cluster = SimCluster(1)
+    clients = _clients(cluster)
+    cluster.pause(0)
+    clients.start(((Visit(0.0, 0, (PUT,)),),))
+    cluster.run_until(lambda: not clients.busy)
+    cluster.resume(0)
+    cluster.run_until(clients.is_idle)
+    assert isinstance(clients.history.operations[0].result, PutResult)
+    assert clients.busy == 0
+
+
+def test_a_client_that_gave_up_its_last_visit_is_done_once() -> None:
+    cluster = SimCluster(1)
+    cluster.pause(0)
+    clients = _play(cluster, Visit(0.0, 0, (GET,)))
+    cluster.resume(0)
+    cluster.run(100)
+    assert isinstance(clients.history.operations[0].result, GetResult)
+    assert clients.busy == 0
+
+
+def test_a_visit_without_requests_keeps_nobody() -> None:
+    clients = _play(SimCluster(1), Visit(0.0, 0, ()), Visit(0.0, 1, (GET,)))
+    assert [op.node for op in clients.history.operations] == [1]
+
+
 def test_a_client_asks_the_next_node_that_runs() -> None:
     cluster = SimCluster(1)
     cluster.kill(1)
