@@ -150,8 +150,8 @@ COMMANDS: Final = (
         notes="Each seed draws its own few of the faults, and its own sizes and rates. A world that"
         " broke a promise is shown with the command that runs it again, step for step.\n\n"
         "Exit code 0: no violation; 1: violations; 130: interrupted before there was one.\n\n"
-        "Faults: kill, coordinator, wipe, torn, pause, split, isolate, oneway, bridge, flap,"
-        " crossed, hold, swizzle, reset, halfopen, loss, duplicate, reorder, late, damage,"
+        "Faults: kill, coordinator, echo, wipe, torn, pause, split, isolate, oneway, bridge,"
+        " flap, crossed, hold, swizzle, reset, halfopen, loss, duplicate, reorder, late, damage,"
         " slow, thin, gray, stall, busy, full, rot, hintrot, syncfail, clockstep, drift,"
         " skew, hintoverflow.",
     ),

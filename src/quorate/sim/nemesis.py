@@ -120,6 +120,31 @@ class _Trap:
             self._acts.down(self._index)
 
 
+def _echo(acts: Acts, fault: Fault) -> Undo:
+    """A process starts, and soon again, and what it was told in between comes once more: answers
+    to questions that it never asked, under numbers that it may be using."""
+    (index,) = fault.nodes
+    third_ms = (fault.end_ms - fault.begin_ms) / 3
+    noise = Noise(late=fault.amount, late_ms=(third_ms / 2, 2 * third_ms))
+    pairs = [(source, target) for source, target in acts.around(fault.nodes) if target == index]
+    is_over = False
+
+    def start_again() -> None:
+        if not is_over:
+            acts.down(index)
+            acts.up(index)
+
+    def undo() -> None:
+        nonlocal is_over
+        is_over = True
+        acts.calm(pairs, noise)
+
+    acts.disturb(pairs, noise)
+    start_again()
+    acts.cluster.world.after(third_ms, start_again)
+    return undo
+
+
 def _wipe(acts: Acts, fault: Fault) -> Undo:
     """A machine loses its disk: costs a copy of all that it held."""
     (index,) = fault.nodes
@@ -298,6 +323,7 @@ def _drift(acts: Acts, fault: Fault) -> Undo:
 NEMESES: Final[dict[str, Callable[[Acts, Fault], Undo]]] = {
     "kill": _kill,
     "coordinator": _coordinator,
+    "echo": _echo,
     "wipe": _wipe,
     "torn": _kill,
     "pause": _pause,

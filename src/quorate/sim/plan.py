@@ -38,6 +38,7 @@ _STEPS: Final = (-3.0, -1.5, -1.0, -0.9, -0.5, -0.02, 0.02, 0.5, 0.9, 1.0, 1.5, 
 FAULTS: Final[dict[str, Shape]] = {
     "kill": Shape(nodes=(1, 1, 2)),
     "coordinator": Shape(),
+    "echo": Shape(limits_ms=(100, 500, 2_000), amounts=(0.2, 1.0)),
     "wipe": Shape(),
     "torn": Shape(nodes=(2, 3, 0), limits_ms=(20, 100, 500)),
     "pause": Shape(nodes=(1, 1, 2)),

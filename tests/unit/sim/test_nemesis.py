@@ -127,6 +127,25 @@ def test_a_coordinator_whose_time_is_over_does_not_die_any_more(stage: Stage) ->
     assert stage.runs(2)
 
 
+def test_what_a_process_was_told_comes_again_when_it_has_started_anew(stage: Stage) -> None:
+    machine = stage.cluster.machines[1]
+    life = machine.life
+    stage.begin("echo", 1, amount=1.0)
+    stage.load()
+    assert machine.life == life + 4, "two ends, two starts"
+    assert stage.cluster.faults["frame late"] > 0
+    noisy = {link for link in stage.cluster.links() if link.noise is not None}
+    assert not noisy
+
+
+def test_an_echo_that_is_over_ends_no_process(stage: Stage) -> None:
+    stage.begin("echo", 1, amount=1.0)
+    life = stage.cluster.machines[1].life
+    stage.nemesis.heal()
+    stage.end()
+    assert stage.cluster.machines[1].life == life
+
+
 def test_a_wiped_machine_has_nothing_and_its_loss_is_judged(stage: Stage) -> None:
     stage.begin("wipe", 1)
     stage.end()
