@@ -63,14 +63,16 @@ class Placing:
             if is_made_here and version not in self._made:
                 self._made[version] = None
                 if not is_excused:
-                    self._find_left_out(step.machine.url, layout, gifts)
+                    self._find_left_out(node, layout, gifts)
 
-    def _find_left_out(self, url: str, layout: Layout, gifts: list[Given]) -> None:
+    def _find_left_out(self, node: Node, layout: Layout, gifts: list[Given]) -> None:
         """Replicas that a new write was not given to."""
-        first = gifts[0]
+        first, url = gifts[0], node.settings.url
         reached = {given.url for given in gifts}
         left_out = [
-            each for each in layout.replicas(partition_of(first.row)) if each not in reached
+            each
+            for each in layout.replicas(partition_of(first.row))
+            if each not in reached and not (each == url and _holds_newer(node, first))
         ]
         if left_out:
             stamp = stamp_of(first.record.version)
@@ -83,3 +85,9 @@ class Placing:
         before = self._dropped.get(life, 0)
         dropped = self._dropped[life] = node.parts.turn.counters[_HINTS_DROPPED]
         return dropped > before
+
+
+def _holds_newer(node: Node, given: Given) -> bool:
+    """Whether a second stamp comes too late for the node's own copy."""
+    held = node.parts.replica.latest(given.row)
+    return held is not None and held.version > given.record.version

@@ -55,6 +55,12 @@ def test_a_node_whose_disk_takes_nothing_may_leave_itself_out(stage: Stage) -> N
     assert _judged(step) == []
 
 
+def test_a_node_that_holds_something_newer_may_leave_itself_out(stage: Stage) -> None:
+    step = stage.step(0, sent=[given(1, WRITTEN), given(2, WRITTEN)])
+    stage.keep(0, record(2, node=1))
+    assert _judged(step) == []
+
+
 def test_a_repair_or_a_late_hint_goes_to_whom_it_may(stage: Stage) -> None:
     everyone = stage.step(0, stored=[WRITTEN], sent=[given(1, WRITTEN), given(2, WRITTEN)])
     theirs: Record = record(1, node=1)

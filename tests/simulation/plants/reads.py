@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Faults of the coordinator of reads, and of what replicas answer it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from quorate.core.events import GetResult, Result
+from quorate.core.peers import Peer
+from quorate.core.reads import Look, Reads, Repairs
+from quorate.core.record import ABSENT, Record
+from quorate.core.replica import Replica
+from quorate.core.requests import Operation, Requests
+from quorate.core.serving import Serving
+from quorate.errors import QuorumUnreachable
+from tests.simulation.plants.plant import Plant
+
+_repair: Final = Reads._repair
+_wrote_back: Final = Reads.wrote_back
+_ask_self: Final = Reads._ask_self
+_end: Final = Requests.end
+_shown: Final = Replica.shown
+_serving_shown: Final = Serving._shown
+
+
+def _any_record_will_do(self: Reads, look: Look) -> None:
+    self._answer(look)
+
+
+def _missing_is_not_behind(self: Reads, look: Look, behind: list[Peer | None]) -> None:
+    missing = [peer for peer, version in look.seen if version == ABSENT]
+    _repair(self, look, [peer for peer in behind if peer not in missing])
+
+
+def _answer_then_write_back(self: Reads, look: Look, behind: list[Peer | None]) -> None:
+    _repair(self, look, behind)
+    if look.waiter is not None:
+        self._answer(look)
+
+
+def _once_is_enough(self: Reads, look: Look, *, is_superseded: bool) -> None:
+    del is_superseded
+    _wrote_back(self, look, is_superseded=False)
+
+
+def _unreachable_is_nothing(self: Requests, operation: Operation, result: Result) -> None:
+    if isinstance(operation, Look) and isinstance(result, QuorumUnreachable):
+        result = GetResult(None, len(operation.seen))
+    _end(self, operation, result)
+
+
+def _tombstone_is_nothing(self: Replica, row: bytes) -> Record | None:
+    record = _shown(self, row)
+    return None if record is None or record.value is None else record
+
+
+def _write_whatever_is_held(self: Repairs, look: Look, record: Record) -> None:
+    if self._replica.trouble.code:
+        self._reads.not_written_back(look, None)
+        return
+    self._replica.apply_over(look.row, record, None)
+    reads = self._reads
+    self._replica.when_durable(lambda: reads.wrote_back(look, is_superseded=False))
+
+
+def _own_answer_twice(self: Reads, look: Look) -> None:
+    _ask_self(self, look)
+    if look.seen:
+        look.note(None, look.version, look.record)
+
+
+def _damage_is_nothing(self: Serving, row: bytes, failed: list[bytes]) -> Record | None:
+    del failed
+    return _serving_shown(self, row, [])
+
+
+PLANTS: Final = (
+    Plant(
+        "a read returns the first answer, not the newest",
+        Reads,
+        "_judge",
+        _any_record_will_do,
+    ),
+    Plant("a missing replica is not repaired", Reads, "_repair", _missing_is_not_behind),
+    Plant("an answer before the write-back", Reads, "_repair", _answer_then_write_back),
+    Plant(
+        "no second look when the write-back is superseded",
+        Reads,
+        "wrote_back",
+        _once_is_enough,
+    ),
+    Plant("unreachable is answered as not found", Requests, "end", _unreachable_is_nothing),
+    Plant("a tombstone is treated as missing", Replica, "shown", _tombstone_is_nothing),
+    Plant(
+        "read repair writes an older version",
+        Repairs,
+        "_write_here",
+        _write_whatever_is_held,
+    ),
+    Plant("the coordinator's own answer counts twice", Reads, "_ask_self", _own_answer_twice),
+    Plant("a damaged copy is answered as nothing", Serving, "_shown", _damage_is_nothing),
+)

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Faults of the coordinator of writes."""
+
+from __future__ import annotations
+
+from typing import Final, cast
+
+from quorate.core import writes
+from quorate.core.messages import Mutated
+from quorate.core.peers import Answer, Peer, Sent
+from quorate.core.quorum import Verdict
+from quorate.core.record import Record, pack_version
+from quorate.core.writes import Write, Writes
+from quorate.errors import Outcome, QuorateError
+from quorate.sim.plan import Options
+from quorate.sim.run import MILD
+from tests.simulation.plants.plant import Plant
+
+_send: Final = Writes._send
+_answered: Final = Writes.answered
+_restamp: Final = Writes._restamp
+_expired: Final = Write.expired
+
+
+def _hints_count(
+    self: Writes, write: Write, *, is_mine: bool, held: Record | None, others: tuple[Peer, ...]
+) -> None:
+    before = write.failed
+    _send(self, write, is_mine=is_mine, held=held, others=others)
+    write.acks += write.failed - before
+    write.failed = before
+
+
+def _down_peers_are_left_out(
+    self: Writes, write: Write, *, is_mine: bool, held: Record | None, others: tuple[Peer, ...]
+) -> None:
+    live = tuple(peer for peer in others if peer.is_reachable)
+    _send(self, write, is_mine=is_mine, held=held, others=live)
+
+
+def _more_than_w(good: int, failed: int, n: int, needed: int) -> Verdict:
+    if good > needed:
+        return Verdict.MET
+    return Verdict.LOST if n - failed < needed else Verdict.PENDING
+
+
+def _superseded_is_plain(self: Writes, peer: Peer, sent: Sent, answer: Answer) -> None:
+    assert isinstance(answer, Mutated)
+    _answered(self, peer, sent, Mutated(answer.batch, [], answer.refused, answer.busy))
+
+
+def _above_its_own_only(self: Writes, write: Write) -> None:
+    write.highest = write.record.version
+    _restamp(self, write)
+
+
+def _expired_unapplied(self: Write) -> QuorateError:
+    error = _expired(self)
+    error.outcome = Outcome.NOT_APPLIED
+    return error
+
+
+def _without_node_id(stamp: int, node_id: int) -> bytes:
+    del node_id
+    return pack_version(stamp, 0)
+
+
+def _no_hint_for_the_lost(self: Writes, peer: Peer, sent: Sent) -> None:
+    del peer
+    for write in cast("list[Write]", sent.ops):
+        self._failed(write)
+
+
+PLANTS: Final = (
+    Plant("a hint counts toward W", Writes, "_send", _hints_count),
+    Plant(
+        "down peers are dropped from the replica list",
+        Writes,
+        "_send",
+        _down_peers_are_left_out,
+    ),
+    Plant("W is judged with > for >=", writes, "verdict", _more_than_w),
+    Plant("a superseded ack counts as plain", Writes, "answered", _superseded_is_plain),
+    Plant(
+        "the second stamp is not above the reported version",
+        Writes,
+        "_restamp",
+        _above_its_own_only,
+    ),
+    Plant(
+        "NOT_APPLIED after a replica was sent the write",
+        Write,
+        "expired",
+        _expired_unapplied,
+    ),
+    Plant(
+        "no hint where an ack never came",
+        Writes,
+        "lost",
+        _no_hint_for_the_lost,
+    ),
+    Plant("versions without a tie-break", writes, "pack_version", _without_node_id),
+)
