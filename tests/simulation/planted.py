@@ -24,7 +24,7 @@ from quorate.core import node
 from quorate.sim.plan import Options, draw
 from quorate.sim.run import Outcome, run
 from tests.simulation.plants import peers, reads, replicas, writes
-from tests.simulation.plants.plant import Plant, planted
+from tests.simulation.plants.plant import DEFAULT, Plant, planted
 
 PLANTS: Final = {
     plant.name: plant for plant in (*writes.PLANTS, *reads.PLANTS, *replicas.PLANTS, *peers.PLANTS)
@@ -52,15 +52,15 @@ def is_compiled() -> bool:
 
 
 @functools.cache
-def without(seed: int) -> Outcome:
+def without(seed: int, options: Options) -> Outcome:
     """The run of a seed with the store as it is."""
-    return run(draw(seed, Options()))
+    return run(draw(seed, options))
 
 
 def with_plant(plant: Plant, seed: int) -> tuple[Outcome, int]:
     """The run of a seed with the plant; and how often faulty code ran."""
     with planted(plant) as ran:
-        return run(draw(seed, Options())), ran[plant.name]
+        return run(draw(seed, plant.options)), ran[plant.name]
 
 
 def search(name: str) -> Notice | None:
@@ -68,7 +68,7 @@ def search(name: str) -> Notice | None:
     plant = PLANTS[name]
     for seed in range(SEEDS_MAX):
         outcome, _ = with_plant(plant, seed)
-        if outcome.violations and not without(seed).violations:
+        if outcome.violations and not without(seed, plant.options).violations:
             return Notice(seed, sorted({each.invariant for each in outcome.violations}))
     return None
 
@@ -81,20 +81,21 @@ def main() -> None:
     given = parser.parse_args()
     names = [name for name in PLANTS if given.part in name]
     seeds = known()
-    print("| planted fault | notices it | seeds needed |\n|---|---|---|")
+    print("| planted fault | noticed as | seed | faults |\n|---|---|---|---|")
     with ProcessPoolExecutor(given.jobs) as pool:
         for name, notice in zip(names, pool.map(search, names), strict=True):
-            print(_row(name, notice), flush=True)
+            print(_row(PLANTS[name], notice), flush=True)
             if notice is not None:
                 seeds[name] = notice
     ordered = {name: seeds[name] for name in PLANTS if name in seeds}
     SEEDS_FILE.write_bytes(msgspec.json.format(msgspec.json.encode(ordered)) + b"\n")
 
 
-def _row(name: str, notice: Notice | None) -> str:
+def _row(plant: Plant, notice: Notice | None) -> str:
+    faults = "any" if plant.options == DEFAULT else ", ".join(sorted(plant.options.faults))
     if notice is None:
-        return f"| {name} | nothing | more than {SEEDS_MAX} |"
-    return f"| {name} | {', '.join(notice.broken)} | {notice.seed + 1} |"
+        return f"| {plant.name} | nothing | none below {SEEDS_MAX} | {faults} |"
+    return f"| {plant.name} | {', '.join(notice.broken)} | {notice.seed} | {faults} |"
 
 
 if __name__ == "__main__":

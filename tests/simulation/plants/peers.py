@@ -12,6 +12,7 @@ from quorate.core.events import Get, Put, Result, Waiter
 from quorate.core.hints import Hints, _Queue
 from quorate.core.liveness import Liveness
 from quorate.core.messages import Mutated
+from quorate.core.node import Node
 from quorate.core.peers import Answer, Exchange, Peer, Sent
 from quorate.core.record import Record, pack_version
 from quorate.core.requests import Parked, Requests
@@ -21,6 +22,7 @@ from tests.simulation.plants.plant import Plant
 _replay: Final = Hints.replay
 _send_items: Final = Peer.send_items
 _on_answer: Final = Peer.on_answer
+_make_peer: Final = Node._make_peer
 _heard: Final = Liveness.heard
 _answer: Final = Requests.answer
 _park: Final = Requests.park
@@ -65,6 +67,12 @@ def _take_answers_again(self: Peer, answer: Answer) -> bool:
     return is_fit
 
 
+def _count_from_one(self: Node, url: str) -> Peer:
+    peer = _make_peer(self, url)
+    peer._batch = 0
+    return peer
+
+
 def _down_for_ever(self: Liveness, peer: Peer) -> None:
     was_up = peer.is_up
     _heard(self, peer)
@@ -94,6 +102,7 @@ PLANTS: Final = (
         _stamp_hints_anew,
     ),
     Plant("the same replica counts twice", Peer, "on_answer", _take_answers_again),
+    Plant("batch numbers begin at 1 after a restart", Node, "_make_peer", _count_from_one),
     Plant("a peer once down stays down", Liveness, "heard", _down_for_ever),
     Plant("requests' bytes are not given back", Requests, "answer", _keep_the_bytes),
     Plant("a request parked twice is forgotten", Requests, "park", _park_once),

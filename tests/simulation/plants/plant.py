@@ -7,9 +7,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import pytest
+
+from quorate.sim.plan import Options
+
+DEFAULT: Final = Options()
 
 
 class Plant(NamedTuple):
@@ -19,6 +23,8 @@ class Plant(NamedTuple):
     owner: type | ModuleType
     seam: str
     faulty: Callable[..., Any]
+    options: Options = DEFAULT
+    """Of the worlds in which it is looked for."""
 
     def found(self) -> object:
         """What is in the place now."""

@@ -98,6 +98,7 @@ PLANTS: Final = (
         Writes,
         "lost",
         _no_hint_for_the_lost,
+        Options(faults=MILD),
     ),
     Plant("versions without a tie-break", writes, "pack_version", _without_node_id),
 )

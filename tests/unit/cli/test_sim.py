@@ -13,6 +13,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -346,15 +347,21 @@ def test_a_plan_from_a_file_is_the_same_run_as_its_seed(run: Run, tmp_path: Path
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc here")
 def test_ctrl_c_ends_every_process_and_tells_what_is_known() -> None:
     command = [sys.executable, "-m", "quorate", "sim", "--seeds=100000", "--jobs=2", *QUICK]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
-    )
-    try:
-        workers = _workers(process.pid, count=2)
-        os.killpg(process.pid, signal.SIGINT)
-        out, err = process.communicate(timeout=30)
-    finally:
-        process.kill()
+    # A shell starts what it puts into the background deaf to Ctrl-C, and children inherit that.
+    hearing = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        preexec_fn=hearing,
+    ) as process:
+        try:
+            workers = _workers(process.pid, count=2)
+            os.killpg(process.pid, signal.SIGINT)
+            out, err = process.communicate(timeout=30)
+        finally:
+            process.kill()
     assert (process.returncode, err) == (130, b"")
     assert json.loads(out)["is_complete"] is False
     assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
