@@ -63,6 +63,12 @@ def test_without_a_quorum_a_write_is_not_applied_and_a_read_is_not_a_404(cluster
         client.put("kept", "before")
         for node in others:
             node.kill()
+        # Until it has seen the links break it may still send the write: then it is UNKNOWN.
+        wait_until(
+            lambda: all(survivor.member(node.url)["state"] != "up" for node in others),
+            within_s=5,
+            what="both seen to be gone",
+        )
         began_s = time.monotonic()
         with pytest.raises(QuorumUnreachable) as caught:
             client.put("kept", "after")
