@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Compiles the modules on a request's way with mypyc while the wheel is built.
+"""Compiles the modules that are called most with mypyc while the wheel is built.
 
 The Python sources stay in the wheel and mean the same: without a C compiler, or with
 QUORATE_COMPILE=0, the wheel is made without the compiled ones, and one line says so.
@@ -27,10 +27,24 @@ COMPILED: Final = (
             *("turn", "writes"),
         )
     ),
+    *(
+        f"sim/{name}.py"
+        for name in ("clock", "cluster", "disk", "machine", "sometimes", "storing", "trace")
+    ),
+    *("sim/workload.py", "sim/world.py"),
+    *(
+        f"sim/checkers/{name}.py"
+        for name in (
+            *("bounds", "durability", "guard", "handed", "handoff", "linearizability"),
+            *("placement", "stamps", "telling", "violation", "watch"),
+        )
+    ),
     *("storage/cached.py", "storage/lru.py"),
     *("wire/frame_rules.py", "wire/records.py"),
 )
-"""Modules of value types stay out: mypyc cannot compile msgspec Structs."""
+"""Those on a request's way, in the store and in its simulator. Modules of value types stay out:
+mypyc cannot compile msgspec Structs; so does `sim/network`: it takes constants that are tuples of
+floats for not set."""
 
 
 class CompileHook(BuildHookInterface[Any]):

@@ -21,7 +21,7 @@ from typing import Final
 import msgspec
 
 from quorate.core import node
-from quorate.sim.plan import Options, draw
+from quorate.sim.plan import MILD, Options, draw
 from quorate.sim.run import Outcome, run
 from tests.simulation.plants import peers, reads, replicas, writes
 from tests.simulation.plants.plant import DEFAULT, Plant, planted
@@ -92,7 +92,9 @@ def main() -> None:
 
 
 def _row(plant: Plant, notice: Notice | None) -> str:
-    faults = "any" if plant.options == DEFAULT else ", ".join(sorted(plant.options.faults))
+    faults = {DEFAULT.faults: "any", MILD: "the mild ones"}.get(
+        plant.options.faults, ", ".join(sorted(plant.options.faults))
+    )
     if notice is None:
         return f"| {plant.name} | nothing | none below {SEEDS_MAX} | {faults} |"
     return f"| {plant.name} | {', '.join(notice.broken)} | {notice.seed} | {faults} |"

@@ -159,7 +159,7 @@ def test_the_core_awaits_nothing_and_hashes_nothing_by_the_process(name: str) ->
 
 # --- sizes -------------------------------------------------------------------------------------
 
-EVERY_FILE = _files("src", "tests")
+EVERY_FILE = _files("src", "tests", "bench")
 
 
 @pytest.mark.parametrize("path", EVERY_FILE, ids=lambda path: str(path.relative_to(ROOT)))

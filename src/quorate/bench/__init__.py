@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The load generator: closed loop, many connections, one process, RESP or HTTP.
+"""The load generator: closed or open loop, many connections, some processes, RESP or HTTP.
 
 It shares the machine with what it measures, so its own cost per request is kept as low as Python
 allows: requests from templates, replies counted rather than parsed, one latency count per batch.
-`protocols` knows bytes, `load` sockets and time, `report` what it adds up to.
+`plan` says what to do, `scenarios` and `distributions` what is asked for, `protocols` knows bytes,
+`load` sockets and time, `worker` is one process of it and `measure` runs them all; `result` is what
+it adds up to, which `sweep`, `compare`, `rows` and `plot` make something of.
 """

@@ -2,197 +2,330 @@
 """Keeps a fixed number of connections busy and notes how long each batch of requests takes.
 
 Closed loop: a connection sends its next batch when the last reply of the one before is in, so a
-slow server is asked less, as by as many patient users. A lost connection is counted with all its
-unanswered requests and opened again. Bounded in time: past its end the load waits `DRAIN_SECONDS`
-for the last replies and counts what is missing then.
+slow server is asked less, as by as many patient users. Open loop: batches are due at fixed times,
+whoever is free sends the one that is longest due, and latency counts from when it was due, so that
+a pause shows in every request that it delayed (Tene, "How NOT to Measure Latency": coordinated
+omission).
+
+A lost connection is counted with all its unanswered requests and opened again. Bounded in time:
+past its end the load waits `DRAIN_SECONDS` for the last replies, so that the slowest are counted
+too, and then counts what is missing. Throughput is of what was answered before the end.
 """
 
 from __future__ import annotations
 
+import math
+import select
 import selectors
-import socket
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from quorate.bench.protocols import Codec, ProtocolFault, Tally
+from quorate.bench.connection import Batch, Connection
+from quorate.bench.protocols import ProtocolFault, Tally
+from quorate.bench.timeline import Slice
 
-CONNECT_SECONDS: Final = 2.0
 DRAIN_SECONDS: Final = 2.0
+_CATCH_UP_SECONDS: Final = 1.0
+_TURN_SECONDS: Final = 0.05
 _RETRY_SECONDS: Final = 0.1
+_SLIVER_SECONDS: Final = 1e-6
+"""No slice, but a rounding error."""
 _READ_BYTES: Final = 64 << 10
 _READ_WRITE: Final = selectors.EVENT_READ | selectors.EVENT_WRITE
-
-
-class Batch(NamedTuple):
-    """Requests that are sent together, all reads or all writes."""
-
-    payload: bytes
-    requests: int
-    replies: int
-    is_read: bool
-
-
-class Connection:
-    """One connection to one target, and the batch that it has under way."""
-
-    def __init__(self, target: tuple[str, int], codec: Codec) -> None:
-        self.target = target
-        self.codec = codec
-        self.socket: socket.socket | None = None
-        self.batch: Batch | None = None
-        self.begun = 0.0
-        self.missing = 0
-        """Replies of the batch still to come."""
-        self.unsent = b""
-        self.unread = b""
-        """The beginning of a reply."""
-
-    def open(self) -> None:
-        """Connect, waiting for it; raises OSError."""
-        self.socket = socket.create_connection(self.target, CONNECT_SECONDS)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.socket.setblocking(False)
-        self.unsent = self.unread = b""
-
 
 Source = Callable[[Connection], Batch | None]
 """Gives a connection its next batch; None when there is nothing left to do."""
 
 
+class Pace(NamedTuple):
+    """When the batches of an open loop are due."""
+
+    interval: float
+    """Seconds from one to the next."""
+    offset: float
+    """When the first is due, from the beginning."""
+
+
 class Load:
     """One run over some connections."""
 
-    def __init__(self, connections: list[Connection], source: Source) -> None:
+    def __init__(
+        self,
+        connections: list[Connection],
+        source: Source,
+        *,
+        pace: Pace | None = None,
+        slice_seconds: float = 0.1,
+        tell: Callable[[Slice], None] = lambda _: None,
+    ) -> None:
         self.tally = Tally()
         self.read_counts: dict[int, int] = {}
         """Answered reads by latency in microseconds."""
         self.write_counts: dict[int, int] = {}
+        self.reads_in_time = 0
+        """Those that were answered before the end."""
+        self.writes_in_time = 0
         self.seconds = 0.0
+        self.overdue = 0
+        """Batches that were due before the end and not sent by then."""
         self._connections = connections
         self._source = source
+        self._pace = pace
+        self._due = math.inf
+        """When the next batch of the open loop is due: never, once that is past the end."""
+        self._free: deque[Connection] = deque()
+        """Connections that wait for it."""
         self._selector = selectors.DefaultSelector()
         self._busy = 0
         """Connections with a batch under way."""
+        self._away = 0
+        """Connections that are lost or being opened again."""
         self._lost: list[Connection] = []
         self._retry_at = 0.0
-        self._end = 0.0
+        self._end = math.inf
+        self._slices = _Slices(self.tally, slice_seconds, tell)
+
+    def open(self) -> None:
+        """Connect them all; raises OSError if a target refuses."""
+        for connection in self._connections:
+            connection.open()
+            self._selector.register(connection.socket, selectors.EVENT_READ, connection)
 
     def run(self, *, seconds: float) -> None:
-        """Work until the source is empty, at most for `seconds`. OSError if a target refuses the
-        first connection."""
-        for connection in self._connections:
-            self._connect(connection)
-        begun = time.perf_counter()
-        self._end = begun + seconds
+        """Work until the source is empty, at most for `seconds`."""
+        begun = now = time.perf_counter()
+        self._end = min(self._end, begun + seconds)
+        if self._pace is not None:
+            self._due = begun + self._pace.offset
+        self._slices.begin(begun)
         for connection in self._connections:
             self._begin(connection, begun)
-        while (self._busy or self._lost) and time.perf_counter() < self._end:
-            self._turn()
-        self.seconds = min(time.perf_counter(), self._end) - begun
-        while self._busy and time.perf_counter() < self._end + DRAIN_SECONDS:
-            self._turn()
+        while now < self._end and (self._busy or self._away or self._free):
+            now = self._turn(now)
+            if now >= self._slices.end:
+                self._slices.finish(min(now, self._end))
+        self._slices.close(self._end)
+        self.seconds = max(0.0, min(now, self._end) - begun)
+        self.reads_in_time = sum(self.read_counts.values())
+        self.writes_in_time = sum(self.write_counts.values())
+        self.overdue = self._count_due()
+        while now < self._end + DRAIN_SECONDS and (self._busy or self._is_due(now)):
+            now = self._turn(now)
         unanswered = sum(c.batch.requests for c in self._connections if c.batch is not None)
         if unanswered:
-            self.tally.errors["no answer"] += unanswered
+            self.tally.fail("no answer", unanswered)
+
+    def stop(self) -> None:
+        """End before the time is up. A handler of a signal may call it."""
+        self._end = min(self._end, time.perf_counter())
 
     def close(self) -> None:
         """Close all connections."""
         for connection in self._connections:
-            if connection.socket is not None:
-                connection.socket.close()
+            connection.close()
         self._selector.close()
 
-    def _turn(self) -> None:
-        for key, mask in self._selector.select(_RETRY_SECONDS):
+    # --- time ------------------------------------------------------------------------------
+
+    def _turn(self, now: float) -> float:
+        """Do what can be done, or wait for it; what time it is then."""
+        while self._free and self._is_due(now):
+            self._begin(self._free.popleft(), now)
+        for key, mask in self._selector.select(self._wait()):
+            connection = key.data
             if mask & selectors.EVENT_WRITE:
-                self._send(key.data)
-            # A failed send took the connection away.
-            if mask & selectors.EVENT_READ and key.data.socket is not None:
-                self._receive(key.data)
-        if self._lost and time.perf_counter() > self._retry_at:
+                self._on_writable(connection)
+            # What failed took the connection away.
+            if mask & selectors.EVENT_READ and connection.is_open:
+                self._receive(connection)
+        now = time.perf_counter()
+        if self._lost and now > self._retry_at:
             self._reconnect()
+        return now
+
+    def _wait(self) -> float:
+        """How long the selector may wait. It rounds up to milliseconds, and a request that is sent
+        late looks like a slow answer: what is shorter is waited for here."""
+        if not self._free or self._due >= self._end:
+            return _TURN_SECONDS
+        wait = self._due - time.perf_counter()
+        if wait <= 0:
+            return 0.0
+        if wait > _TURN_SECONDS or not hasattr(self._selector, "fileno"):
+            return min(wait, _TURN_SECONDS)
+        select.select([self._selector], [], [], wait)
+        return 0.0
+
+    def _is_due(self, now: float) -> bool:
+        """Whether a batch of the open loop is to be sent. What was due before the end is sent after
+        it too, for as long as leaves time for the answers."""
+        due = self._due
+        return due <= now and due < self._end and now < self._end + _CATCH_UP_SECONDS
+
+    def _count_due(self) -> int:
+        """Batches of the open loop that are due before the end and not sent."""
+        if self._pace is None or self._due >= self._end:
+            return 0
+        return math.ceil((self._end - self._due) / self._pace.interval)
+
+    # --- a batch's way ---------------------------------------------------------------------
 
     def _begin(self, connection: Connection, now: float) -> None:
-        batch = self._source(connection) if now < self._end else None
-        connection.batch = batch
-        if batch is None:
+        """Send what is due; if nothing is, the connection waits."""
+        begun = now
+        if self._pace is not None:
+            if not self._is_due(now):
+                self._free.append(connection)
+                return
+            begun = self._due
+            self._due += self._pace.interval
+        elif now >= self._end:
             return
+        batch = self._source(connection)
+        if batch is not None:
+            self._start(connection, batch, begun)
+
+    def _start(self, connection: Connection, batch: Batch, begun: float) -> None:
         self._busy += 1
-        connection.begun = now
+        connection.batch = batch
+        connection.begun = begun
         connection.missing = batch.replies
         connection.unsent = batch.payload
         self._send(connection)
 
     def _send(self, connection: Connection) -> None:
-        assert connection.socket is not None
+        unsent = connection.unsent
         try:
-            sent = connection.socket.send(connection.unsent)
+            sent = connection.socket.send(unsent)
         except BlockingIOError:
             sent = 0
         except OSError as fault:
             self._lose(connection, fault)
             return
-        if sent == len(connection.unsent):
+        if sent == len(unsent):
             connection.unsent = b""
             return
-        connection.unsent = connection.unsent[sent:]
+        connection.unsent = memoryview(unsent)[sent:]
         self._selector.modify(connection.socket, _READ_WRITE, connection)
 
+    def _on_writable(self, connection: Connection) -> None:
+        if not connection.is_open:
+            self._on_connected(connection)
+            return
+        self._send(connection)
+        if connection.is_open and not connection.unsent:
+            self._selector.modify(connection.socket, selectors.EVENT_READ, connection)
+
     def _receive(self, connection: Connection) -> None:
-        assert connection.socket is not None
         try:
             data = connection.socket.recv(_READ_BYTES)
             if not data:
                 raise ConnectionResetError("connection closed")
-            count, connection.unread = connection.codec.take(connection.unread + data, self.tally)
+            count = connection.take(data, self.tally)
         except BlockingIOError:
             return
         except (OSError, ProtocolFault) as fault:
             self._lose(connection, fault)
             return
         connection.missing -= count
-        if connection.missing == 0:
+        if connection.missing <= 0:
             self._finish(connection)
 
     def _finish(self, connection: Connection) -> None:
         batch = connection.batch
-        assert batch is not None
+        if batch is None or connection.missing < 0:
+            self._lose(connection, ProtocolFault("a reply to nothing"))
+            return
         now = time.perf_counter()
-        if now < self._end:
-            counts = self.read_counts if batch.is_read else self.write_counts
-            microseconds = int((now - connection.begun) * 1e6)
-            counts[microseconds] = counts.get(microseconds, 0) + batch.requests
+        microseconds = int((now - connection.begun) * 1e6)
+        counts = self.read_counts if batch.is_read else self.write_counts
+        counts[microseconds] = counts.get(microseconds, 0) + batch.requests
+        slices = self._slices
+        slices.ended += batch.requests
+        if microseconds > slices.worst:
+            slices.worst = microseconds
         self._busy -= 1
-        self._begin(connection, now)
+        connection.batch = None
+        if batch.then is None:
+            self._begin(connection, now)
+        elif now < self._end:
+            self._follow(connection, batch.then, now)
 
-    def _connect(self, connection: Connection) -> None:
-        connection.open()
-        assert connection.socket is not None
-        self._selector.register(connection.socket, selectors.EVENT_READ, connection)
+    def _follow(self, connection: Connection, batch: Batch, now: float) -> None:
+        """Send what had to wait for the batch before it. It was not due before now, and takes the
+        place of another in an open loop, so that the rate stays."""
+        if self._pace is not None:
+            self._due += self._pace.interval
+        self._start(connection, batch, now)
+
+    # --- lost connections ------------------------------------------------------------------
 
     def _lose(self, connection: Connection, fault: Exception) -> None:
         """Count what was under way as failed, and try to connect again a little later."""
-        assert connection.socket is not None
+        if connection.is_open:
+            self._away += 1
         self._selector.unregister(connection.socket)
-        connection.socket.close()
-        connection.socket = None
-        if connection.batch is not None:
-            self.tally.errors[getattr(fault, "strerror", None) or str(fault)] += (
-                connection.batch.requests
-            )
+        connection.close()
+        batch = connection.batch
+        if batch is not None:
+            self.tally.fail(getattr(fault, "strerror", None) or str(fault), batch.requests)
+            self._slices.ended += batch.requests
             connection.batch = None
             self._busy -= 1
+        elif self._pace is not None and connection in self._free:
+            self._free.remove(connection)
         self._lost.append(connection)
         self._retry_at = time.perf_counter() + _RETRY_SECONDS
 
     def _reconnect(self) -> None:
         lost, self._lost = self._lost, []
         for connection in lost:
-            try:
-                self._connect(connection)
-            except OSError:
-                self._lost.append(connection)
-                self._retry_at = time.perf_counter() + _RETRY_SECONDS
-            else:
-                self._begin(connection, time.perf_counter())
+            connection.reopen()
+            self._selector.register(connection.socket, selectors.EVENT_WRITE, connection)
+
+    def _on_connected(self, connection: Connection) -> None:
+        if connection.has_failed():
+            self._lose(connection, ConnectionRefusedError())
+            return
+        connection.is_open = True
+        self._away -= 1
+        self._selector.modify(connection.socket, selectors.EVENT_READ, connection)
+        self._begin(connection, time.perf_counter())
+
+
+class _Slices:
+    """Adds up what ends, and tells of it slice by slice."""
+
+    def __init__(self, tally: Tally, seconds: float, tell: Callable[[Slice], None]) -> None:
+        self.ended = 0
+        """Requests answered or lost in this slice."""
+        self.worst = 0
+        """The longest latency in this slice, in microseconds."""
+        self.end = 0.0
+        self._tally = tally
+        self._failed_before = 0
+        self._seconds = seconds
+        self._tell = tell
+
+    def begin(self, now: float) -> None:
+        """The first slice begins."""
+        self.end = now + self._seconds
+
+    def finish(self, now: float) -> None:
+        """Tell of the slice that is over by `now`, and of those since in which nothing ended."""
+        failed = self._tally.failed - self._failed_before
+        self._failed_before = self._tally.failed
+        # A request whose WAIT failed too has two errors.
+        self._tell(Slice(max(0, self.ended - failed), failed, self.worst / 1000))
+        self.ended = self.worst = 0
+        self.end += self._seconds
+        while self.end <= now:
+            self._tell(Slice())
+            self.end += self._seconds
+
+    def close(self, now: float) -> None:
+        """Tell of what is over of the last slice."""
+        if now - (self.end - self._seconds) > _SLIVER_SECONDS:
+            self.finish(now)

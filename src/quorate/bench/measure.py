@@ -1,95 +1,167 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The one scenario: random reads and writes over a fixed number of keys."""
+"""Measures: starts the workers, lets them go at once, and adds up what they say.
+
+A worker is a process of its own even if there is only one: drawing a progress bar must not delay a
+request, and a caller needs no `if __name__ == "__main__"`. Ctrl-C lets them finish at once, a
+second one ends them.
+"""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator
-from itertools import islice
-from typing import Final, NamedTuple
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import IO, Final, NamedTuple
 
-from quorate.bench.load import Batch, Connection, Load
-from quorate.bench.protocols import Codec, HttpCodec, ProtocolFault, RespCodec
+import msgspec
 
-PRELOAD_SECONDS: Final = 120.0
-_PRELOAD_BATCH: Final = 32
+from quorate.bench.plan import Plan
+from quorate.bench.result import Outcome, Result, result_of
+from quorate.bench.timeline import Slice
+from quorate.bench.worker import Failed, Filled, Finished, Message, Passed, Ready, Task
 
-
-class Plan(NamedTuple):
-    """What to do to whom."""
-
-    targets: list[tuple[str, int]]
-    protocol: str
-    """`resp` or `http`."""
-    connections: int
-    """Altogether, spread evenly over the targets."""
-    pipeline: int
-    """Requests that a connection has under way."""
-    keys: int
-    value_bytes: int
-    reads: float
-    """Share of reads, 0 to 1."""
-    wait: int
-    """Replicas that a WAIT after each SET asks for; 0: no WAIT."""
-    seconds: float
+STOP_SECONDS: Final = 5.0
 
 
-def measure(plan: Plan) -> Load:
-    """The finished load. If anything is to be read, all keys are written first, uncounted.
-
-    Raises OSError if a target cannot be connected to, ProtocolFault if the keys cannot be written.
-    """
-    if plan.reads > 0:
-        _preload(plan)
-    generator = random.Random(1)  # The same keys in every run, so that runs can be compared.
-    draw, keys, size = generator.random, plan.keys, plan.pipeline
-
-    def source(connection: Connection) -> Batch:
-        codec = connection.codec
-        if draw() < plan.reads:
-            payload = b"".join([codec.read(int(draw() * keys)) for _ in range(size)])
-            return Batch(payload, size, size, is_read=True)
-        payload = b"".join([codec.write(int(draw() * keys)) for _ in range(size)])
-        return Batch(payload, size, size * codec.replies_per_write, is_read=False)
-
-    load = Load(list(_connections(plan)), source)
-    try:
-        load.run(seconds=plan.seconds)
-    finally:
-        load.close()
-    return load
+class MeasureFailed(Exception):
+    """A target cannot be reached, the keys cannot be written, or a worker died."""
 
 
-def _preload(plan: Plan) -> None:
-    numbers = iter(range(plan.keys))
+class Progress(NamedTuple):
+    """How far a run is."""
 
-    def source(connection: Connection) -> Batch | None:
-        some = list(islice(numbers, _PRELOAD_BATCH))
-        if not some:
-            return None
-        payload = b"".join([connection.codec.write(number) for number in some])
-        return Batch(payload, len(some), len(some), is_read=False)
-
-    load = Load(list(_connections(plan._replace(wait=0))), source)
-    try:
-        load.run(seconds=PRELOAD_SECONDS)
-    finally:
-        load.close()
-    if load.tally.errors:
-        raise ProtocolFault(f"writing the keys failed: {dict(load.tally.errors)}")
-    if next(numbers, None) is not None:
-        raise ProtocolFault(f"writing {plan.keys} keys took over {PRELOAD_SECONDS:.0f}s")
+    is_measuring: bool
+    """False while the keys are written."""
+    done: float
+    """0 to 1. The 0 of measuring comes just before the workers are let go."""
+    per_second: float
 
 
-def _connections(plan: Plan) -> Iterator[Connection]:
-    value = bytes(random.Random(2).choices(range(97, 123), k=plan.value_bytes))
-    for number in range(plan.connections):
-        target = plan.targets[number % len(plan.targets)]
-        yield Connection(target, _codec(plan, target, value))
+Tell = Callable[[Progress], None]
 
 
-def _codec(plan: Plan, target: tuple[str, int], value: bytes) -> Codec:
-    if plan.protocol == "resp":
-        return RespCodec(value=value, wait=plan.wait)
-    host, port = target
-    return HttpCodec(value=value, authority=f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+def measure(plan: Plan, tell: Tell = lambda _: None) -> Result:
+    """Write the keys if any are to be read, run the plan, add up. MeasureFailed if it cannot be
+    done; KeyboardInterrupt only if nothing is measured yet."""
+    with _started(plan) as crew:
+        crew.wait_ready(tell)
+        return crew.run(tell)
+
+
+class _Crew:
+    """All workers of a run."""
+
+    def __init__(self, plan: Plan, workers: list[subprocess.Popen[bytes]]) -> None:
+        self._plan = plan
+        self._workers = workers
+        self._said: queue.SimpleQueue[tuple[int, Message | None]] = queue.SimpleQueue()
+        self._outcomes: list[Outcome] = []
+        self._timelines: list[list[Slice]] = [[] for _ in workers]
+        self._is_complete = True
+
+    def listen(self, number: int, output: IO[bytes]) -> None:
+        """Take in what a worker says, in a thread, up to its last word; None if it has none."""
+        decoder = msgspec.json.Decoder[Message](Message)
+        for line in output:
+            message = decoder.decode(line)
+            self._said.put((number, message))
+            if isinstance(message, Finished | Failed):
+                return
+        self._said.put((number, None))
+
+    def tell_all(self, line: Callable[[int], bytes]) -> None:
+        """Write a line to each worker."""
+        for number, worker in enumerate(self._workers):
+            assert worker.stdin is not None
+            # Of one that died we hear soon. Past the buffer, which could not even be closed then.
+            with suppress(BrokenPipeError):
+                os.write(worker.stdin.fileno(), line(number) + b"\n")
+
+    def wait_ready(self, tell: Tell) -> None:
+        """Until all keys are written and all workers are connected."""
+        missing, written = len(self._workers), 0
+        while missing:
+            _, message = self._heard()
+            if isinstance(message, Filled):
+                written += message.keys
+                per_second = 10.0 * message.keys * len(self._workers)
+                tell(Progress(False, written / self._plan.keys, per_second))
+            elif isinstance(message, Ready):
+                missing -= 1
+
+    def run(self, tell: Tell) -> Result:
+        """Let them go, and wait for the last."""
+        tell(Progress(True, 0.0, 0.0))
+        self.tell_all(lambda _: b"go")
+        while len(self._outcomes) < len(self._workers):
+            try:
+                self._follow(tell)
+            except KeyboardInterrupt:
+                if not self._is_complete:
+                    raise
+                self._is_complete = False
+                for worker in self._workers:
+                    worker.terminate()
+        return result_of(
+            self._plan, self._outcomes, timelines=self._timelines, is_complete=self._is_complete
+        )
+
+    def _follow(self, tell: Tell) -> None:
+        number, message = self._heard()
+        if isinstance(message, Finished):
+            self._outcomes.append(message.outcome)
+        elif isinstance(message, Passed):
+            timeline = self._timelines[number]
+            timeline.append(message.slice)
+            if number == 0:
+                self._tell_progress(tell)
+
+    def _tell_progress(self, tell: Tell) -> None:
+        """The first worker stands for all."""
+        slice_seconds = (self._plan.timeline_ms or 100) / 1000
+        timeline = self._timelines[0]
+        recent = timeline[-max(1, round(1 / slice_seconds)) :]
+        answered = sum(each.succeeded for each in recent) * len(self._workers)
+        passed = len(timeline) * slice_seconds
+        per_second = answered / (len(recent) * slice_seconds)
+        tell(Progress(True, min(1.0, passed / self._plan.seconds), per_second))
+
+    def _heard(self) -> tuple[int, Message]:
+        """The next thing that is said. MeasureFailed if a worker could not go on."""
+        number, message = self._said.get()
+        if isinstance(message, Failed):
+            raise MeasureFailed(message.text)
+        if message is None:
+            worker = self._workers[number]
+            raise MeasureFailed(f"a worker ended with code {worker.wait(STOP_SECONDS)}")
+        return number, message
+
+
+@contextmanager
+def _started(plan: Plan) -> Iterator[_Crew]:
+    """Workers with their task. None of them is left in the end."""
+    with ExitStack() as stack:
+        workers = [stack.enter_context(_spawned()) for _ in range(plan.workers)]
+        crew = _Crew(plan, workers)
+        for number, worker in enumerate(workers):
+            assert worker.stdout is not None
+            listener = threading.Thread(target=crew.listen, args=(number, worker.stdout))
+            listener.start()
+            stack.callback(listener.join)
+            stack.callback(worker.kill)
+        crew.tell_all(lambda number: msgspec.json.encode(Task(plan, number)))
+        yield crew
+
+
+def _spawned() -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "quorate.bench.worker"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        # A session of its own: Ctrl-C reaches this process alone.
+        start_new_session=True,
+    )

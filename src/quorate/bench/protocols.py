@@ -27,7 +27,20 @@ class Tally:
 
     def __init__(self) -> None:
         self.errors: Counter[str] = Counter()
+        self.failed = 0
+        """All errors together."""
         self.misses = 0
+
+    def fail(self, kind: str, count: int = 1) -> None:
+        """Count an error."""
+        self.errors[kind] += count
+        self.failed += count
+
+
+Taken = tuple[int, bytes, int]
+"""The number of whole replies, the beginning of one more, and how many bytes are still to come of
+one more that need not be looked at. A plain tuple: one is made for each batch."""
+_ONE: Final[Taken] = (1, b"", 0)
 
 
 class Codec(Protocol):
@@ -41,8 +54,8 @@ class Codec(Protocol):
     def write(self, key: int) -> bytes:
         """The request, or requests, that write a key."""
 
-    def take(self, data: bytes, tally: Tally) -> tuple[int, bytes]:
-        """The number of whole replies at the start of `data`, and what is left after them."""
+    def take(self, data: bytes, tally: Tally) -> Taken:
+        """Count the replies at the start of `data`."""
 
 
 class RespCodec:
@@ -51,6 +64,8 @@ class RespCodec:
     def __init__(self, *, value: bytes, wait: int) -> None:
         self.replies_per_write = 2 if wait else 1
         self._wait = wait
+        self._hit = b"$%d\r\n" % len(value)
+        self._hit_bytes = len(self._hit) + len(value) + 2
         self._tail = b"\r\n$%d\r\n%b\r\n" % (len(value), value)
         if wait:
             count, ms = b"%d" % wait, b"%d" % _WAIT_MS
@@ -67,38 +82,38 @@ class RespCodec:
     def write(self, key: int) -> bytes:
         return b"*3\r\n$3\r\nSET\r\n$29\r\nquorate-bench:%015d%b" % (key, self._tail)
 
-    def take(self, data: bytes, tally: Tally) -> tuple[int, bytes]:
+    def take(self, data: bytes, tally: Tally) -> Taken:
         if data == b"+OK\r\n":
-            return 1, b""
+            return _ONE
+        if len(data) == self._hit_bytes and data.startswith(self._hit):
+            return _ONE
         count = begin = 0
         while (end := data.find(b"\r\n", begin)) >= 0:
             try:
                 after = self._after(data, begin, end, tally)
             except ValueError:
                 raise ProtocolFault(f"no RESP reply: {data[begin : begin + 40]!r}") from None
-            if after < 0:
-                break
+            if after > len(data):
+                return (count, b"", after - len(data))
             count, begin = count + 1, after
-        return count, data[begin:]
+        return (count, data[begin:], 0)
 
     def _after(self, data: bytes, begin: int, end: int, tally: Tally) -> int:
-        """Where the reply whose first line is `data[begin:end]` ends; -1 if it is not all there."""
+        """Where the reply whose first line is `data[begin:end]` ends."""
         mark = data[begin]
         if mark == 43:  # +
             return end + 2
         text = data[begin + 1 : end]
         if mark == 36:  # $
             length = int(text)
-            if length < 0:
-                tally.misses += 1
-                return end + 2
-            after = end + 4 + length
-            return after if after <= len(data) else -1
-        if mark == 45:  # -
-            tally.errors[text.partition(b" ")[0].decode("ascii", "replace")] += 1
+            if length >= 0:
+                return end + 4 + length
+            tally.misses += 1
+        elif mark == 45:  # -
+            tally.fail(text.partition(b" ")[0].decode("ascii", "replace"))
         elif mark == 58:  # :
             if int(text) < self._wait:
-                tally.errors["WAIT reached too few replicas"] += 1
+                tally.fail("WAIT reached too few replicas")
         else:
             raise ValueError("no reply begins like this")
         return end + 2
@@ -109,10 +124,11 @@ class HttpCodec:
 
     replies_per_write = 1
 
-    def __init__(self, *, value: bytes, authority: str) -> None:
+    def __init__(self, *, value: bytes, authority: str, w: int = 0, r: int = 0) -> None:
         host = b"Host: " + authority.encode("ascii")
-        self._read_tail = b" HTTP/1.1\r\n%b\r\n\r\n" % host
-        self._write_tail = b" HTTP/1.1\r\n%b\r\nContent-Length: %d\r\n\r\n%b" % (
+        self._read_tail = b"%b HTTP/1.1\r\n%b\r\n\r\n" % (_quorum("r", r), host)
+        self._write_tail = b"%b HTTP/1.1\r\n%b\r\nContent-Length: %d\r\n\r\n%b" % (
+            _quorum("w", w),
             host,
             len(value),
             value,
@@ -124,19 +140,26 @@ class HttpCodec:
     def write(self, key: int) -> bytes:
         return b"PUT /kv?key=quorate-bench%%3A%015d%b" % (key, self._write_tail)
 
-    def take(self, data: bytes, tally: Tally) -> tuple[int, bytes]:
+    def take(self, data: bytes, tally: Tally) -> Taken:
         count = begin = 0
         while (end := data.find(b"\r\n\r\n", begin)) >= 0:
             length = _LENGTH.search(data, begin, end)
             if not data.startswith(b"HTTP/1.", begin) or length is None:
                 raise ProtocolFault(f"no HTTP response: {data[begin : begin + 40]!r}")
             after = end + 4 + int(length[1])
+            is_success = data.startswith(b"200", begin + 9)
             if after > len(data):
+                if is_success:
+                    return (count, b"", after - len(data))
                 break
-            if not data.startswith(b"200", begin + 9):
+            if not is_success:
                 _count_failure(data[begin:after], tally)
             count, begin = count + 1, after
-        return count, data[begin:]
+        return (count, data[begin:], 0)
+
+
+def _quorum(name: str, number: int) -> bytes:
+    return f"&{name}={number}".encode() if number else b""
 
 
 def _count_failure(response: bytes, tally: Tally) -> None:
@@ -145,4 +168,4 @@ def _count_failure(response: bytes, tally: Tally) -> None:
     if code is not None and code[1] == b"not_found":
         tally.misses += 1
     else:
-        tally.errors[f"{status} {code[1].decode()}" if code else status] += 1
+        tally.fail(f"{status} {code[1].decode()}" if code else status)

@@ -14,7 +14,10 @@ from typing import Final, NamedTuple
 
 _FLAG: Final = re.compile(r"--?([A-Za-z][A-Za-z0-9-]*)(?:=(.*))?", re.DOTALL)
 SWITCHES: Final = frozenset({"allow-flush", "help", "json", "once", "shrink", "trace", "version"})
-"""Flags that mean something without a value; every other one takes the next argument."""
+"""Flags that mean something without a value, and take none."""
+OPTIONAL: Final = {"dev": "3", "timeline": "100ms"}
+"""Flags that take a value only behind `=`, and mean this without one. Every other flag takes the
+next argument."""
 
 Given = dict[str, str]
 """Flag values by the flag's main name; `true` for a switch."""
@@ -95,9 +98,11 @@ class Line(NamedTuple):
 
 
 def needed(name: str, value: str | None) -> str:
-    """The value of a flag, `true` for a switch without one; UsageError if it should have one."""
+    """The value of a flag, or what it means without one; UsageError if it should have one."""
     if value is not None:
         return value
+    if name in OPTIONAL:
+        return OPTIONAL[name]
     if name not in SWITCHES:
         raise UsageError(f"--{name} needs a value: write --{name}=...")
     return "true"
@@ -117,7 +122,7 @@ def read(arguments: list[str]) -> Line:
             words.append(argument)
             continue
         name, value = ("help" if match[1] == "h" else match[1]), match[2]
-        if value is None and name not in SWITCHES:
+        if value is None and name not in SWITCHES and name not in OPTIONAL:
             value = next(rest, None)
         flags.append((name, value))
     return Line(words[0] if words else "", flags, words[1:])

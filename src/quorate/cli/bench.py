@@ -1,101 +1,197 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""quorate bench: parse what is asked, run it, print what came out."""
+"""quorate bench: run what is asked for, print what came out, write the files that are asked for.
+
+Exit codes: 0 done; 2 wrong usage, or a target cannot be reached; 3 there were errors, except where
+faults were asked for; 130 interrupted, with the figures so far.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import msgspec
 
 from quorate.addresses import split_url
-from quorate.bench.measure import Plan, measure
-from quorate.bench.protocols import ProtocolFault
-from quorate.bench.report import report
+from quorate.bench.compare import METHOD, Compared, compare
+from quorate.bench.measure import MeasureFailed, measure
+from quorate.bench.measure import Progress as Step
+from quorate.bench.plan import Plan
+from quorate.bench.plot import page
+from quorate.bench.result import Result, together
+from quorate.bench.rows import write_csv
+from quorate.bench.sweep import Sweep, find_rates, sweep_connections, sweep_rates
 from quorate.cli.arguments import Given, UsageError
-from quorate.cli.connect import node_urls, whole_number
+from quorate.cli.bench_asked import Asked, asked_of
+from quorate.cli.bench_dev import Churn, dev_cluster
+from quorate.cli.bench_shown import show_compared, show_result, show_sweep
 from quorate.cli.failures import complain
-from quorate.cli.output import print_json, print_table
-from quorate.notation import parse_duration, parse_size
+from quorate.cli.output import print_json
+from quorate.cli.processes import Child, NodeFailed, stoppable
+from quorate.cli.progress import Progress
+
+_COMPARE = "compare"
 
 
 def run_bench(given: Given) -> int:
-    """Measure; 2 if a target cannot be reached, 3 if there were errors."""
-    plan = _plan(given)
+    """Measure, or compare what was measured; the exit code."""
+    if given.get("target") == _COMPARE:
+        return _compare(given)
+    if "before" in given:
+        raise UsageError(f"bench: one argument too many: {given['before']!r}")
+    asked, is_json = asked_of(given), "json" in given
     try:
-        load = measure(plan)
-    except (OSError, ProtocolFault) as fault:
-        targets = ", ".join(f"{host}:{port}" for host, port in plan.targets)
-        text = f"bench of {targets}: {getattr(fault, 'strerror', None) or fault}"
-        return complain(text, code="bench_failed", is_json="json" in given)
-    result = report(plan, load)
-    if "json" in given:
-        print_json(result)
+        with stoppable():
+            found = _measure(asked)
+    except MeasureFailed as fault:
+        targets = ", ".join(f"{host}:{port}" for host, port in asked.plan.targets)
+        return complain(f"bench of {targets}: {fault}", code="bench_failed", is_json=is_json)
+    except NodeFailed as fault:
+        return complain(str(fault), code="node_failed", is_json=is_json, exit_code=3)
+    return _tell(asked, found, is_json=is_json)
+
+
+def _measure(asked: Asked) -> Result | Sweep:
+    with ExitStack() as stack:
+        nodes: list[Child] = []
+        if asked.dev:
+            nodes = stack.enter_context(dev_cluster(asked.dev, asked.serve))
+            targets = tuple(split_url(node.url) for node in nodes)
+            asked = asked._replace(plan=msgspec.structs.replace(asked.plan, targets=targets))
+        session = _Session(asked, nodes)
+        if asked.sweep is None:
+            return session.measure(asked.plan)
+        if asked.sweep.of == "connections":
+            numbers = [int(number) for number in asked.sweep.values]
+            return sweep_connections(asked.plan, numbers, session.measure)
+        if asked.sweep.values:
+            return sweep_rates(asked.plan, asked.sweep.values, session.measure)
+        return find_rates(asked.plan, session.measure)
+
+
+class _Session:
+    """Runs of one command line: the keys are written before the first alone."""
+
+    def __init__(self, asked: Asked, nodes: Sequence[Child]) -> None:
+        self._asked = asked
+        self._nodes = nodes
+        self._are_keys_written = not asked.plan.preload
+
+    def measure(self, plan: Plan) -> Result:
+        """All rounds of one plan."""
+        rounds: list[Result] = []
+        while len(rounds) < self._asked.rounds and all(each.is_complete for each in rounds):
+            rounds.append(self._round(plan, len(rounds) + 1))
+        return together(rounds)
+
+    def _round(self, plan: Plan, number: int) -> Result:
+        preload = not self._are_keys_written
+        self._are_keys_written = True
+        running = msgspec.structs.replace(plan, preload=preload)
+        with (
+            _Shown(self._label(plan, number), plan.seconds) as shown,
+            Churn(self._nodes, self._asked.churn, seconds=plan.seconds) as churn,
+        ):
+
+            def tell(step: Step) -> None:
+                if step.is_measuring and not step.done and self._asked.churn:
+                    churn.begin()
+                shown.tell(step)
+
+            result = measure(running, tell)
+        return msgspec.structs.replace(result, plan=plan, faults=churn.faults)
+
+    def _label(self, plan: Plan, number: int) -> str:
+        """What the bar says that it measures."""
+        parts = ["seconds"]
+        if self._asked.sweep is not None:
+            rate = f"{plan.rate:,.0f} per second"
+            is_rate = self._asked.sweep.of == "rate"
+            parts.append(f"at {rate if is_rate else f'{plan.connections} connections'}")
+        if self._asked.rounds > 1:
+            parts.append(f"of round {number}")
+        return " ".join(parts)
+
+
+class _Shown:
+    """The bars of one run: one for writing the keys, one for measuring."""
+
+    def __init__(self, label: str, seconds: float) -> None:
+        self._label = label
+        self._seconds = seconds
+        self._stack = ExitStack()
+        self._bar: Progress | None = None
+        self._is_measuring = False
+        self._shown = 0
+
+    def __enter__(self) -> _Shown:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def tell(self, step: Step) -> None:
+        """Draw how far the run is."""
+        total = math.ceil(self._seconds) if step.is_measuring else 100
+        if self._bar is None or step.is_measuring != self._is_measuring:
+            self._stack.close()
+            what = self._label if step.is_measuring else "percent of the keys written"
+            self._bar = self._stack.enter_context(Progress(what, total=total))
+            self._is_measuring, self._shown = step.is_measuring, 0
+        for _ in range(self._shown, int(step.done * total)):
+            self._shown += 1
+            self._bar.advance(f"{step.per_second:,.0f} per second")
+
+
+# --- telling -----------------------------------------------------------------------------------
+
+
+def _tell(asked: Asked, found: Result | Sweep, *, is_json: bool) -> int:
+    results = found.points if isinstance(found, Sweep) else [found]
+    if asked.csv is not None:
+        write_csv(asked.csv, results)
+    if asked.plot is not None:
+        title = f"quorate bench {asked.plan.scenario}".strip()
+        asked.plot.write_text(page(title, results), encoding="utf-8")
+    if is_json:
+        print_json(msgspec.to_builtins(found))
+    elif isinstance(found, Sweep):
+        show_sweep(found)
     else:
-        _show(result)
-    return 3 if load.tally.errors else 0
+        show_result(found)
+    if not all(each.is_complete for each in results):
+        return 130
+    return 3 if any(each.errors for each in results) and not asked.churn else 0
 
 
-def _plan(given: Given) -> Plan:
-    protocol = given.get("protocol", "resp")
-    if protocol not in ("resp", "http"):
-        raise UsageError(f"--protocol: {protocol!r} is neither resp nor http")
-    wait = whole_number(given, "wait", low=0) or 0
-    if wait and protocol == "http":
-        raise UsageError("--wait: only Redis has WAIT: use it with --protocol=resp")
-    targets = [split_url(url) for url in node_urls(given)]
-    return Plan(
-        targets=targets,
-        protocol=protocol,
-        connections=max(whole_number(given, "connections", low=1) or 64, len(targets)),
-        pipeline=whole_number(given, "pipeline", low=1) or 1,
-        keys=whole_number(given, "keys", low=1) or 100_000,
-        value_bytes=_size(given),
-        reads=_share(given),
-        wait=wait,
-        seconds=_seconds(given),
-    )
+def _compare(given: Given) -> int:
+    for name in ("before", "after"):
+        if name not in given:
+            raise UsageError(f"bench compare: no {name}: write quorate bench compare a.json b.json")
+    compared = compare(_read(given, "before"), _read(given, "after"))
+    if "json" in given:
+        print_json({"method": METHOD, "figures": [_as_json(each) for each in compared]})
+    else:
+        show_compared(compared)
+    return 0
 
 
-def _size(given: Given) -> int:
-    try:
-        return parse_size(given.get("value-bytes", "64"))
-    except ValueError as fault:
-        raise UsageError(f"--value-bytes: {fault}") from None
+def _as_json(each: Compared) -> dict[str, object]:
+    return {**msgspec.to_builtins(each), "is_sure": each.is_sure}
 
 
-def _seconds(given: Given) -> float:
-    try:
-        duration_ms = parse_duration(given.get("duration", "5s"))
-    except ValueError as fault:
-        raise UsageError(f"--duration: {fault}") from None
-    if not 0 < duration_ms <= 3_600_000:
-        raise UsageError("--duration: from 1ms to 1h")
-    return duration_ms / 1000
-
-
-def _share(given: Given) -> float:
-    text = given.get("reads", "0.5")
-    try:
-        share = float(text)
-    except ValueError:
-        share = -1.0
-    if not 0 <= share <= 1:
-        raise UsageError(f"--reads: {text!r} is no share from 0 to 1")
-    return share
-
-
-def _show(result: dict[str, Any]) -> None:
-    columns = ["kind", "requests", "per_second", "p50_ms", "p99_ms", "p999_ms", "max_ms"]
-    rows = [
-        [kind, *(_rounded(result[kind][column]) for column in columns[1:])]
-        for kind in ("all", "reads", "writes")
-        if result[kind]["requests"]
-    ]
-    print_table(columns, rows)
-    if result["misses"]:
-        print(f"reads of keys that are not there\t{result['misses']}")
-    for kind, count in result["errors"].items():
-        print(f"error\t{kind}\t{count}")
-    print(f"The keys, {result['key_prefix']}..., stay in the store.")
-
-
-def _rounded(value: float) -> str:
-    return str(value) if isinstance(value, int) else f"{value:,.2f}".replace(",", "")
+def _read(given: Given, name: str) -> list[Result]:
+    """What the files of one side hold."""
+    decoder: Callable[[bytes], Result] = msgspec.json.Decoder(Result).decode
+    results = []
+    for part in given[name].split(","):
+        try:
+            results.append(decoder(Path(part).read_bytes()))
+        except OSError as fault:
+            raise UsageError(f"bench compare: {part}: {fault.strerror}") from None
+        except msgspec.DecodeError as fault:
+            text = f"bench compare: {part} is no result of bench --json: {fault}"
+            raise UsageError(text) from None
+    return results

@@ -102,19 +102,50 @@ COMMANDS: Final = (
         "Measure a running cluster, or any Redis server: requests per second and latency.",
         "bench",
         (
-            Flag("target", "URLs to load evenly, by commas", "http://localhost:8000"),
+            Flag(
+                "target",
+                "URLs to load evenly, by commas; or compare, with two results",
+                "http://localhost:8000",
+            ),
+            Flag("before", "with compare: files that --json printed, by commas"),
+            Flag("after", "with compare: files to compare them with, by commas"),
             Flag("protocol", "resp or http", "resp"),
+            Flag(
+                "scenario",
+                "a load with a name, which other flags may change: write-heavy, read-heavy, cold,"
+                " many-keys, large-64k, large-1m, ycsb-a, ycsb-b, ycsb-c, ycsb-d, ycsb-f",
+                "none",
+            ),
             Flag("connections", "connections altogether", "64"),
+            Flag("workers", "processes that send", "1"),
             Flag("pipeline", "requests under way on each connection", "1"),
+            Flag("rate", "requests per second, such as 20k (open loop)", "as many as are answered"),
             Flag("keys", "distinct keys", "100000"),
             Flag("value-bytes", "size of a value", "64"),
             Flag("reads", "share of reads, 0 to 1", "0.5"),
+            Flag("writes", "what else: update, insert, or modify (read, then write)", "update"),
+            Flag("distribution", "which keys: uniform, zipfian, latest or once", "uniform"),
+            Flag("preload", "yes or no: write all keys first if any are read", "yes"),
             Flag("wait", "send WAIT with so many replicas after each SET (Redis)", "0"),
+            Flag("W", "replicas that must hold a write (HTTP, or --dev)", "the cluster's", ("w",)),
+            Flag("R", "replicas that must answer a read (HTTP, or --dev)", "the cluster's", ("r",)),
             Flag("duration", "how long to measure", "5s"),
+            Flag("rounds", "how often to measure", "1"),
+            Flag(
+                "sweep",
+                "measure at each of some points: connections=1,4,16 or rate=5k,10k or rate=auto",
+            ),
+            Flag("timeline", "tell what was answered in each slice of time, such as 100ms"),
+            Flag("dev", "start so many nodes on this machine, and stop them in the end"),
+            Flag("durability", "sync or os, with --dev", "sync"),
+            Flag("churn", "what to do to the nodes of --dev meanwhile: kill, restart, pause"),
+            Flag("csv", "a file for the figures, and the timeline"),
+            Flag("plot", "an HTML file for pictures of latency and timeline"),
             _JSON,
         ),
-        positionals=("target",),
-        notes="It writes keys that begin with `quorate-bench:`, and leaves them in the store.",
+        positionals=("target", "before", "after"),
+        notes="It writes keys that begin with `quorate-bench:`, and leaves them in the store.\n\n"
+        "`quorate bench compare a.json b.json` says how the figures differ, and how sure that is.",
     ),
     Command(
         "sim",
@@ -143,13 +174,14 @@ COMMANDS: Final = (
                 ("r",),
             ),
             Flag("operations", "requests of all clients of a world", "200"),
+            Flag("clients", "clients of a world", "any, up to 8"),
             Flag("faults", "faults that a seed may draw, by commas; or none", "all"),
             Flag("jobs", "processes that run worlds", "one for each core"),
             _JSON,
         ),
         notes="Each seed draws its own few of the faults, and its own sizes and rates. A world that"
         " broke a promise is shown with the command that runs it again, step for step.\n\n"
-        "Exit code 0: no violation; 1: violations; 130: interrupted before there was one.\n\n"
+        "Exit code 0: no violation; 1: violations; 130, 143: interrupted before there was one.\n\n"
         "Faults: kill, coordinator, echo, wipe, torn, pause, split, isolate, oneway, bridge,"
         " flap, crossed, hold, swizzle, reset, halfopen, loss, duplicate, reorder, late, damage,"
         " slow, thin, gray, stall, busy, full, rot, hintrot, syncfail, clockstep, drift,"

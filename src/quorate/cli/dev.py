@@ -5,20 +5,18 @@ from __future__ import annotations
 
 import shlex
 import shutil
-import signal
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Final
 
 from quorate.cli.arguments import Given, UsageError
 from quorate.cli.connect import whole_number
 from quorate.cli.failures import complain
 from quorate.cli.output import print_json
-from quorate.cli.processes import Children, NodeFailed, busy_ports
+from quorate.cli.processes import Children, NodeFailed, busy_ports, stoppable
 from quorate.client.blocking import Client
 
 _NODES_MAX: Final = 16
@@ -35,7 +33,7 @@ def run_dev(given: Given) -> int:
         found = f"port {shown} is" if len(busy) == 1 else f"ports {shown} are"
         text = f"{found} in use: choose another --base-port"
         return complain(text, code="port_in_use", is_json="json" in given)
-    with _stoppable(), _directory(given) as directory:
+    with stoppable(), _directory(given) as directory:
         try:
             return _run(given, ports, directory)
         except NodeFailed as fault:
@@ -164,20 +162,3 @@ def _directory(given: Given) -> Iterator[Path]:
         yield directory
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-
-
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """Let SIGTERM, and a terminal that goes away, stop the nodes as Ctrl-C does."""
-
-    def stop(_signum: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    names = ("SIGINT", "SIGTERM", "SIGHUP")
-    signals = [getattr(signal, name) for name in names if hasattr(signal, name)]
-    previous = [(each, signal.signal(each, stop)) for each in signals]
-    try:
-        yield
-    finally:
-        for each, handler in previous:
-            signal.signal(each, handler)

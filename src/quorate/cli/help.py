@@ -7,7 +7,7 @@ from typing import Final
 
 import click
 
-from quorate.cli.arguments import SWITCHES, Command, Flag
+from quorate.cli.arguments import OPTIONAL, SWITCHES, Command, Flag
 from quorate.cli.commands import COMMANDS
 from quorate.config import FLAGS
 
@@ -58,6 +58,9 @@ def _settings() -> tuple[Flag, ...]:
 def _option(flag: Flag) -> click.Option:
     names = [flag.name.replace("-", "_"), *(f"--{name}" for name in (flag.name, *flag.aliases))]
     text = f"{flag.help}  [default: {flag.default}]" if flag.default else flag.help
+    if flag.name in OPTIONAL:
+        bare = OPTIONAL[flag.name]
+        return click.Option(names, help=text, is_flag=False, flag_value=bare, metavar=f"[={bare}]")
     if flag.name not in SWITCHES:
         return click.Option(names, help=text, metavar="...")
     if flag.default:

@@ -8,12 +8,15 @@ and kills what has not ended by then.
 from __future__ import annotations
 
 import shlex
+import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Final
 
 from quorate.client.blocking import Client
@@ -37,10 +40,14 @@ class Child:
         self.url = f"http://localhost:{port}"
         self.log = log
         self.command = command
-        with log.open("ab") as output:
+        self.start_again()
+
+    def start_again(self) -> None:
+        """Run the command anew; it must have ended."""
+        with self.log.open("ab") as output:
             # A session of its own: Ctrl-C reaches this process alone, which then stops its nodes.
             self._process = subprocess.Popen(
-                command,
+                self.command,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -62,6 +69,16 @@ class Child:
         except Unreachable:
             return False
 
+    def wait_ready(self, *, until: float) -> None:
+        """Return once it takes requests; NodeFailed if it does not by `until` (monotonic)."""
+        while not self.is_ready():
+            if time.monotonic() > until:
+                raise NodeFailed(
+                    f"the node on port {self.port} was not ready within"
+                    f" {READY_SECONDS:.0f}s; see {self.log}"
+                )
+            time.sleep(_POLL_SECONDS)
+
     def obituary(self) -> str:
         """How it ended, with the end of its log."""
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -71,6 +88,19 @@ class Child:
     def terminate(self) -> None:
         """Ask it to stop."""
         self._process.terminate()
+
+    def kill(self) -> None:
+        """End it without asking."""
+        self._process.kill()
+        self._process.wait()
+
+    def pause(self) -> None:
+        """Let it stand still, with its sockets open."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self._process.send_signal(signal.SIGCONT)
 
     def finish(self, *, until: float) -> None:
         """Wait for its end; kill it at `until` (monotonic)."""
@@ -102,13 +132,7 @@ class Children:
             self.all.append(Child(port=port, command=self._command(port), log=log))
         until = time.monotonic() + READY_SECONDS
         for child in self.all:
-            while not child.is_ready():
-                if time.monotonic() > until:
-                    raise NodeFailed(
-                        f"the node on port {child.port} was not ready within"
-                        f" {READY_SECONDS:.0f}s; see {child.log}"
-                    )
-                time.sleep(_POLL_SECONDS)
+            child.wait_ready(until=until)
 
     def watch(self, tell: Callable[[str], None]) -> None:
         """Tell of each node that ends and how to start it again; returns when none is left."""
@@ -132,6 +156,24 @@ class Children:
             for child in running:
                 child.finish(until=0.0)
             raise
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Let SIGTERM, and a terminal that goes away, interrupt as Ctrl-C does, so that what was
+    started is ended."""
+
+    def stop(_signum: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    names = ("SIGINT", "SIGTERM", "SIGHUP")
+    signals = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    previous = [(each, signal.signal(each, stop)) for each in signals]
+    try:
+        yield
+    finally:
+        for each, handler in previous:
+            signal.signal(each, handler)
 
 
 def busy_ports(ports: list[int]) -> list[int]:

@@ -2,18 +2,20 @@
 """quorate sim: run seeds, say what failed and how to see it again, add the rest up.
 
 Exit codes: 0 no violation; 1 violations; 2 wrong usage; 3 a worker was killed; 130 interrupted
-before any violation. What is known by then is printed in every case.
+before any violation, 143 told to end (SIGTERM). What is known by then is printed in every case.
 """
 
 from __future__ import annotations
 
 import shlex
+import signal
 import time
 import traceback
-from collections.abc import Generator
-from contextlib import closing
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
+from types import FrameType
 
 from quorate.cli.arguments import Given
 from quorate.cli.failures import complain
@@ -33,7 +35,26 @@ from quorate.sim.trace import Trace
 
 def run_sim(given: Given) -> int:
     """Run what is asked for; 1 if a promise was broken."""
-    return _Session(given).run()
+    with _endable():
+        return _Session(given).run()
+
+
+class Ended(KeyboardInterrupt):
+    """Told to end by someone who is not at the keyboard."""
+
+
+@contextmanager
+def _endable() -> Iterator[None]:
+    """Let SIGTERM stop the run as Ctrl-C does."""
+
+    def end(_signum: int, _frame: FrameType | None) -> None:
+        raise Ended
+
+    previous = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 class _Session:
@@ -66,11 +87,18 @@ class _Session:
         elif shrunk is not None:
             print(f"\nshrunk seed {shrunk['seed']} to {shrunk['plan']}: {shrunk['file']}")
             print(f"  again: {shrunk['replay']}")
+        elif is_wanted:
+            print("\nnothing to shrink: no promise was broken")
+        return self._exit_code()
+
+    def _exit_code(self) -> int:
         if isinstance(self._stopped, WorkerDied):
             return complain(str(self._stopped), code="sim", is_json=False, exit_code=3)
         if self._failed:
             return 1
-        return 130 if self._stopped else 0
+        if self._stopped is None:
+            return 0
+        return 143 if isinstance(self._stopped, Ended) else 130
 
     # --- playing ---------------------------------------------------------------------------
 
@@ -159,7 +187,7 @@ class _Session:
             result["world"] = self._world(self._asked.plan)
         if "trace" in self._given:
             result["trace"] = self._lines
-        if shrunk is not None:
+        if "shrink" in self._given:
             result["shrunk"] = shrunk
         print_json(result)
 

@@ -20,7 +20,8 @@ _SEEDS: Final = 100
 _SEEDS_MAX: Final = 10**9
 _NODES_MAX: Final = 16
 _OPERATIONS_MAX: Final = 100_000
-_DRAWN_BY: Final = ("nodes", "replication", "W", "R", "operations", "faults")
+_CLIENTS_MAX: Final = 1_000
+_DRAWN_BY: Final = ("nodes", "replication", "W", "R", "operations", "clients", "faults")
 """The flags that plans are drawn by: a replay needs the same."""
 
 
@@ -109,6 +110,7 @@ def _options(given: Given) -> Options:
         w=_number(given, "W", high=replication, default=defaults.w),
         r=_number(given, "R", high=replication, default=defaults.r),
         operations=operations,
+        clients=_number(given, "clients", high=_CLIENTS_MAX, default=defaults.clients),
         faults=_faults(given),
     )
 
@@ -123,7 +125,7 @@ def _number(given: Given, name: str, *, high: int | None, default: int | None) -
     if high is None:
         raise UsageError(f"--{name}: the seed chooses what it depends on: write --{name}=any too")
     if number > high:
-        limit = {"nodes": "", "replication": " nodes"}.get(name, " replicas")
+        limit = {"nodes": "", "clients": "", "replication": " nodes"}.get(name, " replicas")
         raise UsageError(f"--{name}: {number} is too large: there are at most {high}{limit}")
     return number
 

@@ -16,6 +16,8 @@ from quorate.sim.sometimes import BRANCHES
 
 _BAR_WIDTH: Final = 30
 _FAILED_MAX: Final = 20
+_TELLING_SEEDS: Final = 100
+"""Fewer miss some rare branches every time: what they miss says nothing."""
 
 
 def failure_text(outcome: Outcome, *, replay: str) -> str:
@@ -66,9 +68,10 @@ def print_summary(summary: Summary, *, seconds: float) -> None:
     _print_section(["second", "asked", "answered", ""], rows)
     if summary.stale_ages:
         _print_counts("stale read's age", by_age(summary.stale_ages))
-    _print_counts("rare branch", {name: summary.reached[name] for name in BRANCHES})
+    found = summary.reached
+    _print_counts("rare branch", {name: found[name] for name in BRANCHES if found[name]})
     never = summary.never_reached()
-    if never:
+    if never and summary.seeds >= _TELLING_SEEDS:
         print(f"\nnever reached: {', '.join(never)}")
 
 
@@ -83,10 +86,19 @@ def _facts(summary: Summary, seconds: float) -> dict[str, str]:
         "virtual time": f"{hours:.2f} h, {summary.node_steps:,} steps of nodes",
         "fault budget": f"{summary.in_budget:,} worlds within, {out_of_budget:,} beyond (these are"
         " judged for lies, not for loss)",
-        "convergence": _spread(summary.converged)
-        + (f"; {_counted(summary.unsettled, 'world')} never" if summary.unsettled else ""),
+        "convergence": _spread(summary.converged) + _unsettled(summary),
         "stale reads": f"{summary.stale_ages.total():,} of {summary.weak_reads:,} at R + W <= N",
     }
+
+
+def _unsettled(summary: Summary) -> str:
+    """How many worlds never converged, and whether that is news."""
+    count, beyond = summary.unsettled, summary.unsettled_beyond
+    if not count:
+        return ""
+    who = "they" if beyond == count else f"{beyond:,} of them"
+    why = f" ({who} lost copies beyond the fault budget)" if beyond else ""
+    return f"; {_counted(count, 'world')} never{why}"
 
 
 def _spread(times: Times) -> str:

@@ -415,11 +415,12 @@ class Reads:
 class Repairs:
     """The exchange that writes records back to replicas that reads found behind."""
 
-    __slots__ = ("_reads", "_replica")
+    __slots__ = ("_reads", "_replica", "_turn")
 
     def __init__(self, reads: Reads, parts: Parts) -> None:
         self._reads = reads
         self._replica = parts.replica
+        self._turn = parts.turn
 
     def send(self, look: Look, record: Record, behind: list[Peer | None]) -> None:
         """Write `record` to the replicas that are behind; None is this node."""
@@ -448,7 +449,8 @@ class Repairs:
             self._reads.not_written_back(look, peer)
 
     def _write_here(self, look: Look, record: Record) -> None:
-        if self._replica.trouble.code:
+        # Others may agree on what is past the guard here: that is believed, but not taken.
+        if self._replica.trouble.code or record.version > self._turn.version_max:
             self._reads.not_written_back(look, None)
             return
         higher = self._replica.apply(look.row, record)

@@ -123,7 +123,8 @@ class Writes:
         """Begin an admitted write, or park it. InvalidRequest for a W that cannot be."""
         placement = self.placement
         if placement is None:
-            self._park(event, parked, NotReady("the cluster's layout is not known yet"))
+            error: QuorateError = NotReady("the cluster's layout is not known yet")
+            self._park(event, parked, error, wait_ms=self._wait_ms)
             return
         row = row_of(event.key)
         partition = partition_of(row)
@@ -135,7 +136,7 @@ class Writes:
         live = placement.live(partition)
         if live < w:
             error = QuorumUnreachable("too few replicas can be reached", needed=w, live=live)
-            self._park(event, parked, error)
+            self._park(event, parked, error, wait_ms=self._wait_ms)
             return
         held = self._replica.latest(row) if is_mine else None
         version = self._stamp(event, held)
@@ -184,21 +185,21 @@ class Writes:
         self._retry_ms = None
         return True
 
-    def _park(self, event: Put, parked: Parked | None, error: QuorateError) -> None:
+    def _park(
+        self, event: Put, parked: Parked | None, error: QuorateError, *, wait_ms: int
+    ) -> None:
         error.outcome = Outcome.NOT_APPLIED
-        if parked is not None and parked.wait_ms != self._wait_ms:
-            parked = None  # It waited for the disk until now.
-        self._requests.park(event, error, wait_ms=self._wait_ms, again=parked)
+        if parked is not None and parked.wait_ms != wait_ms:
+            parked = None  # It waited for something else until now.
+        self._requests.park(event, error, wait_ms=wait_ms, again=parked)
 
     def _park_unstamped(self, event: Put, parked: Parked | None, held: Record | None) -> None:
         error = self._why_no_stamp(stamp_of(held.version) if held is not None else 0)
-        if parked is None and isinstance(error, NotReady):
+        wait_ms = self._wait_ms
+        if isinstance(error, NotReady):
             # The write-wait is for replicas; this is the disk's part of the write itself.
-            error.outcome = Outcome.NOT_APPLIED
             wait_ms = event.timeout_ms or self._timeout_ms
-            self._requests.park(event, error, wait_ms=wait_ms, again=None)
-        else:
-            self._park(event, parked, error)
+        self._park(event, parked, error, wait_ms=wait_ms)
 
     def _send(
         self, write: Write, *, is_mine: bool, held: Record | None, others: tuple[Peer, ...]

@@ -27,7 +27,9 @@ CLOCK_MS_MAX: Final = 4_000
 STRANGER: Final = 900
 """The client that asks what a fault needs to be asked: a number that no client of a plan has."""
 SILENT_SHARE: Final = 0.2
-"""Of the deaths of processes: the whole machine is gone, and nobody tells the peers."""
+"""Of the deaths of machines: nobody tells the peers."""
+PROCESS_SHARE: Final = 0.3
+"""Of the deaths: the process alone dies, and the kernel keeps what it had written."""
 
 
 class Acts:
@@ -58,7 +60,9 @@ class Acts:
         """Kill the process of a machine, and keep it from starting."""
         self._downs[index] += 1
         if self.cluster.machines[index].is_running:
-            self.cluster.kill(index, is_silent=self.random.random() < SILENT_SHARE)
+            is_power_cut = self.random.random() >= PROCESS_SHARE
+            is_silent = is_power_cut and self.random.random() < SILENT_SHARE
+            self.cluster.kill(index, is_silent=is_silent, is_power_cut=is_power_cut)
 
     def up(self, index: int) -> None:
         """Undo `down`."""

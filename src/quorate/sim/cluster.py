@@ -114,8 +114,8 @@ class Observer(Protocol):
     """Who looks at every step; `checkers` has some."""
 
     def after_step(self, machine: Machine, effects: Effects) -> None:
-        """A step was taken on `machine.events`, and its batch given to the disk; nothing was sent
-        or answered yet."""
+        """A step was taken on `machine.events`, and its batch given to the disk, which may have
+        ended the process; nothing was sent yet."""
 
 
 class SimCluster:
@@ -225,12 +225,13 @@ class SimCluster:
         """How often each fault was injected."""
         return self.journal.faults
 
-    def kill(self, index: int, *, is_silent: bool = False) -> None:
-        """End a process at once, as kill -9 and power loss do. Peers hear of it by their links;
-        if `is_silent` only when nothing is confirmed for long, or it is back."""
+    def kill(self, index: int, *, is_silent: bool = False, is_power_cut: bool = True) -> None:
+        """End a process at once, as power loss does, or kill -9, after which the kernel still has
+        what was written. Peers hear of it by their links; if `is_silent` only when nothing is
+        confirmed for long, or it is back."""
         machine = self.machines[index]
-        self._fault(index, "kill")
-        machine.crash()
+        self._fault(index, "power cut" if is_power_cut else "kill")
+        machine.crash(is_power_cut=is_power_cut)
         self._unlink(machine, is_silent=is_silent)
 
     def restart(self, index: int, *, is_empty: bool = False) -> None:
@@ -248,7 +249,9 @@ class SimCluster:
         """Give a machine that is down an empty disk."""
         machine = self.machines[index]
         assert not machine.is_running, f"{machine.name} runs"
-        machine.disk = Disk(needs_sync=machine.disk.needs_sync)
+        disk = Disk(needs_sync=machine.disk.needs_sync)
+        disk.lowered = machine.disk.lowered
+        machine.disk = disk
         # The id of a node is its data directory's, drawn when that is made.
         node_id = self.world.generator(f"{index} {machine.life}").randint(1, NODE_ID_MAX)
         machine.settings = msgspec.structs.replace(machine.settings, node_id=node_id)
@@ -435,11 +438,8 @@ class SimCluster:
 
     # --- what machines ask for (`machine.Cluster`) -------------------------------------------
 
-    def on_step(self, machine: Machine, events: Sequence[Event], effects: Effects) -> None:
+    def tell(self, machine: Machine, effects: Effects) -> None:
         """Part of `machine.Cluster`."""
-        self.journal.step(machine.name, events, effects)
-        for observer in self.observers:
-            observer.after_step(machine, effects)
         for waiter, result in effects.answers:
             try:
                 waiter.done(result)
@@ -448,6 +448,12 @@ class SimCluster:
         for url in effects.peers or ():
             if url in self._by_url:
                 self.link(machine.url, url).dial()
+
+    def on_step(self, machine: Machine, events: Sequence[Event], effects: Effects) -> None:
+        """Part of `machine.Cluster`."""
+        self.journal.step(machine.name, events, effects)
+        for observer in self.observers:
+            observer.after_step(machine, effects)
 
     def send(self, machine: Machine, node: Node, effects: Effects) -> None:
         """Part of `machine.Cluster`."""

@@ -20,7 +20,6 @@ place, also an older one that a hint or a repair brings late, so the same rule h
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping
 
 from quorate.core.record import ABSENT, Record
@@ -39,8 +38,6 @@ class Copies:
         """`quorum`: the smaller of R and W."""
         self.forgot_ms: dict[bytes, float] = {}
         """Since when a key is out of budget."""
-        self.lost: Counter[bytes] = Counter()
-        """Copies of each key that were lost or damaged, in budget or not."""
         self._cluster = cluster
         self.replicas = {key: cluster.replicas(key) for key in keys}
         self.quorum = quorum
@@ -56,10 +53,9 @@ class Copies:
     def judge(self, index: int, before: Versions) -> None:
         """Some of what a machine held `before` may be gone now."""
         for key, version in before.items():
-            if self._version(index, key) < version:
-                self.lost[key] += 1
-                if not self._is_harmless(index, key, version):
-                    self.forgot_ms.setdefault(key, self._cluster.world.now)
+            is_lost = self._version(index, key) < version
+            if is_lost and not self._is_harmless(index, key, version):
+                self.forgot_ms.setdefault(key, self._cluster.world.now)
 
     def _is_harmless(self, index: int, key: bytes, version: bytes) -> bool:
         others = [each for each in self.replicas[key] if each != index]

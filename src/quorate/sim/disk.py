@@ -11,7 +11,7 @@ finds by its checksum and drops, as RocksDB does with the end of its log.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
@@ -21,7 +21,7 @@ from zlib import crc32
 import msgspec
 
 from quorate.core.events import Batch
-from quorate.core.record import Record
+from quorate.core.record import Record, wins
 from quorate.errors import Corrupt, DiskFull, StorageBusy, StorageError
 from quorate.wire.records import decode, encode
 
@@ -41,6 +41,14 @@ class Crash(NamedTuple):
     lost: int
     is_torn: bool
     """Whether part of a lost one was found, and dropped."""
+
+
+class Lowered(NamedTuple):
+    """A record that took the place of one that it does not win over."""
+
+    row: bytes
+    before: Record
+    after: Record
 
 
 class _Column:
@@ -96,6 +104,10 @@ class Disk:
         """The same as a power cut leaves them."""
         self._unsynced: deque[tuple[int, _Log]] = deque()
         self._rotten_hints: set[bytes] = set()
+        self.rots: Counter[bytes] = Counter()
+        """How often each row was damaged."""
+        self.lowered: list[Lowered] = []
+        """What no batch may do."""
 
     # --- the engine --------------------------------------------------------------------------
 
@@ -135,18 +147,35 @@ class Disk:
             raise StorageBusy("a write stall")
         if self.is_broken:
             raise StorageError("the device is gone")
-        records: _Changes = [(row, encode(row, record)) for row, record in batch.records]
+        records: _Changes = []
+        for row, record in batch.records:
+            blob = encode(row, record)
+            self._compare(row, record)
+            self._columns[0].put(row, blob)
+            records.append((row, blob))
         # Lists of its own: the node still reads those that it handed out.
         log = records, [*batch.hints], [*batch.meta]
-        for column, changes in zip(self._columns, log, strict=True):
-            for name, blob in changes:
-                column.put(name, blob)
+        for column, changes in zip(self._columns[1:], log[1:], strict=True):
+            for name, change in changes:
+                column.put(name, change)
         for name, _ in batch.hints:
             self._rotten_hints.discard(name)
         self.written += 1
         self._unsynced.append((self.written, log))
         if not self.needs_sync:
             self.sync()
+
+    def _compare(self, row: bytes, record: Record) -> None:
+        """Note a record that is not higher than what it replaces, if that is not damaged."""
+        blob = self._columns[0].blobs.get(row)
+        if blob is None:
+            return
+        try:
+            before = decode(row, blob)
+        except Corrupt:
+            return
+        if not wins(record, before):
+            self.lowered.append(Lowered(row, before, record))
 
     def sync(self) -> None:
         self.synced(self.written)
@@ -223,6 +252,7 @@ class Disk:
         """Flip a bit of what is stored of a row; whether there was anything to damage."""
         if row not in self._columns[0].blobs:
             return False
+        self.rots[row] += 1
         position = random.random()
         for blobs in (self._columns[0].blobs, self._durable[0]):
             blob = blobs.get(row)

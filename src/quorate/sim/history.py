@@ -9,6 +9,7 @@ Times are virtual milliseconds, wall-clock times the world's own clock (no machi
 from __future__ import annotations
 
 import enum
+import math
 from binascii import crc32
 from typing import Final
 
@@ -46,6 +47,7 @@ class Operation:
         "r",
         "result",
         "serial",
+        "timeout_ms",
         "value",
         "w",
         "wall_ms",
@@ -64,6 +66,7 @@ class Operation:
         expires_ms: int = 0,
         r: int = 0,
         w: int = 0,
+        timeout_ms: int = 0,
     ) -> None:
         self.serial = serial
         self.client = client
@@ -77,6 +80,8 @@ class Operation:
         """Absolute, by the world's wall clock; 0 never."""
         self.r = r
         self.w = w
+        self.timeout_ms = timeout_ms
+        """What the coordinator was given; 0 if the history does not tell."""
         self.asked_ms = asked_ms
         self.done_ms: float | None = None
         self.wall_ms = 0
@@ -90,6 +95,11 @@ class Operation:
             f"#{self.serial} client {self.client} at n{self.node} {self.asked_ms:.3f}-{end}: "
             f"{self.kind.value} {self.key!r}{wrote} -> {told(self.result)}"
         )
+
+    @property
+    def took_ms(self) -> float:
+        """From asking to the answer; infinite without one."""
+        return math.inf if self.done_ms is None else self.done_ms - self.asked_ms
 
     @property
     def is_write(self) -> bool:
@@ -215,6 +225,8 @@ class Evidence(msgspec.Struct, kw_only=True):
     answer_within_ms: float = 0.0
     """Within which each request asked since then succeeds, if enough replicas live."""
     dead: frozenset[int] = frozenset()
+    calm_ms: list[tuple[float, float]] = []
+    """Before all that: spans in which no fault is on, and none has consequences any more."""
     hints_left: dict[int, int] = {}
     """Hints that wait on each node after quiescence."""
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from quorate.core.events import GetResult, PutResult
 from quorate.core.record import ABSENT, Record
-from quorate.core.slots import row_of
+from quorate.core.slots import key_of, row_of
 from quorate.errors import Corrupt, QuorateError
 from quorate.sim import checkers
 from quorate.sim.checkers import Violation
@@ -123,6 +123,15 @@ def settled(
             except Corrupt:
                 unreadable.setdefault(key, []).append(index)
     return found, unreadable
+
+
+def lowered(cluster: SimCluster) -> list[Violation]:
+    """Where a replica replaced a record by one that is not higher (I10, I14)."""
+    return [
+        Violation("I10", key_of(row), f"{machine.name} replaced {before} with {after}")
+        for machine in cluster.machines
+        for row, before, after in machine.disk.lowered
+    ]
 
 
 def hints_left(disk: Disk) -> int:

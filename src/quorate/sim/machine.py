@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One machine of a simulated cluster: a disk, clocks, and the process that runs the node.
 
-The process does what `runtime.driver` does: all events of a turn go to one step; its batch goes to
-the disk, its answers to the clients, its frames to the links; where the disk needs no sync, the
+The process does what `runtime.driver` does: all events of a turn go to one step; its answers go to
+the clients, its batch to the disk, its frames to the links; where the disk needs no sync, the
 batch is durable in the same turn. A node that raises ends its process, and so does a disk that
 fails a sync. A pause stalls all of it, while syncs under way end in the kernel.
 """
@@ -28,15 +28,21 @@ from quorate.storage.lru import Lru
 
 START_AGAIN_MS = 5_000.0
 """After which an operator tries a node again that refused to start."""
-_CACHE_BYTES_MAX = 1 << 30
+CACHE_BYTES_MAX = 1 << 16
+"""Little more than one of the largest values."""
+WAITING_BYTES_SPARE = 1 << 20
+"""What may wait for the disk beside all requests in flight: what peers had sent already."""
 
 
 class Cluster(Protocol):
     """What a machine is part of; `cluster.SimCluster` is the real one."""
 
+    def tell(self, machine: Machine, effects: Effects) -> None:
+        """Answer the clients, and keep links to the peers."""
+
     def on_step(self, machine: Machine, events: Sequence[Event], effects: Effects) -> None:
-        """A step was taken, and its batch given to the disk: answer the clients, and keep links to
-        the peers."""
+        """A step was taken, told, and its batch given to the disk, which may have ended the
+        process."""
 
     def send(self, machine: Machine, node: Node, effects: Effects) -> None:
         """Send each peer its messages."""
@@ -63,6 +69,8 @@ class Machine:
         self.clock = Clock(world, self.name)
         self.cache_entries = 0
         """Of the read cache in front of the disk; as of the next start."""
+        self.lru = Lru(entries_max=0, bytes_max=0)
+        """The cache of the process that runs, or ran last."""
         self.sync_ms: Span = (0.3, 3.0)
         self.turn_ms: Span = (0.0, 0.3)
         """From an event to the step that takes it, and all that came meanwhile."""
@@ -138,10 +146,12 @@ class Machine:
         its data not be read, is tried again later, as an operator would."""
         assert self._node is None, f"{self.url} runs already"
         self.life += 1
+        # Recovery writes what it finds in the log to a table of its own, and syncs that.
+        self.disk.sync()
         # A seed of its own for each life: a draw here shifts no other.
         random = self.world.generator(f"{self.url} {self.life}")
-        lru = Lru(entries_max=self.cache_entries, bytes_max=_CACHE_BYTES_MAX)
-        engine = CachedEngine(self.disk, lru) if self.cache_entries else self.disk
+        self.lru = Lru(entries_max=self.cache_entries, bytes_max=CACHE_BYTES_MAX)
+        engine = CachedEngine(self.disk, self.lru) if self.cache_entries else self.disk
         try:
             node = Node(self.settings, engine, random, self.instant)
         except QuorateError as error:
@@ -157,18 +167,21 @@ class Machine:
             self,
             now=lambda: self.world.now,
             stuck_after_ms=self.settings.timeout_ms,
+            waiting_bytes_max=self.settings.inflight_bytes_max + WAITING_BYTES_SPARE,
         )
         self._wake_ms, self._alarm_ms = 0, None
         self._schedule()
 
-    def crash(self) -> None:
-        """End the process at once, losing what was not durable."""
+    def crash(self, *, is_power_cut: bool = True) -> None:
+        """End the process at once; a power cut loses what was not durable."""
         self._node = None
         self._storing = None
         self.life += 1
         self._inbox, self._overdue = [], []
         self._is_turn_due = self.is_paused = False
         self._wake_ms = self._alarm_ms = None
+        if not is_power_cut:
+            return
         loss = self.disk.crash(self._random)
         if loss.lost:
             self._journal.fault(self.name, "batches lost", f"{loss.lost}, {loss.kept} kept")
@@ -277,13 +290,12 @@ class Machine:
             return None
 
     def _carry_out(self, effects: Effects) -> bool:
-        """Store, answer and log; True if what was stored is durable already."""
+        """Answer, store and log; True if what was stored is durable already."""
+        self._cluster.tell(self, effects)
         is_durable = False
         if effects.batch is not None:
             assert self._storing is not None, "a node that runs can store"
             is_durable = self._storing.store(effects.batch, effects.mark)
-            if self._node is None:
-                return False
         self.notes += effects.notes
         self._cluster.on_step(self, self.events, effects)
         return is_durable

@@ -53,6 +53,8 @@ class Summary:
         self.in_budget = 0
         self.unsettled = 0
         """Worlds that did not converge."""
+        self.unsettled_beyond = 0
+        """Those of them that lost more copies than can be repaired."""
         self.converged = Times()
         self.stale_ages = Times()
         self.weak_reads = 0
@@ -74,6 +76,7 @@ class Summary:
         self.in_budget += outcome.in_budget
         if outcome.convergence_ms is None:
             self.unsettled += 1
+            self.unsettled_beyond += not outcome.in_budget
         else:
             self.converged[round(outcome.convergence_ms)] += 1
         self.stale_ages.update(map(int, outcome.stale_ages_ms))
@@ -109,7 +112,11 @@ class Summary:
                 **self.stale_ages.as_json(),
                 "by_age": by_age(self.stale_ages),
             },
-            "convergence": {"unsettled": self.unsettled, **self.converged.as_json()},
+            "convergence": {
+                "unsettled": self.unsettled,
+                "unsettled_out_of_budget": self.unsettled_beyond,
+                **self.converged.as_json(),
+            },
             "reached": {**dict.fromkeys(BRANCHES, 0), **self.reached},
             "never_reached": self.never_reached(),
             "virtual_hours": round(self.virtual_ms / 3.6e6, 3),

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -24,6 +25,7 @@ from quorate.core.slots import row_of
 from quorate.sim import checkers, judging
 from quorate.sim.acts import Acts
 from quorate.sim.checkers import Violation
+from quorate.sim.checkers.bounds import at_rest
 from quorate.sim.clock import EPOCH_MS
 from quorate.sim.cluster import SimCluster
 from quorate.sim.copies import Copies
@@ -50,16 +52,14 @@ HINT_RETRY_MS: Final = 1_200.0
 """Longer than a peer waits for its hints to be tried again."""
 LINK_MS: Final = 500.0
 """More than it takes to break a link, to dial, and to hear from the other side."""
+CALM_MS: Final = 1_500.0
+"""More than it takes until what a fault held up has come, links are new, and time-outs are over."""
 CLOCK_ROOM_MS: Final = 100.0
 """How far from the guard a clock has to be before requests must succeed."""
+TURNS_MS: Final = 5.0
+"""More than the turns take in which a read is begun, hedged and answered."""
 PHASE_MS: Final = 120_000.0
 """Longer than clients need to come to the end of their scripts once faults are over."""
-OF_COPIES: Final = ("I7", "I10")
-"""Invariants that speak of what a replica has."""
-MILD: Final = frozenset(
-    ("pause", "split", "isolate", "oneway", "bridge", "flap", "hold", "swizzle", "reset", "loss")
-) | frozenset(("halfopen", "duplicate", "reorder", "late", "damage", "slow", "thin", "gray"))
-"""Faults that keep frames from arriving, and do nothing worse."""
 
 
 class Outcome(msgspec.Struct):
@@ -125,7 +125,8 @@ class _Run:
         self.convergence_ms: float | None = None
         self.dead: frozenset[int] = frozenset()
         self.unsettled: list[bytes] = []
-        self.unhinted: list[bytes] = []
+        self.found: list[Violation] = []
+        """What a phase itself saw."""
         self.serial = 0
 
     def play(self) -> Outcome:
@@ -173,8 +174,7 @@ class _Run:
         world = cluster.world
         world.run_until(lambda: not self.clients.busy or cluster.broken, world.now + PHASE_MS)
         world.run_until(self.clients.is_idle, world.now + self.patience_ms)
-        beats_ms = plan.settings["heartbeat_ms"] * (plan.settings["down_after"] + 1)
-        cluster.run(LINK_MS + beats_ms)
+        cluster.run(LINK_MS + self._beats_ms())
         cluster.run(self._clocks_behind_ms())
         self.healthy_ms = cluster.world.now
 
@@ -192,23 +192,35 @@ class _Run:
     def _probe_around(self, silent: int) -> None:
         """The same while one node is silent and nobody has marked it down: others stand in. Only
         where all others run and count as up: heartbeats may be quicker than links."""
-        slowest_ms = 2 * max(map(max, self.plan.latencies_ms))
         is_calm = all(machine.is_running for machine in self.cluster.machines)
-        if not (
-            is_calm
-            and self._can_do_without(silent)
-            and self.plan.settings["heartbeat_ms"] > slowest_ms
-        ):
+        if not (is_calm and self._can_do_without(silent) and self._suspects_nobody_falsely()):
             return
         nodes = [index for index in range(self.plan.nodes) if index != silent]
         self.cluster.pause(silent)
         for key in self.keys[:PROBE_KEYS_MAX]:
-            for kind in (Kind.PUT, Kind.GET):
-                asked = [
-                    self.clients.ask(PROBE_CLIENT, node, self._request(kind, key)) for node in nodes
-                ]
-                self._wait_for(*asked)
+            self._ask_all(nodes, Kind.PUT, key)
+            within_ms = {node: self._hedged_within_ms(node) for node in nodes}
+            for asked in self._ask_all(nodes, Kind.GET, key):
+                op = asked.operation
+                if op.took_ms > within_ms[op.node]:
+                    self.found.append(Violation("I24", key, f"{op}: was not hedged"))
         self.cluster.resume(silent)
+
+    def _ask_all(self, nodes: Sequence[int], kind: Kind, key: bytes) -> list[Asked]:
+        """The same of several nodes at once."""
+        asked = [self.clients.ask(PROBE_CLIENT, node, self._request(kind, key)) for node in nodes]
+        self._wait_for(*asked)
+        return asked
+
+    def _hedged_within_ms(self, node: int) -> float:
+        """Within which a read through a node is answered though one that it asks is silent, if it
+        then asks another: there and back by the slowest link, again for the newest record, and
+        again to write it back, behind a sync that is under way."""
+        peers = self.cluster.node(node).membership.peers.values()
+        hedges_after_ms = max(peer.p95_ms for peer in peers)
+        links_ms = 2 * max(map(max, self.plan.latencies_ms))
+        syncs_ms = 2 * max(most for _, most in self.plan.syncs_ms)
+        return hedges_after_ms + 4 * links_ms + syncs_ms + TURNS_MS
 
     def _settle(self) -> None:
         """Quiescence: start all, let hints drain, and read until nothing is left to repair."""
@@ -225,7 +237,7 @@ class _Run:
         if self._are_hints_enough():
             cluster.run(self.patience_ms)
             self._drain()
-            self.unhinted = self._differing()
+            self.found += self._what_hints_left_undone()
         unsettled = self.keys
         for _ in range(ROUNDS_MAX):
             unsettled = self._repair(unsettled)
@@ -236,6 +248,7 @@ class _Run:
             cluster.run(REPAIR_MS)
         self.unsettled = [key for key in unsettled if key not in self.copies.forgot_ms]
         cluster.run(LINK_MS)
+        self.found += at_rest(each.node for each in cluster.machines if each.is_running)
 
     def _drain(self) -> None:
         """Let hints be replayed for as long as they get fewer."""
@@ -255,20 +268,44 @@ class _Run:
     def _are_hints_enough(self) -> bool:
         """Whether nothing happened that hints do not make good: every copy that was not
         acknowledged got one, so replicas are equal before any read repairs them."""
-        is_mild = all(fault.name in MILD for fault in self.plan.faults)
         lives = [machine.life for machine in self.cluster.machines]
         lost = ("hints_dropped", "hints_refused", "peer_writes_refused")
-        return (
-            is_mild
-            and max(lives) == 1
-            and not any(self.plan.offsets_ms)
-            and not any(map(self.cluster.counter, lost))
-        )
+        return self.plan.is_mild() and max(lives) == 1 and not any(map(self.cluster.counter, lost))
 
-    def _differing(self) -> list[bytes]:
-        """Keys of which not all replicas hold the same version."""
+    def _suspects_nobody_falsely(self) -> bool:
+        """Whether links are quicker than heartbeats, as they have to be."""
+        return self.plan.settings["heartbeat_ms"] > 2 * max(map(max, self.plan.latencies_ms))
+
+    def _calm_ms(self) -> list[tuple[float, float]]:
+        """The time between faults, where these are of a kind that is over soon after its end."""
+        plan = self.plan
+        is_wide = not plan.is_narrow()
+        if not (is_wide and plan.is_mild() and self._suspects_nobody_falsely()):
+            return []
+        spans = []
+        begin_ms = self.began_ms
+        for fault in plan.faults:
+            spans.append((begin_ms, self.began_ms + fault.begin_ms))
+            over_ms = self.began_ms + fault.end_ms + CALM_MS + self._beats_ms()
+            begin_ms = max(begin_ms, over_ms)
+        return [*spans, (begin_ms, self.healed_ms)]
+
+    def _beats_ms(self) -> float:
+        """Until a node that answers again is not called down any more."""
+        return float(self.plan.settings["heartbeat_ms"] * (self.plan.settings["down_after"] + 1))
+
+    def _what_hints_left_undone(self) -> list[Violation]:
+        """Hints that wait though all can be reached, and keys of which not all replicas hold the
+        same version."""
         held = [self.copies.held(index) for index in range(self.plan.nodes)]
-        return [key for key in self.keys if len({each[key] for each in held if key in each}) > 1]
+        differing = [
+            key for key in self.keys if len({each[key] for each in held if key in each}) > 1
+        ]
+        return [
+            Violation("I13", b"", f"{count} hints wait at n{node}, and all can be reached")
+            for node, count in self._hints_left().items()
+            if count
+        ] + [Violation("I13", key, "hints did not bring it to all") for key in differing]
 
     def _can_do_without(self, index: int) -> bool:
         """Whether every key keeps a quorum of copies that can be read."""
@@ -377,18 +414,12 @@ class _Run:
     def _violations(self, evidence: Evidence) -> list[Violation]:
         """What nodes must never do, what steps were wrong, and what the checkers say."""
         found = [Violation("P8", b"", told) for told in self.cluster.broken]
-        found += [Violation("I24", key, "never settles") for key in self.unsettled]
-        found += [Violation("I13", key, "hints did not bring it to all") for key in self.unhinted]
+        found += [Violation("I24", key, "never settles") for key in self.unsettled] + self.found
         if self.clients.busy and not found:
             told = f"{self.clients.busy} clients never came to the end of their scripts"
             found.append(Violation("I24", b"", told))
-        found += [each for each in self.watch.violations() if not self._is_excused(each)]
+        found += self.watch.violations() + judging.lowered(self.cluster)
         return found + judging.judged(self.clients.history, evidence)
-
-    def _is_excused(self, violation: Violation) -> bool:
-        """Whether a step is blamed for what damage did: between a replica's ack and the answer
-        that counts it the copy may be lost, and an older record take its place."""
-        return violation.invariant in OF_COPIES and violation.key in self.copies.lost
 
     def _evidence(self) -> Evidence:
         settings, cluster = self.plan.settings, self.cluster
@@ -409,6 +440,7 @@ class _Run:
             healthy_from_ms=self.healthy_ms,
             answer_within_ms=ANSWER_WITHIN_MS,
             dead=self.dead,
+            calm_ms=self._calm_ms(),
             forgotten=self.clients.forgotten(),
             hints_left={
                 index: judging.hints_left(machine.disk)

@@ -2,9 +2,9 @@
 """The way of a node's batches to the simulated disk, as `runtime.storing` and `runtime.sync` go it.
 
 Batches reach the engine in the order of their marks; one that it cannot take waits with those after
-it, and the node is told to refuse writes. One sync is under way at a time and covers every batch
-that was written before it began. A sync that takes too long is told; one that fails ends the
-process.
+it, and the node is told to refuse writes; more waiting bytes than stated end the process. One sync
+is under way at a time and covers every batch that was written before it began. A sync that takes
+too long is told; one that fails ends the process.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from quorate.storage.cached import CachedEngine
 BUSY_RETRY_MS: Final = 5.0
 FULL_RETRY_MS: Final = 250.0
 """Until a batch that the engine did not take is tried again."""
+ENTRY_BYTES: Final = 200
+"""About what an entry of a waiting batch takes beside its bytes."""
 
 
 class Process(Protocol):
@@ -57,13 +59,16 @@ class Storing:
         *,
         now: Callable[[], float],
         stuck_after_ms: float,
+        waiting_bytes_max: int,
     ) -> None:
         self._engine = engine
         self._disk = disk
         self._process = process
         self._now = now
         self._stuck_after_ms = stuck_after_ms
+        self._waiting_bytes_max = waiting_bytes_max
         self._waiting: deque[tuple[Batch, int]] = deque()
+        self._waiting_bytes = 0
         self._refusal: StorageState | None = None
         """Why the engine takes no batch; None while it does."""
         self._stuck: StorageState | None = None
@@ -86,21 +91,28 @@ class Storing:
         try:
             self._engine.write(batch)
         except (StorageBusy, DiskFull) as error:
-            self._keep(batch, mark)
-            self._try_later(error)
+            if self._keep(batch, mark):
+                self._try_later(error)
             return False
         except StorageError as error:
             self._process.end(f"the storage engine failed: {error}")
             return False
         return self._is_durable(mark)
 
-    def _keep(self, batch: Batch, mark: int) -> None:
-        """Have a batch wait; the engine gets it in one with those that wait before it."""
+    def _keep(self, batch: Batch, mark: int) -> bool:
+        """Have a batch wait; the engine gets it in one with those that wait before it. False if
+        that is too much, which ends the process."""
+        self._waiting_bytes += _size_of(batch)
+        if self._waiting_bytes > self._waiting_bytes_max:
+            told = f"more than {self._waiting_bytes_max} bytes wait for the storage engine"
+            self._process.end(told)
+            return False
         if self._waiting:
             before = self._waiting.pop()[0]
             records = before.records + batch.records
             batch = Batch(records, before.hints + batch.hints, before.meta + batch.meta)
         self._waiting.append((batch, mark))
+        return True
 
     def _is_durable(self, mark: int) -> bool:
         if not self._disk.needs_sync:
@@ -131,6 +143,7 @@ class Storing:
             self._waiting.popleft()
             if self._is_durable(mark):
                 self._process.receive(Durable(mark))
+        self._waiting_bytes = 0
         self._refusal = None
         self._tell()
 
@@ -181,3 +194,12 @@ class Storing:
         if state != self._told:
             self._told = state
             self._process.receive(state)
+
+
+def _size_of(batch: Batch) -> int:
+    """As `runtime.storing` counts it."""
+    size = ENTRY_BYTES * (len(batch.records) + len(batch.hints) + len(batch.meta))
+    size += sum(len(row) + len(record.value or b"") for row, record in batch.records)
+    for changes in (batch.hints, batch.meta):
+        size += sum(len(name) + len(blob or b"") for name, blob in changes)
+    return size

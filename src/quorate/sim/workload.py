@@ -97,6 +97,7 @@ class Clients:
             expires_ms=EPOCH_MS + int(now) + request.ttl_ms if request.ttl_ms else 0,
             r=request.r,
             w=request.w,
+            timeout_ms=request.timeout_ms or self._cluster.machines[node].settings.timeout_ms,
         )
         asked = Asked(self._cluster, operation, then)
         self.history.operations.append(operation)

@@ -17,6 +17,7 @@ from quorate.core.peers import Answer, Exchange, Peer, Sent
 from quorate.core.record import Record, pack_version
 from quorate.core.requests import Parked, Requests
 from quorate.errors import QuorateError
+from quorate.sim.plan import MILD, Options
 from tests.simulation.plants.plant import Plant
 
 _replay: Final = Hints.replay
@@ -91,6 +92,17 @@ def _park_once(
         _park(self, event, error, wait_ms=wait_ms, again=None)
 
 
+def _without_alarm(self: Hints, peer: Peer) -> None:
+    if self._queues[peer.url].due_ms <= self._turn.mono_ms:
+        _replay(self, peer)
+
+
+def _reachable_in_the_next_step(self: Liveness, peer: Peer) -> None:
+    was_reachable = peer.is_reachable
+    _heard(self, peer)
+    peer.is_reachable = was_reachable
+
+
 PLANTS: Final = (
     Plant("a hint is deleted before its ack", Hints, "replay", _forget_what_was_sent),
     Plant("hints that were lost count as delivered", Hints, "lost", _lost_is_delivered),
@@ -102,8 +114,27 @@ PLANTS: Final = (
         _stamp_hints_anew,
     ),
     Plant("the same replica counts twice", Peer, "on_answer", _take_answers_again),
-    Plant("batch numbers begin at 1 after a restart", Node, "_make_peer", _count_from_one),
+    Plant(
+        "batch numbers begin at 1 after a restart",
+        Node,
+        "_make_peer",
+        _count_from_one,
+        Options(faults=frozenset({"echo"})),
+    ),
     Plant("a peer once down stays down", Liveness, "heard", _down_for_ever),
     Plant("requests' bytes are not given back", Requests, "answer", _keep_the_bytes),
     Plant("a request parked twice is forgotten", Requests, "park", _park_once),
+    Plant(
+        "hints that are due again have no alarm",
+        Hints,
+        "replay",
+        _without_alarm,
+        Options(faults=MILD),
+    ),
+    Plant(
+        "a peer that answers is asked only in the next step",
+        Liveness,
+        "heard",
+        _reachable_in_the_next_step,
+    ),
 )

@@ -74,6 +74,10 @@ def _damage_is_nothing(self: Serving, row: bytes, failed: list[bytes]) -> Record
     return _serving_shown(self, row, [])
 
 
+def _never_hedge(self: Reads) -> None:
+    del self
+
+
 PLANTS: Final = (
     Plant(
         "a read returns the first answer, not the newest",
@@ -99,4 +103,5 @@ PLANTS: Final = (
     ),
     Plant("the coordinator's own answer counts twice", Reads, "_ask_self", _own_answer_twice),
     Plant("a damaged copy is answered as nothing", Serving, "_shown", _damage_is_nothing),
+    Plant("a silent replica is waited for", Reads, "hedge", _never_hedge),
 )

@@ -6,14 +6,15 @@ from __future__ import annotations
 from typing import Final, cast
 
 from quorate.core import writes
+from quorate.core.events import Put
 from quorate.core.messages import Mutated
 from quorate.core.peers import Answer, Peer, Sent
 from quorate.core.quorum import Verdict
-from quorate.core.record import Record, pack_version
+from quorate.core.record import Record, pack_version, stamp_of
+from quorate.core.requests import Parked
 from quorate.core.writes import Write, Writes
 from quorate.errors import Outcome, QuorateError
-from quorate.sim.plan import Options
-from quorate.sim.run import MILD
+from quorate.sim.plan import MILD, Options
 from tests.simulation.plants.plant import Plant
 
 _send: Final = Writes._send
@@ -65,6 +66,13 @@ def _without_node_id(stamp: int, node_id: int) -> bytes:
     return pack_version(stamp, 0)
 
 
+def _wait_no_longer_for_the_disk(
+    self: Writes, event: Put, parked: Parked | None, held: Record | None
+) -> None:
+    above = stamp_of(held.version) if held is not None else 0
+    self._park(event, parked, self._why_no_stamp(above), wait_ms=self._wait_ms)
+
+
 def _no_hint_for_the_lost(self: Writes, peer: Peer, sent: Sent) -> None:
     del peer
     for write in cast("list[Write]", sent.ops):
@@ -101,4 +109,10 @@ PLANTS: Final = (
         Options(faults=MILD),
     ),
     Plant("versions without a tie-break", writes, "pack_version", _without_node_id),
+    Plant(
+        "a write waits no longer for the clock's ceiling than for replicas",
+        Writes,
+        "_park_unstamped",
+        _wait_no_longer_for_the_disk,
+    ),
 )

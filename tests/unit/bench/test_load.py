@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
-import time
+import socket
+import threading
 from collections.abc import Callable
 
 import pytest
 
 from quorate.bench import load as module
-from quorate.bench.load import Batch, Connection, Load, Source
+from quorate.bench.connection import Batch, Connection
+from quorate.bench.load import Load, Pace, Source
 from quorate.bench.protocols import RespCodec
-from tests.unit.bench.fake_redis import FakeRedis
-from tests.unit.client.scripted import dead_port
+from quorate.bench.timeline import Slice
+from tests.unit.bench.fake_redis import FakeRedis, Mood
+from tests.unit.client.scripted import dead_port, wait_until
 
 
 def connections(redis: FakeRedis, count: int) -> list[Connection]:
@@ -36,9 +39,18 @@ def finite(count: int, *, size: int = 1) -> Source:
     return source
 
 
-def run(redis: FakeRedis, source: Source, *, count: int = 4, seconds: float = 10.0) -> Load:
-    load = Load(connections(redis, count), source)
+def run(
+    redis: FakeRedis,
+    source: Source,
+    *,
+    count: int = 4,
+    seconds: float = 10.0,
+    pace: Pace | None = None,
+    tell: Callable[[Slice], None] = lambda _: None,
+) -> Load:
+    load = Load(connections(redis, count), source, pace=pace, tell=tell)
     try:
+        load.open()
         load.run(seconds=seconds)
     finally:
         load.close()
@@ -56,12 +68,11 @@ def test_all_batches_are_sent_and_each_request_is_counted_once() -> None:
 
 def test_the_load_ends_itself_in_time_and_uses_all_connections() -> None:
     with FakeRedis() as redis:
-        begun = time.perf_counter()
         load = run(redis, endless, seconds=0.3)
-        assert time.perf_counter() - begun < 0.3 + module.DRAIN_SECONDS
         assert redis.connections == 4
-        assert len(redis.commands) == pytest.approx(sum(load.write_counts.values()), abs=4)
-    assert load.seconds == pytest.approx(0.3, abs=0.1)
+        assert len(redis.commands) == sum(load.write_counts.values())
+    assert load.writes_in_time == pytest.approx(len(redis.commands), abs=4)
+    assert load.seconds == pytest.approx(0.3)
     assert load.tally.errors == {}
 
 
@@ -114,6 +125,7 @@ def test_a_request_larger_than_the_sockets_buffers_is_sent_in_full() -> None:
         ]
         load = Load([connection], lambda _: batches.pop()() if batches else None)
         try:
+            load.open()
             load.run(seconds=10)
         finally:
             load.close()
@@ -127,5 +139,154 @@ def test_a_target_that_refuses_is_an_error_at_once() -> None:
         target = ("127.0.0.1", int(url.rpartition(":")[2]))
         load = Load([Connection(target, RespCodec(value=b"x", wait=0))], endless)
         with pytest.raises(OSError, match="refused"):
-            load.run(seconds=10)
+            load.open()
         load.close()
+
+
+def test_a_reply_to_nothing_loses_the_connection() -> None:
+    def mood(_command: list[bytes]) -> bytes | None:
+        return b"+OK\r\n+OK\r\n" if len(redis.commands) == 1 else None
+
+    with FakeRedis(mood) as redis:
+        load = run(redis, finite(3), count=1)
+    assert load.tally.errors == {"a reply to nothing": 1}
+
+
+def test_what_follows_a_batch_is_sent_by_the_same_connection_before_anything_else() -> None:
+    left = [3]
+
+    def source(connection: Connection) -> Batch | None:
+        left[0] -= 1
+        if left[0] < 0:
+            return None
+        write = Batch(connection.codec.write(left[0]), 1, 1, False)
+        return Batch(connection.codec.read(left[0]), 1, 1, True, write)
+
+    with FakeRedis() as redis:
+        load = run(redis, source, count=1)
+        assert redis.commands == [b"GET", b"SET"] * 3
+    assert (sum(load.read_counts.values()), sum(load.write_counts.values())) == (3, 3)
+
+
+def test_stopping_ends_a_run_at_once_even_before_it_begins() -> None:
+    with FakeRedis() as redis:
+        load = Load(connections(redis, 1), endless)
+        load.open()
+        load.stop()
+        load.run(seconds=60)
+        load.close()
+        assert redis.commands == []
+    assert (load.seconds, load.tally.errors) == (0.0, {})
+
+
+# --- the open loop -----------------------------------------------------------------------------
+
+
+def test_the_open_loop_sends_as_many_as_are_due() -> None:
+    with FakeRedis() as redis:
+        load = run(redis, endless, seconds=0.3, pace=Pace(0.002, 0.0))
+        assert len(redis.commands) == pytest.approx(150, abs=1)
+        assert sum(load.write_counts.values()) == len(redis.commands)
+
+
+def paused(milliseconds: int) -> Mood:
+    """A server that stands still for a while when it gets the first command."""
+    first = [True]
+
+    def mood(_command: list[bytes]) -> bytes | None:
+        if first.pop() if first else False:
+            threading.Event().wait(milliseconds / 1000)
+        return None
+
+    return mood
+
+
+def late(load: Load) -> int:
+    """Requests that took 100 ms or more."""
+    return sum(count for us, count in load.write_counts.items() if us >= 100_000)
+
+
+def test_a_pause_shows_in_every_request_that_was_due_meanwhile() -> None:
+    """200 of them are due in the first 200 ms of a pause of 300 ms."""
+    with FakeRedis(paused(300)) as redis:
+        load = run(redis, endless, count=1, seconds=0.4, pace=Pace(0.001, 0.0))
+    assert late(load) >= 200
+    with FakeRedis(paused(300)) as redis:
+        closed = run(redis, endless, count=1, seconds=0.4)
+    assert late(closed) < 200
+
+
+def test_what_was_due_and_not_sent_at_the_end_is_the_backlog_and_sent_after_it() -> None:
+    with FakeRedis(paused(300)) as redis:
+        load = run(redis, endless, count=1, seconds=0.2, pace=Pace(0.001, 0.0005))
+        assert len(redis.commands) == 200
+    # All but the first, which is under way.
+    assert load.overdue == 199
+    assert (load.writes_in_time, sum(load.write_counts.values())) == (0, 200)
+
+
+def test_what_is_sent_after_the_end_is_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_CATCH_UP_SECONDS", 0.0)
+    with FakeRedis(paused(300)) as redis:
+        load = run(redis, endless, count=1, seconds=0.2, pace=Pace(0.001, 0.0005))
+        assert len(redis.commands) == 1
+    assert load.overdue == 199
+    assert load.tally.errors == {}
+
+
+def test_the_writes_of_a_read_modify_write_take_places_of_the_schedule() -> None:
+    def source(connection: Connection) -> Batch:
+        write = Batch(connection.codec.write(1), 1, 1, False)
+        return Batch(connection.codec.read(1), 1, 1, True, write)
+
+    with FakeRedis() as redis:
+        run(redis, source, seconds=0.3, pace=Pace(0.002, 0.0))
+        assert len(redis.commands) == pytest.approx(150, abs=4)
+
+
+def test_a_connection_lost_while_it_waits_for_work_is_no_error_and_opened_again() -> None:
+    def mood(_command: list[bytes]) -> bytes | None:
+        if len(redis.commands) == 1:
+            wait_until(lambda: len(redis._sockets) == 3, what="all connections")
+            for each in redis._sockets[1:]:
+                each.shutdown(socket.SHUT_RDWR)
+        if redis.connections == 5:
+            load.stop()
+        return None
+
+    with FakeRedis(mood) as redis:
+        load = Load(connections(redis, 3), endless, pace=Pace(0.05, 0.0))
+        load.open()
+        load.run(seconds=60)
+        load.close()
+        assert redis.connections == 5
+    assert load.tally.errors == {}
+
+
+# --- slices ------------------------------------------------------------------------------------
+
+
+def test_slices_tell_of_all_that_ended_and_are_as_many_as_the_run_is_long() -> None:
+    told: list[Slice] = []
+    with FakeRedis() as redis:
+        load = run(redis, endless, seconds=0.45, tell=told.append)
+    assert len(told) == 5
+    assert sum(each.succeeded for each in told) == load.writes_in_time
+    worst = max(us for us in load.write_counts) / 1000
+    assert 0 < max(each.worst_ms for each in told) <= worst
+
+
+def test_slices_tell_failures_from_successes() -> None:
+    told: list[Slice] = []
+    with FakeRedis(lambda _: b"-BUSY no\r\n") as redis:
+        load = run(redis, endless, seconds=0.2, tell=told.append)
+    assert sum(each.succeeded for each in told) == 0
+    assert sum(each.errors for each in told) == load.writes_in_time > 0
+
+
+def test_a_server_that_stands_still_leaves_empty_slices() -> None:
+    told: list[Slice] = []
+    with FakeRedis(paused(350)) as redis:
+        run(redis, endless, count=1, seconds=0.5, tell=told.append)
+    assert told[:3] == [Slice(), Slice(), Slice()]
+    assert max(each.worst_ms for each in told) >= 350

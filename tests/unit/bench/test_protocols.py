@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from quorate.bench.connection import Connection
 from quorate.bench.protocols import Codec, HttpCodec, ProtocolFault, RespCodec, Tally
 
 VALUE = b"two\r\nlines"
@@ -49,6 +50,14 @@ def test_http_requests_are_canonical() -> None:
     )
 
 
+def test_http_requests_ask_for_quorums_in_a_way_that_is_still_canonical() -> None:
+    codec = HttpCodec(value=b"x", authority="h:1", w=3, r=2)
+    assert codec.read(7).startswith(b"GET /kv?key=quorate-bench%3A000000000000007&r=2 HTTP/1.1\r\n")
+    assert codec.write(7).startswith(
+        b"PUT /kv?key=quorate-bench%3A000000000000007&w=3 HTTP/1.1\r\n"
+    )
+
+
 def response(status: int, body: bytes) -> bytes:
     return b"HTTP/1.1 %d X\r\nA: b\r\nContent-Length: %d\r\n\r\n" % (status, len(body)) + body
 
@@ -82,13 +91,17 @@ def test_replies_are_counted_the_same_however_they_are_cut(
 ) -> None:
     chosen = data.draw(st.lists(st.sampled_from(kinds), max_size=6))
     raw = b"".join(reply for reply, _, _ in chosen)
-    tally, count, rest, begin = Tally(), 0, b"", 0
+    connection, tally, count, begin = Connection(("h", 1), codec), Tally(), 0, 0
     for end in [*sorted(data.draw(st.lists(st.integers(0, len(raw)), max_size=5))), len(raw)]:
-        whole, rest = codec.take(rest + raw[begin:end], tally)
-        count, begin = count + whole, end
-    assert (count, rest) == (len(chosen), b"")
+        if end > begin:
+            count += connection.take(raw[begin:end], tally)
+        begin = end
+    connection.close()
+    assert count == len(chosen)
+    assert codec.take(b"", tally) == (0, b"", 0)
     assert tally.misses == sum(misses for _, _, misses in chosen)
     kinds_seen = [kind for _, kind, _ in chosen if kind]
+    assert tally.failed == len(kinds_seen)
     assert dict(tally.errors) == {kind: kinds_seen.count(kind) for kind in kinds_seen}
 
 
@@ -107,3 +120,15 @@ def test_replies_are_counted_the_same_however_they_are_cut(
 def test_bytes_that_are_no_reply_are_a_fault(codec: Codec, raw: bytes) -> None:
     with pytest.raises(ProtocolFault):
         codec.take(raw, Tally())
+
+
+@pytest.mark.parametrize(
+    ("codec", "reply"),
+    [
+        (RespCodec(value=b"x", wait=0), b"$1000\r\n" + b"v" * 1000 + b"\r\n"),
+        (HttpCodec(value=b"x", authority="h"), response(200, b"v" * 1000)),
+    ],
+    ids=["resp", "http"],
+)
+def test_the_rest_of_a_large_value_is_not_kept(codec: Codec, reply: bytes) -> None:
+    assert codec.take(reply[:500], Tally()) == (0, b"", len(reply) - 500)

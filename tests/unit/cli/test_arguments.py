@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from quorate.cli.arguments import Command, Flag, UsageError, read
+from quorate.cli.arguments import Command, Flag, Line, UsageError, needed, read
 
 PUT = Command(
     "put",
@@ -77,6 +77,13 @@ def test_what_follows_two_dashes_or_begins_with_no_letter_is_no_flag() -> None:
 def test_a_switch_takes_no_value_but_may_be_given_one() -> None:
     assert read(["--json", "put", "a"]).flags == [("json", None)]
     assert read(["serve", "-allow-flush=false"]).flags == [("allow-flush", "false")]
+
+
+def test_some_flags_mean_something_without_a_value_and_take_one_behind_an_equals_sign() -> None:
+    assert read(["bench", "--dev", "url"]) == Line("bench", [("dev", None)], ["url"])
+    assert read(["bench", "--dev=5"]).flags == [("dev", "5")]
+    assert needed("dev", None) == "3"
+    assert needed("dev", "5") == "5"
 
 
 def test_h_is_help() -> None:

@@ -9,13 +9,14 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from quorate.cli import processes
-from quorate.cli.processes import Children, NodeFailed, busy_ports
+from quorate.cli.processes import Children, NodeFailed, busy_ports, stoppable
 from tests.unit.client.scripted import WAIT_SECONDS, wait_until
 
 PORTS = range(21340, 21399)
@@ -112,6 +113,40 @@ def test_a_node_that_dies_later_is_told_of_and_the_others_run_on(
         True,
         True,
     ]
+
+
+def test_a_killed_node_can_be_started_again_and_keeps_its_log(
+    tmp_path: Path, ports: Iterator[int]
+) -> None:
+    with children(tmp_path, "well") as nodes:
+        nodes.start([next(ports)])
+        (child,) = nodes.all
+        child.kill()
+        assert child.exit_code == -signal.SIGKILL
+        with pytest.raises(NodeFailed, match="ended with code -9"):
+            child.wait_ready(until=time.monotonic() + WAIT_SECONDS)
+        child.start_again()
+        child.wait_ready(until=time.monotonic() + WAIT_SECONDS)
+        assert child.log.read_text().count("fake node on") == 2
+
+
+def test_a_paused_node_answers_nobody_until_it_is_resumed(
+    tmp_path: Path, ports: Iterator[int]
+) -> None:
+    with children(tmp_path, "well") as nodes:
+        nodes.start([next(ports)])
+        (child,) = nodes.all
+        child.pause()
+        assert not child.is_ready()
+        child.resume()
+        child.wait_ready(until=time.monotonic() + WAIT_SECONDS)
+
+
+def test_signals_interrupt_and_are_given_back() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), stoppable():
+        signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_port_is_busy_while_somebody_listens(ports: Iterator[int]) -> None:

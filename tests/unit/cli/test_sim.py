@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from quorate.sim.history import Kind
 from quorate.sim.plan import FAULTS, Options, Plan, draw
 from quorate.sim.planfile import decode, encode
 from quorate.sim.run import Outcome
+from quorate.sim.sometimes import BRANCHES
 from quorate.sim.trace import Trace
 from tests.unit.cli.conftest import Run
 
@@ -37,11 +38,12 @@ class FakeWorlds:
         self.plans: list[Plan] = []
         self.broken: Callable[[Plan], bool] = lambda _: False
         self.interrupted_at: int | None = None
+        self.interrupted_by = signal.SIGINT
 
     def run(self, plan: Plan, *, trace: Trace | None = None) -> Outcome:
         """As `sim.run` does."""
         if len(self.plans) == self.interrupted_at:
-            raise KeyboardInterrupt
+            signal.raise_signal(self.interrupted_by)
         self.plans.append(plan)
         if trace is not None:
             trace.line(1.5, "n0", "fault", "kill")
@@ -52,12 +54,15 @@ class FakeWorlds:
 
 
 @pytest.fixture
-def worlds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeWorlds:
+def worlds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeWorlds]:
     """Stands in for the simulator; files go to a directory of the test."""
     fake = FakeWorlds()
     monkeypatch.setattr(sim, "run", fake.run)
     monkeypatch.chdir(tmp_path)
-    return fake
+    # Whoever started the tests may have had them ignore it.
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield fake
+    signal.signal(signal.SIGINT, previous)
 
 
 def puts(plan: Plan) -> int:
@@ -76,8 +81,9 @@ def test_seeds_are_a_range_and_all_of_it_is_run(run: Run, worlds: FakeWorlds) ->
 
 def test_flags_draw_the_plan(run: Run, worlds: FakeWorlds) -> None:
     flags = ["--nodes=7", "--replication=5", "--W=4", "--R=2", "--operations=50", "--faults=rot"]
-    assert run("sim", "--seed=5", *flags).code == 0
-    assert worlds.plans == [draw(5, Options(7, 5, 4, 2, 50, frozenset({"rot"})))]
+    assert run("sim", "--seed=5", "--clients=20", *flags).code == 0
+    assert worlds.plans == [draw(5, Options(7, 5, 4, 2, 50, 20, frozenset({"rot"})))]
+    assert len(worlds.plans[0].scripts) == 20
 
 
 def test_without_flags_the_defaults_draw_it(run: Run, worlds: FakeWorlds) -> None:
@@ -161,8 +167,32 @@ def test_green_seeds_are_a_summary_and_0(run: Run, worlds: FakeWorlds) -> None:
     assert facts["failed"] == "none"
     assert facts["operations"] == "12"
     assert facts["fault budget"].startswith("4 worlds within, 0 beyond")
-    assert "never reached: " in ran.out.decode()
     assert len(worlds.plans) == 4
+
+
+def test_only_many_seeds_are_told_what_they_never_reached(run: Run, worlds: FakeWorlds) -> None:
+    few, many = (run("sim", f"--seeds={count}", "--jobs=1").out.decode() for count in (99, 100))
+    assert "never reached" not in few
+    assert f"\nnever reached: {', '.join(BRANCHES)}\n" in many
+    assert len(worlds.plans) == 199
+
+
+@pytest.mark.parametrize(
+    ("beyond", "told"),
+    [
+        ({0, 1, 2}, "none; 3 worlds never (they lost copies beyond the fault budget)"),
+        ({1}, "none; 3 worlds never (1 of them lost copies beyond the fault budget)"),
+        (set(), "none; 3 worlds never"),
+    ],
+)
+def test_worlds_that_never_converge_say_why_if_they_may(
+    beyond: set[int], told: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        sim, "run", lambda plan, **_: Outcome(plan.seed, in_budget=plan.seed not in beyond)
+    )
+    out = run("sim", "--seeds=3", "--jobs=1").out.decode()
+    assert f"\nconvergence\t{told}\n" in out
 
 
 def test_a_failed_seed_is_told_in_words_with_its_command_and_1(
@@ -247,6 +277,15 @@ def test_an_interrupt_tells_what_is_known_and_exits_130(run: Run, worlds: FakeWo
     assert (ran.code, result["seeds"], result["is_complete"]) == (130, 2, False)
 
 
+def test_sigterm_tells_what_is_known_and_exits_143(run: Run, worlds: FakeWorlds) -> None:
+    worlds.interrupted_at, worlds.interrupted_by = 2, signal.SIGTERM
+    before = signal.getsignal(signal.SIGTERM)
+    ran = run("sim", "--seeds=9", "--jobs=1")
+    assert (ran.code, ran.err) == (143, "")
+    assert b"seeds\t2 in" in ran.out
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 def test_an_interrupt_after_a_violation_exits_1(run: Run, worlds: FakeWorlds) -> None:
     worlds.interrupted_at = 2
     worlds.broken = lambda plan: plan.seed == 1
@@ -298,10 +337,15 @@ def test_another_violation_is_not_the_one_that_is_shrunk(
     assert puts(decode(Path("seed1.json").read_bytes())) == 2
 
 
-def test_nothing_is_written_where_nothing_failed(run: Run, worlds: FakeWorlds) -> None:
-    assert run("sim", "--seed=1", "--shrink").code == 0
+def test_nothing_is_written_where_nothing_failed_and_that_is_told(
+    run: Run, worlds: FakeWorlds
+) -> None:
+    ran = run("sim", "--seed=1", "--shrink")
+    assert ran.code == 0
+    assert ran.out.endswith(b"\nnothing to shrink: no promise was broken\n")
+    assert json.loads(run("sim", "--seed=1", "--shrink", "--json").out)["shrunk"] is None
     assert list(Path().iterdir()) == []
-    assert len(worlds.plans) == 1
+    assert len(worlds.plans) == 2
 
 
 def test_an_interrupt_before_shrinking_stops_that_too(run: Run, worlds: FakeWorlds) -> None:
@@ -345,7 +389,10 @@ def test_a_plan_from_a_file_is_the_same_run_as_its_seed(run: Run, tmp_path: Path
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc here")
-def test_ctrl_c_ends_every_process_and_tells_what_is_known() -> None:
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_to_all_ends_every_process_and_tells_what_is_known(
+    signum: signal.Signals, code: int
+) -> None:
     command = [sys.executable, "-m", "quorate", "sim", "--seeds=100000", "--jobs=2", *QUICK]
     # A shell starts what it puts into the background deaf to Ctrl-C, and children inherit that.
     hearing = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
@@ -358,11 +405,11 @@ def test_ctrl_c_ends_every_process_and_tells_what_is_known() -> None:
     ) as process:
         try:
             workers = _workers(process.pid, count=2)
-            os.killpg(process.pid, signal.SIGINT)
+            os.killpg(process.pid, signum)
             out, err = process.communicate(timeout=30)
         finally:
             process.kill()
-    assert (process.returncode, err) == (130, b"")
+    assert (process.returncode, err) == (code, b"")
     assert json.loads(out)["is_complete"] is False
     assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
 

@@ -234,6 +234,19 @@ def test_replicas_that_agree_are_believed_whatever_the_clock_here_says() -> None
     assert asker.result == GetResult(ahead, answers=2)
 
 
+def test_a_damaged_copy_here_does_not_take_what_is_past_the_guard_here() -> None:
+    """I8: others agree on it, so it is believed."""
+    ahead = record_at(3_600_000)
+    alone = three()
+    give(alone, OLD)
+    assert alone.disk.rot(ROW, Random(1))
+    asker = alone.get(KEY)
+    for peer in (1, 2):
+        answer(alone, peer, ahead)
+    assert asker.result == GetResult(ahead, answers=2, repaired=1)
+    assert alone.disk.damaged() == [ROW]
+
+
 def test_reads_of_large_values_are_charged_and_shed_at_the_limit() -> None:
     """P7: what a read may bring counts like what a write brings."""
     alone = Alone(2, listed=[0, 1], replication=1, inflight_bytes_max=1000)

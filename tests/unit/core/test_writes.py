@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from quorate.core.events import Batch, PutResult, StorageState
+from quorate.core.events import Batch, Durable, PutResult, StorageState
 from quorate.core.messages import Mutate, Mutated
 from quorate.core.record import ABSENT, Record, pack_version, stamp_of
 from quorate.core.slots import row_of
@@ -372,6 +372,19 @@ def test_a_write_waits_for_the_ceiling_however_short_the_wait_for_replicas_is() 
     asker = slow.put(KEY, b"v", timeout_ms=100)
     slow.step(after_ms=100)
     _error(asker, NotReady, Outcome.NOT_APPLIED)
+
+
+def test_a_ceiling_that_is_too_low_when_it_is_durable_is_waited_for_again() -> None:
+    """A disk that takes longer than half of what clocks may differ by."""
+    alone = Alone(1, syncs=False, write_wait_ms=0)
+    asker = alone.put(KEY, b"v")
+    low = alone.marks[-1]
+    alone.step(after_ms=600)
+    alone.step(Durable(low))
+    assert not asker.results
+    alone.sync()
+    alone.sync()
+    assert isinstance(asker.result, PutResult)
 
 
 def test_a_clock_that_was_set_back_a_little_delays_writes_and_refuses_none() -> None:

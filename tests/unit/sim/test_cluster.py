@@ -51,28 +51,28 @@ def test_every_fault_is_counted() -> None:
         "rot": 1,
         "clock step": 1,
         "clock rate": 1,
-        "kill": 1,
+        "power cut": 1,
         "restart empty": 1,
     }
 
 
-def test_observers_see_every_step_before_anything_is_answered() -> None:
+def test_observers_see_every_answer_and_every_batch() -> None:
     class Watch:
         def __init__(self) -> None:
             self.answers = 0
-            self.early = 0
+            self.stored = 0
 
         def after_step(self, machine: Machine, effects: Effects) -> None:
-            del machine
             self.answers += len(effects.answers)
-            self.early += handle.result is None and bool(effects.answers)
+            if effects.batch is not None and effects.batch.records:
+                self.stored += machine.disk.get(row_of(b"k")) is not None
 
     cluster = SimCluster(1, 3)
     watch = Watch()
     cluster.observers.append(watch)
-    handle = cluster.put(0, b"k", b"v")
+    handle = cluster.put(0, b"k", b"v", w=3)
     cluster.finish(handle)
-    assert (watch.answers, watch.early) == (1, 1)
+    assert (watch.answers, watch.stored) == (1, 3)
 
 
 def test_a_split_is_one_until_it_is_healed() -> None:

@@ -11,7 +11,7 @@ from quorate.core.events import Batch
 from quorate.core.record import Record, pack_version
 from quorate.core.slots import row_of
 from quorate.errors import Corrupt, DiskFull, StorageBusy, StorageError
-from quorate.sim.disk import Disk
+from quorate.sim.disk import Disk, Lowered
 
 ROW = row_of(b"k")
 
@@ -120,6 +120,33 @@ def test_what_a_crash_lost_does_not_come_back_with_the_next() -> None:
         found = _found(disk)
         disk.crash(Random(seed + 1))
         assert _found(disk) == found
+
+
+def test_a_record_that_does_not_win_over_what_it_replaces_is_noted() -> None:
+    """I10."""
+    disk = Disk()
+    old, new = _record(1), _record(2)
+    disk.write(Batch([(ROW, old), (ROW, new)], [], []))
+    assert disk.lowered == []
+    disk.write(Batch([(ROW, new)], [], []))
+    disk.write(Batch([(ROW, old)], [], []))
+    assert disk.lowered == [Lowered(ROW, new, new), Lowered(ROW, new, old)]
+
+
+def test_what_a_crash_lost_or_damage_hides_is_no_record_to_win_over() -> None:
+    old, new = _record(1), _record(2)
+    disk = Disk()
+    disk.write(Batch([(ROW, old)], [], []))
+    disk.sync()
+    disk.write(Batch([(ROW, new)], [], []))
+    seed = next(each for each in range(100) if Random(each).randint(0, 1) == 0)
+    disk.crash(Random(seed))
+    middle = Record(pack_version(1, 2), b"v")
+    disk.write(Batch([(ROW, middle)], [], []))
+    disk.rot(ROW, Random(0))
+    disk.write(Batch([(ROW, old)], [], []))
+    assert disk.lowered == []
+    assert disk.rots == {ROW: 1}
 
 
 # --- damage ------------------------------------------------------------------------------------

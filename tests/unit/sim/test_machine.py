@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from quorate.core.events import Durable, Effects, Get, Put, PutResult
+from quorate.core.events import Durable, Effects, Get, GetResult, Put, PutResult
+from quorate.core.slots import row_of
 from quorate.errors import DiskFull, Outcome
 from quorate.sim.cluster import Handle, SimCluster
 from quorate.sim.machine import START_AGAIN_MS, Machine
@@ -100,6 +101,40 @@ def test_a_node_that_raises_stops_a_run_that_does_not_expect_it() -> None:
     cluster.machines[1].receive(Durable(99))
     with pytest.raises(AssertionError, match="out of order"):
         cluster.run(10)
+
+
+def test_a_process_that_is_killed_leaves_what_it_wrote_to_the_kernel() -> None:
+    cluster = SimCluster(1, 1)
+    cluster.must_put(0, b"raises", b"the ceiling")
+    cluster.stall(0, 1_000)
+    cluster.put(0, b"k", b"v")
+    cluster.run(10)
+    cluster.kill(0, is_power_cut=False)
+    disk = cluster.machines[0].disk
+    assert disk.durable(row_of(b"k")) is None
+    cluster.restart(0)
+    assert disk.durable(row_of(b"k")) is not None
+    assert cluster.value(0, b"k") == b"v"
+
+
+def test_a_batch_that_ends_the_process_is_seen_and_its_answers_are_out() -> None:
+    """As `runtime.driver` tells before it stores."""
+    cluster = SimCluster(1, 1)
+    cluster.must_put(0, b"k", b"v")
+    ends: list[bool] = []
+
+    class Ends:
+        def after_step(self, machine: Machine, effects: Effects) -> None:
+            del effects
+            ends.append(machine.is_running)
+
+    cluster.observers.append(Ends())
+    cluster.machines[0].disk.is_broken = True
+    read, write = cluster.get(0, b"k"), cluster.put(0, b"k", b"w")
+    cluster.run(10)
+    assert ends == [False]
+    assert read.of(GetResult).record is not None
+    assert write.result is None
 
 
 def test_a_second_answer_is_noted() -> None:

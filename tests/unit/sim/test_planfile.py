@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
-from quorate.sim.plan import FREE, Options, Plan, draw
+from quorate.sim.plan import FREE, Fault, Options, Plan, draw
 from quorate.sim.planfile import decode, encode
 
-PLAN = draw(42, Options(operations=20))
+PLAN = replace(
+    draw(42, Options(operations=20)), faults=(Fault("kill", begin_ms=1, end_ms=2, nodes=(0,)),)
+)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -33,7 +36,16 @@ def test_a_file_has_a_line_for_each_visit_of_one_request() -> None:
         ('"stays_dead": ', '"stays_dead": 9, "was": ', "there is no node 9"),
         ('"offsets_ms": [', '"offsets_ms": [0, ', "not those of 5 nodes"),
         ('"latencies_ms": [', '"latencies_ms": [[1], ', "not those of 5 nodes"),
-        ('"name": "', '"name": "no', "no such fault: no"),
+        ('"name": "kill"', '"name": "kil"', "no such fault: kil; did you mean kill\\?"),
+        ('"name": "kill"', '"name": "x"', "no such fault: x; there are: bridge, .*, wipe$"),
+        ('"timeout_ms"', '"timeuot_ms"', "no such setting: timeuot_ms; did you mean timeout_ms"),
+        ('"timeout_ms"', '"node_id"', "no such setting: node_id; there are: down_after, "),
+        ('"timeout_ms"', '"url"', "no such setting: url"),
+        ('"timeout_ms"', '"key_bytes_max"', "timeout_ms is to be a number from 1 up"),
+        ('"heartbeat_ms": ', '"heartbeat_ms": -', "heartbeat_ms is to be a number from 1 up"),
+        ('"replication": 3', '"replication": 6', "at most replication, and that is at most 5"),
+        ('"w": 0', '"w": 4', "w and r are at most replication"),
+        ('"r": 0', '"r": 4', "w and r are at most replication"),
         ("{", "[", "Expected `object`"),
     ],
 )

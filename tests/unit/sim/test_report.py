@@ -54,6 +54,7 @@ def test_worlds_add_up() -> None:
     assert summary.seconds == [(9, 10), (5, 5)]
     assert summary.in_budget == 1
     assert (summary.unsettled, summary.converged) == (1, {20: 1})
+    assert summary.unsettled_beyond == 1
 
 
 def test_a_world_with_violations_is_named_once_and_its_violations_are_counted() -> None:

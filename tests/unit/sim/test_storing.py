@@ -13,6 +13,9 @@ from quorate.sim.storing import FULL_RETRY_MS, Storing
 from quorate.sim.world import World
 
 STUCK_MS = 1_000.0
+BATCH_BYTES = 202
+"""Of those that are stored here: an entry, its name and value."""
+WAITING_BYTES_MAX = 6 * BATCH_BYTES
 
 
 class Process:
@@ -32,6 +35,7 @@ class Process:
             self,
             now=lambda: self.world.now,
             stuck_after_ms=STUCK_MS,
+            waiting_bytes_max=WAITING_BYTES_MAX,
         )
 
     def receive(self, event: Event) -> None:
@@ -130,6 +134,34 @@ def test_batches_that_waited_for_a_disk_without_sync_become_durable_in_order() -
     assert isinstance(busy, StorageState)
     assert busy.code == "storage_busy"
     assert rest == [Durable(3), StorageState()]
+
+
+def test_more_bytes_than_may_wait_end_the_process_and_nothing_of_them_is_stored(
+    process: Process,
+) -> None:
+    """As in `runtime.storing`; what was stored is given back, and counts no more."""
+    for _ in range(2):
+        process.disk.is_busy = True
+        for mark in (1, 2, 3, 4, 5, 6):
+            process.store(mark)
+        assert not process.ended
+        process.disk.is_busy = False
+        process.run(100)
+    process.disk.is_busy = True
+    for mark in (1, 2, 3, 4, 5, 6, 7):
+        process.store(mark)
+    assert process.ended == f"more than {WAITING_BYTES_MAX} bytes wait for the storage engine"
+    written = process.disk.written
+    process.disk.is_busy = False
+    process.run(100)
+    assert process.disk.written == written
+
+
+def test_a_batch_that_is_too_large_to_wait_ends_the_process(process: Process) -> None:
+    process.disk.is_full = True
+    process.storing.store(Batch([], [(b"h", bytes(WAITING_BYTES_MAX))], []), 1)
+    assert "bytes wait for the storage engine" in process.ended
+    assert process.codes() == []
 
 
 def test_an_error_that_is_final_ends_the_process(process: Process) -> None:

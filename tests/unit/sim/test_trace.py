@@ -71,7 +71,7 @@ def test_a_request_can_be_followed_from_the_ask_to_the_answer() -> None:
 def test_faults_and_links_and_notes_have_their_lines() -> None:
     told = "\n".join(_lines())
     for needed in (
-        "fault    kill",
+        "fault    power cut",
         "fault    restart",
         "fault    cut to n2",
         "fault    frame lost",

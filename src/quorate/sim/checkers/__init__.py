@@ -23,12 +23,12 @@ from quorate.sim.checkers import (
     refusals,
     survival,
 )
-from quorate.sim.checkers.bounds import Bounds
+from quorate.sim.checkers.answering import Answering
+from quorate.sim.checkers.bounds import Bounds, Caches
 from quorate.sim.checkers.durability import Durability
 from quorate.sim.checkers.guard import Clocks, Guard
 from quorate.sim.checkers.handed import Handed
 from quorate.sim.checkers.handoff import Handoff
-from quorate.sim.checkers.order import Order
 from quorate.sim.checkers.placement import Placing
 from quorate.sim.checkers.stamps import Stamps
 from quorate.sim.checkers.telling import Telling
@@ -60,11 +60,12 @@ def watch(machines: Sequence[Machine], handed: Handed) -> Observer:
     judges: list[Judge] = [
         Durability(known),
         Stamps(),
-        Order(),
         Placing(),
         Handoff(known),
         Guard(),
         Telling(),
+        Answering(),
+        Caches(),
         handed,
     ]
     return Watch(known, [Bounds(), Clocks()], judges)

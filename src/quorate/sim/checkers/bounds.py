@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Bounds hold after every step (I26, P7): requests, hints, and what peers have not answered.
+"""Bounds hold after every step, and nothing is left in the end (I26, P7): of requests, of hints, of
+what peers have not answered, of caches.
 
 Two bounds are judged with the room that the store says it needs. A read is counted with what it may
 bring only after it was admitted. And what one step gives a peer is too much for it only afterwards:
@@ -8,9 +9,53 @@ all of that was admitted, or is one message of hints.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from quorate.core.node import Node
 from quorate.core.peers import ITEM_BYTES, MESSAGE_BYTES_MAX, UNANSWERED_BYTES_MAX
 from quorate.sim.checkers.violation import Violation
+from quorate.sim.checkers.watch import Step
+from quorate.sim.machine import CACHE_BYTES_MAX
+
+
+def at_rest(nodes: Iterable[Node]) -> list[Violation]:
+    """What nodes still count, though nothing is left to do: it would add up for ever."""
+    found = []
+    for node in nodes:
+        parts = node.parts
+        peers = node.membership.peers.values()
+        left = {
+            "requests in flight": parts.requests.count,
+            "bytes of requests": parts.requests.bytes,
+            "requests that wait to begin": int(parts.requests.has_parked),
+            "messages without answer": sum(len(peer.sent) for peer in peers),
+            "bytes unanswered": sum(abs(peer.unanswered_bytes) for peer in peers),
+            "bytes of hints, and no hint": 0 if parts.hints.total else parts.hints.bytes,
+        }
+        for what, count in left.items():
+            if count:
+                told = f"{node.settings.url} is at rest and has {count} {what}"
+                found.append(Violation("I26", b"", told))
+    return found
+
+
+class Caches:
+    """Looks at the cache in front of the disk after each step that touched anything."""
+
+    def __init__(self) -> None:
+        self.found: list[Violation] = []
+
+    def look(self, step: Step) -> None:
+        """Judge what the cache holds."""
+        machine = step.machine
+        counts = {
+            "entries": (len(machine.lru), machine.cache_entries),
+            "bytes": (machine.lru.bytes_used, CACHE_BYTES_MAX),
+        }
+        for what, (count, count_max) in counts.items():
+            if not 0 <= count <= count_max:
+                told = f"{machine.url} caches {count} {what}, and {count_max} at most"
+                self.found.append(Violation("I26", b"", told))
 
 
 class Bounds:

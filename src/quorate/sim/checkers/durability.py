@@ -9,10 +9,10 @@ synced.
 from __future__ import annotations
 
 from quorate.core.events import PutResult
+from quorate.core.layout import Layout
 from quorate.core.slots import key_of
 from quorate.sim.checkers.violation import Violation
-from quorate.sim.checkers.watch import Machines, Step, may_hold
-from quorate.sim.disk import Disk
+from quorate.sim.checkers.watch import Machines, Place, Step, place_of
 
 
 class Durability:
@@ -21,33 +21,32 @@ class Durability:
     def __init__(self, machines: Machines) -> None:
         self.found: list[Violation] = []
         self._machines = machines
-        self._handed: dict[bytes, tuple[bytes, list[Disk]]] = {}
-        """By version: its row, and the disks there were when it was first given to a replica."""
+        self._layout: Layout | None = None
+        """Of all: it never changes (P4)."""
+        self._handed: dict[bytes, tuple[bytes, list[Place]]] = {}
+        """By version: its row, and its places when it was first given to a replica."""
 
     def look(self, step: Step) -> None:
         """Judge the acknowledgements of a step."""
-        for given in (*step.stored, *step.sent):
-            version = given.record.version
-            if version not in self._handed:
-                self._handed[version] = given.row, self._machines.disks()
+        if step.node is not None:
+            self._layout = step.node.membership.layout
+        if self._layout is not None:
+            for given in (*step.stored, *step.sent):
+                version, row = given.record.version, given.row
+                if version not in self._handed:
+                    replicas = self._machines.replicas(self._layout, row)
+                    places = [place_of(machine, row) for machine in replicas]
+                    self._handed[version] = row, places
         for result in step.acked:
-            if step.node is not None:
-                self._judge(step, result)
+            self._judge(step, result)
 
     def _judge(self, step: Step, result: PutResult) -> None:
-        assert step.node is not None
-        layout = step.node.membership.layout
-        row, disks = self._handed.get(result.version, (b"", []))
-        if layout is None or not row:
+        row, places = self._handed.get(result.version, (b"", []))
+        if not row:
             told = f"{result} was answered, and no replica was given it"
             self.found.append(Violation("I7", b"", told))
             return
-        disk_of = dict(zip(self._machines.by_url, disks, strict=True))
-        holders = [
-            machine.url
-            for machine in self._machines.replicas(layout, row)
-            if may_hold(machine, row, result.version, disk_of[machine.url])
-        ]
+        holders = [place.machine.url for place in places if place.may_hold(row, result.version)]
         if len(holders) < result.acks:
             told = f"{result} is durable on {holders} only, when {step.machine.url} answers"
             self.found.append(Violation("I7", key_of(row), told))

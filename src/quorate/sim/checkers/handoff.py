@@ -11,7 +11,7 @@ from __future__ import annotations
 from quorate.core.slots import key_of
 from quorate.errors import Corrupt
 from quorate.sim.checkers.violation import Violation
-from quorate.sim.checkers.watch import Given, Machines, Step, may_hold
+from quorate.sim.checkers.watch import Given, Machines, Place, Step, place_of
 from quorate.sim.disk import Disk
 
 _COUNTED = ("hints_dropped", "hints_refused")
@@ -23,10 +23,10 @@ class Handoff:
     def __init__(self, machines: Machines) -> None:
         self.found: list[Violation] = []
         self._machines = machines
-        self._hints: dict[str, dict[bytes, tuple[Given, Disk]]] = {
+        self._hints: dict[str, dict[bytes, tuple[Given, Place]]] = {
             url: {} for url in machines.by_url
         }
-        """By node and name: the hint, and the disk of its replica at that time."""
+        """By node and name: the hint, and the copy of its replica at that time."""
         self._lives: dict[str, int] = {}
         self._counted: dict[str, int] = {}
         """By node: losses that this life of it has counted."""
@@ -45,13 +45,13 @@ class Handoff:
             names = [*step.forgotten, *(name for name, _ in step.hinted)]
             self._judge(step, [hints.pop(name) for name in names if name in hints], counted)
         for name, given in step.hinted:
-            hints[name] = given, self._machines.by_url[given.url].disk
+            hints[name] = given, place_of(self._machines.by_url[given.url], given.row)
 
-    def _judge(self, step: Step, forgotten: list[tuple[Given, Disk]], counted: int) -> None:
+    def _judge(self, step: Step, forgotten: list[tuple[Given, Place]], counted: int) -> None:
         undelivered = [
             given
-            for given, disk in forgotten
-            if not may_hold(self._machines.by_url[given.url], given.row, given.record.version, disk)
+            for given, place in forgotten
+            if not place.may_hold(given.row, given.record.version)
         ]
         # What is dropped while the disk takes nothing was never stored, and is counted too.
         if len(undelivered) > counted:

@@ -26,7 +26,7 @@ Checker = Callable[[History, Evidence], list[Violation]]
 
 class Observer(Protocol):
     """Judges a run while it goes on. The cluster calls `after_step` when the batch of the effects
-    was given to the disk, and nothing of them was sent or answered yet."""
+    was given to the disk, and nothing of them was sent yet."""
 
     def after_step(self, machine: Machine, effects: Effects) -> None:
         """Look at what the step touched."""

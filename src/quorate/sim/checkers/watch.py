@@ -60,7 +60,6 @@ class Machines:
     """All machines of a world."""
 
     def __init__(self, machines: Sequence[Machine]) -> None:
-        self.all = machines
         self.by_url = {machine.url: machine for machine in machines}
         self.url_of = {
             hashlib.blake2b(url.encode(), digest_size=PREFIX_BYTES).digest(): url
@@ -68,25 +67,36 @@ class Machines:
         }
         """By the prefix of their hints' names."""
 
-    def disks(self) -> list[Disk]:
-        """The disk that each has now: another one where one was lost."""
-        return [machine.disk for machine in self.all]
-
     def replicas(self, layout: Layout, row: bytes) -> list[Machine]:
         """Those that hold a row."""
         return [self.by_url[url] for url in layout.replicas(partition_of(row))]
 
 
-def may_hold(machine: Machine, row: bytes, version: bytes, disk: Disk) -> bool:
-    """Whether a machine durably holds a version or a higher one, or once did and then `disk`,
-    which it had at the time, was lost or damaged."""
-    if machine.disk is not disk:
-        return True
-    try:
-        record = disk.durable(row)
-    except Corrupt:
-        return True
-    return record is not None and record.version >= version
+class Place(NamedTuple):
+    """Where a machine has, or had, its copy of a row."""
+
+    machine: Machine
+    disk: Disk
+    """Of the machine, at the time."""
+    rots: int
+    """How often the copy had been damaged by then."""
+
+    def may_hold(self, row: bytes, version: bytes) -> bool:
+        """Whether the machine durably holds a version or a higher one; or its disk was lost, or
+        the copy damaged, since then: something older may have taken its place."""
+        disk = self.disk
+        if self.machine.disk is not disk or disk.rots[row] > self.rots:
+            return True
+        try:
+            record = disk.durable(row)
+        except Corrupt:
+            return True
+        return record is not None and record.version >= version
+
+
+def place_of(machine: Machine, row: bytes) -> Place:
+    """Where a machine has its copy of a row now."""
+    return Place(machine, machine.disk, machine.disk.rots[row])
 
 
 class Judge(Protocol):

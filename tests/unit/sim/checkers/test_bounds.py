@@ -3,12 +3,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
+from quorate.core.events import Put
+from quorate.core.messages import Mutated
 from quorate.core.node import Node
-from quorate.core.peers import UNANSWERED_BYTES_MAX
-from quorate.sim.checkers.bounds import Bounds
-from tests.unit.sim.checkers.steps import Stage
+from quorate.core.peers import UNANSWERED_BYTES_MAX, Peer
+from quorate.errors import NotReady
+from quorate.sim.checkers.bounds import Bounds, Caches, at_rest
+from quorate.sim.cluster import Handle
+from quorate.sim.machine import CACHE_BYTES_MAX
+from quorate.storage.lru import ENTRY_BYTES, Lru
+from tests.unit.sim.checkers.steps import ROW, Stage, record
 
 
 @pytest.fixture
@@ -58,3 +66,80 @@ def test_bytes_that_a_peer_has_not_answered_are_counted(node: Node, size: int) -
     next(iter(node.membership.peers.values())).unanswered_bytes = size
     (told,) = _told(node)
     assert f"has {size} bytes unanswered by http://n1:1" in told
+
+
+# --- caches ------------------------------------------------------------------------------------
+
+
+def _told_of_cache(stage: Stage, *sizes: int) -> list[str]:
+    """Of a node that may cache two entries, and holds values of these sizes."""
+    machine = stage.machines[0]
+    machine.cache_entries = 2
+    machine.lru = Lru(entries_max=9, bytes_max=1 << 30)
+    machine.lru.put((b"%d" % place, record(1, bytes(size))) for place, size in enumerate(sizes))
+    caches = Caches()
+    caches.look(stage.step(0))
+    return [each.told for each in caches.found]
+
+
+def test_a_cache_holds_no_more_than_it_may(stage: Stage) -> None:
+    largest = CACHE_BYTES_MAX - ENTRY_BYTES - 1
+    assert _told_of_cache(stage, 0, 0) == []
+    assert _told_of_cache(stage, largest) == []
+    assert _told_of_cache(stage, 0, 0, 0) == ["http://n0:1 caches 3 entries, and 2 at most"]
+    (told,) = _told_of_cache(stage, largest + 1)
+    assert told == f"http://n0:1 caches {CACHE_BYTES_MAX + 1} bytes, and {CACHE_BYTES_MAX} at most"
+
+
+# --- at rest -----------------------------------------------------------------------------------
+
+
+def test_nodes_that_are_done_have_nothing_left(stage: Stage) -> None:
+    stage.cluster.must_put(0, b"k", b"v")
+    stage.cluster.run(1_000)
+    assert at_rest([machine.node for machine in stage.machines]) == []
+
+
+def _peer(node: Node) -> Peer:
+    return next(iter(node.membership.peers.values()))
+
+
+def _expect(node: Node) -> None:
+    peer = _peer(node)
+    peer.expect(node.parts.hints, 1, Mutated, size=0)
+
+
+def _park(node: Node, stage: Stage) -> None:
+    put = Put(Handle(stage.cluster.world), b"k", b"v")
+    node.parts.requests.park(put, NotReady("not yet"), wait_ms=1, again=None)
+
+
+@pytest.mark.parametrize(
+    ("leave", "told"),
+    [
+        (lambda node: setattr(node.parts.requests, "count", 1), "1 requests in flight"),
+        (lambda node: setattr(node.parts.requests, "bytes", -7), "-7 bytes of requests"),
+        (lambda node: setattr(_peer(node), "unanswered_bytes", -7), "7 bytes unanswered"),
+        (lambda node: setattr(node.parts.hints, "bytes", 7), "7 bytes of hints, and no hint"),
+        (_expect, "1 messages without answer"),
+    ],
+)
+def test_what_is_left_of_requests_is_found(
+    leave: Callable[[Node], None], told: str, node: Node, stage: Stage
+) -> None:
+    leave(node)
+    (found,) = at_rest([machine.node for machine in stage.machines])
+    assert (found.invariant, found.told) == ("I26", f"http://n0:1 is at rest and has {told}")
+
+
+def test_a_request_that_still_waits_is_found(node: Node, stage: Stage) -> None:
+    _park(node, stage)
+    (found,) = at_rest([node])
+    assert "requests that wait to begin" in found.told
+
+
+def test_hints_that_wait_are_no_leak(node: Node) -> None:
+    """Their replica may be gone: `hints` judges whether they had to be delivered."""
+    node.parts.hints.add("http://n1:1", ROW, record(1))
+    assert node.parts.hints.bytes
+    assert at_rest([node]) == []

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The checker itself: histories that anyone can judge, all short ones by brute force, long ones by
-construction."""
+construction; and the same of the order that versions say, which must never say yes wrongly."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ from quorate.sim.checkers import linearizability
 from quorate.sim.checkers.linearizability import (
     Operation,
     Undecided,
+    by_version,
+    explains,
     is_linearizable,
     read,
     unknown_write,
     write,
 )
-from tests.unit.sim.checkers.told import KEY, evidence, history, of_get, of_put
+from tests.unit.sim.checkers.told import KEY, evidence, history, of_get, of_put, version
 
 
 @pytest.mark.parametrize(
@@ -134,13 +136,160 @@ def test_it_agrees_on_writes_that_take_effect_twice_or_never(drawn: list[list[Op
     assert is_linearizable(every) is _slow(every)
 
 
+# --- the order of versions ---------------------------------------------------------------------
+
+
+def _is_ordered(history: list[Operation]) -> bool:
+    return explains(by_version(history), history)
+
+
+@pytest.mark.parametrize(
+    ("history", "is_fine"),
+    [
+        ([], True),
+        ([read(0, 1, None, b"")], True),
+        ([read(0, 1, b"a", b"1")], False),
+        ([*write(0, 1, b"a", b"1"), read(2, 3, b"a", b"1")], True),
+        ([*write(0, 1, b"a", b"1"), read(2, 3, None, b"")], False),
+        ([*write(0, 3, b"a", b"1"), read(1, 2, None, b"")], True),
+        ([*write(0, 9, b"a", b"1"), read(1, 2, b"a", b"1"), read(3, 4, None, b"")], False),
+        ([*write(0, 1, b"a", b"1"), *write(2, 3, b"b", b"2"), read(4, 5, b"a", b"1")], False),
+        # Written at the same time: the versions say which came first.
+        ([*write(0, 3, b"a", b"2"), *write(1, 2, b"b", b"1"), read(4, 5, b"a", b"2")], True),
+        # They are wrong here, though some order is right.
+        ([*write(0, 1, b"a", b"2"), *write(2, 3, b"b", b"1"), read(4, 5, b"b", b"1")], False),
+        # A write that nobody read takes effect before the next one does.
+        ([*write(0, 9, b"a", b"1"), *write(1, 2, b"b", b"2"), read(3, 4, b"b", b"2")], True),
+        ([*write(0, 1, b"a", b"2"), *write(2, 3, b"b", b"1")], False),
+        # The value of another version.
+        ([*write(0, 1, b"a", b"1"), read(2, 3, b"b", b"1")], False),
+        ([*write(0, 3, b"a", b"1"), *write(0, 3, b"b", b"1")], True),
+        # One that is unknown, where it was read: at its first stamp and at its second.
+        ([*unknown_write(0, b"a"), read(5, 6, b"a", b"1")], True),
+        ([*unknown_write(7, b"a"), read(5, 6, b"a", b"1")], False),
+        (
+            [
+                *unknown_write(0, b"a"),
+                *write(0, 9, b"b", b"2"),
+                *[read(1, 2, b"a", b"1"), read(3, 4, b"b", b"2"), read(5, 6, b"a", b"3")],
+            ],
+            True,
+        ),
+        # Seen, overwritten, seen again: only while it is being re-stamped.
+        (
+            [
+                *write(0, 9, b"a", b"3", is_restamped=True),
+                *write(0, 9, b"b", b"2"),
+                *[read(1, 2, b"a", b"1"), read(3, 4, b"b", b"2"), read(5, 6, b"a", b"3")],
+            ],
+            True,
+        ),
+        (
+            [
+                *write(0, 9, b"a", b"3"),
+                *write(0, 9, b"b", b"2"),
+                *[read(1, 2, b"a", b"1"), read(3, 4, b"b", b"2"), read(5, 6, b"a", b"3")],
+            ],
+            False,
+        ),
+        # Never after its put was answered.
+        (
+            [
+                *write(0, 4, b"a", b"1", is_restamped=True),
+                *write(0, 9, b"b", b"2"),
+                *[read(1, 2, b"a", b"1"), read(5, 6, b"b", b"2"), read(7, 8, b"a", b"3")],
+            ],
+            False,
+        ),
+        # Deletes all write the same: of those that may be meant, the one that ends first.
+        (
+            [
+                *unknown_write(0, None),
+                *write(0, 2, None, b"9", is_restamped=True),
+                *[*write(0, 1, b"a", b"1"), read(0, 1, None, b"2"), *write(0, 9, b"b", b"3")],
+                *[read(4, 5, b"b", b"3"), read(6, 7, None, b"9")],
+            ],
+            False,
+        ),
+        (
+            [
+                *unknown_write(0, None),
+                *write(0, 4, None, b"3", is_restamped=True),
+                *[*write(0, 1, b"a", b"1"), read(0, 1, None, b"2"), *write(4, 9, b"b", b"4")],
+                *[read(4, 5, b"b", b"4"), read(6, 7, None, b"5")],
+            ],
+            True,
+        ),
+        # Where nothing is, or was deleted, a delete that nobody knows of changes nothing.
+        ([read(0, 1, None, b"1"), *write(2, 3, None, b"2"), read(4, 5, None, b"3")], True),
+    ],
+)
+def test_the_order_of_versions_is_held_against_what_clients_saw(
+    history: list[Operation], is_fine: bool
+) -> None:
+    assert _is_ordered(history) is is_fine
+    if is_fine:
+        assert _slow(tuple(history))
+
+
+def test_an_order_needs_all_that_must_be_and_nothing_twice() -> None:
+    [put], get = write(0, 9, b"a"), read(2, 3, b"a")
+    maybe = unknown_write(0, b"a")[0]
+    assert explains([put, get], [get, put])
+    assert explains([maybe, get], [get, maybe])
+    assert explains([], [maybe])
+    assert not explains([put], [put, get])
+    assert not explains([put, get, get], [put, get])
+    assert not explains([maybe, maybe, get], [maybe, get])
+    assert not explains([put, get], [get])
+
+
+def _versioned(history: list[Operation], versions: list[int]) -> list[Operation]:
+    """With whatever versions, where there are any."""
+    return [
+        op._replace(version=b"%d" % number) if op.must else op
+        for op, number in zip(history, versions, strict=False)
+    ]
+
+
+@settings(max_examples=600, deadline=None)
+@given(
+    st.lists(_OPERATIONS, max_size=5),
+    st.one_of(st.permutations(range(5)), st.lists(st.integers(0, 4), min_size=5, max_size=5)),
+)
+def test_what_it_accepts_is_linearizable(drawn: list[list[Operation]], versions: list[int]) -> None:
+    history = _versioned([op for ops in drawn for op in ops][:5], versions)
+    assert _slow(tuple(history)) >= _is_ordered(history)
+    assert is_linearizable(history) is _slow(tuple(history))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_sound_history_of_any_length_needs_no_search(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    played = _played(seed, operations=1_000, clients=60)
+    assert _is_ordered(played)
+    monkeypatch.setattr(linearizability, "STATES_MAX", 0)
+    assert is_linearizable(played)
+    with pytest.raises(Undecided):
+        is_linearizable(_without_versions(played))
+
+
+def test_a_stale_read_is_no_order_whatever_its_version() -> None:
+    played = _played(1, operations=300, clients=6)
+    old = next(op for op in played if op.is_read and op.value is not None)
+    late = max(op.end for op in played)
+    for claimed in (b"", old.version, b"9 the highest"):
+        assert not _is_ordered([*played, read(late + 1, late + 2, old.value, claimed)])
+
+
 # --- long histories ----------------------------------------------------------------------------
 
 
 def _played(seed: int, *, operations: int, clients: int) -> list[Operation]:
     """What clients see of a register that is one, and busy all the time."""
     random = Random(seed)
-    value: bytes | None = None
+    value, version = None, b""
     found: list[Operation] = []
     effects: list[tuple[float, int, float, float, str]] = []
     ends = [0.0] * clients
@@ -152,22 +301,30 @@ def _played(seed: int, *, operations: int, clients: int) -> list[Operation]:
         effects.append((random.uniform(start, end), number, start, end, kind))
         if kind == "restamped":
             effects.append((random.uniform(start, end), number, start, end, "again"))
-    for _, number, start, end, kind in sorted(effects):
+    effects.sort()
+    last = {effect[1]: b"%09d" % place for place, effect in enumerate(effects)}
+    for place, (_, number, start, end, kind) in enumerate(effects):
         if kind == "read":
-            found.append(read(start, end, value))
+            found.append(read(start, end, value, version))
         elif kind == "unknown":
             found += unknown_write(start, b"%d" % number)
-            value = b"%d" % number if random.random() < 0.5 else value
+            if random.random() < 0.5:
+                value, version = b"%d" % number, b"%09d" % place
         else:
-            value = None if kind == "delete" else b"%d" % number
+            value, version = None if kind == "delete" else b"%d" % number, b"%09d" % place
             if kind != "again":
-                found += write(start, end, value, is_restamped=kind == "restamped")
+                is_restamped = kind == "restamped"
+                found += write(start, end, value, last[number], is_restamped=is_restamped)
     return found
+
+
+def _without_versions(history: list[Operation]) -> list[Operation]:
+    return [op._replace(version=None) for op in history]
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_long_history_of_one_hot_key_is_decided(seed: int) -> None:
-    played = _played(seed, operations=500, clients=8)
+    played = _without_versions(_played(seed, operations=500, clients=8))
     assert is_linearizable(played)
     late = next(op for op in reversed(played) if not op.is_read and op.must and op.value)
     stale = read(late.end + 20, late.end + 21, b"0 never written")
@@ -176,7 +333,7 @@ def test_a_long_history_of_one_hot_key_is_decided(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_one_stale_read_in_a_long_history_is_found(seed: int) -> None:
-    played = _played(seed, operations=300, clients=6)
+    played = _without_versions(_played(seed, operations=300, clients=6))
     once = [op for op in played if op.must and not op.is_read and op.value is not None]
     restamped = {op.value for op in played if not op.must}
     old = next(op for op in once if op.value not in restamped)
@@ -228,7 +385,7 @@ def test_the_read_that_nothing_explains_is_named() -> None:
         *[of_get(None, each, each + 0.5, number=2) for each in range(10, 40)],
     )
     (found,) = linearizability.check(operations, evidence())
-    assert f"explains {read(4, 5, b'1')}" in found.told
+    assert f"explains {read(4, 5, b'1', version(1))}" in found.told
 
 
 def test_nothing_is_promised_with_fewer() -> None:

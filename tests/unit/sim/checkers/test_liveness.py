@@ -55,6 +55,21 @@ def test_what_a_dead_node_was_asked_is_not_judged() -> None:
     assert _check(_unanswered(of_put(b"v", 100, 0)), dead=frozenset({0})) == []
 
 
+def test_between_faults_nothing_fails_but_by_its_own_deadline() -> None:
+    calm = {"healthy_from_ms": 1_000.0, "calm_ms": [(10.0, 100.0), (200.0, 300.0)]}
+
+    def judged(asked_ms: float, done_ms: float, *, timeout_ms: int = 500) -> list[str]:
+        op = _failed(of_put(b"v", asked_ms, done_ms))
+        op.timeout_ms = timeout_ms
+        return _check(op, **calm)
+
+    assert judged(10, 99) == judged(200, 299) == ["I25"]
+    assert judged(9, 99) == judged(10, 100) == judged(150, 250) == []
+    assert judged(210, 260, timeout_ms=50) == []
+    assert judged(210, 258, timeout_ms=50) == ["I25"]
+    assert _check(of_put(b"v", 10, 99), **calm) == []
+
+
 def test_one_dead_replica_stands_in_nobodys_way() -> None:
     assert _check(_failed(of_put(b"v", 100, 101)), dead=frozenset({2})) == ["I25"]
     assert _check(_failed(of_put(b"v", 100, 101, w=3)), dead=frozenset({2})) == []

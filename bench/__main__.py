@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""python -m bench: measure, and write docs/benchmarks.md. `scripts/benchmarks` prepares for it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from bench import machine
+from bench.document import Findings, document
+from bench.micro import run_micro
+from bench.processes import Failed, end_children
+from bench.rounds import Compared, Pace, Row, compare
+from bench.rows import ROWS, SINGLES
+from bench.singles import Single, Told
+from bench.systems import Place
+
+_OUTPUT: Final = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+_OVERHEAD_SECONDS: Final = 30
+"""Starting, warming up and writing keys, for a row."""
+
+
+class Run:
+    """One run: rows in, findings out."""
+
+    def __init__(self, place: Place, pace: Pace) -> None:
+        self._place = place
+        self._pace = pace
+        self._compared: list[Compared] = []
+        self._told: list[Told] = []
+        self._micro: dict[str, float] = {}
+        self._failed: dict[str, str] = {}
+
+    def measure(self, rows: Sequence[Row | Single]) -> None:
+        """All rows, one after the other."""
+        begun = time.monotonic()
+        self._pace.tell(f"{len(rows)} rows, about {_minutes(rows, self._pace)} minutes")
+        for number, row in enumerate(rows, 1):
+            minutes = (time.monotonic() - begun) / 60
+            self._pace.tell(f"[{number}/{len(rows)}, {minutes:.0f} min] {row.name}: {row.what}")
+            with self._faults_noted(row.name):
+                self._measure(row)
+
+    def measure_micro(self) -> None:
+        """The parts on their own."""
+        self._pace.tell("parts on their own")
+        with self._faults_noted("micro"):
+            self._micro = run_micro(
+                self._place.python, self._place.directory, is_quick=self._pace.is_quick
+            )
+
+    def findings(self) -> Findings:
+        """What there is."""
+        return Findings(
+            compared=self._compared,
+            told=self._told,
+            failed=self._failed,
+            micro=self._micro,
+            facts=machine.facts(self._place.python, self._place.directory),
+            pace=self._pace,
+        )
+
+    def _measure(self, row: Row | Single) -> None:
+        place = self._place.below(row.name)
+        place.directory.mkdir()
+        if isinstance(row, Row):
+            compared = compare(row, place, self._pace)
+            self._compared.append(compared)
+            self._pace.tell(f"  ratio {compared.ratio:.2f}")
+        else:
+            values = row.measure(place, self._pace)
+            self._told.append(Told(row, values))
+            self._pace.tell(f"  {', '.join(f'{each.value:,.1f}' for each in values)} {row.unit}")
+
+    @contextmanager
+    def _faults_noted(self, name: str) -> Iterator[None]:
+        """What fails is told in the document, and the others go on."""
+        try:
+            yield
+        except (Failed, OSError, ValueError) as fault:
+            self._failed[name] = str(fault).splitlines()[-1]
+            self._pace.tell(f"  failed: {fault}")
+
+
+def main() -> int:
+    """0 if everything was measured, 1 if not."""
+    asked = _parse()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _end)
+    os.umask(0o022)  # The peers run as users of their own, and must get to their directories.
+    try:
+        with tempfile.TemporaryDirectory(prefix="quorate-benchmarks-", dir=asked.directory) as name:
+            Path(name).chmod(0o755)
+            run = Run(Place(Path(name).absolute(), os.path.abspath(asked.python)), _pace(asked))
+            run.measure(_chosen(asked))
+            if not asked.only:
+                run.measure_micro()
+            findings = run.findings()
+    finally:
+        end_children()
+    _write(document(findings), asked.output)
+    return 1 if findings.failed else 0
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    names = [row.name for row in (*ROWS, *SINGLES)]
+    parser.add_argument("--only", action="append", choices=names, metavar="ROW", help="repeatable")
+    parser.add_argument("--quick", action="store_true", help="one round of 1 s: does it run?")
+    parser.add_argument("--long", action="store_true", help="also the rows that take 10 minutes")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=10.0, help="of one measurement")
+    parser.add_argument("--python", default=sys.executable, help="path of one that has Quorate")
+    parser.add_argument("--directory", default="/var/tmp", help="on the disk to be measured")
+    parser.add_argument("--output", help="default: docs/benchmarks.md; with --quick or --only, -")
+    asked = parser.parse_args()
+    if asked.output is None:
+        asked.output = "-" if asked.quick or asked.only else str(_OUTPUT)
+    return asked
+
+
+def _end(number: int, _: object) -> None:
+    """Unwind, which ends all that was started, and let nothing interrupt that."""
+    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, signal.SIG_IGN)
+    sys.exit(128 + number)
+
+
+def _pace(asked: argparse.Namespace) -> Pace:
+    def tell(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    if asked.quick:
+        return Pace(
+            rounds=1, seconds=1.0, long_seconds=3.0, records=50_000, is_quick=True, tell=tell
+        )
+    return Pace(
+        rounds=asked.rounds,
+        seconds=asked.seconds,
+        long_seconds=600.0,
+        records=1_000_000,
+        is_quick=False,
+        tell=tell,
+    )
+
+
+def _chosen(asked: argparse.Namespace) -> list[Row | Single]:
+    if asked.only:
+        return [row for row in (*ROWS, *SINGLES) if row.name in asked.only]
+    return [*ROWS, *(row for row in SINGLES if asked.long or asked.quick or not row.is_long)]
+
+
+def _minutes(rows: Sequence[Row | Single], pace: Pace) -> int:
+    seconds = 0.0
+    for row in rows:
+        sides = 2 if isinstance(row, Row) else 1
+        seconds += _OVERHEAD_SECONDS + sides * pace.rounds * pace.seconds
+        seconds += pace.long_seconds if isinstance(row, Single) and row.is_long else 0
+    return round(seconds / 60) + 1
+
+
+def _write(text: str, output: str) -> None:
+    if output == "-":
+        print(text)
+    else:
+        Path(output).write_text(text, encoding="utf-8")
+        print(f"wrote {output}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Three nodes in one process: frames are handed over as values, nothing is encoded or stored away.
+
+Node 0 coordinates. `ask` returns when every node has nothing more to say.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Sequence
+from typing import Final
+
+from quorate.core.events import Durable, Event, Instant, LinkUp, PeerFrame, Result
+from quorate.core.messages import Frame, Message
+from quorate.core.node import Node
+from quorate.core.parts import Settings
+from quorate.storage.memory import MemoryEngine
+
+URLS: Final = ("http://a:1", "http://b:1", "http://c:1")
+_WALL_MS: Final = 1_700_000_000_000
+
+
+class Answers:
+    """Takes results, and counts them."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def done(self, result: Result) -> None:
+        del result
+        self.count += 1
+
+
+class Cluster:
+    """Node and engine by URL."""
+
+    def __init__(self) -> None:
+        self._now = Instant(0, _WALL_MS)
+        self._engines = {url: MemoryEngine() for url in URLS}
+        self._nodes = {url: _node(number, self._engines[url]) for number, url in enumerate(URLS)}
+        for url in URLS:
+            self._settle(url, [LinkUp(other, "bench") for other in URLS if other != url])
+
+    def ask(self, events: Sequence[Event]) -> None:
+        """Give the first node these requests in one turn, and everybody what follows. All of it
+        takes a millisecond: clocks that stood still would run out of stamps."""
+        self._now = Instant(self._now.mono_ms + 1, self._now.wall_ms + 1)
+        self._settle(URLS[0], events)
+
+    def _settle(self, url: str, events: Sequence[Event]) -> None:
+        turns = deque([(url, events)])
+        while turns:
+            at, heard = turns.popleft()
+            for other, frame in self._turn(at, heard).items():
+                turns.append((other, [PeerFrame(at, frame)]))
+
+    def _turn(self, url: str, events: Sequence[Event]) -> dict[str, Frame]:
+        """A turn of the loop, as the driver does it with a disk that is done at once."""
+        node, said = self._nodes[url], dict[str, list[Message]]()
+        while True:
+            effects = node.step(events, self._now)
+            for peer, messages in effects.sends.items():
+                said.setdefault(peer, []).extend(messages)
+            for waiter, result in effects.answers:
+                waiter.done(result)
+            if effects.batch is None:
+                break
+            self._engines[url].write(effects.batch)
+            events = [Durable(effects.mark)]
+        epoch, clock = node.frame_header()
+        return {peer: Frame(epoch, clock, messages) for peer, messages in said.items()}
+
+
+def _node(number: int, engine: MemoryEngine) -> Node:
+    settings = Settings(
+        url=URLS[number],
+        node_id=number + 1,
+        version="bench",
+        cluster="bench",
+        nodes=URLS,
+        replication=3,
+        w=2,
+        r=2,
+        timeout_ms=5_000,
+        write_wait_ms=3_000,
+        heartbeat_ms=2_000,
+        down_after=3,
+        max_clock_skew_ms=1_000,
+        hint_bytes_max=1 << 28,
+        inflight_max=50_000,
+        inflight_bytes_max=1 << 28,
+        value_bytes_max=8 << 20,
+        key_bytes_max=1024,
+    )
+    return Node(settings, engine, random.Random(number), Instant(0, _WALL_MS))

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Quorate itself: some nodes that know each other from the start."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from bench.processes import Process, free_ports, make_directory, wait_for
+from bench.systems import Place, Running
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quorate:
+    """A cluster with three replicas of each key."""
+
+    nodes: int = 3
+    dead: int = 0
+    """Nodes killed once all were up; load goes to the others."""
+    r: int = 2
+    w: int = 2
+    durability: str = "os"
+
+    @property
+    def name(self) -> str:
+        dead = f"-{self.dead}dead" if self.dead else ""
+        return f"quorate-{self.nodes}{dead}-r{self.r}-w{self.w}-{self.durability}"
+
+    @contextmanager
+    def start(self, place: Place) -> Iterator[Running]:
+        """Started, and those to die dead and known to be."""
+        ports = free_ports(self.nodes)
+        alive = ports[: self.nodes - self.dead]
+        with Running(alive) as running:
+            for port in ports:
+                running.processes.append(self._node(place, port, ports))
+            wait_for(lambda: _all_see(ports, self.nodes), running.processes, what=self.name)
+            for _ in range(self.dead):
+                running.processes.pop().kill()
+            wait_for(lambda: _all_see(alive, len(alive)), running.processes, what=self.name)
+            yield running
+
+    def _node(self, place: Place, port: int, ports: list[int]) -> Process:
+        directory = make_directory(place.directory / str(port), user=None)
+        nodes = ",".join(f"http://127.0.0.1:{each}" for each in ports)
+        command = [place.python, "-m", "quorate", "serve", f"-port={port}", f"-nodes={nodes}"]
+        command += [f"-R={self.r}", f"-W={self.w}", f"-durability={self.durability}"]
+        command += [f"-data={directory / 'data'}", "-log-level=warning"]
+        return Process(command, log=directory / "log")
+
+
+def _all_see(ports: list[int], up: int) -> bool:
+    """Whether each of these nodes is ready and sees so many up, itself included."""
+    return all(_seen_up(port) == up for port in ports)
+
+
+def _seen_up(port: int) -> int:
+    url = f"http://127.0.0.1:{port}"
+    with urllib.request.urlopen(f"{url}/readyz", timeout=2):
+        pass
+    with urllib.request.urlopen(f"{url}/nodes", timeout=2) as answer:
+        return sum(node["state"] in ("self", "up") for node in json.load(answer))

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Two sets of rounds compared: the ratio of each figure, and how sure it is.
+
+Of each figure the logarithms over the rounds of a side are taken as a sample; the difference of
+their means is the ratio, with Welch's interval (Student's t, unequal variances). Logarithms,
+because what differs between runs is a factor, and so that A to B is the inverse of B to A.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import exp, log, sqrt
+from statistics import fmean, variance
+from typing import Final
+
+import msgspec
+
+from quorate.bench.result import KINDS, Result
+
+CONFIDENCE: Final = 0.95
+METHOD: Final = "95 % interval: Welch's t over the logarithms of the rounds"
+_FIGURES: Final = ("per_second", "p50_ms", "p90_ms", "p99_ms", "p999_ms", "max_ms")
+_T: Final = (
+    *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228),
+    *(2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086),
+    *(2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
+)
+"""Student's t, 97.5 %, for 1 to 30 degrees of freedom."""
+_T_NORMAL: Final = 1.960
+"""For any number of them."""
+
+
+class Compared(msgspec.Struct, frozen=True):
+    """One figure of one kind of requests."""
+
+    kind: str
+    figure: str
+    before: float
+    """The geometric mean of the rounds."""
+    after: float
+    ratio: float
+    """After to before."""
+    low: float | None
+    """Where the interval begins; None if a side has only one round."""
+    high: float | None
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether the interval leaves out 1: the difference is more than noise."""
+        return self.low is not None and self.high is not None and not self.low <= 1 <= self.high
+
+
+def rounds_of(results: Sequence[Result]) -> list[Result]:
+    """Every single round."""
+    return [each for result in results for each in (result.rounds or [result])]
+
+
+def compare(before: Sequence[Result], after: Sequence[Result]) -> list[Compared]:
+    """Every figure that both sides have."""
+    sides = rounds_of(before), rounds_of(after)
+    found = []
+    for kind in KINDS:
+        for figure in _FIGURES:
+            one, other = ([getattr(each.of(kind), figure) for each in side] for side in sides)
+            if min(*one, *other) > 0:
+                found.append(_compared(kind, figure, one, other))
+    return found
+
+
+def _compared(kind: str, figure: str, before: list[float], after: list[float]) -> Compared:
+    old, new = [log(each) for each in before], [log(each) for each in after]
+    difference = fmean(new) - fmean(old)
+    half = _half_width(old, new)
+    low, high = (None, None) if half is None else (exp(difference - half), exp(difference + half))
+    return Compared(kind, figure, exp(fmean(old)), exp(fmean(new)), exp(difference), low, high)
+
+
+def _half_width(one: list[float], other: list[float]) -> float | None:
+    if len(one) < 2 or len(other) < 2:
+        return None
+    a, b = variance(one) / len(one), variance(other) / len(other)
+    if not a + b:
+        return 0.0
+    freedom = (a + b) ** 2 / (a**2 / (len(one) - 1) + b**2 / (len(other) - 1))
+    return student_t(freedom) * sqrt(a + b)
+
+
+def student_t(freedom: float) -> float:
+    """The 97.5 % quantile. Between the numbers of the table on a straight line over 1 / freedom,
+    which lies above the curve: the interval is rather too wide than too narrow."""
+    freedom = max(freedom, 1.0)
+    below = int(freedom)
+    if below >= len(_T):
+        return _T_NORMAL + (_T[-1] - _T_NORMAL) * len(_T) / freedom
+    low, high = _T[below], _T[below - 1]
+    share = (1 / freedom - 1 / (below + 1)) / (1 / below - 1 / (below + 1))
+    return low + share * (high - low)

@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From flags to what `quorate bench` is to measure."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple
+
+import msgspec
+
+from quorate.addresses import split_url
+from quorate.bench.plan import Plan
+from quorate.bench.scenarios import SCENARIOS, with_scenario
+from quorate.cli.arguments import Given, UsageError
+from quorate.cli.connect import node_urls, whole_number
+from quorate.notation import parse_duration, parse_size
+
+FAULTS: Final = ("kill", "restart", "pause")
+_DEV_FLAGS: Final = ("churn", "durability")
+_DEV_NODES_MAX: Final = 16
+_KEYS_MAX: Final = 10**9
+_CHOICES: Final = {
+    "protocol": ("resp", "http"),
+    "writes": ("update", "insert", "modify"),
+    "distribution": ("uniform", "zipfian", "latest", "once"),
+    "durability": ("sync", "os"),
+    "preload": ("yes", "no"),
+}
+_RATE: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([km]?)", re.IGNORECASE)
+_TIMES: Final = {"": 1, "k": 1000, "m": 1_000_000}
+
+
+class SweepAsked(NamedTuple):
+    """What is to be gone through."""
+
+    of: Literal["connections", "rate"]
+    values: list[float]
+    """Empty: rates are to be found."""
+
+
+class Asked(NamedTuple):
+    """Everything besides `compare`."""
+
+    plan: Plan
+    """Without targets where they are to be started."""
+    rounds: int
+    sweep: SweepAsked | None
+    dev: int
+    """Nodes to start; 0: the targets are there."""
+    serve: list[str]
+    """More flags for the nodes to start."""
+    churn: tuple[str, ...]
+    csv: Path | None
+    plot: Path | None
+
+
+def asked_of(given: Given) -> Asked:
+    """Everything that was asked for; UsageError for what makes no sense."""
+    dev = _dev(given)
+    plan = _plan(given, dev)
+    sweep = _sweep(given)
+    if sweep is not None and sweep.of in given:
+        raise UsageError(f"--sweep goes through {sweep.of}: leave --{sweep.of} out")
+    serve = [f"--{name}={given[name]}" for name in ("durability", "W", "R") if name in given]
+    return Asked(
+        plan=plan,
+        rounds=whole_number(given, "rounds", low=1) or 1,
+        sweep=sweep,
+        dev=dev,
+        serve=serve,
+        churn=_churn(given),
+        csv=_path(given, "csv"),
+        plot=_path(given, "plot"),
+    )
+
+
+def _plan(given: Given, dev: int) -> Plan:
+    targets = () if dev else tuple(split_url(url) for url in node_urls(given))
+    plan = Plan(targets=targets)
+    if "scenario" in given:
+        plan = with_scenario(plan, _one_of("scenario", given["scenario"], SCENARIOS))
+    plan = msgspec.structs.replace(plan, **_numbers(given), **_choices(given))
+    if plan.protocol == "http" and plan.wait:
+        raise UsageError("--wait: only Redis has WAIT: use it with --protocol=resp")
+    if plan.protocol == "resp" and not dev and (plan.w or plan.r):
+        name = "W" if plan.w else "R"
+        raise UsageError(
+            f"--{name}: the Redis protocol cannot ask for it: use --protocol=http, or start the"
+            f" nodes with --{name}"
+        )
+    if plan.workers > plan.connections:
+        raise UsageError(f"--workers: there are only {plan.connections} connections for them")
+    return plan
+
+
+def _numbers(given: Given) -> dict[str, Any]:
+    """The plan's fields that flags set to a number."""
+    found: dict[str, Any] = {
+        "connections": whole_number(given, "connections", low=1),
+        "workers": whole_number(given, "workers", low=1),
+        "pipeline": whole_number(given, "pipeline", low=1),
+        "keys": whole_number(given, "keys", low=1),
+        "wait": whole_number(given, "wait", low=0),
+        "w": _replicas(given, "W"),
+        "r": _replicas(given, "R"),
+        "value_bytes": _size(given),
+        "reads": _share(given),
+        "rate": parse_rate("rate", given["rate"]) if "rate" in given else None,
+        "seconds": _duration_ms(given, "duration", low=1, high=3_600_000) / 1000
+        if "duration" in given
+        else None,
+        "timeline_ms": _duration_ms(given, "timeline", low=10, high=60_000)
+        if "timeline" in given
+        else None,
+    }
+    if (found["keys"] or 0) > _KEYS_MAX:
+        raise UsageError(f"--keys: at most {_KEYS_MAX}")
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _choices(given: Given) -> dict[str, Any]:
+    """The plan's fields that flags set to a word."""
+    chosen = {
+        name: _one_of(name, given[name], words) for name, words in _CHOICES.items() if name in given
+    }
+    chosen.pop("durability", None)
+    found: dict[str, Any] = dict(chosen)
+    if "preload" in found:
+        found["preload"] = found["preload"] == "yes"
+    return found
+
+
+def _one_of(name: str, text: str, words: Iterable[str]) -> str:
+    words = list(words)
+    if text in words:
+        return text
+    if len(words) == 2:
+        raise UsageError(f"--{name}: {text!r} is neither {words[0]} nor {words[1]}")
+    near = difflib.get_close_matches(text, words, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise UsageError(f"--{name}: {text!r} is unknown; {hint}there are: {', '.join(words)}")
+
+
+def _replicas(given: Given, name: str) -> int | None:
+    number = whole_number(given, name, low=1)
+    if number is not None and number > 9:
+        raise UsageError(f"--{name}: at most 9")
+    return number
+
+
+def _size(given: Given) -> int | None:
+    if "value-bytes" not in given:
+        return None
+    try:
+        return parse_size(given["value-bytes"])
+    except ValueError as fault:
+        raise UsageError(f"--value-bytes: {fault}") from None
+
+
+def _duration_ms(given: Given, name: str, *, low: int, high: int) -> int:
+    try:
+        duration_ms = parse_duration(given[name])
+    except ValueError as fault:
+        raise UsageError(f"--{name}: {fault}") from None
+    if not low <= duration_ms <= high:
+        raise UsageError(f"--{name}: from {low}ms to {high // 60_000}m")
+    return duration_ms
+
+
+def _share(given: Given) -> float | None:
+    if "reads" not in given:
+        return None
+    text = given["reads"]
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise UsageError(f"--reads: {text!r} is no share from 0 to 1")
+    return share
+
+
+def parse_rate(name: str, text: str) -> float:
+    """Requests per second: `2500`, `20k`, `1.5M`."""
+    match = _RATE.fullmatch(text.strip())
+    rate = float(match[1]) * _TIMES[match[2].lower()] if match else 0.0
+    if rate <= 0:
+        raise UsageError(f"--{name}: {text!r} is no rate: write for example 2500 or 20k")
+    return rate
+
+
+def _sweep(given: Given) -> SweepAsked | None:
+    if "sweep" not in given:
+        return None
+    of, _, text = given["sweep"].partition("=")
+    if of == "rate" and text == "auto":
+        return SweepAsked("rate", [])
+    parts = [part for part in text.split(",") if part.strip()]
+    if of not in ("connections", "rate") or not parts:
+        raise UsageError(
+            f"--sweep: {given['sweep']!r}: write for example connections=1,4,16, rate=5k,10k or"
+            " rate=auto"
+        )
+    if of == "rate":
+        return SweepAsked("rate", [parse_rate("sweep", part) for part in parts])
+    numbers = [whole_number({"sweep": part.strip()}, "sweep", low=1) for part in parts]
+    return SweepAsked("connections", [float(number or 0) for number in numbers])
+
+
+def _dev(given: Given) -> int:
+    """How many nodes to start."""
+    count = whole_number(given, "dev", low=1)
+    if count is None:
+        for name in _DEV_FLAGS:
+            if name in given:
+                raise UsageError(f"--{name}: only for nodes that bench starts: add --dev=3")
+        return 0
+    if count > _DEV_NODES_MAX:
+        raise UsageError(f"--dev: at most {_DEV_NODES_MAX} on one machine")
+    if "target" in given:
+        raise UsageError("--dev starts the nodes: leave the target out")
+    return count
+
+
+def _churn(given: Given) -> tuple[str, ...]:
+    parts = [part.strip() for part in given.get("churn", "").split(",") if part.strip()]
+    return tuple(_one_of("churn", part, FAULTS) for part in parts)
+
+
+def _path(given: Given, name: str) -> Path | None:
+    """A file to write, which must have a directory: better now than after the run."""
+    if name not in given:
+        return None
+    path = Path(given[name])
+    if not path.parent.is_dir():
+        raise UsageError(f"--{name}: there is no directory {path.parent}")
+    return path

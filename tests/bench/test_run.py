@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_row_is_measured_from_starting_the_nodes_to_the_page(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    command = [sys.executable, "-m", "bench", "--quick", "--only=http-put", f"--output={page}"]
+    command += [f"--directory={tmp_path}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "| HTTP PUT W=2, `os`:" in page.read_text()
+    assert "## Not measured" not in page.read_text()
+    assert list(tmp_path.iterdir()) == [page]

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A node that keeps a hint for the peer that has just answered it is found."""
+
+from __future__ import annotations
+
+from quorate.core.events import Event, LinkDown, PeerFrame
+from quorate.core.messages import Frame, Message, Mutate, Mutated, Pong
+from quorate.core.record import Record
+from quorate.sim.checkers.answering import Answering
+from quorate.sim.cluster import url_of
+from tests.unit.sim.checkers.steps import Stage, given, record
+
+WRITE = record(1)
+
+
+def _frame(node: int, message: Message) -> PeerFrame:
+    return PeerFrame(url_of(node), Frame(1, 0, [message]))
+
+
+def _told(
+    stage: Stage, *events: Event, hinted_to: int = 1, known: Record | None = None
+) -> list[str]:
+    """What is found when node 0 sends a write to node 2 and hints it for another."""
+    judge = Answering()
+    if known is not None:
+        judge.look(stage.step(0, stored=[known]))
+    stage.machines[0].events = events
+    hints = [(b"name", given(hinted_to, WRITE))]
+    judge.look(stage.step(0, sent=[given(2, WRITE)], hinted=hints))
+    return [each.told for each in judge.found]
+
+
+def test_whoever_answered_first_in_a_step_is_sent_what_the_step_stamps(stage: Stage) -> None:
+    for answer in (Mutated(1, [], []), Pong(1)):
+        (told,) = _told(stage, _frame(1, answer), _frame(2, Pong(1)))
+        assert told.startswith("http://n1:1 answered, and http://n0:1 only hints it ")
+
+
+def test_others_may_be_down(stage: Stage) -> None:
+    assert _told(stage, _frame(2, Pong(1))) == []
+    assert _told(stage) == []
+
+
+def test_what_was_stamped_before_the_answer_was_heard_is_no_fault(stage: Stage) -> None:
+    assert _told(stage, _frame(2, Pong(1)), _frame(1, Pong(1))) == []
+    assert _told(stage, LinkDown(url_of(2)), _frame(1, Pong(1))) == []
+
+
+def test_only_answers_show_that_both_directions_work(stage: Stage) -> None:
+    assert _told(stage, _frame(1, Mutate(1, []))) == []
+
+
+def test_nothing_can_be_sent_without_a_link(stage: Stage) -> None:
+    peer = stage.cluster.node(0).membership.peers[url_of(1)]
+    peer.is_linked = False
+    assert _told(stage, _frame(1, Pong(1))) == []
+
+
+def test_a_write_of_before_that_was_refused_is_kept_as_a_hint(stage: Stage) -> None:
+    assert _told(stage, _frame(1, Mutated(1, [], [])), known=WRITE) == []
