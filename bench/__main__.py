@@ -86,7 +86,7 @@ class Run:
         try:
             yield
         except (Failed, OSError, ValueError) as fault:
-            self._failed[name] = str(fault).splitlines()[-1]
+            self._failed[name] = (str(fault) or repr(fault)).splitlines()[-1]
             self._pace.tell(f"  failed: {fault}")
 
 
@@ -96,16 +96,16 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)
     os.umask(0o022)  # The peers run as users of their own, and must get to their directories.
-    try:
-        with tempfile.TemporaryDirectory(prefix="quorate-benchmarks-", dir=asked.directory) as name:
-            Path(name).chmod(0o755)
-            run = Run(Place(Path(name).absolute(), os.path.abspath(asked.python)), _pace(asked))
+    with tempfile.TemporaryDirectory(prefix="quorate-benchmarks-", dir=asked.directory) as name:
+        Path(name).chmod(0o755)
+        run = Run(Place(Path(name).absolute(), os.path.abspath(asked.python)), _pace(asked))
+        try:
             run.measure(_chosen(asked))
             if not asked.only:
                 run.measure_micro()
             findings = run.findings()
-    finally:
-        end_children()
+        finally:
+            end_children()  # Before their directory goes: they write into it.
     _write(document(findings), asked.output)
     return 1 if findings.failed else 0
 

@@ -8,7 +8,7 @@ from statistics import median
 from typing import Final, NamedTuple
 
 from bench.loads import CONNECTIONS, VALUE_BYTES, Measured
-from bench.rounds import Bound, Compared, Pace, Side, throughput
+from bench.rounds import Bound, Compared, Pace, Side, cost, throughput
 from bench.singles import Told
 
 _HEAD: Final = """# Benchmarks
@@ -18,10 +18,17 @@ mean anything: do not compare these figures with those of another machine or ano
 
 Both sides of a row run at once and are loaded in turn, {rounds} rounds of {seconds:g} s each; the
 ratio is the median of the rounds' ratios. {connections} connections and {value_bytes}-byte values,
-not pipelined unless a row says so. The store, three processes of it unless a row says so, and the
-load generator share the machine. Load goes evenly to all nodes of Quorate, and to the primary or
-leader of the others, where they are fastest. Each row says what an answer promises: rows that
-promise different things do not compare.
+not pipelined unless a row says so. Keys are few enough (100,000; 10,000 for etcd) to stay in every
+store's memory. The store, three processes of it unless a row says so, and the load generator share
+the machine. Load goes evenly to all nodes of Quorate, and to the primary or leader of the others,
+where they are fastest. Each row says what an answer promises: rows that promise different things do
+not compare.
+
+*By CPU* is a second ratio, in which the generator has no part: the processor time that all
+processes of the other store used for an operation, over Quorate's. Where the processors are what
+both sides lack, a generator that shares them draws the first ratio towards 1, and this one is what
+a machine with room for the generator would come near to. Of a store that waits for disks it says
+little.
 """
 
 _QUICK: Final = """**This was a quick run, with little of everything: its figures mean nothing.**
@@ -32,9 +39,11 @@ the same making that speaks gRPC from templates; for PostgreSQL pgbench with pre
 whose latencies are from a sample.
 
 *gen* is how many cores the generator used. Where it is **bold** its processes were near their own
-limit, and what they measured could be faster than it shows; a goal that only seems met because the
-other side was held up like this counts as not shown. *CPU* is the processor time, in microseconds,
-that all processes of the store used for an operation; it does not depend on the generator.
+limit, or it had most of a machine that was fully used, and what it measured could be faster than it
+shows; a goal that only seems met because the other side was held up like this counts as not shown,
+and so does one with errors on either side. *CPU* is the processor time, in microseconds, that all
+processes of the store used for an operation; it does not depend on the generator. *errors* has
+reads of keys that were not there and requests that were due and not sent, too.
 """
 
 
@@ -91,7 +100,7 @@ def _goals(compared: Sequence[Compared], told: Sequence[Told]) -> Iterable[str]:
         (
             *(f"{row.what}: {row.quorate.guarantee}", f"{row.against}: {row.other.guarantee}"),
             *(_bound(row.bound), f"**{_figure(each.ratio)}**", _rounds(each.ratios)),
-            verdict(each),
+            *(_by_cpu(each), verdict(each)),
         )
         for each in compared
         for row in (each.row,)
@@ -99,25 +108,30 @@ def _goals(compared: Sequence[Compared], told: Sequence[Told]) -> Iterable[str]:
     rows += [
         (
             *(row.what, row.how, f"{_bound(row.bound)} {row.unit}", f"**{_figure(value)}**"),
-            *(_rounds([each.value for each in one.values]), _met(row.bound, value)),
+            *(_rounds([each.value for each in one.values]), "", _met(row.bound, value)),
         )
         for one in told
         if one.row.bound != Bound()
         for row, value in ((one.row, _median(one)),)
     ]
-    return _table(("Quorate, 3 nodes, RF 3", "against", "goal", "is", "rounds", "met"), rows)
+    columns = ("Quorate, 3 nodes, RF 3", "against", "goal", "is", "rounds", "by CPU", "met")
+    return _table(columns, rows)
 
 
 def _besides(compared: Sequence[Compared]) -> Iterable[str]:
     rows = [
         (
             *(f"{row.what}: {row.quorate.guarantee}", f"{row.against}: {row.other.guarantee}"),
-            *(f"**{_figure(each.ratio)}**", _rounds(each.ratios)),
+            *(f"**{_figure(each.ratio)}**", _rounds(each.ratios), _by_cpu(each)),
         )
         for each in compared
         for row in (each.row,)
     ]
-    return _table(("Quorate, 3 nodes, RF 3", "against", "ratio", "rounds"), rows)
+    return _table(("Quorate, 3 nodes, RF 3", "against", "ratio", "rounds", "by CPU"), rows)
+
+
+def _by_cpu(compared: Compared) -> str:
+    return "" if compared.row.ratio is cost else _figure(compared.ratio_by_cpu)
 
 
 def _limits(told: Sequence[Told]) -> Iterable[str]:
@@ -173,8 +187,11 @@ def _bound(bound: Bound) -> str:
 
 
 def verdict(compared: Compared) -> str:
-    """Whether the bound is met; of a throughput that the generator held down nothing is shown."""
+    """Whether the bound is met. Nothing is shown by errors, which may be quicker than answers, nor
+    by a throughput that the generator held down."""
     row, ratio = compared.row, compared.ratio
+    if any(each.errors for each in (*compared.ours, *compared.theirs)):
+        return "not shown"
     if row.ratio is throughput:
         is_theirs_low = any(each.is_generator_bound for each in compared.theirs)
         is_ours_low = any(each.is_generator_bound for each in compared.ours)

@@ -9,6 +9,7 @@ come from templates. `python -m bench.generator --help` tells how to ask; it pri
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import random
 import selectors
@@ -99,6 +100,8 @@ def _send(line: Line, key: int | None) -> bool:
 
 def main() -> None:
     """Write the keys if they are to be read, measure, print."""
+    # As in `quorate bench`: a collection is a pause that the store would be blamed for.
+    gc.disable()
     asked = _parse()
     errors: Counter[str] = Counter()
     if asked.reads:

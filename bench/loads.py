@@ -28,6 +28,8 @@ WORKERS: Final = 2
 """Processes of `quorate bench`. One alone fills a core, and Redis would seem no faster than it."""
 _BUSY: Final = 0.9
 _SAMPLE_SECONDS: Final = 0.2
+_TAIL_SHARE: Final = 0.2
+"""Of a measurement's seconds: as long may a generator take to add up what it saw and to end."""
 _PATIENCE_SECONDS: Final = 180.0
 """For what a generator does besides its seconds of measuring, writing the keys above all."""
 
@@ -46,11 +48,18 @@ class Measured(NamedTuple):
     """Its processes."""
     store_us: float
     """Processor time, in microseconds, that all of the store used for an operation."""
+    processors: int = os.cpu_count() or 1
+    """What the generator and the store share."""
 
     @property
     def is_generator_bound(self) -> bool:
-        """Whether a faster store might not have been noticed."""
-        return self.generator_cores > _BUSY * self.generators
+        """Whether a cheaper generator might have found more: its processes were near their own
+        limit, or the machine was near its own and most of it went to the generator. The latter
+        hides how fast a cheap store is, and so flatters what it is compared with."""
+        store_cores = self.store_us * self.per_second / 1e6
+        is_full = self.generator_cores + store_cores > _BUSY * self.processors
+        is_worn_out = self.generator_cores > _BUSY * self.generators
+        return is_worn_out or (is_full and self.generator_cores > store_cores)
 
 
 class Load(Protocol):
@@ -124,10 +133,8 @@ def drive(
     seconds: float,
     accept: Sequence[int] = (0,),
 ) -> tuple[str, Usage]:
-    """What the generator printed, and what its last `seconds` cost; raises Failed.
-
-    A generator may write keys before it measures; it ends with measuring, so the end counts.
-    """
+    """What the generator printed, and what was used while it measured; raises Failed, also if a
+    process of the store ended meanwhile: the others would be faster without it."""
     log = place.directory / f"generator-{time.monotonic_ns()}.log"
     output = log.with_suffix(".out")
     process = Process(command, log=log, output=output, environment={"PYTHONPATH": _PATH})
@@ -141,26 +148,35 @@ def drive(
         process.wait(0.1, accept=accept)
     finally:
         process.stop()
-    return output.read_text(encoding="utf-8"), _usage(samples, seconds)
+    for each in running.processes:
+        if each.exit_code is not None:
+            raise Failed(each.obituary())
+    return output.read_text(encoding="utf-8"), usage_of(samples, seconds=seconds)
 
 
-def _usage(samples: Sequence[tuple[float, float, float]], seconds: float) -> Usage:
-    last = samples[-1]
-    first = next((each for each in samples if each[0] >= last[0] - seconds), samples[0])
-    took = last[0] - first[0]
-    if not took:
-        return Usage(0.0, 0.0)
-    return Usage((last[1] - first[1]) / took, (last[2] - first[2]) / took)
+def usage_of(samples: Sequence[tuple[float, float, float]], *, seconds: float) -> Usage:
+    """From samples of the time and of the processor seconds of generator and store until then, up
+    to the generator's end. Failed if they are too few.
+
+    A generator may write keys before it measures, and adds up afterwards: what counts is between,
+    where it surely measured.
+    """
+    end = samples[-1][0]
+    within = [each for each in samples if seconds >= end - each[0] >= _TAIL_SHARE * seconds]
+    if len(within) < 2 or within[-1][2] == within[0][2]:
+        raise Failed(f"{seconds:g}s were too short to see what the store used")
+    took, own, store = (last - first for first, last in zip(within[0], within[-1], strict=True))
+    return Usage(own / took, store / took)
 
 
 def measured(report: dict[str, Any], usage: Usage, *, generators: int) -> Measured:
-    """A report in the shape of `quorate bench --json`; Failed if nothing was answered.
+    """A report in the shape of `quorate bench --json`; Failed if nothing was answered in time.
 
     Besides errors, reads that found nothing and requests that were due but not sent count as such:
     neither may happen here.
     """
     every = report["all"]
-    if not every["requests"]:
+    if not every["per_second"]:
         raise Failed(f"nothing was answered: {report['errors']}")
     return Measured(
         per_second=every["per_second"],

@@ -76,6 +76,11 @@ class Compared(NamedTuple):
     def ratio(self) -> float:
         return median(self.ratios)
 
+    @property
+    def ratio_by_cpu(self) -> float:
+        """Operations for a second of the store's processor time, ours over theirs."""
+        return median(1 / cost(*pair) for pair in zip(self.ours, self.theirs, strict=True))
+
 
 class Pace(NamedTuple):
     """How long, how often, and who is told of it."""

@@ -44,6 +44,9 @@ _HTTP_GET: Final = QuorateBench(protocol="http", reads=1.0)
 
 _WITH_OS: Final = "with the operating system of 2 of 3"
 _SYNCED: Final = "synced to disk on 2 of 3"
+_PRIMARY_SYNCED: Final = (
+    "synced to disk on the primary, received by 1 of 2 replicas, which sync it too"
+)
 _NEWEST: Final = "newest of 2 of 3: linearizable"
 _ONE_COPY: Final = "one copy, any replica's: eventual"
 
@@ -76,7 +79,7 @@ ROWS: Final = (
         "SET W=2, `sync`",
         "Redis SET + WAIT 1, `appendfsync always`",
         _OUR_SYNCED_SET,
-        Side(_REDIS_SYNC, _SET_WAIT, "synced to disk on the primary, received by 1 of 2 replicas"),
+        Side(_REDIS_SYNC, _SET_WAIT, _PRIMARY_SYNCED),
         Bound(at_least=1.0),
     ),
     Row(
@@ -122,7 +125,7 @@ ROWS: Final = (
     ),
     Row(
         "one-dead",
-        "SET and GET W=2, R=2, `os`, one node dead",
+        "SET and GET W=2, R=2, `os`, one node dead, its share of the processors free",
         "all alive",
         Side(_ONE_DEAD, _MIXED, f"{_WITH_OS}; {_NEWEST}"),
         Side(_OS, _MIXED, f"{_WITH_OS}; {_NEWEST}"),

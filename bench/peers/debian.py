@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -81,6 +82,9 @@ def main() -> int:
         told = f"apt-get install --no-install-recommends {' '.join(wanted)}"
         print(f"Without these, their rows are left out; as root: {told}", file=sys.stderr)
         return 1
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # Unwind: a policy that stayed behind would keep every service of the machine from starting.
+        signal.signal(number, lambda *_: sys.exit(1))
     install(wanted)
     return 0
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from bench.loads import Measured, generate
-from bench.processes import Process, free_ports, make_directory, program, wait_for
+from bench.processes import Failed, Process, free_ports, make_directory, program, wait_for
 from bench.systems import Place, Running
 
 USER = "etcd"
@@ -35,7 +35,8 @@ class Etcd:
                 urls = (f"http://127.0.0.1:{clients[number]}", f"http://127.0.0.1:{peers[number]}")
                 running.processes.append(_member(place, f"m{number}", urls, cluster))
             wait_for(lambda: all(map(_is_healthy, clients)), running.processes, what=self.name)
-            running.ports = [next(port for port in clients if _is_leader(port))]
+            wait_for(lambda: bool(_leaders(clients)), running.processes, what="a leader")
+            running.ports = _leaders(clients)
             yield running
 
 
@@ -53,6 +54,11 @@ def _member(place: Place, name: str, urls: tuple[str, str], cluster: str) -> Pro
 def _is_healthy(port: int) -> bool:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2) as answer:
         return bool(json.load(answer)["health"] == "true")
+
+
+def _leaders(ports: list[int]) -> list[int]:
+    """Those that are the leader: one, or none."""
+    return [port for port in ports if _is_leader(port)]
 
 
 def _is_leader(port: int) -> bool:
@@ -74,4 +80,7 @@ class EtcdLoad:
         return f"bench.generator {self.protocol}"
 
     def measure(self, running: Running, place: Place, *, seconds: float) -> Measured:
-        return generate(self.protocol, running, place, seconds=seconds, reads=self.reads)
+        found = generate(self.protocol, running, place, seconds=seconds, reads=self.reads)
+        if _leaders(running.ports) != running.ports:
+            raise Failed("another member became the leader: load went the long way, by a follower")
+        return found

@@ -3,7 +3,7 @@
 
 gRPC is a call on a stream of an HTTP/2 connection (RFC 9113). A client library would cost several
 times what etcd does, so a request is two frames from a template, and a reply is told by its frames'
-types: a call that succeeded sends a DATA frame, one that failed only trailers.
+types: a call that succeeded sends a DATA frame, one that failed only trailers, or it is reset.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _KEY: Final = b"quorate-bench:%015d"
 _KEY_MARK: Final = b"quorate-bench:"
 MISS: Final = "a read of a key that is not there"
 
-_DATA, _HEADERS, _SETTINGS, _PING, _WINDOW_UPDATE = 0, 1, 4, 6, 8
+_DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _WINDOW_UPDATE = 0, 1, 3, 4, 6, 8
 _END_STREAM, _END_HEADERS, _ACK = 1, 4, 1
 _FRAME_HEAD: Final = struct.Struct(">BHBBI")
 _WINDOW_MOST: Final = (1 << 31) - 1
@@ -87,8 +87,8 @@ class GrpcCaller:
             self._has_data = True
             if self._is_read and _KEY_MARK not in payload:
                 self._errors[MISS] += 1
-        elif kind == _HEADERS and flags & _END_STREAM:
-            if not self._has_data:
+        elif kind == _RST_STREAM or (kind == _HEADERS and flags & _END_STREAM):
+            if kind == _RST_STREAM or not self._has_data:
                 self._errors["a call that failed"] += 1
             self._has_data = False
             return True

@@ -14,16 +14,20 @@ from bench.systems import Place, Running
 PACE = Pace(rounds=3, seconds=9.0, long_seconds=0.0, records=0, is_quick=False, tell=print)
 
 
-def measured(per_second: float, *, generator_cores: float = 0.1) -> Measured:
+def measured(
+    per_second: float, *, generator_cores: float = 0.1, generators: int = 1, errors: int = 0
+) -> Measured:
+    """With 10 us of the store for an operation, on two processors."""
     return Measured(
         per_second=per_second,
         p50_ms=1.0,
         p99_ms=2.0,
         p999_ms=3.0,
-        errors=0,
+        errors=errors,
         generator_cores=generator_cores,
-        generators=1,
+        generators=generators,
         store_us=10.0,
+        processors=2,
     )
 
 

@@ -39,6 +39,16 @@ def test_what_a_busy_generator_may_have_caused_is_not_shown(
     assert verdict(compared(bound=Bound(at_least=1), ratio=ratio, ours=ours, theirs=theirs)) == said
 
 
+@pytest.mark.parametrize(("ours", "theirs"), [(1, 0), (0, 1)])
+def test_what_errors_may_have_caused_is_not_shown(ours: int, theirs: int) -> None:
+    plain = compared(bound=Bound(at_least=1), ratio=1.2)
+    found = plain._replace(
+        ours=[measured(1200, errors=ours)], theirs=[measured(1000, errors=theirs)]
+    )
+    assert verdict(plain) == "yes"
+    assert verdict(found) == "not shown"
+
+
 def test_the_page_tells_everything_that_was_found_and_what_was_not() -> None:
     single = Single("tail", "the tail", "how", "times", lambda *_: [], Bound(at_most=20))
     limit = Single("limit", "a limit", "alone", "/s", lambda *_: [])
@@ -61,10 +71,13 @@ def test_the_page_tells_everything_that_was_found_and_what_was_not() -> None:
     lines = page.splitlines()
     assert (
         "| a thing: what we promise | another: what they promise | at least 2 | **2.50** | 2.50"
-        " | yes |" in lines
+        " | 1.00 | yes |" in lines
     )
-    assert "| the tail | how | at most 20 times | **30.0** | 30.0 | no |" in lines
-    assert "| a thing: what we promise | another: what they promise | **3.50** | 3.50 |" in lines
+    assert "| the tail | how | at most 20 times | **30.0** | 30.0 |  | no |" in lines
+    assert (
+        "| a thing: what we promise | another: what they promise | **3.50** | 3.50 | 1.00 |"
+        in lines
+    )
     assert "| a limit | alone | 4,000 | 1.00 |" in lines
     assert "- missing: etcd is not installed" in lines
     assert "| core put | 14.0 |" in lines

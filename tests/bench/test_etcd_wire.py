@@ -11,6 +11,7 @@ HEADERS = b"\x00\x00\x01\x01\x04\x00\x00\x00\x01\x88"
 FOUND = b"\x00\x00\x0e\x00\x00\x00\x00\x00\x01quorate-bench:"
 EMPTY = b"\x00\x00\x01\x00\x00\x00\x00\x00\x01\x00"
 TRAILERS = b"\x00\x00\x01\x01\x05\x00\x00\x00\x01\x00"
+RESET = b"\x00\x00\x04\x03\x00\x00\x00\x00\x01\x00\x00\x00\x07"
 PING = b"\x00\x00\x08\x06\x00\x00\x00\x00\x0012345678"
 PONG = b"\x00\x00\x08\x06\x01\x00\x00\x00\x0012345678"
 
@@ -42,6 +43,12 @@ def test_a_reply_in_pieces_is_answered_with_its_last_byte() -> None:
 def test_a_call_that_brings_only_trailers_failed() -> None:
     caller, errors = grpc()
     assert caller.is_answered(TRAILERS)
+    assert errors == {"a call that failed": 1}
+
+
+def test_a_call_that_is_reset_failed() -> None:
+    caller, errors = grpc()
+    assert caller.is_answered(HEADERS + RESET)
     assert errors == {"a call that failed": 1}
 
 

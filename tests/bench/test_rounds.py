@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.rounds import Bound, Side, compare
+from bench.rounds import Bound, Compared, Side, compare
 from bench.systems import Place
-from tests.bench.fakes import PACE, FakeLoad, FakeSystem, row
+from tests.bench.fakes import PACE, FakeLoad, FakeSystem, measured, row
 
 
 def test_sides_take_turns_at_going_first_and_the_median_of_the_ratios_counts(
@@ -36,6 +36,14 @@ def test_a_store_that_is_both_sides_runs_once(tmp_path: Path) -> None:
     once, again = (Side(FakeSystem("us", events), load, "") for _ in range(2))
     compare(row(once, again, Bound()), Place(tmp_path, "python"), PACE)
     assert [event for event in events if event.startswith("start")] == ["start us in us"]
+
+
+def test_the_ratio_by_cpu_is_of_what_a_second_of_the_stores_time_brings() -> None:
+    side = Side(FakeSystem("us", []), FakeLoad("load", [], []), "")
+    cheap, dear = measured(100)._replace(store_us=20.0), measured(100)._replace(store_us=50.0)
+    found = Compared(row(side, side, Bound()), ours=[cheap], theirs=[dear])
+    assert found.ratio == 1.0
+    assert found.ratio_by_cpu == 2.5
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,11 @@ from typing import Final
 
 import msgspec
 
-from quorate.bench.result import KINDS, Result
+from quorate.bench.result import FIGURES, KINDS, Result
 
 CONFIDENCE: Final = 0.95
 METHOD: Final = "95 % interval: Welch's t over the logarithms of the rounds"
-_FIGURES: Final = ("per_second", "p50_ms", "p90_ms", "p99_ms", "p999_ms", "max_ms")
+_NO_MATTER: Final = ("targets", "scenario", "preload")
 _T: Final = (
     *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228),
     *(2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086),
@@ -51,16 +51,28 @@ class Compared(msgspec.Struct, frozen=True):
 
 
 def rounds_of(results: Sequence[Result]) -> list[Result]:
-    """Every single round."""
-    return [each for result in results for each in (result.rounds or [result])]
+    """Every single round that was not interrupted."""
+    every = (each for result in results for each in (result.rounds or [result]))
+    return [each for each in every if each.is_complete]
+
+
+def differing(before: Sequence[Result], after: Sequence[Result]) -> list[str]:
+    """In what the plans differ, besides the targets: a ratio tells of that too then."""
+    first, *others = (each.plan for each in (*before, *after))
+    return [
+        name
+        for name in first.__struct_fields__
+        if name not in _NO_MATTER
+        and any(getattr(first, name) != getattr(other, name) for other in others)
+    ]
 
 
 def compare(before: Sequence[Result], after: Sequence[Result]) -> list[Compared]:
-    """Every figure that both sides have."""
+    """Every figure that both sides have; of each at least one round was not interrupted."""
     sides = rounds_of(before), rounds_of(after)
     found = []
     for kind in KINDS:
-        for figure in _FIGURES:
+        for figure in FIGURES[1:]:  # How many requests there were is no figure of merit.
             one, other = ([getattr(each.of(kind), figure) for each in side] for side in sides)
             if min(*one, *other) > 0:
                 found.append(_compared(kind, figure, one, other))

@@ -104,9 +104,7 @@ class Load:
             self._begin(connection, begun)
         while now < self._end and (self._busy or self._away or self._free):
             now = self._turn(now)
-            if now >= self._slices.end:
-                self._slices.finish(min(now, self._end))
-        self._slices.close(self._end)
+        self._slices.close(min(now, self._end))
         self.seconds = max(0.0, min(now, self._end) - begun)
         self.reads_in_time = sum(self.read_counts.values())
         self.writes_in_time = sum(self.write_counts.values())
@@ -133,7 +131,12 @@ class Load:
         """Do what can be done, or wait for it; what time it is then."""
         while self._free and self._is_due(now):
             self._begin(self._free.popleft(), now)
-        for key, mask in self._selector.select(self._wait()):
+        ready = self._selector.select(self._wait())
+        now = time.perf_counter()
+        # Before what came is counted: it came after the wait.
+        if self._slices.end <= now < self._end:
+            self._slices.finish(now)
+        for key, mask in ready:
             connection = key.data
             if mask & selectors.EVENT_WRITE:
                 self._on_writable(connection)
@@ -248,10 +251,10 @@ class Load:
             slices.worst = microseconds
         self._busy -= 1
         connection.batch = None
-        if batch.then is None:
-            self._begin(connection, now)
-        elif now < self._end:
+        if batch.then is not None and now < self._end:
             self._follow(connection, batch.then, now)
+        else:
+            self._begin(connection, now)
 
     def _follow(self, connection: Connection, batch: Batch, now: float) -> None:
         """Send what had to wait for the batch before it. It was not due before now, and takes the

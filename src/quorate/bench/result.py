@@ -15,6 +15,8 @@ from quorate.bench.protocols import KEY_PREFIX
 from quorate.bench.timeline import Availability, Slice, added, availability
 
 KINDS: Final = ("all", "reads", "writes")
+FIGURES: Final = ("requests", "per_second", "p50_ms", "p90_ms", "p99_ms", "p999_ms", "max_ms")
+"""Of a summary, in the order of every table."""
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -107,7 +109,6 @@ def together(rounds: Sequence[Result]) -> Result:
     if len(rounds) == 1:
         return rounds[0]
     seconds = sum(each.seconds for each in rounds)
-    seen = [each.availability for each in rounds if each.availability]
     return Result(
         plan=rounds[0].plan,
         seconds=round(seconds, 3),
@@ -120,7 +121,7 @@ def together(rounds: Sequence[Result]) -> Result:
         workers_busy=[max(same) for same in zip(*(e.workers_busy for e in rounds), strict=True)],
         backlog=max(each.backlog for each in rounds),
         is_complete=all(each.is_complete for each in rounds),
-        availability=_worst(seen) if seen else None,
+        availability=_availability(rounds),
         rounds=list(rounds),
     )
 
@@ -137,8 +138,11 @@ def _errors(counts: Iterable[dict[str, int]]) -> dict[str, int]:
     return dict(total.most_common())
 
 
-def _worst(seen: Sequence[Availability]) -> Availability:
-    return Availability(
-        max(each.longest_gap_ms for each in seen),
-        sum(each.failed_share for each in seen) / len(seen),
-    )
+def _availability(rounds: Sequence[Result]) -> Availability | None:
+    """The longest gap within a round, and the share of all that failed."""
+    gaps = [each.availability.longest_gap_ms for each in rounds if each.availability]
+    if not gaps:
+        return None
+    slices = [one for each in rounds for one in each.timeline]
+    whole = availability(slices, slice_ms=rounds[0].plan.timeline_ms)
+    return Availability(max(gaps), whole.failed_share)

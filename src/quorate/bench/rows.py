@@ -8,10 +8,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from quorate.bench.result import KINDS, Result
+from quorate.bench.result import FIGURES, KINDS, Result
 
-_FIGURES: Final = ("requests", "per_second", "p50_ms", "p90_ms", "p99_ms", "p999_ms", "max_ms")
-COLUMNS: Final = ("connections", "rate", "round", "kind", "at_s", *_FIGURES, "errors")
+COLUMNS: Final = ("connections", "rate", "round", "kind", "at_s", *FIGURES, "errors")
 
 
 def write_csv(path: Path, results: Sequence[Result]) -> None:
@@ -28,7 +27,7 @@ def write_csv(path: Path, results: Sequence[Result]) -> None:
 def _rows(one: Result, number: int) -> Iterator[list[object]]:
     head = [one.plan.connections, one.plan.rate or "", number]
     for kind in KINDS:
-        figures = [round(getattr(one.of(kind), figure), 3) for figure in _FIGURES]
+        figures = [round(getattr(one.of(kind), figure), 3) for figure in FIGURES]
         yield [*head, kind, "", *figures, sum(one.errors.values()) if kind == "all" else ""]
     seconds = one.plan.timeline_ms / 1000
     for place, each in enumerate(one.timeline):

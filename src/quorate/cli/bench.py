@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from quorate.addresses import split_url
-from quorate.bench.compare import METHOD, Compared, compare
+from quorate.bench.compare import METHOD, Compared, compare, differing, rounds_of
 from quorate.bench.measure import MeasureFailed, measure
 from quorate.bench.measure import Progress as Step
 from quorate.bench.plan import Plan
@@ -170,11 +170,13 @@ def _compare(given: Given) -> int:
     for name in ("before", "after"):
         if name not in given:
             raise UsageError(f"bench compare: no {name}: write quorate bench compare a.json b.json")
-    compared = compare(_read(given, "before"), _read(given, "after"))
+    before, after = _read(given, "before"), _read(given, "after")
+    compared, names = compare(before, after), differing(before, after)
     if "json" in given:
-        print_json({"method": METHOD, "figures": [_as_json(each) for each in compared]})
+        figures = [_as_json(each) for each in compared]
+        print_json({"method": METHOD, "plans_differ_in": names, "figures": figures})
     else:
-        show_compared(compared)
+        show_compared(compared, names)
     return 0
 
 
@@ -194,4 +196,6 @@ def _read(given: Given, name: str) -> list[Result]:
         except msgspec.DecodeError as fault:
             text = f"bench compare: {part} is no result of bench --json: {fault}"
             raise UsageError(text) from None
+    if not rounds_of(results):
+        raise UsageError(f"bench compare: {given[name]}: every round was interrupted")
     return results

@@ -7,21 +7,20 @@ from collections.abc import Sequence
 from typing import Final
 
 from quorate.bench.compare import METHOD, Compared
-from quorate.bench.result import KINDS, Result
+from quorate.bench.result import FIGURES, KINDS, Result
 from quorate.bench.sweep import Sweep
 from quorate.cli.output import print_table
 
-_FIGURES: Final = ("requests", "per_second", "p50_ms", "p90_ms", "p99_ms", "p999_ms", "max_ms")
 _BUSY_MOST: Final = 0.9
 
 
 def show_result(result: Result) -> None:
     """One plan, measured once or several times."""
     kinds = [kind for kind in KINDS if result.of(kind).requests]
-    print_table(["kind", *_FIGURES], [[kind, *_figures(result, kind)] for kind in kinds])
+    print_table(["kind", *FIGURES], [[kind, *_figures(result, kind)] for kind in kinds])
     if result.rounds:
         rows = [[number, *_figures(one, "all")] for number, one in enumerate(result.rounds, 1)]
-        print_table(["round", *_FIGURES], rows)
+        print_table(["round", *FIGURES], rows)
     plan = result.plan
     if plan.rate:
         print(f"asked for\t{plan.rate:.0f} per second\tbacklog at the end\t{result.backlog}")
@@ -52,14 +51,14 @@ def show_sweep(sweep: Sweep) -> None:
         ]
         for point in sweep.points
     ]
-    print_table([sweep.of, *_FIGURES, "errors", "backlog", "generator_busy"], rows)
+    print_table([sweep.of, *FIGURES, "errors", "backlog", "generator_busy"], rows)
     knee = "not reached" if sweep.knee is None else f"{sweep.knee:.0f}"
     print(f"knee\t{knee}\t{sweep.knee_means}")
     _show_end(sweep.points)
 
 
-def show_compared(compared: Sequence[Compared]) -> None:
-    """A row for each figure."""
+def show_compared(compared: Sequence[Compared], names: Sequence[str]) -> None:
+    """A row for each figure; `names` is what the plans differ in."""
     rows = [
         [
             each.kind,
@@ -75,6 +74,8 @@ def show_compared(compared: Sequence[Compared]) -> None:
     ]
     print_table(["kind", "figure", "before", "after", "ratio", "from", "to", "says"], rows)
     print(METHOD)
+    if names:
+        print(f"The two were not measured alike: {', '.join(names)} differ.")
 
 
 def _verdict(each: Compared) -> str:
@@ -95,7 +96,7 @@ def _show_end(results: Sequence[Result]) -> None:
 
 def _figures(result: Result, kind: str) -> list[str]:
     one = result.of(kind)
-    return [_rounded(getattr(one, figure)) for figure in _FIGURES]
+    return [_rounded(getattr(one, figure)) for figure in FIGURES]
 
 
 def _rounded(value: float) -> str:

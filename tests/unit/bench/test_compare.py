@@ -10,7 +10,7 @@ from statistics import variance
 import msgspec
 import pytest
 
-from quorate.bench.compare import Compared, compare, student_t
+from quorate.bench.compare import Compared, compare, differing, student_t
 from quorate.bench.result import Result, together
 from tests.unit.bench.plans import result
 
@@ -105,6 +105,17 @@ def test_rounds_within_a_file_count_like_files() -> None:
     one, other = rounds(100, 104, 98), rounds(110, 121, 115)
     assert compare([together(one)], [together(other)]) == compare(one, other)
     assert compare([*one, together(one)], other) == compare([*one, *one], other)
+
+
+def test_an_interrupted_round_does_not_count() -> None:
+    cut_short = [msgspec.structs.replace(each, is_complete=False) for each in rounds(1)]
+    assert compare([*rounds(10, 12), *cut_short], rounds(20)) == compare(rounds(10, 12), rounds(20))
+
+
+def test_what_was_not_measured_alike_is_named() -> None:
+    one, other = result(1000, rate=5.0), result(1000, rate=5.0, targets=(), scenario="cold")
+    assert differing([one], [one, other]) == []
+    assert differing([one], [result(1000, connections=9)]) == ["connections", "rate"]
 
 
 def test_figures_that_a_side_does_not_have_are_left_out() -> None:

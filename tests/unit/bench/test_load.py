@@ -47,8 +47,11 @@ def run(
     seconds: float = 10.0,
     pace: Pace | None = None,
     tell: Callable[[Slice], None] = lambda _: None,
+    slice_seconds: float = 0.1,
 ) -> Load:
-    load = Load(connections(redis, count), source, pace=pace, tell=tell)
+    load = Load(
+        connections(redis, count), source, pace=pace, slice_seconds=slice_seconds, tell=tell
+    )
     try:
         load.open()
         load.run(seconds=seconds)
@@ -244,6 +247,17 @@ def test_the_writes_of_a_read_modify_write_take_places_of_the_schedule() -> None
         assert len(redis.commands) == pytest.approx(150, abs=4)
 
 
+def test_a_read_modify_write_that_the_end_cuts_short_leaves_its_connection_to_the_backlog() -> None:
+    def source(connection: Connection) -> Batch:
+        write = Batch(connection.codec.write(1), 1, 1, False)
+        return Batch(connection.codec.read(1), 1, 1, True, write)
+
+    with FakeRedis(paused(300)) as redis:
+        load = run(redis, source, count=1, seconds=0.2, pace=Pace(0.001, 0.0005))
+        assert redis.commands == [b"GET"] * 200
+    assert sum(load.read_counts.values()) == 200
+
+
 def test_a_connection_lost_while_it_waits_for_work_is_no_error_and_opened_again() -> None:
     def mood(_command: list[bytes]) -> bytes | None:
         if len(redis.commands) == 1:
@@ -290,3 +304,19 @@ def test_a_server_that_stands_still_leaves_empty_slices() -> None:
         run(redis, endless, count=1, seconds=0.5, tell=told.append)
     assert told[:3] == [Slice(), Slice(), Slice()]
     assert max(each.worst_ms for each in told) >= 350
+
+
+def test_an_answer_is_told_of_in_the_slice_of_its_arrival() -> None:
+    told: list[Slice] = []
+    with FakeRedis(paused(230)) as redis:
+        run(redis, endless, count=1, seconds=0.4, tell=told.append, slice_seconds=0.01)
+    assert told[:23] == [Slice()] * 23
+    assert len(told) == 40
+
+
+def test_a_load_that_is_done_early_has_no_slices_of_the_time_it_did_not_need() -> None:
+    told: list[Slice] = []
+    with FakeRedis() as redis:
+        load = run(redis, finite(50), tell=told.append, slice_seconds=0.01)
+    assert sum(each.succeeded for each in told) == 50
+    assert len(told) == pytest.approx(load.seconds / 0.01, abs=1)

@@ -41,7 +41,7 @@ def test_rounds_together_are_one_result_that_keeps_them() -> None:
     assert both.writes.p50_ms == pytest.approx(1.0, rel=0.01)
     assert both.writes.max_ms == 3.0
     assert both.errors == {"BUSY": 2}
-    assert both.availability == Availability(200, 0.5)
+    assert both.availability == Availability(200, 1 / 3)
     assert both.workers_busy == [0.5]
 
 

@@ -182,6 +182,29 @@ def test_two_results_are_compared_figure_by_figure(run: Run, measured: list[str]
     assert b"Welch" in ran.out
 
 
+def test_a_comparison_says_what_was_not_measured_alike(
+    run: Run, measured: list[str], tmp_path: Path
+) -> None:
+    assert b"alike" not in run("bench", "compare", *measured).out
+    result = json.loads(Path(measured[0]).read_bytes())
+    result["plan"]["connections"] = 64
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps(result))
+    text = b"The two were not measured alike: connections differ."
+    assert text in run("bench", "compare", measured[0], str(other)).out
+    ran = run("bench", "compare", measured[0], str(other), "--json")
+    assert json.loads(ran.out)["plans_differ_in"] == ["connections"]
+
+
+def test_interrupted_rounds_alone_are_no_side(
+    run: Run, measured: list[str], tmp_path: Path
+) -> None:
+    result = json.loads(Path(measured[0]).read_bytes())
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps({**result, "rounds": [], "is_complete": False}))
+    assert "every round was interrupted" in run("bench", "compare", measured[0], str(other)).err
+
+
 def test_several_files_are_rounds_of_one_side(run: Run, measured: list[str]) -> None:
     ran = run("bench", "compare", ",".join(measured), ",".join(reversed(measured)), "--json")
     figures = json.loads(ran.out)["figures"]

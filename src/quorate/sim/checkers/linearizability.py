@@ -182,20 +182,22 @@ def by_version(history: list[Operation]) -> list[Operation]:
     for version in sorted(groups):
         group = sorted(groups[version], key=attrgetter("is_read", "start"))
         if group[0].is_read and group[0].value != value:
-            _take(spare.get(group[0].value, []), order, now)
+            group = _taken(spare.get(group[0].value, []), now) + group
         order += group
         value = group[-1].value
         now = max(now, *(op.start for op in group))
     return order
 
 
-def _take(spare: list[Operation], order: list[Operation], now: float) -> None:
-    """Move the write that can take effect soonest, of these the one that has to be over first."""
+def _taken(spare: list[Operation], now: float) -> list[Operation]:
+    """The write that can take effect soonest, of these the one that has to be over first; it is
+    no spare one any more."""
     fitting = [op for op in spare if op.end >= now]
-    if fitting:
-        write = min(fitting, key=lambda op: (max(op.start, now), op.end))
-        spare.remove(write)
-        order.append(write)
+    if not fitting:
+        return []
+    write = min(fitting, key=lambda op: (max(op.start, now), op.end))
+    spare.remove(write)
+    return [write]
 
 
 # --- one register ------------------------------------------------------------------------------

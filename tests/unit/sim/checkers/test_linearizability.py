@@ -232,6 +232,15 @@ def test_the_order_of_versions_is_held_against_what_clients_saw(
         assert _slow(tuple(history))
 
 
+def test_what_is_read_of_a_first_stamp_comes_no_sooner_than_the_one_read_before_it() -> None:
+    """The delete that was over before the put began is not the one that was read after it."""
+    early = write(0, 5, None, b"1", is_restamped=True)
+    put = write(6, 20, b"a", b"8", is_restamped=True)
+    late = write(7, 20, None, b"9", is_restamped=True)
+    reads = [read(0, 20, b"a", b"2"), read(0, 20, None, b"3")]
+    assert _is_ordered([*early, *put, *late, *reads])
+
+
 def test_an_order_needs_all_that_must_be_and_nothing_twice() -> None:
     [put], get = write(0, 9, b"a"), read(2, 3, b"a")
     maybe = unknown_write(0, b"a")[0]
