@@ -90,7 +90,12 @@ def compile_into(root: Path, target: Path) -> None:
 
     os.chdir(root)
     extensions = mypycify(
-        ["--config-file", "pyproject.toml", *(f"src/quorate/{name}" for name in COMPILED)],
+        [
+            *("--config-file", "pyproject.toml"),
+            # What another environment found out about our dependencies is not true in this one.
+            *("--cache-dir", os.devnull),
+            *(f"src/quorate/{name}" for name in COMPILED),
+        ],
         opt_level="2",
         multi_file=True,
         target_dir=str(target / "c"),

@@ -151,7 +151,9 @@ class GreetingParser:
 
 
 def _checksum(payload: bytes | memoryview) -> int:
-    return xxh3_64_intdigest(payload) & _UINT32
+    # Declared: while the wheel is built xxhash is not there to say so itself.
+    digest: int = xxh3_64_intdigest(payload)
+    return digest & _UINT32
 
 
 def _read_header(data: bytearray | memoryview, start: int, *, bytes_max: int) -> tuple[int, int]:
