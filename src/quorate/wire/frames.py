@@ -151,7 +151,7 @@ class GreetingParser:
 
 
 def _checksum(payload: bytes | memoryview) -> int:
-    # Declared: while the wheel is built xxhash is not there to say so itself.
+    # Declared, as the wheel is built where xxhash is not there to say so itself.
     digest: int = xxh3_64_intdigest(payload)
     return digest & _UINT32
 
