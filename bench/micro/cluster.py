@@ -14,10 +14,10 @@ from typing import Final
 from quorate.core.events import Durable, Event, Instant, LinkUp, PeerFrame, Result
 from quorate.core.messages import Frame, Message
 from quorate.core.node import Node
-from quorate.core.parts import Settings
+from quorate.sim.cluster import settings_of, url_of
 from quorate.storage.memory import MemoryEngine
 
-URLS: Final = ("http://a:1", "http://b:1", "http://c:1")
+URLS: Final = tuple(map(url_of, range(3)))
 _WALL_MS: Final = 1_700_000_000_000
 
 
@@ -73,24 +73,5 @@ class Cluster:
 
 
 def _node(number: int, engine: MemoryEngine) -> Node:
-    settings = Settings(
-        url=URLS[number],
-        node_id=number + 1,
-        version="bench",
-        cluster="bench",
-        nodes=URLS,
-        replication=3,
-        w=2,
-        r=2,
-        timeout_ms=5_000,
-        write_wait_ms=3_000,
-        heartbeat_ms=2_000,
-        down_after=3,
-        max_clock_skew_ms=1_000,
-        hint_bytes_max=1 << 28,
-        inflight_max=50_000,
-        inflight_bytes_max=1 << 28,
-        value_bytes_max=8 << 20,
-        key_bytes_max=1024,
-    )
+    settings = settings_of(number, range(3), w=2, r=2)
     return Node(settings, engine, random.Random(number), Instant(0, _WALL_MS))
