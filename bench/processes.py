@@ -11,7 +11,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -137,15 +136,6 @@ def _holds(is_ready: Callable[[], bool]) -> bool:
         return is_ready()
     except OSError:
         return False
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of loopback that nothing listens on."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 def program(*names: str) -> str:

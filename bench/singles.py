@@ -17,9 +17,10 @@ from typing import Final, NamedTuple
 
 from bench.generator import summary
 from bench.loads import Load, Measured, QuorateBench, generate
-from bench.processes import Process, free_ports, make_directory, resident_bytes, wait_for
+from bench.processes import Process, make_directory, resident_bytes, wait_for
 from bench.rounds import WARM_UP_SECONDS, Bound, Pace, started
 from bench.systems import Place, Running, System
+from quorate.cli.processes import free_ports
 
 RECORD_BYTES: Final = 100
 IDLE_CONNECTIONS: Final = 2_000

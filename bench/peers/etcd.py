@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from bench.loads import Measured, generate
-from bench.processes import Failed, Process, free_ports, make_directory, program, wait_for
+from bench.processes import Failed, Process, make_directory, program, wait_for
 from bench.systems import Place, Running
+from quorate.cli.processes import free_ports
 
 USER = "etcd"
 MEMBERS = 3

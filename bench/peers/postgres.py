@@ -16,8 +16,9 @@ from typing import Final
 
 from bench.generator import summary
 from bench.loads import CONNECTIONS, VALUE_BYTES, Measured, drive
-from bench.processes import Failed, Process, free_ports, make_directory, program, wait_for
+from bench.processes import Failed, Process, make_directory, program, wait_for
 from bench.systems import Place, Running
+from quorate.cli.processes import free_ports
 
 USER: Final = "postgres"
 KEYS: Final = 100_000

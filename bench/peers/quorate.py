@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from bench.processes import Process, free_ports, make_directory, wait_for
+from bench.processes import Process, make_directory, wait_for
 from bench.systems import Place, Running
+from quorate.cli.processes import free_ports
 
 
 @dataclass(frozen=True, kw_only=True)

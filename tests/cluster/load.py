@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Sequence
-from types import TracebackType
+from functools import partial
 
 from quorate.client import Client
 from quorate.errors import QuorateError
 from tests.cluster.processes import wait_until
+from tests.cluster.threads import Threads
 
 
 class Failure:
@@ -21,33 +21,15 @@ class Failure:
         self.error = error
 
 
-class Load:
+class Load(Threads):
     """Threads that put keys written once, each through one node, until the block ends."""
 
     def __init__(self, urls: Sequence[str], *, writers: int = 4, name: str = "key") -> None:
         self.acknowledged: dict[str, str] = {}
         self.failures: list[Failure] = []
-        self._lock = threading.Lock()
-        self._stop = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._write, args=(urls[i % len(urls)], f"{name}-{i}"))
-            for i in range(writers)
-        ]
-
-    def __enter__(self) -> Load:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
+        super().__init__(
+            partial(self._write, urls[i % len(urls)], f"{name}-{i}") for i in range(writers)
+        )
 
     @property
     def count(self) -> int:
@@ -61,7 +43,7 @@ class Load:
     def _write(self, url: str, name: str) -> None:
         number = 0
         with Client(url, timeout=10) as client:
-            while not self._stop.is_set():
+            while not self.stop.is_set():
                 number += 1
                 self._put(client, f"{name}-{number}")
 
@@ -70,11 +52,11 @@ class Load:
         try:
             client.put(key, value)
         except QuorateError as error:
-            with self._lock:
+            with self.lock:
                 self.failures.append(Failure(time.monotonic(), error))
-            self._stop.wait(0.01)
+            self.stop.wait(0.01)
         else:
-            with self._lock:
+            with self.lock:
                 self.acknowledged[key] = value
 
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,16 +14,9 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
+from quorate.cli.processes import free_ports
+
 START_S = 20.0
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on, all different."""
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in held]
-    for each in held:
-        each.close()
-    return ports
 
 
 def wait_until(condition: Callable[[], bool], *, within_s: float, what: str) -> None:

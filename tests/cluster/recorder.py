@@ -12,11 +12,10 @@ faults; and keys that are written once.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Sequence
+from functools import partial
 from random import Random
-from types import TracebackType
 from typing import Final
 
 from quorate.client import Call, Client
@@ -28,6 +27,7 @@ from quorate.errors import QuorateError
 from quorate.sim.history import Evidence, History, Kind, Operation, value_of
 from quorate.wire.http import Response, quote
 from tests.cluster.processes import wait_until
+from tests.cluster.threads import Threads
 
 N: Final = 3
 QUORUM: Final = 2
@@ -44,7 +44,7 @@ PATIENCE_S: Final = 2.5
 """A node gives a request up before its client does, so a client mostly hears what became of it."""
 
 
-class Recorder:
+class Recorder(Threads):
     """Clients at work until the block ends, and their one history."""
 
     def __init__(self, urls: Sequence[str], *, name: str, clients: int = 6) -> None:
@@ -55,27 +55,10 @@ class Recorder:
         self._began_s = time.monotonic()
         self._epoch_ms = round(time.time() * 1000)
         self._answers = 0
-        self._lock = threading.Lock()
-        self._stop = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._work, args=(client, Random(f"{name} client {client}")))
+        super().__init__(
+            partial(self._work, client, Random(f"{name} client {client}"))
             for client in range(clients)
-        ]
-
-    def __enter__(self) -> Recorder:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
+        )
 
     # --- time ------------------------------------------------------------------------------
 
@@ -93,10 +76,10 @@ class Recorder:
     def _work(self, number: int, rng: Random) -> None:
         node = number % len(self._urls)
         with Client(self._urls[node], timeout=PATIENCE_S) as client:
-            while not self._stop.is_set():
+            while not self.stop.is_set():
                 operation = self._draw(number, node, rng)
                 self._run(client, operation)
-                self._stop.wait(THINK_S if is_answered(operation) else REFUSED_S)
+                self.stop.wait(THINK_S if is_answered(operation) else REFUSED_S)
 
     def _draw(self, client: int, node: int, rng: Random) -> Operation:
         chance = rng.random()
@@ -112,7 +95,7 @@ class Recorder:
         self, client: int, node: int, kind: Kind, key: bytes | None, *, r: int = 0
     ) -> Operation:
         """Note a new operation; without a key, one of its own."""
-        with self._lock:
+        with self.lock:
             serial = len(self.history.operations)
             key = b"%s-once-%d" % (self._name, serial) if key is None else key
             value = value_of(client, serial, key) if kind is Kind.PUT else None
@@ -132,7 +115,7 @@ class Recorder:
         operation.done_ms = self.now_ms()
         operation.result = result
         if is_answered(operation):
-            with self._lock:
+            with self.lock:
                 self._answers += 1
 
     # --- afterwards ------------------------------------------------------------------------

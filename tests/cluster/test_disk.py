@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from quorate.cli.processes import free_ports
 from quorate.client import Client
 from quorate.errors import Outcome, QuorateError
-from tests.cluster.processes import NodeProcess, fetch, free_ports, quorate, wait_until
+from tests.cluster.processes import NodeProcess, fetch, quorate, wait_until
 
 KB = 1 << 10
 MB = 1 << 20

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from quorate.cli.processes import free_ports
 from tests.cluster.load import Load, missing
-from tests.cluster.processes import Cluster, NodeProcess, fetch, free_ports, wait_until
+from tests.cluster.processes import Cluster, NodeProcess, fetch, wait_until
 
 
 def test_a_node_told_to_stop_under_load_ends_cleanly_and_loses_nothing(cluster: Cluster) -> None:

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.processes import Cluster, NodeProcess, fetch, free_ports, quorate, wait_until
+from quorate.cli.processes import free_ports
+from tests.cluster.processes import Cluster, NodeProcess, fetch, quorate, wait_until
 
 NODES = "http://localhost:8000,http://localhost:8001"
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.processes import NodeProcess, fetch, free_ports, wait_until
+from quorate.cli.processes import free_ports
+from tests.cluster.processes import NodeProcess, fetch, wait_until
 
 
 class StuckNode(NodeProcess):

@@ -7,18 +7,17 @@ it, and is over after three quarters. They take the nodes in turn, the last one 
 
 from __future__ import annotations
 
-import socket
 import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from quorate.bench.result import Fault
 from quorate.cli.dev import node_command
-from quorate.cli.processes import READY_SECONDS, Child, Children, NodeFailed
+from quorate.cli.processes import READY_SECONDS, Child, Children, NodeFailed, free_ports
 
 _BEGIN: Final = 0.25
 _END: Final = 0.75
@@ -36,13 +35,6 @@ def dev_cluster(count: int, serve: Sequence[str]) -> Iterator[list[Child]]:
         with Children(directory, command) as nodes:
             nodes.start(ports)
             yield nodes.all
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now."""
-    with ExitStack() as stack:
-        probes = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [int(probe.getsockname()[1]) for probe in probes]
 
 
 class Churn:

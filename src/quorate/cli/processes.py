@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -174,6 +174,13 @@ def stoppable() -> Iterator[None]:
     finally:
         for each, handler in previous:
             signal.signal(each, handler)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of loopback that nothing listens on now, all different."""
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [int(probe.getsockname()[1]) for probe in probes]
 
 
 def busy_ports(ports: list[int]) -> list[int]:

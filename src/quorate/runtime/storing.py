@@ -17,15 +17,13 @@ import structlog
 from quorate.core.events import Batch, StorageState
 from quorate.errors import DiskFull, StorageBusy, StorageError
 from quorate.runtime.sync import Syncer
-from quorate.storage.engine import Engine
+from quorate.storage.engine import Engine, bytes_of
 
 BUSY_RETRY_S: Final = 0.005
 FULL_RETRY_S: Final = 0.25
 """Until a batch that the engine did not take is tried again."""
 MERGED_BYTES_MAX: Final = 1 << 20
 """A waiting batch below this takes the next one in, so that many small ones cost little."""
-ENTRY_BYTES: Final = 200
-"""About what an entry of a waiting batch takes beside its bytes."""
 CALM_S: Final = 1.0
 """How long writes are taken before the log says so: stalls come in showers."""
 
@@ -124,7 +122,7 @@ class Storing:
     # --- batches that wait -----------------------------------------------------------------
 
     def _keep(self, batch: Batch, mark: int) -> None:
-        size = _size_of(batch)
+        size = bytes_of(batch)
         self._waiting_bytes += size
         if self._waiting_bytes > self._waiting_bytes_max:
             self._fail(f"more than {self._waiting_bytes_max} bytes wait for the storage engine")
@@ -203,12 +201,3 @@ class Storing:
     def _log_calm(self) -> None:
         self._logged = ""
         log.info("storage_takes_writes")
-
-
-def _size_of(batch: Batch) -> int:
-    """About what a batch takes of memory."""
-    size = ENTRY_BYTES * (len(batch.records) + len(batch.hints) + len(batch.meta))
-    size += sum(len(row) + len(record.value or b"") for row, record in batch.records)
-    for changes in (batch.hints, batch.meta):
-        size += sum(len(name) + len(blob or b"") for name, blob in changes)
-    return size

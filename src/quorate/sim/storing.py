@@ -18,12 +18,11 @@ from quorate.core.events import Batch, Durable, Event, StorageState
 from quorate.errors import DiskFull, StorageBusy, StorageError
 from quorate.sim.disk import Disk
 from quorate.storage.cached import CachedEngine
+from quorate.storage.engine import bytes_of
 
 BUSY_RETRY_MS: Final = 5.0
 FULL_RETRY_MS: Final = 250.0
 """Until a batch that the engine did not take is tried again."""
-ENTRY_BYTES: Final = 200
-"""About what an entry of a waiting batch takes beside its bytes."""
 
 
 class Process(Protocol):
@@ -102,7 +101,7 @@ class Storing:
     def _keep(self, batch: Batch, mark: int) -> bool:
         """Have a batch wait; the engine gets it in one with those that wait before it. False if
         that is too much, which ends the process."""
-        self._waiting_bytes += _size_of(batch)
+        self._waiting_bytes += bytes_of(batch)
         if self._waiting_bytes > self._waiting_bytes_max:
             told = f"more than {self._waiting_bytes_max} bytes wait for the storage engine"
             self._process.end(told)
@@ -194,12 +193,3 @@ class Storing:
         if state != self._told:
             self._told = state
             self._process.receive(state)
-
-
-def _size_of(batch: Batch) -> int:
-    """As `runtime.storing` counts it."""
-    size = ENTRY_BYTES * (len(batch.records) + len(batch.hints) + len(batch.meta))
-    size += sum(len(row) + len(record.value or b"") for row, record in batch.records)
-    for changes in (batch.hints, batch.meta):
-        size += sum(len(name) + len(blob or b"") for name, blob in changes)
-    return size

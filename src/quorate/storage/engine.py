@@ -14,10 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from quorate.core.events import Batch
 from quorate.core.record import Record
+
+ENTRY_BYTES: Final = 200
+"""About what an entry of a batch takes of memory beside its bytes."""
 
 
 class Engine(Protocol):
@@ -63,3 +66,12 @@ class Engine(Protocol):
     def close(self) -> None:
         """Sync and release everything, the directory's lock included; after a failed sync only
         release. The last call, in any thread. Idempotent."""
+
+
+def bytes_of(batch: Batch) -> int:
+    """About what a batch takes of memory while it waits for an engine."""
+    size = ENTRY_BYTES * (len(batch.records) + len(batch.hints) + len(batch.meta))
+    size += sum(len(row) + len(record.value or b"") for row, record in batch.records)
+    for changes in (batch.hints, batch.meta):
+        size += sum(len(name) + len(blob or b"") for name, blob in changes)
+    return size

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from quorate.cli import bench_dev
-from quorate.cli.bench_dev import Churn, dev_cluster, free_ports
+from quorate.cli.bench_dev import Churn, dev_cluster
 from quorate.cli.processes import Child, NodeFailed, busy_ports
 from tests.unit.cli.conftest import Run
 from tests.unit.client.scripted import WAIT_SECONDS
@@ -74,12 +74,6 @@ def test_flags_for_the_nodes_reach_them(started: list[list[int]]) -> None:
     with pytest.raises(NodeFailed), dev_cluster(1, ["--durability=os"]):
         pass
     assert len(started) == 1
-
-
-def test_free_ports_are_different_and_free() -> None:
-    ports = free_ports(3)
-    assert len(set(ports)) == 3
-    assert busy_ports(ports) == []
 
 
 # --- churn -------------------------------------------------------------------------------------

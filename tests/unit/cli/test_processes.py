@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from quorate.cli import processes
-from quorate.cli.processes import Children, NodeFailed, busy_ports, stoppable
+from quorate.cli.processes import Children, NodeFailed, busy_ports, free_ports, stoppable
 from tests.unit.client.scripted import WAIT_SECONDS, wait_until
 
 PORTS = range(21340, 21399)
@@ -154,3 +154,9 @@ def test_a_port_is_busy_while_somebody_listens(ports: Iterator[int]) -> None:
     with socket.create_server(("127.0.0.1", port)):
         assert busy_ports([port]) == [port]
     assert busy_ports([port]) == []
+
+
+def test_free_ports_are_different_and_free() -> None:
+    ports = free_ports(3)
+    assert len(set(ports)) == 3
+    assert busy_ports(ports) == []
