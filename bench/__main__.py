@@ -16,6 +16,7 @@ from typing import Final
 
 from bench import machine
 from bench.document import Findings, document
+from bench.growth import GROWTHS, Grown, Growth, grow
 from bench.micro import run_micro
 from bench.processes import Failed, end_children
 from bench.rounds import Compared, Pace, Row, compare
@@ -25,7 +26,8 @@ from bench.systems import Place
 
 _OUTPUT: Final = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 _OVERHEAD_SECONDS: Final = 30
-"""Starting, warming up and writing keys, for a row."""
+"""Starting, warming up and writing keys, for a row or a point of one."""
+_AnyRow = Row | Single | Growth
 
 
 class Run:
@@ -36,10 +38,11 @@ class Run:
         self._pace = pace
         self._compared: list[Compared] = []
         self._told: list[Told] = []
+        self._grown: list[Grown] = []
         self._micro: dict[str, float] = {}
         self._failed: dict[str, str] = {}
 
-    def measure(self, rows: Sequence[Row | Single]) -> None:
+    def measure(self, rows: Sequence[_AnyRow]) -> None:
         """All rows, one after the other."""
         begun = time.monotonic()
         self._pace.tell(f"{len(rows)} rows, about {_minutes(rows, self._pace)} minutes")
@@ -62,19 +65,22 @@ class Run:
         return Findings(
             compared=self._compared,
             told=self._told,
+            grown=self._grown,
             failed=self._failed,
             micro=self._micro,
             facts=machine.facts(self._place.python, self._place.directory),
             pace=self._pace,
         )
 
-    def _measure(self, row: Row | Single) -> None:
+    def _measure(self, row: _AnyRow) -> None:
         place = self._place.below(row.name)
         place.directory.mkdir()
         if isinstance(row, Row):
             compared = compare(row, place, self._pace)
             self._compared.append(compared)
             self._pace.tell(f"  ratio {compared.ratio:.2f}")
+        elif isinstance(row, Growth):
+            self._grown.append(grow(row, place, self._pace))
         else:
             values = row.measure(place, self._pace)
             self._told.append(Told(row, values))
@@ -112,10 +118,10 @@ def main() -> int:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    names = [row.name for row in (*ROWS, *SINGLES)]
+    names = [row.name for row in (*ROWS, *SINGLES, *GROWTHS)]
     parser.add_argument("--only", action="append", choices=names, metavar="ROW", help="repeatable")
     parser.add_argument("--quick", action="store_true", help="one round of 1 s: does it run?")
-    parser.add_argument("--long", action="store_true", help="also the rows that take 10 minutes")
+    parser.add_argument("--long", action="store_true", help="also the rows that take long")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=10.0, help="of one measurement")
     parser.add_argument("--python", default=sys.executable, help="path of one that has Quorate")
@@ -152,19 +158,25 @@ def _pace(asked: argparse.Namespace) -> Pace:
     )
 
 
-def _chosen(asked: argparse.Namespace) -> list[Row | Single]:
+def _chosen(asked: argparse.Namespace) -> list[_AnyRow]:
     if asked.only:
-        return [row for row in (*ROWS, *SINGLES) if row.name in asked.only]
-    return [*ROWS, *(row for row in SINGLES if asked.long or asked.quick or not row.is_long)]
+        return [row for row in (*ROWS, *SINGLES, *GROWTHS) if row.name in asked.only]
+    has_all = asked.long or asked.quick
+    singles = [row for row in SINGLES if has_all or not row.is_long]
+    return [*ROWS, *singles, *(GROWTHS if has_all else ())]
 
 
-def _minutes(rows: Sequence[Row | Single], pace: Pace) -> int:
-    seconds = 0.0
-    for row in rows:
-        sides = 2 if isinstance(row, Row) else 1
-        seconds += _OVERHEAD_SECONDS + sides * pace.rounds * pace.seconds
-        seconds += pace.long_seconds if isinstance(row, Single) and row.is_long else 0
-    return round(seconds / 60) + 1
+def _minutes(rows: Sequence[_AnyRow], pace: Pace) -> int:
+    return round(sum(_seconds(row, pace) for row in rows) / 60) + 1
+
+
+def _seconds(row: _AnyRow, pace: Pace) -> float:
+    if isinstance(row, Growth):
+        return len(row.points) * (_OVERHEAD_SECONDS + 2 * pace.seconds)
+    if isinstance(row, Single):
+        seconds = _OVERHEAD_SECONDS + pace.rounds * pace.seconds
+        return seconds + pace.long_seconds if row.is_long else seconds
+    return _OVERHEAD_SECONDS + 2 * pace.rounds * pace.seconds
 
 
 def _write(text: str, output: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import Final, NamedTuple
 
+from bench.growth import Grown
 from bench.loads import CONNECTIONS, VALUE_BYTES, Measured
 from bench.rounds import Bound, Compared, Pace, Side, cost, throughput
 from bench.singles import Told
@@ -34,6 +35,11 @@ little.
 _QUICK: Final = """**This was a quick run, with little of everything: its figures mean nothing.**
 """
 
+_GROWTH: Final = """Each line is a cluster of three nodes of its own, unless it says so, with all
+keys written, and one measurement of reads and one of writes: W=2, R=2, `os`. *CPU* is what all
+nodes together used for an operation.
+"""
+
 _HOW: Final = """The generator is `quorate bench`, for Quorate and Redis alike; for etcd a loop of
 the same making that speaks gRPC from templates; for PostgreSQL pgbench with prepared statements,
 whose latencies are from a sample.
@@ -52,6 +58,7 @@ class Findings(NamedTuple):
 
     compared: Sequence[Compared]
     told: Sequence[Told]
+    grown: Sequence[Grown]
     failed: Mapping[str, str]
     """Rows that could not be measured, and why."""
     micro: Mapping[str, float]
@@ -73,6 +80,8 @@ def document(findings: Findings) -> str:
         _QUICK if pace.is_quick else "",
         _section("Goals", [*_goals(goals, findings.told)]),
         _section("Beside", [*_besides(others)]),
+        _section("Without a goal", [*_figures(findings.told)]),
+        _section("How it grows", [_GROWTH, *_growths(findings.grown)] if findings.grown else []),
         _section("Limits of this machine", [*_limits(findings.told)]),
         _section("Parts on their own", [*_micro(findings.micro)]),
         _section("Not measured", [f"- {name}: {why}" for name, why in findings.failed.items()]),
@@ -118,6 +127,15 @@ def _goals(compared: Sequence[Compared], told: Sequence[Told]) -> Iterable[str]:
     return _table(columns, rows)
 
 
+def _figures(told: Sequence[Told]) -> Iterable[str]:
+    rows = [
+        (one.row.what, one.row.how, f"{_figure(_median(one))} {one.row.unit}")
+        for one in told
+        if one.row.bound == Bound() and one.row.unit != "/s"
+    ]
+    return _table(("", "", "median"), rows)
+
+
 def _besides(compared: Sequence[Compared]) -> Iterable[str]:
     rows = [
         (
@@ -134,11 +152,28 @@ def _by_cpu(compared: Compared) -> str:
     return "" if compared.row.ratio is cost else _figure(compared.ratio_by_cpu)
 
 
+def _growths(grown: Sequence[Grown]) -> Iterable[str]:
+    for each in grown:
+        rows = [
+            (point.label, *_grown(write), *_grown(read))
+            for point, write, read in zip(each.row.points, each.writes, each.reads, strict=True)
+        ]
+        figures = ("/s", "CPU us", "p50 ms", "p99 ms")
+        columns = [f"{kind} {figure}" for kind in ("SET", "GET") for figure in figures]
+        yield from _table((each.row.what, *columns), rows)
+        yield ""
+
+
+def _grown(found: Measured) -> tuple[str, ...]:
+    per_second = f"{found.per_second:,.0f}{f' ({found.errors} errors)' if found.errors else ''}"
+    return (per_second, *map(_figure, (found.store_us, found.p50_ms, found.p99_ms)))
+
+
 def _limits(told: Sequence[Told]) -> Iterable[str]:
     rows = [
         (one.row.what, one.row.how, f"{_median(one):,.0f}", _latency(one))
         for one in told
-        if one.row.bound == Bound()
+        if one.row.bound == Bound() and one.row.unit == "/s"
     ]
     return _table(("the least that can be done", "", "per second", "p50 ms"), rows)
 

@@ -31,7 +31,9 @@ _SAMPLE_SECONDS: Final = 0.2
 _TAIL_SHARE: Final = 0.2
 """Of a measurement's seconds: as long may a generator take to add up what it saw and to end."""
 _PATIENCE_SECONDS: Final = 180.0
-"""For what a generator does besides its seconds of measuring, writing the keys above all."""
+"""For what a generator does besides its seconds of measuring, writing the keys above all..."""
+_PATIENCE_PER_KEY: Final = 2e-4
+"""...and for each of them."""
 
 
 class Measured(NamedTuple):
@@ -85,24 +87,36 @@ class QuorateBench:
     rate: int = 0
     """Requests per second, whatever becomes of them; 0: as many as are answered."""
     value_bytes: int = VALUE_BYTES
+    connections: int = CONNECTIONS
+    route: bool = False
 
     @property
     def name(self) -> str:
         parts = [f"quorate bench {self.protocol}"]
         parts += [f"pipeline {self.pipeline}"] if self.pipeline > 1 else []
         parts += [f"WAIT {self.wait}"] if self.wait else []
+        parts += [f"{self.connections} connections"] if self.connections != CONNECTIONS else []
+        parts += ["routed"] if self.route else []
         return ", ".join(parts)
 
     def measure(self, running: Running, place: Place, *, seconds: float) -> Measured:
         command = [place.python, "-m", "quorate", "bench", running.urls, "--json"]
-        command += [f"--connections={CONNECTIONS}", f"--value-bytes={self.value_bytes}"]
+        command += [f"--connections={self.connections}", f"--value-bytes={self.value_bytes}"]
         command += [f"--reads={self.reads}", f"--protocol={self.protocol}", f"--keys={self.keys}"]
         command += [f"--pipeline={self.pipeline}", f"--wait={self.wait}", f"--workers={WORKERS}"]
         command += [f"--duration={round(seconds * 1000)}ms"]
+        command += ["--route=yes"] if self.route else []
         if self.rate:
             command += [f"--rate={self.rate}"]
         # It ends with 3 when there were errors: those are counted.
-        output, usage = drive(command, running, place, seconds=seconds, accept=(0, 3))
+        output, usage = drive(
+            command,
+            running,
+            place,
+            seconds=seconds,
+            patience=_PATIENCE_SECONDS + _PATIENCE_PER_KEY * self.keys,
+            accept=(0, 3),
+        )
         return measured(json.loads(output), usage, generators=WORKERS)
 
 
@@ -131,6 +145,7 @@ def drive(
     place: Place,
     *,
     seconds: float,
+    patience: float = _PATIENCE_SECONDS,
     accept: Sequence[int] = (0,),
 ) -> tuple[str, Usage]:
     """What the generator printed, and what was used while it measured; raises Failed, also if a
@@ -139,7 +154,7 @@ def drive(
     output = log.with_suffix(".out")
     process = Process(command, log=log, output=output, environment={"PYTHONPATH": _PATH})
     samples: list[tuple[float, float, float]] = []
-    until = time.monotonic() + seconds + _PATIENCE_SECONDS
+    until = time.monotonic() + seconds + patience
     try:
         while process.exit_code is None and time.monotonic() < until:
             own, store = cpu_seconds([process.pid]), cpu_seconds(running.pids)

@@ -20,6 +20,7 @@ from bench.singles import (
     Single,
     memory_of_connections,
     memory_of_records,
+    start_up,
     sync_loop,
     tail,
     throughput_of,
@@ -203,6 +204,13 @@ SINGLES: Final = (
         "kB",
         memory_of_connections(_OS),
         Bound(at_most=40),
+    ),
+    Single(
+        "start-up",
+        "start-up",
+        "a killed node with 1 million records of 100 bytes, until it serves",
+        "s",
+        start_up(_SYNC),
     ),
     Single(
         "tail-os",

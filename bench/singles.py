@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 
 from bench.generator import summary
 from bench.loads import Load, Measured, QuorateBench, generate
+from bench.peers.quorate import Quorate
 from bench.processes import Process, make_directory, resident_bytes, wait_for
 from bench.rounds import WARM_UP_SECONDS, Bound, Pace, started
 from bench.systems import Place, Running, System
@@ -178,6 +179,26 @@ def _idle_connection(port: int) -> socket.socket:
     connection.sendall(b"*1\r\n$4\r\nPING\r\n")
     connection.recv(64)
     return connection
+
+
+# --- starting ------------------------------------------------------------------------------------
+
+
+def start_up(system: Quorate) -> Callable[[Place, Pace], Sequence[Value]]:
+    """Measures seconds until a killed node with many records serves again."""
+
+    def measure(place: Place, pace: Pace) -> Sequence[Value]:
+        fill = QuorateBench(reads=1.0, keys=pace.records, value_bytes=RECORD_BYTES)
+        found = []
+        with started([system], place, pace.tell) as (running,):
+            fill.measure(running, place, seconds=1)
+            for _ in range(pace.rounds):
+                begun = time.monotonic()
+                system.start_again(running, place.below(system.name))
+                found.append(Value(time.monotonic() - begun))
+        return found
+
+    return measure
 
 
 # --- a long time ---------------------------------------------------------------------------------

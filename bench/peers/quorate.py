@@ -44,8 +44,19 @@ class Quorate:
             wait_for(lambda: _all_see(alive, len(alive)), running.processes, what=self.name)
             yield running
 
+    def start_again(self, running: Running, place: Place) -> None:
+        """Kill the first node and start it anew; return when it serves."""
+        running.processes.pop(0).kill()
+        port = running.ports[0]
+        running.processes.insert(0, self._process(place, port, running.ports))
+        wait_for(lambda: _is_ready(port), running.processes, what=self.name)
+
     def _node(self, place: Place, port: int, ports: list[int]) -> Process:
-        directory = make_directory(place.directory / str(port), user=None)
+        make_directory(place.directory / str(port), user=None)
+        return self._process(place, port, ports)
+
+    def _process(self, place: Place, port: int, ports: list[int]) -> Process:
+        directory = place.directory / str(port)
         nodes = ",".join(f"http://127.0.0.1:{each}" for each in ports)
         command = [place.python, "-m", "quorate", "serve", f"-port={port}", f"-nodes={nodes}"]
         command += [f"-R={self.r}", f"-W={self.w}", f"-durability={self.durability}"]
@@ -58,9 +69,12 @@ def _all_see(ports: list[int], up: int) -> bool:
     return all(_seen_up(port) == up for port in ports)
 
 
+def _is_ready(port: int) -> bool:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2):
+        return True
+
+
 def _seen_up(port: int) -> int:
-    url = f"http://127.0.0.1:{port}"
-    with urllib.request.urlopen(f"{url}/readyz", timeout=2):
-        pass
-    with urllib.request.urlopen(f"{url}/nodes", timeout=2) as answer:
+    _is_ready(port)
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/nodes", timeout=2) as answer:
         return sum(node["state"] in ("self", "up") for node in json.load(answer))

@@ -4,6 +4,8 @@ from __future__ import annotations
 import pytest
 
 from bench.document import Findings, document, verdict
+from bench.growth import Grown, Growth, Point
+from bench.loads import QuorateBench
 from bench.rounds import Bound, Compared, Side
 from bench.singles import Single, Told, Value
 from tests.bench.fakes import PACE, FakeLoad, FakeSystem, measured, row
@@ -52,6 +54,7 @@ def test_what_errors_may_have_caused_is_not_shown(ours: int, theirs: int) -> Non
 def test_the_page_tells_everything_that_was_found_and_what_was_not() -> None:
     single = Single("tail", "the tail", "how", "times", lambda *_: [], Bound(at_most=20))
     limit = Single("limit", "a limit", "alone", "/s", lambda *_: [])
+    start = Single("start", "a start", "cold", "s", lambda *_: [])
     page = document(
         Findings(
             compared=[
@@ -61,6 +64,14 @@ def test_the_page_tells_everything_that_was_found_and_what_was_not() -> None:
             told=[
                 Told(single, [Value(30.0, measured(77))]),
                 Told(limit, [Value(4000.0, measured(4000))]),
+                Told(start, [Value(0.5), Value(0.7), Value(0.6)]),
+            ],
+            grown=[
+                Grown(
+                    Growth("keys", "keys", [Point("9", FakeSystem("we", []), QuorateBench())]),
+                    writes=[measured(500)],
+                    reads=[measured(1500, errors=2)],
+                )
             ],
             failed={"missing": "etcd is not installed"},
             micro={"core put": 14.0},
@@ -79,6 +90,8 @@ def test_the_page_tells_everything_that_was_found_and_what_was_not() -> None:
         in lines
     )
     assert "| a limit | alone | 4,000 | 1.00 |" in lines
+    assert "| a start | cold | 0.60 s |" in lines
+    assert "| 9 | 500 | 10.0 | 1.00 | 2.00 | 1,500 (2 errors) | 10.0 | 1.00 | 2.00 |" in lines
     assert "- missing: etcd is not installed" in lines
     assert "| core put | 14.0 |" in lines
     assert "| kernel | Linux 6 |" in lines
@@ -86,7 +99,7 @@ def test_the_page_tells_everything_that_was_found_and_what_was_not() -> None:
 
 
 def test_a_page_has_no_heading_without_anything_below_it() -> None:
-    page = document(Findings([], [], {}, {}, {}, PACE))
+    page = document(Findings([], [], [], {}, {}, {}, PACE))
     assert [line for line in page.splitlines() if line.startswith("##")] == [
         "## All measured values"
     ]

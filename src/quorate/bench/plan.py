@@ -34,6 +34,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What else there is: a write of a key that is there, of a new one, or of the key that was just
     read (read-modify-write)."""
     distribution: Distribution = "uniform"
+    route: bool = False
+    """Whether each key is asked at a node that holds it (Redis Cluster's slots)."""
     wait: int = 0
     """Replicas that a WAIT after each SET asks for; 0: no WAIT."""
     w: int = 0

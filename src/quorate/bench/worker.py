@@ -20,12 +20,13 @@ from typing import Final
 import msgspec
 
 from quorate.bench.connection import Batch, Connection
-from quorate.bench.distributions import keys_of
+from quorate.bench.distributions import Keys, keys_of
 from quorate.bench.latency import counted
 from quorate.bench.load import Load, Pace, Source
 from quorate.bench.plan import Plan
 from quorate.bench.protocols import Codec, HttpCodec, ProtocolFault, RespCodec
 from quorate.bench.result import Outcome
+from quorate.bench.routing import held_only, held_slots
 from quorate.bench.timeline import Slice
 
 PRELOAD_SECONDS: Final = 120.0
@@ -176,14 +177,15 @@ class Worker:
 
 
 def source_of(plan: Plan, *, worker: int) -> Source:
-    """The endless batches of a worker."""
+    """The endless batches of a worker. OSError or ProtocolFault if it cannot be asked what the
+    targets hold."""
     chance = random.Random(1_000_003 * (worker + 1)).random
-    keys = keys_of(plan, worker=worker)
-    read_key, write_key = keys.read, keys.write
+    keys_at = _keys_at(plan, worker)
     reads, size, is_modify = plan.reads, plan.pipeline, plan.writes == "modify"
 
     def source(connection: Connection) -> Batch:
         codec = connection.codec
+        read_key, write_key = keys_at[connection.target]
         if chance() < reads:
             if size == 1:
                 # The usual case, without the list and its join.
@@ -199,6 +201,18 @@ def source_of(plan: Plan, *, worker: int) -> Source:
         return Batch(payload, size, size, True, write)
 
     return source
+
+
+def _keys_at(plan: Plan, worker: int) -> dict[tuple[str, int], Keys]:
+    """What is asked of each target. OSError or ProtocolFault if nobody says who holds what."""
+    keys = keys_of(plan, worker=worker)
+    if not plan.route:
+        return dict.fromkeys(plan.targets, keys)
+    held = held_slots(plan.targets)
+    return {
+        target: Keys(held_only(keys.read, held[target]), held_only(keys.write, held[target]))
+        for target in plan.targets
+    }
 
 
 def _codec(plan: Plan, target: tuple[str, int], value: bytes, wait: int) -> Codec:

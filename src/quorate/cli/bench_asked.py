@@ -28,6 +28,7 @@ _CHOICES: Final = {
     "distribution": ("uniform", "zipfian", "latest", "once"),
     "durability": ("sync", "os"),
     "preload": ("yes", "no"),
+    "route": ("yes", "no"),
 }
 _RATE: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([km]?)", re.IGNORECASE)
 _TIMES: Final = {"": 1, "k": 1000, "m": 1_000_000}
@@ -91,6 +92,8 @@ def _plan(given: Given, dev: int) -> Plan:
             f"--{name}: the Redis protocol cannot ask for it: use --protocol=http, or start the"
             f" nodes with --{name}"
         )
+    if plan.route and plan.writes == "insert":
+        raise UsageError("--route: new keys are written wherever a connection leads")
     if plan.workers > plan.connections:
         raise UsageError(f"--workers: there are only {plan.connections} connections for them")
     return plan
@@ -128,8 +131,8 @@ def _choices(given: Given) -> dict[str, Any]:
     }
     chosen.pop("durability", None)
     found: dict[str, Any] = dict(chosen)
-    if "preload" in found:
-        found["preload"] = found["preload"] == "yes"
+    for name in {"preload", "route"} & found.keys():
+        found[name] = found[name] == "yes"
     return found
 
 

@@ -125,6 +125,7 @@ COMMANDS: Final = (
             Flag("reads", "share of reads, 0 to 1", "0.5"),
             Flag("writes", "what else: update, insert, or modify (read, then write)", "update"),
             Flag("distribution", "which keys: uniform, zipfian, latest or once", "uniform"),
+            Flag("route", "yes or no: ask each key at a node that holds it (CLUSTER SLOTS)", "no"),
             Flag("preload", "yes or no: write all keys first if any are read", "yes"),
             Flag("wait", "send WAIT with so many replicas after each SET (Redis)", "0"),
             Flag("W", "replicas that must hold a write (HTTP, or --dev)", "the cluster's", ("w",)),

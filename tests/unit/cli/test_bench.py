@@ -230,6 +230,7 @@ def test_what_is_no_result_cannot_be_compared(run: Run, tmp_path: Path) -> None:
         (["--scenario=ycsb-g"], "'ycsb-g' is unknown; did you mean ycsb-f?"),
         (["--distribution=zipf"], "did you mean zipfian?"),
         (["--writes=upsert"], "there are: update, insert, modify"),
+        (["--scenario=ycsb-d", "--route=yes"], "--route: new keys"),
         (["--preload=maybe"], "--preload: 'maybe' is neither yes nor no"),
         (["--protocol=smtp"], "--protocol: 'smtp' is neither resp nor http"),
         (["--rate=fast"], "--rate: 'fast' is no rate: write for example 2500 or 20k"),

@@ -33,6 +33,7 @@ def test_flags_are_taken_at_their_word() -> None:
         "duration": "2s",
         "timeline": "50ms",
         "preload": "no",
+        "route": "yes",
         "distribution": "once",
         "target": "localhost:1,localhost:2",
     }
@@ -44,6 +45,7 @@ def test_flags_are_taken_at_their_word() -> None:
         seconds=2.0,
         timeline_ms=50,
         preload=False,
+        route=True,
         distribution="once",
     )
 
