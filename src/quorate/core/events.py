@@ -278,19 +278,16 @@ class Note(msgspec.Struct, frozen=True, gc=False):
     facts: dict[str, int | str]
 
 
-class Effects:
+class Effects(msgspec.Struct):
     """What to do after a step, in this order: store, send, answer, log."""
 
-    __slots__ = ("answers", "batch", "mark", "notes", "peers", "sends", "wake_ms")
-
-    def __init__(self) -> None:
-        self.batch: Batch | None = None
-        self.mark: int = 0
-        """The mark that Durable must report for `batch`; marks rise by one per batch."""
-        self.sends: dict[str, list[Message]] = {}
-        self.answers: list[tuple[Waiter, Result]] = []
-        self.notes: list[Note] = []
-        self.peers: list[str] | None = None
-        """The URLs to keep links to, when they changed in this step."""
-        self.wake_ms: int | None = None
-        """Monotonic time by which `step` must be called again even if nothing arrives."""
+    batch: Batch | None = None
+    mark: int = 0
+    """The mark that Durable must report for `batch`; marks rise by one per batch."""
+    sends: dict[str, list[Message]] = {}
+    answers: list[tuple[Waiter, Result]] = []
+    notes: list[Note] = []
+    peers: list[str] | None = None
+    """The URLs to keep links to, when they changed in this step."""
+    wake_ms: int | None = None
+    """Monotonic time by which `step` must be called again even if nothing arrives."""

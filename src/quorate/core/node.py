@@ -127,14 +127,16 @@ class Node:
     def step(self, events: Sequence[Event], now: Instant) -> Effects:
         """Take the events in order; returns all that follows from them and from the time."""
         turn, clock = self.parts.turn, self.parts.clock
+        has_time_passed = now.mono_ms != turn.mono_ms
         turn.begin(now.mono_ms, now.wall_ms, stamp_max=clock.begin(now.wall_ms))
-        peers = self.membership.peers
-        for peer in peers.values():
-            peer.mono_ms = now.mono_ms
+        if has_time_passed:
+            for peer in self.membership.peers.values():
+                peer.mono_ms = now.mono_ms
         handlers = self._handlers
         for event in events:
             handlers[type(event)](event)
-        self._give_up(now.mono_ms)
+        if has_time_passed:
+            self._give_up(now.mono_ms)
         self.parts.requests.sweep()
         if self.writes.retry_is_due():
             self._unpark()

@@ -17,6 +17,7 @@ class Turn:
 
     __slots__ = (
         "_due_ms",
+        "_stamp_max",
         "answers",
         "counters",
         "mono_ms",
@@ -31,6 +32,7 @@ class Turn:
         self.wall_ms = 0
         self.version_max = ABSENT
         """The highest version to take from a peer: clocks that differ more are not trusted."""
+        self._stamp_max = 0
         self.answers: list[tuple[Waiter, Result]] = []
         self.notes: list[Note] = []
         self.wake_ms: int | None = None
@@ -42,7 +44,9 @@ class Turn:
         """Start a step: fresh lists, the time as given."""
         self.mono_ms = mono_ms
         self.wall_ms = wall_ms
-        self.version_max = pack_version(stamp_max, NODE_ID_MAX)
+        if stamp_max != self._stamp_max:
+            self._stamp_max = stamp_max
+            self.version_max = pack_version(stamp_max, NODE_ID_MAX)
         self.answers = []
         self.notes = []
         self.wake_ms = None

@@ -8,7 +8,9 @@ the disk is shared by hundreds of operations, and idle a lone one waits for one 
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
+import contextlib
+from queue import SimpleQueue
+from threading import Thread
 from typing import Protocol
 
 from quorate.errors import StorageError
@@ -36,10 +38,16 @@ class Syncer:
         self._listener = listener
         self._stuck_after_s = stuck_after_s
         self._loop = asyncio.get_running_loop()
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sync")
+        self._asked: SimpleQueue[bool] = SimpleQueue()
+        """True asks the thread for a sync, False to end. An executor would cost more than the rest
+        of a turn for each, and would have the process wait for a sync that never ends."""
+        self._thread = Thread(target=self._run, name="sync", daemon=True)
+        self._thread.start()
         self._wanted = 0
         self._reached = 0
         """The mark that the sync under way will reach, or the last one reached."""
+        self._is_news = False
+        """Whether that is more than was durable before."""
         self._began: float | None = None
         """When the sync under way began; None between syncs."""
         self._watch: asyncio.TimerHandle | None = None
@@ -61,21 +69,32 @@ class Syncer:
         self._is_closed = True
         if self._watch is not None:
             self._watch.cancel()
-        self._thread.shutdown(wait=False)
+        self._asked.put(False)
 
     def _begin(self) -> None:
         self._began = self._loop.time()
         if self._watch is None:
             self._watch = self._loop.call_later(self._stuck_after_s, self._look)
-        before, self._reached = self._reached, self._wanted
-        future = self._loop.run_in_executor(self._thread, self._engine.sync)
-        future.add_done_callback(lambda done: self._done(done, is_news=self._reached > before))
+        self._is_news = self._wanted > self._reached
+        self._reached = self._wanted
+        self._asked.put(True)
 
-    def _done(self, future: asyncio.Future[None], *, is_news: bool) -> None:
-        if self._is_closed or future.cancelled():
+    def _run(self) -> None:
+        """The thread."""
+        while self._asked.get():
+            error: BaseException | None = None
+            try:
+                self._engine.sync()
+            except BaseException as failure:
+                error = failure
+            # The loop may have ended while the disk took its time: nobody to tell.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._done, error)
+
+    def _done(self, error: BaseException | None) -> None:
+        if self._is_closed:
             return
         self._began = None
-        error = future.exception()
         if error is not None:
             # After a failed fsync the kernel may have dropped the pages: trying again would
             # report success for data that is gone (Rebello et al., "Can applications recover
@@ -87,7 +106,7 @@ class Syncer:
         if self._is_stuck:
             self._is_stuck = False
             self._listener.on_stuck(is_stuck=False)
-        if is_news:
+        if self._is_news:
             self._listener.on_synced(self._reached)
         if self._wanted > self._reached:
             self.sync_once()

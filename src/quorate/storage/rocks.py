@@ -40,6 +40,8 @@ RESERVE_BYTES_MAX: Final = 256 << 20
 """Free space that is not written into: a flush of all memtables and a compaction need it."""
 RESERVE_SHARE: Final = 16
 """Of a small file system the reserve is this fraction."""
+_ROOM_SECONDS: Final = 0.05
+"""For so long what the file system said is believed, unless that much was written since."""
 _REOPEN_PAUSE_SECONDS: Final = 5.0
 """Between two tries to get over a full disk."""
 _PROMISE_PAUSE_SECONDS: Final = 60.0
@@ -68,6 +70,9 @@ class RocksEngine:
         self._outgoing: Database | None = None
         """What the next sync is to close and open again."""
         self._promise_at = time.monotonic() + _PROMISE_PAUSE_SECONDS
+        self._room_bytes = 0
+        """What may be written, of the room that was there when the file system was asked last."""
+        self._ask_at = 0.0
 
     @classmethod
     def open(cls, directory: Path, *, durability: str) -> RocksEngine:
@@ -142,6 +147,7 @@ class RocksEngine:
                     blobs.delete(name, handle)
                 else:
                     blobs.put(name, blob, handle)
+        self._room_bytes -= blobs.size_in_bytes()
         try:
             with self._faults:
                 rocks.database.write(blobs, self._write_options)
@@ -150,10 +156,18 @@ class RocksEngine:
             raise
 
     def _make_sure_of_room(self) -> None:
+        now = time.monotonic()
+        if now < self._ask_at and self._room_bytes > 0 and self._reopen_at is None:
+            return
+        self._ask_for_room()
+        self._ask_at = now + _ROOM_SECONDS
+
+    def _ask_for_room(self) -> None:
         with self._faults:
             disk = os.statvfs(self._directory.path)
         free = disk.f_bavail * disk.f_frsize
         reserve = min(RESERVE_BYTES_MAX, disk.f_blocks * disk.f_frsize // RESERVE_SHARE)
+        self._room_bytes = free - reserve
         if free < reserve:
             raise DiskFull("no space left but the reserve", free_bytes=free, reserve_bytes=reserve)
         if self._reopen_at is not None:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -257,8 +258,11 @@ def holds(engine: RocksEngine, *, batches: int) -> bool:
     return dict(engine.scan(*EVERYTHING)) == wanted
 
 
-def test_the_reserve_of_a_full_disk_is_not_written_into(disk: Path) -> None:
+def test_the_reserve_of_a_full_disk_is_not_written_into(
+    disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """RELIABILITY 72, N14."""
+    monkeypatch.setattr(rocks, "_ROOM_SECONDS", 0.0)
     engine = open_engine(disk / "data")
     engine.write(numbered_batch(0))
     ballast = fill(disk, leave=3 << 20)
@@ -273,6 +277,19 @@ def test_the_reserve_of_a_full_disk_is_not_written_into(disk: Path) -> None:
     engine.close()
     engine = open_engine(disk / "data")
     assert holds(engine, batches=2)
+    engine.close()
+
+
+def test_a_file_system_is_asked_again_once_its_room_is_used_up(
+    disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rocks, "_ROOM_SECONDS", 3600.0)
+    fill(disk, leave=20 << 20)
+    engine = open_engine(disk / "data")
+    large = [batch([(row(number), record(number, size=1 << 20))]) for number in range(20)]
+    with pytest.raises(DiskFull, match="reserve"):
+        deque(map(engine.write, large), maxlen=0)
+    assert free_bytes(disk) > 2 << 20
     engine.close()
 
 
