@@ -45,12 +45,14 @@ class Run:
     def measure(self, rows: Sequence[_AnyRow]) -> None:
         """All rows, one after the other."""
         begun = time.monotonic()
+        self._failed |= {row.name: "interrupted" for row in rows}
         self._pace.tell(f"{len(rows)} rows, about {_minutes(rows, self._pace)} minutes")
         for number, row in enumerate(rows, 1):
             minutes = (time.monotonic() - begun) / 60
             self._pace.tell(f"[{number}/{len(rows)}, {minutes:.0f} min] {row.name}: {row.what}")
             with self._faults_noted(row.name):
                 self._measure(row)
+                del self._failed[row.name]
 
     def measure_micro(self) -> None:
         """The parts on their own."""
@@ -96,8 +98,16 @@ class Run:
             self._pace.tell(f"  failed: {fault}")
 
 
+class _Interrupted(BaseException):
+    """A signal asks to end: what was measured until then is still told."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.signal = number
+
+
 def main() -> int:
-    """0 if everything was measured, 1 if not."""
+    """0 if everything was measured, 1 if not, 128 and the signal's number if interrupted."""
     asked = _parse()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)
@@ -105,15 +115,18 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="quorate-benchmarks-", dir=asked.directory) as name:
         Path(name).chmod(0o755)
         run = Run(Place(Path(name).absolute(), os.path.abspath(asked.python)), _pace(asked))
+        code = 0
         try:
             run.measure(_chosen(asked))
             if not asked.only:
                 run.measure_micro()
-            findings = run.findings()
+        except _Interrupted as interrupted:
+            code = 128 + interrupted.signal
         finally:
             end_children()  # Before their directory goes: they write into it.
+        findings = run.findings()
     _write(document(findings), asked.output)
-    return 1 if findings.failed else 0
+    return code or (1 if findings.failed else 0)
 
 
 def _parse() -> argparse.Namespace:
@@ -137,7 +150,7 @@ def _end(number: int, _: object) -> None:
     """Unwind, which ends all that was started, and let nothing interrupt that."""
     for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(each, signal.SIG_IGN)
-    sys.exit(128 + number)
+    raise _Interrupted(number)
 
 
 def _pace(asked: argparse.Namespace) -> Pace:

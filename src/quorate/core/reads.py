@@ -95,6 +95,14 @@ class Look(Operation):
             self.version = version
         self.seen.append((peer, version))
 
+    def note_own(self, record: Record | None, *, is_intact: bool) -> None:
+        """Take this node's own answer, if it has a readable one."""
+        if is_intact:
+            self.note(None, ABSENT if record is None else record.version, record)
+        else:
+            self.failed += 1
+            self.damaged.append(None)
+
 
 class Reads:
     """All reads that this node coordinates; the exchange that asks."""
@@ -139,12 +147,17 @@ class Reads:
         row = row_of(event.key)
         partition = partition_of(row)
         r = placement.needed(event.r, placement.r, name="r") if event.r else placement.r
-        look = Look(event, row, placement.others[partition], n=placement.n, r=r)
-        if placement.is_mine[partition]:
-            self._ask_self(look)
-            if r == 1 and look.seen:
-                self._answer(look)
+        record, is_intact = None, False
+        is_mine = placement.is_mine[partition]
+        if is_mine:
+            record, is_intact = self._own(row)
+            if r == 1 and is_intact:
+                # Without a look: most of what such a read would cost.
+                self._requests.answer(event.waiter, GetResult(record, 1), 0)
                 return
+        look = Look(event, row, placement.others[partition], n=placement.n, r=r)
+        if is_mine:
+            look.note_own(record, is_intact=is_intact)
         look.size = self._typical_bytes
         self._requests.charge(look.size)
         if not self._ask(look):
@@ -170,14 +183,16 @@ class Reads:
     def _park(self, event: Get, parked: Parked | None, error: QuorateError) -> None:
         self._requests.park(event, error, wait_ms=READ_WAIT_MS, again=parked)
 
-    def _ask_self(self, look: Look) -> None:
+    def _own(self, row: bytes) -> tuple[Record | None, bool]:
+        """What this replica has, and whether it could be read."""
         try:
-            record = self._replica.shown(look.row)
+            return self._replica.shown(row), True
         except Corrupt:
-            look.failed += 1
-            look.damaged.append(None)
-        else:
-            look.note(None, ABSENT if record is None else record.version, record)
+            return None, False
+
+    def _ask_self(self, look: Look) -> None:
+        record, is_intact = self._own(look.row)
+        look.note_own(record, is_intact=is_intact)
 
     def _ask(self, look: Look) -> bool:
         """Ask as many replicas as are still needed; False, asking none, if there are too few."""

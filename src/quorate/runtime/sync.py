@@ -41,8 +41,7 @@ class Syncer:
         self._asked: SimpleQueue[bool] = SimpleQueue()
         """True asks the thread for a sync, False to end. An executor would cost more than the rest
         of a turn for each, and would have the process wait for a sync that never ends."""
-        self._thread = Thread(target=self._run, name="sync", daemon=True)
-        self._thread.start()
+        Thread(target=self._run, name="sync", daemon=True).start()
         self._wanted = 0
         self._reached = 0
         """The mark that the sync under way will reach, or the last one reached."""

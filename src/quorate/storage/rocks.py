@@ -136,8 +136,9 @@ class RocksEngine:
         self._make_sure_of_room()
         rocks = self._rocks
         blobs = WriteBatch(raw_mode=True)
+        put, data = blobs.put, rocks.data_handle
         for row, record in batch.records:
-            blobs.put(row, encode(row, record), rocks.data_handle)
+            put(row, encode(row, record), data)
         for handle, changes in (
             (rocks.hints_handle, batch.hints),
             (rocks.meta_handle, batch.meta),
