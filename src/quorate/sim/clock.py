@@ -31,13 +31,20 @@ class Clock:
         self._gained_ms = 0.0
         self._boot_ms = world.generator(f"{name} boot").randrange(_BOOTED_MS_MAX)
         self._worst_ms = 0.0
+        self._told = Instant(0, 0)
+        self._told_ms = -1.0
+        """When, by the world, `_told` was the time; negative if it was told by other settings."""
 
     @property
     def instant(self) -> Instant:
         """Now."""
         now = self._world.now
-        local_ms = int(now + self._gained_ms + (now - self._since_ms) * (self._rate - 1.0))
-        return Instant(self._boot_ms + local_ms, EPOCH_MS + local_ms + self._offset_ms)
+        # A turn asks several times, and so do those who judge it.
+        if now != self._told_ms:
+            local_ms = int(now + self._gained_ms + (now - self._since_ms) * (self._rate - 1.0))
+            self._told = Instant(self._boot_ms + local_ms, EPOCH_MS + local_ms + self._offset_ms)
+            self._told_ms = now
+        return self._told
 
     def _local_ms(self) -> float:
         now = self._world.now
@@ -57,6 +64,7 @@ class Clock:
     def offset_ms(self, offset_ms: int) -> None:
         self._note_error()
         self._offset_ms = offset_ms
+        self._told_ms = -1.0
         self._note_error()
 
     @property
@@ -72,6 +80,7 @@ class Clock:
         self._gained_ms += (now - self._since_ms) * (self._rate - 1.0)
         self._since_ms = now
         self._rate = rate
+        self._told_ms = -1.0
 
     @property
     def error_ms(self) -> float:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What an engine holds, and how much of it a crash keeps. Satisfies `storage.engine.Engine`.
 
-Only bytes are held: records go in and out by `wire.records`, so the disk shares no object with the
-node, and what rots is found by the checksum that finds it in the field. A batch is seen at once (as
+Only bytes are held: records go in and out by `wire.records`, so no node gets back what it wrote,
+and what rots is found by the checksum that finds it in the field. A batch is seen at once (as
 unsynced writes of a real engine are) and durable when a sync that began after it is over. A crash
 keeps a drawn prefix of the batches that were not durable; it may tear the next one, which recovery
 finds by its checksum and drops, as RocksDB does with the end of its log.
@@ -102,6 +102,8 @@ class Disk:
         """Records, hints, meta as reads see them."""
         self._durable: tuple[dict[bytes, bytes], ...] = ({}, {}, {})
         """The same as a power cut leaves them."""
+        self._decoded: dict[bytes, tuple[bytes, Record]] = {}
+        """By row: the blob that was last found sound, and what it says."""
         self._unsynced: deque[tuple[int, _Log]] = deque()
         self._rotten_hints: set[bytes] = set()
         self.rots: Counter[bytes] = Counter()
@@ -115,7 +117,7 @@ class Disk:
         if self.is_unreadable:
             raise Corrupt("nothing can be read now")
         blob = self._columns[0].blobs.get(row)
-        return None if blob is None else decode(row, blob)
+        return None if blob is None else self._read(row, blob)
 
     def get_many(self, rows: Sequence[bytes]) -> list[Record | None]:
         return [self.get(row) for row in rows]
@@ -124,7 +126,23 @@ class Disk:
         if self.is_unreadable:
             raise Corrupt("nothing can be read now")
         entries = self._columns[0].slice(start, end)
-        return ((row, decode(row, blob)) for row, blob in entries)
+        return ((row, self._read(row, blob)) for row, blob in entries)
+
+    def _read(self, row: bytes, blob: bytes) -> Record:
+        """Decode a blob, but the same one only once: checkers look at each again and again."""
+        known = self._decoded.get(row)
+        if known is not None and known[0] is blob:
+            return known[1]
+        record = decode(row, blob)
+        self._decoded[row] = blob, record
+        return record
+
+    def _is_damaged(self, row: bytes, blob: bytes) -> bool:
+        try:
+            self._read(row, blob)
+        except Corrupt:
+            return True
+        return False
 
     def get_meta(self, name: bytes) -> bytes | None:
         return self._columns[2].blobs.get(name)
@@ -155,11 +173,11 @@ class Disk:
             records.append((row, blob))
         # Lists of its own: the node still reads those that it handed out.
         log = records, [*batch.hints], [*batch.meta]
-        for column, changes in zip(self._columns[1:], log[1:], strict=True):
-            for name, change in changes:
-                column.put(name, change)
-        for name, _ in batch.hints:
+        for name, change in batch.hints:
+            self._columns[1].put(name, change)
             self._rotten_hints.discard(name)
+        for name, change in batch.meta:
+            self._columns[2].put(name, change)
         self.written += 1
         self._unsynced.append((self.written, log))
         if not self.needs_sync:
@@ -171,7 +189,7 @@ class Disk:
         if blob is None:
             return
         try:
-            before = decode(row, blob)
+            before = self._read(row, blob)
         except Corrupt:
             return
         if not wins(record, before):
@@ -214,7 +232,7 @@ class Disk:
     def durable(self, row: bytes) -> Record | None:
         """The record of a row that a power cut would leave. Corrupt if damaged."""
         blob = self._durable[0].get(row)
-        return None if blob is None else decode(row, blob)
+        return None if blob is None else self._read(row, blob)
 
     def durable_rows(self) -> list[bytes]:
         """Rows of which a power cut would leave some record, in order."""
@@ -222,7 +240,7 @@ class Disk:
 
     def damaged(self) -> list[bytes]:
         """Rows whose bytes fail their checksum, in order, until they are written again."""
-        return [row for row, blob in self._columns[0].blobs.items() if _is_damaged(row, blob)]
+        return [row for row, blob in self._columns[0].blobs.items() if self._is_damaged(row, blob)]
 
     def hint_names(self) -> list[bytes]:
         """The names of all hints, in order, damaged or not."""
@@ -256,7 +274,7 @@ class Disk:
         position = random.random()
         for blobs in (self._columns[0].blobs, self._durable[0]):
             blob = blobs.get(row)
-            if blob is not None and not _is_damaged(row, blob):
+            if blob is not None and not self._is_damaged(row, blob):
                 blobs[row] = flipped(blob, int(position * len(blob) * 8))
         return True
 
@@ -270,14 +288,6 @@ def flipped(blob: bytes, bit: int) -> bytes:
     changed = bytearray(blob)
     changed[bit // 8] ^= 1 << bit % 8
     return bytes(changed)
-
-
-def _is_damaged(row: bytes, blob: bytes) -> bool:
-    try:
-        decode(row, blob)
-    except Corrupt:
-        return True
-    return False
 
 
 def _framed(log: _Log) -> bytes:

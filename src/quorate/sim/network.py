@@ -36,8 +36,9 @@ from quorate.wire.frames import (
 
 BREAK_MS: Final = 5.0
 """Within which the end of a broken link's bytes still arrives; a new link takes longer."""
-REDIAL_MS: Final[Span] = (10.0, 50.0)
-SILENCE_MS: Final[Span] = (12_000.0, 14_000.0)
+# Not Final: mypyc takes a constant that is a tuple of floats for one that is not set.
+REDIAL_MS: Span = (10.0, 50.0)
+SILENCE_MS: Span = (12_000.0, 14_000.0)
 """After so long without any sign from the other kernel a link is lost (`transport.sockets`)."""
 OUTBOX_BYTES_MAX: Final = 64 << 20
 """As `transport.links` has it."""
@@ -240,7 +241,7 @@ class Link:
             self.reset()
             return
         try:
-            data = bytes(encode_frame(frame))
+            data = encode_frame(frame)
         except FrameTooLarge:
             half = len(frame.messages) // 2
             if half:

@@ -172,7 +172,7 @@ class _Run:
         self.acts.correct_clocks()
         self.healed_ms = cluster.world.now
         world = cluster.world
-        world.run_until(lambda: not self.clients.busy or cluster.broken, world.now + PHASE_MS)
+        world.run_until(self.clients.are_done, world.now + PHASE_MS)
         world.run_until(self.clients.is_idle, world.now + self.patience_ms)
         cluster.run(LINK_MS + self._beats_ms())
         cluster.run(self._clocks_behind_ms())
@@ -335,10 +335,9 @@ class _Run:
 
     def _wait_for(self, *asked: Asked) -> None:
         world = self.cluster.world
-        world.run_until(
-            lambda: all(each.operation.result is not None for each in asked),
-            world.now + 2 * ANSWER_WITHIN_MS,
-        )
+        deadline_ms = world.now + 2 * ANSWER_WITHIN_MS
+        for each in asked:
+            world.run_until(each.is_answered, deadline_ms)
 
     def _hints_left(self) -> dict[int, int]:
         """Hints that wait, by node."""

@@ -44,9 +44,8 @@ class Lives:
     """Adds up what nodes count over all their lives, as counters die with their processes."""
 
     def __init__(self) -> None:
-        self._nodes: dict[tuple[str, int], Node] = {}
-        self._waiting: dict[tuple[str, int], bool] = {}
-        """Whether requests of a node wait to begin."""
+        self._waiting: dict[Node, bool] = {}
+        """By node, one for each life: whether requests of it wait to begin."""
         self.parked = 0
         """Times that a node had its first such request."""
         self.unparked = 0
@@ -57,19 +56,17 @@ class Lives:
         del effects
         if not machine.is_running:
             return
-        life = machine.name, machine.life
-        node = self._nodes[life] = machine.node
+        node = machine.node
         has_parked = node.parts.requests.has_parked
-        had_parked = self._waiting.get(life, False)
-        if has_parked is not had_parked:
-            self._waiting[life] = has_parked
+        if self._waiting.setdefault(node, False) is not has_parked:
+            self._waiting[node] = has_parked
             self.parked += has_parked
-            self.unparked += had_parked
+            self.unparked += not has_parked
 
     def total(self) -> Counter[str]:
         """All counters."""
         total: Counter[str] = Counter()
-        for node in self._nodes.values():
+        for node in self._waiting:
             total.update(node.parts.turn.counters)
             total["damaged"] += node.parts.replica.damaged
         total["parked"] = self.parked

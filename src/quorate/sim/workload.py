@@ -47,6 +47,10 @@ class Asked:
         if self._then is not None:
             self._then()
 
+    def is_answered(self) -> bool:
+        """Whether there is an answer."""
+        return self.operation.result is not None
+
     @property
     def is_forgotten(self) -> bool:
         """Whether there is no answer though the coordinator that was asked lives."""
@@ -110,6 +114,10 @@ class Clients:
             put = Put(asked, request.key, operation.value, expires_ms, request.w, timeout_ms)
             machine.receive(put)
         return asked
+
+    def are_done(self) -> bool:
+        """Whether all came to the end of their scripts, or a node broke."""
+        return not self.busy or bool(self._cluster.broken)
 
     def is_idle(self) -> bool:
         """Whether nobody waits for an answer any more."""

@@ -17,7 +17,7 @@ from tests.simulation.plants.plant import Plant
 
 _repair: Final = Reads._repair
 _wrote_back: Final = Reads.wrote_back
-_ask_self: Final = Reads._ask_self
+_note_own: Final = Look.note_own
 _end: Final = Requests.end
 _shown: Final = Replica.shown
 _serving_shown: Final = Serving._shown
@@ -63,10 +63,10 @@ def _write_whatever_is_held(self: Repairs, look: Look, record: Record) -> None:
     self._replica.when_durable(lambda: reads.wrote_back(look, is_superseded=False))
 
 
-def _own_answer_twice(self: Reads, look: Look) -> None:
-    _ask_self(self, look)
-    if look.seen:
-        look.note(None, look.version, look.record)
+def _own_answer_twice(self: Look, record: Record | None, *, is_intact: bool) -> None:
+    _note_own(self, record, is_intact=is_intact)
+    if self.seen:
+        self.note(None, self.version, self.record)
 
 
 def _damage_is_nothing(self: Serving, row: bytes, failed: list[bytes]) -> Record | None:
@@ -101,7 +101,7 @@ PLANTS: Final = (
         "_write_here",
         _write_whatever_is_held,
     ),
-    Plant("the coordinator's own answer counts twice", Reads, "_ask_self", _own_answer_twice),
+    Plant("the coordinator's own answer counts twice", Look, "note_own", _own_answer_twice),
     Plant("a damaged copy is answered as nothing", Serving, "_shown", _damage_is_nothing),
     Plant("a silent replica is waited for", Reads, "hedge", _never_hedge),
 )

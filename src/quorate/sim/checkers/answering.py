@@ -30,9 +30,11 @@ class Answering:
 
     def look(self, step: Step) -> None:
         """Judge the hints of a step."""
-        given = [*step.stored, *step.sent]
-        fresh = {each.record.version for each in given if each.record.version not in self._made}
-        self._made |= dict.fromkeys(fresh)
+        fresh: dict[bytes, None] = {}
+        for given in (*step.stored, *step.sent):
+            version = given.record.version
+            if version not in self._made:
+                self._made[version] = fresh[version] = None
         if not fresh or not step.hinted or step.node is None:
             return
         url = _answered_first(step.machine.events[0]) if step.machine.events else ""

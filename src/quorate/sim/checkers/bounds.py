@@ -15,7 +15,7 @@ from quorate.core.node import Node
 from quorate.core.peers import ITEM_BYTES, MESSAGE_BYTES_MAX, UNANSWERED_BYTES_MAX
 from quorate.sim.checkers.violation import Violation
 from quorate.sim.checkers.watch import Step
-from quorate.sim.machine import CACHE_BYTES_MAX
+from quorate.sim.machine import CACHE_BYTES_MAX, Machine
 
 
 def at_rest(nodes: Iterable[Node]) -> list[Violation]:
@@ -48,14 +48,13 @@ class Caches:
     def look(self, step: Step) -> None:
         """Judge what the cache holds."""
         machine = step.machine
-        counts = {
-            "entries": (len(machine.lru), machine.cache_entries),
-            "bytes": (machine.lru.bytes_used, CACHE_BYTES_MAX),
-        }
-        for what, (count, count_max) in counts.items():
-            if not 0 <= count <= count_max:
-                told = f"{machine.url} caches {count} {what}, and {count_max} at most"
-                self.found.append(Violation("I26", b"", told))
+        self._judge(machine, "entries", len(machine.lru), machine.cache_entries)
+        self._judge(machine, "bytes", machine.lru.bytes_used, CACHE_BYTES_MAX)
+
+    def _judge(self, machine: Machine, what: str, count: int, count_max: int) -> None:
+        if not 0 <= count <= count_max:
+            told = f"{machine.url} caches {count} {what}, and {count_max} at most"
+            self.found.append(Violation("I26", b"", told))
 
 
 class Bounds:

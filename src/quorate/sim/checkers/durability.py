@@ -12,7 +12,8 @@ from quorate.core.events import PutResult
 from quorate.core.layout import Layout
 from quorate.core.slots import key_of
 from quorate.sim.checkers.violation import Violation
-from quorate.sim.checkers.watch import Machines, Place, Step, place_of
+from quorate.sim.checkers.watch import Given, Machines, Place, Step
+from quorate.sim.machine import Machine
 
 
 class Durability:
@@ -23,22 +24,30 @@ class Durability:
         self._machines = machines
         self._layout: Layout | None = None
         """Of all: it never changes (P4)."""
+        self._replicas: dict[bytes, list[Machine]] = {}
+        """By row, as the first layout has it."""
         self._handed: dict[bytes, tuple[bytes, list[Place]]] = {}
         """By version: its row, and its places when it was first given to a replica."""
 
     def look(self, step: Step) -> None:
         """Judge the acknowledgements of a step."""
-        if step.node is not None:
+        if self._layout is None and step.node is not None:
             self._layout = step.node.membership.layout
         if self._layout is not None:
-            for given in (*step.stored, *step.sent):
-                version, row = given.record.version, given.row
-                if version not in self._handed:
-                    replicas = self._machines.replicas(self._layout, row)
-                    places = [place_of(machine, row) for machine in replicas]
-                    self._handed[version] = row, places
+            self._note(self._layout, step.stored)
+            self._note(self._layout, step.sent)
         for result in step.acked:
             self._judge(step, result)
+
+    def _note(self, layout: Layout, gifts: list[Given]) -> None:
+        """Remember where the replicas have their copies of what is given to one the first time."""
+        for given in gifts:
+            version, row = given.record.version, given.row
+            if version not in self._handed:
+                replicas = self._replicas.get(row)
+                if replicas is None:
+                    replicas = self._replicas[row] = self._machines.replicas(layout, row)
+                self._handed[version] = row, [Place(machine, row) for machine in replicas]
 
     def _judge(self, step: Step, result: PutResult) -> None:
         row, places = self._handed.get(result.version, (b"", []))

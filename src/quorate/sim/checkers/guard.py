@@ -27,10 +27,11 @@ class Clocks:
         """Judge how far the clock of a node went in a step."""
         clock, turn = node.parts.clock, node.parts.turn
         # A new process begins at its ceiling, however far its wall clock was stepped back.
-        before = self._last.get(node, clock.last)
-        self._last[node] = clock.last
-        if clock.last > before:
-            ahead_ms = ms_of(clock.last) - turn.wall_ms - node.settings.max_clock_skew_ms
+        last = clock.last
+        before = self._last.get(node, last)
+        self._last[node] = last
+        if last > before:
+            ahead_ms = ms_of(last) - turn.wall_ms - node.settings.max_clock_skew_ms
             if ahead_ms > 0:
                 told = f"the clock of {node.settings.url} went {ahead_ms} ms past its guard"
                 self.found.append(Violation("I8", b"", told))
@@ -44,6 +45,8 @@ class Guard:
 
     def look(self, step: Step) -> None:
         """Judge what a step stored."""
+        if not step.stored:
+            return
         machine = step.machine
         limit_ms = machine.instant.wall_ms + machine.settings.max_clock_skew_ms
         for given in step.stored:

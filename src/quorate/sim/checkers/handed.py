@@ -16,8 +16,7 @@ class Handed:
 
     def look(self, step: Step) -> None:
         """Note what was stored, sent, or kept to be sent."""
-        hinted = [given for _, given in step.hinted]
-        for given in (*step.stored, *step.sent, *hinted):
+        for given in step.given:
             if given.record.value is not None:
                 self._values[given.record.value] = None
 

@@ -11,10 +11,8 @@ from __future__ import annotations
 from quorate.core.slots import key_of
 from quorate.errors import Corrupt
 from quorate.sim.checkers.violation import Violation
-from quorate.sim.checkers.watch import Given, Machines, Place, Step, place_of
+from quorate.sim.checkers.watch import Given, Machines, Place, Step
 from quorate.sim.disk import Disk
-
-_COUNTED = ("hints_dropped", "hints_refused")
 
 
 class Handoff:
@@ -45,7 +43,7 @@ class Handoff:
             names = [*step.forgotten, *(name for name, _ in step.hinted)]
             self._judge(step, [hints.pop(name) for name in names if name in hints], counted)
         for name, given in step.hinted:
-            hints[name] = given, place_of(self._machines.by_url[given.url], given.row)
+            hints[name] = given, Place(self._machines.by_url[given.url], given.row)
 
     def _judge(self, step: Step, forgotten: list[tuple[Given, Place]], counted: int) -> None:
         undelivered = [
@@ -63,7 +61,8 @@ class Handoff:
         if step.node is None:
             return len(step.forgotten)
         counters = step.node.parts.turn.counters
-        counted = sum(counters[name] for name in _COUNTED)
+        # Not by index, which calls back into Python for a counter that is not there yet.
+        counted = counters.get("hints_dropped", 0) + counters.get("hints_refused", 0)
         before = self._counted[step.machine.url]
         self._counted[step.machine.url] = counted
         return counted - before

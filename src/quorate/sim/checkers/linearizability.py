@@ -82,17 +82,17 @@ def unknown_write(start: float, value: bytes | None) -> list[Operation]:
 # --- runs --------------------------------------------------------------------------------------
 
 
-def check(history: History, evidence: Evidence) -> list[Violation]:
+def check(history: History, evidence: Evidence, *, states_max: int = STATES_MAX) -> list[Violation]:
     """Keys whose history no order explains."""
     found = []
     for key, operations in history.by_key().items():
         promised = list(_promised(operations, evidence))
         try:
-            if is_linearizable(promised):
+            if is_linearizable(promised, states_max=states_max):
                 continue
             told = f"no order of what began before its end explains {_unexplained(promised)}"
         except Undecided:
-            told = f"undecided after {STATES_MAX} states: {len(promised)} operations"
+            told = f"undecided after {states_max} states: {len(promised)} operations"
         found.append(Violation("P2", key, told))
     return found
 
@@ -203,7 +203,7 @@ def _taken(spare: list[Operation], now: float) -> list[Operation]:
 # --- one register ------------------------------------------------------------------------------
 
 
-def is_linearizable(history: Iterable[Operation]) -> bool:
+def is_linearizable(history: Iterable[Operation], *, states_max: int = STATES_MAX) -> bool:
     """Whether some order explains the history of a key that held nothing. Undecided if that takes
     too long to say."""
     ops = list(history)
@@ -214,7 +214,7 @@ def is_linearizable(history: Iterable[Operation]) -> bool:
     last = {op.value: number for number, part in enumerate(parts) for op in part if op.is_read}
     for number, part in enumerate(parts):
         read_later = frozenset(value for value, place in last.items() if place > number)
-        values = _Search(part, read_later).ends(values)
+        values = _Search(part, read_later, states_max).ends(values)
         if not values:
             return False
     return True
@@ -260,9 +260,12 @@ _UNREAD: Final = b"\xff any value that nobody will read"
 class _Search:
     """All orders of one part, which is in order of start."""
 
-    def __init__(self, ops: list[Operation], read_later: frozenset[bytes | None]) -> None:
+    def __init__(
+        self, ops: list[Operation], read_later: frozenset[bytes | None], states_max: int
+    ) -> None:
         """`read_later`: what is read in the parts after this one."""
         self._ops = ops
+        self._states_max = states_max
         self._read_later = read_later
         self._needed = 0
         self._readers: dict[bytes | None, int] = {}
@@ -288,7 +291,7 @@ class _Search:
                 if state not in met:
                     met.add(state)
                     stack.append(state)
-            if len(met) > STATES_MAX:
+            if len(met) > self._states_max:
                 raise Undecided
         return found
 

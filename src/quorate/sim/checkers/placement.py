@@ -18,6 +18,23 @@ from quorate.sim.checkers.watch import Given, Step
 _HINTS_DROPPED = "hints_dropped"
 
 
+class _Table:
+    """A node's layout, and what it says of rows: most are asked for again and again."""
+
+    __slots__ = ("_lists", "layout")
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self._lists: dict[bytes, list[str]] = {}
+
+    def replicas(self, row: bytes) -> list[str]:
+        """The URLs of those that hold a row."""
+        urls = self._lists.get(row)
+        if urls is None:
+            urls = self._lists[row] = self.layout.replicas(partition_of(row))
+        return urls
+
+
 class Placing:
     """Looks at the table, and at who is given what."""
 
@@ -25,7 +42,7 @@ class Placing:
         self.found: list[Violation] = []
         self._first: dict[int, bytes] = {}
         """By epoch: the hash of the first table that was seen."""
-        self._known: dict[str, Layout] = {}
+        self._known: dict[str, _Table] = {}
         """By node: its table, when it was last looked at."""
         self._made: dict[bytes, None] = {}
         """Versions that were given to replicas before."""
@@ -37,11 +54,12 @@ class Placing:
         if node is None or node.membership.layout is None:
             return
         layout, url = node.membership.layout, step.machine.url
-        if layout is not self._known.get(url):
-            self._known[url] = layout
+        table = self._known.get(url)
+        if table is None or table.layout is not layout:
+            table = self._known[url] = _Table(layout)
             self._compare(url, layout)
-        if step.stored or step.sent or step.hinted:
-            self._judge(step, node, layout)
+        if step.given:
+            self._judge(step, node, table)
 
     def _compare(self, url: str, layout: Layout) -> None:
         first = self._first.setdefault(layout.epoch, layout.hash())
@@ -49,29 +67,29 @@ class Placing:
             told = f"{url} has another table of epoch {layout.epoch} than was seen first"
             self.found.append(Violation("P4", b"", told))
 
-    def _judge(self, step: Step, node: Node, layout: Layout) -> None:
+    def _judge(self, step: Step, node: Node, table: _Table) -> None:
         given_to: dict[bytes, list[Given]] = {}
-        for given in (*step.stored, *step.sent, *(hinted for _, hinted in step.hinted)):
-            if given.url not in layout.replicas(partition_of(given.row)):
+        for given in step.given:
+            if given.url not in table.replicas(given.row):
                 told = f"{given.url} is given {given.record}, of which it is no replica"
                 self.found.append(Violation("P4", key_of(given.row), told))
             given_to.setdefault(given.record.version, []).append(given)
         # A disk in trouble takes no copy of a second stamp, and no hints.
         is_excused = self._has_dropped(step, node) or bool(node.parts.replica.trouble.code)
+        own_id = step.machine.settings.node_id.to_bytes(6, "big")
         for version, gifts in given_to.items():
-            is_made_here = version[8:] == step.machine.settings.node_id.to_bytes(6, "big")
-            if is_made_here and version not in self._made:
+            if version.endswith(own_id) and version not in self._made:
                 self._made[version] = None
                 if not is_excused:
-                    self._find_left_out(node, layout, gifts)
+                    self._find_left_out(node, table, gifts)
 
-    def _find_left_out(self, node: Node, layout: Layout, gifts: list[Given]) -> None:
+    def _find_left_out(self, node: Node, table: _Table, gifts: list[Given]) -> None:
         """Replicas that a new write was not given to."""
         first, url = gifts[0], node.settings.url
         reached = {given.url for given in gifts}
         left_out = [
             each
-            for each in layout.replicas(partition_of(first.row))
+            for each in table.replicas(first.row)
             if each not in reached and not (each == url and _holds_newer(node, first))
         ]
         if left_out:
@@ -83,7 +101,7 @@ class Placing:
         """Whether a hint was dropped since the last look at this life of the node."""
         life = step.machine.url, step.machine.life
         before = self._dropped.get(life, 0)
-        dropped = self._dropped[life] = node.parts.turn.counters[_HINTS_DROPPED]
+        dropped = self._dropped[life] = node.parts.turn.counters.get(_HINTS_DROPPED, 0)
         return dropped > before
 
 

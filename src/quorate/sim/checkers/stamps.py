@@ -10,12 +10,10 @@ clock: only that they are unique is asked of them.
 from __future__ import annotations
 
 from quorate.core.clock import ms_of
-from quorate.core.record import Record, stamp_of
+from quorate.core.record import stamp_of
 from quorate.core.slots import key_of
 from quorate.sim.checkers.violation import Violation
 from quorate.sim.checkers.watch import Given, Step
-
-STAMP_BYTES = 8
 
 
 class Stamps:
@@ -23,23 +21,25 @@ class Stamps:
 
     def __init__(self) -> None:
         self.found: list[Violation] = []
-        self._seen: dict[bytes, tuple[bytes, Record]] = {}
-        """By version: the row and the record that bear it."""
+        self._seen: dict[bytes, Given] = {}
+        """By version: who was first given it, with which row and record."""
         self._highest: dict[bytes, bytes] = {}
         """By node id."""
 
     def look(self, step: Step) -> None:
         """Judge what a step stored and said."""
+        if not step.given:
+            return
         own_id = step.machine.settings.node_id.to_bytes(6, "big")
         fresh: dict[bytes, Given] = {}
-        for given in (*step.stored, *step.sent, *(hinted for _, hinted in step.hinted)):
+        for given in step.given:
             version = given.record.version
             seen = self._seen.get(version)
             if seen is None:
-                self._seen[version] = given.row, given.record
-                if version[STAMP_BYTES:] == own_id:
+                self._seen[version] = given
+                if version.endswith(own_id):
                     fresh[version] = given
-            elif seen != (given.row, given.record):
+            elif seen.row != given.row or seen.record != given.record:
                 told = f"version {version.hex()} is {seen}, and at {step.machine.url} {given}"
                 self.found.append(Violation("I8", key_of(given.row), told))
         if fresh:

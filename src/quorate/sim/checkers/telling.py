@@ -7,10 +7,8 @@ meets the first. And a damaged copy that votes "nothing here" lets a quorum miss
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from quorate.core.events import PeerFrame
-from quorate.core.messages import Read, ReadAnswer
+from quorate.core.messages import Read
 from quorate.core.record import ABSENT
 from quorate.core.slots import key_of
 from quorate.errors import Corrupt
@@ -38,7 +36,8 @@ class Telling:
         for url, answer in step.told:
             # A long answer comes in pieces: each goes on where the one before ended.
             rows = asked[url, answer.batch]
-            versions = list(_versions(answer))
+            versions = [ABSENT if each is None else each.version for each in answer.records]
+            versions += answer.versions
             asked[url, answer.batch] = rows[len(versions) :]
             for row, version in zip(rows, versions, strict=False):
                 if row not in answer.failed:
@@ -56,12 +55,6 @@ class Telling:
         if version > (ABSENT if record is None else record.version):
             told = f"{machine.url} tells {version.hex()}, and a power cut would leave {record}"
             self.found.append(Violation("I7", key_of(row), told))
-
-
-def _versions(answer: ReadAnswer) -> Iterator[bytes]:
-    for record in answer.records:
-        yield ABSENT if record is None else record.version
-    yield from answer.versions
 
 
 def _is_replaced(step: Step, row: bytes) -> bool:

@@ -8,8 +8,8 @@ as most of a world's time is heartbeats: these are only measured.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import Final, Protocol
 
 import msgspec
 
@@ -21,7 +21,6 @@ from quorate.core.record import Record
 from quorate.core.slots import partition_of
 from quorate.errors import Corrupt
 from quorate.sim.checkers.violation import Violation
-from quorate.sim.disk import Disk
 from quorate.sim.machine import Machine
 
 PREFIX_BYTES: Final = 8
@@ -30,30 +29,62 @@ PREFIX_BYTES: Final = 8
 _decode: Final = msgspec.msgpack.Decoder(StoredHint).decode
 
 
-class Given(NamedTuple):
+class Given:
     """A record that a node hands to a replica: itself, a peer, or a peer by way of a hint."""
 
-    url: str
-    """Of the replica."""
-    row: bytes
-    record: Record
+    __slots__ = ("record", "row", "url")
+
+    def __init__(self, url: str, row: bytes, record: Record) -> None:
+        self.url = url
+        """Of the replica."""
+        self.row = row
+        self.record = record
+
+    def __repr__(self) -> str:
+        return f"{self.record} of row {self.row!r} for {self.url}"
 
 
-class Step(NamedTuple):
+class Step:
     """What one step of a node touched."""
 
-    machine: Machine
-    node: Node | None
-    """None if the step's batch ended the process."""
-    stored: list[Given]
-    sent: list[Given]
-    hinted: list[tuple[bytes, Given]]
-    """By the name under which the hint is kept."""
-    forgotten: list[bytes]
-    """Names of hints that were deleted."""
-    acked: list[PutResult]
-    told: Sequence[tuple[str, ReadAnswer]] = ()
-    """To whom, and what."""
+    __slots__ = (
+        "acked",
+        "forgotten",
+        "given",
+        "hinted",
+        "machine",
+        "node",
+        "sent",
+        "stored",
+        "told",
+    )
+
+    def __init__(
+        self,
+        machine: Machine,
+        node: Node | None,
+        *,
+        stored: list[Given],
+        sent: list[Given],
+        hinted: list[tuple[bytes, Given]],
+        forgotten: list[bytes],
+        acked: list[PutResult],
+        told: list[tuple[str, ReadAnswer]],
+    ) -> None:
+        self.machine = machine
+        self.node = node
+        """None if the step's batch ended the process."""
+        self.stored = stored
+        self.sent = sent
+        self.hinted = hinted
+        """By the name under which the hint is kept."""
+        self.given = [*stored, *sent, *[hint for _, hint in hinted]]
+        """All three of these."""
+        self.forgotten = forgotten
+        """Names of hints that were deleted."""
+        self.acked = acked
+        self.told = told
+        """To whom, and what."""
 
 
 class Machines:
@@ -72,31 +103,29 @@ class Machines:
         return [self.by_url[url] for url in layout.replicas(partition_of(row))]
 
 
-class Place(NamedTuple):
+class Place:
     """Where a machine has, or had, its copy of a row."""
 
-    machine: Machine
-    disk: Disk
-    """Of the machine, at the time."""
-    rots: int
-    """How often the copy had been damaged by then."""
+    __slots__ = ("_disk", "_rots", "machine")
+
+    def __init__(self, machine: Machine, row: bytes) -> None:
+        """Where it has it now."""
+        self.machine = machine
+        self._disk = machine.disk
+        self._rots = machine.disk.rots.get(row, 0)
+        """How often the copy had been damaged by then."""
 
     def may_hold(self, row: bytes, version: bytes) -> bool:
         """Whether the machine durably holds a version or a higher one; or its disk was lost, or
         the copy damaged, since then: something older may have taken its place."""
-        disk = self.disk
-        if self.machine.disk is not disk or disk.rots[row] > self.rots:
+        disk = self._disk
+        if self.machine.disk is not disk or disk.rots.get(row, 0) > self._rots:
             return True
         try:
             record = disk.durable(row)
         except Corrupt:
             return True
         return record is not None and record.version >= version
-
-
-def place_of(machine: Machine, row: bytes) -> Place:
-    """Where a machine has its copy of a row now."""
-    return Place(machine, machine.disk, machine.disk.rots[row])
 
 
 class Judge(Protocol):
@@ -130,10 +159,17 @@ class Watch:
     def after_step(self, machine: Machine, effects: Effects) -> None:
         """Measure the node, and have all look at a step that touched anything."""
         if machine.is_running:
+            node = machine.node
             for each in self._measures:
-                each.measure(machine.node)
-        sent = [*_sent(effects)] if effects.sends else []
-        told = [*_told(effects)] if effects.sends else []
+                each.measure(node)
+        sent: list[Given] = []
+        told: list[tuple[str, ReadAnswer]] = []
+        for url, messages in effects.sends.items():
+            for message in messages:
+                if type(message) is Mutate:
+                    sent += [Given(url, row, record) for row, record in message.items]
+                elif type(message) is ReadAnswer:
+                    told.append((url, message))
         if sent or told or effects.answers or effects.batch is not None:
             step = self._taken_apart(machine, effects, sent, told)
             for judge in self._judges:
@@ -166,18 +202,13 @@ class Watch:
                     hinted.append((name, Given(url, hint.row, hint.record)))
         node = machine.node if machine.is_running else None
         acked = [result for _, result in effects.answers if type(result) is PutResult]
-        return Step(machine, node, stored, sent, hinted, forgotten, acked, told)
-
-
-def _sent(effects: Effects) -> Iterator[Given]:
-    for url, messages in effects.sends.items():
-        for message in messages:
-            if type(message) is Mutate:
-                yield from [Given(url, row, record) for row, record in message.items]
-
-
-def _told(effects: Effects) -> Iterator[tuple[str, ReadAnswer]]:
-    for url, messages in effects.sends.items():
-        for message in messages:
-            if type(message) is ReadAnswer:
-                yield url, message
+        return Step(
+            machine,
+            node,
+            stored=stored,
+            sent=sent,
+            hinted=hinted,
+            forgotten=forgotten,
+            acked=acked,
+            told=told,
+        )

@@ -60,10 +60,10 @@ class Stage:
         return Step(
             machine,
             machine.node if machine.is_running else None,
-            [given(node, each) for each in stored or []],
-            sent or [],
-            hinted or [],
-            forgotten or [],
-            acked or [],
-            told or [],
+            stored=[given(node, each) for each in stored or []],
+            sent=sent or [],
+            hinted=hinted or [],
+            forgotten=forgotten or [],
+            acked=acked or [],
+            told=told or [],
         )
