@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from random import Random
-from typing import Self, TypeVar
+from typing import Self, TypeVar, cast
 
 import uvloop
 
@@ -70,9 +70,9 @@ class RespServed:
         self.door = RespDoor(self.store, self.bodies)
         self._server = await self._loop.create_server(self._connect, sock=self._socket)
 
-    def _connect(self) -> RespConnection:
+    def _connect(self) -> asyncio.Protocol:
         self.connections.append(RespConnection(self.store, self.door))
-        return self.connections[-1]
+        return cast(asyncio.Protocol, self.connections[-1])
 
     async def _stop(self) -> None:
         self._server.close()

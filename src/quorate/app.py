@@ -24,9 +24,9 @@ import structlog
 from quorate import __version__
 from quorate.addresses import cluster_urls, listen_addresses, own_url
 from quorate.config import KEY_BYTES_MAX, Config
-from quorate.core.events import Instant, PeerFrame, Welcome
+from quorate.core.events import Instant, Welcome
 from quorate.core.handshake import judge
-from quorate.core.messages import Frame, Greeting
+from quorate.core.messages import Greeting
 from quorate.core.node import Node
 from quorate.core.parts import Settings
 from quorate.doors.budget import ByteBudget
@@ -254,10 +254,6 @@ def _transport(node: Node, driver: Driver, journal: Journal) -> tuple[PeerLinks,
         mine = node.greeting()
         return msgspec.structs.replace(mine, refusal=judge(mine, theirs))
 
-    def take(url: str, frames: list[Frame]) -> None:
-        for frame in frames:
-            driver.submit(PeerFrame(url, frame))
-
     links = PeerLinks(
         greeting=node.greeting,
         on_event=driver.submit,
@@ -265,7 +261,9 @@ def _transport(node: Node, driver: Driver, journal: Journal) -> tuple[PeerLinks,
         rng=SystemRandom(),
         journal=journal,
     )
-    acceptor = Acceptor(judge=answer, on_frames=take, on_accepted=links.hurry, journal=journal)
+    acceptor = Acceptor(
+        judge=answer, on_frames=driver.on_frames, on_accepted=links.hurry, journal=journal
+    )
     return links, acceptor
 
 

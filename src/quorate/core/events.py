@@ -8,7 +8,7 @@ All times are milliseconds; 0 means "the configured default" for `r`, `w` and `t
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import msgspec
 
@@ -17,7 +17,7 @@ from quorate.core.record import Record
 from quorate.errors import BY_CODE, QuorateError
 
 
-class Instant(NamedTuple):
+class Instant(msgspec.Struct, frozen=True, gc=False):
     """Now, twice: `mono_ms` never steps and drives every timer, `wall_ms` stamps and expires."""
 
     mono_ms: int

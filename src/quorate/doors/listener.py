@@ -18,7 +18,7 @@ import asyncio
 import enum
 import socket
 from collections.abc import Callable
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, cast
 
 from quorate.wire.frames import MAGIC
 
@@ -38,7 +38,30 @@ _METHODS: Final = tuple(
     method + b" " for method in b"HEAD PUT DELETE POST OPTIONS PATCH TRACE CONNECT PRI".split()
 )
 
-ProtocolFactory = Callable[[], asyncio.BaseProtocol]
+
+class Speaker(Protocol):
+    """An asyncio.Protocol in all but its base class, which a compiled class cannot have."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take a connection over."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Hear that it ended."""
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes: at first all those that came before the door was known."""
+
+    def eof_received(self) -> bool | None:
+        """Hear that the client sends no more; whether to keep the connection for answers."""
+
+    def pause_writing(self) -> None:
+        """Hear that the client reads too slowly."""
+
+    def resume_writing(self) -> None:
+        """Hear that it has caught up."""
+
+
+ProtocolFactory = Callable[[], Speaker]
 
 
 class Speech(enum.Enum):

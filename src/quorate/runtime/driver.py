@@ -21,7 +21,15 @@ import msgspec
 import structlog
 
 from quorate.config import Config
-from quorate.core.events import Durable, Effects, Event, Instant, Stop, StorageState
+from quorate.core.events import (
+    Durable,
+    Effects,
+    Event,
+    Instant,
+    PeerFrame,
+    Stop,
+    StorageState,
+)
 from quorate.core.layout import Layout
 from quorate.core.messages import Frame
 from quorate.core.node import Node
@@ -94,6 +102,12 @@ class Driver:
     def submit(self, event: Event) -> None:
         """Take an event into the next turn."""
         self._events.append(event)
+        if not self._is_scheduled:
+            self._schedule()
+
+    def on_frames(self, url: str, frames: list[Frame]) -> None:
+        """Take a peer's frames into the next turn."""
+        self._events += [PeerFrame(url, frame) for frame in frames]
         if not self._is_scheduled:
             self._schedule()
 

@@ -114,11 +114,19 @@ class PeerConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._is_over:
             return
+        journal = self._acceptor.journal
         try:
-            self._hear(data)
+            if not self._url:
+                data = self._greet(data)
+            journal.bytes_received += len(data)
+            frames = self._frames.feed(data)
         except PeerProtocolError as error:
-            self._acceptor.journal.broke_protocol(self._url or self._host(), error)
+            journal.broke_protocol(self._url or self._host(), error)
             self.abort()
+            return
+        if frames:
+            journal.frames_received += len(frames)
+            self._acceptor.on_frames(self._url, frames)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (asyncio's name)
         self._is_over = True
@@ -126,18 +134,10 @@ class PeerConnection(asyncio.Protocol):
             self._deadline.cancel()
         self._acceptor.forget(self, self._url)
 
-    def _hear(self, data: bytes) -> None:
-        if not self._url:
-            theirs = self._greeting.feed(data)
-            if theirs is None or not self._agree(theirs):
-                return
-            data = self._greeting.rest
-        journal = self._acceptor.journal
-        journal.bytes_received += len(data)
-        frames = self._frames.feed(data)
-        if frames:
-            journal.frames_received += len(frames)
-            self._acceptor.on_frames(self._url, frames)
+    def _greet(self, data: bytes) -> bytes:
+        """What came behind the greeting; nothing before it is whole and we agreed."""
+        theirs = self._greeting.feed(data)
+        return self._greeting.rest if theirs is not None and self._agree(theirs) else b""
 
     def _agree(self, theirs: Greeting) -> bool:
         """Answer the greeting; whether the peer may go on."""

@@ -121,21 +121,22 @@ class _Peer:
         return self._task
 
     def queued_bytes(self) -> int:
-        return 0 if self._connection is None else self._connection.queued_bytes()
+        connection = self._connection
+        return 0 if connection is None else connection.transport.get_write_buffer_size()
 
     def send(self, frame: Frame) -> bool:
         """Whether it was written."""
         connection = self._connection
-        if connection is None or not connection.is_writable():
+        if connection is None or (transport := connection.transport).is_closing():
             return False
-        queued = connection.queued_bytes()
+        queued = transport.get_write_buffer_size()
         if queued > self._links.outbox_bytes_max:
             self._links.journal.overflowed(self._url, queued)
             connection.abort()
             return False
-        return self._write(connection, frame)
+        return self._write(transport, frame)
 
-    def _write(self, connection: Outgoing, frame: Frame) -> bool:
+    def _write(self, transport: asyncio.Transport, frame: Frame) -> bool:
         """Write it as one frame; as two or more, each whole, where one would be too large."""
         journal = self._links.journal
         try:
@@ -147,8 +148,8 @@ class _Peer:
                 return False
             first = Frame(frame.epoch, frame.clock, frame.messages[:half])
             second = Frame(frame.epoch, frame.clock, frame.messages[half:])
-            return all([self._write(connection, first), self._write(connection, second)])
-        connection.write(data)
+            return all([self._write(transport, first), self._write(transport, second)])
+        transport.write(data)
         journal.frames_sent += 1
         journal.bytes_sent += len(data)
         return True

@@ -29,9 +29,10 @@ MAGIC: Final = b"QRT1"
 
 _HEADER: Final = struct.Struct(">III")
 _HEADER_BYTES: Final = _HEADER.size
+_pack_header, _unpack_header = _HEADER.pack, _HEADER.unpack_from
 _UINT32: Final = 0xFFFFFFFF
 
-_encoder: Final = msgspec.msgpack.Encoder()
+_encode: Final = msgspec.msgpack.Encoder().encode
 _frame_decoder: Final = msgspec.msgpack.Decoder(Frame)
 _greeting_decoder: Final = msgspec.msgpack.Decoder(Greeting)
 
@@ -52,25 +53,26 @@ class FrameTooLarge(ValueError):
     """The frame would be longer than `FRAME_BYTES_MAX`; the caller must send less at once."""
 
 
-def encode_frame(frame: Frame) -> bytearray:
-    """The frame as bytes to write, made in place without a copy. FrameTooLarge if it is."""
-    data = bytearray(_HEADER_BYTES)
-    _encoder.encode_into(frame, data, _HEADER_BYTES)
-    length = len(data) - _HEADER_BYTES
+def encode_frame(frame: Frame) -> bytes:
+    """The frame as bytes to write. FrameTooLarge if it is.
+
+    Joining header and payload copies, and still takes half the time of making both in one buffer:
+    most frames have less than a kilobyte.
+    """
+    payload = _encode(frame)
+    length = len(payload)
     if length > FRAME_BYTES_MAX:
         raise FrameTooLarge(f"a frame of {length} bytes, at most {FRAME_BYTES_MAX} are allowed")
-    with memoryview(data) as view:
-        _HEADER.pack_into(data, 0, length, length ^ _UINT32, _checksum(view[_HEADER_BYTES:]))
-    return data
+    return _pack_header(length, length ^ _UINT32, _checksum(payload)) + payload
 
 
 def encode_greeting(greeting: Greeting) -> bytes:
     """The greeting as bytes to write. ValueError if longer than `GREETING_BYTES_MAX`."""
-    payload = _encoder.encode(greeting)
+    payload = _encode(greeting)
     length = len(payload)
     if length > GREETING_BYTES_MAX:
         raise ValueError(f"a greeting of {length} bytes, at most {GREETING_BYTES_MAX} are allowed")
-    return MAGIC + _HEADER.pack(length, length ^ _UINT32, _checksum(payload)) + payload
+    return MAGIC + _pack_header(length, length ^ _UINT32, _checksum(payload)) + payload
 
 
 class FrameParser:
@@ -92,6 +94,12 @@ class FrameParser:
 
     def feed(self, data: bytes) -> list[Frame]:
         """The frames that `data` completes. PeerProtocolError for anything that is not one."""
+        end = len(data)
+        if end > _HEADER_BYTES and not self._pending:
+            length, complement, checksum = _unpack_header(data)
+            if length == end - _HEADER_BYTES <= FRAME_BYTES_MAX and length ^ complement == _UINT32:
+                # The usual piece: one whole frame. A copy costs less than views of so few bytes.
+                return [_decode_frame(data[_HEADER_BYTES:], checksum)]
         buffer: bytes | bytearray = data
         if self._pending:
             self._pending += data
@@ -157,7 +165,7 @@ def _checksum(payload: bytes | memoryview) -> int:
 
 
 def _read_header(data: bytearray | memoryview, start: int, *, bytes_max: int) -> tuple[int, int]:
-    length, complement, checksum = _HEADER.unpack_from(data, start)
+    length, complement, checksum = _unpack_header(data, start)
     if length ^ complement != _UINT32:
         raise PeerProtocolError("damaged header: length and complement differ")
     if not 0 < length <= bytes_max:
@@ -165,7 +173,7 @@ def _read_header(data: bytearray | memoryview, start: int, *, bytes_max: int) ->
     return length, checksum
 
 
-def _decode_frame(payload: memoryview, checksum: int) -> Frame:
+def _decode_frame(payload: bytes | memoryview, checksum: int) -> Frame:
     if _checksum(payload) != checksum:
         raise PeerProtocolError("damaged frame: wrong checksum", length=len(payload))
     try:

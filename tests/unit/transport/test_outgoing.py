@@ -56,11 +56,10 @@ def test_it_greets_at_once_and_hears_the_answer_in_pieces(run: Run) -> None:
         for byte in encode_greeting(ANSWER):
             connection.data_received(bytes([byte]))
         assert await connection.answer() == ANSWER
-        connection.write(bytearray(b"frame"))
-        assert wire.written == [b"hello", b"frame"]
-        assert connection.queued_bytes() == 10
+        assert wire.written == [b"hello"]
+        assert connection.transport is wire
         await connection.close()
-        assert not connection.is_writable()
+        assert wire.is_ended
 
     run(main())
 

@@ -64,6 +64,36 @@ def test_any_cut_of_any_pipeline_gives_the_commands_that_hiredis_sees(
     assert not parser.is_partial
 
 
+@pytest.mark.parametrize("command", [[b"GET", b"k"], [b"SET", b"k", b"v" * 4096], [b"", b"", b""]])
+def test_a_plain_command_alone_needs_no_parser(command: list[bytes]) -> None:
+    assert resp.plain_command(encode(command)) == command
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.one_of(arguments, st.sampled_from([b"*2\r\n", b"*3\r\n", b"$1\r\n", b"a\r\n", b"$"])),
+        max_size=9,
+    ),
+    st.lists(st.lists(arguments, min_size=2, max_size=3), max_size=2),
+)
+@example([b"*2\r\n", b"$1\r\n", b"a\r\n", b"$1\r\n", b"a\r\n", b"a\r\n"], [])
+@example([], [[b"GET", b"x" * 5000]])
+@example([], [[b"SET", b"k", b"v\r\n"]])
+@example([], [[b"GET", b"a\r\n$1\r\nb"]])
+def test_what_is_taken_for_a_plain_command_is_what_the_parser_makes_of_it(
+    pieces: list[bytes], sent: list[list[bytes]]
+) -> None:
+    data = b"".join((*map(encode, sent), *pieces))
+    command = resp.plain_command(data)
+    parser = new_parser()
+    seen = parser.feed(data)
+    if command is not None:
+        assert seen == [command]
+        assert parser.fault is None
+        assert not parser.is_partial
+
+
 @settings(max_examples=30, deadline=None)
 @given(commands)
 def test_one_byte_at_a_time_gives_the_same_commands(sent: list[list[bytes]]) -> None:

@@ -7,7 +7,9 @@ the fast lane writes them as they are, the other one takes them apart again.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 from quorate.core.events import GetResult, PutResult
 from quorate.core.record import is_live
@@ -16,7 +18,7 @@ from quorate.errors import QuorateError
 from quorate.runtime.store import Store
 
 
-class Reply(NamedTuple):
+class Reply(msgspec.Struct, frozen=True, gc=False):
     """An answer before it is written."""
 
     status: int
@@ -56,19 +58,18 @@ class Promise:
 
     def default(self) -> bytes:
         """The word for requests that name neither `r` nor `w`."""
-        self._follow_layout()
+        if self._store.layout() is not self._layout:
+            self._follow_layout()
         return self._default
 
     def of(self, *, r: int, w: int) -> bytes:
         """The word for one request; 0 stands for what is configured."""
-        self._follow_layout()
+        if self._store.layout() is not self._layout:
+            self._follow_layout()
         return self._word(r, w)
 
     def _follow_layout(self) -> None:
-        layout = self._store.layout()
-        if layout is self._layout:
-            return
-        self._layout = layout
+        self._layout = layout = self._store.layout()
         replication = self._store.config.replication
         self._n = min(replication, len(layout.nodes)) if layout else replication
         self._default = self._word(0, 0)
@@ -85,7 +86,8 @@ def value_reply(result: GetResult | QuorateError, *, promise: bytes, wall_ms: in
     record = result.record
     if record is None or record.value is None or not is_live(record, wall_ms=wall_ms):
         absent = _reply(_ABSENT._replace(facts={"answers": result.answers}))
-        return absent._replace(lines=absent.lines + b"Quorate-Consistency: %b\r\n" % promise)
+        lines = absent.lines + b"Quorate-Consistency: %b\r\n" % promise
+        return msgspec.structs.replace(absent, lines=lines)
     version = record.version.hex().encode()
     return Reply(200, _VALUE_LINES % (version, version, promise), record.value)
 
@@ -107,7 +109,7 @@ def problem_reply(error: QuorateError | Refused) -> Reply:
     if not isinstance(error, Refused):
         return reply
     lines = "".join(f"{name}: {value}\r\n" for name, value in error.headers.items())
-    return reply._replace(lines=reply.lines + lines.encode())
+    return msgspec.structs.replace(reply, lines=reply.lines + lines.encode())
 
 
 def _reply(problem: Problem) -> Reply:

@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from quorate.doors.budget import ByteBudget
 from quorate.doors.http.answers import Promise
-from quorate.doors.http.fast import FastLane
+from quorate.doors.http.fast import FastConnection, FastLane
 from quorate.doors.http.hosts import Hosts
 from quorate.runtime.store import Store
 
@@ -61,7 +60,7 @@ class HttpDoor:
             bodies=self._bodies,
         )
 
-    def connection(self) -> asyncio.Protocol:
+    def connection(self) -> FastConnection:
         """The protocol of a new connection."""
         assert self._lane is not None, "start comes first"
         return self._lane.connection()

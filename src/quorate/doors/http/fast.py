@@ -22,7 +22,8 @@ from collections.abc import Callable
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import Final, cast
-from urllib.parse import unquote_to_bytes
+
+import msgspec
 
 from quorate.config import KEY_BYTES_MAX
 from quorate.core.events import Get, GetResult, Put, PutResult, Result
@@ -64,7 +65,14 @@ _CANONICAL: Final = re.compile(
     rb"(GET|HEAD|PUT|DELETE) /kv\?key=((?:[A-Za-z0-9._~:@/,-]++|%%[0-9A-Fa-f]{2}){1,1024}+)"
     rb"(?:&([rw])=([1-9]))? HTTP/1\.1\r\n(?:%b)*(?(5)|(?!))\r\n" % b"|".join(_HEADERS)
 )
+_BYTE_OF: Final = {
+    (high + low).encode(): bytes.fromhex(high + low)
+    for high in "0123456789abcdefABCDEF"
+    for low in "0123456789abcdefABCDEF"
+}
 _READS: Final = frozenset({b"GET", b"HEAD"})
+_READ_RESULTS: Final = (GetResult, QuorateError)
+_WRITE_RESULTS: Final = (PutResult, QuorateError)
 _STATUS_LINES: Final = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
 }
@@ -102,22 +110,19 @@ class FastLane:
         self.deadlines.close()
         self.idle_limit.close()
 
-    def render(self, reply: Reply, *, has_body: bool) -> bytes:
+    def render(self, reply: Reply, *, wall_ms: int, has_body: bool) -> bytes:
         """The bytes of an answer; that to a HEAD has no body but says its length."""
+        second = wall_ms // 1000
+        if second != self._date_second:
+            self._date_second = second
+            self._date = formatdate(second, usegmt=True).encode()
         return b"%b%bContent-Length: %d\r\nDate: %b\r\n\r\n%b" % (
             _STATUS_LINES[reply.status],
             reply.lines,
             len(reply.body),
-            self._now(),
+            self._date,
             reply.body if has_body else b"",
         )
-
-    def _now(self) -> bytes:
-        second = self.store.wall_ms() // 1000
-        if second != self._date_second:
-            self._date_second = second
-            self._date = formatdate(second, usegmt=True).encode()
-        return self._date
 
 
 class _Asked:
@@ -133,16 +138,16 @@ class _Asked:
 
     def done(self, result: Result) -> None:
         lane = self._connection.lane
-        method, quorum = self._method, self._quorum
+        method, quorum, wall_ms = self._method, self._quorum, lane.store.wall_ms()
         if method in _READS:
-            assert isinstance(result, GetResult | QuorateError)
+            assert isinstance(result, _READ_RESULTS)
             promise = lane.promise.of(r=quorum, w=0) if quorum else lane.promise.default()
-            reply = value_reply(result, promise=promise, wall_ms=lane.store.wall_ms())
+            reply = value_reply(result, promise=promise, wall_ms=wall_ms)
         else:
-            assert isinstance(result, PutResult | QuorateError)
+            assert isinstance(result, _WRITE_RESULTS)
             promise = lane.promise.of(r=0, w=quorum) if quorum else lane.promise.default()
             reply = written_reply(result, promise=promise)
-        self.answer = lane.render(reply, has_body=method != b"HEAD")
+        self.answer = lane.render(reply, wall_ms=wall_ms, has_body=method != b"HEAD")
         lane.store.flush_soon(self._connection)
 
 
@@ -160,8 +165,8 @@ class _Upload:
         """Bytes received that earn the client more time."""
 
 
-class FastConnection(asyncio.Protocol):
-    """One connection in the fast lane."""
+class FastConnection:
+    """One connection in the fast lane: an asyncio.Protocol in all but its base (`Speaker`)."""
 
     __slots__ = (
         "_asked",
@@ -299,7 +304,7 @@ class FastConnection(asyncio.Protocol):
     def _take(self, match: re.Match[bytes], data: bytes) -> int | None:
         """Begin a canonical request; where the next starts, None if it is for aiohttp."""
         method, raw_key, parameter, digit, host, length = match.group(1, 2, 3, 4, 5, 6)
-        key = unquote_to_bytes(raw_key) if b"%" in raw_key else raw_key
+        key = _unquote(raw_key) if b"%" in raw_key else raw_key
         if len(key) > KEY_BYTES_MAX or not self.lane.is_welcome(host):
             return None
         quorum = int(digit or 0)
@@ -360,9 +365,11 @@ class FastConnection(asyncio.Protocol):
         refusal = problem_reply(
             Overloaded("too many request bodies are arriving", outcome=Outcome.NOT_APPLIED)
         )
-        refusal = refusal._replace(lines=refusal.lines + b"Connection: close\r\n")
+        lines = refusal.lines + b"Connection: close\r\n"
+        refusal = msgspec.structs.replace(refusal, lines=lines)
         asked = _Asked(self, b"PUT", 0)
-        asked.answer = self.lane.render(refusal, has_body=True)
+        wall_ms = self.lane.store.wall_ms()
+        asked.answer = self.lane.render(refusal, wall_ms=wall_ms, has_body=True)
         self._asked.append(asked)
         self._is_ended = True
         self.lane.store.flush_soon(self)
@@ -429,3 +436,9 @@ class FastConnection(asyncio.Protocol):
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
         protocol.data_received(rest)
+
+
+def _unquote(raw: bytes) -> bytes:
+    """`urllib.parse.unquote_to_bytes` in half its time, for escapes that are known to be whole."""
+    first, *rest = raw.split(b"%")
+    return first + b"".join([_BYTE_OF[each[:2]] + each[2:] for each in rest])

@@ -50,8 +50,11 @@ _NONE, _READ, _WRITE = Access.NONE, Access.READ, Access.WRITE
 _spelled = SPELLED.get
 
 
-class RespConnection(Session, asyncio.Protocol):
-    """The protocol object for one client; bytes that were already read come by `data_received`."""
+class RespConnection(Session):
+    """The protocol object for one client; bytes that were already read come by `data_received`.
+
+    An asyncio.Protocol in all but its base (`Speaker`).
+    """
 
     __slots__ = (
         "_backlog",
@@ -125,6 +128,26 @@ class RespConnection(Session, asyncio.Protocol):
                 timer.cancel()
 
     def data_received(self, data: bytes) -> None:
+        parser = self._parser
+        if (
+            self.queue
+            or self._backlog
+            or self._is_write_paused
+            or self.closing
+            or parser.is_partial
+            or parser.fault is not None
+            or (args := resp.plain_command(data)) is None
+        ):
+            self._take(data)
+            return
+        # The usual chunk: a single command, and none before it to wait for.
+        self._request_bytes += len(data)
+        self.door.commands_processed += 1
+        self._begin(args)
+        if self.closing or (self.queue and self.queue[0].reply):
+            self._proceed()
+
+    def _take(self, data: bytes) -> None:
         commands = self._parser.feed(data)
         self._backlog.extend(commands)
         self._request_bytes += len(data)
@@ -163,17 +186,31 @@ class RespConnection(Session, asyncio.Protocol):
         if transport is None:
             return
         self.flush_asked = False
-        replies = []
+        if queue and (replies := queue[0].reply):
+            queue.popleft()
+            if queue and queue[0].reply:
+                replies = self._join(replies)
+            if not queue:
+                self._forget_commands()
+            # uvloop raises on a write after close.
+            if not transport.is_closing():
+                size = len(replies)
+                self._written_bytes += size
+                self.reply_bytes -= size
+                if size > FLUSH_BYTES_LARGE or self._window < WINDOW_MAX or self.saw_large:
+                    self._fit_window(size)
+                transport.write(replies)
+        if self._backlog or self.closing or self._is_read_paused or self._parser.fault is not None:
+            self._proceed()
+
+    def _join(self, first: bytes) -> bytes:
+        """`first` and the replies behind it that are ready, out of the queue."""
+        queue = self.queue
+        replies = [first]
         while queue and (reply := queue[0].reply):
             replies.append(reply)
             queue.popleft()
-        if not queue:
-            self._forget_commands()
-        # uvloop raises on a write after close.
-        if replies and not transport.is_closing():
-            self._write(transport, replies[0] if len(replies) == 1 else b"".join(replies))
-        if self._backlog or self.closing or self._is_read_paused or self._parser.fault is not None:
-            self._proceed()
+        return b"".join(replies)
 
     def _forget_commands(self) -> None:
         """All that began are answered."""
@@ -190,17 +227,15 @@ class RespConnection(Session, asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def _write(self, transport: asyncio.Transport, data: bytes) -> None:
-        self._written_bytes += len(data)
-        self.reply_bytes -= len(data)
+    def _fit_window(self, reply_bytes: int) -> None:
+        """Have more commands under way after small replies, fewer after large ones."""
         if self.saw_large:
             self.saw_large = False
             self._window = 1
-        elif len(data) > FLUSH_BYTES_LARGE:
+        elif reply_bytes > FLUSH_BYTES_LARGE:
             self._window = max(self._window // 4, 1)
-        elif self._window < WINDOW_MAX:
+        else:
             self._window *= 2
-        transport.write(data)
 
     def _proceed(self) -> None:
         """Begin what may begin; then read on, or wait, or close."""
@@ -245,7 +280,8 @@ class RespConnection(Session, asyncio.Protocol):
             command = _spelled(args[0]) if args else None
             if command is None:
                 command = find(args)
-            if len(args) != command.arity:
+            arity = command.arity
+            if len(args) != arity and (arity > 0 or len(args) < -arity):
                 command.check_arity(args)
             if self.in_multi and command.name not in ALLOWED_IN_MULTI:
                 raise CommandError(NOT_YET)

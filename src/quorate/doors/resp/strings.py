@@ -158,7 +158,8 @@ def _getrange(session: Session, args: list[bytes]) -> None:
         # A negative end before the beginning is the first byte, if the start was not after it.
         if start < 0 and end < 0 and start > end:
             return resp.bulk(b"")
-        return resp.bulk(value[first : max(last, 0) + 1])
+        # Not before `first`: compiled, a slice of bytes that ends before it begins is a fault.
+        return resp.bulk(value[first : max(last + 1, 1, first)])
 
     PendingRead(session, args[1], render)
 

@@ -106,9 +106,11 @@ class Bench:
     def send(self, data: bytes) -> None:
         """Deliver bytes, as long as anyone reads."""
         assert not self.transport.is_reading_paused
-        protocol = self.transport.protocol or self.connection
-        assert isinstance(protocol, asyncio.Protocol)
-        protocol.data_received(data)
+        if self.transport.protocol is None:
+            self.connection.data_received(data)
+        else:
+            assert isinstance(self.transport.protocol, asyncio.Protocol)
+            self.transport.protocol.data_received(data)
 
     @property
     def out(self) -> bytes:

@@ -14,6 +14,7 @@ from quorate.config import Config
 from quorate.core.events import Event, Get, Put, Result, Scan, ScanResult
 from quorate.core.layout import Layout
 from quorate.doors.budget import ByteBudget
+from quorate.doors.listener import Speaker
 from quorate.doors.resp.connection import RespConnection
 from quorate.doors.resp.session import RespDoor
 from quorate.wire import resp
@@ -138,7 +139,7 @@ class FakeTransport(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.writes: list[bytes] = []
-        self.protocol: asyncio.Protocol | None = None
+        self.protocol: Speaker | None = None
         self.is_stuck = False
         self.unread = 0
         self.aborted = False
