@@ -59,6 +59,7 @@ def grow(row: Growth, place: Place, pace: Pace) -> Grown:
                 load = replace(load, keys=min(load.keys, pace.records))
             get, put = replace(load, reads=1.0), replace(load, reads=0.0)
             get.measure(running, there, seconds=min(WARM_UP_SECONDS, pace.seconds))
+            get = replace(get, preload=False)
             reads.append(get.measure(running, there, seconds=pace.seconds))
             put.measure(running, there, seconds=min(WARM_UP_SECONDS, pace.seconds))
             writes.append(put.measure(running, there, seconds=pace.seconds))

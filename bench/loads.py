@@ -89,6 +89,8 @@ class QuorateBench:
     value_bytes: int = VALUE_BYTES
     connections: int = CONNECTIONS
     route: bool = False
+    preload: bool = True
+    """Whether all keys are written first, if any is to be read."""
 
     @property
     def name(self) -> str:
@@ -100,12 +102,14 @@ class QuorateBench:
         return ", ".join(parts)
 
     def measure(self, running: Running, place: Place, *, seconds: float) -> Measured:
+        workers = min(WORKERS, self.connections)
         command = [place.python, "-m", "quorate", "bench", running.urls, "--json"]
         command += [f"--connections={self.connections}", f"--value-bytes={self.value_bytes}"]
         command += [f"--reads={self.reads}", f"--protocol={self.protocol}", f"--keys={self.keys}"]
-        command += [f"--pipeline={self.pipeline}", f"--wait={self.wait}", f"--workers={WORKERS}"]
+        command += [f"--pipeline={self.pipeline}", f"--wait={self.wait}", f"--workers={workers}"]
         command += [f"--duration={round(seconds * 1000)}ms"]
         command += ["--route=yes"] if self.route else []
+        command += [] if self.preload else ["--preload=no"]
         if self.rate:
             command += [f"--rate={self.rate}"]
         # It ends with 3 when there were errors: those are counted.
@@ -117,7 +121,7 @@ class QuorateBench:
             patience=_PATIENCE_SECONDS + _PATIENCE_PER_KEY * self.keys,
             accept=(0, 3),
         )
-        return measured(json.loads(output), usage, generators=WORKERS)
+        return measured(json.loads(output), usage, generators=workers)
 
 
 def generate(

@@ -18,7 +18,9 @@ class FakeBench(QuorateBench):
 
     def measure(self, running: Running, place: Place, *, seconds: float) -> Measured:
         del running, place
-        self.asked.append(f"{'GET' if self.reads else 'SET'} {self.keys} {seconds:g}s")
+        what = "GET" if self.reads else "SET"
+        written = " after writing" if self.reads and self.preload else ""
+        self.asked.append(f"{what} {self.keys} {seconds:g}s{written}")
         return measured(self.keys + int(self.reads))
 
 
@@ -31,7 +33,7 @@ def test_each_point_has_a_cluster_of_its_own_that_is_warm_when_measured(tmp_path
     ]
     found = grow(Growth("keys", "keys", points), Place(tmp_path, "python"), PACE)
     assert events == ["start us in us", "stop us"] * 2
-    assert asked[:4] == ["GET 10 3s", "GET 10 9s", "SET 10 3s", "SET 10 9s"]
+    assert asked[:4] == ["GET 10 3s after writing", "GET 10 9s", "SET 10 3s", "SET 10 9s"]
     assert [each.per_second for each in found.writes] == [10, 20]
     assert [each.per_second for each in found.reads] == [11, 21]
 
