@@ -32,10 +32,13 @@ def held_slots(targets: Iterable[Target]) -> dict[Target, Held]:
     ProtocolFault if it does not say, or does not name all targets."""
     wanted = list(targets)
     found: dict[Target, Held] = {}
-    for start, end, *replicas in _slots(wanted[0]):
-        for host, port, *_ in replicas:
-            held = found.setdefault((host.decode(), port), bytearray(_SLOT_COUNT))
-            held[start : end + 1] = b"\1" * (end + 1 - start)
+    try:
+        for start, end, *replicas in _slots(wanted[0]):
+            for host, port, *_ in replicas:
+                held = found.setdefault((host.decode(), port), bytearray(_SLOT_COUNT))
+                held[start : end + 1] = b"\1" * (end + 1 - start)
+    except (ValueError, TypeError, AttributeError) as fault:
+        raise ProtocolFault(f"CLUSTER SLOTS was answered with no list of slots: {fault}") from None
     for host, port in wanted:
         if (host, port) not in found:
             named = ", ".join(f"{name}:{number}" for name, number in sorted(found))

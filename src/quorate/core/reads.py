@@ -153,6 +153,7 @@ class Reads:
             record, is_intact = self._own(row)
             if r == 1 and is_intact:
                 # Without a look: most of what such a read would cost.
+                self._learn_size(record)
                 self._requests.answer(event.waiter, GetResult(record, 1), 0)
                 return
         look = Look(event, row, placement.others[partition], n=placement.n, r=r)
@@ -347,10 +348,13 @@ class Reads:
         assert waiter is not None
         look.waiter = None
         record = look.record
+        self._learn_size(record)
+        self._requests.answer(waiter, GetResult(record, len(look.seen), look.repaired), look.size)
+
+    def _learn_size(self, record: Record | None) -> None:
         if record is not None and record.value is not None:
             lately = self._typical_bytes - (self._typical_bytes >> 6)
             self._typical_bytes = max(lately, len(record.value))
-        self._requests.answer(waiter, GetResult(record, len(look.seen), look.repaired), look.size)
 
     def wrote_back(self, look: Look, *, is_superseded: bool) -> None:
         """One more replica holds what this look read, or something newer."""

@@ -66,6 +66,14 @@ def test_what_is_no_list_of_slots_is_told() -> None:
         held_slots([redis.target])
 
 
+@pytest.mark.parametrize(
+    "reply", [slots_reply([0, "x"]), slots_reply([0, 1, 2]), slots_reply([0]), b"*x\r\n"]
+)
+def test_a_reply_of_another_shape_is_told(reply: bytes) -> None:
+    with says(reply) as redis, pytest.raises(ProtocolFault):
+        held_slots([redis.target])
+
+
 def test_each_connection_asks_only_for_what_its_target_holds() -> None:
     asked: dict[int, set[bytes]] = {0: set(), 1: set()}
     replies: list[bytes] = []

@@ -264,3 +264,18 @@ def test_reads_of_large_values_are_charged_and_shed_at_the_limit() -> None:
     for read in alone.take(1, Read):
         alone.hear(1, ReadAnswer(read.batch, [None] * len(read.full), []))
     assert alone.node.parts.requests.bytes == 0
+
+
+def test_what_a_read_may_bring_is_learnt_from_own_copies_too() -> None:
+    alone = Alone(2, listed=[0, 1], replication=1, inflight_bytes_max=1000)
+    alone.link(1)
+    placement = alone.node.reads.placement
+    assert placement is not None
+    keys = [b"key%d" % number for number in range(100)]
+    mine = next(key for key in keys if placement.is_mine[partition_of(row_of(key))])
+    theirs = next(key for key in keys if not placement.is_mine[partition_of(row_of(key))])
+    alone.put(mine, b"x" * 400)
+    assert isinstance(alone.get(mine).result, GetResult)
+    askers = [alone.get(theirs) for _ in range(5)]
+    assert [bool(each.results) for each in askers] == [False] * 3 + [True] * 2
+    assert isinstance(askers[-1].result, Overloaded)

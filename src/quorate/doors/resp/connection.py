@@ -143,7 +143,8 @@ class RespConnection(Session):
         # The usual chunk: a single command, and none before it to wait for.
         self._request_bytes += len(data)
         self.door.commands_processed += 1
-        self._begin(args)
+        has_begun = self._begin(args)
+        assert has_begun, "there was nothing to wait for"
         if self.closing or (self.queue and self.queue[0].reply):
             self._proceed()
 
