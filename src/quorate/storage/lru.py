@@ -54,16 +54,20 @@ class Lru:
         One call for a whole batch: this is on every write's way.
         """
         entries = self._entries
-        pop = entries.pop
         used = self.bytes_used
         for row, record in records:
-            old = pop(row, None)
+            cost = cost_of(row, record)
+            if cost > self._bytes_max:
+                used -= entries.pop(row, (None, 0))[1]
+                continue
+            old = entries.get(row)
             if old is not None:
                 used -= old[1]
-            cost = cost_of(row, record)
-            if cost <= self._bytes_max:
-                entries[row] = record, cost
-                used += cost
+                # Taking it out and putting it in again would use up the table's room, and when that
+                # is gone every entry is hashed anew: a pause of 30 ms with 100,000 of them.
+                entries.move_to_end(row)
+            entries[row] = record, cost
+            used += cost
         while used > self._bytes_max or len(entries) > self._entries_max:
             used -= entries.popitem(last=False)[1][1]
         self.bytes_used = used
