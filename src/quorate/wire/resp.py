@@ -33,6 +33,8 @@ _COMMAND_BULKS_MAX: Final = 4
 
 _FAST_ARGS_MAX: Final = 64
 _FAST_BYTES_MAX: Final = 4096
+_PLAIN_BYTES_MAX: Final = 3 * _FAST_BYTES_MAX + 64
+"""No command of three such arguments is longer, with its headers."""
 _COUNT_OF: Final = {b"*%d" % count: count for count in range(1, _FAST_ARGS_MAX + 1)}
 _HEADER_OF: Final = {length: b"$%d" % length for length in range(_FAST_BYTES_MAX + 1)}
 _header_of = _HEADER_OF.get
@@ -89,6 +91,9 @@ def plain_command(data: bytes) -> Command | None:
 
     GET and SET, not pipelined, are most of what comes: spelled out, they take half the time.
     """
+    if len(data) > _PLAIN_BYTES_MAX:
+        # A large value would be searched through for nothing.
+        return None
     # No further than such a command goes: what is pipelined is split by the parser.
     parts = data.split(CRLF, 7)
     try:
