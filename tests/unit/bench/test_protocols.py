@@ -82,7 +82,7 @@ HTTP = [
 
 @pytest.mark.parametrize(
     ("codec", "kinds"),
-    [(RespCodec(value=b"x", wait=2), RESP), (HttpCodec(value=b"x", authority="h"), HTTP)],
+    [(RespCodec(value=b"x", wait=2), RESP), (HttpCodec(value=VALUE, authority="h"), HTTP)],
     ids=["resp", "http"],
 )
 @given(data=st.data())
@@ -103,6 +103,16 @@ def test_replies_are_counted_the_same_however_they_are_cut(
     kinds_seen = [kind for _, kind, _ in chosen if kind]
     assert tally.failed == len(kinds_seen)
     assert dict(tally.errors) == {kind: kinds_seen.count(kind) for kind in kinds_seen}
+
+
+@pytest.mark.parametrize("length", [0, 10, 100, 101])
+def test_an_http_reply_ends_where_its_header_says(length: int) -> None:
+    """As many bytes as a hit has, and a hit's length in the body, make no hit."""
+    body = b"\r\nContent-Length: 100\r\n".ljust(100, b".")
+    codec = HttpCodec(value=body, authority="h")
+    raw = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % length + body
+    taken = codec.take(raw, Tally())
+    assert taken == ((1, body[length:], 0) if length <= len(body) else (0, b"", 1))
 
 
 @pytest.mark.parametrize(

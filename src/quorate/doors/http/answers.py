@@ -7,6 +7,7 @@ the fast lane writes them as they are, the other one takes them apart again.
 
 from __future__ import annotations
 
+from binascii import hexlify
 from typing import Final
 
 import msgspec
@@ -88,7 +89,7 @@ def value_reply(result: GetResult | QuorateError, *, promise: bytes, wall_ms: in
         absent = _reply(_ABSENT._replace(facts={"answers": result.answers}))
         lines = absent.lines + b"Quorate-Consistency: %b\r\n" % promise
         return msgspec.structs.replace(absent, lines=lines)
-    version = record.version.hex().encode()
+    version = hexlify(record.version)
     return Reply(200, _VALUE_LINES % (version, version, promise), record.value)
 
 
@@ -96,7 +97,7 @@ def written_reply(result: PutResult | QuorateError, *, promise: bytes) -> Reply:
     """The answer to a PUT or DELETE."""
     if isinstance(result, QuorateError):
         return problem_reply(result)
-    version = result.version.hex().encode()
+    version = hexlify(result.version)
     lines = _WRITTEN_LINES % (version, version, result.acks, result.replicas, promise)
     if result.restamped:
         lines += b"Quorate-Restamped: true\r\n"

@@ -4,9 +4,13 @@
 from __future__ import annotations
 
 import asyncio
+from urllib.parse import unquote_to_bytes
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from quorate.core.events import Get
 from quorate.doors.http.fast import HEAD_BYTES_MAX
 from tests.unit.doors.http.lane_bench import GET, VALUE_BYTES_MAX, Bench, head, run
 
@@ -78,6 +82,26 @@ def test_a_canonical_request_is_served_here(request_bytes: bytes) -> None:
         assert len(bench.store.events) == 1
         assert bench.out.startswith((b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 404 ", b"HTTP/1.1 400 "))
         assert bench.taken_over == []
+
+    run(test)
+
+
+ESCAPED = st.lists(
+    st.sampled_from([b"A", b"z", b"0", b".", b"_", b"~", b":", b"@", b"/", b",", b"-"])
+    | st.integers(0, 255).map(lambda byte: b"%%%02x" % byte)
+    | st.integers(0, 255).map(lambda byte: b"%%%02X" % byte),
+    min_size=1,
+    max_size=40,
+).map(b"".join)
+
+
+@given(escaped=ESCAPED)
+def test_a_key_is_unquoted_as_everyone_unquotes_it(escaped: bytes) -> None:
+    async def test(bench: Bench) -> None:
+        bench.send(head(b"GET /kv?key=" + escaped + b" HTTP/1.1", b"Host: h"))
+        (event,) = bench.store.events
+        assert isinstance(event, Get)
+        assert event.key == unquote_to_bytes(escaped)
 
     run(test)
 
