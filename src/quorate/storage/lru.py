@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The read cache: records by row, least recently used out first, bounded by entries and by bytes.
+"""The read cache: records by row, bounded by entries and by bytes; what was long not used goes.
+
+Who goes is found by second chance (Corbato 1968, "the clock"): entries wait in a queue; one that
+was used since it was queued is queued again, the first that was not goes. An exact order of uses
+would be touched by every read and write, and cost as much again as finding the entry.
 
 Both bounds hold after every call. A record that is larger than the whole cache is not kept, and
 takes the row's older record with it: the cache never holds anything but the newest it was given.
@@ -7,14 +11,17 @@ takes the row's older record with it: the cache never holds anything but the new
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Iterable
 from typing import Final
 
 from quorate.core.record import Record
 
-ENTRY_BYTES: Final = 400
+ENTRY_BYTES: Final = 350
 """What an entry costs beside its row and its value: the objects and their place in the order."""
+CHANCES_MAX: Final = 32
+"""Entries that are queued again before one goes, used or not: where all are in use, looking for one
+that is not would take milliseconds."""
 
 
 def cost_of(row: bytes, record: Record) -> int:
@@ -23,12 +30,24 @@ def cost_of(row: bytes, record: Record) -> int:
     return ENTRY_BYTES + len(row) + (0 if value is None else len(value))
 
 
+class _Entry:
+    __slots__ = ("cost", "is_used", "record")
+
+    def __init__(self, record: Record, cost: int) -> None:
+        self.record = record
+        self.cost = cost
+        """Kept, so that it need not be worked out again to take it back."""
+        self.is_used = False
+        """Since it was queued last."""
+
+
 class Lru:
     """A bounded map from row to record; every call is O(1) but for the evictions it causes."""
 
     def __init__(self, *, entries_max: int, bytes_max: int) -> None:
-        self._entries: OrderedDict[bytes, tuple[Record, int]] = OrderedDict()
-        """Each with its cost, so that it need not be worked out again to take it back."""
+        self._entries: dict[bytes, _Entry] = {}
+        self._queue: deque[bytes] = deque()
+        """The rows of all entries; the first is the next to go."""
         self._entries_max: Final = entries_max
         self._bytes_max: Final = bytes_max
         self.bytes_used = 0
@@ -39,35 +58,49 @@ class Lru:
         return len(self._entries)
 
     def get(self, row: bytes) -> Record | None:
-        """The record of a row, which becomes the most recently used, or None; counts either."""
+        """The record of a row, which counts as used then, or None; counts either."""
         entry = self._entries.get(row)
         if entry is None:
             self.misses += 1
             return None
         self.hits += 1
-        self._entries.move_to_end(row)
-        return entry[0]
+        entry.is_used = True
+        return entry.record
 
     def put(self, records: Iterable[tuple[bytes, Record]]) -> None:
-        """Keep records as the most recently used, in place of their rows' older ones.
+        """Keep records, in place of their rows' older ones.
 
         One call for a whole batch: this is on every write's way.
         """
         entries = self._entries
-        used = self.bytes_used
         for row, record in records:
             cost = cost_of(row, record)
+            entry = entries.get(row)
             if cost > self._bytes_max:
-                used -= entries.pop(row, (None, 0))[1]
-                continue
-            old = entries.get(row)
-            if old is not None:
-                used -= old[1]
-                # Taking it out and putting it in again would use up the table's room, and when that
-                # is gone every entry is hashed anew: a pause of 30 ms with 100,000 of them.
-                entries.move_to_end(row)
-            entries[row] = record, cost
-            used += cost
-        while used > self._bytes_max or len(entries) > self._entries_max:
-            used -= entries.popitem(last=False)[1][1]
-        self.bytes_used = used
+                if entry is not None:
+                    self._queue.remove(row)
+                    self._drop(row)
+            elif entry is None:
+                entries[row] = _Entry(record, cost)
+                self._queue.append(row)
+                self.bytes_used += cost
+            else:
+                self.bytes_used += cost - entry.cost
+                entry.record, entry.cost, entry.is_used = record, cost, True
+        while self.bytes_used > self._bytes_max or len(entries) > self._entries_max:
+            self._evict()
+
+    def _evict(self) -> None:
+        queue = self._queue
+        row = queue.popleft()
+        for _ in range(CHANCES_MAX):
+            entry = self._entries[row]
+            if not entry.is_used:
+                break
+            entry.is_used = False
+            queue.append(row)
+            row = queue.popleft()
+        self._drop(row)
+
+    def _drop(self, row: bytes) -> None:
+        self.bytes_used -= self._entries.pop(row).cost

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from quorate.core.record import Record, pack_version
-from quorate.storage.lru import ENTRY_BYTES, Lru, cost_of
+from quorate.storage.lru import CHANCES_MAX, ENTRY_BYTES, Lru, cost_of
 from tests.unit.storage.samples import record
 
 ROWS = st.sampled_from([b"row-%d" % number for number in range(12)])
@@ -16,30 +16,29 @@ SIZES = st.sampled_from([0, 10, 500, 3000])
 
 
 class LruAgainstList(RuleBasedStateMachine):
-    """The model: a list of pairs, the least recently used first."""
+    """The model: a list of rows, records and whether they were used, the next to go first."""
 
     @initialize(entries_max=st.integers(1, 8), bytes_max=st.integers(0, 12 * ENTRY_BYTES))
     def begin(self, entries_max: int, bytes_max: int) -> None:
         self.entries_max, self.bytes_max = entries_max, bytes_max
         self.lru = Lru(entries_max=entries_max, bytes_max=bytes_max)
-        self.model: list[tuple[bytes, Record]] = []
+        self.model: list[tuple[bytes, Record, bool]] = []
         self.hits = self.misses = 0
 
-    def held(self, row: bytes) -> Record | None:
-        return dict(self.model).get(row)
-
-    def without(self, row: bytes) -> list[tuple[bytes, Record]]:
-        return [entry for entry in self.model if entry[0] != row]
+    def place(self, row: bytes) -> int | None:
+        return next((place for place, each in enumerate(self.model) if each[0] == row), None)
 
     @rule(row=ROWS)
     def get(self, row: bytes) -> None:
-        wanted = self.held(row)
-        assert self.lru.get(row) == wanted
-        if wanted is None:
+        place = self.place(row)
+        if place is None:
+            assert self.lru.get(row) is None
             self.misses += 1
-        else:
-            self.hits += 1
-            self.model = [*self.without(row), (row, wanted)]
+            return
+        held = self.model[place][1]
+        assert self.lru.get(row) == held
+        self.hits += 1
+        self.model[place] = row, held, True
 
     @rule(row=ROWS, number=st.integers(0, 10**6), size=SIZES, tombstone=st.booleans())
     def put(self, row: bytes, number: int, size: int, tombstone: bool) -> None:
@@ -47,14 +46,25 @@ class LruAgainstList(RuleBasedStateMachine):
             Record(pack_version(number, 1), None) if tombstone else record(number, size=size)
         )
         self.lru.put([(row, given_record)])
-        self.model = self.without(row)
-        if cost_of(row, given_record) <= self.bytes_max:
-            self.model.append((row, given_record))
+        place = self.place(row)
+        if cost_of(row, given_record) > self.bytes_max:
+            if place is not None:
+                del self.model[place]
+        elif place is None:
+            self.model.append((row, given_record, False))
+        else:
+            self.model[place] = row, given_record, True
         while len(self.model) > self.entries_max or self.cost() > self.bytes_max:
-            del self.model[0]
+            self.evict()
+
+    def evict(self) -> None:
+        while self.model[0][2]:
+            row, held, _ = self.model.pop(0)
+            self.model.append((row, held, False))
+        del self.model[0]
 
     def cost(self) -> int:
-        return sum(cost_of(row, held) for row, held in self.model)
+        return sum(cost_of(row, held) for row, held, _ in self.model)
 
     @invariant()
     def counts_agree(self) -> None:
@@ -66,13 +76,31 @@ class LruAgainstList(RuleBasedStateMachine):
 TestLruAgainstList = LruAgainstList.TestCase
 
 
-def test_the_least_recently_used_goes_first() -> None:
-    lru = Lru(entries_max=2, bytes_max=1 << 20)
-    lru.put([(b"a", record(1))])
-    lru.put([(b"b", record(2))])
+def test_what_was_used_is_passed_over_once() -> None:
+    lru = Lru(entries_max=3, bytes_max=1 << 20)
+    lru.put([(b"a", record(1)), (b"b", record(2)), (b"c", record(3))])
     lru.get(b"a")
-    lru.put([(b"c", record(3))])
-    assert [lru.get(row) for row in (b"a", b"b", b"c")] == [record(1), None, record(3)]
+    lru.put([(b"c", record(4))])
+    lru.put([(b"d", record(5))])  # a is queued again, b goes
+    lru.put([(b"e", record(6))])  # c is queued again, d goes
+    assert [lru.get(row) for row in (b"b", b"d")] == [None, None]
+    lru.get(b"e")
+    lru.get(b"c")
+    lru.put([(b"f", record(7))])  # a goes: its use is long ago
+    assert [lru.get(row) for row in (b"a", b"c", b"e", b"f")] == [
+        *(None, record(4), record(6), record(7))
+    ]
+
+
+def test_where_all_are_in_use_the_search_for_one_that_is_not_ends() -> None:
+    lru = Lru(entries_max=10 * CHANCES_MAX, bytes_max=1 << 30)
+    rows = [b"row-%d" % number for number in range(10 * CHANCES_MAX)]
+    lru.put((row, record(1)) for row in rows)
+    lru.put((row, record(2)) for row in rows)
+    lru.put([(b"new", record(3))])
+    assert lru.get(rows[CHANCES_MAX]) is None
+    kept = [*rows[:CHANCES_MAX], *rows[CHANCES_MAX + 1 :], b"new"]
+    assert None not in [lru.get(row) for row in kept]
 
 
 def test_a_record_too_large_to_keep_takes_its_older_one_along() -> None:
@@ -81,6 +109,8 @@ def test_a_record_too_large_to_keep_takes_its_older_one_along() -> None:
     lru.put([(b"a", record(2, size=101))])
     assert lru.get(b"a") is None
     assert lru.bytes_used == 0
+    lru.put([(b"a", record(3)), (b"b", record(4))])
+    assert [lru.get(row) for row in (b"a", b"b")] == [None, record(4)]
 
 
 @given(st.binary(max_size=50), st.integers(0, 5000))
