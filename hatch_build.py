@@ -51,7 +51,7 @@ COMPILED: Final = (
         )
     ),
     *("storage/cached.py", "storage/lru.py"),
-    *("wire/frame_rules.py", "wire/records.py", "wire/resp.py"),
+    *(f"wire/{name}.py" for name in ("frame_rules", "frames", "records", "resp")),
 )
 """Those on a request's way, in the store and in its simulator. Modules of value types stay out:
 mypyc cannot compile msgspec Structs. A compiled class has neither a base nor subclasses in Python,

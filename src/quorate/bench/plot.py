@@ -108,7 +108,7 @@ def _chart(
         *(_span(fault, across, x_most) for fault in faults),
         *(_upright_tick(across(x), text) for x, text in x_ticks.items() if x <= x_most),
         *(_level_tick(upright(y), text) for y, text in y_ticks.items()),
-        f'<text x="6" y="{_TOP - 4}">{unit}</text>',
+        f'<text x="6" y="{_TOP - 10}">{unit}</text>',
         *(_path(number, line, across, upright) for number, line in enumerate(lines)),
     ]
     return f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}">{"".join(drawn)}</svg>'

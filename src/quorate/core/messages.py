@@ -120,6 +120,12 @@ class StoredHint(msgspec.Struct, frozen=True, array_like=True, gc=False):
     record: Record
 
 
+class Opening(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The part of a greeting that every protocol version shares; a decoder skips the rest."""
+
+    protocol: int
+
+
 class Greeting(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The handshake: who I am and what must match. Sent by both sides of a new link."""
 

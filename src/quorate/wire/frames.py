@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 from xxhash import xxh3_64_intdigest
 
-from quorate.core.messages import PROTOCOL_VERSION, Frame, Greeting
+from quorate.core.messages import PROTOCOL_VERSION, Frame, Greeting, Opening
 from quorate.errors import PeerProtocolError
 from quorate.wire.frame_rules import check_frame
 
@@ -37,13 +37,7 @@ _frame_decoder: Final = msgspec.msgpack.Decoder(Frame)
 _greeting_decoder: Final = msgspec.msgpack.Decoder(Greeting)
 
 
-class _Opening(msgspec.Struct, array_like=True):
-    """The part of a greeting that every protocol version shares; the rest is skipped."""
-
-    protocol: int
-
-
-_opening_decoder: Final = msgspec.msgpack.Decoder(_Opening)
+_opening_decoder: Final = msgspec.msgpack.Decoder(Opening)
 
 # UnicodeDecodeError: msgspec lets it through for text that is not UTF-8.
 _MALFORMED: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
