@@ -66,6 +66,7 @@ _CANONICAL: Final = re.compile(
     rb"(GET|HEAD|PUT|DELETE) /kv\?key=((?:[A-Za-z0-9._~:@/,-]++|%%[0-9A-Fa-f]{2}){1,1024}+)"
     rb"(?:&([rw])=([1-9]))? HTTP/1\.1\r\n(?:%b)*(?(5)|(?!))\r\n" % b"|".join(_HEADERS)
 )
+_PERCENT: Final = ord("%")
 _READS: Final = frozenset({b"GET", b"HEAD"})
 _READ_RESULTS: Final = (GetResult, QuorateError)
 _WRITE_RESULTS: Final = (PutResult, QuorateError)
@@ -300,7 +301,7 @@ class FastConnection:
     def _take(self, match: re.Match[bytes], data: bytes) -> int | None:
         """Begin a canonical request; where the next starts, None if it is for aiohttp."""
         method, raw_key, parameter, digit, host, length = match.group(1, 2, 3, 4, 5, 6)
-        key = _unquote(raw_key) if b"%" in raw_key else raw_key
+        key = _unquote(raw_key) if _PERCENT in raw_key else raw_key
         if len(key) > KEY_BYTES_MAX or not self.lane.is_welcome(host):
             return None
         quorum = int(digit or 0)
