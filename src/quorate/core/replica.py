@@ -70,6 +70,7 @@ class Replica:
         "_mark",
         "_meta",
         "_records",
+        "_stored_keys",
         "_undurable",
         "_waiting",
         "damaged",
@@ -90,6 +91,8 @@ class Replica:
         self._waiting: deque[_Waiting] = deque()
         self.keys = int.from_bytes(engine.get_meta(KEYS_META) or b"", "big")
         """Rows held that are not tombstones."""
+        self._stored_keys = self.keys
+        """As of the last batch."""
         self.damaged = 0
         """Reads that met damaged bytes."""
         self.trouble = StorageState()
@@ -181,7 +184,8 @@ class Replica:
                 self._waiting.append(_Waiting(self._mark, [], self._calls))
                 self._calls = []
             return None, 0
-        if self._records:
+        if self.keys != self._stored_keys:
+            self._stored_keys = self.keys
             self._meta.append((KEYS_META, self.keys.to_bytes(8, "big")))
         batch = Batch(self._records, self._hints, self._meta)
         self._mark += 1

@@ -166,6 +166,18 @@ def test_the_count_of_keys_survives_a_restart(store: Store) -> None:
     assert Replica(store.disk).keys == store.replica.keys == 2
 
 
+def test_the_count_of_keys_is_stored_when_it_changes(store: Store) -> None:
+    counts = []
+    for key, record in ((b"a", _record(1)), (b"a", _record(2)), (b"a", _record(3, None))):
+        store.replica.apply(row_of(key), record)
+        batch, _ = store.replica.close_turn()
+        assert batch is not None
+        store.disk.write(batch)
+        counts.append([int.from_bytes(blob or b"", "big") for _, blob in batch.meta])
+        assert Replica(store.disk).keys == store.replica.keys
+    assert counts == [[1], [], [0]]
+
+
 class ReplicaMachine(RuleBasedStateMachine):
     """Against a model that keeps the whole log of writes, and folds it each time it is asked."""
 
