@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from quorate.core.clock import HybridClock
 from quorate.core.hints import Hints
+from quorate.core.record import TIE_MAX
 from quorate.core.replica import Reader, Replica
 from quorate.core.requests import Requests
 from quorate.core.turn import Turn
@@ -17,12 +18,15 @@ if TYPE_CHECKING:
     from random import Random
 
 
+NODE_ID_MAX: Final = (1 << 48) - 1
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """A node's settings as the core needs them; `config.Config` explains each."""
 
     url: str
     node_id: int
-    """48 bits, drawn once for a data directory: the tie-break of versions."""
+    """48 bits, drawn once for a data directory."""
     version: str
     cluster: str
     nodes: tuple[str, ...]
@@ -45,11 +49,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 class Parts:
     """Shared by the coordinators of one node; all of them live as long as the node."""
 
-    __slots__ = ("clock", "hints", "random", "replica", "requests", "settings", "turn")
+    __slots__ = ("clock", "hints", "process", "random", "replica", "requests", "settings", "turn")
 
     def __init__(self, settings: Settings, engine: Reader, random: Random, *, ceiling: int) -> None:
         self.settings = settings
         self.random = random
+        self.process = random.randint(1, TIE_MAX)
+        """Drawn at each start: the tie-break of versions. Two processes may have one node id, where
+        a data directory was copied, and may stamp at one instant."""
         self.turn = Turn()
         self.clock = HybridClock(ceiling=ceiling, skew_ms_max=settings.max_clock_skew_ms)
         self.replica = Replica(engine)

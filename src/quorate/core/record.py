@@ -2,10 +2,10 @@
 """What a replica holds for a key, and the one order that decides which of two records wins.
 
 A *version* is 14 bytes, big-endian: hybrid logical clock (48 bits of milliseconds, 16 bits of
-counter), then 48 bits of node id as the tie-break. Comparing the bytes compares versions, and the
-empty version, "nothing here", is below all of them. Newest wins; equal versions are the same write.
-Should two contents ever carry one version (two nodes with one identity), `wins` still orders them
-the same way everywhere, so replicas converge.
+counter), then 48 bits as the tie-break, drawn by each process when it starts. Comparing the bytes
+compares versions, and the empty version, "nothing here", is below all of them. Newest wins; equal
+versions are the same write. Should two contents ever carry one version (two processes that drew
+one number), `wins` still orders them the same way everywhere, so replicas converge.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 VERSION_BYTES: Final = 14
-NODE_ID_MAX: Final = (1 << 48) - 1
+TIE_MAX: Final = (1 << 48) - 1
 ABSENT: Final = b""
 """The version of a record that a replica does not have."""
 
@@ -31,9 +31,9 @@ class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The version that the coordinator saw before this one; ABSENT if none or not known."""
 
 
-def pack_version(stamp: int, node_id: int) -> bytes:
-    """The version of clock reading `stamp` (64 bits) by node `node_id` (48 bits)."""
-    return (stamp << 48 | node_id).to_bytes(VERSION_BYTES, "big")
+def pack_version(stamp: int, tie: int) -> bytes:
+    """The version of clock reading `stamp` (64 bits), unlike those of another `tie` (48 bits)."""
+    return (stamp << 48 | tie).to_bytes(VERSION_BYTES, "big")
 
 
 def stamp_of(version: bytes) -> int:

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Final
 
 from quorate.core.events import Note, Result, Waiter
-from quorate.core.record import ABSENT, NODE_ID_MAX, pack_version
+from quorate.core.record import ABSENT, TIE_MAX, pack_version
 
 NOTE_AGAIN_MS: Final = 10_000
 
@@ -46,7 +46,7 @@ class Turn:
         self.wall_ms = wall_ms
         if stamp_max != self._stamp_max:
             self._stamp_max = stamp_max
-            self.version_max = pack_version(stamp_max, NODE_ID_MAX)
+            self.version_max = pack_version(stamp_max, TIE_MAX)
         self.answers = []
         self.notes = []
         self.wake_ms = None

@@ -12,8 +12,8 @@ held by a majority, which meets our first W acks; what supersedes the second sta
 
 A *derived* write (EXPIRE, PERSIST, ...) carries on the content of a version that was read. Its
 stamp is that version's plus one and it is never re-stamped: whatever was written meanwhile is
-ordered after it, and so is never undone. Its tie-break is random rather than the node's id, because
-two such writes may start from one version.
+ordered after it, and so is never undone. Its tie-break is drawn for it alone, because two such
+writes of one process may start from one version.
 
 Outcomes: NOT_APPLIED only while no replica, this one included, was handed the record.
 """
@@ -84,7 +84,7 @@ class Writes:
         "_clock",
         "_hints",
         "_local",
-        "_node_id",
+        "_process",
         "_random",
         "_replica",
         "_requests",
@@ -104,7 +104,7 @@ class Writes:
         self._requests = parts.requests
         self._turn = parts.turn
         self._random = parts.random
-        self._node_id = parts.settings.node_id
+        self._process = parts.process
         self._timeout_ms = parts.settings.timeout_ms
         self._wait_ms = parts.settings.write_wait_ms
         self._local: list[Write] = []
@@ -160,11 +160,11 @@ class Writes:
         self.has_stamped = True
         stamp = self._clock.next()
         if held is not None and stamp:
-            version = pack_version(stamp, self._node_id)
+            version = pack_version(stamp, self._process)
             if held.version < version:
                 return version
             stamp = self._clock.next(stamp_of(held.version))
-        return pack_version(stamp, self._node_id) if stamp else ABSENT
+        return pack_version(stamp, self._process) if stamp else ABSENT
 
     def _why_no_stamp(self, above: int) -> QuorateError:
         if self._clock.is_untrusted(above):
@@ -321,7 +321,7 @@ class Writes:
         assert waiter is not None
         self._turn.counters["writes_restamped"] += 1
         first = write.record
-        version = pack_version(stamp, self._node_id)
+        version = pack_version(stamp, self._process)
         record = Record(version, first.value, first.expires_ms, write.highest)
         again = Write(waiter, write.size, write.row, record, n=write.n, w=write.w)
         again.is_restamp = True

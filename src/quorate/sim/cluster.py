@@ -32,8 +32,8 @@ from quorate.core.layout import first_layout
 from quorate.core.membership import LAYOUT_META
 from quorate.core.messages import Frame
 from quorate.core.node import Node
-from quorate.core.parts import Settings
-from quorate.core.record import NODE_ID_MAX, Record
+from quorate.core.parts import NODE_ID_MAX, Settings
+from quorate.core.record import Record
 from quorate.core.slots import partition_of, row_of
 from quorate.sim.disk import Disk
 from quorate.sim.machine import Machine
@@ -396,6 +396,10 @@ class SimCluster:
     def wire(self, source: int, target: int) -> Link:
         """The link from one machine to another."""
         return self.link(url_of(source), url_of(target))
+
+    def machine_at(self, url: str) -> Machine:
+        """The machine that is reached at a URL."""
+        return self._by_url[url]
 
     def links(self) -> list[Link]:
         """All links there are."""

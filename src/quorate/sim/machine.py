@@ -58,13 +58,20 @@ class Machine:
     """A machine; `node` runs on it, or none does."""
 
     def __init__(
-        self, world: World, journal: Journal, settings: Settings, cluster: Cluster, disk: Disk
+        self,
+        world: World,
+        journal: Journal,
+        settings: Settings,
+        cluster: Cluster,
+        disk: Disk,
+        *,
+        name: str = "",
     ) -> None:
         self.world = world
         self.settings = settings
         self.url = settings.url
-        self.name = host_of(settings.url)
-        """As transcripts have it."""
+        self.name = name or host_of(settings.url)
+        """As transcripts have it; its own where two machines have one URL."""
         self.disk = disk
         self.clock = Clock(world, self.name)
         self.cache_entries = 0
@@ -80,6 +87,8 @@ class Machine:
         self.is_paused = False
         self.life = 0
         """Counts starts and ends: what was due in an earlier life is lost."""
+        self.process = 0
+        """Of the node that runs, or ran last: what its versions end in."""
         self.events: Sequence[Event] = []
         """What the node was given in its last step."""
         self._journal = journal
@@ -149,7 +158,7 @@ class Machine:
         # Recovery writes what it finds in the log to a table of its own, and syncs that.
         self.disk.sync()
         # A seed of its own for each life: a draw here shifts no other.
-        random = self.world.generator(f"{self.url} {self.life}")
+        random = self.world.generator(f"{self.name} {self.life}")
         self.lru = Lru(entries_max=self.cache_entries, bytes_max=CACHE_BYTES_MAX)
         engine = CachedEngine(self.disk, self.lru) if self.cache_entries else self.disk
         try:
@@ -161,6 +170,7 @@ class Machine:
             return
         self.refusal = ""
         self._node = node
+        self.process = node.parts.process
         self._storing = Storing(
             engine,
             self.disk,

@@ -200,12 +200,12 @@ def _told_value(value: bytes) -> str:
 
 
 def _told_version(version: bytes) -> str:
-    """A version as milliseconds since the beginning, counter, and node id."""
+    """A version as milliseconds since the beginning, counter, and the end of its tie-break."""
     if not version:
         return "@nothing"
     stamp = stamp_of(version)
     ms, counter = ms_of(stamp) - EPOCH_MS, stamp & 0xFFFF
-    return f"@{ms}.{counter}/{int.from_bytes(version[8:], 'big'):x}"
+    return f"@{ms}.{counter}/{version[12:].hex()}"
 
 
 def _told_batch(batch: Batch) -> str:

@@ -58,12 +58,12 @@ def test_a_request_can_be_followed_from_the_ask_to_the_answer() -> None:
     told = "\n".join(lines)
     for needed in (
         r"n0 +ask +#1 put k = some value, w=3",
-        r"n0 +store +mark \d+: k @\d+\.\d+/1",
+        r"n0 +store +mark \d+: k @\d+\.\d+/\w{4}",
         r"n0 +send +to n2: 1 Mutate",
         r"n2 +hear +n0: 1 Mutate",
         r"n2 +durable +up to mark \d",
         r"n2 +send +to n0: 1 Mutated",
-        r"n0 +answer +#1 is done @\d+\.\d+/1, 3 of 3 acks, after \d\.\d ms",
+        r"n0 +answer +#1 is done @\d+\.\d+/\w{4}, 3 of 3 acks, after \d\.\d ms",
     ):
         assert re.search(needed, told), f"{needed} is missing:\n{told}"
 

@@ -76,9 +76,9 @@ class Placing:
             given_to.setdefault(given.record.version, []).append(given)
         # A disk in trouble takes no copy of a second stamp, and no hints.
         is_excused = self._has_dropped(step, node) or bool(node.parts.replica.trouble.code)
-        own_id = step.machine.settings.node_id.to_bytes(6, "big")
+        tie = step.machine.process.to_bytes(6, "big")
         for version, gifts in given_to.items():
-            if version.endswith(own_id) and version not in self._made:
+            if version.endswith(tie) and version not in self._made:
                 self._made[version] = None
                 if not is_excused:
                     self._find_left_out(node, table, gifts)

@@ -21,7 +21,8 @@ def stamp_of_ms(ms: int) -> int:
 
 
 def record(ms: int, value: bytes | None = b"v", *, node: int = 0) -> Record:
-    """What a node wrote when its clock said so many milliseconds."""
+    """What a node wrote when its clock said so many milliseconds; its first process has its number,
+    counted from 1."""
     return Record(pack_version(stamp_of_ms(ms), node + 1), value)
 
 
@@ -36,6 +37,8 @@ class Stage:
     def __init__(self, count: int = 3) -> None:
         self.cluster = SimCluster(0, count)
         self.machines = self.cluster.machines
+        for index, machine in enumerate(self.machines):
+            machine.process = index + 1
 
     def keep(self, node: int, what: Record, *, is_durable: bool = True) -> None:
         """Have a disk hold a record."""
