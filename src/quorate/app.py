@@ -158,7 +158,7 @@ async def _run(config: Config, engine: Engine, sockets: list[socket.socket]) -> 
     await http.stop()
     listener.close()
     driver.close()
-    for reason in failures:
+    for reason in dict.fromkeys(failures):
         log.critical("stopped", reason=reason)
     return EXIT_FAILED if failures else 0
 
@@ -177,7 +177,7 @@ def _assemble(
         on_failure=fail,
         counts=lambda: journal.counters() | _cache_counts(engine),
     )
-    links, acceptor = _transport(node, driver, journal)
+    links, acceptor = _transport(node, driver, journal, fail)
     bodies = ByteBudget(config.inflight_bytes_max)
     resp = RespDoor(driver, bodies)
     http = HttpDoor(
@@ -249,15 +249,24 @@ def _cache_counts(engine: Engine) -> dict[str, int]:
     return {"cache_hits": engine.lru.hits, "cache_misses": engine.lru.misses}
 
 
-def _transport(node: Node, driver: Driver, journal: Journal) -> tuple[PeerLinks, Acceptor]:
+def _transport(
+    node: Node, driver: Driver, journal: Journal, fail: Callable[[str], None]
+) -> tuple[PeerLinks, Acceptor]:
+    url = node.settings.url
+
     def answer(theirs: Greeting) -> Greeting:
-        mine = node.greeting()
+        mine = msgspec.structs.replace(node.greeting(), reached=links.process(theirs.url))
         return msgspec.structs.replace(mine, refusal=judge(mine, theirs))
+
+    def welcome(theirs: Greeting) -> None:
+        acceptor.keep_only(theirs.url, theirs.process)
+        driver.submit(Welcome(theirs))
 
     links = PeerLinks(
         greeting=node.greeting,
         on_event=driver.submit,
-        on_welcome=lambda greeting: driver.submit(Welcome(greeting)),
+        on_welcome=welcome,
+        on_twin=lambda: fail(f"two nodes with one identity: another process has the URL {url}"),
         rng=SystemRandom(),
         journal=journal,
     )

@@ -3,6 +3,12 @@
 
 The rules are symmetrical, so both ends of a link come to the same verdict. Both apply them, the
 acceptor to the greeting and the dialler to the answer: an honest end needs no trust in the other.
+
+A copied data directory, machine or container, started beside the original, makes two processes
+with one URL. Whoever dials that URL reaches one of them; from the other it takes no link, so that a
+node's acknowledgements come from the disk that its reads ask. A link that leads to a process that
+ended looks alive for a while, so a process may be refused like that after a restart. If it still is
+when such a link is lost for sure, then there are two, and it ends.
 """
 
 from __future__ import annotations
@@ -13,6 +19,9 @@ from quorate.core.messages import Greeting
 
 URL_CHARS_MAX: Final = 300
 """A host name has at most 253."""
+TWIN_MS: Final = 16_000
+"""Who is refused for so long, again and again, because another process has its URL, knows that the
+other lives: longer than the link to a dead one looks alive (`transport.sockets`)."""
 _SHOWN_CHARS: Final = 80
 
 
@@ -29,9 +38,17 @@ def judge(mine: Greeting, theirs: Greeting) -> str:
         return f"the peer's URL has {len(theirs.url)} characters"
     if theirs.url == mine.url:
         return f"two nodes with one URL: {mine.url}"
+    if is_other_reached(mine, theirs):
+        return f"two nodes with one URL: our link to {_shown(theirs.url)} leads to another process"
     if theirs.node_id == mine.node_id:
         return f"two nodes with one identity {mine.node_id:012x}: {mine.url} and {theirs.url!r}"
     return _layout_difference(mine, theirs)
+
+
+def is_other_reached(acceptor: Greeting, dialler: Greeting) -> bool:
+    """Whether the acceptor's link to the dialler's URL leads to another process than the dialler,
+    which lives, or did a moment ago."""
+    return acceptor.reached not in (0, dialler.process)
 
 
 def _layout_difference(mine: Greeting, theirs: Greeting) -> str:

@@ -171,6 +171,7 @@ class Membership:
             layout_hash=layout.hash() if layout is not None else b"",
             version=settings.version,
             layout=shown.encode() if shown is not None else b"",
+            process=self._parts.process,
         )
 
 

@@ -142,6 +142,11 @@ class Greeting(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The acceptor's encoded layout, where the dialler has none or a provisional one."""
     refusal: str = ""
     """Set by the acceptor: why it will not talk. The link is then closed."""
+    process: int = 0
+    """Drawn by the sender when it started: tells two processes with one URL apart."""
+    reached: int = 0
+    """The process that the acceptor's own link to the dialler's URL leads to; 0 while it is down,
+    and from the dialler."""
 
 
 PROTOCOL_VERSION = 1

@@ -259,12 +259,23 @@ class Disk:
         for log in found:
             self._harden(log)
         self._unsynced.clear()
+        self._reopen()
+        return Crash(len(found), len(logs) - len(found), is_torn=bool(tail))
+
+    def _reopen(self) -> None:
+        """Read what is durable, and nothing else."""
         self._columns = (
             _Column(dict(self._durable[0])),
             _Column(dict(self._durable[1])),
             _Column(dict(self._durable[2])),
         )
-        return Crash(len(found), len(logs) - len(found), is_torn=bool(tail))
+
+    def copied(self) -> Disk:
+        """Another disk that holds what is durable on this one."""
+        copy = Disk(needs_sync=self.needs_sync)
+        copy._durable = tuple(dict(blobs) for blobs in self._durable)
+        copy._reopen()
+        return copy
 
     def rot(self, row: bytes, random: Random) -> bool:
         """Flip a bit of what is stored of a row; whether there was anything to damage."""

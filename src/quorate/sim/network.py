@@ -20,7 +20,7 @@ from typing import Final, NamedTuple, Protocol
 import msgspec
 
 from quorate.core.events import Event, LinkDown, LinkUp, PeerFrame, Welcome
-from quorate.core.handshake import judge
+from quorate.core.handshake import TWIN_MS, is_other_reached, judge
 from quorate.core.messages import Frame, Greeting
 from quorate.errors import PeerProtocolError
 from quorate.sim.disk import flipped
@@ -79,6 +79,9 @@ class End(Protocol):
     def receive(self, event: Event) -> None:
         """Give its node an event."""
 
+    def end(self, reason: str) -> None:
+        """End its process."""
+
 
 class Link:
     """The direction from `source` to `target`."""
@@ -97,6 +100,9 @@ class Link:
         """Why the last handshake failed."""
         self.back: Link | None = None
         """The other direction."""
+        self.rival: Link | None = None
+        """To the same target, of another process that has the source's URL. A target keeps one
+        link of a URL, the newest."""
         self._world = world
         self._journal = journal
         self._source = source
@@ -107,6 +113,11 @@ class Link:
         self._held: list[bytes] = []
         """What arrived at a cut, or at a paused process."""
         self._held_bytes = 0
+        self._process = 0
+        """Of the target, when the link came up."""
+        self._source_process = 0
+        self._twin_since_ms: float | None = None
+        """Since when every try was refused because another process has the source's URL."""
         self._is_dialling = False
         self._is_forgotten = False
         """Whether the other kernel knows this link no more (half-open)."""
@@ -129,6 +140,7 @@ class Link:
         """Connect, however often it takes."""
         if not (self._is_dialling or self.is_up):
             self._is_dialling = True
+            self._twin_since_ms = None
             self._dials += 1
             self._try_later(BREAK_MS)
 
@@ -141,23 +153,56 @@ class Link:
             return
         is_cut = self.is_cut or (self.back is not None and self.back.is_cut)
         if is_cut or not (self._source.is_listening and self._target.is_listening):
+            self._twin_since_ms = None
             self._try_later()
             return
         # As the two ends do: the acceptor judges the dialler's greeting, then the other way round.
         mine = _through_wire(self._source.greeting())
-        answer = self._target.greeting()
+        reached = self.back.reached if self.back is not None else 0
+        answer = msgspec.structs.replace(self._target.greeting(), reached=reached)
         refusal = judge(answer, mine)
         theirs = _through_wire(msgspec.structs.replace(answer, refusal=refusal))
         self.refusal = theirs.refusal or judge(mine, theirs)
         if self.refusal:
             self._try_later()
+            self._look_for_twin(theirs, mine)
             return
         self._is_dialling = False
         self.is_up = True
         self._is_forgotten = False
+        self._process, self._source_process = theirs.process, mine.process
+        if self.rival is not None:
+            self.rival.reset()
+        if self.back is not None:
+            self.back.keep_only(theirs.process)
         self._say("link", f"to {host_of(self._target.url)} is up")
         self._source.receive(Welcome(theirs))
         self._source.receive(LinkUp(self._target.url, theirs.version))
+
+    def _look_for_twin(self, theirs: Greeting, mine: Greeting) -> None:
+        """End a process that has been refused for so long that another must have its URL."""
+        if not is_other_reached(theirs, mine):
+            self._twin_since_ms = None
+        elif self._twin_since_ms is None:
+            self._twin_since_ms = self._world.now
+        elif self._world.now - self._twin_since_ms >= TWIN_MS:
+            self._source.end("two nodes with one identity")
+
+    @property
+    def reached(self) -> int:
+        """The process that the link leads to; 0 while it is down."""
+        return self._process if self.is_up else 0
+
+    def keep_only(self, process: int) -> None:
+        """The other direction came up, and leads to `process`: end what comes from any other."""
+        for link in (self, self.rival):
+            if link is not None and link._source_process != process:
+                link.reset()
+
+    def lead_to(self, end: End) -> None:
+        """The target's address leads to another machine from now on: a new link goes there."""
+        self._target = end
+        self.reset()
 
     def hang_up(self) -> None:
         """The source is gone: so is the link, and nobody dials."""

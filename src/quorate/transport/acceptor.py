@@ -4,7 +4,8 @@
 We hear their frames here and answer on our own link to them; the only thing ever written on an
 incoming link is the greeting. Invariants: no frame is delivered before the greetings agreed; one
 link per peer URL, the newest, for a peer dials again only when it gave up the one before, which may
-look alive to us (half-open); a fault in the bytes ends the connection, and nothing of the piece
+look alive to us (half-open); none of another process than our own link to that URL leads to, while
+that is up; a fault in the bytes ends the connection, and nothing of the piece
 that holds the fault is delivered.
 """
 
@@ -71,6 +72,12 @@ class Acceptor:
         self.journal.agreed(url)
         self.on_accepted(url)
 
+    def keep_only(self, url: str, process: int) -> None:
+        """Our own link to `url` came up, and leads to `process`: end a link of any other."""
+        connection = self._by_url.get(url)
+        if connection is not None and connection.process != process:
+            connection.abort()
+
     def forget(self, connection: PeerConnection, url: str) -> None:
         """Drop a connection that ended."""
         self._connections.discard(connection)
@@ -92,6 +99,8 @@ class PeerConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._url = ""
+        """The peer's, once accepted."""
+        self.process = 0
         """The peer's, once accepted."""
         self._is_over = False
 
@@ -152,7 +161,7 @@ class PeerConnection(asyncio.Protocol):
             self._acceptor.journal.refused(theirs.url or self._host(), mine.refusal, by="us")
             return False
         self._deadline.cancel()
-        self._url = theirs.url
+        self._url, self.process = theirs.url, theirs.process
         self._acceptor.accept(self, self._url)
         return True
 

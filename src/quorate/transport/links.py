@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from quorate.core.events import LinkDown, LinkUp
-from quorate.core.handshake import judge
+from quorate.core.handshake import TWIN_MS, is_other_reached, judge
 from quorate.core.messages import Frame, Greeting
 from quorate.errors import PeerProtocolError
 from quorate.transport.backoff import LONGEST_MS, Backoff
@@ -40,7 +40,8 @@ class PeerLinks:
     """The outgoing links of a node. All methods belong to the event loop's thread.
 
     `greeting` is asked anew for every handshake. `on_welcome` gets a peer's good answer, just
-    before its LinkUp. Neither it nor `on_event` is ever called from inside a method of this class.
+    before its LinkUp. `on_twin` is told when a peer keeps reaching another process at our URL.
+    None of the three is ever called from inside a method of this class.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class PeerLinks:
         greeting: Callable[[], Greeting],
         on_event: Callable[[LinkUp | LinkDown], None],
         on_welcome: Callable[[Greeting], None],
+        on_twin: Callable[[], None],
         rng: random.Random,
         journal: Journal,
         outbox_bytes_max: int = OUTBOX_BYTES_MAX,
@@ -57,6 +59,7 @@ class PeerLinks:
         self.greeting: Final = greeting
         self.on_event: Final = on_event
         self.on_welcome: Final = on_welcome
+        self.on_twin: Final = on_twin
         self.rng: Final = rng
         self.journal: Final = journal
         self.outbox_bytes_max: Final = outbox_bytes_max
@@ -83,6 +86,11 @@ class PeerLinks:
         if peer is None or not peer.send(frame):
             self.journal.frames_dropped += 1
 
+    def process(self, url: str) -> int:
+        """The process that our link to `url` leads to; 0 while it is down."""
+        peer = self._peers.get(url)
+        return 0 if peer is None else peer.process
+
     def queued_bytes(self, url: str) -> int:
         """Bytes sent to `url` that the operating system has not taken yet."""
         peer = self._peers.get(url)
@@ -100,7 +108,16 @@ class PeerLinks:
 class _Peer:
     """One peer and the task that keeps its link."""
 
-    __slots__ = ("_backoff", "_connection", "_hurried", "_links", "_task", "_url")
+    __slots__ = (
+        "_backoff",
+        "_connection",
+        "_hurried",
+        "_links",
+        "_task",
+        "_twin_since_s",
+        "_url",
+        "process",
+    )
 
     def __init__(self, links: PeerLinks, url: str) -> None:
         self._links = links
@@ -109,6 +126,10 @@ class _Peer:
         self._hurried = asyncio.Event()
         self._connection: Outgoing | None = None
         """Set from LinkUp to LinkDown."""
+        self.process = 0
+        """At the other end of `_connection`."""
+        self._twin_since_s: float | None = None
+        """Since when every try was refused because the peer reaches another process at our URL."""
         self._task = asyncio.get_running_loop().create_task(self._keep())
         self._task.add_done_callback(_report)
 
@@ -169,12 +190,15 @@ class _Peer:
 
     async def _try(self) -> None:
         """One connection, from dialling to its loss."""
+        twin_since_s, self._twin_since_s = self._twin_since_s, None
         connection = await self._dial()
         try:
             async with asyncio.timeout(self._links.handshake_s):
                 theirs = await connection.answer()
             if self._agrees(theirs):
                 await self._use(connection, theirs)
+            elif is_other_reached(theirs, self._links.greeting()):
+                self._note_twin(twin_since_s)
         finally:
             await connection.close()
 
@@ -210,17 +234,23 @@ class _Peer:
         journal.agreed(self._url)
         return True
 
+    def _note_twin(self, since_s: float | None) -> None:
+        now_s = asyncio.get_running_loop().time()
+        self._twin_since_s = now_s if since_s is None else since_s
+        if now_s - self._twin_since_s >= TWIN_MS / 1000:
+            self._links.on_twin()
+
     async def _use(self, connection: Outgoing, theirs: Greeting) -> None:
         links = self._links
         loop = asyncio.get_running_loop()
         up_s = loop.time()
         links.on_welcome(theirs)
-        self._connection = connection
+        self._connection, self.process = connection, theirs.process
         links.on_event(LinkUp(self._url, theirs.version))
         try:
             await connection.lost()
         finally:
-            self._connection = None
+            self._connection, self.process = None, 0
             links.on_event(LinkDown(self._url))
             if loop.time() - up_s > _STEADY_S:
                 self._backoff.reset()

@@ -6,7 +6,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from quorate.core.handshake import judge
+from quorate.core.handshake import is_other_reached, judge
 from quorate.core.messages import PROTOCOL_VERSION, Greeting
 
 MINE = Greeting(PROTOCOL_VERSION, "c", "http://127.0.0.1:1", 1, 7, b"h" * 16, "0.1")
@@ -37,6 +37,15 @@ def test_a_difference_that_matters_is_refused_by_both_sides_and_named(
     assert named in judge(MINE, theirs)
     if field != "url":
         assert judge(theirs, MINE)
+
+
+def test_who_is_not_the_process_that_its_url_leads_to_is_refused() -> None:
+    theirs = msgspec.structs.replace(THEIRS, process=5)
+    for reached, is_other in ((0, False), (5, False), (6, True)):
+        mine = msgspec.structs.replace(MINE, process=1, reached=reached)
+        assert is_other_reached(mine, theirs) is is_other
+        told = "two nodes with one URL: our link to 'http://127.0.0.1:2' leads to another process"
+        assert judge(mine, theirs) == (told if is_other else "")
 
 
 @pytest.mark.parametrize("which", ["mine", "theirs", "both"])

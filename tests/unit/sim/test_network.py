@@ -35,6 +35,9 @@ class Machine:
         if isinstance(event, PeerFrame):
             self.came_ms.append(self._world.now)
 
+    def end(self, reason: str) -> None:
+        self.ended = reason
+
     def heard(self) -> list[int]:
         """The numbers of the frames that came, in order."""
         frames = [event.frame for event in self.events if isinstance(event, PeerFrame)]

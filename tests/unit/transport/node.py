@@ -64,16 +64,26 @@ class Node:
         self.port = port
         self.url = url_of(port)
         self.greeting = Greeting(
-            PROTOCOL_VERSION, cluster, self.url, node_id or port, 1, layout_hash, "test"
+            PROTOCOL_VERSION,
+            cluster,
+            self.url,
+            node_id or port,
+            1,
+            layout_hash,
+            "test",
+            process=port,
         )
         self.events: list[LinkUp | LinkDown] = []
         self.welcomes: list[Greeting] = []
+        self.twins = 0
+        """How often it was told that another process has its URL."""
         self.frames: list[tuple[str, Frame]] = []
         self.journal = Journal()
         self.links = PeerLinks(
             greeting=lambda: self.greeting,
             on_event=self.events.append,
-            on_welcome=self.welcomes.append,
+            on_welcome=self._welcome,
+            on_twin=self._note_twin,
             rng=rng or random.Random(port),
             journal=self.journal,
             outbox_bytes_max=outbox_bytes_max,
@@ -89,8 +99,16 @@ class Node:
         self._server: asyncio.Server | None = None
 
     def _judge(self, theirs: Greeting) -> Greeting:
-        refusal = judge(self.greeting, theirs)
-        return msgspec.structs.replace(self.greeting, refusal=refusal)
+        reached = self.links.process(theirs.url)
+        mine = msgspec.structs.replace(self.greeting, reached=reached)
+        return msgspec.structs.replace(mine, refusal=judge(mine, theirs))
+
+    def _welcome(self, theirs: Greeting) -> None:
+        self.acceptor.keep_only(theirs.url, theirs.process)
+        self.welcomes.append(theirs)
+
+    def _note_twin(self) -> None:
+        self.twins += 1
 
     async def __aenter__(self) -> Node:
         await self.listen()

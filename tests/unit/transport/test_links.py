@@ -92,6 +92,7 @@ def test_the_welcome_with_its_layout_comes_before_the_link_is_up(
                 greeting=lambda: two.greeting,
                 on_event=lambda event: told.append(f"{type(event).__name__} {event.peer}"),
                 on_welcome=lambda theirs: told.append(theirs.layout.decode()),
+                on_twin=two._note_twin,
                 rng=random.Random(1),
                 journal=two.journal,
             )
@@ -472,6 +473,7 @@ def test_a_fault_of_our_own_in_a_link_is_heard_by_the_loop(run: Run, ports: Iter
                 greeting=lambda: one.greeting,
                 on_event=one.events.append,
                 on_welcome=broken,
+                on_twin=one._note_twin,
                 rng=random.Random(1),
                 journal=one.journal,
             )

@@ -78,4 +78,6 @@ GREETING = st.builds(
     version=st.text(max_size=10),
     layout=st.binary(max_size=300),
     refusal=st.text(max_size=40),
+    process=st.integers(0, 2**48 - 1),
+    reached=st.integers(0, 2**48 - 1),
 )
