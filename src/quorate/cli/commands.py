@@ -186,7 +186,7 @@ COMMANDS: Final = (
         "Faults: kill, coordinator, echo, wipe, torn, pause, split, isolate, oneway, bridge,"
         " flap, crossed, hold, swizzle, reset, halfopen, loss, duplicate, reorder, late, damage,"
         " slow, thin, gray, stall, busy, full, rot, hintrot, syncfail, clockstep, drift,"
-        " skew, hintoverflow.",
+        " skew, hintoverflow, twin.",
     ),
     Command("version", "Print the version.", "serve", (_JSON,)),
 )

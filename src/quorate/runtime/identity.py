@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Who a data directory belongs to: the node id, drawn once and durable before it is used.
 
-Two directories must never share one: a copied directory that is started under another URL is found
-out when both nodes greet the same peer.
+Two directories must never share one: a copied directory that is started under another URL is
+refused by the node that has the original.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from quorate.sim.machine import Machine
 from quorate.sim.network import OUTBOX_BYTES_MAX, Noise
 from quorate.sim.plan import Fault
 from quorate.sim.splits import Undo
+from quorate.sim.twins import Twin
 
 DIES_WITHIN_MS: Final = 3.0
 """Of sending a write to its replicas, so that some of them may not have got it."""
@@ -320,6 +321,20 @@ def _drift(acts: Acts, fault: Fault) -> Undo:
     return undo
 
 
+# --- identities
+
+
+def _twin(acts: Acts, fault: Fault) -> Undo:
+    """A process with the URL and node id of a machine, and a copy of its disk, runs beside it. It
+    must neither disturb anybody nor have a write of its own believed."""
+    (index,) = fault.nodes
+    twin = Twin(acts.cluster, index)
+    # A twin that nobody has met yet cannot know that its own copy is none.
+    if fault.amount and acts.plan.settings["w"] != 1:
+        twin.put(acts.hot_key(), b"of the twin")
+    return twin.stop
+
+
 NEMESES: Final[dict[str, Callable[[Acts, Fault], Undo]]] = {
     "kill": _kill,
     "coordinator": _coordinator,
@@ -355,5 +370,6 @@ NEMESES: Final[dict[str, Callable[[Acts, Fault], Undo]]] = {
     "drift": _drift,
     "skew": _clockstep,
     "hintoverflow": splits.split,
+    "twin": _twin,
 }
 """By the names of `plan.FAULTS`."""

@@ -100,9 +100,9 @@ class Link:
         """Why the last handshake failed."""
         self.back: Link | None = None
         """The other direction."""
-        self.rival: Link | None = None
-        """To the same target, of another process that has the source's URL. A target keeps one
-        link of a URL, the newest."""
+        self.rivals: list[Link] = [self]
+        """All that lead to the target from a process with the source's URL. Of these a target keeps
+        one, the newest."""
         self._world = world
         self._journal = journal
         self._source = source
@@ -171,8 +171,9 @@ class Link:
         self.is_up = True
         self._is_forgotten = False
         self._process, self._source_process = theirs.process, mine.process
-        if self.rival is not None:
-            self.rival.reset()
+        for rival in self.rivals:
+            if rival is not self:
+                rival.reset()
         if self.back is not None:
             self.back.keep_only(theirs.process)
         self._say("link", f"to {host_of(self._target.url)} is up")
@@ -195,8 +196,8 @@ class Link:
 
     def keep_only(self, process: int) -> None:
         """The other direction came up, and leads to `process`: end what comes from any other."""
-        for link in (self, self.rival):
-            if link is not None and link._source_process != process:
+        for link in self.rivals:
+            if link._source_process != process:
                 link.reset()
 
     def lead_to(self, end: End) -> None:

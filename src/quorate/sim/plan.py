@@ -71,6 +71,7 @@ FAULTS: Final[dict[str, Shape]] = {
     "drift": Shape(nodes=(1, 2), amounts=(-0.5, -0.01, 0.01, 0.5)),
     "skew": Shape(nodes=(1, 2), limits_ms=(10_000,), amounts=_STEPS),
     "hintoverflow": Shape(limits_ms=(500, 2_000)),
+    "twin": Shape(limits_ms=(500, 2_000), amounts=(0.0, 1.0)),
 }
 """The faults by name; `nemesis` says what each is. Clocks are wrong by amounts in units of the
 guard, and drift by a rate."""
@@ -78,8 +79,12 @@ guard, and drift by a rate."""
 
 MILD: Final = frozenset(
     ("pause", "split", "isolate", "oneway", "bridge", "flap", "hold", "swizzle", "reset", "loss")
-) | frozenset(("halfopen", "duplicate", "reorder", "late", "damage", "slow", "thin", "gray"))
+) | frozenset(
+    ("halfopen", "duplicate", "reorder", "late", "damage", "slow", "thin", "gray", "twin")
+)
 """Faults that keep frames from arriving, and do nothing worse."""
+UNNOTICED: Final = frozenset(("twin",))
+"""Of these, those that keep none from arriving: no request may fail for them."""
 MILD_SHARE: Final = 0.15
 """Of worlds: only mild faults, or none. More is asked of them: hints alone bring replicas together,
 and between two faults everything succeeds."""

@@ -31,7 +31,7 @@ from quorate.sim.cluster import SimCluster
 from quorate.sim.copies import Copies
 from quorate.sim.history import Evidence, Kind
 from quorate.sim.nemesis import Nemesis
-from quorate.sim.plan import Plan, Request
+from quorate.sim.plan import UNNOTICED, Plan, Request
 from quorate.sim.sometimes import Lives, reached
 from quorate.sim.trace import Trace
 from quorate.sim.workload import Asked, Clients
@@ -277,14 +277,16 @@ class _Run:
         return self.plan.settings["heartbeat_ms"] > 2 * max(map(max, self.plan.latencies_ms))
 
     def _calm_ms(self) -> list[tuple[float, float]]:
-        """The time between faults, where these are of a kind that is over soon after its end."""
+        """The time between faults that a client may notice, where these are of a kind that is over
+        soon after its end."""
         plan = self.plan
         is_wide = not plan.is_narrow()
         if not (is_wide and plan.is_mild() and self._suspects_nobody_falsely()):
             return []
         spans = []
         begin_ms = self.began_ms
-        for fault in plan.faults:
+        noticed = (fault for fault in plan.faults if fault.name not in UNNOTICED)
+        for fault in noticed:
             spans.append((begin_ms, self.began_ms + fault.begin_ms))
             over_ms = self.began_ms + fault.end_ms + CALM_MS + self._beats_ms()
             begin_ms = max(begin_ms, over_ms)

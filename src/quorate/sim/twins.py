@@ -25,7 +25,8 @@ class Twin:
         self._cluster = cluster
         self._original = original = cluster.machines[index]
         cluster.journal.fault(original.name, "twin")
-        name = f"{original.name}t"
+        # Each draws for itself.
+        name = f"{original.name}t{cluster.faults['twin']}"
         disk = original.disk.copied()
         self.machine = Machine(
             cluster.world, cluster.journal, original.settings, self, disk, name=name
@@ -52,28 +53,30 @@ class Twin:
             link.lead_to(self.machine)
 
     def stop(self) -> None:
-        """End it for good."""
+        """End it for good, if it has not ended by itself."""
         self.machine.crash()
         self._hang_up()
 
     def _hang_up(self) -> None:
         for link in self._links.values():
             link.hang_up()
+            link.rivals.remove(link)
+        self._links.clear()
 
     def _link(self, url: str) -> Link:
         link = self._links.get(url)
         if link is None:
             cluster = self._cluster
-            rival = cluster.link(self.machine.url, url)
+            own = cluster.link(self.machine.url, url)
             link = Link(
                 cluster.world,
                 cluster.journal,
                 self.machine,
                 cluster.machine_at(url),
-                rival.latency_ms,
+                own.latency_ms,
             )
-            link.back, link.rival = rival.back, rival
-            rival.rival = link
+            link.back, link.rivals = own.back, own.rivals
+            link.rivals.append(link)
             self._links[url] = link
         return link
 

@@ -7,11 +7,12 @@ from typing import Final, cast
 
 from msgspec.structs import replace
 
+from quorate.core import handshake
 from quorate.core.clock import stamp_at
 from quorate.core.events import Get, Put, Result, Waiter
 from quorate.core.hints import Hints, _Queue
 from quorate.core.liveness import Liveness
-from quorate.core.messages import Mutated
+from quorate.core.messages import Greeting, Mutated
 from quorate.core.node import Node
 from quorate.core.peers import Answer, Exchange, Peer, Sent
 from quorate.core.record import Record, pack_version
@@ -103,6 +104,11 @@ def _reachable_in_the_next_step(self: Liveness, peer: Peer) -> None:
     peer.is_reachable = was_reachable
 
 
+def _nobody_is_a_twin(acceptor: Greeting, dialler: Greeting) -> bool:
+    del acceptor, dialler
+    return False
+
+
 PLANTS: Final = (
     Plant("a hint is deleted before its ack", Hints, "replay", _forget_what_was_sent),
     Plant("hints that were lost count as delivered", Hints, "lost", _lost_is_delivered),
@@ -136,5 +142,12 @@ PLANTS: Final = (
         Liveness,
         "heard",
         _reachable_in_the_next_step,
+    ),
+    Plant(
+        "a link is taken from any process with a peer's URL",
+        handshake,
+        "is_other_reached",
+        _nobody_is_a_twin,
+        Options(faults=frozenset({"twin"})),
     ),
 )

@@ -319,6 +319,16 @@ def test_a_sync_that_was_to_fail_and_was_never_made_is_forgiven(stage: Stage) ->
     assert not stage.cluster.machines[1].takes_sync_error()
 
 
+def test_a_twin_disturbs_nobody_and_is_not_believed(stage: Stage) -> None:
+    stage.begin("twin", 1, amount=1.0)
+    for _ in range(int(LASTS_MS)):
+        stage.cluster.run(1)
+        assert stage.cluster.is_connected()
+    stage.end()
+    assert all(link.rivals == [link] for link in stage.cluster.links())
+    assert stage.cluster.value(1, stage.acts.hot_key()) != b"of the twin"
+
+
 def test_no_fault_begins_after_the_healing(stage: Stage) -> None:
     stage.nemesis.schedule([Fault("kill", 50.0, 100.0, (0,))])
     stage.nemesis.heal()
