@@ -9,6 +9,7 @@ from quorate.core.events import PutResult
 from quorate.core.handshake import TWIN_MS
 from quorate.errors import Outcome, QuorumUnreachable
 from quorate.sim.cluster import SimCluster
+from quorate.sim.network import SILENCE_MS
 from quorate.sim.twins import Twin
 
 SEEDS = range(5)
@@ -46,14 +47,23 @@ def test_a_twin_meets_no_quorum_and_says_so(cluster: SimCluster) -> None:
 
 
 @pytest.mark.parametrize("is_silent", [False, True])
-def test_after_a_restart_a_process_is_taken_for_no_twin_for_long(
+def test_a_process_that_starts_again_is_taken_for_no_twin(
     cluster: SimCluster, is_silent: bool
 ) -> None:
-    """Not even where the links to the process before it look alive, until they are used."""
     cluster.kill(0, is_silent=is_silent)
     cluster.run(100)
     cluster.restart(0)
     cluster.run_until(cluster.is_connected, 1_000)
+
+
+def test_nor_is_one_that_starts_on_another_machine_while_links_to_the_last_look_alive(
+    cluster: SimCluster,
+) -> None:
+    """Nobody tells the peers that these lead nowhere: it waits for the kernel to find out."""
+    cluster.kill(0, is_silent=True)
+    cluster.machines[0].start()
+    cluster.run_until(cluster.is_connected, SILENCE_MS[1] + 1_000)
+    assert cluster.machines[0].life == 3
 
 
 def test_a_process_that_dials_while_nobody_reaches_the_other_gives_way_to_it(
