@@ -8,13 +8,15 @@ that keeps it down is.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from statistics import fmean
 from typing import Final
 
 from quorate.sim.cluster import SimCluster
 from quorate.sim.copies import Copies
 from quorate.sim.history import Kind
+from quorate.sim.machine import Image
 from quorate.sim.network import Noise
 from quorate.sim.plan import Plan, Request
 from quorate.sim.workload import Clients
@@ -49,7 +51,8 @@ class Acts:
         self._pauses: Counter[int] = Counter()
         self._fulls: Counter[int] = Counter()
         self._jams: Counter[int] = Counter()
-        self._lost_disks: list[int] = []
+        self._losses: dict[int, Callable[[], None]] = {}
+        """How machines that lost a disk are started again."""
         self._delays: dict[Pair, list[float]] = {}
         self._grays: dict[int, list[float]] = {}
         self._noises: dict[Pair, list[Noise]] = {}
@@ -73,14 +76,14 @@ class Acts:
         """Start a machine unless it runs or something keeps it down."""
         if self._downs[index] or self.cluster.machines[index].is_running:
             return
-        if index in self._lost_disks:
-            self._lost_disks.remove(index)
+        loss = self._losses.pop(index, None)
+        if loss is None:
+            self.cluster.restart(index)
+        else:
             # Only now: what is off the air misleads nobody.
             before = self.copies.held(index)
-            self.cluster.restart(index, is_empty=True)
+            loss()
             self.copies.judge(index, before)
-        else:
-            self.cluster.restart(index)
         self._set_disk(index)
 
     def start_all(self) -> None:
@@ -90,8 +93,11 @@ class Acts:
 
     def lose_disk(self, index: int) -> None:
         """Have a machine that is down come back with an empty disk."""
-        if index not in self._lost_disks:
-            self._lost_disks.append(index)
+        self._losses[index] = partial(self.cluster.restart, index, is_empty=True)
+
+    def put_back(self, index: int, image: Image) -> None:
+        """Have a machine that is down come back with an old disk."""
+        self._losses[index] = partial(self.cluster.restart, index, image=image)
 
     def pause(self, index: int) -> None:
         """Stop a process without ending it."""

@@ -36,7 +36,7 @@ from quorate.core.parts import NODE_ID_MAX, Settings
 from quorate.core.record import Record
 from quorate.core.slots import partition_of, row_of
 from quorate.sim.disk import Disk
-from quorate.sim.machine import Machine
+from quorate.sim.machine import Image, Machine
 from quorate.sim.network import Link, Noise
 from quorate.sim.trace import Journal, Trace
 from quorate.sim.world import Limits, World
@@ -234,27 +234,25 @@ class SimCluster:
         machine.crash(is_power_cut=is_power_cut)
         self._unlink(machine, is_silent=is_silent)
 
-    def restart(self, index: int, *, is_empty: bool = False) -> None:
-        """Start a killed node again, on its old disk or an empty one."""
+    def restart(self, index: int, *, is_empty: bool = False, image: Image | None = None) -> None:
+        """Start a killed node again: on its disk, on an empty one, or on an image of an old one."""
         machine = self.machines[index]
+        if image is not None:
+            self._fault(index, "old disk", f"as of {image.taken_ms:.3f} ms")
+            machine.replace_disk(image)
         self._fault(index, "restart empty" if is_empty else "restart")
         if is_empty:
-            self.wipe(index)
+            self._wipe(machine)
         machine.start()
         for link in self._links_to(machine):
             # To what comes on a link that this kernel does not know it says so at once.
             link.found_out()
 
-    def wipe(self, index: int) -> None:
+    def _wipe(self, machine: Machine) -> None:
         """Give a machine that is down an empty disk."""
-        machine = self.machines[index]
-        assert not machine.is_running, f"{machine.name} runs"
+        node_id = self.world.generator(f"{machine.url} id {machine.life}").randint(1, NODE_ID_MAX)
         disk = Disk(needs_sync=machine.disk.needs_sync)
-        disk.lowered = machine.disk.lowered
-        machine.disk = disk
-        # The id of a node is its data directory's, drawn when that is made.
-        node_id = self.world.generator(f"{index} {machine.life}").randint(1, NODE_ID_MAX)
-        machine.settings = msgspec.structs.replace(machine.settings, node_id=node_id)
+        machine.replace_disk(Image(disk, node_id, self.world.now))
         self._format(machine)
 
     def pause(self, index: int) -> None:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The fault budget: which keys lost more copies than can be repaired, and since when.
 
-A replica whose disk was lost comes back empty and votes "nothing here" at once: nothing in the
-protocol tells such a vote from that of a replica which never had the key. A majority that counts it
-may then miss a finished write, though the write is still on W - 1 disks. That is a known limit of
-the store ("treat it as a lost disk"), not a defect to be found here.
+A replica whose disk was lost comes back empty, or with what it held long ago, and votes by that at
+once: nothing in the protocol tells such a vote from that of a replica which never had more. A
+majority that counts it may then miss a finished write, though the write is still on W - 1 disks.
+That is a known limit of the store ("treat it as a lost disk"), not a defect to be found here.
 
 So a loss is within budget for a key exactly where no vote can mislead. Let `m` be the version that
 the replica held. Every write that it ever acknowledged is at `m` or below; if so many *other*

@@ -259,23 +259,21 @@ class Disk:
         for log in found:
             self._harden(log)
         self._unsynced.clear()
-        self._reopen()
+        self._read_anew()
         return Crash(len(found), len(logs) - len(found), is_torn=bool(tail))
 
-    def _reopen(self) -> None:
-        """Read what is durable, and nothing else."""
-        self._columns = (
-            _Column(dict(self._durable[0])),
-            _Column(dict(self._durable[1])),
-            _Column(dict(self._durable[2])),
-        )
+    def image(self) -> Disk:
+        """A disk of its own that holds what a power cut would leave of this one now."""
+        image = Disk(needs_sync=self.needs_sync)
+        image._durable = tuple(dict(blobs) for blobs in self._durable)
+        image._rotten_hints = set(self._rotten_hints)
+        image._read_anew()
+        return image
 
-    def copied(self) -> Disk:
-        """Another disk that holds what is durable on this one."""
-        copy = Disk(needs_sync=self.needs_sync)
-        copy._durable = tuple(dict(blobs) for blobs in self._durable)
-        copy._reopen()
-        return copy
+    def _read_anew(self) -> None:
+        """Have reads see what is durable, and nothing else."""
+        records, hints, meta = self._durable
+        self._columns = _Column(dict(records)), _Column(dict(hints)), _Column(dict(meta))
 
     def rot(self, row: bytes, random: Random) -> bool:
         """Flip a bit of what is stored of a row; whether there was anything to damage."""

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol
+from typing import NamedTuple, Protocol
+
+import msgspec
 
 from quorate.core.events import Durable, Effects, Event, Instant, Note
 from quorate.core.messages import Greeting
@@ -54,6 +56,14 @@ class Cluster(Protocol):
         """The node raised what it must not."""
 
 
+class Image(NamedTuple):
+    """A data directory as it was at some time."""
+
+    disk: Disk
+    node_id: int
+    taken_ms: float
+
+
 class Machine:
     """A machine; `node` runs on it, or none does."""
 
@@ -73,6 +83,10 @@ class Machine:
         self.name = name or host_of(settings.url)
         """As transcripts have it; its own where two machines have one URL."""
         self.disk = disk
+        self.lost_disks: list[Disk] = []
+        """Those that it had before, each as it was when it was lost."""
+        self.image_ms = 0.0
+        """When what this disk began with was stored."""
         self.clock = Clock(world, self.name)
         self.cache_entries = 0
         """Of the read cache in front of the disk; as of the next start."""
@@ -216,6 +230,21 @@ class Machine:
             self.later(0.0, call)
 
     # --- the disk ----------------------------------------------------------------------------
+
+    def image(self) -> Image:
+        """What a power cut would leave now; the machine goes on."""
+        return Image(self.disk.image(), self.settings.node_id, self.world.now)
+
+    def replace_disk(self, image: Image) -> None:
+        """Have another disk, while nothing runs."""
+        assert self._node is None, f"{self.name} runs"
+        self.lost_disks.append(self.disk)
+        # What a disk saw that no batch may do is still to be told.
+        image.disk.lowered = self.disk.lowered
+        self.disk = image.disk
+        self.image_ms = image.taken_ms
+        # The id of a node is its data directory's, drawn when that is made.
+        self.settings = msgspec.structs.replace(self.settings, node_id=image.node_id)
 
     def set_disk_full(self, is_full: bool) -> None:
         """Take no more writes; or take them again, first those that waited."""

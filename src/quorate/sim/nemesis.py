@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Each fault: how it begins and ends on a cluster, and what it costs of the fault budget.
 
-Only a lost disk and damaged bytes cost copies (`copies` says when that is harmless); no other fault
-may ever cost an acknowledged write.
+Only a lost disk, one from earlier and damaged bytes cost copies (`copies` says when that is
+harmless); no other fault may ever cost an acknowledged write.
 """
 
 from __future__ import annotations
@@ -152,6 +152,20 @@ def _wipe(acts: Acts, fault: Fault) -> Undo:
     acts.down(index)
     acts.lose_disk(index)
     return partial(acts.up, index)
+
+
+def _rollback(acts: Acts, fault: Fault) -> Undo:
+    """A machine works on, and comes back with the disk that it had when the fault began: with the
+    copies, hints, id and clock's ceiling of then. Costs a copy of all that it took since."""
+    (index,) = fault.nodes
+    image = acts.cluster.machines[index].image()
+
+    def undo() -> None:
+        acts.down(index)
+        acts.put_back(index, image)
+        acts.up(index)
+
+    return undo
 
 
 def _pause(acts: Acts, fault: Fault) -> Undo:
@@ -340,6 +354,7 @@ NEMESES: Final[dict[str, Callable[[Acts, Fault], Undo]]] = {
     "coordinator": _coordinator,
     "echo": _echo,
     "wipe": _wipe,
+    "rollback": _rollback,
     "torn": _kill,
     "pause": _pause,
     "split": splits.split,

@@ -41,6 +41,7 @@ FAULTS: Final[dict[str, Shape]] = {
     "coordinator": Shape(),
     "echo": Shape(limits_ms=(100, 500, 2_000), amounts=(0.2, 1.0)),
     "wipe": Shape(),
+    "rollback": Shape(),
     "torn": Shape(nodes=(2, 3, 0), limits_ms=(20, 100, 500)),
     "pause": Shape(nodes=(1, 1, 2)),
     "split": Shape(nodes=(2, 2, 3)),

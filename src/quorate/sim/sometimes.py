@@ -32,6 +32,7 @@ COUNTERS: Final[dict[str, str]] = {
 FAULTS: Final[dict[str, str]] = {
     "a torn batch was found": "torn batch",
     "batches were lost in a crash": "batches lost",
+    "a machine came back with an old disk": "old disk",
     "an outbox ran over": "frame overflow",
     "a frame came twice": "frame duplicated",
     "a frame came late": "frame late",

@@ -27,7 +27,7 @@ class Twin:
         cluster.journal.fault(original.name, "twin")
         # Each draws for itself.
         name = f"{original.name}t{cluster.faults['twin']}"
-        disk = original.disk.copied()
+        disk = original.disk.image()
         self.machine = Machine(
             cluster.world, cluster.journal, original.settings, self, disk, name=name
         )

@@ -53,6 +53,27 @@ def test_a_lost_disk_is_found_empty_once(acts: Acts) -> None:
     assert cluster.held(0, key) is not None
 
 
+def test_an_old_disk_is_put_back_once_and_its_loss_is_judged(acts: Acts) -> None:
+    cluster = acts.cluster
+    key = next(b"%d" % n for n in range(99) if 0 in cluster.replicas(b"%d" % n))
+    acts.copies.replicas[key] = cluster.replicas(key)
+    image = cluster.machines[0].image()
+    cluster.must_put(0, key, b"v", w=3)
+    acts.down(0)
+    acts.put_back(0, image)
+    assert cluster.held(0, key) is not None
+    acts.up(0)
+    assert cluster.held(0, key) is None
+    assert not acts.copies.forgot_ms
+    acts.down(cluster.replicas(key)[1])
+    acts.lose_disk(cluster.replicas(key)[1])
+    acts.up(cluster.replicas(key)[1])
+    assert key in acts.copies.forgot_ms
+    acts.down(0)
+    acts.up(0)
+    assert cluster.faults["old disk"] == 1
+
+
 def test_a_link_is_whole_when_the_last_cut_is_over(acts: Acts) -> None:
     wire = acts.cluster.wire(0, 1)
     acts.cut([(0, 1), (1, 2)])

@@ -39,6 +39,8 @@ def test_every_fault_is_counted() -> None:
     cluster.set_clock_rate(0, 1.1)
     cluster.kill(2)
     cluster.restart(2, is_empty=True)
+    cluster.kill(1)
+    cluster.restart(1, image=cluster.machines[1].image())
     counted = {name: count for name, count in cluster.faults.items() if "batch" not in name}
     assert counted == {
         "pause": 1,
@@ -51,8 +53,10 @@ def test_every_fault_is_counted() -> None:
         "rot": 1,
         "clock step": 1,
         "clock rate": 1,
-        "power cut": 1,
+        "power cut": 2,
         "restart empty": 1,
+        "old disk": 1,
+        "restart": 1,
     }
 
 

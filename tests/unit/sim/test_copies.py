@@ -67,6 +67,18 @@ def test_small_quorums_need_more_copies() -> None:
     assert KEY in copies.forgot_ms
 
 
+def test_an_old_disk_costs_only_what_came_since() -> None:
+    cluster = _written(by=2)
+    copies = Copies(cluster, [KEY, b"later"], quorum=2)
+    image = cluster.machines[0].image()
+    cluster.must_put(0, b"later", b"v", w=2)
+    cluster.kill(0)
+    before = copies.held(0)
+    cluster.restart(0, image=image)
+    copies.judge(0, before)
+    assert list(copies.forgot_ms) == [b"later"]
+
+
 def test_the_first_loss_is_the_one_that_counts() -> None:
     cluster = _written(by=2)
     copies = Copies(cluster, [KEY], quorum=2)

@@ -195,6 +195,23 @@ def test_a_damaged_hint_stops_a_scan_where_it_is() -> None:
     assert [name for name, _ in disk.scan_hints(b"", b"9")] == [b"1", b"3"]
 
 
+def test_an_image_is_what_a_power_cut_would_leave_and_changes_no_more() -> None:
+    disk = Disk(needs_sync=False)
+    disk.write(Batch([(ROW, _record(1))], [(b"1", b"a"), (b"2", b"b")], [(b"meta", b"old")]))
+    disk.rot_hint(b"2")
+    disk.needs_sync = True
+    disk.write(Batch([(ROW, _record(2))], [], []))
+    image = disk.image()
+    disk.sync()
+    disk.write(Batch([], [(b"1", None)], [(b"meta", b"new")]))
+    assert (image.get(ROW), image.durable(ROW)) == (_record(1), _record(1))
+    assert (image.hint_names(), image.get_meta(b"meta")) == ([b"1", b"2"], b"old")
+    with pytest.raises(Corrupt):
+        list(image.scan_hints(b"", b"9"))
+    image.write(Batch([(ROW, _record(3))], [], []))
+    assert (disk.get(ROW), image.get(ROW)) == (_record(2), _record(3))
+
+
 # --- trouble -----------------------------------------------------------------------------------
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 
 from quorate.core.events import Durable, Effects, Get, GetResult, Put, PutResult
+from quorate.core.node import CEILING_META
 from quorate.core.slots import row_of
 from quorate.errors import DiskFull, Outcome
 from quorate.sim.cluster import Handle, SimCluster
@@ -235,6 +236,42 @@ def test_a_wiped_machine_comes_back_as_another_node() -> None:
     assert cluster.held(1, b"k") is None
     assert len({machine.settings.node_id for machine in cluster.machines}) == 3
     assert cluster.machines[1].settings.node_id != 2
+
+
+def test_a_machine_with_an_old_disk_is_the_node_of_then_with_its_copies_and_hints() -> None:
+    cluster = SimCluster(1, 3)
+    machine = cluster.machines[1]
+    cluster.kill(2)
+    cluster.must_put(1, b"old", b"v")
+    cluster.run(100)
+    image = machine.image()
+    ceiling = machine.disk.get_meta(CEILING_META)
+    cluster.restart(2)
+    cluster.run(3_000)
+    cluster.must_put(1, b"new", b"v", w=3)
+    assert cluster.counter("hints_replayed") == 1
+    assert machine.disk.get_meta(CEILING_META) != ceiling
+    cluster.kill(1)
+    lost = machine.disk
+    cluster.restart(1, image=image)
+    assert machine.lost_disks == [lost]
+    assert machine.disk.get_meta(CEILING_META) == ceiling
+    assert machine.settings.node_id == 2
+    assert cluster.node(1).parts.hints.total == 1
+    held = [cluster.held(1, key) is not None for key in (b"old", b"new")]
+    assert held == [True, False]
+    cluster.run_until(lambda: not cluster.node(1).parts.hints.total)
+    assert cluster.value(1, b"new", r=3) == b"v"
+
+
+def test_an_old_disk_of_a_machine_that_was_wiped_since_brings_its_id_back() -> None:
+    cluster = SimCluster(1, 3)
+    image = cluster.machines[1].image()
+    cluster.kill(1)
+    cluster.restart(1, is_empty=True)
+    cluster.kill(1)
+    cluster.restart(1, image=image)
+    assert cluster.machines[1].settings.node_id == 2
 
 
 @pytest.mark.parametrize("rate", [0.5, 2.0])

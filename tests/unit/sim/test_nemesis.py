@@ -106,6 +106,21 @@ def test_processes_die_and_come_back(stage: Stage, name: str) -> None:
     assert stage.runs(1)
 
 
+def test_a_machine_works_on_and_comes_back_with_the_disk_that_it_had(stage: Stage) -> None:
+    stage.begin("rollback", 0)
+    assert stage.runs(0)
+    cluster = stage.cluster
+    held = stage.acts.copies.held(0)
+    for key in KEYS:
+        cluster.must_put(0, key, b"since", w=3)
+    assert stage.acts.copies.held(0) != held
+    stage.nemesis.heal()
+    assert stage.runs(0)
+    assert stage.acts.copies.held(0) == held
+    stage.end()
+    assert [cluster.value(0, key) for key in KEYS] == [b"since"] * len(KEYS)
+
+
 def test_a_coordinator_dies_with_its_next_write(stage: Stage) -> None:
     stage.begin("coordinator", 2)
     stage.cluster.run(50)

@@ -3,7 +3,8 @@
 
 Forgotten is one that was deleted, and one whose name was given to another. A crash may lose a hint
 that was not durable yet, and bring back one whose end was not; a node that starts again does not
-know of damaged ones behind which there is nothing.
+know of damaged ones behind which there is nothing. With an old disk the hints of then come back,
+and those since are lost: they are not counted, as nobody is left who knew of them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from quorate.sim.checkers.violation import Violation
 from quorate.sim.checkers.watch import Given, Machines, Place, Step
 from quorate.sim.disk import Disk
 
+_Hints = dict[bytes, tuple[Given, Place]]
+"""By name: the hint, and the copy of its replica when it was stored, or found."""
+
 
 class Handoff:
     """Remembers every hint, and looks at its replica's disk when it is forgotten."""
@@ -21,11 +25,11 @@ class Handoff:
     def __init__(self, machines: Machines) -> None:
         self.found: list[Violation] = []
         self._machines = machines
-        self._hints: dict[str, dict[bytes, tuple[Given, Place]]] = {
-            url: {} for url in machines.by_url
-        }
-        """By node and name: the hint, and the copy of its replica at that time."""
+        self._hints: dict[str, _Hints] = {url: {} for url in machines.by_url}
+        """By node."""
         self._lives: dict[str, int] = {}
+        self._disks: dict[str, Disk] = {}
+        """By node: the disk that it had when it was last looked at."""
         self._counted: dict[str, int] = {}
         """By node: losses that this life of it has counted."""
 
@@ -36,14 +40,28 @@ class Handoff:
         if step.node is not None and self._lives.get(machine.url) != machine.life:
             self._lives[machine.url] = machine.life
             self._counted[machine.url] = 0
-            kept = {name: hint for name, hint in hints.items() if _has(machine.disk, name)}
-            hints = self._hints[machine.url] = kept
+            hints = self._hints[machine.url] = self._kept(step, hints)
         counted = self._newly_counted(step)
         if step.forgotten or step.hinted:
             names = [*step.forgotten, *(name for name, _ in step.hinted)]
             self._judge(step, [hints.pop(name) for name in names if name in hints], counted)
         for name, given in step.hinted:
             hints[name] = given, Place(self._machines.by_url[given.url], given.row)
+
+    def _kept(self, step: Step, before: _Hints) -> _Hints:
+        """The hints that a new life of a node finds on its disk."""
+        disk, url = step.machine.disk, step.machine.url
+        if self._disks.setdefault(url, disk) is disk:
+            return {name: hint for name, hint in before.items() if _stored(disk, name) is not None}
+        self._disks[url] = disk
+        kept: _Hints = {}
+        fresh = [name for name, _ in step.hinted]
+        for name in disk.hint_names():
+            blob = _stored(disk, name)
+            if blob is not None and name not in fresh:
+                given = self._machines.hinted(name, blob)
+                kept[name] = given, Place(self._machines.by_url[given.url], given.row)
+        return kept
 
     def _judge(self, step: Step, forgotten: list[tuple[Given, Place]], counted: int) -> None:
         undelivered = [
@@ -68,9 +86,10 @@ class Handoff:
         return counted - before
 
 
-def _has(disk: Disk, name: bytes) -> bool:
-    """Whether a hint is there, and can be read."""
+def _stored(disk: Disk, name: bytes) -> bytes | None:
+    """What is stored of a hint; None if it is not there, or cannot be read."""
     try:
-        return next(disk.scan_hints(name, name + b"\0"), None) is not None
+        found = next(disk.scan_hints(name, name + b"\0"), None)
     except Corrupt:
-        return False
+        return None
+    return None if found is None else found[1]

@@ -4,7 +4,8 @@
 A stamp is taken as given out when a record that bears it is first stored, sent or kept as a hint by
 the process whose number it ends in. Two records never bear one version. Derived writes end in a
 number drawn for them alone, as two may continue one version, and are stamped by what they continue,
-not by a clock: only that they are unique is asked of them.
+not by a clock: only that they are unique is asked of them. A node that comes back with an old disk
+knows of no stamp that it gave out since: it may go below those, but no version may come twice.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from quorate.core.record import stamp_of
 from quorate.core.slots import key_of
 from quorate.sim.checkers.violation import Violation
 from quorate.sim.checkers.watch import Given, Step
+from quorate.sim.disk import Disk
+from quorate.sim.machine import Machine
 
 
 class Stamps:
@@ -23,8 +26,11 @@ class Stamps:
         self.found: list[Violation] = []
         self._seen: dict[bytes, Given] = {}
         """By version: who was first given it, with which row and record."""
-        self._highest: dict[int, int] = {}
-        """Stamps by node id: of all processes that ran on a disk."""
+        self._highest: dict[int, list[tuple[float, int]]] = {}
+        """By node id: when processes that ran on a disk gave out a stamp that was the highest, and
+        that stamp."""
+        self._disks: dict[str, Disk] = {}
+        """By machine: the disk that it had when it was last looked at."""
 
     def look(self, step: Step) -> None:
         """Judge what a step stored and said."""
@@ -47,16 +53,27 @@ class Stamps:
 
     def _judge(self, step: Step, fresh: dict[bytes, Given]) -> None:
         """Versions that this node has just made."""
-        settings = step.machine.settings
-        highest = self._highest.get(settings.node_id, 0)
-        limit_ms = step.machine.instant.wall_ms + settings.max_clock_skew_ms
+        machine = step.machine
+        settings = machine.settings
+        rises = self._rises(machine)
+        highest = rises[-1][1] if rises else 0
+        limit_ms = machine.instant.wall_ms + settings.max_clock_skew_ms
         for version, given in fresh.items():
             stamp = stamp_of(version)
             if stamp <= highest:
-                told = f"{step.machine.url} gave out {version.hex()} after stamp {highest:016x}"
+                told = f"{machine.url} gave out {version.hex()} after stamp {highest:016x}"
                 self.found.append(Violation("I8", key_of(given.row), told))
             ahead_ms = ms_of(stamp) - limit_ms
             if ahead_ms > 0:
-                told = f"{step.machine.url} stamped {ahead_ms} ms past its guard"
+                told = f"{machine.url} stamped {ahead_ms} ms past its guard"
                 self.found.append(Violation("I8", key_of(given.row), told))
-        self._highest[settings.node_id] = max(highest, *map(stamp_of, fresh))
+        rises.append((machine.world.now, max(highest, *map(stamp_of, fresh))))
+
+    def _rises(self, machine: Machine) -> list[tuple[float, int]]:
+        """What the disk of a machine can know of the stamps that its node gave out."""
+        rises = self._highest.setdefault(machine.settings.node_id, [])
+        if self._disks.setdefault(machine.url, machine.disk) is not machine.disk:
+            self._disks[machine.url] = machine.disk
+            while rises and rises[-1][0] > machine.image_ms:
+                rises.pop()
+        return rises

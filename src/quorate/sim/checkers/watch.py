@@ -21,6 +21,7 @@ from quorate.core.record import Record
 from quorate.core.slots import partition_of
 from quorate.errors import Corrupt
 from quorate.sim.checkers.violation import Violation
+from quorate.sim.disk import Disk
 from quorate.sim.machine import Machine
 
 PREFIX_BYTES: Final = 8
@@ -102,30 +103,41 @@ class Machines:
         """Those that hold a row."""
         return [self.by_url[url] for url in layout.replicas(partition_of(row))]
 
+    def hinted(self, name: bytes, blob: bytes) -> Given:
+        """What a hint is, and for whom."""
+        hint = _decode(blob)
+        return Given(self.url_of[name[:PREFIX_BYTES]], hint.row, hint.record)
+
 
 class Place:
     """Where a machine has, or had, its copy of a row."""
 
-    __slots__ = ("_disk", "_rots", "machine")
+    __slots__ = ("_lost", "_rots", "machine")
 
     def __init__(self, machine: Machine, row: bytes) -> None:
         """Where it has it now."""
         self.machine = machine
-        self._disk = machine.disk
+        self._lost = len(machine.lost_disks)
         self._rots = machine.disk.rots.get(row, 0)
         """How often the copy had been damaged by then."""
 
     def may_hold(self, row: bytes, version: bytes) -> bool:
-        """Whether the machine durably holds a version or a higher one; or its disk was lost, or
-        the copy damaged, since then: something older may have taken its place."""
-        disk = self._disk
-        if self.machine.disk is not disk or disk.rots.get(row, 0) > self._rots:
+        """Whether the machine durably holds a version or a higher one, or did on a disk that it
+        lost since; or the copy was damaged since then: something older may have taken its place.
+        """
+        disks = [*self.machine.lost_disks[self._lost :], self.machine.disk]
+        if sum(disk.rots.get(row, 0) for disk in disks) > self._rots:
             return True
-        try:
-            record = disk.durable(row)
-        except Corrupt:
-            return True
-        return record is not None and record.version >= version
+        return any(_holds(disk, row, version) for disk in disks)
+
+
+def _holds(disk: Disk, row: bytes, version: bytes) -> bool:
+    """Whether a power cut would leave a version or a higher one; or something is damaged."""
+    try:
+        record = disk.durable(row)
+    except Corrupt:
+        return True
+    return record is not None and record.version >= version
 
 
 class Judge(Protocol):
@@ -197,9 +209,7 @@ class Watch:
                 if blob is None:
                     forgotten.append(name)
                 else:
-                    hint = _decode(blob)
-                    url = self._machines.url_of[name[:PREFIX_BYTES]]
-                    hinted.append((name, Given(url, hint.row, hint.record)))
+                    hinted.append((name, self._machines.hinted(name, blob)))
         node = machine.node if machine.is_running else None
         acked = [result for _, result in effects.answers if type(result) is PutResult]
         return Step(

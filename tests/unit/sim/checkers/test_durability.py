@@ -74,6 +74,11 @@ def test_a_disk_that_was_lost_or_damaged_since_may_have_held_it(stage: Stage) ->
     stage.keep(0, WRITTEN)
     stage.keep(1, WRITTEN)
     stage.machines[1].disk.rot(ROW, Random(0))
+    image = stage.machines[2].image()
+    stage.keep(2, WRITTEN)
+    stage.cluster.kill(2)
+    stage.cluster.restart(2, image=image)
+    assert _answered(judge, stage, 3, WRITTEN.version) == []
     stage.cluster.kill(2)
     stage.cluster.restart(2, is_empty=True)
     assert _answered(judge, stage, 3, WRITTEN.version) == []
@@ -81,3 +86,13 @@ def test_a_disk_that_was_lost_or_damaged_since_may_have_held_it(stage: Stage) ->
     later = record(5)
     judge.look(stage.step(0, stored=[later]))
     assert _answered(judge, stage, 3, later.version) == ["I7"]
+
+
+def test_a_disk_that_was_lost_without_it_is_no_excuse(stage: Stage) -> None:
+    judge = Durability(Machines(stage.machines))
+    judge.look(stage.step(0, stored=[WRITTEN], sent=[given(1, WRITTEN), given(2, WRITTEN)]))
+    stage.keep(0, WRITTEN)
+    image = stage.machines[2].image()
+    stage.cluster.kill(2)
+    stage.cluster.restart(2, image=image)
+    assert _answered(judge, stage, 2, WRITTEN.version) == ["I7"]

@@ -5,11 +5,14 @@ from __future__ import annotations
 
 from random import Random
 
+import msgspec
 import pytest
 
 from quorate.core.events import Batch
+from quorate.core.messages import StoredHint
 from quorate.sim.checkers.handoff import Handoff
-from quorate.sim.checkers.watch import Machines
+from quorate.sim.checkers.watch import PREFIX_BYTES, Machines
+from quorate.sim.cluster import url_of
 from tests.unit.sim.checkers.steps import ROW, Stage, given, record
 
 NAME, OTHER = b"name one", b"name two"
@@ -104,9 +107,43 @@ def test_a_replica_that_lost_its_disk_or_its_bytes_may_have_had_it(play: Play) -
     play.stage.keep(2, KEPT)
     play.stage.machines[2].disk.rot(ROW, Random(0))
     assert play.forget(NAME) == []
+    play.stage.keep(2, KEPT)
+    play.hint(OTHER)
     play.stage.cluster.kill(2)
     play.stage.cluster.restart(2, is_empty=True)
     assert play.forget(OTHER) == []
+
+
+def test_a_replica_that_lost_its_disk_before_it_had_the_hint_has_to_get_it(play: Play) -> None:
+    play.stage.cluster.kill(2)
+    play.stage.cluster.restart(2, is_empty=True)
+    assert play.forget(NAME) == ["I13"]
+
+
+def test_with_an_old_disk_the_hints_of_then_come_back_and_those_since_are_lost(
+    stage: Stage,
+) -> None:
+    judge = Handoff(Machines(stage.machines))
+    prefix = next(name for name, url in Machines(stage.machines).url_of.items() if url == url_of(2))
+    first, second = prefix + b"first", prefix + b"second"
+    assert len(prefix) == PREFIX_BYTES
+    machine = stage.machines[0]
+    blob = msgspec.msgpack.encode(StoredHint(ROW, KEPT))
+    machine.disk.format(Batch([], [(first, blob)], []))
+    judge.look(stage.step(0, hinted=[(first, given(2, KEPT))]))
+    image = machine.image()
+    # The first is delivered, its name given to another, and that delivered too.
+    stage.keep(2, KEPT)
+    machine.disk.format(Batch([], [(first, None), (second, blob)], []))
+    judge.look(stage.step(0, forgotten=[first], hinted=[(second, given(2, KEPT))]))
+    stage.cluster.kill(0)
+    stage.cluster.restart(0, image=image)
+    stage.cluster.kill(2)
+    stage.cluster.restart(2, is_empty=True)
+    judge.look(stage.step(0, hinted=[(second, given(2, KEPT))]))
+    assert judge.found == []
+    judge.look(stage.step(0, forgotten=[first]))
+    assert [each.invariant for each in judge.found] == ["I13"]
 
 
 def test_what_was_never_kept_is_not_missed(play: Play) -> None:

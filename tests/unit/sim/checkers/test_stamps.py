@@ -41,6 +41,26 @@ def test_a_stamp_that_goes_back_is_found_also_after_a_restart(stage: Stage) -> N
     assert "gave out" in found.told
 
 
+def test_a_node_with_an_old_disk_may_go_below_what_it_gave_out_since(stage: Stage) -> None:
+    machine = stage.machines[0]
+    judge = Stamps()
+    judge.look(stage.step(0, stored=[record(3)]))
+    stage.cluster.run(1)
+    image = machine.image()
+    stage.cluster.run(1)
+    judge.look(stage.step(0, stored=[record(9)]))
+    stage.cluster.kill(0)
+    stage.cluster.restart(0, image=image)
+    judge.look(stage.step(0, stored=[record(5)]))
+    assert judge.found == []
+    # But not below what it gave out before, nor twice the same.
+    judge.look(stage.step(0, stored=[record(2)]))
+    judge.look(stage.step(0, stored=[record(9, b"other")]))
+    (back, twice) = [each.told for each in judge.found]
+    assert "gave out" in back
+    assert ", and at " in twice
+
+
 def test_stamps_of_hints_count(stage: Stage) -> None:
     hinted = [(b"name", given(2, record(2)))]
     (told,) = _judged(stage.step(0, hinted=hinted), stage.step(0, stored=[record(1)]))
