@@ -9,7 +9,7 @@ import msgspec
 
 from quorate.core.clock import HybridClock
 from quorate.core.hints import Hints
-from quorate.core.record import TIE_MAX
+from quorate.core.record import TIES
 from quorate.core.replica import Reader, Replica
 from quorate.core.requests import Requests
 from quorate.core.turn import Turn
@@ -54,7 +54,7 @@ class Parts:
     def __init__(self, settings: Settings, engine: Reader, random: Random, *, ceiling: int) -> None:
         self.settings = settings
         self.random = random
-        self.process = random.randint(1, TIE_MAX)
+        self.process = random.choice(TIES)
         """Drawn at each start: the tie-break of versions. Two processes may have one node id, where
         a data directory was copied, and may stamp at one instant."""
         self.turn = Turn()

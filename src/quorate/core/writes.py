@@ -10,10 +10,11 @@ is stamped once more above the highest reported, sent again, and answered when W
 superseded again or not. One extra round is enough: every write that finished before ours began is
 held by a majority, which meets our first W acks; what supersedes the second stamp ran while we did.
 
-A *derived* write (EXPIRE, PERSIST, ...) carries on the content of a version that was read. Its
-stamp is that version's plus one and it is never re-stamped: whatever was written meanwhile is
-ordered after it, and so is never undone. Its tie-break is drawn for it alone, because two such
-writes of one process may start from one version.
+A *derived* write (EXPIRE, PERSIST, ...) carries on the content of a version that was read. It has
+that version's stamp with a higher tie-break, and is never re-stamped: whatever was written
+meanwhile is ordered after it, and so is never undone. (The next stamp would not do: a node that saw
+this one gives out just that.) How much higher is drawn, because two such writes may start from one
+version.
 
 Outcomes: NOT_APPLIED only while no replica, this one included, was handed the record.
 """
@@ -28,7 +29,14 @@ from quorate.core.parts import Parts
 from quorate.core.peers import Answer, Peer, Sent
 from quorate.core.placement import Placement
 from quorate.core.quorum import Verdict, verdict
-from quorate.core.record import ABSENT, Record, pack_version, stamp_of
+from quorate.core.record import (
+    ABSENT,
+    DERIVED_BITS,
+    Record,
+    derived_version,
+    pack_version,
+    stamp_of,
+)
 from quorate.core.requests import Operation, Parked, size_of
 from quorate.core.slots import partition_of, row_of
 from quorate.errors import (
@@ -156,7 +164,7 @@ class Writes:
         if seen is not None:
             if seen > self._turn.version_max:
                 raise ClockUntrusted("what was read is further ahead than clocks may differ")
-            return pack_version(stamp_of(seen) + 1, self._random.getrandbits(48))
+            return derived_version(seen, self._random.getrandbits(DERIVED_BITS))
         self.has_stamped = True
         stamp = self._clock.next()
         if held is not None and stamp:
