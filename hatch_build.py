@@ -37,7 +37,7 @@ COMPILED: Final = (
     *(
         f"sim/checkers/{name}.py"
         for name in (
-            *("answering", "bounds", "convergence", "deletes", "durability", "expiry"),
+            *("answering", "bounds", "convergence", "deletes", "derived", "durability", "expiry"),
             *("freshness", "guard", "handed", "handoff", "hints", "honesty", "invention"),
             *("linearizability", "liveness", "placement", "refusals", "stamps", "survival"),
             *("telling", "violation", "watch"),

@@ -16,6 +16,7 @@ from typing import Final
 import msgspec
 
 from quorate.core.events import GetResult, PutResult
+from quorate.core.quorum import majority
 from quorate.core.record import Record, is_live, wins
 from quorate.errors import Outcome, QuorateError
 
@@ -30,15 +31,29 @@ class Kind(enum.Enum):
     GET = "get"
     PUT = "put"
     DELETE = "delete"
+    EXPIRE = "expire"
+    """Write what was read with another expiry, or with none: EXPIRE, PERSIST, GETEX."""
+    GETDEL = "getdel"
+    """Delete what was read."""
+
+
+DERIVED: Final = frozenset((Kind.EXPIRE, Kind.GETDEL))
+"""What begins with a read, and then is a write that carries on what was read."""
 
 
 class Operation:
     """One operation as its client saw it; `result` is None until it is answered, and for ever if
-    the coordinator died or the connection did."""
+    the coordinator died or the connection did.
+
+    A derived write is told as two: its read, and, if that found something, its write. The write
+    began when its read did: it takes effect directly behind what was read, and what was written
+    since may be over before it is even sent.
+    """
 
     __slots__ = (
         "asked_ms",
         "client",
+        "derived_from",
         "done_ms",
         "expires_ms",
         "key",
@@ -67,6 +82,7 @@ class Operation:
         r: int = 0,
         w: int = 0,
         timeout_ms: int = 0,
+        derived_from: bytes | None = None,
     ) -> None:
         self.serial = serial
         self.client = client
@@ -75,11 +91,13 @@ class Operation:
         self.kind = kind
         self.key = key
         self.value = value
-        """What a PUT writes."""
+        """What is written; None deletes."""
         self.expires_ms = expires_ms
         """Absolute, by the world's wall clock; 0 never."""
         self.r = r
         self.w = w
+        self.derived_from = derived_from
+        """Of a derived write: the version that it carries on."""
         self.timeout_ms = timeout_ms
         """What the coordinator was given; 0 if the history does not tell."""
         self.asked_ms = asked_ms
@@ -91,6 +109,7 @@ class Operation:
     def __repr__(self) -> str:
         end = "..." if self.done_ms is None else f"{self.done_ms:.3f}"
         wrote = "" if self.value is None else f" {self.value[:40]!r}"
+        wrote += "" if self.derived_from is None else f" from {self.derived_from.hex()}"
         return (
             f"#{self.serial} client {self.client} at n{self.node} {self.asked_ms:.3f}-{end}: "
             f"{self.kind.value} {self.key!r}{wrote} -> {told(self.result)}"
@@ -103,7 +122,7 @@ class Operation:
 
     @property
     def is_write(self) -> bool:
-        """Whether it is a put or a delete."""
+        """Whether it is a put or a delete, derived or not."""
         return self.kind is not Kind.GET
 
     @property
@@ -120,6 +139,16 @@ class Operation:
     def is_unknown(self) -> bool:
         """Whether it is a write that may be there, come later, or never."""
         return self.is_write and not self.is_refused and not isinstance(self.result, PutResult)
+
+    def may_have_written(self, record: Record) -> bool:
+        """Whether a record can be of this write, by its value and version. A write that was stamped
+        twice may have left its first stamp somewhere."""
+        if not self.is_write or self.is_refused or self.value != record.value:
+            return False
+        result = self.result
+        if not isinstance(result, PutResult) or result.version == record.version:
+            return True
+        return result.restamped and record.version < result.version
 
     @property
     def read(self) -> bytes | None:
@@ -174,8 +203,13 @@ def _summed(content: bytes) -> bytes:
     return content + b"%08x" % crc32(content)
 
 
+Content = tuple[bytes, int]
+"""A value and when it expires: what a write is known by. Values are unique to their put, and what
+is derived from it has another expiry."""
+
+
 class History:
-    """Every operation of a run, in the order in which they were asked."""
+    """Every operation of a run, in the order in which nodes were asked."""
 
     def __init__(self) -> None:
         self.operations: list[Operation] = []
@@ -216,8 +250,8 @@ class Evidence(msgspec.Struct, kw_only=True):
     """Replicas whose copy is still damaged after all that."""
     is_quiet: bool = True
     """Whether all replicas ran and could talk until nothing was left to do."""
-    handed: frozenset[bytes] = frozenset()
-    """Every value that was given to a replica, as `checkers.handed.Handed` saw it."""
+    handed: frozenset[Content] = frozenset()
+    """Everything that was given to a replica, as `checkers.handed.Handed` saw it."""
     forgotten: list[Operation] = []
     """What a coordinator that lives never answered."""
     healthy_from_ms: float = float("inf")
@@ -237,6 +271,16 @@ class Evidence(msgspec.Struct, kw_only=True):
     def w_of(self, operation: Operation) -> int:
         """The acks that a write needs."""
         return operation.w or self.w
+
+    def is_promised(self, op: Operation) -> bool:
+        """Whether it is in order with all others of the kind: what it reads is the last finished
+        write, and what it writes is met by each such read."""
+        if op.is_write and self.w_of(op) < majority(self.n):
+            return False
+        if op.is_write and op.derived_from is None:
+            return True
+        # The default W too: by that a read decides whether to write back before it answers.
+        return self.r_of(op) >= majority(self.n) and self.r_of(op) + self.w > self.n
 
     def merged(self, key: bytes) -> Record | None:
         """The record on which the replicas of a key settle: the one that wins."""

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from quorate.sim.history import Kind
+from quorate.sim.history import DERIVED, Kind
 from quorate.sim.world import Limits, Span
 
 
@@ -316,6 +316,7 @@ class _Habits:
         self.hot_share = random.choice((0.0, 0.0, 0.5))
         self.get_share = random.choice((0.3, 0.5, 0.7))
         self.delete_share = random.choice((0.0, 0.1, 0.3))
+        self.derived_share = random.choice((0.0, 0.0, 0.1, 0.4))
         self.batch_share = random.choice((0.0, 0.0, 0.1, 0.4))
         self.sizes = random.choice(((0,), (0,), (0, 0, 200, 2_000), (0, 0, 0, 40_000)))
         self.ttl_share = random.choice((0.0, 0.0, 0.2))
@@ -330,6 +331,8 @@ class _Habits:
         key = self.keys[0] if random.random() < self.hot_share else random.choice(self.keys)
         kind = self._kind()
         ttl_ms = random.choice((10, 100, 1_000)) if random.random() < self.ttl_share else 0
+        if kind is Kind.EXPIRE:
+            ttl_ms = random.choice((0, 100, 1_000, 10_000))
         own = random.randint(1, self.nodes_n) if random.random() < self.own_quorum_share else 0
         has_own_timeout = random.random() < self.own_timeout_share
         return Request(
@@ -337,8 +340,8 @@ class _Habits:
             kind,
             key,
             value_bytes=random.choice(self.sizes) if kind is Kind.PUT else 0,
-            ttl_ms=ttl_ms if kind is Kind.PUT else 0,
-            r=own if kind is Kind.GET else 0,
+            ttl_ms=ttl_ms if kind in (Kind.PUT, Kind.EXPIRE) else 0,
+            r=own if kind is Kind.GET or kind in DERIVED else 0,
             w=0 if kind is Kind.GET else own,
             timeout_ms=random.choice((30, 100, 500)) if has_own_timeout else 0,
         )
@@ -346,6 +349,8 @@ class _Habits:
     def _kind(self) -> Kind:
         if self.random.random() < self.get_share:
             return Kind.GET
+        if self.random.random() < self.derived_share:
+            return self.random.choice((Kind.EXPIRE, Kind.EXPIRE, Kind.GETDEL))
         return Kind.DELETE if self.random.random() < self.delete_share else Kind.PUT
 
 

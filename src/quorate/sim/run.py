@@ -436,7 +436,7 @@ class _Run:
             replicas=self.copies.replicas,
             settled=found,
             unreadable=unreadable,
-            handed=self.handed.values(),
+            handed=self.handed.contents(),
             is_quiet=not self.unsettled,
             healthy_from_ms=self.healthy_ms,
             answer_within_ms=ANSWER_WITHIN_MS,

@@ -82,6 +82,9 @@ OPERATIONS: Final[dict[str, Callable[[Operation, Evidence], bool]]] = {
     "a second stamp was superseded": lambda op, _: (
         isinstance(op.result, PutResult) and op.result.restamped and op.result.superseded
     ),
+    "a derived write was superseded": lambda op, _: (
+        isinstance(op.result, PutResult) and op.derived_from is not None and op.result.superseded
+    ),
     "a read repaired one replica": lambda op, _: (
         isinstance(op.result, GetResult) and op.result.repaired == 1
     ),

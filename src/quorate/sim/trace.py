@@ -162,6 +162,7 @@ def _told_request(event: Event) -> str:
         f", {name}={getattr(event, name)}" for name in ("r", "w") if getattr(event, name, 0)
     )
     if isinstance(event, Put):
+        quorum += f", from {_told_version(event.derived_from)}" if event.derived_from else ""
         if event.value is None:
             return f"delete {key}{quorum}"
         expiry = f", expires at {event.expires_ms - EPOCH_MS} ms" if event.expires_ms else ""

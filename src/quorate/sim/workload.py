@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Clients: each follows its script, one visit after another, and notes what it asked and saw.
 
-A client asks the node that its script names, or the next one that runs. It waits for the answers
-of a visit before it goes on, but not for ever: a dead coordinator never answers. What is answered
-after the client's patience is over is noted all the same.
+A client asks the node that its script names, or the next one that runs. For a derived write that
+is two requests, as the Redis door makes them: a read, and a write of what it found. It waits for
+the answers of a visit before it goes on, but not for ever: a dead coordinator never answers. What
+is answered after the client's patience is over is noted all the same.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from quorate.core.events import Get, GetResult, Put, PutResult, Result
 from quorate.errors import QuorateError
 from quorate.sim.clock import EPOCH_MS
 from quorate.sim.cluster import SimCluster
-from quorate.sim.history import History, Kind, Operation, value_of
+from quorate.sim.history import DERIVED, History, Kind, Operation, value_of
 from quorate.sim.plan import Request, Visit
 
 RETRY_MS: Final = 20.0
@@ -88,32 +89,63 @@ class Clients:
     def ask(
         self, client: int, node: int, request: Request, then: Callable[[], None] | None = None
     ) -> Asked:
-        """Give a node a request; `then` is called once it is answered."""
-        now = self._cluster.world.now
+        """Give a node a request; `then` is called once all of it is answered."""
+        is_derived = request.kind in DERIVED
         operation = Operation(
             request.serial,
             client,
             node,
-            request.kind,
+            Kind.GET if is_derived else request.kind,
             request.key,
-            asked_ms=now,
+            asked_ms=self._cluster.world.now,
             value=self._value(client, request),
-            expires_ms=EPOCH_MS + int(now) + request.ttl_ms if request.ttl_ms else 0,
+            expires_ms=0 if is_derived else self._expires_ms(request),
             r=request.r,
             w=request.w,
             timeout_ms=request.timeout_ms or self._cluster.machines[node].settings.timeout_ms,
         )
+        if is_derived:
+            return self._submit(operation, lambda: self._carry_on(operation, request, then))
+        return self._submit(operation, then)
+
+    def _submit(self, operation: Operation, then: Callable[[], None] | None) -> Asked:
         asked = Asked(self._cluster, operation, then)
         self.history.operations.append(operation)
         self.asked.append(asked)
-        machine = self._cluster.machines[node]
-        if request.kind is Kind.GET:
-            machine.receive(Get(asked, request.key, request.r, request.timeout_ms))
-        else:
-            expires_ms, timeout_ms = operation.expires_ms, request.timeout_ms
-            put = Put(asked, request.key, operation.value, expires_ms, request.w, timeout_ms)
-            machine.receive(put)
+        self._cluster.machines[operation.node].receive(_event(asked, operation))
         return asked
+
+    def _carry_on(self, read: Operation, request: Request, then: Callable[[], None] | None) -> None:
+        """Write what follows from a read, if anything does: not from what is expired or absent, nor
+        where no expiry is to be taken away."""
+        found = read.result.record if isinstance(read.result, GetResult) else None
+        is_delete = request.kind is Kind.GETDEL
+        if (
+            found is None
+            or read.served is None
+            or not (is_delete or request.ttl_ms or found.expires_ms)
+        ):
+            if then is not None:
+                then()
+            return
+        write = Operation(
+            read.serial,
+            read.client,
+            read.node,
+            request.kind,
+            read.key,
+            asked_ms=read.asked_ms,
+            value=None if is_delete else found.value,
+            expires_ms=0 if is_delete else self._expires_ms(request),
+            r=read.r,
+            w=read.w,
+            timeout_ms=read.timeout_ms,
+            derived_from=found.version,
+        )
+        self._submit(write, then)
+
+    def _expires_ms(self, request: Request) -> int:
+        return EPOCH_MS + int(self._cluster.world.now) + request.ttl_ms if request.ttl_ms else 0
 
     def are_done(self) -> bool:
         """Whether all came to the end of their scripts, or a node broke."""
@@ -139,6 +171,13 @@ class Clients:
     def wait(self, call: Callable[[], None]) -> None:
         """Have `call` made when a client's patience is over."""
         self._cluster.world.after(self._patience_ms, call)
+
+
+def _event(asked: Asked, op: Operation) -> Get | Put:
+    """What a node is given."""
+    if op.kind is Kind.GET:
+        return Get(asked, op.key, op.r, op.timeout_ms)
+    return Put(asked, op.key, op.value, op.expires_ms, op.w, op.timeout_ms, op.derived_from)
 
 
 class _Client:

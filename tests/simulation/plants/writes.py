@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import Final, cast
 
+from msgspec.structs import replace
+
 from quorate.core import writes
 from quorate.core.events import Put
 from quorate.core.messages import Mutated
@@ -20,6 +22,8 @@ from tests.simulation.plants.plant import Plant
 _send: Final = Writes._send
 _answered: Final = Writes.answered
 _restamp: Final = Writes._restamp
+_stamp: Final = Writes._stamp
+_met: Final = Writes._met
 _expired: Final = Write.expired
 
 
@@ -79,6 +83,23 @@ def _no_hint_for_the_lost(self: Writes, peer: Peer, sent: Sent) -> None:
         self._failed(write)
 
 
+def _derived_by_the_clock(self: Writes, event: Put, held: Record | None) -> bytes:
+    return _stamp(self, replace(event, derived_from=None), held)
+
+
+def _derived_at_the_next_stamp(self: Writes, event: Put, held: Record | None) -> bytes:
+    version = _stamp(self, event, held)
+    if event.derived_from is None:
+        return version
+    drawn = int.from_bytes(version[8:], "big")
+    return pack_version(stamp_of(event.derived_from) + 1, drawn)
+
+
+def _derived_is_stamped_again(self: Writes, write: Write) -> None:
+    write.is_derived = False
+    _met(self, write)
+
+
 PLANTS: Final = (
     Plant("a hint counts toward W", Writes, "_send", _hints_count),
     Plant(
@@ -115,4 +136,7 @@ PLANTS: Final = (
         "_park_unstamped",
         _wait_no_longer_for_the_disk,
     ),
+    Plant("a derived write is stamped by the clock", Writes, "_stamp", _derived_by_the_clock),
+    Plant("a derived write has the next stamp", Writes, "_stamp", _derived_at_the_next_stamp),
+    Plant("a derived write is stamped again", Writes, "_met", _derived_is_stamped_again),
 )

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from quorate.core.events import GetResult, PutResult
 from quorate.core.record import Record, pack_version
 from quorate.errors import DeadlineExceeded, Outcome, QuorumUnreachable
-from quorate.sim.history import Evidence, History, Kind, Operation, parse_value, value_of
+from quorate.sim.history import DERIVED, Evidence, History, Kind, Operation, parse_value, value_of
 
 _NUMBERS = st.integers(0, 1 << 40)
 VERSION = pack_version(7, 1)
@@ -58,6 +58,47 @@ def test_a_write_is_acknowledged_refused_or_unknown(kind: Kind) -> None:
     assert (op.is_refused, op.is_unknown) == (True, False)
 
 
+def test_a_record_may_be_of_a_write_that_has_its_value_and_not_another_version() -> None:
+    op, record = _asked(Kind.PUT), Record(VERSION, b"v", 7)
+    assert op.may_have_written(record)
+    assert not op.may_have_written(Record(VERSION, None))
+    op.result = PutResult(VERSION, 2, 3)
+    assert op.may_have_written(record)
+    op.result = PutResult(pack_version(8, 1), 2, 3)
+    assert not op.may_have_written(record)
+    # It may be the first stamp of two.
+    op.result = PutResult(pack_version(8, 1), 2, 3, restamped=True)
+    assert op.may_have_written(record)
+    op.result = PutResult(pack_version(6, 1), 2, 3, restamped=True)
+    assert not op.may_have_written(record)
+    op.result = QuorumUnreachable("", outcome=Outcome.NOT_APPLIED)
+    assert not op.may_have_written(record)
+    assert not _asked(Kind.GET).may_have_written(Record(VERSION, None))
+
+
+@pytest.mark.parametrize(
+    ("kind", "r", "w", "is_promised"),
+    [
+        (Kind.GET, 2, 1, True),
+        (Kind.GET, 1, 3, False),
+        (Kind.PUT, 1, 2, True),
+        (Kind.DELETE, 3, 1, False),
+        (Kind.EXPIRE, 2, 2, True),
+        (Kind.GETDEL, 1, 2, False),
+        (Kind.EXPIRE, 2, 1, False),
+    ],
+)
+def test_order_is_promised_where_reading_and_writing_ask_majorities(
+    kind: Kind, r: int, w: int, *, is_promised: bool
+) -> None:
+    derived_from = VERSION if kind in DERIVED else None
+    op = Operation(1, 0, 0, kind, b"k", asked_ms=0.0, r=r, w=w, derived_from=derived_from)
+    assert Evidence(n=3, r=2, w=2, epoch_ms=0).is_promised(op) is is_promised
+    # A read that does not write back may be older than one before it.
+    is_read = kind is Kind.GET or kind in DERIVED
+    assert Evidence(n=3, r=2, w=1, epoch_ms=0).is_promised(op) is (is_promised and not is_read)
+
+
 def test_a_read_is_none_of_these() -> None:
     op = _asked(Kind.GET)
     op.result = QuorumUnreachable("", outcome=Outcome.NOT_APPLIED)
@@ -99,6 +140,11 @@ def test_an_operation_tells_all_that_its_client_knows(
     assert told in repr(op)
     assert "#1 client 2 at n0" in repr(op)
     assert "put b'k' b'v'" in repr(op)
+
+
+def test_a_derived_write_tells_what_it_carries_on() -> None:
+    op = Operation(1, 2, 0, Kind.EXPIRE, b"k", asked_ms=5.0, value=b"v", derived_from=VERSION)
+    assert f"expire b'k' b'v' from {VERSION.hex()} -> no answer" in repr(op)
 
 
 def test_operations_are_found_by_key_in_the_order_in_which_they_were_asked() -> None:

@@ -25,9 +25,11 @@ VERSION = pack_version(1, 1)
 EVIDENCE = Evidence(n=3, r=2, w=2, epoch_ms=EPOCH_MS)
 
 
-def _operation(result: Result | None, *, kind: Kind = Kind.PUT) -> Operation:
+def _operation(
+    result: Result | None, *, kind: Kind = Kind.PUT, derived_from: bytes | None = None
+) -> Operation:
     assert result is None or isinstance(result, GetResult | PutResult | QuorateError)
-    operation = Operation(1, 0, 0, kind, b"k", asked_ms=0.0)
+    operation = Operation(1, 0, 0, kind, b"k", asked_ms=0.0, derived_from=derived_from)
     operation.result = result
     operation.wall_ms = 1_000
     return operation
@@ -40,6 +42,9 @@ def _get(record: Record | None, *, repaired: int = 0) -> Operation:
 SAMPLES = {
     "a quorum was met exactly": [_operation(PutResult(VERSION, 2, 3))],
     "a second stamp was superseded": [_operation(PutResult(VERSION, 3, 3, True, True))],
+    "a derived write was superseded": [
+        _operation(PutResult(VERSION, 2, 3, superseded=True), derived_from=VERSION)
+    ],
     "a read repaired one replica": [_get(None, repaired=1)],
     "a read repaired several": [_get(None, repaired=2)],
     "a tombstone was read": [_get(Record(VERSION, None))],
@@ -58,6 +63,8 @@ SAMPLES = {
 DULL = [
     _operation(PutResult(VERSION, 3, 3)),
     _operation(PutResult(VERSION, 3, 3, True)),
+    _operation(PutResult(VERSION, 3, 3, superseded=True)),
+    _operation(PutResult(VERSION, 3, 3), derived_from=VERSION),
     _get(None),
     _get(Record(VERSION, b"v")),
     _get(Record(VERSION, b"v", 1_001)),

@@ -10,6 +10,7 @@ import sys
 
 from quorate.core.events import Effects, Note, PutResult
 from quorate.errors import QuorumUnreachable
+from quorate.sim.clock import EPOCH_MS
 from quorate.sim.cluster import Handle, SimCluster
 from quorate.sim.network import Noise
 from quorate.sim.trace import Journal, Trace
@@ -79,6 +80,20 @@ def test_faults_and_links_and_notes_have_their_lines() -> None:
         "link     to n2 is up",
     ):
         assert needed in told, needed
+
+
+def test_a_derived_write_says_what_it_carries_on() -> None:
+    lines: list[str] = []
+    cluster = SimCluster(1, 3, trace=Trace(lines.append))
+    seen = cluster.must_put(0, b"k", b"v").version
+    cluster.must_put(0, b"k", b"v", expires_ms=EPOCH_MS + 9_000, derived_from=seen)
+    cluster.must_put(0, b"k", None, derived_from=seen)
+    told = "\n".join(lines)
+    for needed in (
+        r"ask +#2 put k = v, from @\d+\.\d+/1, expires at 9000 ms",
+        r"ask +#3 delete k, from @\d+\.\d+/1",
+    ):
+        assert re.search(needed, told), f"{needed} is missing:\n{told}"
 
 
 def test_heartbeats_have_no_lines() -> None:

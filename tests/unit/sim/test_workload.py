@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 
 from quorate.core.events import Effects, Get, GetResult, PutResult
+from quorate.core.record import Record
 from quorate.errors import DeadlineExceeded, Overloaded
 from quorate.sim.clock import EPOCH_MS
 from quorate.sim.cluster import SimCluster
@@ -80,6 +81,67 @@ def test_a_delete_writes_nothing() -> None:
     clients = _play(SimCluster(1), Visit(0.0, 0, (Request(1, Kind.DELETE, KEY),)))
     assert clients.history.operations[0].value is None
     assert isinstance(clients.history.operations[0].result, PutResult)
+
+
+def _derived(cluster: SimCluster, request: Request) -> Operation | None:
+    """What a client writes once it has read; None if it writes nothing."""
+    clients = _play(cluster, Visit(0.0, 1, (request,)))
+    read, *writes = clients.history.operations
+    assert read.kind is Kind.GET
+    assert read.serial == request.serial
+    assert clients.is_idle()
+    return writes[0] if writes else None
+
+
+def test_an_expiry_is_changed_by_a_write_of_what_was_read_which_began_with_its_read() -> None:
+    cluster = SimCluster(1)
+    written = cluster.must_put(0, KEY, b"v")
+    cluster.run(10)
+    began_ms = cluster.world.now
+    expire = _derived(cluster, Request(2, Kind.EXPIRE, KEY, ttl_ms=5_000, r=2, w=3, timeout_ms=90))
+    assert expire is not None
+    assert (expire.kind, expire.serial, expire.value) == (Kind.EXPIRE, 2, b"v")
+    assert (expire.r, expire.w, expire.timeout_ms) == (2, 3, 90)
+    assert expire.derived_from == written.version
+    assert expire.asked_ms == began_ms
+    assert 0 <= expire.expires_ms - EPOCH_MS - 5_000 - began_ms < 10
+    record = cluster.must_get(0, KEY).record
+    assert isinstance(expire.result, PutResult)
+    assert record == Record(expire.result.version, b"v", expire.expires_ms, written.version)
+
+
+def test_an_expiry_is_taken_away_where_there_is_one() -> None:
+    cluster = SimCluster(1)
+    persist = Request(2, Kind.EXPIRE, KEY)
+    cluster.must_put(0, KEY, b"v")
+    assert _derived(cluster, persist) is None
+    cluster.must_put(0, KEY, b"v", expires_ms=EPOCH_MS + 60_000)
+    write = _derived(cluster, persist)
+    assert write is not None
+    assert (write.value, write.expires_ms) == (b"v", 0)
+
+
+def test_what_was_read_is_deleted() -> None:
+    cluster = SimCluster(1)
+    written = cluster.must_put(0, KEY, b"v")
+    write = _derived(cluster, Request(2, Kind.GETDEL, KEY))
+    assert write is not None
+    assert (write.kind, write.value, write.derived_from) == (Kind.GETDEL, None, written.version)
+    assert cluster.value(2, KEY) is None
+    assert _derived(cluster, Request(3, Kind.GETDEL, KEY)) is None
+
+
+def test_nothing_is_derived_from_what_is_absent_expired_or_could_not_be_read() -> None:
+    cluster = SimCluster(1)
+    request = Request(2, Kind.EXPIRE, KEY, ttl_ms=5_000)
+    assert _derived(cluster, request) is None
+    cluster.must_put(0, KEY, b"v", expires_ms=EPOCH_MS + int(cluster.world.now) + 20)
+    cluster.run(50)
+    assert _derived(cluster, request) is None
+    cluster.must_put(0, KEY, b"v")
+    cluster.kill(0)
+    cluster.kill(2)
+    assert _derived(cluster, request) is None
 
 
 def test_a_client_goes_on_after_its_coordinator_died() -> None:

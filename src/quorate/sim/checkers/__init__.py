@@ -13,6 +13,7 @@ from typing import Final
 from quorate.sim.checkers import (
     convergence,
     deletes,
+    derived,
     expiry,
     freshness,
     hints,
@@ -41,6 +42,7 @@ __all__ = ["ALL", "Checker", "Handed", "Observer", "Violation", "watch"]
 ALL: Final[dict[str, Checker]] = {
     "convergence": convergence.check,
     "deletes": deletes.check,
+    "derived": derived.check,
     "expiry": expiry.check,
     "freshness": freshness.check,
     "hints": hints.check,

@@ -3,7 +3,8 @@
 
 A value says who wrote it, as which operation, to which key, under a checksum. So damaged bytes, a
 value under another key, and one that was read before anyone sent it all show; and one version never
-means two contents, which would make replicas differ for ever.
+means two contents, which would make replicas differ for ever. What is derived from a value is that
+value still, with an expiry that somebody asked for.
 """
 
 from __future__ import annotations
@@ -15,13 +16,16 @@ from quorate.core.record import Record
 from quorate.sim.checkers.violation import Violation
 from quorate.sim.history import Evidence, History, Kind, Operation, parse_value
 
-Writers = dict[tuple[int, int], Operation]
-"""Puts by client and serial."""
+Writers = dict[bytes, list[Operation]]
+"""By value: its put, and the derived writes that carried it on."""
 
 
 def check(history: History, evidence: Evidence) -> list[Violation]:
     """Values that nobody sent, and versions that mean two things."""
-    writers = {(op.client, op.serial): op for op in history.operations if op.kind is Kind.PUT}
+    writers: Writers = {}
+    for op in history.operations:
+        if op.is_write and op.value is not None:
+            writers.setdefault(op.value, []).append(op)
     contents: dict[tuple[bytes, bytes], Record] = {}
     found = []
     for key, record, by_ms, where in _records(history, evidence):
@@ -56,13 +60,19 @@ def _fault(writers: Writers, key: bytes, record: Record, by_ms: float) -> str:
     if parsed is None:
         return f"nobody made {value[:60]!r}"
     client, serial, meant = parsed
-    writer = writers.get((client, serial))
     if meant != key:
         return f"{value[:60]!r} was written to {meant!r}"
-    if writer is None or writer.value != value:
+    writes = writers.get(value, [])
+    if not any(_is_put(op, client, serial) for op in writes):
         return f"nobody wrote {value[:60]!r}"
-    if writer.asked_ms > by_ms:
+    sent = [op for op in writes if op.asked_ms <= by_ms]
+    if not any(_is_put(op, client, serial) for op in sent):
         return f"{value[:60]!r} was read before it was written"
-    if writer.expires_ms != record.expires_ms:
-        return f"it expires at {record.expires_ms} instead of {writer.expires_ms}"
+    expires_ms = [op.expires_ms for op in sent]
+    if record.expires_ms not in expires_ms:
+        return f"it expires at {record.expires_ms} instead of {expires_ms}"
     return ""
+
+
+def _is_put(op: Operation, client: int, serial: int) -> bool:
+    return op.kind is Kind.PUT and (op.client, op.serial) == (client, serial)

@@ -16,7 +16,8 @@ late is not awaited after the last read of its value; where nothing is under way
 and the parts are judged one after another.
 
 Promised where both the read and the write ask a majority. Other reads are left out, and other
-writes are taken as unknown: too few replicas hold them for every read to see them.
+writes are taken as unknown: too few replicas hold them for every read to see them, or, if they are
+derived from what such a read found, it may have been overwritten long ago.
 """
 
 from __future__ import annotations
@@ -28,7 +29,6 @@ from operator import attrgetter
 from typing import Final, NamedTuple
 
 from quorate.core.events import GetResult, PutResult
-from quorate.core.quorum import majority
 from quorate.core.record import ABSENT
 from quorate.sim.checkers.violation import Violation
 from quorate.sim.history import Evidence, History
@@ -107,19 +107,15 @@ def _promised(operations: list[Asked], evidence: Evidence) -> Iterator[Operation
         if op.is_write:
             if op.asked_ms <= forgot_ms and not op.is_refused:
                 yield from _written(op, done_ms, evidence)
-        elif done_ms is not None and isinstance(op.result, GetResult):
-            r = evidence.r_of(op)
-            # The default W too: by that a read decides whether to write back before it answers.
-            if r >= majority(evidence.n) and r + evidence.w > evidence.n:
-                record = op.result.record
-                version = ABSENT if record is None else record.version
-                yield read(op.asked_ms, done_ms, op.read, version)
+        elif done_ms is not None and isinstance(op.result, GetResult) and evidence.is_promised(op):
+            record = op.result.record
+            version = ABSENT if record is None else record.version
+            yield read(op.asked_ms, done_ms, op.read, version)
 
 
 def _written(op: Asked, done_ms: float | None, evidence: Evidence) -> list[Operation]:
     result = op.result
-    is_weak = evidence.w_of(op) < majority(evidence.n)
-    if done_ms is None or is_weak or not isinstance(result, PutResult):
+    if done_ms is None or not evidence.is_promised(op) or not isinstance(result, PutResult):
         return unknown_write(op.asked_ms, op.value)
     is_restamped = result.restamped
     return write(op.asked_ms, done_ms, op.value, result.version, is_restamped=is_restamped)

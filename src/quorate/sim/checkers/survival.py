@@ -54,18 +54,9 @@ def _lowered(key: bytes, operations: list[Operation], record: Record | None) -> 
 
 def _third(key: bytes, writes: list[Operation], record: Record) -> list[Violation]:
     """Whether the record is neither an acknowledged write nor an unknown one."""
-    for op in writes:
-        if op.value != record.value:
-            continue
-        if op.is_unknown or (isinstance(op.result, PutResult) and _version(op) == record.version):
-            return []
-        # What lost too many copies may be left with the first stamp of a write that has two.
-        if (
-            isinstance(op.result, PutResult)
-            and op.result.restamped
-            and record.version < _version(op)
-        ):
-            return []
+    # What lost too many copies may be left with the first stamp of a write that has two.
+    if any(op.may_have_written(record) for op in writes):
+        return []
     return [Violation("I3", key, f"{record} is left, which no write explains")]
 
 

@@ -7,7 +7,16 @@ import pytest
 
 from quorate.sim.checkers import deletes
 from quorate.sim.history import Evidence, Operation
-from tests.unit.sim.checkers.told import KEY, evidence, history, left, of_get, of_put, record
+from tests.unit.sim.checkers.told import (
+    KEY,
+    evidence,
+    history,
+    left,
+    of_derived,
+    of_get,
+    of_put,
+    record,
+)
 
 
 def _check(*operations: Operation, facts: Evidence | None = None) -> list[str]:
@@ -51,3 +60,23 @@ def test_after_a_replica_forgot_nothing_is_promised() -> None:
     read = of_get(b"v", 4, 5, number=1)
     assert _check(*_deleted(), read, facts=evidence(forgot_ms={KEY: 4.5})) == []
     assert _check(*_deleted(), read, facts=evidence(forgot_ms={KEY: 5.5})) == ["I11"]
+
+
+def test_what_was_deleted_as_it_was_read_stays_deleted() -> None:
+    getdel = of_derived(None, 2, 3, number=2, seen=1)
+    read = of_get(b"v", 4, 5, number=1)
+    assert _check(of_put(b"v", 0, 1), getdel, read) == ["I11"]
+    # Who read by few replicas may have deleted something older.
+    getdel.r = 1
+    assert _check(of_put(b"v", 0, 1), getdel, read) == []
+
+
+def test_a_value_that_was_carried_on_meanwhile_may_be_read() -> None:
+    put, delete = of_put(b"v", 0, 1), of_put(None, 2, 4, number=2)
+    read = of_get(b"v", 5, 6, number=3)
+    for asked_ms, done_ms, count in ((1.5, 1.8, 1), (1.5, 2.5, 0), (3, 4.5, 0)):
+        expire = of_derived(b"v", asked_ms, done_ms, number=3, seen=1)
+        assert _check(put, expire, delete, read) == ["I11"] * count
+    expire = of_derived(b"v", 1.5, 1.8, number=3, seen=1)
+    expire.result = None
+    assert _check(put, expire, delete, read) == []

@@ -6,7 +6,15 @@ from __future__ import annotations
 from quorate.core.events import GetResult
 from quorate.core.record import Record
 from quorate.sim.checkers import expiry
-from tests.unit.sim.checkers.told import EPOCH_MS, evidence, history, of_get, of_put, version
+from tests.unit.sim.checkers.told import (
+    EPOCH_MS,
+    evidence,
+    history,
+    of_derived,
+    of_get,
+    of_put,
+    version,
+)
 
 EXPIRES_MS = EPOCH_MS + 100
 
@@ -38,3 +46,21 @@ def test_a_slow_clock_serves_longer_by_what_it_is_wrong_and_no_more() -> None:
 
 def test_a_value_without_expiry_is_served_for_ever() -> None:
     assert expiry.check(history(of_put(b"v", 0, 1), of_get(b"v", 9e9, 9e9)), evidence()) == []
+
+
+def _after_a_change(expires_ms: int, *, number: int, is_unknown: bool = False) -> int:
+    """Violations of a read at 150 of a value that expires at 100, or when a change of that says."""
+    put, read = of_put(b"v", 0, 1), of_get(b"v", 2, 150)
+    expire = of_derived(b"v", 2, 3, number=2, seen=1, expires_ms=expires_ms)
+    put.expires_ms = EXPIRES_MS
+    read.result = GetResult(Record(version(number), b"v", expires_ms), 2)
+    if is_unknown:
+        expire.result = None
+    return len(expiry.check(history(put, expire, read), evidence()))
+
+
+def test_a_value_is_served_as_long_as_the_write_says_that_was_read() -> None:
+    for expires_ms in (0, EXPIRES_MS + 100):
+        assert _after_a_change(expires_ms, number=2) == 0
+        assert _after_a_change(expires_ms, number=1) == 1
+        assert _after_a_change(expires_ms, number=1, is_unknown=True) == 0

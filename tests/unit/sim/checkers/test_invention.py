@@ -9,7 +9,16 @@ from quorate.core.events import GetResult
 from quorate.core.record import Record
 from quorate.sim.checkers import invention
 from quorate.sim.history import Evidence, History, Operation, value_of
-from tests.unit.sim.checkers.told import KEY, evidence, history, left, of_get, of_put, version
+from tests.unit.sim.checkers.told import (
+    KEY,
+    evidence,
+    history,
+    left,
+    of_derived,
+    of_get,
+    of_put,
+    version,
+)
 
 WRITTEN = value_of(0, 0, KEY)
 
@@ -64,8 +73,24 @@ def test_a_value_that_was_read_before_it_was_written_is_found() -> None:
 
 def test_an_expiry_that_was_lost_is_found() -> None:
     (told,) = _check(_played(Record(version(1), WRITTEN), put_expires_ms=77))
-    assert "instead of 77" in told
+    assert "at 0 instead of [77]" in told
     assert _check(_played(Record(version(1), WRITTEN, 77), put_expires_ms=77)) == []
+
+
+def test_a_value_may_be_read_with_an_expiry_that_somebody_asked_for_by_then() -> None:
+    put, expire = of_put(WRITTEN, 1, 4), of_derived(WRITTEN, 5, 8, number=2, seen=1, expires_ms=77)
+    for asked_ms, expires_ms, count in ((6, 77, 0), (6, 78, 1), (2, 77, 1)):
+        read = of_get(None, asked_ms, asked_ms + 1)
+        read.result = GetResult(Record(version(2), WRITTEN, expires_ms), 2)
+        told = history(put, expire, read)
+        put.serial = 0
+        assert len(invention.check(told, evidence())) == count
+
+
+def test_a_value_that_was_only_derived_is_nobodys() -> None:
+    expire = of_derived(WRITTEN, 0, 1, number=2, seen=1)
+    (told,) = invention.check(history(expire), left(Record(version(2), WRITTEN)))
+    assert "nobody wrote" in told.told
 
 
 def test_a_version_with_two_contents_is_found() -> None:

@@ -25,7 +25,15 @@ from quorate.sim.checkers.linearizability import (
     unknown_write,
     write,
 )
-from tests.unit.sim.checkers.told import KEY, evidence, history, of_get, of_put, version
+from tests.unit.sim.checkers.told import (
+    KEY,
+    evidence,
+    history,
+    of_derived,
+    of_get,
+    of_put,
+    version,
+)
 
 
 @pytest.mark.parametrize(
@@ -431,3 +439,17 @@ def test_an_expired_value_is_still_what_the_register_holds() -> None:
     get = of_get(None, 2, 3)
     get.result = GetResult(Record(pack_version(1, 1), b"1", expires_ms=1), 2)
     assert not linearizability.check(history(of_put(b"1", 0, 1), get), evidence())
+
+
+def test_a_derived_write_may_be_ordered_before_one_that_was_over_before_it_was_sent() -> None:
+    """It began when it read; what is not ordered behind what it read is over by then too."""
+    put, other = of_put(b"1", 0, 1), of_put(b"2", 3, 4, number=2)
+    read = of_get(b"2", 7, 8, number=2)
+    for value in (b"1", None):
+        expire = of_derived(value, 2, 6, number=1, seen=1)
+        assert not linearizability.check(history(put, expire, other, read), evidence())
+        expire.asked_ms = 5
+        assert linearizability.check(history(put, expire, other, read), evidence())
+        # Who read by few replicas may carry on what was overwritten.
+        expire.r = 1
+        assert not linearizability.check(history(put, expire, other, read), evidence())

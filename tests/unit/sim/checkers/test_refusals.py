@@ -3,10 +3,21 @@
 
 from __future__ import annotations
 
+from quorate.core.events import GetResult
+from quorate.core.record import Record
 from quorate.errors import Outcome, QuorumUnreachable
 from quorate.sim.checkers import refusals
 from quorate.sim.history import Evidence, Operation
-from tests.unit.sim.checkers.told import evidence, history, left, of_get, of_put, record
+from tests.unit.sim.checkers.told import (
+    evidence,
+    history,
+    left,
+    of_derived,
+    of_get,
+    of_put,
+    record,
+    version,
+)
 
 
 def _check(outcome: Outcome, facts: Evidence, *reads: Operation) -> list[str]:
@@ -28,13 +39,13 @@ def test_a_refused_value_that_is_left_is_found() -> None:
 
 
 def test_a_refused_value_that_was_given_to_a_replica_is_found() -> None:
-    (told,) = _check(Outcome.NOT_APPLIED, evidence(handed=frozenset({b"v"})))
+    (told,) = _check(Outcome.NOT_APPLIED, evidence(handed=frozenset({(b"v", 0)})))
     assert "was given to a replica" in told
-    assert _check(Outcome.NOT_APPLIED, evidence(handed=frozenset({b"w"}))) == []
+    assert _check(Outcome.NOT_APPLIED, evidence(handed=frozenset({(b"w", 0)}))) == []
 
 
 def test_an_unknown_value_may_be_anywhere() -> None:
-    anywhere = left(record(b"v"), handed=frozenset({b"v"}))
+    anywhere = left(record(b"v"), handed=frozenset({(b"v", 0)}))
     assert _check(Outcome.UNKNOWN, anywhere, of_get(b"v", 2, 3)) == []
 
 
@@ -43,3 +54,24 @@ def test_a_refused_delete_leaves_nothing_to_know_it_by() -> None:
     delete.result = QuorumUnreachable("", outcome=Outcome.NOT_APPLIED)
     played = history(delete, of_get(None, 2, 3, number=1))
     assert refusals.check(played, left(record(None))) == []
+
+
+def _expired_at(expires_ms: int) -> Operation:
+    """A change of the expiry that was refused."""
+    op = of_derived(b"v", 2, 3, number=1, seen=1, expires_ms=expires_ms)
+    op.result = QuorumUnreachable("", outcome=Outcome.NOT_APPLIED)
+    return op
+
+
+def test_a_refused_change_of_a_value_is_known_by_its_expiry() -> None:
+    put, refused, read = of_put(b"v", 0, 1), _expired_at(77), of_get(b"v", 4, 5)
+    assert refusals.check(history(put, refused, read), left(record(b"v"))) == []
+    read.result = GetResult(Record(version(2), b"v", 77), 2)
+    facts = left(record(b"v", expires_ms=77), handed=frozenset({(b"v", 77)}))
+    assert len(refusals.check(history(put, refused, read), facts)) == 3
+
+
+def test_what_another_write_says_too_is_not_judged() -> None:
+    other = of_derived(b"v", 2, 3, number=1, seen=1, expires_ms=77)
+    played = history(of_put(b"v", 0, 1), _expired_at(77), other)
+    assert refusals.check(played, left(record(b"v", expires_ms=77))) == []

@@ -55,7 +55,7 @@ def test_a_sound_store_gives_no_cause_for_complaint(seed: int) -> None:
     world = World(seed)
     assert world.play() == []
     assert world.cluster.counter("hints_stored") > 0
-    assert {b"a0", b"b1", b"c11", b"d11"} <= world.handed.values()
+    assert {b"a0", b"b1", b"c11", b"d11"} <= {value for value, _ in world.handed.contents()}
 
 
 def _ack_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,6 +36,25 @@ def of_put(
     return op
 
 
+def of_derived(
+    value: bytes | None,
+    asked_ms: float,
+    done_ms: float,
+    *,
+    number: int,
+    seen: int,
+    expires_ms: int = 0,
+    r: int = 0,
+) -> Operation:
+    """A write of what the `seen`th write wrote, with another expiry; None deletes it."""
+    op = of_put(value, asked_ms, done_ms, number=number)
+    op.kind = Kind.GETDEL if value is None else Kind.EXPIRE
+    op.derived_from = version(seen)
+    op.expires_ms = expires_ms
+    op.r = r
+    return op
+
+
 def of_get(
     value: bytes | None, asked_ms: float, done_ms: float, *, number: int = 0, r: int = 0
 ) -> Operation:
