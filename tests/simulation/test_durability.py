@@ -128,6 +128,23 @@ def test_deleted_stays_deleted_through_hints_and_restarts(seed: int) -> None:
         cluster.run(2_000)
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_an_old_disk_and_a_clock_set_back_give_no_version_out_again(seed: int) -> None:
+    """N15: the ceiling of the clock went back too, but peers know what was stamped since."""
+    cluster = SimCluster(seed, 3)
+    image = cluster.machines[0].image()
+    cluster.step_clock(0, 500)
+    before = [cluster.must_put(0, b"k", b"%d" % number, w=3) for number in range(5)]
+    cluster.kill(0)
+    cluster.step_clock(0, -500)
+    cluster.restart(0, image=image)
+    assert cluster.held(0, b"k") is None
+    cluster.run_until(cluster.is_connected)
+    after = cluster.must_put(0, b"k", b"after")
+    assert after.version > max(result.version for result in before)
+    assert [cluster.value(index, b"k") for index in range(3)] == [b"after"] * 3
+
+
 def test_an_expired_value_is_gone_for_every_replica_at_the_same_instant() -> None:
     """I16: the instant is absolute, and travels with the record."""
     cluster = SimCluster(1, 3)
