@@ -16,7 +16,7 @@ from quorate.sim.run import Outcome, run
 from quorate.sim.sometimes import BRANCHES
 
 DEFAULT_SEEDS = range(40)
-FREE_SEEDS = range(1_020, 1_060)
+FREE_SEEDS = range(1_050, 1_090)
 REGRESSIONS = sorted(Path(__file__).parent.glob("regressions/*.json"))
 
 
