@@ -23,7 +23,7 @@ class Twin:
 
     def __init__(self, cluster: SimCluster, index: int) -> None:
         self._cluster = cluster
-        self._original = original = cluster.machines[index]
+        original = cluster.machines[index]
         cluster.journal.fault(original.name, "twin")
         # Each draws for itself.
         name = f"{original.name}t{cluster.faults['twin']}"
