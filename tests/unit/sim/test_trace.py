@@ -90,8 +90,8 @@ def test_a_derived_write_says_what_it_carries_on() -> None:
     cluster.must_put(0, b"k", None, derived_from=seen)
     told = "\n".join(lines)
     for needed in (
-        r"ask +#2 put k = v, from @\d+\.\d+/1, expires at 9000 ms",
-        r"ask +#3 delete k, from @\d+\.\d+/1",
+        r"ask +#2 put k = v, from @\d+\.\d+/[0-9a-f]+, expires at 9000 ms",
+        r"ask +#3 delete k, from @\d+\.\d+/[0-9a-f]+",
     ):
         assert re.search(needed, told), f"{needed} is missing:\n{told}"
 
