@@ -14,6 +14,9 @@ the loss, key by key: a lost disk costs nothing where all copies had arrived and
 several losses one after another are each judged by what was there then. Otherwise the key has
 forgotten from that moment on: what is checked of it later is that nobody lies.
 
+What was under way at that moment is another matter: a read may have asked one of the others before
+it held `m`, and asks this one after. Of such requests no order is asked.
+
 Damaged bytes are told from missing ones: the replica does not vote. But the next write takes their
 place, also an older one that a hint or a repair brings late, so the same rule holds for them.
 """
@@ -38,6 +41,8 @@ class Copies:
         """`quorum`: the smaller of R and W."""
         self.forgot_ms: dict[bytes, float] = {}
         """Since when a key is out of budget."""
+        self.lost_ms: dict[bytes, list[float]] = {}
+        """When a replica lost what it held of a key, within budget or not."""
         self._cluster = cluster
         self.replicas = {key: cluster.replicas(key) for key in keys}
         self.quorum = quorum
@@ -53,9 +58,12 @@ class Copies:
     def judge(self, index: int, before: Versions) -> None:
         """Some of what a machine held `before` may be gone now."""
         for key, version in before.items():
-            is_lost = self._version(index, key) < version
-            if is_lost and not self._is_harmless(index, key, version):
-                self.forgot_ms.setdefault(key, self._cluster.world.now)
+            if self._version(index, key) >= version:
+                continue
+            now_ms = self._cluster.world.now
+            self.lost_ms.setdefault(key, []).append(now_ms)
+            if not self._is_harmless(index, key, version):
+                self.forgot_ms.setdefault(key, now_ms)
 
     def _is_harmless(self, index: int, key: bytes, version: bytes) -> bool:
         others = [each for each in self.replicas[key] if each != index]

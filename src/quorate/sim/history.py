@@ -241,6 +241,9 @@ class Evidence(msgspec.Struct, kw_only=True):
     """Since when a replica of a key may have forgotten what it acknowledged: its disk was lost, or
     bytes were damaged. Until it is repaired a quorum may meet it, so the checks of order look only
     at what was over by then."""
+    lost_ms: dict[bytes, list[float]] = {}
+    """When replicas of a key lost what they held of it, or had it damaged, whatever the others
+    hold."""
     replicas: dict[bytes, list[int]] = {}
     """The nodes where each key belongs."""
     settled: dict[bytes, dict[int, Record | None]] = {}
@@ -275,12 +278,18 @@ class Evidence(msgspec.Struct, kw_only=True):
     def is_promised(self, op: Operation) -> bool:
         """Whether it is in order with all others of the kind: what it reads is the last finished
         write, and what it writes is met by each such read."""
-        if op.is_write and self.w_of(op) < majority(self.n):
+        if self.met_loss(op) or (op.is_write and self.w_of(op) < majority(self.n)):
             return False
         if op.is_write and op.derived_from is None:
             return True
         # The default W too: by that a read decides whether to write back before it answers.
         return self.r_of(op) >= majority(self.n) and self.r_of(op) + self.w > self.n
+
+    def met_loss(self, op: Operation) -> bool:
+        """Whether a copy of its key was lost while it went on. It may then have counted one replica
+        before that got a record, and another after that lost it: a quorum that never was."""
+        end_ms = math.inf if op.done_ms is None else op.done_ms
+        return any(op.asked_ms <= ms <= end_ms for ms in self.lost_ms.get(op.key, ()))
 
     def merged(self, key: bytes) -> Record | None:
         """The record on which the replicas of a key settle: the one that wins."""

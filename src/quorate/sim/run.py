@@ -433,6 +433,7 @@ class _Run:
             guard_ms=settings["max_clock_skew_ms"],
             wall_skew_ms=math.ceil(cluster.worst_clock_ms()),
             forgot_ms=self.copies.forgot_ms,
+            lost_ms=self.copies.lost_ms,
             replicas=self.copies.replicas,
             settled=found,
             unreadable=unreadable,

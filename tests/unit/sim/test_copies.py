@@ -32,6 +32,7 @@ def test_a_disk_is_spared_when_every_quorum_meets_another_copy() -> None:
     copies = Copies(cluster, [KEY], quorum=2)
     _lose(cluster, copies, 0)
     assert not copies.forgot_ms
+    assert copies.lost_ms == {KEY: [cluster.world.now]}, "but what is under way met it"
 
 
 def test_a_disk_is_missed_when_a_quorum_may_not_meet_another_copy() -> None:

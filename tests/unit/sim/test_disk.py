@@ -240,13 +240,3 @@ def test_a_disk_that_cannot_be_read_for_a_while_is_no_empty_one() -> None:
             read(row_of(b"001"))
     disk.is_unreadable = False
     assert _found(disk) == [1]
-
-
-def test_a_copy_holds_what_was_durable_and_goes_its_own_way() -> None:
-    disk = Disk()
-    disk.format(_batch(1))
-    disk.write(_batch(2))
-    copy = disk.copied()
-    assert _found(copy) == [1]
-    copy.write(_batch(3))
-    assert (_found(copy), _found(disk)) == ([1, 3], [1, 2])

@@ -62,6 +62,8 @@ def _read_again(facts: _Facts, operations: list[Operation]) -> list[Violation]:
     for read in operations:
         if not isinstance(read.result, GetResult) or _done_ms(read) > forgot_ms:
             continue
+        if evidence.met_loss(read):
+            continue
         delete = facts.deleted(read.result.record, read.asked_ms)
         if delete is not None and evidence.r_of(read) + evidence.w_of(delete) > evidence.n:
             found.append(Violation("I11", read.key, f"{read} reads what {delete} deleted"))

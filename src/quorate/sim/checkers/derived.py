@@ -3,14 +3,12 @@
 
 By the order of versions: no other write is ordered between a derived one and the version that it
 carries on, but writes that are derived too, as two may carry on one version. So it is never stamped
-again. A write that got the very stamp of what was read, by another node, is tied with that: it may
-be ordered before it as well as after it, and is not judged.
+again.
 """
 
 from __future__ import annotations
 
 from quorate.core.events import PutResult
-from quorate.core.record import stamp_of
 from quorate.sim.checkers.violation import Violation
 from quorate.sim.history import Evidence, History, Operation
 
@@ -34,7 +32,7 @@ def check(history: History, evidence: Evidence) -> list[Violation]:
 
 
 def _is_between(derived: Operation, seen: bytes, version: bytes) -> bool:
-    return stamp_of(seen) < stamp_of(version) and version < _result(derived).version
+    return seen < version < _result(derived).version
 
 
 def _result(op: Operation) -> PutResult:

@@ -35,7 +35,9 @@ def _stale(answered: list[Operation], evidence: Evidence) -> list[Violation]:
     newest: dict[tuple[bool, int], Operation] = {}
     """Of what was answered, by whether it wrote and how many replicas it asked."""
     place = 0
-    reads = [op for op in answered if isinstance(op.result, GetResult)]
+    reads = [
+        op for op in answered if isinstance(op.result, GetResult) and not evidence.met_loss(op)
+    ]
     for read in sorted(reads, key=lambda op: op.asked_ms):
         while _done_ms(answered[place]) < read.asked_ms:
             op = answered[place]

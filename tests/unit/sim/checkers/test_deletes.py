@@ -62,6 +62,13 @@ def test_after_a_replica_forgot_nothing_is_promised() -> None:
     assert _check(*_deleted(), read, facts=evidence(forgot_ms={KEY: 5.5})) == ["I11"]
 
 
+def test_nothing_is_promised_of_what_went_on_while_a_copy_was_lost() -> None:
+    read = of_get(b"v", 4, 5, number=1)
+    for lost_ms, expected in ((2.5, []), (3.5, ["I11"]), (4.5, [])):
+        facts = evidence(lost_ms={KEY: [lost_ms]})
+        assert _check(*_deleted(), read, facts=facts) == expected
+
+
 def test_what_was_deleted_as_it_was_read_stays_deleted() -> None:
     getdel = of_derived(None, 2, 3, number=2, seen=1)
     read = of_get(b"v", 4, 5, number=1)

@@ -62,6 +62,12 @@ def test_after_a_replica_forgot_nothing_is_promised() -> None:
     assert _check(*played, facts=evidence(forgot_ms={KEY: 3.5})) == ["I6"]
 
 
+def test_a_read_may_be_older_if_a_copy_was_lost_while_it_went_on() -> None:
+    played = of_put(b"v", 0, 1, number=5), of_get(None, 2, 4)
+    for lost_ms, expected in ((1.5, ["I6"]), (3.0, []), (4.5, ["I6"])):
+        assert _check(*played, facts=evidence(lost_ms={KEY: [lost_ms]})) == expected
+
+
 def test_failed_requests_say_nothing() -> None:
     put, get = of_put(b"v", 0, 1, number=5), of_get(None, 2, 3)
     get.result = None

@@ -435,6 +435,13 @@ def test_what_was_over_before_a_replica_forgot_is_judged_and_nothing_later() -> 
     assert not linearizability.check(operations, evidence(forgot_ms={KEY: 0.5}))
 
 
+def test_what_went_on_while_a_copy_was_lost_is_in_no_order() -> None:
+    operations = history(of_put(b"a", 0, 1), of_get(None, 2, 3))
+    assert linearizability.check(operations, evidence(lost_ms={KEY: [1.5, 3.5]}))
+    assert not linearizability.check(operations, evidence(lost_ms={KEY: [0.5]}))
+    assert not linearizability.check(operations, evidence(lost_ms={KEY: [2.5]}))
+
+
 def test_an_expired_value_is_still_what_the_register_holds() -> None:
     get = of_get(None, 2, 3)
     get.result = GetResult(Record(pack_version(1, 1), b"1", expires_ms=1), 2)
