@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from quorate.core.events import PutResult
-from quorate.core.record import is_live
+from quorate.core.record import is_live, stamp_of
 from quorate.core.slots import row_of
 from quorate.sim.clock import EPOCH_MS
 from quorate.sim.cluster import Handle, SimCluster
@@ -143,6 +143,31 @@ def test_an_old_disk_and_a_clock_set_back_give_no_version_out_again(seed: int) -
     after = cluster.must_put(0, b"k", b"after")
     assert after.version > max(result.version for result in before)
     assert [cluster.value(index, b"k") for index in range(3)] == [b"after"] * 3
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_an_old_disk_that_gives_a_stamp_out_again_gives_out_another_version(seed: int) -> None:
+    """N15: who saw that stamp is silent, and the replica knows no more than when it gave it out."""
+    cluster = SimCluster(seed, 3)
+    cluster.step_clock(1, 800)
+    cluster.must_put(1, b"k", b"base", w=3)
+    cluster.run(100)
+    image = cluster.machines[0].image()
+    cluster.split([0, 1], [2])
+    first = cluster.must_put(0, b"k", b"first")
+    cluster.kill(0)
+    cluster.heal()
+    cluster.split([0, 2], [1])
+    cluster.restart(0, image=image)
+    again = cluster.put(0, b"k", b"again")
+    cluster.finish(again)
+    result = again.of(PutResult)
+    assert stamp_of(result.version) == stamp_of(first.version)
+    assert result.version != first.version
+    cluster.heal()
+    cluster.run_until(cluster.is_connected)
+    cluster.run(5_000)
+    assert len({cluster.value(index, b"k", r=3) for index in range(3)}) == 1
 
 
 def test_an_expired_value_is_gone_for_every_replica_at_the_same_instant() -> None:

@@ -183,9 +183,9 @@ COMMANDS: Final = (
         notes="Each seed draws its own few of the faults, and its own sizes and rates. A world that"
         " broke a promise is shown with the command that runs it again, step for step.\n\n"
         "Exit code 0: no violation; 1: violations; 130, 143: interrupted before there was one.\n\n"
-        "Faults: kill, coordinator, echo, wipe, torn, pause, split, isolate, oneway, bridge,"
-        " flap, crossed, hold, swizzle, reset, halfopen, loss, duplicate, reorder, late, damage,"
-        " slow, thin, gray, stall, busy, full, rot, hintrot, syncfail, clockstep, drift,"
+        "Faults: kill, coordinator, echo, wipe, rollback, torn, pause, split, isolate, oneway,"
+        " bridge, flap, crossed, hold, swizzle, reset, halfopen, loss, duplicate, reorder, late,"
+        " damage, slow, thin, gray, stall, busy, full, rot, hintrot, syncfail, clockstep, drift,"
         " skew, hintoverflow, twin.",
     ),
     Command("version", "Print the version.", "serve", (_JSON,)),

@@ -17,7 +17,6 @@ from quorate.core.reads import Look, Repairs
 from quorate.core.record import ABSENT, Record, stamp_of
 from quorate.core.replica import Replica
 from quorate.core.serving import Serving
-from quorate.sim.plan import Options
 from quorate.storage.cached import CachedEngine
 from tests.simulation.plants.plant import Plant
 
@@ -103,10 +102,6 @@ def _unguarded(self: HybridClock, stamp: int) -> bool:
     return True
 
 
-def _follow_nobody(self: HybridClock, stamp: int) -> bool:
-    return stamp <= self._guard
-
-
 def _repair_past_the_cache(self: Repairs, look: Look, record: Record) -> None:
     row, engine = look.row, self._replica._engine
     held = self._replica.latest(row)
@@ -127,13 +122,6 @@ PLANTS: Final = (
     Plant("equal stamps are resolved by arrival", Replica, "apply_over", _first_to_come_stays),
     Plant("the clock's ceiling is not persisted", Replica, "put_meta", _ceiling_in_memory),
     Plant("the clock follows beyond the guard", HybridClock, "observe", _unguarded),
-    Plant(
-        "a clock does not follow its peers",
-        HybridClock,
-        "observe",
-        _follow_nobody,
-        Options(faults=frozenset({"rollback", "clockstep"})),
-    ),
     Plant("the guard is not checked", Serving, "why_refused", _without_guard),
     Plant(
         "an index is off by one after a refusal",

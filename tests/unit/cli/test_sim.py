@@ -374,7 +374,9 @@ def test_two_processes_find_what_one_finds(run: Run) -> None:
         json.loads(run("sim", "--seeds=4", f"--jobs={jobs}", *QUICK).out) for jobs in (1, 2)
     )
     for result in (one, two):
-        assert (result["seeds"], result["operations"], result["failed"]) == (4, 40, [])
+        assert (result["seeds"], result["failed"]) == (4, [])
+        # A derived write is two.
+        assert result["operations"] >= 40
         for name in ("seconds", "seeds_per_second"):
             del result[name]
     assert one == two

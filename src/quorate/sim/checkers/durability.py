@@ -34,8 +34,7 @@ class Durability:
         if self._layout is None and step.node is not None:
             self._layout = step.node.membership.layout
         if self._layout is not None:
-            self._note(self._layout, step.stored)
-            self._note(self._layout, step.sent)
+            self._note(self._layout, step.given)
         for result in step.acked:
             self._judge(step, result)
 
@@ -52,6 +51,9 @@ class Durability:
     def _judge(self, step: Step, result: PutResult) -> None:
         row, places = self._handed.get(result.version, (b"", []))
         if not row:
+            if result.superseded:
+                # What its own copy supersedes is for the others alone, who may get not even hints.
+                return
             told = f"{result} was answered, and no replica was given it"
             self.found.append(Violation("I7", b"", told))
             return

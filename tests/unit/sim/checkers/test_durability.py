@@ -68,6 +68,20 @@ def test_a_write_that_nobody_was_given_is_found(stage: Stage) -> None:
     assert _answered(judge, stage, 1, WRITTEN.version) == ["I7"]
 
 
+def test_a_write_that_its_own_replica_supersedes_may_be_given_to_others_by_hints_only(
+    stage: Stage,
+) -> None:
+    judge = Durability(Machines(stage.machines))
+    result = PutResult(WRITTEN.version, 1, 3, superseded=True)
+    judge.look(stage.step(0, acked=[result]))
+    judge.look(stage.step(0, hinted=[(b"name", given(1, WRITTEN))]))
+    judge.look(stage.step(0, acked=[result]))
+    assert [each.invariant for each in judge.found] == ["I7"]
+    stage.keep(0, record(9))
+    judge.look(stage.step(0, acked=[result]))
+    assert len(judge.found) == 1
+
+
 def test_a_disk_that_was_lost_or_damaged_since_may_have_held_it(stage: Stage) -> None:
     judge = Durability(Machines(stage.machines))
     judge.look(stage.step(0, stored=[WRITTEN], sent=[given(1, WRITTEN), given(2, WRITTEN)]))
