@@ -24,7 +24,7 @@ COMPILED: Final = (
         for name in (
             *("clock", "explain", "hints", "liveness", "membership", "node", "peers"),
             *("placement", "quorum", "reads", "replica", "requests", "scans", "serving", "slots"),
-            *("turn", "writes"),
+            *("turn", "versions", "writes"),
         )
     ),
     *(

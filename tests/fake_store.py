@@ -36,9 +36,10 @@ from quorate.core.events import (
 )
 from quorate.core.layout import Layout, first_layout
 from quorate.core.messages import ScannedRow
-from quorate.core.record import Record, is_live, pack_version, wins
+from quorate.core.record import Record, is_live, wins
 from quorate.core.slots import key_of, row_of, slot_of
 from quorate.core.status import MemberView, Status
+from quorate.core.versions import pack_version
 from quorate.errors import InvalidRequest, QuorateError
 from quorate.runtime.store import Sink
 

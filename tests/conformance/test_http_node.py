@@ -15,7 +15,7 @@ from urllib.parse import quote_from_bytes
 import msgspec
 import pytest
 
-from quorate.core.record import pack_version
+from quorate.core.versions import pack_version
 from tests.http_served import WAIT_SECONDS, Client, Response
 
 LANES = {"fast": "", "slow": "Connection: keep-alive\r\n"}

@@ -10,7 +10,8 @@ import msgspec
 import pytest
 
 from quorate.core.events import LocalScan
-from quorate.core.record import Record, pack_version
+from quorate.core.record import Record
+from quorate.core.versions import pack_version
 from quorate.errors import NotReady
 from tests.http_served import Client, Served, get, post
 

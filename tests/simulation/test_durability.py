@@ -8,8 +8,9 @@ from functools import partial
 import pytest
 
 from quorate.core.events import PutResult
-from quorate.core.record import is_live, stamp_of
+from quorate.core.record import is_live
 from quorate.core.slots import row_of
+from quorate.core.versions import stamp_of
 from quorate.sim.clock import EPOCH_MS
 from quorate.sim.cluster import Handle, SimCluster
 

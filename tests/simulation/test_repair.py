@@ -7,8 +7,8 @@ import pytest
 
 from quorate.core.events import Effects, GetResult
 from quorate.core.messages import Mutate
-from quorate.core.record import stamp_of
 from quorate.core.slots import row_of
+from quorate.core.versions import stamp_of
 from quorate.sim.cluster import SimCluster, url_of
 from quorate.sim.machine import Machine
 

@@ -18,7 +18,10 @@ SPDX = "# SPDX-License-Identifier: GPL-3.0-or-later"
 MODULE_LINES_MAX = 500
 BODY_LINES_MAX = 50
 
-_VALUES = {f"core.{name}" for name in ("events", "layout", "messages", "record", "slots", "status")}
+_VALUES = {
+    f"core.{name}"
+    for name in ("events", "layout", "messages", "record", "slots", "status", "versions")
+}
 _EVERYTHING = {""}
 ARROWS: dict[str, set[str]] = {
     "__init__": set(),

@@ -10,10 +10,10 @@ from quorate.core.messages import ScannedRow, ScannedRows, ScanRows
 from quorate.core.parts import Parts
 from quorate.core.peers import ITEM_BYTES, Answer, Peer, Sent
 from quorate.core.placement import Placement
-from quorate.core.record import ABSENT
 from quorate.core.requests import Operation
 from quorate.core.scans import local_rows
 from quorate.core.slots import partition_of, row_of, slot_of
+from quorate.core.versions import ABSENT
 from quorate.errors import NotReady
 
 _NOTHING: Final = ScannedRow(b"", ABSENT, live=False, expires_ms=0)

@@ -103,6 +103,8 @@ class Node:
         self.serving: Final = Serving(self.parts, self.membership, self.liveness)
         self.reads.peers = self.membership.peers
         self.is_stopping = False
+        self._hedge_ms: int | None = None
+        """When the next read is overdue that is under way."""
         self._place()
         self._handlers: Final[dict[type[Event], Callable[[Any], None]]] = {
             Get: self._on_get,
@@ -127,20 +129,22 @@ class Node:
     def step(self, events: Sequence[Event], now: Instant) -> Effects:
         """Take the events in order; returns all that follows from them and from the time."""
         turn, clock = self.parts.turn, self.parts.clock
-        has_time_passed = now.mono_ms != turn.mono_ms
-        turn.begin(now.mono_ms, now.wall_ms, stamp_max=clock.begin(now.wall_ms))
+        mono_ms, wall_ms = now.mono_ms, now.wall_ms
+        has_time_passed = mono_ms != turn.mono_ms
+        turn.begin(mono_ms, wall_ms, stamp_max=clock.begin(wall_ms))
         if has_time_passed:
             for peer in self.membership.peers.values():
-                peer.mono_ms = now.mono_ms
+                peer.mono_ms = mono_ms
         handlers = self._handlers
         for event in events:
             handlers[type(event)](event)
         if has_time_passed:
-            self._give_up(now.mono_ms)
+            self._give_up(mono_ms)
         self.parts.requests.sweep()
         if self.writes.retry_is_due():
             self._unpark()
-        self.reads.hedge()
+        if self._hedge_ms is not None and mono_ms >= self._hedge_ms:
+            self.reads.hedge()
         self.reads.write_back_again()
         self.scans.go_on()
         self.liveness.beat(self.membership.urls)
@@ -152,14 +156,18 @@ class Node:
         parts = self.parts
         effects.peers = self.membership.close_turn()
         self._close_batch(effects)
+        hedge_ms: int | None = None
         for peer in self.membership.peers.values():
             messages = peer.collect()
             if messages and peer.is_linked:
                 effects.sends[peer.url] = messages
             # Only now: what was collected may be the next to be overdue.
             due_ms = peer.overdue_ms()
-            if due_ms is not None:
-                parts.turn.wake_at(due_ms)
+            if due_ms is not None and (hedge_ms is None or due_ms < hedge_ms):
+                hedge_ms = due_ms
+        self._hedge_ms = hedge_ms
+        if hedge_ms is not None:
+            parts.turn.wake_at(hedge_ms)
         parts.requests.set_alarm()
         effects.answers = parts.turn.answers
         effects.notes = parts.turn.notes
@@ -192,18 +200,22 @@ class Node:
         self._unpark()
 
     def _give_up(self, now_ms: int) -> None:
+        before_ms = now_ms - self.settings.timeout_ms
         for peer in self.membership.peers.values():
-            peer.lose_before(now_ms - self.settings.timeout_ms)
+            if peer.order:
+                peer.lose_before(before_ms)
 
     def _settle_reachable(self) -> None:
         """Renew who is worth asking; whoever became so gets its hints, and parked requests go."""
         became = False
+        hints = self.parts.hints
+        has_hints = hints.bytes > 0
         for peer in self.membership.peers.values():
             peer.judge_reachable()
-            became |= peer.has_come
-            peer.has_come = False
-            if peer.is_reachable:
-                self.parts.hints.replay(peer)
+            if peer.has_come:
+                became, peer.has_come = True, False
+            if has_hints and peer.is_reachable:
+                hints.replay(peer)
         if became:
             self._unpark()
 

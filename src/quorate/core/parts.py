@@ -9,10 +9,10 @@ import msgspec
 
 from quorate.core.clock import HybridClock
 from quorate.core.hints import Hints
-from quorate.core.record import TIES
 from quorate.core.replica import Reader, Replica
 from quorate.core.requests import Requests
 from quorate.core.turn import Turn
+from quorate.core.versions import TIES
 
 if TYPE_CHECKING:
     from random import Random

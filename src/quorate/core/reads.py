@@ -21,9 +21,10 @@ from quorate.core.parts import Parts
 from quorate.core.peers import Answer, Peer, Sent
 from quorate.core.placement import Placement
 from quorate.core.quorum import Verdict, majority, verdict
-from quorate.core.record import ABSENT, Record
+from quorate.core.record import Record
 from quorate.core.requests import Operation, Parked
 from quorate.core.slots import partition_of, row_of
+from quorate.core.versions import ABSENT
 from quorate.errors import Corrupt, DeadlineExceeded, NotReady, QuorateError, QuorumUnreachable
 
 READ_WAIT_MS: Final = 500

@@ -1,28 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a replica holds for a key, and the one order that decides which of two records wins.
 
-A *version* is 14 bytes, big-endian: hybrid logical clock (48 bits of milliseconds, 16 bits of
-counter), then 48 bits as the tie-break, drawn by each process when it starts. Comparing the bytes
-compares versions, and the empty version, "nothing here", is below all of them. Newest wins; equal
-versions are the same write. Should two contents ever carry one version (two processes that drew
-one number), `wins` still orders them the same way everywhere, so replicas converge.
+Newest wins, by `versions`; equal versions are the same write. Should two contents ever carry one
+version (two processes that drew one number), `wins` still orders them the same way everywhere, so
+replicas converge.
 """
 
 from __future__ import annotations
 
-from typing import Final
-
 import msgspec
 
-VERSION_BYTES: Final = 14
-TIE_MAX: Final = (1 << 48) - 1
-TIES: Final = range(1 << 40, 1 << 47)
-"""From which processes draw theirs: there is room above and below for `derived_version`."""
-DERIVED_BITS: Final = 24
-"""Enough to tell apart the few that carry on one version, and few enough that no process's tie
-lies in between."""
-ABSENT: Final = b""
-"""The version of a record that a replica does not have."""
+from quorate.core.versions import ABSENT
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -34,26 +22,6 @@ class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Absolute wall-clock milliseconds, fixed by the coordinator, the same on all replicas."""
     prior: bytes = ABSENT
     """The version that the coordinator saw before this one; ABSENT if none or not known."""
-
-
-def pack_version(stamp: int, tie: int) -> bytes:
-    """The version of clock reading `stamp` (64 bits), unlike those of another `tie` (48 bits)."""
-    return (stamp << 48 | tie).to_bytes(VERSION_BYTES, "big")
-
-
-def derived_version(seen: bytes, drawn: int) -> bytes:
-    """A version for what carries on the content of `seen`: above it, and below whatever any process
-    stamps later. `drawn`, of DERIVED_BITS random bits, tells apart what carries on the same.
-
-    After millions of them in a row there is no room left at the stamp, and the next has that of one
-    counter above, though below every process's: by then no clock gives it out any more.
-    """
-    return (int.from_bytes(seen, "big") + 1 + drawn).to_bytes(VERSION_BYTES, "big")
-
-
-def stamp_of(version: bytes) -> int:
-    """The hybrid clock reading (64 bits) of a version; 0 for ABSENT."""
-    return int.from_bytes(version[:8], "big")
 
 
 def wins(new: Record, old: Record | None) -> bool:

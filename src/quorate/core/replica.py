@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
 from quorate.core.events import Batch, StorageState
-from quorate.core.record import ABSENT, Record, wins
+from quorate.core.record import Record, wins
+from quorate.core.versions import ABSENT
 from quorate.errors import Corrupt
 
 KEYS_META: Final = b"keys"

@@ -26,9 +26,10 @@ from quorate.core.messages import (
 )
 from quorate.core.parts import Parts
 from quorate.core.peers import MESSAGE_BYTES_MAX, Peer
-from quorate.core.record import ABSENT, Record, pack_version
+from quorate.core.record import Record
 from quorate.core.scans import LIMIT_MAX, local_rows
 from quorate.core.slots import is_row, partition_of
+from quorate.core.versions import ABSENT, pack_version
 from quorate.errors import Corrupt
 
 _ANSWERS: Final = (Mutated, ReadAnswer, ScannedRows)

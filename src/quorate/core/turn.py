@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Final
 
 from quorate.core.events import Note, Result, Waiter
-from quorate.core.record import ABSENT, TIE_MAX, pack_version
+from quorate.core.versions import ABSENT, TIE_MAX, pack_version
 
 NOTE_AGAIN_MS: Final = 10_000
 

@@ -29,16 +29,10 @@ from quorate.core.parts import Parts
 from quorate.core.peers import Answer, Peer, Sent
 from quorate.core.placement import Placement
 from quorate.core.quorum import Verdict, verdict
-from quorate.core.record import (
-    ABSENT,
-    DERIVED_BITS,
-    Record,
-    derived_version,
-    pack_version,
-    stamp_of,
-)
+from quorate.core.record import Record
 from quorate.core.requests import Operation, Parked, size_of
 from quorate.core.slots import partition_of, row_of
+from quorate.core.versions import ABSENT, DERIVED_BITS, derived_version, pack_version, stamp_of
 from quorate.errors import (
     ClockUntrusted,
     DeadlineExceeded,

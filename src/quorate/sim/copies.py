@@ -25,8 +25,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from quorate.core.record import ABSENT, Record
+from quorate.core.record import Record
 from quorate.core.slots import row_of
+from quorate.core.versions import ABSENT
 from quorate.errors import Corrupt
 from quorate.sim.cluster import SimCluster
 

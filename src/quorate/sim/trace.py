@@ -33,8 +33,9 @@ from quorate.core.events import (
     Waiter,
 )
 from quorate.core.messages import Message, Mutate, Ping, Pong, Read, ReadAnswer
-from quorate.core.record import Record, stamp_of
+from quorate.core.record import Record
 from quorate.core.slots import key_of
+from quorate.core.versions import stamp_of
 from quorate.errors import QuorateError
 from quorate.notation import show_bytes, show_size
 from quorate.sim.clock import EPOCH_MS

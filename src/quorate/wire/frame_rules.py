@@ -23,8 +23,8 @@ from quorate.core.messages import (
     ScannedRows,
     ScanRows,
 )
-from quorate.core.record import VERSION_BYTES
 from quorate.core.slots import PARTITION_COUNT, ROW_PREFIX_BYTES
+from quorate.core.versions import VERSION_BYTES
 from quorate.errors import PeerProtocolError
 
 _ROW_BYTES_MIN: Final = ROW_PREFIX_BYTES + 1

@@ -15,8 +15,9 @@ from quorate.core.liveness import Liveness
 from quorate.core.messages import Greeting, Mutated
 from quorate.core.node import Node
 from quorate.core.peers import Answer, Exchange, Peer, Sent
-from quorate.core.record import Record, pack_version
+from quorate.core.record import Record
 from quorate.core.requests import Parked, Requests
+from quorate.core.versions import pack_version
 from quorate.errors import QuorateError
 from quorate.sim.plan import MILD, Options
 from tests.simulation.plants.plant import Plant

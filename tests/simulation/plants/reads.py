@@ -8,10 +8,11 @@ from typing import Final
 from quorate.core.events import GetResult, Result
 from quorate.core.peers import Peer
 from quorate.core.reads import Look, Reads, Repairs
-from quorate.core.record import ABSENT, Record
+from quorate.core.record import Record
 from quorate.core.replica import Replica
 from quorate.core.requests import Operation, Requests
 from quorate.core.serving import Serving
+from quorate.core.versions import ABSENT
 from quorate.errors import QuorumUnreachable
 from tests.simulation.plants.plant import Plant
 

@@ -14,9 +14,10 @@ from quorate.core.messages import Mutate, Mutated
 from quorate.core.node import CEILING_META
 from quorate.core.peers import Peer
 from quorate.core.reads import Look, Repairs
-from quorate.core.record import ABSENT, Record, stamp_of
+from quorate.core.record import Record
 from quorate.core.replica import Replica
 from quorate.core.serving import Serving
+from quorate.core.versions import ABSENT, stamp_of
 from quorate.storage.cached import CachedEngine
 from tests.simulation.plants.plant import Plant
 

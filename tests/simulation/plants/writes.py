@@ -12,8 +12,9 @@ from quorate.core.events import Put
 from quorate.core.messages import Mutated
 from quorate.core.peers import Answer, Peer, Sent
 from quorate.core.quorum import Verdict
-from quorate.core.record import Record, pack_version, stamp_of
+from quorate.core.record import Record
 from quorate.core.requests import Parked
+from quorate.core.versions import pack_version, stamp_of
 from quorate.core.writes import Write, Writes
 from quorate.errors import Outcome, QuorateError
 from quorate.sim.plan import MILD, Options

@@ -20,7 +20,8 @@ from quorate.core.events import (
 )
 from quorate.core.messages import Frame, Message, Ping, Pong
 from quorate.core.node import Node
-from quorate.core.record import Record, pack_version
+from quorate.core.record import Record
+from quorate.core.versions import pack_version
 from quorate.sim.clock import EPOCH_MS
 from quorate.sim.cluster import settings_of, url_of
 from quorate.sim.disk import Disk

@@ -9,8 +9,9 @@ from quorate.core.events import Batch
 from quorate.core.layout import first_layout
 from quorate.core.membership import LAYOUT_META
 from quorate.core.messages import Mutate, Mutated, Read, ReadAnswer
-from quorate.core.record import ABSENT, Record
+from quorate.core.record import Record
 from quorate.core.slots import partition_of, row_of
+from quorate.core.versions import ABSENT
 from quorate.sim.cluster import url_of
 from quorate.sim.disk import Disk
 from tests.unit.core.alone import Alone, record_at

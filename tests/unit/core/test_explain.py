@@ -7,8 +7,8 @@ from random import Random
 
 from quorate.core.events import Batch, Explain, ExplainResult
 from quorate.core.messages import ScannedRow, ScannedRows, ScanRows
-from quorate.core.record import ABSENT
 from quorate.core.slots import row_of, slot_of
+from quorate.core.versions import ABSENT
 from quorate.errors import NotReady
 from quorate.sim.cluster import SimCluster, url_of
 from tests.unit.core.alone import Alone, Asker, record_at

@@ -14,10 +14,11 @@ from quorate.core.events import StorageState
 from quorate.core.hints import REPLAY_ITEMS_MAX, RETRY_MS, Hints
 from quorate.core.messages import Mutate, Mutated
 from quorate.core.peers import MESSAGE_BYTES_MAX, Peer
-from quorate.core.record import Record, pack_version
+from quorate.core.record import Record
 from quorate.core.replica import Replica
 from quorate.core.slots import row_of
 from quorate.core.turn import Turn
+from quorate.core.versions import pack_version
 from quorate.sim.cluster import url_of
 from quorate.sim.disk import Disk
 from tests.unit.core.alone import Alone, record_at

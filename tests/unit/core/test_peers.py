@@ -14,7 +14,8 @@ from quorate.core.peers import (
     UNANSWERED_BYTES_MAX,
     Peer,
 )
-from quorate.core.record import Record, pack_version
+from quorate.core.record import Record
+from quorate.core.versions import pack_version
 from tests.unit.core.parts import Recorder, peer_of
 
 RECORD = Record(pack_version(1, 1), b"v")

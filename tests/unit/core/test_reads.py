@@ -9,8 +9,8 @@ from quorate.core.events import GetResult
 from quorate.core.messages import Mutate, Read, ReadAnswer
 from quorate.core.peers import HEDGE_MS_MIN
 from quorate.core.reads import READ_WAIT_MS
-from quorate.core.record import ABSENT
 from quorate.core.slots import partition_of, row_of
+from quorate.core.versions import ABSENT
 from quorate.errors import DeadlineExceeded, Overloaded, QuorumUnreachable
 from quorate.sim.cluster import url_of
 from tests.unit.core.alone import Alone, record_at

@@ -8,7 +8,8 @@ import pytest
 from quorate.core.events import GetResult, StorageState
 from quorate.core.messages import Mutate, Mutated, Read, ReadAnswer
 from quorate.core.reads import WRITE_BACK_AGAIN_MS
-from quorate.core.record import ABSENT, Record
+from quorate.core.record import Record
+from quorate.core.versions import ABSENT
 from quorate.errors import DeadlineExceeded, QuorumUnreachable
 from quorate.sim.cluster import url_of
 from tests.unit.core.alone import Alone

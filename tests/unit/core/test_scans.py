@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from quorate.core.events import Batch, LocalScan, Scan, ScanResult
 from quorate.core.messages import ScannedRow, ScannedRows, ScanRows
-from quorate.core.record import Record, pack_version
+from quorate.core.record import Record
 from quorate.core.scans import CHUNK, LIMIT_MAX, ROWS_PER_ANSWER
 from quorate.core.slots import PARTITION_COUNT, key_of, partition_bounds, row_of
+from quorate.core.versions import pack_version
 from quorate.errors import DeadlineExceeded, InvalidRequest
 from quorate.sim.clock import EPOCH_MS
 from quorate.sim.cluster import SimCluster

@@ -19,9 +19,10 @@ from quorate.core.messages import (
     ScanRows,
 )
 from quorate.core.peers import MESSAGE_BYTES_MAX
-from quorate.core.record import ABSENT, Record, pack_version
+from quorate.core.record import Record
 from quorate.core.slots import partition_of, row_of
 from quorate.core.turn import NOTE_AGAIN_MS
+from quorate.core.versions import ABSENT, pack_version
 from quorate.errors import DiskFull, InvalidRequest, KeyTooLarge, Outcome
 from quorate.sim.clock import EPOCH_MS
 from tests.unit.core.alone import Alone, Asker, record_at

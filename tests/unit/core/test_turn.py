@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from quorate.core.record import pack_version
 from quorate.core.turn import NOTE_AGAIN_MS, Turn
+from quorate.core.versions import pack_version
 
 
 def _turn(mono_ms: int = 0) -> Turn:

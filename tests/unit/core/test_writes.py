@@ -9,8 +9,9 @@ import pytest
 
 from quorate.core.events import Batch, Durable, PutResult, StorageState
 from quorate.core.messages import Mutate, Mutated
-from quorate.core.record import ABSENT, Record, pack_version, stamp_of
+from quorate.core.record import Record
 from quorate.core.slots import row_of
+from quorate.core.versions import ABSENT, pack_version, stamp_of
 from quorate.errors import (
     ClockUntrusted,
     DeadlineExceeded,

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 
 from quorate.core.events import Batch, Effects, Event, Instant, Result
 from quorate.core.messages import Frame
-from quorate.core.record import Record, pack_version
+from quorate.core.record import Record
+from quorate.core.versions import pack_version
 from quorate.errors import StorageError
 from quorate.storage.memory import MemoryEngine
 

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from quorate.core.events import Batch, GetResult, PutResult
-from quorate.core.record import Record, pack_version
+from quorate.core.record import Record
+from quorate.core.versions import pack_version
 from quorate.errors import DeadlineExceeded, Outcome, QuorateError
 from quorate.sim.clock import EPOCH_MS
 from quorate.sim.cluster import SimCluster

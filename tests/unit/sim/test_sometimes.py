@@ -6,7 +6,8 @@ from __future__ import annotations
 import pytest
 
 from quorate.core.events import GetResult, PutResult, Result
-from quorate.core.record import Record, pack_version
+from quorate.core.record import Record
+from quorate.core.versions import pack_version
 from quorate.errors import (
     ClockUntrusted,
     DeadlineExceeded,

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from hypothesis import strategies as st
 
 from quorate.core.events import Batch
-from quorate.core.record import ABSENT, Record, pack_version
+from quorate.core.record import Record
 from quorate.core.slots import row_of
+from quorate.core.versions import ABSENT, pack_version
 
 EVERYTHING = (b"", b"\xff" * 3)
 """Bounds of a scan of all rows: partitions end at 1023, far below."""

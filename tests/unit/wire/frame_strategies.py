@@ -18,8 +18,9 @@ from quorate.core.messages import (
     ScannedRows,
     ScanRows,
 )
-from quorate.core.record import ABSENT, Record
+from quorate.core.record import Record
 from quorate.core.slots import PARTITION_COUNT, row_of
+from quorate.core.versions import ABSENT
 
 UINT64 = st.integers(0, 2**64 - 1)
 BATCH = st.integers(0, 2**63 - 1)

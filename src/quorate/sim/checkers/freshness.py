@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from quorate.core.events import GetResult, PutResult
 from quorate.core.quorum import Consistency, consistency
-from quorate.core.record import ABSENT
+from quorate.core.versions import ABSENT
 from quorate.sim.checkers.violation import Violation
 from quorate.sim.history import Evidence, History, Operation
 

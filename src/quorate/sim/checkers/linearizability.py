@@ -29,7 +29,7 @@ from operator import attrgetter
 from typing import Final, NamedTuple
 
 from quorate.core.events import GetResult, PutResult
-from quorate.core.record import ABSENT
+from quorate.core.versions import ABSENT
 from quorate.sim.checkers.violation import Violation
 from quorate.sim.history import Evidence, History
 from quorate.sim.history import Operation as Asked

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from quorate.core.events import PeerFrame
 from quorate.core.messages import Read
-from quorate.core.record import ABSENT
 from quorate.core.slots import key_of
+from quorate.core.versions import ABSENT
 from quorate.errors import Corrupt
 from quorate.sim.checkers.violation import Violation
 from quorate.sim.checkers.watch import Step

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from quorate.core.events import Batch, PutResult
 from quorate.core.messages import ReadAnswer
-from quorate.core.record import Record, pack_version
+from quorate.core.record import Record
 from quorate.core.slots import row_of
+from quorate.core.versions import pack_version
 from quorate.sim.checkers.watch import Given, Step
 from quorate.sim.clock import EPOCH_MS
 from quorate.sim.cluster import SimCluster, url_of

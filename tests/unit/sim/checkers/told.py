@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 
 from quorate.core.events import GetResult, PutResult
-from quorate.core.record import Record, pack_version
+from quorate.core.record import Record
+from quorate.core.versions import pack_version
 from quorate.sim.history import Evidence, History, Kind, Operation
 
 KEY = b"k"
