@@ -288,8 +288,11 @@ class Evidence(msgspec.Struct, kw_only=True):
     def met_loss(self, op: Operation) -> bool:
         """Whether a copy of its key was lost while it went on. It may then have counted one replica
         before that got a record, and another after that lost it: a quorum that never was."""
+        losses_ms = self.lost_ms.get(op.key)
+        if losses_ms is None:
+            return False
         end_ms = math.inf if op.done_ms is None else op.done_ms
-        return any(op.asked_ms <= ms <= end_ms for ms in self.lost_ms.get(op.key, ()))
+        return any(op.asked_ms <= ms <= end_ms for ms in losses_ms)
 
     def merged(self, key: bytes) -> Record | None:
         """The record on which the replicas of a key settle: the one that wins."""

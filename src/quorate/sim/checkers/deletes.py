@@ -23,7 +23,10 @@ def check(history: History, evidence: Evidence) -> list[Violation]:
         writes = [op for op in operations if op.is_write]
         deletes = [op for op in writes if op.value is None and _is_by_majority(op, evidence)]
         if deletes:
-            facts = _Facts(writes, deletes, evidence)
+            by_value: dict[bytes | None, list[Operation]] = {}
+            for op in writes:
+                by_value.setdefault(op.value, []).append(op)
+            facts = _Facts(by_value, deletes, evidence)
             found += _read_again(facts, operations)
             found += _left(facts, key)
     return found
@@ -36,7 +39,8 @@ def _is_by_majority(op: Operation, evidence: Evidence) -> bool:
 class _Facts(NamedTuple):
     """The writes of a key."""
 
-    writes: list[Operation]
+    writes: dict[bytes | None, list[Operation]]
+    """By what they wrote."""
     deletes: list[Operation]
     evidence: Evidence
 
@@ -45,7 +49,8 @@ class _Facts(NamedTuple):
         over by a time."""
         if record is None or record.value is None:
             return None
-        writers = [op for op in self.writes if op.may_have_written(record)]
+        same = self.writes.get(record.value, [])
+        writers = [op for op in same if op.may_have_written(record)]
         if not writers or not all(_is_by_majority(op, self.evidence) for op in writers):
             return None
         over_ms = max(map(_done_ms, writers))
