@@ -9,6 +9,7 @@ refused.
 from __future__ import annotations
 
 import contextlib
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,8 +27,9 @@ class Database:
 
     def __init__(self, path: Path, *, create: bool) -> None:
         cache = Cache(tuning.BLOCK_CACHE_BYTES)
+        share = random.uniform(*tuning.MEMTABLE_SHARES)
         families = {
-            name: tuning.family_options(memtable_bytes=memtable_bytes, cache=cache)
+            name: tuning.family_options(memtable_bytes=int(share * memtable_bytes), cache=cache)
             for name, memtable_bytes in tuning.MEMTABLE_BYTES.items()
         }
         check_logs(path)

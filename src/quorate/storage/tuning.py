@@ -27,6 +27,9 @@ BLOCK_CACHE_BYTES: Final = 64 << 20
 MEMTABLE_BYTES: Final[Mapping[str, int]] = {"data": 16 << 20, "hints": 8 << 20, "meta": 1 << 20}
 """Column families and the memory that fills before a flush. Small ones, and many (below): a burst
 meets the write stall only when all are full."""
+MEMTABLE_SHARES: Final = (0.6, 1.0)
+"""Of these sizes each database draws its own when it is opened. Replicas take the same writes: with
+one size all of them flush at the same moment, and no quorum is quick then."""
 
 _MEMTABLE_COUNT: Final = 6
 _WAL_BYTES_MAX: Final = 128 << 20

@@ -12,10 +12,11 @@ from typing import cast
 from zlib import crc32
 
 import pytest
-from rocksdict import Rdict
+from rocksdict import Cache, Options, Rdict
 
 from quorate.core.record import Record
 from quorate.errors import Corrupt, StorageError
+from quorate.storage import tuning
 from quorate.storage.directory import DataDirectory
 from quorate.storage.rocks import RocksEngine
 from quorate.wire.records import FORMAT, encode
@@ -312,3 +313,23 @@ def test_a_log_torn_at_its_end_keeps_whole_batches(killed: Path, tmp_path: Path)
         shutil.rmtree(copy)
     assert len(counts) > 5
     assert max(counts) == LOGGED - 1
+
+
+def test_replicas_flush_at_times_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They take the same writes: of one size they would all be slow at once."""
+    drawn: list[int] = []
+    options = tuning.family_options
+
+    def family_options(*, memtable_bytes: int, cache: Cache) -> Options:
+        drawn.append(memtable_bytes)
+        return options(memtable_bytes=memtable_bytes, cache=cache)
+
+    monkeypatch.setattr(tuning, "family_options", family_options)
+    for number in range(4):
+        open_engine(tmp_path / str(number)).close()
+    sizes = drawn[:: len(tuning.MEMTABLE_BYTES)]
+    least, most = (share * tuning.MEMTABLE_BYTES["data"] for share in tuning.MEMTABLE_SHARES)
+    assert len(set(sizes)) == 4
+    assert all(int(least) <= size <= most for size in sizes)
