@@ -14,7 +14,7 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from quorate.cli.processes import free_ports
+from tests.ports import free_ports
 
 START_S = 20.0
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from quorate.cli.processes import free_ports
 from quorate.client import Client
 from quorate.errors import Outcome, QuorateError
 from tests.cluster.processes import NodeProcess, fetch, quorate, wait_until
+from tests.ports import free_port
 
 KB = 1 << 10
 MB = 1 << 20
@@ -36,7 +36,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_full_disk_refuses_writes_serves_reads_and_recovers(small_disk: Path) -> None:
     """RELIABILITY row 72, N14"""
-    (port,) = free_ports(1)
+    port = free_port()
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(24 * MB))
     node = NodeProcess(small_disk, port, [])
@@ -95,7 +95,7 @@ def is_accepted(client: Client) -> bool:
 def test_a_read_only_directory_is_refused_in_one_line(small_disk: Path) -> None:
     """RELIABILITY row 72, S19"""
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    (port,) = free_ports(1)
+    port = free_port()
     started = quorate("serve", f"-port={port}", f"-data={small_disk / 'node'}")
     assert started.returncode == 2
     assert started.stderr.count(b"\n") == 1
@@ -104,7 +104,7 @@ def test_a_read_only_directory_is_refused_in_one_line(small_disk: Path) -> None:
 
 def test_a_directory_that_cannot_be_made_is_refused_in_one_line_that_names_the_flag() -> None:
     """S19"""
-    (port,) = free_ports(1)
+    port = free_port()
     started = quorate("serve", f"-port={port}", "-data=/proc/nope")
     assert started.returncode == 2
     assert started.stderr.startswith(b"quorate: cannot use -data /proc/nope: No such file")
@@ -113,7 +113,7 @@ def test_a_directory_that_cannot_be_made_is_refused_in_one_line_that_names_the_f
 
 def test_a_directory_of_a_newer_format_is_refused_in_one_line(tmp_path: Path) -> None:
     """RELIABILITY row 71"""
-    (port,) = free_ports(1)
+    port = free_port()
     data = tmp_path / "node"
     data.mkdir()
     (data / "FORMAT").write_text(json.dumps({"format": 99}) + "\n")

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from quorate.cli.processes import free_ports
 from tests.cluster.load import Load, missing
 from tests.cluster.processes import Cluster, NodeProcess, fetch, wait_until
+from tests.ports import free_port
 
 
 def test_a_node_told_to_stop_under_load_ends_cleanly_and_loses_nothing(cluster: Cluster) -> None:
@@ -41,7 +41,7 @@ def test_a_second_signal_ends_a_node_at_once(cluster: Cluster) -> None:
 @pytest.mark.parametrize("files", [64, 256])
 def test_a_low_limit_of_files_is_lived_with_or_told(files: int, tmp_path: Path) -> None:
     """RELIABILITY row 76: it serves, or does not start and says why in one line."""
-    (port,) = free_ports(1)
+    port = free_port()
     node = NodeProcess(tmp_path, port, [])
     with node.log.open("wb") as log:
         node.process = subprocess.Popen(

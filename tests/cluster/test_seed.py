@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -15,21 +14,17 @@ from pathlib import Path
 
 import pytest
 
-from quorate.cli.processes import free_ports
+from quorate.cli.processes import busy_ports
 from tests.cluster.processes import Cluster, NodeProcess, fetch, quorate, wait_until
+from tests.ports import free_port, free_ports
 
 NODES = "http://localhost:8000,http://localhost:8001"
-
-
-def is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 @contextmanager
 def literal_nodes(directory: Path, *command: str) -> Iterator[None]:
     """The two nodes of the seed's README, on its ports."""
-    if not (is_free(8000) and is_free(8001)):
+    if busy_ports([8000, 8001]):
         pytest.skip("ports 8000 and 8001, which this test is about, are in use")
     flags = (f"-nodes={NODES}", "-replication=2", "-W=2", "-R=1")
     processes = [
@@ -119,7 +114,7 @@ def test_a_busy_port_is_named_in_one_line(cluster: Cluster, tmp_path: Path) -> N
 
 def test_a_data_directory_has_one_process(cluster: Cluster) -> None:
     """S19, RELIABILITY row 73"""
-    (port,) = free_ports(1)
+    port = free_port()
     second = quorate("serve", f"-port={port}", f"-data={cluster.nodes[0].data}")
     assert second.returncode == 2
     assert second.stderr.count(b"\n") == 1
@@ -128,7 +123,7 @@ def test_a_data_directory_has_one_process(cluster: Cluster) -> None:
 
 def test_a_lone_default_node_accepts_writes_and_restarts_with_them(tmp_path: Path) -> None:
     """S12, S13, S14, S19"""
-    (port,) = free_ports(1)
+    port = free_port()
     node = NodeProcess(tmp_path, port, [])
     node.start()
     wait_until(node.is_ready, within_s=20, what="ready")
@@ -142,7 +137,7 @@ def test_a_lone_default_node_accepts_writes_and_restarts_with_them(tmp_path: Pat
 
 def test_a_given_w_is_never_lowered(tmp_path: Path) -> None:
     """S13: one node, W = 2: refused, however long it waits."""
-    (port,) = free_ports(1)
+    port = free_port()
     node = NodeProcess(tmp_path, port, ["-W=2", "-write-wait=200ms"])
     node.start()
     try:
@@ -183,10 +178,9 @@ def test_joined_nodes_are_listed_everywhere_and_own_nothing(tmp_path: Path) -> N
 
 def test_dev_shows_a_put_and_a_get_and_leaves_nothing() -> None:
     """S64"""
-    base = free_ports(1)[0]
-    shown = quorate("dev", "--once", f"--base-port={base}")
+    ports = free_ports(3)
+    shown = quorate("dev", "--once", f"--base-port={ports[0]}")
     assert shown.returncode == 0, shown.stderr
     assert b"put" in shown.stdout
     assert b"get" in shown.stdout
-    for port in range(base, base + 3):
-        assert is_free(port)
+    assert busy_ports(ports) == []

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from quorate.cli.processes import free_ports
 from tests.cluster.processes import NodeProcess, fetch, wait_until
+from tests.ports import free_port
 
 
 class StuckNode(NodeProcess):
@@ -39,7 +39,7 @@ class StuckNode(NodeProcess):
 
 @pytest.fixture
 def node(tmp_path: Path) -> Iterator[StuckNode]:
-    (port,) = free_ports(1)
+    port = free_port()
     node = StuckNode(tmp_path, port)
     node.start()
     wait_until(node.is_ready, within_s=20, what="ready")

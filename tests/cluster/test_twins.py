@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from quorate.cli.processes import free_ports
 from tests.cluster.load import Load, missing
 from tests.cluster.processes import Cluster, NodeProcess, fetch, wait_until
+from tests.ports import free_port
 
 ENDS_WITHIN_S = 30.0
 
@@ -23,7 +23,7 @@ def twin(cluster: Cluster, tmp_path: Path) -> Iterator[NodeProcess]:
     """The first node's, not started."""
     original = cluster.nodes[0]
     assert original.stop() == 0
-    (port,) = free_ports(1)
+    port = free_port()
     twin = NodeProcess(tmp_path, port, [f"-advertise={original.url}", *original.flags[2:]])
     shutil.copytree(original.data, twin.data)
     cluster.start()

@@ -16,7 +16,7 @@ import pytest
 from quorate.bench import measure as module
 from quorate.bench.measure import MeasureFailed, Progress, measure
 from quorate.bench.result import Result
-from quorate.cli.processes import busy_ports
+from tests.ports import free_port
 from tests.unit.bench.fake_redis import FakeRedis
 from tests.unit.bench.plans import plan
 from tests.unit.client.scripted import dead_port
@@ -134,7 +134,7 @@ def test_a_worker_listens_to_its_parent_alone() -> None:
 @pytest.fixture
 def redis_port(tmp_path: Path) -> Iterator[int]:
     """A real Redis server."""
-    port = next(port for port in range(21336, 21340) if not busy_ports([port]))
+    port = free_port()
     command = ["redis-server", "--port", str(port), "--save", "", "--dir", str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None

@@ -17,6 +17,7 @@ import pytest
 
 from quorate.cli import dev
 from quorate.cli.processes import Children, busy_ports
+from tests.ports import free_ports
 from tests.unit.cli.conftest import Run
 from tests.unit.client.scripted import wait_until
 
@@ -24,9 +25,7 @@ from tests.unit.client.scripted import wait_until
 @pytest.fixture
 def base() -> int:
     """The first of three free ports."""
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
-    candidates = [21300 + (worker * 9 + step) % 36 for step in range(0, 36, 3)]
-    return next(port for port in candidates if not busy_ports(list(range(port, port + 3))))
+    return free_ports(3)[0]
 
 
 @pytest.fixture

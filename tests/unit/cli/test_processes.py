@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import signal
 import socket
@@ -17,17 +16,14 @@ import pytest
 
 from quorate.cli import processes
 from quorate.cli.processes import Children, NodeFailed, busy_ports, free_ports, stoppable
+from tests.ports import free_port
 from tests.unit.client.scripted import WAIT_SECONDS, wait_until
-
-PORTS = range(21340, 21399)
 
 
 @pytest.fixture
 def ports() -> Iterator[int]:
-    """Free ports; each worker of a parallel run begins somewhere else."""
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
-    start = worker * 12 % len(PORTS)
-    return (port for port in (*PORTS[start:], *PORTS[:start]) if not busy_ports([port]))
+    """Free ports."""
+    return iter(free_port, None)
 
 
 def children(directory: Path, *modes: str) -> Children:

@@ -4,16 +4,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 from collections.abc import Callable, Coroutine, Iterator
 
 import pytest
 import uvloop
 
+from tests.ports import free_port
+
 Run = Callable[[Coroutine[object, object, None]], None]
 
-_PORTS = range(21400, 21500)
 _LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,
     "uvloop": uvloop.new_event_loop,
@@ -38,17 +37,5 @@ def run(request: pytest.FixtureRequest) -> Run:
 
 @pytest.fixture
 def ports() -> Iterator[int]:
-    """Free ports below the ephemeral range: a port stays ours while nobody listens on it."""
-    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
-    start = int(worker[2:]) * 25 % len(_PORTS)
-    return (port for port in (*_PORTS[start:], *_PORTS[:start]) if _is_free(port))
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
+    """Free ports: each stays ours while nobody listens on it."""
+    return iter(free_port, None)
