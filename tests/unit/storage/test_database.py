@@ -17,7 +17,9 @@ from rocksdict import Cache, Options, Rdict
 from quorate.core.record import Record
 from quorate.errors import Corrupt, StorageError
 from quorate.storage import tuning
+from quorate.storage.database import Database
 from quorate.storage.directory import DataDirectory
+from quorate.storage.faults import Faults
 from quorate.storage.rocks import RocksEngine
 from quorate.wire.records import FORMAT, encode
 from tests.unit.storage import writer
@@ -333,3 +335,25 @@ def test_replicas_flush_at_times_of_their_own(
     least, most = (share * tuning.MEMTABLE_BYTES["data"] for share in tuning.MEMTABLE_SHARES)
     assert len(set(sizes)) == 4
     assert all(int(least) <= size <= most for size in sizes)
+
+
+def test_sizes_that_differ_by_a_twentieth_are_full_after_different_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RocksDB takes memory by the block: large ones make many sizes one."""
+    shares = [percent / 100 for percent in range(60, 100, 5)]
+    assert len({writes_to_fill(tmp_path / f"{each}", each, monkeypatch) for each in shares}) == 8
+
+
+def writes_to_fill(directory: Path, share: float, monkeypatch: pytest.MonkeyPatch) -> int:
+    """How many entries the memtable of this share takes before it is flushed."""
+    monkeypatch.setattr(tuning, "MEMTABLE_SHARES", (share, share))
+    database = Database(directory, create=True)
+    for number in range(100_000):
+        database.data[b"%08d" % number] = b"x" * 2_000
+        entries = database.data.property_int_value("rocksdb.num-entries-active-mem-table")
+        assert entries is not None
+        if entries <= number:
+            database.close(Faults(directory))
+            return number
+    raise AssertionError("never flushed")
