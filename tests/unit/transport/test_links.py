@@ -221,7 +221,7 @@ def test_a_peer_that_never_reads_costs_its_link_and_bounded_memory(
         bound = 4 << 20
         large = Frame(1, 1, [big(1)])
         frame_bytes = len(encode_frame(large))
-        one = Node(next(ports), outbox_bytes_max=bound)
+        one = Node(next(ports), rng=Never(), outbox_bytes_max=bound)
         async with one, raw_peer(port, greeting_of(one, port)):
             one.links.set_peers([url_of(port)])
             await until(lambda: one.is_up(url_of(port)))
@@ -305,17 +305,18 @@ def test_bytes_from_the_acceptor_after_its_greeting_cost_the_link(
 ) -> None:
     async def main() -> None:
         port = next(ports)
-        async with Node(next(ports)) as one:
+        async with Node(next(ports), rng=Never()) as one:
             async with raw_peer(port, greeting_of(one, port)) as connections:
                 one.links.set_peers([url_of(port)])
                 await until(lambda: one.is_up(url_of(port)))
                 connections[0].transport.write(bytes(encode_frame(frame(1))))
-                await until(lambda: not one.is_up(url_of(port)))
+                await until(lambda: not one.is_up(url_of(port)), "LinkDown")
                 assert one.journal.protocol_errors == 1
             together = greeting_of(one, port) + encode_frame(frame(1))
             ups = len(one.events)
             async with raw_peer(port, together):
-                await until(lambda: one.journal.protocol_errors >= 2)
+                one.links.hurry(url_of(port))
+                await until(lambda: one.journal.protocol_errors == 2)
             assert len(one.events) == ups
 
     run(main())
