@@ -224,7 +224,7 @@ def _dev(given: Given) -> int:
     if count > _DEV_NODES_MAX:
         raise UsageError(f"--dev: at most {_DEV_NODES_MAX} on one machine")
     if "target" in given:
-        raise UsageError("--dev starts the nodes: leave the target out")
+        raise UsageError(f"--dev starts the nodes: leave the target {given['target']!r} out")
     return count
 
 

@@ -250,7 +250,10 @@ def test_what_is_no_result_cannot_be_compared(run: Run, tmp_path: Path) -> None:
         (["--dev=3", "--churn=flood"], "there are: kill, restart, pause"),
         (["--dev=3", "--durability=none"], "--durability: 'none' is neither sync nor os"),
         (["--dev=17"], "--dev: at most 16 on one machine"),
-        (["--dev=3", "--target=localhost:1"], "--dev starts the nodes: leave the target out"),
+        (
+            ["--dev=3", "--target=localhost:1"],
+            "--dev starts the nodes: leave the target 'localhost:1' out",
+        ),
         (["--csv=/nowhere/x.csv"], "--csv: there is no directory /nowhere"),
         (["compare", "a.json"], "bench compare: no after: write quorate bench compare a.json"),
         (["localhost:1", "localhost:2"], "bench: one argument too many: 'localhost:2'"),
