@@ -7,6 +7,7 @@ and kills what has not ended by then.
 
 from __future__ import annotations
 
+import random
 import shlex
 import signal
 import socket
@@ -14,7 +15,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -26,6 +28,9 @@ READY_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 10.0
 _POLL_SECONDS: Final = 0.05
 _TAIL_LINES: Final = 10
+_PORTS: Final = range(10_000, 32_000)
+"""Below those that systems give to outgoing connections: a node that dials one that is not there
+yet could be given the very port that it dials."""
 
 
 class NodeFailed(Exception):
@@ -178,9 +183,8 @@ def stoppable() -> Iterator[None]:
 
 def free_ports(count: int) -> list[int]:
     """Ports of loopback that nothing listens on now, all different."""
-    with ExitStack() as stack:
-        probes = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [int(probe.getsockname()[1]) for probe in probes]
+    candidates = random.sample(_PORTS, len(_PORTS))
+    return list(islice(filter(_is_free, candidates), count))
 
 
 def busy_ports(ports: list[int]) -> list[int]:

@@ -152,7 +152,8 @@ def test_a_port_is_busy_while_somebody_listens(ports: Iterator[int]) -> None:
     assert busy_ports([port]) == []
 
 
-def test_free_ports_are_different_and_free() -> None:
+def test_free_ports_are_different_and_free_and_no_outgoing_connection_gets_them() -> None:
     ports = free_ports(3)
+    assert max(ports) < 32_768
     assert len(set(ports)) == 3
     assert busy_ports(ports) == []
