@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -17,15 +16,14 @@ import pytest
 
 from quorate.core.versions import pack_version
 from tests.http_served import WAIT_SECONDS, Client, Response
+from tests.ports import free_port
 
 LANES = {"fast": "", "slow": "Connection: keep-alive\r\n"}
 
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    port = free_port()
     node = subprocess.Popen(
         [sys.executable, "-m", "quorate", "serve", f"--port={port}", "--engine=memory"],
         env=dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)),
