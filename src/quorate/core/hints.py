@@ -192,9 +192,10 @@ class Hints:
 
     def _pass_over(self, queue: _Queue) -> bool:
         """Drop what cannot be read at the front, if something behind it can be; repair covers it.
-        Where nothing can be read the disk may get over it: all is tried again later."""
+        Where nothing can be read the disk may get over it, or has while this looked: all is tried
+        again later."""
         first = self._behind_damage(queue, queue.first, queue.next)
-        if first is None or first == queue.next:
+        if first is None or first == queue.next or self._can_read(queue, queue.first, first):
             queue.due_ms = self._turn.mono_ms + RETRY_MS
             return False
         self._drop_unread(queue, first)

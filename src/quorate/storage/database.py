@@ -42,6 +42,8 @@ class Database:
         self.data_handle: ColumnFamily | None = handle("data")
         self.hints_handle: ColumnFamily | None = handle("hints")
         self.meta_handle: ColumnFamily | None = handle("meta")
+        self.reopen_at: float | None = None
+        """Set once its log refuses writes because it met a full disk: when to try another."""
 
     def flush(self) -> None:
         """Store the memtables; the log is empty afterwards."""

@@ -57,7 +57,7 @@ class RocksEngine:
         self._faults = directory.faults
         self._read_faults = ReadFaults(directory.path)
         self._open: Database | None = rocks
-        """None after `close`, and while RocksDB is opened again."""
+        """None after `close`, and while RocksDB is closed and opened again."""
         self._is_closed = False
         self._write_options = tuning.write_options()
         self._cursors: WeakSet[Cursor] = WeakSet()
@@ -65,10 +65,8 @@ class RocksEngine:
         """Held by the thread that syncs or closes."""
         self._has_sync_failed = False
         """From then on nothing may be called durable."""
-        self._reopen_at: float | None = None
-        """Set while RocksDB refuses writes because it met a full disk: when to try again."""
         self._outgoing: Database | None = None
-        """What the next sync is to close and open again."""
+        """What the next sync is to close and open again; None as soon as it is closed."""
         self._promise_at = time.monotonic() + _PROMISE_PAUSE_SECONDS
         self._room_bytes = 0
         """What may be written, of the room that was there when the file system was asked last."""
@@ -153,12 +151,13 @@ class RocksEngine:
             with self._faults:
                 rocks.database.write(blobs, self._write_options)
         except DiskFull:
-            self._reopen_at = time.monotonic() + _REOPEN_PAUSE_SECONDS
+            self._room_bytes = 0
+            rocks.reopen_at = time.monotonic() + _REOPEN_PAUSE_SECONDS
             raise
 
     def _make_sure_of_room(self) -> None:
         now = time.monotonic()
-        if now < self._ask_at and self._room_bytes > 0 and self._reopen_at is None:
+        if now < self._ask_at and self._room_bytes > 0:
             return
         self._ask_for_room()
         self._ask_at = now + _ROOM_SECONDS
@@ -168,16 +167,26 @@ class RocksEngine:
             disk = os.statvfs(self._directory.path)
         free = disk.f_bavail * disk.f_frsize
         reserve = min(RESERVE_BYTES_MAX, disk.f_blocks * disk.f_frsize // RESERVE_SHARE)
-        self._room_bytes = free - reserve
+        self._room_bytes = 0
         if free < reserve:
             raise DiskFull("no space left but the reserve", free_bytes=free, reserve_bytes=reserve)
-        if self._reopen_at is not None:
-            if self._outgoing is None and time.monotonic() >= self._reopen_at:
+        self._make_sure_of_log()
+        self._room_bytes = free - reserve
+
+    def _make_sure_of_log(self) -> None:
+        # Once: a sync may put it back meanwhile.
+        rocks = self._open
+        if rocks is not None:
+            if rocks.reopen_at is None:
+                return
+            if time.monotonic() >= rocks.reopen_at:
                 # Here and not in the sync's thread, because this one reads.
-                self._outgoing = self._rocks
+                self._outgoing = rocks
                 self._open = None
                 self._drop_cursors()
-            raise DiskFull("the disk was full a moment ago", directory=str(self._directory.path))
+        elif self._is_closed:
+            raise self._why_unusable()
+        raise DiskFull("the disk was full a moment ago", directory=str(self._directory.path))
 
     def _drop_cursors(self) -> None:
         for cursor in self._cursors:
@@ -210,7 +219,6 @@ class RocksEngine:
             # Nothing can be read now: no longer a matter of waiting.
             raise StorageError(str(error)) from error
         self._open = rocks
-        self._reopen_at = None
         return rocks
 
     def _sync(self, rocks: Database) -> None:
@@ -223,7 +231,7 @@ class RocksEngine:
     def _promise(self, rocks: Database) -> None:
         """Note how much is there and durable."""
         self._promise_at = time.monotonic() + _PROMISE_PAUSE_SECONDS
-        if self._reopen_at is None:
+        if rocks.reopen_at is None:
             writes = rocks.database.latest_sequence_number()
             self._sync(rocks)
             # Not worth failing for: an older note is as true.

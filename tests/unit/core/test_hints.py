@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
+from itertools import count, islice
 
 import pytest
 from hypothesis import given, settings
@@ -19,6 +19,7 @@ from quorate.core.replica import Replica
 from quorate.core.slots import row_of
 from quorate.core.turn import Turn
 from quorate.core.versions import pack_version
+from quorate.errors import Corrupt
 from quorate.sim.cluster import url_of
 from quorate.sim.disk import Disk
 from tests.unit.core.alone import Alone, record_at
@@ -339,6 +340,28 @@ def test_damage_with_nothing_behind_it_may_pass_and_costs_no_hint(
         log.close()
     assert log.replay(A) == []
     assert log.hints.count(A) == len(damaged)
+    assert log.turn.counters["hints_dropped"] == 0
+
+
+@pytest.mark.parametrize("failing", [1, 2, 4])
+def test_what_can_be_read_again_in_the_midst_of_looking_costs_no_hint(
+    log: Log, monkeypatch: pytest.MonkeyPatch, failing: int
+) -> None:
+    """The thread that opens RocksDB again ends at any moment."""
+    log.add(A, 1, 2, 3, 4, 5, 6)
+    log.close()
+    scans = count(1)
+    scan_hints = log.disk.scan_hints
+
+    def scan(start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        if next(scans) <= failing:
+            raise Corrupt("being opened again")
+        return scan_hints(start, end)
+
+    monkeypatch.setattr(log.disk, "scan_hints", scan)
+    assert log.replay(A) == []
+    log.turn.mono_ms += RETRY_MS
+    assert log.replay(A) == [1, 2, 3, 4, 5, 6]
     assert log.turn.counters["hints_dropped"] == 0
 
 

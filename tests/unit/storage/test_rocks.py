@@ -15,6 +15,7 @@ import pytest
 from quorate.core.events import Batch
 from quorate.errors import Corrupt, DiskFull, StorageBusy, StorageError, StorageLocked
 from quorate.storage import rocks
+from quorate.storage.database import Database
 from quorate.storage.rocks import RocksEngine
 from tests.unit.storage import writer
 from tests.unit.storage.samples import EVERYTHING, batch, numbered_batch, record, row
@@ -401,6 +402,35 @@ def test_rocksdb_is_opened_again_by_a_sync_and_meanwhile_nothing_can_be_read(dis
     engine.write(numbered_batch(1))
     engine.close()
     engine = open_engine(disk / "data")
+    assert holds(engine, batches=2)
+    engine.close()
+
+
+@pytest.mark.usefixtures("eager")
+def test_a_write_tried_while_rocksdb_is_opened_again_is_one_that_met_a_full_disk(
+    disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Any other error would end the node, in the moment in which it gets over the full disk."""
+    engine = open_engine(disk / "data")
+    engine.write(numbered_batch(0))
+    meet_full_disk(engine, disk).unlink()
+    write_until_given_up_for_reopening(engine)
+    tried = 0
+
+    def open_among_writes(path: Path, *, create: bool) -> Database:
+        nonlocal tried
+        with pytest.raises(DiskFull):
+            engine.write(numbered_batch(1))
+        opened = Database(path, create=create)
+        with pytest.raises(DiskFull):
+            engine.write(numbered_batch(1))
+        tried += 1
+        return opened
+
+    monkeypatch.setattr(rocks, "Database", open_among_writes)
+    engine.sync()
+    assert tried == 1
+    engine.write(numbered_batch(1))
     assert holds(engine, batches=2)
     engine.close()
 
