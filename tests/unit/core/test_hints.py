@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import count, islice
+from itertools import islice
 
 import pytest
 from hypothesis import given, settings
@@ -22,6 +22,7 @@ from quorate.core.versions import pack_version
 from quorate.errors import Corrupt
 from quorate.sim.cluster import url_of
 from quorate.sim.disk import Disk
+from quorate.storage.memory import MemoryEngine
 from tests.unit.core.alone import Alone, record_at
 from tests.unit.core.parts import peer_of
 
@@ -31,12 +32,19 @@ A, B = "http://a:1", "http://b:1"
 class Log:
     """A hint log on a disk, with the runtime's part."""
 
-    def __init__(self, *, bytes_max: int = 1 << 30, disk: Disk | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        bytes_max: int = 1 << 30,
+        disk: Disk | None = None,
+        engine: MemoryEngine | None = None,
+    ) -> None:
         self.disk = disk or Disk()
+        self.engine = engine or self.disk
         self.turn = Turn()
-        self.replica = Replica(self.disk)
+        self.replica = Replica(self.engine)
         self.hints = Hints(
-            engine=self.disk, replica=self.replica, turn=self.turn, bytes_max=bytes_max
+            engine=self.engine, replica=self.replica, turn=self.turn, bytes_max=bytes_max
         )
         self.peers: dict[str, Peer] = {}
         for url in (A, B):
@@ -51,7 +59,7 @@ class Log:
         """End a step."""
         batch, _ = self.replica.close_turn()
         if batch is not None:
-            self.disk.write(batch)
+            self.engine.write(batch)
 
     def replay(self, url: str) -> list[int]:
         """Give the peer its next hints; their stamps."""
@@ -70,7 +78,7 @@ class Log:
         self.peers[url].on_answer(Mutated(batch, [], reasons, busy))
 
     def stored(self) -> list[bytes]:
-        return [blob for _, blob in self.disk.scan_hints(b"", b"\xff" * 17)]
+        return [blob for _, blob in self.engine.scan_hints(b"", b"\xff" * 17)]
 
 
 @pytest.fixture
@@ -343,22 +351,26 @@ def test_damage_with_nothing_behind_it_may_pass_and_costs_no_hint(
     assert log.turn.counters["hints_dropped"] == 0
 
 
+class Reopened(MemoryEngine):
+    """An engine that cannot be read at first."""
+
+    failing = 0
+
+    def scan_hints(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        if self.failing:
+            self.failing -= 1
+            raise Corrupt("being opened again")
+        return super().scan_hints(start, end)
+
+
 @pytest.mark.parametrize("failing", [1, 2, 4])
-def test_what_can_be_read_again_in_the_midst_of_looking_costs_no_hint(
-    log: Log, monkeypatch: pytest.MonkeyPatch, failing: int
-) -> None:
+def test_what_can_be_read_again_in_the_midst_of_looking_costs_no_hint(failing: int) -> None:
     """The thread that opens RocksDB again ends at any moment."""
+    engine = Reopened()
+    log = Log(engine=engine)
     log.add(A, 1, 2, 3, 4, 5, 6)
     log.close()
-    scans = count(1)
-    scan_hints = log.disk.scan_hints
-
-    def scan(start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
-        if next(scans) <= failing:
-            raise Corrupt("being opened again")
-        return scan_hints(start, end)
-
-    monkeypatch.setattr(log.disk, "scan_hints", scan)
+    engine.failing = failing
     assert log.replay(A) == []
     log.turn.mono_ms += RETRY_MS
     assert log.replay(A) == [1, 2, 3, 4, 5, 6]
