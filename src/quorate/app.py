@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from random import SystemRandom
 from typing import Any, NamedTuple
@@ -47,11 +47,14 @@ from quorate.transport.links import PeerLinks
 
 DRAIN_S = 10.0
 """How long a stopping node waits for requests in flight."""
+SETTLE_S = 2.0
+"""How long for the engine to take what it refused, in a write stall or on a full disk."""
 CLOSE_S = 10.0
 """How long it then waits for the disk."""
 FILES_RESERVED = 256 + 64 + 128
 """File descriptors kept for the engine's tables (`storage.tuning`), for its other files and what
 else is open once, and for links; clients get the rest."""
+STDERR = 2
 EXIT_FAILED = 1
 EXIT_NOT_STARTED = 2
 
@@ -157,6 +160,7 @@ async def _run(config: Config, engine: Engine, sockets: list[socket.socket]) -> 
     acceptor.close()
     await http.stop()
     listener.close()
+    await driver.settle(SETTLE_S)
     driver.close()
     for reason in dict.fromkeys(failures):
         log.critical("stopped", reason=reason)
@@ -328,9 +332,9 @@ def _handle_faults(fail: Callable[[str], None]) -> None:
 
     def handle(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
-        log.error("internal_fault", message=context["message"], exc_info=error)
         if "task" in context:
             fail(f"internal fault: {error or context['message']}")
+        log.error("internal_fault", message=context["message"], exc_info=error)
 
     asyncio.get_running_loop().set_exception_handler(handle)
 
@@ -343,8 +347,8 @@ def _handle_signals(stopping: asyncio.Event) -> None:
         if stopping.is_set():
             # Not SystemExit: what unwinds then waits for the disk, perhaps the reason for a second.
             os._exit(128 + signum)
-        log.info("stopping", signal=signal.Signals(signum).name)
         stopping.set()
+        log.info("stopping", signal=signal.Signals(signum).name)
 
     for signum in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(signum, stop, signum)
@@ -370,6 +374,18 @@ def _settle_memory() -> None:
     gc.set_threshold(50_000, 20, 100)
 
 
+class _Log:
+    """Lines to standard error. One that cannot be written is lost: its disk may be full and its
+    reader gone, and what a node does must not depend on what it has to tell of it."""
+
+    def msg(self, message: str) -> None:
+        """Write a line; unbuffered, or what could not be written would count again at the end."""
+        with suppress(OSError):
+            os.write(STDERR, f"{message}\n".encode(errors="backslashreplace"))
+
+    debug = info = warning = error = critical = msg
+
+
 def _configure_logs(config: Config) -> None:
     is_json = config.log_format == "json" or (
         config.log_format == "auto" and not sys.stderr.isatty()
@@ -384,6 +400,6 @@ def _configure_logs(config: Config) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(levels[config.log_level]),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=lambda *_: _Log(),
         cache_logger_on_first_use=True,
     )

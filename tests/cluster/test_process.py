@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A node as a process: signals under load, and too few file descriptors."""
+"""A node as a process: signals under load, a log that cannot be written, and too few file
+descriptors."""
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
 import subprocess
@@ -36,6 +38,34 @@ def test_a_second_signal_ends_a_node_at_once(cluster: Cluster) -> None:
     node.signal(signal.SIGINT)
     node.signal(signal.SIGCONT)
     assert node.wait() in (0, 128 + signal.SIGTERM, 128 + signal.SIGINT)
+
+
+@pytest.mark.parametrize("is_full", [True, False])
+def test_a_log_that_cannot_be_written_costs_only_its_lines(
+    cluster: Cluster, *, is_full: bool
+) -> None:
+    """P1. On a full disk, or a pipe that nobody reads any more: what a step stores, sends and
+    answers does not depend on what it has to tell."""
+    mute, other, lost = cluster.nodes
+    mute.stop()
+    reading, pipe = os.pipe()
+    os.close(reading)
+    full = os.open("/dev/full", os.O_WRONLY)
+    mute.process = subprocess.Popen(
+        [sys.executable, "-m", "quorate", "serve", *mute.flags], stderr=full if is_full else pipe
+    )
+    os.close(pipe)
+    os.close(full)
+    wait_until(mute.is_ready, within_s=20, what="ready")
+    with Load([mute.url, other.url], writers=6) as load:
+        load.wait_for(100)
+        lost.kill()
+        mute.sees(lost.url, "down")
+        before = set(load.acknowledged)
+        load.wait_for(load.count + 100)
+    since = {key: load.acknowledged[key] for key in load.acknowledged.keys() - before}
+    assert missing(mute.url, since, r=1) == [], "one of the two that are left"
+    assert mute.stop() == 0
 
 
 @pytest.mark.parametrize("files", [64, 256])

@@ -35,7 +35,7 @@ from quorate.core.messages import Frame
 from quorate.core.node import Node
 from quorate.core.status import Status
 from quorate.runtime.store import Sink
-from quorate.runtime.storing import Storing
+from quorate.runtime.storing import BUSY_RETRY_S, Storing
 from quorate.storage.engine import Engine
 
 WAITING_BYTES_SPARE: Final = 256 << 20
@@ -139,6 +139,16 @@ class Driver:
         except TimeoutError:
             log.warning("stopped_with_requests_in_flight", count=self.node.inflight)
 
+    async def settle(self, timeout_s: float) -> None:
+        """Step once more, on what was told last, and wait until the engine has taken all batches:
+        hints that the end of the links made may be in them."""
+        await asyncio.sleep(0)
+        end = self._loop.time() + timeout_s
+        while self._storing.waiting_bytes and not self._has_failed and self._loop.time() < end:
+            await asyncio.sleep(BUSY_RETRY_S)
+        if self._storing.waiting_bytes:
+            log.warning("stopped_with_writes_waiting", bytes=self._storing.waiting_bytes)
+
     def close(self) -> None:
         """End stepping. A sync may still be under way; the engine is the caller's to close."""
         self._has_failed = True
@@ -163,8 +173,8 @@ class Driver:
             try:
                 self._step(events, now)
             except Exception as error:
-                log.critical("step_failed", exc_info=True)
                 self._fail(f"internal fault: {error!r}")
+                log.critical("step_failed", exc_info=True)
                 return
         sinks = self._sinks
         if sinks:
@@ -173,8 +183,8 @@ class Driver:
                 try:
                     sink.flush()
                 except Exception:
-                    log.exception("connection_failed")
                     sink.abort()
+                    log.exception("connection_failed")
 
     def _step(self, events: list[Event], now: Instant) -> None:
         node = self.node
@@ -240,3 +250,6 @@ class Driver:
             self._has_failed = True
             self._storing.close()
             self._on_failure(reason)
+            if self._drained is not None:
+                # Nobody in flight gets an answer any more.
+                self._drained.set()

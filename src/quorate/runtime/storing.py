@@ -101,6 +101,11 @@ class Storing:
             return False
         return self._is_durable(mark)
 
+    @property
+    def waiting_bytes(self) -> int:
+        """Of batches that the engine has not taken."""
+        return self._waiting_bytes
+
     def close(self) -> None:
         """Store and report nothing more."""
         self._is_closed = True
@@ -152,8 +157,10 @@ class Storing:
             except (StorageBusy, DiskFull) as error:
                 self._try_later(error)
                 return
-            except StorageError as error:
-                self._fail(f"the storage engine failed: {error}")
+            except Exception as error:
+                # In a timer: nobody else would end the node for it.
+                reason = error if isinstance(error, StorageError) else repr(error)
+                self._fail(f"the storage engine failed: {reason}")
                 return
             self._waiting.popleft()
             self._waiting_bytes -= first.bytes

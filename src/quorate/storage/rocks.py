@@ -280,7 +280,9 @@ class RocksEngine:
             self._open = self._outgoing = None
             self._drop_cursors()
             try:
-                if rocks is not None and not self._has_sync_failed:
+                if self._has_sync_failed:
+                    raise StorageError("not all that was written is durable: a sync failed")
+                if rocks is not None:
                     self._sync(rocks)
                     self._promise(rocks)
                     rocks.close(self._faults)

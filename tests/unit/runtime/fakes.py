@@ -13,7 +13,6 @@ from quorate.core.events import Batch, Effects, Event, Instant, Result
 from quorate.core.messages import Frame
 from quorate.core.record import Record
 from quorate.core.versions import pack_version
-from quorate.errors import StorageError
 from quorate.storage.memory import MemoryEngine
 
 _DEADLINE_S = 10.0
@@ -46,7 +45,7 @@ class FakeEngine(MemoryEngine):
         super().__init__()
         self.needs_sync = needs_sync
         self.story = [] if story is None else story
-        self.refusal: StorageError | None = None
+        self.refusal: Exception | None = None
         self.rows: list[bytes] = []
         """Of the records written, in order."""
         self.writes = 0

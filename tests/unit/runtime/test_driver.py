@@ -14,7 +14,7 @@ from quorate.config import Config
 from quorate.core.events import Durable, Effects, Event, Get, LocalResult, Note, Stop, StorageState
 from quorate.core.messages import Message, Pong
 from quorate.core.node import Node
-from quorate.errors import Corrupt, DiskFull, StorageError
+from quorate.errors import Corrupt, DiskFull, StorageBusy, StorageError
 from quorate.runtime import storing
 from quorate.runtime.driver import Driver
 from tests.unit.runtime.conftest import Run
@@ -355,6 +355,54 @@ def test_draining_gives_up_in_time_and_says_how_many_it_left(play: Play) -> None
             await stage.driver.drain(0.01)
         assert lines == [
             {"log_level": "warning", "event": "stopped_with_requests_in_flight", "count": 2}
+        ]
+
+    play(main)
+
+
+def test_draining_ends_with_the_node(play: Play) -> None:
+    async def main(stage: Stage) -> None:
+        stage.engine.sync_error = StorageError("Input/output error")
+        stage.engine.gate.clear()
+        stage.then(mark=1, inflight=1)
+        stage.ask()
+        await until(lambda: stage.engine.syncs == 1)
+        draining = asyncio.ensure_future(stage.driver.drain(3_600))
+        await until(lambda: Stop() in stage.node.events)
+        stage.engine.gate.set()
+        await draining
+        assert stage.failures == ["the disk did not confirm a sync: Input/output error"]
+
+    play(main)
+
+
+def test_what_is_told_last_is_stored_though_the_engine_refuses_it_at_first(play: Play) -> None:
+    """An orderly stop during a write stall loses no hint."""
+
+    async def main(stage: Stage) -> None:
+        stage.engine.refusal = StorageBusy("write stall")
+        stage.then(mark=1)
+        stage.ask()
+        settling = asyncio.ensure_future(stage.driver.settle(3_600))
+        await turns()
+        assert not settling.done()
+        stage.engine.refusal = None
+        await settling
+        assert stage.engine.rows == [b"row-1"]
+
+    play(main)
+
+
+def test_what_the_engine_does_not_take_before_the_end_is_told(play: Play) -> None:
+    async def main(stage: Stage) -> None:
+        stage.engine.refusal = DiskFull("no space left but the reserve")
+        stage.then(mark=1)
+        stage.ask()
+        with capture_logs() as lines:
+            await stage.driver.settle(0.02)
+        assert [line["event"] for line in lines] == [
+            "storage_refuses_writes",
+            "stopped_with_writes_waiting",
         ]
 
     play(main)

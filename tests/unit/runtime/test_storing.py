@@ -187,6 +187,19 @@ def test_a_broken_engine_ends_it_at_once_or_on_a_later_try(run: Run) -> None:
     run(main())
 
 
+def test_an_error_that_no_engine_should_raise_ends_it_on_a_later_try_too(run: Run) -> None:
+    async def main() -> None:
+        engine = FakeEngine()
+        engine.refusal = BUSY
+        with storing_in(engine) as (given, heard):
+            given.store(batch(1), 1)
+            engine.refusal = MemoryError()
+            await until(lambda: heard.failures)
+            assert heard.failures == ["the storage engine failed: MemoryError()"]
+
+    run(main())
+
+
 def test_a_full_disk_is_synced_meanwhile_which_is_where_an_engine_gets_over_it(run: Run) -> None:
     async def main() -> None:
         engine = FakeEngine(needs_sync=False)

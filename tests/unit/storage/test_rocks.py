@@ -139,7 +139,7 @@ def test_a_checkpoint_never_overwrites(tmp_path: Path) -> None:
 # --- disks that fail a sync --------------------------------------------------------------------
 
 
-def test_after_a_failed_sync_close_only_releases(
+def test_after_a_failed_sync_close_only_releases_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """RELIABILITY 72: never tried again, and nothing more is said to be durable."""
@@ -156,7 +156,8 @@ def test_after_a_failed_sync_close_only_releases(
     with pytest.raises(StorageError):
         engine.sync()
     before = (tmp_path / "FORMAT").read_bytes()
-    engine.close()
+    with pytest.raises(StorageError, match="not all"):
+        engine.close()
     assert tries == 1
     assert (tmp_path / "FORMAT").read_bytes() == before
     again = open_engine(tmp_path)
