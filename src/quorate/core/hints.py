@@ -25,7 +25,7 @@ from quorate.core.peers import ITEM_BYTES, MESSAGE_BYTES_MAX, Answer, Peer, Sent
 from quorate.core.record import Record
 from quorate.core.replica import Reader, Replica
 from quorate.core.turn import Turn
-from quorate.errors import Corrupt
+from quorate.errors import Corrupt, StorageError
 
 SEQUENCE_END: Final = (1 << 64) - 1
 REPLAY_ITEMS_MAX: Final = 512
@@ -136,6 +136,9 @@ class Hints:
         queue = self._queues[peer.url]
         if not queue.count or queue.sent is not None:
             return
+        if self._replica.trouble.code:
+            # What the peer then acknowledges would pile up in memory, as deletions.
+            queue.due_ms = self._turn.mono_ms + RETRY_MS
         if queue.due_ms > self._turn.mono_ms:
             self._turn.wake_at(queue.due_ms)
             return
@@ -181,8 +184,11 @@ class Hints:
                     yield stored
                     has_read = True
                 return
-            except Corrupt as error:
+            except StorageError as error:
                 self._note_unreadable(queue, error)
+                if not isinstance(error, Corrupt):
+                    queue.due_ms = self._turn.mono_ms + RETRY_MS
+                    return
                 # What is before the damage goes first.
                 if has_read or not self._pass_over(queue):
                     return
@@ -232,7 +238,7 @@ class Hints:
     def _can_read(self, queue: _Queue, start: int, end: int) -> bool:
         try:
             next(self._scan(queue, start, end), None)
-        except Corrupt:
+        except StorageError:
             return False
         return True
 
@@ -270,7 +276,7 @@ class Hints:
                 return True
         return False
 
-    def _note_unreadable(self, queue: _Queue, error: Corrupt) -> None:
+    def _note_unreadable(self, queue: _Queue, error: StorageError) -> None:
         self._turn.note_rarely("error", "hints_unreadable", peer=queue.url, reason=str(error))
 
     def _note_dropped(self, queue: _Queue, count: int) -> None:

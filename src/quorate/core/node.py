@@ -306,7 +306,11 @@ class Node:
             error = InvalidRequest(reason) if reason else replica.trouble.error()
             requests.answer(waiter, _refused(error), size)
             return
-        applied = not replica.apply(row, event.record)
+        try:
+            applied = not replica.apply(row, event.record)
+        except StorageError as error:
+            requests.answer(waiter, _refused(error), size)
+            return
         replica.when_durable(
             lambda: requests.answer(waiter, self._local_result(row, applied=applied), size)
         )

@@ -25,7 +25,13 @@ from quorate.core.record import Record
 from quorate.core.requests import Operation, Parked
 from quorate.core.slots import partition_of, row_of
 from quorate.core.versions import ABSENT
-from quorate.errors import Corrupt, DeadlineExceeded, NotReady, QuorateError, QuorumUnreachable
+from quorate.errors import (
+    DeadlineExceeded,
+    NotReady,
+    QuorateError,
+    QuorumUnreachable,
+    StorageError,
+)
 
 READ_WAIT_MS: Final = 500
 """How long a read waits for enough reachable replicas: a link that broke is re-made in less."""
@@ -189,7 +195,7 @@ class Reads:
         """What this replica has, and whether it could be read."""
         try:
             return self._replica.shown(row), True
-        except Corrupt:
+        except StorageError:
             return None, False
 
     def _ask_self(self, look: Look) -> None:
@@ -473,6 +479,10 @@ class Repairs:
         if self._replica.trouble.code or record.version > self._turn.version_max:
             self._reads.not_written_back(look, None)
             return
-        higher = self._replica.apply(look.row, record)
+        try:
+            higher = self._replica.apply(look.row, record)
+        except StorageError:
+            self._reads.not_written_back(look, None)
+            return
         reads = self._reads
         self._replica.when_durable(lambda: reads.wrote_back(look, is_superseded=bool(higher)))

@@ -20,7 +20,7 @@ from quorate.core.placement import Placement
 from quorate.core.replica import Replica
 from quorate.core.requests import Operation
 from quorate.core.slots import PARTITION_COUNT
-from quorate.errors import Corrupt, DeadlineExceeded, InvalidRequest, NotReady
+from quorate.errors import DeadlineExceeded, InvalidRequest, NotReady, StorageError
 
 LIMIT_MAX: Final = 1000
 CHUNK: Final = 16
@@ -33,12 +33,12 @@ _KEYSPACE: Final = b"\0\0"
 def local_rows(
     replica: Replica, partition: int, *, after: bytes, prefix: bytes, limit: int
 ) -> ScannedRows:
-    """Up to `limit` rows of this node's copy of a partition; `failed` on damage."""
+    """Up to `limit` rows of this node's copy of a partition; `failed` if it cannot be read."""
     first = partition.to_bytes(2, "big") + _KEYSPACE + prefix
     start = max(first, after + b"\0") if after else first
     try:
         found = list(islice(replica.scan(start, _past(first)), limit + 1))
-    except Corrupt:
+    except StorageError:
         return ScannedRows(0, [], more=False, failed=True)
     rows = [
         ScannedRow(row, record.version, record.value is not None, record.expires_ms)

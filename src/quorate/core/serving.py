@@ -30,7 +30,7 @@ from quorate.core.record import Record
 from quorate.core.scans import LIMIT_MAX, local_rows
 from quorate.core.slots import is_row, partition_of
 from quorate.core.versions import ABSENT, pack_version
-from quorate.errors import Corrupt
+from quorate.errors import StorageError
 
 _ANSWERS: Final = (Mutated, ReadAnswer, ScannedRows)
 _LOWEST: Final = pack_version(1, 0)
@@ -124,7 +124,14 @@ class Serving:
             if reason:
                 refused.append((index, reason))
                 continue
-            higher = apply(row, record)
+            try:
+                higher = apply(row, record)
+            except StorageError as error:
+                self._turn.note_rarely(
+                    "error", "engine_unreadable", peer=peer.url, reason=str(error)
+                )
+                peer.say(Mutated(message.batch, [], [], busy=True))
+                return
             if higher:
                 superseded.append((index, higher))
         if refused:
@@ -159,7 +166,7 @@ class Serving:
             return None
         try:
             return self._replica.shown(row)
-        except Corrupt:
+        except StorageError:
             failed.append(row)
             return None
 

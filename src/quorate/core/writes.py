@@ -40,6 +40,7 @@ from quorate.errors import (
     Outcome,
     QuorateError,
     QuorumUnreachable,
+    StorageError,
 )
 
 _MET: Final = Verdict.MET
@@ -330,11 +331,14 @@ class Writes:
         write.waiter = None
         partition = partition_of(write.row)
         is_mine = placement.is_mine[partition]
-        if is_mine and self._replica.trouble.code:
-            # What is held here may be unreadable, so nothing must be put over it.
-            is_mine = False
-            again.failed += 1
-        held = self._replica.latest(write.row) if is_mine else None
-        self._send(again, is_mine=is_mine, held=held, others=placement.others[partition])
+        # In trouble, what is held here may be unreadable, so nothing must be put over it.
+        is_kept = is_mine and not self._replica.trouble.code
+        held = None
+        try:
+            held = self._replica.latest(write.row) if is_kept else None
+        except StorageError:
+            is_kept = False
+        again.failed += is_mine and not is_kept
+        self._send(again, is_mine=is_kept, held=held, others=placement.others[partition])
         left_ms = write.deadline_ms - self._turn.mono_ms
         self._requests.watch(again, max(left_ms, 1))

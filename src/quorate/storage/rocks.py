@@ -235,7 +235,7 @@ class RocksEngine:
             writes = rocks.database.latest_sequence_number()
             self._sync(rocks)
             # Not worth failing for: an older note is as true.
-            with contextlib.suppress(DiskFull):
+            with contextlib.suppress(StorageError):
                 promise(self._directory.path, writes=writes)
 
     def _sync_log_files(self) -> None:

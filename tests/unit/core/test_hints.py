@@ -19,7 +19,7 @@ from quorate.core.replica import Replica
 from quorate.core.slots import row_of
 from quorate.core.turn import Turn
 from quorate.core.versions import pack_version
-from quorate.errors import Corrupt
+from quorate.errors import Corrupt, StorageError
 from quorate.sim.cluster import url_of
 from quorate.sim.disk import Disk
 from quorate.storage.memory import MemoryEngine
@@ -355,25 +355,45 @@ class Reopened(MemoryEngine):
     """An engine that cannot be read at first."""
 
     failing = 0
+    error: StorageError = Corrupt("being opened again")
 
     def scan_hints(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
         if self.failing:
             self.failing -= 1
-            raise Corrupt("being opened again")
+            raise self.error
         return super().scan_hints(start, end)
 
 
+def test_a_node_that_takes_no_writes_replays_nothing(log: Log) -> None:
+    """P7: what it then forgets would be deletions, more of them than may wait for the engine."""
+    log.add(A, 1, 2)
+    log.close()
+    log.replica.trouble = StorageState("disk_full", "no space left")
+    assert log.replay(A) == []
+    assert log.turn.wake_ms == RETRY_MS
+    log.replica.trouble = StorageState()
+    log.turn.mono_ms = RETRY_MS
+    assert log.replay(A) == [1, 2]
+
+
 @pytest.mark.parametrize("failing", [1, 2, 4])
-def test_what_can_be_read_again_in_the_midst_of_looking_costs_no_hint(failing: int) -> None:
+@pytest.mark.parametrize("error", [Corrupt("opened again"), StorageError("too many files")])
+def test_what_can_be_read_again_in_the_midst_of_looking_costs_no_hint(
+    failing: int, error: StorageError
+) -> None:
     """The thread that opens RocksDB again ends at any moment."""
     engine = Reopened()
+    engine.error = error
     log = Log(engine=engine)
     log.add(A, 1, 2, 3, 4, 5, 6)
     log.close()
     engine.failing = failing
     assert log.replay(A) == []
-    log.turn.mono_ms += RETRY_MS
-    assert log.replay(A) == [1, 2, 3, 4, 5, 6]
+    replayed = []
+    for _ in range(failing):
+        log.turn.mono_ms += RETRY_MS
+        replayed += log.replay(A)
+    assert replayed == [1, 2, 3, 4, 5, 6]
     assert log.turn.counters["hints_dropped"] == 0
 
 

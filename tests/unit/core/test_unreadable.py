@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An engine that cannot read at the moment, for want of files or memory, costs this replica's
+answer. It says nothing about the data, so nothing may be put over it, and the node goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from quorate.core.events import Batch, Explain, GetResult, LocalPut, LocalScan, Scan, ScanResult
+from quorate.core.messages import Mutate, Mutated, Read, ReadAnswer, ScannedRows, ScanRows
+from quorate.core.record import Record
+from quorate.core.slots import partition_of, row_of
+from quorate.errors import Outcome, QuorateError, StorageError
+from quorate.storage.memory import MemoryEngine
+from tests.unit.core.alone import Alone, Asker, record_at
+
+ROW = row_of(b"k")
+
+
+class Starved(MemoryEngine):
+    """An engine whose reads fail while `is_starved`."""
+
+    is_starved = False
+
+    def get(self, row: bytes) -> Record | None:
+        self._check()
+        return super().get(row)
+
+    def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, Record]]:
+        self._check()
+        return super().scan(start, end)
+
+    def _check(self) -> None:
+        if self.is_starved:
+            raise StorageError("Too many open files")
+
+
+@pytest.fixture
+def engine() -> Starved:
+    engine = Starved()
+    engine.write(Batch([(ROW, record_at(1, b"mine"))], [], []))
+    return engine
+
+
+@pytest.fixture
+def starved(engine: Starved) -> Alone:
+    """A node of three that can read nothing; the engine holds a record of `k`."""
+    alone = Alone(3)
+    alone.link(1, 2)
+    alone.node.parts.replica._engine = engine
+    engine.is_starved = True
+    return alone
+
+
+def test_a_peer_is_told_that_its_read_failed(starved: Alone) -> None:
+    starved.hear(1, Read(1, [ROW], []))
+    assert [answer.failed for answer in starved.take(1, ReadAnswer)] == [[ROW]]
+    starved.hear(1, Read(2, [], [ROW]))
+    assert [answer.failed for answer in starved.take(1, ReadAnswer)] == [[ROW]]
+    starved.hear(1, ScanRows(3, partition_of(ROW), b"", b"", 10))
+    assert [answer.failed for answer in starved.take(1, ScannedRows)] == [True]
+
+
+def test_a_peers_write_is_not_taken(starved: Alone, engine: Starved) -> None:
+    starved.hear(1, Mutate(1, [(ROW, record_at(0, b"older"))]))
+    assert [answer.busy for answer in starved.take(1, Mutated)] == [True]
+    engine.is_starved = False
+    assert engine.get(ROW) == record_at(1, b"mine")
+
+
+def test_a_clients_read_asks_the_others_and_puts_nothing_over_what_is_here(
+    starved: Alone, engine: Starved
+) -> None:
+    asker = starved.get(b"k")
+    older = record_at(0, b"older")
+    for index in (1, 2):
+        for read in starved.take(index, Read):
+            full: list[Record | None] = [older for _ in read.full]
+            brief = [older.version for _ in read.brief]
+            starved.hear(index, ReadAnswer(read.batch, full, brief, []))
+    assert isinstance(asker.result, GetResult)
+    assert asker.result.record == older
+    assert starved.disk.get(ROW) is None
+    engine.is_starved = False
+    assert engine.get(ROW) == record_at(1, b"mine")
+
+
+def test_a_write_here_is_refused_and_was_not_sent(starved: Alone) -> None:
+    asker = starved.put(b"k", b"new")
+    assert isinstance(asker.result, StorageError)
+    assert asker.result.outcome is Outcome.NOT_APPLIED
+    assert starved.take(1, Mutate) == []
+    local = Asker()
+    starved.step(LocalPut(local, b"k", record_at(2, b"new")))
+    assert isinstance(local.result, QuorateError)
+
+
+def test_a_second_stamp_goes_only_to_the_others(engine: Starved) -> None:
+    alone = Alone(3)
+    alone.link(1, 2)
+    alone.put(b"k", b"new")
+    alone.node.parts.replica._engine = engine
+    engine.is_starved = True
+    first, _ = alone.take(1, Mutate)[0], alone.take(2, Mutate)
+    alone.hear(1, Mutated(first.batch, [(0, record_at(200).version)], []))
+    for index in (1, 2):
+        assert len(alone.take(index, Mutate)) == 1
+    assert alone.disk.get(ROW) == first.items[0][1]
+
+
+def test_lists_are_answered_once_and_are_not_complete(starved: Alone) -> None:
+    listed, local, explained = Asker(), Asker(), Asker()
+    starved.step(Scan(listed, r=3), LocalScan(local), Explain(explained, b"k"))
+    assert isinstance(local.result, ScanResult)
+    assert not local.result.complete
+    starved.step(after_ms=10_000)
+    assert listed.result is not None
+    assert explained.result is not None
+    assert starved.node.inflight == 0
