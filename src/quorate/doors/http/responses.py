@@ -17,6 +17,8 @@ def respond(reply: Reply) -> web.Response:
     """The response that the fast lane would have rendered."""
     lines = reply.lines.decode().split("\r\n")[:-1]
     headers = [(name, value) for name, _, value in (line.partition(": ") for line in lines)]
+    # aiohttp leaves it out of the answer to a HEAD if it is 0.
+    headers.append(("Content-Length", str(len(reply.body))))
     return web.Response(status=reply.status, headers=headers, body=reply.body)
 
 
