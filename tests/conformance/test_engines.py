@@ -283,7 +283,7 @@ class Model:
 
 
 @pytest.mark.parametrize("name", ENGINES)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(batches=BATCHES)
 def test_an_engine_does_what_dictionaries_do(name: str, batches: list[Batch]) -> None:
     model = Model()

@@ -407,7 +407,8 @@ _REQUESTS = st.one_of(
 
 @given(requests=st.lists(_REQUESTS, min_size=1, max_size=12))
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_both_lanes_answer_any_sequence_alike(
     http: Served, requests: list[tuple[str, bytes, bytes | None, str]]

@@ -164,4 +164,4 @@ class ClockMachine(RuleBasedStateMachine):
 
 
 TestClock = ClockMachine.TestCase
-TestClock.settings = settings(max_examples=50, deadline=None)
+TestClock.settings = settings(max_examples=50)

@@ -237,7 +237,7 @@ def test_what_is_dropped_while_under_way_is_not_counted_twice() -> None:
     assert log.hints.bytes == _size_of_one()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.tuples(

@@ -105,7 +105,7 @@ def test_planning_for_the_same_nodes_moves_nothing() -> None:
     assert plan_layout(old, _urls(5), replication=3).table == old.table
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.integers(1, 12), min_size=2, max_size=5), st.integers(1, 4))
 @example([2, 5], 2)
 @example([4, 3], 2)

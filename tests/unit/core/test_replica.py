@@ -231,4 +231,4 @@ class ReplicaMachine(RuleBasedStateMachine):
 
 
 TestReplica = ReplicaMachine.TestCase
-TestReplica.settings = settings(max_examples=50, deadline=None)
+TestReplica.settings = settings(max_examples=50)

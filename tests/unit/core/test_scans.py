@@ -86,7 +86,7 @@ def test_a_prefix_lists_only_keys_that_have_it() -> None:
     assert _keys(_scan(alone, prefix=b"\xff")) == _in_order([b"\xff\xff", b"\xff"])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.dictionaries(
         st.binary(min_size=1, max_size=3).map(lambda tail: b"{t}" + tail), st.booleans()

@@ -44,7 +44,6 @@ def fault_of(data: bytes) -> str | None:
     return parser.fault
 
 
-@settings(deadline=None)
 @given(commands, st.lists(st.integers(0, 5000), max_size=6))
 @example([[b"SET", b"k", b"v\r\n"], [b"GET", b"k"]], [17])
 def test_any_cut_of_any_pipeline_gives_the_commands_that_hiredis_sees(
@@ -69,7 +68,6 @@ def test_a_plain_command_alone_needs_no_parser(command: list[bytes]) -> None:
     assert resp.plain_command(encode(command)) == command
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.one_of(arguments, st.sampled_from([b"*2\r\n", b"*3\r\n", b"$1\r\n", b"a\r\n", b"$"])),
@@ -94,7 +92,7 @@ def test_what_is_taken_for_a_plain_command_is_what_the_parser_makes_of_it(
         assert not parser.is_partial
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(commands)
 def test_one_byte_at_a_time_gives_the_same_commands(sent: list[list[bytes]]) -> None:
     parser = new_parser()
@@ -104,7 +102,6 @@ def test_one_byte_at_a_time_gives_the_same_commands(sent: list[list[bytes]]) -> 
     assert seen == sent
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from([b"*", b"$", b"1", b"-", b"\r\n", b"\n", b" ", b"a", b'"', b"\0"])))
 def test_no_bytes_make_the_parser_raise_or_depend_on_how_they_were_cut(pieces: list[bytes]) -> None:
     data = b"".join(pieces)
@@ -117,7 +114,6 @@ def test_no_bytes_make_the_parser_raise_or_depend_on_how_they_were_cut(pieces: l
     assert cut.fault == whole.fault
 
 
-@settings(deadline=None)
 @given(commands, st.lists(st.integers(0, 5000), max_size=6))
 def test_a_half_command_is_said_to_hold_what_came_of_it_and_no_more(
     sent: list[list[bytes]], cuts: list[int]
@@ -345,7 +341,6 @@ def test_inline_and_array_commands_may_be_mixed() -> None:
 # --- numbers and replies -------------------------------------------------------------------------
 
 
-@settings(deadline=None)
 @given(st.integers(-(2**63), 2**63 - 1))
 def test_every_64_bit_integer_is_parsed(value: int) -> None:
     assert resp.parse_integer(b"%d" % value) == value
@@ -402,7 +397,6 @@ def as_resp2(value: object) -> object:
     return as_resp3(value)
 
 
-@settings(deadline=None)
 @given(values)
 def test_hiredis_reads_a_nested_reply_as_the_value_it_was_made_of(value: object) -> None:
     assert decoded(resp.encode(value, 3)) == as_resp3(value)
@@ -427,7 +421,6 @@ def test_replies_take_the_form_of_the_protocol_version(
     assert resp.encode(value, 3) == three
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_row_16_no_error_text_can_end_its_line_and_forge_another_reply(text: str) -> None:
     reply = resp.error(text)

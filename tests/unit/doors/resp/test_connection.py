@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from quorate.core.events import Get
@@ -114,7 +114,6 @@ pipelines = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(pipelines, st.integers(1, 400), st.booleans())
 def test_a_pipeline_is_answered_as_if_its_commands_came_one_by_one(
     pipeline: list[tuple[str | int, ...]], cut: int, reads_last: bool

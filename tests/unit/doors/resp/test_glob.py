@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from quorate.doors.resp.glob import PATTERN_BYTES_MAX, compile_glob, literal_prefix
@@ -23,13 +23,11 @@ pieces = st.lists(st.sampled_from([b"*", b"?", b"a", b"b", b"\n"]), max_size=7).
 keys = st.lists(st.sampled_from([b"a", b"b", b"\n", b"\xff"]), max_size=7).map(b"".join)
 
 
-@settings(deadline=None)
 @given(pieces, keys)
 def test_stars_and_question_marks_match_what_the_model_matches(pattern: bytes, key: bytes) -> None:
     assert bool(compile_glob(pattern).fullmatch(key)) == matches(pattern, key)
 
 
-@settings(deadline=None)
 @given(pieces, keys)
 def test_whatever_matches_begins_with_the_literal_prefix(pattern: bytes, key: bytes) -> None:
     if matches(pattern, key):

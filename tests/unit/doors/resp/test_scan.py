@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from quorate.core.events import Put, Scan
@@ -31,7 +31,6 @@ def walk(client: Client, *options: str | int) -> list[bytes]:
     raise AssertionError("the scan does not end")
 
 
-@settings(deadline=None)
 @given(st.sets(st.binary(min_size=1, max_size=6), max_size=40), st.integers(1, 50))
 def test_a_scan_lists_every_key_once(keys: set[bytes], count: int) -> None:
     client = Client()

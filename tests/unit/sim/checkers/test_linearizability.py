@@ -138,7 +138,7 @@ _OPERATIONS = st.builds(
 )
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(st.lists(_OPERATIONS, max_size=5))
 def test_it_agrees_on_writes_that_take_effect_twice_or_never(drawn: list[list[Operation]]) -> None:
     every = tuple(op for ops in drawn for op in ops)[:5]
@@ -270,7 +270,7 @@ def _versioned(history: list[Operation], versions: list[int]) -> list[Operation]
     ]
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(
     st.lists(_OPERATIONS, max_size=5),
     st.one_of(st.permutations(range(5)), st.lists(st.integers(0, 4), min_size=5, max_size=5)),
