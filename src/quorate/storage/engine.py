@@ -25,7 +25,8 @@ ENTRY_BYTES: Final = 200
 
 class Engine(Protocol):
     """An ordered store. Reads raise Corrupt for what cannot be read, now or ever: damage, an error
-    of the disk, a record of a newer format. Others: DiskFull, StorageBusy, StorageError."""
+    of the disk, a record of a newer format; and StorageError for want of files or memory. Others:
+    DiskFull, StorageBusy."""
 
     needs_sync: bool
     """False when `write` alone reaches the promised durability."""
