@@ -67,7 +67,12 @@ class _Connection:
         if self._writer.is_closing() or self._reader.at_eof():
             return True
         # What arrived in this very turn of the loop, the reader has not been told yet.
-        with self._writer.get_extra_info("socket").dup() as idle:
+        try:
+            idle = self._writer.get_extra_info("socket").dup()
+        except OSError:
+            # No descriptor is left; closing this connection gives one back.
+            return True
+        with idle:
             return is_stale(idle)
 
     async def exchange(self, call: Call) -> Response:

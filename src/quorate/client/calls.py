@@ -7,6 +7,7 @@ not say it (a proxy's own page, say), the write is UNKNOWN.
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final, NamedTuple
 
 from quorate.errors import (
@@ -23,7 +24,7 @@ from quorate.wire.http import Response, quote
 _NOT_FACTS: Final = frozenset(
     {"type", "title", "status", "detail", "code", "outcome", "instance", "self"}
 )
-
+_VERSION: Final = re.compile('"?([0-9a-f]{28})"?')
 
 Raw = str | bytes | bytearray | memoryview
 """A key or a value; text means its UTF-8 bytes."""
@@ -143,15 +144,14 @@ def read_get(response: Response) -> Value | None:
     """The value, or None where the replicas said that there is none."""
     if response.status == 404 and _problem(response).get("code") == "not_found":
         return None
-    _check(response, is_write=False)
-    return Value(response.body, _version(response))
+    return Value(response.body, _version(response, is_write=False))
 
 
 def read_written(response: Response) -> Written:
     """The acknowledged write."""
-    _check(response, is_write=True)
+    version = _version(response, is_write=True)
     acks = response.headers.get("quorate-acks", "").partition("/")[0]
-    return Written(_version(response), int(acks) if acks.isdigit() else 0)
+    return Written(version, int(acks) if acks.isdigit() else 0)
 
 
 def read_page(response: Response) -> KeyPage:
@@ -178,7 +178,7 @@ def read_json(response: Response, *, is_write: bool = False) -> Any:
 
 def error_of(response: Response, *, is_write: bool) -> QuorateError | None:
     """What a response that is no success means, as an error of the taxonomy."""
-    if response.status < 400:
+    if 200 <= response.status < 300:
         return None
     return error_of_table(_problem(response), status=response.status, is_write=is_write)
 
@@ -223,11 +223,21 @@ def _problem(response: Response) -> dict[str, Any]:
 
 
 def _kind_by_status(status: int) -> type[QuorateError]:
+    if status < 400:
+        return PeerProtocolError
     return InvalidRequest if status < 500 else Unavailable
 
 
-def _version(response: Response) -> str:
-    return response.headers.get("quorate-version") or response.headers.get("etag", "").strip('"')
+def _version(response: Response, *, is_write: bool) -> str:
+    """The version that a successful answer tells. Without one it is not a node's: whatever stands
+    between has pages of its own."""
+    _check(response, is_write=is_write)
+    version = response.headers.get("quorate-version") or response.headers.get("etag", "")
+    found = _VERSION.fullmatch(version)
+    if found is None:
+        outcome = Outcome.UNKNOWN if is_write else None
+        raise PeerProtocolError("the answer is not a node's: it has no version", outcome=outcome)
+    return found[1]
 
 
 def unpacked(item: object) -> bytes:

@@ -36,7 +36,7 @@ class Handler(BaseHTTPRequestHandler):
     def _answer(self, status: int, body: bytes) -> None:
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
-        self.send_header("Quorate-Version", "07")
+        self.send_header("Quorate-Version", "07" * 14)
         self.send_header("Quorate-Acks", "2/3")
         self.end_headers()
         self.wfile.write(body)

@@ -24,6 +24,7 @@ _LENGTH = re.compile(rb"content-length: *([0-9]+)", re.IGNORECASE)
 
 CUT = b"\0cut"
 """As an answer: close the connection without one."""
+VERSION = "07" * 14
 HANG = b"\0hang"
 """As an answer: none, until the test ends."""
 
@@ -61,8 +62,8 @@ def problem(status: int, code: str, **members: object) -> bytes:
 def well(request: Request) -> bytes:
     """Answer like a node that holds `value` under every key."""
     if request.method == "GET" and request.target.startswith("/kv"):
-        return reply(200, b"value", Quorate_Version="07")
-    return reply(200, b"ok", Quorate_Version="07", Quorate_Acks="2/3")
+        return reply(200, b"value", Quorate_Version=VERSION)
+    return reply(200, b"ok", Quorate_Version=VERSION, Quorate_Acks="2/3")
 
 
 class ScriptedNode:

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import random
+from asyncio.trsock import TransportSocket
 
 import pytest
 import uvloop
@@ -13,12 +15,12 @@ import uvloop
 from quorate.client import AsyncClient, Unreachable
 from quorate.client import asynchronous as module
 from quorate.errors import Outcome
-from tests.unit.client.scripted import HANG, Request, ScriptedNode, reply, well
+from tests.unit.client.scripted import HANG, VERSION, Request, ScriptedNode, reply, well
 
 
 def echo(request: Request) -> bytes:
     """Answer with the target, so that a mixed-up answer shows."""
-    return reply(200, request.target.encode(), Quorate_Version="1")
+    return reply(200, request.target.encode(), Quorate_Version=VERSION)
 
 
 async def read(client: AsyncClient, key: str) -> bytes:
@@ -50,6 +52,23 @@ def test_a_cancelled_calls_answer_never_reaches_another_call(loop: object) -> No
 
     with ScriptedNode(echo) as node, asyncio.Runner(loop_factory=loop) as runner:  # type: ignore[arg-type]
         runner.run(main(node))
+
+
+def test_without_a_descriptor_to_look_with_a_kept_connection_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def dup(_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async def main(node: ScriptedNode) -> None:
+        async with AsyncClient(node.url) as client:
+            for _ in range(2):
+                assert (await client.put("key", "value")).acks == 2
+
+    monkeypatch.setattr(TransportSocket, "dup", dup)
+    with ScriptedNode() as node:
+        asyncio.run(main(node))
+        assert node.connections == 2
 
 
 def test_a_call_cancelled_while_waiting_closes_its_connection() -> None:

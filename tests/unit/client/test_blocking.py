@@ -11,14 +11,21 @@ import pytest
 from quorate.client import Client
 from quorate.client import blocking as module
 from quorate.client.trial import endpoints_of
-from tests.unit.client.scripted import WAIT_SECONDS, Request, ScriptedNode, reply, wait_until
+from tests.unit.client.scripted import (
+    VERSION,
+    WAIT_SECONDS,
+    Request,
+    ScriptedNode,
+    reply,
+    wait_until,
+)
 
 THREADS = 8
 
 
 def echo(request: Request) -> bytes:
     """Answer with the target, so that a mixed-up answer shows."""
-    return reply(200, request.target.encode(), Quorate_Version="1")
+    return reply(200, request.target.encode(), Quorate_Version=VERSION)
 
 
 def test_threads_that_share_a_client_each_get_their_own_answers() -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -130,9 +131,27 @@ def test_missing_is_only_what_a_node_calls_not_found() -> None:
         calls.read_get(response(404, b"", kind="text/html"))
 
 
+@pytest.mark.parametrize("is_write", [True, False])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        response(200, b"<p>Log in first</p>", kind="text/html"),
+        response(200, b"<p>Log in first</p>", kind="text/html", etag='"5f0c-61"'),
+        response(204),
+        response(302, location="http://elsewhere/"),
+    ],
+)
+def test_what_no_node_can_have_answered_is_no_success(answer: Response, is_write: bool) -> None:
+    """P3: a proxy's page says nothing of a write, and is no value."""
+    read: Callable[[Response], object] = calls.read_written if is_write else calls.read_get
+    with pytest.raises(PeerProtocolError) as caught:
+        read(answer)
+    assert caught.value.outcome == (Outcome.UNKNOWN if is_write else None)
+
+
 def test_a_version_is_read_from_its_header_or_the_etag() -> None:
-    assert calls.read_get(response(200, b"v", quorate_version="07")) == Value(b"v", "07")
-    assert calls.read_get(response(200, b"v", etag='"08"')) == Value(b"v", "08")
+    for headers in ({"quorate_version": "07" * 14}, {"etag": f'"{"07" * 14}"'}):
+        assert calls.read_get(response(200, b"v", **headers)) == Value(b"v", "07" * 14)
 
 
 @pytest.mark.parametrize(

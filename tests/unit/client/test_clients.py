@@ -24,6 +24,7 @@ from tests.unit.client.conftest import Connect
 from tests.unit.client.scripted import (
     CUT,
     HANG,
+    VERSION,
     ScriptedNode,
     dead_port,
     problem,
@@ -264,7 +265,9 @@ def test_a_write_on_a_kept_connection_that_breaks_is_unknown(connect: Connect) -
 
 
 def test_a_node_that_says_close_is_connected_to_again(connect: Connect) -> None:
-    with ScriptedNode(lambda _: reply(200, b"ok", Connection="close", Quorate_Version="1")) as node:
+    with ScriptedNode(
+        lambda _: reply(200, b"ok", Connection="close", Quorate_Version=VERSION)
+    ) as node:
         with connect(node.url) as call:
             call("put", "a", "1")
             call("put", "b", "2")
