@@ -27,7 +27,7 @@ def http_shared(request: pytest.FixtureRequest) -> Iterator[Served]:
     )
     with pytest.MonkeyPatch.context() as patch:
         # Nobody here waits to see a refused body read to its end.
-        patch.setattr(app, "_LINGER_SECONDS", 0.2)
+        patch.setattr(app, "LINGER_SECONDS", 0.2)
         with Served(store, loop=request.param) as served:
             yield served
 

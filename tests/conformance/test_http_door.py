@@ -15,11 +15,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import quorate.client
 from quorate.core.events import Get, Put
 from quorate.errors import (
     BY_CODE,
     InvalidRequest,
     Outcome,
+    Overloaded,
     QuorateError,
     QuorumUnreachable,
 )
@@ -370,6 +372,23 @@ def test_a_value_over_the_limit_is_413_before_it_is_read(
     answer = http_client.ask(build("PUT", b"k", lane=lane, headers=length))
     assert answer.status == 413
     assert json.loads(answer.body)["code"] == "value_too_large"
+    assert http.store.events == []
+
+
+@pytest.mark.parametrize("ttl", [None, 5], ids=["fast", "slow"])
+def test_a_client_that_sends_more_than_can_be_held_is_told_so(
+    http: Served, ttl: int | None
+) -> None:
+    """P3, P7: its write was not applied, which a reset would not say."""
+    bodies = http.http._bodies
+    taken = bodies._bytes_max - 1000
+    http.call(lambda: bodies.take(taken))
+    with quorate.client.Client(f"http://127.0.0.1:{http.port}") as client:
+        for _ in range(5):
+            with pytest.raises(Overloaded) as caught:
+                client.put("k", bytes(VALUE_BYTES_MAX), ttl=ttl)
+            assert caught.value.outcome is Outcome.NOT_APPLIED
+    http.call(lambda: bodies.give_back(taken))
     assert http.store.events == []
 
 

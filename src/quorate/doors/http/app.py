@@ -15,7 +15,7 @@ from aiohttp.typedefs import Middleware
 
 from quorate.doors.http import batch, explain, health, internal, kv, listing, members
 from quorate.doors.http.context import Context, Handler
-from quorate.doors.http.limits import IDLE_SECONDS
+from quorate.doors.http.limits import IDLE_SECONDS, LINGER_SECONDS
 from quorate.doors.http.problems import Refused
 from quorate.doors.http.query import parse_query
 from quorate.doors.http.responses import respond_problem
@@ -61,8 +61,6 @@ TARGET_BYTES_MAX: Final = 8192
 """Longer ones are 414: a key of the greatest length, all escaped, takes 3 kB."""
 HEADER_BYTES_MAX: Final = 16384
 """Longer ones are 431."""
-_LINGER_SECONDS: Final = 2.0
-"""How long a refused body is read on, so that its sender sees the answer and not a reset."""
 
 _AiohttpHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -101,7 +99,7 @@ def connection_factory(server: web.Server) -> Callable[[], asyncio.Protocol]:
         access_log=None,  # type: ignore[arg-type]
         auto_decompress=False,
         keepalive_timeout=IDLE_SECONDS,
-        lingering_time=_LINGER_SECONDS,
+        lingering_time=LINGER_SECONDS,
         max_line_size=TARGET_BYTES_MAX,
         max_field_size=HEADER_BYTES_MAX,
     )

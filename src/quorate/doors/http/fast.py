@@ -32,6 +32,7 @@ from quorate.doors.budget import ByteBudget
 from quorate.doors.http.answers import Promise, Reply, problem_reply, value_reply, written_reply
 from quorate.doors.http.limits import (
     IDLE_SECONDS,
+    LINGER_SECONDS,
     PROGRESS_BYTES,
     REQUEST_SECONDS,
     Deadlines,
@@ -172,9 +173,11 @@ class FastConnection:
         "_is_ended",
         "_is_fenced",
         "_is_leaving",
+        "_is_shed",
         "_is_stopped",
         "_is_watched",
         "_is_writable",
+        "_lingering",
         "_transport",
         "_upload",
         "_window",
@@ -203,7 +206,11 @@ class FastConnection:
         self._is_watched = False
         """An unfinished request is under a deadline."""
         self._is_ended = False
-        """The client will send nothing more."""
+        """The client will send nothing more, or nothing more of it is taken."""
+        self._is_shed = False
+        """A body was refused of which more may come."""
+        self._lingering: asyncio.TimerHandle | None = None
+        """Set once that is answered."""
 
     # --- what the transport calls -----------------------------------------------------------------
 
@@ -216,6 +223,8 @@ class FastConnection:
         self.lane.idle_limit.discard(self)
         self._unwatch()
         self._drop_upload()
+        if self._lingering is not None:
+            self._lingering.cancel()
 
     def data_received(self, data: bytes) -> None:
         self.silent_sweeps = 0
@@ -368,7 +377,7 @@ class FastConnection:
         wall_ms = self.lane.store.wall_ms()
         asked.answer = self.lane.render(refusal, wall_ms=wall_ms, has_body=True)
         self._asked.append(asked)
-        self._is_ended = True
+        self._is_ended = self._is_shed = True
         self.lane.store.flush_soon(self)
 
     def _drop_upload(self) -> None:
@@ -405,7 +414,11 @@ class FastConnection:
             return
         if self._is_ended:
             if not self._asked and not must_stop:
-                transport.close()
+                if not self._is_shed:
+                    transport.close()
+                elif self._lingering is None:
+                    loop = asyncio.get_running_loop()
+                    self._lingering = loop.call_later(LINGER_SECONDS, transport.close)
             self._is_stopped = must_stop
             return
         if must_stop != self._is_stopped:

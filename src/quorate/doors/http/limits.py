@@ -8,6 +8,8 @@ from typing import Final, Protocol
 
 REQUEST_SECONDS: Final = 30.0
 """How long a request's head may take, and each further `PROGRESS_BYTES` of its body."""
+LINGER_SECONDS: Final = 2.0
+"""How long a refused body is read on, so that its sender sees the answer and not a reset."""
 PROGRESS_BYTES: Final = 64 << 10
 IDLE_SECONDS: Final = 75.0
 """How long a connection may be silent, at least."""

@@ -329,9 +329,27 @@ def test_a_body_over_the_budget_is_shed_after_the_answers_before_it() -> None:
         assert second.startswith(b"503")
         assert b"Connection: close" in second
         assert b'"outcome":"not_applied"' in second
-        assert bench.transport.closing
+        # Else whoever is still sending would see a reset, and not the answer.
+        assert not bench.transport.closing
+        bench.send(b"b" * 400 + GET)
+        await bench.turn()
+        assert not bench.connection.eof_received(), "which closes"
         assert len(bench.store.events) == 1
 
+    run(test, budget_bytes=500)
+
+
+def test_a_client_whose_body_was_shed_cannot_go_on_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def test(bench: Bench) -> None:
+        bench.send(PUT_HEAD + b"a" * 600)
+        await bench.turn()
+        async with asyncio.timeout(10):
+            while not bench.transport.closing:
+                await asyncio.sleep(0.001)
+
+    monkeypatch.setattr(fast, "LINGER_SECONDS", 0.01)
     run(test, budget_bytes=500)
 
 
