@@ -31,7 +31,8 @@ class Mutated(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
     refused: list[tuple[int, str]]
     """Index and reason, for items that were not stored and never will be."""
     busy: bool = False
-    """The disk takes no writes now: nothing of the batch was stored, it may be sent again."""
+    """The disk takes no writes now, or cannot be read to see what they must beat. As good as no
+    answer: some of the batch may be stored, and all of it may be sent again."""
 
 
 class Read(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):

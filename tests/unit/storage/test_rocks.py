@@ -188,6 +188,29 @@ def test_a_sync_that_fails_at_close_is_told_and_the_directory_released(
     again.close()
 
 
+def test_a_note_of_what_is_durable_that_fails_fails_no_sync(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For want of a file descriptor, say: the note before is as true."""
+    tries = 0
+
+    def failing_promise(_: Path, *, writes: int) -> None:
+        nonlocal tries
+        tries += 1
+        raise StorageError("Too many open files", writes=writes)
+
+    monkeypatch.setattr(rocks, "_PROMISE_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(rocks, "promise", failing_promise)
+    engine = open_engine(tmp_path)
+    engine.write(numbered_batch(0))
+    engine.sync()
+    assert tries == 1
+    engine.close()
+    again = open_engine(tmp_path)
+    assert whole_numbered(again)
+    again.close()
+
+
 def test_close_waits_for_the_sync_under_way(tmp_path: Path) -> None:
     engine = open_engine(tmp_path)
     closing = threading.Thread(target=engine.close)
