@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Records and batches to store, made by number or by hypothesis."""
+"""Records and batches to store, made by number or by hypothesis, and an engine to store them in."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from hypothesis import strategies as st
 
@@ -11,6 +12,7 @@ from quorate.core.events import Batch
 from quorate.core.record import Record
 from quorate.core.slots import row_of
 from quorate.core.versions import ABSENT, pack_version
+from quorate.storage.rocks import RocksEngine
 
 EVERYTHING = (b"", b"\xff" * 3)
 """Bounds of a scan of all rows: partitions end at 1023, far below."""
@@ -52,3 +54,8 @@ def numbered_batch(number: int, *, rows: int = 5, size: int = 20) -> Batch:
         hints=[(b"hint-%08d" % number, b"%d" % number)],
         meta=[(b"last", b"%d" % number)],
     )
+
+
+def open_engine(directory: Path) -> RocksEngine:
+    """The engine of a directory, synced."""
+    return RocksEngine.open(directory, durability="sync")
