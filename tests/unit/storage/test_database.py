@@ -20,18 +20,13 @@ from quorate.storage import tuning
 from quorate.storage.database import Database
 from quorate.storage.directory import DataDirectory
 from quorate.storage.faults import Faults
-from quorate.storage.rocks import RocksEngine
 from quorate.wire.records import FORMAT, encode
 from tests.unit.storage import writer
-from tests.unit.storage.samples import EVERYTHING, batch, numbered_batch, record, row
+from tests.unit.storage.samples import EVERYTHING, batch, numbered_batch, open_engine, record, row
 
 BATCHES = 30
 RECORDS = {row(number): record(number, size=100) for number in range(BATCHES * 5)}
 HINTS = [(b"hint-%08d" % number, b"%d" % number) for number in range(BATCHES)]
-
-
-def open_engine(directory: Path) -> RocksEngine:
-    return RocksEngine.open(directory, durability="sync")
 
 
 @pytest.fixture(scope="module")
