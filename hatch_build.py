@@ -22,9 +22,12 @@ COMPILED: Final = (
     *(
         f"core/{name}.py"
         for name in (
-            *("clock", "explain", "hints", "liveness", "membership", "node", "peers"),
-            *("placement", "quorum", "reads", "replica", "requests", "scans", "serving", "slots"),
-            *("turn", "versions", "writes"),
+            *("node", "replica", "serving"),
+            *("exchanges/explain", "exchanges/hints", "exchanges/outbox", "exchanges/reads"),
+            *("exchanges/scans", "exchanges/writes"),
+            *("requests/admission", "requests/turn"),
+            *("topology/liveness", "topology/membership", "topology/placement"),
+            *("values/clock", "values/quorum", "values/slots", "values/versions"),
         )
     ),
     *(
@@ -45,7 +48,7 @@ COMPILED: Final = (
     ),
     "doors/http/fast.py",
     *(
-        f"doors/resp/{name}.py"
+        f"doors/redis/{name}.py"
         for name in (
             *("cluster", "command", "connection", "keys", "pending", "scan", "session", "strings"),
         )

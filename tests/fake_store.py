@@ -14,7 +14,8 @@ from collections.abc import Callable
 from typing import Any
 
 from quorate.config import Config
-from quorate.core.events import (
+from quorate.core.topology.layout import Layout, first_layout
+from quorate.core.values.events import (
     Event,
     Explain,
     ExplainResult,
@@ -34,12 +35,11 @@ from quorate.core.events import (
     ScanResult,
     Waiter,
 )
-from quorate.core.layout import Layout, first_layout
-from quorate.core.messages import ScannedRow
-from quorate.core.record import Record, is_live, wins
-from quorate.core.slots import key_of, row_of, slot_of
-from quorate.core.status import MemberView, Status
-from quorate.core.versions import pack_version
+from quorate.core.values.messages import ScannedRow
+from quorate.core.values.record import Record, is_live, wins
+from quorate.core.values.slots import key_of, row_of, slot_of
+from quorate.core.values.status import MemberView, Status
+from quorate.core.values.versions import pack_version
 from quorate.errors import InvalidRequest, QuorateError
 from quorate.runtime.store import Sink
 

@@ -14,7 +14,7 @@ import uvloop
 
 from quorate.doors.budget import ByteBudget
 from quorate.doors.http.door import HttpDoor
-from quorate.doors.listener import Listener
+from quorate.doors.port import Listener
 from tests.fake_store import FakeStore
 
 WAIT_SECONDS = 10.0

@@ -15,13 +15,13 @@ from typing import Self, TypeVar, cast
 import uvloop
 
 from quorate.config import KEY_BYTES_MAX, Config
-from quorate.core.events import Instant
-from quorate.core.messages import Frame
 from quorate.core.node import Node
 from quorate.core.parts import Settings
+from quorate.core.values.events import Instant
+from quorate.core.values.messages import Frame
 from quorate.doors.budget import ByteBudget
-from quorate.doors.resp.connection import RespConnection
-from quorate.doors.resp.session import RespDoor
+from quorate.doors.redis.connection import RespConnection
+from quorate.doors.redis.session import RespDoor
 from quorate.runtime.driver import Driver
 from quorate.runtime.store import Store
 from quorate.storage.memory import MemoryEngine

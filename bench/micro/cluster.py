@@ -11,9 +11,9 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
-from quorate.core.events import Durable, Event, Instant, LinkUp, PeerFrame, Result
-from quorate.core.messages import Frame, Message
 from quorate.core.node import Node
+from quorate.core.values.events import Durable, Event, Instant, LinkUp, PeerFrame, Result
+from quorate.core.values.messages import Frame, Message
 from quorate.sim.cluster import settings_of, url_of
 from quorate.storage.memory import MemoryEngine
 

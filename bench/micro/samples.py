@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from quorate.core.record import Record
-from quorate.core.slots import row_of
-from quorate.core.versions import pack_version
+from quorate.core.values.record import Record
+from quorate.core.values.slots import row_of
+from quorate.core.values.versions import pack_version
 
 BATCH: Final = 64
 """Operations at once: as many as connections ask when a node is busy."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from bench.micro.conftest import Measure
 from bench.micro.samples import KEYS, PAIRS, VALUE
-from quorate.core.messages import Frame, Mutate
+from quorate.core.values.messages import Frame, Mutate
 from quorate.wire.frames import FrameParser, encode_frame
 from quorate.wire.records import decode, encode
 from quorate.wire.resp import CommandParser, array, bulk

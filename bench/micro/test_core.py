@@ -8,7 +8,7 @@ import pytest
 from bench.micro.cluster import Answers, Cluster
 from bench.micro.conftest import Measure
 from bench.micro.samples import BATCH, KEYS, VALUE
-from quorate.core.events import Get, Put
+from quorate.core.values.events import Get, Put
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 
 from bench.micro.conftest import Measure
 from bench.micro.samples import BATCH, PAIRS, RECORDS, ROWS
-from quorate.core.events import Batch
+from quorate.core.values.events import Batch
 from quorate.storage.lru import Lru
 from quorate.storage.rocks import RocksEngine
 

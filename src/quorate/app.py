@@ -24,16 +24,16 @@ import structlog
 from quorate import __version__
 from quorate.addresses import cluster_urls, listen_addresses, own_url
 from quorate.config import KEY_BYTES_MAX, Config
-from quorate.core.events import Instant, Welcome
-from quorate.core.handshake import judge
-from quorate.core.messages import Greeting
 from quorate.core.node import Node
 from quorate.core.parts import Settings
+from quorate.core.topology.greeting import judge
+from quorate.core.values.events import Instant, Welcome
+from quorate.core.values.messages import Greeting
 from quorate.doors.budget import ByteBudget
 from quorate.doors.http.door import HttpDoor
-from quorate.doors.listener import Listener
-from quorate.doors.resp.connection import RespConnection
-from quorate.doors.resp.session import RespDoor
+from quorate.doors.port import Listener
+from quorate.doors.redis.connection import RespConnection
+from quorate.doors.redis.session import RespDoor
 from quorate.errors import QuorateError, StorageError
 from quorate.runtime.driver import Driver
 from quorate.runtime.identity import node_id_of

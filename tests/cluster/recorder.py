@@ -20,8 +20,8 @@ from typing import Final
 
 from quorate.client import Call, Client
 from quorate.client.calls import delete_call, get_call, put_call, read_get, read_written
-from quorate.core.events import GetResult, PutResult
-from quorate.core.record import Record
+from quorate.core.values.events import GetResult, PutResult
+from quorate.core.values.record import Record
 from quorate.doors.http.record_body import decode_record
 from quorate.errors import QuorateError
 from quorate.sim.history import Evidence, History, Kind, Operation, value_of

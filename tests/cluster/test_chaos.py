@@ -19,7 +19,7 @@ import msgspec
 import pytest
 
 from quorate.client import Client
-from quorate.core.events import GetResult
+from quorate.core.values.events import GetResult
 from quorate.errors import QuorateError
 from quorate.sim import checkers
 from quorate.sim.history import Evidence, History, Operation

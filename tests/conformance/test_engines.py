@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quorate.core.events import Batch
-from quorate.core.record import Record
-from quorate.core.slots import partition_bounds, partition_of, row_of
-from quorate.core.versions import pack_version
+from quorate.core.values.events import Batch
+from quorate.core.values.record import Record
+from quorate.core.values.slots import partition_bounds, partition_of, row_of
+from quorate.core.values.versions import pack_version
 from quorate.storage.cached import CachedEngine
 from quorate.storage.engine import Engine
 from quorate.storage.lru import Lru

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import quorate.client
-from quorate.core.events import Get, Put
+from quorate.core.values.events import Get, Put
 from quorate.errors import (
     BY_CODE,
     InvalidRequest,

@@ -14,7 +14,7 @@ from urllib.parse import quote_from_bytes
 import msgspec
 import pytest
 
-from quorate.core.versions import pack_version
+from quorate.core.values.versions import pack_version
 from tests.http_served import WAIT_SECONDS, Client, Response
 from tests.ports import free_port
 

@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from quorate.core.events import LocalScan
-from quorate.core.record import Record
-from quorate.core.versions import pack_version
+from quorate.core.values.events import LocalScan
+from quorate.core.values.record import Record
+from quorate.core.values.versions import pack_version
 from quorate.errors import NotReady
 from tests.http_served import Client, Served, get, post
 

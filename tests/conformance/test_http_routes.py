@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from quorate.core.events import Explain, Get, Put, Scan
+from quorate.core.values.events import Explain, Get, Put, Scan
 from quorate.doors.http.app import ROUTES
 from quorate.errors import Outcome, Overloaded
 from tests.fake_store import NODES

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The Redis door as real clients meet it: over a make-believe store on both loops, and over a whole
-node. What needs no socket is in `tests/unit/doors/resp`."""
+node. What needs no socket is in `tests/unit/doors/redis`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from redis.retry import Retry
 
 from quorate.config import Config
 from quorate.doors.budget import ByteBudget
-from quorate.doors.resp.connection import FREE_BYTES, WINDOW_MAX, RespConnection
+from quorate.doors.redis.connection import FREE_BYTES, WINDOW_MAX, RespConnection
 from tests.fake_store import NODES
 from tests.resp_served import WAIT_SECONDS, RespServed, fake_store, single_node
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from random import Random
 
-from quorate.core.events import GetResult, PutResult
+from quorate.core.values.events import GetResult, PutResult
 from quorate.errors import Outcome, QuorateError
 from quorate.sim.checkers.linearizability import (
     Operation,

@@ -7,10 +7,10 @@ from functools import partial
 
 import pytest
 
-from quorate.core.events import PutResult
-from quorate.core.record import is_live
-from quorate.core.slots import row_of
-from quorate.core.versions import stamp_of
+from quorate.core.values.events import PutResult
+from quorate.core.values.record import is_live
+from quorate.core.values.slots import row_of
+from quorate.core.values.versions import stamp_of
 from quorate.sim.clock import EPOCH_MS
 from quorate.sim.cluster import Handle, SimCluster
 

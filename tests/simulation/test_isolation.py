@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from quorate.core.events import GetResult, PutResult
+from quorate.core.values.events import GetResult, PutResult
 from quorate.sim.cluster import Handle, SimCluster, url_of
 
 

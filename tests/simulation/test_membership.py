@@ -7,7 +7,7 @@ import itertools
 
 import pytest
 
-from quorate.core.events import Join, JoinResult
+from quorate.core.values.events import Join, JoinResult
 from quorate.sim.cluster import SimCluster, url_of
 
 HEARTBEAT_MS = 2_000

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from quorate.core.events import GetResult, PutResult, Result
+from quorate.core.values.events import GetResult, PutResult, Result
 from quorate.errors import DeadlineExceeded, InvalidRequest, Outcome, QuorumUnreachable
 from quorate.sim.cluster import SimCluster
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import pytest
 
-from quorate.core.events import Effects, GetResult
-from quorate.core.messages import Mutate
-from quorate.core.slots import row_of
-from quorate.core.versions import stamp_of
+from quorate.core.values.events import Effects, GetResult
+from quorate.core.values.messages import Mutate
+from quorate.core.values.slots import row_of
+from quorate.core.values.versions import stamp_of
 from quorate.sim.cluster import SimCluster, url_of
 from quorate.sim.machine import Machine
 

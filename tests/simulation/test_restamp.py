@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import pytest
 
-from quorate.core.events import GetResult, PutResult
-from quorate.core.slots import row_of
-from quorate.core.versions import stamp_of
+from quorate.core.values.events import GetResult, PutResult
+from quorate.core.values.slots import row_of
+from quorate.core.values.versions import stamp_of
 from quorate.sim.cluster import Handle, SimCluster, url_of
 
 KEY = b"k"

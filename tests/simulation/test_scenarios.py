@@ -22,8 +22,8 @@ from typing import Final
 
 import pytest
 
-from quorate.core.events import GetResult, PutResult
-from quorate.core.slots import row_of
+from quorate.core.values.events import GetResult, PutResult
+from quorate.core.values.slots import row_of
 from quorate.errors import ClockUntrusted, Outcome, QuorateError, QuorumUnreachable
 from quorate.sim.cluster import Handle, SimCluster, url_of
 from quorate.sim.trace import Trace

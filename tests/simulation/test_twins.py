@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from quorate.core.events import PutResult
-from quorate.core.handshake import TWIN_MS
+from quorate.core.topology.greeting import TWIN_MS
+from quorate.core.values.events import PutResult
 from quorate.errors import Outcome, QuorumUnreachable
 from quorate.sim.cluster import SimCluster
 from quorate.sim.network import SILENCE_MS

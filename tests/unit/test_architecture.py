@@ -18,10 +18,7 @@ SPDX = "# SPDX-License-Identifier: GPL-3.0-or-later"
 MODULE_LINES_MAX = 500
 BODY_LINES_MAX = 50
 
-_VALUES = {
-    f"core.{name}"
-    for name in ("events", "layout", "messages", "record", "slots", "status", "versions")
-}
+_VALUES = {"core.values", "core.topology.layout"}
 _EVERYTHING = {""}
 ARROWS: dict[str, set[str]] = {
     "__init__": set(),
@@ -32,7 +29,7 @@ ARROWS: dict[str, set[str]] = {
     "core": {"errors"},
     "wire": _VALUES | {"errors", "config"},
     "storage": _VALUES | {"errors", "wire"},
-    "transport": _VALUES | {"core.handshake", "errors", "config", "notation", "wire"},
+    "transport": _VALUES | {"core.topology.greeting", "errors", "config", "notation", "wire"},
     "runtime": {"core", "errors", "config", "storage.engine"},
     "doors": _VALUES | {"errors", "config", "notation", "wire", "runtime.store"},
     "client": {"errors", "notation", "wire"},

@@ -15,8 +15,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from quorate.core.clock import ms_of, stamp_at
-from quorate.core.events import (
+from quorate.core.exchanges.explain import Explains
+from quorate.core.exchanges.outbox import Peer
+from quorate.core.exchanges.reads import Reads
+from quorate.core.exchanges.scans import Scans
+from quorate.core.exchanges.writes import Writes
+from quorate.core.parts import Parts, Settings
+from quorate.core.replica import Reader
+from quorate.core.requests.admission import Parked, size_of
+from quorate.core.serving import Serving
+from quorate.core.topology.liveness import Liveness
+from quorate.core.topology.membership import Membership
+from quorate.core.values.clock import ms_of, stamp_at
+from quorate.core.values.events import (
     Durable,
     Effects,
     Event,
@@ -40,21 +51,10 @@ from quorate.core.events import (
     Waiter,
     Welcome,
 )
-from quorate.core.explain import Explains
-from quorate.core.liveness import Liveness
-from quorate.core.membership import Membership
-from quorate.core.messages import Greeting
-from quorate.core.parts import Parts, Settings
-from quorate.core.peers import Peer
-from quorate.core.reads import Reads
-from quorate.core.replica import Reader
-from quorate.core.requests import Parked, size_of
-from quorate.core.scans import Scans
-from quorate.core.serving import Serving
-from quorate.core.slots import row_of
-from quorate.core.status import Status
+from quorate.core.values.messages import Greeting
+from quorate.core.values.slots import row_of
+from quorate.core.values.status import Status
 from quorate.core.views import status_of
-from quorate.core.writes import Writes
 from quorate.errors import (
     ClockUntrusted,
     InvalidRequest,

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from quorate.core.clock import HybridClock
-from quorate.core.hints import Hints
+from quorate.core.exchanges.hints import Hints
 from quorate.core.replica import Reader, Replica
-from quorate.core.requests import Requests
-from quorate.core.turn import Turn
-from quorate.core.versions import TIES
+from quorate.core.requests.admission import Requests
+from quorate.core.requests.turn import Turn
+from quorate.core.values.clock import HybridClock
+from quorate.core.values.versions import TIES
 
 if TYPE_CHECKING:
     from random import Random

@@ -15,9 +15,9 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
-from quorate.core.events import Batch, StorageState
-from quorate.core.record import Record, wins
-from quorate.core.versions import ABSENT
+from quorate.core.values.events import Batch, StorageState
+from quorate.core.values.record import Record, wins
+from quorate.core.values.versions import ABSENT
 from quorate.errors import Corrupt
 
 KEYS_META: Final = b"keys"

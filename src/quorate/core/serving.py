@@ -10,9 +10,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from quorate.core.liveness import Liveness
-from quorate.core.membership import Membership
-from quorate.core.messages import (
+from quorate.core.exchanges.outbox import MESSAGE_BYTES_MAX, Peer
+from quorate.core.exchanges.scans import LIMIT_MAX, local_rows
+from quorate.core.parts import Parts
+from quorate.core.topology.liveness import Liveness
+from quorate.core.topology.membership import Membership
+from quorate.core.values.messages import (
     Frame,
     Message,
     Mutate,
@@ -24,12 +27,9 @@ from quorate.core.messages import (
     ScannedRows,
     ScanRows,
 )
-from quorate.core.parts import Parts
-from quorate.core.peers import MESSAGE_BYTES_MAX, Peer
-from quorate.core.record import Record
-from quorate.core.scans import LIMIT_MAX, local_rows
-from quorate.core.slots import is_row, partition_of
-from quorate.core.versions import ABSENT, pack_version
+from quorate.core.values.record import Record
+from quorate.core.values.slots import is_row, partition_of
+from quorate.core.values.versions import ABSENT, pack_version
 from quorate.errors import StorageError
 
 _ANSWERS: Final = (Mutated, ReadAnswer, ScannedRows)

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from quorate.core.peers import Peer
-from quorate.core.placement import Placement
-from quorate.core.status import MemberView, Status
+from quorate.core.exchanges.outbox import Peer
+from quorate.core.topology.placement import Placement
+from quorate.core.values.status import MemberView, Status
 
 if TYPE_CHECKING:
     from quorate.core.node import Node

@@ -21,7 +21,9 @@ import msgspec
 import structlog
 
 from quorate.config import Config
-from quorate.core.events import (
+from quorate.core.node import Node
+from quorate.core.topology.layout import Layout
+from quorate.core.values.events import (
     Durable,
     Effects,
     Event,
@@ -30,10 +32,8 @@ from quorate.core.events import (
     Stop,
     StorageState,
 )
-from quorate.core.layout import Layout
-from quorate.core.messages import Frame
-from quorate.core.node import Node
-from quorate.core.status import Status
+from quorate.core.values.messages import Frame
+from quorate.core.values.status import Status
 from quorate.runtime.store import Sink
 from quorate.runtime.storing import BUSY_RETRY_S, Storing
 from quorate.storage.engine import Engine

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from typing import Final
 
-from quorate.core.events import Batch
+from quorate.core.values.events import Batch
 from quorate.storage.engine import Engine
 
 NODE_ID_META: Final = b"node_id"

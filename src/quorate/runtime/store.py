@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from quorate.config import Config
-from quorate.core.events import Event, Result, Waiter
-from quorate.core.layout import Layout
-from quorate.core.status import Status
+from quorate.core.topology.layout import Layout
+from quorate.core.values.events import Event, Result, Waiter
+from quorate.core.values.status import Status
 from quorate.errors import QuorateError
 
 ResultType = TypeVar("ResultType")

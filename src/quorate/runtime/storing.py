@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 import structlog
 
-from quorate.core.events import Batch, StorageState
+from quorate.core.values.events import Batch, StorageState
 from quorate.errors import DiskFull, StorageBusy, StorageError
 from quorate.runtime.sync import Syncer
 from quorate.storage.engine import Engine, bytes_of

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from quorate.core.events import Instant
+from quorate.core.values.events import Instant
 from quorate.sim.world import World
 
 EPOCH_MS: Final = 1_700_000_000_000

@@ -15,7 +15,11 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from quorate.core.events import (
+from quorate.core.node import Node
+from quorate.core.parts import NODE_ID_MAX, Settings
+from quorate.core.topology.layout import first_layout
+from quorate.core.topology.membership import LAYOUT_META
+from quorate.core.values.events import (
     Batch,
     Effects,
     Event,
@@ -28,13 +32,9 @@ from quorate.core.events import (
     Scan,
     Waiter,
 )
-from quorate.core.layout import first_layout
-from quorate.core.membership import LAYOUT_META
-from quorate.core.messages import Frame
-from quorate.core.node import Node
-from quorate.core.parts import NODE_ID_MAX, Settings
-from quorate.core.record import Record
-from quorate.core.slots import partition_of, row_of
+from quorate.core.values.messages import Frame
+from quorate.core.values.record import Record
+from quorate.core.values.slots import partition_of, row_of
 from quorate.sim.disk import Disk
 from quorate.sim.machine import Image, Machine
 from quorate.sim.network import Link, Noise

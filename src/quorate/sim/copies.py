@@ -25,9 +25,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from quorate.core.record import Record
-from quorate.core.slots import row_of
-from quorate.core.versions import ABSENT
+from quorate.core.values.record import Record
+from quorate.core.values.slots import row_of
+from quorate.core.values.versions import ABSENT
 from quorate.errors import Corrupt
 from quorate.sim.cluster import SimCluster
 

@@ -20,8 +20,8 @@ from zlib import crc32
 
 import msgspec
 
-from quorate.core.events import Batch
-from quorate.core.record import Record, wins
+from quorate.core.values.events import Batch
+from quorate.core.values.record import Record, wins
 from quorate.errors import Corrupt, DiskFull, StorageBusy, StorageError
 from quorate.wire.records import decode, encode
 

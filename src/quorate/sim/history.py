@@ -15,9 +15,9 @@ from typing import Final
 
 import msgspec
 
-from quorate.core.events import GetResult, PutResult
-from quorate.core.quorum import majority
-from quorate.core.record import Record, is_live, wins
+from quorate.core.values.events import GetResult, PutResult
+from quorate.core.values.quorum import majority
+from quorate.core.values.record import Record, is_live, wins
 from quorate.errors import Outcome, QuorateError
 
 _SEPARATOR: Final = b"|"

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
-from quorate.core.events import GetResult, PutResult
-from quorate.core.record import Record
-from quorate.core.slots import key_of, row_of
-from quorate.core.versions import ABSENT
+from quorate.core.values.events import GetResult, PutResult
+from quorate.core.values.record import Record
+from quorate.core.values.slots import key_of, row_of
+from quorate.core.values.versions import ABSENT
 from quorate.errors import Corrupt, QuorateError
 from quorate.sim import checkers
 from quorate.sim.checkers import Violation

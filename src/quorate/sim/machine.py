@@ -15,10 +15,10 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from quorate.core.events import Durable, Effects, Event, Instant, Note
-from quorate.core.messages import Greeting
 from quorate.core.node import Node
 from quorate.core.parts import Settings
+from quorate.core.values.events import Durable, Effects, Event, Instant, Note
+from quorate.core.values.messages import Greeting
 from quorate.errors import QuorateError
 from quorate.sim.clock import Clock
 from quorate.sim.disk import Disk

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final
 
-from quorate.core.events import Effects
-from quorate.core.messages import Mutate
+from quorate.core.values.events import Effects
+from quorate.core.values.messages import Mutate
 from quorate.sim import splits
 from quorate.sim.acts import Acts
 from quorate.sim.machine import Machine

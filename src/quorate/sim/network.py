@@ -19,9 +19,9 @@ from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
-from quorate.core.events import Event, LinkDown, LinkUp, PeerFrame, Welcome
-from quorate.core.handshake import TWIN_MS, is_other_reached, judge
-from quorate.core.messages import Frame, Greeting
+from quorate.core.topology.greeting import TWIN_MS, is_other_reached, judge
+from quorate.core.values.events import Event, LinkDown, LinkUp, PeerFrame, Welcome
+from quorate.core.values.messages import Frame, Greeting
 from quorate.errors import PeerProtocolError
 from quorate.sim.disk import flipped
 from quorate.sim.trace import Journal, host_of

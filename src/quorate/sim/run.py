@@ -18,10 +18,10 @@ from typing import Any, Final
 
 import msgspec
 
-from quorate.core.clock import ms_of
-from quorate.core.events import GetResult
-from quorate.core.quorum import majority
-from quorate.core.slots import row_of
+from quorate.core.values.clock import ms_of
+from quorate.core.values.events import GetResult
+from quorate.core.values.quorum import majority
+from quorate.core.values.slots import row_of
 from quorate.sim import checkers, judging
 from quorate.sim.acts import Acts
 from quorate.sim.checkers import Violation

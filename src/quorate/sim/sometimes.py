@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from quorate.core.events import Effects, GetResult, PutResult
 from quorate.core.node import Node
+from quorate.core.values.events import Effects, GetResult, PutResult
 from quorate.errors import Outcome, QuorateError
 from quorate.sim.cluster import SimCluster
 from quorate.sim.history import Evidence, Operation

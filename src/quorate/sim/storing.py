@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, Protocol
 
-from quorate.core.events import Batch, Durable, Event, StorageState
+from quorate.core.values.events import Batch, Durable, Event, StorageState
 from quorate.errors import DiskFull, StorageBusy, StorageError
 from quorate.sim.disk import Disk
 from quorate.storage.cached import CachedEngine

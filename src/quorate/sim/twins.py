@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from quorate.core.events import Effects, Event, Put, Waiter
-from quorate.core.messages import Frame
 from quorate.core.node import Node
+from quorate.core.values.events import Effects, Event, Put, Waiter
+from quorate.core.values.messages import Frame
 from quorate.sim.cluster import Handle, SimCluster
 from quorate.sim.machine import Machine
 from quorate.sim.network import Link

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from quorate.core.events import Get, GetResult, Put, PutResult, Result
+from quorate.core.values.events import Get, GetResult, Put, PutResult, Result
 from quorate.errors import QuorateError
 from quorate.sim.clock import EPOCH_MS
 from quorate.sim.cluster import SimCluster

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from quorate.core.events import Batch
-from quorate.core.record import Record
+from quorate.core.values.events import Batch
+from quorate.core.values.record import Record
 from quorate.storage.engine import Engine
 from quorate.storage.lru import Lru
 

@@ -16,8 +16,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
-from quorate.core.events import Batch
-from quorate.core.record import Record
+from quorate.core.values.events import Batch
+from quorate.core.values.record import Record
 
 ENTRY_BYTES: Final = 200
 """About what an entry of a batch takes of memory beside its bytes."""

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Final
 
-from quorate.core.record import Record
+from quorate.core.values.record import Record
 
 ENTRY_BYTES: Final = 350
 """What an entry costs beside its row and its value: the objects and their place in the order."""

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Final, Generic, TypeVar
 from weakref import WeakSet
 
-from quorate.core.events import Batch
-from quorate.core.record import Record
+from quorate.core.values.events import Batch
+from quorate.core.values.record import Record
 from quorate.errors import StorageError
 
 Entry = TypeVar("Entry")

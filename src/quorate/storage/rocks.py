@@ -27,8 +27,8 @@ from weakref import WeakSet
 
 from rocksdict import Checkpoint, Rdict, WriteBatch
 
-from quorate.core.events import Batch
-from quorate.core.record import Record
+from quorate.core.values.events import Batch
+from quorate.core.values.record import Record
 from quorate.errors import Corrupt, DiskFull, FormatUnsupported, StorageError
 from quorate.storage import tuning
 from quorate.storage.database import Cursor, Database, open_database

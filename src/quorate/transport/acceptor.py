@@ -15,7 +15,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, cast
 
-from quorate.core.messages import Frame, Greeting
+from quorate.core.values.messages import Frame, Greeting
 from quorate.errors import PeerProtocolError
 from quorate.transport.journal import Journal
 from quorate.transport.links import HANDSHAKE_S

@@ -17,9 +17,9 @@ import random
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from quorate.core.events import LinkDown, LinkUp
-from quorate.core.handshake import TWIN_MS, is_other_reached, judge
-from quorate.core.messages import Frame, Greeting
+from quorate.core.topology.greeting import TWIN_MS, is_other_reached, judge
+from quorate.core.values.events import LinkDown, LinkUp
+from quorate.core.values.messages import Frame, Greeting
 from quorate.errors import PeerProtocolError
 from quorate.transport.backoff import LONGEST_MS, Backoff
 from quorate.transport.journal import Journal
@@ -28,8 +28,8 @@ from quorate.transport.resolve import NotDialled, resolve
 from quorate.wire.frames import FrameTooLarge, encode_frame, encode_greeting
 
 OUTBOX_BYTES_MAX: Final = 64 << 20
-"""As much as the core leaves unanswered at one peer (`core.peers`): more waits only for a peer that
-does not read."""
+"""As much as the core leaves unanswered at one peer (`core.exchanges.outbox`): more waits only for
+a peer that does not read."""
 CONNECT_S: Final = 2.0
 HANDSHAKE_S: Final = 5.0
 _STEADY_S: Final = LONGEST_MS / 1000

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 from typing import Final, cast
 
-from quorate.core.messages import Greeting
+from quorate.core.values.messages import Greeting
 from quorate.errors import PeerProtocolError
 from quorate.transport.sockets import tune
 from quorate.wire.frames import GreetingParser

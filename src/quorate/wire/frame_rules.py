@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from quorate.config import KEY_BYTES_MAX
-from quorate.core.messages import (
+from quorate.core.values.messages import (
     Frame,
     Message,
     Mutate,
@@ -23,8 +23,8 @@ from quorate.core.messages import (
     ScannedRows,
     ScanRows,
 )
-from quorate.core.slots import PARTITION_COUNT, ROW_PREFIX_BYTES
-from quorate.core.versions import VERSION_BYTES
+from quorate.core.values.slots import PARTITION_COUNT, ROW_PREFIX_BYTES
+from quorate.core.values.versions import VERSION_BYTES
 from quorate.errors import PeerProtocolError
 
 _ROW_BYTES_MIN: Final = ROW_PREFIX_BYTES + 1

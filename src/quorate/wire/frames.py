@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 from xxhash import xxh3_64_intdigest
 
-from quorate.core.messages import PROTOCOL_VERSION, Frame, Greeting, Opening
+from quorate.core.values.messages import PROTOCOL_VERSION, Frame, Greeting, Opening
 from quorate.errors import PeerProtocolError
 from quorate.wire.frame_rules import check_frame
 

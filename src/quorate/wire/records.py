@@ -16,8 +16,8 @@ from struct import Struct
 from typing import Final
 from zlib import crc32
 
-from quorate.core.record import Record
-from quorate.core.versions import ABSENT, VERSION_BYTES
+from quorate.core.values.record import Record
+from quorate.core.values.versions import ABSENT, VERSION_BYTES
 from quorate.errors import Corrupt, FormatUnsupported
 
 FORMAT: Final = 1

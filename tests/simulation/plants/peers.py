@@ -7,17 +7,17 @@ from typing import Final, cast
 
 from msgspec.structs import replace
 
-from quorate.core import handshake
-from quorate.core.clock import stamp_at
-from quorate.core.events import Get, Put, Result, Waiter
-from quorate.core.hints import Hints, _Queue
-from quorate.core.liveness import Liveness
-from quorate.core.messages import Greeting, Mutated
+from quorate.core.exchanges.hints import Hints, _Queue
+from quorate.core.exchanges.outbox import Answer, Exchange, Peer, Sent
 from quorate.core.node import Node
-from quorate.core.peers import Answer, Exchange, Peer, Sent
-from quorate.core.record import Record
-from quorate.core.requests import Parked, Requests
-from quorate.core.versions import pack_version
+from quorate.core.requests.admission import Parked, Requests
+from quorate.core.topology import greeting as handshake
+from quorate.core.topology.liveness import Liveness
+from quorate.core.values.clock import stamp_at
+from quorate.core.values.events import Get, Put, Result, Waiter
+from quorate.core.values.messages import Greeting, Mutated
+from quorate.core.values.record import Record
+from quorate.core.values.versions import pack_version
 from quorate.errors import QuorateError
 from quorate.sim.plan import MILD, Options
 from tests.simulation.plants.plant import Plant

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from quorate.core.events import GetResult, Result
-from quorate.core.peers import Peer
-from quorate.core.reads import Look, Reads, Repairs
-from quorate.core.record import Record
+from quorate.core.exchanges.outbox import Peer
+from quorate.core.exchanges.reads import Look, Reads, Repairs
 from quorate.core.replica import Replica
-from quorate.core.requests import Operation, Requests
+from quorate.core.requests.admission import Operation, Requests
 from quorate.core.serving import Serving
-from quorate.core.versions import ABSENT
+from quorate.core.values.events import GetResult, Result
+from quorate.core.values.record import Record
+from quorate.core.values.versions import ABSENT
 from quorate.errors import QuorumUnreachable
 from tests.simulation.plants.plant import Plant
 

@@ -8,16 +8,16 @@ from typing import Final
 from msgspec.structs import replace
 
 from quorate.core import serving
-from quorate.core.clock import HybridClock, ms_of
-from quorate.core.events import Batch
-from quorate.core.messages import Mutate, Mutated
+from quorate.core.exchanges.outbox import Peer
+from quorate.core.exchanges.reads import Look, Repairs
 from quorate.core.node import CEILING_META
-from quorate.core.peers import Peer
-from quorate.core.reads import Look, Repairs
-from quorate.core.record import Record
 from quorate.core.replica import Replica
 from quorate.core.serving import Serving
-from quorate.core.versions import ABSENT, stamp_of
+from quorate.core.values.clock import HybridClock, ms_of
+from quorate.core.values.events import Batch
+from quorate.core.values.messages import Mutate, Mutated
+from quorate.core.values.record import Record
+from quorate.core.values.versions import ABSENT, stamp_of
 from quorate.storage.cached import CachedEngine
 from tests.simulation.plants.plant import Plant
 

@@ -7,15 +7,15 @@ from typing import Final, cast
 
 from msgspec.structs import replace
 
-from quorate.core import writes
-from quorate.core.events import Put
-from quorate.core.messages import Mutated
-from quorate.core.peers import Answer, Peer, Sent
-from quorate.core.quorum import Verdict
-from quorate.core.record import Record
-from quorate.core.requests import Parked
-from quorate.core.versions import pack_version, stamp_of
-from quorate.core.writes import Write, Writes
+from quorate.core.exchanges import writes
+from quorate.core.exchanges.outbox import Answer, Peer, Sent
+from quorate.core.exchanges.writes import Write, Writes
+from quorate.core.requests.admission import Parked
+from quorate.core.values.events import Put
+from quorate.core.values.messages import Mutated
+from quorate.core.values.quorum import Verdict
+from quorate.core.values.record import Record
+from quorate.core.values.versions import pack_version, stamp_of
 from quorate.errors import Outcome, QuorateError
 from quorate.sim.plan import MILD, Options
 from tests.simulation.plants.plant import Plant

@@ -10,7 +10,7 @@ import pytest
 from quorate.bench.protocols import KEY_PREFIX, ProtocolFault
 from quorate.bench.routing import held_only, held_slots
 from quorate.bench.worker import Task, Worker
-from quorate.core.slots import slot_of
+from quorate.core.values.slots import slot_of
 from quorate.wire import resp
 from tests.unit.bench.fake_redis import FakeRedis
 from tests.unit.bench.plans import plan

@@ -6,7 +6,8 @@ from __future__ import annotations
 from random import Random
 from typing import Any, TypeVar
 
-from quorate.core.events import (
+from quorate.core.node import Node
+from quorate.core.values.events import (
     Durable,
     Effects,
     Event,
@@ -18,10 +19,9 @@ from quorate.core.events import (
     Put,
     Result,
 )
-from quorate.core.messages import Frame, Message, Ping, Pong
-from quorate.core.node import Node
-from quorate.core.record import Record
-from quorate.core.versions import pack_version
+from quorate.core.values.messages import Frame, Message, Ping, Pong
+from quorate.core.values.record import Record
+from quorate.core.values.versions import pack_version
 from quorate.sim.clock import EPOCH_MS
 from quorate.sim.cluster import settings_of, url_of
 from quorate.sim.disk import Disk

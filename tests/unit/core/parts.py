@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from quorate.core.layout import Layout
-from quorate.core.peers import Answer, Peer, Sent
-from quorate.core.placement import Placement
+from quorate.core.exchanges.outbox import Answer, Peer, Sent
+from quorate.core.topology.layout import Layout
+from quorate.core.topology.placement import Placement
 
 
 def urls(count: int) -> list[str]:

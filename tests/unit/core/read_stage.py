@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from quorate.core.events import Batch
-from quorate.core.layout import first_layout
-from quorate.core.membership import LAYOUT_META
-from quorate.core.messages import Mutate, Mutated, Read, ReadAnswer
-from quorate.core.record import Record
-from quorate.core.slots import partition_of, row_of
-from quorate.core.versions import ABSENT
+from quorate.core.topology.layout import first_layout
+from quorate.core.topology.membership import LAYOUT_META
+from quorate.core.values.events import Batch
+from quorate.core.values.messages import Mutate, Mutated, Read, ReadAnswer
+from quorate.core.values.record import Record
+from quorate.core.values.slots import partition_of, row_of
+from quorate.core.values.versions import ABSENT
 from quorate.sim.cluster import url_of
 from quorate.sim.disk import Disk
 from tests.unit.core.alone import Alone, record_at

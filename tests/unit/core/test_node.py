@@ -7,8 +7,9 @@ from random import Random
 
 import pytest
 
-from quorate.core.clock import stamp_at
-from quorate.core.events import (
+from quorate.core.node import CEILING_META, EXPIRES_MS_MAX, STARTUP_SKEW_MS_MAX, Node
+from quorate.core.values.clock import stamp_at
+from quorate.core.values.events import (
     Batch,
     Event,
     Explain,
@@ -27,9 +28,8 @@ from quorate.core.events import (
     Scan,
     Stop,
 )
-from quorate.core.messages import Mutate, Mutated, Ping, Pong, Read
-from quorate.core.node import CEILING_META, EXPIRES_MS_MAX, STARTUP_SKEW_MS_MAX, Node
-from quorate.core.slots import row_of
+from quorate.core.values.messages import Mutate, Mutated, Ping, Pong, Read
+from quorate.core.values.slots import row_of
 from quorate.errors import (
     ClockUntrusted,
     InvalidRequest,

@@ -11,10 +11,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from quorate.core.record import Record
 from quorate.core.replica import KEYS_META, Replica
-from quorate.core.slots import partition_bounds, partition_of, row_of
-from quorate.core.versions import ABSENT, pack_version
+from quorate.core.values.record import Record
+from quorate.core.values.slots import partition_bounds, partition_of, row_of
+from quorate.core.values.versions import ABSENT, pack_version
 from quorate.errors import Corrupt
 from quorate.sim.disk import Disk
 

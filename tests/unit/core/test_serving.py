@@ -7,8 +7,10 @@ from random import Random
 
 import pytest
 
-from quorate.core.events import Effects, LocalGet, LocalPut, LocalResult, StorageState
-from quorate.core.messages import (
+from quorate.core.exchanges.outbox import MESSAGE_BYTES_MAX
+from quorate.core.requests.turn import NOTE_AGAIN_MS
+from quorate.core.values.events import Effects, LocalGet, LocalPut, LocalResult, StorageState
+from quorate.core.values.messages import (
     Mutate,
     Mutated,
     Ping,
@@ -18,11 +20,9 @@ from quorate.core.messages import (
     ScannedRows,
     ScanRows,
 )
-from quorate.core.peers import MESSAGE_BYTES_MAX
-from quorate.core.record import Record
-from quorate.core.slots import partition_of, row_of
-from quorate.core.turn import NOTE_AGAIN_MS
-from quorate.core.versions import ABSENT, pack_version
+from quorate.core.values.record import Record
+from quorate.core.values.slots import partition_of, row_of
+from quorate.core.values.versions import ABSENT, pack_version
 from quorate.errors import DiskFull, InvalidRequest, KeyTooLarge, Outcome
 from quorate.sim.clock import EPOCH_MS
 from tests.unit.core.alone import Alone, Asker, record_at

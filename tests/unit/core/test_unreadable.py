@@ -8,10 +8,18 @@ from collections.abc import Iterator
 
 import pytest
 
-from quorate.core.events import Batch, Explain, GetResult, LocalPut, LocalScan, Scan, ScanResult
-from quorate.core.messages import Mutate, Mutated, Read, ReadAnswer, ScannedRows, ScanRows
-from quorate.core.record import Record
-from quorate.core.slots import partition_of, row_of
+from quorate.core.values.events import (
+    Batch,
+    Explain,
+    GetResult,
+    LocalPut,
+    LocalScan,
+    Scan,
+    ScanResult,
+)
+from quorate.core.values.messages import Mutate, Mutated, Read, ReadAnswer, ScannedRows, ScanRows
+from quorate.core.values.record import Record
+from quorate.core.values.slots import partition_of, row_of
 from quorate.errors import Outcome, QuorateError, StorageError
 from quorate.storage.memory import MemoryEngine
 from tests.unit.core.alone import Alone, Asker, record_at

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from quorate.core.events import Stop, StorageState
-from quorate.core.messages import Pong
+from quorate.core.values.events import Stop, StorageState
+from quorate.core.values.messages import Pong
 from quorate.sim.cluster import SimCluster, url_of
 from tests.unit.core.alone import Alone
 

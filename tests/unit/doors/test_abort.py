@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from tests.unit.doors.http.lane_bench import GET, Bench, run
-from tests.unit.doors.resp.turns import Client
+from tests.unit.doors.redis.turns import Client
 
 
 def test_a_redis_client_is_dropped_and_answered_no_more() -> None:

@@ -9,10 +9,10 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from quorate.core.events import Batch, Effects, Event, Instant, Result
-from quorate.core.messages import Frame
-from quorate.core.record import Record
-from quorate.core.versions import pack_version
+from quorate.core.values.events import Batch, Effects, Event, Instant, Result
+from quorate.core.values.messages import Frame
+from quorate.core.values.record import Record
+from quorate.core.values.versions import pack_version
 from quorate.storage.memory import MemoryEngine
 
 _DEADLINE_S = 10.0

@@ -11,9 +11,18 @@ import pytest
 from structlog.testing import capture_logs
 
 from quorate.config import Config
-from quorate.core.events import Durable, Effects, Event, Get, LocalResult, Note, Stop, StorageState
-from quorate.core.messages import Message, Pong
 from quorate.core.node import Node
+from quorate.core.values.events import (
+    Durable,
+    Effects,
+    Event,
+    Get,
+    LocalResult,
+    Note,
+    Stop,
+    StorageState,
+)
+from quorate.core.values.messages import Message, Pong
 from quorate.errors import Corrupt, DiskFull, StorageBusy, StorageError
 from quorate.runtime import storing
 from quorate.runtime.driver import Driver

@@ -7,7 +7,7 @@ import asyncio
 
 import pytest
 
-from quorate.core.events import Join, JoinResult, LocalGet, LocalResult
+from quorate.core.values.events import Join, JoinResult, LocalGet, LocalResult
 from quorate.errors import NotReady
 from quorate.runtime.store import ask
 from tests.fake_store import FakeStore

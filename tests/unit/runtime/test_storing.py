@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 from structlog.testing import capture_logs
 
-from quorate.core.events import StorageState
+from quorate.core.values.events import StorageState
 from quorate.errors import Corrupt, DiskFull, StorageBusy
 from quorate.runtime import storing
 from quorate.runtime.storing import Storing

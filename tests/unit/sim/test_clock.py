@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from quorate.core.events import Instant
+from quorate.core.values.events import Instant
 from quorate.sim.clock import EPOCH_MS, Clock
 from quorate.sim.world import World
 

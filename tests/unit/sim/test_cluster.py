@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from quorate.core.events import Effects, GetResult, PutResult
-from quorate.core.slots import row_of
+from quorate.core.values.events import Effects, GetResult, PutResult
+from quorate.core.values.slots import row_of
 from quorate.errors import Corrupt
 from quorate.sim.cluster import SimCluster
 from quorate.sim.machine import Machine

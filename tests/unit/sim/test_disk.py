@@ -7,10 +7,10 @@ from random import Random
 
 import pytest
 
-from quorate.core.events import Batch
-from quorate.core.record import Record
-from quorate.core.slots import row_of
-from quorate.core.versions import pack_version
+from quorate.core.values.events import Batch
+from quorate.core.values.record import Record
+from quorate.core.values.slots import row_of
+from quorate.core.values.versions import pack_version
 from quorate.errors import Corrupt, DiskFull, StorageBusy, StorageError
 from quorate.sim.disk import Disk, Lowered
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quorate.core.events import GetResult, PutResult
-from quorate.core.record import Record
-from quorate.core.versions import pack_version
+from quorate.core.values.events import GetResult, PutResult
+from quorate.core.values.record import Record
+from quorate.core.values.versions import pack_version
 from quorate.errors import DeadlineExceeded, Outcome, QuorumUnreachable
 from quorate.sim.history import DERIVED, Evidence, History, Kind, Operation, parse_value, value_of
 

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from quorate.core.events import Batch, GetResult, PutResult
-from quorate.core.record import Record
-from quorate.core.versions import pack_version
+from quorate.core.values.events import Batch, GetResult, PutResult
+from quorate.core.values.record import Record
+from quorate.core.values.versions import pack_version
 from quorate.errors import DeadlineExceeded, Outcome, QuorateError
 from quorate.sim.clock import EPOCH_MS
 from quorate.sim.cluster import SimCluster

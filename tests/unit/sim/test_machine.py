@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-from quorate.core.events import Durable, Effects, Get, GetResult, Put, PutResult
 from quorate.core.node import CEILING_META
-from quorate.core.slots import row_of
+from quorate.core.values.events import Durable, Effects, Get, GetResult, Put, PutResult
+from quorate.core.values.slots import row_of
 from quorate.errors import DiskFull, Outcome
 from quorate.sim.cluster import Handle, SimCluster
 from quorate.sim.machine import START_AGAIN_MS, Machine

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from quorate.core.events import PutResult
+from quorate.core.values.events import PutResult
 from quorate.sim.acts import Acts
 from quorate.sim.cluster import SimCluster
 from quorate.sim.copies import Copies

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import pytest
 
-from quorate.core.events import Event, LinkDown, LinkUp, PeerFrame, Welcome
-from quorate.core.messages import PROTOCOL_VERSION, Frame, Greeting, Mutate, Pong
-from quorate.core.record import Record
-from quorate.core.slots import row_of
-from quorate.core.versions import pack_version
+from quorate.core.values.events import Event, LinkDown, LinkUp, PeerFrame, Welcome
+from quorate.core.values.messages import PROTOCOL_VERSION, Frame, Greeting, Mutate, Pong
+from quorate.core.values.record import Record
+from quorate.core.values.slots import row_of
+from quorate.core.values.versions import pack_version
 from quorate.sim.network import SILENCE_MS, Link, Noise
 from quorate.sim.trace import Journal
 from quorate.sim.world import World

@@ -11,8 +11,8 @@ import sys
 import pytest
 from msgspec.structs import replace
 
-from quorate.core import reads as module
-from quorate.core.reads import Reads
+from quorate.core.exchanges import reads as module
+from quorate.core.exchanges.reads import Reads
 from quorate.sim.history import Kind
 from quorate.sim.plan import Fault, Options, Plan, Request, Visit, draw
 from quorate.sim.run import Outcome, run

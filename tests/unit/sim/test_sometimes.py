@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-from quorate.core.events import GetResult, PutResult, Result
-from quorate.core.record import Record
-from quorate.core.versions import pack_version
+from quorate.core.values.events import GetResult, PutResult, Result
+from quorate.core.values.record import Record
+from quorate.core.values.versions import pack_version
 from quorate.errors import (
     ClockUntrusted,
     DeadlineExceeded,

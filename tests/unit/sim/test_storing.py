@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from quorate.core.events import Batch, Durable, Event, StorageState
+from quorate.core.values.events import Batch, Durable, Event, StorageState
 from quorate.sim.disk import Disk
 from quorate.sim.storing import FULL_RETRY_MS, Storing
 from quorate.sim.world import World

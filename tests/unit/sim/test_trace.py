@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 
-from quorate.core.events import Effects, Note, PutResult
+from quorate.core.values.events import Effects, Note, PutResult
 from quorate.errors import QuorumUnreachable
 from quorate.sim.clock import EPOCH_MS
 from quorate.sim.cluster import Handle, SimCluster

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from quorate.core.events import Effects, Get, GetResult, PutResult
-from quorate.core.record import Record
+from quorate.core.values.events import Effects, Get, GetResult, PutResult
+from quorate.core.values.record import Record
 from quorate.errors import DeadlineExceeded, Overloaded
 from quorate.sim.clock import EPOCH_MS
 from quorate.sim.cluster import SimCluster

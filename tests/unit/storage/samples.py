@@ -8,10 +8,10 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from quorate.core.events import Batch
-from quorate.core.record import Record
-from quorate.core.slots import row_of
-from quorate.core.versions import ABSENT, pack_version
+from quorate.core.values.events import Batch
+from quorate.core.values.record import Record
+from quorate.core.values.slots import row_of
+from quorate.core.values.versions import ABSENT, pack_version
 from quorate.storage.rocks import RocksEngine
 
 EVERYTHING = (b"", b"\xff" * 3)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from quorate.core.events import Batch
-from quorate.core.record import Record
+from quorate.core.values.events import Batch
+from quorate.core.values.record import Record
 from quorate.errors import StorageBusy
 from quorate.storage.cached import CachedEngine
 from quorate.storage.lru import Lru

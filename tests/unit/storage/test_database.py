@@ -14,7 +14,7 @@ from zlib import crc32
 import pytest
 from rocksdict import Cache, Options, Rdict
 
-from quorate.core.record import Record
+from quorate.core.values.record import Record
 from quorate.errors import Corrupt, StorageError
 from quorate.storage import tuning
 from quorate.storage.database import Database

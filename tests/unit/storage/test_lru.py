@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from quorate.core.record import Record
-from quorate.core.versions import pack_version
+from quorate.core.values.record import Record
+from quorate.core.values.versions import pack_version
 from quorate.storage.lru import CHANCES_MAX, ENTRY_BYTES, Lru, cost_of
 from tests.unit.storage.samples import record
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from quorate.core.events import Batch
+from quorate.core.values.events import Batch
 from quorate.errors import Corrupt, DiskFull, StorageBusy, StorageError, StorageLocked
 from quorate.storage import rocks
 from quorate.storage.database import Database

@@ -11,9 +11,9 @@ from types import TracebackType
 
 import msgspec
 
-from quorate.core.events import LinkDown, LinkUp
-from quorate.core.handshake import judge
-from quorate.core.messages import PROTOCOL_VERSION, Frame, Greeting, Pong
+from quorate.core.topology.greeting import judge
+from quorate.core.values.events import LinkDown, LinkUp
+from quorate.core.values.messages import PROTOCOL_VERSION, Frame, Greeting, Pong
 from quorate.transport.acceptor import Acceptor
 from quorate.transport.journal import Journal
 from quorate.transport.links import OUTBOX_BYTES_MAX, PeerLinks

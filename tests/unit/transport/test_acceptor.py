@@ -14,7 +14,7 @@ import pytest
 from structlog.testing import capture_logs
 from xxhash import xxh3_64_intdigest
 
-from quorate.core.messages import Greeting
+from quorate.core.values.messages import Greeting
 from quorate.wire.frames import MAGIC, GreetingParser, encode_frame, encode_greeting
 from tests.unit.transport.conftest import Run
 from tests.unit.transport.node import Node, RawPeer, frame, until, url_of

@@ -15,10 +15,10 @@ from structlog.testing import capture_logs
 
 import quorate.transport.links as links_module
 from quorate.config import KEY_BYTES_MAX, VALUE_BYTES_MOST
-from quorate.core.events import LinkDown, LinkUp
-from quorate.core.messages import Frame, Greeting, Message, Mutate, Pong
-from quorate.core.record import Record
-from quorate.core.slots import row_of
+from quorate.core.values.events import LinkDown, LinkUp
+from quorate.core.values.messages import Frame, Greeting, Message, Mutate, Pong
+from quorate.core.values.record import Record
+from quorate.core.values.slots import row_of
 from quorate.transport.links import PeerLinks
 from quorate.wire.frames import FRAME_BYTES_MAX, encode_frame, encode_greeting
 from tests.unit.transport.conftest import Run

@@ -7,7 +7,7 @@ import asyncio
 
 import pytest
 
-from quorate.core.messages import PROTOCOL_VERSION, Greeting
+from quorate.core.values.messages import PROTOCOL_VERSION, Greeting
 from quorate.errors import PeerProtocolError
 from quorate.transport.outgoing import Outgoing
 from quorate.wire.frames import encode_greeting

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from quorate.core.messages import (
+from quorate.core.values.messages import (
     Frame,
     Greeting,
     Mutate,
@@ -18,9 +18,9 @@ from quorate.core.messages import (
     ScannedRows,
     ScanRows,
 )
-from quorate.core.record import Record
-from quorate.core.slots import PARTITION_COUNT, row_of
-from quorate.core.versions import ABSENT
+from quorate.core.values.record import Record
+from quorate.core.values.slots import PARTITION_COUNT, row_of
+from quorate.core.values.versions import ABSENT
 
 UINT64 = st.integers(0, 2**64 - 1)
 BATCH = st.integers(0, 2**63 - 1)

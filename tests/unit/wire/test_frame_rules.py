@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 
-from quorate.core.messages import (
+from quorate.core.values.messages import (
     Frame,
     Message,
     Mutate,
@@ -17,8 +17,8 @@ from quorate.core.messages import (
     ScannedRows,
     ScanRows,
 )
-from quorate.core.record import Record
-from quorate.core.slots import PARTITION_COUNT, row_of
+from quorate.core.values.record import Record
+from quorate.core.values.slots import PARTITION_COUNT, row_of
 from quorate.errors import PeerProtocolError
 from quorate.wire.frame_rules import check_frame
 from tests.unit.wire.frame_strategies import FRAME

@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from xxhash import xxh3_64_intdigest
 
-from quorate.core.messages import PROTOCOL_VERSION, Frame, Greeting, Mutate, Pong
-from quorate.core.record import Record
-from quorate.core.slots import row_of
+from quorate.core.values.messages import PROTOCOL_VERSION, Frame, Greeting, Mutate, Pong
+from quorate.core.values.record import Record
+from quorate.core.values.slots import row_of
 from quorate.errors import PeerProtocolError
 from quorate.wire.frames import (
     FRAME_BYTES_MAX,

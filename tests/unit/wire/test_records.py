@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quorate.core.record import Record
-from quorate.core.slots import row_of
-from quorate.core.versions import pack_version
+from quorate.core.values.record import Record
+from quorate.core.values.slots import row_of
+from quorate.core.values.versions import pack_version
 from quorate.errors import Corrupt, FormatUnsupported
 from quorate.wire.records import FORMAT, decode, encode
 from tests.unit.storage.samples import RECORD, ROW

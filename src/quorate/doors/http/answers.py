@@ -12,8 +12,8 @@ from typing import Final
 
 import msgspec
 
-from quorate.core.events import GetResult, PutResult
-from quorate.core.record import is_live
+from quorate.core.values.events import GetResult, PutResult
+from quorate.core.values.record import is_live
 from quorate.doors.http.problems import PROBLEM_TYPE, Problem, Refused, problem_of
 from quorate.errors import QuorateError
 from quorate.runtime.store import Store

@@ -16,8 +16,8 @@ import msgspec
 from aiohttp import web
 from msgspec import UNSET, UnsetType
 
-from quorate.core.events import Get, GetResult, Put, PutResult, Waiter
-from quorate.core.record import is_live
+from quorate.core.values.events import Get, GetResult, Put, PutResult, Waiter
+from quorate.core.values.record import is_live
 from quorate.doors.budget import ByteBudget
 from quorate.doors.http.bodies import decode_json, read_body
 from quorate.doors.http.context import Context

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from quorate.core.events import Explain, ExplainResult, Waiter
+from quorate.core.values.events import Explain, ExplainResult, Waiter
 from quorate.doors.http.context import Context
 from quorate.doors.http.listing import to_text
 from quorate.doors.http.query import Query

@@ -27,7 +27,7 @@ from typing import Final, cast
 import msgspec
 
 from quorate.config import KEY_BYTES_MAX
-from quorate.core.events import Get, GetResult, Put, PutResult, Result
+from quorate.core.values.events import Get, GetResult, Put, PutResult, Result
 from quorate.doors.budget import ByteBudget
 from quorate.doors.http.answers import Promise, Reply, problem_reply, value_reply, written_reply
 from quorate.doors.http.limits import (

@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
-from quorate.core.status import MemberView, Status
+from quorate.core.values.status import MemberView, Status
 from quorate.doors.http.context import Context
 from quorate.doors.http.query import Query
 from quorate.doors.http.responses import respond_text

@@ -7,7 +7,14 @@ from typing import Final
 
 from aiohttp import web
 
-from quorate.core.events import LocalGet, LocalPut, LocalResult, LocalScan, ScanResult, Waiter
+from quorate.core.values.events import (
+    LocalGet,
+    LocalPut,
+    LocalResult,
+    LocalScan,
+    ScanResult,
+    Waiter,
+)
 from quorate.doors.http.bodies import read_body
 from quorate.doors.http.context import Context
 from quorate.doors.http.listing import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from quorate.core.events import Get, GetResult, Put, PutResult, Waiter
+from quorate.core.values.events import Get, GetResult, Put, PutResult, Waiter
 from quorate.doors.http.answers import value_reply, written_reply
 from quorate.doors.http.bodies import read_body
 from quorate.doors.http.context import Context

@@ -10,8 +10,8 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
-from quorate.core.events import Scan, ScanResult, Waiter
-from quorate.core.slots import key_of
+from quorate.core.values.events import Scan, ScanResult, Waiter
+from quorate.core.values.slots import key_of
 from quorate.doors.http.context import Context
 from quorate.doors.http.query import Query
 from quorate.doors.http.responses import respond_json

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
-from quorate.core.events import Join, JoinResult, Waiter
+from quorate.core.values.events import Join, JoinResult, Waiter
 from quorate.doors.http.bodies import decode_json, read_body
 from quorate.doors.http.context import Context
 from quorate.doors.http.query import Query

@@ -11,8 +11,8 @@ from typing import Final
 
 import msgspec
 
-from quorate.core.record import Record
-from quorate.core.versions import ABSENT, VERSION_BYTES
+from quorate.core.values.record import Record
+from quorate.core.values.versions import ABSENT, VERSION_BYTES
 from quorate.doors.http.query import checked_key
 from quorate.errors import InvalidRequest, ValueTooLarge
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from quorate.core.events import Event, PeerFrame
-from quorate.core.messages import Mutated, Pong, ReadAnswer, ScannedRows
-from quorate.core.slots import key_of
+from quorate.core.values.events import Event, PeerFrame
+from quorate.core.values.messages import Mutated, Pong, ReadAnswer, ScannedRows
+from quorate.core.values.slots import key_of
 from quorate.sim.checkers.violation import Violation
 from quorate.sim.checkers.watch import Step
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from quorate.core.exchanges.outbox import ITEM_BYTES, MESSAGE_BYTES_MAX, UNANSWERED_BYTES_MAX
 from quorate.core.node import Node
-from quorate.core.peers import ITEM_BYTES, MESSAGE_BYTES_MAX, UNANSWERED_BYTES_MAX
 from quorate.sim.checkers.violation import Violation
 from quorate.sim.checkers.watch import Step
 from quorate.sim.machine import CACHE_BYTES_MAX, Machine

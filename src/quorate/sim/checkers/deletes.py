@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from quorate.core.events import GetResult, PutResult
-from quorate.core.record import Record
+from quorate.core.values.events import GetResult, PutResult
+from quorate.core.values.record import Record
 from quorate.sim.checkers.violation import Violation
 from quorate.sim.history import Evidence, History, Operation
 

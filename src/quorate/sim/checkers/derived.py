@@ -8,7 +8,7 @@ again.
 
 from __future__ import annotations
 
-from quorate.core.events import PutResult
+from quorate.core.values.events import PutResult
 from quorate.sim.checkers.violation import Violation
 from quorate.sim.history import Evidence, History, Operation
 

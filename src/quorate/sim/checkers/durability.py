@@ -8,9 +8,9 @@ synced.
 
 from __future__ import annotations
 
-from quorate.core.events import PutResult
-from quorate.core.layout import Layout
-from quorate.core.slots import key_of
+from quorate.core.topology.layout import Layout
+from quorate.core.values.events import PutResult
+from quorate.core.values.slots import key_of
 from quorate.sim.checkers.violation import Violation
 from quorate.sim.checkers.watch import Given, Machines, Place, Step
 from quorate.sim.machine import Machine

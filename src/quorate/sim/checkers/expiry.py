@@ -8,7 +8,7 @@ its expiry was changed: of those that may have written the record the last one c
 
 from __future__ import annotations
 
-from quorate.core.events import GetResult
+from quorate.core.values.events import GetResult
 from quorate.sim.checkers.violation import Violation
 from quorate.sim.history import Evidence, History, Operation
 

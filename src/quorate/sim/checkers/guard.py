@@ -8,10 +8,10 @@ itself, this module what it takes from others.
 
 from __future__ import annotations
 
-from quorate.core.clock import ms_of
 from quorate.core.node import Node
-from quorate.core.slots import key_of
-from quorate.core.versions import stamp_of
+from quorate.core.values.clock import ms_of
+from quorate.core.values.slots import key_of
+from quorate.core.values.versions import stamp_of
 from quorate.sim.checkers.violation import Violation
 from quorate.sim.checkers.watch import Step
 

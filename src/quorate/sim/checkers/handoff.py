@@ -9,7 +9,7 @@ and those since are lost: they are not counted, as nobody is left who knew of th
 
 from __future__ import annotations
 
-from quorate.core.slots import key_of
+from quorate.core.values.slots import key_of
 from quorate.errors import Corrupt
 from quorate.sim.checkers.violation import Violation
 from quorate.sim.checkers.watch import Given, Machines, Place, Step

@@ -8,7 +8,7 @@ failed says whether it may survive; whoever lives answers. What NOT_APPLIED prom
 
 from __future__ import annotations
 
-from quorate.core.events import GetResult, PutResult
+from quorate.core.values.events import GetResult, PutResult
 from quorate.errors import QuorateError
 from quorate.sim.checkers.violation import Violation
 from quorate.sim.history import Evidence, History, Operation

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from quorate.core.events import GetResult
-from quorate.core.record import Record
+from quorate.core.values.events import GetResult
+from quorate.core.values.record import Record
 from quorate.sim.checkers.violation import Violation
 from quorate.sim.history import Evidence, History, Kind, Operation, parse_value
 

@@ -28,8 +28,8 @@ from collections.abc import Iterable, Iterator
 from operator import attrgetter
 from typing import Final, NamedTuple
 
-from quorate.core.events import GetResult, PutResult
-from quorate.core.versions import ABSENT
+from quorate.core.values.events import GetResult, PutResult
+from quorate.core.values.versions import ABSENT
 from quorate.sim.checkers.violation import Violation
 from quorate.sim.history import Evidence, History
 from quorate.sim.history import Operation as Asked

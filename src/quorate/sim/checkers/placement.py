@@ -8,10 +8,10 @@ or the disk takes nothing.
 
 from __future__ import annotations
 
-from quorate.core.layout import Layout
 from quorate.core.node import Node
-from quorate.core.slots import key_of, partition_of
-from quorate.core.versions import stamp_of
+from quorate.core.topology.layout import Layout
+from quorate.core.values.slots import key_of, partition_of
+from quorate.core.values.versions import stamp_of
 from quorate.sim.checkers.violation import Violation
 from quorate.sim.checkers.watch import Given, Step
 

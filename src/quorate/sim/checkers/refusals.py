@@ -7,8 +7,8 @@ a derived write that says the same as another write: two clients may take away o
 
 from __future__ import annotations
 
-from quorate.core.events import GetResult
-from quorate.core.record import Record
+from quorate.core.values.events import GetResult
+from quorate.core.values.record import Record
 from quorate.sim.checkers.violation import Violation
 from quorate.sim.history import Content, Evidence, History, Operation
 

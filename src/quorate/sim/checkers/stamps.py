@@ -10,9 +10,9 @@ knows of no stamp that it gave out since: it may go below those, but no version 
 
 from __future__ import annotations
 
-from quorate.core.clock import ms_of
-from quorate.core.slots import key_of
-from quorate.core.versions import stamp_of
+from quorate.core.values.clock import ms_of
+from quorate.core.values.slots import key_of
+from quorate.core.values.versions import stamp_of
 from quorate.sim.checkers.violation import Violation
 from quorate.sim.checkers.watch import Given, Step
 from quorate.sim.disk import Disk

@@ -9,9 +9,9 @@ was ever read is left lowered, on a key whose replicas forgot nothing: repair on
 
 from __future__ import annotations
 
-from quorate.core.events import GetResult, PutResult
-from quorate.core.record import Record
-from quorate.core.versions import ABSENT
+from quorate.core.values.events import GetResult, PutResult
+from quorate.core.values.record import Record
+from quorate.core.values.versions import ABSENT
 from quorate.sim.checkers.violation import Violation
 from quorate.sim.history import Evidence, History, Operation
 

@@ -7,10 +7,10 @@ meets the first. And a damaged copy that votes "nothing here" lets a quorum miss
 
 from __future__ import annotations
 
-from quorate.core.events import PeerFrame
-from quorate.core.messages import Read
-from quorate.core.slots import key_of
-from quorate.core.versions import ABSENT
+from quorate.core.values.events import PeerFrame
+from quorate.core.values.messages import Read
+from quorate.core.values.slots import key_of
+from quorate.core.values.versions import ABSENT
 from quorate.errors import Corrupt
 from quorate.sim.checkers.violation import Violation
 from quorate.sim.checkers.watch import Step

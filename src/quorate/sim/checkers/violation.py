@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-from quorate.core.events import Effects
+from quorate.core.values.events import Effects
 from quorate.sim.history import Evidence, History
 from quorate.sim.machine import Machine
 

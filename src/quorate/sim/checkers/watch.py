@@ -13,12 +13,12 @@ from typing import Final, Protocol
 
 import msgspec
 
-from quorate.core.events import Effects, PutResult
-from quorate.core.layout import Layout
-from quorate.core.messages import Mutate, ReadAnswer, StoredHint
 from quorate.core.node import Node
-from quorate.core.record import Record
-from quorate.core.slots import partition_of
+from quorate.core.topology.layout import Layout
+from quorate.core.values.events import Effects, PutResult
+from quorate.core.values.messages import Mutate, ReadAnswer, StoredHint
+from quorate.core.values.record import Record
+from quorate.core.values.slots import partition_of
 from quorate.errors import Corrupt
 from quorate.sim.checkers.violation import Violation
 from quorate.sim.disk import Disk

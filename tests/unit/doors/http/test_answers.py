@@ -8,10 +8,10 @@ import json
 import pytest
 
 from quorate.config import Config
-from quorate.core.events import GetResult, PutResult
-from quorate.core.layout import first_layout
-from quorate.core.record import Record
-from quorate.core.versions import pack_version
+from quorate.core.topology.layout import first_layout
+from quorate.core.values.events import GetResult, PutResult
+from quorate.core.values.record import Record
+from quorate.core.values.versions import pack_version
 from quorate.doors.http.answers import (
     Promise,
     consistency,

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from quorate.core.events import Get, Put
+from quorate.core.values.events import Get, Put
 from quorate.doors.http import batch
 from tests.fake_store import FakeStore
 from tests.http_served import Client, Served, post

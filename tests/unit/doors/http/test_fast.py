@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quorate.core.events import Get
+from quorate.core.values.events import Get
 from quorate.doors.http.fast import HEAD_BYTES_MAX
 from tests.unit.doors.http.lane_bench import GET, VALUE_BYTES_MAX, Bench, head, run
 

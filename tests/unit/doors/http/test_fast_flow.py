@@ -7,7 +7,7 @@ import asyncio
 
 import pytest
 
-from quorate.core.events import Get, Put
+from quorate.core.values.events import Get, Put
 from quorate.doors.http import fast
 from quorate.doors.http.fast import WINDOW_MAX
 from quorate.doors.http.limits import PROGRESS_BYTES, Deadlines, IdleLimit

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quorate.core import scans
-from quorate.core.events import ScanResult
-from quorate.core.messages import ScannedRow
-from quorate.core.slots import row_of
+from quorate.core.exchanges import scans
+from quorate.core.values.events import ScanResult
+from quorate.core.values.messages import ScannedRow
+from quorate.core.values.slots import row_of
 from quorate.doors.http import listing
 from quorate.doors.http.listing import (
     Text,

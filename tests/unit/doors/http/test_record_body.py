@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quorate.core.record import Record
-from quorate.core.versions import pack_version
+from quorate.core.values.record import Record
+from quorate.core.values.versions import pack_version
 from quorate.doors.http.record_body import OVERHEAD_BYTES_MAX, decode_record, encode_record
 from quorate.errors import InvalidRequest, ValueTooLarge
 

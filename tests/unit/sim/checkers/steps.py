@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from quorate.core.events import Batch, PutResult
-from quorate.core.messages import ReadAnswer
-from quorate.core.record import Record
-from quorate.core.slots import row_of
-from quorate.core.versions import pack_version
+from quorate.core.values.events import Batch, PutResult
+from quorate.core.values.messages import ReadAnswer
+from quorate.core.values.record import Record
+from quorate.core.values.slots import row_of
+from quorate.core.values.versions import pack_version
 from quorate.sim.checkers.watch import Given, Step
 from quorate.sim.clock import EPOCH_MS
 from quorate.sim.cluster import SimCluster, url_of

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from quorate.core.events import Event, LinkDown, PeerFrame
-from quorate.core.messages import Frame, Message, Mutate, Mutated, Pong
-from quorate.core.record import Record
+from quorate.core.values.events import Event, LinkDown, PeerFrame
+from quorate.core.values.messages import Frame, Message, Mutate, Mutated, Pong
+from quorate.core.values.record import Record
 from quorate.sim.checkers.answering import Answering
 from quorate.sim.cluster import url_of
 from tests.unit.sim.checkers.steps import Stage, given, record

@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
-from quorate.core.events import Put
-from quorate.core.messages import Mutated
+from quorate.core.exchanges.outbox import UNANSWERED_BYTES_MAX, Peer
 from quorate.core.node import Node
-from quorate.core.peers import UNANSWERED_BYTES_MAX, Peer
+from quorate.core.values.events import Put
+from quorate.core.values.messages import Mutated
 from quorate.errors import NotReady
 from quorate.sim.checkers.bounds import Bounds, Caches, at_rest
 from quorate.sim.cluster import Handle

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from quorate.core.record import Record
+from quorate.core.values.record import Record
 from quorate.sim.checkers import convergence
 from quorate.sim.history import Evidence
 from tests.unit.sim.checkers.told import KEY, evidence, history, left, record, version

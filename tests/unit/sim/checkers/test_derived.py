@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from quorate.core.events import PutResult
+from quorate.core.values.events import PutResult
 from quorate.sim.checkers import derived
 from quorate.sim.history import Operation
 from tests.unit.sim.checkers.told import evidence, history, of_derived, of_get, of_put, version

@@ -7,8 +7,8 @@ from random import Random
 
 import pytest
 
-from quorate.core.events import PutResult
-from quorate.core.record import Record
+from quorate.core.values.events import PutResult
+from quorate.core.values.record import Record
 from quorate.sim.checkers.durability import Durability
 from quorate.sim.checkers.watch import Machines
 from tests.unit.sim.checkers.steps import ROW, Stage, given, record

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from quorate.core.events import GetResult
-from quorate.core.record import Record
+from quorate.core.values.events import GetResult
+from quorate.core.values.record import Record
 from quorate.sim.checkers import expiry
 from tests.unit.sim.checkers.told import (
     EPOCH_MS,

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from quorate.core.clock import stamp_at
 from quorate.core.node import Node
+from quorate.core.values.clock import stamp_at
 from quorate.sim.checkers.guard import Clocks, Guard
 from tests.unit.sim.checkers.steps import Stage, record
 

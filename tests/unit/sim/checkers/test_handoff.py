@@ -8,8 +8,8 @@ from random import Random
 import msgspec
 import pytest
 
-from quorate.core.events import Batch
-from quorate.core.messages import StoredHint
+from quorate.core.values.events import Batch
+from quorate.core.values.messages import StoredHint
 from quorate.sim.checkers.handoff import Handoff
 from quorate.sim.checkers.watch import PREFIX_BYTES, Machines
 from quorate.sim.cluster import url_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from quorate.core.events import GetResult, PutResult
+from quorate.core.values.events import GetResult, PutResult
 from quorate.errors import DeadlineExceeded, Outcome
 from quorate.sim.checkers import honesty
 from quorate.sim.history import Operation

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from quorate.core.events import GetResult
-from quorate.core.record import Record
+from quorate.core.values.events import GetResult
+from quorate.core.values.record import Record
 from quorate.sim.checkers import invention
 from quorate.sim.history import Evidence, History, Operation, value_of
 from tests.unit.sim.checkers.told import (

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quorate.core.events import GetResult, PutResult
-from quorate.core.record import Record
-from quorate.core.versions import pack_version
+from quorate.core.values.events import GetResult, PutResult
+from quorate.core.values.record import Record
+from quorate.core.values.versions import pack_version
 from quorate.errors import DeadlineExceeded, Outcome
 from quorate.sim.checkers import linearizability
 from quorate.sim.checkers.linearizability import (

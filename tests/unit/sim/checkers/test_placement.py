@@ -6,9 +6,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from quorate.core.events import StorageState
-from quorate.core.layout import first_layout
-from quorate.core.record import Record
+from quorate.core.topology.layout import first_layout
+from quorate.core.values.events import StorageState
+from quorate.core.values.record import Record
 from quorate.sim.checkers.placement import Placing
 from quorate.sim.checkers.watch import Step
 from quorate.sim.cluster import url_of

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from quorate.core.events import GetResult
-from quorate.core.record import Record
+from quorate.core.values.events import GetResult
+from quorate.core.values.record import Record
 from quorate.errors import Outcome, QuorumUnreachable
 from quorate.sim.checkers import refusals
 from quorate.sim.history import Evidence, Operation

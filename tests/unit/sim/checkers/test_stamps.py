@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from quorate.core.record import Record
-from quorate.core.versions import pack_version
+from quorate.core.values.record import Record
+from quorate.core.values.versions import pack_version
 from quorate.sim.checkers.stamps import Stamps
 from quorate.sim.checkers.watch import Step
 from tests.unit.sim.checkers.steps import Stage, given, record

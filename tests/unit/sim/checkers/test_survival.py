@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from quorate.core.events import PutResult
+from quorate.core.values.events import PutResult
 from quorate.errors import DeadlineExceeded, Outcome
 from quorate.sim.checkers import survival
 from quorate.sim.history import Evidence, Operation

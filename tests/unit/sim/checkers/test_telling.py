@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from quorate.core.events import PeerFrame
-from quorate.core.messages import Frame, Read, ReadAnswer
-from quorate.core.record import Record
-from quorate.core.slots import row_of
-from quorate.core.versions import ABSENT
+from quorate.core.values.events import PeerFrame
+from quorate.core.values.messages import Frame, Read, ReadAnswer
+from quorate.core.values.record import Record
+from quorate.core.values.slots import row_of
+from quorate.core.values.versions import ABSENT
 from quorate.sim.checkers.telling import Telling
 from quorate.sim.cluster import url_of
 from tests.unit.sim.checkers.steps import KEY, ROW, Stage, record

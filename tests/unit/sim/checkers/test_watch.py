@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
-from quorate.core import writes as module
-from quorate.core.hints import Hints
+from quorate.core.exchanges import writes as module
+from quorate.core.exchanges.hints import Hints
+from quorate.core.exchanges.writes import Write, Writes
 from quorate.core.replica import Replica
-from quorate.core.writes import Write, Writes
 from quorate.sim import checkers
 from quorate.sim.checkers import Handed, Observer
 from quorate.sim.cluster import SimCluster

@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
-from quorate.core.events import GetResult, PutResult
-from quorate.core.record import Record
-from quorate.core.versions import pack_version
+from quorate.core.values.events import GetResult, PutResult
+from quorate.core.values.record import Record
+from quorate.core.values.versions import pack_version
 from quorate.sim.history import Evidence, History, Kind, Operation
 
 KEY = b"k"

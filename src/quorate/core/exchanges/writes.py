@@ -1,0 +1,350 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Coordinating a write: here a PUT becomes a mutation.
+
+Stamp a version, send the record to every replica, answer when W distinct replicas have it on disk.
+Replicas that cannot be asked, or do not answer in time, get a hint, which never counts.
+
+Re-stamping (an optimistic multi-writer ABD register: Attiya, Bar-Noy, Dolev 1995; Lynch, Shvartsman
+1997): a replica that holds a higher version acks with it. If the first W acks report one, the write
+is stamped once more above the highest reported, sent again, and answered when W hold that stamp,
+superseded again or not. One extra round is enough: every write that finished before ours began is
+held by a majority, which meets our first W acks; what supersedes the second stamp ran while we did.
+
+A *derived* write (EXPIRE, PERSIST, ...) carries on the content of a version that was read. It has
+that version's stamp with a higher tie-break, and is never re-stamped: whatever was written
+meanwhile is ordered after it, and so is never undone. (The next stamp would not do: a node that saw
+this one gives out just that.) How much higher is drawn, because two such writes may start from one
+version.
+
+Outcomes: NOT_APPLIED only while no replica, this one included, was handed the record.
+"""
+
+from __future__ import annotations
+
+from typing import Final, cast
+
+from quorate.core.exchanges.outbox import Answer, Peer, Sent
+from quorate.core.parts import Parts
+from quorate.core.requests.admission import Operation, Parked, size_of
+from quorate.core.topology.placement import Placement
+from quorate.core.values.events import Put, PutResult, Waiter
+from quorate.core.values.messages import Mutated
+from quorate.core.values.quorum import Verdict, verdict
+from quorate.core.values.record import Record
+from quorate.core.values.slots import partition_of, row_of
+from quorate.core.values.versions import (
+    ABSENT,
+    DERIVED_BITS,
+    derived_version,
+    pack_version,
+    stamp_of,
+)
+from quorate.errors import (
+    ClockUntrusted,
+    DeadlineExceeded,
+    NotReady,
+    Outcome,
+    QuorateError,
+    QuorumUnreachable,
+    StorageError,
+)
+
+_MET: Final = Verdict.MET
+_LOST: Final = Verdict.LOST
+
+
+class Write(Operation):
+    """One stamp of one write, until every replica has answered or been given up."""
+
+    __slots__ = ("acks", "failed", "highest", "is_derived", "is_restamp", "n", "record", "row", "w")
+
+    def __init__(
+        self, waiter: Waiter, size: int, row: bytes, record: Record, *, n: int, w: int
+    ) -> None:
+        self.waiter = waiter  # Not by super(): a call for each write.
+        self.size = size
+        self.deadline_ms = 0
+        self.row = row
+        self.record = record
+        self.n = n
+        self.w = w
+        self.acks = 0
+        """Distinct replicas that hold this stamp, or a higher one, durably."""
+        self.failed = 0
+        """Replicas that will not ack any more."""
+        self.highest = ABSENT
+        """The highest version that an ack reported above ours."""
+        self.is_restamp = False
+        self.is_derived = False
+
+    def expired(self) -> QuorateError:
+        return DeadlineExceeded(
+            "too few replicas confirmed the write in time",
+            outcome=Outcome.UNKNOWN,
+            needed=self.w,
+            acked=self.acks,
+        )
+
+
+class Writes:
+    """All writes that this node coordinates; the exchange that sends them."""
+
+    __slots__ = (
+        "_clock",
+        "_hints",
+        "_local",
+        "_process",
+        "_random",
+        "_replica",
+        "_requests",
+        "_retry_ms",
+        "_stalled",
+        "_timeout_ms",
+        "_turn",
+        "_wait_ms",
+        "has_stamped",
+        "placement",
+    )
+
+    def __init__(self, parts: Parts) -> None:
+        self._clock = parts.clock
+        self._hints = parts.hints
+        self._replica = parts.replica
+        self._requests = parts.requests
+        self._turn = parts.turn
+        self._random = parts.random
+        self._process = parts.process
+        self._timeout_ms = parts.settings.timeout_ms
+        self._wait_ms = parts.settings.write_wait_ms
+        self._local: list[Write] = []
+        """Applied here in this step: acked when durable."""
+        self._stalled: list[Write] = []
+        """To be stamped again once the clock's ceiling is raised."""
+        self._retry_ms: int | None = None
+        """When parked writes are worth trying again, though nothing else happens."""
+        self.placement: Placement | None = None
+        self.has_stamped = False
+        """Since the node last looked: its clock's ceiling may have to be raised."""
+
+    # --- beginning -------------------------------------------------------------------------
+
+    def begin(self, event: Put, parked: Parked | None = None) -> None:
+        """Begin an admitted write, or park it. InvalidRequest for a W that cannot be."""
+        placement = self.placement
+        if placement is None:
+            error: QuorateError = NotReady("the cluster's layout is not known yet")
+            self._park(event, parked, error, wait_ms=self._wait_ms)
+            return
+        row = row_of(event.key)
+        partition = partition_of(row)
+        w = placement.needed(event.w, placement.w, name="w") if event.w else placement.w
+        is_mine = placement.is_mine[partition]
+        if is_mine and self._replica.trouble.code:
+            raise self._replica.trouble.error()
+        others = placement.others[partition]
+        live = placement.live(partition)
+        if live < w:
+            error = QuorumUnreachable("too few replicas can be reached", needed=w, live=live)
+            self._park(event, parked, error, wait_ms=self._wait_ms)
+            return
+        held = self._replica.latest(row) if is_mine else None
+        version = self._stamp(event, held)
+        if not version:
+            self._park_unstamped(event, parked, held)
+            return
+        prior = event.derived_from or (ABSENT if held is None else held.version)
+        record = Record(version, event.value, event.expires_ms, prior)
+        write = Write(event.waiter, size_of(event), row, record, n=placement.n, w=w)
+        write.is_derived = event.derived_from is not None
+        self._send(write, is_mine=is_mine, held=held, others=others)
+        self._requests.watch(write, event.timeout_ms or self._timeout_ms)
+
+    def _stamp(self, event: Put, held: Record | None) -> bytes:
+        """A version for the write, above what this replica holds; ABSENT if none may be given."""
+        seen = event.derived_from
+        if seen is not None:
+            if seen > self._turn.version_max:
+                raise ClockUntrusted("what was read is further ahead than clocks may differ")
+            return derived_version(seen, self._random.getrandbits(DERIVED_BITS))
+        self.has_stamped = True
+        stamp = self._clock.next()
+        if held is not None and stamp:
+            version = pack_version(stamp, self._process)
+            if held.version < version:
+                return version
+            stamp = self._clock.next(stamp_of(held.version))
+        return pack_version(stamp, self._process) if stamp else ABSENT
+
+    def _why_no_stamp(self, above: int) -> QuorateError:
+        if self._clock.is_untrusted(above):
+            due_ms = self._turn.mono_ms + self._clock.untrusted_ms(above)
+            self._retry_ms = min(due_ms, self._retry_ms or due_ms)
+            self._turn.wake_at(self._retry_ms)
+            return ClockUntrusted("this node's clock is too far behind what it has seen")
+        return NotReady("the disk has not confirmed the clock's ceiling yet")
+
+    def retry_is_due(self) -> bool:
+        """Whether the clock should have caught up with what it was behind of."""
+        due_ms = self._retry_ms
+        if due_ms is None:
+            return False
+        if due_ms > self._turn.mono_ms:
+            self._turn.wake_at(due_ms)
+            return False
+        self._retry_ms = None
+        return True
+
+    def _park(
+        self, event: Put, parked: Parked | None, error: QuorateError, *, wait_ms: int
+    ) -> None:
+        error.outcome = Outcome.NOT_APPLIED
+        if parked is not None and parked.wait_ms != wait_ms:
+            parked = None  # It waited for something else until now.
+        self._requests.park(event, error, wait_ms=wait_ms, again=parked)
+
+    def _park_unstamped(self, event: Put, parked: Parked | None, held: Record | None) -> None:
+        error = self._why_no_stamp(stamp_of(held.version) if held is not None else 0)
+        wait_ms = self._wait_ms
+        if isinstance(error, NotReady):
+            # The write-wait is for replicas; this is the disk's part of the write itself.
+            wait_ms = event.timeout_ms or self._timeout_ms
+        self._park(event, parked, error, wait_ms=wait_ms)
+
+    def _send(
+        self, write: Write, *, is_mine: bool, held: Record | None, others: tuple[Peer, ...]
+    ) -> None:
+        row, record = write.row, write.record
+        if is_mine:
+            highest = self._replica.apply_over(row, record, held)
+            if highest:
+                write.highest = highest
+            self._local.append(write)
+        for peer in others:
+            if peer.is_reachable:
+                peer.mutate(peer.writes, row, record, write)
+            else:
+                write.failed += 1
+                self._hints.add(peer.url, row, record)
+
+    def close_turn(self) -> None:
+        """Have this step's own copies acked once they are durable."""
+        if self._local:
+            local, self._local = self._local, []
+            self._replica.when_durable(lambda: self._acked(local))
+
+    # --- answers ---------------------------------------------------------------------------
+
+    def answered(self, peer: Peer, sent: Sent, answer: Answer) -> None:
+        """A replica has the batch on disk."""
+        writes = cast("list[Write]", sent.ops)
+        mutated = cast(Mutated, answer)
+        refused = mutated.refused
+        for index, version in mutated.superseded:
+            if version > self._turn.version_max:
+                refused = [
+                    *refused,
+                    (index, "it holds a stamp further ahead than clocks may differ"),
+                ]
+            elif index < len(writes):
+                write = writes[index]
+                write.highest = max(write.highest, version)
+        if refused:
+            writes = self._without_refused(peer, writes, refused)
+        self._acked(writes)
+
+    def lost(self, peer: Peer, sent: Sent) -> None:
+        """A replica did not answer: it gets hints."""
+        for write in cast("list[Write]", sent.ops):
+            self._hints.add(peer.url, write.row, write.record)
+            self._failed(write)
+
+    def _acked(self, writes: list[Write]) -> None:
+        for write in writes:
+            write.acks += 1
+            if (
+                write.waiter is not None
+                and verdict(write.acks, write.failed, write.n, write.w) is _MET
+            ):
+                self._met(write)
+
+    def _failed(self, write: Write) -> None:
+        write.failed += 1
+        if write.waiter is None:
+            return
+        if verdict(write.acks, write.failed, write.n, write.w) is _LOST:
+            error = QuorumUnreachable(
+                "replicas were lost while they were being written",
+                outcome=Outcome.UNKNOWN,
+                needed=write.w,
+                acked=write.acks,
+            )
+            self._requests.end(write, error)
+
+    def _without_refused(
+        self, peer: Peer, writes: list[Write], refused: list[tuple[int, str]]
+    ) -> list[Write]:
+        self._turn.note_rarely("warning", "writes_refused", peer=peer.url, reason=refused[0][1])
+        indices = {index for index, _ in refused if index < len(writes)}
+        for index in sorted(indices):
+            self._failed(writes[index])
+        return [write for index, write in enumerate(writes) if index not in indices]
+
+    def _met(self, write: Write) -> None:
+        waiter = write.waiter
+        assert waiter is not None
+        if write.highest and not write.is_restamp and not write.is_derived:
+            self._restamp(write)
+            return
+        write.waiter = None
+        superseded = bool(write.highest)
+        result = PutResult(write.record.version, write.acks, write.n, write.is_restamp, superseded)
+        self._requests.answer(waiter, result, write.size)
+
+    def on_ceiling(self) -> None:
+        """The clock's ceiling was raised: stamp what waited for it."""
+        stalled, self._stalled = self._stalled, []
+        for write in stalled:
+            if write.waiter is not None:
+                self._restamp(write)
+
+    def _stall(self, write: Write) -> None:
+        """Keep a write that may not be stamped again yet; fail it if the clock is to blame."""
+        above = stamp_of(write.highest)
+        if self._clock.is_untrusted(above):
+            # The first stamp may be visible at some replica: no longer NOT_APPLIED.
+            error = self._why_no_stamp(above)
+            error.outcome = Outcome.UNKNOWN
+            self._requests.end(write, error)
+        else:
+            self._stalled.append(write)
+
+    def _restamp(self, write: Write) -> None:
+        """Send the write once more, stamped above what its first acks reported."""
+        self.has_stamped = True
+        stamp = self._clock.next(stamp_of(write.highest))
+        if not stamp:
+            self._stall(write)
+            return
+        placement, waiter = self.placement, write.waiter
+        assert placement is not None
+        assert waiter is not None
+        self._turn.counters["writes_restamped"] += 1
+        first = write.record
+        version = pack_version(stamp, self._process)
+        record = Record(version, first.value, first.expires_ms, write.highest)
+        again = Write(waiter, write.size, write.row, record, n=write.n, w=write.w)
+        again.is_restamp = True
+        write.waiter = None
+        partition = partition_of(write.row)
+        is_mine = placement.is_mine[partition]
+        # In trouble, what is held here may be unreadable, so nothing must be put over it.
+        is_kept = is_mine and not self._replica.trouble.code
+        held = None
+        try:
+            held = self._replica.latest(write.row) if is_kept else None
+        except StorageError:
+            is_kept = False
+        again.failed += is_mine and not is_kept
+        self._send(again, is_mine=is_kept, held=held, others=placement.others[partition])
+        left_ms = write.deadline_ms - self._turn.mono_ms
+        self._requests.watch(again, max(left_ms, 1))

@@ -1,0 +1,293 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What comes into a node and what goes out, except messages between nodes (`core.messages`).
+
+Events are msgspec Structs: made in C, and cheap for the garbage collector. A client request carries
+its `waiter`, an object that the core hands back with the result and never looks into.
+All times are milliseconds; 0 means "the configured default" for `r`, `w` and `timeout_ms`.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+from quorate.core.values.messages import Frame, Greeting, Message, ScannedRow
+from quorate.core.values.record import Record
+from quorate.errors import BY_CODE, QuorateError
+
+
+class Instant(msgspec.Struct, frozen=True, gc=False):
+    """Now, twice: `mono_ms` never steps and drives every timer, `wall_ms` stamps and expires."""
+
+    mono_ms: int
+    wall_ms: int
+
+
+class Waiter(Protocol):
+    """Who wants the result of a request. The runtime calls `done` exactly once."""
+
+    def done(self, result: Result) -> None:
+        """Take the result: the type that belongs to the request, or a QuorateError. Must not raise:
+        the runtime logs what it does, and the request stays without an answer."""
+
+
+# --- client requests ---------------------------------------------------------------------------
+
+
+class Get(msgspec.Struct, frozen=True, gc=False):
+    """Read the newest of `r` replicas' answers; ends in GetResult."""
+
+    waiter: Waiter
+    key: bytes
+    r: int = 0
+    timeout_ms: int = 0
+
+
+class Put(msgspec.Struct, frozen=True, gc=False):
+    """Write `value` (None: delete) to all replicas, done when `w` hold it; ends in PutResult."""
+
+    waiter: Waiter
+    key: bytes
+    value: bytes | None
+    expires_ms: int = 0
+    """Absolute wall-clock milliseconds; 0 never."""
+    w: int = 0
+    timeout_ms: int = 0
+    derived_from: bytes | None = None
+    """The version whose content this write carries on (EXPIRE, PERSIST, GETEX, GETDEL). It is
+    stamped directly above that version and never re-stamped, so whatever was written meanwhile wins
+    and is never overwritten with what it replaced. None: an ordinary write."""
+
+
+class Scan(msgspec.Struct, frozen=True, gc=False):
+    """List live keys in row order from `cursor`; ends in ScanResult."""
+
+    waiter: Waiter
+    prefix: bytes = b""
+    cursor: bytes = b""
+    """Empty to begin, else the `cursor` of the result before."""
+    limit: int = 1000
+    r: int = 0
+    timeout_ms: int = 0
+
+
+class Explain(msgspec.Struct, frozen=True, gc=False):
+    """Ask every replica of `key` for its version; ends in ExplainResult."""
+
+    waiter: Waiter
+    key: bytes
+    timeout_ms: int = 0
+
+
+class LocalGet(msgspec.Struct, frozen=True, gc=False):
+    """Read this node's own copy, durable, tombstones included; ends in LocalResult."""
+
+    waiter: Waiter
+    key: bytes
+
+
+class LocalPut(msgspec.Struct, frozen=True, gc=False):
+    """Give this replica a whole record, newest wins; ends in LocalResult once durable."""
+
+    waiter: Waiter
+    key: bytes
+    record: Record
+
+
+class LocalScan(msgspec.Struct, frozen=True, gc=False):
+    """List the keys that this node holds, in row order; ends in ScanResult."""
+
+    waiter: Waiter
+    prefix: bytes = b""
+    cursor: bytes = b""
+    limit: int = 1000
+
+
+class Join(msgspec.Struct, frozen=True, gc=False):
+    """Make `url` a member, or announce it again; ends in JoinResult."""
+
+    waiter: Waiter
+    url: str
+
+
+# --- what the runtime reports ------------------------------------------------------------------
+
+
+class PeerFrame(msgspec.Struct, frozen=True, gc=False):
+    """A frame arrived on the link from `peer`."""
+
+    peer: str
+    frame: Frame
+
+
+class LinkUp(msgspec.Struct, frozen=True, gc=False):
+    """The outgoing link to `peer` finished its handshake: frames sent now will leave."""
+
+    peer: str
+    version: str
+    """The peer's software version, for people."""
+
+
+class LinkDown(msgspec.Struct, frozen=True, gc=False):
+    """The outgoing link to `peer` is gone; anything not yet answered may be lost."""
+
+    peer: str
+
+
+class Welcome(msgspec.Struct, frozen=True, gc=False):
+    """A peer accepted our link and introduced itself; LinkUp follows."""
+
+    greeting: Greeting
+
+
+class Durable(msgspec.Struct, frozen=True, gc=False):
+    """Every storage batch up to and including `mark` survives what its durability promises."""
+
+    mark: int
+
+
+class StorageState(msgspec.Struct, frozen=True, gc=False):
+    """Whether the engine takes writes: `code` of the error that refuses them, empty if it does."""
+
+    code: str = ""
+    reason: str = ""
+
+    def error(self) -> QuorateError:
+        """A fresh error that says why writes are refused."""
+        return BY_CODE[self.code](self.reason)
+
+
+class Stop(msgspec.Struct, frozen=True, gc=False):
+    """Refuse new requests from now on; requests in flight go on."""
+
+
+Event = (
+    Get
+    | Put
+    | Scan
+    | Explain
+    | LocalGet
+    | LocalPut
+    | LocalScan
+    | Join
+    | PeerFrame
+    | LinkUp
+    | LinkDown
+    | Welcome
+    | Durable
+    | StorageState
+    | Stop
+)
+
+
+# --- results -----------------------------------------------------------------------------------
+
+
+class GetResult(msgspec.Struct, frozen=True, gc=False):
+    """`record` is None when `r` replicas said that they have nothing; it may also be a tombstone or
+    expired: ask `record.is_live` before serving it."""
+
+    record: Record | None
+    answers: int
+    """Replicas that answered before the result was known."""
+    repaired: int = 0
+    """Replicas that were written the newest record before this answer."""
+
+
+class PutResult(msgspec.Struct, frozen=True, gc=False):
+    """The write is durable on `acks` replicas (at least `w`)."""
+
+    version: bytes
+    acks: int
+    replicas: int
+    restamped: bool = False
+    superseded: bool = False
+    """A newer concurrent write won; this one is ordered directly before it."""
+
+
+class ScanResult(msgspec.Struct, frozen=True, gc=False):
+    """Live rows in order. `cursor` is empty at the end; `complete` is False where some partition
+    was answered by fewer than `r` replicas, so a key may be missing."""
+
+    rows: list[ScannedRow]
+    cursor: bytes
+    complete: bool
+
+
+class ReplicaView(msgspec.Struct, frozen=True, gc=False):
+    """What one replica says of a key; `version` None when it did not answer, ABSENT when it has
+    nothing."""
+
+    url: str
+    state: str
+    version: bytes | None
+    live: bool
+    """Whether it holds a value; False for a tombstone too."""
+    expires_ms: int
+    """When the value expires; 0 never."""
+    hints: int
+    """Hints waiting for this replica at the node that was asked."""
+
+
+class ExplainResult(msgspec.Struct, frozen=True, gc=False):
+    """Where a key lives and what each replica has."""
+
+    slot: int
+    partition: int
+    epoch: int
+    replicas: list[ReplicaView]
+
+
+class LocalResult(msgspec.Struct, frozen=True, gc=False):
+    """This replica's record now; `applied` tells whether a LocalPut won."""
+
+    record: Record | None
+    applied: bool = False
+
+
+class JoinResult(msgspec.Struct, frozen=True, gc=False):
+    """Whether `url` was already known, and whether it owns partitions in the current layout."""
+
+    known: bool
+    owns: bool
+
+
+Result = (
+    GetResult | PutResult | ScanResult | ExplainResult | LocalResult | JoinResult | QuorateError
+)
+
+
+# --- effects -----------------------------------------------------------------------------------
+
+
+class Batch(msgspec.Struct, gc=False):
+    """One atomic, ordered storage write. None as a blob deletes."""
+
+    records: list[tuple[bytes, Record]]
+    """Row and record; a later entry for a row replaces an earlier one."""
+    hints: list[tuple[bytes, bytes | None]]
+    meta: list[tuple[bytes, bytes | None]]
+
+
+class Note(msgspec.Struct, frozen=True, gc=False):
+    """Something an operator should read in the log: stable `event` name plus facts."""
+
+    level: str
+    event: str
+    facts: dict[str, int | str]
+
+
+class Effects(msgspec.Struct):
+    """What to do after a step, in this order: store, send, answer, log."""
+
+    batch: Batch | None = None
+    mark: int = 0
+    """The mark that Durable must report for `batch`; marks rise by one per batch."""
+    sends: dict[str, list[Message]] = {}
+    answers: list[tuple[Waiter, Result]] = []
+    notes: list[Note] = []
+    peers: list[str] | None = None
+    """The URLs to keep links to, when they changed in this step."""
+    wake_ms: int | None = None
+    """Monotonic time by which `step` must be called again even if nothing arrives."""

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What nodes say to each other: one frame per peer and turn, holding that turn's messages.
+
+A request message carries a `batch` number, never used before between the two nodes; the answer
+repeats it and lists its items in the same order. Answers to writes are sent only when
+the writes are durable. Everything is array-like msgpack (`wire.frames`): adding a field at the end
+with a default is compatible, anything else raises the protocol version.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from quorate.core.values.record import Record
+
+
+class Mutate(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
+    """Keep each record if it is newer than yours; ends in Mutated."""
+
+    batch: int
+    items: list[tuple[bytes, Record]]
+    """Row and record."""
+
+
+class Mutated(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
+    """Every item of the batch is durable here, or a newer record is, but for those refused."""
+
+    batch: int
+    superseded: list[tuple[int, bytes]]
+    """Index and the higher version already held; empty without conflicts."""
+    refused: list[tuple[int, str]]
+    """Index and reason, for items that were not stored and never will be."""
+    busy: bool = False
+    """The disk takes no writes now, or cannot be read to see what they must beat. As good as no
+    answer: some of the batch may be stored, and all of it may be sent again."""
+
+
+class Read(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
+    """Send the records of `full` rows and the versions of `brief` rows; ends in ReadAnswer."""
+
+    batch: int
+    full: list[bytes]
+    brief: list[bytes]
+
+
+class ReadAnswer(msgspec.Struct, frozen=True, array_like=True, tag=4, gc=False):
+    """Durable records and versions in the order asked; None and ABSENT where there is nothing.
+
+    A long answer comes in pieces: each goes on where the one before ended, records first.
+    `failed` lists rows whose stored bytes are damaged: they count as no answer.
+    """
+
+    batch: int
+    records: list[Record | None]
+    versions: list[bytes]
+    failed: list[bytes] = []
+
+
+class ScannedRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A row without its value. `live` is False for tombstones; expiry is the reader's to judge."""
+
+    row: bytes
+    version: bytes
+    live: bool
+    expires_ms: int
+
+
+class ScanRows(msgspec.Struct, frozen=True, array_like=True, tag=5, gc=False):
+    """List up to `limit` rows of `partition` after `after` whose key has `prefix`."""
+
+    batch: int
+    partition: int
+    after: bytes
+    prefix: bytes
+    limit: int
+
+
+class ScannedRows(msgspec.Struct, frozen=True, array_like=True, tag=6, gc=False):
+    """Rows in order; `more` when the limit cut the list."""
+
+    batch: int
+    rows: list[ScannedRow]
+    more: bool
+    failed: bool = False
+    """Damaged bytes were met: counts as no answer."""
+
+
+class Ping(msgspec.Struct, frozen=True, array_like=True, tag=7, gc=False):
+    """A heartbeat, answered with a Pong at once. `members` are all URLs that the sender knows."""
+
+    batch: int
+    members: list[str]
+    keys: int
+    """Live keys held by the sender."""
+    bytes_used: int
+
+
+class Pong(msgspec.Struct, frozen=True, array_like=True, tag=8, gc=False):
+    """I heard your ping."""
+
+    batch: int
+
+
+Message = Mutate | Mutated | Read | ReadAnswer | ScanRows | ScannedRows | Ping | Pong
+
+
+class Frame(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """All that one node says to another in one turn."""
+
+    epoch: int
+    """The sender's layout epoch; a frame of another epoch is refused."""
+    clock: int
+    """The sender's hybrid clock (64 bits), so that conflicts are rare."""
+    messages: list[Message]
+
+
+class StoredHint(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A write as the hint log keeps it."""
+
+    row: bytes
+    record: Record
+
+
+class Opening(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The part of a greeting that every protocol version shares; a decoder skips the rest."""
+
+    protocol: int
+
+
+class Greeting(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The handshake: who I am and what must match. Sent by both sides of a new link."""
+
+    protocol: int
+    cluster: str
+    url: str
+    node_id: int
+    epoch: int
+    layout_hash: bytes
+    """Empty while the sender has not learnt the cluster's layout."""
+    version: str
+    """Software version, for people."""
+    layout: bytes = b""
+    """The acceptor's encoded layout, where the dialler has none or a provisional one."""
+    refusal: str = ""
+    """Set by the acceptor: why it will not talk. The link is then closed."""
+    process: int = 0
+    """Drawn by the sender when it started: tells two processes with one URL apart."""
+    reached: int = 0
+    """The process that the acceptor's own link to the dialler's URL leads to; 0 while it is down,
+    and from the dialler."""
+
+
+PROTOCOL_VERSION = 1

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a replica holds for a key, and the one order that decides which of two records wins.
+
+Newest wins, by `versions`; equal versions are the same write. Should two contents ever carry one
+version (two processes that drew one number), `wins` still orders them the same way everywhere, so
+replicas converge.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from quorate.core.values.versions import ABSENT
+
+
+class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One version of one key. `value` None is a tombstone; `expires_ms` 0 is never."""
+
+    version: bytes
+    value: bytes | None
+    expires_ms: int = 0
+    """Absolute wall-clock milliseconds, fixed by the coordinator, the same on all replicas."""
+    prior: bytes = ABSENT
+    """The version that the coordinator saw before this one; ABSENT if none or not known."""
+
+
+def wins(new: Record, old: Record | None) -> bool:
+    """Whether `new` replaces `old`. Total: of two different records exactly one wins."""
+    if old is None or new.version > old.version:
+        return True
+    if new.version < old.version:
+        return False
+    return _content(new) > _content(old)
+
+
+def _content(record: Record) -> tuple[bool, bytes, int, bytes]:
+    # A tombstone wins over a value of the same version: deleted stays deleted.
+    return record.value is None, record.value or b"", record.expires_ms, record.prior
+
+
+def is_live(record: Record | None, *, wall_ms: int) -> bool:
+    """Whether a reader sees a value: present, not deleted, not expired."""
+    if record is None or record.value is None:
+        return False
+    return not 0 < record.expires_ms <= wall_ms

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Commands about the connection itself: HELLO, AUTH, CLIENT and their kin."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from quorate.doors.redis.command import Access, Command, Run, container, integer_argument, quote
+from quorate.doors.redis.session import CommandError, Session
+from quorate.wire import resp
+
+REDIS_VERSION: Final = "7.2.0"
+"""The Redis whose commands and texts these are; clients decide by it what to send."""
+NO_PASSWORD: Final = (
+    "ERR AUTH <password> called without any password configured for the default user. "
+    "Are you sure your configuration is correct?"
+)
+_NAME: Final = re.compile(rb"[!-~]{0,256}")
+
+
+def _ping(session: Session, args: list[bytes]) -> None:
+    if len(args) > 2:
+        raise CommandError("ERR wrong number of arguments for 'ping' command")
+    session.answer(b"+PONG\r\n" if len(args) == 1 else resp.bulk(args[1]))
+
+
+def _echo(session: Session, args: list[bytes]) -> None:
+    session.answer(resp.bulk(args[1]))
+
+
+def _ok(session: Session, _args: list[bytes]) -> None:
+    session.answer(resp.OK)
+
+
+def _quit(session: Session, _args: list[bytes]) -> None:
+    session.answer(resp.OK)
+    session.closing = True
+
+
+def _reset(session: Session, _args: list[bytes]) -> None:
+    session.reset()
+    session.answer(resp.simple("RESET"))
+
+
+def _select(session: Session, args: list[bytes]) -> None:
+    if integer_argument(args[1]):
+        raise CommandError("ERR DB index is out of range")
+    session.answer(resp.OK)
+
+
+def _auth(_session: Session, args: list[bytes]) -> None:
+    raise CommandError(NO_PASSWORD if len(args) < 4 else "ERR syntax error")
+
+
+def _hello(session: Session, args: list[bytes]) -> None:
+    version = session.protocol
+    if len(args) > 1:
+        wanted = resp.parse_integer(args[1])
+        if wanted is None:
+            raise CommandError("ERR Protocol version is not an integer or out of range")
+        if wanted not in (2, 3):
+            raise CommandError("NOPROTO unsupported protocol version")
+        version = wanted
+    name = _hello_name(args[2:])
+    # Nothing changes unless all of it is accepted.
+    session.use_protocol(version)
+    session.name = session.name if name is None else name
+    session.answer_value(
+        {
+            "server": "redis",
+            "version": REDIS_VERSION,
+            "proto": version,
+            "id": session.id,
+            # Not "cluster": that would make clients route who were not asked to.
+            "mode": "standalone",
+            "role": "master",
+            "modules": [],
+        }
+    )
+
+
+def _hello_name(options: list[bytes]) -> bytes | None:
+    name = None
+    while options:
+        word = options[0].upper()
+        if word == b"AUTH" and len(options) > 2:
+            raise CommandError(NO_PASSWORD)
+        if word != b"SETNAME" or len(options) < 2:
+            raise CommandError(f"ERR Syntax error in HELLO option '{quote(options[0])}'")
+        name = _checked_name(options[1], what="Client names")
+        options = options[2:]
+    return name
+
+
+def _checked_name(name: bytes, *, what: str) -> bytes:
+    if _NAME.fullmatch(name) is None:
+        raise CommandError(f"ERR {what} cannot contain spaces, newlines or special characters.")
+    return name
+
+
+def _client_id(session: Session, _args: list[bytes]) -> None:
+    session.answer(resp.integer(session.id))
+
+
+def _client_getname(session: Session, _args: list[bytes]) -> None:
+    session.answer(resp.bulk(session.name) if session.name else session.null)
+
+
+def _client_setname(session: Session, args: list[bytes]) -> None:
+    session.name = _checked_name(args[2], what="Client names")
+    session.answer(resp.OK)
+
+
+def _client_setinfo(session: Session, args: list[bytes]) -> None:
+    option = args[2].lower()
+    if option == b"lib-name":
+        session.lib_name = _checked_name(args[3], what="lib-name")
+    elif option == b"lib-ver":
+        session.lib_version = _checked_name(args[3], what="lib-ver")
+    else:
+        raise CommandError(f"ERR Unrecognized option '{quote(args[2])}'")
+    session.answer(resp.OK)
+
+
+def _client_info(session: Session, _args: list[bytes]) -> None:
+    session.answer(resp.bulk(_describe(session).encode()))
+
+
+def _client_list(session: Session, args: list[bytes]) -> None:
+    sessions = session.door.sessions
+    chosen = list(sessions.values())
+    if len(args) > 3 and args[2].upper() == b"ID":
+        ids = [integer_argument(argument) for argument in args[3:]]
+        chosen = [sessions[id_] for id_ in ids if id_ in sessions]
+    elif len(args) == 4 and args[2].upper() == b"TYPE":
+        chosen = chosen if args[3].lower() == b"normal" else []
+    elif len(args) > 2:
+        raise CommandError("ERR syntax error")
+    session.answer(resp.bulk("".join(map(_describe, chosen)).encode()))
+
+
+def _describe(session: Session) -> str:
+    age = (session.store.wall_ms() - session.created_ms) // 1000
+    return (
+        f"id={session.id} addr={session.peer} laddr={session.laddr}"
+        f" name={session.name.decode()} age={max(age, 0)} flags={'x' if session.in_multi else 'N'}"
+        f" db=0 sub=0 psub=0 ssub=0 multi={0 if session.in_multi else -1}"
+        f" oll={len(session.queue)} user=default"
+        f" lib-name={session.lib_name.decode()} lib-ver={session.lib_version.decode()}"
+        f" resp={session.protocol}\n"
+    )
+
+
+def _client_switch(session: Session, args: list[bytes]) -> None:
+    # NO-EVICT and NO-TOUCH: nothing is ever evicted here, and touching keeps nothing alive.
+    if args[2].upper() not in (b"ON", b"OFF"):
+        raise CommandError("ERR syntax error")
+    session.answer(resp.OK)
+
+
+def _command(
+    name: str, arity: int, run: Run, summary: str, since: str = "1.0.0", *, alone: bool = False
+) -> Command:
+    return Command(
+        name=name,
+        arity=arity,
+        run=run,
+        summary=summary,
+        group="connection",
+        since=since,
+        access=Access.ALONE if alone else Access.NONE,
+    )
+
+
+COMMANDS: Final = (
+    _command("ping", -1, _ping, "Get PONG, or the argument, back"),
+    _command("echo", 2, _echo, "Get the argument back"),
+    # Replies of commands before these must still be encoded as the old protocol has them.
+    _command("hello", -1, _hello, "Choose the protocol version", "6.0.0", alone=True),
+    _command("reset", 1, _reset, "Make the connection as new", "6.2.0", alone=True),
+    _command("auth", -2, _auth, "Log in, which no node asks for yet"),
+    _command("quit", -1, _quit, "Close the connection"),
+    _command("select", 2, _select, "Choose the database, of which there is only 0"),
+    _command("readonly", 1, _ok, "Accepted: any node serves any key", "3.0.0"),
+    _command("readwrite", 1, _ok, "Accepted: any node serves any key", "3.0.0"),
+    container(
+        "client",
+        summary="Commands about connections",
+        group="connection",
+        subcommands=(
+            _command("client|id", 2, _client_id, "Get this connection's number", "5.0.0"),
+            _command("client|getname", 2, _client_getname, "Get this connection's name", "2.6.9"),
+            _command("client|setname", 3, _client_setname, "Name this connection", "2.6.9"),
+            _command("client|setinfo", 4, _client_setinfo, "Tell the client's library", "7.2.0"),
+            _command("client|info", 2, _client_info, "Describe this connection", "6.2.0"),
+            _command("client|list", -2, _client_list, "Describe all connections", "2.4.0"),
+            _command("client|no-evict", 3, _client_switch, "Accepted, no effect", "7.0.0"),
+            _command("client|no-touch", 3, _client_switch, "Accepted, no effect", "7.2.0"),
+        ),
+    ),
+)

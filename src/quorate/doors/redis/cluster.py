@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""CLUSTER: the layout in Redis Cluster's words, so that its clients go straight to a replica.
+
+Any node serves any key, so what is called master here is only the replica to ask first: the first
+of the partition's list that this node believes to be up. Nothing is ever redirected.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final, NamedTuple
+from urllib.parse import urlsplit
+
+from quorate.core.values.events import ScanResult
+from quorate.core.values.messages import ScannedRow
+from quorate.core.values.slots import (
+    SLOT_COUNT,
+    SLOTS_PER_PARTITION,
+    partition_bounds,
+    slot_of,
+)
+from quorate.doors.redis.command import Command, Run, container, integer_argument
+from quorate.doors.redis.scan import Walk
+from quorate.doors.redis.session import CommandError, RespDoor, Session
+from quorate.wire import resp
+
+_PAGE_ROWS: Final = 1000
+_SLOT_KEYS_MAX: Final = 10_000
+
+
+class Range(NamedTuple):
+    """Neighbouring slots with the same replicas, in the order to ask them. `end` is inclusive."""
+
+    start: int
+    end: int
+    replicas: tuple[str, ...]
+
+
+def ranges(door: RespDoor) -> list[Range]:
+    """All slots, as few ranges as can be, replicas that are up first."""
+    layout = door.layout()
+    down = {member.url for member in door.status().members if member.state == "down"}
+    found: list[Range] = []
+    for partition in range(len(layout.table)):
+        urls = tuple(sorted(layout.replicas(partition), key=down.__contains__))
+        start = partition * SLOTS_PER_PARTITION
+        if found and found[-1].replicas == urls:
+            start = found.pop().start
+        found.append(Range(start, (partition + 1) * SLOTS_PER_PARTITION - 1, urls))
+    return found
+
+
+def node_id(url: str) -> str:
+    """40 hexadecimal digits that stand for a node in Redis's replies, the same on every node."""
+    return hashlib.blake2b(url.encode(), digest_size=20).hexdigest()
+
+
+def _address(url: str) -> tuple[str, int]:
+    parts = urlsplit(url)
+    return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+
+
+def _slots(session: Session, _args: list[bytes]) -> None:
+    def make() -> object:
+        return [
+            [each.start, each.end, *([*_address(url), node_id(url), []] for url in each.replicas)]
+            for each in ranges(session.door)
+        ]
+
+    session.answer(session.door.reply("slots", session.protocol, make))
+
+
+def _shards(session: Session, _args: list[bytes]) -> None:
+    def make() -> object:
+        down = {each.url for each in session.door.status().members if each.state == "down"}
+        shards: dict[tuple[str, ...], list[int]] = {}
+        for each in ranges(session.door):
+            shards.setdefault(each.replicas, []).extend((each.start, each.end))
+        return [
+            {"slots": slots, "nodes": [_shard_node(url, urls, down) for url in urls]}
+            for urls, slots in shards.items()
+        ]
+
+    session.answer(session.door.reply("shards", session.protocol, make))
+
+
+def _shard_node(url: str, urls: tuple[str, ...], down: set[str]) -> dict[str, object]:
+    host, port = _address(url)
+    return {
+        "id": node_id(url),
+        "port": port,
+        "ip": host,
+        "endpoint": host,
+        "role": "master" if url == urls[0] else "replica",
+        "replication-offset": 0,
+        "health": "fail" if url in down else "online",
+    }
+
+
+def _nodes(session: Session, _args: list[bytes]) -> None:
+    door = session.door
+
+    def make() -> object:
+        status = door.status()
+        state_of = {member.url: member.state for member in status.members}
+        spans: dict[str, list[str]] = {}
+        for each in ranges(door):
+            spans.setdefault(each.replicas[0], []).append(f"{each.start}-{each.end}")
+        lines = []
+        for url in door.layout().nodes:
+            host, port = _address(url)
+            mine = "myself," if url == status.url else ""
+            fail = ",fail" if state_of.get(url) == "down" else ""
+            link = "connected" if mine or state_of.get(url) == "up" else "disconnected"
+            words = [node_id(url), f"{host}:{port}@{port}", f"{mine}master{fail}", "- 0 0"]
+            lines.append(" ".join([*words, str(status.epoch), link, *spans.get(url, [])]))
+        return "\n".join([*lines, ""])
+
+    session.answer(door.reply("nodes", session.protocol, make))
+
+
+def _info(session: Session, _args: list[bytes]) -> None:
+    layout, status = session.door.layout(), session.door.status()
+    facts = {
+        "cluster_enabled": 1,
+        "cluster_state": "ok" if status.ready else "fail",
+        "cluster_slots_assigned": SLOT_COUNT,
+        "cluster_slots_ok": SLOT_COUNT,
+        "cluster_slots_pfail": 0,
+        "cluster_slots_fail": 0,
+        "cluster_known_nodes": len(layout.nodes),
+        "cluster_size": len(layout.nodes),
+        "cluster_current_epoch": status.epoch,
+        "cluster_my_epoch": status.epoch,
+    }
+    text = "".join(f"{name}:{value}\r\n" for name, value in facts.items())
+    session.answer(resp.bulk(text.encode()))
+
+
+def _myid(session: Session, _args: list[bytes]) -> None:
+    session.answer(resp.bulk(node_id(session.door.status().url).encode()))
+
+
+def _keyslot(session: Session, args: list[bytes]) -> None:
+    session.answer(resp.integer(slot_of(args[2])))
+
+
+class _SlotWalk(Walk):
+    """The keys of one slot: their count, or the first `limit` of them."""
+
+    __slots__ = ("_end", "_found", "_limit", "_slot")
+
+    def __init__(self, session: Session, slot: int, *, limit: int | None) -> None:
+        start, self._end = partition_bounds(slot // SLOTS_PER_PARTITION)
+        self._slot = slot
+        self._limit = limit
+        self._found: list[bytes] = []
+        super().__init__(session, prefix=b"", cursor=start, page_rows=_PAGE_ROWS)
+
+    def take(self, page: ScanResult) -> None:
+        inside = [row for row in page.rows if row.row < self._end]
+        self._found += self._of_slot(inside)
+        if self._limit is not None and len(self._found) >= self._limit:
+            self.resolve(resp.encode(self._found[: self._limit], self.session.protocol))
+        elif page.cursor and page.cursor < self._end and len(inside) == len(page.rows):
+            self.go_on(page.cursor)
+        elif self._limit is None:
+            self.resolve(resp.integer(len(self._found)))
+        else:
+            self.resolve(resp.encode(self._found, self.session.protocol))
+
+    def _of_slot(self, rows: list[ScannedRow]) -> list[bytes]:
+        keys = self.live(rows)
+        return [key for key in keys if slot_of(key) == self._slot]
+
+
+def _slot_argument(argument: bytes) -> int:
+    slot = integer_argument(argument)
+    if not 0 <= slot < SLOT_COUNT:
+        raise CommandError("ERR Invalid slot")
+    return slot
+
+
+def _countkeysinslot(session: Session, args: list[bytes]) -> None:
+    _SlotWalk(session, _slot_argument(args[2]), limit=None)
+
+
+def _getkeysinslot(session: Session, args: list[bytes]) -> None:
+    count = integer_argument(args[3])
+    if count < 0:
+        raise CommandError("ERR Invalid number of keys")
+    _SlotWalk(session, _slot_argument(args[2]), limit=min(count, _SLOT_KEYS_MAX))
+
+
+def _command(name: str, arity: int, run: Run, summary: str, since: str = "3.0.0") -> Command:
+    return Command(
+        name=f"cluster|{name}", arity=arity, run=run, summary=summary, group="cluster", since=since
+    )
+
+
+COMMANDS: Final = (
+    container(
+        "cluster",
+        summary="Commands about where keys belong",
+        group="cluster",
+        subcommands=(
+            _command("slots", 2, _slots, "List slot ranges with the nodes to ask"),
+            _command("shards", 2, _shards, "List groups of slots with their nodes", "7.0.0"),
+            _command("nodes", 2, _nodes, "List nodes with the slots to ask them for"),
+            _command("info", 2, _info, "Get facts about the cluster"),
+            _command("myid", 2, _myid, "Get this node's id"),
+            _command("keyslot", 3, _keyslot, "Get the slot of a key"),
+            _command("countkeysinslot", 3, _countkeysinslot, "Count the keys of a slot"),
+            _command("getkeysinslot", 4, _getkeysinslot, "List keys of a slot"),
+        ),
+    ),
+)

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""When keys end: expiry arguments, and the commands that read and change expiry.
+
+Records carry absolute milliseconds, so relative times are fixed here, once, by this node's clock.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final, NamedTuple
+
+from quorate.core.values.record import Record
+from quorate.doors.redis.command import ONE_KEY, Access, Command, integer_argument, quote
+from quorate.doors.redis.pending import Change, PendingRead, PendingUpdate
+from quorate.doors.redis.session import CommandError, Session
+from quorate.wire import resp
+
+INT64_MAX: Final = (1 << 63) - 1
+
+
+class Unit(NamedTuple):
+    """How a number says when: its milliseconds, and whether from now on or since 1970."""
+
+    milliseconds: int
+    relative: bool
+
+
+SECONDS: Final = Unit(1000, relative=True)
+MILLISECONDS: Final = Unit(1, relative=True)
+SECONDS_AT: Final = Unit(1000, relative=False)
+MILLISECONDS_AT: Final = Unit(1, relative=False)
+UNIT_OF_OPTION: Final = {
+    b"EX": SECONDS,
+    b"PX": MILLISECONDS,
+    b"EXAT": SECONDS_AT,
+    b"PXAT": MILLISECONDS_AT,
+}
+
+
+def moment_ms(session: Session, argument: bytes, unit: Unit, *, command: str) -> int:
+    """The absolute milliseconds that an argument means; may be in the past, even negative."""
+    count = integer_argument(argument)
+    moment = count * unit.milliseconds + (session.store.wall_ms() if unit.relative else 0)
+    if abs(count * unit.milliseconds) > INT64_MAX or moment > INT64_MAX:
+        raise CommandError(f"ERR invalid expire time in '{command}' command")
+    return moment
+
+
+def expires_ms(session: Session, argument: bytes, unit: Unit, *, command: str) -> int:
+    """`moment_ms` for commands that store a value: the number must be positive."""
+    if integer_argument(argument) <= 0:
+        raise CommandError(f"ERR invalid expire time in '{command}' command")
+    return moment_ms(session, argument, unit, command=command)
+
+
+class Conditions(NamedTuple):
+    """When EXPIRE and its kin do anything."""
+
+    nx: bool
+    xx: bool
+    gt: bool
+    lt: bool
+
+    def hold(self, current_ms: int, moment: int) -> bool:
+        """Whether to replace the expiry `current_ms` (0: none, which counts as infinite)."""
+        if (self.nx and current_ms) or (self.xx and not current_ms):
+            return False
+        if self.gt and (not current_ms or moment <= current_ms):
+            return False
+        return not (self.lt and current_ms and moment >= current_ms)
+
+
+def _conditions(options: list[bytes]) -> Conditions:
+    given = {option.upper() for option in options}
+    for option in options:
+        if option.upper() not in (b"NX", b"XX", b"GT", b"LT"):
+            raise CommandError(f"ERR Unsupported option {quote(option)}")
+    found = Conditions(b"NX" in given, b"XX" in given, b"GT" in given, b"LT" in given)
+    if found.nx and (found.xx or found.gt or found.lt):
+        raise CommandError("ERR NX and XX, GT or LT options at the same time are not compatible")
+    if found.gt and found.lt:
+        raise CommandError("ERR GT and LT options at the same time are not compatible")
+    return found
+
+
+def _expire(session: Session, args: list[bytes], *, unit: Unit, name: str) -> None:
+    conditions = _conditions(args[3:])
+    moment = moment_ms(session, args[2], unit, command=name)
+
+    def plan(record: Record | None) -> tuple[bytes, Change | None]:
+        if record is None or not conditions.hold(record.expires_ms, moment):
+            return resp.integer(0), None
+        if moment <= session.store.wall_ms():
+            return resp.integer(1), Change(None, derived=True)
+        return resp.integer(1), Change(record.value, moment, derived=True)
+
+    PendingUpdate(session, args[1], plan)
+
+
+def _persist(session: Session, args: list[bytes]) -> None:
+    def plan(record: Record | None) -> tuple[bytes, Change | None]:
+        if record is None or not record.expires_ms:
+            return resp.integer(0), None
+        return resp.integer(1), Change(record.value, derived=True)
+
+    PendingUpdate(session, args[1], plan)
+
+
+def _ttl(session: Session, args: list[bytes], *, unit: Unit) -> None:
+    def render(record: Record | None) -> bytes:
+        if record is None:
+            return resp.integer(-2)
+        if not record.expires_ms:
+            return resp.integer(-1)
+        left = record.expires_ms - (session.store.wall_ms() if unit.relative else 0)
+        # Rounded as Redis does, so that a key just set with EX 10 says 10.
+        return resp.integer((max(left, 0) + unit.milliseconds // 2) // unit.milliseconds)
+
+    PendingRead(session, args[1], render)
+
+
+def _expire_command(name: str, unit: Unit, summary: str, since: str) -> Command:
+    return Command(
+        name=name,
+        arity=-3,
+        run=partial(_expire, unit=unit, name=name),
+        summary=summary,
+        group="generic",
+        since=since,
+        access=Access.WRITE,
+        keys=ONE_KEY,
+    )
+
+
+def _ttl_command(name: str, unit: Unit, summary: str, since: str) -> Command:
+    return Command(
+        name=name,
+        arity=2,
+        run=partial(_ttl, unit=unit),
+        summary=summary,
+        group="generic",
+        since=since,
+        access=Access.READ,
+        keys=ONE_KEY,
+    )
+
+
+COMMANDS: Final = (
+    _expire_command("expire", SECONDS, "Set the seconds until a key expires", "1.0.0"),
+    _expire_command("pexpire", MILLISECONDS, "Set the milliseconds until a key expires", "2.6.0"),
+    _expire_command("expireat", SECONDS_AT, "Set the Unix time a key expires at", "1.2.0"),
+    _expire_command("pexpireat", MILLISECONDS_AT, "Set the Unix ms a key expires at", "2.6.0"),
+    _ttl_command("ttl", SECONDS, "Get the seconds until a key expires", "1.0.0"),
+    _ttl_command("pttl", MILLISECONDS, "Get the milliseconds until a key expires", "2.6.0"),
+    _ttl_command("expiretime", SECONDS_AT, "Get the Unix time a key expires at", "7.0.0"),
+    _ttl_command("pexpiretime", MILLISECONDS_AT, "Get the Unix ms a key expires at", "7.0.0"),
+    Command(
+        name="persist",
+        arity=2,
+        run=_persist,
+        summary="Make a key never expire",
+        group="generic",
+        since="2.2.0",
+        access=Access.WRITE,
+        keys=ONE_KEY,
+    ),
+)

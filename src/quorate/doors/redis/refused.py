@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Commands that are known, and refused because doing them here would be a lie.
+
+Commands that read and write as one step need a `register` keyspace. Transactions: MULTI opens a
+block in which every command is refused and EXEC aborts. Refusing MULTI itself would let the rest of
+a pipelined transaction run without it, after its client was told that it failed.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final
+
+from quorate.doors.redis.command import (
+    ALL_KEYS,
+    KEY_VALUE_PAIRS,
+    ONE_KEY,
+    Access,
+    Command,
+    Keys,
+    Run,
+)
+from quorate.doors.redis.pending import failure
+from quorate.doors.redis.session import CommandError, Session
+from quorate.errors import NeedsRegister, Outcome
+from quorate.wire import resp
+
+ALLOWED_IN_MULTI: Final = frozenset({"exec", "discard", "multi", "reset", "quit"})
+NOT_YET: Final = "ERR MULTI is not supported yet, so this command was not run"
+
+
+def refuse_register(session: Session, what: str) -> None:
+    """Answer that `what` would need a `register` keyspace, and that nothing was done."""
+    detail = f"'{what}' needs a register keyspace, which this release does not have yet"
+    session.answer(failure(NeedsRegister(detail, outcome=Outcome.NOT_APPLIED)))
+
+
+def _refuse(session: Session, _args: list[bytes], *, name: str) -> None:
+    refuse_register(session, name)
+
+
+def _register_command(name: str, arity: int, summary: str, keys: Keys = ONE_KEY) -> Command:
+    return Command(
+        name=name,
+        arity=arity,
+        run=partial(_refuse, name=name),
+        summary=f"{summary} (needs a register keyspace)",
+        group="string" if name != "watch" else "transactions",
+        access=Access.WRITE if keys is ONE_KEY else Access.WRITE_MANY,
+        keys=keys,
+    )
+
+
+def _multi(session: Session, _args: list[bytes]) -> None:
+    if session.in_multi:
+        raise CommandError("ERR MULTI calls can not be nested")
+    session.in_multi = True
+    session.answer(resp.OK)
+
+
+def _exec(session: Session, _args: list[bytes]) -> None:
+    if not session.in_multi:
+        raise CommandError("ERR EXEC without MULTI")
+    session.in_multi = False
+    raise CommandError("EXECABORT Transaction discarded: MULTI is not supported yet")
+
+
+def _discard(session: Session, _args: list[bytes]) -> None:
+    if not session.in_multi:
+        raise CommandError("ERR DISCARD without MULTI")
+    session.in_multi = False
+    session.answer(resp.OK)
+
+
+def _transaction_command(name: str, run: Run, summary: str) -> Command:
+    return Command(
+        name=name,
+        arity=1,
+        run=run,
+        summary=summary,
+        group="transactions",
+        since="1.2.0",
+        access=Access.ALONE,
+    )
+
+
+COMMANDS: Final = (
+    _register_command("setnx", 3, "Set a key only if it does not exist"),
+    _register_command("getset", 3, "Set a key and get its old value"),
+    _register_command("incr", 2, "Add one to a number"),
+    _register_command("incrby", 3, "Add to a number"),
+    _register_command("incrbyfloat", 3, "Add to a floating-point number"),
+    _register_command("decr", 2, "Subtract one from a number"),
+    _register_command("decrby", 3, "Subtract from a number"),
+    _register_command("append", 3, "Append to a value"),
+    _register_command("setrange", 4, "Overwrite part of a value"),
+    _register_command("msetnx", -3, "Set keys only if none exists", KEY_VALUE_PAIRS),
+    _register_command("watch", -2, "Watch keys for a transaction", ALL_KEYS),
+    _transaction_command("multi", _multi, "Begin a transaction (refused at EXEC for now)"),
+    _transaction_command("exec", _exec, "Run a transaction (refused for now)"),
+    _transaction_command("discard", _discard, "Leave a transaction"),
+)

@@ -1,0 +1,314 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Commands that walk over keys: SCAN, KEYS, RANDOMKEY, FLUSHDB.
+
+A SCAN cursor is the number of the partition to go on with, so any node can continue a scan that
+another began, and a call finishes the partition it is in even if that is more than COUNT. Only in a
+partition of more than ROWS_MAX rows a call stops halfway: then the upper bits of the cursor are a
+fingerprint of the position, which this node remembers for a while. Where it is not remembered the
+partition begins again: keys may be listed twice then, as SCAN allows, but none is missed.
+
+A walk that could not reach enough replicas of some partition is an error, never a shorter list.
+One whose client is gone asks for nothing more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+from typing import Final
+
+from quorate.core.values.events import Put, PutResult, Result, Scan, ScanResult
+from quorate.core.values.messages import ScannedRow
+from quorate.core.values.slots import PARTITION_COUNT, key_of, partition_bounds, partition_of
+from quorate.doors.redis.command import Access, Command, Run, integer_argument
+from quorate.doors.redis.glob import PATTERN_BYTES_MAX, compile_glob, literal_prefix
+from quorate.doors.redis.pending import Tally, failure
+from quorate.doors.redis.session import CommandError, Pending, RespDoor, Session
+from quorate.errors import InvalidRequest, QuorateError, QuorumUnreachable
+from quorate.wire import resp
+
+ROWS_MAX: Final = 10_000
+"""Rows in one SCAN reply, about; also the largest COUNT."""
+KEYS_MAX: Final = 100_000
+"""Keys in one KEYS reply."""
+POSITIONS_MAX: Final = 1024
+_PAGE_ROWS_MIN: Final = 16
+_PAGE_ROWS_MAX: Final = 1000
+_FLUSH_ROWS: Final = 256
+_RANDOM_ROWS: Final = 16
+_PARTITION_BITS: Final = 10
+
+
+class Walk(Pending):
+    """Asks for one page of keys after another."""
+
+    __slots__ = ("page_rows", "prefix")
+
+    def __init__(self, session: Session, *, prefix: bytes, cursor: bytes, page_rows: int) -> None:
+        super().__init__(session)
+        self.prefix = prefix
+        self.page_rows = page_rows
+        self.go_on(cursor)
+
+    def go_on(self, cursor: bytes) -> None:
+        """Ask for the page after `cursor`."""
+        if self.session.is_gone:
+            return
+        self.session.store.submit(Scan(self, self.prefix, cursor, self.page_rows))
+        # Few rows are enough as a rule; a walk that goes on is a long one.
+        self.page_rows = min(self.page_rows * 2, _PAGE_ROWS_MAX)
+
+    def done(self, result: Result) -> None:
+        """Take a page."""
+        if isinstance(result, ScanResult):
+            if result.complete:
+                self.take(result)
+                return
+            result = QuorumUnreachable("too few replicas of some partition answered")
+        self.fail(result)
+
+    def fail(self, result: Result) -> None:
+        """Take the error that ends the walk."""
+        self.resolve(failure(result))
+
+    def take(self, page: ScanResult) -> None:
+        """Take a page that nothing is missing from; then `go_on` or `resolve`."""
+        raise NotImplementedError
+
+    def live(self, rows: list[ScannedRow]) -> list[bytes]:
+        """The keys of rows that clients may see."""
+        now = self.session.store.wall_ms()
+        return [key_of(row.row) for row in rows if row.live and not 0 < row.expires_ms <= now]
+
+
+class _Scan(Walk):
+    __slots__ = ("_count", "_match", "_rows")
+
+    def __init__(self, session: Session, cursor: int, *, count: int, pattern: bytes) -> None:
+        self._count = min(count, ROWS_MAX)
+        self._match = compile_glob(pattern)
+        self._rows: list[ScannedRow] = []
+        super().__init__(
+            session,
+            prefix=literal_prefix(pattern),
+            cursor=_position(session.door, cursor),
+            page_rows=min(max(self._count + 1, _PAGE_ROWS_MIN), _PAGE_ROWS_MAX),
+        )
+
+    def take(self, page: ScanResult) -> None:
+        examined = len(self._rows)
+        self._rows += page.rows
+        if not page.cursor:
+            self._reply(0)
+            return
+        end = self._partition_end(max(examined, self._count), page.cursor)
+        if end:
+            following = self._rows[end].row if end < len(self._rows) else page.cursor
+            del self._rows[end:]
+            self._reply(partition_of(following))
+        elif len(self._rows) >= ROWS_MAX:
+            self._reply(_remember(self.session.door, page.cursor))
+        else:
+            self.go_on(page.cursor)
+
+    def _partition_end(self, start: int, position: bytes) -> int:
+        """The first row from `start` on that begins another partition; 0 if none does."""
+        partitions = [row.row[:2] for row in self._rows]
+        partitions.append(position[:2])
+        for at in range(max(start, 1), len(partitions)):
+            if partitions[at] != partitions[at - 1]:
+                return at
+        return 0
+
+    def _reply(self, cursor: int) -> None:
+        keys = [key for key in self.live(self._rows) if self._match.fullmatch(key)]
+        self.resolve(resp.encode([str(cursor), keys], self.session.protocol))
+
+
+def _position(door: RespDoor, cursor: int) -> bytes:
+    """The row that a client's cursor says to go on after."""
+    position = door.scan_positions.get(cursor)
+    if position is not None:
+        return position
+    partition = cursor % PARTITION_COUNT
+    return partition_bounds(partition)[0] if partition else b""
+
+
+def _remember(door: RespDoor, row: bytes) -> int:
+    """The cursor that leads back to `row`."""
+    token = int.from_bytes(hashlib.blake2b(row, digest_size=6).digest(), "big") | 1
+    cursor = token << _PARTITION_BITS | partition_of(row)
+    positions = door.scan_positions
+    positions.pop(cursor, None)
+    positions[cursor] = row
+    if len(positions) > POSITIONS_MAX:
+        del positions[next(iter(positions))]
+    return cursor
+
+
+def _scan(session: Session, args: list[bytes]) -> None:
+    cursor = int(args[1]) if re.fullmatch(rb"[0-9]{1,20}", args[1]) else 1 << 64
+    if cursor >= 1 << 64:
+        raise CommandError("ERR invalid cursor")
+    pattern, count, kind = b"*", 10, b"string"
+    if len(args) % 2:
+        raise CommandError("ERR syntax error")
+    for name, argument in zip(args[2::2], args[3::2], strict=True):
+        if name.upper() == b"MATCH":
+            pattern = _pattern(argument)
+        elif name.upper() == b"COUNT":
+            count = integer_argument(argument)
+        elif name.upper() == b"TYPE":
+            kind = argument.lower()
+        else:
+            raise CommandError("ERR syntax error")
+    if count < 1:
+        raise CommandError("ERR syntax error")
+    if kind != b"string":
+        session.answer_value(["0", []])
+        return
+    _Scan(session, cursor, count=count, pattern=pattern)
+
+
+def _pattern(argument: bytes) -> bytes:
+    if len(argument) > PATTERN_BYTES_MAX:
+        raise CommandError("ERR pattern too long")
+    return argument
+
+
+class _Keys(Walk):
+    __slots__ = ("_found", "_match")
+
+    def __init__(self, session: Session, pattern: bytes) -> None:
+        self._match = compile_glob(pattern)
+        self._found: list[bytes] = []
+        prefix = literal_prefix(pattern)
+        super().__init__(session, prefix=prefix, cursor=b"", page_rows=_PAGE_ROWS_MAX)
+
+    def take(self, page: ScanResult) -> None:
+        self._found += [key for key in self.live(page.rows) if self._match.fullmatch(key)]
+        if len(self._found) > KEYS_MAX:
+            error = InvalidRequest(f"over {KEYS_MAX} keys match: use SCAN")
+            self.resolve(failure(error))
+        elif page.cursor:
+            self.go_on(page.cursor)
+        else:
+            self.resolve(resp.encode(self._found, self.session.protocol))
+
+
+def _keys(session: Session, args: list[bytes]) -> None:
+    _Keys(session, _pattern(args[1]))
+
+
+class _RandomKey(Walk):
+    """Begins in a partition picked at random, and once more from the start if nothing follows."""
+
+    __slots__ = ("_wrapped",)
+
+    def __init__(self, session: Session) -> None:
+        start = partition_bounds(random.randrange(PARTITION_COUNT))[0]
+        self._wrapped = False
+        super().__init__(session, prefix=b"", cursor=start, page_rows=_RANDOM_ROWS)
+
+    def take(self, page: ScanResult) -> None:
+        keys = self.live(page.rows)
+        if keys:
+            self.resolve(resp.bulk(random.choice(keys)))
+        elif page.cursor or not self._wrapped:
+            self._wrapped = self._wrapped or not page.cursor
+            self.go_on(page.cursor)
+        else:
+            self.resolve(self.session.null)
+
+
+def _random_key(session: Session, _args: list[bytes]) -> None:
+    _RandomKey(session)
+
+
+class _Flush(Walk):
+    """Deletes page after page, each key by a tombstone of its own."""
+
+    __slots__ = ("_cursor", "_running", "_tally")
+
+    def __init__(self, session: Session) -> None:
+        self._cursor = b""
+        self._running = 0
+        self._tally = Tally()
+        super().__init__(session, prefix=b"", cursor=b"", page_rows=_FLUSH_ROWS)
+
+    def take(self, page: ScanResult) -> None:
+        self._cursor = page.cursor
+        self.page_rows = _FLUSH_ROWS
+        self._running = len(page.rows)
+        for row in page.rows:
+            self.session.store.submit(Put(_Deletion(self), key_of(row.row), None))
+        if not page.rows:
+            self._page_deleted()
+
+    def fail(self, result: Result) -> None:
+        assert isinstance(result, QuorateError)
+        self._tally.failed(result)
+        self.resolve(self._tally.reply())
+
+    def on_deleted(self, result: Result) -> None:
+        """One key of the page is gone, or not."""
+        self._running -= 1
+        if isinstance(result, QuorateError):
+            self._tally.failed(result)
+        elif isinstance(result, PutResult):
+            self._tally.wrote = True
+            self.session.acks_min = min(self.session.acks_min, result.acks)
+        if not self._running:
+            self._page_deleted()
+
+    def _page_deleted(self) -> None:
+        if self._tally.error is not None:
+            self.resolve(self._tally.reply())
+        elif self._cursor:
+            self.go_on(self._cursor)
+        else:
+            self.resolve(resp.OK)
+
+
+class _Deletion:
+    """The waiter for one key of a flush."""
+
+    __slots__ = ("_flush",)
+
+    def __init__(self, flush: _Flush) -> None:
+        self._flush = flush
+
+    def done(self, result: Result) -> None:
+        """Pass the result on."""
+        self._flush.on_deleted(result)
+
+
+def _flush(session: Session, args: list[bytes]) -> None:
+    if len(args) > 2 or (len(args) == 2 and args[1].upper() not in (b"ASYNC", b"SYNC")):
+        raise CommandError("ERR syntax error")
+    if not session.store.config.allow_flush:
+        name = args[0].upper().decode()
+        raise CommandError(f"ERR {name} is switched off: start the node with -allow-flush")
+    _Flush(session)
+
+
+def _walk_command(name: str, arity: int, run: Run, summary: str, since: str = "1.0.0") -> Command:
+    return Command(
+        name=name,
+        arity=arity,
+        run=run,
+        summary=summary,
+        group="generic",
+        since=since,
+        access=Access.ALONE,
+    )
+
+
+COMMANDS: Final = (
+    _walk_command("scan", -2, _scan, "List keys a few at a time", "2.8.0"),
+    _walk_command("keys", 2, _keys, "List all keys that match a pattern"),
+    _walk_command("randomkey", 1, _random_key, "Get a key at random"),
+    _walk_command("flushdb", -1, _flush, "Delete all keys, if the node allows it"),
+    _walk_command("flushall", -1, _flush, "Delete all keys, if the node allows it"),
+)

@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Coordinating a read, answer by answer (S14, S39, I14, I23)."""
+
+from __future__ import annotations
+
+from random import Random
+
+from quorate.core.exchanges.outbox import HEDGE_MS_MIN
+from quorate.core.exchanges.reads import READ_WAIT_MS
+from quorate.core.values.events import GetResult
+from quorate.core.values.messages import Mutate, Read, ReadAnswer
+from quorate.core.values.slots import partition_of, row_of
+from quorate.core.values.versions import ABSENT
+from quorate.errors import DeadlineExceeded, Overloaded, QuorumUnreachable
+from quorate.sim.cluster import url_of
+from tests.unit.core.alone import Alone, record_at
+from tests.unit.core.read_stage import KEY, NEW, OLD, ROW, ack, answer, give, outsider, three
+
+# --- asking ------------------------------------------------------------------------------------
+
+
+def test_one_full_record_is_asked_for_and_versions_from_the_rest() -> None:
+    alone, (first, second, third) = outsider()
+    asker = alone.get(KEY)
+    assert [(len(r.full), len(r.brief)) for r in alone.take(first, Read)] == [(1, 0)]
+    assert [(len(r.full), len(r.brief)) for r in alone.take(second, Read)] == [(0, 1)]
+    assert alone.take(third, Read) == []
+    assert not asker.results
+
+
+def test_a_replica_counts_itself_and_asks_one_other() -> None:
+    alone = three()
+    give(alone, NEW)
+    asker = alone.get(KEY)
+    (read,) = alone.take(1, Read)
+    assert (read.full, read.brief) == ([], [ROW])
+    alone.hear(1, ReadAnswer(read.batch, [], [NEW.version]))
+    assert asker.result == GetResult(NEW, answers=2)
+    assert alone.take(2, Read) == []
+
+
+def test_a_local_read_asks_nobody() -> None:
+    alone = three()
+    give(alone, NEW)
+    assert alone.get(KEY, r=1).result == GetResult(NEW, answers=1)
+    assert not any(alone.take(peer, Read) for peer in (1, 2))
+
+
+def test_absent_is_an_answer() -> None:
+    """S14, S20: nothing here, said by R replicas."""
+    alone = three()
+    asker = alone.get(KEY)
+    answer(alone, 1, None)
+    assert asker.result == GetResult(None, answers=2)
+
+
+def test_faster_peers_are_asked_first() -> None:
+    alone = three()
+    peers = alone.node.membership.peers
+    peers[url_of(1)].speed = 5
+    alone.get(KEY)
+    assert alone.take(1, Read) == []
+    assert len(alone.take(2, Read)) == 1
+
+
+# --- too few -----------------------------------------------------------------------------------
+
+
+def test_too_few_replicas_are_waited_for_and_then_it_is_unreachable_not_absent() -> None:
+    """P3, S35."""
+    alone = three()
+    alone.unlink(1, 2)
+    asker = alone.get(KEY)
+    assert not asker.results
+    assert alone.wake_ms == READ_WAIT_MS
+    alone.step(after_ms=READ_WAIT_MS - 1)
+    assert not asker.results
+    alone.step(after_ms=1)
+    assert isinstance(asker.result, QuorumUnreachable)
+    assert asker.result.facts == {"needed": 2, "live": 1}
+
+
+def test_a_link_that_comes_back_meanwhile_serves_the_read() -> None:
+    alone = three()
+    give(alone, NEW)
+    alone.unlink(1, 2)
+    asker = alone.get(KEY)
+    alone.step(after_ms=100)
+    alone.link(2)
+    answer(alone, 2, NEW)
+    assert asker.result == GetResult(NEW, answers=2)
+
+
+def test_without_an_answer_a_read_ends_at_its_deadline() -> None:
+    alone = three()
+    asker = alone.get(KEY, timeout_ms=40)
+    alone.step(after_ms=39)
+    assert not asker.results
+    alone.step(after_ms=1)
+    assert isinstance(asker.result, DeadlineExceeded)
+    answer(alone, 1, NEW)
+    assert len(asker.results) == 1, "a late answer changes nothing"
+
+
+# --- losing and hedging ------------------------------------------------------------------------
+
+
+def test_a_lost_replica_is_replaced_at_once() -> None:
+    alone = three()
+    give(alone, NEW)
+    asker = alone.get(KEY)
+    alone.unlink(1)
+    answer(alone, 2, NEW)
+    assert asker.result == GetResult(NEW, answers=2)
+
+
+def test_a_silent_replica_is_hedged_after_its_p95_and_the_node_wakes_for_it() -> None:
+    alone = three()
+    give(alone, NEW)
+    alone.node.membership.peers[url_of(1)].p95_ms = 30.0
+    asker = alone.get(KEY)
+    assert alone.wake_ms == 31, "else nothing happens until the next heartbeat"
+    alone.step(after_ms=29)
+    assert alone.take(2, Read) == []
+    alone.step(after_ms=2)
+    assert alone.node.parts.turn.counters["reads_hedged"] == 1
+    answer(alone, 2, NEW)
+    assert asker.result == GetResult(NEW, answers=2)
+
+
+def test_a_read_is_hedged_once_and_at_most_with_all_replicas() -> None:
+    alone = three()
+    alone.get(KEY)
+    for _ in range(5):
+        alone.step(after_ms=int(HEDGE_MS_MIN) * 3)
+    assert len(alone.take(2, Read)) == 1
+    assert alone.node.parts.turn.counters["reads_hedged"] == 1
+
+
+def test_when_the_last_replicas_are_lost_the_read_fails_at_once() -> None:
+    alone = three()
+    asker = alone.get(KEY)
+    alone.unlink(1)
+    assert not asker.results
+    alone.unlink(2)
+    assert isinstance(asker.result, QuorumUnreachable)
+    assert asker.result.facts == {"needed": 2, "answered": 1}
+
+
+def test_a_damaged_answer_is_none_and_another_is_asked() -> None:
+    """I23."""
+    alone = three()
+    asker = alone.get(KEY)
+    (read,) = alone.take(1, Read)
+    alone.hear(1, ReadAnswer(read.batch, [], [ABSENT], [ROW]))
+    assert not asker.results
+    answer(alone, 2, NEW)
+    assert alone.take(2, Read) == []
+    # Node 0 itself has nothing: the newest is fetched in full, and kept here.
+    assert isinstance(asker.result, GetResult)
+    assert asker.result.record == NEW
+
+
+# --- damage and wrong clocks -------------------------------------------------------------------
+
+
+def test_a_damaged_copy_here_is_repaired_by_a_read() -> None:
+    """I23."""
+    alone = three()
+    give(alone, OLD)
+    assert alone.disk.rot(ROW, Random(1))
+    asker = alone.get(KEY)
+    for peer in (1, 2):
+        answer(alone, peer, NEW)
+    assert asker.result == GetResult(NEW, answers=2, repaired=1)
+    assert alone.disk.get(ROW) == NEW
+
+
+def test_a_damaged_copy_at_a_peer_is_repaired_by_a_read() -> None:
+    """I23."""
+    alone = three()
+    give(alone, NEW)
+    asker = alone.get(KEY)
+    (read,) = alone.take(1, Read)
+    alone.hear(1, ReadAnswer(read.batch, [], [ABSENT], [ROW]))
+    answer(alone, 2, NEW)
+    assert asker.result == GetResult(NEW, answers=2, repaired=1)
+    assert ack(alone, 1) == [NEW]
+
+
+def test_a_damaged_copy_is_left_alone_by_a_read_that_may_have_missed_what_it_held() -> None:
+    """At R=1 the answer may be older than what was lost: the damage must go on being seen."""
+    alone = three()
+    give(alone, NEW)
+    assert alone.disk.rot(ROW, Random(1))
+    asker = alone.get(KEY, r=1)
+    answer(alone, 1, OLD)
+    assert asker.result == GetResult(OLD, answers=1)
+    assert alone.disk.damaged() == [ROW]
+
+
+def test_a_record_from_a_wrong_clock_is_not_spread_by_reads() -> None:
+    """RELIABILITY 66: written back, the key could not be written anywhere until its time comes."""
+    ahead = record_at(3_600_000, b"from the future")
+    alone = three()
+    give(alone, NEW)
+    asker = alone.get(KEY)
+    answer(alone, 1, ahead)
+    answer(alone, 2, NEW)
+    assert asker.result == GetResult(NEW, answers=2)
+    assert alone.disk.get(ROW) == NEW
+    assert alone.take(2, Mutate) == []
+    assert alone.node.parts.turn.counters["read_answers_distrusted"] == 1
+
+
+def test_a_full_answer_from_a_wrong_clock_gives_way_to_what_others_have() -> None:
+    ahead = record_at(3_600_000, b"from the future")
+    alone, (first, second, third) = outsider()
+    asker = alone.get(KEY)
+    answer(alone, first, ahead)
+    answer(alone, second, NEW)
+    for peer in (third, second, third, second):
+        answer(alone, peer, NEW)
+    assert asker.result == GetResult(NEW, answers=2)
+
+
+def test_replicas_that_agree_are_believed_whatever_the_clock_here_says() -> None:
+    """Else a clock set back would make all that was written before unreadable."""
+    ahead = record_at(3_600_000)
+    alone = three()
+    give(alone, ahead)
+    asker = alone.get(KEY)
+    answer(alone, 1, ahead)
+    assert asker.result == GetResult(ahead, answers=2)
+
+
+def test_a_damaged_copy_here_does_not_take_what_is_past_the_guard_here() -> None:
+    """I8: others agree on it, so it is believed."""
+    ahead = record_at(3_600_000)
+    alone = three()
+    give(alone, OLD)
+    assert alone.disk.rot(ROW, Random(1))
+    asker = alone.get(KEY)
+    for peer in (1, 2):
+        answer(alone, peer, ahead)
+    assert asker.result == GetResult(ahead, answers=2, repaired=1)
+    assert alone.disk.damaged() == [ROW]
+
+
+def test_reads_of_large_values_are_charged_and_shed_at_the_limit() -> None:
+    """P7: what a read may bring counts like what a write brings."""
+    alone = Alone(2, listed=[0, 1], replication=1, inflight_bytes_max=1000)
+    alone.link(1)
+    placement = alone.node.reads.placement
+    assert placement is not None
+    keys = (b"key%d" % number for number in range(100))
+    theirs = next(key for key in keys if not placement.is_mine[partition_of(row_of(key))])
+    first = alone.get(theirs)
+    (read,) = alone.take(1, Read)
+    alone.hear(1, ReadAnswer(read.batch, [record_at(1, b"x" * 400)], []))
+    assert isinstance(first.result, GetResult)
+    askers = [alone.get(theirs) for _ in range(5)]
+    assert [isinstance(each.result, Overloaded) for each in askers] == [False] * 3 + [True] * 2
+    for read in alone.take(1, Read):
+        alone.hear(1, ReadAnswer(read.batch, [None] * len(read.full), []))
+    assert alone.node.parts.requests.bytes == 0
+
+
+def test_what_a_read_may_bring_is_learnt_from_own_copies_too() -> None:
+    alone = Alone(2, listed=[0, 1], replication=1, inflight_bytes_max=1000)
+    alone.link(1)
+    placement = alone.node.reads.placement
+    assert placement is not None
+    keys = [b"key%d" % number for number in range(100)]
+    mine = next(key for key in keys if placement.is_mine[partition_of(row_of(key))])
+    theirs = next(key for key in keys if not placement.is_mine[partition_of(row_of(key))])
+    alone.put(mine, b"x" * 400)
+    assert isinstance(alone.get(mine).result, GetResult)
+    askers = [alone.get(theirs) for _ in range(5)]
+    assert [bool(each.results) for each in askers] == [False] * 3 + [True] * 2
+    assert isinstance(askers[-1].result, Overloaded)

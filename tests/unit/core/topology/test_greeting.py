@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Who may talk to whom (RELIABILITY 62)."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from quorate.core.topology.greeting import is_other_reached, judge
+from quorate.core.values.messages import PROTOCOL_VERSION, Greeting
+
+MINE = Greeting(PROTOCOL_VERSION, "c", "http://127.0.0.1:1", 1, 7, b"h" * 16, "0.1")
+THEIRS = Greeting(PROTOCOL_VERSION, "c", "http://127.0.0.1:2", 2, 7, b"h" * 16, "0.2")
+
+
+def test_nodes_of_one_cluster_and_layout_may_talk() -> None:
+    assert judge(MINE, THEIRS) == ""
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "named"),
+    [
+        ("protocol", PROTOCOL_VERSION + 1, "protocol version differs: ours 1, theirs 2"),
+        ("cluster", "d", "cluster name differs: ours 'c', theirs 'd'"),
+        ("url", MINE.url, "two nodes with one URL"),
+        ("url", "", "URL has 0 characters"),
+        ("url", "x" * 100_000, "URL has 100000 characters"),
+        ("node_id", MINE.node_id, "two nodes with one identity 000000000001"),
+        ("epoch", 8, "ours epoch 7 hash 6868"),
+        ("layout_hash", b"i" * 16, "theirs epoch 7 hash 6969"),
+    ],
+)
+def test_a_difference_that_matters_is_refused_by_both_sides_and_named(
+    field: str, value: int | str | bytes, named: str
+) -> None:
+    theirs = msgspec.structs.replace(THEIRS, **{field: value})
+    assert named in judge(MINE, theirs)
+    if field != "url":
+        assert judge(theirs, MINE)
+
+
+def test_who_is_not_the_process_that_its_url_leads_to_is_refused() -> None:
+    theirs = msgspec.structs.replace(THEIRS, process=5)
+    for reached, is_other in ((0, False), (5, False), (6, True)):
+        mine = msgspec.structs.replace(MINE, process=1, reached=reached)
+        assert is_other_reached(mine, theirs) is is_other
+        told = "two nodes with one URL: our link to 'http://127.0.0.1:2' leads to another process"
+        assert judge(mine, theirs) == (told if is_other else "")
+
+
+@pytest.mark.parametrize("which", ["mine", "theirs", "both"])
+def test_a_node_without_a_layout_is_let_in_whatever_the_epoch(which: str) -> None:
+    blank = {"layout_hash": b"", "epoch": 0}
+    mine = MINE if which == "theirs" else msgspec.structs.replace(MINE, **blank)
+    theirs = THEIRS if which == "mine" else msgspec.structs.replace(THEIRS, **blank)
+    assert judge(mine, theirs) == ""
+
+
+def test_a_reason_stays_one_short_line_whatever_the_peer_calls_itself() -> None:
+    theirs = msgspec.structs.replace(THEIRS, cluster="\n\x1b[31m" * 10_000)
+    reason = judge(MINE, theirs)
+    assert len(reason) < 500
+    assert reason.isprintable()

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The first layout: one for all, balanced, and moved as little as can be (S12, S34, I17)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import pairwise
+from random import Random
+
+import msgspec
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from quorate.core.topology.layout import Layout, decode_layout, first_layout, plan_layout
+from quorate.core.values.slots import PARTITION_COUNT
+
+
+def _urls(count: int) -> list[str]:
+    return [f"http://10.0.0.{i}:8000" for i in range(count)]
+
+
+def _shares(layout: Layout) -> list[int]:
+    held = Counter(index for row in layout.table for index in row)
+    return [held[index] for index in range(len(layout.nodes))]
+
+
+def _moved(old: Layout, new: Layout) -> int:
+    """Copies that are where they were not before."""
+    return sum(len(set(new.replicas(p)) - set(old.replicas(p))) for p in range(PARTITION_COUNT))
+
+
+def test_the_same_members_compute_the_same_table_in_any_start_order() -> None:
+    """S34."""
+    urls = _urls(7)
+    layouts = []
+    for seed in range(5):
+        Random(seed).shuffle(urls)
+        layouts.append(first_layout([*urls, urls[0]], replication=3))
+    assert {layout.encode() for layout in layouts} == {layouts[0].encode()}
+    assert {layout.hash() for layout in layouts} == {layouts[0].hash()}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "known"),
+    [
+        (1, "c4d77fff1aa600b705f4ba4c917b4acd"),
+        (3, "a67d9d4c7853cad1d2d16e2b7dc069dc"),
+        (5, "8399a569147a8562b62f18248b18538c"),
+    ],
+)
+def test_every_release_computes_the_same_first_layout(nodes: int, known: str) -> None:
+    """S34: else two nodes of different releases, started for the first time, would not agree."""
+    assert first_layout(_urls(nodes), replication=3).hash().hex() == known
+
+
+@pytest.mark.parametrize("nodes", [1, 2, 3, 4, 5, 10, 17])
+@pytest.mark.parametrize("replication", [1, 2, 3, 5])
+def test_every_partition_has_distinct_replicas_and_every_node_its_share(
+    nodes: int, replication: int
+) -> None:
+    """S12: min(N, members) distinct nodes; shares differ by at most one copy."""
+    layout = first_layout(_urls(nodes), replication=replication)
+    copies = min(nodes, replication)
+    assert len(layout.table) == PARTITION_COUNT
+    assert all(len(row) == len(set(row)) == copies for row in layout.table)
+    shares = _shares(layout)
+    assert max(shares) - min(shares) <= 1
+    assert max(shares) * nodes <= 1.05 * PARTITION_COUNT * copies
+
+
+@pytest.mark.parametrize("replication", [1, 2, 3])
+def test_an_eleventh_node_moves_less_than_15_percent(replication: int) -> None:
+    """S34: about a share of the copies moves, none of it between nodes that were there."""
+    urls = _urls(11)
+    old = first_layout(urls[:10], replication=replication)
+    new = plan_layout(old, urls, replication=replication)
+    assert new.epoch == old.epoch + 1
+    assert _moved(old, new) < 0.15 * PARTITION_COUNT * replication
+    gained = {url for p in range(PARTITION_COUNT) for url in new.replicas(p)} - set(urls[:10])
+    assert gained == {urls[10]}
+    assert all(
+        set(new.replicas(p)) - set(old.replicas(p)) <= {urls[10]} for p in range(PARTITION_COUNT)
+    )
+    assert max(_shares(new)) - min(_shares(new)) <= 1
+
+
+def test_a_leaving_node_moves_only_what_it_held() -> None:
+    """S34."""
+    urls = _urls(10)
+    old = first_layout(urls, replication=3)
+    new = plan_layout(old, urls[1:], replication=3)
+    assert _moved(old, new) == _shares(old)[0]
+    assert max(_shares(new)) - min(_shares(new)) <= 1
+
+
+def test_the_role_of_first_replica_is_spread() -> None:
+    layout = first_layout(_urls(3), replication=3)
+    firsts = Counter(row[0] for row in layout.table)
+    assert max(firsts.values()) - min(firsts.values()) <= 1
+
+
+def test_planning_for_the_same_nodes_moves_nothing() -> None:
+    old = first_layout(_urls(5), replication=3)
+    assert plan_layout(old, _urls(5), replication=3).table == old.table
+
+
+@settings(max_examples=20)
+@given(st.lists(st.integers(1, 12), min_size=2, max_size=5), st.integers(1, 4))
+@example([2, 5], 2)
+@example([4, 3], 2)
+def test_layouts_stay_balanced_and_distinct_through_any_growth_and_shrinkage(
+    sizes: list[int], replication: int
+) -> None:
+    """I17."""
+    layout = first_layout(_urls(sizes[0]), replication=replication)
+    for _, size in pairwise(sizes):
+        layout = plan_layout(layout, _urls(size), replication=replication)
+        copies = min(size, replication)
+        assert all(len(row) == len(set(row)) == copies for row in layout.table)
+        assert max(_shares(layout)) <= 1.05 * PARTITION_COUNT * copies / size + 1
+
+
+def test_an_encoded_layout_comes_back_whole() -> None:
+    layout = first_layout(_urls(4), replication=3)
+    assert decode_layout(layout.encode()) == layout
+
+
+def _changed(**fields: object) -> bytes:
+    good = first_layout(_urls(3), replication=2)
+    return msgspec.structs.replace(good, **fields).encode()
+
+
+_ROWS = ((0, 1),) * (PARTITION_COUNT - 1)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"nonsense",
+        msgspec.msgpack.encode([1, 2, ["a"]]),
+        _changed(epoch=0),
+        _changed(epoch=-1),
+        _changed(replication=0),
+        _changed(replication=-2),
+        _changed(nodes=()),
+        _changed(table=_ROWS),
+        _changed(table=(*_ROWS, ())),
+        _changed(table=(*_ROWS, (0, 0))),
+        _changed(table=(*_ROWS, (0, 1, 1))),
+        _changed(table=(*_ROWS, (0, 3))),
+        _changed(table=(*_ROWS, (0, -1))),
+        _changed(nodes=("http://a:1", "http://a:1", "http://b:1")),
+        _changed(nodes=("http://b:1", "http://a:1", "http://c:1")),
+    ],
+)
+def test_bytes_that_are_no_layout_are_refused(data: bytes) -> None:
+    with pytest.raises((msgspec.DecodeError, ValueError)):
+        decode_layout(data)

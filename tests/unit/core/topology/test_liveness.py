@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Heartbeats: three misses in a row mark a peer down, one answer marks it up (S15, S30)."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from quorate.core.exchanges.outbox import Peer
+from quorate.core.parts import Parts
+from quorate.core.topology.liveness import Liveness
+from quorate.core.values.events import PeerFrame, Put
+from quorate.core.values.messages import Frame, Mutate, Ping, Pong
+from quorate.sim.cluster import settings_of, url_of
+from quorate.sim.disk import Disk
+from tests.unit.core.alone import Alone, Asker
+from tests.unit.core.parts import peer_of
+
+BEAT_MS = 2_000
+
+
+class Beats:
+    """One peer under heartbeats, with the time in hand."""
+
+    def __init__(self, **settings: int) -> None:
+        self.parts = Parts(settings_of(0, [0, 1], **settings), Disk(), Random(1), ceiling=0)
+        self.peer: Peer = peer_of("http://n1:1")
+        self.liveness = Liveness(self.parts, {self.peer.url: self.peer})
+
+    def beat(self, ms: int = BEAT_MS) -> list[Ping]:
+        """Let time pass to the next heartbeat; the pings it sent."""
+        self.parts.turn.begin(self.parts.turn.mono_ms + ms, 0, stamp_max=0)
+        self.liveness.beat(lambda: ["http://n0:1", "http://n1:1"])
+        return [message for message in self.peer.collect() if isinstance(message, Ping)]
+
+    def notes(self) -> list[str]:
+        return [note.event for note in self.parts.turn.notes]
+
+
+@pytest.fixture
+def beats() -> Beats:
+    beats = Beats()
+    beats.beat(0)
+    return beats
+
+
+def test_every_heartbeat_pings_with_all_members_and_says_when_the_next_is(beats: Beats) -> None:
+    assert beats.beat(BEAT_MS - 1) == []
+    assert beats.parts.turn.wake_ms == BEAT_MS
+    (ping,) = beats.beat(1)
+    assert ping.members == ["http://n0:1", "http://n1:1"]
+    assert beats.parts.turn.wake_ms == 2 * BEAT_MS
+
+
+def test_two_misses_and_an_answer_leave_a_peer_up(beats: Beats) -> None:
+    """S30."""
+    for _ in range(3):
+        beats.beat()
+        beats.beat()
+        assert beats.peer.is_up
+        beats.liveness.heard(beats.peer)
+        beats.beat()
+        assert beats.peer.misses == 0
+
+
+def test_the_third_miss_in_a_row_marks_a_peer_down_once(beats: Beats) -> None:
+    """S30."""
+    misses = []
+    for _ in range(5):
+        beats.beat()
+        misses.append((beats.peer.misses, beats.peer.is_up, beats.notes()))
+    assert misses == [
+        (1, True, []),
+        (2, True, []),
+        (3, False, ["peer_down"]),
+        (4, False, []),
+        (5, False, []),
+    ]
+
+
+def test_a_down_peer_is_pinged_for_ever_and_one_answer_brings_it_back(beats: Beats) -> None:
+    """S31."""
+    for _ in range(50):
+        assert len(beats.beat()) == 1
+    beats.liveness.heard(beats.peer)
+    assert beats.peer.is_up
+    assert beats.notes() == ["peer_up"]
+    assert beats.peer.last_answer_ms == beats.parts.turn.mono_ms
+
+
+@pytest.mark.parametrize("down_after", [1, 5])
+def test_the_threshold_is_a_setting(down_after: int) -> None:
+    """S30."""
+    beats = Beats(down_after=down_after)
+    beats.beat(0)
+    for _ in range(down_after):
+        assert beats.peer.is_up
+        beats.beat()
+    assert not beats.peer.is_up
+
+
+def test_a_process_that_was_stopped_calls_nobody_down_at_once(beats: Beats) -> None:
+    """One missed beat, not as many as would have been."""
+    beats.beat(60_000)
+    assert beats.peer.misses == 1
+    assert beats.beat(0) == []
+
+
+def test_a_peer_that_answers_is_worth_asking_in_that_very_step() -> None:
+    """I25: what its answer leads to may need it (a second stamp, a write-back)."""
+    alone = Alone(3, heartbeat_ms=BEAT_MS, down_after=1)
+    alone.link(1, 2)
+    for _ in range(2):
+        alone.step(after_ms=BEAT_MS)
+        alone.hear(2, Pong(1))
+    assert not alone.node.membership.peers[url_of(1)].is_reachable
+    frame = Frame(alone.node.membership.epoch, 0, [Pong(1)])
+    alone.step(PeerFrame(url_of(1), frame), Put(Asker(), b"k", b"v"))
+    assert len(alone.take(1, Mutate)) == 1
+    assert alone.node.parts.turn.counters["hints_stored"] == 0

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Newest wins, by a total order that is the same everywhere (S38, I9)."""
+
+from __future__ import annotations
+
+import functools
+from itertools import permutations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from quorate.core.values.record import Record, is_live, wins
+from quorate.core.values.versions import (
+    ABSENT,
+    pack_version,
+    stamp_of,
+)
+
+_VERSIONS = st.builds(pack_version, st.integers(1, 3), st.integers(1, 2))
+_RECORDS = st.builds(
+    Record,
+    _VERSIONS,
+    st.one_of(st.none(), st.sampled_from([b"", b"a", b"b"])),
+    st.sampled_from([0, 1, 2]),
+    st.one_of(st.just(ABSENT), _VERSIONS),
+)
+
+
+def test_nothing_here_has_stamp_0_and_loses_to_everything() -> None:
+    assert stamp_of(ABSENT) == 0
+    assert wins(Record(pack_version(0, 0), None), None)
+
+
+@given(_RECORDS, _RECORDS)
+def test_of_two_different_records_exactly_one_wins(one: Record, other: Record) -> None:
+    assert wins(one, other) + wins(other, one) == (one != other)
+
+
+def _merge(old: Record, new: Record) -> Record:
+    return new if wins(new, old) else old
+
+
+@given(st.lists(_RECORDS, min_size=1, max_size=5))
+def test_replicas_end_with_one_record_whatever_the_order_of_arrival(records: list[Record]) -> None:
+    """S38: equal timestamps included; I9: commutative, associative, idempotent."""
+    twice = records + records
+    ends = {repr(functools.reduce(_merge, order)) for order in permutations(records)}
+    assert ends == {repr(functools.reduce(_merge, twice))}
+    assert max(record.version for record in records) == functools.reduce(_merge, records).version
+
+
+def test_a_tombstone_wins_over_a_value_of_the_same_version() -> None:
+    version = pack_version(7, 1)
+    assert wins(Record(version, None), Record(version, b"\xff" * 9, 99))
+
+
+@pytest.mark.parametrize(
+    ("record", "is_seen"),
+    [
+        (None, False),
+        (Record(b"v", None), False),
+        (Record(b"v", b""), True),
+        (Record(b"v", b"x", expires_ms=1000), False),
+        (Record(b"v", b"x", expires_ms=1001), True),
+        (Record(b"v", None, expires_ms=1001), False),
+    ],
+)
+def test_deleted_and_expired_records_are_not_seen(record: Record | None, is_seen: bool) -> None:
+    """I16: from its instant on, an expired value is gone."""
+    assert is_live(record, wall_ms=1000) is is_seen

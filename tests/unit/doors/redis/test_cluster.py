@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""CLUSTER: the layout as Redis Cluster's clients read it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from quorate.core.topology.layout import Layout
+from quorate.core.values.slots import SLOT_COUNT, slot_of
+from quorate.core.values.status import MemberView, Status
+from quorate.doors.redis.cluster import node_id
+from quorate.doors.redis.session import REPLY_AGE_MS_MAX
+from tests.fake_store import NODES
+from tests.unit.doors.redis.turns import Client, TurnStore
+
+
+class OneDown(TurnStore):
+    down = ""
+
+    def status(self) -> Status:
+        status = super().status()
+        members = [self._seen(member) for member in status.members]
+        return msgspec.structs.replace(status, members=members)
+
+    def _seen(self, member: MemberView) -> MemberView:
+        state = "down" if member.url == self.down else member.state
+        return msgspec.structs.replace(member, state=state)
+
+
+def owners(client: Client) -> list[list[Any]]:
+    """For each slot the nodes that CLUSTER SLOTS names, first to ask first."""
+    found: list[list[Any]] = [[] for _ in range(SLOT_COUNT)]
+    for start, end, *nodes in client.ask("CLUSTER", "SLOTS"):
+        for slot in range(start, end + 1):
+            assert not found[slot]
+            found[slot] = nodes
+    return found
+
+
+def test_slots_names_the_replicas_of_every_slot_in_the_layouts_order(client: Client) -> None:
+    layout = client.store.layout()
+    assert layout is not None
+    for slot, nodes in enumerate(owners(client)):
+        urls = [f"http://{host.decode()}:{port}" for host, port, *_ in nodes]
+        assert urls == layout.replicas(slot // 16)
+        assert [id_.decode() for _, _, id_, _ in nodes] == [node_id(url) for url in urls]
+
+
+def test_a_node_that_is_down_is_never_the_first_to_ask() -> None:
+    store = OneDown()
+    client = Client(store)
+    assert {nodes[0][1] for nodes in owners(client)} == {8000, 8001, 8002}
+    store.down = NODES[1]
+    store.now_ms += REPLY_AGE_MS_MAX
+    found = owners(client)
+    assert {nodes[0][1] for nodes in found} == {8000, 8002}
+    assert {len(nodes) for nodes in found} == {3}
+
+
+def test_shards_cover_every_slot_once(client: Client) -> None:
+    client.ask("HELLO", 3)
+    covered: list[int] = []
+    for shard in client.ask("CLUSTER", "SHARDS"):
+        edges = shard[b"slots"]
+        for start, end in zip(edges[::2], edges[1::2], strict=True):
+            covered += range(start, end + 1)
+        assert [node[b"role"] for node in shard[b"nodes"]] == [b"master", b"replica", b"replica"]
+        assert {node[b"health"] for node in shard[b"nodes"]} == {b"online"}
+    assert sorted(covered) == list(range(SLOT_COUNT))
+
+
+def test_nodes_lists_every_node_once_and_every_slot_once() -> None:
+    store = OneDown()
+    store.down = NODES[2]
+    client = Client(store)
+    slots: list[int] = []
+    lines = client.ask("CLUSTER", "NODES").decode().splitlines()
+    flags = {}
+    for line in lines:
+        id_, address, flag, master, _, _, epoch, link, *spans = line.split(" ")
+        flags[address] = (flag, link)
+        assert (len(id_), master, epoch) == (40, "-", "1")
+        for span in spans:
+            start, end = span.split("-")
+            slots += range(int(start), int(end) + 1)
+    assert flags == {
+        "127.0.0.1:8000@8000": ("myself,master", "connected"),
+        "127.0.0.1:8001@8001": ("master", "connected"),
+        "127.0.0.1:8002@8002": ("master,fail", "disconnected"),
+    }
+    assert sorted(slots) == list(range(SLOT_COUNT))
+    assert client.ask("CLUSTER", "MYID").decode() == lines[0].split(" ")[0]
+
+
+def test_info_says_whether_the_node_is_ready(client: Client) -> None:
+    assert b"cluster_state:ok\r\ncluster_slots_assigned:16384\r\n" in client.ask("CLUSTER", "INFO")
+    client.store.is_ready = False
+    client.store.now_ms += 1000
+    assert b"cluster_state:fail\r\n" in client.ask("CLUSTER", "INFO")
+
+
+@pytest.mark.parametrize("name", ["SLOTS", "SHARDS", "NODES", "INFO"])
+def test_without_a_layout_the_cluster_is_down(name: str) -> None:
+    client = Client()
+    client.store.has_layout = False
+    assert client.ask("CLUSTER", name) == "CLUSTERDOWN this node has not learnt the layout yet"
+
+
+def test_large_replies_are_made_once_a_second_at_most(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    original = client.store.layout
+
+    def layout() -> Layout | None:
+        asked.append(1)
+        return original()
+
+    monkeypatch.setattr(client.store, "layout", layout)
+    first = client.ask("CLUSTER", "SLOTS")
+    assert [client.ask("CLUSTER", "SLOTS") for _ in range(5)] == [first] * 5
+    assert len(asked) == 1
+
+
+def test_keyslot_uses_the_hash_tag(client: Client) -> None:
+    assert client.ask("CLUSTER", "KEYSLOT", "foo") == 12182
+    assert client.ask("CLUSTER", "KEYSLOT", "{foo}bar") == 12182
+
+
+def test_keys_of_a_slot_are_counted_and_listed(client: Client) -> None:
+    slot = slot_of(b"{tag}")
+    neighbour = next(b"%d" % i for i in range(10**6) if slot_of(b"%d" % i) == slot ^ 1)
+    keys = sorted(b"{tag}%d" % i for i in range(2500))
+    for key in [*keys, neighbour, b"elsewhere"]:
+        client.store.fill(key, b"v")
+    assert client.ask("CLUSTER", "COUNTKEYSINSLOT", slot) == 2500
+    assert client.ask("CLUSTER", "COUNTKEYSINSLOT", slot ^ 1) == 1
+    assert client.ask("CLUSTER", "GETKEYSINSLOT", slot, 10) == keys[:10]
+    assert client.ask("CLUSTER", "GETKEYSINSLOT", slot, 10**9) == keys
+    assert client.ask("CLUSTER", "GETKEYSINSLOT", slot ^ 1, 10) == [neighbour]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("COUNTKEYSINSLOT", "16384"), "ERR Invalid slot"),
+        (("COUNTKEYSINSLOT", "-1"), "ERR Invalid slot"),
+        (("COUNTKEYSINSLOT", "x"), "ERR value is not an integer or out of range"),
+        (("GETKEYSINSLOT", "1", "-1"), "ERR Invalid number of keys"),
+        (("MEET", "a", "1"), "ERR unknown subcommand 'MEET'. Try CLUSTER HELP."),
+    ],
+)
+def test_arguments_that_make_no_sense_are_refused(
+    client: Client, arguments: tuple[str, ...], text: str
+) -> None:
+    assert client.ask("CLUSTER", *arguments) == text

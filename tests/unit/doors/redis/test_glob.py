@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Glob patterns against a slow obvious model (RELIABILITY row 33)."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from quorate.doors.redis.glob import PATTERN_BYTES_MAX, compile_glob, literal_prefix
+
+
+def matches(pattern: bytes, key: bytes) -> bool:
+    """Redis's `stringmatchlen`, for stars, question marks, and bytes."""
+    if not pattern:
+        return not key
+    if pattern[:1] == b"*":
+        return any(matches(pattern[1:], key[i:]) for i in range(len(key) + 1))
+    return bool(key) and pattern[:1] in (b"?", key[:1]) and matches(pattern[1:], key[1:])
+
+
+pieces = st.lists(st.sampled_from([b"*", b"?", b"a", b"b", b"\n"]), max_size=7).map(b"".join)
+keys = st.lists(st.sampled_from([b"a", b"b", b"\n", b"\xff"]), max_size=7).map(b"".join)
+
+
+@given(pieces, keys)
+def test_stars_and_question_marks_match_what_the_model_matches(pattern: bytes, key: bytes) -> None:
+    assert bool(compile_glob(pattern).fullmatch(key)) == matches(pattern, key)
+
+
+@given(pieces, keys)
+def test_whatever_matches_begins_with_the_literal_prefix(pattern: bytes, key: bytes) -> None:
+    if matches(pattern, key):
+        assert key.startswith(literal_prefix(pattern))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "hits", "misses"),
+    [
+        (b"h[ae]llo", [b"hello", b"hallo"], [b"hillo", b"hllo", b"h[ae]llo"]),
+        (b"h[^e]llo", [b"hallo", b"h\nllo"], [b"hello", b"hllo"]),
+        (b"h[a-c]llo", [b"hbllo"], [b"hdllo", b"h-llo"]),
+        (b"h[c-a]llo", [b"hbllo"], [b"hdllo"]),
+        (b"h[\\]x]", [b"h]", b"hx"], [b"h\\"]),
+        (b"a\\*b", [b"a*b"], [b"axb"]),
+        (b"a\\", [b"a\\"], [b"a"]),
+        (b"a[", [], [b"a", b"a["]),
+        (b"a[b", [b"ab"], [b"a[b"]),
+        (b"a.b+", [b"a.b+"], [b"axbb"]),
+        (b"[\xf0-\xff]", [b"\xf5"], [b"\xe0"]),
+        (b"", [b""], [b"a"]),
+    ],
+)
+def test_sets_escapes_and_bytes_that_are_special_elsewhere(
+    pattern: bytes, hits: list[bytes], misses: list[bytes]
+) -> None:
+    expression = compile_glob(pattern)
+    assert [key for key in hits if not expression.fullmatch(key)] == []
+    assert [key for key in misses if expression.fullmatch(key)] == []
+
+
+def test_row_33_stars_cannot_make_it_backtrack() -> None:
+    """With backtracking this would take longer than the universe has existed."""
+    pattern = b"*a" * (PATTERN_BYTES_MAX // 2) + b"b"
+    assert compile_glob(pattern).fullmatch(b"a" * 1024) is None

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""INFO, CONFIG GET, TIME, DBSIZE, WAIT."""
+
+from __future__ import annotations
+
+import pytest
+
+from quorate.core.values.events import PutResult
+from quorate.core.values.status import Status
+from quorate.doors.redis.server import SECTIONS
+from quorate.doors.redis.session import STATUS_AGE_MS_MAX
+from quorate.errors import QuorumUnreachable
+from tests.unit.doors.redis.turns import Client
+
+
+def info(client: Client, *sections: str) -> dict[str, str]:
+    text = client.ask("INFO", *sections).decode()
+    assert text.count("\n") == text.count("\r\n")
+    return dict(line.split(":", 1) for line in text.split("\r\n") if ":" in line)
+
+
+def test_info_tells_what_clients_decide_by(client: Client) -> None:
+    facts = info(client)
+    assert facts["redis_version"].startswith("7.")
+    assert facts["loading"] == "0"
+    assert facts["role"] == "master"
+    assert facts["cluster_enabled"] == "1"
+    assert facts["connected_clients"] == "1"
+    assert facts["replicas"] == "3"
+    client.store.is_ready = False
+    client.store.now_ms += STATUS_AGE_MS_MAX
+    facts = info(client, "persistence", "quorate")
+    assert (facts["loading"], facts["reason"]) == ("1", "the disk is stuck")
+
+
+def test_info_gives_the_sections_asked_for(client: Client) -> None:
+    assert client.ask("INFO", "cluster") == b"# Cluster\r\ncluster_enabled:1\r\n"
+    assert client.ask("INFO", "nonsense") == b""
+    for section in SECTIONS:
+        assert client.ask("INFO", section.upper()).startswith(f"# {section}\r\n".encode())
+    assert info(client).keys() == info(client, "everything").keys() == info(client, "all").keys()
+
+
+def test_config_get_answers_all_patterns_that_match(client: Client) -> None:
+    assert client.ask("CONFIG", "GET", "save") == [b"save", b""]
+    assert client.ask("CONFIG", "GET", "maxmem*", "SAVE") == [
+        b"maxmemory", b"0", b"maxmemory-policy", b"noeviction", b"save", b"",
+    ]  # fmt: skip
+    assert client.ask("CONFIG", "GET", "nothing") == []
+    assert client.ask("CONFIG", "GET", "*a" * 50_000) == "ERR pattern too long"
+
+
+@pytest.mark.parametrize("command", ["SET", "REWRITE", "RESETSTAT"])
+def test_row_39_config_changes_nothing(client: Client, command: str) -> None:
+    assert client.ask("CONFIG", command, "save", "1") == (
+        f"ERR unknown subcommand '{command}'. Try CONFIG HELP."
+    )
+
+
+def test_time_is_the_clock_that_keys_expire_by(client: Client) -> None:
+    client.store.now_ms = 1_700_000_000_123
+    assert client.ask("TIME") == [b"1700000000", b"123000"]
+
+
+def test_dbsize_counts_each_key_once_though_it_has_copies(client: Client) -> None:
+    for i in range(5):
+        client.store.fill(b"k%d" % i, b"v")
+    assert client.ask("DBSIZE") == 5
+
+
+def test_a_status_is_not_taken_more_often_than_it_may(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = []
+    original = client.store.status
+
+    def status() -> Status:
+        taken.append(1)
+        return original()
+
+    monkeypatch.setattr(client.store, "status", status)
+    for _ in range(20):
+        client.ask("INFO")
+        client.ask("DBSIZE")
+    assert len(taken) == 1
+    client.store.now_ms += STATUS_AGE_MS_MAX
+    client.ask("DBSIZE")
+    assert len(taken) == 2
+
+
+# --- WAIT ----------------------------------------------------------------------------------------
+
+
+def put_result(client: Client, acks: int) -> PutResult:
+    return PutResult(client.store.next_version(), acks, 3)
+
+
+def test_wait_tells_the_fewest_further_copies_of_the_writes_since_the_wait_before(
+    client: Client,
+) -> None:
+    client.store.fail_next = [put_result(client, acks) for acks in (3, 2, 3)]
+    client.send(["SET", "a", "1"], ["SET", "b", "1"], ["SET", "c", "1"], ["WAIT", "2", "100"])
+    assert client.replies() == [b"OK", b"OK", b"OK", 1]
+    client.store.fail_next = [put_result(client, 3)]
+    client.send(["SET", "a", "1"], ["WAIT", "1", "0"])
+    assert client.replies() == [b"OK", 2]
+
+
+def test_wait_after_wait_says_the_same_and_never_more_than_is_known(client: Client) -> None:
+    client.store.fail_next = [put_result(client, 1)]
+    client.ask("SET", "a", "1")
+    assert [client.ask("WAIT", 1, 0) for _ in range(3)] == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("DEL", "k"),
+        ("MSET", "k", "v"),
+        ("EXPIRE", "k", "5"),
+        ("SET", "k", "v", "GET"),
+        ("GETDEL", "k"),
+    ],
+)
+def test_wait_counts_every_kind_of_write(client: Client, command: tuple[str, ...]) -> None:
+    client.store.fill(b"k", b"v")
+    client.store.fail_next = [put_result(client, 1)]
+    client.ask(*command)
+    assert client.ask("WAIT", 1, 0) == 0
+
+
+def test_wait_without_a_write_tells_how_many_copies_a_key_has(client: Client) -> None:
+    assert client.ask("WAIT", 0, 0) == 2
+    client.store.has_layout = False
+    assert client.ask("WAIT", 0, 0) == "CLUSTERDOWN this node has not learnt the layout yet"
+
+
+def test_wait_does_not_count_writes_that_failed(client: Client) -> None:
+    client.store.fail_next = [QuorumUnreachable("too few replicas")]
+    client.ask("SET", "a", "1")
+    assert client.ask("WAIT", 0, 0) == 2
+
+
+def test_wait_refuses_what_redis_refuses(client: Client) -> None:
+    assert client.ask("WAIT", "a", 1) == "ERR value is not an integer or out of range"
+    assert client.ask("WAIT", 1, -1) == "ERR timeout is negative"

@@ -1,0 +1,339 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One port: the first bytes decide, and the number of connections never drifts."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+
+from quorate.doors import port as listener_module
+from quorate.doors.port import RESERVE, Listener, Speech, recognise
+
+HTTP_STARTS = [
+    b"GET / HTTP/1.1\r\n",
+    b"GET /kv?key=a",
+    b"GET http://host/kv",
+    b"GET https://host/kv",
+    b"HEAD /",
+    b"PUT /kv",
+    b"PUT no-path",
+    b"DELETE /",
+    b"POST / HTTP/1.1",
+    b"OPTIONS * HTTP/1.1",
+    b"PATCH /",
+    b"TRACE /",
+    b"CONNECT host:22 HTTP/1.1",
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+]
+RESP_STARTS = [
+    b"*1\r\n$4\r\nPING\r\n",
+    b"PING\r\n",
+    b"GET key\r\n",
+    b"GET hello\r\n",
+    b"GET httpx\r\n",
+    b"GET *\r\n",
+    b"GET * HTTP/1.1\r\n",
+    b"GET *x\r\n",
+    b"get /kv HTTP/1.1\r\n",
+    b"QUIT\r\n",
+    b"PUTX a\r\n",
+    b"SET /kv v\r\n",
+    b"\r\n",
+    b"\x00\x01",
+    b"\xff",
+    b"A" * 1000,
+]
+
+
+@pytest.mark.parametrize("head", HTTP_STARTS)
+def test_a_method_and_a_path_are_http(head: bytes) -> None:
+    assert recognise(head) is Speech.HTTP
+
+
+@pytest.mark.parametrize("head", RESP_STARTS)
+def test_whatever_is_nothing_else_is_resp(head: bytes) -> None:
+    """RELIABILITY 48: also a lower-case method."""
+    assert recognise(head) is Speech.RESP
+
+
+def test_the_magic_is_a_peer_and_a_handshake_is_tls() -> None:
+    assert recognise(b"QRT1\x00\x00") is Speech.PEER
+    assert recognise(b"\x16\x03\x01") is Speech.TLS
+
+
+@pytest.mark.parametrize("head", [*HTTP_STARTS, *RESP_STARTS, b"QRT1x", b"\x16\x03\x01"])
+def test_pieces_decide_the_same_within_twelve_bytes(head: bytes) -> None:
+    final = recognise(head)
+    decisions = [recognise(head[:size]) for size in range(len(head) + 1)]
+    assert {decision for decision in decisions if decision is not None} == {final}
+    assert decisions.index(final) <= 12
+
+
+# --- connections ---------------------------------------------------------------------------------
+
+
+class FakeTransport(asyncio.Transport):
+    """Remembers what was done to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.unsent = 0
+        self.closing = False
+        self.aborted = False
+        self.protocol: asyncio.BaseProtocol | None = None
+
+    def get_extra_info(self, name: str, default: object = None) -> object:
+        assert name == "socket"
+        return default
+
+    def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
+        self.written += bytes(data)
+
+    def close(self) -> None:
+        self.closing = True
+
+    def abort(self) -> None:
+        self.closing = True
+        self.aborted = True
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self.protocol = protocol
+
+
+class Recorder(asyncio.Protocol):
+    """A door that keeps what it was given."""
+
+    def __init__(self) -> None:
+        self.transport: asyncio.BaseTransport | None = None
+        self.data = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert self.transport is None
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.data += data
+
+
+def build(*, connections_max: int = 10) -> Listener:
+    return Listener(http=Recorder, resp=Recorder, peer=Recorder, connections_max=connections_max)
+
+
+def connect(listener: Listener) -> tuple[FakeTransport, asyncio.Protocol]:
+    transport, protocol = FakeTransport(), listener()
+    protocol.connection_made(transport)
+    return transport, protocol
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+def test_a_door_gets_every_byte_of_its_connection_once() -> None:
+    async def main() -> None:
+        listener = build()
+        transport, newcomer = connect(listener)
+        for piece in (b"G", b"ET", b" ", b"/kv"):
+            assert transport.protocol is None
+            newcomer.data_received(piece)
+        door = cast(Recorder, transport.protocol)
+        assert door.data == b"GET /kv"
+        assert door.transport is transport
+        listener.close()
+
+    asyncio.run(main())
+
+
+def test_tls_is_dropped_without_a_word_while_nobody_speaks_it() -> None:
+    async def main() -> None:
+        listener = build()
+        transport, newcomer = connect(listener)
+        newcomer.data_received(b"\x16\x03\x01\x02\x00")
+        assert transport.aborted
+        assert transport.written == b""
+        assert listener.connections == 0
+        listener.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("head", "answer"),
+    [
+        (b"PING\r\n", b"-ERR max number of clients reached\r\n"),
+        (b"GET /kv?key=k", b"HTTP/1.1 503 Service Unavailable\r\n"),
+    ],
+)
+def test_clients_over_the_maximum_are_told_so_and_closed(head: bytes, answer: bytes) -> None:
+    """RELIABILITY 55."""
+
+    async def main() -> None:
+        listener = build(connections_max=3)
+        clients = [connect(listener) for _ in range(3)]
+        for _, newcomer in clients:
+            newcomer.data_received(head)
+        surplus, newcomer = connect(listener)
+        assert surplus.written == b""
+        newcomer.data_received(head)
+        assert surplus.closing
+        assert not surplus.aborted
+        assert surplus.written.startswith(answer)
+        assert surplus.protocol is None
+        assert (listener.connections, listener.accepted, listener.refused) == (3, 4, 1)
+        clients[1][0].closing = True
+        again, newcomer = connect(listener)
+        newcomer.data_received(head)
+        assert again.protocol is not None
+        listener.close()
+
+    asyncio.run(main())
+
+
+def test_idle_clients_cannot_lock_a_peer_out() -> None:
+    """All places taken by clients or by who says nothing: a write outage once a peer restarts."""
+
+    async def main() -> None:
+        listener = build(connections_max=3)
+        for _ in range(3):
+            connect(listener)[1].data_received(b"PING\r\n")
+        silent = [connect(listener)[0] for _ in range(RESERVE + 10)]
+        peer, newcomer = connect(listener)
+        newcomer.data_received(b"QRT1")
+        assert peer.protocol is not None
+        assert not peer.closing
+        assert [each.aborted for each in silent] == [True] * 11 + [False] * (RESERVE - 1)
+        assert (listener.connections, listener.refused) == (3 + RESERVE, 11)
+        listener.close()
+
+    asyncio.run(main())
+
+
+def test_who_gave_way_is_not_served_by_what_it_said_too_late() -> None:
+    async def main() -> None:
+        listener = build(connections_max=1)
+        slow, newcomer = connect(listener)
+        for _ in range(RESERVE + 1):
+            connect(listener)
+        assert slow.aborted
+        newcomer.data_received(b"PING\r\n")
+        assert slow.protocol is None
+        assert listener.connections == RESERVE + 1
+        listener.close()
+
+    asyncio.run(main())
+
+
+def test_connections_are_bounded_whatever_they_say() -> None:
+    async def main() -> None:
+        listener = build(connections_max=3)
+        for _ in range(3 + RESERVE):
+            connect(listener)[1].data_received(b"QRT1")
+        surplus, newcomer = connect(listener)
+        assert surplus.aborted
+        newcomer.data_received(b"QRT1")
+        assert surplus.protocol is None
+        assert (listener.connections, listener.refused) == (3 + RESERVE, 1)
+        listener.close()
+
+    asyncio.run(main())
+
+
+def test_a_closing_connection_counts_while_it_has_bytes_to_send() -> None:
+    async def main() -> None:
+        listener = build()
+        transport, newcomer = connect(listener)
+        newcomer.data_received(b"PING\r\n")
+        transport.unsent = 5
+        transport.close()
+        assert listener.connections == 1
+        transport.unsent = 0
+        assert listener.connections == 0
+        listener.close()
+
+    asyncio.run(main())
+
+
+def test_no_way_to_end_leaks_a_connection() -> None:
+    """Each of 1,000 connections ends before, at, or after its hand-over."""
+
+    async def main() -> None:
+        listener = build(connections_max=5)
+        for turn in range(1000):
+            transport, newcomer = connect(listener)
+            if turn % 3:
+                newcomer.data_received(b"PING\r\n" if turn % 2 else b"GET /")
+            if turn % 5:
+                transport.close()
+            else:
+                transport.abort()
+        assert (listener.connections, listener.refused) == (0, 0)
+        listener.close()
+
+    asyncio.run(main())
+
+
+def test_who_says_nothing_decisive_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RELIABILITY 54."""
+    monkeypatch.setattr(listener_module, "UNDECIDED_SECONDS", 0.02)
+    monkeypatch.setattr(listener_module, "_SWEEP_SECONDS", 0.01)
+
+    async def main() -> None:
+        listener = build()
+        silent, _ = connect(listener)
+        hesitant, newcomer = connect(listener)
+        newcomer.data_received(b"GE")
+        decided, other = connect(listener)
+        other.data_received(b"PING\r\n")
+        await until(lambda: silent.aborted and hesitant.aborted)
+        assert not decided.aborted
+        assert listener.connections == 1
+        listener.close()
+
+    asyncio.run(main())
+
+
+def test_close_ends_every_connection_gently() -> None:
+    async def main() -> None:
+        listener = build()
+        transports = [connect(listener)[0] for _ in range(3)]
+        listener.close()
+        assert all(each.closing and not each.aborted for each in transports)
+
+    asyncio.run(main())
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the kernel's to do, on Linux")
+def test_a_client_that_never_reads_is_the_kernels_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RELIABILITY 54 (-X), 57."""
+    monkeypatch.setattr(listener_module, "STALL_SECONDS", 1)
+
+    async def main() -> None:
+        listener = build()
+        server = await asyncio.get_running_loop().create_server(listener, "127.0.0.1", 0)
+        reader = socket.create_connection(server.sockets[0].getsockname())
+        reader.sendall(b"PING\r\n")
+        await until(lambda: bool(listener._clients))
+        (transport,) = listener._clients
+        await until(lambda: isinstance(transport.get_protocol(), Recorder))
+        transport.write(b"x" * 20_000_000)
+        async with asyncio.timeout(8):
+            while listener.connections:
+                await asyncio.sleep(0.05)
+        reader.close()
+        server.close()
+        listener.close()
+
+    asyncio.run(main())
