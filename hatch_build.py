@@ -22,18 +22,23 @@ COMPILED: Final = (
     *(
         f"core/{name}.py"
         for name in (
-            *("node", "replica", "serving"),
-            *("exchanges/explain", "exchanges/hints", "exchanges/outbox", "exchanges/reads"),
-            *("exchanges/scans", "exchanges/writes"),
-            *("requests/admission", "requests/turn"),
-            *("topology/liveness", "topology/membership", "topology/placement"),
-            *("values/clock", "values/quorum", "values/slots", "values/versions"),
+            *("node", "replica", "serving", "turn"),
+            *("exchanges/explain", "exchanges/hints", "exchanges/lanes", "exchanges/look"),
+            *("exchanges/outbox", "exchanges/reads", "exchanges/scans", "exchanges/writes"),
+            "requests/admission",
+            *("topology/liveness", "topology/membership", "topology/peer", "topology/quorum"),
+            "topology/topology",
+            *("values/clock", "values/slots", "values/versions"),
         )
+    ),
+    *(
+        f"host/{name}.py"
+        for name in ("acceptor", "backoff", "driver", "journal", "links", "storing", "system")
     ),
     *(
         f"sim/{name}.py"
         for name in (
-            *("clock", "cluster", "disk", "machine", "network", "sometimes", "storing"),
+            *("clock", "cluster", "dial", "disk", "machine", "network", "sometimes"),
             *("trace", "workload", "world"),
         )
     ),
@@ -46,7 +51,7 @@ COMPILED: Final = (
             *("telling", "violation", "watch"),
         )
     ),
-    "doors/http/fast.py",
+    *("doors/access.py", "doors/flow.py", "doors/http/fast.py", "doors/http/kv.py"),
     *(
         f"doors/redis/{name}.py"
         for name in (

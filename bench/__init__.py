@@ -2,6 +2,7 @@
 """Quorate measured beside other stores, in one run on one machine.
 
 `scripts/benchmarks` runs all of it and writes docs/benchmarks.md. `rows` says what is compared with
-what, `rounds` how, `document` how it is told; `peers` has a module for each store, `limits` what no
-store could beat here, `micro` the parts of Quorate on their own (`pytest bench/micro`).
+what, `rounds`, `singles` and `growth` how it is measured, `document` how it is told. Load comes
+from `generator.c`, which knows requests as bytes; which ones `quorate.bench` knows. `peers` has a
+module for each store, `micro` the parts of Quorate on their own (`pytest bench/micro`).
 """

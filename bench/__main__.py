@@ -12,22 +12,19 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 from typing import Final
 
 from bench import machine
 from bench.document import Findings, document
-from bench.growth import GROWTHS, Grown, Growth, grow
+from bench.generator import compile_generator
 from bench.micro import run_micro
 from bench.processes import Failed, end_children
-from bench.rounds import Compared, Pace, Row, compare
-from bench.rows import ROWS, SINGLES
-from bench.singles import Single, Told
+from bench.rounds import Found, Pace, Row
+from bench.rows import ROWS
 from bench.systems import Place
 
 _OUTPUT: Final = Path(__file__).parents[1] / "docs" / "benchmarks.md"
-_OVERHEAD_SECONDS: Final = 30
-"""Starting, warming up and writing keys, for a row or a point of one."""
-_AnyRow = Row | Single | Growth
 
 
 class Run:
@@ -36,17 +33,21 @@ class Run:
     def __init__(self, place: Place, pace: Pace) -> None:
         self._place = place
         self._pace = pace
-        self._compared: list[Compared] = []
-        self._told: list[Told] = []
-        self._grown: list[Grown] = []
+        self._found: list[tuple[Row, Found]] = []
         self._micro: dict[str, float] = {}
         self._failed: dict[str, str] = {}
 
-    def measure(self, rows: Sequence[_AnyRow]) -> None:
-        """All rows, one after the other."""
+    def measure(self, rows: Sequence[Row]) -> None:
+        """All rows, one after the other. None without a generator."""
         begun = time.monotonic()
+        try:
+            generator = compile_generator(self._place.directory)
+        except Failed as fault:
+            self._pace.tell(f"no row is measured: {fault}")
+            self._failed |= {row.name: str(fault).splitlines()[-1] for row in rows}
+            return
+        self._place = self._place._replace(generator=generator)
         self._failed |= {row.name: "interrupted" for row in rows}
-        self._pace.tell(f"{len(rows)} rows, about {_minutes(rows, self._pace)} minutes")
         for number, row in enumerate(rows, 1):
             minutes = (time.monotonic() - begun) / 60
             self._pace.tell(f"[{number}/{len(rows)}, {minutes:.0f} min] {row.name}: {row.what}")
@@ -64,29 +65,16 @@ class Run:
 
     def findings(self) -> Findings:
         """What there is."""
-        return Findings(
-            compared=self._compared,
-            told=self._told,
-            grown=self._grown,
-            failed=self._failed,
-            micro=self._micro,
-            facts=machine.facts(self._place.python, self._place.directory),
-            pace=self._pace,
-        )
+        facts = machine.facts(self._place.python, self._place.directory)
+        return Findings(self._found, self._failed, self._micro, facts, self._pace)
 
-    def _measure(self, row: _AnyRow) -> None:
+    def _measure(self, row: Row) -> None:
         place = self._place.below(row.name)
         place.directory.mkdir()
-        if isinstance(row, Row):
-            compared = compare(row, place, self._pace)
-            self._compared.append(compared)
-            self._pace.tell(f"  ratio {compared.ratio:.2f}")
-        elif isinstance(row, Growth):
-            self._grown.append(grow(row, place, self._pace))
-        else:
-            values = row.measure(place, self._pace)
-            self._told.append(Told(row, values))
-            self._pace.tell(f"  {', '.join(f'{each.value:,.1f}' for each in values)} {row.unit}")
+        found = row.measure(place, self._pace)
+        self._found.append((row, found))
+        if found.values:
+            self._pace.tell(f"  {median(found.values):,.2f} {row.unit}")
 
     @contextmanager
     def _faults_noted(self, name: str) -> Iterator[None]:
@@ -131,7 +119,7 @@ def main() -> int:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    names = [row.name for row in (*ROWS, *SINGLES, *GROWTHS)]
+    names = [row.name for row in ROWS]
     parser.add_argument("--only", action="append", choices=names, metavar="ROW", help="repeatable")
     parser.add_argument("--quick", action="store_true", help="one round of 1 s: does it run?")
     parser.add_argument("--long", action="store_true", help="also the rows that take long")
@@ -158,38 +146,14 @@ def _pace(asked: argparse.Namespace) -> Pace:
         print(text, file=sys.stderr, flush=True)
 
     if asked.quick:
-        return Pace(
-            rounds=1, seconds=1.0, long_seconds=3.0, records=50_000, is_quick=True, tell=tell
-        )
-    return Pace(
-        rounds=asked.rounds,
-        seconds=asked.seconds,
-        long_seconds=600.0,
-        records=1_000_000,
-        is_quick=False,
-        tell=tell,
-    )
+        return Pace(tell, rounds=1, seconds=1, long_seconds=3, records=50_000, is_quick=True)
+    return Pace(tell, asked.rounds, asked.seconds)
 
 
-def _chosen(asked: argparse.Namespace) -> list[_AnyRow]:
+def _chosen(asked: argparse.Namespace) -> list[Row]:
     if asked.only:
-        return [row for row in (*ROWS, *SINGLES, *GROWTHS) if row.name in asked.only]
-    has_all = asked.long or asked.quick
-    singles = [row for row in SINGLES if has_all or not row.is_long]
-    return [*ROWS, *singles, *(GROWTHS if has_all else ())]
-
-
-def _minutes(rows: Sequence[_AnyRow], pace: Pace) -> int:
-    return round(sum(_seconds(row, pace) for row in rows) / 60) + 1
-
-
-def _seconds(row: _AnyRow, pace: Pace) -> float:
-    if isinstance(row, Growth):
-        return len(row.points) * (_OVERHEAD_SECONDS + 2 * pace.seconds)
-    if isinstance(row, Single):
-        seconds = _OVERHEAD_SECONDS + pace.rounds * pace.seconds
-        return seconds + pace.long_seconds if row.is_long else seconds
-    return _OVERHEAD_SECONDS + 2 * pace.rounds * pace.seconds
+        return [row for row in ROWS if row.name in asked.only]
+    return [row for row in ROWS if asked.long or asked.quick or not row.is_long]
 
 
 def _write(text: str, output: str) -> None:

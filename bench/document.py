@@ -7,15 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import Final, NamedTuple
 
-from bench.growth import Grown
-from bench.loads import CONNECTIONS, VALUE_BYTES, Measured
-from bench.rounds import Bound, Compared, Pace, Side, cost, throughput
-from bench.singles import Told
+from bench.generator import CONNECTIONS, DEAR_SHARE, VALUE_BYTES, Measured
+from bench.rounds import NO_BOUND, Found, Pace, Row, Side
 
 _HEAD: Final = """# Benchmarks
 
-`./scripts/benchmarks` wrote this page; run it to check. Only ratios from one run on one machine
-mean anything: do not compare these figures with those of another machine or another day.
+`./scripts/benchmarks` wrote this page; run it to check. [How to read it](bench.md#comparisons).
+Only ratios from one run on one machine mean anything: do not compare these figures with those of
+another machine or another day.
 
 Both sides of a row run at once and are loaded in turn, {rounds} rounds of {seconds:g} s each; the
 ratio is the median of the rounds' ratios. {connections} connections and {value_bytes}-byte values,
@@ -25,40 +24,28 @@ the machine. Load goes evenly to all nodes of Quorate, and to the primary or lea
 where they are fastest. Each row says what an answer promises: rows that promise different things do
 not compare.
 
-*By CPU* is a second ratio, in which the generator has no part: the processor time that all
-processes of the other store used for an operation, over Quorate's. Where the processors are what
-both sides lack, a generator that shares them draws the first ratio towards 1, and this one is what
-a machine with room for the generator would come near to. Of a store that waits for disks it says
-little.
+*By CPU* is the ratio of operations for a second of the processor time of all processes of a store:
+the generator has no part in it. *CPU* is that time for one operation, in microseconds, Quorate's /
+the other's. *generator* is its own beside each, **bold** where it is above a tenth of the store's.
 """
-
 _QUICK: Final = """**This was a quick run, with little of everything: its figures mean nothing.**
 """
-
-_GROWTH: Final = """Each line is a cluster of three nodes of its own, unless it says so, with all
-keys written, and one measurement of reads and one of writes: W=2, R=2, `os`. *CPU* is what all
-nodes together used for an operation.
+_SLOW_BUILD: Final = """**The interpreter was built without `--enable-optimizations`: Quorate is
+about 10 % slower on it than on one that was.**
 """
-
-_HOW: Final = """The generator is `quorate bench`, for Quorate and Redis alike; for etcd a loop of
-the same making that speaks gRPC from templates; for PostgreSQL pgbench with prepared statements,
-whose latencies are from a sample.
-
-*gen* is how many cores the generator used. Where it is **bold** its processes were near their own
-limit, or it had most of a machine that was fully used, and what it measured could be faster than it
-shows; a goal that only seems met because the other side was held up like this counts as not shown,
-and so does one with errors on either side. *CPU* is the processor time, in microseconds, that all
-processes of the store used for an operation; it does not depend on the generator. *errors* has
-reads of keys that were not there and requests that were due and not sent, too.
+_GROWTH: Final = """Each line is a cluster of its own, with all keys written: W=2, R=2, `os`.
+"""
+_HOW: Final = """The generator is `bench/generator.c`: one thread that sends requests made from
+templates, reads every reply to its end and judges it. For PostgreSQL it is pgbench with prepared
+statements, whose latencies are from a sample. *errors* has reads of keys that were not there and
+requests that were due and not sent, too.
 """
 
 
 class Findings(NamedTuple):
     """All that a document is made of."""
 
-    compared: Sequence[Compared]
-    told: Sequence[Told]
-    grown: Sequence[Grown]
+    rows: Sequence[tuple[Row, Found]]
     failed: Mapping[str, str]
     """Rows that could not be measured, and why."""
     micro: Mapping[str, float]
@@ -73,20 +60,21 @@ def document(findings: Findings) -> str:
     head = _HEAD.format(
         rounds=pace.rounds, seconds=pace.seconds, connections=CONNECTIONS, value_bytes=VALUE_BYTES
     )
-    goals = [each for each in findings.compared if each.row.bound != Bound()]
-    others = [each for each in findings.compared if each.row.bound == Bound()]
+    valued = [(row, found) for row, found in findings.rows if found.values]
+    goals = [each for each in valued if each[0].bound != NO_BOUND]
+    others = [each for each in valued if each[0].bound == NO_BOUND]
+    grown = [each for each in findings.rows if not each[1].values]
     parts = [
         head,
         _QUICK if pace.is_quick else "",
-        _section("Goals", [*_goals(goals, findings.told)]),
-        _section("Beside", [*_besides(others)]),
-        _section("Without a goal", [*_figures(findings.told)]),
-        _section("How it grows", [_GROWTH, *_growths(findings.grown)] if findings.grown else []),
-        _section("Limits of this machine", [*_limits(findings.told)]),
+        _SLOW_BUILD if "without" in findings.facts.get("Python", "") else "",
+        _section("Goals", [*_rows(goals)]),
+        _section("Without a goal", [*_rows(others)]),
+        _section("How it grows", [_GROWTH, *_measurements(grown)] if grown else []),
         _section("Parts on their own", [*_micro(findings.micro)]),
         _section("Not measured", [f"- {name}: {why}" for name, why in findings.failed.items()]),
         _section("This run", [*_table(("", ""), findings.facts.items())]),
-        _section("All measured values", [_HOW, *_values(findings)]),
+        _section("All measured values", [_HOW, *_measurements(valued)] if valued else []),
     ]
     return "\n".join(part for part in parts if part)
 
@@ -104,78 +92,59 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterable[st
         yield f"| {' | '.join(row)} |"
 
 
-def _goals(compared: Sequence[Compared], told: Sequence[Told]) -> Iterable[str]:
-    rows = [
+def _rows(rows: Sequence[tuple[Row, Found]]) -> Iterable[str]:
+    """A line for each; what is hoped for has a column only where anything is."""
+    has_goals = any(row.bound != NO_BOUND for row, _ in rows)
+    cells = [
         (
-            *(f"{row.what}: {row.quorate.guarantee}", f"{row.against}: {row.other.guarantee}"),
-            *(_bound(row.bound), f"**{_figure(each.ratio)}**", _rounds(each.ratios)),
-            *(_by_cpu(each), verdict(each)),
+            *(row.what, row.against),
+            *([_bound(row)] if has_goals else []),
+            f"**{_figure(median(found.values))}**{row.unit and f' {row.unit}'}",
+            ", ".join(map(_figure, found.values)),
+            _by_cpu(found),
+            " / ".join(_figure(side.store_us) for side in found.sides if side.store_us),
+            " / ".join(_share(side) for side in found.sides if side.generator_us),
+            *([verdict(row, found)] if has_goals else []),
         )
-        for each in compared
-        for row in (each.row,)
+        for row, found in rows
     ]
-    rows += [
-        (
-            *(row.what, row.how, f"{_bound(row.bound)} {row.unit}", f"**{_figure(value)}**"),
-            *(_rounds([each.value for each in one.values]), "", _met(row.bound, value)),
-        )
-        for one in told
-        if one.row.bound != Bound()
-        for row, value in ((one.row, _median(one)),)
+    goal, met = (("goal",), ("met",)) if has_goals else ((), ())
+    shown = ("is", "rounds", "by CPU", "CPU", "generator")
+    return _table(("Quorate, 3 nodes, RF 3", "against", *goal, *shown, *met), cells)
+
+
+def _by_cpu(found: Found) -> str:
+    """Where throughputs are compared."""
+    if not found.is_by_rate:
+        return ""
+    ours, theirs = found.sides
+    return _figure(theirs.store_us / ours.store_us) if ours.store_us else ""
+
+
+def _share(side: Side) -> str:
+    said = f"{_figure(side.generator_us)} ({side.generator_us / (side.store_us or 1):.0%})"
+    return f"**{said}**" if side.generator_us > DEAR_SHARE * side.store_us else said
+
+
+def _measurements(rows: Sequence[tuple[Row, Found]]) -> Iterable[str]:
+    cells = [
+        (row.name, side.name, str(number), *_measured(each))
+        for row, found in rows
+        for side in found.sides
+        for number, each in enumerate(side.measured, 1)
     ]
-    columns = ("Quorate, 3 nodes, RF 3", "against", "goal", "is", "rounds", "by CPU", "met")
-    return _table(columns, rows)
+    columns = ("row", "what", "round", "per second", "p50 ms", "p99 ms", "p99.9 ms")
+    return _table((*columns, "CPU us", "generator us", "errors"), cells)
 
 
-def _figures(told: Sequence[Told]) -> Iterable[str]:
-    rows = [
-        (one.row.what, one.row.how, f"{_figure(_median(one))} {one.row.unit}")
-        for one in told
-        if one.row.bound == Bound() and one.row.unit != "/s"
-    ]
-    return _table(("", "", "median"), rows)
-
-
-def _besides(compared: Sequence[Compared]) -> Iterable[str]:
-    rows = [
-        (
-            *(f"{row.what}: {row.quorate.guarantee}", f"{row.against}: {row.other.guarantee}"),
-            *(f"**{_figure(each.ratio)}**", _rounds(each.ratios), _by_cpu(each)),
-        )
-        for each in compared
-        for row in (each.row,)
-    ]
-    return _table(("Quorate, 3 nodes, RF 3", "against", "ratio", "rounds", "by CPU"), rows)
-
-
-def _by_cpu(compared: Compared) -> str:
-    return "" if compared.row.ratio is cost else _figure(compared.ratio_by_cpu)
-
-
-def _growths(grown: Sequence[Grown]) -> Iterable[str]:
-    for each in grown:
-        rows = [
-            (point.label, *_grown(write), *_grown(read))
-            for point, write, read in zip(each.row.points, each.writes, each.reads, strict=True)
-        ]
-        figures = ("/s", "CPU us", "p50 ms", "p99 ms")
-        columns = [f"{kind} {figure}" for kind in ("SET", "GET") for figure in figures]
-        yield from _table((each.row.what, *columns), rows)
-        yield ""
-
-
-def _grown(found: Measured) -> tuple[str, ...]:
-    per_second = f"{found.per_second:,.0f}{f' ({found.errors} errors)' if found.errors else ''}"
-    return (per_second, *map(_figure, (found.store_us, found.p50_ms, found.p99_ms)))
-
-
-def _limits(told: Sequence[Told]) -> Iterable[str]:
-    rows = [
-        (one.row.what, one.row.how, f"{_median(one):,.0f}", _latency(one))
-        for one in told
-        if one.row.bound == Bound() and one.row.unit == "/s"
-    ]
-    return _table(("the least that can be done", "", "per second", "p50 ms"), rows)
+def _measured(found: Measured) -> tuple[str, ...]:
+    seen, generator = found.seen, _figure(found.generator_us)
+    return (
+        _figure(seen.per_second),
+        *map(_figure, (seen.p50_ms, seen.p99_ms, seen.p999_ms, found.store_us)),
+        f"**{generator}**" if found.is_generator_dear else generator,
+        str(found.errors),
+    )
 
 
 def _micro(micro: Mapping[str, float]) -> Iterable[str]:
@@ -183,73 +152,24 @@ def _micro(micro: Mapping[str, float]) -> Iterable[str]:
     return _table(("in one process, no input or output", "median, microseconds"), rows)
 
 
-def _values(findings: Findings) -> Iterable[str]:
-    rows = [
-        (each.row.name, *cells)
-        for each in findings.compared
-        for side, results in ((each.row.quorate, each.ours), (each.row.other, each.theirs))
-        for number, result in enumerate(results, 1)
-        for cells in (_value(_side(side), number, result),)
-    ]
-    rows += [
-        (one.row.name, *_value("", number, value.measured))
-        for one in findings.told
-        for number, value in enumerate(one.values, 1)
-        if value.measured is not None
-    ]
-    columns = ("row", "store, generator", "round", "per second", "p50 ms", "p99 ms", "p99.9 ms")
-    return _table((*columns, "gen", "CPU us", "errors"), rows)
+def _bound(row: Row) -> str:
+    low, high = row.bound
+    said = f"at least {low:g}" if low is not None else f"at most {high:g}"
+    return f"{said} {row.unit}".strip()
 
 
-def _side(side: Side) -> str:
-    return f"{side.system.name}, {side.load.name}"
-
-
-def _value(who: str, number: int, found: Measured) -> tuple[str, ...]:
-    cores = f"{found.generator_cores:.2f}"
-    return (
-        *(who, str(number), f"{found.per_second:,.0f}"),
-        *(_figure(found.p50_ms), _figure(found.p99_ms), _figure(found.p999_ms)),
-        f"**{cores}**" if found.is_generator_bound else cores,
-        *(_figure(found.store_us), str(found.errors)),
-    )
-
-
-def _bound(bound: Bound) -> str:
-    if bound.at_least is not None:
-        return f"at least {bound.at_least:g}"
-    return f"at most {bound.at_most:g}"
-
-
-def verdict(compared: Compared) -> str:
+def verdict(row: Row, found: Found) -> str:
     """Whether the bound is met. Nothing is shown by errors, which may be quicker than answers, nor
     by a throughput that the generator held down."""
-    row, ratio = compared.row, compared.ratio
-    if any(each.errors for each in (*compared.ours, *compared.theirs)):
+    is_met = row.bound.is_met(median(found.values))
+    if any(each.errors for side in found.sides for each in side.measured):
         return "not shown"
-    if row.ratio is throughput:
-        is_theirs_low = any(each.is_generator_bound for each in compared.theirs)
-        is_ours_low = any(each.is_generator_bound for each in compared.ours)
-        if is_theirs_low if row.bound.is_met(ratio) else is_ours_low:
+    if found.is_by_rate:
+        ours, theirs = found.sides
+        held_down = theirs if is_met else ours
+        if any(each.is_generator_bound for each in held_down.measured):
             return "not shown"
-    return _met(row.bound, ratio)
-
-
-def _met(bound: Bound, value: float) -> str:
-    return "yes" if bound.is_met(value) else "no"
-
-
-def _median(told: Told) -> float:
-    return median(each.value for each in told.values)
-
-
-def _latency(told: Told) -> str:
-    found = [each.measured.p50_ms for each in told.values if each.measured is not None]
-    return _figure(median(found)) if found else ""
-
-
-def _rounds(values: Sequence[float]) -> str:
-    return ", ".join(map(_figure, values))
+    return "yes" if is_met else "no"
 
 
 def _figure(value: float) -> str:

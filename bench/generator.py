@@ -1,162 +1,304 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A closed loop for what `quorate bench` does not speak: etcd, and the echo that is a limit.
+"""What a running store is asked for, by bench/generator.c, and what that found.
 
-As there, a connection sends its next request when it has the reply to the one before, and requests
-come from templates. `python -m bench.generator --help` tells how to ask; it prints the part of
-`quorate bench --json` that `loads.measured` reads.
+The generator shares the machine with what it measures. So its processor time is measured beside the
+store's: where it is a large share, what was found says something of the generator too.
 """
 
 from __future__ import annotations
 
-import argparse
-import gc
-import json
-import random
-import selectors
-import socket
+import os
+import re
+import resource
 import time
-from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from binascii import crc_hqx
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NamedTuple
 
-from bench.peers.etcd_wire import GatewayCaller, GrpcCaller
+import msgspec
 
-_READ_BYTES: Final = 64 << 10
-_WRITING_KEYS_SECONDS: Final = 120.0
+from bench.processes import Failed, Process, cpu_seconds, program
+from bench.systems import Place, Running
+from quorate.bench.latency import Summary, counted, summary
+from quorate.bench.protocols import Codec, HttpCodec, RespCodec
+from quorate.bench.routing import held_slots
 
-
-class Caller(Protocol):
-    """One connection's side of a protocol, one request at a time."""
-
-    def request(self, key: int) -> bytes:
-        """The next request."""
-
-    def is_answered(self, data: bytes) -> bool:
-        """Take what came; whether the reply is whole now."""
-
-
-class EchoCaller:
-    """Sends a value, and waits until as many bytes came back."""
-
-    def __init__(self, *, value: bytes) -> None:
-        self._value = value
-        self._missing = 0
-
-    def request(self, key: int) -> bytes:
-        del key
-        self._missing = len(self._value)
-        return self._value
-
-    def is_answered(self, data: bytes) -> bool:
-        self._missing -= len(data)
-        return self._missing == 0
+CONNECTIONS: Final = 64
+VALUE_BYTES: Final = 64
+DEAR_SHARE: Final = 0.1
+"""Of the store's processor time: a generator that takes more is marked."""
+_SOURCE: Final = Path(__file__).with_suffix(".c")
+_BUSY: Final = 0.9
+_PATIENCE_SECONDS: Final = 180.0
+"""For what a generator does besides its seconds of measuring, writing keys above all..."""
+_PATIENCE_PER_KEY: Final = 2e-4
+"""...and for each of them."""
+_FILL_BATCH: Final = 32
+_FILL_BYTES: Final = 256 << 10
+"""In a batch, so that large values go one by one."""
+_REQUESTS_LEAST: Final = 4
+"""At a low rate it is measured until there are so many."""
 
 
-class Line:
-    """A connection, and when its request was sent."""
-
-    def __init__(self, port: int, caller: Caller) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), 5)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.caller = caller
-        self.sent = 0.0
+def compile_generator(directory: Path) -> str:
+    """The path of the program; Failed where there is no C compiler, or it does not compile."""
+    path = directory / "generator"
+    command = [program("cc"), "-O2", "-o", str(path), str(_SOURCE)]
+    Process(command, log=directory / "cc.log").wait(60)
+    return str(path)
 
 
-def run(
-    lines: Sequence[Line], next_key: Callable[[], int | None], *, seconds: float
-) -> list[float]:
-    """Latencies, in seconds, of what was answered in time. Ends early when there is no next key.
-
-    Raises ConnectionError when a connection is lost: what the others did alone means nothing.
-    """
-    latencies: list[float] = []
-    with selectors.DefaultSelector() as selector:
-        for line in lines:
-            selector.register(line.socket, selectors.EVENT_READ, line)
-        busy = sum(_send(line, next_key()) for line in lines)
-        end = time.perf_counter() + seconds
-        while busy and time.perf_counter() < end:
-            for answered in [key.data for key, _ in selector.select(1.0) if _is_answered(key.data)]:
-                latencies.append(time.perf_counter() - answered.sent)
-                busy -= not _send(answered, next_key())
-    return latencies
+# --- what is said --------------------------------------------------------------------------------
 
 
-def _is_answered(line: Line) -> bool:
-    data = line.socket.recv(_READ_BYTES)
-    if not data:
-        raise ConnectionResetError("the server closed a connection")
-    return line.caller.is_answered(data)
+class Speech(NamedTuple):
+    """How the requests to a port look: an example of each, with key 0 and a value of `v`."""
+
+    framing: str
+    """Of the replies: `resp`, `http` or `http2`."""
+    read: bytes
+    write: bytes
+    replies_per_write: int = 1
+    hello: bytes = b""
+    """What a connection begins with."""
+    mark: bytes = b""
+    """What the reply to a read has in it if it found the key; empty: its form tells."""
 
 
-def _send(line: Line, key: int | None) -> bool:
-    """Whether there was something to send. A request is small: the socket takes all of it."""
-    if key is None:
-        return False
-    line.sent = time.perf_counter()
-    line.socket.sendall(line.caller.request(key))
-    return True
+Speak = Callable[[int, bytes, int], Speech]
+"""Port, value, and how many replicas a WAIT after each write asks for."""
 
 
-def main() -> None:
-    """Write the keys if they are to be read, measure, print."""
-    # As in `quorate bench`: a collection is a pause that the store would be blamed for.
-    gc.disable()
-    asked = _parse()
-    errors: Counter[str] = Counter()
-    if asked.reads:
-        numbers = iter(range(asked.keys))
-        writers = _lines(asked, errors, is_read=False)
-        run(writers, lambda: next(numbers, None), seconds=_WRITING_KEYS_SECONDS)
-    lines = _lines(asked, errors, is_read=asked.reads)
-    draw = random.Random(1).random
-    begun = time.perf_counter()
-    latencies = run(lines, lambda: int(draw() * asked.keys), seconds=asked.seconds)
-    took = time.perf_counter() - begun
-    print(json.dumps({"all": summary(latencies, seconds=took), "errors": errors}))
+def resp(port: int, value: bytes, wait: int) -> Speech:
+    del port
+    return _speech("resp", RespCodec(value=value, wait=wait))
 
 
-def summary(latencies: list[float], *, seconds: float) -> dict[str, float]:
-    """Count, rate and percentiles; latencies in seconds."""
-    latencies.sort()
+def http(port: int, value: bytes, wait: int) -> Speech:
+    del wait
+    return _speech("http", HttpCodec(value=value, authority=f"127.0.0.1:{port}"))
 
-    def percentile_ms(share: float) -> float:
-        return latencies[min(int(share * len(latencies)), len(latencies) - 1)] * 1000
 
+def http_with_headers(port: int, value: bytes, wait: int) -> Speech:
+    """With what a client library sends, besides the Host header that there must be."""
+    plain, host = http(port, value, wait), b"Host: 127.0.0.1:%d\r\n" % port
+    full = host + b"User-Agent: python-requests/2.32.3\r\nAccept-Encoding: gzip, deflate\r\n"
+    full += b"Accept: */*\r\nConnection: keep-alive\r\n"
+    return plain._replace(
+        read=plain.read.replace(host, full), write=plain.write.replace(host, full)
+    )
+
+
+def _speech(framing: str, codec: Codec) -> Speech:
+    return Speech(framing, codec.read(0), codec.write(0), codec.replies_per_write)
+
+
+STREAM: Final = b"\xff\xff\xff\xff"
+"""Stands for the number of an HTTP/2 stream in an example."""
+_HOLES: Final = {b"0" * 15: "K", b"MDAw" * 5: "B", STREAM: "S"}
+_HOLE: Final = re.compile(b"(%b)" % b"|".join(_HOLES))
+
+
+def template(example: bytes, value: bytes) -> str:
+    """The example as the parts that generator.c reads."""
+    around = (_HOLE.split(each) for each in example.split(value))
+    return f" V{len(value)} ".join(
+        " ".join(_HOLES.get(part) or part.hex() for part in parts if part) for parts in around
+    )
+
+
+# --- what is asked -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """As much as 64 connections get, unless it says so. A value: no state."""
+
+    speak: Speak = resp
+    reads: float = 0.0
+    pipeline: int = 1
+    wait: int = 0
+    keys: int = 100_000
+    rate: float = 0.0
+    """Requests per second, whatever becomes of them; 0: as many as are answered."""
+    value_bytes: int = VALUE_BYTES
+    connections: int = CONNECTIONS
+    route: bool = False
+    """Whether each key is asked at a node that holds it."""
+    fills: bool = True
+    """Whether all keys are written before any is read."""
+
+    @property
+    def name(self) -> str:
+        """For the table of all values."""
+        parts = [self.speak.__name__.replace("_", " ")]
+        parts += [f"pipeline {self.pipeline}"] if self.pipeline > 1 else []
+        parts += [f"WAIT {self.wait}"] if self.wait else []
+        parts += [f"{self.rate:g} per second"] if self.rate else []
+        parts += [f"connections {self.connections}"] if self.connections != CONNECTIONS else []
+        parts += ["routed"] if self.route else []
+        return ", ".join(parts)
+
+    def measure(self, running: Running, place: Place, *, seconds: float) -> Measured:
+        """Ask for so many seconds, after the keys were written if any is read; raises Failed."""
+        if self.reads and self.fills:
+            self.fill(running, place)
+        if self.rate:
+            seconds = max(seconds, (_REQUESTS_LEAST + 0.5) / self.rate)
+        report, usage = self._run(running, place, {"seconds": seconds})
+        return measured(report, usage)
+
+    def fill(self, running: Running, place: Place) -> None:
+        """Write every key once, if that was not done yet; raises Failed."""
+        # Quorate takes RESP on the port of HTTP, and pipelined.
+        speak = resp if self.speak in (http, http_with_headers) else self.speak
+        key = (speak, self.keys, self.value_bytes)
+        if key in running.filled:
+            return
+        pipeline = max(1, min(_FILL_BATCH, _FILL_BYTES // self.value_bytes)) if speak is resp else 1
+        writes = Load(
+            speak=speak,
+            pipeline=pipeline,
+            keys=self.keys,
+            value_bytes=self.value_bytes,
+            connections=self.connections,
+        )
+        report, _ = writes._run(running, place, {"in_order": self.keys})
+        if report.errors or report.requests != self.keys:
+            raise Failed(f"writing {self.keys} keys: {report.requests} written, {report.errors}")
+        running.filled.add(key)
+
+    def _run(
+        self, running: Running, place: Place, until: Mapping[str, float]
+    ) -> tuple[Report, Usage]:
+        plan = place.directory / f"plan-{time.monotonic_ns()}"
+        plan.write_text("\n".join(self.plan(running.ports, until)) + "\n", encoding="ascii")
+        patience = until.get("seconds", 0) + _PATIENCE_SECONDS + _PATIENCE_PER_KEY * self.keys
+        output, usage = drive([place.generator, str(plan)], running, place, patience=patience)
+        return msgspec.json.decode(output, type=Report), usage
+
+    def plan(self, ports: Sequence[int], until: Mapping[str, float]) -> Iterator[str]:
+        """The lines of a plan that asks until then: so many seconds, or each key once."""
+        value = b"v" * self.value_bytes
+        numbers = {"connections": self.connections, "pipeline": self.pipeline, "keys": self.keys}
+        given = {**numbers, "reads": self.reads, "rate": self.rate, "wait": self.wait, **until}
+        yield from (f"{name} {number}" for name, number in given.items())
+        held = _held_keys(ports, self.keys) if self.route else {}
+        for port in ports:
+            speech = self.speak(port, value, self.wait)
+            yield f"framing {speech.framing}"
+            yield f"target {port}"
+            yield f"hello 0 {template(speech.hello, value)}"
+            yield f"read 1 {template(speech.read, value)}"
+            yield f"write {speech.replies_per_write} {template(speech.write, value)}"
+            if speech.mark:
+                yield f"mark {speech.mark.hex()}"
+            if port in held:
+                yield f"held {' '.join(map(str, held[port]))}"
+
+
+def _held_keys(ports: Sequence[int], keys: int) -> dict[int, list[int]]:
+    """By port, the keys that the node there has a copy of."""
+    held = held_slots([("127.0.0.1", port) for port in ports])
+    slots = [crc_hqx(b"quorate-bench:%015d" % key, 0) % (1 << 14) for key in range(keys)]
     return {
-        "requests": len(latencies),
-        "per_second": len(latencies) / seconds,
-        **{
-            name: percentile_ms(share) if latencies else 0.0
-            for name, share in (("p50_ms", 0.5), ("p99_ms", 0.99), ("p999_ms", 0.999))
-        },
+        port: [key for key, slot in enumerate(slots) if has[slot]]
+        for (_, port), has in held.items()
     }
 
 
-def _lines(asked: argparse.Namespace, errors: Counter[str], *, is_read: bool) -> list[Line]:
-    value = bytes(random.Random(2).choices(range(97, 123), k=asked.value_bytes))
-
-    def caller() -> Caller:
-        if asked.protocol == "echo":
-            return EchoCaller(value=value)
-        kind = GrpcCaller if asked.protocol == "etcd-grpc" else GatewayCaller
-        return kind(value=value, is_read=is_read, errors=errors)
-
-    ports = asked.ports
-    return [Line(ports[number % len(ports)], caller()) for number in range(asked.connections)]
+# --- what was found ------------------------------------------------------------------------------
 
 
-def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bench.generator")
-    parser.add_argument("protocol", choices=("echo", "etcd-gateway", "etcd-grpc"))
-    parser.add_argument("--ports", required=True, type=int, nargs="+")
-    parser.add_argument("--connections", type=int, default=64)
-    parser.add_argument("--value-bytes", type=int, default=64, help="at most 127")
-    parser.add_argument("--keys", type=int, default=10_000)
-    parser.add_argument("--reads", action="store_true", help="read keys; otherwise write them")
-    parser.add_argument("--seconds", type=float, default=5.0)
-    return parser.parse_args()
+class Report(msgspec.Struct, frozen=True):
+    """What generator.c prints."""
+
+    seconds: float
+    requests: int
+    in_time: int
+    """Those that were answered before the end."""
+    misses: int
+    backlog: int
+    """Requests that were due before the end and not sent by then."""
+    errors: dict[str, int]
+    histogram: list[tuple[int, int]]
+    """Latency in microseconds, and how many had it, to one part in 256."""
 
 
-if __name__ == "__main__":
-    main()
+class Usage(NamedTuple):
+    """Processor seconds."""
+
+    generator: float
+    store: float
+
+
+class Measured(NamedTuple):
+    """One measurement."""
+
+    seen: Summary
+    errors: int
+    """Misses too, and requests that were due and not sent: neither may happen here."""
+    generator_us: float
+    """Processor time, in microseconds, that the generator used for an operation."""
+    store_us: float
+    """The same of all processes of the store."""
+    processors: int = os.cpu_count() or 1
+    """What the generator and the store share."""
+
+    @property
+    def is_generator_dear(self) -> bool:
+        """Whether it took more than a tenth of what the store did."""
+        return self.generator_us > DEAR_SHARE * self.store_us
+
+    @property
+    def is_generator_bound(self) -> bool:
+        """Whether a cheaper generator might have found more: its one thread was near its limit, or
+        the machine was near its own and most of it went to the generator. The latter hides how fast
+        a cheap store is, and so flatters what it is compared with."""
+        own, store = (us * self.seen.per_second / 1e6 for us in (self.generator_us, self.store_us))
+        return own > _BUSY or (own + store > _BUSY * self.processors and own > store)
+
+
+def measured(report: Report, usage: Usage) -> Measured:
+    """What a report and the processor time come to; Failed if nothing was answered in time."""
+    counts = counted(dict(report.histogram), in_time=report.in_time)
+    seen = summary([counts], seconds=report.seconds)
+    errors = sum(report.errors.values()) + report.misses + report.backlog
+    return measurement(seen, errors, usage, told=str(report.errors))
+
+
+def measurement(seen: Summary, errors: int, usage: Usage, *, told: str) -> Measured:
+    """Processor time for each request; Failed, with what is told, if none was answered in time."""
+    if not seen.per_second:
+        raise Failed(f"nothing was answered: {told}")
+    each = 1e6 / seen.requests
+    return Measured(seen, errors, usage.generator * each, usage.store * each)
+
+
+def drive(
+    command: Sequence[str], running: Running, place: Place, *, patience: float
+) -> tuple[str, Usage]:
+    """Run a generator to its end: what it printed, and the processor time that it and the store
+    used. Raises Failed, also if a process of the store ended: the rest are faster without it."""
+    log = place.directory / f"generator-{time.monotonic_ns()}.log"
+    output = log.with_suffix(".out")
+    before = Usage(_children_seconds(), cpu_seconds(running.pids))
+    process = Process(command, log=log, output=output)
+    try:
+        process.wait(patience)
+    finally:
+        process.stop()
+    after = Usage(_children_seconds(), cpu_seconds(running.pids))
+    for each in running.processes:
+        if each.exit_code is not None:
+            raise Failed(each.obituary())
+    used = Usage(after.generator - before.generator, after.store - before.store)
+    return output.read_text(encoding="utf-8"), used
+
+
+def _children_seconds() -> float:
+    """Of children that ended: the generator is the only one that does while it is measured."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime

@@ -7,14 +7,14 @@ writing. So a point's figures differ by what else the machine did; a trend over 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 
-from bench.loads import CONNECTIONS, Measured, QuorateBench
+from bench.generator import CONNECTIONS, Load
 from bench.peers.quorate import Quorate
-from bench.rounds import WARM_UP_SECONDS, Pace, started
-from bench.systems import Place, System
+from bench.rounds import WARM_UP_SECONDS, Found, Measure, Pace, Row, Side
+from bench.systems import Place, System, started
 
 _THREE: Final = Quorate()
 _DATA_BYTES: Final = 100 << 20
@@ -27,85 +27,68 @@ class Point(NamedTuple):
 
     label: str
     system: System
-    load: QuorateBench
+    load: Load
 
 
-class Growth(NamedTuple):
-    """What grows, point by point."""
+def grow(points: Sequence[Point]) -> Measure:
+    """Measures writes and reads at every point; in a quick run at the first and the last."""
 
-    name: str
-    """One word, for `--only`."""
-    what: str
-    points: Sequence[Point]
+    def measure(place: Place, pace: Pace) -> Found:
+        chosen = (points[0], points[-1]) if pace.is_quick else points
+        sides: list[Side] = []
+        for number, point in enumerate(chosen):
+            there = place.below(str(number))
+            there.directory.mkdir()
+            sides += _measure_point(point, there, pace)
+        return Found((), sides)
 
-
-class Grown(NamedTuple):
-    """A row that was measured; `writes` and `reads` are by point."""
-
-    row: Growth
-    writes: Sequence[Measured]
-    reads: Sequence[Measured]
+    return measure
 
 
-def grow(row: Growth, place: Place, pace: Pace) -> Grown:
-    """Measure every point; raises Failed."""
-    writes, reads = [], []
-    for number, point in enumerate(row.points):
-        there = place.below(str(number))
-        there.directory.mkdir()
-        with started([point.system], there, pace.tell) as (running,):
-            load = point.load
-            if pace.is_quick:
-                load = replace(load, keys=min(load.keys, pace.records))
-            get, put = replace(load, reads=1.0), replace(load, reads=0.0)
-            get.measure(running, there, seconds=min(WARM_UP_SECONDS, pace.seconds))
-            get = replace(get, preload=False)
-            reads.append(get.measure(running, there, seconds=pace.seconds))
-            put.measure(running, there, seconds=min(WARM_UP_SECONDS, pace.seconds))
-            writes.append(put.measure(running, there, seconds=pace.seconds))
-        pace.tell(f"  {point.label}: {writes[-1].store_us:.0f}, {reads[-1].store_us:.0f} us")
-    return Grown(row, writes, reads)
+def _measure_point(point: Point, place: Place, pace: Pace) -> Iterator[Side]:
+    load = point.load
+    if pace.is_quick:
+        load = replace(load, keys=min(load.keys, pace.records))
+    with started([point.system], place) as (running,):
+        for kind, reads in (("GET", 1.0), ("SET", 0.0)):
+            asked = replace(load, reads=reads)
+            asked.measure(running, place, seconds=min(WARM_UP_SECONDS, pace.seconds))
+            found = asked.measure(running, place, seconds=pace.seconds)
+            pace.tell(f"  {point.label}: {kind} {found.store_us:.0f} us")
+            yield Side(f"{point.label}: {kind}", [found])
 
 
 def _connections(count: int) -> Point:
-    return Point(f"{count:,}", _THREE, QuorateBench(connections=count))
+    return Point(f"{count:,}", _THREE, Load(connections=count))
 
 
 def _keys(count: int) -> Point:
-    return Point(f"{count:,}", _THREE, QuorateBench(keys=count))
+    return Point(f"{count:,}", _THREE, Load(keys=count))
 
 
 def _value(label: str, size: int) -> Point:
     keys = max(_DATA_BYTES // size, _KEYS_MIN)
-    return Point(label, _THREE, QuorateBench(value_bytes=size, keys=min(keys, 100_000)))
+    return Point(label, _THREE, Load(value_bytes=size, keys=min(keys, 100_000)))
 
 
 def _nodes(count: int) -> Point:
     connections = CONNECTIONS * count // _THREE.nodes
     label = f"{count} nodes, {connections} connections"
-    return Point(label, Quorate(nodes=count), QuorateBench(connections=connections, route=True))
+    return Point(label, Quorate(nodes=count), Load(connections=connections, route=True))
 
 
-GROWTHS: Final = (
-    Growth("connections", "connections", [*map(_connections, (1, 8, 64, 512, 5_000))]),
-    Growth("keys", "keys", [*map(_keys, (10_000, 100_000, 1_000_000, 10_000_000))]),
-    Growth(
-        "values",
-        "value",
-        [
-            _value(label, size)
-            for label, size in (
-                ("64 B", 64),
-                ("1 KiB", 1 << 10),
-                ("16 KiB", 16 << 10),
-                ("64 KiB", 64 << 10),
-                ("1 MiB", 1 << 20),
-            )
-        ],
-    ),
-    Growth(
-        "nodes",
-        "nodes, as many connections to each, each key asked of a replica",
-        [*map(_nodes, (3, 5, 7))],
-    ),
-)
+POINTS: Final = {
+    "connections": [*map(_connections, (1, 8, 64, 512, 5_000))],
+    "keys": [*map(_keys, (10_000, 100_000, 1_000_000, 10_000_000))],
+    "values": [
+        *(_value("64 B", 64), _value("1 KiB", 1 << 10), _value("16 KiB", 16 << 10)),
+        *(_value("64 KiB", 64 << 10), _value("1 MiB", 1 << 20)),
+    ],
+    "nodes": [*map(_nodes, (3, 5, 7))],
+}
+_HOW: Final = "three nodes of their own for each"
+_HOWS: Final = {"nodes": "as many connections to each, each key asked of a replica"}
+GROWTHS: Final = [
+    Row(f"grow-{name}", name, _HOWS.get(name, _HOW), grow(points), is_long=True)
+    for name, points in POINTS.items()
+]

@@ -28,7 +28,7 @@ def facts(python: str, directory: Path) -> dict[str, str]:
         "memory": f"{int(memory_kb[1]) / 1e6:.0f} GB" if memory_kb else "",
         "kernel": f"{platform.system()} {platform.release()}",
         "file system": _said("stat", "--file-system", "--format=%T", str(directory)),
-        "Python": _said(python, "-c", "import platform; print(platform.python_version())"),
+        "Python": _said(python, "-m", "quorate.bench.interpreter"),
         "Quorate": _said(python, "-m", "quorate", "version").removeprefix("quorate "),
     }
     for name in _LIBRARIES:

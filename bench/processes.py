@@ -66,13 +66,13 @@ class Process:
         """None while it runs."""
         return self._popen.poll()
 
-    def wait(self, seconds: float, *, accept: Sequence[int] = (0,)) -> None:
-        """Until it ends by itself; Failed if it does not, or with another code."""
+    def wait(self, seconds: float) -> None:
+        """Until it ends by itself; Failed if it does not, or with another code than 0."""
         try:
             code = self._popen.wait(seconds)
         except subprocess.TimeoutExpired:
             raise Failed(f"{self._popen.args!r} did not end within {seconds:.0f}s") from None
-        if code not in accept:
+        if code:
             raise Failed(self.obituary())
 
     def stop(self) -> None:

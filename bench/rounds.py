@@ -1,29 +1,36 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Measures a row: both sides in one run, in turns, so that what else the machine does meets both.
+"""What a row is, what measuring one finds, and the ways to measure with load.
 
-The median of the rounds' ratios is the row's; all of them are kept.
+Two sides run at once and are loaded in turn, so that what else the machine does meets both. The
+median of the rounds is the row's value; all of them are kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from statistics import median
 from typing import Final, NamedTuple
 
-from bench.loads import Load, Measured
-from bench.systems import Place, Running, System
+from bench.generator import Load, Measured
+from bench.systems import Place, System, started
 
 WARM_UP_SECONDS: Final = 3.0
 
 
-class Side(NamedTuple):
-    """A store, and what it is asked for."""
+class Pace(NamedTuple):
+    """How long, how often, and who is told of it."""
 
-    system: System
-    load: Load
-    guarantee: str
-    """What an answer of this store to this load promises."""
+    tell: Callable[[str], None]
+    rounds: int = 3
+    seconds: float = 10.0
+    """Of each measurement."""
+    long_seconds: float = 600.0
+    """Of the measurements of latency over a long time."""
+    records: int = 1_000_000
+    """Kept while memory is measured."""
+    is_quick: bool = False
+    """Whether it is only to be seen that all of it runs."""
 
 
 class Bound(NamedTuple):
@@ -38,9 +45,59 @@ class Bound(NamedTuple):
         return (low is None or value >= low) and (high is None or value <= high)
 
 
+NO_BOUND: Final = Bound()
+
+
+class Side(NamedTuple):
+    """A store with what it is asked for, and what each round measured."""
+
+    name: str
+    measured: Sequence[Measured]
+
+    @property
+    def store_us(self) -> float:
+        return median(each.store_us for each in self.measured)
+
+    @property
+    def generator_us(self) -> float:
+        return median(each.generator_us for each in self.measured)
+
+
+class Found(NamedTuple):
+    """What measuring a row found."""
+
+    values: Sequence[float]
+    """By round. None at all: the row is a table of its sides."""
+    sides: Sequence[Side] = ()
+    """All that was loaded, Quorate first."""
+    is_by_rate: bool = False
+    """Whether the values are of throughputs, which a generator can hold down."""
+
+
+Measure = Callable[[Place, Pace], Found]
+
+
+class Row(NamedTuple):
+    """A line of the page."""
+
+    name: str
+    """One word, for `--only`."""
+    what: str
+    against: str
+    """Or how, if it is measured against nothing."""
+    measure: Measure
+    bound: Bound = NO_BOUND
+    unit: str = ""
+    """Of the value; empty: it is a ratio."""
+    is_long: bool = False
+
+
+Figure = Callable[[Measured, Measured], float]
+
+
 def throughput(ours: Measured, theirs: Measured) -> float:
     """Operations per second, ours over theirs."""
-    return ours.per_second / theirs.per_second
+    return ours.seen.per_second / theirs.seen.per_second
 
 
 def cost(ours: Measured, theirs: Measured) -> float:
@@ -48,81 +105,55 @@ def cost(ours: Measured, theirs: Measured) -> float:
     return ours.store_us / theirs.store_us
 
 
-class Row(NamedTuple):
-    """Quorate beside something: another store, or itself otherwise."""
-
-    name: str
-    """One word, for `--only`."""
-    what: str
-    against: str
-    quorate: Side
-    other: Side
-    bound: Bound = Bound()
-    ratio: Callable[[Measured, Measured], float] = throughput
+def latency(ours: Measured, theirs: Measured) -> float:
+    """The median latency, ours over theirs."""
+    return ours.seen.p50_ms / theirs.seen.p50_ms
 
 
-class Compared(NamedTuple):
-    """A row that was measured. All lists are by round."""
+class Asked(NamedTuple):
+    """A store, and what it is asked for."""
 
-    row: Row
-    ours: Sequence[Measured]
-    theirs: Sequence[Measured]
-
-    @property
-    def ratios(self) -> list[float]:
-        return [self.row.ratio(*pair) for pair in zip(self.ours, self.theirs, strict=True)]
-
-    @property
-    def ratio(self) -> float:
-        return median(self.ratios)
-
-    @property
-    def ratio_by_cpu(self) -> float:
-        """Operations for a second of the store's processor time, ours over theirs."""
-        return median(1 / cost(*pair) for pair in zip(self.ours, self.theirs, strict=True))
+    says: str
+    """What that is, and what an answer promises."""
+    system: System
+    load: Load
 
 
-class Pace(NamedTuple):
-    """How long, how often, and who is told of it."""
+def beside(
+    name: str, ours: Asked, theirs: Asked, bound: Bound = NO_BOUND, *, figure: Figure = throughput
+) -> Row:
+    """The row of the ratio of a figure."""
 
-    rounds: int
-    seconds: float
-    """Of each measurement."""
-    long_seconds: float
-    """Of the measurements of latency over a long time."""
-    records: int
-    """Kept while memory is measured."""
-    is_quick: bool
-    """Whether it is only to be seen that all of it runs."""
-    tell: Callable[[str], None]
+    def measure(place: Place, pace: Pace) -> Found:
+        sides = _measure_in_turn((ours, theirs), place, pace)
+        pairs = zip(*(side.measured for side in sides), strict=True)
+        return Found([figure(*pair) for pair in pairs], sides, figure is throughput)
+
+    return Row(name, ours.says, theirs.says, measure, bound)
 
 
-def compare(row: Row, place: Place, pace: Pace) -> Compared:
-    """Measure a row; raises Failed."""
-    sides = (row.quorate, row.other)
-    results: dict[int, list[Measured]] = {0: [], 1: []}
-    with started([side.system for side in sides], place, pace.tell) as running:
-        for number, side in enumerate(sides):
-            side.load.measure(running[number], place, seconds=min(WARM_UP_SECONDS, pace.seconds))
+def alone(system: System, load: Load) -> Measure:
+    """Measures operations per second."""
+
+    def measure(place: Place, pace: Pace) -> Found:
+        sides = _measure_in_turn([Asked("", system, load)], place, pace)
+        return Found([each.seen.per_second for each in sides[0].measured], sides)
+
+    return measure
+
+
+def _measure_in_turn(asked: Sequence[Asked], place: Place, pace: Pace) -> list[Side]:
+    results: list[list[Measured]] = [[] for _ in asked]
+    with started([each.system for each in asked], place) as running:
+        for store, each in zip(running, asked, strict=True):
+            warm_up = replace(each.load, rate=0.0)
+            warm_up.measure(store, place, seconds=min(WARM_UP_SECONDS, pace.seconds))
         for turn in range(pace.rounds):
             # Who goes first changes, so that going first helps neither.
-            for number in (0, 1) if turn % 2 == 0 else (1, 0):
-                side = sides[number]
-                result = side.load.measure(running[number], place, seconds=pace.seconds)
+            for number in range(len(asked))[:: 1 if turn % 2 == 0 else -1]:
+                _, system, load = asked[number]
+                result = load.measure(running[number], place, seconds=pace.seconds)
                 results[number].append(result)
-                pace.tell(f"  round {turn + 1}: {side.system.name} {result.per_second:,.0f}/s")
-    return Compared(row, results[0], results[1])
-
-
-@contextmanager
-def started(
-    systems: Sequence[System], place: Place, tell: Callable[[str], None]
-) -> Iterator[list[Running]]:
-    """All of them running; one that is given twice runs once. Raises Failed."""
-    with ExitStack() as stack:
-        running: dict[System, Running] = {}
-        for system in systems:
-            if system not in running:
-                tell(f"  starting {system.name}")
-                running[system] = stack.enter_context(system.start(place.below(system.name)))
-        yield [running[system] for system in systems]
+                pace.tell(f"  round {turn + 1}: {system.name} {result.seen.per_second:,.0f}/s")
+    named = (f"{system.name}, {load.name}" for _, system, load in asked)
+    return [Side(name, result) for name, result in zip(named, results, strict=True)]

@@ -6,249 +6,189 @@ Goals come first, in the order of their table; rows without a bound inform.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
-from bench.loads import QuorateBench
-from bench.peers.etcd import Etcd, EtcdLoad
+from bench.generator import Load, http, http_with_headers
+from bench.growth import GROWTHS
+from bench.peers.etcd import Etcd, EtcdLoad, etcd_gateway, etcd_grpc
 from bench.peers.postgres import Pgbench, Postgres
 from bench.peers.quorate import Quorate
 from bench.peers.redis import Redis
-from bench.rounds import Bound, Row, Side, cost
+from bench.rounds import Asked, Bound, Row, alone, beside, cost, latency
 from bench.singles import (
-    EchoLoad,
     Server,
-    Single,
     memory_of_connections,
     memory_of_records,
     start_up,
     sync_loop,
     tail,
-    throughput_of,
 )
 
 _OS: Final = Quorate(durability="os")
 _SYNC: Final = Quorate(durability="sync")
 _R1: Final = Quorate(r=1)
-_W1: Final = Quorate(w=1)
-_SEVEN: Final = Quorate(nodes=7)
-_ONE_DEAD: Final = Quorate(dead=1)
 _REDIS: Final = Redis()
-_REDIS_OS: Final = Redis(appendfsync="no")
-_REDIS_SYNC: Final = Redis(appendfsync="always")
-
-_SET: Final = QuorateBench()
-_GET: Final = QuorateBench(reads=1.0)
-_MIXED: Final = QuorateBench(reads=0.5)
-_SET_WAIT: Final = QuorateBench(wait=1)
-_HTTP_PUT: Final = QuorateBench(protocol="http")
-_HTTP_GET: Final = QuorateBench(protocol="http", reads=1.0)
+_ETCD: Final = Etcd()
+_MIXED: Final = Load(reads=0.5)
+_GET: Final = Load(reads=1.0)
+_BARE: Final = Load(reads=1.0, fills=False)
 
 _WITH_OS: Final = "with the operating system of 2 of 3"
 _SYNCED: Final = "synced to disk on 2 of 3"
-_PRIMARY_SYNCED: Final = (
-    "synced to disk on the primary, received by 1 of 2 replicas, which sync it too"
-)
 _NEWEST: Final = "newest of 2 of 3: linearizable"
 _ONE_COPY: Final = "one copy, any replica's: eventual"
+_HEADERS: Final = "with a client library's headers"
+_TAIL: Final = "p99.9 over p50 at half of the highest rate, 10 minutes"
 
-_OUR_SET: Final = Side(_OS, _SET, _WITH_OS)
-_OUR_SYNCED_SET: Final = Side(_SYNC, _SET, _SYNCED)
-_OUR_GET: Final = Side(_OS, _GET, _NEWEST)
-_OUR_GET_R1: Final = Side(_R1, _GET, _ONE_COPY)
-_REDIS_GET: Final = Side(_REDIS, _GET, "one copy, the primary's")
-_ETCD_PUT: Final = Side(Etcd(), EtcdLoad(), _SYNCED)
+_SET_OS: Final = Asked(f"SET W=2, `os`: {_WITH_OS}", _OS, Load())
+_SET_SYNC: Final = Asked(f"SET W=2, `sync`: {_SYNCED}", _SYNC, Load())
+_GET_R2: Final = Asked(f"GET R=2: {_NEWEST}", _OS, _GET)
+_GET_R1: Final = Asked(f"GET R=1: {_ONE_COPY}", _R1, _GET)
+_HTTP_PUT: Final = Asked(f"HTTP PUT W=2, `os`: {_WITH_OS}", _OS, Load(speak=http))
+_HTTP_GET: Final = Asked(f"HTTP GET R=1: {_ONE_COPY}", _R1, Load(speak=http, reads=1.0))
+_ALL_ALIVE: Final = Asked(f"SET and GET W=2, R=2, `os`: {_WITH_OS}; {_NEWEST}", _OS, _MIXED)
+_ONE_BY_ONE: Final = Asked(f"SET W=2, `sync`: {_SYNCED}, in a row", _SYNC, Load(connections=1))
 
-ROWS: Final = (
-    Row(
-        "set-os",
-        "SET W=2, `os`",
-        "Redis SET + WAIT 1",
-        _OUR_SET,
-        Side(_REDIS, _SET_WAIT, "in memory of 2 of 3"),
-        Bound(at_least=1.0),
-    ),
-    Row(
-        "set-sync-etcd",
-        "SET W=2, `sync`",
-        "etcd put",
-        _OUR_SYNCED_SET,
-        _ETCD_PUT,
-        Bound(at_least=5.0),
-    ),
-    Row(
-        "set-sync-redis",
-        "SET W=2, `sync`",
-        "Redis SET + WAIT 1, `appendfsync always`",
-        _OUR_SYNCED_SET,
-        Side(_REDIS_SYNC, _SET_WAIT, _PRIMARY_SYNCED),
-        Bound(at_least=1.0),
-    ),
-    Row(
-        "get-r2-redis",
-        "GET R=2",
-        "Redis GET from the primary",
-        _OUR_GET,
-        _REDIS_GET,
-        Bound(at_least=0.5),
-    ),
-    Row("get-r1-redis", "GET R=1", "Redis GET", _OUR_GET_R1, _REDIS_GET, Bound(at_least=0.9)),
-    Row(
-        "get-r2-etcd",
-        "GET R=2",
-        "etcd linearizable get",
-        _OUR_GET,
-        Side(Etcd(), EtcdLoad(reads=True), "the leader's, confirmed by 2 of 3: linearizable"),
-        Bound(at_least=8.0),
-    ),
-    Row(
-        "http-get",
-        "HTTP GET R=1",
-        "RESP on the same cluster",
-        Side(_R1, _HTTP_GET, _ONE_COPY),
-        _OUR_GET_R1,
-        Bound(at_least=0.8),
-    ),
-    Row(
-        "http-put",
-        "HTTP PUT W=2, `os`",
-        "RESP on the same cluster",
-        Side(_OS, _HTTP_PUT, _WITH_OS),
-        _OUR_SET,
-        Bound(at_least=0.8),
-    ),
-    Row(
-        "pipelined",
-        "pipelined SET (16) W=2, `os`",
-        "not pipelined",
-        Side(_OS, QuorateBench(pipeline=16), _WITH_OS),
-        _OUR_SET,
-        Bound(at_least=3.0),
-    ),
-    Row(
-        "one-dead",
-        "SET and GET W=2, R=2, `os`, one node dead, its share of the processors free",
-        "all alive",
-        Side(_ONE_DEAD, _MIXED, f"{_WITH_OS}; {_NEWEST}"),
-        Side(_OS, _MIXED, f"{_WITH_OS}; {_NEWEST}"),
-        Bound(at_least=0.9),
-    ),
-    Row(
-        "seven-set",
-        "SET W=2, `os`, 7 nodes: cost per operation",
-        "3 nodes",
-        Side(_SEVEN, _SET, _WITH_OS),
-        _OUR_SET,
-        Bound(at_most=1.15),
-        cost,
-    ),
-    Row(
-        "seven-get",
-        "GET R=2, 7 nodes: cost per operation",
-        "3 nodes",
-        Side(_SEVEN, _GET, _NEWEST),
-        _OUR_GET,
-        Bound(at_most=1.15),
-        cost,
-    ),
-    # --- without a goal ---
-    Row(
-        "set-os-redis-file",
-        "SET W=2, `os`",
-        "Redis SET + WAIT 1, `appendfsync no`",
-        _OUR_SET,
-        Side(_REDIS_OS, _SET_WAIT, "with the operating system of the primary, received by 1 of 2"),
-    ),
-    Row(
-        "set-w1-redis",
-        "SET W=1, `os`",
-        "Redis SET",
-        Side(_W1, _SET, "with the operating system of 1 of 3"),
-        Side(_REDIS, _SET, "in the primary's memory"),
-    ),
-    Row(
-        "set-sync-postgres",
-        "SET W=2, `sync`",
-        "PostgreSQL upsert, `ANY 1 (s1, s2)`",
-        _OUR_SYNCED_SET,
-        Side(Postgres(), Pgbench(), "synced to disk on the primary and 1 of 2 standbys"),
-    ),
-    Row(
-        "get-r2-postgres",
-        "GET R=2",
-        "PostgreSQL SELECT on the primary",
-        _OUR_GET,
-        Side(Postgres(), Pgbench(reads=True), "one copy, the primary's"),
-    ),
-    Row(
-        "set-sync-gateway",
-        "SET W=2, `sync`",
-        "etcd put through its HTTP gateway",
-        _OUR_SYNCED_SET,
-        Side(Etcd(), EtcdLoad(protocol="etcd-gateway"), _SYNCED),
-    ),
+_REDIS_GET: Final = Asked("Redis GET: one copy, the primary's", _REDIS, _GET)
+_REDIS_SET: Final = Asked("Redis SET: in the primary's memory", _REDIS, Load())
+_REDIS_WAIT: Final = Asked("Redis SET + WAIT 1: in memory of 2 of 3", _REDIS, Load(wait=1))
+_REDIS_FILE: Final = Asked(
+    "Redis SET + WAIT 1, `appendfsync no`: with the operating system of the primary, received by 1"
+    " of 2 replicas",
+    Redis(appendfsync="no"),
+    Load(wait=1),
+)
+_REDIS_SYNC: Final = Asked(
+    "Redis SET + WAIT 1, `appendfsync always`: synced to disk on the primary, received by 1 of 2"
+    " replicas, which sync it too",
+    Redis(appendfsync="always"),
+    Load(wait=1),
+)
+_ETCD_PUT: Final = Asked(f"etcd put: {_SYNCED}", _ETCD, EtcdLoad(speak=etcd_grpc))
+_ETCD_GATEWAY: Final = Asked(
+    f"etcd put through its HTTP gateway: {_SYNCED}", _ETCD, EtcdLoad(speak=etcd_gateway)
+)
+_ETCD_GET: Final = Asked(
+    "etcd linearizable get: the leader's, confirmed by 2 of 3: linearizable",
+    _ETCD,
+    EtcdLoad(speak=etcd_grpc, reads=1.0),
+)
+_POSTGRES_PUT: Final = Asked(
+    "PostgreSQL upsert, `ANY 1 (s1, s2)`: synced to disk on the primary and 1 of 2 standbys",
+    Postgres(),
+    Pgbench(),
+)
+_POSTGRES_GET: Final = Asked(
+    "PostgreSQL SELECT: one copy, the primary's", Postgres(), Pgbench(reads=1.0)
 )
 
-SINGLES: Final = (
-    Single(
+_PIPELINED: Final = Asked(f"pipelined (16) SET W=2, `os`: {_WITH_OS}", _OS, Load(pipeline=16))
+_PIPELINED_GET: Final = Asked(
+    f"pipelined (16) GET R=1: {_ONE_COPY}", _R1, Load(reads=1.0, pipeline=16)
+)
+_REDIS_PIPELINED: Final = Asked(
+    "pipelined (16) Redis GET: one copy, the primary's", _REDIS, Load(reads=1.0, pipeline=16)
+)
+_ONE_DEAD: Final = Asked(
+    f"SET and GET W=2, R=2, `os`, one node dead, its share of the processors free: {_WITH_OS};"
+    f" {_NEWEST}",
+    Quorate(dead=1),
+    _MIXED,
+)
+_SEVEN_SET: Final = Asked("CPU of the same SET on 7 nodes", Quorate(nodes=7), Load())
+_SEVEN_GET: Final = Asked("CPU of the same GET on 7 nodes", Quorate(nodes=7), _GET)
+_QUIET: Final = Asked(
+    f"median latency of a SET W=2, `sync`: {_SYNCED}, through a node that was quiet for 1.25 s",
+    _SYNC,
+    Load(connections=1, rate=0.8),
+)
+_SET_W1: Final = Asked("SET W=1, `os`: with the operating system of 1 of 3", Quorate(w=1), Load())
+_FULL_PUT: Final = Asked(f"HTTP PUT W=2, `os`, {_HEADERS}", _OS, Load(speak=http_with_headers))
+_FULL_GET: Final = Asked(f"HTTP GET R=1, {_HEADERS}", _R1, Load(speak=http_with_headers, reads=1.0))
+_BARE_GET: Final = Asked(
+    "GET from a bare uvloop: one process, a fixed reply, nothing parsed", Server("resp"), _BARE
+)
+
+_GOALS: Final = (
+    beside("set-os", _SET_OS, _REDIS_WAIT, Bound(at_least=1.0)),
+    beside("set-sync-etcd", _SET_SYNC, _ETCD_PUT, Bound(at_least=5.0)),
+    beside("set-sync-redis", _SET_SYNC, _REDIS_SYNC, Bound(at_least=1.0)),
+    beside("get-r2-redis", _GET_R2, _REDIS_GET, Bound(at_least=0.5)),
+    beside("get-r1-redis", _GET_R1, _REDIS_GET, Bound(at_least=0.9)),
+    beside("get-r2-etcd", _GET_R2, _ETCD_GET, Bound(at_least=8.0)),
+    beside("http-get", _HTTP_GET, _GET_R1, Bound(at_least=0.8)),
+    beside("http-put", _HTTP_PUT, _SET_OS, Bound(at_least=0.8)),
+    beside("pipelined", _PIPELINED, _SET_OS, Bound(at_least=3.0)),
+    beside("one-dead", _ONE_DEAD, _ALL_ALIVE, Bound(at_least=0.9)),
+    beside("seven-set", _SEVEN_SET, _SET_OS, Bound(at_most=1.15), figure=cost),
+    beside("seven-get", _SEVEN_GET, _GET_R2, Bound(at_most=1.15), figure=cost),
+    beside("quiet-set", _QUIET, _ONE_BY_ONE, Bound(at_most=1.5), figure=latency),
+    Row(
         "memory-records",
         "memory of 1 million records of 100 bytes",
         "resident on the largest of three nodes, each of which has all of them",
-        "MB",
         memory_of_records(_OS),
         Bound(at_most=400),
+        "MB",
     ),
-    Single(
+    Row(
         "memory-connections",
         "memory of an idle connection",
         "growth of the resident memory with 2000 connections that said PING once",
-        "kB",
         memory_of_connections(_OS),
         Bound(at_most=40),
+        "kB",
     ),
-    Single(
+    Row(
+        "tail-os",
+        f"{_TAIL}, `os`",
+        "SET and GET, W=2, R=2; open loop",
+        tail(_OS, _MIXED),
+        Bound(at_most=20),
+        "times",
+        is_long=True,
+    ),
+    Row(
+        "tail-sync",
+        f"{_TAIL}, `sync`",
+        "SET and GET, W=2, R=2; open loop",
+        tail(_SYNC, _MIXED),
+        Bound(at_most=20),
+        "times",
+        is_long=True,
+    ),
+)
+_OTHERS: Final = (
+    beside("bare-get", _BARE_GET, _REDIS_GET),
+    beside("pipelined-get", _PIPELINED_GET, _REDIS_PIPELINED),
+    beside("http-get-headers", _FULL_GET, _HTTP_GET),
+    beside("http-put-headers", _FULL_PUT, _HTTP_PUT),
+    beside("set-os-redis-file", _SET_OS, _REDIS_FILE),
+    beside("set-w1-redis", _SET_W1, _REDIS_SET),
+    beside("set-sync-postgres", _SET_SYNC, _POSTGRES_PUT),
+    beside("get-r2-postgres", _GET_R2, _POSTGRES_GET),
+    beside("set-sync-gateway", _SET_SYNC, _ETCD_GATEWAY),
+    Row(
         "start-up",
         "start-up",
         "a killed node with 1 million records of 100 bytes, until it serves",
-        "s",
         start_up(_SYNC),
+        unit="s",
     ),
-    Single(
-        "tail-os",
-        "p99.9 over p50 at half of the highest rate, 10 minutes, `os`",
-        "SET and GET, W=2, R=2; open loop",
-        "times",
-        tail(_OS, _MIXED),
-        Bound(at_most=20),
-        is_long=True,
-    ),
-    Single(
-        "tail-sync",
-        "p99.9 over p50 at half of the highest rate, 10 minutes, `sync`",
-        "SET and GET, W=2, R=2; open loop",
-        "times",
-        tail(_SYNC, _MIXED),
-        Bound(at_most=20),
-        is_long=True,
-    ),
-    Single(
+    Row(
         "limit-http",
-        "bare uvloop + httptools, a fixed answer",
-        "one process; the same generator as the HTTP rows",
-        "/s",
-        throughput_of(Server("http"), QuorateBench(protocol="http", reads=1.0, keys=1000)),
+        "HTTP GET from a bare uvloop with httptools",
+        "one process, a fixed answer",
+        alone(Server("http"), replace(_BARE, speak=http)),
+        unit="/s",
     ),
-    Single(
-        "limit-echo",
-        "TCP echo of 64 bytes over loopback",
-        "one process, uvloop; nothing is parsed",
-        "/s",
-        throughput_of(Server("echo"), EchoLoad()),
-    ),
-    Single(
+    Row(
         "limit-sync",
         "append 150 bytes and fdatasync",
         "one process, one at a time; what group commit shares among writes",
-        "/s",
         sync_loop,
+        unit="/s",
     ),
 )
+ROWS: Final = (*_GOALS, *_OTHERS, *GROWTHS)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Rows that compare nothing: limits of the machine, memory, and latency over a long time."""
+"""Ways to measure without a second side: limits of the machine, memory, starting, a long time."""
 
 from __future__ import annotations
 
@@ -8,54 +8,24 @@ import resource
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
-from bench.generator import summary
-from bench.loads import Load, Measured, QuorateBench, generate
+from bench.generator import Load, Measured
 from bench.peers.quorate import Quorate
 from bench.processes import Process, make_directory, resident_bytes, wait_for
-from bench.rounds import WARM_UP_SECONDS, Bound, Pace, started
-from bench.systems import Place, Running, System
+from bench.rounds import WARM_UP_SECONDS, Found, Measure, Pace, Side
+from bench.systems import Place, Running, System, started
+from quorate.bench.latency import counted, summary
 from quorate.cli.processes import free_ports
 
 RECORD_BYTES: Final = 100
 IDLE_CONNECTIONS: Final = 2_000
 WAL_ENTRY_BYTES: Final = 150
-
-
-class Value(NamedTuple):
-    """What one round found."""
-
-    value: float
-    measured: Measured | None = None
-    """What it was worked out from, if load was."""
-
-
-class Single(NamedTuple):
-    """A row with one side."""
-
-    name: str
-    what: str
-    how: str
-    unit: str
-    measure: Callable[[Place, Pace], Sequence[Value]]
-    bound: Bound = Bound()
-    is_long: bool = False
-
-
-class Told(NamedTuple):
-    """A single row that was measured."""
-
-    row: Single
-    values: Sequence[Value]
-
-
-# --- limits --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -86,35 +56,15 @@ def _listens(port: int) -> bool:
         return True
 
 
-class EchoLoad:
-    """A value there and back."""
-
-    name: Final = "bench.generator echo"
-
-    def measure(self, running: Running, place: Place, *, seconds: float) -> Measured:
-        return generate("echo", running, place, seconds=seconds)
-
-
-def throughput_of(system: System, load: Load) -> Callable[[Place, Pace], Sequence[Value]]:
-    """Measures operations per second."""
-
-    def measure(place: Place, pace: Pace) -> Sequence[Value]:
-        with started([system], place, pace.tell) as (running,):
-            load.measure(running, place, seconds=min(WARM_UP_SECONDS, pace.seconds))
-            found = [load.measure(running, place, seconds=pace.seconds) for _ in range(pace.rounds)]
-        return [Value(each.per_second, each) for each in found]
-
-    return measure
-
-
-def sync_loop(place: Place, pace: Pace) -> Sequence[Value]:
+def sync_loop(place: Place, pace: Pace) -> Found:
     """Appends of about a log entry's size, each with its fdatasync, one after another."""
     path = place.directory / "log"
-    return [_sync_round(path, pace.seconds) for _ in range(pace.rounds)]
+    rounds = [_sync_round(path, pace.seconds) for _ in range(pace.rounds)]
+    return Found([each.seen.per_second for each in rounds], [Side("this process", rounds)])
 
 
-def _sync_round(path: Path, seconds: float) -> Value:
-    entry, latencies = b"v" * WAL_ENTRY_BYTES, []
+def _sync_round(path: Path, seconds: float) -> Measured:
+    entry, counts = b"v" * WAL_ENTRY_BYTES, Counter[int]()
     file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     try:
         now = time.perf_counter()
@@ -124,52 +74,43 @@ def _sync_round(path: Path, seconds: float) -> Value:
             os.write(file, entry)
             os.fdatasync(file)
             now = time.perf_counter()
-            latencies.append(now - begun)
+            counts[int((now - begun) * 1e6)] += 1
     finally:
         os.close(file)
-    found = summary(latencies, seconds=seconds)
-    measured = Measured(
-        per_second=found["per_second"],
-        p50_ms=found["p50_ms"],
-        p99_ms=found["p99_ms"],
-        p999_ms=found["p999_ms"],
-        errors=0,
-        generator_cores=0.0,
-        generators=1,
-        store_us=0.0,
-    )
-    return Value(measured.per_second, measured)
+    seen = summary([counted(counts, in_time=counts.total())], seconds=seconds)
+    return Measured(seen, errors=0, generator_us=0.0, store_us=0.0)
 
 
-# --- memory --------------------------------------------------------------------------------------
-
-
-def memory_of_records(system: System) -> Callable[[Place, Pace], Sequence[Value]]:
+def memory_of_records(system: System) -> Measure:
     """Measures MB resident on the largest node once all records were written."""
 
-    def measure(place: Place, pace: Pace) -> Sequence[Value]:
-        fill = QuorateBench(reads=1.0, keys=pace.records, value_bytes=RECORD_BYTES)
-        with started([system], place, pace.tell) as (running,):
-            measured = fill.measure(running, place, seconds=1)
+    def measure(place: Place, pace: Pace) -> Found:
+        with started([system], place) as (running,):
+            _records(pace).fill(running, place)
             resident = max(resident_bytes(pid) for pid in running.pids)
-        return [Value(resident / 1e6, measured)]
+        return Found([resident / 1e6])
 
     return measure
 
 
-def memory_of_connections(system: System) -> Callable[[Place, Pace], Sequence[Value]]:
+def _records(pace: Pace) -> Load:
+    return Load(keys=pace.records, value_bytes=RECORD_BYTES)
+
+
+def memory_of_connections(system: System) -> Measure:
     """Measures kB resident for a connection that said PING and then nothing."""
 
-    def measure(place: Place, pace: Pace) -> Sequence[Value]:
+    def measure(place: Place, pace: Pace) -> Found:
+        del pace
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-        with started([system], place, pace.tell) as (running,):
+        with started([system], place) as (running,):
             before = resident_bytes(running.pids[0])
             connections = [_idle_connection(running.ports[0]) for _ in range(IDLE_CONNECTIONS)]
             after = resident_bytes(running.pids[0])
             for connection in connections:
                 connection.close()
-        return [Value((after - before) / 1e3 / IDLE_CONNECTIONS)]
+        return Found([(after - before) / 1e3 / IDLE_CONNECTIONS])
 
     return measure
 
@@ -181,39 +122,33 @@ def _idle_connection(port: int) -> socket.socket:
     return connection
 
 
-# --- starting ------------------------------------------------------------------------------------
-
-
-def start_up(system: Quorate) -> Callable[[Place, Pace], Sequence[Value]]:
+def start_up(system: Quorate) -> Measure:
     """Measures seconds until a killed node with many records serves again."""
 
-    def measure(place: Place, pace: Pace) -> Sequence[Value]:
-        fill = QuorateBench(reads=1.0, keys=pace.records, value_bytes=RECORD_BYTES)
+    def measure(place: Place, pace: Pace) -> Found:
         found = []
-        with started([system], place, pace.tell) as (running,):
-            fill.measure(running, place, seconds=1)
+        with started([system], place) as (running,):
+            _records(pace).fill(running, place)
             for _ in range(pace.rounds):
                 begun = time.monotonic()
                 system.start_again(running, place.below(system.name))
-                found.append(Value(time.monotonic() - begun))
-        return found
+                found.append(time.monotonic() - begun)
+        return Found(found)
 
     return measure
 
 
-# --- a long time ---------------------------------------------------------------------------------
-
-
-def tail(system: System, load: QuorateBench) -> Callable[[Place, Pace], Sequence[Value]]:
+def tail(system: System, load: Load) -> Measure:
     """Measures p99.9 over p50 at half of the highest rate."""
-    return partial(_tail, system, load)
 
+    def measure(place: Place, pace: Pace) -> Found:
+        with started([system], place) as (running,):
+            load.measure(running, place, seconds=min(WARM_UP_SECONDS, pace.seconds))
+            most = load.measure(running, place, seconds=pace.seconds).seen.per_second
+            pace.tell(f"  at most {most:,.0f}/s; now half of it for {pace.long_seconds:,.0f}s")
+            half = replace(load, rate=round(most / 2))
+            found = half.measure(running, place, seconds=pace.long_seconds)
+        side = Side(f"{system.name}, {half.name}", [found])
+        return Found([found.seen.p999_ms / found.seen.p50_ms], [side])
 
-def _tail(system: System, load: QuorateBench, place: Place, pace: Pace) -> Sequence[Value]:
-    with started([system], place, pace.tell) as (running,):
-        load.measure(running, place, seconds=min(WARM_UP_SECONDS, pace.seconds))
-        most = load.measure(running, place, seconds=pace.seconds).per_second
-        pace.tell(f"  at most {most:,.0f}/s; now half of it for {pace.long_seconds:,.0f}s")
-        half = replace(load, rate=round(most / 2))
-        found = half.measure(running, place, seconds=pace.long_seconds)
-    return [Value(found.p999_ms / found.p50_ms, found)]
+    return measure

@@ -3,22 +3,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple, Protocol
 
 from bench.processes import Process
 
 
 class Place(NamedTuple):
-    """Where to run."""
+    """Where to run, and with what."""
 
     directory: Path
     """On the disk that is measured; empty at first."""
     python: str
-    """The interpreter that has Quorate: nodes and the load generator run on it."""
+    """The interpreter that has Quorate."""
+    generator: str = ""
+    """The program that asks."""
 
     def below(self, name: str) -> Place:
         """A directory in this one."""
@@ -32,23 +33,15 @@ class Running:
         self.ports = list(ports)
         """Where load goes to."""
         self.processes: list[Process] = []
+        self.filled: set[Hashable] = set()
+        """Which keys a load has written."""
 
     def __enter__(self) -> Running:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        fault: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for process in reversed(self.processes):
             process.stop()
-
-    @property
-    def urls(self) -> str:
-        """As `quorate bench` takes them."""
-        return ",".join(f"http://127.0.0.1:{port}" for port in self.ports)
 
     @property
     def pids(self) -> list[int]:
@@ -66,3 +59,14 @@ class System(Protocol):
 
     def start(self, place: Place) -> AbstractContextManager[Running]:
         """Start it and wait until it serves; raises Failed."""
+
+
+@contextmanager
+def started(systems: Sequence[System], place: Place) -> Iterator[list[Running]]:
+    """All of them running; one that is given twice runs once. Raises Failed."""
+    with ExitStack() as stack:
+        running: dict[System, Running] = {}
+        for system in systems:
+            if system not in running:
+                running[system] = stack.enter_context(system.start(place.below(system.name)))
+        yield [running[system] for system in systems]

@@ -9,12 +9,16 @@ core: `w` and `r` above the number of replicas.
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from quorate.config import Config
-from quorate.core.topology.layout import Layout, first_layout
+from quorate.core.topology.layout import first_layout
+from quorate.core.topology.peer import Peer
+from quorate.core.topology.topology import Topology
+from quorate.core.turn import Alarm, Turn
 from quorate.core.values.events import (
     Event,
     Explain,
@@ -41,9 +45,18 @@ from quorate.core.values.slots import key_of, row_of, slot_of
 from quorate.core.values.status import MemberView, Status
 from quorate.core.values.versions import pack_version
 from quorate.errors import InvalidRequest, QuorateError
-from quorate.runtime.store import Sink
+from quorate.host.store import Sink
 
 NODES = ("http://127.0.0.1:8000", "http://127.0.0.1:8001", "http://127.0.0.1:8002")
+
+
+@functools.cache
+def topology_of(nodes: tuple[str, ...], replication: int, *, r: int = 0, w: int = 0) -> Topology:
+    """As the first of the nodes sees it. Planned once: tests make a thousand stores of the same."""
+    layout = first_layout(nodes, replication=replication)
+    came = Alarm(Turn(), lambda: None)
+    peers = {url: Peer(url, index, came) for index, url in enumerate(nodes[1:])}
+    return Topology((layout,), own_url=nodes[0], peers=peers, r=r, w=w)
 
 
 class FakeStore:
@@ -56,7 +69,10 @@ class FakeStore:
         self._is_scheduled = False
         self.stamp = 0
         """Of the version given out last."""
-        self._layout = first_layout(self.config.nodes, replication=self.config.replication)
+        config = self.config
+        self._topology: Topology | None = topology_of(
+            config.nodes, config.replication, r=config.r, w=config.w
+        )
         self.reset()
 
     def reset(self) -> None:
@@ -87,8 +103,8 @@ class FakeStore:
     def wall_ms(self) -> int:
         return self.now_ms
 
-    def layout(self) -> Layout | None:
-        return self._layout
+    def topology(self) -> Topology | None:
+        return self._topology
 
     def status(self) -> Status:
         replicas = min(self.config.replication, len(self.config.nodes))

@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from random import Random
@@ -14,16 +13,14 @@ from typing import Self, TypeVar, cast
 
 import uvloop
 
-from quorate.config import KEY_BYTES_MAX, Config
-from quorate.core.node import Node
-from quorate.core.parts import Settings
-from quorate.core.values.events import Instant
-from quorate.core.values.messages import Frame
+from quorate.config import Config
 from quorate.doors.budget import ByteBudget
 from quorate.doors.redis.connection import RespConnection
 from quorate.doors.redis.session import RespDoor
-from quorate.runtime.driver import Driver
-from quorate.runtime.store import Store
+from quorate.host.driver import Driver
+from quorate.host.store import Store
+from quorate.runtime.system import AsyncioSystem
+from quorate.settings import core_settings
 from quorate.storage.memory import MemoryEngine
 from tests.fake_store import FakeStore
 
@@ -100,10 +97,10 @@ def single_node(config: Config) -> Callable[[str], Store]:
 
     def make(url: str) -> Store:
         engine = MemoryEngine()
-        now = Instant(time.monotonic_ns() // 1_000_000, time.time_ns() // 1_000_000)
-        node = Node(_settings(config, url), engine, Random(1), now)
-        driver = Driver(config, node, engine, on_failure=_fail)
-        driver.start(_NoLinks())
+        system = AsyncioSystem(own_url=url, sync=engine.sync, on_end=_fail)
+        settings = core_settings(config, url=url, nodes=(url,), node_id=1)
+        driver = Driver(config, settings, engine, system, Random(1))
+        driver.start()
         return driver
 
     return make
@@ -111,34 +108,3 @@ def single_node(config: Config) -> Callable[[str], Store]:
 
 def _fail(reason: str) -> None:
     raise AssertionError(reason)
-
-
-class _NoLinks:
-    def send(self, url: str, frame: Frame) -> None:
-        raise AssertionError(f"{frame} for {url}, but there are no peers")
-
-    def set_peers(self, urls: list[str]) -> None:
-        assert urls == []
-
-
-def _settings(config: Config, url: str) -> Settings:
-    return Settings(
-        url=url,
-        node_id=1,
-        version="0.0.0",
-        cluster=config.cluster,
-        nodes=(url,),
-        replication=config.replication,
-        w=config.w,
-        r=config.r,
-        timeout_ms=config.timeout_ms,
-        write_wait_ms=config.write_wait_ms,
-        heartbeat_ms=config.heartbeat_ms,
-        down_after=config.down_after,
-        max_clock_skew_ms=config.max_clock_skew_ms,
-        hint_bytes_max=config.hint_bytes_max,
-        inflight_max=config.inflight_max,
-        inflight_bytes_max=config.inflight_bytes_max,
-        value_bytes_max=config.value_bytes_max,
-        key_bytes_max=KEY_BYTES_MAX,
-    )

@@ -1,21 +1,30 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""etcd: three members; load goes to the leader, which spares it the way from a follower to it."""
+"""etcd: three members; load goes to the leader, which spares it the way from a follower to it.
+
+It is asked through gRPC, a call on a stream of an HTTP/2 connection (RFC 9113), or through its HTTP
+gateway. A client library would cost several times what etcd does; a request is bytes from an
+example here.
+"""
 
 from __future__ import annotations
 
+import base64
 import json
+import struct
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Final
 
-from bench.loads import Measured, generate
+from bench.generator import STREAM, Load, Measured, Speech
 from bench.processes import Failed, Process, make_directory, program, wait_for
 from bench.systems import Place, Running
 from quorate.cli.processes import free_ports
 
-USER = "etcd"
-MEMBERS = 3
+USER: Final = "etcd"
+MEMBERS: Final = 3
+KEYS: Final = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,19 +78,69 @@ def _is_leader(port: int) -> bool:
     return bool(status["leader"] == status["header"]["member_id"])
 
 
+# --- what is said --------------------------------------------------------------------------------
+
+_KEY: Final = b"quorate-bench:" + b"0" * 15
+_DATA, _HEADERS, _SETTINGS, _WINDOW_UPDATE = 0, 1, 4, 8
+_END_STREAM, _END_HEADERS = 1, 4
+_WINDOW_MOST: Final = (1 << 31) - 1
+_WINDOW_FIRST: Final = 65_535
+
+
+def _frame(kind: int, flags: int, stream: bytes, payload: bytes) -> bytes:
+    return struct.pack(">I", len(payload))[1:] + bytes((kind, flags)) + stream + payload
+
+
+_HELLO: Final = (
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+    + _frame(_SETTINGS, 0, bytes(4), b"")
+    # The connection's window, for all replies together, is opened once and as far as it goes.
+    + _frame(_WINDOW_UPDATE, 0, bytes(4), struct.pack(">I", _WINDOW_MOST - _WINDOW_FIRST))
+)
+
+
+def _call(method: bytes, message: bytes) -> bytes:
+    """Headers are literals without Huffman codes, and the static table (RFC 7541): POST, http."""
+    path = b"/etcdserverpb.KV/" + method
+    headers = b"\x83\x86\x04%c%b\x01\x04etcd\x0f\x10\x10application/grpc" % (len(path), path)
+    headers += b"\x00\x02te\x08trailers"
+    data = struct.pack(">BI", 0, len(message)) + message
+    sent = _frame(_HEADERS, _END_HEADERS, STREAM, headers)
+    return sent + _frame(_DATA, _END_STREAM, STREAM, data)
+
+
+def etcd_grpc(port: int, value: bytes, wait: int) -> Speech:
+    """Protobuf: field 1 is the key, field 2 of a put its value; both have one byte of length."""
+    del port, wait
+    key = b"\x0a\x1d" + _KEY
+    put = key + b"\x12%c%b" % (len(value), value)
+    return Speech(
+        "http2", _call(b"Range", key), _call(b"Put", put), hello=_HELLO, mark=b"quorate-bench:"
+    )
+
+
+def etcd_gateway(port: int, value: bytes, wait: int) -> Speech:
+    """JSON with bytes in base64: the value's letters are some, and the key has one byte more, so
+    that its digits begin where a group of base64 does."""
+    del port, wait
+    key = base64.b64encode(b"quorate-bench::" + b"0" * 15)
+
+    def request(method: bytes, body: bytes) -> bytes:
+        head = b"POST /v3/kv/%b HTTP/1.1\r\nHost: etcd\r\nContent-Length: %d\r\n\r\n"
+        return head % (method, len(body)) + body
+
+    get, put = b'{"key":"%b"}' % key, b'{"key":"%b","value":"%b"}' % (key, value)
+    return Speech("http", request(b"range", get), request(b"put", put), mark=b'"kvs"')
+
+
 @dataclass(frozen=True, kw_only=True)
-class EtcdLoad:
-    """Puts, or linearizable gets, by `bench.generator`."""
+class EtcdLoad(Load):
+    """Puts, or linearizable gets, of the leader."""
 
-    reads: bool = False
-    protocol: str = "etcd-grpc"
-
-    @property
-    def name(self) -> str:
-        return f"bench.generator {self.protocol}"
+    keys: int = KEYS
 
     def measure(self, running: Running, place: Place, *, seconds: float) -> Measured:
-        found = generate(self.protocol, running, place, seconds=seconds, reads=self.reads)
+        found = super().measure(running, place, seconds=seconds)
         if _leaders(running.ports) != running.ports:
             raise Failed("another member became the leader: load went the long way, by a follower")
         return found

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import re
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bench.generator import summary
-from bench.loads import CONNECTIONS, VALUE_BYTES, Measured, drive
+import msgspec
+
+from bench.generator import VALUE_BYTES, Load, Measured, drive, measurement
 from bench.processes import Failed, Process, make_directory, program, wait_for
 from bench.systems import Place, Running
+from quorate.bench.latency import counted, summary
 from quorate.cli.processes import free_ports
 
 USER: Final = "postgres"
@@ -36,10 +39,11 @@ _GET: Final = f"{_DRAW}SELECT value FROM kv WHERE key = {_DRAWN};\n"
 _PUT: Final = f"""{_DRAW}INSERT INTO kv VALUES ({_DRAWN}, repeat('w', {VALUE_BYTES}))
     ON CONFLICT (key) DO UPDATE SET value = excluded.value;
 """
-_SECONDS_LEAST: Final = 3
+_SECONDS_LEAST: Final = 5
 """Connecting counts toward pgbench's time, though not toward its rate."""
 _SAMPLED: Final = 0.1
 """Share of transactions whose latency pgbench writes down."""
+_PATIENCE_SECONDS: Final = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,10 +138,8 @@ def binary(name: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pgbench:
+class Pgbench(Load):
     """Prepared statements, a transaction each; latencies from a sample."""
-
-    reads: bool = False
 
     @property
     def name(self) -> str:
@@ -149,28 +151,21 @@ class Pgbench:
         script.write_text(_GET if self.reads else _PUT, encoding="utf-8")
         for old in directory.glob("latencies.*"):
             old.unlink()
+        seconds = max(_SECONDS_LEAST, round(seconds))
         command = [binary("pgbench"), "--no-vacuum", "--protocol=prepared", f"--file={script}"]
-        command += [
-            f"--client={CONNECTIONS}",
-            "--jobs=1",
-            f"--time={max(_SECONDS_LEAST, round(seconds))}",
-        ]
+        command += [f"--client={self.connections}", "--jobs=1", f"--time={seconds}"]
         command += ["--log", f"--log-prefix={directory / 'latencies'}"]
         command += [f"--sampling-rate={_SAMPLED}", "--host=127.0.0.1", f"--username={USER}"]
         command += [f"--port={running.ports[0]}", "postgres"]
-        output, usage = drive(command, running, place, seconds=seconds)
-        rate = _number(r"tps = ([0-9.]+)", output)
-        latencies = summary(_latencies(directory), seconds=seconds)
-        return Measured(
-            per_second=rate,
-            p50_ms=latencies["p50_ms"],
-            p99_ms=latencies["p99_ms"],
-            p999_ms=latencies["p999_ms"],
-            errors=int(_number(r"number of failed transactions: ([0-9]+)", output)),
-            generator_cores=usage.generator_cores,
-            generators=1,
-            store_us=usage.store_cores * 1e6 / rate,
+        output, usage = drive(command, running, place, patience=seconds + _PATIENCE_SECONDS)
+        sampled = summary([counted(_latencies(directory), in_time=0)], seconds=seconds)
+        seen = msgspec.structs.replace(
+            sampled,
+            requests=int(_number(r"transactions actually processed: ([0-9]+)", output)),
+            per_second=_number(r"tps = ([0-9.]+)", output),
         )
+        errors = int(_number(r"number of failed transactions: ([0-9]+)", output))
+        return measurement(seen, errors, usage, told=output)
 
 
 def _number(pattern: str, text: str) -> float:
@@ -180,8 +175,8 @@ def _number(pattern: str, text: str) -> float:
     return float(found[1])
 
 
-def _latencies(directory: Path) -> list[float]:
-    """In seconds: the third column of pgbench's log has them in microseconds."""
+def _latencies(directory: Path) -> Counter[int]:
+    """By microseconds, which are the third column of pgbench's log."""
     logs = directory.glob("latencies.*")
     lines = (line for log in logs for line in log.read_text(encoding="ascii").splitlines())
-    return [int(line.split()[2]) / 1e6 for line in lines]
+    return Counter(int(line.split()[2]) for line in lines)

@@ -12,6 +12,7 @@ import socket
 from typing import Final
 
 from quorate.config import Config, ConfigError
+from quorate.notation import address_of, is_loopback, split_url
 
 _WILDCARDS: Final = frozenset({"0.0.0.0", "::"})
 _ANYWHERE: Final = "192.0.2.1"
@@ -23,16 +24,16 @@ def own_url(config: Config) -> str:
     else an address that the other nodes can reach. ConfigError if there is none."""
     if config.advertise:
         return config.advertise
-    local = all(_is_loopback(split_url(url)[0]) for url in config.nodes)
+    local = all(_is_on_loopback(url) for url in config.nodes)
     bound = _listened(config)
     for url in config.nodes:
-        if _is_this_node(url, config.port, bound) and (local or not _is_loopback_url(url)):
+        if _is_this_node(url, config.port, bound) and (local or not _is_on_loopback(url)):
             return url
     if bound and bound not in _WILDCARDS:
         return _url(bound, config.port)
     if local and not bound:
         return _url("localhost", config.port)
-    peers = [split_url(url)[0] for url in config.nodes if not _is_loopback_url(url)]
+    peers = [split_url(url)[0] for url in config.nodes if not _is_on_loopback(url)]
     return _url(_routing_address(peers[0] if peers else _ANYWHERE), config.port)
 
 
@@ -53,18 +54,12 @@ def listen_addresses(config: Config) -> list[tuple[str, int]]:
     if config.listen:
         return [(_listened(config), config.port)]
     own = split_url(own_url(config))[0]
-    if not (_is_loopback(own) and all(_is_loopback_url(url) for url in config.nodes)):
+    if not (is_loopback(own) and all(_is_on_loopback(url) for url in config.nodes)):
         return [("::" if ":" in own else "0.0.0.0", config.port)]
-    if own != "localhost":
+    if address_of(own) is not None:
         return [(own, config.port)]
     # A client may try either family of "localhost" first.
     return [(host, config.port) for host in ("127.0.0.1", "::1") if _is_own_host(host)]
-
-
-def split_url(url: str) -> tuple[str, int]:
-    """Host (IPv6 without brackets) and port of a URL in normal form."""
-    host, _, port = url.removeprefix("http://").rpartition(":")
-    return host.strip("[]"), int(port)
 
 
 def _listened(config: Config) -> str:
@@ -118,12 +113,8 @@ def _routing_address(peer: str) -> str:
         ) from None
 
 
-def _is_loopback(host: str) -> bool:
-    return host in ("localhost", "::1") or host.startswith("127.")
-
-
-def _is_loopback_url(url: str) -> bool:
-    return _is_loopback(split_url(url)[0])
+def _is_on_loopback(url: str) -> bool:
+    return is_loopback(split_url(url)[0])
 
 
 def _url(host: str, port: int) -> str:

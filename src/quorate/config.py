@@ -1,24 +1,31 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Every setting of a node: its unit, its default, and why.
 
-Defaults < TOML file < environment (`QUORATE_` + name) < flags; each is parsed once, and all faults
-are reported together. One table, `FLAGS`, gives the flag names, the variables, the TOML keys, the
-parsers and the help. What must match on every node (`cluster`, `replication`) is compared in the
-handshake of links. Which of this machine's addresses a node uses is `addresses`, not here.
+`Config` is the one table: flags, variables, TOML keys, help and defaults all come from it. Defaults
+< TOML file < environment (`QUORATE_` + name) < flags; each is parsed once, and all faults are
+reported together. What must match on every node (`cluster`, `replication`) is compared when links
+greet. Which of this machine's addresses a node uses is `addresses`, not here.
 """
 
 from __future__ import annotations
 
-import difflib
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Annotated, Final, NamedTuple, get_type_hints
 
 import msgspec
 
-from quorate.notation import bounded, parse_duration, parse_size, parse_url
+from quorate.notation import (
+    bounded,
+    can_be_looked_up,
+    nearest,
+    parse_duration,
+    parse_size,
+    parse_url,
+    split_url,
+)
 
 KEY_BYTES_MAX: Final = 1024
 """Fixed: rows, frames and URLs are sized for it."""
@@ -27,59 +34,8 @@ VALUE_BYTES_MOST: Final = 16 << 20
 would be stored on one node and never reach another."""
 
 CLOCK_SKEW_MS_LEAST: Final = 100
-"""Half of it is how far ahead the clock's ceiling is stored: a disk that takes longer to sync would
+"""The clock's ceiling is stored half of this ahead: a disk that took longer than that to sync would
 never let a write be stamped."""
-
-
-class Config(msgspec.Struct, frozen=True, kw_only=True):
-    """A node's settings, valid once `load` returned it. Field names are flag names, `_ms` aside."""
-
-    port: int = 8000
-    listen: str = ""
-    """`host:port`; empty: `port` on loopback when every node is on loopback, else on all."""
-    advertise: str = ""
-    """URL that others reach this node at; empty: worked out from `listen` and `nodes`."""
-    nodes: tuple[str, ...] = ()
-    """URLs of the cluster's nodes, normalised; empty: this node alone."""
-    cluster: str = "quorate"
-    """Nodes of another cluster name are refused, so that two clusters never merge by mistake."""
-    replication: int = 3
-    w: int = 0
-    """Replicas that must hold a write; 0: a majority of the replicas there are."""
-    r: int = 0
-    """Replicas that must answer a read; 0: a majority likewise."""
-    timeout_ms: int = 5_000
-    """How long a request may take once replicas were asked."""
-    write_wait_ms: int = 3_000
-    """How long a write waits for enough live replicas before it is refused."""
-    heartbeat_ms: int = 2_000
-    down_after: int = 3
-    """Heartbeats missed in a row that mark a node down."""
-    max_clock_skew_ms: int = 1_000
-    """A peer's stamp further ahead of our wall clock than this is refused."""
-    cache_size: int = 100_000
-    """Entries of the read cache; 0 switches it off."""
-    cache_bytes: int = 64 << 20
-    data: str = ""
-    """Directory; empty: `./quorate-data/<port>`."""
-    engine: str = "rocksdb"
-    durability: str = "sync"
-    """`sync`: an acknowledged write is on disk; `os`: it is with the operating system, and survives
-    the process but not a power cut."""
-    value_bytes_max: int = 8 << 20
-    hint_bytes_max: int = 256 << 20
-    """Kept for all unreachable replicas together; the oldest are dropped, and repair covers."""
-    connections_max: int = 10_000
-    inflight_max: int = 50_000
-    """Requests begun and not finished; more are refused as overloaded before anything is done."""
-    inflight_bytes_max: int = 256 << 20
-    allow_flush: bool = False
-    """Whether FLUSHDB is obeyed."""
-    loop: str = "auto"
-    """`uvloop`, `asyncio`, or `auto`: uvloop where it exists."""
-    log_level: str = "info"
-    log_format: str = "auto"
-    """`json`, `text`, or `auto`: text on a terminal."""
 
 
 class ConfigError(Exception):
@@ -111,6 +67,8 @@ def _listen(text: str) -> str:
         raise ValueError(f"{text!r} has no port: write host:port, for example 0.0.0.0:8000")
     if host.count(":") and not host.startswith("["):
         raise ValueError(f"{text!r}: write an IPv6 address in brackets, [{host}]:{port}")
+    if host and not can_be_looked_up(host):
+        raise ValueError(f"{text!r} holds no host name: 1 to 63 characters between two dots")
     return f"{host or '0.0.0.0'}:{bounded(int(port), text, low=1, high=65535)}"
 
 
@@ -142,7 +100,7 @@ def _size(low: int, high: int = 1 << 50) -> Callable[[str], int]:
 def _choice(*names: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text not in names:
-            raise ValueError(f"{text!r} is none of {', '.join(names)}{_nearest(text, names)}")
+            raise ValueError(f"{text!r} is none of {', '.join(names)}{nearest(text, names)}")
         return text
 
     return parse
@@ -160,27 +118,21 @@ def _cluster(text: str) -> str:
     return text
 
 
-def _nearest(name: str, names: Iterable[str]) -> str:
-    found = difflib.get_close_matches(name, list(names), n=1)
-    return f"; did you mean {found[0]}?" if found else ""
+# --- the table -----------------------------------------------------------------------------------
 
 
-# --- the table ---------------------------------------------------------------------------------
+class Setting(NamedTuple):
+    """How people write a field of Config, and what help says of it."""
 
-
-class Flag(NamedTuple):
-    """One setting as people write it."""
-
-    name: str
-    field: str
-    """The field of Config; empty for `config`, which names the file itself."""
     parse: Callable[[str], object]
-    default: str
-    """As help shows it."""
     help: str
     aliases: tuple[str, ...] = ()
-    is_switch: bool = False
-    """Whether the bare flag means `true`."""
+    name: str = ""
+    """Of the flag and the TOML key; empty: the field's, as `write-wait` of `write_wait_ms`."""
+    default: str = ""
+    """What help shows; empty: the field's default. `listen` is empty, which would say nothing."""
+    field: str = ""
+    """Set from where it stands. Empty for `config` alone, which names the file itself."""
 
     @property
     def variable(self) -> str:
@@ -190,138 +142,153 @@ class Flag(NamedTuple):
 
 _MAJORITY: Final = "a majority of the replicas"
 
-FLAGS: Final = (
-    Flag("port", "port", _integer(1, 65535), "8000", "TCP port for every client and peer"),
-    Flag("listen", "listen", _listen, "loopback, or all", "host:port to accept connections on"),
-    Flag("advertise", "advertise", _advertise, "worked out", "URL that others reach this node at"),
-    Flag("nodes", "nodes", _urls, "this node alone", "URLs of the cluster's nodes, by commas"),
-    Flag(
-        "cluster",
-        "cluster",
-        _cluster,
-        "quorate",
-        "the cluster's name; nodes of another cluster are refused",
-    ),
-    Flag("replication", "replication", _integer(1, 64), "3", "copies of each key", ("rep",)),
-    Flag("W", "w", _integer(1, 64), _MAJORITY, "replicas that must hold a write", ("w",)),
-    Flag("R", "r", _integer(1, 64), _MAJORITY, "replicas that must answer a read", ("r",)),
-    Flag("heartbeat", "heartbeat_ms", _duration(10), "2s", "time between pings", ("hb",)),
-    Flag(
-        "down-after",
-        "down_after",
-        _integer(1, 1000),
-        "3",
-        "pings missed in a row that mark a node down",
-    ),
-    Flag("timeout", "timeout_ms", _duration(1), "5s", "time replicas have to answer a request"),
-    Flag(
-        "write-wait",
-        "write_wait_ms",
-        _duration(0),
-        "3s",
-        "how long a write waits for enough live replicas",
-    ),
-    Flag(
-        "max-clock-skew",
-        "max_clock_skew_ms",
-        _duration(CLOCK_SKEW_MS_LEAST),
-        "1s",
-        "how far ahead a peer's clock may be",
-    ),
-    Flag(
-        "cache-size",
-        "cache_size",
-        _integer(0, 1_000_000_000),
-        "100000",
-        "entries in the read cache; 0 turns it off",
-        ("cache",),
-    ),
-    Flag("cache-bytes", "cache_bytes", _size(0), "64MiB", "bytes in the read cache"),
-    Flag("data", "data", str, "./quorate-data/<port>", "directory that keeps the data"),
-    Flag(
-        "engine",
-        "engine",
-        _choice("rocksdb", "memory"),
-        "rocksdb",
-        "what stores the data: rocksdb or memory",
-    ),
-    Flag(
-        "durability",
-        "durability",
-        _choice("sync", "os"),
-        "sync",
-        "what a stored write survives: sync, a power cut; os, the end of the process",
-    ),
-    Flag(
-        "value-max",
-        "value_bytes_max",
-        _size(1, VALUE_BYTES_MOST),
-        "8MiB",
-        "bytes in the largest value",
-    ),
-    Flag(
-        "hint-max",
-        "hint_bytes_max",
-        _size(0),
-        "256MiB",
-        "bytes of writes kept for replicas that cannot be reached",
-    ),
-    Flag(
-        "connections-max",
-        "connections_max",
-        _integer(1, 1_000_000),
-        "10000",
-        "connections open at once",
-    ),
-    Flag(
-        "inflight-max",
-        "inflight_max",
-        _integer(1, 10_000_000),
-        "50000",
-        "requests under way at once",
-    ),
-    Flag("inflight-bytes", "inflight_bytes_max", _size(1), "256MiB", "bytes of requests under way"),
-    Flag(
-        "allow-flush",
-        "allow_flush",
-        _switch,
-        "false",
-        "let FLUSHDB delete all keys",
-        is_switch=True,
-    ),
-    Flag(
-        "loop",
-        "loop",
-        _choice("auto", "uvloop", "asyncio"),
-        "auto",
-        "event loop: auto, uvloop or asyncio",
-    ),
-    Flag(
-        "log-level",
-        "log_level",
-        _choice("debug", "info", "warning", "error"),
-        "info",
-        "least level that is logged: debug, info, warning or error",
-    ),
-    Flag(
-        "log-format",
-        "log_format",
-        _choice("auto", "json", "text"),
-        "auto",
-        "form of the log: auto, json or text",
-    ),
-    Flag("config", "", str, "none", "TOML file with these settings"),
-)
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """A node's settings, valid once `load` returned it: type, notation, help, default and why.
+
+    Units end a name: `timeout_ms`, `value_bytes_max`. `settings.core_settings` hands fields to the
+    core by their names. Help shows them in this order.
+    """
+
+    port: Annotated[int, Setting(_integer(1, 65535), "TCP port for every client and peer")] = 8000
+    listen: Annotated[
+        str, Setting(_listen, "host:port to accept connections on", default="loopback, or all")
+    ] = ""
+    """`host:port`; empty: `port` on loopback when every node is on loopback, else on all."""
+    advertise: Annotated[
+        str, Setting(_advertise, "URL that others reach this node at", default="worked out")
+    ] = ""
+    """Empty: worked out from `listen` and `nodes`."""
+    nodes: Annotated[
+        tuple[str, ...],
+        Setting(_urls, "URLs of the cluster's nodes, by commas", default="this node alone"),
+    ] = ()
+    """Normalised; empty: this node alone."""
+    cluster: Annotated[
+        str, Setting(_cluster, "the cluster's name; nodes of another cluster are refused")
+    ] = "quorate"
+    """Compared when nodes meet, so that two clusters never merge by mistake."""
+    replication: Annotated[int, Setting(_integer(1, 64), "copies of each key", ("rep",))] = 3
+    w: Annotated[
+        int,
+        Setting(_integer(1, 64), "replicas that must hold a write", ("w",), "W", _MAJORITY),
+    ] = 0
+    """0: a majority of the replicas there are."""
+    r: Annotated[
+        int,
+        Setting(_integer(1, 64), "replicas that must answer a read", ("r",), "R", _MAJORITY),
+    ] = 0
+    """0: a majority likewise."""
+    heartbeat_ms: Annotated[int, Setting(_duration(10), "time between pings", ("hb",))] = 2_000
+    down_after: Annotated[
+        int, Setting(_integer(1, 1000), "pings missed in a row that mark a node down")
+    ] = 3
+    timeout_ms: Annotated[int, Setting(_duration(1), "time replicas have to answer a request")] = (
+        5_000
+    )
+    """Counted from when they were asked; a write may have waited for them before."""
+    write_wait_ms: Annotated[
+        int, Setting(_duration(0), "how long a write waits for enough live replicas")
+    ] = 3_000
+    """A write that waited in vain is refused, and was not applied."""
+    max_clock_skew_ms: Annotated[
+        int, Setting(_duration(CLOCK_SKEW_MS_LEAST), "how far ahead a peer's clock may be")
+    ] = 1_000
+    """A peer's stamp further ahead of our wall clock than this is refused."""
+    cache_size: Annotated[
+        int,
+        Setting(
+            _integer(0, 1_000_000_000), "entries in the read cache; 0 turns it off", ("cache",)
+        ),
+    ] = 100_000
+    cache_bytes: Annotated[int, Setting(_size(0), "bytes in the read cache")] = 64 << 20
+    data: Annotated[
+        str, Setting(str, "directory that keeps the data", default="./quorate-data/<port>")
+    ] = ""
+    engine: Annotated[
+        str,
+        Setting(_choice("rocksdb", "memory"), "what stores the data: rocksdb or memory"),
+    ] = "rocksdb"
+    durability: Annotated[
+        str,
+        Setting(
+            _choice("sync", "os"),
+            "what a stored write survives: sync, a power cut; os, the end of the process",
+        ),
+    ] = "sync"
+    value_bytes_max: Annotated[
+        int, Setting(_size(1, VALUE_BYTES_MOST), "bytes in the largest value", name="value-max")
+    ] = 8 << 20
+    hint_bytes_max: Annotated[
+        int,
+        Setting(
+            _size(0), "bytes of writes kept for replicas that cannot be reached", name="hint-max"
+        ),
+    ] = 256 << 20
+    """For all of them together; the oldest are dropped, and repair covers."""
+    connections_max: Annotated[int, Setting(_integer(1, 1_000_000), "connections open at once")] = (
+        10_000
+    )
+    inflight_max: Annotated[int, Setting(_integer(1, 10_000_000), "requests under way at once")] = (
+        50_000
+    )
+    """More are refused as overloaded before anything is done."""
+    inflight_bytes_max: Annotated[
+        int, Setting(_size(1), "bytes of requests under way", name="inflight-bytes")
+    ] = 256 << 20
+    allow_flush: Annotated[bool, Setting(_switch, "let FLUSHDB delete all keys")] = False
+    loop: Annotated[
+        str,
+        Setting(_choice("auto", "uvloop", "asyncio"), "event loop: auto, uvloop or asyncio"),
+    ] = "auto"
+    """`auto`: uvloop where it exists."""
+    log_level: Annotated[
+        str,
+        Setting(
+            _choice("debug", "info", "warning", "error"),
+            "least level that is logged: debug, info, warning or error",
+        ),
+    ] = "info"
+    log_format: Annotated[
+        str, Setting(_choice("auto", "json", "text"), "form of the log: auto, json or text")
+    ] = "auto"
+    """`auto`: text on a terminal, else json."""
+
+
+def _settings() -> tuple[Setting, ...]:
+    hints = get_type_hints(Config, include_extras=True)
+    defaults = msgspec.structs.asdict(Config())
+    found: list[Setting] = []
+    for field, value in defaults.items():
+        (setting,) = hints[field].__metadata__
+        name = setting.name or field.removesuffix("_ms").replace("_", "-")
+        default = setting.default or _written(field, value)
+        found.append(setting._replace(name=name, default=default, field=field))
+    return *found, Setting(str, "TOML file with these settings", name="config", default="none")
+
+
+def _written(field: str, value: object) -> str:
+    """A value as a person would write it; what it counts is in the field's name."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int) and field.endswith("_ms"):
+        return f"{value}ms" if value % 1000 else f"{value // 1000}s"
+    if isinstance(value, int) and "_bytes" in field:
+        return f"{value >> 20}MiB"
+    return str(value)
+
+
+SETTINGS: Final = _settings()
 """Every flag of `serve`, in the order that help shows."""
 
-_BY_NAME: Final = {name: flag for flag in FLAGS for name in (flag.name, *flag.aliases)}
-_BY_VARIABLE: Final = {flag.variable: flag for flag in FLAGS}
+_BY_NAME: Final = {name: each for each in SETTINGS for name in (each.name, *each.aliases)}
+_BY_VARIABLE: Final = {each.variable: each for each in SETTINGS}
 
 
 # --- all of them -------------------------------------------------------------------------------
 
 
-class _Given(NamedTuple):
+class _GivenText(NamedTuple):
     """What was written for a setting, and where, for the fault that names it."""
 
     text: str
@@ -334,8 +301,8 @@ def load(*, flags: Mapping[str, str], environment: Mapping[str, str], file: Path
     Raises ConfigError with every fault there is. Empty variables count as not set.
     """
     faults: list[str] = []
-    given: dict[str, _Given] = {}
-    for layer in (_of_file(file, faults), _of(environment), _of_flags(flags, faults)):
+    given: dict[str, _GivenText] = {}
+    for layer in (_of_file(file, faults), _of_environment(environment), _of_flags(flags, faults)):
         given.update(layer)
     values = _parsed(given, faults)
     _reconcile(values, given, faults)
@@ -350,28 +317,28 @@ def file_of(*, flags: Mapping[str, str], environment: Mapping[str, str]) -> Path
     return Path(name) if name else None
 
 
-def _of_flags(flags: Mapping[str, str], faults: list[str]) -> dict[str, _Given]:
-    found: dict[str, _Given] = {}
+def _of_flags(flags: Mapping[str, str], faults: list[str]) -> dict[str, _GivenText]:
+    found: dict[str, _GivenText] = {}
     for name, text in flags.items():
-        flag = _BY_NAME.get(name)
-        if flag is None:
-            faults.append(f"-{name}: no such flag{_nearest(name, _BY_NAME)}")
-        elif flag.field:
-            found[flag.field] = _Given(text, f"-{name}")
+        setting = _BY_NAME.get(name)
+        if setting is None:
+            faults.append(f"-{name}: no such flag{nearest(name, _BY_NAME)}")
+        elif setting.field:
+            found[setting.field] = _GivenText(text, f"-{name}")
     return found
 
 
-def _of(environment: Mapping[str, str]) -> dict[str, _Given]:
+def _of_environment(environment: Mapping[str, str]) -> dict[str, _GivenText]:
     # Unknown variables are let be: an orchestrator sets QUORATE_SERVICE_HOST and the like for a
     # service of our name, and the client has variables of its own.
     return {
-        flag.field: _Given(environment[variable], variable)
-        for variable, flag in _BY_VARIABLE.items()
-        if flag.field and environment.get(variable)
+        setting.field: _GivenText(environment[variable], variable)
+        for variable, setting in _BY_VARIABLE.items()
+        if setting.field and environment.get(variable)
     }
 
 
-def _of_file(file: Path | None, faults: list[str]) -> dict[str, _Given]:
+def _of_file(file: Path | None, faults: list[str]) -> dict[str, _GivenText]:
     if file is None:
         return {}
     try:
@@ -379,15 +346,15 @@ def _of_file(file: Path | None, faults: list[str]) -> dict[str, _Given]:
     except (OSError, ValueError) as fault:
         faults.append(f"-config {file}: {getattr(fault, 'strerror', None) or fault}")
         return {}
-    found: dict[str, _Given] = {}
+    found: dict[str, _GivenText] = {}
     for name, value in table.items():
-        flag, text = _BY_NAME.get(name), _toml_text(value)
-        if flag is None or not flag.field:
-            faults.append(f"{file}: {name}: no such setting{_nearest(name, _BY_NAME)}")
+        setting, text = _BY_NAME.get(name), _toml_text(value)
+        if setting is None or not setting.field:
+            faults.append(f"{file}: {name}: no such setting{nearest(name, _BY_NAME)}")
         elif text is None:
             faults.append(f"{file}: {name}: write a string, a whole number, true or false")
         else:
-            found[flag.field] = _Given(text, f"{file}: {name}")
+            found[setting.field] = _GivenText(text, f"{file}: {name}")
     return found
 
 
@@ -403,20 +370,22 @@ def _toml_text(value: object) -> str | None:
     return None
 
 
-def _parsed(given: Mapping[str, _Given], faults: list[str]) -> dict[str, object]:
+def _parsed(given: Mapping[str, _GivenText], faults: list[str]) -> dict[str, object]:
     values: dict[str, object] = {}
-    for flag in FLAGS:
-        if flag.field not in given:
+    for setting in SETTINGS:
+        if setting.field not in given:
             continue
-        text, source = given[flag.field]
+        text, source = given[setting.field]
         try:
-            values[flag.field] = flag.parse(text)
+            values[setting.field] = setting.parse(text)
         except ValueError as fault:
             faults.append(f"{source}: {fault}")
     return values
 
 
-def _reconcile(values: dict[str, object], given: Mapping[str, _Given], faults: list[str]) -> None:
+def _reconcile(
+    values: dict[str, object], given: Mapping[str, _GivenText], faults: list[str]
+) -> None:
     """Check the settings against each other; `port` follows `listen` where only that is given."""
     copies = values.get("replication", None if "replication" in given else Config().replication)
     for name in ("w", "r"):
@@ -427,7 +396,7 @@ def _reconcile(values: dict[str, object], given: Mapping[str, _Given], faults: l
                 f" {copies}: lower it, or raise -replication"
             )
     if "listen" in values:
-        port = int(str(values["listen"]).rpartition(":")[2])
+        _, port = split_url(str(values["listen"]))
         if values.setdefault("port", port) != port:
             faults.append(
                 f"{given['listen'].source}: port {port} is not -port {values['port']}: give one"

@@ -66,7 +66,8 @@ class ValueTooLarge(InvalidRequest):
 
 
 class NeedsRegister(InvalidRequest):
-    """The operation is only honest in a `register` keyspace, which this one is not."""
+    """The operation needs a `register` keyspace, which this one is not: without consensus its
+    answer could be wrong."""
 
     code = "needs_register"
 

@@ -7,6 +7,7 @@ Pure, and cheap to import: `quorate get` pays for it. ValueError always says wha
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -76,16 +77,25 @@ def _host(host: str, text: str) -> str:
     """
     last = host.rpartition(".")[2]
     if not host.startswith("[") and not last.isdigit() and not last.startswith("0x"):
+        if not can_be_looked_up(host):
+            raise ValueError(f"{text!r} holds no host name: 1 to 63 characters between two dots")
         return host
-    import ipaddress  # Late: most hosts are names.
-
-    try:
-        address = ipaddress.ip_address(host.strip("[]"))
-    except ValueError:
-        raise ValueError(f"{text!r} holds no valid IP address") from None
+    address = address_of(host)
+    if address is None:
+        raise ValueError(f"{text!r} holds no valid IP address")
     if address.is_unspecified:
         raise ValueError(f"{text!r}: others cannot connect to {address}: name one address")
     return f"[{address}]" if address.version == 6 else str(address)
+
+
+def can_be_looked_up(host: str) -> bool:
+    """Whether `socket.getaddrinfo` takes `host` at all. For `a..b` and for a label of 64 characters
+    it raises UnicodeError, which is no OSError."""
+    try:
+        host.encode("idna")  # As getaddrinfo does.
+    except UnicodeError:
+        return False
+    return True
 
 
 def split_url(url: str) -> tuple[str, int]:
@@ -97,11 +107,16 @@ def split_url(url: str) -> tuple[str, int]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host, a name or an address, is the machine that asks."""
+    """Whether a host, a name or an address, is the machine that asks.
+
+    A name is judged by its letters, not looked up (RFC 6761, 6.3): `localhost` and `n1.localhost`
+    are loopback, `127.example.com` is a name like any other.
+    """
     address = address_of(host)
-    if address is None:
-        return host == "localhost" or host.endswith(".localhost")
-    return address.is_loopback
+    if address is not None:
+        return address.is_loopback
+    name = host.lower().removesuffix(".")
+    return name == "localhost" or name.endswith(".localhost")
 
 
 def is_nowhere(host: str) -> bool:
@@ -114,14 +129,17 @@ def is_nowhere(host: str) -> bool:
 
 
 def address_of(host: str) -> IPv4Address | IPv6Address | None:
-    """The address that `host` is, None if it is a name."""
-    import ipaddress  # Late: only nodes ask.
+    """The address that `host`, with or without brackets, is; None if it is a name.
+
+    In the spellings that `ipaddress` takes: `127.1` is none of them, and no URL may hold it.
+    `::ffff:127.0.0.1` connects to 127.0.0.1, and is that address.
+    """
+    import ipaddress  # Late: most hosts are names.
 
     try:
-        address = ipaddress.ip_address(host)
+        address = ipaddress.ip_address(host.strip("[]"))
     except ValueError:
         return None
-    # ::ffff:127.0.0.1 connects to 127.0.0.1.
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return mapped or address
 
@@ -147,6 +165,19 @@ def show_size(size: int) -> str:
             return f"{number:.1f} {unit}"
         number /= 1000
     return f"{number:.1f} TB"
+
+
+def show_count(number: int, noun: str) -> str:
+    """A number of things: `1 node`, `1,024 nodes`."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def nearest(name: str, names: Iterable[str], *, dashes: str = "") -> str:
+    """`; did you mean --nodes?`, to follow a fault; empty if no name is like `name`."""
+    import difflib  # Late: only mistakes need it.
+
+    found = difflib.get_close_matches(name, list(names), n=1)
+    return f"; did you mean {dashes}{found[0]}?" if found else ""
 
 
 def show_bytes(raw: bytes) -> str:

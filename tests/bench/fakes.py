@@ -5,30 +5,35 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from bench.loads import Measured
-from bench.rounds import Bound, Pace, Row, Side
+from bench.generator import Load, Measured
+from bench.rounds import Pace
 from bench.systems import Place, Running
+from quorate.bench.latency import Summary
 
-PACE = Pace(rounds=3, seconds=9.0, long_seconds=0.0, records=0, is_quick=False, tell=print)
+PACE = Pace(print, rounds=3, seconds=9.0)
 
 
 def measured(
-    per_second: float, *, generator_cores: float = 0.1, generators: int = 1, errors: int = 0
+    per_second: float,
+    *,
+    p50_ms: float = 1.0,
+    generator_us: float = 0.5,
+    store_us: float = 10.0,
+    errors: int = 0,
 ) -> Measured:
-    """With 10 us of the store for an operation, on two processors."""
-    return Measured(
+    """On two processors."""
+    seen = Summary(
+        requests=1000,
         per_second=per_second,
-        p50_ms=1.0,
+        p50_ms=p50_ms,
+        p90_ms=1.5,
         p99_ms=2.0,
         p999_ms=3.0,
-        errors=errors,
-        generator_cores=generator_cores,
-        generators=generators,
-        store_us=10.0,
-        processors=2,
+        max_ms=4.0,
     )
+    return Measured(seen, errors, generator_us, store_us, processors=2)
 
 
 @dataclass(frozen=True)
@@ -49,19 +54,17 @@ class FakeSystem:
         self.events.append(f"stop {self.name}")
 
 
-class FakeLoad:
-    """Finds these throughputs, the first while warming up."""
+@dataclass(frozen=True, kw_only=True)
+class FakeLoad(Load):
+    """Notes what it was asked, and finds these throughputs, the first while warming up; if there
+    are none, as many as it has keys."""
 
-    def __init__(self, name: str, events: list[str], found: list[float]) -> None:
-        self.name = name
-        self._events = events
-        self._found = found
+    label: str = ""
+    events: list[str] = field(default_factory=list)
+    found: list[float] = field(default_factory=list)
 
     def measure(self, running: Running, place: Place, *, seconds: float) -> Measured:
         del running, place
-        self._events.append(f"{self.name} {seconds:g}s")
-        return measured(self._found.pop(0))
-
-
-def row(ours: Side, theirs: Side, bound: Bound) -> Row:
-    return Row("row", "a thing", "another", ours, theirs, bound)
+        at = f" at {self.rate:g}" if self.rate else ""
+        self.events.append(f"{self.label}{' GET' if self.reads else ''} {seconds:g}s{at}")
+        return measured(self.found.pop(0) if self.found else self.keys + self.reads)

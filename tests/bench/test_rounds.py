@@ -5,24 +5,24 @@ from pathlib import Path
 
 import pytest
 
-from bench.rounds import Bound, Compared, Side, compare
+from bench.rounds import Asked, Bound, alone, beside, cost, latency
 from bench.systems import Place
-from tests.bench.fakes import PACE, FakeLoad, FakeSystem, measured, row
+from tests.bench.fakes import PACE, FakeLoad, FakeSystem, measured
 
 
-def test_sides_take_turns_at_going_first_and_the_median_of_the_ratios_counts(
-    tmp_path: Path,
-) -> None:
+def test_sides_take_turns_at_going_first_and_each_round_is_a_ratio(tmp_path: Path) -> None:
     events: list[str] = []
-    ours = Side(
-        FakeSystem("us", events), FakeLoad("ours", events, [1, 100, 300, 200]), "what we promise"
-    )
-    theirs = Side(
-        FakeSystem("them", events), FakeLoad("theirs", events, [1, 50, 100, 400]), "what they do"
-    )
-    found = compare(row(ours, theirs, Bound()), Place(tmp_path, "python"), PACE)
-    assert found.ratios == [2.0, 3.0, 0.5]
-    assert found.ratio == 2.0
+    ours = FakeLoad(label="ours", events=events, found=[1, 100, 300, 200])
+    theirs = FakeLoad(label="theirs", events=events, found=[1, 50, 100, 400])
+    we = Asked("what we promise", FakeSystem("us", events), ours)
+    they = Asked("what they do", FakeSystem("them", events), theirs)
+    row = beside("row", we, they, Bound(at_least=2))
+    assert (row.what, row.against) == ("what we promise", "what they do")
+    found = row.measure(Place(tmp_path, "python"), PACE)
+    assert found.values == [2.0, 3.0, 0.5]
+    assert found.is_by_rate
+    assert [len(side.measured) for side in found.sides] == [3, 3]
+    assert [side.name for side in found.sides] == ["us, resp", "them, resp"]
     assert events == [
         *("start us in us", "start them in them", "ours 3s", "theirs 3s"),
         *("ours 9s", "theirs 9s", "theirs 9s", "ours 9s", "ours 9s", "theirs 9s"),
@@ -32,18 +32,25 @@ def test_sides_take_turns_at_going_first_and_the_median_of_the_ratios_counts(
 
 def test_a_store_that_is_both_sides_runs_once(tmp_path: Path) -> None:
     events: list[str] = []
-    load = FakeLoad("load", events, [1.0] * 8)
-    once, again = (Side(FakeSystem("us", events), load, "") for _ in range(2))
-    compare(row(once, again, Bound()), Place(tmp_path, "python"), PACE)
+    once, again = (
+        Asked("", FakeSystem("us", events), FakeLoad(label=label, events=events)) for label in "ab"
+    )
+    beside("row", once, again).measure(Place(tmp_path, "python"), PACE)
     assert [event for event in events if event.startswith("start")] == ["start us in us"]
 
 
-def test_the_ratio_by_cpu_is_of_what_a_second_of_the_stores_time_brings() -> None:
-    side = Side(FakeSystem("us", []), FakeLoad("load", [], []), "")
-    cheap, dear = measured(100)._replace(store_us=20.0), measured(100)._replace(store_us=50.0)
-    found = Compared(row(side, side, Bound()), ours=[cheap], theirs=[dear])
-    assert found.ratio == 1.0
-    assert found.ratio_by_cpu == 2.5
+def test_warming_up_is_as_quick_as_it_can_be_also_where_a_rate_is_measured(tmp_path: Path) -> None:
+    events: list[str] = []
+    load = FakeLoad(label="load", events=events, rate=0.5)
+    found = alone(FakeSystem("us", []), load)(Place(tmp_path, "python"), PACE)
+    assert events == ["load 3s", *["load 9s at 0.5"] * 3]
+    assert found.values == [100_000] * 3
+
+
+def test_figures_are_ours_over_theirs() -> None:
+    cheap, dear = measured(100, store_us=20.0, p50_ms=3.0), measured(100, store_us=50.0, p50_ms=1.5)
+    assert cost(cheap, dear) == 0.4
+    assert latency(cheap, dear) == 2.0
 
 
 @pytest.mark.parametrize(

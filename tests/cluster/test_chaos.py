@@ -162,7 +162,7 @@ def kill_all(cluster: Cluster) -> None:
 
 
 def test_killed_nodes_lose_nothing_and_tell_no_lies(joined: Cluster) -> None:
-    """P1 to P3, I25, N9: each in turn, then all at once."""
+    """P1 to P3, I25: each in turn, then all at once."""
     with chaos_on(joined, "killed") as chaos:
         for index, node in enumerate(joined.nodes):
             node.kill()
@@ -174,7 +174,7 @@ def test_killed_nodes_lose_nothing_and_tell_no_lies(joined: Cluster) -> None:
 
 
 def test_paused_nodes_do_yesterdays_work_when_they_go_on_and_break_nothing(joined: Cluster) -> None:
-    """N11: for less than it takes to notice, for more, and two at once. A paused node has been sent
+    """For less than it takes to notice, for more, and two at once. A paused node has been sent
     requests, which it serves long after their clients gave up."""
     with chaos_on(joined, "paused") as chaos:
         for index, node in enumerate(joined.nodes):
@@ -217,7 +217,7 @@ def isolate(cluster: SpacedCluster, index: int) -> list[Lost]:
 def test_a_split_leaves_a_majority_that_serves_and_a_minority_that_does_not_lie(
     wired: SpacedCluster,
 ) -> None:
-    """N1, N2: clients reach every node throughout. Each is cut off in turn, then all from all."""
+    """Clients reach every node throughout. Each is cut off in turn, then all from all."""
     with chaos_on(wired, "split") as chaos:
         for index in range(N):
             chaos.goes_on(without=[index], lost=isolate(wired, index))
@@ -230,7 +230,7 @@ def test_a_split_leaves_a_majority_that_serves_and_a_minority_that_does_not_lie(
 def test_one_way_and_flapping_cuts_between_two_nodes_are_felt_by_nobody(
     wired: SpacedCluster,
 ) -> None:
-    """N3 to N5, I25: the third node sees both, so each of them has a quorum with it."""
+    """I25: the third node sees both, so each of them has a quorum with it."""
     with chaos_on(wired, "one-way") as chaos:
         for sender, receiver in ((0, 1), (1, 2), (2, 0)):
             wired.switch.cut(sender, receiver)
@@ -246,7 +246,6 @@ def test_one_way_and_flapping_cuts_between_two_nodes_are_felt_by_nobody(
 def test_kills_pauses_and_splits_at_once_lose_nothing_and_tell_no_lies(
     wired: SpacedCluster,
 ) -> None:
-    """N27"""
     _, second, third = wired.nodes
     with chaos_on(wired, "mixed") as chaos:
         # One restarts while another, which may hold the only other copy, is cut off.

@@ -98,7 +98,7 @@ def test_redis_py_async_round_trips(ports: list[int]) -> None:
 
 
 def test_redis_cluster_goes_straight_to_replicas(ports: list[int]) -> None:
-    """S34: its slots are ours."""
+    """Its slots are ours."""
     client = redis.cluster.RedisCluster(host="localhost", port=ports[0])
     try:
         for number in range(100):

@@ -35,7 +35,6 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk_refuses_writes_serves_reads_and_recovers(small_disk: Path) -> None:
-    """RELIABILITY row 72, N14"""
     port = free_port()
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(24 * MB))
@@ -93,7 +92,6 @@ def is_accepted(client: Client) -> bool:
 
 
 def test_a_read_only_directory_is_refused_in_one_line(small_disk: Path) -> None:
-    """RELIABILITY row 72, S19"""
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     port = free_port()
     started = quorate("serve", f"-port={port}", f"-data={small_disk / 'node'}")
@@ -103,7 +101,6 @@ def test_a_read_only_directory_is_refused_in_one_line(small_disk: Path) -> None:
 
 
 def test_a_directory_that_cannot_be_made_is_refused_in_one_line_that_names_the_flag() -> None:
-    """S19"""
     port = free_port()
     started = quorate("serve", f"-port={port}", "-data=/proc/nope")
     assert started.returncode == 2
@@ -112,7 +109,6 @@ def test_a_directory_that_cannot_be_made_is_refused_in_one_line_that_names_the_f
 
 
 def test_a_directory_of_a_newer_format_is_refused_in_one_line(tmp_path: Path) -> None:
-    """RELIABILITY row 71"""
     port = free_port()
     data = tmp_path / "node"
     data.mkdir()
@@ -124,7 +120,6 @@ def test_a_directory_of_a_newer_format_is_refused_in_one_line(tmp_path: Path) ->
 
 
 def test_faults_in_the_settings_are_told_together_and_start_nothing(tmp_path: Path) -> None:
-    """RELIABILITY row 74, S11, S13"""
     started = quorate(
         "serve", "-W=4", "-replication=3", "-hearbeat=1s", "-nodes=ftp://x", f"-data={tmp_path}/d"
     )

@@ -19,7 +19,7 @@ ROUNDS = 10
 
 
 def test_no_acknowledged_write_is_lost_when_all_nodes_are_killed_at_once(cluster: Cluster) -> None:
-    """S19; `kill -9` of all three under load, ten times."""
+    """`kill -9` of all three under load, ten times."""
     acknowledged: dict[str, str] = {}
     for round_number in range(ROUNDS):
         with Load(cluster.urls, writers=6, name=f"round{round_number}") as load:
@@ -35,7 +35,7 @@ def test_no_acknowledged_write_is_lost_when_all_nodes_are_killed_at_once(cluster
 
 
 def test_a_killed_node_interrupts_nobody_and_gets_all_it_missed(cluster: Cluster) -> None:
-    """S31, S39, I25: W = R = 2 of 3 go on without it; hints bring it up to date within 10 s."""
+    """I25: W = R = 2 of 3 go on without it; hints bring it up to date within 10 s."""
     victim, *others = cluster.nodes
     with Load([node.url for node in others], writers=6) as load:
         load.wait_for(100)
@@ -57,7 +57,7 @@ def test_a_killed_node_interrupts_nobody_and_gets_all_it_missed(cluster: Cluster
 
 
 def test_without_a_quorum_a_write_is_not_applied_and_a_read_is_not_a_404(cluster: Cluster) -> None:
-    """S13, S14, S17: two of three down."""
+    """Two of three down."""
     survivor, *others = cluster.nodes
     with Client(survivor.url) as client:
         client.put("kept", "before")
@@ -87,7 +87,6 @@ def test_without_a_quorum_a_write_is_not_applied_and_a_read_is_not_a_404(cluster
 
 
 def test_a_write_that_waits_succeeds_when_a_replica_comes_back_in_time(tmp_path: Path) -> None:
-    """S17"""
     with Cluster(tmp_path, "-write-wait=15s") as cluster:
         survivor, *others = cluster.nodes
         for node in others:
@@ -99,7 +98,7 @@ def test_a_write_that_waits_succeeds_when_a_replica_comes_back_in_time(tmp_path:
 
 
 def test_a_paused_node_comes_back_by_itself_on_every_peer(tmp_path: Path) -> None:
-    """S30, S31: SIGSTOP until it is down, then SIGCONT; nobody rejoins anything."""
+    """SIGSTOP until it is down, then SIGCONT; nobody rejoins anything."""
     with Cluster(tmp_path, "-heartbeat=200ms") as cluster:
         paused, *others = cluster.nodes
         paused.signal(signal.SIGSTOP)

@@ -100,13 +100,11 @@ def answer_to(node: NodeProcess, sent: bytes) -> bytes:
     ],
 )
 def test_bad_bytes_get_one_clear_answer(node: NodeProcess, sent: bytes, reply: bytes) -> None:
-    """RELIABILITY rows 1, 2, 8, 11, 13, 22, 23, 41, 42, 52, 61, 69"""
     got = answer_to(node, sent)
     assert got.startswith(reply) if reply else got == b"", got[:200]
 
 
 def test_a_body_cut_short_stores_nothing(node: NodeProcess) -> None:
-    """RELIABILITY row 44"""
     head = b"PUT /kv?key=cut HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n"
     with connect(node) as connection:
         connection.sendall(head + b"only this")
@@ -114,7 +112,7 @@ def test_a_body_cut_short_stores_nothing(node: NodeProcess) -> None:
 
 
 def test_a_client_that_never_reads_keeps_memory_flat(node: NodeProcess) -> None:
-    """RELIABILITY rows 19, 54: 200 MB of answers are asked for and none is read."""
+    """200 MB of answers are asked for and none is read."""
     with Client(node.url) as client:
         client.put("large", b"x" * MB)
     before = resident_bytes(node)
@@ -139,7 +137,6 @@ def test_ten_thousand_pipelined_commands_are_answered_in_order(node: NodeProcess
 
 
 def test_a_command_in_single_bytes_is_served(node: NodeProcess) -> None:
-    """RELIABILITY row 17"""
     with connect(node) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for byte in b"*2\r\n$3\r\nGET\r\n$6\r\nbefore\r\n":
@@ -148,7 +145,7 @@ def test_a_command_in_single_bytes_is_served(node: NodeProcess) -> None:
 
 
 def test_five_thousand_idle_connections_cost_little(node: NodeProcess) -> None:
-    """RELIABILITY row 55; S40: the others do not notice."""
+    """Other clients do not notice."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < IDLE + 500:
         pytest.skip(f"the limit of open files is {hard}")
@@ -172,7 +169,7 @@ def open_connections(node: NodeProcess) -> int:
 
 
 def test_a_stuck_peer_frame_does_not_hold_the_node_up(node: NodeProcess) -> None:
-    """RELIABILITY row 61: a length of 4 GB is refused before anything is kept."""
+    """A length of 4 GB is refused before anything is kept."""
     before = resident_bytes(node)
     began_s = time.monotonic()
     assert answer_to(node, b"QRT1" + struct.pack(">III", 0xFFFFFFFF, 0, 0)) == b""

@@ -5,6 +5,7 @@ descriptors."""
 from __future__ import annotations
 
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -19,7 +20,7 @@ from tests.ports import free_port
 
 
 def test_a_node_told_to_stop_under_load_ends_cleanly_and_loses_nothing(cluster: Cluster) -> None:
-    """RELIABILITY row 75: SIGTERM drains; the others go on."""
+    """SIGTERM drains; the others go on."""
     stopped, *others = cluster.nodes
     with Load(cluster.urls, writers=6) as load:
         load.wait_for(100)
@@ -31,7 +32,6 @@ def test_a_node_told_to_stop_under_load_ends_cleanly_and_loses_nothing(cluster: 
 
 
 def test_a_second_signal_ends_a_node_at_once(cluster: Cluster) -> None:
-    """RELIABILITY row 75"""
     node = cluster.nodes[0]
     node.signal(signal.SIGSTOP)
     node.signal(signal.SIGTERM)
@@ -65,12 +65,15 @@ def test_a_log_that_cannot_be_written_costs_only_its_lines(
         load.wait_for(load.count + 100)
     since = {key: load.acknowledged[key] for key in load.acknowledged.keys() - before}
     assert missing(mute.url, since, r=1) == [], "one of the two that are left"
+    told = re.search(rb"log_lines_lost(?:_total)? (\d+)", fetch(f"{mute.url}/metrics")[1])
+    assert told is not None
+    assert float(told[1]) > 0, "what the log could not tell is counted"
     assert mute.stop() == 0
 
 
 @pytest.mark.parametrize("files", [64, 256])
 def test_a_low_limit_of_files_is_lived_with_or_told(files: int, tmp_path: Path) -> None:
-    """RELIABILITY row 76: it serves, or does not start and says why in one line."""
+    """It serves, or does not start and says why in one line."""
     port = free_port()
     node = NodeProcess(tmp_path, port, [])
     with node.log.open("wb") as log:

@@ -23,7 +23,7 @@ NODES = "http://localhost:8000,http://localhost:8001"
 
 @contextmanager
 def literal_nodes(directory: Path, *command: str) -> Iterator[None]:
-    """The two nodes of the seed's README, on its ports."""
+    """Two nodes that list each other, on the ports that these command lines name."""
     if busy_ports([8000, 8001]):
         pytest.skip("ports 8000 and 8001, which this test is about, are in use")
     flags = (f"-nodes={NODES}", "-replication=2", "-W=2", "-R=1")
@@ -54,7 +54,7 @@ def serves(port: int) -> bool:
 
 @pytest.mark.parametrize("command", [[], ["serve"]], ids=["bare flags", "serve"])
 def test_the_seeds_two_nodes_share_a_key(command: list[str], tmp_path: Path) -> None:
-    """S03, S04, S05, S19: its flags, with and without the command; data in ./quorate-data/<port>"""
+    """Its flags, with and without the command; data in ./quorate-data/<port>"""
     with literal_nodes(tmp_path, *command):
         put = quorate("put", "--key=foo", "--value=bar")
         assert (put.returncode, put.stderr) == (0, b"")
@@ -68,7 +68,7 @@ def test_the_seeds_two_nodes_share_a_key(command: list[str], tmp_path: Path) -> 
 
 
 def test_curls_default_label_does_not_change_a_body(cluster: Cluster) -> None:
-    """S06: `curl -d` says application/x-www-form-urlencoded, and its body is stored as it is."""
+    """`curl -d` says application/x-www-form-urlencoded, and its body is stored as it is."""
     curl = shutil.which("curl")
     if curl is None:
         pytest.skip("curl is not installed")
@@ -83,7 +83,6 @@ def test_curls_default_label_does_not_change_a_body(cluster: Cluster) -> None:
 
 
 def test_the_client_passes_over_a_dead_first_node(cluster: Cluster) -> None:
-    """S07"""
     cluster.nodes[0].kill()
     nodes = f"--nodes={','.join(cluster.urls)}"
     began_s = time.monotonic()
@@ -93,7 +92,6 @@ def test_the_client_passes_over_a_dead_first_node(cluster: Cluster) -> None:
 
 
 def test_a_target_is_the_only_node_that_is_tried(cluster: Cluster) -> None:
-    """S08"""
     dead = cluster.nodes[0]
     dead.kill()
     got = quorate("get", f"--target={dead.url}", f"--nodes={','.join(cluster.urls)}", "foo")
@@ -103,7 +101,6 @@ def test_a_target_is_the_only_node_that_is_tried(cluster: Cluster) -> None:
 
 
 def test_a_busy_port_is_named_in_one_line(cluster: Cluster, tmp_path: Path) -> None:
-    """S10, RELIABILITY row 74"""
     port = cluster.nodes[0].port
     second = quorate("serve", f"-port={port}", f"-data={tmp_path / 'other'}")
     assert second.returncode == 2
@@ -113,7 +110,6 @@ def test_a_busy_port_is_named_in_one_line(cluster: Cluster, tmp_path: Path) -> N
 
 
 def test_a_data_directory_has_one_process(cluster: Cluster) -> None:
-    """S19, RELIABILITY row 73"""
     port = free_port()
     second = quorate("serve", f"-port={port}", f"-data={cluster.nodes[0].data}")
     assert second.returncode == 2
@@ -122,7 +118,6 @@ def test_a_data_directory_has_one_process(cluster: Cluster) -> None:
 
 
 def test_a_lone_default_node_accepts_writes_and_restarts_with_them(tmp_path: Path) -> None:
-    """S12, S13, S14, S19"""
     port = free_port()
     node = NodeProcess(tmp_path, port, [])
     node.start()
@@ -136,7 +131,7 @@ def test_a_lone_default_node_accepts_writes_and_restarts_with_them(tmp_path: Pat
 
 
 def test_a_given_w_is_never_lowered(tmp_path: Path) -> None:
-    """S13: one node, W = 2: refused, however long it waits."""
+    """One node, W = 2: refused, however long it waits."""
     port = free_port()
     node = NodeProcess(tmp_path, port, ["-W=2", "-write-wait=200ms"])
     node.start()
@@ -157,7 +152,7 @@ def answers(node: NodeProcess) -> bool:
 
 
 def test_joined_nodes_are_listed_everywhere_and_own_nothing(tmp_path: Path) -> None:
-    """S26, S33: two join at once, through lists whose first node is down."""
+    """Two join at once, through lists whose first node is down."""
     with Cluster(tmp_path, "-heartbeat=300ms") as cluster:
         dead, *live = cluster.nodes
         dead.kill()
@@ -177,7 +172,6 @@ def test_joined_nodes_are_listed_everywhere_and_own_nothing(tmp_path: Path) -> N
 
 
 def test_dev_shows_a_put_and_a_get_and_leaves_nothing() -> None:
-    """S64"""
     ports = free_ports(3)
     shown = quorate("dev", "--once", f"--base-port={ports[0]}")
     assert shown.returncode == 0, shown.stderr

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A disk that takes writes and confirms none of them, or fails to (S24, RELIABILITY 72)."""
+"""A disk that takes writes and confirms none of them, or fails to."""
 
 from __future__ import annotations
 
@@ -66,7 +66,6 @@ def stick(node: StuckNode) -> None:
 
 
 def test_a_node_with_a_stuck_disk_is_unhealthy_serves_reads_and_recovers(node: StuckNode) -> None:
-    """S24"""
     stick(node)
     assert fetch(f"{node.url}/healthz")[0] == 200
     assert fetch(f"{node.url}/kv?key=before") == (200, b"x")
@@ -77,7 +76,7 @@ def test_a_node_with_a_stuck_disk_is_unhealthy_serves_reads_and_recovers(node: S
 
 
 def test_a_node_with_a_stuck_disk_stops_when_it_is_told_to(node: StuckNode) -> None:
-    """S24: in bounded time, with the exit code of a failure."""
+    """In bounded time, with the exit code of a failure."""
     stick(node)
     assert node.stop() == 1
     assert "did not confirm" in node.log.read_text()
@@ -102,7 +101,7 @@ def is_deaf(node: StuckNode) -> bool:
 def test_a_failed_sync_ends_the_node_as_a_failure_and_not_as_one_that_never_started(
     node: StuckNode,
 ) -> None:
-    """RELIABILITY 72, N13: stop, and do not try again; what was acknowledged is there later."""
+    """Stop, and do not try again; what was acknowledged is there later."""
     assert put(node, "before") == 200
     node.stuck.write_text("fails")
     with contextlib.suppress(OSError):

@@ -301,7 +301,6 @@ def test_an_engine_does_what_dictionaries_do(name: str, batches: list[Batch]) ->
 
 
 def test_everything_is_there_after_close_and_open(lasting: Opener, tmp_path: Path) -> None:
-    """S19."""
     engine = lasting(tmp_path / "data")
     for number in range(100):
         engine.write(numbered_batch(number))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What `/kv` promises, asked of both lanes: FEATURES S06, S20 to S22.
+"""What `/kv` promises, asked of both lanes.
 
 A canonical request stays in the fast lane. With `Connection: keep-alive`, which says nothing new,
 it is aiohttp's. The answers must not differ.
@@ -105,7 +105,6 @@ def test_a_connection_may_mix_both_lanes_and_keeps_the_order(
     ids=["empty", "one", "all bytes", "http", "1 MiB"],
 )
 def test_a_value_comes_back_byte_for_byte(http_client: Client, lane: bytes, value: bytes) -> None:
-    """S06, S20, S21."""
     put = http_client.ask(build("PUT", b"k", lane=lane, value=value))
     assert (put.status, put.body) == (200, b"ok")
     got = http_client.ask(build("GET", b"k", lane=lane))
@@ -114,7 +113,7 @@ def test_a_value_comes_back_byte_for_byte(http_client: Client, lane: bytes, valu
 
 
 def test_a_value_labelled_as_a_form_is_still_only_bytes(http_client: Client, lane: bytes) -> None:
-    """S06: curl -d and Invoke-RestMethod label whatever they send so."""
+    """`curl -d` and Invoke-RestMethod label whatever they send so."""
     label = b"Content-Type: application/x-www-form-urlencoded\r\n"
     value = b"a=1&b=%20+\x00"
     http_client.ask(build("PUT", b"k", lane=lane, value=value, headers=label))
@@ -127,7 +126,6 @@ def test_a_value_labelled_as_a_form_is_still_only_bytes(http_client: Client, lan
     ids=["space", "reserved", "utf-8", "all bytes", "braces"],
 )
 def test_a_key_is_any_bytes(http: Served, http_client: Client, lane: bytes, key: bytes) -> None:
-    """S20; RELIABILITY 37, 47."""
     http_client.ask(build("PUT", key, lane=lane, value=b"v"))
     assert list(http.store.records) == [key]
     assert http_client.ask(build("GET", key, lane=lane)).body == b"v"
@@ -144,7 +142,6 @@ def test_a_plus_in_a_query_is_a_space_as_every_http_library_writes_it(
 def test_a_key_at_the_limit_is_taken_and_one_over_it_is_414(
     http_client: Client, lane: bytes
 ) -> None:
-    """S21; RELIABILITY 37."""
     assert http_client.ask(build("PUT", b"k" * 1024, lane=lane, value=b"v")).status == 200
     refused = http_client.ask(build("PUT", b"k" * 1025, lane=lane, value=b"v"))
     assert refused.status == 414
@@ -156,7 +153,7 @@ def test_a_key_at_the_limit_is_taken_and_one_over_it_is_414(
 def test_without_a_key_nothing_is_done(
     http: Served, http_client: Client, method: str, query: str
 ) -> None:
-    """S20: no key, empty key."""
+    """No key, empty key."""
     request = f"{method} {query} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
     assert http_client.ask(request.encode()).status == 400
     assert http.store.events == []
@@ -168,7 +165,6 @@ def test_without_a_key_nothing_is_done(
 def test_answers_carry_version_acks_and_consistency(
     http: Served, http_client: Client, lane: bytes
 ) -> None:
-    """S20, S21."""
     put = http_client.ask(build("PUT", b"k", lane=lane, value=b"v"))
     version = http.store.records[b"k"].version.hex()
     assert put.headers["quorate-version"] == version
@@ -215,7 +211,6 @@ def test_a_head_is_a_get_without_its_body(http: Served, http_client: Client, lan
 def test_a_delete_leaves_a_tombstone_and_may_be_repeated(
     http: Served, http_client: Client, lane: bytes
 ) -> None:
-    """S22."""
     http.store.fill(b"k", b"v")
     for key in (b"k", b"k", b"never"):
         assert http_client.ask(build("DELETE", key, lane=lane)).status == 200
@@ -246,7 +241,6 @@ def test_every_error_is_the_same_problem_in_both_lanes(
 def test_an_unreachable_quorum_is_503_with_its_outcome_and_when_to_try_again(
     http: Served, http_client: Client, lane: bytes
 ) -> None:
-    """S21."""
     http.store.failure = QuorumUnreachable(
         "too few replicas", outcome=Outcome.NOT_APPLIED, needed=2, live=1
     )
@@ -261,7 +255,7 @@ def test_an_unreachable_quorum_is_503_with_its_outcome_and_when_to_try_again(
 
 
 def test_parameters_reach_the_store(http: Served, http_client: Client, lane: bytes) -> None:
-    """S21: `w=`, `r=`, `timeout=`, `ttl=` for each request."""
+    """`w=`, `r=`, `timeout=`, `ttl=` for each request."""
     http_client.ask(build("GET", b"k", lane=lane, query="&r=1"))
     http_client.ask(build("PUT", b"k", lane=lane, value=b"v", query="&w=3"))
     http_client.ask(build("DELETE", b"k", lane=lane, query="&w=3"))
@@ -297,7 +291,6 @@ def test_parameters_reach_the_store(http: Served, http_client: Client, lane: byt
 def test_a_bad_parameter_is_400_and_nothing_is_stored(
     http: Served, http_client: Client, lane: bytes, query: str
 ) -> None:
-    """RELIABILITY 52."""
     answer = http_client.ask(build("PUT", b"k", lane=lane, value=b"v", query=query))
     assert answer.status == 400
     assert json.loads(answer.body)["outcome"] == "not_applied"
@@ -307,7 +300,6 @@ def test_a_bad_parameter_is_400_and_nothing_is_stored(
 def test_a_quorum_above_the_replicas_is_400_and_never_clamped(
     http: Served, http_client: Client, lane: bytes
 ) -> None:
-    """RELIABILITY 52."""
     put = build("PUT", b"k", lane=lane, value=b"v", query="&w=9")
     assert http_client.ask(put).status == 400
     assert http_client.ask(build("GET", b"k", lane=lane, query="&r=4")).status == 400
@@ -316,7 +308,6 @@ def test_a_quorum_above_the_replicas_is_400_and_never_clamped(
 
 @pytest.mark.parametrize("escape", ["%", "%z", "%zz", "%2", "%%20"])
 def test_a_bad_escape_is_400(http_client: Client, escape: str) -> None:
-    """RELIABILITY 47."""
     request = f"GET /kv?key=a{escape} HTTP/1.1\r\nHost: localhost\r\n\r\n"
     assert http_client.ask(request.encode()).status == 400
 
@@ -343,7 +334,7 @@ def test_pipelined_requests_are_answered_in_order(
 
 
 def test_a_body_cut_short_stores_nothing(http: Served, http_client: Client, lane: bytes) -> None:
-    """RELIABILITY 44: shorter than declared, then FIN."""
+    """Shorter than declared, then FIN."""
     http_client.send(build("PUT", b"k", lane=lane, value=b"0123456789")[:-3])
     http_client.socket.shutdown(socket.SHUT_WR)
     assert http_client.rest() == b""
@@ -353,7 +344,7 @@ def test_a_body_cut_short_stores_nothing(http: Served, http_client: Client, lane
 def test_what_follows_a_body_is_the_next_request_or_nothing(
     http: Served, http_client: Client, lane: bytes
 ) -> None:
-    """RELIABILITY 44: longer than declared."""
+    """Longer than declared."""
     http_client.send(build("PUT", b"k", lane=lane, value=b"v") + b"surplus\r\n\r\n")
     first = http_client.receive().status
     # aiohttp gives up a whole packet that it cannot read to its end: then the 400 is all there is.
@@ -367,7 +358,6 @@ def test_what_follows_a_body_is_the_next_request_or_nothing(
 def test_a_value_over_the_limit_is_413_before_it_is_read(
     http: Served, http_client: Client, lane: bytes
 ) -> None:
-    """S21; RELIABILITY 44: declared."""
     length = b"Content-Length: %d\r\n" % (VALUE_BYTES_MAX + 1)
     answer = http_client.ask(build("PUT", b"k", lane=lane, headers=length))
     assert answer.status == 413

@@ -76,7 +76,6 @@ def ask(
 @pytest.mark.parametrize("value", [b"", bytes(range(256)), b"\xff" * (1 << 20)], ids=len)
 @pytest.mark.parametrize("key", [b"plain", b" +&/%#", bytes(range(256))], ids=len)
 def test_a_value_lives_and_dies(client: Client, lane: str, key: bytes, value: bytes) -> None:
-    """S20 to S22."""
     target = f"/kv?key={quote_from_bytes(key, safe='')}"
     put = ask(client, "PUT", target, lane=lane, body=value)
     assert (put.status, put.body, put.headers["quorate-acks"]) == (200, b"ok", "1/1")
@@ -97,7 +96,6 @@ def test_a_value_expires(client: Client) -> None:
 
 @pytest.mark.parametrize("query", ["&r=2", "&r=0", "&r=9"])
 def test_a_quorum_there_cannot_be_is_400(client: Client, lane: str, query: str) -> None:
-    """RELIABILITY 52."""
     assert ask(client, "GET", f"/kv?key=k{query}", lane=lane).status == 400
     written = ask(client, "PUT", f"/kv?key=never{query.replace('r', 'w')}", lane=lane, body=b"v")
     assert written.status == 400
@@ -131,7 +129,6 @@ def test_a_made_up_cursor_does_no_harm(client: Client, cursor: str) -> None:
 
 
 def test_a_record_from_the_far_future_is_refused(client: Client) -> None:
-    """RELIABILITY 66."""
     year_ahead_ms = (time.time_ns() // 1_000_000) + 366 * 86_400_000
     version = pack_version(year_ahead_ms << 16, 1)
     body = msgspec.msgpack.encode([1, b"future", version, b"v", 0, b""])
@@ -140,7 +137,6 @@ def test_a_record_from_the_far_future_is_refused(client: Client) -> None:
 
 
 def test_a_replicas_record_is_given_and_taken(client: Client) -> None:
-    """S23."""
     ask(client, "PUT", "/kv?key=shared", body=b"v")
     record = ask(client, "GET", "/internal/get?key=shared")
     assert record.status == 200
@@ -158,6 +154,5 @@ def test_the_later_of_two_writes_in_a_batch_wins(client: Client) -> None:
 
 
 def test_what_operators_look_at_is_there(client: Client) -> None:
-    """S24, S27."""
     for path in ("/healthz", "/readyz", "/metrics", "/internal/ping", "/nodes", "/explain?key=k"):
         assert ask(client, "GET", path).status == 200, path

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The routes of one replica, spoken to directly: FEATURES S23 to S25."""
+"""The routes of one replica, spoken to directly."""
 
 from __future__ import annotations
 
@@ -30,7 +30,6 @@ OLD, NEW = pack_version(1 << 20, 1), pack_version(2 << 20, 1)
 def test_a_record_is_replicated_once_however_often_it_is_sent(
     http: Served, http_client: Client
 ) -> None:
-    """S23."""
     body = body_of(b"k", NEW, b"v", 5, OLD)
     first = post(http_client, "/internal/replicate", body)
     assert (first.status, first.headers["quorate-applied"]) == (200, "true")
@@ -40,7 +39,6 @@ def test_a_record_is_replicated_once_however_often_it_is_sent(
 
 
 def test_an_older_record_never_replaces_a_newer(http: Served, http_client: Client) -> None:
-    """S23."""
     post(http_client, "/internal/replicate", body_of(b"k", NEW, b"new"))
     answer = post(http_client, "/internal/replicate", body_of(b"k", OLD, b"old"))
     assert answer.headers["quorate-applied"] == "false"
@@ -51,7 +49,6 @@ def test_an_older_record_never_replaces_a_newer(http: Served, http_client: Clien
 def test_what_one_replica_gives_another_takes_tombstones_included(
     http: Served, http_client: Client
 ) -> None:
-    """S23."""
     http.store.fill(b"dead", None)
     http.store.fill(b"live", bytes(range(256)), expires_ms=7)
     before = dict(http.store.records)
@@ -64,7 +61,6 @@ def test_what_one_replica_gives_another_takes_tombstones_included(
 
 
 def test_a_replica_without_a_record_says_so(http_client: Client) -> None:
-    """S23."""
     assert get(http_client, "/internal/get?key=k").status == 404
     assert get(http_client, "/internal/get").status == 400
 
@@ -104,7 +100,6 @@ GOOD = body_of(b"k", NEW, b"v")
 def test_a_malformed_record_is_refused_and_nothing_is_stored(
     http: Served, http_client: Client, body: bytes
 ) -> None:
-    """S23; RELIABILITY 69."""
     assert post(http_client, "/internal/replicate", body).status in (400, 414)
     assert http.store.events == []
 
@@ -112,7 +107,6 @@ def test_a_malformed_record_is_refused_and_nothing_is_stored(
 def test_a_ping_turns_unhealthy_when_the_node_cannot_work(
     http: Served, http_client: Client
 ) -> None:
-    """S24."""
     assert get(http_client, "/internal/ping").status == 200
     http.store.is_ready = False
     answer = get(http_client, "/internal/ping")
@@ -121,7 +115,7 @@ def test_a_ping_turns_unhealthy_when_the_node_cannot_work(
 
 
 def test_a_ping_asks_nothing_of_the_storage(http: Served, http_client: Client) -> None:
-    """S24: answers while storage is busy."""
+    """Answers while storage is busy."""
     http.call(http.store.hold)
     assert get(http_client, "/internal/ping").status == 200
     assert http.store.events == []
@@ -131,7 +125,6 @@ def test_a_ping_asks_nothing_of_the_storage(http: Served, http_client: Client) -
 def test_local_keys_are_streamed_whole_a_line_each(
     http: Served, http_client: Client, path: str
 ) -> None:
-    """S25."""
     names = {b"key %d\n" % index for index in range(2500)}
     http.call(lambda: [http.store.fill(name, b"v") for name in names])
     http.store.fill(b"dead", None)
@@ -145,7 +138,6 @@ def test_local_keys_are_streamed_whole_a_line_each(
 
 
 def test_local_keys_come_in_pages_where_a_limit_is_given(http: Served, http_client: Client) -> None:
-    """S25."""
     for index in range(25):
         http.store.fill(b"a%d" % index, b"v")
     http.store.fill(b"b", b"v")
@@ -162,7 +154,7 @@ def test_local_keys_come_in_pages_where_a_limit_is_given(http: Served, http_clie
 
 
 def test_a_stream_that_fails_ends_visibly_too_early(http: Served, http_client: Client) -> None:
-    """S25: the status was sent; a missing last chunk is all that can still tell."""
+    """The status was sent; a missing last chunk is all that can still tell."""
     for index in range(1500):
         http.store.fill(b"%d" % index, b"v")
     page_two = [event for event in http.store.events if isinstance(event, LocalScan)][1:]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Routes of the whole cluster but `/kv`: FEATURES S26, S27 and "HTTP, beyond the seed"."""
+"""Routes of the whole cluster but `/kv`."""
 
 from __future__ import annotations
 
@@ -87,7 +87,6 @@ def test_head_is_served_wherever_get_is(http_client: Client, path: str) -> None:
 def test_a_join_takes_the_url_raw_or_as_json(
     http: Served, http_client: Client, body: bytes
 ) -> None:
-    """S26."""
     answer = post(http_client, "/join", body)
     assert answer.status == 200
     assert json.loads(answer.body) == {
@@ -132,13 +131,12 @@ def test_a_join_takes_the_url_raw_or_as_json(
 def test_a_join_of_what_is_no_nodes_url_is_refused(
     http: Served, http_client: Client, body: bytes
 ) -> None:
-    """S26; RELIABILITY 63: no connection is even tried, for nothing is submitted."""
+    """No connection is even tried, for nothing is submitted."""
     assert post(http_client, "/join", body).status in (400, 413)
     assert http.store.events == []
 
 
 def test_nodes_lists_every_member(http_client: Client) -> None:
-    """S27."""
     members = json.loads(get(http_client, "/nodes").body)
     assert [member["url"] for member in members] == list(NODES)
     wanted = {
@@ -149,7 +147,6 @@ def test_nodes_lists_every_member(http_client: Client) -> None:
 
 
 def test_nodes_is_a_plain_list_for_who_asks_for_text(http_client: Client) -> None:
-    """S27."""
     answer = get(http_client, "/nodes", headers=b"Accept: text/plain\r\n")
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
     assert answer.body.decode().splitlines() == list(NODES)

@@ -23,7 +23,8 @@ from redis.retry import Retry
 
 from quorate.config import Config
 from quorate.doors.budget import ByteBudget
-from quorate.doors.redis.connection import FREE_BYTES, WINDOW_MAX, RespConnection
+from quorate.doors.redis.connection import FREE_BYTES, RespConnection
+from quorate.doors.redis.session import WINDOW_MAX
 from tests.fake_store import NODES
 from tests.resp_served import WAIT_SECONDS, RespServed, fake_store, single_node
 
@@ -115,7 +116,7 @@ def raw(door: RespServed) -> Iterator[Raw]:
     [b"", b"v", bytes(range(256)), b"\r\n" * 5000, b"x" * VALUE_BYTES_MAX, "é😀".encode()],
     ids=len,
 )
-def test_row_37_values_come_back_byte_for_byte(client: redis.Redis, value: bytes) -> None:
+def test_values_come_back_byte_for_byte(client: redis.Redis, value: bytes) -> None:
     assert client.set("k", value) is True
     assert client.get("k") == value
     assert client.getdel("k") == value
@@ -123,7 +124,7 @@ def test_row_37_values_come_back_byte_for_byte(client: redis.Redis, value: bytes
 
 
 @pytest.mark.parametrize("key", [b"k", b"\r\n", bytes(range(256)), b"k" * 1024, "ключ".encode()])
-def test_row_37_keys_are_any_bytes(client: redis.Redis, key: bytes) -> None:
+def test_keys_are_any_bytes(client: redis.Redis, key: bytes) -> None:
     client.set(key, b"v")
     assert client.get(key) == b"v"
     assert client.exists(key) == 1
@@ -131,7 +132,7 @@ def test_row_37_keys_are_any_bytes(client: redis.Redis, key: bytes) -> None:
     assert client.delete(key) == 1
 
 
-def test_row_37_what_is_over_a_limit_is_refused_and_the_connection_stays(node: RespServed) -> None:
+def test_what_is_over_a_limit_is_refused_and_the_connection_stays(node: RespServed) -> None:
     with connect(node, 2) as client:
         for key, value in ((b"", b"v"), (b"k" * 1025, b"v"), (b"k", b"v" * (VALUE_BYTES_MAX + 1))):
             with pytest.raises(redis.ResponseError, match=r"needed|too large"):
@@ -276,14 +277,14 @@ def test_inline_commands_and_arrays_mix(raw: Raw) -> None:
     assert raw.rest() == b"+OK\r\n+PONG\r\n$3\r\na b\r\n+OK\r\n"
 
 
-def test_row_17_a_command_in_single_bytes_is_served(raw: Raw) -> None:
+def test_a_command_in_single_bytes_is_served(raw: Raw) -> None:
     raw.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     for byte in b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$4\r\na\r\nb\r\n*2\r\n$3\r\nGET\r\n$1\r\nk\r\n":
         raw.send(bytes([byte]))
     assert raw.read(15) == b"+OK\r\n$4\r\na\r\nb\r\n"
 
 
-def test_row_18_half_a_command_then_eof_executes_nothing(raw: Raw, door: RespServed) -> None:
+def test_half_a_command_then_eof_executes_nothing(raw: Raw, door: RespServed) -> None:
     raw.send(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$100\r\nv")
     raw.socket.shutdown(socket.SHUT_WR)
     assert raw.rest() == b""
@@ -321,7 +322,7 @@ def test_10000_pipelined_commands_are_answered_in_order(raw: Raw) -> None:
     ],
     ids=lambda value: value[:16].decode("latin-1") if isinstance(value, bytes) else None,
 )
-def test_row_1_to_22_a_protocol_fault_is_told_and_closes_after_the_answers_before_it(
+def test_a_protocol_fault_is_told_and_closes_after_the_answers_before_it(
     raw: Raw, door: RespServed, data: bytes, answer: bytes
 ) -> None:
     raw.send(PING + data)
@@ -335,7 +336,7 @@ def test_row_1_to_22_a_protocol_fault_is_told_and_closes_after_the_answers_befor
         assert client.exists("k") == 0
 
 
-def test_row_19_a_client_that_never_reads_keeps_memory_flat(door: RespServed) -> None:
+def test_a_client_that_never_reads_keeps_memory_flat(door: RespServed) -> None:
     value = b"v" * 10_000
     with connect(door, 2) as client:
         client.set("k", value)
@@ -412,11 +413,11 @@ def flood(raw: Raw, data: bytes, *, until: Callable[[], bool]) -> None:
 
 def is_stuck(connection: RespConnection) -> bool:
     """Whether answers wait for the client and nothing else can happen."""
-    return connection._is_write_paused and not any(each.reply for each in connection.queue)
+    return connection.flow.is_choked and not any(each.reply for each in connection.queue)
 
 
 def transport_of(connection: RespConnection) -> asyncio.Transport:
-    transport = connection._transport
+    transport = connection.flow.transport
     assert transport is not None
     return transport
 

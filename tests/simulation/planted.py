@@ -23,11 +23,18 @@ import msgspec
 from quorate.core import node
 from quorate.sim.plan import MILD, Options, draw
 from quorate.sim.run import Outcome, run
-from tests.simulation.plants import peers, reads, replicas, writes
+from tests.simulation.plants import hosts, peers, reads, replicas, writes
 from tests.simulation.plants.plant import DEFAULT, Plant, planted
 
 PLANTS: Final = {
-    plant.name: plant for plant in (*writes.PLANTS, *reads.PLANTS, *replicas.PLANTS, *peers.PLANTS)
+    plant.name: plant
+    for plant in (
+        *writes.PLANTS,
+        *reads.PLANTS,
+        *replicas.PLANTS,
+        *peers.PLANTS,
+        *hosts.PLANTS,
+    )
 }
 SEEDS_MAX: Final = 2_000
 """Within which every plant must be noticed."""

@@ -114,9 +114,9 @@ class RegisterWorld:
         )
         self._values = 0
         for machine in self.cluster.machines:
-            machine.wall_offset_ms = random.choice(SKEWS_MS)
+            machine.clock.offset_ms = random.choice(SKEWS_MS)
             machine.sync_ms = random.choice(SYNCS_MS)
-        for link in self.cluster.links():
+        for link in self.cluster.wires():
             link.latency_ms = random.choice(LATENCIES_MS)
         self.clients = [
             Client(self, b"key%d" % number, operations)

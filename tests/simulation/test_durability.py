@@ -131,7 +131,7 @@ def test_deleted_stays_deleted_through_hints_and_restarts(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(10))
 def test_an_old_disk_and_a_clock_set_back_give_no_version_out_again(seed: int) -> None:
-    """N15: the ceiling of the clock went back too, but peers know what was stamped since."""
+    """The ceiling of the clock went back too, but peers know what was stamped since."""
     cluster = SimCluster(seed, 3)
     image = cluster.machines[0].image()
     cluster.step_clock(0, 500)
@@ -148,7 +148,7 @@ def test_an_old_disk_and_a_clock_set_back_give_no_version_out_again(seed: int) -
 
 @pytest.mark.parametrize("seed", range(10))
 def test_an_old_disk_that_gives_a_stamp_out_again_gives_out_another_version(seed: int) -> None:
-    """N15: who saw that stamp is silent, and the replica knows no more than when it gave it out."""
+    """Who saw that stamp is silent, and the replica knows no more than when it gave it out."""
     cluster = SimCluster(seed, 3)
     cluster.step_clock(1, 800)
     cluster.must_put(1, b"k", b"base", w=3)

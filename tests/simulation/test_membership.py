@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who finds whom, who is called down, and that neither moves a key (S11, S26, S30, S31, S34)."""
+"""Who finds whom, who is called down, and that neither moves a key."""
 
 from __future__ import annotations
 
 import itertools
 
+import msgspec
 import pytest
 
-from quorate.core.values.events import Join, JoinResult
+from quorate.core.topology.membership import LAYOUT_META
+from quorate.core.values.events import Batch, Join, JoinResult
+from quorate.errors import Outcome, QuorumUnreachable
 from quorate.sim.cluster import SimCluster, url_of
 
 HEARTBEAT_MS = 2_000
@@ -27,7 +30,6 @@ def _states(cluster: SimCluster, index: int) -> list[str]:
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3)))[::2])
 def test_nodes_agree_on_the_layout_whatever_the_order_of_their_lists(order: list[int]) -> None:
-    """S34."""
     cluster = SimCluster(1, 3, nodes={0: order, 1: order[::-1], 2: [2, 0, 1]})
     cluster.run_until(cluster.is_connected)
     assert len(_layouts(cluster)) == 1
@@ -36,7 +38,7 @@ def test_nodes_agree_on_the_layout_whatever_the_order_of_their_lists(order: list
 
 
 def test_two_nodes_that_list_only_each_other_form_a_cluster() -> None:
-    """S11: own URL missing."""
+    """Own URL missing."""
     cluster = SimCluster(2, 2, nodes={0: [1], 1: [0]})
     cluster.run_until(cluster.is_connected)
     cluster.must_put(0, b"k", b"v", w=2)
@@ -52,7 +54,6 @@ def test_requests_that_came_before_the_layout_are_served_when_it_is_there() -> N
 
 
 def test_a_node_that_knows_one_member_learns_all_and_coordinates_without_owning() -> None:
-    """S26."""
     cluster = SimCluster(4, 4, nodes={0: [0, 1, 2], 1: [0, 1, 2], 2: [0, 1, 2], 3: [1]})
     cluster.run(3 * HEARTBEAT_MS)
     assert cluster.is_connected()
@@ -71,7 +72,7 @@ def _join(cluster: SimCluster, index: int, joining: int) -> JoinResult:
 
 
 def test_two_joins_at_once_lose_nobody() -> None:
-    """S26: within three heartbeats every member lists both."""
+    """Within three heartbeats every member lists both."""
     listed = {index: [0, 1, 2] for index in range(3)}
     cluster = SimCluster(5, 5, nodes={**listed, 3: [3], 4: [4]})
     cluster.run(500)
@@ -85,7 +86,6 @@ def test_two_joins_at_once_lose_nobody() -> None:
 
 
 def test_a_second_join_changes_nothing() -> None:
-    """S26."""
     cluster = SimCluster(6, 3)
     first, second = _join(cluster, 0, 2), _join(cluster, 0, 2)
     assert first == second == JoinResult(known=True, owns=True)
@@ -103,11 +103,83 @@ def test_members_are_remembered_over_a_restart() -> None:
     assert len(_layouts(cluster)) == 1
 
 
+# --- layouts of different epochs ---------------------------------------------------------------
+
+
+def _return_with_a_newer_layout(cluster: SimCluster, index: int) -> bytes:
+    """The node comes back with a table of the next epoch on its disk."""
+    layout = cluster.node(index).membership.layout
+    assert layout is not None
+    newer = msgspec.structs.replace(layout, epoch=layout.epoch + 1).encode()
+    cluster.kill(index)
+    cluster.machines[index].disk.format(Batch([], [], [(LAYOUT_META, newer)]))
+    cluster.restart(index)
+    return newer
+
+
+def test_a_newer_layout_is_learnt_by_all_who_meet_it_and_remembered() -> None:
+    cluster = SimCluster(15, 3)
+    cluster.must_put(0, b"k", b"before")
+    newer = _return_with_a_newer_layout(cluster, 2)
+    cluster.run_until(cluster.is_connected)
+    assert _layouts(cluster) == {newer}
+    cluster.must_put(1, b"k", b"after", w=3)
+    assert cluster.value(2, b"k") == b"after"
+    cluster.kill(0)
+    cluster.restart(0)
+    cluster.run_until(cluster.is_connected)
+    assert _layouts(cluster) == {newer}
+
+
+def test_who_cannot_meet_the_newer_layout_learns_it_by_a_refusal() -> None:
+    """The request that is refused fails at once, and says honestly that it may survive."""
+    cluster = SimCluster(16, 3)
+    cluster.run(50)
+    cluster.cut(1, 2)
+    cluster.cut(2, 1)
+    cluster.reset(1, 2)
+    newer = _return_with_a_newer_layout(cluster, 2)
+    cluster.run_until(lambda: cluster.node(0).membership.epoch == 2)
+    assert cluster.node(1).membership.epoch == 1
+    handle = cluster.put(1, b"k", b"v")
+    cluster.finish(handle)
+    assert handle.of(QuorumUnreachable).outcome is Outcome.UNKNOWN
+    assert handle.took_ms < 100
+    assert _layouts(cluster) == {newer}
+    cluster.must_put(1, b"k", b"w")
+    assert cluster.value(0, b"k") == b"w"
+
+
+def test_who_only_answers_is_told_of_the_newer_layout_too() -> None:
+    cluster = SimCluster(17, 3)
+    cluster.run(50)
+    cluster.cut(1, 2)
+    cluster.cut(2, 1)
+    newer = _return_with_a_newer_layout(cluster, 2)
+    cluster.run_until(lambda: cluster.node(0).membership.epoch == 2)
+    cluster.finish(cluster.put(0, b"k", b"v"))
+    cluster.run(100)
+    assert _layouts(cluster) == {newer}
+
+
+def test_two_clusters_of_one_name_refuse_each_other_and_say_what_to_do() -> None:
+    cluster = SimCluster(18, 3, nodes={0: [0, 1], 1: [0, 1], 2: [0, 1, 2]})
+    cluster.run(5_000)
+    refusals = {
+        str(note.facts["reason"])
+        for machine in cluster.machines
+        for note in machine.notes
+        if note.event == "link_refused"
+    }
+    assert any("was started with another -nodes list" in refusal for refusal in refusals)
+    cluster.must_put(0, b"k", b"v")
+
+
 # --- liveness is not placement -----------------------------------------------------------------
 
 
 def test_a_node_that_is_down_moves_no_key() -> None:
-    """S34, P4."""
+    """P4."""
     cluster = SimCluster(8, 5)
     before = {key: cluster.replicas(key) for key in (b"%d" % n for n in range(200))}
     cluster.kill(3)
@@ -118,7 +190,7 @@ def test_a_node_that_is_down_moves_no_key() -> None:
 
 
 def test_a_node_stopped_for_a_minute_is_back_within_two_heartbeats_everywhere() -> None:
-    """S31: no operator, no rejoin."""
+    """No operator, no rejoin."""
     cluster = SimCluster(9, 3)
     cluster.pause(1)
     cluster.run(60_000)
@@ -132,7 +204,6 @@ def test_a_node_stopped_for_a_minute_is_back_within_two_heartbeats_everywhere() 
 
 
 def test_a_node_is_called_down_after_three_misses_and_not_before() -> None:
-    """S30."""
     cluster = SimCluster(10, 3)
     cluster.run(HEARTBEAT_MS)
     cluster.pause(2)
@@ -143,7 +214,6 @@ def test_a_node_is_called_down_after_three_misses_and_not_before() -> None:
 
 
 def test_a_node_stopped_for_less_than_three_heartbeats_is_never_down() -> None:
-    """S30."""
     cluster = SimCluster(11, 3)
     for _ in range(5):
         cluster.pause(2)
@@ -155,7 +225,7 @@ def test_a_node_stopped_for_less_than_three_heartbeats_is_never_down() -> None:
 
 
 def test_a_peer_that_hears_us_but_cannot_be_heard_is_called_down() -> None:
-    """N3: a cut in one direction; only answers count."""
+    """A cut in one direction; only answers count."""
     cluster = SimCluster(12, 3)
     cluster.cut(2, 0)
     cluster.run(5 * HEARTBEAT_MS)
@@ -167,7 +237,6 @@ def test_a_peer_that_hears_us_but_cannot_be_heard_is_called_down() -> None:
 
 
 def test_a_bridge_node_serves_both_halves_of_a_split() -> None:
-    """N4."""
     cluster = SimCluster(13, 3)
     for source, target in ((0, 2), (2, 0)):
         cluster.cut(source, target)
@@ -178,7 +247,7 @@ def test_a_bridge_node_serves_both_halves_of_a_split() -> None:
 
 
 def test_the_smaller_side_of_a_split_refuses_and_the_larger_goes_on() -> None:
-    """N1, P3."""
+    """P3."""
     cluster = SimCluster(14, 5, replication=5, write_wait_ms=300)
     cluster.split([0, 1], [2, 3, 4])
     cluster.run(5 * HEARTBEAT_MS)

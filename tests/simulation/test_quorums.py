@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""W and R are enforced, for every number of replicas and of dead ones (S13, S14, S17, S35)."""
+"""W and R are enforced, for every number of replicas and of dead ones."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _is_refused_write(result: Result | None) -> bool:
 
 @pytest.mark.parametrize(("n", "dead"), _CELLS)
 def test_a_write_succeeds_if_and_only_if_w_replicas_live(n: int, dead: int) -> None:
-    """S35, I5, I25: every W, and what was refused is never read."""
+    """I5, I25: every W, and what was refused is never read."""
     cluster = _survivors(n, dead)
     live = n - dead
     handles = {w: cluster.put(0, b"w%d" % w, b"new", w=w) for w in range(1, n + 1)}
@@ -51,7 +51,7 @@ def test_a_write_succeeds_if_and_only_if_w_replicas_live(n: int, dead: int) -> N
 
 @pytest.mark.parametrize(("n", "dead"), _CELLS)
 def test_a_read_succeeds_if_and_only_if_r_replicas_live(n: int, dead: int) -> None:
-    """S35, P3: every R; unreachable is never absent."""
+    """P3: every R; unreachable is never absent."""
     cluster = _survivors(n, dead)
     live = n - dead
     for key, value in ((b"k", b"old"), (b"absent", None)):
@@ -70,7 +70,7 @@ def test_a_read_succeeds_if_and_only_if_r_replicas_live(n: int, dead: int) -> No
 @pytest.mark.parametrize("n", range(1, 6))
 @pytest.mark.parametrize("count", [-1, 6])
 def test_more_replicas_than_there_are_is_the_callers_mistake(n: int, count: int) -> None:
-    """S35: refused at once, never clamped."""
+    """Refused at once, never clamped."""
     cluster = SimCluster(n, n, replication=n)
     for handle in (cluster.put(0, b"k", b"v", w=count), cluster.get(0, b"k", r=count)):
         cluster.finish(handle)
@@ -80,7 +80,7 @@ def test_more_replicas_than_there_are_is_the_callers_mistake(n: int, count: int)
 
 @pytest.mark.parametrize("n", range(1, 6))
 def test_the_configured_quorums_count_where_a_request_names_none(n: int) -> None:
-    """S13, S14: W = N and R = 1 here."""
+    """W = N and R = 1 here."""
     cluster = SimCluster(n, n, replication=n, w=n, r=1)
     assert cluster.must_put(0, b"k", b"v").acks == n
     if n > 1:
@@ -93,7 +93,6 @@ def test_the_configured_quorums_count_where_a_request_names_none(n: int) -> None
 
 
 def test_a_w_that_was_given_is_never_lowered_to_the_nodes_there_are() -> None:
-    """S13."""
     cluster = SimCluster(1, 2, replication=3, w=3)
     handle = cluster.put(0, b"k", b"v")
     cluster.finish(handle)
@@ -104,7 +103,7 @@ def test_a_w_that_was_given_is_never_lowered_to_the_nodes_there_are() -> None:
 def test_replicas_that_fall_silent_after_they_were_asked_leave_the_outcome_unknown(
     silent: int,
 ) -> None:
-    """S35, I24: they look alive, so the write was sent; the answer comes by the deadline."""
+    """I24: they look alive, so the write was sent; the answer comes by the deadline."""
     cluster = SimCluster(silent, 3)
     for index in range(3 - silent, 3):
         cluster.pause(index)
@@ -120,7 +119,6 @@ def test_replicas_that_fall_silent_after_they_were_asked_leave_the_outcome_unkno
 
 
 def test_a_node_that_starts_while_a_write_waits_makes_it_succeed() -> None:
-    """S17."""
     cluster = _survivors(3, 2)
     handle = cluster.put(0, b"k", b"new")
     cluster.run(2_000)

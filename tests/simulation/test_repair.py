@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Replicas that can talk converge: by hints, by reads (S39, P6, I2, I13, I14, I23)."""
+"""Replicas that can talk converge: by hints, by reads (P6, I2, I13, I14, I23)."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def test_a_write_with_one_replica_down_leaves_a_hint_that_survives_restart(seed:
     cluster.run(20)
     cluster.restart(0)
     cluster.run_until(cluster.is_connected)
-    assert cluster.node(0).parts.hints.count(url_of(2)) == 30
+    assert cluster.node(0).hints.count(url_of(2)) == 30
     cluster.restart(2)
-    cluster.run_until(lambda: not cluster.node(0).parts.hints.total, 5_000)
+    cluster.run_until(lambda: not cluster.node(0).hints.total, 5_000)
     assert all(_held(cluster, key) == [b"v"] * 3 for key in keys)
     cluster.run(50)
     assert list(cluster.machines[0].disk.scan_hints(b"", b"\xff" * 17)) == []
@@ -53,7 +53,7 @@ def test_a_returning_replica_has_every_key_within_seconds() -> None:
     cluster.finish(*handles)
     cluster.restart(1)
     came_ms = cluster.world.now
-    cluster.run_until(lambda: not sum(cluster.node(i).parts.hints.total for i in (0, 2)))
+    cluster.run_until(lambda: not sum(cluster.node(i).hints.total for i in (0, 2)))
     assert cluster.world.now - came_ms < 2_000
     assert all(cluster.held(1, key) is not None for key in keys)
 
@@ -71,7 +71,7 @@ def test_hints_never_lower_what_a_replica_holds() -> None:
     newer = cluster.must_put(1, b"k", b"newer")
     cluster.restart(0)
     cluster.run(5_000)
-    assert cluster.node(0).parts.hints.total == 0
+    assert cluster.node(0).hints.total == 0
     assert _held(cluster, b"k") == [b"newer"] * 3
     record = cluster.held(2, b"k")
     assert record is not None
@@ -79,23 +79,22 @@ def test_hints_never_lower_what_a_replica_holds() -> None:
 
 
 def test_a_full_disk_gets_its_hints_when_it_has_room_again() -> None:
-    """RELIABILITY 72: later, never lost."""
+    """Later, never lost."""
     cluster = SimCluster(5, 3)
     cluster.must_put(0, b"before", b"v", w=3)
-    cluster.machines[2].set_disk_full(True)
+    cluster.machines[2].disk.is_full = True
     cluster.put(2, b"fills", b"v")
     keys = [b"key%d" % number for number in range(20)]
     cluster.finish(*[cluster.put(0, key, b"v") for key in keys])
     cluster.run(10_000)
     assert cluster.value(2, b"before", r=1) == b"v", "reads go on"
     assert cluster.counter("hints_replayed") == 0
-    cluster.machines[2].set_disk_full(False)
-    cluster.run_until(lambda: not cluster.node(0).parts.hints.total, 10_000)
+    cluster.machines[2].disk.is_full = False
+    cluster.run_until(lambda: not cluster.node(0).hints.total, 10_000)
     assert all(_held(cluster, key) == [b"v"] * 3 for key in keys)
 
 
 def test_a_silent_replica_gets_what_it_did_not_answer_as_hints() -> None:
-    """S31, N11."""
     cluster = SimCluster(6, 3)
     cluster.pause(2)
     keys = [b"key%d" % number for number in range(20)]
@@ -106,7 +105,7 @@ def test_a_silent_replica_gets_what_it_did_not_answer_as_hints() -> None:
     assert all(_held(cluster, key) == [b"v"] * 3 for key in keys)
     assert cluster.is_connected()
     cluster.run(5_000)
-    assert cluster.node(0).parts.hints.total == 0
+    assert cluster.node(0).hints.total == 0
 
 
 # --- reads -------------------------------------------------------------------------------------
@@ -117,7 +116,7 @@ def test_a_silent_replica_gets_what_it_did_not_answer_as_hints() -> None:
 def test_a_stale_or_missing_replica_is_repaired_by_a_read(
     old: bytes | None, coordinator: int
 ) -> None:
-    """S39: before the answer, as R + W > N."""
+    """Before the answer, as R + W > N."""
     cluster = SimCluster(7, 3, hint_bytes_max=0)
     if old is not None:
         cluster.must_put(0, b"k", old, w=3)
@@ -136,7 +135,7 @@ def test_a_stale_or_missing_replica_is_repaired_by_a_read(
 
 
 def test_a_repair_of_all_replicas_by_a_read_of_all() -> None:
-    """S39, I2, I14: and the next read moves nothing."""
+    """I2, I14: and the next read moves nothing."""
     cluster = SimCluster(8, 3, hint_bytes_max=0)
     cluster.kill(1)
     cluster.kill(2)
@@ -152,7 +151,7 @@ def test_a_repair_of_all_replicas_by_a_read_of_all() -> None:
 
 
 def test_a_replaced_disk_is_filled_by_reads() -> None:
-    """N16: the node returns with an empty disk."""
+    """The node returns with an empty disk."""
     cluster = SimCluster(9, 3)
     keys = [b"key%d" % number for number in range(50)]
     cluster.finish(*[cluster.put(0, key, b"v", w=3) for key in keys])
@@ -198,7 +197,7 @@ class Stamps:
 
 
 def test_equal_timestamps_end_as_one_write_everywhere() -> None:
-    """S38: the node's number breaks the tie."""
+    """The node's number breaks the tie."""
     equal = 0
     for seed in range(30):
         cluster = SimCluster(seed, 3)
@@ -219,24 +218,26 @@ def test_equal_timestamps_end_as_one_write_everywhere() -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_clocks_five_seconds_apart_lose_no_later_write_of_one_client(seed: int) -> None:
-    """S38: through whichever node, with a guard that allows for them."""
+    """Through whichever node, with a guard that allows for them."""
     cluster = SimCluster(seed, 4, max_clock_skew_ms=12_000, cache_entries=seed % 2 * 100)
     random = cluster.world.random
     for machine in cluster.machines:
-        machine.wall_offset_ms = random.choice((-5_000, 0, 5_000))
+        machine.clock.offset_ms = random.choice((-5_000, 0, 5_000))
     for number in range(15):
         if random.random() < 0.3:
-            cluster.machines[random.randrange(4)].wall_offset_ms = random.choice((-5_000, 0, 5_000))
+            cluster.machines[random.randrange(4)].clock.offset_ms = random.choice(
+                (-5_000, 0, 5_000)
+            )
         value = b"%d" % number if random.random() < 0.8 else None
         cluster.must_put(random.randrange(4), b"k", value)
         assert cluster.value(random.randrange(4), b"k") == value
 
 
 def test_a_node_whose_clock_is_too_far_ahead_harms_nobody_but_itself() -> None:
-    """RELIABILITY 66, I8: loudly."""
+    """I8: loudly."""
     cluster = SimCluster(11, 3)
     cluster.must_put(0, b"k", b"v", w=3)
-    cluster.machines[2].wall_offset_ms = 3_600_000
+    cluster.machines[2].clock.offset_ms = 3_600_000
     failed = cluster.put(2, b"k", b"from the future")
     cluster.finish(failed)
     cluster.run(3_000)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Each rule of the register protocol in the one schedule that needs it (DESIGN 5, P2).
+"""Each rule of the register protocol in the one schedule that needs it (P2).
 
 Six nodes; three of them hold the key, in order of preference first, second and third; the others
 coordinate and hold nothing. Cuts hold messages back until the heal, so every order can be made.
@@ -12,7 +12,7 @@ import pytest
 from quorate.core.values.events import GetResult, PutResult
 from quorate.core.values.slots import row_of
 from quorate.core.values.versions import stamp_of
-from quorate.sim.cluster import Handle, SimCluster, url_of
+from quorate.sim.cluster import Handle, SimCluster
 
 KEY = b"k"
 SEEDS = range(5)
@@ -39,11 +39,11 @@ class Stage:
     def let_go(self, source: int, *targets: int) -> None:
         """Deliver it."""
         for target in targets:
-            self.cluster.link(url_of(source), url_of(target)).heal()
+            self.cluster.wire(source, target).heal()
 
     def set_behind(self, index: int) -> None:
         """Give a node a slow clock that nobody has told the time for a second."""
-        self.cluster.machines[index].wall_offset_ms = -5_000
+        self.cluster.machines[index].clock.offset_ms = -5_000
 
     def until(self, index: int, value: bytes) -> None:
         """Wait for a replica to hold a value for sure."""
@@ -67,7 +67,7 @@ def _value(handle: Handle) -> bytes | None:
 
 
 def test_a_write_under_a_slow_clock_wins_over_one_that_was_finished(stage: Stage) -> None:
-    """S38: it is stamped again, above what it met."""
+    """It is stamped again, above what it met."""
     cluster = stage.cluster
     stage.set_behind(stage.late)
     finished = cluster.must_put(stage.writer, KEY, b"finished", w=3)
@@ -129,7 +129,7 @@ def test_without_a_conflict_nothing_is_paid(stage: Stage) -> None:
 
 
 def test_concurrent_writes_end_with_one_value_everywhere(stage: Stage) -> None:
-    """S38, I2, I3: whatever was answered last is not lost to one that came before it."""
+    """I2, I3: whatever was answered last is not lost to one that came before it."""
     cluster = stage.cluster
     handles = [cluster.put(index, KEY, b"%d" % index) for index in range(6) for _ in range(3)]
     cluster.finish(*handles)

@@ -20,9 +20,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import pytest
 
-from quorate.core.values.events import GetResult, PutResult
+from quorate.core.topology.membership import LAYOUT_META
+from quorate.core.values.events import Batch, GetResult, PutResult
 from quorate.core.values.slots import row_of
 from quorate.errors import ClockUntrusted, Outcome, QuorateError, QuorumUnreachable
 from quorate.sim.cluster import Handle, SimCluster, url_of
@@ -94,7 +96,7 @@ class Stage:
     def until_hints_are_gone(self) -> None:
         """Wait until no running node keeps a hint, and that is on the disks."""
         machines = [machine for machine in self.cluster.machines if machine.is_running]
-        self.cluster.run_until(lambda: not any(m.node.parts.hints.total for m in machines))
+        self.cluster.run_until(lambda: not any(m.node.hints.total for m in machines))
         self.cluster.run(20)
 
 
@@ -114,7 +116,7 @@ def one_node_down() -> Stage:
     stage.tell("Two of three are enough; what n2 misses is kept for it.")
     stage.put(0, b"a", b"1")
     stage.put(1, b"b", b"2")
-    assert [cluster.node(index).parts.hints.count(url_of(2)) for index in (0, 1)] == [1, 1]
+    assert [cluster.node(index).hints.count(url_of(2)) for index in (0, 1)] == [1, 1]
     stage.tell("It returns and is given what it missed.")
     cluster.restart(2)
     cluster.run_until(cluster.is_connected)
@@ -346,6 +348,39 @@ def loss_of_a_disk() -> Stage:
     return stage
 
 
+def a_newer_layout() -> Stage:
+    """A node comes back with a layout of a higher epoch than the others have.
+
+    Who links with it learns it from its greeting. Who cannot, here n1, is refused by one that has:
+    what it asked for fails at once and says that it may survive, n1 adopts the layout that came
+    with the refusal, and the next write succeeds.
+    """
+    stage = Stage(hidden=(" Ping", " Pong"))
+    cluster = stage.cluster
+    layout = cluster.node(2).membership.current().layout
+    newer = msgspec.structs.replace(layout, epoch=2).encode()
+    stage.tell("n2 returns with epoch 2; nothing goes between n1 and n2.")
+    cluster.kill(2)
+    cluster.run(20)
+    cluster.cut(1, 2)
+    cluster.cut(2, 1)
+    cluster.machines[2].disk.format(Batch([], [], [(LAYOUT_META, newer)]))
+    cluster.restart(2)
+    cluster.run_until(lambda: cluster.node(0).membership.epoch == 2)
+    cluster.run(5)
+    stage.tell("n1 has epoch 1 still, and writes.")
+    stage.assert_failed(cluster.put(1, b"k", b"1"), Outcome.UNKNOWN)
+    assert cluster.node(1).membership.epoch == 2
+    stage.tell("It writes again.")
+    stage.put(1, b"k", b"2")
+    stage.tell("All can talk to all.")
+    cluster.heal()
+    cluster.run_until(cluster.is_connected)
+    stage.until_hints_are_gone()
+    stage.assert_converged(k=b"2")
+    return stage
+
+
 SCENARIOS: Final[dict[str, Callable[[], Stage]]] = {
     play.__name__: play
     for play in (
@@ -357,6 +392,7 @@ SCENARIOS: Final[dict[str, Callable[[], Stage]]] = {
         crash_before_ack,
         death_of_the_hint_holder,
         loss_of_a_disk,
+        a_newer_layout,
     )
 }
 

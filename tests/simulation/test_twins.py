@@ -37,6 +37,16 @@ def test_the_original_keeps_its_links_and_the_twin_ends(cluster: SimCluster) -> 
         cluster.must_put(index, b"k", b"v", w=3)
 
 
+def test_a_process_that_ended_asks_for_nothing_more(cluster: SimCluster) -> None:
+    """Though it ended in the middle of a handshake."""
+    twin = Twin(cluster, 0)
+    cluster.run_until(lambda: not twin.machine.is_running, ENDED_MS)
+    steps = len(twin.machine.notes)
+    cluster.run(30_000)
+    assert twin.machine.sockets == {}
+    assert len(twin.machine.notes) == steps
+
+
 def test_a_twin_meets_no_quorum_and_says_so(cluster: SimCluster) -> None:
     twin = Twin(cluster, 0)
     written = twin.put(b"k", b"of the twin")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One process has one URL, and it is one that the others can reach. FEATURES S11, S18.
+"""One process has one URL, and it is one that the others can reach.
 
 127.0.0.0/8 stands for "this machine"; 192.0.2.0/24 and 198.51.100.0/24 (RFC 5737) for machines that
 are not. The address that routes to them is whatever this machine has, but never loopback.
@@ -10,7 +10,7 @@ from __future__ import annotations
 import pytest
 
 from quorate import addresses
-from quorate.addresses import cluster_urls, listen_addresses, own_url, split_url
+from quorate.addresses import cluster_urls, listen_addresses, own_url
 from quorate.config import Config, ConfigError, load
 
 LAN = "http://192.0.2.7:8000"
@@ -99,6 +99,17 @@ def test_a_node_named_by_a_loopback_address_listens_there() -> None:
     assert listen_addresses(config(nodes="http://127.0.0.2:8000")) == [("127.0.0.2", 8000)]
 
 
+def test_a_node_with_a_name_of_loopback_listens_on_loopback_only() -> None:
+    named = config(advertise="http://n1.localhost:8000")
+    assert ("127.0.0.1", 8000) in listen_addresses(named)
+    assert {host for host, _ in listen_addresses(named)} <= {"127.0.0.1", "::1"}
+
+
+def test_a_name_that_begins_like_a_loopback_address_is_another_machines() -> None:
+    named = config(advertise="http://127.example.com:8000")
+    assert listen_addresses(named) == [("0.0.0.0", 8000)]
+
+
 def test_a_node_with_a_public_name_listens_on_every_interface() -> None:
     assert listen_addresses(config(advertise="http://kv-1:8000")) == [("0.0.0.0", 8000)]
     assert listen_addresses(config(advertise="http://[2001:db8::1]:8000")) == [("::", 8000)]
@@ -113,8 +124,3 @@ def test_ipv6_listens_without_and_advertises_with_brackets() -> None:
 def test_a_name_that_does_not_resolve_is_another_machine() -> None:
     named = config(advertise="http://kv-1:8000", nodes="http://no-such-host.invalid:8000")
     assert cluster_urls(named) == ("http://kv-1:8000", "http://no-such-host.invalid:8000")
-
-
-def test_a_url_splits_into_host_and_port() -> None:
-    assert split_url("http://localhost:8000") == ("localhost", 8000)
-    assert split_url("http://[::1]:8000") == ("::1", 8000)

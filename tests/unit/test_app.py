@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 from quorate import app
 from quorate.config import Config
 from quorate.errors import StorageError
+from quorate.runtime.process import close_in_time
 from quorate.storage.memory import MemoryEngine
 from quorate.storage.tuning import OPEN_FILES_MAX
 
@@ -37,9 +38,9 @@ class Failing(MemoryEngine):
 
 
 def test_an_engine_that_fails_to_close_is_told_and_hides_no_other_error() -> None:
-    assert asyncio.run(app._close(MemoryEngine()))
+    assert asyncio.run(close_in_time(MemoryEngine().close, seconds=10))
     with capture_logs() as lines:
-        assert not asyncio.run(app._close(Failing()))
+        assert not asyncio.run(close_in_time(Failing().close, seconds=10))
     assert [(line["event"], line["reason"]) for line in lines] == [
         ("close_failed", "Input/output error")
     ]

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The tree is the architecture (DESIGN 3): who imports whom, what the core may touch, how long a
-thing may be (HOUSE_STYLE). A limit that no test enforces does not hold."""
+"""The tree is the architecture: who imports whom, what the core may touch, how long a
+thing may be (CONTRIBUTING.md). A limit that no test enforces does not hold."""
 
 from __future__ import annotations
 
@@ -25,22 +25,41 @@ ARROWS: dict[str, set[str]] = {
     "errors": set(),
     "notation": set(),
     "config": {"notation"},
-    "addresses": {"config"},
+    "addresses": {"config", "notation"},
+    "settings": {"addresses", "config", "core.values"},
     "core": {"errors"},
     "wire": _VALUES | {"errors", "config"},
     "storage": _VALUES | {"errors", "wire"},
-    "transport": _VALUES | {"core.topology.greeting", "errors", "config", "notation", "wire"},
-    "runtime": {"core", "errors", "config", "storage.engine"},
-    "doors": _VALUES | {"errors", "config", "notation", "wire", "runtime.store"},
+    "host": {"core", "errors", "config", "wire", "storage.engine"},
+    "runtime": _VALUES | {"errors", "notation", "host"},
+    "doors": _VALUES
+    | {"core.topology.quorum", "core.topology.topology"}
+    | {"errors", "config", "notation", "wire", "host.store"},
     "client": {"errors", "notation", "wire"},
     "bench": {"errors", "config", "notation", "wire", "client"},
-    "sim": {"core", "wire", "storage", "errors", "notation"},
+    "sim": {"core", "host", "wire", "storage", "errors", "notation", "config", "settings"},
     "app": _EVERYTHING,
     "cli": {"errors", "config", "notation", "addresses", "wire", "client", "bench", "sim", "app"},
     "__main__": {"cli"},
 }
 """What each part may import of ours, besides itself and the version; a name covers what is under
 it. Only `app` puts concrete parts together, and only `cli` imports it."""
+
+_BELOW_EXCHANGES = {"values", "turn", "topology", "requests", "replica", "parts"}
+WALLS: dict[str, set[str]] = {
+    "values": set(),
+    "turn": {"values"},
+    "topology": {"values", "turn"},
+    "requests": {"values", "turn"},
+    "replica": {"values"},
+    "parts": {"values", "turn", "requests", "replica"},
+    "exchanges": _BELOW_EXCHANGES,
+    "serving": _BELOW_EXCHANGES | {"exchanges"},
+    "views": _BELOW_EXCHANGES | {"exchanges"},
+    "node": _BELOW_EXCHANGES | {"exchanges", "serving", "views"},
+}
+"""What each room of the core, and each module beside the rooms, may import of the core besides
+itself, be it for a type."""
 
 _BANNED_IN_CORE = {
     *("asyncio", "threading", "multiprocessing", "concurrent", "socket", "ssl", "os", "pathlib"),
@@ -106,7 +125,7 @@ def test_a_module_imports_only_what_its_place_allows(name: str) -> None:
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
     graph = {
-        name: {_module_of(imported) for imported in _ours(path, with_types=False)} - {name}
+        name: {_module_of(imported) for imported in _ours(path)} - {name}
         for name, path in SOURCES.items()
     }
     done: set[str] = set()
@@ -134,9 +153,20 @@ def _module_of(imported: str) -> str:
 # --- the core ----------------------------------------------------------------------------------
 
 CORE = [name for name in SOURCES if name.startswith("core.")]
+SEEDED = [name for name in SOURCES if name.startswith(("core.", "host."))]
+"""The core and what decides between it and the operating system: both run under a seed."""
 
 
 @pytest.mark.parametrize("name", CORE)
+def test_a_room_of_the_core_imports_only_rooms_below_it(name: str) -> None:
+    room = name.split(".")[1]
+    for imported in _ours(SOURCES[name]):
+        place, _, rest = imported.partition(".")
+        if place == "core":
+            assert rest.split(".")[0] in WALLS[room] | {room}, f"{name} must not import {imported}"
+
+
+@pytest.mark.parametrize("name", SEEDED)
 def test_the_core_reads_no_clock_socket_file_thread_or_chance(name: str) -> None:
     """P8: all of these come in as arguments. Third parties: msgspec."""
     for imported in _imports(_parse(SOURCES[name]), with_types=False):
@@ -145,7 +175,7 @@ def test_the_core_reads_no_clock_socket_file_thread_or_chance(name: str) -> None
         assert top in {"quorate", "msgspec", *sys.stdlib_module_names}, f"{name} imports {top}"
 
 
-@pytest.mark.parametrize("name", CORE)
+@pytest.mark.parametrize("name", SEEDED)
 def test_the_core_awaits_nothing_and_hashes_nothing_by_the_process(name: str) -> None:
     """Built-in `hash` is salted: what it places or orders differs from run to run."""
     waiting = (ast.Await, ast.AsyncFunctionDef, ast.AsyncFor, ast.AsyncWith)
@@ -159,12 +189,11 @@ def test_the_core_awaits_nothing_and_hashes_nothing_by_the_process(name: str) ->
 
 # --- sizes -------------------------------------------------------------------------------------
 
-EVERY_FILE = _files("src", "tests", "bench")
+EVERY_FILE = _files("src", "tests", "bench", "scripts")
 
 
 @pytest.mark.parametrize("path", EVERY_FILE, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_file_is_short_has_short_functions_and_names_its_licence(path: Path) -> None:
-    """S67 and HOUSE_STYLE, Sizes."""
     lines = path.read_text(encoding="utf-8").splitlines()
     assert lines, "an empty file has no licence line"
     assert lines[0] == SPDX

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Settings: four layers, one table, every fault at once. FEATURES S10 - S19, RELIABILITY row 74."""
+"""Settings: four layers, one table, every fault at once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from quorate.config import FLAGS, Config, ConfigError, file_of, load
+from quorate.config import SETTINGS, Config, ConfigError, Setting, file_of, load
 
 
 def flags(**given: str) -> Config:
@@ -43,8 +43,24 @@ def test_a_flag_wins_over_the_environment_which_wins_over_the_file(tmp_path: Pat
 
 
 def test_every_field_has_exactly_one_flag() -> None:
-    fields = [flag.field for flag in FLAGS if flag.field]
+    fields = [setting.field for setting in SETTINGS if setting.field]
     assert sorted(fields) == sorted(Config.__struct_fields__)
+
+
+def test_the_default_that_help_shows_is_the_fields_wherever_it_is_a_value() -> None:
+    words = {"listen", "advertise", "nodes", "W", "R", "data", "config"}
+    for setting in SETTINGS:
+        if setting.name in words:
+            assert " " in setting.default or setting.name in ("data", "config")
+        else:
+            assert setting.parse(setting.default) == getattr(Config(), setting.field)
+
+
+def test_the_defaults_that_help_shows_have_units() -> None:
+    shown = {setting.name: setting.default for setting in SETTINGS}
+    assert [shown[name] for name in ("port", "heartbeat", "cache-bytes", "allow-flush")] == [
+        *("8000", "2s", "64MiB", "false")
+    ]
 
 
 EXAMPLES = {
@@ -78,19 +94,21 @@ EXAMPLES = {
 }
 
 
-@pytest.mark.parametrize("flag", [flag for flag in FLAGS if flag.field], ids=lambda flag: flag.name)
+@pytest.mark.parametrize(
+    "setting", [each for each in SETTINGS if each.field], ids=lambda each: each.name
+)
 def test_a_setting_can_be_given_as_flag_alias_variable_and_toml_key(
-    flag: object, tmp_path: Path
+    setting: Setting, tmp_path: Path
 ) -> None:
-    found = next(each for each in FLAGS if each is flag)
-    text, value = EXAMPLES[found.name]
-    expected = msgspec.structs.replace(Config(), **{found.field: value})
-    variable = "QUORATE_" + found.name.upper().replace("-", "_")
-    for name in (found.name, *found.aliases):
+    text, value = EXAMPLES[setting.name]
+    expected = msgspec.structs.replace(Config(), **{setting.field: value})
+    variable = "QUORATE_" + setting.name.upper().replace("-", "_")
+    for name in (setting.name, *setting.aliases):
         assert load(flags={name: text}, environment={}, file=None) == expected
     assert load(flags={}, environment={variable: text}, file=None) == expected
     assert (
-        load(flags={}, environment={}, file=toml(tmp_path, f"{found.name} = '{text}'")) == expected
+        load(flags={}, environment={}, file=toml(tmp_path, f"{setting.name} = '{text}'"))
+        == expected
     )
 
 
@@ -198,6 +216,10 @@ def test_the_fault_names_the_variable_it_came_from() -> None:
         ("listen", "localhost", "write host:port"),
         ("listen", "::1:8000", "in brackets"),
         ("listen", "localhost:0", "the least is 1"),
+        ("listen", "a..b:8000", "no host name"),
+        ("listen", f"{'a' * 64}:8000", "no host name"),
+        ("nodes", "a:1,a..b:8000", "no host name"),
+        ("advertise", f"{'a' * 64}:8000", "no host name"),
     ],
 )
 def test_a_bad_value_is_refused_in_one_line_that_names_flag_and_remedy(

@@ -3,18 +3,23 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from quorate.notation import (
     bounded,
+    can_be_looked_up,
     is_loopback,
     is_nowhere,
+    nearest,
     parse_duration,
     parse_size,
     parse_url,
     show_bytes,
+    show_count,
     show_duration,
     show_size,
     split_url,
@@ -110,6 +115,8 @@ def test_a_size_beyond_any_machine_is_refused() -> None:
         ("http://[::1]:8000", "http://[::1]:8000"),
         ("[2001:DB8:0:0::1]:8000", "http://[2001:db8::1]:8000"),
         ("http://node_2:08000", "http://node_2:8000"),
+        ("http://[::ffff:10.0.0.7]:8000", "http://10.0.0.7:8000"),
+        (f"http://{'a' * 63}.example:8000", f"http://{'a' * 63}.example:8000"),
     ],
 )
 def test_a_url_comes_out_in_one_normal_form(text: str, url: str) -> None:
@@ -144,6 +151,10 @@ def test_a_url_comes_out_in_one_normal_form(text: str, url: str) -> None:
         ("http://node.1:8000", "no valid IP address"),
         ("http://017700000001:8000", "no valid IP address"),
         ("http://10.0.0.0x7:8000", "no valid IP address"),
+        ("http://[::ffff:0.0.0.0]:8000", "cannot connect to 0.0.0.0"),
+        ("http://a..b:8000", "no host name: 1 to 63 characters between two dots"),
+        (f"http://{'a' * 64}:8000", "no host name"),
+        (f"{'a' * 64}.example:8000", "no host name"),
     ],
 )
 def test_what_is_no_nodes_url_is_refused(text: str, why: str) -> None:
@@ -170,15 +181,49 @@ def test_a_url_without_host_and_port_is_not_split(url: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("host", "can_it"),
+    [
+        ("localhost", True),
+        ("localhost.", True),
+        ("10.0.0.7", True),
+        ("a" * 63, True),
+        ("a" * 64, False),
+        (f"{'a' * 64}.example", False),
+        ("a..b", False),
+        (".a", False),
+    ],
+)
+def test_a_host_can_be_looked_up_if_the_systems_look_up_takes_it(host: str, can_it: bool) -> None:
+    assert can_be_looked_up(host) is can_it
+    try:
+        socket.getaddrinfo(host, 1, flags=socket.AI_NUMERICHOST)
+    except UnicodeError:
+        assert not can_it
+    except OSError:
+        assert can_it, "it was taken, and is no number"
+
+
+@pytest.mark.parametrize(
     ("host", "is_it"),
     [
         ("localhost", True),
-        ("a.localhost", True),
+        ("LocalHost", True),
+        ("localhost.", True),
+        ("n1.localhost", True),
+        ("n1.localhost.", True),
         ("127.9.9.9", True),
         ("::1", True),
+        ("[::1]", True),
+        ("0:0:0:0:0:0:0:1", True),
         ("::ffff:127.0.0.1", True),
+        ("[::ffff:7f00:1]", True),
         ("localhost.example", False),
-        ("127.example", False),
+        ("mylocalhost", False),
+        ("127.example.com", False),
+        ("127.1", False),
+        ("127.0.0.1.example", False),
+        ("0.0.0.0", False),
+        ("::", False),
         ("10.0.0.1", False),
         ("", False),
     ],
@@ -272,6 +317,19 @@ def test_a_size_is_shown_in_the_unit_that_fits(size: int, shown: str) -> None:
 )
 def test_bytes_are_shown_so_that_no_terminal_obeys_them(raw: bytes, shown: str) -> None:
     assert show_bytes(raw) == shown
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"), [(0, "0 nodes"), (1, "1 node"), (2, "2 nodes"), (1024, "1,024 nodes")]
+)
+def test_a_number_of_things_is_shown_in_the_right_number(number: int, shown: str) -> None:
+    assert show_count(number, "node") == shown
+
+
+def test_the_nearest_name_is_asked_after_and_nothing_if_none_is_near() -> None:
+    assert nearest("prot", ["cluster", "port"]) == "; did you mean port?"
+    assert nearest("prot", iter(["port"]), dashes="--") == "; did you mean --port?"
+    assert nearest("xyzzy", ["cluster", "port"]) == ""
 
 
 @given(st.binary())

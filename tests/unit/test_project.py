@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_one_command_builds_a_wheel_that_says_what_it_needs(tmp_path: Path) -> None:
-    """S01, S67: as `scripts/build` does, not compiled: that is what `scripts/compiled` takes."""
+    """As `scripts/build` does, not compiled: that is what `scripts/compiled` takes."""
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check"]
     build += ["--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path), str(ROOT)]
     subprocess.run(
@@ -36,7 +36,6 @@ def test_one_command_builds_a_wheel_that_says_what_it_needs(tmp_path: Path) -> N
 
 
 def test_ci_runs_what_a_developer_runs_and_that_is_every_check() -> None:
-    """S65"""
     assert "exec scripts/test" in (ROOT / ".ci" / "run").read_text()
     checks = (ROOT / "scripts" / "test").read_text()
     for check in ("ruff format --check", "ruff check", "mypy", "pytest", "scripts/compiled"):
@@ -48,7 +47,7 @@ def test_ci_runs_what_a_developer_runs_and_that_is_every_check() -> None:
 
 
 def test_the_development_tools_are_pinned_where_their_verdict_changes() -> None:
-    """S01: a new release of the formatter or linter must not turn an old commit red."""
+    """A new release of the formatter or linter must not turn an old commit red."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     tools = project["project"]["optional-dependencies"]["dev"]
     assert any(tool.startswith("ruff==") for tool in tools)

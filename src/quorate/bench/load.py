@@ -329,6 +329,7 @@ class _Slices:
             self.end += self._seconds
 
     def close(self, now: float) -> None:
-        """Tell of what is over of the last slice."""
-        if now - (self.end - self._seconds) > _SLIVER_SECONDS:
+        """Tell of what is over and was not told of: the last slice, or also those before it in
+        which there was no turn."""
+        while now - (self.end - self._seconds) > _SLIVER_SECONDS:
             self.finish(now)

@@ -88,35 +88,65 @@ class RespCodec:
         if len(data) == self._hit_bytes and data.startswith(self._hit):
             return _ONE
         count = begin = 0
-        while (end := data.find(b"\r\n", begin)) >= 0:
-            try:
-                after = self._after(data, begin, end, tally)
-            except ValueError:
-                raise ProtocolFault(f"no RESP reply: {data[begin : begin + 40]!r}") from None
+        while not data.startswith(b"*", begin):
+            read = read_reply(data, begin)
+            if read is None:
+                return (count, data[begin:], 0)
+            reply, after = read
             if after > len(data):
                 return (count, b"", after - len(data))
+            self._judge(reply, tally)
             count, begin = count + 1, after
-        return (count, data[begin:], 0)
+        raise ProtocolFault("neither GET nor SET is answered with an array")
 
-    def _after(self, data: bytes, begin: int, end: int, tally: Tally) -> int:
-        """Where the reply whose first line is `data[begin:end]` ends."""
-        mark = data[begin]
-        if mark == 43:  # +
-            return end + 2
-        text = data[begin + 1 : end]
-        if mark == 36:  # $
-            length = int(text)
-            if length >= 0:
-                return end + 4 + length
+    def _judge(self, reply: object, tally: Tally) -> None:
+        if reply is None:
             tally.misses += 1
-        elif mark == 45:  # -
-            tally.fail(text.partition(b" ")[0].decode("ascii", "replace"))
-        elif mark == 58:  # :
-            if int(text) < self._wait:
-                tally.fail("WAIT reached too few replicas")
-        else:
-            raise ValueError("no reply begins like this")
-        return end + 2
+        elif isinstance(reply, ErrorReply):
+            tally.fail(reply.partition(" ")[0])
+        elif isinstance(reply, int) and reply < self._wait:
+            tally.fail("WAIT reached too few replicas")
+
+
+class ErrorReply(str):
+    """What an error says."""
+
+
+def read_reply(data: bytes, begin: int) -> tuple[object, int] | None:
+    """The reply of RESP2 at `begin` and where it ends; None if more of it must come to know that.
+    It may end after `data` does, inside the last bulk string."""
+    end = data.find(b"\r\n", begin)
+    if end < 0:
+        return None
+    mark, text = data[begin : begin + 1], data[begin + 1 : end]
+    try:
+        if mark == b"+":
+            return text, end + 2
+        if mark == b"-":
+            return ErrorReply(text.decode("utf-8", "replace")), end + 2
+        number = int(text)
+    except ValueError:
+        mark = b""
+    if mark == b":":
+        return number, end + 2
+    if mark == b"$":
+        if number < 0:
+            return None, end + 2
+        return data[end + 2 : end + 2 + number], end + 4 + number
+    if mark == b"*":
+        return _read_array(data, end + 2, number)
+    raise ProtocolFault(f"no RESP reply: {data[begin : begin + 40]!r}")
+
+
+def _read_array(data: bytes, begin: int, count: int) -> tuple[object, int] | None:
+    items = []
+    for _ in range(count):
+        read = read_reply(data, begin)
+        if read is None:
+            return None
+        item, begin = read
+        items.append(item)
+    return items, begin
 
 
 class HttpCodec:

@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from quorate.bench.interpreter import interpreter
 from quorate.bench.latency import Counted, Summary, parts_of, summary
 from quorate.bench.plan import Plan
 from quorate.bench.protocols import KEY_PREFIX
@@ -48,6 +49,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
     plan: Plan
     key_prefix: str = KEY_PREFIX
+    interpreter: str = ""
+    """What the generator ran on, and the nodes that it started."""
     seconds: float
     all: Summary
     reads: Summary
@@ -89,6 +92,7 @@ def result_of(
     timeline = added(timelines) if plan.timeline_ms else []
     return Result(
         plan=plan,
+        interpreter=interpreter(),
         seconds=round(seconds, 3),
         all=summary(reads + writes, seconds=seconds),
         reads=summary(reads, seconds=seconds),
@@ -111,6 +115,7 @@ def together(rounds: Sequence[Result]) -> Result:
     seconds = sum(each.seconds for each in rounds)
     return Result(
         plan=rounds[0].plan,
+        interpreter=rounds[0].interpreter,
         seconds=round(seconds, 3),
         all=_summed(rounds, "all", seconds),
         reads=_summed(rounds, "reads", seconds),

@@ -11,14 +11,15 @@ from __future__ import annotations
 import socket
 from binascii import crc_hqx
 from collections.abc import Iterable
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 from quorate.bench.connection import CONNECT_SECONDS
 from quorate.bench.distributions import Draw
-from quorate.bench.protocols import ProtocolFault
+from quorate.bench.protocols import ProtocolFault, read_reply
 
 _SLOT_COUNT: Final = 16384
 _ASK: Final = b"*2\r\n$7\r\nCLUSTER\r\n$5\r\nSLOTS\r\n"
+_READ_BYTES: Final = 64 << 10
 _TRIES: Final = 1000
 """For a key that a node holds. There may be fewer keys than nodes: then it is asked for another."""
 
@@ -62,19 +63,13 @@ def held_only(draw: Draw, held: Held) -> Draw:
 def _slots(target: Target) -> list[Any]:
     with socket.create_connection(target, CONNECT_SECONDS) as connection:
         connection.sendall(_ASK)
-        with connection.makefile("rb") as replies:
-            reply = _reply(replies)
+        data = b""
+        while (read := read_reply(data, 0)) is None or read[1] > len(data):
+            came = connection.recv(_READ_BYTES)
+            if not came:
+                raise ProtocolFault("CLUSTER SLOTS was not answered")
+            data += came
+    reply, _ = read
     if not isinstance(reply, list) or not reply:
         raise ProtocolFault(f"CLUSTER SLOTS was answered with {reply!r}")
     return reply
-
-
-def _reply(replies: BinaryIO) -> object:
-    """One reply of RESP2; an error is its text."""
-    line = replies.readline()
-    mark, text = line[:1], line[1:].strip()
-    if mark == b"*":
-        return [_reply(replies) for _ in range(int(text))]
-    if mark == b"$":
-        return replies.read(int(text) + 2)[:-2]
-    return int(text) if mark == b":" else text.decode("utf-8", "replace")

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from quorate.cli.arguments import Line, UsageError, read
+from quorate.cli.arguments import CommandLine, UsageError, read
 from quorate.cli.commands import BY_NAME
 from quorate.cli.failures import complain, report
 from quorate.errors import QuorateError
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
-def _reported(line: Line) -> int:
+def _reported(line: CommandLine) -> int:
     """Run `line`, and say what went wrong if something did."""
     is_json = ("json", None) in line.flags
     try:
@@ -54,7 +54,7 @@ def _reported(line: Line) -> int:
         return report(error, is_json=is_json)
 
 
-def _run(line: Line) -> int:
+def _run(line: CommandLine) -> int:
     command = BY_NAME.get(line.command)
     if command is not None and command.name in _QUICK and not line.has("help"):
         from quorate.cli import data
@@ -66,5 +66,5 @@ def _run(line: Line) -> int:
 
 
 def _drop_output() -> None:
-    """Keep the interpreter from complaining at its end of what could not be written."""
+    """Send to nowhere what is still buffered: at its end the interpreter would fail to write it."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What people type: flags with one or two dashes, `=` or a space, before or after the command.
 
-`read` sorts an argument list out without knowing what each command takes; `Command` says that, and
-finds the mistakes. Nothing here imports more than the few milliseconds that `quorate get` can
-afford.
+`read` sorts an argument list out without knowing what each command takes; `Subcommand` says that,
+and finds the mistakes. `quorate get` imports this, so it imports only what takes next to no time.
 """
 
 from __future__ import annotations
@@ -11,6 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
+
+from quorate.notation import nearest
 
 _FLAG: Final = re.compile(r"--?([A-Za-z][A-Za-z0-9-]*)(?:=(.*))?", re.DOTALL)
 SWITCHES: Final = frozenset({"allow-flush", "help", "json", "once", "shrink", "trace", "version"})
@@ -39,7 +40,7 @@ class Flag(NamedTuple):
     """What to write where it is missing; empty: see the help."""
 
 
-class Command(NamedTuple):
+class Subcommand(NamedTuple):
     """A command: what it takes, and where it lives. `module` has a function `run_<name>`."""
 
     name: str
@@ -71,7 +72,7 @@ class Command(NamedTuple):
         return next(remedies, f"see quorate {self.name} --help")
 
 
-class Line(NamedTuple):
+class CommandLine(NamedTuple):
     """An argument list, sorted out."""
 
     command: str
@@ -84,13 +85,13 @@ class Line(NamedTuple):
         """Whether a flag is there, with a value or without."""
         return any(flag == name for flag, _ in self.flags)
 
-    def given(self, command: Command) -> Given:
+    def given(self, command: Subcommand) -> Given:
         """What is given to `command`. UsageError for the first mistake there is."""
         names = {name: flag.name for flag in command.flags for name in (flag.name, *flag.aliases)}
         flags: Given = {}
         for name, value in self.flags:
             if name not in names:
-                raise UsageError(f"no such option: --{name}{_nearest(name, list(names))}")
+                raise UsageError(f"no such option: --{name}{nearest(name, names, dashes='--')}")
             if name in SWITCHES and value is not None:
                 raise UsageError(f"--{name} takes no value")
             flags[names[name]] = needed(name, value)
@@ -108,7 +109,7 @@ def needed(name: str, value: str | None) -> str:
     return "true"
 
 
-def read(arguments: list[str]) -> Line:
+def read(arguments: list[str]) -> CommandLine:
     """Sort `arguments` out. The first that is neither a flag nor a flag's value is the command."""
     flags: list[tuple[str, str | None]] = []
     words: list[str] = []
@@ -125,11 +126,4 @@ def read(arguments: list[str]) -> Line:
         if value is None and name not in SWITCHES and name not in OPTIONAL:
             value = next(rest, None)
         flags.append((name, value))
-    return Line(words[0] if words else "", flags, words[1:])
-
-
-def _nearest(name: str, names: list[str]) -> str:
-    import difflib  # Late: only mistakes need it.
-
-    near = difflib.get_close_matches(name, names, n=1)
-    return f"; did you mean --{near[0]}?" if near else ""
+    return CommandLine(words[0] if words else "", flags, words[1:])

@@ -14,23 +14,22 @@ from pathlib import Path
 
 import msgspec
 
-from quorate.addresses import split_url
 from quorate.bench.compare import METHOD, Compared, compare, differing, rounds_of
-from quorate.bench.measure import MeasureFailed, measure
-from quorate.bench.measure import Progress as Step
+from quorate.bench.measure import MeasureFailed, Progress, measure
 from quorate.bench.plan import Plan
 from quorate.bench.plot import page
 from quorate.bench.result import Result, together
 from quorate.bench.rows import write_csv
 from quorate.bench.sweep import Sweep, find_rates, sweep_connections, sweep_rates
 from quorate.cli.arguments import Given, UsageError
-from quorate.cli.bench_asked import Asked, asked_of
+from quorate.cli.bench_asked import BenchAsked, asked_of
 from quorate.cli.bench_dev import Churn, dev_cluster
 from quorate.cli.bench_shown import show_compared, show_result, show_sweep
 from quorate.cli.failures import complain
 from quorate.cli.output import print_json
 from quorate.cli.processes import Child, NodeFailed, stoppable
-from quorate.cli.progress import Progress
+from quorate.cli.progress import ProgressMeter
+from quorate.notation import split_url
 
 _COMPARE = "compare"
 
@@ -53,28 +52,28 @@ def run_bench(given: Given) -> int:
     return _tell(asked, found, is_json=is_json)
 
 
-def _measure(asked: Asked) -> Result | Sweep:
+def _measure(asked: BenchAsked) -> Result | Sweep:
     with ExitStack() as stack:
         nodes: list[Child] = []
         if asked.dev:
             nodes = stack.enter_context(dev_cluster(asked.dev, asked.serve))
             targets = tuple(split_url(node.url) for node in nodes)
             asked = asked._replace(plan=msgspec.structs.replace(asked.plan, targets=targets))
-        session = _Session(asked, nodes)
+        run = _BenchRun(asked, nodes)
         if asked.sweep is None:
-            return session.measure(asked.plan)
+            return run.measure(asked.plan)
         if asked.sweep.of == "connections":
             numbers = [int(number) for number in asked.sweep.values]
-            return sweep_connections(asked.plan, numbers, session.measure)
+            return sweep_connections(asked.plan, numbers, run.measure)
         if asked.sweep.values:
-            return sweep_rates(asked.plan, asked.sweep.values, session.measure)
-        return find_rates(asked.plan, session.measure)
+            return sweep_rates(asked.plan, asked.sweep.values, run.measure)
+        return find_rates(asked.plan, run.measure)
 
 
-class _Session:
-    """Runs of one command line: the keys are written before the first alone."""
+class _BenchRun:
+    """The measurements of one command line. Only the first writes the keys."""
 
-    def __init__(self, asked: Asked, nodes: Sequence[Child]) -> None:
+    def __init__(self, asked: BenchAsked, nodes: Sequence[Child]) -> None:
         self._asked = asked
         self._nodes = nodes
         self._are_keys_written = not asked.plan.preload
@@ -95,7 +94,7 @@ class _Session:
             Churn(self._nodes, self._asked.churn, seconds=plan.seconds) as churn,
         ):
 
-            def tell(step: Step) -> None:
+            def tell(step: Progress) -> None:
                 if step.is_measuring and not step.done and self._asked.churn:
                     churn.begin()
                 shown.tell(step)
@@ -122,7 +121,7 @@ class _Shown:
         self._label = label
         self._seconds = seconds
         self._stack = ExitStack()
-        self._bar: Progress | None = None
+        self._bar: ProgressMeter | None = None
         self._is_measuring = False
         self._shown = 0
 
@@ -132,13 +131,13 @@ class _Shown:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def tell(self, step: Step) -> None:
+    def tell(self, step: Progress) -> None:
         """Draw how far the run is."""
         total = math.ceil(self._seconds) if step.is_measuring else 100
         if self._bar is None or step.is_measuring != self._is_measuring:
             self._stack.close()
             what = self._label if step.is_measuring else "percent of the keys written"
-            self._bar = self._stack.enter_context(Progress(what, total=total))
+            self._bar = self._stack.enter_context(ProgressMeter(what, total=total))
             self._is_measuring, self._shown = step.is_measuring, 0
         for _ in range(self._shown, int(step.done * total)):
             self._shown += 1
@@ -148,7 +147,7 @@ class _Shown:
 # --- telling -----------------------------------------------------------------------------------
 
 
-def _tell(asked: Asked, found: Result | Sweep, *, is_json: bool) -> int:
+def _tell(asked: BenchAsked, found: Result | Sweep, *, is_json: bool) -> int:
     results = found.points if isinstance(found, Sweep) else [found]
     if asked.csv is not None:
         write_csv(asked.csv, results)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,12 +10,11 @@ from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
-from quorate.addresses import split_url
 from quorate.bench.plan import Plan
 from quorate.bench.scenarios import SCENARIOS, with_scenario
 from quorate.cli.arguments import Given, UsageError
 from quorate.cli.connect import node_urls, whole_number
-from quorate.notation import parse_duration, parse_size
+from quorate.notation import nearest, parse_duration, parse_size, split_url
 
 FAULTS: Final = ("kill", "restart", "pause")
 _DEV_FLAGS: Final = ("churn", "durability")
@@ -35,22 +33,22 @@ _TIMES: Final = {"": 1, "k": 1000, "m": 1_000_000}
 
 
 class SweepAsked(NamedTuple):
-    """What is to be gone through."""
+    """`--sweep`: what is varied, and its values in order."""
 
     of: Literal["connections", "rate"]
     values: list[float]
-    """Empty: rates are to be found."""
+    """Empty for `rate=auto`: the sweep finds them."""
 
 
-class Asked(NamedTuple):
-    """Everything besides `compare`."""
+class BenchAsked(NamedTuple):
+    """What a command line asks to measure. (`bench compare` measures nothing.)"""
 
     plan: Plan
-    """Without targets where they are to be started."""
+    """Without targets if `dev`: they are known once the nodes are started."""
     rounds: int
     sweep: SweepAsked | None
     dev: int
-    """Nodes to start; 0: the targets are there."""
+    """Nodes to start on this machine; 0: the targets are running."""
     serve: list[str]
     """More flags for the nodes to start."""
     churn: tuple[str, ...]
@@ -58,7 +56,7 @@ class Asked(NamedTuple):
     plot: Path | None
 
 
-def asked_of(given: Given) -> Asked:
+def asked_of(given: Given) -> BenchAsked:
     """Everything that was asked for; UsageError for what makes no sense."""
     dev = _dev(given)
     plan = _plan(given, dev)
@@ -66,7 +64,7 @@ def asked_of(given: Given) -> Asked:
     if sweep is not None and sweep.of in given:
         raise UsageError(f"--sweep goes through {sweep.of}: leave --{sweep.of} out")
     serve = [f"--{name}={given[name]}" for name in ("durability", "W", "R") if name in given]
-    return Asked(
+    return BenchAsked(
         plan=plan,
         rounds=whole_number(given, "rounds", low=1) or 1,
         sweep=sweep,
@@ -142,9 +140,8 @@ def _one_of(name: str, text: str, words: Iterable[str]) -> str:
         return text
     if len(words) == 2:
         raise UsageError(f"--{name}: {text!r} is neither {words[0]} nor {words[1]}")
-    near = difflib.get_close_matches(text, words, n=1)
-    hint = f"did you mean {near[0]}? " if near else ""
-    raise UsageError(f"--{name}: {text!r} is unknown; {hint}there are: {', '.join(words)}")
+    hint = nearest(text, words) or ";"
+    raise UsageError(f"--{name}: {text!r} is unknown{hint} there are: {', '.join(words)}")
 
 
 def _replicas(given: Given, name: str) -> int | None:

@@ -85,6 +85,7 @@ def _verdict(each: Compared) -> str:
 
 
 def _show_end(results: Sequence[Result]) -> None:
+    print(f"interpreter\t{results[0].interpreter}")
     for worker, busy in enumerate(results[-1].workers_busy, 1):
         print(f"generator busy\tworker {worker}\t{busy:.0%}")
     if max(each.generator_busy for each in results) > _BUSY_MOST:

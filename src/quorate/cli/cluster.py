@@ -12,10 +12,10 @@ from typing import Any, Final
 
 from quorate.cli.arguments import Given
 from quorate.cli.connect import client_of, key_of, timeout_seconds, whole_number
-from quorate.cli.output import json_text, print_facts, print_json, print_table
+from quorate.cli.output import print_facts, print_json, print_table
 from quorate.client.blocking import Client
-from quorate.client.calls import Call, Unreachable, error_of, options, read_json
-from quorate.errors import PeerProtocolError
+from quorate.client.calls import Call, Unreachable, error_of, options, packed, read_json
+from quorate.errors import InvalidRequest, PeerProtocolError
 from quorate.notation import show_bytes, show_duration, show_size
 from quorate.wire.http import quote
 
@@ -37,7 +37,7 @@ def run_keys(given: Given) -> int:
         if "json" in given:
             # One key beyond the limit tells whether there are more.
             keys = list(_keys(client, given, coverage, limit=None if limit is None else limit + 1))
-            listed, more = [json_text(key) for key in keys[:limit]], keys[:limit] != keys
+            listed, more = [packed(key) for key in keys[:limit]], keys[:limit] != keys
             print_json({"keys": listed, "complete": all(coverage), "more": more})
         else:
             is_shown = sys.stdout.isatty()
@@ -225,8 +225,8 @@ def _unreadiness(url: str) -> str:
     try:
         with Client(url, timeout=_PROBE_SECONDS) as client:
             error = error_of(client.request(Call("GET", "/readyz")), is_write=False)
-    except Unreachable as unreachable:
-        return str(unreachable)
+    except (Unreachable, InvalidRequest) as fault:
+        return str(fault)  # Invalid is a URL that another release took.
     return str(error) if error else ""
 
 

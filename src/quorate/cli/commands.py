@@ -5,13 +5,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from quorate.cli.arguments import Command, Flag
+from quorate.cli.arguments import Flag, Subcommand
+from quorate.client.trial import DEFAULT_NODE, TIMEOUT_SECONDS
 
 _JSON: Final = Flag("json", "print JSON")
 _CLUSTER: Final = (
     Flag("target", "the one node to ask", "any of --nodes"),
-    Flag("nodes", "URLs of nodes, by commas: the first that answers", "http://localhost:8000"),
-    Flag("timeout", "how long it may take, such as 500ms or 2s", "10s"),
+    Flag("nodes", "URLs of nodes, by commas: the first that answers", DEFAULT_NODE),
+    Flag("timeout", "how long it may take, such as 500ms or 2s", f"{TIMEOUT_SECONDS:g}s"),
     _JSON,
 )
 _KEY: Final = Flag("key", "the key, any bytes")
@@ -19,7 +20,7 @@ _W: Final = Flag("W", "replicas that must hold the write", "the cluster's", ("w"
 _R: Final = Flag("R", "replicas that must answer", "the cluster's", ("r",))
 
 COMMANDS: Final = (
-    Command(
+    Subcommand(
         "dev",
         "Start three nodes on this machine, show a put and a get, run until Ctrl-C.",
         "dev",
@@ -31,8 +32,8 @@ COMMANDS: Final = (
             _JSON,
         ),
     ),
-    Command("serve", "Run one node. Flags without a command mean this too.", "serve", (_JSON,)),
-    Command(
+    Subcommand("serve", "Run one node. Flags without a command mean this too.", "serve", (_JSON,)),
+    Subcommand(
         "put",
         "Write a key.",
         "data",
@@ -51,7 +52,7 @@ COMMANDS: Final = (
         required=("key", "value"),
         aliases=("set",),
     ),
-    Command(
+    Subcommand(
         "get",
         "Print a key's value, byte for byte. Exit code 1: there is none.",
         "data",
@@ -59,7 +60,7 @@ COMMANDS: Final = (
         positionals=("key",),
         required=("key",),
     ),
-    Command(
+    Subcommand(
         "delete",
         "Delete a key, whether or not it is there.",
         "data",
@@ -68,7 +69,7 @@ COMMANDS: Final = (
         required=("key",),
         aliases=("del",),
     ),
-    Command(
+    Subcommand(
         "keys",
         "List keys.",
         "cluster",
@@ -80,16 +81,16 @@ COMMANDS: Final = (
         ),
         positionals=("prefix",),
     ),
-    Command("nodes", "List the members as one node sees them.", "cluster", _CLUSTER),
-    Command("status", "Say whether each node is ready.", "cluster", _CLUSTER),
-    Command(
+    Subcommand("nodes", "List the members as one node sees them.", "cluster", _CLUSTER),
+    Subcommand("status", "Say whether each node is ready.", "cluster", _CLUSTER),
+    Subcommand(
         "ring",
         "Show where a key belongs, or each node's share of all keys.",
         "cluster",
         (Flag("key", "the key", "all"), *_CLUSTER),
         positionals=("key",),
     ),
-    Command(
+    Subcommand(
         "explain",
         "Show what each replica of a key holds.",
         "cluster",
@@ -97,7 +98,7 @@ COMMANDS: Final = (
         positionals=("key",),
         required=("key",),
     ),
-    Command(
+    Subcommand(
         "bench",
         "Measure a running cluster, or any Redis server: requests per second and latency.",
         "bench",
@@ -105,7 +106,7 @@ COMMANDS: Final = (
             Flag(
                 "target",
                 "URLs to load evenly, by commas; or compare, with two results",
-                "http://localhost:8000",
+                DEFAULT_NODE,
             ),
             Flag("before", "with compare: files that --json printed, by commas"),
             Flag("after", "with compare: files to compare them with, by commas"),
@@ -148,7 +149,7 @@ COMMANDS: Final = (
         notes="It writes keys that begin with `quorate-bench:`, and leaves them in the store.\n\n"
         "`quorate bench compare a.json b.json` says how the figures differ, and how sure that is.",
     ),
-    Command(
+    Subcommand(
         "sim",
         "Run clusters in virtual time under faults drawn from seeds, and check every promise.",
         "sim",
@@ -186,9 +187,9 @@ COMMANDS: Final = (
         "Faults: kill, coordinator, echo, wipe, rollback, torn, pause, split, isolate, oneway,"
         " bridge, flap, crossed, hold, swizzle, reset, halfopen, loss, duplicate, reorder, late,"
         " damage, slow, thin, gray, stall, busy, full, rot, hintrot, syncfail, clockstep, drift,"
-        " skew, hintoverflow, twin.",
+        " skew, hintoverflow, twin, stop, hang, reopen, noread, log, pieces, deaf, files.",
     ),
-    Command("version", "Print the version.", "serve", (_JSON,)),
+    Subcommand("version", "Print the version.", "serve", (_JSON,)),
 )
 
 BY_NAME: Final = {

@@ -8,15 +8,15 @@ from typing import Final
 
 from quorate.cli.arguments import Given, UsageError
 from quorate.client.blocking import Client
+from quorate.client.trial import DEFAULT_NODE
 from quorate.notation import parse_duration, parse_url
 
-DEFAULT_NODE: Final = "http://localhost:8000"
 _NUMBER_MAX: Final = 10**18 - 1
 _TTL_SECONDS_MAX: Final = 10**10
 
 
 def node_urls(given: Given) -> list[str]:
-    """The nodes to try: the target alone, else the first that answers of the list (S07, S08)."""
+    """The nodes to try: the target alone, else the first that answers of the list."""
     for name in ("target", "nodes"):
         text = given.get(name) or os.environ.get(f"QUORATE_{name.upper()}")
         if text:

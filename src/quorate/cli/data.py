@@ -8,6 +8,7 @@ import sys
 
 from quorate.cli.arguments import Given, UsageError
 from quorate.cli.connect import client_of, key_of, timeout_seconds, ttl_seconds, whole_number
+from quorate.client.calls import packed
 from quorate.notation import show_bytes
 
 
@@ -36,11 +37,11 @@ def run_get(given: Given) -> int:
     with client_of(given) as client:
         found = client.get(key, r=whole_number(given, "R", low=1), timeout=timeout_seconds(given))
     if "json" in given:
-        from quorate.cli.output import json_text, print_json
+        from quorate.cli.output import print_json
 
         version = None if found is None else found.version
-        value = None if found is None else json_text(found.value)
-        print_json({"key": json_text(key), "value": value, "version": version})
+        value = None if found is None else packed(found.value)
+        print_json({"key": packed(key), "value": value, "version": version})
     elif found is None:
         print(f"quorate: no value under '{show_bytes(key)}'", file=sys.stderr)
     else:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""quorate dev: a cluster on this machine in one command, gone with Ctrl-C (S64)."""
+"""quorate dev: a cluster on this machine in one command, gone with Ctrl-C."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from quorate.cli.failures import complain
 from quorate.cli.output import print_json
 from quorate.cli.processes import Children, NodeFailed, busy_ports, stoppable
 from quorate.client.blocking import Client
+from quorate.notation import show_count
 
 _NODES_MAX: Final = 16
 _KEY: Final = "greeting"
@@ -50,7 +51,7 @@ def _run(given: Given, ports: list[int], directory: Path) -> int:
     is_json = "json" in given
     with Children(directory, command) as nodes:
         if not is_json:
-            count = _counted(len(ports), "node")
+            count = show_count(len(ports), "node")
             print(f"starting {count}; data and logs in {directory}", flush=True)
         nodes.start(ports)
         urls = [child.url for child in nodes.all]
@@ -111,7 +112,7 @@ def _demonstrate(urls: list[str]) -> dict[str, str | int]:
 
 
 def _tell(shown: dict[str, str | int]) -> None:
-    held = _counted(int(shown["acks"]), "replica")
+    held = show_count(int(shown["acks"]), "replica")
     print(f"put {shown['key']} through {shown['put_through']}: on {held}")
     print(f"get {shown['key']} through {shown['get_through']}: {shown['value']}", flush=True)
 
@@ -136,10 +137,6 @@ def _quorate() -> str:
         return "quorate"
     beside = shutil.which("quorate", path=str(Path(sys.executable).parent))
     return shlex.join([beside] if beside else [sys.executable, "-m", "quorate"])
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _say(text: str) -> None:

@@ -31,8 +31,10 @@ def report(error: QuorateError, *, is_json: bool) -> int:
 
 
 def complain(text: str, *, code: str, is_json: bool, exit_code: int = 2) -> int:
-    """Tell of what the cluster has no part in; returns `exit_code`. Each line of `text` is a fault
-    of its own, but for indented ones, which go with the one above."""
+    """Report a failure that is not the cluster's, such as wrong usage; returns `exit_code`.
+
+    Each line of `text` is a fault of its own; an indented one goes on with the line above it.
+    """
     if is_json:
         _print_json(code, text, outcome=None, retryable=False, facts={})
     for line in text.split("\n"):

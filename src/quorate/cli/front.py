@@ -3,16 +3,16 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 
-from quorate.cli.arguments import Given, Line, UsageError, needed
+from quorate.cli.arguments import CommandLine, Given, UsageError, needed
 from quorate.cli.commands import BY_NAME
 from quorate.cli.failures import complain
-from quorate.config import FLAGS, ConfigError
+from quorate.config import SETTINGS, ConfigError
+from quorate.notation import nearest
 
 
-def run(line: Line) -> int:
+def run(line: CommandLine) -> int:
     """Run `line`; UsageError for a mistake in it."""
     line = _with_command(line)
     if line.has("help"):
@@ -30,33 +30,32 @@ def run(line: Line) -> int:
     return code
 
 
-def _with_command(line: Line) -> Line:
+def _with_command(line: CommandLine) -> CommandLine:
     """`line` with its command in its main name; bare flags mean serve, nothing means help."""
     if line.command == "help":
         names = [name for name in line.positionals if name != "help"]
-        line = Line("".join(names[:1]), [("help", None)], [])
+        line = CommandLine("".join(names[:1]), [("help", None)], [])
     if line.command:
         return line._replace(command=_main_name(line.command))
     if line.has("version"):
-        return Line("version", [flag for flag in line.flags if flag[0] != "version"], [])
+        return CommandLine("version", [flag for flag in line.flags if flag[0] != "version"], [])
     if not line.flags or line.has("help"):
-        return Line("", [("help", None)], [])
+        return CommandLine("", [("help", None)], [])
     return line._replace(command="serve")
 
 
 def _main_name(name: str) -> str:
     command = BY_NAME.get(name)
     if command is None:
-        near = difflib.get_close_matches(name, [*BY_NAME, "help"], n=1)
-        hint = f"did you mean {near[0]}?" if near else "see quorate --help"
-        raise UsageError(f"no such command: {name}; {hint}")
+        hint = nearest(name, [*BY_NAME, "help"]) or "; see quorate --help"
+        raise UsageError(f"no such command: {name}{hint}")
     return command.name
 
 
-def _settings_given(line: Line) -> Given:
+def _settings_given(line: CommandLine) -> Given:
     """What is given to serve. Unknown flags too: the settings name all their faults at once."""
     BY_NAME["serve"].settle({}, line.positionals)
-    names = {name for flag in FLAGS for name in (flag.name, *flag.aliases)}
+    names = {name for each in SETTINGS for name in (each.name, *each.aliases)}
     return {
         name: needed(name, text) if name in names else text or "true" for name, text in line.flags
     }

@@ -7,9 +7,9 @@ from typing import Final
 
 import click
 
-from quorate.cli.arguments import OPTIONAL, SWITCHES, Command, Flag
+from quorate.cli.arguments import OPTIONAL, SWITCHES, Flag, Subcommand
 from quorate.cli.commands import COMMANDS
-from quorate.config import FLAGS
+from quorate.config import SETTINGS
 
 _HELP: Final = """A leaderless, replicated, durable key-value store.
 
@@ -35,7 +35,7 @@ def show_help(name: str) -> None:
     group.main([name, "--help"] if name else ["--help"], "quorate", standalone_mode=False)
 
 
-def _click_command(command: Command) -> click.Command:
+def _click_command(command: Subcommand) -> click.Command:
     flags = _settings() if command.name == "serve" else command.flags
     parameters: list[click.Parameter] = [_option(flag) for flag in flags]
     if command.positionals:
@@ -52,7 +52,7 @@ def _click_command(command: Command) -> click.Command:
 
 
 def _settings() -> tuple[Flag, ...]:
-    return tuple(Flag(flag.name, flag.help, flag.default, flag.aliases) for flag in FLAGS)
+    return tuple(Flag(each.name, each.help, each.default, each.aliases) for each in SETTINGS)
 
 
 def _option(flag: Flag) -> click.Option:

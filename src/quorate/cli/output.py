@@ -3,21 +3,12 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 _COLUMNS_MAX: Final = 10_000
-
-
-def json_text(raw: bytes) -> object:
-    """Bytes as JSON text, or as `{"base64": ...}` where they are no UTF-8."""
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        return {"base64": base64.b64encode(raw).decode()}
 
 
 def print_json(value: object) -> None:

@@ -10,7 +10,7 @@ from typing import Final
 _LINE_SECONDS: Final = 10.0
 
 
-class Progress:
+class ProgressMeter:
     """A context manager: `advance` moves it on, `tell` prints a line beside it."""
 
     def __init__(self, what: str, *, total: int) -> None:
@@ -20,7 +20,7 @@ class Progress:
         self._next_line = time.monotonic() + _LINE_SECONDS
         self._bar = _Bar(what, total) if sys.stderr.isatty() and total > 1 else None
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> ProgressMeter:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -54,13 +54,13 @@ class _Bar:
         from rich.progress import (
             BarColumn,
             MofNCompleteColumn,
+            Progress,
             TextColumn,
             TimeElapsedColumn,
             TimeRemainingColumn,
         )
-        from rich.progress import Progress as RichProgress
 
-        self.progress = RichProgress(
+        self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),

@@ -20,7 +20,7 @@ from types import FrameType
 from quorate.cli.arguments import Given
 from quorate.cli.failures import complain
 from quorate.cli.output import print_facts, print_json
-from quorate.cli.progress import Progress
+from quorate.cli.progress import ProgressMeter
 from quorate.cli.sim_asked import asked_of
 from quorate.cli.sim_shown import brief, failure_json, failure_text, print_summary
 from quorate.cli.workers import WorkerDied, spread
@@ -36,7 +36,7 @@ from quorate.sim.trace import Trace
 def run_sim(given: Given) -> int:
     """Run what is asked for; 1 if a promise was broken."""
     with _endable():
-        return _Session(given).run()
+        return _SimRun(given).run()
 
 
 class Ended(KeyboardInterrupt):
@@ -57,7 +57,7 @@ def _endable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, previous)
 
 
-class _Session:
+class _SimRun:
     """One command line, and what came of it so far."""
 
     def __init__(self, given: Given) -> None:
@@ -106,7 +106,7 @@ class _Session:
         """Run everything that is asked for, or as much as there is time for."""
         try:
             with (
-                Progress("seeds", total=len(self._asked.seeds)) as progress,
+                ProgressMeter("seeds", total=len(self._asked.seeds)) as progress,
                 closing(self._outcomes()) as outcomes,
             ):
                 for outcome in outcomes:
@@ -123,7 +123,7 @@ class _Session:
         trace = Trace(self._lines.append if self._is_json else print)
         yield _play(asked.plan, trace=trace if "trace" in self._given else None)
 
-    def _take(self, outcome: Outcome, progress: Progress) -> None:
+    def _take(self, outcome: Outcome, progress: ProgressMeter) -> None:
         self._summary.add(outcome)
         self._digest = outcome.digest
         if outcome.violations:
@@ -152,7 +152,7 @@ class _Session:
             path.write_bytes(encode(plan))
 
         keep(smallest)
-        with Progress(f"tries to shrink seed {seed}", total=TRIES_MAX) as progress:
+        with ProgressMeter(f"tries to shrink seed {seed}", total=TRIES_MAX) as progress:
             try:
                 shrink(smallest, fails, tell=keep)
             except KeyboardInterrupt as stopped:
@@ -197,8 +197,7 @@ def _play_seed(options: Options, seed: int) -> Outcome:
 
 
 def _play(plan: Plan, *, trace: Trace | None = None) -> Outcome:
-    """Run a plan. Whatever a node raises is what is looked for: a finding, and no reason to stop
-    looking."""
+    """Run a plan. An exception out of a node is a violation like any other, and ends no search."""
     try:
         return run(plan, trace=trace)
     except Exception as fault:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import shlex
 from collections.abc import Iterable
@@ -12,6 +11,7 @@ from typing import Final, NamedTuple
 
 from quorate.cli.arguments import Given, UsageError
 from quorate.cli.connect import whole_number
+from quorate.notation import nearest
 from quorate.sim.plan import FAULTS, Options, Plan, draw
 from quorate.sim.planfile import decode
 
@@ -22,19 +22,19 @@ _NODES_MAX: Final = 16
 _OPERATIONS_MAX: Final = 100_000
 _CLIENTS_MAX: Final = 1_000
 _DRAWN_BY: Final = ("nodes", "replication", "W", "R", "operations", "clients", "faults")
-"""The flags that plans are drawn by: a replay needs the same."""
+"""Flags that change what a seed draws: the command that replays a seed repeats them."""
 
 
-class Asked(NamedTuple):
+class SimAsked(NamedTuple):
     """What to run: seeds, or one plan."""
 
     options: Options
     seeds: range
     plan: Plan | None
-    """The only one to run: of the one seed asked for, or from a file. None: all of `seeds`."""
+    """The only one to run: from `--plan`, or drawn from `--seed`. None: run all of `seeds`."""
     jobs: int
     drawn_by: tuple[str, ...]
-    """What draws the same plans again, as flags."""
+    """The flags given of `_DRAWN_BY`, such as `--nodes=3`."""
     file: str
     """Where `plan` is from; empty if it was drawn."""
 
@@ -48,7 +48,7 @@ class Asked(NamedTuple):
         return shlex.join(["quorate", "sim", *flags])
 
 
-def asked_of(given: Given) -> Asked:
+def asked_of(given: Given) -> SimAsked:
     """Everything that was asked for; UsageError for what makes no sense."""
     options = _options(given)
     seeds, plan = _seeds(given), _plan(given)
@@ -60,7 +60,7 @@ def asked_of(given: Given) -> Asked:
         raise UsageError("--trace: it is of one world: name it with --seed or --plan")
     jobs = min(whole_number(given, "jobs", low=1) or _cores(), len(seeds))
     drawn_by = tuple(f"--{name}={given[name]}" for name in _DRAWN_BY if name in given)
-    return Asked(options, seeds, plan, 1 if plan else jobs, drawn_by, given.get("plan", ""))
+    return SimAsked(options, seeds, plan, 1 if plan else jobs, drawn_by, given.get("plan", ""))
 
 
 def _seeds(given: Given) -> range:
@@ -137,10 +137,9 @@ def _faults(given: Given) -> frozenset[str]:
     names = [name.strip() for name in text.split(",")]
     for name in names:
         if name not in FAULTS:
-            near = difflib.get_close_matches(name, FAULTS, n=1)
-            hint = f"did you mean {near[0]}? " if near else ""
+            hint = nearest(name, FAULTS) or ";"
             every = ", ".join((*FAULTS, "all", "none"))
-            raise UsageError(f"--faults: no such fault: {name!r}; {hint}there are: {every}")
+            raise UsageError(f"--faults: no such fault: {name!r}{hint} there are: {every}")
     return frozenset(names)
 
 

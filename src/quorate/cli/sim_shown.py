@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from quorate.cli.output import json_text, print_facts, print_table
-from quorate.notation import show_bytes, show_duration
+from quorate.cli.output import print_facts, print_table
+from quorate.client.calls import packed
+from quorate.notation import show_bytes, show_count, show_duration
 from quorate.sim.plan import Plan
 from quorate.sim.report import Summary, Times, availability, by_age
 from quorate.sim.run import Outcome
@@ -17,12 +18,12 @@ from quorate.sim.sometimes import BRANCHES
 _BAR_WIDTH: Final = 30
 _FAILED_MAX: Final = 20
 _TELLING_SEEDS: Final = 100
-"""Fewer miss some rare branches every time: what they miss says nothing."""
+"""Fewer seeds than this always miss some rare branches, so what they miss is not told."""
 
 
 def failure_text(outcome: Outcome, *, replay: str) -> str:
     """A failed world in words, the first violation of each kind, and how to see it again."""
-    lines = [f"seed {outcome.seed}: {_counted(len(outcome.violations), 'violation')}"]
+    lines = [f"seed {outcome.seed}: {show_count(len(outcome.violations), 'violation')}"]
     counts = Counter(violation.invariant for violation in outcome.violations)
     for invariant, count in counts.items():
         first = next(each for each in outcome.violations if each.invariant == invariant)
@@ -35,7 +36,7 @@ def failure_text(outcome: Outcome, *, replay: str) -> str:
 def failure_json(outcome: Outcome, *, replay: str) -> dict[str, object]:
     """A failed world as JSON has it."""
     violations = [
-        {"invariant": each.invariant, "key": json_text(each.key), "told": each.told}
+        {"invariant": each.invariant, "key": packed(each.key), "told": each.told}
         for each in outcome.violations
     ]
     return {
@@ -50,12 +51,12 @@ def brief(plan: Plan) -> str:
     """The size of a plan."""
     visits = [visit for script in plan.scripts for visit in script]
     operations = sum(len(visit.requests) for visit in visits)
-    faults = _counted(len(plan.faults), "fault")
-    return f"{_counted(operations, 'operation')}, {faults}, {_counted(plan.nodes, 'node')}"
+    faults = show_count(len(plan.faults), "fault")
+    return f"{show_count(operations, 'operation')}, {faults}, {show_count(plan.nodes, 'node')}"
 
 
 def print_summary(summary: Summary, *, seconds: float) -> None:
-    """Everything that a run set adds up to."""
+    """Print the sums over all worlds of a run."""
     print_facts(_facts(summary, seconds))
     if summary.violations:
         _print_counts("violation", summary.violations)
@@ -92,13 +93,13 @@ def _facts(summary: Summary, seconds: float) -> dict[str, str]:
 
 
 def _unsettled(summary: Summary) -> str:
-    """How many worlds never converged, and whether that is news."""
+    """How many worlds never converged, and how many of them could not: their copies were lost."""
     count, beyond = summary.unsettled, summary.unsettled_beyond
     if not count:
         return ""
     who = "they" if beyond == count else f"{beyond:,} of them"
     why = f" ({who} lost copies beyond the fault budget)" if beyond else ""
-    return f"; {_counted(count, 'world')} never{why}"
+    return f"; {show_count(count, 'world')} never{why}"
 
 
 def _spread(times: Times) -> str:
@@ -122,7 +123,3 @@ def _print_section(columns: list[str], rows: Sequence[Sequence[object]]) -> None
     if rows:
         print()
         print_table(columns, rows)
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")

@@ -39,9 +39,9 @@ def spread(
         yield from _fed(workers, iter(items))
 
 
-def _fed(workers: list[_Worker[Item, Result]], rest: Iterator[Item]) -> Iterator[Result]:
+def _fed(workers: list[_WorkerProcess[Item, Result]], rest: Iterator[Item]) -> Iterator[Result]:
     """Hand out `rest` until all of it has come back."""
-    busy: dict[object, _Worker[Item, Result]] = {
+    busy: dict[object, _WorkerProcess[Item, Result]] = {
         worker.pipe: worker for worker in workers if worker.begin(rest)
     }
     while busy:
@@ -51,7 +51,7 @@ def _fed(workers: list[_Worker[Item, Result]], rest: Iterator[Item]) -> Iterator
                 del busy[worker.pipe]
 
 
-class _Worker(Generic[Item, Result]):
+class _WorkerProcess(Generic[Item, Result]):
     """A process, and the item that it is at."""
 
     def __init__(self, context: SpawnContext, work: Callable[[Item], Result]) -> None:
@@ -79,13 +79,15 @@ class _Worker(Generic[Item, Result]):
 
 
 @contextmanager
-def _started(work: Callable[[Item], Result], jobs: int) -> Iterator[list[_Worker[Item, Result]]]:
+def _started(
+    work: Callable[[Item], Result], jobs: int
+) -> Iterator[list[_WorkerProcess[Item, Result]]]:
     context = multiprocessing.get_context("spawn")
     # What is ignored here stays ignored in them, from their first instruction: Ctrl-C is for the
     # parent, which then ends them.
     previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        workers = [_Worker(context, work) for _ in range(jobs)]
+        workers = [_WorkerProcess(context, work) for _ in range(jobs)]
     finally:
         signal.signal(signal.SIGINT, previous)
     try:

@@ -4,150 +4,63 @@
 Each call takes an idle connection or opens one, and gives it back only when the whole answer was
 read. A call that is cancelled closes its connection: the answer that is still on its way can never
 reach another call. What became of a cancelled write is unknown.
+
+`blocking.py` is generated from this file by `scripts/blocking_client.py`, which drops `async` and
+`await` and puts other names for some. Generators that yield what to wait for, with a driver for
+each client, would not do: the public methods, half of this file, would still stand twice, with
+their types and docstrings. How each client waits is in `async_sockets` and `blocking_sockets`.
 """
 
 from __future__ import annotations
 
-import asyncio
-import os
+import socket
 import time
+from asyncio import Semaphore
 from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from quorate.client import calls
-from quorate.client.batch import BatchResult, Operation, batch_call, read_batch
+from quorate.client.async_sockets import acquire, dial, look_up, owner, receive, send_all
 from quorate.client.calls import Call, KeyPage, Raw, Value, Written
-from quorate.client.sockets import is_stale, reason_of
+from quorate.client.sockets import Pool, reason_of
 from quorate.client.trial import (
     CONNECT_SECONDS,
+    DEFAULT_NODE,
     GRACE_SECONDS,
     PING,
+    TIMEOUT_SECONDS,
     Endpoint,
     Lost,
-    Route,
+    NodeOrder,
     Trial,
     endpoints_of,
 )
 from quorate.errors import PeerProtocolError, QuorumUnreachable
 from quorate.wire.http import Response, ResponseParser
 
+if TYPE_CHECKING:
+    from quorate.client.batch import BatchResult, Operation
+
 CONNECTIONS_MAX: Final = 64
 """Calls under way at once; more wait for their turn, within their own time."""
 _READ_BYTES: Final = 256 << 10
-
-
-class _Connection:
-    """One TCP connection, used by one call at a time."""
-
-    def __init__(
-        self, endpoint: Endpoint, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        self._endpoint = endpoint
-        self._reader = reader
-        self._writer = writer
-        self._was_used = False
-
-    @classmethod
-    async def open(cls, endpoint: Endpoint) -> _Connection:
-        """Connect; raises Lost."""
-        try:
-            async with asyncio.timeout(CONNECT_SECONDS):
-                streams = await asyncio.open_connection(endpoint.host, endpoint.port)
-        except OSError as fault:
-            raise Lost(reason_of(fault), was_sent=False) from None
-        return cls(endpoint, *streams)
-
-    def close(self) -> None:
-        """Close it at once, whatever state it is in."""
-        self._writer.transport.abort()
-
-    def is_stale(self) -> bool:
-        """Whether the node closed it."""
-        if self._writer.is_closing() or self._reader.at_eof():
-            return True
-        # What arrived in this very turn of the loop, the reader has not been told yet.
-        try:
-            idle = self._writer.get_extra_info("socket").dup()
-        except OSError:
-            # No descriptor is left; closing this connection gives one back.
-            return True
-        with idle:
-            return is_stale(idle)
-
-    async def exchange(self, call: Call) -> Response:
-        """Send `call` and read its answer; raises Lost."""
-        try:
-            self._writer.write(self._endpoint.request(call))
-            await self._writer.drain()
-            return await self._receive()
-        except PeerProtocolError as fault:
-            raise Lost(str(fault), was_sent=True) from None
-        except OSError as fault:
-            # How much the transport sent before it failed cannot be known: assume some.
-            raise Lost(reason_of(fault), was_sent=True, was_kept=self._was_used) from None
-
-    async def _receive(self) -> Response:
-        parser = ResponseParser()
-        while True:
-            data = await self._reader.read(_READ_BYTES)
-            response = parser.feed(data) if data else parser.end()
-            if response is not None:
-                self._was_used = True
-                return response
-            if not data:
-                raise ConnectionResetError("connection closed before the answer")
-
-
-class _Pool:
-    """Idle connections of one event loop in one process."""
-
-    def __init__(self) -> None:
-        self.pid = os.getpid()
-        self.loop = asyncio.get_running_loop()
-        self.turns = asyncio.Semaphore(CONNECTIONS_MAX)
-        self._idle: dict[Endpoint, list[_Connection]] = {}
-
-    async def take(self, endpoint: Endpoint) -> _Connection:
-        """An idle connection that is still good, or a new one."""
-        idle = self._idle.setdefault(endpoint, [])
-        while idle:
-            connection = idle.pop()
-            if not connection.is_stale():
-                return connection
-            connection.close()
-        return await _Connection.open(endpoint)
-
-    def give(self, endpoint: Endpoint, connection: _Connection) -> None:
-        """Keep a connection whose answer was read to the end."""
-        self._idle.setdefault(endpoint, []).append(connection)
-
-    def close(self) -> None:
-        """Close the idle connections."""
-        for connections in self._idle.values():
-            for connection in connections:
-                connection.close()
-        self._idle.clear()
-
-
-_INHERITED: Final[list[_Pool]] = []
-"""Pools of the process that forked this one, kept alive for good: closing a stream, even by garbage
-collection, would unregister it from the event loop that both processes still share."""
 
 
 class AsyncClient:
     """Talks to a cluster through whichever of `nodes` answers. All times are in seconds.
 
     `timeout` bounds each call, connecting included. A call's own `timeout` replaces it and is told
-    to the node too, whose answer at that deadline is waited for half a second more.
+    to the node too, whose answer at that deadline is waited for half a second more. At most 64
+    calls are under way at once; more wait for their turn, within their own time.
     """
 
     def __init__(
-        self, nodes: str | Sequence[str] = "http://localhost:8000", *, timeout: float = 10.0
+        self, nodes: str | Sequence[str] = DEFAULT_NODE, *, timeout: float = TIMEOUT_SECONDS
     ) -> None:
-        self._route = Route(endpoints_of(nodes))
+        self._nodes = NodeOrder(endpoints_of(nodes))
         self._timeout = timeout
-        self._pool: _Pool | None = None
+        self._pool: Pool[Semaphore] | None = None
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -162,9 +75,8 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Close the idle connections; the client can still be used."""
-        self._own_pool().close()
-        # Transports close their sockets in the next turn of the loop.
-        await asyncio.sleep(0)
+        if self._pool is not None:
+            self._pool.close()
 
     async def get(
         self, key: Raw, *, r: int | None = None, timeout: float | None = None
@@ -235,6 +147,8 @@ class AsyncClient:
     ) -> list[BatchResult]:
         """Do several operations in one request. They run side by side, without a transaction: each
         succeeds or fails for itself, and a read may miss a write that stands above it."""
+        from quorate.client.batch import batch_call, read_batch  # Late: it needs json.
+
         call = batch_call(operations, r=r, w=w, timeout=timeout)
         return read_batch(await self.request(call, timeout=timeout), operations)
 
@@ -242,67 +156,117 @@ class AsyncClient:
         """Send any request to the first node that answers, and return its answer as it is."""
         seconds = self._timeout if timeout is None else timeout + GRACE_SECONDS
         until = time.monotonic() + seconds
-        trial = Trial(call, self._route)
+        trial = Trial(call, self._nodes)
         while True:
             endpoint = trial.next()
             try:
                 response = await self._attempt(endpoint, call, until=until)
-            except Lost as lost:
-                trial.lost(endpoint, lost, is_late=time.monotonic() >= until)
+            except (Lost, OSError) as fault:
+                trial.lost(endpoint, fault, is_late=time.monotonic() >= until)
                 continue
             chosen = trial.answer(endpoint, response)
             if chosen is not None:
                 return chosen
 
     async def _attempt(self, endpoint: Endpoint, call: Call, *, until: float) -> Response:
+        """One node's answer. Raises Lost; OSError where nothing was sent."""
         pool = self._own_pool()
-        was_taken = False
+        await acquire(pool.turns, until=until)
         try:
-            async with asyncio.timeout(until - time.monotonic()), pool.turns:
-                if self._route.needs_proof(endpoint):
-                    await _prove(endpoint)
-                connection = await pool.take(endpoint)
-                was_taken = True
-                return await _exchanged(pool, connection, endpoint, call)
-        except TimeoutError as fault:
-            raise Lost(reason_of(fault), was_sent=was_taken) from None
+            if self._nodes.needs_proof(endpoint):
+                await _prove(endpoint, until=until)
+            kept = pool.take(endpoint)
+            connection = kept or await _connected(endpoint, until=until)
+            is_good = False
+            try:
+                response = await _exchanged(
+                    connection, endpoint, call, until=until, was_kept=kept is not None
+                )
+                is_good = response.keeps_alive
+                return response
+            finally:
+                # Not good: cancelled or interrupted, too, for the answer may still come.
+                if is_good:
+                    pool.give(endpoint, connection)
+                else:
+                    connection.close()
+        finally:
+            pool.turns.release()
 
-    def _own_pool(self) -> _Pool:
-        pool = self._pool
-        if pool is not None and pool.pid != os.getpid():
-            _INHERITED.append(pool)
-        if pool is None or pool.pid != os.getpid() or pool.loop is not asyncio.get_running_loop():
-            self._pool = pool = _Pool()
+    def _own_pool(self) -> Pool[Semaphore]:
+        pool, mine = self._pool, owner()
+        if pool is None or pool.owner != mine:
+            if pool is not None:
+                pool.close()
+            turns = Semaphore(CONNECTIONS_MAX)
+            self._pool = pool = Pool(self._nodes.endpoints, owner=mine, turns=turns)
         return pool
 
 
-async def _exchanged(
-    pool: _Pool, connection: _Connection, endpoint: Endpoint, call: Call
-) -> Response:
-    try:
-        response = await connection.exchange(call)
-    except BaseException:
-        # CancelledError too: the answer may still come.
-        connection.close()
-        raise
-    if response.keeps_alive:
-        pool.give(endpoint, connection)
-    else:
-        connection.close()
-    return response
-
-
-async def _prove(endpoint: Endpoint) -> None:
-    """Raise Lost unless the node answers a ping, if only with a refusal.
+async def _prove(endpoint: Endpoint, *, until: float) -> None:
+    """Raise OSError unless the node answers a ping, if only with a refusal.
 
     On a connection of its own: pings are served in the slow lane, and a connection that went there
     stays there.
     """
-    connection = await _Connection.open(endpoint)
+    until = min(until, time.monotonic() + CONNECT_SECONDS)
+    with await _connected(endpoint, until=until) as connection:
+        try:
+            await _exchanged(connection, endpoint, PING, until=until, was_kept=False)
+        except Lost as lost:
+            raise ConnectionError(lost.reason) from None
+
+
+async def _connected(endpoint: Endpoint, *, until: float) -> socket.socket:
+    """A socket that is connected to the first of the node's addresses that answers.
+
+    Each has an equal share of the time that is left, so that a silent one (of IPv6 where there is
+    no route, say) leaves some for the next.
+    """
+    until = min(until, time.monotonic() + CONNECT_SECONDS)
+    found = await look_up(endpoint.host, endpoint.port, until=until)
+    last = OSError(f"{endpoint.host} has no address")
+    for tried, (family, kind, protocol, _, address) in enumerate(found):
+        share = (until - time.monotonic()) / (len(found) - tried)
+        try:
+            connected = socket.socket(family, kind, protocol)
+            return await _dialled(connected, address, until=time.monotonic() + share)
+        except OSError as fault:
+            last = fault
+    raise last
+
+
+async def _dialled(connected: socket.socket, address: Any, *, until: float) -> socket.socket:
     try:
-        async with asyncio.timeout(CONNECT_SECONDS):
-            await connection.exchange(PING)
-    except (Lost, TimeoutError) as fault:
-        raise Lost(str(fault) or "no answer in time", was_sent=False) from None
-    finally:
-        connection.close()
+        await dial(connected, address, until=until)
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except BaseException:
+        connected.close()
+        raise
+    return connected
+
+
+async def _exchanged(
+    connection: socket.socket, endpoint: Endpoint, call: Call, *, until: float, was_kept: bool
+) -> Response:
+    """Send `call` and read its answer; raises Lost. `was_kept`: the connection is not a new one."""
+    was_sent = False
+    try:
+        request = memoryview(endpoint.request(call))
+        # The buffer of a socket at rest is empty. Where it takes nothing, nothing was sent.
+        count = connection.send(request)
+        was_sent = True
+        if count < len(request):
+            await send_all(connection, request[count:], until=until)
+        parser, response = ResponseParser(), None
+        while response is None:
+            data = await receive(connection, _READ_BYTES, until=until)
+            response = parser.feed(data) if data else parser.end()
+            if response is None and not data:
+                raise ConnectionResetError("connection closed before the answer")
+        return response
+    except PeerProtocolError as fault:
+        raise Lost(str(fault), was_sent=True) from None
+    except OSError as fault:
+        was_kept = was_kept and not isinstance(fault, TimeoutError)
+        raise Lost(reason_of(fault), was_sent=was_sent, was_kept=was_kept) from None

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ from quorate.client.calls import (
     error_of_table,
     key_bytes,
     options,
+    packed,
     raw_bytes,
     read_json,
     unpacked,
@@ -75,21 +75,13 @@ def read_batch(response: Response, operations: Sequence[Operation]) -> list[Batc
 def _packed(operation: Operation) -> dict[str, object]:
     item: dict[str, object] = {
         "op": type(operation).__name__.lower(),
-        "key": _text(key_bytes(operation.key, is_write=not isinstance(operation, Get))),
+        "key": packed(key_bytes(operation.key, is_write=not isinstance(operation, Get))),
     }
     if isinstance(operation, Put):
-        item["value"] = _text(raw_bytes(operation.value, name="value"))
+        item["value"] = packed(raw_bytes(operation.value, name="value"))
         if operation.ttl is not None:
             item["ttl"] = operation.ttl
     return item
-
-
-def _text(raw: bytes) -> object:
-    """JSON text, or `{"base64": ...}` of bytes that are no UTF-8."""
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        return {"base64": base64.b64encode(raw).decode()}
 
 
 def _result(operation: Operation, item: dict[str, Any]) -> BatchResult:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The client for ordinary code: safe to share between threads, and to use after a fork.
 
+Generated from asynchronous.py: change that, and run `scripts/blocking_client.py`.
+
 Each call takes an idle connection or opens one, and gives it back only when the whole answer was
 read, so an answer can never reach another call. After a fork the child forgets its parent's
 connections: two processes must not read from one.
@@ -8,24 +10,26 @@ connections: two processes must not read from one.
 
 from __future__ import annotations
 
-import os
 import socket
-import threading
 import time
 from collections.abc import Iterator, Sequence
+from threading import Semaphore
 from types import TracebackType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from quorate.client import calls
+from quorate.client.blocking_sockets import acquire, dial, look_up, owner, receive, send_all
 from quorate.client.calls import Call, KeyPage, Raw, Value, Written
-from quorate.client.sockets import is_stale, reason_of
+from quorate.client.sockets import Pool, reason_of
 from quorate.client.trial import (
     CONNECT_SECONDS,
+    DEFAULT_NODE,
     GRACE_SECONDS,
     PING,
+    TIMEOUT_SECONDS,
     Endpoint,
     Lost,
-    Route,
+    NodeOrder,
     Trial,
     endpoints_of,
 )
@@ -35,120 +39,25 @@ from quorate.wire.http import Response, ResponseParser
 if TYPE_CHECKING:
     from quorate.client.batch import BatchResult, Operation
 
-IDLE_CONNECTIONS_MAX: Final = 64
-"""Kept for each node; more are closed after their call."""
+CONNECTIONS_MAX: Final = 64
+"""Calls under way at once; more wait for their turn, within their own time."""
 _READ_BYTES: Final = 256 << 10
-
-
-class _Connection:
-    """One TCP connection, used by one call at a time."""
-
-    def __init__(self, endpoint: Endpoint, *, until: float) -> None:
-        self._endpoint = endpoint
-        try:
-            seconds = min(CONNECT_SECONDS, _left(until))
-            self._socket = socket.create_connection((endpoint.host, endpoint.port), seconds)
-        except OSError as fault:
-            raise Lost(reason_of(fault), was_sent=False) from None
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._was_used = False
-
-    def close(self) -> None:
-        """Close it, whatever state it is in."""
-        self._socket.close()
-
-    def is_stale(self) -> bool:
-        """Whether the node closed it, or sent what nobody asked for."""
-        self._socket.setblocking(False)
-        return is_stale(self._socket)
-
-    def exchange(self, call: Call, *, until: float) -> Response:
-        """Send `call` and read its answer; raises Lost."""
-        was_sent = False
-        try:
-            view = memoryview(self._endpoint.request(call))
-            while view:
-                self._socket.settimeout(_left(until))
-                view = view[self._socket.send(view) :]
-                was_sent = True
-            return self._receive(until)
-        except PeerProtocolError as fault:
-            raise Lost(str(fault), was_sent=True) from None
-        except OSError as fault:
-            was_kept = self._was_used and not isinstance(fault, TimeoutError)
-            raise Lost(reason_of(fault), was_sent=was_sent, was_kept=was_kept) from None
-
-    def _receive(self, until: float) -> Response:
-        parser = ResponseParser()
-        while True:
-            self._socket.settimeout(_left(until))
-            data = self._socket.recv(_READ_BYTES)
-            response = parser.feed(data) if data else parser.end()
-            if response is not None:
-                self._was_used = True
-                return response
-            if not data:
-                raise ConnectionResetError("connection closed before the answer")
-
-
-class _Pool:
-    """Idle connections of one process."""
-
-    def __init__(self) -> None:
-        self.pid = os.getpid()
-        self._lock = threading.Lock()
-        self._idle: dict[Endpoint, list[_Connection]] = {}
-
-    def take(self, endpoint: Endpoint, *, until: float) -> _Connection:
-        """An idle connection that is still good, or a new one."""
-        while True:
-            with self._lock:
-                idle = self._idle.get(endpoint)
-                connection = idle.pop() if idle else None
-            if connection is None:
-                return _Connection(endpoint, until=until)
-            if not connection.is_stale():
-                return connection
-            connection.close()
-
-    def give(self, endpoint: Endpoint, connection: _Connection) -> None:
-        with self._lock:
-            idle = self._idle.setdefault(endpoint, [])
-            if len(idle) < IDLE_CONNECTIONS_MAX:
-                idle.append(connection)
-                return
-        connection.close()
-
-    def close(self) -> None:
-        with self._lock:
-            idle, self._idle = self._idle, {}
-        for connections in idle.values():
-            for connection in connections:
-                connection.close()
-
-    def abandon(self) -> None:
-        """Close this process's ends of connections that belong to the parent of a fork.
-
-        Without the lock: another thread may have held it when the process was forked.
-        """
-        for connections in self._idle.values():
-            for connection in connections:
-                connection.close()
 
 
 class Client:
     """Talks to a cluster through whichever of `nodes` answers. All times are in seconds.
 
     `timeout` bounds each call, connecting included. A call's own `timeout` replaces it and is told
-    to the node too, whose answer at that deadline is waited for half a second more.
+    to the node too, whose answer at that deadline is waited for half a second more. At most 64
+    calls are under way at once; more wait for their turn, within their own time.
     """
 
     def __init__(
-        self, nodes: str | Sequence[str] = "http://localhost:8000", *, timeout: float = 10.0
+        self, nodes: str | Sequence[str] = DEFAULT_NODE, *, timeout: float = TIMEOUT_SECONDS
     ) -> None:
-        self._route = Route(endpoints_of(nodes))
+        self._nodes = NodeOrder(endpoints_of(nodes))
         self._timeout = timeout
-        self._pool = _Pool()
+        self._pool: Pool[Semaphore] | None = None
 
     def __enter__(self) -> Client:
         return self
@@ -163,7 +72,8 @@ class Client:
 
     def close(self) -> None:
         """Close the idle connections; the client can still be used."""
-        self._own_pool().close()
+        if self._pool is not None:
+            self._pool.close()
 
     def get(self, key: Raw, *, r: int | None = None, timeout: float | None = None) -> Value | None:
         """The newest value that `r` replicas know, or None if they say that there is none."""
@@ -238,58 +148,117 @@ class Client:
         """Send any request to the first node that answers, and return its answer as it is."""
         seconds = self._timeout if timeout is None else timeout + GRACE_SECONDS
         until = time.monotonic() + seconds
-        trial = Trial(call, self._route)
+        trial = Trial(call, self._nodes)
         while True:
             endpoint = trial.next()
             try:
                 response = self._attempt(endpoint, call, until=until)
-            except Lost as lost:
-                trial.lost(endpoint, lost, is_late=time.monotonic() >= until)
+            except (Lost, OSError) as fault:
+                trial.lost(endpoint, fault, is_late=time.monotonic() >= until)
                 continue
             chosen = trial.answer(endpoint, response)
             if chosen is not None:
                 return chosen
 
     def _attempt(self, endpoint: Endpoint, call: Call, *, until: float) -> Response:
-        if self._route.needs_proof(endpoint):
-            _prove(endpoint, until=min(until, time.monotonic() + CONNECT_SECONDS))
+        """One node's answer. Raises Lost; OSError where nothing was sent."""
         pool = self._own_pool()
-        connection = pool.take(endpoint, until=until)
+        acquire(pool.turns, until=until)
         try:
-            response = connection.exchange(call, until=until)
-        except BaseException:
-            connection.close()
-            raise
-        if response.keeps_alive:
-            pool.give(endpoint, connection)
-        else:
-            connection.close()
-        return response
+            if self._nodes.needs_proof(endpoint):
+                _prove(endpoint, until=until)
+            kept = pool.take(endpoint)
+            connection = kept or _connected(endpoint, until=until)
+            is_good = False
+            try:
+                response = _exchanged(
+                    connection, endpoint, call, until=until, was_kept=kept is not None
+                )
+                is_good = response.keeps_alive
+                return response
+            finally:
+                # Not good: cancelled or interrupted, too, for the answer may still come.
+                if is_good:
+                    pool.give(endpoint, connection)
+                else:
+                    connection.close()
+        finally:
+            pool.turns.release()
 
-    def _own_pool(self) -> _Pool:
-        if self._pool.pid != os.getpid():
-            self._pool.abandon()
-            self._pool = _Pool()
-        return self._pool
+    def _own_pool(self) -> Pool[Semaphore]:
+        pool, mine = self._pool, owner()
+        if pool is None or pool.owner != mine:
+            if pool is not None:
+                pool.close()
+            turns = Semaphore(CONNECTIONS_MAX)
+            self._pool = pool = Pool(self._nodes.endpoints, owner=mine, turns=turns)
+        return pool
 
 
 def _prove(endpoint: Endpoint, *, until: float) -> None:
-    """Raise Lost unless the node answers a ping, if only with a refusal.
+    """Raise OSError unless the node answers a ping, if only with a refusal.
 
     On a connection of its own: pings are served in the slow lane, and a connection that went there
     stays there.
     """
-    connection = _Connection(endpoint, until=until)
+    until = min(until, time.monotonic() + CONNECT_SECONDS)
+    with _connected(endpoint, until=until) as connection:
+        try:
+            _exchanged(connection, endpoint, PING, until=until, was_kept=False)
+        except Lost as lost:
+            raise ConnectionError(lost.reason) from None
+
+
+def _connected(endpoint: Endpoint, *, until: float) -> socket.socket:
+    """A socket that is connected to the first of the node's addresses that answers.
+
+    Each has an equal share of the time that is left, so that a silent one (of IPv6 where there is
+    no route, say) leaves some for the next.
+    """
+    until = min(until, time.monotonic() + CONNECT_SECONDS)
+    found = look_up(endpoint.host, endpoint.port, until=until)
+    last = OSError(f"{endpoint.host} has no address")
+    for tried, (family, kind, protocol, _, address) in enumerate(found):
+        share = (until - time.monotonic()) / (len(found) - tried)
+        try:
+            connected = socket.socket(family, kind, protocol)
+            return _dialled(connected, address, until=time.monotonic() + share)
+        except OSError as fault:
+            last = fault
+    raise last
+
+
+def _dialled(connected: socket.socket, address: Any, *, until: float) -> socket.socket:
     try:
-        connection.exchange(PING, until=until)
-    except Lost as lost:
-        raise Lost(lost.reason, was_sent=False) from None
-    finally:
-        connection.close()
+        dial(connected, address, until=until)
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except BaseException:
+        connected.close()
+        raise
+    return connected
 
 
-def _left(until: float) -> float:
-    left = until - time.monotonic()
-    if left <= 0:
-        raise TimeoutError
-    return left
+def _exchanged(
+    connection: socket.socket, endpoint: Endpoint, call: Call, *, until: float, was_kept: bool
+) -> Response:
+    """Send `call` and read its answer; raises Lost. `was_kept`: the connection is not a new one."""
+    was_sent = False
+    try:
+        request = memoryview(endpoint.request(call))
+        # The buffer of a socket at rest is empty. Where it takes nothing, nothing was sent.
+        count = connection.send(request)
+        was_sent = True
+        if count < len(request):
+            send_all(connection, request[count:], until=until)
+        parser, response = ResponseParser(), None
+        while response is None:
+            data = receive(connection, _READ_BYTES, until=until)
+            response = parser.feed(data) if data else parser.end()
+            if response is None and not data:
+                raise ConnectionResetError("connection closed before the answer")
+        return response
+    except PeerProtocolError as fault:
+        raise Lost(str(fault), was_sent=True) from None
+    except OSError as fault:
+        was_kept = was_kept and not isinstance(fault, TimeoutError)
+        raise Lost(reason_of(fault), was_sent=was_sent, was_kept=was_kept) from None

@@ -229,8 +229,8 @@ def _kind_by_status(status: int) -> type[QuorateError]:
 
 
 def _version(response: Response, *, is_write: bool) -> str:
-    """The version that a successful answer tells. Without one it is not a node's: whatever stands
-    between has pages of its own."""
+    """The version of a successful answer. PeerProtocolError without one: it is no node's answer,
+    but for example a proxy's own page."""
     _check(response, is_write=is_write)
     version = response.headers.get("quorate-version") or response.headers.get("etag", "")
     found = _VERSION.fullmatch(version)
@@ -240,8 +240,18 @@ def _version(response: Response, *, is_write: bool) -> str:
     return found[1]
 
 
+def packed(raw: bytes) -> object:
+    """Bytes as JSON text, or as `{"base64": ...}` where they are no UTF-8."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        import base64  # Late, as json is.
+
+        return {"base64": base64.b64encode(raw).decode()}
+
+
 def unpacked(item: object) -> bytes:
-    """Bytes of JSON text, or of `{"base64": ...}` where they are no UTF-8."""
+    """The bytes that `packed` made `item` of."""
     if isinstance(item, str):
         return item.encode()
     if isinstance(item, dict):

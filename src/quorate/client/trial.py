@@ -12,12 +12,16 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from quorate.client.calls import Call, Unreachable, error_of
+from quorate.client.sockets import reason_of
 from quorate.errors import InvalidRequest, Outcome, QuorateError
-from quorate.notation import parse_url
+from quorate.notation import parse_url, split_url
 from quorate.wire.http import Response, encode_request
 
+DEFAULT_NODE: Final = "http://localhost:8000"
+TIMEOUT_SECONDS: Final = 10.0
+"""For a call whose caller does not say."""
 CONNECT_SECONDS: Final = 1.0
-"""For a connection, and for a first sign of life: one dead node costs less than 2 s (S07)."""
+"""For a connection, or a connection and a first sign of life: what a dead node costs a call."""
 GRACE_SECONDS: Final = 0.5
 """A node answers at its deadline; that answer says more than our giving up at the same moment."""
 PING: Final = Call("GET", "/internal/ping")
@@ -45,15 +49,10 @@ def endpoints_of(nodes: str | Sequence[str]) -> list[Endpoint]:
         raise InvalidRequest(str(fault), outcome=Outcome.NOT_APPLIED) from None
     if not normal:
         raise InvalidRequest("name at least one node's URL", outcome=Outcome.NOT_APPLIED)
-    return [_endpoint(url) for url in normal]
+    return [Endpoint(url, *split_url(url)) for url in normal]
 
 
-def _endpoint(url: str) -> Endpoint:
-    host, _, port = url.removeprefix("http://").rpartition(":")
-    return Endpoint(url, host.strip("[]"), int(port))
-
-
-class Route:
+class NodeOrder:
     """The nodes of a client: the one that answered last is asked first."""
 
     def __init__(self, endpoints: list[Endpoint]) -> None:
@@ -77,16 +76,17 @@ class Route:
         self._proven.add(endpoint)
 
     def failed(self, endpoint: Endpoint) -> None:
-        """Do not trust `endpoint` unasked; begin with the one after it if it was preferred."""
+        """Ping `endpoint` before it is asked again. If it was preferred, prefer the next one."""
         self._proven.discard(endpoint)
         if self.endpoints[self._first] == endpoint:
             self._first = (self._first + 1) % len(self.endpoints)
 
 
 class Lost(Exception):
-    """A connection gave no answer. `was_sent`: some of the request may have arrived.
+    """A connection gave no answer.
 
-    `was_kept`: the connection was an old one, so the node may be well and have closed it as idle.
+    `was_sent`: some of the request may have arrived. `was_kept`: the connection was not a new one,
+    so the node may be well: it may have closed the connection as idle.
     """
 
     def __init__(self, reason: str, *, was_sent: bool, was_kept: bool = False) -> None:
@@ -99,10 +99,10 @@ class Lost(Exception):
 class Trial:
     """The attempts of one call. Ask `next` for a node, then report `lost` or `answer`."""
 
-    def __init__(self, call: Call, route: Route) -> None:
+    def __init__(self, call: Call, nodes: NodeOrder) -> None:
         self.call = call
-        self._route = route
-        self._order = route.order()
+        self._nodes = nodes
+        self._order = nodes.order()
         self._reasons: list[str] = []
         self._refusal: QuorateError | None = None
 
@@ -112,14 +112,15 @@ class Trial:
             raise self._refusal or self._unreachable(was_sent=False)
         return self._order.pop(0)
 
-    def lost(self, endpoint: Endpoint, lost: Lost, *, is_late: bool) -> None:
-        """Take note of a failed attempt; raises where the call must not, or (`is_late`) cannot, be
-        sent again."""
+    def lost(self, endpoint: Endpoint, fault: Lost | OSError, *, is_late: bool) -> None:
+        """Take note of a failed attempt; by an OSError nothing was sent. Raises where the call must
+        not, or (`is_late`) cannot, be sent again."""
+        lost = fault if isinstance(fault, Lost) else Lost(reason_of(fault), was_sent=False)
         may_have_happened = self.call.is_write and lost.was_sent
         if lost.was_kept and not may_have_happened:
             self._order.insert(0, endpoint)
             return
-        self._route.failed(endpoint)
+        self._nodes.failed(endpoint)
         self._reasons.append(f"{endpoint.url}: {lost.reason}")
         if may_have_happened or is_late:
             raise self._unreachable(was_sent=lost.was_sent)
@@ -130,10 +131,10 @@ class Trial:
         if response.status == 503:
             error = error_of(response, is_write=self.call.is_write)
             if error is not None and error.retryable and error.outcome is not Outcome.UNKNOWN:
-                self._route.failed(endpoint)
+                self._nodes.failed(endpoint)
                 self._refusal = error
                 return None if self._order else response
-        self._route.answered(endpoint)
+        self._nodes.answered(endpoint)
         return response
 
     def _unreachable(self, *, was_sent: bool) -> Unreachable:

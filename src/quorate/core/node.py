@@ -3,11 +3,12 @@
 
 `step(events, now)` reads no clock, socket, file, thread or global randomness, and awaits nothing.
 Same state, events, `now` and random generator: same effects. Storage is read inside a step through
-the injected engine; what is to be stored, sent and answered comes out as `Effects`.
+the injected engine; what is to be stored, sent and answered comes out as `Effects`. A step takes
+the events, then makes the calls that are due (`turn`), then flushes what all that has to say.
 
 The parts, each in its module: `writes`, `reads`, `scans`, `explain` coordinate requests; `replica`
-is this node's copies; `peers` gathers what each peer is told in a turn; `hints`, `liveness`,
-`membership` do what their names say; `requests` bounds and expires what clients asked.
+is this node's copies; an `outbox` for each peer gathers what it is told in a turn; `hints`,
+`liveness`, `membership` do what their names say; `requests` bounds and expires what clients asked.
 """
 
 from __future__ import annotations
@@ -16,16 +17,19 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from quorate.core.exchanges.explain import Explains
-from quorate.core.exchanges.outbox import Peer
+from quorate.core.exchanges.hints import Hints
+from quorate.core.exchanges.outbox import Outbox
 from quorate.core.exchanges.reads import Reads
 from quorate.core.exchanges.scans import Scans
 from quorate.core.exchanges.writes import Writes
-from quorate.core.parts import Parts, Settings
+from quorate.core.parts import Parts
 from quorate.core.replica import Reader
 from quorate.core.requests.admission import Parked, size_of
 from quorate.core.serving import Serving
 from quorate.core.topology.liveness import Liveness
 from quorate.core.topology.membership import Membership
+from quorate.core.topology.peer import Peer
+from quorate.core.turn import Alarm
 from quorate.core.values.clock import ms_of, stamp_at
 from quorate.core.values.events import (
     Durable,
@@ -51,7 +55,8 @@ from quorate.core.values.events import (
     Waiter,
     Welcome,
 )
-from quorate.core.values.messages import Greeting
+from quorate.core.values.messages import Greeting, Ping
+from quorate.core.values.settings import Settings
 from quorate.core.values.slots import row_of
 from quorate.core.values.status import Status
 from quorate.core.views import status_of
@@ -94,84 +99,60 @@ class Node:
             )
         self.settings: Final = settings
         self.parts: Final = Parts(settings, engine, random, ceiling=ceiling)
-        self.writes: Final = Writes(self.parts)
-        self.reads: Final = Reads(self.parts)
-        self.scans: Final = Scans(self.parts)
-        self.explains: Final = Explains(self.parts)
-        self.membership: Final = Membership(self.parts, engine, self._make_peer)
-        self.liveness: Final = Liveness(self.parts, self.membership.peers)
-        self.serving: Final = Serving(self.parts, self.membership, self.liveness)
-        self.reads.peers = self.membership.peers
+        parts, turn = self.parts, self.parts.turn
+        self.outboxes: Final[list[Outbox]] = []
+        """By the index of the peer."""
+        self._came: Final = Alarm(turn, self._on_came)
+        self._retry: Final = Alarm(turn, self._unpark)
+        self.membership: Final = Membership(
+            settings,
+            turn,
+            self._make_peer,
+            process=parts.process,
+            adopted=self._retry,
+            store=parts.replica.put_meta,
+        )
+        self.hints: Final = Hints(
+            engine=engine,
+            replica=parts.replica,
+            turn=turn,
+            bytes_max=settings.hint_bytes_max,
+        )
+        self.writes: Final = Writes(parts, self.membership, self.hints, self._retry)
+        self.reads: Final = Reads(parts, self.membership)
+        self.scans: Final = Scans(parts, self.membership, self.outboxes)
+        self.explains: Final = Explains(parts, self.membership, self.hints, self.outboxes)
+        self.liveness: Final = Liveness(settings, turn, self.membership.peers, self._ping)
+        self.serving: Final = Serving(parts, self.membership, self.liveness)
         self.is_stopping = False
-        self._hedge_ms: int | None = None
-        """When the next read is overdue that is under way."""
-        self._place()
-        self._handlers: Final[dict[type[Event], Callable[[Any], None]]] = {
-            Get: self._on_get,
-            Put: self._on_put,
-            Scan: self._on_scan,
-            Explain: self._on_explain,
-            LocalGet: self._on_local_get,
-            LocalPut: self._on_local_put,
-            LocalScan: self._on_local_scan,
-            Join: self._on_join,
-            PeerFrame: self._on_frame,
-            LinkUp: self._on_link_up,
-            LinkDown: self._on_link_down,
-            Welcome: self._on_welcome,
-            Durable: self._on_durable,
-            StorageState: self._on_storage_state,
-            Stop: self._on_stop,
-        }
+        self._handlers: Final = self._table()
+        self.membership.open(engine.get_meta)
 
     # --- the one way in and out --------------------------------------------------------------
 
     def step(self, events: Sequence[Event], now: Instant) -> Effects:
         """Take the events in order; returns all that follows from them and from the time."""
         turn, clock = self.parts.turn, self.parts.clock
-        mono_ms, wall_ms = now.mono_ms, now.wall_ms
-        has_time_passed = mono_ms != turn.mono_ms
-        turn.begin(mono_ms, wall_ms, stamp_max=clock.begin(wall_ms))
-        if has_time_passed:
-            for peer in self.membership.peers.values():
-                peer.mono_ms = mono_ms
+        turn.begin(now.mono_ms, now.wall_ms, stamp_max=clock.begin(now.wall_ms))
         handlers = self._handlers
         for event in events:
             handlers[type(event)](event)
-        if has_time_passed:
-            self._give_up(mono_ms)
-        self.parts.requests.sweep()
-        if self.writes.retry_is_due():
-            self._unpark()
-        if self._hedge_ms is not None and mono_ms >= self._hedge_ms:
-            self.reads.hedge()
-        self.reads.write_back_again()
-        self.scans.go_on()
-        self.liveness.beat(self.membership.urls)
-        self._settle_reachable()
-        return self._close()
+        turn.ring()
+        return self._flush()
 
-    def _close(self) -> Effects:
+    def _flush(self) -> Effects:
         effects = Effects()
-        parts = self.parts
+        turn = self.parts.turn
         effects.peers = self.membership.close_turn()
         self._close_batch(effects)
-        hedge_ms: int | None = None
-        for peer in self.membership.peers.values():
-            messages = peer.collect()
-            if messages and peer.is_linked:
-                effects.sends[peer.url] = messages
-            # Only now: what was collected may be the next to be overdue.
-            due_ms = peer.overdue_ms()
-            if due_ms is not None and (hedge_ms is None or due_ms < hedge_ms):
-                hedge_ms = due_ms
-        self._hedge_ms = hedge_ms
-        if hedge_ms is not None:
-            parts.turn.wake_at(hedge_ms)
-        parts.requests.set_alarm()
-        effects.answers = parts.turn.answers
-        effects.notes = parts.turn.notes
-        effects.wake_ms = parts.turn.wake_ms
+        for outbox in self.outboxes:
+            if outbox.is_stirred:
+                messages = outbox.collect()
+                if messages and outbox.peer.is_linked:
+                    effects.sends[outbox.peer.url] = messages
+        effects.answers = turn.answers
+        effects.notes = turn.notes
+        effects.wake_ms = turn.wake_ms()
         return effects
 
     def _close_batch(self, effects: Effects) -> None:
@@ -179,6 +160,7 @@ class Node:
         while True:
             self._raise_ceiling()
             self.writes.close_turn()
+            self.hints.close_turn()
             effects.batch, effects.mark = replica.close_turn()
             # Without a batch, what waited for nothing else may happen now, and may write.
             if effects.batch is not None or not replica.release_settled():
@@ -199,25 +181,13 @@ class Node:
         self.writes.on_ceiling()
         self._unpark()
 
-    def _give_up(self, now_ms: int) -> None:
-        before_ms = now_ms - self.settings.timeout_ms
-        for peer in self.membership.peers.values():
-            if peer.order:
-                peer.lose_before(before_ms)
-
-    def _settle_reachable(self) -> None:
-        """Renew who is worth asking; whoever became so gets its hints, and parked requests go."""
-        became = False
-        hints = self.parts.hints
-        has_hints = hints.bytes > 0
-        for peer in self.membership.peers.values():
-            peer.judge_reachable()
-            if peer.has_come:
-                became, peer.has_come = True, False
-            if has_hints and peer.is_reachable:
-                hints.replay(peer)
-        if became:
-            self._unpark()
+    def _on_came(self) -> None:
+        """Peers became reachable: they get their hints, and parked requests are tried again."""
+        for outbox in self.outboxes:
+            if outbox.peer.has_come:
+                outbox.peer.has_come = False
+                self.hints.replay(outbox.peer)
+        self._unpark()
 
     def _unpark(self) -> None:
         if self.parts.requests.has_parked:
@@ -350,30 +320,25 @@ class Node:
             self.membership.learn([event.peer])
             peer = self.membership.peers.get(event.peer)
         if peer is not None:
-            self.serving.on_frame(peer, event.frame)
+            self.serving.on_frame(self.outboxes[peer.index], event.frame)
 
     def _on_link_up(self, event: LinkUp) -> None:
         peer = self.membership.peers.get(event.peer)
         if peer is not None:
             peer.version = event.version
-            self.liveness.linked(peer, self.membership.urls())
+            self.liveness.linked(peer)
 
     def _on_link_down(self, event: LinkDown) -> None:
         peer = self.membership.peers.get(event.peer)
         if peer is not None:
-            peer.is_linked = False
-            peer.judge_reachable()
-            # What was said to it in this very step will not leave either.
-            peer.collect()
-            peer.lose_all()
+            self.liveness.unlinked(peer)
+            self.outboxes[peer.index].lose_all()
 
     def _on_welcome(self, event: Welcome) -> None:
         peer = self.membership.peers.get(event.greeting.url)
         if peer is not None:
             peer.id = f"{event.greeting.node_id:012x}"
-        if self.membership.meet(event.greeting):
-            self._place()
-            self._unpark()
+        self.membership.meet(event.greeting)
 
     def _on_durable(self, event: Durable) -> None:
         self.parts.replica.on_durable(event.mark)
@@ -406,27 +371,51 @@ class Node:
 
     def status(self) -> Status:
         """A snapshot for people and monitoring."""
-        return status_of(self)
+        return status_of(self.parts, self.membership, self.hints, is_stopping=self.is_stopping)
 
     # --- construction ------------------------------------------------------------------------
 
-    def _make_peer(self, url: str) -> Peer:
-        peer = Peer(
-            url,
-            writes=self.writes,
-            repairs=self.reads.repairs,
-            reads=self.reads,
-            first_batch=self.parts.random.getrandbits(FIRST_BATCH_BITS),
+    def _table(self) -> dict[type[Event], Callable[[Any], None]]:
+        """What is done with each kind of event."""
+        return {
+            Get: self._on_get,
+            Put: self._on_put,
+            Scan: self._on_scan,
+            Explain: self._on_explain,
+            LocalGet: self._on_local_get,
+            LocalPut: self._on_local_put,
+            LocalScan: self._on_local_scan,
+            Join: self._on_join,
+            PeerFrame: self._on_frame,
+            LinkUp: self._on_link_up,
+            LinkDown: self._on_link_down,
+            Welcome: self._on_welcome,
+            Durable: self._on_durable,
+            StorageState: self._on_storage_state,
+            Stop: self._on_stop,
+        }
+
+    def _make_peer(self, url: str, index: int) -> Peer:
+        parts = self.parts
+        peer = Peer(url, index, self._came)
+        outbox = Outbox(
+            peer,
+            parts.turn,
+            timeout_ms=self.settings.timeout_ms,
+            first_batch=parts.random.getrandbits(FIRST_BATCH_BITS),
         )
-        peer.mono_ms = self.parts.turn.mono_ms
+        self.outboxes.append(outbox)
+        self.writes.open(outbox)
+        self.reads.open(outbox)
+        self.hints.open(outbox)
         return peer
 
-    def _place(self) -> None:
-        placement = self.membership.placement
-        self.writes.placement = placement
-        self.reads.placement = placement
-        self.scans.placement = placement
-        self.explains.placement = placement
+    def _ping(self, peers: list[Peer]) -> None:
+        """Ask whether they live, and tell all members that this node knows."""
+        replica, members = self.parts.replica, self.membership.urls()
+        for peer in peers:
+            outbox = self.outboxes[peer.index]
+            outbox.say(Ping(outbox.next_batch(), members, replica.keys, replica.bytes_used()))
 
 
 def _refused(error: QuorateError) -> QuorateError:

@@ -10,16 +10,19 @@ from __future__ import annotations
 
 from typing import Final
 
-from quorate.core.exchanges.outbox import MESSAGE_BYTES_MAX, Peer
-from quorate.core.exchanges.scans import LIMIT_MAX, local_rows
+from quorate.core.exchanges.outbox import MESSAGE_BYTES_MAX, Outbox
+from quorate.core.exchanges.scans import local_rows
 from quorate.core.parts import Parts
 from quorate.core.topology.liveness import Liveness
 from quorate.core.topology.membership import Membership
+from quorate.core.topology.peer import Peer
+from quorate.core.values.events import SCAN_ROWS_MAX
 from quorate.core.values.messages import (
     Frame,
     Message,
     Mutate,
     Mutated,
+    OtherEpoch,
     Ping,
     Pong,
     Read,
@@ -58,27 +61,33 @@ class Serving:
         self._untrusted: set[str] = set()
         """Peers whose clock was ahead of the guard when last heard: noted when it becomes so."""
 
-    def on_frame(self, peer: Peer, frame: Frame) -> None:
+    def on_frame(self, outbox: Outbox, frame: Frame) -> None:
         """Take all messages of a frame, in order."""
-        if not peer.is_heard:
-            peer.is_heard = True
-            peer.judge_reachable()
+        peer = outbox.peer
+        self._liveness.spoke(peer)
         self._trust(peer, self._parts.clock.observe(frame.clock))
-        layout = self._membership.layout
-        same_epoch = layout is not None and frame.epoch == layout.epoch
+        topology = self._membership.topology
+        same_epoch = topology is not None and frame.epoch == topology.epoch
+        refused: list[int] = []
         for message in frame.messages:
             if isinstance(message, _ANSWERS):
                 self._liveness.heard(peer)
-                if not peer.on_answer(message):
+                if not outbox.on_answer(message):
                     self._turn.note_rarely("error", "peer_answered_out_of_shape", peer=peer.url)
             elif isinstance(message, Ping):
-                self._on_ping(peer, message)
+                self._on_ping(outbox, message)
             elif isinstance(message, Pong):
                 self._liveness.heard(peer)
+            elif isinstance(message, OtherEpoch):
+                self._liveness.heard(peer)
+                self._on_other_epoch(outbox, message)
             elif same_epoch:
-                self._on_request(peer, message)
+                self._on_request(outbox, message)
             else:
-                self._turn.counters["requests_of_another_epoch"] += 1
+                refused.append(message.batch)
+        if refused:
+            self._turn.counters["requests_of_another_epoch"] += len(refused)
+            self._tell_epoch(outbox, refused, theirs=frame.epoch)
 
     def why_refused(self, row: bytes, record: Record) -> str:
         """Why this replica will not keep the record; empty if it will."""
@@ -89,8 +98,8 @@ class Serving:
         if not is_row(row):
             # Where it would be kept, reads of the key never look, and scans would show it.
             return "the row is not the key's"
-        placement = self._membership.placement
-        if placement is None or not placement.is_mine[partition_of(row)]:
+        topology = self._membership.topology
+        if topology is None or not topology.partitions[partition_of(row)].is_mine:
             return "not a replica of this key"
         value = record.value
         if value is not None and len(value) > self._parts.settings.value_bytes_max:
@@ -104,17 +113,33 @@ class Serving:
             self._untrusted.add(peer.url)
             self._turn.note_rarely("error", "peer_clock_too_far_ahead", peer=peer.url)
 
-    def _on_request(self, peer: Peer, message: Message) -> None:
+    def _on_request(self, outbox: Outbox, message: Message) -> None:
         if isinstance(message, Mutate):
-            self._on_mutate(peer, message)
+            self._on_mutate(outbox, message)
         elif isinstance(message, Read):
-            self._on_read(peer, message)
+            self._on_read(outbox, message)
         elif isinstance(message, ScanRows):
-            self._on_scan(peer, message)
+            self._on_scan(outbox, message)
 
-    def _on_mutate(self, peer: Peer, message: Mutate) -> None:
+    def _on_other_epoch(self, outbox: Outbox, message: OtherEpoch) -> None:
+        outbox.on_refusal(message.batches)
+        own = self._membership.epoch
+        if message.epoch > own and message.layout:
+            self._membership.hear_of(message.layout, outbox.peer.url)
+        elif message.epoch < own:
+            self._tell_epoch(outbox, [], theirs=message.epoch)
+
+    def _tell_epoch(self, outbox: Outbox, refused: list[int], *, theirs: int) -> None:
+        layout = self._membership.layout
+        if layout is None:
+            outbox.say(OtherEpoch(0, refused))
+        else:
+            behind = theirs < layout.epoch
+            outbox.say(OtherEpoch(layout.epoch, refused, layout.encode() if behind else b""))
+
+    def _on_mutate(self, outbox: Outbox, message: Mutate) -> None:
         if self._replica.trouble.code:
-            peer.say(Mutated(message.batch, [], [], busy=True))
+            outbox.say(Mutated(message.batch, [], [], busy=True))
             return
         superseded: list[tuple[int, bytes]] = []
         refused: list[tuple[int, str]] = []
@@ -127,19 +152,18 @@ class Serving:
             try:
                 higher = apply(row, record)
             except StorageError as error:
-                self._turn.note_rarely(
-                    "error", "engine_unreadable", peer=peer.url, reason=str(error)
-                )
-                peer.say(Mutated(message.batch, [], [], busy=True))
+                url = outbox.peer.url
+                self._turn.note_rarely("error", "engine_unreadable", peer=url, reason=str(error))
+                outbox.say(Mutated(message.batch, [], [], busy=True))
                 return
             if higher:
                 superseded.append((index, higher))
         if refused:
             self._turn.counters["peer_writes_refused"] += len(refused)
         answer = Mutated(message.batch, superseded, refused)
-        self._replica.when_durable(lambda: peer.say(answer))
+        self._replica.when_durable(lambda: outbox.say(answer))
 
-    def _on_read(self, peer: Peer, message: Read) -> None:
+    def _on_read(self, outbox: Outbox, message: Read) -> None:
         failed: list[bytes] = []
         records: list[Record | None] = []
         size = 0
@@ -149,19 +173,17 @@ class Serving:
             if record is not None and record.value is not None:
                 size += len(record.value)
             if size >= MESSAGE_BYTES_MAX:
-                peer.say(ReadAnswer(message.batch, records, [], failed))
+                outbox.say(ReadAnswer(message.batch, records, [], failed))
                 records, failed, size = [], [], 0
         versions = []
         for row in message.brief:
             record = self._shown(row, failed)
             versions.append(ABSENT if record is None else record.version)
         if records or versions:
-            peer.say(ReadAnswer(message.batch, records, versions, failed))
+            outbox.say(ReadAnswer(message.batch, records, versions, failed))
 
     def _shown(self, row: bytes, failed: list[bytes]) -> Record | None:
-        placement = self._membership.placement
-        assert placement is not None, "requests of our epoch come only when there is a layout"
-        if not placement.is_mine[partition_of(row)]:
+        if not self._membership.current().partitions[partition_of(row)].is_mine:
             failed.append(row)
             return None
         try:
@@ -170,23 +192,21 @@ class Serving:
             failed.append(row)
             return None
 
-    def _on_scan(self, peer: Peer, message: ScanRows) -> None:
-        placement = self._membership.placement
-        assert placement is not None, "requests of our epoch come only when there is a layout"
-        if not placement.is_mine[message.partition]:
-            peer.say(ScannedRows(message.batch, [], more=False, failed=True))
+    def _on_scan(self, outbox: Outbox, message: ScanRows) -> None:
+        if not self._membership.current().partitions[message.partition].is_mine:
+            outbox.say(ScannedRows(message.batch, [], more=False, failed=True))
             return
         told = local_rows(
             self._replica,
             message.partition,
             after=message.after,
             prefix=message.prefix,
-            limit=min(message.limit, LIMIT_MAX),
+            limit=min(message.limit, SCAN_ROWS_MAX),
         )
-        peer.say(ScannedRows(message.batch, told.rows, told.more, told.failed))
+        outbox.say(ScannedRows(message.batch, told.rows, told.more, told.failed))
 
-    def _on_ping(self, peer: Peer, message: Ping) -> None:
-        peer.keys = message.keys
-        peer.bytes_used = message.bytes_used
+    def _on_ping(self, outbox: Outbox, message: Ping) -> None:
+        outbox.peer.keys = message.keys
+        outbox.peer.bytes_used = message.bytes_used
         self._membership.learn(message.members)
-        peer.say(Pong(message.batch))
+        outbox.say(Pong(message.batch))

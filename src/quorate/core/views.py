@@ -1,26 +1,26 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Builds a node's `Status`; only looks, decides nothing."""
+"""What one node looks like, for people; only looks, decides nothing."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from quorate.core.exchanges.outbox import Peer
-from quorate.core.topology.placement import Placement
+from quorate.core.exchanges.hints import Hints
+from quorate.core.parts import Parts
+from quorate.core.topology.membership import Membership
+from quorate.core.topology.peer import Peer
+from quorate.core.topology.readiness import why_not_ready
 from quorate.core.values.status import MemberView, Status
 
-if TYPE_CHECKING:
-    from quorate.core.node import Node
 
-
-def status_of(node: Node) -> Status:
+def status_of(parts: Parts, membership: Membership, hints: Hints, *, is_stopping: bool) -> Status:
     """What the node looks like now."""
-    parts, membership, settings = node.parts, node.membership, node.settings
-    placement = membership.placement
-    reason = why_not_ready(node)
-    copies = membership.layout.copies() if membership.layout is not None else {}
-    members = [_peer_view(node, peer, copies.get(peer.url, 0)) for peer in _sorted(node)]
-    members.append(_own_view(node, copies.get(settings.url, 0)))
+    settings, topology = parts.settings, membership.topology
+    reason = why_not_ready(topology, parts.replica.trouble, is_stopping=is_stopping)
+    copies = topology.copies() if topology is not None else {}
+    members = [
+        _peer_view(peer, copies.get(peer.url, 0), hints.count(peer.url), parts.turn.mono_ms)
+        for peer in membership.peers.values()
+    ]
+    members.append(_own_view(parts, copies.get(settings.url, 0)))
     members.sort(key=lambda member: member.url)
     return Status(
         url=settings.url,
@@ -31,64 +31,39 @@ def status_of(node: Node) -> Status:
         ready=not reason,
         reason=reason,
         replication=settings.replication,
-        replicas=placement.n if placement is not None else 0,
-        w=placement.w if placement is not None else settings.w,
-        r=placement.r if placement is not None else settings.r,
+        replicas=topology.n if topology is not None else 0,
+        w=topology.w if topology is not None else settings.w,
+        r=topology.r if topology is not None else settings.r,
         keys=parts.replica.keys,
         bytes=parts.replica.bytes_used(),
         inflight=parts.requests.count,
-        hints=parts.hints.total,
-        hint_bytes=parts.hints.bytes,
+        hints=hints.total,
+        hint_bytes=hints.bytes,
         members=members,
         counters=dict(parts.turn.counters),
     )
 
 
-def why_not_ready(node: Node) -> str:
-    """Why clients should go elsewhere, one line; empty if they should not."""
-    if node.is_stopping:
-        return "this node is stopping"
-    placement = node.membership.placement
-    if placement is None:
-        return "the cluster's layout is not known yet"
-    trouble = node.parts.replica.trouble
-    if trouble.code:
-        return trouble.reason
-    needed = max(placement.r, placement.w)
-    live = _least_live(placement)
-    if live < needed:
-        return f"some keys have {live} reachable replicas and need {needed}"
-    return ""
-
-
-def _least_live(placement: Placement) -> int:
-    return min(placement.live(partition) for partition in range(len(placement.others)))
-
-
-def _sorted(node: Node) -> list[Peer]:
-    return sorted(node.membership.peers.values(), key=lambda peer: peer.url)
-
-
-def _peer_view(node: Node, peer: Peer, partitions: int) -> MemberView:
-    seen = peer.last_answer_ms
+def _peer_view(peer: Peer, partitions: int, hints: int, mono_ms: int) -> MemberView:
+    seen_ms = peer.last_answer_ms
     return MemberView(
         url=peer.url,
         id=peer.id,
         state=peer.state,
         owns=partitions > 0,
         partitions=partitions,
-        last_seen_ms=None if seen is None else node.parts.turn.mono_ms - seen,
+        last_seen_ms=None if seen_ms is None else mono_ms - seen_ms,
         failures=peer.misses,
         version=peer.version,
         zone="",
         keys=peer.keys,
         bytes=peer.bytes_used,
-        hints=node.parts.hints.count(peer.url),
+        hints=hints,
     )
 
 
-def _own_view(node: Node, partitions: int) -> MemberView:
-    settings, replica = node.settings, node.parts.replica
+def _own_view(parts: Parts, partitions: int) -> MemberView:
+    settings, replica = parts.settings, parts.replica
     return MemberView(
         url=settings.url,
         id=f"{settings.node_id:012x}",

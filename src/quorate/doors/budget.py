@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Memory for requests that are still arriving: one budget, shared by all connections and doors."""
+"""Memory that many requests share: a count of bytes with a maximum.
+
+All connections of all doors take from one for the requests that are still arriving, so that a
+thousand clients with a half-sent value each hold no more than a few with whole ones.
+"""
 
 from __future__ import annotations
 
 
 class ByteBudget:
-    """Bytes held for unfinished requests; what does not fit is for the caller to refuse."""
+    """Bytes in use, at most `bytes_max`. Whoever gets no more refuses its request."""
 
     __slots__ = ("_bytes_max", "used")
 
@@ -14,12 +18,12 @@ class ByteBudget:
         self.used = 0
 
     def take(self, count: int) -> bool:
-        """Whether there is room for `count` more; they are then used until given back."""
+        """Use `count` bytes more. False, and nothing taken, where that many are not free."""
         if self.used + count > self._bytes_max:
             return False
         self.used += count
         return True
 
     def give_back(self, count: int) -> None:
-        """Those bytes are no longer held here."""
+        """Free `count` bytes that were taken."""
         self.used -= count

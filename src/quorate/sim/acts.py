@@ -13,14 +13,20 @@ from functools import partial
 from statistics import fmean
 from typing import Final
 
+from quorate.host.links import OUTBOX_BYTES_MAX
+from quorate.sim.checkers import Violation
 from quorate.sim.cluster import SimCluster
 from quorate.sim.copies import Copies
 from quorate.sim.history import Kind
 from quorate.sim.machine import Image
-from quorate.sim.network import Noise
+from quorate.sim.noise import Noise
 from quorate.sim.plan import Plan, Request
 from quorate.sim.workload import Clients
 
+OUTBOX_BYTES: Final = 500
+"""Of links over a thin line, or to who does not read: a few frames."""
+STUCK_TOLD_MS: Final = 500.0
+"""Longer than a slow clock needs to notice that a sync takes too long."""
 Pair = tuple[int, int]
 """Source and target."""
 
@@ -51,6 +57,11 @@ class Acts:
         self._pauses: Counter[int] = Counter()
         self._fulls: Counter[int] = Counter()
         self._jams: Counter[int] = Counter()
+        self._breaks: Counter[int] = Counter()
+        self._flags: Counter[tuple[int, str]] = Counter()
+        self.found: list[Violation] = []
+        """What was seen while faults were on."""
+        self._thin: Counter[int] = Counter()
         self._losses: dict[int, Callable[[], None]] = {}
         """How machines that lost a disk are started again."""
         self._delays: dict[Pair, list[float]] = {}
@@ -73,7 +84,10 @@ class Acts:
         self.start(index)
 
     def start(self, index: int) -> None:
-        """Start a machine unless it runs or something keeps it down."""
+        """Start a machine unless it runs or something keeps it down. A process that was told to end
+        and takes its time is told twice, which ends it at once."""
+        if self.cluster.machines[index].is_stopping and not self._downs[index]:
+            self.cluster.kill(index, is_power_cut=False)
         if self._downs[index] or self.cluster.machines[index].is_running:
             return
         loss = self._losses.pop(index, None)
@@ -111,6 +125,11 @@ class Acts:
         if not self._pauses[index]:
             self.cluster.resume(index)
 
+    def leave(self, index: int) -> None:
+        """Tell a process to end, and keep the machine from starting it."""
+        self._downs[index] += 1
+        self.cluster.stop(index)
+
     def fill(self, index: int) -> None:
         """Let a disk take no more."""
         self._fulls[index] += 1
@@ -121,6 +140,45 @@ class Acts:
         self._fulls[index] -= 1
         if not self._fulls[index]:
             self.cluster.set_disk_full(index, is_full=False)
+
+    def fill_and_break(self, index: int) -> None:
+        """Let a disk take no more, and a write that meets that break the log."""
+        self._breaks[index] += 1
+        self.fill(index)
+        self._set_disk(index)
+
+    def free_and_mend(self, index: int) -> None:
+        """Undo `fill_and_break`. A log that is broken by then stays so until the next sync."""
+        self._breaks[index] -= 1
+        self.free(index)
+        self._set_disk(index)
+
+    def raise_flag(self, nodes: Iterable[int], name: str) -> None:
+        """Set an attribute of machines."""
+        for index in nodes:
+            self._flags[index, name] += 1
+            setattr(self.cluster.machines[index], name, True)
+
+    def lower_flag(self, nodes: Iterable[int], name: str) -> list[int]:
+        """Undo `raise_flag`; the machines of which it is not set any more."""
+        lowered = []
+        for index in nodes:
+            self._flags[index, name] -= 1
+            if not self._flags[index, name]:
+                setattr(self.cluster.machines[index], name, False)
+                lowered.append(index)
+        return lowered
+
+    def told_stuck_within_ms(self) -> float:
+        """Within which a node says that its disk does not confirm a sync."""
+        return self.plan.settings["timeout_ms"] + STUCK_TOLD_MS
+
+    def must_not_be_ready(self, index: int) -> None:
+        """Note it if a node says that it is ready."""
+        machine = self.cluster.machines[index]
+        if machine.is_reading and machine.driver.status().ready:
+            told = f"{machine.name} says that it is ready, and its disk confirms nothing"
+            self.found.append(Violation("I33", b"", told))
 
     def jam(self, index: int) -> None:
         """Let a disk take nothing for the moment, as in a write stall."""
@@ -159,6 +217,7 @@ class Acts:
         disk = self.cluster.machines[index].disk
         disk.is_full = self._fulls[index] > 0
         disk.is_busy = self._jams[index] > 0
+        disk.log_breaks = self._breaks[index] > 0
 
     # --- clocks ----------------------------------------------------------------------------
 
@@ -208,6 +267,19 @@ class Acts:
         delays = self._delays[pair]
         usual = self.plan.latencies_ms[pair[0] * self.plan.nodes + pair[1]]
         self.cluster.wire(*pair).latency_ms = (max(delays),) if delays else usual
+
+    def shrink_outboxes(self, nodes: Iterable[int]) -> None:
+        """Have links give up where more than a few frames wait."""
+        for index in nodes:
+            self._thin[index] += 1
+            self.cluster.machines[index].limit_outboxes(OUTBOX_BYTES)
+
+    def widen_outboxes(self, nodes: Iterable[int]) -> None:
+        """Undo `shrink_outboxes`."""
+        for index in nodes:
+            self._thin[index] -= 1
+            if not self._thin[index]:
+                self.cluster.machines[index].limit_outboxes(OUTBOX_BYTES_MAX)
 
     def disturb(self, pairs: Iterable[Pair], noise: Noise) -> None:
         """Add noise to links."""
@@ -261,5 +333,6 @@ def _mixed(noises: list[Noise]) -> Noise | None:
         reorder=max(noise.reorder for noise in noises),
         late=max(noise.late for noise in noises),
         damage=max(noise.damage for noise in noises),
+        pieces=max(noise.pieces for noise in noises),
         late_ms=noises[0].late_ms,
     )

@@ -15,8 +15,8 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
+from quorate.config import Config
 from quorate.core.node import Node
-from quorate.core.parts import NODE_ID_MAX, Settings
 from quorate.core.topology.layout import first_layout
 from quorate.core.topology.membership import LAYOUT_META
 from quorate.core.values.events import (
@@ -32,12 +32,16 @@ from quorate.core.values.events import (
     Scan,
     Waiter,
 )
-from quorate.core.values.messages import Frame
 from quorate.core.values.record import Record
+from quorate.core.values.settings import NODE_ID_MAX, Settings
 from quorate.core.values.slots import partition_of, row_of
+from quorate.host.system import Dialled, Timer
+from quorate.settings import core_settings
+from quorate.sim.dial import Dial
 from quorate.sim.disk import Disk
 from quorate.sim.machine import Image, Machine
-from quorate.sim.network import Link, Noise
+from quorate.sim.network import Wire
+from quorate.sim.noise import Noise
 from quorate.sim.trace import Journal, Trace
 from quorate.sim.world import Limits, World
 
@@ -56,26 +60,8 @@ def _encoded_layout(nodes: tuple[str, ...], replication: int) -> bytes:
 
 def settings_of(index: int, nodes: Iterable[int], **changes: Any) -> Settings:
     """Settings of node `index`: the product's defaults, but for `changes`."""
-    defaults = Settings(
-        url=url_of(index),
-        node_id=index + 1,
-        version="0.0.0",
-        cluster="quorate",
-        nodes=tuple(url_of(i) for i in nodes),
-        replication=3,
-        w=0,
-        r=0,
-        timeout_ms=5_000,
-        write_wait_ms=3_000,
-        heartbeat_ms=2_000,
-        down_after=3,
-        max_clock_skew_ms=1_000,
-        hint_bytes_max=256 << 20,
-        inflight_max=50_000,
-        inflight_bytes_max=256 << 20,
-        value_bytes_max=8 << 20,
-        key_bytes_max=1024,
-    )
+    listed = tuple(url_of(i) for i in nodes)
+    defaults = core_settings(Config(), url=url_of(index), nodes=listed, node_id=index + 1)
     return msgspec.structs.replace(defaults, **changes)
 
 
@@ -146,7 +132,9 @@ class SimCluster:
         self.broken: list[str] = []
         """What nodes did that no node may do: when, who, what."""
         self._is_tolerant = is_tolerant
-        self._links: dict[tuple[str, str], Link] = {}
+        self._wires: dict[tuple[Machine, Machine], Wire] = {}
+        self._leads: dict[tuple[Machine, str], Machine] = {}
+        """Where a URL leads one machine, if not where it leads others."""
         self.machines: list[Machine] = []
         for index in range(count):
             listed = range(count) if nodes is None else nodes.get(index, range(count))
@@ -231,8 +219,12 @@ class SimCluster:
         confirmed for long, or it is back."""
         machine = self.machines[index]
         self._fault(index, "power cut" if is_power_cut else "kill")
-        machine.crash(is_power_cut=is_power_cut)
-        self._unlink(machine, is_silent=is_silent)
+        machine.crash(is_power_cut=is_power_cut, is_silent=is_silent)
+
+    def stop(self, index: int) -> None:
+        """End a process as an operator does: it answers what it has begun, and loses nothing."""
+        self._fault(index, "stop")
+        self.machines[index].stop()
 
     def restart(self, index: int, *, is_empty: bool = False, image: Image | None = None) -> None:
         """Start a killed node again: on its disk, on an empty one, or on an image of an old one."""
@@ -244,9 +236,9 @@ class SimCluster:
         if is_empty:
             self._wipe(machine)
         machine.start()
-        for link in self._links_to(machine):
-            # To what comes on a link that this kernel does not know it says so at once.
-            link.found_out()
+        for wire in self._wires_to(machine):
+            # To what comes on a connection that this kernel does not know it says so at once.
+            wire.found_out()
 
     def _wipe(self, machine: Machine) -> None:
         """Give a machine that is down an empty disk."""
@@ -265,8 +257,6 @@ class SimCluster:
         machine = self.machines[index]
         self.journal.say(machine.name, "resume", "")
         machine.resume()
-        for link in self._links_to(machine):
-            link.resume()
 
     def stall(self, index: int, ms: float) -> None:
         """Let no sync of a disk end for so long."""
@@ -281,7 +271,7 @@ class SimCluster:
     def set_disk_full(self, index: int, *, is_full: bool) -> None:
         """Let a disk take no more writes, or again."""
         self._fault(index, "disk full" if is_full else "disk freed")
-        self.machines[index].set_disk_full(is_full)
+        self.machines[index].disk.is_full = is_full
 
     def rot(self, index: int, key: bytes) -> bool:
         """Flip a bit of what a disk holds of a key; whether it holds any."""
@@ -317,7 +307,7 @@ class SimCluster:
                 self.cut(source, target)
 
     def reset(self, source: int, target: int) -> None:
-        """Break a link: an unknown end of what was under way is lost."""
+        """Break a connection: an unknown end of what was under way is lost."""
         self._fault(source, "reset", f"of the link to n{target}")
         self.wire(source, target).reset()
 
@@ -328,23 +318,22 @@ class SimCluster:
 
     def reset_cut_links(self) -> None:
         """Break the links that are cut, as time-outs do: both sides know, and cannot dial."""
-        for link in self._links.values():
-            if link.is_cut:
-                link.reset()
+        for wire in self._wires.values():
+            if wire.is_cut:
+                wire.reset()
 
     def heal(self) -> None:
         """End all cuts."""
-        for link in self._links.values():
-            link.heal()
+        for wire in self._wires.values():
+            wire.heal()
 
     def set_noise(self, noise: Noise | None, indices: Iterable[int] | None = None) -> None:
         """What becomes of single frames from now on, on all links from or to these machines."""
         chosen = range(len(self.machines)) if indices is None else list(indices)
-        urls = [url_of(index) for index in chosen]
-        for source in self.machines:
-            for target in self.machines:
-                if source is not target and (source.url in urls or target.url in urls):
-                    self.link(source.url, target.url).noise = noise
+        for source in range(len(self.machines)):
+            for target in range(len(self.machines)):
+                if source != target and (source in chosen or target in chosen):
+                    self.wire(source, target).noise = noise
 
     def _pairs(self, sides: Sequence[Sequence[int]]) -> Iterable[tuple[int, int, bool]]:
         side_of = {index: number for number, side in enumerate(sides) for index in side}
@@ -352,17 +341,8 @@ class SimCluster:
             for target in side_of:
                 yield source, target, side_of[source] != side_of[target]
 
-    def _links_to(self, machine: Machine) -> list[Link]:
-        return [link for (_, target), link in self._links.items() if target == machine.url]
-
-    def _unlink(self, machine: Machine, *, is_silent: bool) -> None:
-        for (source, target), link in self._links.items():
-            if source == machine.url:
-                link.hang_up()
-            elif target == machine.url and is_silent:
-                link.forget()
-            elif target == machine.url:
-                link.reset(is_target_dead=True)
+    def _wires_to(self, machine: Machine) -> list[Wire]:
+        return [wire for (_, target), wire in self._wires.items() if target is machine]
 
     def _fault(self, index: int, name: str, why: str = "") -> None:
         self.journal.fault(self.machines[index].name, name, why)
@@ -376,32 +356,46 @@ class SimCluster:
         """The node that runs on a machine."""
         return self.machines[index].node
 
-    def link(self, source: str, target: str) -> Link:
-        """The link from one URL to another."""
-        link = self._links.get((source, target))
-        if link is None:
-            link = self._make_link(source, target)
-            link.back = self._make_link(target, source)
-            link.back.back = link
-        return link
+    def wire(self, source: int, target: int) -> Wire:
+        """The wire from one machine to another."""
+        return self.wire_between(self.machines[source], self.machines[target])
 
-    def _make_link(self, source: str, target: str) -> Link:
-        ends = self._by_url[source], self._by_url[target]
-        link = Link(self.world, self.journal, *ends, self.latency_ms)
-        self._links[source, target] = link
-        return link
+    def wires(self) -> list[Wire]:
+        """All wires between machines of which one has asked the other for a connection."""
+        return list(self._wires.values())
 
-    def wire(self, source: int, target: int) -> Link:
-        """The link from one machine to another."""
-        return self.link(url_of(source), url_of(target))
+    def wire_between(self, source: Machine, target: Machine) -> Wire:
+        """The wire from one machine to another, of which either may be a twin."""
+        wire = self._wires.get((source, target))
+        if wire is None:
+            wire, back = self._make_wire(source, target), self._make_wire(target, source)
+            wire.back, back.back = back, wire
+        return wire
 
-    def machine_at(self, url: str) -> Machine:
-        """The machine that is reached at a URL."""
-        return self._by_url[url]
+    def _make_wire(self, source: Machine, target: Machine) -> Wire:
+        wire = Wire(self.world, self.journal, source, target, self.latency_ms)
+        self._wires[source, target] = wire
+        return wire
 
-    def links(self) -> list[Link]:
-        """All links there are."""
-        return list(self._links.values())
+    def lead(self, source: Machine, target: Machine) -> None:
+        """Have the address of `target` lead there from `source`, not to the machine that it leads
+        others to: connections made from now on, as those before break."""
+        before = self._machine_at(source, target.url)
+        self._leads[source, target.url] = target
+        if before is not None:
+            self.wire_between(source, before).reset()
+
+    def _machine_at(self, source: Machine, url: str) -> Machine | None:
+        return self._leads.get((source, url)) or self._by_url.get(url)
+
+    def is_up(self, source: int, target: int) -> bool:
+        """Whether a node's link to another is up, as far as it knows."""
+        machine = self.machines[source]
+        return machine.is_running and machine.driver.links.process(url_of(target)) != 0
+
+    def is_running(self) -> bool:
+        """Whether every machine runs a node."""
+        return all(machine.is_running for machine in self.machines)
 
     def is_connected(self) -> bool:
         """Whether every running node can ask every other that runs."""
@@ -424,7 +418,7 @@ class SimCluster:
 
     def held(self, index: int, key: bytes) -> Record | None:
         """What a machine's disk holds of a key, durable or not."""
-        return self.machines[index].disk.get(row_of(key))
+        return self.machines[index].disk.held(row_of(key))
 
     def counter(self, name: str) -> int:
         """The sum of a counter over all running nodes."""
@@ -440,33 +434,18 @@ class SimCluster:
 
     # --- what machines ask for (`machine.Cluster`) -------------------------------------------
 
-    def tell(self, machine: Machine, effects: Effects) -> None:
+    def dial(self, machine: Machine, url: str, connection: Dialled) -> Timer:
         """Part of `machine.Cluster`."""
-        for waiter, result in effects.answers:
-            try:
-                waiter.done(result)
-            except AssertionError as error:
-                self.on_broken(machine, error)
-        for url in effects.peers or ():
-            if url in self._by_url:
-                self.link(machine.url, url).dial()
+        target = self._machine_at(machine, url)
+        if target is None:
+            return machine.later(0.0, functools.partial(connection.dial_failed, ""))
+        return Dial(self.wire_between(machine, target), connection)
 
     def on_step(self, machine: Machine, events: Sequence[Event], effects: Effects) -> None:
         """Part of `machine.Cluster`."""
         self.journal.step(machine.name, events, effects)
         for observer in self.observers:
             observer.after_step(machine, effects)
-
-    def send(self, machine: Machine, node: Node, effects: Effects) -> None:
-        """Part of `machine.Cluster`."""
-        epoch, clock = node.frame_header()
-        for url, messages in effects.sends.items():
-            self._links[machine.url, url].send(Frame(epoch, clock, messages))
-
-    def on_end(self, machine: Machine, reason: str) -> None:
-        """Part of `machine.Cluster`."""
-        del reason
-        self._unlink(machine, is_silent=False)
 
     def on_broken(self, machine: Machine, error: BaseException) -> None:
         """Part of `machine.Cluster`."""

@@ -72,7 +72,7 @@ class Copies:
         return holders + self.quorum > len(self.replicas[key])
 
     def _version(self, index: int, key: bytes) -> bytes:
-        return _version_of(self._cluster.machines[index].disk.get, key)
+        return _version_of(self._cluster.machines[index].disk.held, key)
 
     def durable(self, index: int, key: bytes) -> bytes:
         """The version that a power cut would leave; ABSENT for nothing, and for damaged bytes."""

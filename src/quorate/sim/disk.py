@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from random import Random
 from typing import Final, NamedTuple
@@ -94,6 +94,12 @@ class Disk:
         """Whether writes fail with an error that is final."""
         self.is_unreadable = False
         """Whether nothing can be read now, as while a database is opened again."""
+        self.log_breaks = False
+        """Whether the log refuses everything once a write has met a full disk, until the database
+        is opened again."""
+        self._is_log_broken = False
+        self.is_read_lost: Callable[[], bool] | None = None
+        """Says of each read whether it fails for want of files or memory."""
         self.are_hints_unreadable = False
         """Whether hints cannot be read now."""
         self.written = 0
@@ -114,17 +120,20 @@ class Disk:
     # --- the engine --------------------------------------------------------------------------
 
     def get(self, row: bytes) -> Record | None:
+        self._look_for_faults()
+        return self.held(row)
+
+    def _look_for_faults(self) -> None:
         if self.is_unreadable:
-            raise Corrupt("nothing can be read now")
-        blob = self._columns[0].blobs.get(row)
-        return None if blob is None else self._read(row, blob)
+            raise Corrupt("the database is being opened again")
+        if self.is_read_lost is not None and self.is_read_lost():
+            raise StorageError("Too many open files")
 
     def get_many(self, rows: Sequence[bytes]) -> list[Record | None]:
         return [self.get(row) for row in rows]
 
     def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, Record]]:
-        if self.is_unreadable:
-            raise Corrupt("nothing can be read now")
+        self._look_for_faults()
         entries = self._columns[0].slice(start, end)
         return ((row, self._read(row, blob)) for row, blob in entries)
 
@@ -148,7 +157,12 @@ class Disk:
         return self._columns[2].blobs.get(name)
 
     def scan_hints(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
-        if self.is_unreadable or self.are_hints_unreadable:
+        self._look_for_faults()
+        return self.held_hints(start, end)
+
+    def held_hints(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Hints of [start, end) as the bytes say them. Corrupt if damaged."""
+        if self.are_hints_unreadable:
             raise Corrupt("hints cannot be read now")
         return self._sound_hints(self._columns[1].slice(start, end))
 
@@ -159,7 +173,8 @@ class Disk:
             yield name, blob
 
     def write(self, batch: Batch) -> None:
-        if self.is_full:
+        if self.is_full or self._is_log_broken:
+            self._is_log_broken |= self.log_breaks
             raise DiskFull("no space left")
         if self.is_busy:
             raise StorageBusy("a write stall")
@@ -198,6 +213,23 @@ class Disk:
     def sync(self) -> None:
         self.synced(self.written)
 
+    def recover(self) -> None:
+        """Be opened by a new process: what the log has is durable."""
+        self.is_unreadable = self._is_log_broken = False
+        self.sync()
+
+    def begin_sync(self) -> int:
+        """How many batches the sync that begins now will make durable. If there is room again, a
+        database of which the log is broken is closed and opened in it."""
+        self.is_unreadable = self._is_log_broken and not self.is_full
+        return self.written
+
+    def end_sync(self, written: int) -> None:
+        """The sync is over that was to make so many batches durable."""
+        self.synced(written)
+        if self.is_unreadable:
+            self.is_unreadable = self._is_log_broken = False
+
     def synced(self, written: int) -> None:
         """The first `written` batches are durable."""
         unsynced = self._unsynced
@@ -228,6 +260,11 @@ class Disk:
         """Nothing to release."""
 
     # --- what a person with a screwdriver sees -----------------------------------------------
+
+    def held(self, row: bytes) -> Record | None:
+        """The record of a row that the bytes say, durable or not. Corrupt if damaged."""
+        blob = self._columns[0].blobs.get(row)
+        return None if blob is None else self._read(row, blob)
 
     def durable(self, row: bytes) -> Record | None:
         """The record of a row that a power cut would leave. Corrupt if damaged."""

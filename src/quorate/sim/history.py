@@ -15,8 +15,8 @@ from typing import Final
 
 import msgspec
 
+from quorate.core.topology.quorum import majority
 from quorate.core.values.events import GetResult, PutResult
-from quorate.core.values.quorum import majority
 from quorate.core.values.record import Record, is_live, wins
 from quorate.errors import Outcome, QuorateError
 

@@ -120,7 +120,7 @@ def settled(
         found[key] = {}
         for index in indices:
             try:
-                found[key][index] = cluster.machines[index].disk.get(row_of(key))
+                found[key][index] = cluster.machines[index].disk.held(row_of(key))
             except Corrupt:
                 unreadable.setdefault(key, []).append(index)
     return found, unreadable
@@ -143,6 +143,6 @@ def hints_left(disk: Disk) -> int:
 
 def _can_read_hint(disk: Disk, name: bytes) -> bool:
     try:
-        return any(disk.scan_hints(name, name + b"\0"))
+        return any(disk.held_hints(name, name + b"\0"))
     except Corrupt:
         return False

@@ -1,28 +1,33 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One machine of a simulated cluster: a disk, clocks, and the process that runs the node.
+"""One machine of a simulated cluster: a disk, clocks, connections, and the process that runs there.
 
-The process does what `runtime.driver` does: all events of a turn go to one step; its answers go to
-the clients, its batch to the disk, its frames to the links; where the disk needs no sync, the
-batch is durable in the same turn. A node that raises ends its process, and so does a disk that
-fails a sync. A pause stalls all of it, while syncs under way end in the kernel.
+It is `host.system.System` on virtual time: the turn, the way to the disk and the links above it are
+`host`'s own, as in the field. A pause stalls the process, while its kernel goes on: syncs end, and
+what arrives waits. A node that raises what it must not ends its process, and so does a disk that
+fails a sync.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
+from quorate.config import Config
 from quorate.core.node import Node
-from quorate.core.parts import Settings
-from quorate.core.values.events import Durable, Effects, Event, Instant, Note
-from quorate.core.values.messages import Greeting
-from quorate.errors import QuorateError
+from quorate.core.values.events import Effects, Event, Instant, Note
+from quorate.core.values.record import Record
+from quorate.core.values.settings import Settings
+from quorate.errors import QuorateError, StorageError
+from quorate.host.acceptor import Incoming
+from quorate.host.driver import DRAIN_MS, Driver
+from quorate.host.links import OUTBOX_BYTES_MAX
+from quorate.host.system import Channel, Dialled, Timer
 from quorate.sim.clock import Clock
 from quorate.sim.disk import Disk
-from quorate.sim.storing import Storing
+from quorate.sim.network import Socket
 from quorate.sim.trace import Journal, host_of
 from quorate.sim.world import Span, World
 from quorate.storage.cached import CachedEngine
@@ -30,30 +35,28 @@ from quorate.storage.lru import Lru
 
 START_AGAIN_MS = 5_000.0
 """After which an operator tries a node again that refused to start."""
+REOPEN_MS: Span = (20.0, 500.0)
+"""How long a database takes to be closed and opened."""
 CACHE_BYTES_MAX = 1 << 16
 """Little more than one of the largest values."""
 WAITING_BYTES_SPARE = 1 << 20
 """What may wait for the disk beside all requests in flight: what peers had sent already."""
+_CONFIG: Final = Config()
+"""Only doors look at it, and there are none here."""
 
 
 class Cluster(Protocol):
     """What a machine is part of; `cluster.SimCluster` is the real one."""
 
-    def tell(self, machine: Machine, effects: Effects) -> None:
-        """Answer the clients, and keep links to the peers."""
+    def dial(self, machine: Machine, url: str, connection: Dialled) -> Timer:
+        """Have the machine ask whoever is at the URL for a connection."""
 
     def on_step(self, machine: Machine, events: Sequence[Event], effects: Effects) -> None:
         """A step was taken, told, and its batch given to the disk, which may have ended the
-        process."""
-
-    def send(self, machine: Machine, node: Node, effects: Effects) -> None:
-        """Send each peer its messages."""
-
-    def on_end(self, machine: Machine, reason: str) -> None:
-        """The process ended by itself."""
+        process; nothing was sent yet."""
 
     def on_broken(self, machine: Machine, error: BaseException) -> None:
-        """The node raised what it must not."""
+        """The process raised what it must not."""
 
 
 class Image(NamedTuple):
@@ -62,6 +65,31 @@ class Image(NamedTuple):
     disk: Disk
     node_id: int
     taken_ms: float
+
+
+class _Call:
+    """A call that is due at a time, in one life of a process (`host.system.Timer`)."""
+
+    __slots__ = ("_life", "_machine", "call")
+
+    def __init__(self, machine: Machine, call: Callable[[], None]) -> None:
+        self._machine = machine
+        self._life = machine.life
+        self.call: Callable[[], None] | None = call
+
+    def cancel(self) -> None:
+        self.call = None
+
+    def make(self) -> None:
+        """Make it, unless the process has ended since, or had when it was asked for, as what ends
+        a process goes on to its end; in a pause, when that is over."""
+        machine = self._machine
+        if self.call is None or machine.life != self._life or not machine.is_running:
+            return
+        if machine.is_paused:
+            machine.overdue.append(self)
+        else:
+            self.call()
 
 
 class Machine:
@@ -96,114 +124,141 @@ class Machine:
         self.turn_ms: Span = (0.0, 0.3)
         """From an event to the step that takes it, and all that came meanwhile."""
         self.notes: list[Note] = []
+        """The log of all its processes."""
+        self.is_log_broken = False
+        """Whether no line can be written: its disk is full, or its reader gone."""
         self.refusal = ""
         """Why the node did not start when it was last tried."""
         self.is_paused = False
+        self.is_deaf = False
+        """Whether the process reads nothing from its connections, though it does all else."""
+        self.lacks_files = False
+        """Whether there are no file descriptors for new connections."""
+        self.is_silent = False
         self.life = 0
         """Counts starts and ends: what was due in an earlier life is lost."""
         self.process = 0
         """Of the node that runs, or ran last: what its versions end in."""
         self.events: Sequence[Event] = []
         """What the node was given in its last step."""
+        self.outbox_bytes_max = OUTBOX_BYTES_MAX
+        self.sockets: dict[Socket, None] = {}
+        self.overdue: list[_Call] = []
+        """What was due in a pause."""
         self._journal = journal
         self._cluster = cluster
         self._random = world.generator(self.name)
-        self._draw = self._random.random
         self._stalled_until_ms = 0.0
         self._has_sync_error = False
-        self._node: Node | None = None
-        self._storing: Storing | None = None
-        self._inbox: list[Event] = []
-        self._overdue: list[Callable[[], None]] = []
-        """What was due in a pause."""
-        self._is_turn_due = False
-        self._wake_ms: int | None = None
-        self._alarm_ms: float | None = None
-        """When, by the world, the next wake-up is set for."""
+        self._sync_began_ms: float | None = None
+        """Of the sync under way; None between syncs."""
+        self.is_stopping = False
+        """Whether the process was told to end, and has not yet."""
+        self._driver: Driver | None = None
 
-    # --- what links see ----------------------------------------------------------------------
-
-    @property
-    def is_listening(self) -> bool:
-        return self._node is not None and not self.is_paused
-
-    def greeting(self) -> Greeting:
-        return self.node.greeting()
-
-    def receive(self, event: Event) -> None:
-        """Have the event in the next turn; lost if no node runs."""
-        if self._node is not None:
-            self._inbox.append(event)
-            if not self._is_turn_due:
-                self._schedule()
-
-    # --- life --------------------------------------------------------------------------------
-
-    @property
-    def node(self) -> Node:
-        """The running node."""
-        assert self._node is not None, f"{self.url} does not run"
-        return self._node
+    # --- what connections see (`network.End`) ------------------------------------------------
 
     @property
     def is_running(self) -> bool:
         """Whether a node runs, paused or not."""
-        return self._node is not None
+        return self._driver is not None
+
+    @property
+    def is_reading(self) -> bool:
+        return self._driver is not None and not self.is_paused and not self.is_deaf
+
+    @property
+    def can_accept(self) -> bool:
+        return self.is_reading and not self.lacks_files
+
+    def incoming(self) -> Incoming:
+        return self.driver.acceptor.connection()
+
+    # --- life --------------------------------------------------------------------------------
+
+    @property
+    def driver(self) -> Driver:
+        """What drives the running node."""
+        assert self._driver is not None, f"{self.name} does not run"
+        return self._driver
+
+    @property
+    def node(self) -> Node:
+        """The running node."""
+        return self.driver.node
 
     @property
     def instant(self) -> Instant:
         """Now, by the clocks of this machine."""
         return self.clock.instant
 
-    @property
-    def wall_offset_ms(self) -> int:
-        """How far the wall clock was stepped."""
-        return self.clock.offset_ms
-
-    @wall_offset_ms.setter
-    def wall_offset_ms(self, offset_ms: int) -> None:
-        self.clock.offset_ms = offset_ms
+    def receive(self, event: Event) -> None:
+        """Have the event in the next turn; lost if no node runs."""
+        if self._driver is not None:
+            self._driver.submit(event)
 
     def start(self) -> None:
         """Start a node on what the disk holds. One that refuses, for its clock cannot be right or
         its data not be read, is tried again later, as an operator would."""
-        assert self._node is None, f"{self.url} runs already"
+        assert self._driver is None, f"{self.name} runs already"
         self.life += 1
+        self.is_silent = self.is_stopping = False
+        self._sync_began_ms = None
         # Recovery writes what it finds in the log to a table of its own, and syncs that.
-        self.disk.sync()
-        # A seed of its own for each life: a draw here shifts no other.
-        random = self.world.generator(f"{self.name} {self.life}")
+        self.disk.recover()
         self.lru = Lru(entries_max=self.cache_entries, bytes_max=CACHE_BYTES_MAX)
         engine = CachedEngine(self.disk, self.lru) if self.cache_entries else self.disk
         try:
-            node = Node(self.settings, engine, random, self.instant)
+            driver = Driver(
+                _CONFIG,
+                self.settings,
+                engine,
+                self,
+                # A seed of its own for each life: a draw here shifts no other.
+                self.world.generator(f"{self.name} {self.life}"),
+                waiting_bytes_spare=WAITING_BYTES_SPARE,
+                on_step=self._on_step,
+            )
         except QuorateError as error:
             self.refusal = str(error)
             self._journal.fault(self.name, "start refused", self.refusal)
-            self.later(START_AGAIN_MS, self.start)
+            self.world.after(START_AGAIN_MS, partial(self._start_again, self.life))
             return
         self.refusal = ""
-        self._node = node
-        self.process = node.parts.process
-        self._storing = Storing(
-            engine,
-            self.disk,
-            self,
-            now=lambda: self.world.now,
-            stuck_after_ms=self.settings.timeout_ms,
-            waiting_bytes_max=self.settings.inflight_bytes_max + WAITING_BYTES_SPARE,
-        )
-        self._wake_ms, self._alarm_ms = 0, None
-        self._schedule()
+        self._driver = driver
+        self.process = driver.node.parts.process
+        driver.links.outbox_bytes_max = self.outbox_bytes_max
+        driver.start()
 
-    def crash(self, *, is_power_cut: bool = True) -> None:
-        """End the process at once; a power cut loses what was not durable."""
-        self._node = None
-        self._storing = None
+    def _start_again(self, life: int) -> None:
+        """Unless something else was done to it meanwhile."""
+        if life == self.life:
+            self.start()
+
+    def stop(self) -> None:
+        """End the process as an operator does (SIGTERM): it takes its time, and loses nothing."""
+        if self._driver is not None and not self.is_stopping:
+            self.is_stopping = True
+            self._driver.stop(partial(self._stopped, self.world.now))
+
+    def _stopped(self, told_ms: float) -> None:
+        inflight = self.node.inflight
+        if inflight and (self.world.now - told_ms) * self.clock.rate < DRAIN_MS - 1:
+            left = AssertionError(f"{inflight} requests in flight when an orderly stop is over")
+            self._cluster.on_broken(self, left)
+        self.disk.sync()
+        self.crash(is_power_cut=False)
+
+    def crash(self, *, is_power_cut: bool = True, is_silent: bool = False) -> None:
+        """End the process at once; a power cut loses what was not durable. Peers hear of it by
+        their connections; if it is silent only when nothing is confirmed for long."""
+        self._driver = None
         self.life += 1
-        self._inbox, self._overdue = [], []
-        self._is_turn_due = self.is_paused = False
-        self._wake_ms = self._alarm_ms = None
+        self.overdue = []
+        self.is_paused = False
+        self.is_silent = is_silent
+        for socket in list(self.sockets):
+            socket.die(is_silent=is_silent)
         if not is_power_cut:
             return
         loss = self.disk.crash(self._random)
@@ -212,11 +267,11 @@ class Machine:
         if loss.is_torn:
             self._journal.fault(self.name, "torn batch")
 
-    def end(self, reason: str) -> None:
-        """End the process by itself; part of `storing.Process`."""
-        self._journal.fault(self.name, "ended", reason)
-        self.crash()
-        self._cluster.on_end(self, reason)
+    def limit_outboxes(self, bytes_max: int) -> None:
+        """Give up links on which more than so many bytes wait."""
+        self.outbox_bytes_max = bytes_max
+        if self._driver is not None:
+            self._driver.links.outbox_bytes_max = bytes_max
 
     def pause(self) -> None:
         """Let nothing run."""
@@ -225,9 +280,19 @@ class Machine:
     def resume(self) -> None:
         """Go on after a pause, with all that came meanwhile."""
         self.is_paused = False
-        overdue, self._overdue = self._overdue, []
+        overdue, self.overdue = self.overdue, []
         for call in overdue:
-            self.later(0.0, call)
+            self.world.after(0.0, call.make)
+        self.later(0.0, self.read)
+
+    def read(self) -> None:
+        """Read what the kernel has, and accept what waits, after a time in which it could not."""
+        for socket in list(self.sockets):
+            socket.read()
+
+    def _on_step(self, events: Sequence[Event], effects: Effects) -> None:
+        self.events = events
+        self._cluster.on_step(self, events, effects)
 
     # --- the disk ----------------------------------------------------------------------------
 
@@ -237,7 +302,7 @@ class Machine:
 
     def replace_disk(self, image: Image) -> None:
         """Have another disk, while nothing runs."""
-        assert self._node is None, f"{self.name} runs"
+        assert self._driver is None, f"{self.name} runs"
         self.lost_disks.append(self.disk)
         # What a disk saw that no batch may do is still to be told.
         image.disk.lowered = self.disk.lowered
@@ -246,107 +311,93 @@ class Machine:
         # The id of a node is its data directory's, drawn when that is made.
         self.settings = msgspec.structs.replace(self.settings, node_id=image.node_id)
 
-    def set_disk_full(self, is_full: bool) -> None:
-        """Take no more writes; or take them again, first those that waited."""
-        self.disk.is_full = is_full
-
     def stall(self, ms: float) -> None:
         """Let no sync end for so long."""
         self._stalled_until_ms = max(self._stalled_until_ms, self.world.now + ms)
 
-    def fail_sync(self) -> None:
+    def go_on(self) -> None:
+        """Let syncs end again."""
+        self._stalled_until_ms = 0.0
+
+    def hangs_for_ms(self) -> float:
+        """How long the sync under way has taken by now, by the clock of this machine."""
+        if self._sync_began_ms is None:
+            return 0.0
+        return (self.world.now - self._sync_began_ms) * self.clock.rate
+
+    def fail_sync(self, *, fails: bool = True) -> None:
         """Have the next sync that ends fail, and with it the process."""
-        self._has_sync_error = True
+        self._has_sync_error = fails
 
-    def draw_sync_ms(self) -> float:
-        """Part of `storing.Process`."""
-        return self._random.uniform(*self.sync_ms)
+    def latest(self, row: bytes) -> Record | None:
+        """What a write of the running node must beat, for those who judge: they meet no faults."""
+        disk = self.disk
+        faults = disk.is_unreadable, disk.is_read_lost
+        disk.is_unreadable, disk.is_read_lost = False, None
+        try:
+            return self.node.parts.replica.latest(row)
+        finally:
+            disk.is_unreadable, disk.is_read_lost = faults
 
-    def stalled_ms(self) -> float:
-        """Part of `storing.Process`."""
+    # --- the operating system (`host.system.System`) -----------------------------------------
+
+    def now(self) -> Instant:
+        return self.clock.instant
+
+    def soon(self, call: Callable[[], None]) -> None:
+        least_ms, most_ms = self.turn_ms
+        ms = least_ms + (most_ms - least_ms) * self._random.random()
+        self.world.after(ms, _Call(self, call).make)
+
+    def later(self, ms: float, call: Callable[[], None]) -> Timer:
+        timer = _Call(self, call)
+        self.world.after(ms / self.clock.rate, timer.make)
+        return timer
+
+    def sync(self, done: Callable[[BaseException | None], None]) -> None:
+        self._sync_began_ms = self.world.now
+        written = self.disk.begin_sync()
+        span_ms = REOPEN_MS if self.disk.is_unreadable else self.sync_ms
+        ms = max(self._random.uniform(*span_ms), self._stalled_ms())
+        self.world.after(ms, partial(self._end_sync, self.life, written, done))
+
+    def _end_sync(
+        self, life: int, written: int, done: Callable[[BaseException | None], None]
+    ) -> None:
+        """In the kernel: a pause of the process does not hold it up."""
+        if life != self.life:
+            return
+        stalled_ms = self._stalled_ms()
+        if stalled_ms > 0:
+            self.world.after(stalled_ms, partial(self._end_sync, life, written, done))
+            return
+        error = StorageError("input/output error") if self._has_sync_error else None
+        self._has_sync_error = False
+        self._sync_began_ms = None
+        if error is None:
+            self.disk.end_sync(written)
+        self.later(0.0, partial(done, error))
+
+    def _stalled_ms(self) -> float:
         return max(0.0, self._stalled_until_ms - self.world.now)
 
-    def takes_sync_error(self) -> bool:
-        """Part of `storing.Process`."""
-        has_error, self._has_sync_error = self._has_sync_error, False
-        return has_error
+    def dial(self, url: str, connection: Dialled) -> Timer:
+        if self.lacks_files:
+            return self.later(0.0, partial(connection.dial_failed, ""))
+        return self._cluster.dial(self, url, connection)
 
-    # --- turns -------------------------------------------------------------------------------
+    def tune(self, channel: Channel) -> None:
+        """Kernels here always do what `network.SILENCE_MS` says."""
 
-    def later(self, ms: float, call: Callable[[], None]) -> None:
-        """Have `call` made in `ms`, or when a pause ends, in this life."""
-        self.world.after(ms, partial(self._due, self.life, call))
+    def log(self, note: Note) -> None:
+        if self.is_log_broken:
+            raise OSError("nobody reads the log")
+        self.notes.append(note)
 
-    def _due(self, life: int, call: Callable[[], None]) -> None:
-        if life == self.life:
-            if self.is_paused:
-                self._overdue.append(call)
-            else:
-                call()
+    def fault(self, what: str, error: Exception) -> None:
+        del what
+        self._cluster.on_broken(self, error)
 
-    def _schedule(self) -> None:
-        if not self._is_turn_due:
-            self._is_turn_due = True
-            least_ms, most_ms = self.turn_ms
-            self.later(least_ms + (most_ms - least_ms) * self._draw(), self._turn)
-
-    def _turn(self) -> None:
-        self._is_turn_due = False
-        now = self.clock.instant
-        events, wake_ms = self._inbox, self._wake_ms
-        if events or (wake_ms is not None and now.mono_ms >= wake_ms):
-            self._inbox = []
-            self._step(self.node, events, now)
-            wake_ms = self._wake_ms
-        if wake_ms is not None and self._node is not None:
-            self._set_alarm(wake_ms)
-
-    def _step(self, node: Node, events: list[Event], now: Instant) -> None:
-        effects = self._ask(node, events, now)
-        if effects is None:
-            return
-        first = effects
-        while self._carry_out(effects):
-            effects = self._ask(node, [Durable(effects.mark)], now)
-            if effects is None:
-                return
-            for url, messages in effects.sends.items():
-                said = first.sends.get(url)
-                first.sends[url] = messages if said is None else said + messages
-        if self._node is not None:
-            self._wake_ms = effects.wake_ms
-            if first.sends:
-                self._cluster.send(self, node, first)
-
-    def _ask(self, node: Node, events: list[Event], now: Instant) -> Effects | None:
-        """What the node makes of events; None if it breaks over them, which ends it."""
-        self.events = events
-        try:
-            return node.step(events, now)
-        except Exception as error:
-            self.end(f"internal fault: {error!r}")
-            self._cluster.on_broken(self, error)
-            return None
-
-    def _carry_out(self, effects: Effects) -> bool:
-        """Answer, store and log; True if what was stored is durable already."""
-        self._cluster.tell(self, effects)
-        is_durable = False
-        if effects.batch is not None:
-            assert self._storing is not None, "a node that runs can store"
-            is_durable = self._storing.store(effects.batch, effects.mark)
-        self.notes += effects.notes
-        self._cluster.on_step(self, self.events, effects)
-        return is_durable
-
-    def _set_alarm(self, wake_ms: int) -> None:
-        due_ms = self.clock.due_ms(wake_ms)
-        # One that is set for before will set the next.
-        if self._alarm_ms is None or due_ms < self._alarm_ms:
-            self._alarm_ms = due_ms
-            self.later(due_ms - self.world.now, lambda: self._wake(due_ms))
-
-    def _wake(self, due_ms: float) -> None:
-        if self._alarm_ms == due_ms:
-            self._alarm_ms = None
-            self._schedule()
+    def end(self, reason: str) -> None:
+        self._journal.fault(self.name, "ended", reason)
+        self.crash()

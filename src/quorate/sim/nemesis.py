@@ -7,6 +7,7 @@ harmless); no other fault may ever cost an acknowledged write.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -17,15 +18,16 @@ from quorate.core.values.messages import Mutate
 from quorate.sim import splits
 from quorate.sim.acts import Acts
 from quorate.sim.machine import Machine
-from quorate.sim.network import OUTBOX_BYTES_MAX, Noise
+from quorate.sim.noise import Noise
 from quorate.sim.plan import Fault
 from quorate.sim.splits import Undo
 from quorate.sim.twins import Twin
 
+BROKEN_SHARE: Final = 0.5
+"""Of connections of a machine that has no file descriptors left: without one nobody would notice.
+"""
 DIES_WITHIN_MS: Final = 3.0
 """Of sending a write to its replicas, so that some of them may not have got it."""
-OUTBOX_BYTES: Final = 500
-"""Of a thin line: a few frames."""
 
 
 class Nemesis:
@@ -223,18 +225,21 @@ def _slow(acts: Acts, fault: Fault) -> Undo:
 
 def _thin(acts: Acts, fault: Fault) -> Undo:
     """A line carries few bytes, and its outbox holds few."""
-    links = [acts.cluster.wire(*pair) for pair in acts.around(fault.nodes)]
-    for link in links:
-        link.bytes_per_ms = fault.amount
-        link.outbox_bytes_max = OUTBOX_BYTES
+    pairs = acts.around(fault.nodes)
+    wires = [acts.cluster.wire(*pair) for pair in pairs]
+    for wire in wires:
+        wire.bytes_per_ms = fault.amount
+    sources = {source for source, _ in pairs}
+    acts.shrink_outboxes(sources)
 
     def undo() -> None:
-        for link in links:
-            if link.queued_bytes:
-                # What waits in the line would go on at its old pace.
-                link.reset()
-            link.bytes_per_ms = 0.0
-            link.outbox_bytes_max = OUTBOX_BYTES_MAX
+        for wire in wires:
+            if wire.queued_bytes:
+                # What waits in the line, answers to greetings too, would go on at its old pace.
+                wire.reset()
+                wire.back.reset()
+            wire.bytes_per_ms = 0.0
+        acts.widen_outboxes(sources)
 
     return undo
 
@@ -283,7 +288,7 @@ def _syncfail(acts: Acts, fault: Fault) -> Undo:
     def undo() -> None:
         for index in fault.nodes:
             # It may not have come to a sync.
-            acts.cluster.machines[index].takes_sync_error()
+            acts.cluster.machines[index].fail_sync(fails=False)
             acts.start(index)
 
     return undo
@@ -306,6 +311,95 @@ def _hintrot(acts: Acts, fault: Fault) -> Undo:
     (index,) = fault.nodes
     acts.rot_hints(index, int(fault.amount))
     return _nothing
+
+
+def _hang(acts: Acts, fault: Fault) -> Undo:
+    """A sync never ends, until somebody ends the process. Before that the node says that it is not
+    ready, and why (I33)."""
+    (index,) = fault.nodes
+    machine = acts.cluster.machines[index]
+    life = machine.life
+    machine.stall(math.inf)
+
+    def undo() -> None:
+        if machine.life == life and machine.hangs_for_ms() > acts.told_stuck_within_ms():
+            acts.must_not_be_ready(index)
+        acts.down(index)
+        machine.go_on()
+        acts.up(index)
+
+    return undo
+
+
+def _reopen(acts: Acts, fault: Fault) -> Undo:
+    """Disks are full, and a write that meets that breaks the log: when there is room again, the
+    database is closed and opened in a sync, in which nothing can be read."""
+    _for_each(acts.fill_and_break, fault.nodes)
+    return partial(_for_each, acts.free_and_mend, fault.nodes)
+
+
+def _noread(acts: Acts, fault: Fault) -> Undo:
+    """Some reads fail, for want of file descriptors or memory."""
+    disks = [acts.cluster.machines[index].disk for index in fault.nodes]
+    draw = acts.cluster.world.generator(f"noread {fault.begin_ms}").random
+    for disk in disks:
+        disk.is_read_lost = lambda: draw() < fault.amount
+
+    def undo() -> None:
+        for disk in disks:
+            disk.is_read_lost = None
+
+    return undo
+
+
+# --- the process
+
+
+def _stop(acts: Acts, fault: Fault) -> Undo:
+    """Processes are told to end, and started again: what they had begun is answered."""
+    _for_each(acts.leave, fault.nodes)
+    return partial(_for_each, acts.up, fault.nodes)
+
+
+def _log(acts: Acts, fault: Fault) -> Undo:
+    """No line of the log can be written."""
+    return _flag(acts, fault, "is_log_broken", when_over=_nothing_of)
+
+
+def _deaf(acts: Acts, fault: Fault) -> Undo:
+    """Processes do all but read from their connections."""
+    sources = {source for source, _ in acts.around(fault.nodes)}
+    acts.shrink_outboxes(sources)
+    undo = _flag(acts, fault, "is_deaf", when_over=Machine.read)
+
+    def hear() -> None:
+        undo()
+        acts.widen_outboxes(sources)
+
+    return hear
+
+
+def _files(acts: Acts, fault: Fault) -> Undo:
+    """Processes have no file descriptor left: they cannot dial, nor take who dials them."""
+    for pair in acts.around(fault.nodes):
+        if acts.random.random() < BROKEN_SHARE:
+            acts.cluster.reset(*pair)
+    return _flag(acts, fault, "lacks_files", when_over=Machine.read)
+
+
+def _flag(acts: Acts, fault: Fault, name: str, *, when_over: Callable[[Machine], None]) -> Undo:
+    """Something is so on machines, for as long as any fault says that it is."""
+    acts.raise_flag(fault.nodes, name)
+
+    def undo() -> None:
+        for index in acts.lower_flag(fault.nodes, name):
+            when_over(acts.cluster.machines[index])
+
+    return undo
+
+
+def _nothing_of(_: Machine) -> None:
+    """Nothing has to be done when it is over."""
 
 
 # --- clocks
@@ -386,5 +480,13 @@ NEMESES: Final[dict[str, Callable[[Acts, Fault], Undo]]] = {
     "skew": _clockstep,
     "hintoverflow": splits.split,
     "twin": _twin,
+    "stop": _stop,
+    "hang": _hang,
+    "reopen": _reopen,
+    "noread": _noread,
+    "log": _log,
+    "pieces": _noise("pieces"),
+    "deaf": _deaf,
+    "files": _files,
 }
 """By the names of `plan.FAULTS`."""

@@ -1,401 +1,500 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Links that behave as TCP does, and worse.
+"""Connections that behave as TCP does, and worse.
 
-A link carries one direction: frames in order, as bytes. A cut holds them back and a heal delivers
-them late, as retransmission does; a break loses an unknown suffix of what was under way. So does a
-paused target, whose kernel goes on taking bytes. A link on which nothing is confirmed for long
-breaks, in both directions, as keepalive and user timeout see to; so does one whose outbox runs
-over, and one whose bytes are damaged, for the checksum finds it.
-
-`Noise` is what TCP never does but a proxy or a broken transport may: whole frames lost, doubled, in
-another order, or once more after minutes. The protocol must stand that too.
+A `Wire` is one direction between two machines; a connection is a pair of `Socket`s, and what each
+writes travels on the wire of its direction: in order, as bytes. A cut holds bytes back and a heal
+delivers them late, as retransmission does. A break loses an unknown end of what was under way, in
+mid-frame too. What arrives at a paused machine, or at one that does not read, waits in its kernel.
+A connection on which nothing is confirmed for long breaks, at both ends, as keepalive and user
+timeout see to. What links make of all that (greetings, twins, back-off, outboxes) is `host.links`
+and `host.acceptor`, which run here as they run in the field.
 """
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable
 from functools import partial
 from random import Random
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, Protocol
 
-import msgspec
-
-from quorate.core.topology.greeting import TWIN_MS, is_other_reached, judge
-from quorate.core.values.events import Event, LinkDown, LinkUp, PeerFrame, Welcome
-from quorate.core.values.messages import Frame, Greeting
-from quorate.errors import PeerProtocolError
+from quorate.host.system import Connection
 from quorate.sim.disk import flipped
-from quorate.sim.trace import Journal, host_of
+from quorate.sim.noise import Noise, cut_in_pieces
+from quorate.sim.trace import Journal
 from quorate.sim.world import GAP_MS, Limits, Span, World, draw_up_to
-from quorate.wire.frames import (
-    FrameParser,
-    FrameTooLarge,
-    GreetingParser,
-    encode_frame,
-    encode_greeting,
-)
+from quorate.wire.frames import MAGIC
 
 BREAK_MS: Final = 5.0
-"""Within which the end of a broken link's bytes still arrives; a new link takes longer."""
+"""Within which the end of a broken connection's bytes still arrives."""
 # Not Final: mypyc takes a constant that is a tuple of floats for one that is not set.
-REDIAL_MS: Span = (10.0, 50.0)
 SILENCE_MS: Span = (12_000.0, 14_000.0)
-"""After so long without any sign from the other kernel a link is lost (`transport.sockets`)."""
-OUTBOX_BYTES_MAX: Final = 64 << 20
-"""As `transport.links` has it."""
-
-
-class Noise(NamedTuple):
-    """What becomes of whole frames: a probability each."""
-
-    loss: float = 0.0
-    duplicate: float = 0.0
-    reorder: float = 0.0
-    """Frames that arrive out of order, up to `reorder_ms` late."""
-    late: float = 0.0
-    """Frames that come once more, `late_ms` later, whatever became of the link."""
-    damage: float = 0.0
-    """Frames in which a bit is flipped."""
-    reorder_ms: float = 50.0
-    late_ms: Span = (1_000.0, 180_000.0)
+"""After so long without any sign from the other kernel a connection is lost (`runtime.sockets`)."""
+TORN_SHARE: Final = 0.5
+"""Of broken connections: what arrives last is the beginning of a write."""
 
 
 class End(Protocol):
-    """A machine as its links see it."""
+    """A machine as connections see it."""
 
-    url: str
-    """Where it is reached."""
+    name: str
+    life: int
+    """Of its process: what belonged to another is gone."""
+    outbox_bytes_max: int
+    sockets: dict[Socket, None]
+    """Open ones, in the order in which they came to be."""
 
     @property
     def is_running(self) -> bool:
         """Whether there is a process; a paused one too."""
 
     @property
-    def is_listening(self) -> bool:
-        """Whether it runs and is not paused: a handshake is answered, what arrives is read."""
+    def is_reading(self) -> bool:
+        """Whether it takes what its kernel has for it."""
 
-    def greeting(self) -> Greeting:
-        """How its node introduces itself."""
+    @property
+    def can_accept(self) -> bool:
+        """Whether it has a file descriptor for one connection more, and takes it."""
 
-    def receive(self, event: Event) -> None:
-        """Give its node an event."""
+    @property
+    def is_silent(self) -> bool:
+        """Whether not even its kernel answers."""
 
-    def end(self, reason: str) -> None:
-        """End its process."""
+    def later(self, ms: float, call: Callable[[], None]) -> object:
+        """Have the process make a call, when it is not paused."""
+
+    def incoming(self) -> Connection:
+        """The process's end of a connection that somebody asked for."""
+
+    def fault(self, what: str, error: Exception) -> None:
+        """The process raised what it must not."""
 
 
-class Link:
-    """The direction from `source` to `target`."""
+class Socket:
+    """One end of a connection (`host.system.Channel`)."""
+
+    __slots__ = (
+        "_inbox",
+        "_is_closing",
+        "_is_told",
+        "_lost_after_ms",
+        "connection",
+        "in_flight",
+        "is_dialled",
+        "is_forgotten",
+        "is_greeted",
+        "is_lost",
+        "is_whole",
+        "last_ms",
+        "life",
+        "on_line_ms",
+        "other",
+        "owner",
+        "unread_bytes",
+        "wire",
+    )
+
+    def __init__(self, owner: End, wire: Wire, *, is_dialled: bool) -> None:
+        self.owner = owner
+        self.is_dialled = is_dialled
+        """Whether its process asked for the connection."""
+        self.life = owner.life
+        self.wire = wire
+        """What is written here travels on it."""
+        self.connection: Connection | None = None
+        """The process's end of it; None until the process has taken it."""
+        self.other: Socket
+        self.is_forgotten = False
+        """Whether the other kernel knows the connection no more (half-open)."""
+        self.is_lost = False
+        """Whether this kernel knows that the connection is lost."""
+        self.is_whole = True
+        """Whether nothing that was written is lost."""
+        self.in_flight: deque[bytes | None] = deque()
+        """What was written and has not arrived; None is the end of it."""
+        self.last_ms = 0.0
+        """When the last of that arrives."""
+        self.on_line_ms = 0.0
+        """When a slow line has sent it."""
+        self.is_greeted = False
+        """Whether a greeting came."""
+        self.unread_bytes = 0
+        """Of what was written: held up by a cut, or by a process that does not read; or sent to a
+        kernel that confirms nothing."""
+        self._lost_after_ms = 0.0
+        """If not whole: what would arrive later is lost."""
+        self._is_closing = False
+        self._is_told = False
+        """Whether the process knows that the connection is lost."""
+        self._inbox: list[bytes] = []
+        owner.sockets[self] = None
+
+    # --- what its process does (`host.system.Channel`) ---------------------------------------
+
+    def write(self, data: bytes) -> None:
+        assert not self._is_told, "a lost channel is not written to"
+        assert not self._is_closing, "a closed channel is not written to"
+        if self.get_write_buffer_size() > self.owner.outbox_bytes_max:
+            self.owner.fault("write", AssertionError("an outbox holds more than its bound"))
+        if self.is_lost or self.is_forgotten:
+            self.wire.fault("frame swallowed")
+            self.unread_bytes += len(data)
+        else:
+            self.wire.carry(self, data)
+
+    def get_write_buffer_size(self) -> int:
+        return self.unread_bytes + self.wire.backlog_bytes(self.on_line_ms)
+
+    def is_closing(self) -> bool:
+        return self._is_closing
+
+    def close(self) -> None:
+        if not self._is_closing:
+            self._is_closing = True
+            self.wire.carry(self, None)
+
+    def abort(self) -> None:
+        self._is_closing = True
+        if not self.is_lost:
+            self.break_off(self.wire.draw_break_ms())
+            self.lose()
+
+    def get_extra_info(self, name: str) -> Any:
+        return (self.other.owner.name, 0) if name == "peername" else None
+
+    # --- the way of what it wrote ------------------------------------------------------------
+
+    def is_arriving(self) -> bool:
+        """Whether what arrives now is not lost."""
+        return self.is_whole or self.wire.world.now <= self._lost_after_ms
+
+    def break_off(self, tail_ms: float) -> None:
+        """Lose what arrives in more than `tail_ms`; after that the other end is lost too."""
+        if self.is_whole:
+            self.cut_off(tail_ms)
+            self.wire.world.at(self._lost_after_ms + GAP_MS, self._end_broken)
+
+    def _end_broken(self) -> None:
+        """What arrives last may be the beginning of a write."""
+        torn = self.in_flight[0] if self.in_flight else None
+        random = self.wire.random
+        if torn is not None and len(torn) > 1 and random.random() < TORN_SHARE:
+            self.wire.fault("frame torn")
+            self.wire.reach(self, torn[: random.randrange(1, len(torn))])
+        self.wire.end(self)
+
+    def cut_off(self, tail_ms: float = 0.0) -> None:
+        """Lose what arrives in more than `tail_ms`, and what is held up; tell nobody."""
+        self.is_whole = False
+        self._lost_after_ms = self.wire.world.now + tail_ms
+        self.wire.drop(self)
+
+    # --- the way of what the other end wrote -------------------------------------------------
+
+    def take(self, data: bytes) -> None:
+        """Bytes are in this kernel; one that knows of no such connection says so."""
+        if self.is_lost:
+            self.wire.world.after(self.wire.draw_transit_ms(), partial(self.wire.end, self))
+            return
+        if data.startswith(MAGIC):
+            self.is_greeted = True
+        if self.connection is None or self._inbox or not self.owner.is_reading:
+            self._inbox.append(data)
+            self.other.unread_bytes += len(data)
+        else:
+            self._deliver(data)
+
+    def accept(self) -> None:
+        """The process takes what it was asked for, unless it cannot: then that waits, if lost."""
+        if self.connection is None and not self.is_dialled and self.owner.can_accept:
+            self.begin(self.owner.incoming())
+
+    def begin(self, connection: Connection) -> None:
+        """The connection is there for the process."""
+        self.connection = connection
+        connection.connection_made(self)
+        self.read()
+
+    def read(self) -> None:
+        """The process reads what its kernel took meanwhile, in one piece, and hears of a loss."""
+        if self.connection is None:
+            self.accept()
+            return
+        if not (self.owner.is_reading or self._is_closing):
+            return
+        inbox, self._inbox = self._inbox, []
+        if inbox:
+            data = b"".join(inbox)
+            self.other.unread_bytes -= len(data)
+            self._deliver(data)
+        if self.is_lost and not self._is_told and self.life == self.owner.life:
+            self._is_told = self._is_closing = True
+            self.owner.sockets.pop(self, None)
+            self.connection.connection_lost(None)
+
+    def _deliver(self, data: bytes) -> None:
+        """Who has closed a connection hears no more of it."""
+        assert self.connection is not None
+        try:
+            for piece in self.other.wire.pieces_of(data):
+                if not self._is_closing:
+                    self.connection.data_received(piece)
+        except Exception as error:
+            self.owner.fault("connection_failed", error)
+            self.abort()
+
+    def finish(self) -> None:
+        """The other end has closed the connection: it is lost after all that was written."""
+        if not self.is_lost:
+            self.is_lost = True
+            self.owner.later(0.0, self.read)
+
+    def lose(self) -> None:
+        """The connection is gone; the process hears some of what came, and that it is lost."""
+        if not self.is_lost:
+            del self._inbox[self.wire.random.randint(0, len(self._inbox)) :]
+            self.finish()
+
+    def die(self, *, is_silent: bool) -> None:
+        """Its process is gone; the other end hears of it, or does not for long."""
+        self.owner.sockets.pop(self, None)
+        if self.is_lost:
+            return
+        self.is_lost = self._is_closing = True
+        if is_silent:
+            self.cut_off(self.wire.draw_break_ms())
+            self.other.forget()
+        else:
+            self.other.cut_off()
+            self.break_off(self.wire.draw_break_ms())
+
+    def forget(self) -> None:
+        """The other kernel does not know the connection any more; this end learns so late."""
+        self.cut_off()
+        self.is_forgotten = True
+        self.wire.world.after(self.wire.draw_silence_ms(), self.lose)
+
+
+class Wire:
+    """One direction between two machines."""
 
     def __init__(
         self, world: World, journal: Journal, source: End, target: End, latency_ms: Limits
     ) -> None:
+        self.world = world
         self.latency_ms = latency_ms
+        """Of one piece of bytes."""
         self.bytes_per_ms = 0.0
-        """How much the line carries; 0 is no limit."""
-        self.outbox_bytes_max = OUTBOX_BYTES_MAX
+        """How much the line carries; 0 is without a limit."""
         self.noise: Noise | None = None
         self.is_cut = False
-        self.is_up = False
-        self.refusal = ""
-        """Why the last handshake failed."""
-        self.back: Link | None = None
+        self.back: Wire
         """The other direction."""
-        self.rivals: list[Link] = [self]
-        """All that lead to the target from a process with the source's URL. Of these a target keeps
-        one, the newest."""
-        self._world = world
+        self.random: Random = world.generator(f"{source.name} {target.name}")
         self._journal = journal
-        self._source = source
-        self._target = target
-        self._random: Random = world.generator(f"{source.url} {target.url}")
-        self._parser = FrameParser()
-        """Of the target; frames come whole, so it serves one link after another."""
-        self._held: list[bytes] = []
-        """What arrived at a cut, or at a paused process."""
-        self._held_bytes = 0
-        self._process = 0
-        """Of the target, when the link came up."""
-        self._source_process = 0
-        self._twin_since_ms: float | None = None
-        """Since when every try was refused because another process has the source's URL."""
-        self._is_dialling = False
-        self._is_forgotten = False
-        """Whether the other kernel knows this link no more (half-open)."""
-        self._dials = 0
-        self._generation = 0
+        self.source = source
+        self.target = target
+        self._held: list[tuple[Socket, bytes | None]] = []
+        """What arrived at a cut."""
+        self._broken: list[Socket] = []
+        """Whose other ends do not hear that they are, for a cut."""
         self._cuts = 0
-        self._last_ms = 0.0
-        """When the last frame under way arrives."""
         self._idle_ms = 0.0
         """When the line has carried all that was sent, if it is a slow one."""
-        self._lost_after_ms = float("inf")
-        """Of a broken link: what would arrive later is lost."""
 
     def __repr__(self) -> str:
-        return f"{host_of(self._source.url)} -> {host_of(self._target.url)}"
+        return f"{self.source.name} -> {self.target.name}"
 
-    # --- coming and going --------------------------------------------------------------------
+    # --- connections -------------------------------------------------------------------------
 
-    def dial(self) -> None:
-        """Connect, however often it takes."""
-        if not (self._is_dialling or self.is_up):
-            self._is_dialling = True
-            self._twin_since_ms = None
-            self._dials += 1
-            self._try_later(BREAK_MS)
+    def sockets(self) -> list[Socket]:
+        """The source's ends of connections that it asked the target for."""
+        return [
+            each
+            for each in self.source.sockets
+            if each.wire is self and each.is_dialled and not each.is_lost
+        ]
 
-    def _try_later(self, least_ms: float = 0.0) -> None:
-        ms = least_ms + self._draw(REDIAL_MS)
-        self._world.after(ms, partial(self._try, self._dials))
-
-    def _try(self, dials: int) -> None:
-        if not self._is_dialling or dials != self._dials:
-            return
-        is_cut = self.is_cut or (self.back is not None and self.back.is_cut)
-        if is_cut or not (self._source.is_listening and self._target.is_listening):
-            self._twin_since_ms = None
-            self._try_later()
-            return
-        # As the two ends do: the acceptor judges the dialler's greeting, then the other way round.
-        mine = _through_wire(self._source.greeting())
-        reached = self.back.reached if self.back is not None else 0
-        answer = msgspec.structs.replace(self._target.greeting(), reached=reached)
-        refusal = judge(answer, mine)
-        theirs = _through_wire(msgspec.structs.replace(answer, refusal=refusal))
-        self.refusal = theirs.refusal or judge(mine, theirs)
-        if self.refusal:
-            self._try_later()
-            self._look_for_twin(theirs, mine)
-            return
-        self._is_dialling = False
-        self.is_up = True
-        self._is_forgotten = False
-        self._process, self._source_process = theirs.process, mine.process
-        for rival in self.rivals:
-            if rival is not self:
-                rival.reset()
-        if self.back is not None:
-            self.back.keep_only(theirs.process)
-        self._say("link", f"to {host_of(self._target.url)} is up")
-        self._source.receive(Welcome(theirs))
-        self._source.receive(LinkUp(self._target.url, theirs.version))
-
-    def _look_for_twin(self, theirs: Greeting, mine: Greeting) -> None:
-        """End a process that has been refused for so long that another must have its URL."""
-        if not is_other_reached(theirs, mine):
-            self._twin_since_ms = None
-        elif self._twin_since_ms is None:
-            self._twin_since_ms = self._world.now
-        elif self._world.now - self._twin_since_ms >= TWIN_MS:
-            self._source.end("two nodes with one identity")
-
-    @property
-    def reached(self) -> int:
-        """The process that the link leads to; 0 while it is down."""
-        return self._process if self.is_up else 0
-
-    def keep_only(self, process: int) -> None:
-        """The other direction came up, and leads to `process`: end what comes from any other."""
-        for link in self.rivals:
-            if link._source_process != process:
-                link.reset()
-
-    def lead_to(self, end: End) -> None:
-        """The target's address leads to another machine from now on: a new link goes there."""
-        self._target = end
-        self.reset()
-
-    def hang_up(self) -> None:
-        """The source is gone: so is the link, and nobody dials."""
-        self._drop(self._draw((0.0, BREAK_MS)))
-        self._is_dialling = False
-
-    def reset(self, *, is_target_dead: bool = False) -> None:
-        """Break the link; the source hears of it and dials again."""
-        if self.is_up:
-            self._say("link", f"to {host_of(self._target.url)} is down")
-            self._is_forgotten = False
-            self._drop(0.0 if is_target_dead else self._draw((0.0, BREAK_MS)))
-            self._source.receive(LinkDown(self._target.url))
-            self.dial()
+    def reset(self) -> None:
+        """Break these connections."""
+        for socket in self.sockets():
+            self._journal.say(self.source.name, "break", f"of the connection to {self.target.name}")
+            socket.other.cut_off()
+            socket.break_off(self.draw_break_ms())
+            socket.lose()
 
     def forget(self) -> None:
-        """Leave the link half-open: what is sent goes nowhere, and the source learns so late."""
-        if self.is_up and not self._is_forgotten:
-            self._drop(0.0)
-            self.is_up = True
-            self._is_forgotten = True
-            generation = self._generation
-            self._world.after(self._draw(SILENCE_MS), lambda: self._reset_if(generation))
+        """Leave them half-open: what is sent goes nowhere, and both ends learn so late."""
+        for socket in self.sockets():
+            socket.forget()
+            socket.other.forget()
 
     def found_out(self) -> None:
-        """The target's machine is back, and knows nothing of a link that looks up."""
-        if self._is_forgotten:
-            self.reset()
+        """The target knows nothing of such connections, and says so."""
+        for socket in self.sockets():
+            if socket.is_forgotten:
+                socket.lose()
+
+    @property
+    def queued_bytes(self) -> int:
+        """What was sent and is held up, or not on its way yet."""
+        held = sum(each.unread_bytes for each in self.sockets())
+        return self.backlog_bytes(self._idle_ms) + held
+
+    # --- cuts --------------------------------------------------------------------------------
 
     def cut(self) -> None:
         """Let nothing through."""
         if not self.is_cut:
             self.is_cut = True
             self._cuts += 1
-            cuts = self._cuts
-            self._world.after(self._draw(SILENCE_MS), lambda: self._give_up(cuts))
+            self.world.after(self.draw_silence_ms(), partial(self._give_up, self._cuts))
 
     def _give_up(self, cuts: int) -> None:
-        """A cut lasts too long: neither direction's bytes are confirmed any more."""
+        """A cut lasts too long: neither end's bytes are confirmed any more."""
         if self.is_cut and cuts == self._cuts:
-            self.reset()
-            if self.back is not None:
-                self.back.reset()
+            # Each kernel finds out by itself: neither hears from the other.
+            for socket in [*self.sockets(), *self.back.sockets()]:
+                socket.other.cut_off()
+                socket.other.lose()
+                socket.cut_off()
+                socket.lose()
 
     def heal(self) -> None:
         """Let everything through, first what was held back."""
-        if self.is_cut:
-            self.is_cut = False
-            for data in self._take_held():
-                self._carry(data)
-
-    def resume(self) -> None:
-        """The target reads again what its kernel took meanwhile."""
         if not self.is_cut:
-            for data in self._take_held():
-                self._deliver(data)
-
-    def _reset_if(self, generation: int) -> None:
-        if generation == self._generation:
-            self.reset()
-
-    def _drop(self, tail_ms: float) -> None:
-        self.is_up = False
-        self._generation += 1
-        self._lost_after_ms = self._world.now + tail_ms
-        self._last_ms = self._idle_ms = self._world.now
-        held = self._take_held()
-        if self._target.is_running and not self.is_cut:
-            # In the kernel of a paused process: it is read by and by.
-            for data in held[: self._random.randint(0, len(held))]:
-                self._hold(data)
-
-    # --- frames ------------------------------------------------------------------------------
-
-    def send(self, frame: Frame) -> None:
-        """Carry a frame; lost without a link. A large one is split as transports split it."""
-        if not self.is_up:
             return
-        if (self._held_bytes or self.bytes_per_ms) and self.queued_bytes > self.outbox_bytes_max:
-            self._fault("overflow")
-            self.reset()
-            return
-        try:
-            data = encode_frame(frame)
-        except FrameTooLarge:
-            half = len(frame.messages) // 2
-            if half:
-                self.send(Frame(frame.epoch, frame.clock, frame.messages[:half]))
-                self.send(Frame(frame.epoch, frame.clock, frame.messages[half:]))
-            return
-        if self._is_forgotten:
-            self._fault("swallowed")
-        elif self.noise is None:
-            self._carry(data)
+        self.is_cut = False
+        held, self._held = self._held, []
+        for socket, data in reversed(held):
+            # Before what was written later and has not arrived.
+            socket.in_flight.appendleft(data)
+            socket.unread_bytes -= len(data or b"")
+        for socket, data in held:
+            self._schedule(socket, len(data or b""))
+        broken, self._broken = self._broken, []
+        for socket in broken:
+            self.world.after(self.draw_transit_ms(), partial(self.end, socket))
+
+    def drop(self, socket: Socket) -> None:
+        """What a broken connection's kernel had not got through is lost, and delays no other."""
+        if self._held:
+            self._held = [each for each in self._held if each[0] is not socket]
+        if backlog := self.backlog_bytes(self._idle_ms):
+            lost = min(backlog, sum(len(data or b"") for data in socket.in_flight))
+            self._idle_ms -= lost / self.bytes_per_ms
+
+    # --- bytes -------------------------------------------------------------------------------
+
+    def carry(self, socket: Socket, data: bytes | None) -> None:
+        """Bring what was written to the other end; None is the end of it."""
+        if self.noise is None or data is None or data.startswith(MAGIC):
+            self._send(socket, data)
         else:
-            self._carry_in_noise(data, self.noise)
+            self._send_in_noise(socket, data, self.noise)
 
-    @property
-    def queued_bytes(self) -> int:
-        """What was sent and is not on its way yet, or is held up."""
-        backlog_ms = max(0.0, self._idle_ms - self._world.now)
-        return self._held_bytes + int(backlog_ms * self.bytes_per_ms)
+    def _send(self, socket: Socket, data: bytes | None) -> None:
+        socket.in_flight.append(data)
+        self._schedule(socket, len(data or b""))
+        socket.on_line_ms = self._idle_ms
 
-    def _carry(self, data: bytes) -> None:
-        self._last_ms = max(self._transit(data), self._last_ms + GAP_MS)
-        self._world.at(self._last_ms, partial(self._arrive, data, self._generation))
+    def _schedule(self, socket: Socket, size: int) -> None:
+        """Have one more of what a socket wrote arrive: the first that has not, then. So a cut that
+        ends while things are under way puts nothing in another order."""
+        socket.last_ms = max(self._transit(size), socket.last_ms + GAP_MS)
+        self.world.at(socket.last_ms, partial(self._arrive, socket))
 
-    def _transit(self, data: bytes) -> float:
-        """When a frame that is sent now arrives, if none is before it."""
-        start_ms = self._world.now
-        if self.bytes_per_ms:
-            start_ms = self._idle_ms = max(start_ms, self._idle_ms) + len(data) / self.bytes_per_ms
-        return start_ms + draw_up_to(self._random, self.latency_ms)
+    def _arrive(self, socket: Socket) -> None:
+        if not socket.is_arriving():
+            return
+        data = socket.in_flight.popleft()
+        if self.is_cut:
+            self._held.append((socket, data))
+            socket.unread_bytes += len(data or b"")
+        elif data is not None:
+            self.reach(socket, data)
+        else:
+            socket.other.finish()
+            socket.finish()
 
-    def _carry_in_noise(self, data: bytes, noise: Noise) -> None:
-        draw = self._random.random
-        generation = self._generation
+    def _arrive_alone(self, socket: Socket, data: bytes) -> None:
+        if socket.is_arriving():
+            self.reach(socket, data)
+
+    def reach(self, socket: Socket, data: bytes) -> None:
+        """Bytes are at the other end; in a cut they are lost."""
+        if not self.is_cut:
+            socket.other.take(data)
+
+    def end(self, socket: Socket) -> None:
+        """The other end hears that the connection is broken."""
+        if self.is_cut:
+            self._broken.append(socket)
+        else:
+            socket.other.lose()
+
+    def _send_in_noise(self, socket: Socket, data: bytes, noise: Noise) -> None:
+        draw = self.random.random
         if draw() < noise.late:
-            self._fault("late")
-            self._world.after(self._draw(noise.late_ms), lambda: self._arrive_late(data))
+            self.fault("frame late")
+            self.world.after(self.random.uniform(*noise.late_ms), partial(self._arrive_late, data))
         if draw() < noise.loss:
-            self._fault("lost")
+            self.fault("frame lost")
             return
         if draw() < noise.damage:
-            self._fault("damaged")
-            bad = flipped(data, self._random.randrange(len(data) * 8))
-            self._world.at(self._transit(data), lambda: self._arrive_damaged(bad, generation))
+            self.fault("frame damaged")
+            self._send(socket, flipped(data, self.random.randrange(len(data) * 8)))
             return
         copies = 1
         if draw() < noise.duplicate:
-            self._fault("duplicated")
+            self.fault("frame duplicated")
             copies = 2
         for _ in range(copies):
             if draw() < noise.reorder:
-                self._fault("reordered")
-                arrival_ms = self._transit(data) + draw() * noise.reorder_ms
-                self._world.at(arrival_ms, lambda: self._arrive(data, generation))
+                self.fault("frame reordered")
+                arrival_ms = self._transit(len(data)) + draw() * noise.reorder_ms
+                self.world.at(arrival_ms, partial(self._arrive_alone, socket, data))
             else:
-                self._carry(data)
-
-    def _arrive(self, data: bytes, generation: int) -> None:
-        if generation != self._generation and (
-            self.is_cut or self._world.now > self._lost_after_ms
-        ):
-            return
-        if self.is_cut or not self._target.is_listening:
-            self._hold(data)
-        else:
-            self._deliver(data)
+                self._send(socket, data)
 
     def _arrive_late(self, data: bytes) -> None:
-        if self._target.is_listening and not self.is_cut:
-            self._deliver(data)
+        """On whatever connection there is by then."""
+        sockets = self.sockets()
+        if sockets and not self.is_cut and sockets[-1].other.is_greeted:
+            sockets[-1].other.take(data)
 
-    def _arrive_damaged(self, data: bytes, generation: int) -> None:
-        if generation != self._generation:
-            return
-        try:
-            self._deliver(data)
-        except PeerProtocolError:
-            self._parser = FrameParser()
-            self.reset()
+    def _transit(self, size: int) -> float:
+        """When so many bytes that are sent now arrive, if none are before them."""
+        start_ms = self.world.now
+        if self.bytes_per_ms:
+            start_ms = self._idle_ms = max(start_ms, self._idle_ms) + size / self.bytes_per_ms
+        return start_ms + draw_up_to(self.random, self.latency_ms)
 
-    def _deliver(self, data: bytes) -> None:
-        url = self._source.url
-        for frame in self._parser.feed(data):
-            self._target.receive(PeerFrame(url, frame))
+    def backlog_bytes(self, until_ms: float) -> int:
+        """What a slow line, which has sent it all by then, has not sent yet."""
+        if not self.bytes_per_ms:
+            return 0
+        return int(max(0.0, until_ms - self.world.now) * self.bytes_per_ms)
 
-    def _hold(self, data: bytes) -> None:
-        if self._target.is_running or self.is_cut:
-            self._held.append(data)
-            self._held_bytes += len(data)
+    def pieces_of(self, data: bytes) -> list[bytes]:
+        """What is read at a time."""
+        if self.noise is None or self.random.random() >= self.noise.pieces:
+            return [data]
+        self.fault("frame in pieces")
+        return cut_in_pieces(data, self.random)
 
-    def _take_held(self) -> list[bytes]:
-        held, self._held, self._held_bytes = self._held, [], 0
-        return held
+    def draw_break_ms(self) -> float:
+        """How much longer bytes of a broken connection arrive."""
+        return self.random.uniform(0.0, BREAK_MS)
 
-    # --- inside ------------------------------------------------------------------------------
+    def draw_silence_ms(self) -> float:
+        """Until a kernel that hears nothing gives a connection up."""
+        return self.random.uniform(*SILENCE_MS)
 
-    def _draw(self, span: Span) -> float:
-        return self._random.uniform(*span)
+    def draw_transit_ms(self) -> float:
+        """There, for what has no size."""
+        return draw_up_to(self.random, self.latency_ms)
 
-    def _fault(self, what: str) -> None:
-        target = host_of(self._target.url)
-        self._journal.fault(host_of(self._source.url), f"frame {what}", f"to {target}")
-
-    def _say(self, what: str, told: str) -> None:
-        self._journal.say(host_of(self._source.url), what, told)
-
-
-def _through_wire(greeting: Greeting) -> Greeting:
-    """What the other end reads of a greeting."""
-    heard = GreetingParser().feed(encode_greeting(greeting))
-    assert heard is not None, "a whole greeting was sent"
-    return heard
+    def fault(self, name: str) -> None:
+        """Count what was done to a frame."""
+        self._journal.fault(self.source.name, name, f"to {self.target.name}")

@@ -73,18 +73,52 @@ FAULTS: Final[dict[str, Shape]] = {
     "skew": Shape(nodes=(1, 2), limits_ms=(10_000,), amounts=_STEPS),
     "hintoverflow": Shape(limits_ms=(500, 2_000)),
     "twin": Shape(limits_ms=(500, 2_000), amounts=(0.0, 1.0)),
+    "stop": Shape(nodes=(1, 1, 2)),
+    "hang": Shape(limits_ms=(3_000, 10_000)),
+    "reopen": Shape(nodes=(1, 2), limits_ms=(20, 100, 500)),
+    "noread": Shape(nodes=(1, 2), amounts=(0.05, 0.5)),
+    "log": Shape(nodes=(1, 0)),
+    "pieces": Shape(nodes=(1, 2, 0), amounts=(0.2, 1.0)),
+    "deaf": Shape(nodes=(1, 1, 2)),
+    "files": Shape(nodes=(1, 2)),
 }
 """The faults by name; `nemesis` says what each is. Clocks are wrong by amounts in units of the
 guard, and drift by a rate."""
 
 
-MILD: Final = frozenset(
-    ("pause", "split", "isolate", "oneway", "bridge", "flap", "hold", "swizzle", "reset", "loss")
-) | frozenset(
-    ("halfopen", "duplicate", "reorder", "late", "damage", "slow", "thin", "gray", "twin")
+MILD: Final = (
+    frozenset(
+        (
+            "pause",
+            "split",
+            "isolate",
+            "oneway",
+            "bridge",
+            "flap",
+            "hold",
+            "swizzle",
+            "reset",
+            "loss",
+        )
+    )
+    | frozenset(
+        (
+            "halfopen",
+            "duplicate",
+            "reorder",
+            "late",
+            "damage",
+            "slow",
+            "thin",
+            "gray",
+            "twin",
+            "log",
+        )
+    )
+    | frozenset(("pieces", "deaf", "files"))
 )
 """Faults that keep frames from arriving, and do nothing worse."""
-UNNOTICED: Final = frozenset(("twin",))
+UNNOTICED: Final = frozenset(("twin", "log", "pieces"))
 """Of these, those that keep none from arriving: no request may fail for them."""
 MILD_SHARE: Final = 0.15
 """Of worlds: only mild faults, or none. More is asked of them: hints alone bring replicas together,

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from quorate.core.parts import Settings
+from quorate.core.values.settings import Settings
 from quorate.sim.plan import FAULTS, Plan
 
 _WIDTH: Final = 200

@@ -18,9 +18,9 @@ from typing import Any, Final
 
 import msgspec
 
+from quorate.core.topology.quorum import majority
 from quorate.core.values.clock import ms_of
 from quorate.core.values.events import GetResult
-from quorate.core.values.quorum import majority
 from quorate.core.values.slots import row_of
 from quorate.sim import checkers, judging
 from quorate.sim.acts import Acts
@@ -30,6 +30,7 @@ from quorate.sim.clock import EPOCH_MS
 from quorate.sim.cluster import SimCluster
 from quorate.sim.copies import Copies
 from quorate.sim.history import Evidence, Kind
+from quorate.sim.machine import START_AGAIN_MS
 from quorate.sim.nemesis import Nemesis
 from quorate.sim.plan import UNNOTICED, Plan, Request
 from quorate.sim.sometimes import Lives, reached
@@ -216,8 +217,7 @@ class _Run:
         """Within which a read through a node is answered though one that it asks is silent, if it
         then asks another: there and back by the slowest link, again for the newest record, and
         again to write it back, behind a sync that is under way."""
-        peers = self.cluster.node(node).membership.peers.values()
-        hedges_after_ms = max(peer.p95_ms for peer in peers)
+        hedges_after_ms = max(box.p95_ms for box in self.cluster.node(node).outboxes)
         links_ms = 2 * max(map(max, self.plan.latencies_ms))
         syncs_ms = 2 * max(most for _, most in self.plan.syncs_ms)
         return hedges_after_ms + 4 * links_ms + syncs_ms + TURNS_MS
@@ -232,6 +232,8 @@ class _Run:
                 # A cache may hide the damage for as long as its process lives.
                 self.acts.down(index)
                 self.acts.up(index)
+        # One whose clock was far ahead may refuse to start for a while.
+        cluster.world.run_until(cluster.is_running, cluster.world.now + 2 * START_AGAIN_MS)
         cluster.world.run_until(cluster.is_connected, cluster.world.now + CONNECT_MS)
         self._drain()
         if self._are_hints_enough():
@@ -344,7 +346,7 @@ class _Run:
     def _hints_left(self) -> dict[int, int]:
         """Hints that wait, by node."""
         return {
-            index: machine.node.parts.hints.total
+            index: machine.node.hints.total
             for index, machine in enumerate(self.cluster.machines)
             if machine.is_running
         }
@@ -416,11 +418,19 @@ class _Run:
         """What nodes must never do, what steps were wrong, and what the checkers say."""
         found = [Violation("P8", b"", told) for told in self.cluster.broken]
         found += [Violation("I24", key, "never settles") for key in self.unsettled] + self.found
+        found += self.acts.found + self._misunderstood()
         if self.clients.busy and not found:
             told = f"{self.clients.busy} clients never came to the end of their scripts"
             found.append(Violation("I24", b"", told))
         found += self.watch.violations() + judging.lowered(self.cluster)
         return found + judging.judged(self.clients.history, evidence)
+
+    def _misunderstood(self) -> list[Violation]:
+        """Links that ended for what an honest peer sent, though nobody damaged it (I31)."""
+        count = self.lives.total()["protocol_errors"]
+        if not count or any(fault.name == "damage" for fault in self.plan.faults):
+            return []
+        return [Violation("I31", b"", f"{count} times a peer was said to break the protocol")]
 
     def _evidence(self) -> Evidence:
         settings, cluster = self.plan.settings, self.cluster

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from quorate.core.node import Node
 from quorate.core.values.events import Effects, GetResult, PutResult
 from quorate.errors import Outcome, QuorateError
+from quorate.host.driver import Driver
 from quorate.sim.cluster import SimCluster
 from quorate.sim.history import Evidence, Operation
 from quorate.sim.machine import Machine
@@ -27,13 +27,18 @@ COUNTERS: Final[dict[str, str]] = {
     "a request had to wait": "parked",
     "no request had to wait any more": "unparked",
     "damaged bytes were found": "damaged",
+    "an outbox ran over": "links_overflowed",
+    "damaged bytes ended a link": "protocol_errors",
+    "a log line was lost": "log_lines_lost",
 }
-"""By the counters of nodes, and of `Lives`."""
+"""By the counters of nodes, of their links, and of `Lives`."""
 FAULTS: Final[dict[str, str]] = {
     "a torn batch was found": "torn batch",
     "batches were lost in a crash": "batches lost",
     "a machine came back with an old disk": "old disk",
-    "an outbox ran over": "frame overflow",
+    "a connection broke in mid-frame": "frame torn",
+    "a frame came in pieces": "frame in pieces",
+    "a process was told to end": "stop",
     "a frame came twice": "frame duplicated",
     "a frame came late": "frame late",
     "a damaged frame came": "frame damaged",
@@ -45,8 +50,8 @@ class Lives:
     """Adds up what nodes count over all their lives, as counters die with their processes."""
 
     def __init__(self) -> None:
-        self._waiting: dict[Node, bool] = {}
-        """By node, one for each life: whether requests of it wait to begin."""
+        self._waiting: dict[Driver, bool] = {}
+        """By what drives a node, one for each life: whether requests of it wait to begin."""
         self.parked = 0
         """Times that a node had its first such request."""
         self.unparked = 0
@@ -57,19 +62,20 @@ class Lives:
         del effects
         if not machine.is_running:
             return
-        node = machine.node
-        has_parked = node.parts.requests.has_parked
-        if self._waiting.setdefault(node, False) is not has_parked:
-            self._waiting[node] = has_parked
+        driver = machine.driver
+        has_parked = driver.node.parts.requests.has_parked
+        if self._waiting.setdefault(driver, False) is not has_parked:
+            self._waiting[driver] = has_parked
             self.parked += has_parked
             self.unparked += not has_parked
 
     def total(self) -> Counter[str]:
         """All counters."""
         total: Counter[str] = Counter()
-        for node in self._waiting:
-            total.update(node.parts.turn.counters)
-            total["damaged"] += node.parts.replica.damaged
+        for driver in self._waiting:
+            total.update(driver.node.parts.turn.counters)
+            total.update(driver.counters())
+            total["damaged"] += driver.node.parts.replica.damaged
         total["parked"] = self.parked
         total["unparked"] = self.unparked
         return total

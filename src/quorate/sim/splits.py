@@ -119,7 +119,7 @@ class _Crossed:
     A client reads through the reader, writes through a *writer*, then through late, and reads.
 
     So a read whose first answers are old meets an unfinished write that began after another was
-    finished, and is older (`models/restamp.py` found it): what the read writes back is superseded,
+    finished, and is older: what the read writes back is superseded,
     and it has to look again.
     """
 

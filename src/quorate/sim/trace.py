@@ -24,6 +24,8 @@ from quorate.core.values.events import (
     Event,
     Get,
     GetResult,
+    LinkDown,
+    LinkUp,
     PeerFrame,
     Put,
     PutResult,
@@ -82,6 +84,9 @@ class Trace:
             messages = event.frame.messages
             told = f"{host_of(event.peer)}: {_told_messages(messages)}"
             return "hear", "" if _is_heartbeat(messages) else told
+        if isinstance(event, LinkUp | LinkDown):
+            told = "up" if isinstance(event, LinkUp) else "down"
+            return "link", f"to {host_of(event.peer)} is {told}"
         if isinstance(event, Durable):
             return "durable", f"up to mark {event.mark}"
         if isinstance(event, StorageState):

@@ -10,12 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from quorate.core.node import Node
 from quorate.core.values.events import Effects, Event, Put, Waiter
-from quorate.core.values.messages import Frame
+from quorate.host.system import Dialled, Timer
 from quorate.sim.cluster import Handle, SimCluster
 from quorate.sim.machine import Machine
-from quorate.sim.network import Link
 
 
 class Twin:
@@ -32,8 +30,6 @@ class Twin:
             cluster.world, cluster.journal, original.settings, self, disk, name=name
         )
         self.machine.clock.offset_ms = original.clock.offset_ms
-        self._links: dict[str, Link] = {}
-        """By the URL of the target."""
         self.machine.start()
 
     def ask(self, make: Callable[[Waiter], Event]) -> Handle:
@@ -49,62 +45,21 @@ class Twin:
     def lead(self, *sources: int) -> None:
         """Have these reach the twin where they dial the URL."""
         for source in sources:
-            link = self._cluster.link(self._cluster.machines[source].url, self.machine.url)
-            link.lead_to(self.machine)
+            self._cluster.lead(self._cluster.machines[source], self.machine)
 
     def stop(self) -> None:
         """End it for good, if it has not ended by itself."""
         self.machine.crash()
-        self._hang_up()
-
-    def _hang_up(self) -> None:
-        for link in self._links.values():
-            link.hang_up()
-            link.rivals.remove(link)
-        self._links.clear()
-
-    def _link(self, url: str) -> Link:
-        link = self._links.get(url)
-        if link is None:
-            cluster = self._cluster
-            own = cluster.link(self.machine.url, url)
-            link = Link(
-                cluster.world,
-                cluster.journal,
-                self.machine,
-                cluster.machine_at(url),
-                own.latency_ms,
-            )
-            link.back, link.rivals = own.back, own.rivals
-            link.rivals.append(link)
-            self._links[url] = link
-        return link
 
     # --- what its machine asks for (`machine.Cluster`) ---------------------------------------
 
-    def tell(self, machine: Machine, effects: Effects) -> None:
+    def dial(self, machine: Machine, url: str, connection: Dialled) -> Timer:
         """Part of `machine.Cluster`."""
-        del machine
-        for waiter, result in effects.answers:
-            waiter.done(result)
-        for url in effects.peers or ():
-            self._link(url).dial()
+        return self._cluster.dial(machine, url, connection)
 
     def on_step(self, machine: Machine, events: Sequence[Event], effects: Effects) -> None:
         """Part of `machine.Cluster`."""
         self._cluster.journal.step(machine.name, events, effects)
-
-    def send(self, machine: Machine, node: Node, effects: Effects) -> None:
-        """Part of `machine.Cluster`."""
-        del machine
-        epoch, clock = node.frame_header()
-        for url, messages in effects.sends.items():
-            self._links[url].send(Frame(epoch, clock, messages))
-
-    def on_end(self, machine: Machine, reason: str) -> None:
-        """Part of `machine.Cluster`."""
-        del machine, reason
-        self._hang_up()
 
     def on_broken(self, machine: Machine, error: BaseException) -> None:
         """Part of `machine.Cluster`."""

@@ -18,6 +18,7 @@ from quorate.core.values.messages import (
     Message,
     Mutate,
     Mutated,
+    OtherEpoch,
     Read,
     ReadAnswer,
     ScannedRows,
@@ -97,6 +98,10 @@ def _is_scanned_rows(message: ScannedRows) -> bool:
     return _are_rows([entry.row for entry in message.rows])
 
 
+def _is_other_epoch(message: OtherEpoch) -> bool:
+    return message.epoch >= 0
+
+
 # A table of rules for different message types cannot be typed without Any.
 _RULES: Final[dict[type[Message], Callable[[Any], bool]]] = {
     Mutate: _is_mutate,
@@ -105,4 +110,5 @@ _RULES: Final[dict[type[Message], Callable[[Any], bool]]] = {
     ReadAnswer: _is_read_answer,
     ScanRows: _is_scan_rows,
     ScannedRows: _is_scanned_rows,
+    OtherEpoch: _is_other_epoch,
 }

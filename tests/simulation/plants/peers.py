@@ -3,28 +3,30 @@
 
 from __future__ import annotations
 
-from typing import Final, cast
+from typing import Final
 
 from msgspec.structs import replace
 
-from quorate.core.exchanges.hints import Hints, _Queue
-from quorate.core.exchanges.outbox import Answer, Exchange, Peer, Sent
+from quorate.core.exchanges.hints import RETRY_MS, Hints, _Queue
+from quorate.core.exchanges.outbox import Outbox, Sent, Unanswered
+from quorate.core.exchanges.writes import Write, Writes
 from quorate.core.node import Node
 from quorate.core.requests.admission import Parked, Requests
 from quorate.core.topology import greeting as handshake
 from quorate.core.topology.liveness import Liveness
+from quorate.core.topology.peer import Peer
+from quorate.core.turn import Alarm
 from quorate.core.values.clock import stamp_at
 from quorate.core.values.events import Get, Put, Result, Waiter
-from quorate.core.values.messages import Greeting, Mutated
-from quorate.core.values.record import Record
+from quorate.core.values.messages import Greeting, Message, Mutate, Mutated
 from quorate.core.values.versions import pack_version
 from quorate.errors import QuorateError
 from quorate.sim.plan import MILD, Options
 from tests.simulation.plants.plant import Plant
 
 _replay: Final = Hints.replay
-_send_items: Final = Peer.send_items
-_on_answer: Final = Peer.on_answer
+_send: Final = Outbox.send
+_acked: Final = Writes._acked
 _make_peer: Final = Node._make_peer
 _heard: Final = Liveness.heard
 _answer: Final = Requests.answer
@@ -33,46 +35,40 @@ _park: Final = Requests.park
 
 def _forget_what_was_sent(self: Hints, peer: Peer) -> None:
     queue = self._queues[peer.url]
-    before = queue.sent
+    was_under_way = queue.is_under_way
     _replay(self, peer)
-    if queue.sent is not None and queue.sent is not before:
-        self._forget(queue, cast("list[tuple[bytes, int]]", queue.sent.ops))
+    if queue.is_under_way and not was_under_way:
+        *_, sent = queue.outbox.sent.values()
+        assert isinstance(sent, Sent)
+        self._forget(queue, sent.ops)
 
 
-def _lost_is_delivered(self: Hints, peer: Peer, sent: Sent) -> None:
-    self.answered(peer, sent, Mutated(sent.batch, [], []))
+def _lost_is_delivered(self: Hints, peer: Peer, ops: list[tuple[bytes, int]]) -> None:
+    self.answered(peer, ops, Mutated(0, [], []))
 
 
-def _begin_without_hints(self: Hints, url: str) -> None:
-    self._queues[url] = _Queue(url)
+def _begin_without_hints(self: Hints, outbox: Outbox) -> None:
+    self._queues[outbox.peer.url] = _Queue(outbox, self.replay)
 
 
-def _stamp_hints_anew(
-    self: Peer,
-    exchange: Exchange,
-    items: list[tuple[bytes, Record]],
-    ops: list[object],
-    *,
-    size: int,
-) -> Sent:
-    if isinstance(exchange, Hints):
-        version = pack_version(stamp_at(exchange._turn.wall_ms), 0)
-        items = [(row, replace(record, version=version)) for row, record in items]
-    return _send_items(self, exchange, items, ops, size=size)
+def _stamp_hints_anew(self: Outbox, sent: Unanswered, message: Message) -> None:
+    if isinstance(sent, Sent) and isinstance(sent.exchange, Hints) and isinstance(message, Mutate):
+        version = pack_version(stamp_at(self.turn.wall_ms), 0)
+        items = [(row, replace(record, version=version)) for row, record in message.items]
+        message = Mutate(message.batch, items)
+    _send(self, sent, message)
 
 
-def _take_answers_again(self: Peer, answer: Answer) -> bool:
-    sent = self.sent.get(answer.batch)
-    is_fit = _on_answer(self, answer)
-    if sent is not None and isinstance(answer, Mutated):
-        self.sent[sent.batch] = sent
-        sent.bytes = 0
-    return is_fit
+def _count_twice(self: Writes, done: list[Write], bit: int) -> None:
+    _acked(self, done, bit)
+    for write in done:
+        silent = write.replicas.mask & ~write.acks
+        _acked(self, [write], silent & -silent)
 
 
-def _count_from_one(self: Node, url: str) -> Peer:
-    peer = _make_peer(self, url)
-    peer._batch = 0
+def _count_from_one(self: Node, url: str, index: int) -> Peer:
+    peer = _make_peer(self, url, index)
+    self.outboxes[index]._batch = 0
     return peer
 
 
@@ -80,6 +76,7 @@ def _down_for_ever(self: Liveness, peer: Peer) -> None:
     was_up = peer.is_up
     _heard(self, peer)
     peer.is_up = was_up
+    peer.judge()
 
 
 def _keep_the_bytes(self: Requests, waiter: Waiter, result: Result, size: int) -> None:
@@ -94,15 +91,16 @@ def _park_once(
         _park(self, event, error, wait_ms=wait_ms, again=None)
 
 
-def _without_alarm(self: Hints, peer: Peer) -> None:
-    if self._queues[peer.url].due_ms <= self._turn.mono_ms:
-        _replay(self, peer)
+def _without_alarm(self: Hints, queue: _Queue) -> None:
+    queue.due_ms = self._turn.mono_ms + RETRY_MS
 
 
 def _reachable_in_the_next_step(self: Liveness, peer: Peer) -> None:
     was_reachable = peer.is_reachable
     _heard(self, peer)
-    peer.is_reachable = was_reachable
+    if peer.is_reachable and not was_reachable:
+        peer.is_reachable = False
+        Alarm(self._turn, peer.judge).soon()
 
 
 def _nobody_is_a_twin(acceptor: Greeting, dialler: Greeting) -> bool:
@@ -116,11 +114,11 @@ PLANTS: Final = (
     Plant("a restart forgets hints", Hints, "open", _begin_without_hints),
     Plant(
         "hints are stamped anew when they are replayed",
-        Peer,
-        "send_items",
+        Outbox,
+        "send",
         _stamp_hints_anew,
     ),
-    Plant("the same replica counts twice", Peer, "on_answer", _take_answers_again),
+    Plant("the same replica counts twice", Writes, "_acked", _count_twice),
     Plant(
         "batch numbers begin at 1 after a restart",
         Node,
@@ -134,7 +132,7 @@ PLANTS: Final = (
     Plant(
         "hints that are due again have no alarm",
         Hints,
-        "replay",
+        "_put_off",
         _without_alarm,
         Options(faults=MILD),
     ),

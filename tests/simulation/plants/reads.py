@@ -5,11 +5,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from quorate.core.exchanges.outbox import Peer
-from quorate.core.exchanges.reads import Look, Reads, Repairs
+from quorate.core.exchanges.look import Look
+from quorate.core.exchanges.reads import Reads, Repairs
 from quorate.core.replica import Replica
 from quorate.core.requests.admission import Operation, Requests
 from quorate.core.serving import Serving
+from quorate.core.topology.peer import OWN_BIT
+from quorate.core.topology.quorum import Group
 from quorate.core.values.events import GetResult, Result
 from quorate.core.values.record import Record
 from quorate.core.values.versions import ABSENT
@@ -28,25 +30,25 @@ def _any_record_will_do(self: Reads, look: Look) -> None:
     self._answer(look)
 
 
-def _missing_is_not_behind(self: Reads, look: Look, behind: list[Peer | None]) -> None:
-    missing = [peer for peer, version in look.seen if version == ABSENT]
-    _repair(self, look, [peer for peer in behind if peer not in missing])
+def _missing_is_not_behind(self: Reads, look: Look, behind: int) -> None:
+    missing = sum(bit for bit, version in look.versions.items() if version == ABSENT)
+    _repair(self, look, behind & ~missing)
 
 
-def _answer_then_write_back(self: Reads, look: Look, behind: list[Peer | None]) -> None:
+def _answer_then_write_back(self: Reads, look: Look, behind: int) -> None:
     _repair(self, look, behind)
     if look.waiter is not None:
         self._answer(look)
 
 
-def _once_is_enough(self: Reads, look: Look, *, is_superseded: bool) -> None:
+def _once_is_enough(self: Reads, look: Look, bit: int, *, is_superseded: bool) -> None:
     del is_superseded
-    _wrote_back(self, look, is_superseded=False)
+    _wrote_back(self, look, bit, is_superseded=False)
 
 
 def _unreachable_is_nothing(self: Requests, operation: Operation, result: Result) -> None:
     if isinstance(operation, Look) and isinstance(result, QuorumUnreachable):
-        result = GetResult(None, len(operation.seen))
+        result = GetResult(None, len(operation.versions))
     _end(self, operation, result)
 
 
@@ -57,17 +59,17 @@ def _tombstone_is_nothing(self: Replica, row: bytes) -> Record | None:
 
 def _write_whatever_is_held(self: Repairs, look: Look, record: Record) -> None:
     if self._replica.trouble.code:
-        self._reads.not_written_back(look, None)
+        self._reads.not_written_back(look, OWN_BIT)
         return
     self._replica.apply_over(look.row, record, None)
     reads = self._reads
-    self._replica.when_durable(lambda: reads.wrote_back(look, is_superseded=False))
+    self._replica.when_durable(lambda: reads.wrote_back(look, OWN_BIT, is_superseded=False))
 
 
 def _own_answer_twice(self: Look, record: Record | None, *, is_intact: bool) -> None:
     _note_own(self, record, is_intact=is_intact)
-    if self.seen:
-        self.note(None, self.version, self.record)
+    if self.answers:
+        self.groups = tuple([Group(each.mask, each.needed - 1) for each in self.groups])
 
 
 def _damage_is_nothing(self: Serving, row: bytes, failed: list[bytes]) -> Record | None:
@@ -75,8 +77,8 @@ def _damage_is_nothing(self: Serving, row: bytes, failed: list[bytes]) -> Record
     return _serving_shown(self, row, [])
 
 
-def _never_hedge(self: Reads) -> None:
-    del self
+def _never_hedge(self: Reads, ops: list[Look]) -> None:
+    del self, ops
 
 
 PLANTS: Final = (
@@ -104,5 +106,5 @@ PLANTS: Final = (
     ),
     Plant("the coordinator's own answer counts twice", Look, "note_own", _own_answer_twice),
     Plant("a damaged copy is answered as nothing", Serving, "_shown", _damage_is_nothing),
-    Plant("a silent replica is waited for", Reads, "hedge", _never_hedge),
+    Plant("a silent replica is waited for", Reads, "_hedge", _never_hedge),
 )

@@ -8,8 +8,9 @@ from typing import Final
 from msgspec.structs import replace
 
 from quorate.core import serving
-from quorate.core.exchanges.outbox import Peer
-from quorate.core.exchanges.reads import Look, Repairs
+from quorate.core.exchanges.look import Look
+from quorate.core.exchanges.outbox import Outbox
+from quorate.core.exchanges.reads import Repairs
 from quorate.core.node import CEILING_META
 from quorate.core.replica import Replica
 from quorate.core.serving import Serving
@@ -30,23 +31,23 @@ _shown: Final = Replica.shown
 _write_here: Final = Repairs._write_here
 
 
-def _ack_at_once(self: Serving, peer: Peer, message: Mutate) -> None:
+def _ack_at_once(self: Serving, outbox: Outbox, message: Mutate) -> None:
     calls = self._replica._calls
     before = len(calls)
-    _on_mutate(self, peer, message)
+    _on_mutate(self, outbox, message)
     for call in calls[before:]:
         call()
     del calls[before:]
 
 
-def _expiry_by_own_clock(self: Serving, peer: Peer, message: Mutate) -> None:
+def _expiry_by_own_clock(self: Serving, outbox: Outbox, message: Mutate) -> None:
     items = [
         (row, replace(record, expires_ms=self._turn.wall_ms + _ttl_ms(record)))
         if record.expires_ms
         else (row, record)
         for row, record in message.items
     ]
-    _on_mutate(self, peer, Mutate(message.batch, items))
+    _on_mutate(self, outbox, Mutate(message.batch, items))
 
 
 def _ttl_ms(record: Record) -> int:

@@ -3,17 +3,17 @@
 
 from __future__ import annotations
 
-from typing import Final, cast
+from typing import Final
 
 from msgspec.structs import replace
 
 from quorate.core.exchanges import writes
-from quorate.core.exchanges.outbox import Answer, Peer, Sent
 from quorate.core.exchanges.writes import Write, Writes
 from quorate.core.requests.admission import Parked
+from quorate.core.topology.peer import Peer
+from quorate.core.topology.quorum import Groups, Verdict, verdict
 from quorate.core.values.events import Put
 from quorate.core.values.messages import Mutated
-from quorate.core.values.quorum import Verdict
 from quorate.core.values.record import Record
 from quorate.core.values.versions import pack_version, stamp_of
 from quorate.errors import Outcome, QuorateError
@@ -33,7 +33,7 @@ def _hints_count(
 ) -> None:
     before = write.failed
     _send(self, write, is_mine=is_mine, held=held, others=others)
-    write.acks += write.failed - before
+    write.acks |= write.failed & ~before
     write.failed = before
 
 
@@ -44,15 +44,15 @@ def _down_peers_are_left_out(
     _send(self, write, is_mine=is_mine, held=held, others=live)
 
 
-def _more_than_w(good: int, failed: int, n: int, needed: int) -> Verdict:
-    if good > needed:
+def _more_than_w(done: int, failed: int, groups: Groups) -> Verdict:
+    if all((done & group.mask).bit_count() > group.needed for group in groups):
         return Verdict.MET
-    return Verdict.LOST if n - failed < needed else Verdict.PENDING
+    is_lost = verdict(done, failed, groups) is Verdict.LOST
+    return Verdict.LOST if is_lost else Verdict.PENDING
 
 
-def _superseded_is_plain(self: Writes, peer: Peer, sent: Sent, answer: Answer) -> None:
-    assert isinstance(answer, Mutated)
-    _answered(self, peer, sent, Mutated(answer.batch, [], answer.refused, answer.busy))
+def _superseded_is_plain(self: Writes, peer: Peer, ops: list[Write], answer: Mutated) -> None:
+    _answered(self, peer, ops, Mutated(answer.batch, [], answer.refused, answer.busy))
 
 
 def _above_its_own_only(self: Writes, write: Write) -> None:
@@ -78,10 +78,9 @@ def _wait_no_longer_for_the_disk(
     self._park(event, parked, self._why_no_stamp(above), wait_ms=self._wait_ms)
 
 
-def _no_hint_for_the_lost(self: Writes, peer: Peer, sent: Sent) -> None:
-    del peer
-    for write in cast("list[Write]", sent.ops):
-        self._failed(write)
+def _no_hint_for_the_lost(self: Writes, peer: Peer, ops: list[Write]) -> None:
+    for write in ops:
+        self._failed(write, peer.bit)
 
 
 def _derived_by_the_clock(self: Writes, event: Put, held: Record | None) -> bytes:

@@ -12,7 +12,7 @@ import pytest
 from quorate.bench import load as module
 from quorate.bench.connection import Batch, Connection
 from quorate.bench.load import Load, Pace, Source
-from quorate.bench.protocols import RespCodec
+from quorate.bench.protocols import RespCodec, Tally
 from quorate.bench.timeline import Slice
 from tests.unit.bench.fake_redis import FakeRedis, Mood
 from tests.unit.client.scripted import dead_port, wait_until
@@ -304,6 +304,21 @@ def test_a_server_that_stands_still_leaves_empty_slices() -> None:
         run(redis, endless, count=1, seconds=0.5, tell=told.append)
     assert told[:3] == [Slice(), Slice(), Slice()]
     assert max(each.worst_ms for each in told) >= 350
+
+
+@pytest.mark.parametrize("turned_at_s", [0.0, 0.1, 0.15, 0.25, 0.3])
+def test_a_generator_that_stands_still_up_to_the_end_leaves_as_many_slices(
+    turned_at_s: float,
+) -> None:
+    """Whatever the clock said at the beginning: sums of tenths are not exact."""
+    for begun in (1000 + 0.0137 * number for number in range(100)):
+        told: list[Slice] = []
+        slices = module._Slices(Tally(), 0.1, told.append)
+        slices.begin(begun)
+        if turned_at_s >= 0.1:
+            slices.finish(begun + turned_at_s)
+        slices.close(begun + 0.3)
+        assert len(told) == 3
 
 
 def test_an_answer_is_told_of_in_the_slice_of_its_arrival() -> None:

@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quorate.bench.connection import Connection
-from quorate.bench.protocols import Codec, HttpCodec, ProtocolFault, RespCodec, Tally
+from quorate.bench.protocols import (
+    Codec,
+    HttpCodec,
+    ProtocolFault,
+    RespCodec,
+    Tally,
+    read_reply,
+)
+from quorate.wire import resp
 
 VALUE = b"two\r\nlines"
 
@@ -120,6 +128,7 @@ def test_an_http_reply_ends_where_its_header_says(length: int) -> None:
     [
         (RespCodec(value=b"", wait=0), b"HTTP/1.1 400 Bad Request\r\n"),
         (RespCodec(value=b"", wait=0), b"*1\r\n"),
+        (RespCodec(value=b"", wait=0), b"*1\r\n:1\r\n"),
         (RespCodec(value=b"", wait=0), b"$abc\r\n"),
         (RespCodec(value=b"", wait=0), b":abc\r\n"),
         (RespCodec(value=b"", wait=0), b"\r\n"),
@@ -130,6 +139,15 @@ def test_an_http_reply_ends_where_its_header_says(length: int) -> None:
 def test_bytes_that_are_no_reply_are_a_fault(codec: Codec, raw: bytes) -> None:
     with pytest.raises(ProtocolFault):
         codec.take(raw, Tally())
+
+
+def test_a_reply_of_lists_is_read_from_its_last_byte_on() -> None:
+    value = [1, [b"two\r\nlines", None, [b""]], -3]
+    data = b"+before\r\n" + resp.encode(value, 2)
+    for size in range(9, len(data)):
+        read = read_reply(data[:size], 9)
+        assert read is None or read[1] > size
+    assert read_reply(data + b"+after", 9) == (value, len(data))
 
 
 @pytest.mark.parametrize(

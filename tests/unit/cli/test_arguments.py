@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Flags with one or two dashes, `=` or a space, anywhere; the seed's literal command lines."""
+"""Flags with one or two dashes, `=` or a space, anywhere; command lines as people know them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import re
 
 import pytest
 
-from quorate.cli.arguments import Command, Flag, Line, UsageError, needed, read
+from quorate.cli.arguments import CommandLine, Flag, Subcommand, UsageError, needed, read
 
-PUT = Command(
+PUT = Subcommand(
     "put",
     "Write.",
     "data",
@@ -43,7 +43,7 @@ def test_however_it_is_written_it_means_the_same(arguments: list[str]) -> None:
     assert line.given(PUT) == {"key": "foo", "value": "bar"}
 
 
-def test_s03_the_seeds_bare_flags_are_flags_without_a_command() -> None:
+def test_bare_flags_are_flags_without_a_command() -> None:
     line = read(
         [
             "-port=8000",
@@ -80,7 +80,7 @@ def test_a_switch_takes_no_value_but_may_be_given_one() -> None:
 
 
 def test_some_flags_mean_something_without_a_value_and_take_one_behind_an_equals_sign() -> None:
-    assert read(["bench", "--dev", "url"]) == Line("bench", [("dev", None)], ["url"])
+    assert read(["bench", "--dev", "url"]) == CommandLine("bench", [("dev", None)], ["url"])
     assert read(["bench", "--dev=5"]).flags == [("dev", "5")]
     assert needed("dev", None) == "3"
     assert needed("dev", "5") == "5"

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import json
+import platform
 import signal
 import subprocess
 import sys
@@ -31,11 +32,12 @@ def test_the_figures_are_a_table(run: Run) -> None:
     with FakeRedis() as redis:
         ran = run("bench", f"--target=127.0.0.1:{redis.target[1]}", *QUICK)
     assert (ran.code, ran.err) == (0, "")
-    header, *rows, busy = table(ran.out)
+    header, *rows, interpreter, busy = table(ran.out)
     assert ran.out.decode().splitlines()[-1] == "The keys, quorate-bench:..., stay in the store."
     assert header == ["kind", *FIGURES]
     assert [row[0] for row in rows] == ["all", "reads", "writes"]
     assert int(rows[0][1]) == int(rows[1][1]) + int(rows[2][1]) > 0
+    assert interpreter[0] == "interpreter"
     assert busy[:2] == ["generator busy", "worker 1"]
 
 
@@ -51,6 +53,7 @@ def test_json_says_what_was_done_and_what_came_out(run: Run) -> None:
     assert result["writes"]["requests"] == result["all"]["requests"] > 0
     assert set(FIGURES) < set(result["all"])
     assert {"seconds", "errors", "misses", "generator_busy", "backlog"} < set(result)
+    assert platform.python_version() in result["interpreter"]
 
 
 def test_errors_are_shown_by_kind_and_exit_3(run: Run) -> None:
@@ -100,11 +103,12 @@ def test_a_sweep_is_a_row_for_each_point_and_names_the_knee(run: Run) -> None:
         flags = ["--duration=100ms", "--keys=50", "--sweep=connections=1,2"]
         ran = run("bench", f"127.0.0.1:{redis.target[1]}", *flags)
         assert redis.commands[:50] == [b"SET"] * 50
-    header, *rows, knee, _busy = table(ran.out)
+    header, *rows, knee, interpreter, _busy = table(ran.out)
     assert header[0] == "connections"
     assert [row[0] for row in rows] == ["1", "2"]
     assert knee[0] == "knee"
     assert "the first number of connections" in knee[2]
+    assert interpreter[0] == "interpreter"
 
 
 @pytest.mark.parametrize("sweep", ["rate=200,100", "rate=auto"])

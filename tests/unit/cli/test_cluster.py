@@ -12,7 +12,7 @@ import pytest
 
 from tests.http_served import Served
 from tests.unit.cli.conftest import Ran, Run
-from tests.unit.client.scripted import Answer, ScriptedNode, dead_port, problem, reply
+from tests.unit.client.scripted import Answer, Request, ScriptedNode, dead_port, problem, reply
 
 MEMBER = {"state": "up", "owns": True, "keys": 1, "bytes": 2}
 PLACE = {"slot": 12182, "partition": 761, "epoch": 1}
@@ -178,6 +178,20 @@ def test_status_asks_each_member_itself(run: Run) -> None:
     assert json.loads(healthy.out) == [{"url": well.url, "state": "ready", "reason": ""}]
 
 
+def test_status_goes_on_past_a_member_with_an_impossible_name(run: Run) -> None:
+    def answer(request: Request) -> bytes:
+        members = [{**MEMBER, "url": url} for url in ("http://a..b:1", node.url)]
+        return reply(200, b"ok" if request.target == "/readyz" else json.dumps(members).encode())
+
+    with ScriptedNode(answer) as node:
+        ran = run("status", f"--target={node.url}")
+    assert ran.code == 3
+    assert [row[:2] for row in rows(ran.out)[1:]] == [
+        ["http://a..b:1", "not ready"],
+        [node.url, "ready"],
+    ]
+
+
 def test_ring_shows_shares_or_where_one_key_belongs(run: Run, target: str) -> None:
     members = [
         {**MEMBER, "url": "http://a:1", "partitions": 1024},
@@ -260,6 +274,22 @@ def test_an_answer_in_an_unknown_form_is_one_line_and_exit_3(
         ran = run(*command, f"--target={node.url}")
     assert (ran.code, ran.out) == (3, b"")
     assert ran.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 64])
+@pytest.mark.parametrize(
+    "command",
+    [["get", "x"], ["put", "x", "y"], ["delete", "x"], ["nodes"], ["status"]],
+    ids=" ".join,
+)
+def test_a_host_that_cannot_be_looked_up_is_wrong_usage_and_never_a_missing_key(
+    command: list[str], host: str, run: Run
+) -> None:
+    ran = run(*command, f"--nodes=localhost:8000,{host}:8000")
+    assert (ran.code, ran.out) == (2, b"")
+    assert ran.err == (
+        f"quorate: --nodes: '{host}:8000' holds no host name: 1 to 63 characters between two dots\n"
+    )
 
 
 @pytest.mark.parametrize("command", [["nodes"], ["status"], ["ring"], ["explain", "x"], ["keys"]])

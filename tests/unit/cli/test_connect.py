@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From flags to nodes, times and numbers. FEATURES S07, S08."""
+"""From flags to nodes, times and numbers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"nodes": "a:1", "target": "c:3"}, ["http://c:3"]),
     ],
 )
-def test_s07_the_target_comes_before_the_list_and_the_list_before_localhost(
+def test_the_target_comes_before_the_list_and_the_list_before_localhost(
     given: Given, urls: list[str]
 ) -> None:
     assert node_urls(given) == urls

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""put, get and delete as people type them. FEATURES S04, S05, S07, S08."""
+"""put, get and delete as people type them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ALL_BYTES = bytes(range(256))
         ["-value", "bar", "put", "-key", "foo"],
     ],
 )
-def test_s04_put_takes_flags_or_places_and_is_also_called_set(
+def test_put_takes_flags_or_places_and_is_also_called_set(
     arguments: list[str], run: Run, served: Served, target: str
 ) -> None:
     ran = run(target, *arguments)
@@ -36,13 +36,13 @@ def test_s04_put_takes_flags_or_places_and_is_also_called_set(
     assert served.store.records[b"foo"].value == b"bar"
 
 
-def test_s04_a_value_may_be_empty(run: Run, served: Served, target: str) -> None:
+def test_a_value_may_be_empty(run: Run, served: Served, target: str) -> None:
     assert run("put", "foo", "", target).code == 0
     assert run("put", "--key=bar", "--value=", target).code == 0
     assert served.store.records[b"foo"].value == served.store.records[b"bar"].value == b""
 
 
-def test_s04_a_value_may_come_from_standard_input(
+def test_a_value_may_come_from_standard_input(
     run: Run, served: Served, target: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(ALL_BYTES)))
@@ -50,7 +50,7 @@ def test_s04_a_value_may_come_from_standard_input(
     assert served.store.records[b"foo"].value == ALL_BYTES
 
 
-def test_s04_any_bytes_can_be_key_and_value(run: Run, served: Served, target: str) -> None:
+def test_any_bytes_can_be_key_and_value(run: Run, served: Served, target: str) -> None:
     raw = bytes(range(1, 256))
     assert run("put", os.fsdecode(raw), os.fsdecode(raw), target).code == 0
     assert served.store.records[raw].value == raw
@@ -58,7 +58,7 @@ def test_s04_any_bytes_can_be_key_and_value(run: Run, served: Served, target: st
 
 
 @pytest.mark.parametrize("value", [b"", b"bar", b"bar\n", ALL_BYTES])
-def test_s05_get_prints_the_value_and_nothing_else(
+def test_get_prints_the_value_and_nothing_else(
     value: bytes, run: Run, served: Served, target: str
 ) -> None:
     served.store.fill(b"foo", value)
@@ -66,12 +66,12 @@ def test_s05_get_prints_the_value_and_nothing_else(
     assert (ran.code, ran.out, ran.err) == (0, value, "")
 
 
-def test_s05_a_missing_key_is_1(run: Run, target: str) -> None:
+def test_a_missing_key_is_1(run: Run, target: str) -> None:
     ran = run("get", "foo", target)
     assert (ran.code, ran.out, ran.err) == (1, b"", "quorate: no value under 'foo'\n")
 
 
-def test_s05_unreachable_is_2_and_says_what_to_do(run: Run) -> None:
+def test_unreachable_is_2_and_says_what_to_do(run: Run) -> None:
     with dead_port() as url:
         ran = run("get", "foo", f"--target={url}")
     assert (ran.code, ran.out) == (2, b"")
@@ -81,7 +81,7 @@ def test_s05_unreachable_is_2_and_says_what_to_do(run: Run) -> None:
     )
 
 
-def test_s05_refused_is_3(run: Run, served: Served, target: str) -> None:
+def test_refused_is_3(run: Run, served: Served, target: str) -> None:
     served.store.failure = QuorumUnreachable("too few live replicas", needed=2, live=1)
     ran = run("get", "foo", target)
     assert (ran.code, ran.out) == (3, b"")
@@ -189,14 +189,14 @@ def test_json_says_all_there_is(run: Run, served: Served, target: str) -> None:
     assert json.loads(missing.out) == {"key": "absent", "value": None, "version": None}
 
 
-def test_s07_the_first_live_node_of_the_list_is_used(run: Run, served: Served) -> None:
+def test_the_first_live_node_of_the_list_is_used(run: Run, served: Served) -> None:
     with dead_port() as dead:
         nodes = f"--nodes={dead},http://127.0.0.1:{served.port}"
         assert run("put", "foo", "bar", nodes).code == 0
         assert run(nodes, "get", "foo").out == b"bar"
 
 
-def test_s08_a_target_is_the_only_node_that_is_asked(run: Run) -> None:
+def test_a_target_is_the_only_node_that_is_asked(run: Run) -> None:
     with dead_port() as dead, ScriptedNode() as live:
         assert run("get", "foo", f"--target={dead}", f"--nodes={live.url}").code == 2
         assert live.connections == 0

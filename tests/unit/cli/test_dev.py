@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""quorate dev with fake nodes; with real ones it is tested in tests/cluster. FEATURES S64."""
+"""quorate dev with fake nodes; with real ones it is tested in tests/cluster."""
 
 from __future__ import annotations
 

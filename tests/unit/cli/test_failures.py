@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Every error of the taxonomy is one line and an exit code. FEATURES S05."""
+"""Every error of the taxonomy is one line and an exit code."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def test_json_is_printed_for_a_mistake_too(
 
 
 @pytest.mark.parametrize("command", [["serve"], []])
-def test_row_74_all_faults_of_the_settings_are_shown_one_line_each_and_nothing_starts(
+def test_all_faults_of_the_settings_are_shown_one_line_each_and_nothing_starts(
     command: list[str], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

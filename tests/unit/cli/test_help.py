@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Help for everything. FEATURES S02."""
+"""Help for everything."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import sys
 import pytest
 
 from quorate.cli.commands import COMMANDS
-from quorate.config import FLAGS
+from quorate.config import SETTINGS
 from tests.unit.cli.conftest import Run
 
 
-def test_s02_help_lists_every_command() -> None:
+def test_help_lists_every_command() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "quorate", "--help"], capture_output=True, text=True, check=False
     )
@@ -30,14 +30,12 @@ def test_help_is_also_what_nothing_and_its_short_forms_show(arguments: list[str]
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
-def test_s02_each_commands_help_lists_every_flag_with_its_default(
-    command: object, run: Run
-) -> None:
+def test_each_commands_help_lists_every_flag_with_its_default(command: object, run: Run) -> None:
     found = next(each for each in COMMANDS if each is command)
     ran = run(found.name, "--help")
     assert ran.code == 0
     text = " ".join(ran.out.decode().split())
-    for flag in FLAGS if found.name == "serve" else found.flags:
+    for flag in SETTINGS if found.name == "serve" else found.flags:
         for name in (flag.name, *flag.aliases):
             assert f"--{name}" in text
         if flag.default:

@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from quorate.cli.output import json_text, print_facts, print_json, print_table
+from quorate.cli.output import print_facts, print_json, print_table
+from quorate.client.calls import packed
 
 
 class Terminal(io.StringIO):
@@ -59,5 +60,5 @@ def test_facts_are_tabs_in_a_pipe_and_aligned_on_a_terminal(
 
 
 def test_json_is_one_line_that_any_terminal_can_show(capsys: pytest.CaptureFixture[str]) -> None:
-    print_json({"key": json_text("clé".encode()), "value": json_text(b"\xff")})
+    print_json({"key": packed("clé".encode()), "value": packed(b"\xff")})
     assert capsys.readouterr().out == '{"key": "cl\\u00e9", "value": {"base64": "/w=="}}\n'

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from quorate.cli import progress
-from quorate.cli.progress import Progress
+from quorate.cli.progress import ProgressMeter
 from tests.unit.cli.test_output import Terminal
 
 
@@ -25,7 +25,7 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The clock of `Progress`."""
+    """The clock of `ProgressMeter`."""
     clock = Clock()
     monkeypatch.setattr(progress, "time", clock)
     return clock
@@ -34,7 +34,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def test_a_log_gets_a_line_every_ten_seconds_on_standard_error(
     clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with Progress("seeds", total=2_000) as shown:
+    with ProgressMeter("seeds", total=2_000) as shown:
         for second in range(25):
             clock.now = float(second)
             shown.advance(f"{second} failed")
@@ -47,7 +47,7 @@ def test_a_log_gets_a_line_every_ten_seconds_on_standard_error(
 
 
 def test_what_is_told_goes_to_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
-    with Progress("seeds", total=2) as shown:
+    with ProgressMeter("seeds", total=2) as shown:
         shown.tell("seed 1: [bold]a finding[/bold]")
     assert capsys.readouterr().out == "seed 1: [bold]a finding[/bold]\n"
 
@@ -58,7 +58,7 @@ def test_a_terminal_gets_a_bar_with_the_count_and_the_note(
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("COLUMNS", "120")
-    with Progress("seeds", total=3) as shown:
+    with ProgressMeter("seeds", total=3) as shown:
         shown.advance("0 failed")
         shown.advance("1 failed")
         shown.tell("found")
@@ -77,7 +77,7 @@ def test_on_one_terminal_a_finding_stands_whole_above_the_bar(
     monkeypatch.setattr(sys, "stdout", terminal)
     monkeypatch.setenv("COLUMNS", "40")
     command = "quorate sim --seed=1 --faults=kill,split,pause,rot,torn,drift"
-    with Progress("seeds", total=3) as shown:
+    with ProgressMeter("seeds", total=3) as shown:
         shown.tell(f"again: {command}")
     assert f"again: {command}\n" in terminal.getvalue()
 
@@ -85,6 +85,6 @@ def test_on_one_terminal_a_finding_stands_whole_above_the_bar(
 def test_one_thing_alone_has_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
-    with Progress("seeds", total=1) as shown:
+    with ProgressMeter("seeds", total=1) as shown:
         shown.advance()
     assert terminal.getvalue() == ""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""serve hands valid settings to the node, and nothing else. FEATURES S03."""
+"""serve hands valid settings to the node, and nothing else."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
 
 
 @pytest.mark.parametrize("command", [[], ["serve"]])
-def test_s03_the_seeds_literal_flags_mean_serve_with_or_without_the_command(
+def test_the_seeds_literal_flags_mean_serve_with_or_without_the_command(
     command: list[str], run: Run, started: list[Config]
 ) -> None:
     assert run(*command, *SEED).code == 0

@@ -11,11 +11,13 @@ import asyncio
 import json
 import re
 import socket
+import struct
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from typing import Any, Self
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any, Protocol, Self
 
 from quorate.client import AsyncClient, Client
 
@@ -98,6 +100,14 @@ class ScriptedNode:
         for each in list(self._sockets):
             _shut(each)
 
+    def reset(self) -> None:
+        """Break every connection, as a machine that restarted does: what is sent is refused."""
+        for each in list(self._sockets):
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            each.shutdown(socket.SHUT_RD)  # Its thread sees the end, and lets go of it.
+            each.close()
+        wait_until(lambda: all(each.fileno() < 0 for each in self._sockets), what="all closed")
+
     def _spawn(self, work: Callable[[], None]) -> None:
         thread = threading.Thread(target=work)
         self._threads.append(thread)
@@ -157,6 +167,11 @@ def dead_port() -> Iterator[str]:
         yield f"http://127.0.0.1:{held.getsockname()[1]}"
 
 
+def echo(request: Request) -> bytes:
+    """Answer with the target, so that a mixed-up answer shows."""
+    return reply(200, request.target.encode(), Quorate_Version=VERSION)
+
+
 def wait_until(condition: Callable[[], bool], *, what: str) -> None:
     """Return when `condition` holds; fail with `what` if it never does."""
     until = time.monotonic() + WAIT_SECONDS
@@ -165,29 +180,75 @@ def wait_until(condition: Callable[[], bool], *, what: str) -> None:
         time.sleep(0.005)
 
 
-Caller = Callable[..., Any]
+@contextmanager
+def silent_port() -> Iterator[tuple[str, int]]:
+    """An address where a connection is neither refused nor accepted: its queue is full."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        host, port = listener.getsockname()
+        yield host, port
+
+
+class Caller(Protocol):
+    """A client of either kind: `call("get", "key")`."""
+
+    def __call__(self, name: str, *given: Any, **named: Any) -> Any:
+        """Make one call, to its end."""
+
+    def together(self, name: str, keys: Iterable[str]) -> list[Any]:
+        """Make a call for each key, all at once."""
+
+
+class _Blocking:
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def __call__(self, name: str, *given: Any, **named: Any) -> Any:
+        result = getattr(self._client, name)(*given, **named)
+        return list(result) if isinstance(result, Iterator) else result
+
+    def together(self, name: str, keys: Iterable[str]) -> list[Any]:
+        names = list(keys)
+        with ThreadPoolExecutor(len(names)) as pool:
+            return list(pool.map(lambda key: self(name, key), names))
+
+
+class _Asynchronous:
+    def __init__(self, client: AsyncClient, runner: asyncio.Runner) -> None:
+        self._client = client
+        self._runner = runner
+
+    def __call__(self, name: str, *given: Any, **named: Any) -> Any:
+        return self._runner.run(self._run(name, *given, **named))
+
+    def together(self, name: str, keys: Iterable[str]) -> list[Any]:
+        async def run() -> list[Any]:
+            return await asyncio.gather(*(self._run(name, key) for key in keys))
+
+        return self._runner.run(run())
+
+    async def _run(self, name: str, *given: Any, **named: Any) -> Any:
+        call = getattr(self._client, name)(*given, **named)
+        return [item async for item in call] if name == "scan" else await call
 
 
 @contextmanager
 def blocking(nodes: str | Sequence[str], *, timeout: float = 10.0) -> Iterator[Caller]:
-    """Calls of a Client: `call("get", "key")`."""
+    """Calls of a Client."""
     with Client(nodes, timeout=timeout) as client:
-        yield lambda name, *given, **named: _listed(getattr(client, name)(*given, **named))
+        yield _Blocking(client)
 
 
 @contextmanager
 def asynchronous(nodes: str | Sequence[str], *, timeout: float = 10.0) -> Iterator[Caller]:
-    """Calls of an AsyncClient, each run to its end."""
+    """Calls of an AsyncClient."""
     client = AsyncClient(nodes, timeout=timeout)
-
-    async def run(name: str, *given: Any, **named: Any) -> Any:
-        call = getattr(client, name)(*given, **named)
-        return [item async for item in call] if name == "scan" else await call
-
     with asyncio.Runner() as runner:
-        yield lambda name, *given, **named: runner.run(run(name, *given, **named))
+        yield _Asynchronous(client, runner)
         runner.run(client.close())
-
-
-def _listed(result: Any) -> Any:
-    return list(result) if isinstance(result, Iterator) else result

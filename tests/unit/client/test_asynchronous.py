@@ -4,23 +4,18 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import random
-from asyncio.trsock import TransportSocket
+import socket
+import threading
+from typing import Any
 
 import pytest
 import uvloop
 
 from quorate.client import AsyncClient, Unreachable
 from quorate.client import asynchronous as module
-from quorate.errors import Outcome
-from tests.unit.client.scripted import HANG, VERSION, Request, ScriptedNode, reply, well
-
-
-def echo(request: Request) -> bytes:
-    """Answer with the target, so that a mixed-up answer shows."""
-    return reply(200, request.target.encode(), Quorate_Version=VERSION)
+from tests.unit.client.scripted import HANG, ScriptedNode, echo, well
 
 
 async def read(client: AsyncClient, key: str) -> bytes:
@@ -54,23 +49,6 @@ def test_a_cancelled_calls_answer_never_reaches_another_call(loop: object) -> No
         runner.run(main(node))
 
 
-def test_without_a_descriptor_to_look_with_a_kept_connection_is_given_up(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def dup(_: object) -> None:
-        raise OSError(errno.EMFILE, "Too many open files")
-
-    async def main(node: ScriptedNode) -> None:
-        async with AsyncClient(node.url) as client:
-            for _ in range(2):
-                assert (await client.put("key", "value")).acks == 2
-
-    monkeypatch.setattr(TransportSocket, "dup", dup)
-    with ScriptedNode() as node:
-        asyncio.run(main(node))
-        assert node.connections == 2
-
-
 def test_a_call_cancelled_while_waiting_closes_its_connection() -> None:
     async def main(node: ScriptedNode) -> None:
         async with AsyncClient(node.url) as client:
@@ -86,38 +64,55 @@ def test_a_call_cancelled_while_waiting_closes_its_connection() -> None:
         asyncio.run(main(node))
 
 
-def test_tasks_share_a_bounded_number_of_connections(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CONNECTIONS_MAX", 4)
-
-    async def main(node: ScriptedNode) -> None:
-        async with AsyncClient(node.url) as client:
-            keys = [f"key-{number}" for number in range(100)]
-            values = await asyncio.gather(*(read(client, key) for key in keys))
-            assert values == [f"/kv?key={key}".encode() for key in keys]
-        assert node.connections <= 4
-
-    with ScriptedNode(echo) as node:
-        asyncio.run(main(node))
-
-
-def test_waiting_for_a_turn_counts_against_the_calls_own_time_and_applies_nothing(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_cancelled_call_gives_its_turn_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CONNECTIONS_MAX", 1)
 
     async def main(node: ScriptedNode) -> None:
-        async with AsyncClient(node.url, timeout=5.0) as client:
+        async with AsyncClient(node.url) as client:
             slow = asyncio.create_task(client.get("slow"))
             await until(node, 1)
-            with pytest.raises(Unreachable, match="no answer in time") as raised:
-                await client.put("key", "value", timeout=0.01)
-            assert raised.value.outcome is Outcome.NOT_APPLIED
+            waiting = asyncio.create_task(client.get("waiting"))
+            next_one = asyncio.create_task(client.get("key"))
+            await asyncio.sleep(0)
+            waiting.cancel()
             slow.cancel()
-            await asyncio.wait([slow])
-        assert len(node.requests) == 1
+            assert await next_one is not None
+            await asyncio.wait([slow, waiting])
+        assert [request.target for request in node.requests] == ["/kv?key=slow", "/kv?key=key"]
 
-    with ScriptedNode(lambda _: HANG) as node:
+    with ScriptedNode(lambda r: HANG if "slow" in r.target else well(r)) as node:
         asyncio.run(main(node))
+
+
+def test_a_node_named_by_its_address_needs_no_thread() -> None:
+    async def main(node: ScriptedNode) -> None:
+        async with AsyncClient(node.url) as client:
+            await client.get("key")
+        assert not [each for each in threading.enumerate() if each.name.startswith("asyncio")]
+
+    with ScriptedNode() as node:
+        asyncio.run(main(node))
+
+
+def test_a_name_is_looked_up_in_a_thread_and_within_the_calls_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done = threading.Event()
+    found = socket.getaddrinfo
+
+    def slow(*given: Any, **named: Any) -> Any:
+        if not named.get("flags"):
+            done.wait(10)
+        return found(*given, **named)
+
+    async def main() -> None:
+        async with AsyncClient("http://localhost:1", timeout=0.1) as client:
+            with pytest.raises(Unreachable, match="no answer in time"):
+                await client.get("key")
+        done.set()
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    asyncio.run(main())
 
 
 def test_one_client_serves_one_loop_after_another() -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The client for threads and forks: an answer reaches the call that asked, and no other."""
+"""The blocking client: forks, and the source that it is generated from."""
 
 from __future__ import annotations
 
@@ -8,54 +8,34 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from quorate.client import Client
+from quorate.client import Client, Unreachable
 from quorate.client import blocking as module
-from quorate.client.trial import endpoints_of
-from tests.unit.client.scripted import (
-    VERSION,
-    WAIT_SECONDS,
-    Request,
-    ScriptedNode,
-    reply,
-    wait_until,
-)
-
-THREADS = 8
+from scripts.blocking_client import SOURCE, TARGET, blocking
+from tests.unit.client.scripted import HANG, ScriptedNode, echo, wait_until
 
 
-def echo(request: Request) -> bytes:
-    """Answer with the target, so that a mixed-up answer shows."""
-    return reply(200, request.target.encode(), Quorate_Version=VERSION)
+def test_the_blocking_client_is_what_the_other_one_says() -> None:
+    assert TARGET.read_text() == blocking(SOURCE.read_text()), "run scripts/blocking_client.py"
 
 
-def test_threads_that_share_a_client_each_get_their_own_answers() -> None:
-    def work(thread: int) -> bool:
-        keys = [f"{thread}-{number}" for number in range(50)]
-        return all(
-            (found := client.get(key)) and found.value.endswith(key.encode()) for key in keys
-        )
+def test_names_are_put_for_others_in_code_and_not_in_strings_or_comments() -> None:
+    source = '''"""What it is."""
+from asyncio import Semaphore
 
-    with ScriptedNode(echo) as node, Client(node.url) as client:
-        with ThreadPoolExecutor(THREADS) as pool:
-            assert all(pool.map(work, range(THREADS)))
-        assert node.connections <= THREADS
-        assert len(node.requests) == THREADS * 50
+async def ask(client: AsyncClient) -> str:
+    async with client:  # Not await.
+        return await  client.get("await asyncio")
+'''
+    _, _, code = blocking(source).rpartition('"""')
+    assert (
+        code.strip()
+        == """from threading import Semaphore
 
 
-def test_idle_connections_are_kept_up_to_their_maximum(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "IDLE_CONNECTIONS_MAX", 1)
-    with ScriptedNode(echo) as node:
-        (endpoint,) = endpoints_of(node.url)
-        pool = module._Pool()
-        one, two = (module._Connection(endpoint, until=float("inf")) for _ in range(2))
-        pool.give(endpoint, one)
-        pool.give(endpoint, two)
-        assert pool.take(endpoint, until=float("inf")) is one
-        third = pool.take(endpoint, until=float("inf"))
-        assert third is not two
-        wait_until(lambda: node.connections == 3, what="the third connection")
-        for connection in (one, third):
-            connection.close()
+def ask(client: Client) -> str:
+    with client:  # Not await.
+        return client.get("await asyncio")"""
+    )
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform has no fork")
@@ -77,23 +57,21 @@ def test_a_forked_child_uses_connections_of_its_own_and_leaves_the_parents_alone
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform has no fork")
-def test_a_fork_while_another_thread_holds_the_lock_does_not_hang_the_child() -> None:
-    with ScriptedNode(echo) as node, Client(node.url) as client:
-        client.get("before")
-        with client._pool._lock:
-            child = os.fork()
-            if child == 0:
-                os._exit(0 if client.get("child") else 1)
-        wait_until(lambda: len(node.requests) == 2, what="the child's request")
+def test_a_fork_while_another_thread_has_the_only_turn_does_not_hang_the_child(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "CONNECTIONS_MAX", 1)
+    with (
+        ScriptedNode(lambda r: HANG if "slow" in r.target else echo(r)) as node,
+        Client(node.url, timeout=1.0) as client,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        slow = pool.submit(client.get, "slow")
+        wait_until(lambda: len(node.requests) == 1, what="the thread's request")
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if client.get("child") else 1)
         _, status = os.waitpid(child, 0)
         assert os.waitstatus_to_exitcode(status) == 0
-
-
-def test_a_closed_client_can_be_used_again() -> None:
-    with ScriptedNode(echo) as node:
-        client = Client(node.url, timeout=WAIT_SECONDS)
-        client.get("a")
-        client.close()
-        client.get("b")
-        client.close()
-        assert [request.connection for request in node.requests] == [0, 1]
+        with pytest.raises(Unreachable, match="no answer in time"):
+            slow.result()

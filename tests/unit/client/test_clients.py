@@ -162,9 +162,7 @@ def test_one_connection_serves_call_after_call(connect: Connect) -> None:
 
 
 @pytest.mark.parametrize("bad", ["refuses", "hangs"])
-def test_s07_a_first_node_that_is_dead_costs_less_than_two_seconds(
-    connect: Connect, bad: str
-) -> None:
+def test_a_first_node_that_is_dead_costs_less_than_two_seconds(connect: Connect, bad: str) -> None:
     with (
         dead_port() as refusing,
         ScriptedNode(pings=lambda _: HANG) as hanging,
@@ -180,7 +178,7 @@ def test_s07_a_first_node_that_is_dead_costs_less_than_two_seconds(
         assert [request.method for request in node.requests] == ["PUT", "GET"]
 
 
-def test_s08_a_single_dead_node_is_unreachable_and_a_write_surely_not_applied(
+def test_a_single_dead_node_is_unreachable_and_a_write_surely_not_applied(
     connect: Connect,
 ) -> None:
     with dead_port() as url, connect(url) as call:
@@ -366,7 +364,10 @@ def test_keys_that_may_be_missing_are_told_after_those_that_were_found(connect: 
         assert len(node.requests) == 2
 
 
-@pytest.mark.parametrize("nodes", ["", [], "nonsense", "ftp://a:1", ["http://a:1", "b c"]])
+@pytest.mark.parametrize(
+    "nodes",
+    ["", [], "nonsense", "ftp://a:1", ["http://a:1", "b c"], ["a:1", "a..b:2"], f"{'a' * 64}:1"],
+)
 def test_a_client_of_no_node_or_nonsense_is_refused_at_once(connect: Connect, nodes: str) -> None:
     with pytest.raises(InvalidRequest), connect(nodes):
         pass

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from quorate.client.calls import Call, Unreachable
-from quorate.client.trial import Endpoint, Lost, Route, Trial, endpoints_of
+from quorate.client.trial import Endpoint, Lost, NodeOrder, Trial, endpoints_of
 from quorate.errors import Outcome
 from quorate.wire.http import Response
 
@@ -18,8 +18,8 @@ KEPT = Lost("reset", was_sent=True, was_kept=True)
 
 
 @pytest.fixture
-def route() -> Route:
-    return Route(endpoints_of("http://a:1,http://b:2,http://c:3"))
+def nodes() -> NodeOrder:
+    return NodeOrder(endpoints_of("http://a:1,http://b:2,http://c:3"))
 
 
 def test_nodes_come_from_a_list_or_a_text_each_once() -> None:
@@ -34,70 +34,70 @@ def test_a_request_names_the_node_as_its_url_does() -> None:
 
 @pytest.mark.parametrize(("call", "lost"), [(READ, BEFORE), (READ, AFTER), (WRITE, BEFORE)])
 def test_what_surely_did_nothing_is_tried_on_every_node_in_turn(
-    route: Route, call: Call, lost: Lost
+    nodes: NodeOrder, call: Call, lost: Lost
 ) -> None:
-    trial = Trial(call, route)
-    for endpoint in route.order():
+    trial = Trial(call, nodes)
+    for endpoint in nodes.order():
         assert trial.next() == endpoint
         trial.lost(endpoint, lost, is_late=False)
     with pytest.raises(Unreachable) as raised:
         trial.next()
     assert raised.value.outcome is (Outcome.NOT_APPLIED if call.is_write else None)
-    assert all(endpoint.url in str(raised.value) for endpoint in route.endpoints)
+    assert all(endpoint.url in str(raised.value) for endpoint in nodes.endpoints)
 
 
 @pytest.mark.parametrize("lost", [AFTER, KEPT])
-def test_a_write_that_may_have_happened_is_never_sent_again(route: Route, lost: Lost) -> None:
-    trial = Trial(WRITE, route)
+def test_a_write_that_may_have_happened_is_never_sent_again(nodes: NodeOrder, lost: Lost) -> None:
+    trial = Trial(WRITE, nodes)
     endpoint = trial.next()
     with pytest.raises(Unreachable) as raised:
         trial.lost(endpoint, lost, is_late=False)
     assert raised.value.outcome is Outcome.UNKNOWN
 
 
-def test_a_read_on_a_kept_connection_is_tried_again_on_the_same_node(route: Route) -> None:
-    trial = Trial(READ, route)
+def test_a_read_on_a_kept_connection_is_tried_again_on_the_same_node(nodes: NodeOrder) -> None:
+    trial = Trial(READ, nodes)
     endpoint = trial.next()
     trial.lost(endpoint, KEPT, is_late=False)
     assert trial.next() == endpoint
 
 
-def test_late_means_no_further_node(route: Route) -> None:
-    trial = Trial(READ, route)
+def test_late_means_no_further_node(nodes: NodeOrder) -> None:
+    trial = Trial(READ, nodes)
     endpoint = trial.next()
     with pytest.raises(Unreachable, match=r"http://a:1: refused\Z"):
         trial.lost(endpoint, BEFORE, is_late=True)
 
 
-def test_the_first_node_is_the_one_that_answered_last(route: Route) -> None:
-    a, b, c = route.endpoints
-    route.answered(b)
-    assert route.order() == [b, c, a]
-    route.failed(a)
-    assert route.order() == [b, c, a]
-    route.failed(b)
-    assert route.order() == [c, a, b]
+def test_the_first_node_is_the_one_that_answered_last(nodes: NodeOrder) -> None:
+    a, b, c = nodes.endpoints
+    nodes.answered(b)
+    assert nodes.order() == [b, c, a]
+    nodes.failed(a)
+    assert nodes.order() == [b, c, a]
+    nodes.failed(b)
+    assert nodes.order() == [c, a, b]
 
 
 def test_a_node_must_prove_itself_until_it_answered_and_again_after_it_failed(
-    route: Route,
+    nodes: NodeOrder,
 ) -> None:
-    a, b, _ = route.endpoints
-    assert route.needs_proof(a)
-    route.answered(a)
-    assert not route.needs_proof(a)
-    assert route.needs_proof(b)
-    route.failed(a)
-    assert route.needs_proof(a)
+    a, b, _ = nodes.endpoints
+    assert nodes.needs_proof(a)
+    nodes.answered(a)
+    assert not nodes.needs_proof(a)
+    assert nodes.needs_proof(b)
+    nodes.failed(a)
+    assert nodes.needs_proof(a)
 
 
 def test_a_lone_node_has_nothing_to_prove() -> None:
-    lone = Route(endpoints_of("a:1"))
+    lone = NodeOrder(endpoints_of("a:1"))
     assert not lone.needs_proof(lone.endpoints[0])
 
 
-def test_any_answer_but_not_ready_ends_the_trial(route: Route) -> None:
-    trial = Trial(WRITE, route)
+def test_any_answer_but_not_ready_ends_the_trial(nodes: NodeOrder) -> None:
+    trial = Trial(WRITE, nodes)
     endpoint = trial.next()
     refused = Response(503, {}, keeps_alive=True)
     assert trial.answer(endpoint, refused) is refused

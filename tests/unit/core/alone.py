@@ -83,6 +83,11 @@ class Alone:
         self.perform(effects)
         return effects
 
+    def sleep(self) -> Effects:
+        """One step at the time at which the node wants to be woken."""
+        assert self.wake_ms is not None
+        return self.step(after_ms=self.wake_ms - self.mono_ms)
+
     def perform(self, effects: Effects) -> None:
         """Do what the runtime does."""
         self.wake_ms = effects.wake_ms

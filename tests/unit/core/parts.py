@@ -3,9 +3,16 @@
 
 from __future__ import annotations
 
-from quorate.core.exchanges.outbox import Answer, Peer, Sent
+from typing import Final
+
+from quorate.core.exchanges.lanes import Questions, Records
+from quorate.core.exchanges.outbox import Answer, Outbox
 from quorate.core.topology.layout import Layout
-from quorate.core.topology.placement import Placement
+from quorate.core.topology.peer import Peer
+from quorate.core.topology.topology import Topology
+from quorate.core.turn import Alarm, Turn
+
+TIMEOUT_MS: Final = 1_000
 
 
 def urls(count: int) -> list[str]:
@@ -20,23 +27,48 @@ class Recorder:
         self.answers: list[tuple[str, list[object], Answer]] = []
         self.losses: list[tuple[str, list[object]]] = []
 
-    def answered(self, peer: Peer, sent: Sent, answer: Answer) -> None:
-        self.answers.append((peer.url, [*sent.ops, *sent.more], answer))
+    def answered(self, peer: Peer, ops: list[object], answer: Answer) -> None:
+        self.answers.append((peer.url, ops, answer))
 
-    def lost(self, peer: Peer, sent: Sent) -> None:
-        self.losses.append((peer.url, [*sent.ops, *sent.more]))
-
-
-def peer_of(
-    url: str = "http://n9:1", *, exchange: Recorder | None = None, first_batch: int = 0
-) -> Peer:
-    """A peer whose every exchange is one recorder."""
-    writes, reads = exchange or Recorder(), exchange or Recorder()
-    return Peer(url, writes=writes, repairs=writes, reads=reads, first_batch=first_batch)
+    def lost(self, peer: Peer, ops: list[object]) -> None:
+        self.losses.append((peer.url, ops))
 
 
-def placement_of(layout: Layout, *, own: int, w: int = 0, r: int = 0) -> Placement:
-    """The layout seen from node `own`."""
+def peer_of(url: str = "http://n9:1", index: int = 0, *, turn: Turn | None = None) -> Peer:
+    """A peer that was never met."""
+    return Peer(url, index, Alarm(turn or Turn(), lambda: None))
+
+
+def reachable(peer: Peer) -> Peer:
+    """The peer, with links both ways."""
+    peer.is_linked = peer.is_heard = True
+    peer.judge()
+    return peer
+
+
+class Box:
+    """An outbox whose every lane is of one recorder."""
+
+    def __init__(
+        self, url: str = "http://n9:1", *, turn: Turn | None = None, first_batch: int = 0
+    ) -> None:
+        self.turn = turn or Turn()
+        self.peer = peer_of(url, turn=self.turn)
+        self.out = Outbox(self.peer, self.turn, timeout_ms=TIMEOUT_MS, first_batch=first_batch)
+        self.recorder = Recorder()
+        self.hedged: list[list[object]] = []
+        self.records: Records[object] = Records(self.out, self.recorder)
+        self.questions: Questions[object] = Questions(self.out, self.recorder, self.hedged.append)
+
+    def pass_ms(self, ms: int) -> None:
+        """Let time go by, and make the calls that are due."""
+        self.turn.begin(self.turn.mono_ms + ms, 0, stamp_max=0)
+        self.turn.ring()
+
+
+def topology_of(*tables: Layout, own: int, w: int = 0, r: int = 0) -> Topology:
+    """The tables seen from node `own`."""
     own_url = f"http://n{own}:1"
-    peers = {url: peer_of(url) for url in layout.nodes if url != own_url}
-    return Placement(layout, own_url=own_url, peers=peers, r=r, w=w)
+    others = sorted({url for table in tables for url in table.nodes} - {own_url})
+    peers = {url: peer_of(url, index) for index, url in enumerate(others)}
+    return Topology(tables, own_url=own_url, peers=peers, r=r, w=w)

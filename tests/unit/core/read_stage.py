@@ -44,9 +44,7 @@ def outsider(count: int = 5, replication: int = 3) -> tuple[Alone, list[int]]:
     disk.format(Batch([], [], [(LAYOUT_META, layout.encode())]))
     alone = Alone(count, listed=[1], disk=disk)
     alone.link(*range(1, count))
-    placement = alone.node.membership.placement
-    assert placement is not None
-    peers = placement.others[partition_of(ROW)]
+    peers = alone.node.membership.current().partitions[partition_of(ROW)].others
     return alone, [next(i for i in range(count) if url_of(i) == peer.url) for peer in peers]
 
 

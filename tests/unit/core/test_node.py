@@ -200,11 +200,11 @@ def test_what_was_said_to_a_link_that_broke_in_the_same_turn_is_lost_at_once() -
     alone.take(1, Mutate)
     alone.unlink(1)
     alone.link(1)
-    hints = alone.node.parts.hints.count(url_of(1))
+    hints = alone.node.hints.count(url_of(1))
     asker = Asker()
     alone.step(Put(asker, b"k", b"v"), LinkDown(url_of(1)), LinkUp(url_of(1), "0"))
     assert isinstance(asker.result, PutResult)
-    assert alone.node.parts.hints.count(url_of(1)) == hints + 1
+    assert alone.node.hints.count(url_of(1)) == hints + 1
 
 
 def test_a_peer_is_asked_only_once_it_was_heard_on_the_link_that_it_has_to_us() -> None:
@@ -234,7 +234,6 @@ def _node_at(wall_ms: int, *, ceiling_ms: int) -> Node:
 
 
 def test_a_clock_absurdly_behind_the_last_stamp_keeps_the_node_from_starting() -> None:
-    """RELIABILITY 76."""
     limit_ms = EPOCH_MS - STARTUP_SKEW_MS_MAX
     _node_at(limit_ms, ceiling_ms=EPOCH_MS)
     with pytest.raises(ClockUntrusted) as caught:
@@ -262,7 +261,7 @@ def test_no_version_is_given_out_twice_over_crashes_and_clock_steps() -> None:
 
 
 def test_an_answer_meant_for_the_process_before_is_no_ack() -> None:
-    """P1, N25: a peer that was slow to sync acknowledges the old batch to the new process."""
+    """P1: a peer that was slow to sync acknowledges the old batch to the new process."""
     before = Alone(2, seed=1)
     before.link(1)
     before.put(b"k", b"old")
@@ -280,7 +279,6 @@ def test_an_answer_meant_for_the_process_before_is_no_ack() -> None:
 
 
 def test_a_join_resets_the_failures_of_that_node_only() -> None:
-    """S32."""
     alone = Alone(3)
     alone.link(1, 2)
     for _ in range(3):
@@ -292,7 +290,6 @@ def test_a_join_resets_the_failures_of_that_node_only() -> None:
 
 
 def test_a_stranger_that_joins_becomes_a_member_that_owns_nothing() -> None:
-    """S26."""
     alone = Alone(3)
     assert _result(alone, Join(Asker(), url_of(8))) == JoinResult(known=False, owns=False)
     assert _result(alone, Join(Asker(), url_of(8))) == JoinResult(known=True, owns=False)
@@ -310,7 +307,6 @@ def test_who_speaks_to_us_is_a_member() -> None:
 
 
 def test_a_local_read_shows_tombstones() -> None:
-    """S23."""
     alone = Alone(1)
     alone.put(b"k", None)
     held = alone.disk.get(row_of(b"k"))

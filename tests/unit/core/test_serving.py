@@ -1,18 +1,21 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a node does for its peers, and what it refuses them (RELIABILITY 61, 66)."""
+"""What a node does for its peers, and what it refuses them."""
 
 from __future__ import annotations
 
 from random import Random
 
+import msgspec
 import pytest
 
 from quorate.core.exchanges.outbox import MESSAGE_BYTES_MAX
-from quorate.core.requests.turn import NOTE_AGAIN_MS
+from quorate.core.topology.layout import Layout
+from quorate.core.turn import NOTE_AGAIN_MS
 from quorate.core.values.events import Effects, LocalGet, LocalPut, LocalResult, StorageState
 from quorate.core.values.messages import (
     Mutate,
     Mutated,
+    OtherEpoch,
     Ping,
     Pong,
     Read,
@@ -23,7 +26,7 @@ from quorate.core.values.messages import (
 from quorate.core.values.record import Record
 from quorate.core.values.slots import partition_of, row_of
 from quorate.core.values.versions import ABSENT, pack_version
-from quorate.errors import DiskFull, InvalidRequest, KeyTooLarge, Outcome
+from quorate.errors import DiskFull, InvalidRequest, KeyTooLarge, Outcome, QuorumUnreachable
 from quorate.sim.clock import EPOCH_MS
 from tests.unit.core.alone import Alone, Asker, record_at
 
@@ -67,7 +70,7 @@ def test_a_superseded_write_is_told_so_and_only_when_the_winner_is_durable(alone
 
 
 def test_the_same_write_twice_is_acknowledged_twice(alone: Alone) -> None:
-    """N25: duplicates are harmless."""
+    """Duplicates are harmless."""
     assert _mutated(alone, ROW, record_at(0)) == _mutated(alone, ROW, record_at(0))
 
 
@@ -92,7 +95,6 @@ def _row_elsewhere() -> bytes:
 def test_a_record_that_cannot_be_is_refused_and_leaves_no_trace(
     row: bytes, record: Record, reason: str
 ) -> None:
-    """RELIABILITY 66."""
     alone = Alone(value_bytes_max=100)
     alone.link(1)
     before = alone.node.parts.clock.last
@@ -121,13 +123,12 @@ def test_a_stamp_at_the_guard_is_accepted(alone: Alone) -> None:
 
 
 def test_a_key_that_is_not_ours_is_neither_stored_nor_answered() -> None:
-    """RELIABILITY 66: "nothing here" would count as an answer of a replica."""
+    """That there is "nothing here" would count as an answer of a replica."""
     alone = Alone(4)
     alone.link(1)
-    placement = alone.node.membership.placement
-    assert placement is not None
+    partitions = alone.node.membership.current().partitions
     keys = [b"%d" % number for number in range(99)]
-    key = next(key for key in keys if not placement.is_mine[partition_of(row_of(key))])
+    key = next(key for key in keys if not partitions[partition_of(row_of(key))].is_mine)
     row = row_of(key)
     assert _mutated(alone, row, record_at(0)).refused == [(0, "not a replica of this key")]
     alone.hear(1, Read(8, [row], [row]))
@@ -158,6 +159,44 @@ def test_requests_of_another_epoch_are_not_served(alone: Alone) -> None:
     assert alone.take(1, Mutated) == []
     assert alone.take(1, ReadAnswer) == []
     assert alone.node.parts.turn.counters["requests_of_another_epoch"] == 2
+    assert alone.take(1, OtherEpoch) == [OtherEpoch(1, [7, 8])]
+
+
+def test_who_is_behind_is_sent_the_layout_with_the_refusal(alone: Alone) -> None:
+    layout = _move_on(alone)
+    alone.hear(1, Read(8, [ROW], []), Pong(1), epoch=1)
+    assert alone.take(1, OtherEpoch) == [OtherEpoch(2, [8], layout.encode())]
+
+
+def test_who_refuses_because_it_is_behind_is_sent_the_layout(alone: Alone) -> None:
+    layout = _move_on(alone)
+    alone.hear(1, OtherEpoch(1, []), epoch=1)
+    assert alone.take(1, OtherEpoch) == [OtherEpoch(2, [], layout.encode())]
+    alone.hear(1, OtherEpoch(2, []), epoch=2)
+    assert alone.take(1, OtherEpoch) == [], "nothing to tell"
+
+
+def test_what_is_not_served_is_lost_at_once_and_the_newer_layout_adopted(alone: Alone) -> None:
+    """Not after the timeout: whoever waits asks another, or fails honestly."""
+    asker = alone.put(b"k", b"v")
+    newer = msgspec.structs.replace(alone.node.membership.current().layout, epoch=2)
+    for index in (1, 2):
+        (mutate,) = alone.take(index, Mutate)
+        alone.hear(index, OtherEpoch(2, [mutate.batch], newer.encode()), epoch=2)
+    assert isinstance(asker.result, QuorumUnreachable)
+    assert asker.result.outcome is Outcome.UNKNOWN
+    assert alone.node.hints.total == 2
+    assert alone.node.membership.layout == newer
+    alone.hear(1, OtherEpoch(2, [4711], b"nonsense"), epoch=2)
+    assert alone.node.membership.layout == newer
+
+
+def _move_on(alone: Alone) -> Layout:
+    """The node learns of epoch 2."""
+    membership = alone.node.membership
+    layout = msgspec.structs.replace(membership.current().layout, epoch=2)
+    membership.adopt(layout)
+    return layout
 
 
 def test_a_node_without_a_layout_survives_requests_of_peers_without_one() -> None:
@@ -179,7 +218,6 @@ def test_damaged_bytes_are_no_answer(alone: Alone) -> None:
 
 
 def test_a_full_disk_refuses_writes_and_serves_reads(alone: Alone) -> None:
-    """RELIABILITY 72."""
     _mutated(alone, ROW, record_at(0))
     alone.step(StorageState("disk_full", "no space"))
     assert _mutated(alone, ROW, record_at(1)) == Mutated(7, [], [], busy=True)
@@ -225,7 +263,6 @@ def test_an_answer_that_does_not_fit_is_noted_and_not_believed(alone: Alone) -> 
 
 
 def test_a_local_write_is_answered_when_it_is_durable(alone: Alone) -> None:
-    """S23."""
     alone.syncs = False
     askers = [Asker(), Asker()]
     alone.step(LocalPut(askers[0], b"k", record_at(2)), LocalPut(askers[1], b"k", record_at(1)))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A node's view of itself and its peers (S27)."""
+"""A node's view of itself and its peers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from tests.unit.core.alone import Alone
 
 
 def test_a_member_is_shown_by_its_url_with_state_and_age() -> None:
-    """S27, S18."""
     cluster = SimCluster(1, 3)
     cluster.must_put(0, b"k", b"v", w=3)
     cluster.run(2_500)

@@ -56,7 +56,7 @@ def test_a_method_and_a_path_are_http(head: bytes) -> None:
 
 @pytest.mark.parametrize("head", RESP_STARTS)
 def test_whatever_is_nothing_else_is_resp(head: bytes) -> None:
-    """RELIABILITY 48: also a lower-case method."""
+    """Also a lower-case method."""
     assert recognise(head) is Speech.RESP
 
 
@@ -178,7 +178,6 @@ def test_tls_is_dropped_without_a_word_while_nobody_speaks_it() -> None:
     ],
 )
 def test_clients_over_the_maximum_are_told_so_and_closed(head: bytes, answer: bytes) -> None:
-    """RELIABILITY 55."""
 
     async def main() -> None:
         listener = build(connections_max=3)
@@ -286,7 +285,6 @@ def test_no_way_to_end_leaks_a_connection() -> None:
 
 
 def test_who_says_nothing_decisive_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """RELIABILITY 54."""
     monkeypatch.setattr(listener_module, "UNDECIDED_SECONDS", 0.02)
     monkeypatch.setattr(listener_module, "_SWEEP_SECONDS", 0.01)
 
@@ -317,7 +315,6 @@ def test_close_ends_every_connection_gently() -> None:
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the kernel's to do, on Linux")
 def test_a_client_that_never_reads_is_the_kernels_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """RELIABILITY 54 (-X), 57."""
     monkeypatch.setattr(listener_module, "STALL_SECONDS", 1)
 
     async def main() -> None:

@@ -1,163 +1,96 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Group commit: what a sync covers, what becomes of a failed or a stuck one (RELIABILITY 72)."""
+"""The thread that waits for the disk."""
 
 from __future__ import annotations
 
+import asyncio
+import threading
+
 from quorate.errors import StorageError
-from quorate.runtime.sync import Syncer
-from tests.unit.runtime.conftest import Run
-from tests.unit.runtime.fakes import FakeEngine, turns, until
+from quorate.runtime.sync import SyncThread
+from tests.unit.conftest import Run
+from tests.unit.runtime.fakes import FakeDisk, until
 
 
 class Heard:
-    """Keeps what a syncer tells."""
+    """Keeps what went wrong, or did not, and on which thread that was told."""
 
     def __init__(self) -> None:
-        self.marks: list[int] = []
-        self.stuck: list[bool] = []
-        self.errors: list[str] = []
+        self.errors: list[BaseException | None] = []
+        self.threads: list[threading.Thread] = []
 
-    def on_synced(self, mark: int) -> None:
-        self.marks.append(mark)
-
-    def on_stuck(self, *, is_stuck: bool) -> None:
-        self.stuck.append(is_stuck)
-
-    def on_sync_error(self, reason: str) -> None:
-        self.errors.append(reason)
+    def done(self, error: BaseException | None) -> None:
+        self.errors.append(error)
+        self.threads.append(threading.current_thread())
 
 
-def syncer_of(engine: FakeEngine, *, stuck_after_s: float = 60.0) -> tuple[Syncer, Heard]:
-    heard = Heard()
-    return Syncer(engine, heard, stuck_after_s=stuck_after_s), heard
+def thread_of(disk: FakeDisk) -> SyncThread:
+    return SyncThread(asyncio.get_running_loop(), disk.sync)
 
 
-async def time_for_syncs() -> None:
-    """As long as another syncer takes for many."""
-    syncer, heard = syncer_of(FakeEngine())
-    for mark in range(1, 20):
-        syncer.sync(mark)
-        await until(lambda mark=mark: heard.marks[-1:] == [mark])  # type: ignore[misc]
-    syncer.close()
-
-
-def test_marks_of_one_sync_are_reported_once_and_those_that_came_during_it_with_the_next(
-    run: Run,
-) -> None:
+def test_the_disk_is_waited_for_on_a_thread_and_its_end_told_on_the_loop(run: Run) -> None:
     async def main() -> None:
-        engine = FakeEngine()
-        engine.gate.clear()
-        syncer, heard = syncer_of(engine)
-        syncer.sync(1)
-        await until(lambda: engine.syncs == 1)
-        for mark in (2, 3, 4):
-            syncer.sync(mark)
-        await turns()
-        assert (engine.syncs, heard.marks) == (1, [])
-        engine.gate.set()
-        await until(lambda: heard.marks == [1, 4])
-        assert engine.syncs == 2
-        syncer.close()
+        disk, heard = FakeDisk(), Heard()
+        disk.gate.clear()
+        thread = thread_of(disk)
+        thread.ask(heard.done)
+        await until(lambda: disk.syncs == 1)
+        assert heard.errors == []
+        disk.gate.set()
+        await until(lambda: heard.errors == [None])
+        thread.ask(heard.done)
+        await until(lambda: heard.errors == [None, None])
+        assert disk.syncs == 2
+        assert {*heard.threads} == {threading.current_thread()}
+        assert len({*disk.threads}) == 1
+        assert threading.current_thread() not in disk.threads
+        thread.close()
 
     run(main())
 
 
-def test_a_sync_that_no_mark_waits_for_reports_nothing(run: Run) -> None:
+def test_what_went_wrong_is_handed_over_whatever_it_is_and_the_thread_goes_on(run: Run) -> None:
     async def main() -> None:
-        engine = FakeEngine()
-        syncer, heard = syncer_of(engine)
-        syncer.sync(1)
-        await until(lambda: heard.marks == [1])
-        syncer.sync_once()
-        await until(lambda: engine.syncs == 2)
-        syncer.sync(2)
-        await until(lambda: heard.marks == [1, 2])
-        syncer.close()
+        disk, heard = FakeDisk(), Heard()
+        thread = thread_of(disk)
+        for error in (StorageError("Input/output error"), ValueError("odd"), SystemExit(1), None):
+            disk.error = error
+            thread.ask(heard.done)
+            await until(lambda error=error: heard.errors and heard.errors[-1] is error)  # type: ignore[misc]
+        assert len(heard.errors) == 4
+        thread.close()
 
     run(main())
 
 
-def test_a_failed_sync_is_final_and_never_tried_again(run: Run) -> None:
-    """RELIABILITY 72: EIO on fsync."""
-
+def test_the_thread_ends_when_it_is_closed(run: Run) -> None:
     async def main() -> None:
-        engine = FakeEngine()
-        engine.gate.clear()
-        engine.sync_error = StorageError("Input/output error")
-        syncer, heard = syncer_of(engine)
-        syncer.sync(1)
-        syncer.sync(2)
-        engine.gate.set()
-        await until(lambda: heard.errors)
-        assert heard.errors == ["the disk did not confirm a sync: Input/output error"]
-        syncer.sync(3)
-        syncer.sync_once()
-        await time_for_syncs()
-        assert (engine.syncs, heard.marks, len(heard.errors)) == (1, [], 1)
+        disk, heard = FakeDisk(), Heard()
+        thread = thread_of(disk)
+        thread.ask(heard.done)
+        thread.close()
+        await until(lambda: heard.errors == [None])
+        await until(lambda: not disk.threads[0].is_alive())
 
     run(main())
 
 
-def test_an_error_that_no_engine_should_raise_is_as_final(run: Run) -> None:
-    async def main() -> None:
-        engine = FakeEngine()
-        engine.sync_error = ValueError("odd")
-        syncer, heard = syncer_of(engine)
-        syncer.sync(1)
-        await until(lambda: heard.errors)
-        assert "ValueError('odd')" in heard.errors[0]
-
-    run(main())
-
-
-def test_a_sync_that_takes_too_long_is_told_and_so_is_its_end(run: Run) -> None:
-    """S24: storage is stuck."""
+def test_a_disk_that_never_ends_a_sync_holds_up_neither_close_nor_the_loop(run: Run) -> None:
+    disk, heard = FakeDisk(), Heard()
+    disk.gate.clear()
 
     async def main() -> None:
-        engine = FakeEngine()
-        engine.gate.clear()
-        syncer, heard = syncer_of(engine, stuck_after_s=0.02)
-        syncer.sync(1)
-        await until(lambda: heard.stuck == [True])
-        assert heard.marks == []
-        engine.gate.set()
-        await until(lambda: heard.marks == [1])
-        assert heard.stuck == [True, False]
-        syncer.close()
+        thread = thread_of(disk)
+        thread.ask(heard.done)
+        await until(lambda: disk.syncs == 1)
+        thread.close()
 
     run(main())
-
-
-def test_many_short_syncs_are_not_taken_for_a_long_one(run: Run) -> None:
-    async def main() -> None:
-        engine = FakeEngine()
-        syncer, heard = syncer_of(engine, stuck_after_s=0.2)
-        for mark in range(1, 100):
-            syncer.sync(mark)
-            await until(lambda mark=mark: heard.marks[-1:] == [mark])  # type: ignore[misc]
-        engine.gate.clear()
-        syncer.sync(100)
-        await until(lambda: heard.stuck == [True])
-        engine.gate.set()
-        await until(lambda: heard.marks[-1:] == [100])
-        syncer.close()
-
-    run(main())
-
-
-def test_closing_does_not_wait_and_nothing_is_begun_or_told_after_it(run: Run) -> None:
-    async def main() -> None:
-        engine = FakeEngine()
-        engine.gate.clear()
-        syncer, heard = syncer_of(engine, stuck_after_s=0.01)
-        syncer.sync(1)
-        await until(lambda: engine.syncs == 1)
-        syncer.sync(2)
-        syncer.close()
-        engine.gate.set()
-        syncer.sync(3)
-        await time_for_syncs()
-        assert engine.syncs == 1
-        assert (heard.marks, heard.stuck, heard.errors) == ([], [], [])
-
-    run(main())
+    (thread,) = disk.threads
+    # A process does not wait for it either.
+    assert thread.daemon
+    assert thread.is_alive()
+    disk.gate.set()
+    # The loop has ended: there is nobody to tell, and that is no fault.
+    thread.join()
+    assert heard.errors == []

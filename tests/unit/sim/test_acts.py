@@ -8,7 +8,7 @@ import pytest
 from quorate.sim.acts import Acts
 from quorate.sim.cluster import SimCluster
 from quorate.sim.copies import Copies
-from quorate.sim.network import Noise
+from quorate.sim.noise import Noise
 from quorate.sim.plan import Options, draw
 from quorate.sim.workload import Clients
 

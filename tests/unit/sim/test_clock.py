@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Monotonic time never goes back, whatever becomes of the wall clock (N12)."""
+"""Monotonic time never goes back, whatever becomes of the wall clock."""
 
 from __future__ import annotations
 

@@ -10,7 +10,8 @@ from quorate.core.values.slots import row_of
 from quorate.errors import Corrupt
 from quorate.sim.cluster import SimCluster
 from quorate.sim.machine import Machine
-from quorate.sim.network import SILENCE_MS, Noise
+from quorate.sim.network import SILENCE_MS
+from quorate.sim.noise import Noise
 
 
 def test_a_cluster_is_linked_and_serves_when_it_is_made() -> None:
@@ -106,9 +107,9 @@ def test_a_machine_that_vanishes_is_found_out_by_its_silence_or_its_return() -> 
     cluster = SimCluster(1, 3)
     cluster.kill(2, is_silent=True)
     cluster.run(1_000)
-    assert cluster.wire(0, 2).is_up, "nobody told node 0"
+    assert cluster.is_up(0, 2), "nobody told node 0"
     cluster.run(SILENCE_MS[1])
-    assert not cluster.wire(0, 2).is_up
+    assert not cluster.is_up(0, 2)
     cluster.restart(2)
     cluster.run_until(cluster.is_connected)
     cluster.kill(2, is_silent=True)
@@ -135,7 +136,6 @@ def test_rot_is_found_by_the_codec_and_repaired_by_reads() -> None:
 def test_the_protocol_stands_frames_that_are_lost_doubled_reordered_late_and_damaged(
     seed: int,
 ) -> None:
-    """N7, N25."""
     cluster = SimCluster(seed, 5, timeout_ms=500, write_wait_ms=300)
     cluster.set_noise(
         Noise(loss=0.05, duplicate=0.1, reorder=0.2, late=0.1, damage=0.02, late_ms=(1e3, 2e4))
@@ -161,7 +161,7 @@ def test_the_protocol_stands_frames_that_are_lost_doubled_reordered_late_and_dam
 def test_noise_can_be_limited_to_the_links_of_some_machines() -> None:
     cluster = SimCluster(1, 4)
     cluster.set_noise(Noise(loss=1.0), [3])
-    noisy = {str(link) for link in cluster.links() if link.noise is not None}
+    noisy = {str(link) for link in cluster.wires() if link.noise is not None}
     assert noisy == {
         *("n3 -> n0", "n3 -> n1", "n3 -> n2"),
         *("n0 -> n3", "n1 -> n3", "n2 -> n3"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a crash keeps, what damage shows (N10, N14, N15, I22, I23)."""
+"""What a crash keeps, what damage shows (I22, I23)."""
 
 from __future__ import annotations
 

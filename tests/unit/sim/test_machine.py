@@ -6,7 +6,15 @@ from __future__ import annotations
 import pytest
 
 from quorate.core.node import CEILING_META
-from quorate.core.values.events import Durable, Effects, Get, GetResult, Put, PutResult
+from quorate.core.values.events import (
+    Durable,
+    Effects,
+    Get,
+    GetResult,
+    Put,
+    PutResult,
+    StorageState,
+)
 from quorate.core.values.slots import row_of
 from quorate.errors import DiskFull, Outcome
 from quorate.sim.cluster import Handle, SimCluster
@@ -153,7 +161,7 @@ def test_a_failed_sync_ends_the_process_and_its_links() -> None:
     cluster.run(100)
     assert handle.result is None
     assert not cluster.machines[1].is_running
-    assert not cluster.wire(0, 1).is_up
+    assert not cluster.is_up(0, 1)
     assert cluster.faults["ended"] == 1
     cluster.restart(1)
     cluster.run_until(cluster.is_connected)
@@ -195,6 +203,51 @@ def test_a_stalled_disk_confirms_nothing_until_it_goes_on() -> None:
     assert 2_000 <= handle.took_ms < 2_010
 
 
+def test_a_sync_covers_what_was_written_before_it_began_and_nothing_later() -> None:
+    cluster = SimCluster(1, 1)
+    cluster.must_put(0, b"raises", b"the ceiling")
+    machine = cluster.machines[0]
+    machine.sync_ms = (10.0, 10.0)
+    first = cluster.put(0, b"first", b"v")
+    cluster.run(5)
+    second = cluster.put(0, b"second", b"v")
+    cluster.finish(first)
+    assert machine.disk.durable(row_of(b"first")) is not None
+    assert machine.disk.durable(row_of(b"second")) is None
+    cluster.finish(second)
+    assert second.took_ms >= 14
+    assert machine.disk.durable(row_of(b"second")) is not None
+
+
+@pytest.mark.parametrize(("stall_ms", "told"), [(4_000, []), (6_000, ["storage_busy", ""])])
+def test_a_stall_that_begins_during_a_sync_is_told_when_it_lasts_too_long(
+    stall_ms: int, told: list[str]
+) -> None:
+    """Longer than a request may take: 5 s."""
+    cluster = SimCluster(1, 1)
+    cluster.must_put(0, b"raises", b"the ceiling")
+    machine = cluster.machines[0]
+    codes: list[str] = []
+
+    class States:
+        def after_step(self, machine: Machine, effects: Effects) -> None:
+            del effects
+            codes.extend(each.code for each in machine.events if isinstance(each, StorageState))
+
+    cluster.observers.append(States())
+    machine.sync_ms = (10.0, 10.0)
+    cluster.put(0, b"k", b"v")
+    cluster.run(5)
+    cluster.stall(0, stall_ms)
+    cluster.run(4_900)
+    assert codes == []
+    cluster.run(1_000)
+    assert codes == told[:1]
+    cluster.run(1_000)
+    assert codes == told
+    assert machine.disk.durable(row_of(b"k")) is not None
+
+
 def test_a_node_whose_clock_cannot_be_right_is_started_again_later() -> None:
     cluster = SimCluster(1, 1)
     cluster.must_put(0, b"k", b"v")
@@ -227,7 +280,7 @@ def test_a_restarted_node_finds_what_was_durable_and_no_life_shares_the_draws_of
 
 
 def test_a_wiped_machine_comes_back_as_another_node() -> None:
-    """The id is the data directory's (`runtime.identity`)."""
+    """The id is the data directory's (`host.identity`)."""
     cluster = SimCluster(1, 3)
     cluster.must_put(0, b"k", b"v", w=3)
     cluster.kill(1)
@@ -257,10 +310,10 @@ def test_a_machine_with_an_old_disk_is_the_node_of_then_with_its_copies_and_hint
     assert machine.lost_disks == [lost]
     assert machine.disk.get_meta(CEILING_META) == ceiling
     assert machine.settings.node_id == 2
-    assert cluster.node(1).parts.hints.total == 1
+    assert cluster.node(1).hints.total == 1
     held = [cluster.held(1, key) is not None for key in (b"old", b"new")]
     assert held == [True, False]
-    cluster.run_until(lambda: not cluster.node(1).parts.hints.total)
+    cluster.run_until(lambda: not cluster.node(1).hints.total)
     assert cluster.value(1, b"new", r=3) == b"v"
 
 
@@ -276,7 +329,7 @@ def test_an_old_disk_of_a_machine_that_was_wiped_since_brings_its_id_back() -> N
 
 @pytest.mark.parametrize("rate", [0.5, 2.0])
 def test_timers_run_by_the_clock_of_their_machine(rate: float) -> None:
-    """N12, drift: a time-out of a second, on a clock that is not right."""
+    """A time-out of a second, on a clock that is not right."""
     cluster = SimCluster(1, 3)
     cluster.must_put(0, b"raises", b"the ceiling")
     cluster.set_clock_rate(0, rate)

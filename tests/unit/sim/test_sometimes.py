@@ -109,6 +109,7 @@ def test_requests_that_wait_are_counted_and_when_they_no_longer_do() -> None:
     cluster.observers.append(lives)
     for index in (1, 2):
         cluster.kill(index)
+    cluster.run(20)
     cluster.put(0, b"k", b"v")
     cluster.run(200)
     before = lives.parked - lives.unparked

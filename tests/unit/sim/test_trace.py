@@ -12,7 +12,7 @@ from quorate.core.values.events import Effects, Note, PutResult
 from quorate.errors import QuorumUnreachable
 from quorate.sim.clock import EPOCH_MS
 from quorate.sim.cluster import Handle, SimCluster
-from quorate.sim.network import Noise
+from quorate.sim.noise import Noise
 from quorate.sim.trace import Journal, Trace
 from quorate.sim.world import World
 
@@ -110,6 +110,7 @@ def test_a_failure_is_told_with_what_became_of_the_write() -> None:
     cluster = SimCluster(1, 3, trace=Trace(lines.append), write_wait_ms=100)
     cluster.kill(1)
     cluster.kill(2)
+    cluster.run(20)
     cluster.finish(cluster.put(0, b"k", None))
     assert "#1 delete k" in "".join(lines)
     assert re.search(r"answer +#1 fails: .*, not_applied, after", lines[-1])

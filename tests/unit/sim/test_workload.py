@@ -21,7 +21,7 @@ GET = Request(2, Kind.GET, KEY)
 
 
 def _clients(cluster: SimCluster) -> Clients:
-    return Clients(cluster, patience_ms=500)
+    return Clients(cluster, patience_ms=600)
 
 
 def _play(cluster: SimCluster, *visits: Visit) -> Clients:
@@ -141,6 +141,7 @@ def test_nothing_is_derived_from_what_is_absent_expired_or_could_not_be_read() -
     cluster.must_put(0, KEY, b"v")
     cluster.kill(0)
     cluster.kill(2)
+    cluster.run(20)
     assert _derived(cluster, request) is None
 
 

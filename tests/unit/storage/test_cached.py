@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The cache in front of an engine never answers what the engine would not (S37)."""
+"""The cache in front of an engine never answers what the engine would not."""
 
 from __future__ import annotations
 

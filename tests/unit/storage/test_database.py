@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Damaged files: the open refuses, or reads raise Corrupt; nothing wrong is served, and nothing is
-missing in silence (RELIABILITY I23, 71, N15)."""
+missing in silence (I23)."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_a_lost_database_is_not_replaced_by_an_empty_one(whole: Path, tmp_path: 
 
 
 def test_an_older_copy_of_the_database_is_refused(whole: Path, tmp_path: Path) -> None:
-    """N15, rollback: FORMAT remembers how much there was."""
+    """FORMAT remembers how much there was."""
     shutil.copytree(whole, tmp_path / "data")
     engine = open_engine(tmp_path / "data")
     engine.write(numbered_batch(BATCHES))
@@ -169,7 +169,7 @@ def test_an_older_copy_of_the_database_is_refused(whole: Path, tmp_path: Path) -
 
 
 def test_an_interrupted_creation_begins_again(tmp_path: Path) -> None:
-    """RELIABILITY 75: killed before FORMAT was written, so nothing was ever stored."""
+    """Killed before FORMAT was written, so nothing was ever stored."""
     open_engine(tmp_path).close()
     (tmp_path / "FORMAT").unlink()
     engine = open_engine(tmp_path)
@@ -195,7 +195,7 @@ def test_a_record_under_another_row_is_corrupt_to_gets_and_scans(tmp_path: Path)
 
 
 def test_a_record_of_a_newer_format_is_as_good_as_none(tmp_path: Path) -> None:
-    """RELIABILITY 71: one of them does not stop the node."""
+    """One of them does not stop the node."""
     engine = open_engine(tmp_path)
     engine.write(batch([(row(1), record(1)), (row(2), record(2))]))
     body = bytes([FORMAT + 1]) + encode(row(1), record(1))[1:-4]
@@ -224,7 +224,7 @@ class BadDisk:
 
 
 def test_what_the_disk_does_not_give_back_is_corrupt_to_gets_and_scans(tmp_path: Path) -> None:
-    """RELIABILITY N13: it costs this replica's answer, not the node."""
+    """It costs this replica's answer, not the node."""
     engine = open_engine(tmp_path)
     whole = engine._rocks.data, engine._rocks.hints, engine._rocks.meta
     bad = cast(Rdict, BadDisk())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The data directory: one user, no newer release, nothing lost unseen (S19, RELIABILITY 71-73)."""
+"""The data directory: one user, no newer release, nothing lost unseen."""
 
 from __future__ import annotations
 
@@ -37,7 +37,6 @@ def held_elsewhere(path: Path) -> Iterator[int]:
 
 
 def test_a_second_process_is_refused_with_the_directory_and_the_holder(tmp_path: Path) -> None:
-    """RELIABILITY 73."""
     with held_elsewhere(tmp_path) as pid, pytest.raises(StorageLocked) as caught:
         DataDirectory(tmp_path)
     assert caught.value.facts == {"directory": str(tmp_path), "pid": str(pid)}

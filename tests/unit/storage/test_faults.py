@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Every text and error number that the engine may meet has its class (RELIABILITY 72)."""
+"""Every text and error number that the engine may meet has its class."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_mistakes_and_errors_of_the_taxonomy_pass(error: BaseException) -> None:
 def test_a_read_that_the_disk_fails_is_a_lost_record_and_not_a_lost_node(
     text: str, wanted: type[StorageError]
 ) -> None:
-    """RELIABILITY N13: EIO on read."""
+    """EIO on read."""
     with pytest.raises(StorageError) as caught, ReadFaults(Path("/data")):
         raise Exception(text)
     assert type(caught.value) is wanted

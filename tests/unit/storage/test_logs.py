@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Logs over which RocksDB would loop for ever are found before it opens them (RELIABILITY 71)."""
+"""Logs over which RocksDB would loop for ever are found before it opens them."""
 
 from __future__ import annotations
 

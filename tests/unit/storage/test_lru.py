@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The cache against a list that does the same slowly (S16, S37)."""
+"""The cache against a list that does the same slowly."""
 
 from __future__ import annotations
 

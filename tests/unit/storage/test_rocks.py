@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""RocksEngine under kills, full disks and write stalls (RELIABILITY I22, 72, 75)."""
+"""RocksEngine under kills, full disks and write stalls (I22)."""
 
 from __future__ import annotations
 
@@ -79,7 +79,6 @@ def test_kill_9_right_after_the_first_batch_leaves_a_directory_that_opens(tmp_pa
 
 
 def test_an_open_engine_locks_its_directory(tmp_path: Path) -> None:
-    """S19, RELIABILITY 73."""
     engine = open_engine(tmp_path)
     with pytest.raises(StorageLocked):
         open_engine(tmp_path)
@@ -192,7 +191,6 @@ def holds(engine: RocksEngine, *, batches: int) -> bool:
 def test_the_reserve_of_a_full_disk_is_not_written_into(
     disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RELIABILITY 72, N14."""
     monkeypatch.setattr(rocks, "_ROOM_SECONDS", 0.0)
     engine = open_engine(disk / "data")
     engine.write(numbered_batch(0))
@@ -260,7 +258,7 @@ def synced(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 @pytest.mark.usefixtures("eager")
 def test_a_disk_that_fills_under_rocksdb_costs_writes_only_until_there_is_room(disk: Path) -> None:
-    """RELIABILITY 72, N14: what was taken before becomes durable, reads go on, writes return."""
+    """What was taken before becomes durable, reads go on, writes return."""
     engine = open_engine(disk / "data")
     for number in range(3):
         engine.write(numbered_batch(number))

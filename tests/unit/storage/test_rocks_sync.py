@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""RocksEngine on a disk that fails a sync, or takes its time over one (RELIABILITY 72)."""
+"""RocksEngine on a disk that fails a sync, or takes its time over one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.unit.storage.samples import EVERYTHING, numbered_batch, open_engine, 
 def test_after_a_failed_sync_close_only_releases_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RELIABILITY 72: never tried again, and nothing more is said to be durable."""
+    """Never tried again, and nothing more is said to be durable."""
     engine = open_engine(tmp_path)
     engine.write(numbered_batch(0))
     tries = 0

@@ -6,10 +6,12 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from quorate.core.values.messages import (
+    PROTOCOL_VERSION,
     Frame,
     Greeting,
     Mutate,
     Mutated,
+    OtherEpoch,
     Ping,
     Pong,
     Read,
@@ -66,11 +68,14 @@ MESSAGE = st.one_of(
     ),
     st.builds(Ping, BATCH, st.lists(st.text(max_size=20), max_size=4), BATCH, BATCH),
     st.builds(Pong, BATCH),
+    st.builds(
+        OtherEpoch, st.integers(0, 2**31), st.lists(BATCH, max_size=4), st.binary(max_size=9)
+    ),
 )
 FRAME = st.builds(Frame, st.integers(0, 2**31), UINT64, st.lists(MESSAGE, max_size=4))
 GREETING = st.builds(
     Greeting,
-    protocol=st.just(1),
+    protocol=st.just(PROTOCOL_VERSION),
     cluster=st.text(max_size=20),
     url=st.text(max_size=40),
     node_id=st.integers(0, 2**48 - 1),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What types let through and the core must never see (RELIABILITY 61, 66)."""
+"""What types let through and the core must never see."""
 
 from __future__ import annotations
 

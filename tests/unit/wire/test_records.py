@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Records on disk: what was stored comes back, and damaged bytes never do (RELIABILITY 71)."""
+"""Records on disk: what was stored comes back, and damaged bytes never do."""
 
 from __future__ import annotations
 

@@ -3,18 +3,20 @@
 
 from __future__ import annotations
 
-from typing import Final, cast
+from typing import Final
 
-from quorate.core.exchanges.outbox import ITEM_BYTES, Answer, Peer, Sent
+from quorate.core.exchanges.hints import Hints
+from quorate.core.exchanges.outbox import ITEM_BYTES, Outbox, Sent
 from quorate.core.exchanges.scans import local_rows
 from quorate.core.parts import Parts
 from quorate.core.requests.admission import Operation
-from quorate.core.topology.placement import Placement
+from quorate.core.topology.membership import Membership
+from quorate.core.topology.peer import Peer
+from quorate.core.topology.topology import Topology
 from quorate.core.values.events import Explain, ExplainResult, ReplicaView
 from quorate.core.values.messages import ScannedRow, ScannedRows, ScanRows
 from quorate.core.values.slots import partition_of, row_of, slot_of
 from quorate.core.values.versions import ABSENT
-from quorate.errors import NotReady
 
 _NOTHING: Final = ScannedRow(b"", ABSENT, live=False, expires_ms=0)
 
@@ -22,37 +24,36 @@ _NOTHING: Final = ScannedRow(b"", ABSENT, live=False, expires_ms=0)
 class Question(Operation):
     """An explanation under way; at its deadline it is answered with what came."""
 
-    __slots__ = ("held", "hints", "key", "pending", "placement", "row")
+    __slots__ = ("held", "hints", "key", "pending", "row", "topology")
 
-    def __init__(self, event: Explain, placement: Placement, parts: Parts) -> None:
+    def __init__(self, event: Explain, topology: Topology, hints: Hints) -> None:
         super().__init__(event.waiter, 0)
         self.key = event.key
         self.row = row_of(event.key)
-        self.placement = placement
+        self.topology = topology
         self.held: dict[str, ScannedRow] = {}
         """What replicas told, by URL."""
         self.pending = 0
-        self.hints = parts.hints
+        self.hints = hints
 
     def expired(self) -> ExplainResult:
         slot, partition = slot_of(self.key), partition_of(self.row)
-        placement = self.placement
-        peers = {peer.url: peer for peer in placement.others[partition]}
+        replicas = self.topology.partitions[partition]
+        state_of = {peer.url: peer.state for peer in replicas.others}
         views = []
-        for url in placement.layout.replicas(partition):
-            state = peers[url].state if url in peers else "self"
+        for url in replicas.urls:
             held = self.held.get(url)
             views.append(
                 ReplicaView(
                     url,
-                    state,
+                    state_of.get(url, "self"),
                     None if held is None else held.version,
                     held is not None and held.live,
                     0 if held is None else held.expires_ms,
                     self.hints.count(url),
                 )
             )
-        return ExplainResult(slot, partition, placement.layout.epoch, views)
+        return ExplainResult(slot, partition, self.topology.epoch, views)
 
     def told(self, url: str, answer: ScannedRows) -> None:
         """Note what a replica holds; of a scan that met damage, nothing."""
@@ -67,46 +68,49 @@ class Question(Operation):
 class Explains:
     """The exchange that asks every replica of a key for its version."""
 
-    __slots__ = ("_parts", "placement")
+    __slots__ = ("_hints", "_membership", "_outboxes", "_parts")
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(
+        self, parts: Parts, membership: Membership, hints: Hints, outboxes: list[Outbox]
+    ) -> None:
         self._parts = parts
-        self.placement: Placement | None = None
+        self._membership = membership
+        self._hints = hints
+        self._outboxes = outboxes
 
     def begin(self, event: Explain) -> None:
         """Ask every reachable replica."""
-        placement = self.placement
-        if placement is None:
-            raise NotReady("the cluster's layout is not known yet")
-        question = Question(event, placement, self._parts)
+        topology = self._membership.current()
+        question = Question(event, topology, self._hints)
         partition = partition_of(question.row)
+        replicas = topology.partitions[partition]
         timeout_ms = event.timeout_ms or self._parts.settings.timeout_ms
         self._parts.requests.watch(question, timeout_ms)
         question.pending = 1
-        if placement.is_mine[partition]:
+        if replicas.is_mine:
             question.told(
-                placement.own_url,
+                topology.own_url,
                 local_rows(self._parts.replica, partition, after=b"", prefix=event.key, limit=1),
             )
-        for peer in placement.others[partition]:
+        for peer in replicas.others:
             if peer.is_reachable:
-                batch = peer.next_batch()
-                sent = peer.expect(self, batch, ScannedRows, size=ITEM_BYTES)
-                sent.more = [question]
-                peer.say(ScanRows(batch, partition, b"", event.key, 1))
+                outbox = self._outboxes[peer.index]
+                sent = Sent(outbox, self, ScannedRows, [question], ITEM_BYTES)
+                outbox.send(sent, ScanRows(sent.batch, partition, b"", event.key, 1))
                 question.pending += 1
         self._told(question)
 
-    def answered(self, peer: Peer, sent: Sent, answer: Answer) -> None:
+    def answered(self, peer: Peer, ops: list[Question], answer: ScannedRows) -> None:
         """A replica told what it holds."""
-        question = cast(Question, sent.more[0])
-        question.told(peer.url, cast(ScannedRows, answer))
-        self._told(question)
+        for question in ops:
+            question.told(peer.url, answer)
+            self._told(question)
 
-    def lost(self, peer: Peer, sent: Sent) -> None:
+    def lost(self, peer: Peer, ops: list[Question]) -> None:
         """A replica did not answer; what it holds stays unknown."""
         del peer
-        self._told(cast(Question, sent.more[0]))
+        for question in ops:
+            self._told(question)
 
     def _told(self, question: Question) -> None:
         question.pending -= 1

@@ -1,11 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Writes kept for replicas that did not take them, replayed when they come back (Dynamo, 4.6).
+"""Hints: writes kept for replicas that did not take them (Dynamo, 4.6).
 
-Invariants: a hint never counts toward W; it is deleted only after its replica acknowledged it, or,
-counted and noted, when its replica will never take it, or it cannot be read and what is behind it
-can, or the log is full and it is the oldest of the peer with most; a log never holds more than its
-stated bytes (where all it holds came in one step, what comes next is dropped). Hints survive a
-restart. One message of hints is under way to a peer at a time, so replay never crowds out requests.
+For example: a write is for A, B and C, and C is down. The coordinator stores the record as a hint
+for C, in a log on its own disk. When C can be reached again its hints are sent to it, oldest first,
+one message at a time, so that they never crowd out requests.
+
+Invariants:
+- A hint never counts toward W.
+- Hints survive a restart.
+- A hint is deleted when its replica acknowledged it. It is dropped, which is counted and noted, in
+  three cases: its replica refuses it for good; it cannot be read and one behind it can be; the log
+  is full and it is among the oldest of the peer with most.
+- The log never holds more than its stated bytes. What this step added cannot be dropped, so where
+  that alone fills the log, the next hints are not kept.
 
 On disk: digest of the peer's URL (8 bytes), sequence number (8 bytes, big-endian) -> msgpack of
 `StoredHint`.
@@ -14,47 +21,77 @@ On disk: digest of the peer's URL (8 bytes), sequence number (8 bytes, big-endia
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import Final, cast
+from typing import Final
 
 import msgspec
 
-from quorate.core.exchanges.outbox import ITEM_BYTES, MESSAGE_BYTES_MAX, Answer, Peer, Sent
+from quorate.core.exchanges.outbox import ITEM_BYTES, MESSAGE_BYTES_MAX, Outbox, Sent
 from quorate.core.replica import Reader, Replica
-from quorate.core.requests.turn import Turn
-from quorate.core.values.messages import Mutated, StoredHint
+from quorate.core.topology.peer import Peer
+from quorate.core.turn import Alarm, Turn
+from quorate.core.values.messages import Mutate, Mutated, StoredHint
 from quorate.core.values.record import Record
 from quorate.errors import Corrupt, StorageError
 
+PREFIX_BYTES: Final = 8
 SEQUENCE_END: Final = (1 << 64) - 1
 REPLAY_ITEMS_MAX: Final = 512
 RETRY_MS: Final = 1_000
 """Between attempts at a peer that takes no hints: its disk may be full."""
 DROP_ITEMS_MAX: Final = 256
 DROP_SHARE: Final = 256
-"""A full log drops one part in so many at once, or so many hints, and so costs little per write."""
+"""A full log drops a 256th of its bytes at once, but no more than DROP_ITEMS_MAX hints: one by one
+would cost a scan for each write, and many at once would hold up the step."""
 DAMAGE_NEAR: Final = 64
-"""How far behind damage every single place is tried: about what one block holds."""
+"""So many hints behind a damaged one are tried one after another, about what one block of the
+engine holds; farther away the search takes larger steps."""
+
+_Name = tuple[bytes, int]
+"""Of a stored hint, and its size."""
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(StoredHint).decode
 
 
+def prefix_of(url: str) -> bytes:
+    """How the names of all hints for a node begin."""
+    return hashlib.blake2b(url.encode(), digest_size=PREFIX_BYTES).digest()
+
+
 class _Queue:
     """The hints of one peer: sequence numbers [first, next), deleted from the front only."""
 
-    __slots__ = ("bytes", "due_ms", "first", "next", "prefix", "sent", "url")
+    __slots__ = (
+        "alarm",
+        "bytes",
+        "due_ms",
+        "first",
+        "has_fresh",
+        "is_under_way",
+        "next",
+        "outbox",
+        "peer",
+        "prefix",
+    )
 
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.prefix = hashlib.blake2b(url.encode(), digest_size=8).digest()
+    def __init__(self, outbox: Outbox, replay: Callable[[Peer], None]) -> None:
+        peer = outbox.peer
+        self.peer = peer
+        self.outbox = outbox
+        self.prefix = prefix_of(peer.url)
         self.first = 0
         self.next = 0
         self.bytes = 0
         """About, once some of them could not be read; 0 without any."""
-        self.sent: Sent | None = None
+        self.has_fresh = False
+        """Whether hints were added in this step."""
+        self.is_under_way = False
+        """The first of them were sent, and wait for an answer."""
         self.due_ms = 0
+        """Nothing is sent before."""
+        self.alarm = Alarm(outbox.turn, lambda: replay(peer))
 
     @property
     def count(self) -> int:
@@ -67,7 +104,7 @@ class _Queue:
 class Hints:
     """All hints of this node; the exchange that replays them."""
 
-    __slots__ = ("_bytes_max", "_engine", "_queues", "_replica", "_turn", "bytes")
+    __slots__ = ("_bytes_max", "_engine", "_fresh", "_queues", "_replica", "_turn", "bytes")
 
     def __init__(self, *, engine: Reader, replica: Replica, turn: Turn, bytes_max: int) -> None:
         self._engine = engine
@@ -75,18 +112,21 @@ class Hints:
         self._turn = turn
         self._bytes_max = bytes_max
         self._queues: dict[str, _Queue] = {}
+        self._fresh: list[_Queue] = []
+        """Those to which hints were added in this step."""
         self.bytes = 0
 
-    def open(self, url: str) -> None:
-        """Count what an earlier run left for `url`. Cost: a scan of its hints."""
-        queue = self._queues[url] = _Queue(url)
+    def open(self, outbox: Outbox) -> None:
+        """Keep hints for one more peer; count what an earlier run left for it. Cost: a scan."""
+        queue = self._queues[outbox.peer.url] = _Queue(outbox, self.replay)
         start: int | None = 0
         while start is not None:
             start = self._count(queue, start)
         self.bytes += queue.bytes
 
     def _count(self, queue: _Queue, start: int) -> int | None:
-        """Count what is stored from `start` up to damage; where to go on, None at the end."""
+        """Count what is stored from `start` on. Returns where to go on behind damage, or None at
+        the end."""
         try:
             for name, blob in self._scan(queue, start, SEQUENCE_END):
                 if not queue.next:
@@ -127,56 +167,77 @@ class Hints:
                 return
         self._replica.put_hint(queue.name(queue.next), blob)
         queue.next += 1
+        if not queue.has_fresh:
+            queue.has_fresh = True
+            self._fresh.append(queue)
         queue.bytes += len(blob)
         self.bytes += len(blob)
         self._turn.counters["hints_stored"] += 1
 
     def replay(self, peer: Peer) -> None:
-        """Send the next hints to a reachable peer, oldest first, unless some are under way."""
+        """Send the next hints, oldest first, if the peer can be reached and none are under way."""
         queue = self._queues[peer.url]
-        if not queue.count or queue.sent is not None:
+        if not queue.count or queue.is_under_way or not peer.is_reachable:
             return
         if self._replica.trouble.code:
             # What the peer then acknowledges would pile up in memory, as deletions.
-            queue.due_ms = self._turn.mono_ms + RETRY_MS
+            self._put_off(queue)
         if queue.due_ms > self._turn.mono_ms:
-            self._turn.wake_at(queue.due_ms)
+            queue.alarm.at(queue.due_ms)
             return
-        names: list[object] = []
+        names: list[_Name] = []
         items: list[tuple[bytes, Record]] = []
         size = 0
-        for name, blob in islice(self._stored(queue), REPLAY_ITEMS_MAX):
+        for name, blob in islice(self._waiting(queue), REPLAY_ITEMS_MAX):
             hint = _decode(blob)
             names.append((name, len(blob)))
             items.append((hint.row, hint.record))
             size += len(blob) + ITEM_BYTES
             if size >= MESSAGE_BYTES_MAX:
                 break
-        # None are found while the first of them is still on its way to the engine.
         if items:
-            queue.sent = peer.send_items(self, items, names, size=size)
+            queue.is_under_way = True
+            sent = Sent(queue.outbox, self, Mutated, names, size)
+            queue.outbox.send(sent, Mutate(sent.batch, items))
 
-    def answered(self, peer: Peer, sent: Sent, answer: Answer) -> None:
+    def close_turn(self) -> None:
+        """Have the hints of this step sent once they are stored."""
+        if self._fresh:
+            fresh, self._fresh = self._fresh, []
+            for queue in fresh:
+                queue.has_fresh = False
+            self._replica.when_durable(lambda: self._stored(fresh))
+
+    def _stored(self, queues: list[_Queue]) -> None:
+        for queue in queues:
+            if queue.peer.is_reachable:
+                queue.alarm.soon()
+
+    def answered(self, peer: Peer, ops: list[_Name], answer: Mutated) -> None:
         """The replica holds them: forget them, and go on."""
         queue = self._queues[peer.url]
-        queue.sent = None
-        refused = cast(Mutated, answer).refused
+        queue.is_under_way = False
+        refused = answer.refused
         if refused:
             self._turn.note_rarely("warning", "hints_refused", peer=peer.url, reason=refused[0][1])
             self._turn.counters["hints_refused"] += len(refused)
-        self._turn.counters["hints_replayed"] += len(sent.ops) - len(refused)
-        self._forget(queue, cast("list[tuple[bytes, int]]", sent.ops))
+        self._turn.counters["hints_replayed"] += len(ops) - len(refused)
+        self._forget(queue, ops)
         self.replay(peer)
 
-    def lost(self, peer: Peer, sent: Sent) -> None:
+    def lost(self, peer: Peer, ops: list[_Name]) -> None:
         """They stay, and are sent again a little later if the peer is reachable."""
-        del sent
+        del ops
         queue = self._queues[peer.url]
-        queue.sent = None
-        queue.due_ms = self._turn.mono_ms + RETRY_MS
+        queue.is_under_way = False
+        self._put_off(queue)
 
-    def _stored(self, queue: _Queue) -> Iterator[tuple[bytes, bytes]]:
-        """Oldest first, without those of this step; up to damage, if there is any."""
+    def _put_off(self, queue: _Queue) -> None:
+        queue.due_ms = self._turn.mono_ms + RETRY_MS
+        queue.alarm.at(queue.due_ms)
+
+    def _waiting(self, queue: _Queue) -> Iterator[tuple[bytes, bytes]]:
+        """Names and blobs, oldest first, as far as the engine has them and can read them."""
         has_read = False
         while True:
             try:
@@ -187,7 +248,7 @@ class Hints:
             except StorageError as error:
                 self._note_unreadable(queue, error)
                 if not isinstance(error, Corrupt):
-                    queue.due_ms = self._turn.mono_ms + RETRY_MS
+                    self._put_off(queue)
                     return
                 # What is before the damage goes first.
                 if has_read or not self._pass_over(queue):
@@ -197,18 +258,21 @@ class Hints:
         return self._engine.scan_hints(queue.name(start), queue.name(end))
 
     def _pass_over(self, queue: _Queue) -> bool:
-        """Drop what cannot be read at the front, if something behind it can be; repair covers it.
-        Where nothing can be read the disk may get over it, or has while this looked: all is tried
-        again later."""
+        """The oldest hint cannot be read: drop it, and those behind it up to one that can be.
+
+        False if nothing was dropped: where no hint can be read, the disk may recover (an engine is
+        opened again, say), so all are kept and tried later. So they are if the disk recovered
+        while this looked. Reads repair what a dropped hint would have brought.
+        """
         first = self._behind_damage(queue, queue.first, queue.next)
         if first is None or first == queue.next or self._can_read(queue, queue.first, first):
-            queue.due_ms = self._turn.mono_ms + RETRY_MS
+            self._put_off(queue)
             return False
         self._drop_unread(queue, first)
         return True
 
     def _drop_unread(self, queue: _Queue, first: int) -> None:
-        """Drop all before `first`, whose sizes nobody knows any more."""
+        """Drop all hints before `first`. Their sizes cannot be read: take the queue's mean."""
         names = [(queue.name(each), 0) for each in range(queue.first, first)]
         share = queue.bytes * len(names) // queue.count
         self._forget(queue, names)
@@ -216,8 +280,12 @@ class Hints:
         self._note_dropped(queue, len(names))
 
     def _behind_damage(self, queue: _Queue, start: int, end: int) -> int | None:
-        """The first place behind `start`, which cannot be read, from which reading is possible;
-        `end` if there is nothing there. Behind a long stretch, a place not far behind it."""
+        """The first sequence number behind `start` from which the queue can be read, where reading
+        from `start` fails; `end` if no hint is left there, None if nothing can be read.
+
+        Near `start` each number is tried. Farther away the steps double, then halve, so the answer
+        may lie a little behind the first: a few sound hints are then dropped with the damage.
+        """
         for place in range(start + 1, min(start + DAMAGE_NEAR, end)):
             if self._can_read(queue, place, end):
                 return place
@@ -242,7 +310,7 @@ class Hints:
             return False
         return True
 
-    def _forget(self, queue: _Queue, names: list[tuple[bytes, int]]) -> None:
+    def _forget(self, queue: _Queue, names: list[_Name]) -> None:
         for name, size in names:
             sequence = _sequence_of(name)
             if sequence < queue.first:
@@ -257,11 +325,12 @@ class Hints:
         self.bytes -= size
 
     def _drop_oldest(self, *, room: int) -> bool:
-        """Drop some of the oldest to make room; False if there is nothing that could be."""
+        """Drop some of the oldest hints to make room for `room` bytes, of the peer with most that
+        has any. False if nothing can be dropped."""
         excess = max(self.bytes + room - self._bytes_max, self._bytes_max // DROP_SHARE)
         for queue in sorted(self._queues.values(), key=lambda queue: -queue.bytes):
-            oldest: list[tuple[bytes, int]] = []
-            for name, blob in islice(self._stored(queue), DROP_ITEMS_MAX):
+            oldest: list[_Name] = []
+            for name, blob in islice(self._waiting(queue), DROP_ITEMS_MAX):
                 oldest.append((name, len(blob)))
                 excess -= len(blob)
                 if excess <= 0:
@@ -277,12 +346,12 @@ class Hints:
         return False
 
     def _note_unreadable(self, queue: _Queue, error: StorageError) -> None:
-        self._turn.note_rarely("error", "hints_unreadable", peer=queue.url, reason=str(error))
+        self._turn.note_rarely("error", "hints_unreadable", peer=queue.peer.url, reason=str(error))
 
     def _note_dropped(self, queue: _Queue, count: int) -> None:
         self._turn.counters["hints_dropped"] += count
-        self._turn.note_rarely("warning", "hints_dropped", peer=queue.url, count=count)
+        self._turn.note_rarely("warning", "hints_dropped", peer=queue.peer.url, count=count)
 
 
 def _sequence_of(name: bytes) -> int:
-    return int.from_bytes(name[8:], "big")
+    return int.from_bytes(name[PREFIX_BYTES:], "big")

@@ -10,19 +10,22 @@ R + W > N and no partition was short of answers (`complete`).
 from __future__ import annotations
 
 from itertools import islice
-from typing import Final, cast
+from typing import Final
 
-from quorate.core.exchanges.outbox import ITEM_BYTES, Answer, Peer, Sent
+from quorate.core.exchanges.outbox import ITEM_BYTES, Outbox, Sent
 from quorate.core.parts import Parts
 from quorate.core.replica import Replica
 from quorate.core.requests.admission import Operation
-from quorate.core.topology.placement import Placement
-from quorate.core.values.events import LocalScan, Result, Scan, ScanResult
+from quorate.core.topology.membership import Membership
+from quorate.core.topology.peer import OWN_BIT, Peer
+from quorate.core.topology.quorum import Groups, lacking
+from quorate.core.topology.topology import Topology
+from quorate.core.turn import Alarm
+from quorate.core.values.events import SCAN_ROWS_MAX, LocalScan, Result, Scan, ScanResult
 from quorate.core.values.messages import ScannedRow, ScannedRows, ScanRows
 from quorate.core.values.slots import PARTITION_COUNT
-from quorate.errors import DeadlineExceeded, InvalidRequest, NotReady, StorageError
+from quorate.errors import DeadlineExceeded, InvalidRequest, StorageError
 
-LIMIT_MAX: Final = 1000
 CHUNK: Final = 16
 """Partitions asked at once."""
 ROWS_PER_ANSWER: Final = 100
@@ -64,24 +67,39 @@ class Listing(Operation):
         "limit",
         "pending",
         "position",
-        "r",
         "rows",
+        "told",
+        "topology",
     )
 
-    def __init__(self, event: Scan, *, r: int) -> None:
+    def __init__(self, event: Scan, topology: Topology) -> None:
         super().__init__(event.waiter, 0)
         self.event = event
-        self.r = r
-        self.limit = min(event.limit, LIMIT_MAX)
+        self.topology = topology
+        self.limit = min(event.limit, SCAN_ROWS_MAX)
         self.position = event.cursor
         """Rows up to and including it are done."""
         self.rows: list[ScannedRow] = []
         self.complete = True
         self.answers: dict[int, list[ScannedRows]] = {}
+        """To the chunk that was asked, by partition."""
+        self.told: dict[int, int] = {}
+        """The replicas that gave them."""
         self.pending = 0
         self.is_cut = False
         """Whether the last chunk ended inside a partition: then that one is asked alone, for more
         rows at once."""
+
+    def groups(self, partition: int) -> Groups:
+        """Who must answer for a partition."""
+        replicas, r = self.topology.partitions[partition], self.event.r
+        return replicas.asked(r, name="r") if r else replicas.readers
+
+    def take(self, partition: int, bit: int, told: ScannedRows) -> None:
+        """Note what a replica lists of a partition, unless that is nothing to go by."""
+        if partition in self.answers and not told.failed and (told.rows or not told.more):
+            self.answers[partition].append(told)
+            self.told[partition] |= bit
 
     def expired(self) -> Result:
         if self.position == self.event.cursor:
@@ -93,42 +111,48 @@ class Listing(Operation):
 class Scans:
     """All scans that this node coordinates; the exchange that asks."""
 
-    __slots__ = ("_ready", "_replica", "_requests", "_timeout_ms", "_turn", "placement")
+    __slots__ = (
+        "_going_on",
+        "_membership",
+        "_outboxes",
+        "_ready",
+        "_replica",
+        "_requests",
+        "_timeout_ms",
+        "_turn",
+    )
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, membership: Membership, outboxes: list[Outbox]) -> None:
+        self._membership = membership
+        self._going_on = Alarm(parts.turn, self._go_on)
+        self._outboxes = outboxes
         self._ready: list[Listing] = []
         """Those whose chunk is complete."""
         self._replica = parts.replica
         self._requests = parts.requests
         self._turn = parts.turn
         self._timeout_ms = parts.settings.timeout_ms
-        self.placement: Placement | None = None
 
     def begin(self, event: Scan) -> None:
         """Begin an admitted scan. InvalidRequest for a bad limit, cursor or R."""
-        placement = self.placement
-        if placement is None:
-            raise NotReady("the cluster's layout is not known yet")
+        listing = Listing(event, self._membership.current())
         _check(event.limit, event.cursor)
-        r = placement.needed(event.r, placement.r, name="r")
-        listing = Listing(event, r=r)
+        listing.groups(0)  # InvalidRequest for an R that cannot be.
         self._requests.watch(listing, event.timeout_ms or self._timeout_ms)
         self._ask_chunk(listing)
 
-    def go_on(self) -> None:
+    def _go_on(self) -> None:
         """Take every scan whose chunk is complete one chunk further."""
         ready, self._ready = self._ready, []
         for listing in ready:
             if listing.waiter is not None:
                 self._take_chunk(listing)
-        if self._ready:
-            self._turn.wake_at(self._turn.mono_ms)
 
     def local(self, event: LocalScan) -> ScanResult:
         """List this node's own keys, at most the limit, tombstones counted."""
         _check(event.limit, event.cursor)
         position = event.cursor
-        limit = min(event.limit, LIMIT_MAX)
+        limit = min(event.limit, SCAN_ROWS_MAX)
         rows: list[ScannedRow] = []
         complete = True
         first = _partition_at(position)
@@ -153,6 +177,7 @@ class Scans:
         first = _partition_at(listing.position)
         last = min(first + (1 if listing.is_cut else CHUNK), PARTITION_COUNT)
         listing.answers = {partition: [] for partition in range(first, last)}
+        listing.told = dict.fromkeys(range(first, last), 0)
         # Held at one until all are asked, so that local answers do not end the chunk too early.
         listing.pending = 1
         for partition in range(first, last):
@@ -160,50 +185,42 @@ class Scans:
         self._told(listing)
 
     def _ask(self, listing: Listing, partition: int, *, after: bytes) -> None:
-        placement = self.placement
-        assert placement is not None
         prefix = listing.event.prefix
-        limit = LIMIT_MAX if listing.is_cut else ROWS_PER_ANSWER
-        missing = listing.r
-        if placement.is_mine[partition]:
+        limit = SCAN_ROWS_MAX if listing.is_cut else ROWS_PER_ANSWER
+        replicas = listing.topology.partitions[partition]
+        if replicas.is_mine:
             told = local_rows(self._replica, partition, after=after, prefix=prefix, limit=limit)
-            if not told.failed:
-                listing.answers[partition].append(told)
-                missing -= 1
-        reachable = [peer for peer in placement.others[partition] if peer.is_reachable]
-        for peer in sorted(reachable, key=lambda peer: peer.speed)[:missing]:
-            batch = peer.next_batch()
-            sent = peer.expect(self, batch, ScannedRows, size=ITEM_BYTES)
-            sent.ops, sent.more = [listing], [partition]
-            peer.say(ScanRows(batch, partition, after, prefix, limit))
+            listing.take(partition, OWN_BIT, told)
+        for peer in replicas.fastest(listing.told[partition], listing.groups(partition)):
+            outbox = self._outboxes[peer.index]
+            sent = Sent(outbox, self, ScannedRows, [(listing, partition)], ITEM_BYTES)
+            outbox.send(sent, ScanRows(sent.batch, partition, after, prefix, limit))
             listing.pending += 1
 
     # --- hearing ---------------------------------------------------------------------------
 
-    def answered(self, peer: Peer, sent: Sent, answer: Answer) -> None:
+    def answered(self, peer: Peer, ops: list[tuple[Listing, int]], answer: ScannedRows) -> None:
         """A replica listed its rows of one partition."""
-        del peer
-        listing = cast(Listing, sent.ops[0])
-        told = cast(ScannedRows, answer)
-        answers = listing.answers.get(cast(int, sent.more[0]))
-        is_whole = not told.failed and (told.rows or not told.more)
-        if answers is not None and is_whole:
-            answers.append(told)
-        self._told(listing)
+        for listing, partition in ops:
+            listing.take(partition, peer.bit, answer)
+            self._told(listing)
 
-    def lost(self, peer: Peer, sent: Sent) -> None:
+    def lost(self, peer: Peer, ops: list[tuple[Listing, int]]) -> None:
         """A replica did not answer: that partition is short of one."""
         del peer
-        self._told(cast(Listing, sent.ops[0]))
+        for listing, _ in ops:
+            self._told(listing)
 
     def _told(self, listing: Listing) -> None:
         listing.pending -= 1
         if not listing.pending:
             self._ready.append(listing)
+            self._going_on.soon()
 
     def _take_chunk(self, listing: Listing) -> None:
         for partition, answers in listing.answers.items():
-            listing.complete &= len(answers) >= listing.r
+            if lacking(listing.told[partition], listing.groups(partition)):
+                listing.complete = False
             listing.is_cut = self._merge(listing, partition, answers)
             if listing.is_cut:
                 break
@@ -238,7 +255,7 @@ class Scans:
 
     def _live(self, rows: list[ScannedRow]) -> list[ScannedRow]:
         now = self._turn.wall_ms
-        return [each for each in rows if each.live and not 0 < each.expires_ms <= now]
+        return [each for each in rows if each.is_live(wall_ms=now)]
 
 
 def _check(limit: int, cursor: bytes) -> None:

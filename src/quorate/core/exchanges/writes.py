@@ -10,26 +10,32 @@ is stamped once more above the highest reported, sent again, and answered when W
 superseded again or not. One extra round is enough: every write that finished before ours began is
 held by a majority, which meets our first W acks; what supersedes the second stamp ran while we did.
 
-A *derived* write (EXPIRE, PERSIST, ...) carries on the content of a version that was read. It has
-that version's stamp with a higher tie-break, and is never re-stamped: whatever was written
-meanwhile is ordered after it, and so is never undone. (The next stamp would not do: a node that saw
-this one gives out just that.) How much higher is drawn, because two such writes may start from one
-version.
+A *derived* write (EXPIRE, PERSIST, ...) carries on the content of a version that was read. For
+example: EXPIRE reads version 7 of a key and writes its value back with an expiry. Meanwhile a
+client SETs another value, version 9. The EXPIRE must not undo that, so its version lies directly
+above 7: the same stamp, and a higher tie-break, of which the lower part is drawn, because two such
+writes may start from one version. It is never re-stamped. (The next stamp, 8, would not do: a node
+that saw 7 gives out 8 to its next client.)
 
 Outcomes: NOT_APPLIED only while no replica, this one included, was handed the record.
 """
 
 from __future__ import annotations
 
-from typing import Final, cast
+from typing import Final
 
-from quorate.core.exchanges.outbox import Answer, Peer, Sent
+from quorate.core.exchanges.hints import Hints
+from quorate.core.exchanges.lanes import Records
+from quorate.core.exchanges.outbox import Outbox
 from quorate.core.parts import Parts
 from quorate.core.requests.admission import Operation, Parked, size_of
-from quorate.core.topology.placement import Placement
+from quorate.core.topology.membership import Membership
+from quorate.core.topology.peer import OWN_BIT, Peer
+from quorate.core.topology.quorum import Groups, Verdict, lacking, needed_of, verdict
+from quorate.core.topology.topology import Replicas
+from quorate.core.turn import Alarm
 from quorate.core.values.events import Put, PutResult, Waiter
 from quorate.core.values.messages import Mutated
-from quorate.core.values.quorum import Verdict, verdict
 from quorate.core.values.record import Record
 from quorate.core.values.slots import partition_of, row_of
 from quorate.core.values.versions import (
@@ -56,22 +62,41 @@ _LOST: Final = Verdict.LOST
 class Write(Operation):
     """One stamp of one write, until every replica has answered or been given up."""
 
-    __slots__ = ("acks", "failed", "highest", "is_derived", "is_restamp", "n", "record", "row", "w")
+    __slots__ = (
+        "acks",
+        "failed",
+        "groups",
+        "highest",
+        "is_derived",
+        "is_restamp",
+        "record",
+        "replicas",
+        "row",
+    )
 
     def __init__(
-        self, waiter: Waiter, size: int, row: bytes, record: Record, *, n: int, w: int
+        self,
+        waiter: Waiter,
+        size: int,
+        row: bytes,
+        record: Record,
+        *,
+        replicas: Replicas,
+        groups: Groups,
     ) -> None:
         self.waiter = waiter  # Not by super(): a call for each write.
         self.size = size
         self.deadline_ms = 0
         self.row = row
         self.record = record
-        self.n = n
-        self.w = w
+        self.replicas = replicas
+        """Of the topology that the write began with."""
+        self.groups = groups
+        """Who must ack."""
         self.acks = 0
-        """Distinct replicas that hold this stamp, or a higher one, durably."""
+        """The replicas that hold this stamp, or a higher one, durably."""
         self.failed = 0
-        """Replicas that will not ack any more."""
+        """The replicas that will not ack any more."""
         self.highest = ABSENT
         """The highest version that an ack reported above ours."""
         self.is_restamp = False
@@ -81,8 +106,8 @@ class Write(Operation):
         return DeadlineExceeded(
             "too few replicas confirmed the write in time",
             outcome=Outcome.UNKNOWN,
-            needed=self.w,
-            acked=self.acks,
+            needed=needed_of(self.groups),
+            acked=self.acks.bit_count(),
         )
 
 
@@ -92,23 +117,29 @@ class Writes:
     __slots__ = (
         "_clock",
         "_hints",
+        "_lanes",
         "_local",
+        "_membership",
         "_process",
         "_random",
         "_replica",
         "_requests",
-        "_retry_ms",
+        "_retry",
         "_stalled",
         "_timeout_ms",
         "_turn",
         "_wait_ms",
         "has_stamped",
-        "placement",
     )
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, membership: Membership, hints: Hints, retry: Alarm) -> None:
+        """`retry` has parked requests tried again, though nothing else happens."""
         self._clock = parts.clock
-        self._hints = parts.hints
+        self._membership = membership
+        self._hints = hints
+        self._lanes: list[Records[Write]] = []
+        """By the index of the peer."""
+        self._retry = retry
         self._replica = parts.replica
         self._requests = parts.requests
         self._turn = parts.turn
@@ -120,32 +151,30 @@ class Writes:
         """Applied here in this step: acked when durable."""
         self._stalled: list[Write] = []
         """To be stamped again once the clock's ceiling is raised."""
-        self._retry_ms: int | None = None
-        """When parked writes are worth trying again, though nothing else happens."""
-        self.placement: Placement | None = None
         self.has_stamped = False
         """Since the node last looked: its clock's ceiling may have to be raised."""
+
+    def open(self, outbox: Outbox) -> None:
+        """Be able to send to one more peer."""
+        self._lanes.append(Records(outbox, self))
 
     # --- beginning -------------------------------------------------------------------------
 
     def begin(self, event: Put, parked: Parked | None = None) -> None:
         """Begin an admitted write, or park it. InvalidRequest for a W that cannot be."""
-        placement = self.placement
-        if placement is None:
-            error: QuorateError = NotReady("the cluster's layout is not known yet")
+        try:
+            topology = self._membership.current()
+        except NotReady as error:
             self._park(event, parked, error, wait_ms=self._wait_ms)
             return
         row = row_of(event.key)
-        partition = partition_of(row)
-        w = placement.needed(event.w, placement.w, name="w") if event.w else placement.w
-        is_mine = placement.is_mine[partition]
+        replicas = topology.partitions[partition_of(row)]
+        groups = replicas.asked(event.w, name="w") if event.w else replicas.writers
+        is_mine = replicas.is_mine
         if is_mine and self._replica.trouble.code:
             raise self._replica.trouble.error()
-        others = placement.others[partition]
-        live = placement.live(partition)
-        if live < w:
-            error = QuorumUnreachable("too few replicas can be reached", needed=w, live=live)
-            self._park(event, parked, error, wait_ms=self._wait_ms)
+        if lacking(replicas.reachable(), groups):
+            self._park(event, parked, replicas.unreachable(groups), wait_ms=self._wait_ms)
             return
         held = self._replica.latest(row) if is_mine else None
         version = self._stamp(event, held)
@@ -154,9 +183,9 @@ class Writes:
             return
         prior = event.derived_from or (ABSENT if held is None else held.version)
         record = Record(version, event.value, event.expires_ms, prior)
-        write = Write(event.waiter, size_of(event), row, record, n=placement.n, w=w)
+        write = Write(event.waiter, size_of(event), row, record, replicas=replicas, groups=groups)
         write.is_derived = event.derived_from is not None
-        self._send(write, is_mine=is_mine, held=held, others=others)
+        self._send(write, is_mine=is_mine, held=held, others=replicas.others)
         self._requests.watch(write, event.timeout_ms or self._timeout_ms)
 
     def _stamp(self, event: Put, held: Record | None) -> bytes:
@@ -177,22 +206,10 @@ class Writes:
 
     def _why_no_stamp(self, above: int) -> QuorateError:
         if self._clock.is_untrusted(above):
-            due_ms = self._turn.mono_ms + self._clock.untrusted_ms(above)
-            self._retry_ms = min(due_ms, self._retry_ms or due_ms)
-            self._turn.wake_at(self._retry_ms)
+            # By then the clock should have caught up with what it is behind of.
+            self._retry.at(self._turn.mono_ms + self._clock.untrusted_ms(above))
             return ClockUntrusted("this node's clock is too far behind what it has seen")
         return NotReady("the disk has not confirmed the clock's ceiling yet")
-
-    def retry_is_due(self) -> bool:
-        """Whether the clock should have caught up with what it was behind of."""
-        due_ms = self._retry_ms
-        if due_ms is None:
-            return False
-        if due_ms > self._turn.mono_ms:
-            self._turn.wake_at(due_ms)
-            return False
-        self._retry_ms = None
-        return True
 
     def _park(
         self, event: Put, parked: Parked | None, error: QuorateError, *, wait_ms: int
@@ -219,27 +236,26 @@ class Writes:
             if highest:
                 write.highest = highest
             self._local.append(write)
+        lanes = self._lanes
         for peer in others:
             if peer.is_reachable:
-                peer.mutate(peer.writes, row, record, write)
+                lanes[peer.index].add(row, record, write)
             else:
-                write.failed += 1
+                write.failed |= peer.bit
                 self._hints.add(peer.url, row, record)
 
     def close_turn(self) -> None:
         """Have this step's own copies acked once they are durable."""
         if self._local:
             local, self._local = self._local, []
-            self._replica.when_durable(lambda: self._acked(local))
+            self._replica.when_durable(lambda: self._acked(local, OWN_BIT))
 
     # --- answers ---------------------------------------------------------------------------
 
-    def answered(self, peer: Peer, sent: Sent, answer: Answer) -> None:
+    def answered(self, peer: Peer, ops: list[Write], answer: Mutated) -> None:
         """A replica has the batch on disk."""
-        writes = cast("list[Write]", sent.ops)
-        mutated = cast(Mutated, answer)
-        refused = mutated.refused
-        for index, version in mutated.superseded:
+        writes, refused = ops, answer.refused
+        for index, version in answer.superseded:
             if version > self._turn.version_max:
                 refused = [
                     *refused,
@@ -250,33 +266,32 @@ class Writes:
                 write.highest = max(write.highest, version)
         if refused:
             writes = self._without_refused(peer, writes, refused)
-        self._acked(writes)
+        self._acked(writes, peer.bit)
 
-    def lost(self, peer: Peer, sent: Sent) -> None:
+    def lost(self, peer: Peer, ops: list[Write]) -> None:
         """A replica did not answer: it gets hints."""
-        for write in cast("list[Write]", sent.ops):
+        for write in ops:
             self._hints.add(peer.url, write.row, write.record)
-            self._failed(write)
+            self._failed(write, peer.bit)
 
-    def _acked(self, writes: list[Write]) -> None:
+    def _acked(self, writes: list[Write], bit: int) -> None:
         for write in writes:
-            write.acks += 1
-            if (
-                write.waiter is not None
-                and verdict(write.acks, write.failed, write.n, write.w) is _MET
+            write.acks |= bit
+            if write.waiter is not None and (
+                verdict(write.acks, write.failed, write.groups) is _MET
             ):
                 self._met(write)
 
-    def _failed(self, write: Write) -> None:
-        write.failed += 1
+    def _failed(self, write: Write, bit: int) -> None:
+        write.failed |= bit
         if write.waiter is None:
             return
-        if verdict(write.acks, write.failed, write.n, write.w) is _LOST:
+        if verdict(write.acks, write.failed, write.groups) is _LOST:
             error = QuorumUnreachable(
                 "replicas were lost while they were being written",
                 outcome=Outcome.UNKNOWN,
-                needed=write.w,
-                acked=write.acks,
+                needed=needed_of(write.groups),
+                acked=write.acks.bit_count(),
             )
             self._requests.end(write, error)
 
@@ -286,7 +301,7 @@ class Writes:
         self._turn.note_rarely("warning", "writes_refused", peer=peer.url, reason=refused[0][1])
         indices = {index for index, _ in refused if index < len(writes)}
         for index in sorted(indices):
-            self._failed(writes[index])
+            self._failed(writes[index], peer.bit)
         return [write for index, write in enumerate(writes) if index not in indices]
 
     def _met(self, write: Write) -> None:
@@ -297,7 +312,8 @@ class Writes:
             return
         write.waiter = None
         superseded = bool(write.highest)
-        result = PutResult(write.record.version, write.acks, write.n, write.is_restamp, superseded)
+        acks, n = write.acks.bit_count(), write.replicas.n
+        result = PutResult(write.record.version, acks, n, write.is_restamp, superseded)
         self._requests.answer(waiter, result, write.size)
 
     def on_ceiling(self) -> None:
@@ -325,26 +341,24 @@ class Writes:
         if not stamp:
             self._stall(write)
             return
-        placement, waiter = self.placement, write.waiter
-        assert placement is not None
+        waiter, replicas = write.waiter, write.replicas
         assert waiter is not None
         self._turn.counters["writes_restamped"] += 1
         first = write.record
         version = pack_version(stamp, self._process)
         record = Record(version, first.value, first.expires_ms, write.highest)
-        again = Write(waiter, write.size, write.row, record, n=write.n, w=write.w)
+        again = Write(waiter, write.size, write.row, record, replicas=replicas, groups=write.groups)
         again.is_restamp = True
         write.waiter = None
-        partition = partition_of(write.row)
-        is_mine = placement.is_mine[partition]
         # In trouble, what is held here may be unreadable, so nothing must be put over it.
-        is_kept = is_mine and not self._replica.trouble.code
+        is_kept = replicas.is_mine and not self._replica.trouble.code
         held = None
         try:
             held = self._replica.latest(write.row) if is_kept else None
         except StorageError:
             is_kept = False
-        again.failed += is_mine and not is_kept
-        self._send(again, is_mine=is_kept, held=held, others=placement.others[partition])
+        if replicas.is_mine and not is_kept:
+            again.failed |= OWN_BIT
+        self._send(again, is_mine=is_kept, held=held, others=replicas.others)
         left_ms = write.deadline_ms - self._turn.mono_ms
         self._requests.watch(again, max(left_ms, 1))

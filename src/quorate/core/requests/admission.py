@@ -2,9 +2,9 @@
 """What every client request goes through: limits on entry, waiting for replicas, deadlines.
 
 Requests of one timeout expire in the order they came, so each timeout has a queue whose head is
-looked at in every step, and no request has a timer. Requests that cannot begin yet (too few
-reachable replicas, the clock's ceiling not durable) are *parked*, likewise in order, with the error
-that refuses them when their time is over.
+looked at when the oldest of all is due, and no request has a timer. Requests that cannot begin yet
+(too few reachable replicas, the clock's ceiling not durable) are *parked*, likewise in order, with
+the error that refuses them when their time is over.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-from quorate.core.requests.turn import Turn
+from quorate.core.turn import NEVER_MS, Alarm, Turn
 from quorate.core.values.events import Get, Put, Result, Waiter
 from quorate.errors import Outcome, Overloaded, QuorateError
 
 ANSWERED_MAX: Final = 64
-"""Answered operations that a queue may hold besides as many as there are unanswered ones."""
+"""A queue is cleared of answered operations when it has so many more than twice the unanswered."""
 
 
 class Operation:
@@ -53,12 +53,22 @@ class Parked:
 class Requests:
     """Counts, parks and expires the requests of a node."""
 
-    __slots__ = ("_begun", "_bytes_max", "_count_max", "_parked", "_turn", "bytes", "count")
+    __slots__ = (
+        "_alarm",
+        "_begun",
+        "_bytes_max",
+        "_count_max",
+        "_parked",
+        "_turn",
+        "bytes",
+        "count",
+    )
 
     def __init__(self, *, turn: Turn, count_max: int, bytes_max: int) -> None:
         self._turn = turn
         self._count_max = count_max
         self._bytes_max = bytes_max
+        self._alarm = Alarm(turn, self._sweep)
         self._begun: dict[int, deque[Operation]] = {}
         """By timeout, so that each queue is in order of deadline, nearly."""
         self._parked: dict[int, deque[Parked]] = {}
@@ -109,10 +119,13 @@ class Requests:
         queue = self._begun.get(kind)
         if queue is None:
             queue = self._begun[kind] = deque()
-        elif len(queue) > 2 * self.count + ANSWERED_MAX:
+        while queue and queue[0].waiter is None:
+            queue.popleft()
+        if len(queue) > 2 * self.count + ANSWERED_MAX:
             # Behind one that waits long, the answered would keep their values in memory.
             queue = self._begun[kind] = deque([each for each in queue if each.waiter is not None])
         queue.append(operation)
+        self._alarm.at(operation.deadline_ms)
 
     def park(
         self, event: Get | Put, error: QuorateError, *, wait_ms: int, again: Parked | None
@@ -126,6 +139,7 @@ class Requests:
             again = Parked(event, error, wait_ms=wait_ms, deadline_ms=deadline_ms)
         again.error = error
         self._parked.setdefault(again.wait_ms, deque()).append(again)
+        self._alarm.at(again.deadline_ms)
 
     @property
     def has_parked(self) -> bool:
@@ -138,28 +152,26 @@ class Requests:
         self._parked.clear()
         return parked
 
-    def sweep(self) -> None:
-        """Expire what is due."""
-        now = self._turn.mono_ms
+    def _sweep(self) -> None:
+        """Expire what is due, and wait for the next."""
+        now, next_ms = self._turn.mono_ms, NEVER_MS
         for timeout_ms, begun in list(self._begun.items()):
             while begun and (begun[0].waiter is None or begun[0].deadline_ms <= now):
                 operation = begun.popleft()
                 if operation.waiter is not None:
                     self.end(operation, operation.expired())
-            if not begun:
+            if begun:
+                next_ms = min(next_ms, begun[0].deadline_ms)
+            else:
                 del self._begun[timeout_ms]
         for wait_ms, parked in list(self._parked.items()):
             while parked and parked[0].deadline_ms <= now:
                 self.refuse(parked.popleft())
-            if not parked:
+            if parked:
+                next_ms = min(next_ms, parked[0].deadline_ms)
+            else:
                 del self._parked[wait_ms]
-
-    def set_alarm(self) -> None:
-        """Have `step` called when the next is due; after everything that may begin or park one."""
-        for begun in self._begun.values():
-            self._turn.wake_at(begun[0].deadline_ms)
-        for parked in self._parked.values():
-            self._turn.wake_at(parked[0].deadline_ms)
+        self._alarm.at(next_ms)
 
     def refuse(self, parked: Parked) -> None:
         """Answer a parked request with its error."""

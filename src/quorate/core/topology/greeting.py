@@ -15,6 +15,9 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
+
+from quorate.core.topology.layout import decode_layout
 from quorate.core.values.messages import Greeting
 
 URL_CHARS_MAX: Final = 300
@@ -28,7 +31,9 @@ _SHOWN_CHARS: Final = 80
 def judge(mine: Greeting, theirs: Greeting) -> str:
     """Why these two must not talk, one line for an operator; empty if they may.
 
-    A node that has not learnt the layout (empty `layout_hash`) is let in so that it can.
+    A node that has not learnt the layout (empty `layout_hash`), or has one of another epoch, is let
+    in: whoever is behind adopts the other's. Two layouts of one epoch are two clusters' worth of
+    keys.
     """
     if theirs.protocol != mine.protocol:
         return f"protocol version differs: ours {mine.protocol}, theirs {theirs.protocol}"
@@ -54,13 +59,22 @@ def is_other_reached(acceptor: Greeting, dialler: Greeting) -> bool:
 def _layout_difference(mine: Greeting, theirs: Greeting) -> str:
     if not mine.layout_hash or not theirs.layout_hash:
         return ""
-    if (mine.epoch, mine.layout_hash) == (theirs.epoch, theirs.layout_hash):
+    if mine.epoch != theirs.epoch or mine.layout_hash == theirs.layout_hash:
         return ""
-    return f"layout differs: ours {_layout(mine)}, theirs {_layout(theirs)}"
+    return (
+        f"node {_shown(theirs.url)} was started with another -nodes list or -replication: ours "
+        f"{_listed(mine)}, theirs {_listed(theirs)}; all nodes of a cluster need the same, and "
+        "another cluster needs another -cluster name"
+    )
 
 
-def _layout(greeting: Greeting) -> str:
-    return f"epoch {greeting.epoch} hash {greeting.layout_hash[:16].hex()}"
+def _listed(greeting: Greeting) -> str:
+    """What a node was started with, as far as its layout tells."""
+    try:
+        layout = decode_layout(greeting.layout)
+    except (msgspec.MsgspecError, ValueError):
+        return f"of hash {greeting.layout_hash[:16].hex()}"
+    return f"{_shown(','.join(layout.nodes))} with {layout.replication}"
 
 
 def _shown(text: str) -> str:

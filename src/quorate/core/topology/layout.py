@@ -3,7 +3,7 @@
 
 Invariants: every partition lists `min(replication, nodes)` distinct nodes; shares differ by at most
 one copy where that can be; two equal tables have equal hashes. Liveness never enters here.
-Left out for now: zones, weights, and epochs after the first (DESIGN, section 4).
+Left out for now: zones, weights, and epochs after the first (docs/design.md#placement).
 """
 
 from __future__ import annotations

@@ -10,46 +10,61 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from quorate.core.exchanges.outbox import Peer
-from quorate.core.parts import Parts
-from quorate.core.values.messages import Ping
+from quorate.core.topology.peer import Peer
+from quorate.core.turn import Alarm, Turn
+from quorate.core.values.settings import Settings
 
 
 class Liveness:
     """The heartbeats of one node."""
 
-    __slots__ = ("_beat_ms", "_due_ms", "_parts", "_turn", "peers")
+    __slots__ = ("_alarm", "_beat_ms", "_down_after", "_peers", "_ping", "_turn")
 
-    def __init__(self, parts: Parts, peers: dict[str, Peer]) -> None:
-        self._parts = parts
-        self._turn = parts.turn
-        self._beat_ms = parts.settings.heartbeat_ms
-        self._due_ms: int | None = None
-        self.peers = peers
+    def __init__(
+        self,
+        settings: Settings,
+        turn: Turn,
+        peers: dict[str, Peer],
+        ping: Callable[[list[Peer]], None],
+    ) -> None:
+        """`ping` sends a heartbeat, which is to be answered at once."""
+        self._turn = turn
+        self._beat_ms = settings.heartbeat_ms
+        self._down_after = settings.down_after
+        self._peers = peers
+        self._ping = ping
+        self._alarm = Alarm(turn, self._beat)
+        self._alarm.at(0)
 
-    def beat(self, members: Callable[[], list[str]]) -> None:
-        """Count misses and ping everyone, if a heartbeat is due; say when the next is.
+    def _beat(self) -> None:
+        """Count misses and ping everyone."""
+        # From now, not from when it was due: a paused process does not catch up on beats it
+        # missed and call everyone down in one instant.
+        self._alarm.at(self._turn.mono_ms + self._beat_ms)
+        peers = list(self._peers.values())
+        for peer in peers:
+            self._judge(peer)
+        self._ping(peers)
 
-        `members`: all URLs that this node knows; they ride on the pings.
-        """
-        now = self._turn.mono_ms
-        if self._due_ms is None or now >= self._due_ms:
-            # From now, not from when it was due: a paused process does not catch up on beats it
-            # missed and call everyone down in one instant.
-            self._due_ms = now + self._beat_ms
-            known = members()
-            for peer in self.peers.values():
-                self._judge(peer)
-                self._ping(peer, known)
-        self._turn.wake_at(self._due_ms)
-
-    def linked(self, peer: Peer, members: list[str]) -> None:
+    def linked(self, peer: Peer) -> None:
         """Our link to the peer came up. It is asked nothing before it is heard, which shows that
         its link to us is up too; the ping makes it speak."""
         peer.is_linked = True
         peer.is_heard = False
+        peer.judge()
         self.heard(peer)
-        self._ping(peer, members)
+        self._ping([peer])
+
+    def unlinked(self, peer: Peer) -> None:
+        """Our link to the peer is gone."""
+        peer.is_linked = False
+        peer.judge()
+
+    def spoke(self, peer: Peer) -> None:
+        """A frame came from the peer: its link to us is up."""
+        if not peer.is_heard:
+            peer.is_heard = True
+            peer.judge()
 
     def heard(self, peer: Peer) -> None:
         """The peer answered something."""
@@ -60,7 +75,7 @@ class Liveness:
         if not peer.is_up:
             peer.is_up = True
             # At once: what it answers may be followed by something to send it.
-            peer.judge_reachable()
+            peer.judge()
             self._turn.note("info", "peer_up", peer=peer.url)
 
     def _judge(self, peer: Peer) -> None:
@@ -68,10 +83,7 @@ class Liveness:
             peer.has_answered = False
             return
         peer.misses += 1
-        if peer.is_up and peer.misses >= self._parts.settings.down_after:
+        if peer.is_up and peer.misses >= self._down_after:
             peer.is_up = False
+            peer.judge()
             self._turn.note("warning", "peer_down", peer=peer.url, misses=peer.misses)
-
-    def _ping(self, peer: Peer, members: list[str]) -> None:
-        replica = self._parts.replica
-        peer.say(Ping(peer.next_batch(), members, replica.keys, replica.bytes_used()))

@@ -7,6 +7,9 @@ layout of that list and itself as a *proposal*: two nodes that propose the same 
 listed the other only); one that meets a cluster with a layout adopts that, and coordinates without
 owning anything unless the layout names it. Until then it serves nothing.
 
+A layout of a higher epoch is adopted from any peer, whether it comes with a greeting or with the
+refusal of a request (`OtherEpoch`). Nobody goes back to a lower one.
+
 Members beyond the layout come by `join` and ride on the pings; the set only grows.
 """
 
@@ -17,14 +20,14 @@ from typing import Final
 
 import msgspec
 
-from quorate.core.exchanges.outbox import Peer
-from quorate.core.parts import Parts
-from quorate.core.replica import Reader
 from quorate.core.topology.greeting import URL_CHARS_MAX
-from quorate.core.topology.layout import Layout, decode_layout, first_layout
-from quorate.core.topology.placement import Placement
+from quorate.core.topology.layout import FIRST_EPOCH, Layout, decode_layout, first_layout
+from quorate.core.topology.peer import Peer
+from quorate.core.topology.topology import Topology
+from quorate.core.turn import Alarm, Turn
 from quorate.core.values.messages import PROTOCOL_VERSION, Greeting
-from quorate.errors import Conflict, InvalidRequest
+from quorate.core.values.settings import Settings
+from quorate.errors import Conflict, InvalidRequest, NotReady
 
 MEMBERS_MAX: Final = 1000
 LAYOUT_META: Final = b"layout"
@@ -34,27 +37,56 @@ MEMBERS_META: Final = b"members"
 class Membership:
     """The members of the cluster as this node knows them."""
 
-    __slots__ = ("_make_peer", "_parts", "has_changed", "layout", "peers", "placement", "proposal")
+    __slots__ = (
+        "_adopted",
+        "_make_peer",
+        "_process",
+        "_settings",
+        "_store",
+        "_turn",
+        "has_changed",
+        "peers",
+        "proposal",
+        "topology",
+    )
 
-    def __init__(self, parts: Parts, engine: Reader, make_peer: Callable[[str], Peer]) -> None:
-        self._parts = parts
+    def __init__(
+        self,
+        settings: Settings,
+        turn: Turn,
+        make_peer: Callable[[str, int], Peer],
+        *,
+        process: int,
+        adopted: Alarm,
+        store: Callable[[bytes, bytes | None], None],
+    ) -> None:
+        """`make_peer` is given a URL and how many peers there were before; `adopted` rings after
+        the layout changed; `store` keeps a meta entry. Knows nobody before `open`."""
+        self._settings = settings
+        self._turn = turn
         self._make_peer = make_peer
+        self._process = process
+        self._adopted = adopted
+        self._store = store
         self.peers: dict[str, Peer] = {}
         """Every member but this node."""
         self.has_changed = False
         """Since the last `close_turn`."""
-        self.layout: Layout | None = None
-        self.placement: Placement | None = None
+        self.topology: Topology | None = None
+        """None while the cluster's layout is not known."""
         self.proposal: Layout | None = None
-        settings = parts.settings
-        stored = engine.get_meta(MEMBERS_META)
+
+    def open(self, load: Callable[[bytes], bytes | None]) -> None:
+        """Begin with what settings say, and `load` finds of an earlier run. Conflict if these are
+        of two clusters."""
+        stored = load(MEMBERS_META)
         remembered = msgspec.msgpack.decode(stored, type=list[str]) if stored else []
-        for url in [*settings.nodes, *remembered]:
+        for url in [*self._settings.nodes, *remembered]:
             self.add(url)
-        self._begin(engine.get_meta(LAYOUT_META))
+        self._begin(load(LAYOUT_META))
 
     def _begin(self, stored: bytes | None) -> None:
-        settings = self._parts.settings
+        settings = self._settings
         listed = settings.nodes or (settings.url,)
         if stored is not None:
             layout = decode_layout(stored)
@@ -69,7 +101,9 @@ class Membership:
     def _check(self, stored: Layout) -> None:
         """Conflict if the settings describe another cluster than the data directory is of: started
         like that, the two would each take writes for the same keys."""
-        settings = self._parts.settings
+        if stored.epoch > FIRST_EPOCH:
+            return  # The list says with which nodes the cluster began.
+        settings = self._settings
         listed, held = set(settings.nodes), set(stored.nodes)
         is_founder = settings.url in listed
         if (is_founder and listed != held) or (settings.url in held and not listed <= held):
@@ -88,12 +122,11 @@ class Membership:
 
     def add(self, url: str) -> bool:
         """Know `url` as a member; whether it is new. InvalidRequest beyond the maximum."""
-        if url in self.peers or url == self._parts.settings.url:
+        if url in self.peers or url == self._settings.url:
             return False
         if len(self.peers) >= MEMBERS_MAX:
             raise InvalidRequest("too many members", members=len(self.peers))
-        self.peers[url] = self._make_peer(url)
-        self._parts.hints.open(url)
+        self.peers[url] = self._make_peer(url, len(self.peers))
         self.has_changed = True
         return True
 
@@ -105,50 +138,67 @@ class Membership:
 
     def urls(self) -> list[str]:
         """All members, this node included, sorted."""
-        return sorted([*self.peers, self._parts.settings.url])
+        return sorted([*self.peers, self._settings.url])
 
     def close_turn(self) -> list[str] | None:
         """The peers' URLs if they changed in this step; then they are stored too."""
         if not self.has_changed:
             return None
         self.has_changed = False
-        self._parts.replica.put_meta(MEMBERS_META, msgspec.msgpack.encode(sorted(self.peers)))
+        self._store(MEMBERS_META, msgspec.msgpack.encode(sorted(self.peers)))
         return sorted(self.peers)
 
     # --- layout ----------------------------------------------------------------------------
 
+    def current(self) -> Topology:
+        """The topology for an operation that begins now; it keeps it to its end. NotReady while
+        there is none."""
+        topology = self.topology
+        if topology is None:
+            raise NotReady("the cluster's layout is not known yet")
+        return topology
+
+    @property
+    def layout(self) -> Layout | None:
+        """The newest table; None while there is none."""
+        return None if self.topology is None else self.topology.layout
+
     @property
     def epoch(self) -> int:
         """Of the layout in force; 0 while there is none."""
-        return self.layout.epoch if self.layout is not None else 0
+        return 0 if self.topology is None else self.topology.epoch
 
     def adopt(self, layout: Layout) -> None:
         """Put a layout in force, and store it."""
-        settings = self._parts.settings
+        settings = self._settings
         for url in layout.nodes:
             self.add(url)
-        self.layout = layout
         self.proposal = None
-        self.placement = Placement(
-            layout, own_url=settings.url, peers=self.peers, r=settings.r, w=settings.w
+        self.topology = Topology(
+            (layout,), own_url=settings.url, peers=self.peers, r=settings.r, w=settings.w
         )
-        self._parts.replica.put_meta(LAYOUT_META, layout.encode())
+        self._store(LAYOUT_META, layout.encode())
+        self._adopted.soon()
 
-    def meet(self, greeting: Greeting) -> bool:
-        """Hear a peer's greeting; whether a layout was adopted."""
-        if self.layout is not None or not greeting.layout:
-            return False
+    def meet(self, greeting: Greeting) -> None:
+        """Hear a peer's greeting, and adopt its layout if this node is behind."""
+        if greeting.layout_hash:
+            if greeting.epoch > self.epoch:
+                self.hear_of(greeting.layout, greeting.url)
+        elif self.proposal is not None and greeting.layout == self.proposal.encode():
+            # A peer without a layout in force offers a proposal: that counts if it is ours too.
+            self.hear_of(greeting.layout, greeting.url)
+
+    def hear_of(self, data: bytes, url: str) -> None:
+        """Adopt the encoded layout that a peer has, if it is of a higher epoch."""
         try:
-            offered = self._decode(greeting.layout)
+            offered = self._decode(data)
         except (msgspec.MsgspecError, ValueError):
-            self._parts.turn.note_rarely("error", "peer_layout_unreadable", peer=greeting.url)
-            return False
-        # A peer without a layout in force only offers a proposal: that counts if it is ours too.
-        if not greeting.layout_hash and offered != self.proposal:
-            return False
-        self.adopt(offered)
-        self._parts.turn.note("info", "layout_adopted", peer=greeting.url, epoch=offered.epoch)
-        return True
+            self._turn.note_rarely("error", "peer_layout_unreadable", peer=url)
+            return
+        if offered.epoch > self.epoch:
+            self.adopt(offered)
+            self._turn.note("info", "layout_adopted", peer=url, epoch=offered.epoch)
 
     def _decode(self, data: bytes) -> Layout:
         """A peer's layout, if it is one that this node can adopt. ValueError otherwise."""
@@ -160,7 +210,7 @@ class Membership:
 
     def greeting(self) -> Greeting:
         """How this node introduces itself."""
-        settings, layout = self._parts.settings, self.layout
+        settings, layout = self._settings, self.layout
         shown = layout or self.proposal
         return Greeting(
             protocol=PROTOCOL_VERSION,
@@ -171,7 +221,7 @@ class Membership:
             layout_hash=layout.hash() if layout is not None else b"",
             version=settings.version,
             layout=shown.encode() if shown is not None else b"",
-            process=self._parts.process,
+            process=self._process,
         )
 
 

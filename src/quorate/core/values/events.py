@@ -8,13 +8,16 @@ All times are milliseconds; 0 means "the configured default" for `r`, `w` and `t
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
 from quorate.core.values.messages import Frame, Greeting, Message, ScannedRow
 from quorate.core.values.record import Record
 from quorate.errors import BY_CODE, QuorateError
+
+SCAN_ROWS_MAX: Final = 1000
+"""In one page of keys; a larger limit counts as this."""
 
 
 class Instant(msgspec.Struct, frozen=True, gc=False):
@@ -67,7 +70,7 @@ class Scan(msgspec.Struct, frozen=True, gc=False):
     prefix: bytes = b""
     cursor: bytes = b""
     """Empty to begin, else the `cursor` of the result before."""
-    limit: int = 1000
+    limit: int = SCAN_ROWS_MAX
     r: int = 0
     timeout_ms: int = 0
 
@@ -101,7 +104,7 @@ class LocalScan(msgspec.Struct, frozen=True, gc=False):
     waiter: Waiter
     prefix: bytes = b""
     cursor: bytes = b""
-    limit: int = 1000
+    limit: int = SCAN_ROWS_MAX
 
 
 class Join(msgspec.Struct, frozen=True, gc=False):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import msgspec
 
-from quorate.core.values.record import Record
+from quorate.core.values.record import Record, has_expired
 
 
 class Mutate(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
@@ -64,6 +64,10 @@ class ScannedRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     live: bool
     expires_ms: int
 
+    def is_live(self, *, wall_ms: int) -> bool:
+        """Whether a reader sees its key: neither deleted nor expired."""
+        return self.live and not has_expired(self.expires_ms, wall_ms=wall_ms)
+
 
 class ScanRows(msgspec.Struct, frozen=True, array_like=True, tag=5, gc=False):
     """List up to `limit` rows of `partition` after `after` whose key has `prefix`."""
@@ -101,14 +105,24 @@ class Pong(msgspec.Struct, frozen=True, array_like=True, tag=8, gc=False):
     batch: int
 
 
-Message = Mutate | Mutated | Read | ReadAnswer | ScanRows | ScannedRows | Ping | Pong
+class OtherEpoch(msgspec.Struct, frozen=True, array_like=True, tag=9, gc=False):
+    """I did not serve these requests, for my epoch is another than yours. Who is behind adopts the
+    other's layout; whoever sees that the other is behind tells it with an empty list."""
+
+    epoch: int
+    batches: list[int]
+    layout: bytes = b""
+    """The sender's encoded layout, where the other's epoch is lower."""
+
+
+Message = Mutate | Mutated | Read | ReadAnswer | ScanRows | ScannedRows | Ping | Pong | OtherEpoch
 
 
 class Frame(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """All that one node says to another in one turn."""
 
     epoch: int
-    """The sender's layout epoch; a frame of another epoch is refused."""
+    """The sender's layout epoch; requests of another epoch end in OtherEpoch."""
     clock: int
     """The sender's hybrid clock (64 bits), so that conflicts are rare."""
     messages: list[Message]
@@ -140,7 +154,8 @@ class Greeting(msgspec.Struct, frozen=True, array_like=True, gc=False):
     version: str
     """Software version, for people."""
     layout: bytes = b""
-    """The acceptor's encoded layout, where the dialler has none or a provisional one."""
+    """The sender's encoded layout, in force or proposed: who has none, or one of a lower epoch, may
+    adopt it."""
     refusal: str = ""
     """Set by the acceptor: why it will not talk. The link is then closed."""
     process: int = 0
@@ -150,4 +165,4 @@ class Greeting(msgspec.Struct, frozen=True, array_like=True, gc=False):
     and from the dialler."""
 
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2

@@ -42,4 +42,9 @@ def is_live(record: Record | None, *, wall_ms: int) -> bool:
     """Whether a reader sees a value: present, not deleted, not expired."""
     if record is None or record.value is None:
         return False
-    return not 0 < record.expires_ms <= wall_ms
+    return not has_expired(record.expires_ms, wall_ms=wall_ms)
+
+
+def has_expired(expires_ms: int, *, wall_ms: int) -> bool:
+    """Whether the time of something that expires then, or never if 0, is over."""
+    return 0 < expires_ms <= wall_ms

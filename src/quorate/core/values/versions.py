@@ -27,11 +27,12 @@ def pack_version(stamp: int, tie: int) -> bytes:
 
 
 def derived_version(seen: bytes, drawn: int) -> bytes:
-    """A version for what carries on the content of `seen`: above it, and below whatever any process
-    stamps later. `drawn`, of DERIVED_BITS random bits, tells apart what carries on the same.
+    """A version for a write that carries on the content of `seen`: above it, and below whatever any
+    process stamps later. `drawn`, of DERIVED_BITS random bits, makes two such writes differ.
 
-    After millions of them in a row there is no room left at the stamp, and the next has that of one
-    counter above, though below every process's: by then no clock gives it out any more.
+    It is `seen` plus a small number. After millions of derived writes in a row the tie-break would
+    run over into the stamp: the version then has the next stamp, with a tie-break below that of
+    every process. Long before, every clock is past that stamp.
     """
     return (int.from_bytes(seen, "big") + 1 + drawn).to_bytes(VERSION_BYTES, "big")
 

@@ -13,17 +13,18 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from aiohttp.typedefs import Middleware
 
-from quorate.doors.http import batch, explain, health, internal, kv, listing, members
+from quorate.doors.access import Role
+from quorate.doors.http import batch, explain, full_kv, health, internal, listing, members
 from quorate.doors.http.context import Context, Handler
-from quorate.doors.http.limits import IDLE_SECONDS, LINGER_SECONDS
+from quorate.doors.http.kv import METHODS
 from quorate.doors.http.problems import Refused
 from quorate.doors.http.query import parse_query
 from quorate.doors.http.responses import respond_problem
-from quorate.doors.http.strict import check
+from quorate.doors.http.strict import check, require
+from quorate.doors.limits import IDLE_SECONDS, LINGER_SECONDS
 from quorate.errors import Outcome, QuorateError
 
 _PER_REQUEST: Final = frozenset({"r", "w", "timeout"})
-_KEYED: Final = _PER_REQUEST | {"key"}
 _PAGED: Final = frozenset({"prefix", "cursor", "limit"})
 _NONE: Final[frozenset[str]] = frozenset()
 
@@ -33,29 +34,32 @@ class Route(NamedTuple):
 
     method: str
     path: str
+    role: Role
     handler: Handler
     parameters: frozenset[str]
     """Query parameters that it takes; any other is refused."""
 
 
 ROUTES: Final = (
-    Route("GET", "/kv", kv.read_value, _KEYED),
-    Route("PUT", "/kv", kv.write_value, _KEYED | {"ttl"}),
-    Route("DELETE", "/kv", kv.delete_value, _KEYED),
-    Route("GET", "/keys", listing.list_keys, _PAGED | {"r", "timeout"}),
-    Route("POST", "/batch", batch.batch, _PER_REQUEST),
-    Route("GET", "/explain", explain.explain, frozenset({"key", "timeout"})),
-    Route("GET", "/nodes", members.list_nodes, _NONE),
-    Route("POST", "/join", members.join, _NONE),
-    Route("GET", "/healthz", health.healthz, _NONE),
-    Route("GET", "/readyz", health.readyz, _NONE),
-    Route("GET", "/metrics", health.metrics, _NONE),
-    Route("GET", "/internal/ping", internal.ping, _NONE),
-    Route("GET", "/internal/get", internal.read_record, frozenset({"key"})),
-    Route("POST", "/internal/replicate", internal.replicate, _NONE),
-    Route("GET", "/internal/keys", internal.list_local, _PAGED),
-    Route("GET", "/local/keys", internal.list_local, _PAGED),
+    Route("GET", "/kv", Role.READ, full_kv.serve, METHODS[b"GET"].parameters),
+    Route("PUT", "/kv", Role.WRITE, full_kv.serve, METHODS[b"PUT"].parameters),
+    Route("DELETE", "/kv", Role.WRITE, full_kv.serve, METHODS[b"DELETE"].parameters),
+    Route("GET", "/keys", Role.READ, listing.list_keys, _PAGED | {"r", "timeout"}),
+    # Each operation asks for a role of its own.
+    Route("POST", "/batch", Role.USER, batch.batch, _PER_REQUEST),
+    Route("GET", "/explain", Role.READ, explain.explain, frozenset({"key", "timeout"})),
+    Route("GET", "/nodes", Role.USER, members.list_nodes, _NONE),
+    Route("POST", "/join", Role.ADMIN, members.join, _NONE),
+    Route("GET", "/healthz", Role.STRANGER, health.healthz, _NONE),
+    Route("GET", "/readyz", Role.STRANGER, health.readyz, _NONE),
+    Route("GET", "/metrics", Role.USER, health.metrics, _NONE),
+    Route("GET", "/internal/ping", Role.PEER, health.readyz, _NONE),
+    Route("GET", "/internal/get", Role.PEER, internal.read_record, frozenset({"key"})),
+    Route("POST", "/internal/replicate", Role.PEER, internal.replicate, _NONE),
+    Route("GET", "/internal/keys", Role.PEER, internal.list_local, _PAGED),
+    Route("GET", "/local/keys", Role.READ, internal.list_local, _PAGED),
 )
+"""The one table of routes. What the fast lane needs of `/kv`'s rows is in `kv.METHODS`."""
 
 TARGET_BYTES_MAX: Final = 8192
 """Longer ones are 414: a key of the greatest length, all escaped, takes 3 kB."""
@@ -83,6 +87,7 @@ def build_app(context: Context) -> web.Application:
 
 def _bound(context: Context, route: Route) -> _AiohttpHandler:
     async def serve(request: web.Request) -> web.StreamResponse:
+        require(route.role, context.principal)
         query = parse_query(request.raw_path, allowed=route.parameters)
         return await route.handler(context, request, query)
 
@@ -182,5 +187,5 @@ async def _leave_expectation(_request: web.Request) -> None:
 
 
 async def _drop_server(_request: web.Request, response: web.StreamResponse) -> None:
-    """Neither lane says what it is made of."""
+    """Send no Server header, as the fast lane sends none."""
     response.headers.popall("Server", None)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from functools import partial
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -18,28 +19,31 @@ from msgspec import UNSET, UnsetType
 
 from quorate.core.values.events import Get, GetResult, Put, PutResult, Waiter
 from quorate.core.values.record import is_live
+from quorate.doors.access import Role
 from quorate.doors.budget import ByteBudget
+from quorate.doors.http.asking import ask
 from quorate.doors.http.bodies import decode_json, read_body
 from quorate.doors.http.context import Context
 from quorate.doors.http.listing import Text, from_text, to_text
 from quorate.doors.http.problems import problem_of
-from quorate.doors.http.query import TTL_SECONDS_MAX, Query, checked_key
+from quorate.doors.http.query import TTL_SECONDS_MAX, Query, checked_key, checked_value
 from quorate.doors.http.responses import respond_json
-from quorate.errors import InvalidRequest, Outcome, Overloaded, QuorateError, ValueTooLarge
-from quorate.runtime.store import ask
+from quorate.doors.http.strict import require
+from quorate.errors import InvalidRequest, Outcome, Overloaded, QuorateError
 
 OPERATIONS_MAX: Final = 1000
 CONCURRENT_MAX: Final = 16
 """Operations of a batch that are under way at once."""
 VALUES_BYTES: Final = 8 << 20
-"""Of an answer, and as much more as one value may have: the gets past it are not run."""
+"""Bytes of values in one answer, beside one value of the greatest length. Gets that come after are
+refused."""
 BATCH_SECONDS: Final = 30.0
 """Operations that have not begun by then are not begun."""
 _BODY_BYTES_MIN: Final = 2 << 20
 
 
 class Operation(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """One line of a batch; null is as good as nothing."""
+    """One line of a batch; a field that is null counts as not given."""
 
     op: Literal["get", "put", "delete"]
     key: Text
@@ -81,15 +85,14 @@ def body_bytes_max(value_bytes_max: int) -> int:
 
 
 def _checked(context: Context, operation: Operation) -> _Call:
+    require(Role.READ if operation.op == "get" else Role.WRITE, context.principal)
     key = checked_key(from_text(operation.key))
     is_put = operation.op == "put"
     text = None if operation.value is UNSET else operation.value
     if is_put == (text is None):
         raise InvalidRequest("a put has a value, and nothing else has one")
-    value = None if text is None else from_text(text)
     bytes_max = context.store.config.value_bytes_max
-    if value is not None and len(value) > bytes_max:
-        raise ValueTooLarge("the value is too large", bytes=len(value), bytes_max=bytes_max)
+    value = None if text is None else checked_value(from_text(text), bytes_max=bytes_max)
     if operation.ttl is None or operation.ttl is UNSET:
         return _Call(operation.op, key, value, 0)
     if not is_put or not 1 <= operation.ttl <= TTL_SECONDS_MAX:
@@ -137,15 +140,15 @@ class _Running:
             return problem_of(error).members()
 
     async def _get(self, call: _Call) -> dict[str, object]:
-        def event(waiter: Waiter) -> Get:
-            return Get(waiter, call.key, self._r, self._timeout_ms)
-
         if self._is_full:
             raise _too_much()
-        record = (await ask(self._store, event, GetResult)).record
-        if record is None or record.value is None:
-            return {"status": 404}
-        if not is_live(record, wall_ms=self._store.wall_ms()):
+        get = partial(Get, key=call.key, r=self._r, timeout_ms=self._timeout_ms)
+        record = (await ask(self._store, get, GetResult)).record
+        if (
+            record is None
+            or record.value is None
+            or not is_live(record, wall_ms=self._store.wall_ms())
+        ):
             return {"status": 404}
         if not self._values.take(len(record.value)):
             self._is_full = True
@@ -153,10 +156,10 @@ class _Running:
         return {"status": 200, "version": record.version.hex(), "value": to_text(record.value)}
 
     async def _put(self, call: _Call) -> dict[str, object]:
-        def event(waiter: Waiter) -> Put:
+        def put(waiter: Waiter) -> Put:
             return Put(waiter, call.key, call.value, call.expires_ms, self._w, self._timeout_ms)
 
-        result = await ask(self._store, event, PutResult)
+        result = await ask(self._store, put, PutResult)
         return {"status": 200, "version": result.version.hex(), "acks": result.acks}
 
 

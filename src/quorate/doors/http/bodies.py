@@ -12,9 +12,9 @@ import msgspec
 from aiohttp import StreamReader, web
 
 from quorate.doors.budget import ByteBudget
-from quorate.doors.http.limits import PROGRESS_BYTES, REQUEST_SECONDS
-from quorate.doors.http.problems import Refused
-from quorate.errors import InvalidRequest, Outcome, Overloaded, ValueTooLarge
+from quorate.doors.http.problems import Refused, too_many_bodies
+from quorate.doors.limits import PROGRESS_BYTES, REQUEST_SECONDS
+from quorate.errors import InvalidRequest, ValueTooLarge
 
 Document = TypeVar("Document")
 
@@ -56,7 +56,7 @@ async def _gather(
         if not part:
             return
         if not budget.take(len(part)):
-            raise Overloaded("too many request bodies are arriving", outcome=Outcome.NOT_APPLIED)
+            raise too_many_bodies()
         body += part
         if len(body) > bytes_max:
             raise _too_large(bytes_max)

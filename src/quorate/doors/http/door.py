@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from quorate.doors.budget import ByteBudget
-from quorate.doors.http.answers import Promise
 from quorate.doors.http.fast import FastConnection, FastLane
 from quorate.doors.http.hosts import Hosts
-from quorate.runtime.store import Store
+from quorate.doors.http.kv import Answers
+from quorate.host.store import Store
 
 if TYPE_CHECKING:
     from aiohttp.web import AppRunner
@@ -47,7 +47,8 @@ class HttpDoor:
 
         store = self._store
         hosts = Hosts(is_on_loopback=self._is_on_loopback, own_url=store.status().url)
-        context = Context(store, Promise(store), self._bodies, hosts, self._door_counts)
+        answers = Answers(store)
+        context = Context(store, answers, self._bodies, hosts, self._door_counts)
         self._runner = AppRunner(
             build_app(context), handle_signals=False, shutdown_timeout=_SHUTDOWN_SECONDS
         )
@@ -55,8 +56,9 @@ class HttpDoor:
         assert self._runner.server is not None
         self._lane = FastLane(
             store,
+            answers,
             full_service=connection_factory(self._runner.server),
-            is_welcome=hosts.welcome,
+            hosts=hosts,
             bodies=self._bodies,
         )
 

@@ -5,23 +5,21 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from quorate.core.values.events import Explain, ExplainResult, Waiter
+from quorate.core.values.events import Explain, ExplainResult
+from quorate.doors.http.asking import ask
 from quorate.doors.http.context import Context
 from quorate.doors.http.listing import to_text
 from quorate.doors.http.query import Query
 from quorate.doors.http.responses import respond_json
-from quorate.runtime.store import ask
 
 
 async def explain(context: Context, _request: web.Request, query: Query) -> web.Response:
     """Slot, partition and replicas of a key. A version is null where a replica did not answer, and
     empty where it has nothing."""
     key, timeout_ms = query.key(), query.timeout_ms()
-
-    def event(waiter: Waiter) -> Explain:
-        return Explain(waiter, key, timeout_ms)
-
-    result = await ask(context.store, event, ExplainResult)
+    result = await ask(
+        context.store, lambda waiter: Explain(waiter, key, timeout_ms), ExplainResult
+    )
     replicas = [
         {
             "url": view.url,

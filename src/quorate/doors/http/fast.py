@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The fast lane: canonical `/kv` requests, answered without a framework (DESIGN, section 8).
+"""The fast lane: canonical `/kv` requests, answered without a framework.
 
 Canonical is what `_CANONICAL` matches: one strict expression over the whole head, which lists every
 header it tolerates, each at most once, so that nothing is left to misread. On anything else the
@@ -20,33 +20,37 @@ import re
 from binascii import a2b_qp
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import Final, cast
+from typing import Final
 
 import msgspec
 
 from quorate.config import KEY_BYTES_MAX
-from quorate.core.values.events import Get, GetResult, Put, PutResult, Result
+from quorate.core.values.events import Get, Put, Result
+from quorate.doors.access import ANYBODY, Principal
 from quorate.doors.budget import ByteBudget
-from quorate.doors.http.answers import Promise, Reply, problem_reply, value_reply, written_reply
-from quorate.doors.http.limits import (
-    IDLE_SECONDS,
-    LINGER_SECONDS,
-    PROGRESS_BYTES,
-    REQUEST_SECONDS,
-    Deadlines,
-    IdleLimit,
+from quorate.doors.flow import (
+    ARRIVING,
+    CLOSED,
+    ENDING,
+    READING,
+    VALUE_BYTES_LARGE,
+    Flow,
+    Input,
+    Limits,
 )
-from quorate.errors import Outcome, Overloaded, QuorateError
-from quorate.runtime.store import Store
+from quorate.doors.http.hosts import Hosts
+from quorate.doors.http.kv import METHODS, Answers, Method
+from quorate.doors.http.problems import Reply, problem_reply, too_many_bodies
+from quorate.doors.limits import IDLE_SECONDS, PROGRESS_BYTES
+from quorate.host.store import Store
 
 HEAD_BYTES_MAX: Final = 16 << 10
 """An incomplete head that is longer is aiohttp's to refuse."""
 WINDOW_MAX: Final = 32
 """Requests of a connection that may be unanswered."""
-_WINDOW_BYTES: Final = 4 << 20
-"""The window shrinks so that this many bytes of the largest answer seen fit into it."""
 
 
 def _once(group: int, name: bytes, value: bytes) -> bytes:
@@ -64,49 +68,50 @@ _HEADERS: Final = (
     _once(10, b"content-type", _TEXT),
 )
 _CANONICAL: Final = re.compile(
-    rb"(GET|HEAD|PUT|DELETE) /kv\?key=((?:[A-Za-z0-9._~:@/,-]++|%%[0-9A-Fa-f]{2}){1,1024}+)"
-    rb"(?:&([rw])=([1-9]))? HTTP/1\.1\r\n(?:%b)*(?(5)|(?!))\r\n" % b"|".join(_HEADERS)
+    rb"(%b) /kv\?key=((?:[A-Za-z0-9._~:@/,-]++|%%[0-9A-Fa-f]{2}){1,%d}+)"
+    rb"(?:&([rw])=([1-9]))? HTTP/1\.1\r\n(?:%b)*(?(5)|(?!))\r\n"
+    % (b"|".join(METHODS), KEY_BYTES_MAX, b"|".join(_HEADERS))
 )
 _PERCENT: Final = ord("%")
-_READS: Final = frozenset({b"GET", b"HEAD"})
-_READ_RESULTS: Final = (GetResult, QuorateError)
-_WRITE_RESULTS: Final = (PutResult, QuorateError)
+_PUT: Final = METHODS[b"PUT"]
 _STATUS_LINES: Final = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
 }
 
 
-class FastLane:
+class FastLane(Limits):
     """What all connections of the door share."""
 
     def __init__(
         self,
         store: Store,
+        answers: Answers,
         *,
         full_service: Callable[[], asyncio.Protocol],
-        is_welcome: Callable[[bytes], bool],
+        hosts: Hosts,
         bodies: ByteBudget,
     ) -> None:
+        super().__init__(
+            bodies,
+            asyncio.get_running_loop(),
+            window_first=WINDOW_MAX,
+            window_max=WINDOW_MAX,
+            idle_seconds=IDLE_SECONDS,
+        )
         self.store = store
-        self.promise = Promise(store)
+        self.answers = answers
         self.full_service = full_service
         """Makes the aiohttp protocol that takes over a connection."""
-        self.is_welcome = is_welcome
+        self.is_welcome = hosts.welcome
         """Whether a Host header names this node."""
-        self.bodies = bodies
-        self.deadlines = Deadlines(REQUEST_SECONDS)
-        self.idle_limit = IdleLimit(IDLE_SECONDS)
+        self.known_hosts = hosts.known
+        self.principal: Principal = ANYBODY
         self._date = b""
         self._date_second = -1
 
     def connection(self) -> FastConnection:
         """The protocol of a new connection."""
         return FastConnection(self)
-
-    def close(self) -> None:
-        """Let no connection run into a limit any more."""
-        self.deadlines.close()
-        self.idle_limit.close()
 
     def render(self, reply: Reply, *, wall_ms: int, has_body: bool) -> bytes:
         """The bytes of an answer; that to a HEAD has no body but says its length."""
@@ -128,107 +133,66 @@ class _Asked:
 
     __slots__ = ("_connection", "_method", "_quorum", "answer")
 
-    def __init__(self, connection: FastConnection, method: bytes, quorum: int) -> None:
+    def __init__(self, connection: FastConnection, method: Method, quorum: int) -> None:
         self._connection = connection
         self._method = method
         self._quorum = quorum
         self.answer: bytes | None = None
+        connection.asked.append(self)
 
     def done(self, result: Result) -> None:
-        lane = self._connection.lane
-        method, quorum, wall_ms = self._method, self._quorum, lane.store.wall_ms()
-        if method in _READS:
-            assert isinstance(result, _READ_RESULTS)
-            promise = lane.promise.of(r=quorum, w=0) if quorum else lane.promise.default()
-            reply = value_reply(result, promise=promise, wall_ms=wall_ms)
-        else:
-            assert isinstance(result, _WRITE_RESULTS)
-            promise = lane.promise.of(r=0, w=quorum) if quorum else lane.promise.default()
-            reply = written_reply(result, promise=promise)
-        self.answer = lane.render(reply, wall_ms=wall_ms, has_body=method != b"HEAD")
-        lane.store.flush_soon(self._connection)
+        connection, method, quorum = self._connection, self._method, self._quorum
+        lane = connection.lane
+        wall_ms = lane.store.wall_ms()
+        r, w = (quorum, 0) if method.is_read else (0, quorum)
+        reply = lane.answers.of(result, r=r, w=w, wall_ms=wall_ms)
+        if len(reply.body) >= VALUE_BYTES_LARGE:
+            connection.flow.saw_large = True
+        self.answer = lane.render(reply, wall_ms=wall_ms, has_body=method.shows_body)
+        if connection.asked[0] is self:
+            lane.store.flush_soon(connection)
 
 
+@dataclass(slots=True)
 class _Upload:
     """A PUT whose body is still arriving."""
 
-    __slots__ = ("body", "key", "length", "next_mark", "quorum")
-
-    def __init__(self, key: bytes, quorum: int, length: int) -> None:
-        self.key = key
-        self.quorum = quorum
-        self.length = length
-        self.body = bytearray()
-        self.next_mark = PROGRESS_BYTES
-        """Bytes received that earn the client more time."""
+    key: bytes
+    quorum: int
+    length: int
+    next_mark: int = PROGRESS_BYTES
+    """Bytes received that earn the client more time."""
+    body: bytearray = field(default_factory=bytearray)
 
 
 class FastConnection:
     """One connection in the fast lane: an asyncio.Protocol in all but its base (`Speaker`)."""
 
-    __slots__ = (
-        "_asked",
-        "_buffer",
-        "_heaviest",
-        "_is_ended",
-        "_is_fenced",
-        "_is_leaving",
-        "_is_shed",
-        "_is_stopped",
-        "_is_watched",
-        "_is_writable",
-        "_lingering",
-        "_transport",
-        "_upload",
-        "_window",
-        "lane",
-        "silent_sweeps",
-    )
+    __slots__ = ("_buffer", "_is_fenced", "_upload", "asked", "flow", "lane")
 
     def __init__(self, lane: FastLane) -> None:
         self.lane = lane
-        self.silent_sweeps = 0
-        self._transport: asyncio.Transport | None = None
-        """None before the beginning, after the end, and once aiohttp has the connection."""
+        self.asked: deque[_Asked] = deque()
+        """Requests begun and not yet answered, in the order of their answers."""
+        self.flow = Flow(self, self.asked, lane)
         self._buffer = b""
         self._upload: _Upload | None = None
-        self._asked: deque[_Asked] = deque()
-        self._window = WINDOW_MAX
-        self._heaviest = _WINDOW_BYTES // WINDOW_MAX
-        """The window is right for answers of this size."""
-        self._is_writable = True
         self._is_fenced = False
         """Nothing may begin before all is answered: a write is under way, or comes next."""
-        self._is_stopped = False
-        """Reading is paused."""
-        self._is_leaving = False
-        """What begins the buffer is for aiohttp."""
-        self._is_watched = False
-        """An unfinished request is under a deadline."""
-        self._is_ended = False
-        """The client will send nothing more, or nothing more of it is taken."""
-        self._is_shed = False
-        """A body was refused of which more may come."""
-        self._lingering: asyncio.TimerHandle | None = None
-        """Set once that is answered."""
 
-    # --- what the transport calls -----------------------------------------------------------------
+    # --- what the transport, the store and the flow call ------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        self.lane.idle_limit.add(self)
+        self.flow.open(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
-        self._transport = None
-        self.lane.idle_limit.discard(self)
-        self._unwatch()
-        self._drop_upload()
-        if self._lingering is not None:
-            self._lingering.cancel()
+        self.flow.go(Input.LOST)
+        self._upload = None
 
     def data_received(self, data: bytes) -> None:
-        self.silent_sweeps = 0
-        if self._is_ended:
+        flow = self.flow
+        flow.silent_sweeps = 0
+        if not flow.state.takes:
             return
         if self._upload is not None:
             data = self._gather(self._upload, data)
@@ -237,106 +201,121 @@ class FastConnection:
 
     def eof_received(self) -> bool:
         # Whoever half-closes after its requests still gets the answers.
-        self._is_ended = True
-        return bool(self._asked) or self._is_leaving or self._is_stopped
+        self.flow.go(Input.END)
+        self._serve()
+        return True
 
     def pause_writing(self) -> None:
-        self._is_writable = False
+        self.flow.choke()
 
     def resume_writing(self) -> None:
-        self._is_writable = True
-        self._go_on()
-
-    # --- what the store and the limits call -------------------------------------------------------
+        self.flow.unchoke()
+        self._serve()
 
     def flush(self) -> None:
         """Write the answers that are there, up to the first that is not."""
-        asked, answers = self._asked, []
+        flow, asked, answers = self.flow, self.asked, []
         while asked and (answer := asked[0].answer) is not None:
             asked.popleft()
             answers.append(answer)
-            if len(answer) > self._heaviest:
-                self._heaviest = len(answer)
-                self._window = max(1, _WINDOW_BYTES // len(answer))
         if not asked:
             self._is_fenced = False
-        transport = self._transport
-        if transport is None or transport.is_closing():
-            return
         if answers:
-            transport.write(answers[0] if len(answers) == 1 else b"".join(answers))
-        if self._is_stopped or self._is_leaving or self._is_ended:
-            self._go_on()
+            flow.write(answers[0] if len(answers) == 1 else b"".join(answers))
+        if flow.state is not READING and flow.state is not ARRIVING and flow.state is not CLOSED:
+            self._serve()
 
     def abort(self) -> None:
         """Drop the client: its connection cannot be trusted to answer in order any more."""
-        if self._transport is not None:
-            self._transport.abort()
+        self.flow.abort()
 
-    def expired(self) -> None:
-        """A request took too long to arrive."""
-        self._is_watched = False
-        self.abort()
-
-    def idled(self) -> None:
-        """The client was silent for long; it may be waiting, or be slow, which others judge."""
-        is_busy = bool(self._asked or self._buffer) or self._upload is not None
-        if self._transport is not None and not is_busy:
-            self._transport.close()
+    def late(self) -> None:
+        self.flow.abort()
 
     # --- requests ---------------------------------------------------------------------------------
 
     def _serve(self) -> None:
         """Take requests off the buffer until it is empty, unclear, or enough is under way."""
-        data, at = self._buffer, 0
-        while at < len(data) and self._has_room() and not self._is_leaving:
-            match = _CANONICAL.match(data, at)
-            if match is None:
-                is_whole = data.find(b"\r\n\r\n", at) >= 0
-                self._is_leaving = is_whole or len(data) - at > HEAD_BYTES_MAX
-                break
-            if self._asked and match[1] not in _READS:
-                self._is_fenced = True
-                break
-            end = self._take(match, data)
-            self._is_leaving = end is None
-            at = at if end is None else end
+        data, at, flow, asked = self._buffer, 0, self.flow, self.asked
+        is_full = is_foreign = False
+        while at < len(data) and not is_full and not is_foreign:
+            if self._is_fenced or flow.is_choked or len(asked) >= flow.window:
+                is_full = True
+            elif (match := _CANONICAL.match(data, at)) is None:
+                if data.find(b"\r\n\r\n", at) < 0 and len(data) - at <= HEAD_BYTES_MAX:
+                    break
+                is_foreign = True
+            elif (end := self._take(match, data)) is None:
+                is_foreign = True
+            else:
+                at = end
         self._buffer = data[at:]
-        if at:
-            self._unwatch()
-        if self._buffer or self._upload is not None or self._is_stopped or self._is_ended:
-            self._settle()
+        if self._buffer or self._upload is not None or flow.state is not READING:
+            if at:
+                flow.go(Input.PROGRESS)
+            self._settle(is_full=is_full, is_foreign=is_foreign)
+
+    def _settle(self, *, is_full: bool, is_foreign: bool) -> None:
+        """Tell the flow how far it came; or hand over what is not for here."""
+        flow, transport = self.flow, self.flow.transport
+        is_answered = not self.asked and not flow.is_choked
+        if is_foreign and is_answered and transport is not None and not transport.is_closing():
+            self._hand_over()
+        elif not flow.state.takes:
+            # A request that came whole may still have to wait until the client reads.
+            if is_answered or (not self.asked and flow.state is not ENDING):
+                flow.go(Input.ANSWERED)
+        elif is_full or is_foreign:
+            flow.go(Input.FULL)
+        elif self._buffer or self._upload is not None:
+            flow.go(Input.PART)
+        else:
+            flow.go(Input.WHOLE)
+
+    def _hand_over(self) -> None:
+        """Give the connection, and what it has sent of the next request, to aiohttp."""
+        rest, self._buffer = self._buffer, b""
+        transport = self.flow.give_away()
+        protocol = self.lane.full_service()
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
+        protocol.data_received(rest)
 
     def _take(self, match: re.Match[bytes], data: bytes) -> int | None:
-        """Begin a canonical request; where the next starts, None if it is for aiohttp."""
-        method, raw_key, parameter, digit, host, length = match.group(1, 2, 3, 4, 5, 6)
-        key = _unquote(raw_key) if _PERCENT in raw_key else raw_key
-        if len(key) > KEY_BYTES_MAX or not self.lane.is_welcome(host):
-            return None
+        """Begin a canonical request. Where the next starts; where this one does if it has to wait;
+        None if it is for aiohttp."""
+        name, key, parameter, digit, host, length = match.group(1, 2, 3, 4, 5, 6)
+        lane, method = self.lane, METHODS[name]
         quorum = int(digit or 0)
-        is_read = method in _READS
-        if quorum and is_read != (parameter == b"r"):
+        if (
+            (host not in lane.known_hosts and not lane.is_welcome(host))
+            or (quorum and method.is_read != (parameter == b"r"))
+            or method.has_body != (length is not None)
+            or method.role not in lane.principal.roles
+        ):
             return None
-        if method == b"PUT":
-            return self._take_put(key, quorum, data, match)
-        if length is not None:
+        if _PERCENT in key:
+            key = _unquote(key)
+        if len(key) > KEY_BYTES_MAX:
             return None
-        if is_read:
-            asked = _Asked(self, method, quorum)
-            self._asked.append(asked)
-            self.lane.store.submit(Get(asked, key, quorum))
-        else:
+        if method.is_read:
+            lane.store.submit(Get(_Asked(self, method, quorum), key, quorum))
+            return match.end()
+        if self.asked:
+            self._is_fenced = True
+            return match.start()
+        if not method.has_body:
             self._write(method, key, quorum, None)
-        return match.end()
+            return match.end()
+        return self._take_put(key, quorum, data, match)
 
     def _take_put(self, key: bytes, quorum: int, data: bytes, match: re.Match[bytes]) -> int | None:
-        length = int(match[6] or -1)
-        if not 0 <= length <= self.lane.store.config.value_bytes_max:
+        length, start = int(match[6]), match.end()
+        if length > self.lane.store.config.value_bytes_max:
             return None
-        start = match.end()
         end = start + length
         if end <= len(data):
-            self._write(b"PUT", key, quorum, data[start:end])
+            self._write(_PUT, key, quorum, data[start:end])
             return end
         self._upload = _Upload(key, quorum, length)
         self._gather(self._upload, data[start:])
@@ -346,106 +325,37 @@ class FastConnection:
         """Add to the unfinished body; what lies behind it."""
         missing = upload.length - len(upload.body)
         part = data[:missing]
-        if not self.lane.bodies.take(len(part)):
-            self._shed()
+        size = len(upload.body) + len(part)
+        if not self.flow.charge(size):
+            self._refuse()
             return b""
         upload.body += part
-        if len(upload.body) == upload.length:
-            self._drop_upload()
-            self._unwatch()
-            self._write(b"PUT", upload.key, upload.quorum, bytes(upload.body))
-        elif len(upload.body) >= upload.next_mark:
-            upload.next_mark = len(upload.body) + PROGRESS_BYTES
-            self._unwatch()
+        if size == upload.length:
+            self._upload = None
+            self.flow.charge(0)
+            self.flow.go(Input.WHOLE)
+            self._write(_PUT, upload.key, upload.quorum, bytes(upload.body))
+        elif size >= upload.next_mark:
+            upload.next_mark = size + PROGRESS_BYTES
+            self.flow.go(Input.PROGRESS)
         return data[missing:]
 
-    def _write(self, method: bytes, key: bytes, quorum: int, value: bytes | None) -> None:
-        asked = _Asked(self, method, quorum)
-        self._asked.append(asked)
+    def _write(self, method: Method, key: bytes, quorum: int, value: bytes | None) -> None:
         self._is_fenced = True
-        self.lane.store.submit(Put(asked, key, value, 0, quorum))
+        self.lane.store.submit(Put(_Asked(self, method, quorum), key, value, 0, quorum))
 
-    def _shed(self) -> None:
+    def _refuse(self) -> None:
         """Refuse the unfinished body, answer what came before it, and close."""
-        self._drop_upload()
-        refusal = problem_reply(
-            Overloaded("too many request bodies are arriving", outcome=Outcome.NOT_APPLIED)
-        )
+        self._upload = None
+        self.flow.charge(0)
+        refusal = problem_reply(too_many_bodies())
         lines = refusal.lines + b"Connection: close\r\n"
         refusal = msgspec.structs.replace(refusal, lines=lines)
-        asked = _Asked(self, b"PUT", 0)
         wall_ms = self.lane.store.wall_ms()
+        asked = _Asked(self, _PUT, 0)
         asked.answer = self.lane.render(refusal, wall_ms=wall_ms, has_body=True)
-        self._asked.append(asked)
-        self._is_ended = self._is_shed = True
+        self.flow.go(Input.REFUSE)
         self.lane.store.flush_soon(self)
-
-    def _drop_upload(self) -> None:
-        if self._upload is not None:
-            self.lane.bodies.give_back(len(self._upload.body))
-            self._upload = None
-
-    # --- flow -------------------------------------------------------------------------------------
-
-    def _has_room(self) -> bool:
-        """Whether another request may begin."""
-        return (
-            self._is_writable
-            and not self._is_fenced
-            and self._upload is None
-            and len(self._asked) < self._window
-        )
-
-    def _go_on(self) -> None:
-        """Answers have left, or may leave again: take up what had to wait."""
-        if self._is_stopped and not self._is_leaving and self._has_room():
-            self._serve()
-        else:
-            self._settle()
-
-    def _settle(self) -> None:
-        """Let what the transport and the deadlines do follow from the state of the connection."""
-        transport = self._transport
-        if transport is None or transport.is_closing():
-            return
-        must_stop = self._is_leaving or (self._upload is None and not self._has_room())
-        if self._is_leaving and not self._asked and self._is_writable:
-            self._leave(transport)
-            return
-        if self._is_ended:
-            if not self._asked and not must_stop:
-                if not self._is_shed:
-                    transport.close()
-                elif self._lingering is None:
-                    loop = asyncio.get_running_loop()
-                    self._lingering = loop.call_later(LINGER_SECONDS, transport.close)
-            self._is_stopped = must_stop
-            return
-        if must_stop != self._is_stopped:
-            self._is_stopped = must_stop
-            (transport.pause_reading if must_stop else transport.resume_reading)()
-        is_unfinished = not must_stop and (self._upload is not None or bool(self._buffer))
-        if is_unfinished and not self._is_watched:
-            self._is_watched = True
-            self.lane.deadlines.watch(self)
-
-    def _unwatch(self) -> None:
-        if self._is_watched:
-            self._is_watched = False
-            self.lane.deadlines.forget(self)
-
-    def _leave(self, transport: asyncio.Transport) -> None:
-        """Give the connection, and what it has sent of the next request, to aiohttp."""
-        self._transport = None
-        self.lane.idle_limit.discard(self)
-        self._unwatch()
-        if self._is_stopped and not self._is_ended:
-            transport.resume_reading()
-        rest, self._buffer = self._buffer, b""
-        protocol = self.lane.full_service()
-        transport.set_protocol(protocol)
-        protocol.connection_made(transport)
-        protocol.data_received(rest)
 
 
 def _unquote(raw: bytes) -> bytes:

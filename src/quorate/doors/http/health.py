@@ -24,7 +24,7 @@ async def healthz(_context: Context, _request: web.Request, _query: Query) -> we
 
 
 async def readyz(context: Context, _request: web.Request, _query: Query) -> web.Response:
-    """200 when requests belong here, else 503 with the reason."""
+    """200 when requests belong here, else 503 with the reason. `/internal/ping` asks the same."""
     status = context.store.status()
     if not status.ready:
         raise NotReady(status.reason or "not ready")

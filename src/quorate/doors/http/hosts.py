@@ -20,20 +20,21 @@ _PORT: Final = re.compile(r":[0-9]{0,5}\Z")
 class Hosts:
     """The names of one node."""
 
-    __slots__ = ("_known", "_own")
+    __slots__ = ("_own", "known")
 
     def __init__(self, *, is_on_loopback: bool, own_url: str) -> None:
         self._own = split_url(own_url)[0] if is_on_loopback else None
-        self._known: set[bytes] = set()
-        """Hosts found to be ours: clients say the same few with every request."""
+        self.known: set[bytes] = set()
+        """Hosts found welcome: clients say the same few with every request."""
 
     def welcome(self, host: bytes) -> bool:
         """Whether a request with this Host is for us."""
-        if self._own is None or host in self._known:
+        if host in self.known:
             return True
-        name = _PORT.sub("", host.decode("latin-1")).lower().strip("[]")
-        if name != self._own and not is_loopback(name):
-            return False
-        if len(self._known) < _KNOWN_MAX:
-            self._known.add(host)
+        if self._own is not None:
+            name = _PORT.sub("", host.decode("latin-1")).lower().strip("[]")
+            if name != self._own and not is_loopback(name):
+                return False
+        if len(self.known) < _KNOWN_MAX:
+            self.known.add(host)
         return True

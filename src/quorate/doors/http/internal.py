@@ -1,29 +1,22 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One replica, spoken to directly: its own records and keys, without a quorum. S23 to S25."""
+"""One replica, spoken to directly: its own records and keys, without a quorum."""
 
 from __future__ import annotations
-
-from typing import Final
 
 from aiohttp import web
 
 from quorate.core.values.events import (
+    SCAN_ROWS_MAX,
     LocalGet,
     LocalPut,
     LocalResult,
     LocalScan,
     ScanResult,
-    Waiter,
 )
+from quorate.doors.http.asking import ask
 from quorate.doors.http.bodies import read_body
 from quorate.doors.http.context import Context
-from quorate.doors.http.listing import (
-    CURSOR_HEADER,
-    LIMIT_MAX,
-    decode_cursor,
-    encode_cursor,
-    live_keys,
-)
+from quorate.doors.http.listing import CURSOR_HEADER, decode_cursor, encode_cursor
 from quorate.doors.http.problems import Refused
 from quorate.doors.http.query import Query
 from quorate.doors.http.record_body import (
@@ -33,11 +26,9 @@ from quorate.doors.http.record_body import (
     encode_record,
 )
 from quorate.doors.http.responses import respond_text
-from quorate.errors import NotReady, QuorateError
-from quorate.runtime.store import ask
+from quorate.doors.pages import live_keys
+from quorate.errors import QuorateError
 from quorate.wire.http import quote
-
-_PAGE: Final = LIMIT_MAX
 
 
 async def replicate(context: Context, request: web.Request, _query: Query) -> web.Response:
@@ -46,11 +37,7 @@ async def replicate(context: Context, request: web.Request, _query: Query) -> we
     value_bytes_max = context.store.config.value_bytes_max
     body = await read_body(request, context.bodies, bytes_max=value_bytes_max + OVERHEAD_BYTES_MAX)
     key, record = decode_record(body, value_bytes_max=value_bytes_max)
-
-    def event(waiter: Waiter) -> LocalPut:
-        return LocalPut(waiter, key, record)
-
-    result = await ask(context.store, event, LocalResult)
+    result = await ask(context.store, lambda waiter: LocalPut(waiter, key, record), LocalResult)
     response = respond_text("ok")
     response.headers["Quorate-Applied"] = "true" if result.applied else "false"
     if result.record is not None:
@@ -61,11 +48,7 @@ async def replicate(context: Context, request: web.Request, _query: Query) -> we
 async def read_record(context: Context, _request: web.Request, query: Query) -> web.Response:
     """GET /internal/get: this replica's record, tombstones included."""
     key = query.key()
-
-    def event(waiter: Waiter) -> LocalGet:
-        return LocalGet(waiter, key)
-
-    result = await ask(context.store, event, LocalResult)
+    result = await ask(context.store, lambda waiter: LocalGet(waiter, key), LocalResult)
     if result.record is None:
         raise Refused(404, "not_found", "this replica has no record under this key")
     return web.Response(
@@ -75,20 +58,12 @@ async def read_record(context: Context, _request: web.Request, query: Query) -> 
     )
 
 
-async def ping(context: Context, _request: web.Request, _query: Query) -> web.Response:
-    """GET /internal/ping: whether this node can do its work."""
-    status = context.store.status()
-    if not status.ready:
-        raise NotReady(status.reason or "not ready")
-    return respond_text("ok")
-
-
 async def list_local(context: Context, request: web.Request, query: Query) -> web.StreamResponse:
     """GET /internal/keys and /local/keys: live keys that this node holds, one a line, escaped as in
     a URL. All of them as a stream; with `limit`, one page and the cursor of the next."""
     prefix, cursor = query.get("prefix") or b"", decode_cursor(query.get("cursor"))
-    limit = query.number("limit", low=1, high=LIMIT_MAX, default=0)
-    page = await _page(context, prefix, cursor, limit or _PAGE)
+    limit = query.number("limit", low=1, high=SCAN_ROWS_MAX, default=0)
+    page = await _page(context, prefix, cursor, limit or SCAN_ROWS_MAX)
     if not limit:
         return await _stream(context, request, prefix, page)
     response = respond_text(_lines(context, page))
@@ -105,7 +80,7 @@ async def _stream(
     try:
         await response.write(_lines(context, page).encode())
         while page.cursor:
-            page = await _page(context, prefix, page.cursor, _PAGE)
+            page = await _page(context, prefix, page.cursor, SCAN_ROWS_MAX)
             await response.write(_lines(context, page).encode())
     except QuorateError:
         # The status is sent: only a body that visibly ends too early can still tell.
@@ -115,11 +90,11 @@ async def _stream(
 
 
 async def _page(context: Context, prefix: bytes, cursor: bytes, limit: int) -> ScanResult:
-    def event(waiter: Waiter) -> LocalScan:
-        return LocalScan(waiter, prefix, cursor, limit)
-
-    return await ask(context.store, event, ScanResult)
+    return await ask(
+        context.store, lambda waiter: LocalScan(waiter, prefix, cursor, limit), ScanResult
+    )
 
 
 def _lines(context: Context, page: ScanResult) -> str:
-    return "".join(f"{quote(key)}\n" for key in live_keys(page, wall_ms=context.store.wall_ms()))
+    keys = live_keys(page.rows, wall_ms=context.store.wall_ms())
+    return "".join(f"{quote(key)}\n" for key in keys)

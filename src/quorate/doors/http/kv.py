@@ -1,57 +1,103 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`/kv` in full: every parameter and header, any framing of the body. FEATURES S20 to S22."""
+"""The rules of `/kv`, for both lanes: what each method is, and what each result becomes.
+
+Parameters and their limits are `query`'s. The fast lane takes of them what it cannot misread (a
+key, and one digit of `r` for a read or of `w` for a write) and leaves the rest to the full service.
+"""
 
 from __future__ import annotations
 
-from aiohttp import web
+from binascii import hexlify
+from dataclasses import dataclass
+from typing import Final
 
-from quorate.core.values.events import Get, GetResult, Put, PutResult, Waiter
-from quorate.doors.http.answers import value_reply, written_reply
-from quorate.doors.http.bodies import read_body
-from quorate.doors.http.context import Context
-from quorate.doors.http.query import Query
-from quorate.doors.http.responses import respond
-from quorate.runtime.store import ask
+import msgspec
 
-
-async def read_value(context: Context, request: web.Request, query: Query) -> web.Response:
-    """GET and HEAD."""
-    key, r, timeout_ms = query.key(), query.quorum("r"), query.timeout_ms()
-    promise = context.promise.of(r=r, w=query.quorum("w"))
-
-    def event(waiter: Waiter) -> Get:
-        return Get(waiter, key, r, timeout_ms)
-
-    result = await ask(context.store, event, GetResult)
-    response = respond(value_reply(result, promise=promise, wall_ms=context.store.wall_ms()))
-    etag = response.headers.get("ETag")
-    if etag is not None and etag == request.headers.get("If-None-Match"):
-        return web.Response(status=304, headers={"ETag": etag})
-    return response
+from quorate.core.topology.quorum import consistency, majority
+from quorate.core.values.events import GetResult, PutResult, Result
+from quorate.core.values.record import is_live
+from quorate.doors.access import Role
+from quorate.doors.http.problems import Problem, Reply, problem_reply, reply_of
+from quorate.errors import QuorateError
+from quorate.host.store import Store
 
 
-async def write_value(context: Context, request: web.Request, query: Query) -> web.Response:
-    """PUT: the body is the value, whatever its type is said to be."""
-    query.key()
-    value = await read_body(request, context.bodies, bytes_max=context.store.config.value_bytes_max)
-    ttl_ms = query.ttl_ms()
-    expires_ms = context.store.wall_ms() + ttl_ms if ttl_ms else 0
-    return await _write(context, query, value, expires_ms)
+@dataclass(frozen=True, slots=True)
+class Method:
+    """What `/kv` does on an HTTP method."""
+
+    role: Role
+    parameters: frozenset[str]
+    is_read: bool = False
+    has_body: bool = False
+    """Whether a request has a body, which is the value."""
+    shows_body: bool = True
+    """Whether an answer shows its body, or only the length of it."""
 
 
-async def delete_value(context: Context, _request: web.Request, query: Query) -> web.Response:
-    """DELETE: a tombstone under the same quorum rules, also where nothing is."""
-    return await _write(context, query, None, 0)
+_PARAMETERS: Final = frozenset({"key", "r", "w", "timeout"})
+METHODS: Final = {
+    b"GET": Method(Role.READ, _PARAMETERS, is_read=True),
+    b"HEAD": Method(Role.READ, _PARAMETERS, is_read=True, shows_body=False),
+    b"PUT": Method(Role.WRITE, _PARAMETERS | {"ttl"}, has_body=True),
+    b"DELETE": Method(Role.WRITE, _PARAMETERS),
+}
+
+_VALUE_LINES: Final = (
+    b"Content-Type: application/octet-stream\r\n"
+    b'ETag: "%b"\r\nQuorate-Version: %b\r\nQuorate-Consistency: %b\r\n'
+)
+_WRITTEN_LINES: Final = (
+    b"Content-Type: text/plain; charset=utf-8\r\n"
+    b'ETag: "%b"\r\nQuorate-Version: %b\r\nQuorate-Acks: %d/%d\r\nQuorate-Consistency: %b\r\n'
+)
+_ABSENT: Final = Problem(404, "not_found", "Not found", "there is no value under this key")
 
 
-async def _write(
-    context: Context, query: Query, value: bytes | None, expires_ms: int
-) -> web.Response:
-    key, w, timeout_ms = query.key(), query.quorum("w"), query.timeout_ms()
-    promise = context.promise.of(r=query.quorum("r"), w=w)
+class Answers:
+    """From results to answers. The word for their consistency says what a key's operations add up
+    to when all are made with this `r` and `w` (P2), by the topology as it is now."""
 
-    def event(waiter: Waiter) -> Put:
-        return Put(waiter, key, value, expires_ms, w, timeout_ms)
+    __slots__ = ("_default", "_store", "_topology")
 
-    result = await ask(context.store, event, PutResult)
-    return respond(written_reply(result, promise=promise))
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._topology: object = self
+        self._default = b""
+        """The word for requests that name neither `r` nor `w`."""
+
+    def of(self, result: Result, *, r: int, w: int, wall_ms: int) -> Reply:
+        """The answer to a read or a write with these `r` and `w`; 0 stands for what is configured.
+        That to a HEAD is the GET's."""
+        if self._store.topology() is not self._topology:
+            self._topology = self._store.topology()
+            self._default = self._word(0, 0)
+        word = self._word(r, w) if r or w else self._default
+        if isinstance(result, GetResult):
+            record = result.record
+            if (
+                record is None
+                or record.value is None
+                or (record.expires_ms and not is_live(record, wall_ms=wall_ms))
+            ):
+                absent = reply_of(_ABSENT._replace(facts={"answers": result.answers}))
+                lines = absent.lines + b"Quorate-Consistency: %b\r\n" % word
+                return msgspec.structs.replace(absent, lines=lines)
+            version = hexlify(record.version)
+            return Reply(200, _VALUE_LINES % (version, version, word), record.value)
+        if isinstance(result, PutResult):
+            version = hexlify(result.version)
+            lines = _WRITTEN_LINES % (version, version, result.acks, result.replicas, word)
+            if result.restamped:
+                lines += b"Quorate-Restamped: true\r\n"
+            return Reply(200, lines, b"ok")
+        assert isinstance(result, QuorateError)
+        return problem_reply(result)
+
+    def _word(self, r: int, w: int) -> bytes:
+        topology, config = self._store.topology(), self._store.config
+        if topology is not None:
+            return topology.consistency(r=r, w=w).value.encode()
+        n = config.replication
+        r, w = r or config.r or majority(n), w or config.w or majority(n)
+        return consistency(n=n, r=r, w=w).value.encode()

@@ -10,17 +10,15 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
-from quorate.core.values.events import Scan, ScanResult, Waiter
-from quorate.core.values.slots import key_of
+from quorate.core.values.events import SCAN_ROWS_MAX, Scan, ScanResult
+from quorate.doors.http.asking import ask
 from quorate.doors.http.context import Context
 from quorate.doors.http.query import Query
 from quorate.doors.http.responses import respond_json
+from quorate.doors.pages import live_keys
 from quorate.errors import InvalidRequest
-from quorate.runtime.store import ask
 
 CURSOR_HEADER: Final = "Quorate-Cursor"
-LIMIT_MAX: Final = 1000
-"""Keys of a page, also where none is asked for; the core lists no more at once."""
 _CURSOR_BYTES_MAX: Final = 4096
 
 
@@ -38,21 +36,16 @@ async def list_keys(context: Context, _request: web.Request, query: Query) -> we
     """A page of keys in row order. `cursor` is null at the end; `complete` is false where some
     replicas could not be asked, so that a key may be missing."""
     prefix, cursor = query.get("prefix") or b"", decode_cursor(query.get("cursor"))
-    limit = query.number("limit", low=1, high=LIMIT_MAX, default=LIMIT_MAX)
+    limit = query.number("limit", low=1, high=SCAN_ROWS_MAX, default=SCAN_ROWS_MAX)
     r, timeout_ms = query.quorum("r"), query.timeout_ms()
 
-    def event(waiter: Waiter) -> Scan:
-        return Scan(waiter, prefix, cursor, limit, r, timeout_ms)
-
-    page = await ask(context.store, event, ScanResult)
-    keys = [to_text(key) for key in live_keys(page, wall_ms=context.store.wall_ms())]
+    store = context.store
+    page = await ask(
+        store, lambda waiter: Scan(waiter, prefix, cursor, limit, r, timeout_ms), ScanResult
+    )
+    keys = [to_text(key) for key in live_keys(page.rows, wall_ms=store.wall_ms())]
     following = encode_cursor(page.cursor) if page.cursor else None
     return respond_json({"keys": keys, "cursor": following, "complete": page.complete})
-
-
-def live_keys(page: ScanResult, *, wall_ms: int) -> list[bytes]:
-    """The keys of a page that a reader would find."""
-    return [key_of(row.row) for row in page.rows if row.live and not 0 < row.expires_ms <= wall_ms]
 
 
 def encode_cursor(cursor: bytes) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who is in the cluster: `POST /join` and `GET /nodes`. FEATURES S26, S27."""
+"""Who is in the cluster: `POST /join` and `GET /nodes`."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
-from quorate.core.values.events import Join, JoinResult, Waiter
+from quorate.core.values.events import Join, JoinResult
+from quorate.doors.http.asking import ask
 from quorate.doors.http.bodies import decode_json, read_body
 from quorate.doors.http.context import Context
 from quorate.doors.http.query import Query
 from quorate.doors.http.responses import respond_json, respond_text
 from quorate.errors import InvalidRequest
 from quorate.notation import is_loopback, is_nowhere, parse_url, split_url
-from quorate.runtime.store import ask
 
 _BODY_BYTES_MAX: Final = 4096
 _WEB_PORTS: Final = (80, 443)
@@ -26,11 +26,7 @@ async def join(context: Context, request: web.Request, _query: Query) -> web.Res
     """POST /join: make the URL in the body (raw, or JSON) a member, or announce it again."""
     body = await read_body(request, context.bodies, bytes_max=_BODY_BYTES_MAX)
     url = checked_member(_url_in(body), own_url=context.store.status().url)
-
-    def event(waiter: Waiter) -> Join:
-        return Join(waiter, url)
-
-    result = await ask(context.store, event, JoinResult)
+    result = await ask(context.store, lambda waiter: Join(waiter, url), JoinResult)
     return respond_json({"url": url, "known": result.known, "owns": result.owns})
 
 

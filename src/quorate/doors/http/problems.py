@@ -14,9 +14,19 @@ from typing import Final, NamedTuple
 import msgspec
 
 from quorate.doors.errors import answer_for
-from quorate.errors import Fact, InvalidRequest, Outcome, QuorateError
+from quorate.errors import Fact, InvalidRequest, Outcome, Overloaded, QuorateError
 
 PROBLEM_TYPE: Final = "application/problem+json"
+
+
+class Reply(msgspec.Struct, frozen=True, gc=False):
+    """An answer before it is written. `lines`: header lines, each ended by CRLF, without the
+    Content-Length and Date that the lanes add: the fast lane writes them as they are, the full
+    service takes them apart again."""
+
+    status: int
+    lines: bytes
+    body: bytes
 
 
 class Refused(Exception):
@@ -78,3 +88,25 @@ def problem_of(error: QuorateError | Refused) -> Problem:
     status, _, title = answer_for(error)
     outcome = Outcome.NOT_APPLIED if isinstance(error, InvalidRequest) else error.outcome
     return Problem(status, error.code, title, error.detail, outcome, error.facts)
+
+
+def problem_reply(error: QuorateError | Refused) -> Reply:
+    """The answer that says what went wrong."""
+    reply = reply_of(problem_of(error))
+    if not isinstance(error, Refused):
+        return reply
+    lines = "".join(f"{name}: {value}\r\n" for name, value in error.headers.items())
+    return msgspec.structs.replace(reply, lines=reply.lines + lines.encode())
+
+
+def reply_of(problem: Problem) -> Reply:
+    """The problem as an answer."""
+    lines = f"Content-Type: {PROBLEM_TYPE}\r\n".encode()
+    if problem.status == 503:
+        lines += b"Retry-After: 1\r\n"
+    return Reply(problem.status, lines, problem.encode())
+
+
+def too_many_bodies() -> Overloaded:
+    """What a request is refused with whose body finds no room in the shared budget."""
+    return Overloaded("too many request bodies are arriving", outcome=Outcome.NOT_APPLIED)

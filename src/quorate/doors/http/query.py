@@ -12,7 +12,7 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from quorate.config import KEY_BYTES_MAX
-from quorate.errors import InvalidRequest, KeyMissing, KeyTooLarge
+from quorate.errors import InvalidRequest, KeyMissing, KeyTooLarge, ValueTooLarge
 from quorate.notation import parse_duration
 
 TTL_SECONDS_MAX: Final = 10**10
@@ -103,6 +103,13 @@ def checked_key(key: bytes) -> bytes:
     if len(key) > KEY_BYTES_MAX:
         raise KeyTooLarge("the key is too long", bytes=len(key), bytes_max=KEY_BYTES_MAX)
     return key
+
+
+def checked_value(value: bytes, *, bytes_max: int) -> bytes:
+    """`value`, if it is not too large. ValueTooLarge."""
+    if len(value) > bytes_max:
+        raise ValueTooLarge("the value is too large", bytes=len(value), bytes_max=bytes_max)
+    return value
 
 
 def _decoded(raw: bytes) -> bytes:

@@ -13,8 +13,8 @@ import msgspec
 
 from quorate.core.values.record import Record
 from quorate.core.values.versions import ABSENT, VERSION_BYTES
-from quorate.doors.http.query import checked_key
-from quorate.errors import InvalidRequest, ValueTooLarge
+from quorate.doors.http.query import checked_key, checked_value
+from quorate.errors import InvalidRequest
 
 RECORD_TYPE: Final = "application/vnd.quorate.record"
 FORMAT: Final = 1
@@ -58,6 +58,6 @@ def decode_record(body: bytes, *, value_bytes_max: int) -> tuple[bytes, Record]:
         raise InvalidRequest("a record's prior version is below its own")
     if not 0 <= found.expires_ms <= _EXPIRES_MS_MAX:
         raise InvalidRequest("a record's expiry is out of range")
-    if found.value is not None and len(found.value) > value_bytes_max:
-        raise ValueTooLarge("the value is too large", bytes_max=value_bytes_max)
+    if found.value is not None:
+        checked_value(found.value, bytes_max=value_bytes_max)
     return checked_key(found.key), Record(found.version, found.value, found.expires_ms, found.prior)

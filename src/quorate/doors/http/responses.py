@@ -8,8 +8,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from quorate.doors.http.answers import Reply, problem_reply
-from quorate.doors.http.problems import Refused
+from quorate.doors.http.problems import Refused, Reply, problem_reply
 from quorate.errors import QuorateError
 
 

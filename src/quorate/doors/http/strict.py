@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What is refused before a handler sees it, beyond what aiohttp's parser refuses by itself.
 
-The fast lane needs none of this but the question of the Host: it never matches a request with any
-of the other headers.
+The fast lane needs none of this but the questions of the Host and the role: it never matches a
+request with any of the other headers.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Final
 
 from aiohttp import web
 
+from quorate.doors.access import Principal, Role
 from quorate.doors.http.hosts import Hosts
 from quorate.doors.http.problems import Refused
 from quorate.errors import NeedsRegister
@@ -63,3 +64,9 @@ def _check_origin(request: web.BaseRequest) -> None:
     host = request.headers.get("Host", "")
     if origin is not None and origin.partition("://")[2].lower() != host.lower():
         raise Refused(403, "foreign_origin", "writes from pages of other origins are refused")
+
+
+def require(role: Role, principal: Principal) -> None:
+    """Refused unless `principal` has `role`."""
+    if role not in principal.roles:
+        raise Refused(403, "forbidden", f"this needs the role '{role}'")

@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Final
 
-from quorate.doors.redis.command import Access, Command, Run, container, integer_argument, quote
+from quorate.doors.access import Role
+from quorate.doors.flow import Input
+from quorate.doors.redis.command import Access, Command, container, integer_argument, quote
 from quorate.doors.redis.session import CommandError, Session
 from quorate.wire import resp
 
@@ -35,7 +38,7 @@ def _ok(session: Session, _args: list[bytes]) -> None:
 
 def _quit(session: Session, _args: list[bytes]) -> None:
     session.answer(resp.OK)
-    session.closing = True
+    session.flow.go(Input.LEAVE)
 
 
 def _reset(session: Session, _args: list[bytes]) -> None:
@@ -159,44 +162,35 @@ def _client_switch(session: Session, args: list[bytes]) -> None:
     session.answer(resp.OK)
 
 
-def _command(
-    name: str, arity: int, run: Run, summary: str, since: str = "1.0.0", *, alone: bool = False
-) -> Command:
-    return Command(
-        name=name,
-        arity=arity,
-        run=run,
-        summary=summary,
-        group="connection",
-        since=since,
-        access=Access.ALONE if alone else Access.NONE,
-    )
-
+_anyone = partial(Command, group="connection", role=Role.STRANGER)
+_user = partial(Command, group="connection", role=Role.USER)
+_admin = partial(Command, group="connection", role=Role.ADMIN)
+# Replies of commands before these must still be encoded as the old protocol has them.
+_alone = partial(_anyone, access=Access.ALONE)
 
 COMMANDS: Final = (
-    _command("ping", -1, _ping, "Get PONG, or the argument, back"),
-    _command("echo", 2, _echo, "Get the argument back"),
-    # Replies of commands before these must still be encoded as the old protocol has them.
-    _command("hello", -1, _hello, "Choose the protocol version", "6.0.0", alone=True),
-    _command("reset", 1, _reset, "Make the connection as new", "6.2.0", alone=True),
-    _command("auth", -2, _auth, "Log in, which no node asks for yet"),
-    _command("quit", -1, _quit, "Close the connection"),
-    _command("select", 2, _select, "Choose the database, of which there is only 0"),
-    _command("readonly", 1, _ok, "Accepted: any node serves any key", "3.0.0"),
-    _command("readwrite", 1, _ok, "Accepted: any node serves any key", "3.0.0"),
+    _user("ping", -1, _ping, "Get PONG, or the argument, back"),
+    _user("echo", 2, _echo, "Get the argument back"),
+    _alone("hello", -1, _hello, "Choose the protocol version", "6.0.0"),
+    _alone("reset", 1, _reset, "Make the connection as new", "6.2.0"),
+    _anyone("auth", -2, _auth, "Log in, which no node asks for yet"),
+    _anyone("quit", -1, _quit, "Close the connection"),
+    _user("select", 2, _select, "Choose the database, of which there is only 0"),
+    _user("readonly", 1, _ok, "Accepted: any node serves any key", "3.0.0"),
+    _user("readwrite", 1, _ok, "Accepted: any node serves any key", "3.0.0"),
     container(
         "client",
         summary="Commands about connections",
         group="connection",
         subcommands=(
-            _command("client|id", 2, _client_id, "Get this connection's number", "5.0.0"),
-            _command("client|getname", 2, _client_getname, "Get this connection's name", "2.6.9"),
-            _command("client|setname", 3, _client_setname, "Name this connection", "2.6.9"),
-            _command("client|setinfo", 4, _client_setinfo, "Tell the client's library", "7.2.0"),
-            _command("client|info", 2, _client_info, "Describe this connection", "6.2.0"),
-            _command("client|list", -2, _client_list, "Describe all connections", "2.4.0"),
-            _command("client|no-evict", 3, _client_switch, "Accepted, no effect", "7.0.0"),
-            _command("client|no-touch", 3, _client_switch, "Accepted, no effect", "7.2.0"),
+            _user("client|id", 2, _client_id, "Get this connection's number", "5.0.0"),
+            _user("client|getname", 2, _client_getname, "Get this connection's name", "2.6.9"),
+            _user("client|setname", 3, _client_setname, "Name this connection", "2.6.9"),
+            _user("client|setinfo", 4, _client_setinfo, "Tell the client's library", "7.2.0"),
+            _user("client|info", 2, _client_info, "Describe this connection", "6.2.0"),
+            _admin("client|list", -2, _client_list, "Describe all connections", "2.4.0"),
+            _user("client|no-evict", 3, _client_switch, "Accepted, no effect", "7.0.0"),
+            _user("client|no-touch", 3, _client_switch, "Accepted, no effect", "7.2.0"),
         ),
     ),
 )

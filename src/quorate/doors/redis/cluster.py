@@ -8,10 +8,11 @@ of the partition's list that this node believes to be up. Nothing is ever redire
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
-from quorate.core.values.events import ScanResult
+from quorate.core.values.events import SCAN_ROWS_MAX, ScanResult
 from quorate.core.values.messages import ScannedRow
 from quorate.core.values.slots import (
     SLOT_COUNT,
@@ -19,12 +20,12 @@ from quorate.core.values.slots import (
     partition_bounds,
     slot_of,
 )
-from quorate.doors.redis.command import Command, Run, container, integer_argument
+from quorate.doors.access import Role
+from quorate.doors.redis.command import Command, container, integer_argument
 from quorate.doors.redis.scan import Walk
 from quorate.doors.redis.session import CommandError, RespDoor, Session
 from quorate.wire import resp
 
-_PAGE_ROWS: Final = 1000
 _SLOT_KEYS_MAX: Final = 10_000
 
 
@@ -38,11 +39,11 @@ class Range(NamedTuple):
 
 def ranges(door: RespDoor) -> list[Range]:
     """All slots, as few ranges as can be, replicas that are up first."""
-    layout = door.layout()
+    topology = door.topology()
     down = {member.url for member in door.status().members if member.state == "down"}
     found: list[Range] = []
-    for partition in range(len(layout.table)):
-        urls = tuple(sorted(layout.replicas(partition), key=down.__contains__))
+    for partition, replicas in enumerate(topology.partitions):
+        urls = tuple(sorted(replicas.urls, key=down.__contains__))
         start = partition * SLOTS_PER_PARTITION
         if found and found[-1].replicas == urls:
             start = found.pop().start
@@ -107,7 +108,7 @@ def _nodes(session: Session, _args: list[bytes]) -> None:
         for each in ranges(door):
             spans.setdefault(each.replicas[0], []).append(f"{each.start}-{each.end}")
         lines = []
-        for url in door.layout().nodes:
+        for url in door.topology().nodes:
             host, port = _address(url)
             mine = "myself," if url == status.url else ""
             fail = ",fail" if state_of.get(url) == "down" else ""
@@ -120,7 +121,7 @@ def _nodes(session: Session, _args: list[bytes]) -> None:
 
 
 def _info(session: Session, _args: list[bytes]) -> None:
-    layout, status = session.door.layout(), session.door.status()
+    topology, status = session.door.topology(), session.door.status()
     facts = {
         "cluster_enabled": 1,
         "cluster_state": "ok" if status.ready else "fail",
@@ -128,8 +129,8 @@ def _info(session: Session, _args: list[bytes]) -> None:
         "cluster_slots_ok": SLOT_COUNT,
         "cluster_slots_pfail": 0,
         "cluster_slots_fail": 0,
-        "cluster_known_nodes": len(layout.nodes),
-        "cluster_size": len(layout.nodes),
+        "cluster_known_nodes": len(topology.nodes),
+        "cluster_size": len(topology.nodes),
         "cluster_current_epoch": status.epoch,
         "cluster_my_epoch": status.epoch,
     }
@@ -155,7 +156,7 @@ class _SlotWalk(Walk):
         self._slot = slot
         self._limit = limit
         self._found: list[bytes] = []
-        super().__init__(session, prefix=b"", cursor=start, page_rows=_PAGE_ROWS)
+        super().__init__(session, prefix=b"", cursor=start, page_rows=SCAN_ROWS_MAX)
 
     def take(self, page: ScanResult) -> None:
         inside = [row for row in page.rows if row.row < self._end]
@@ -192,11 +193,8 @@ def _getkeysinslot(session: Session, args: list[bytes]) -> None:
     _SlotWalk(session, _slot_argument(args[2]), limit=min(count, _SLOT_KEYS_MAX))
 
 
-def _command(name: str, arity: int, run: Run, summary: str, since: str = "3.0.0") -> Command:
-    return Command(
-        name=f"cluster|{name}", arity=arity, run=run, summary=summary, group="cluster", since=since
-    )
-
+_fact = partial(Command, group="cluster", role=Role.USER, since="3.0.0")
+_keys_of = partial(Command, group="cluster", role=Role.READ, since="3.0.0")
 
 COMMANDS: Final = (
     container(
@@ -204,14 +202,16 @@ COMMANDS: Final = (
         summary="Commands about where keys belong",
         group="cluster",
         subcommands=(
-            _command("slots", 2, _slots, "List slot ranges with the nodes to ask"),
-            _command("shards", 2, _shards, "List groups of slots with their nodes", "7.0.0"),
-            _command("nodes", 2, _nodes, "List nodes with the slots to ask them for"),
-            _command("info", 2, _info, "Get facts about the cluster"),
-            _command("myid", 2, _myid, "Get this node's id"),
-            _command("keyslot", 3, _keyslot, "Get the slot of a key"),
-            _command("countkeysinslot", 3, _countkeysinslot, "Count the keys of a slot"),
-            _command("getkeysinslot", 4, _getkeysinslot, "List keys of a slot"),
+            _fact("cluster|slots", 2, _slots, "List slot ranges with the nodes to ask"),
+            _fact(
+                "cluster|shards", 2, _shards, "List groups of slots with their nodes", since="7.0.0"
+            ),
+            _fact("cluster|nodes", 2, _nodes, "List nodes with the slots to ask them for"),
+            _fact("cluster|info", 2, _info, "Get facts about the cluster"),
+            _fact("cluster|myid", 2, _myid, "Get this node's id"),
+            _fact("cluster|keyslot", 3, _keyslot, "Get the slot of a key"),
+            _keys_of("cluster|countkeysinslot", 3, _countkeysinslot, "Count the keys of a slot"),
+            _keys_of("cluster|getkeysinslot", 4, _getkeysinslot, "List keys of a slot"),
         ),
     ),
 )

@@ -6,13 +6,17 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
+from quorate.doors.access import Role
+from quorate.doors.redis.glob import PATTERN_BYTES_MAX
 from quorate.doors.redis.session import CommandError, Session
 from quorate.wire import resp
 
-Run = Callable[[Session, list[bytes]], None]
-"""Begins a command: makes exactly one Pending, or raises CommandError having made none."""
+Run = Callable[[Session, list[bytes]], object]
+"""Begins a command: makes exactly one Pending, or raises CommandError having made none. May be the
+class of that Pending."""
 
 
 class Access(enum.Enum):
@@ -58,7 +62,7 @@ _WRITES: Final = (Access.WRITE, Access.WRITE_MANY)
 _READS: Final = (Access.READ, Access.READ_MANY)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Command:
     """A row of the table. `arity` counts the name; negative: at least that many."""
 
@@ -67,12 +71,13 @@ class Command:
     arity: int
     run: Run
     summary: str
-    group: str
     since: str = "1.0.0"
     """The Redis version that brought it."""
-    access: Access = Access.NONE
-    keys: Keys = NO_KEYS
-    subcommands: Mapping[bytes, Command] = field(default_factory=dict)
+    group: str = field(kw_only=True)
+    role: Role = field(kw_only=True)
+    access: Access = field(default=Access.NONE, kw_only=True)
+    keys: Keys = field(default=NO_KEYS, kw_only=True)
+    subcommands: Mapping[bytes, Command] = field(default_factory=dict, kw_only=True)
 
     def check_arity(self, args: list[bytes]) -> None:
         """CommandError if the number of arguments is wrong."""
@@ -87,23 +92,24 @@ class Command:
         return frozenset({"readonly"} if self.access in _READS else {"fast"})
 
 
+reads_key = partial(Command, role=Role.READ, access=Access.READ, keys=ONE_KEY)
+reads_keys = partial(Command, role=Role.READ, access=Access.READ_MANY, keys=ALL_KEYS)
+writes_key = partial(Command, role=Role.WRITE, access=Access.WRITE, keys=ONE_KEY)
+writes_keys = partial(Command, role=Role.WRITE, access=Access.WRITE_MANY, keys=ALL_KEYS)
+
+
 def container(name: str, *, summary: str, group: str, subcommands: Iterable[Command]) -> Command:
-    """A command whose first argument picks one of `subcommands`, or HELP."""
+    """A command whose first argument picks one of `subcommands` (`table.find`), or HELP."""
     table = {sub.name.partition("|")[2].upper().encode(): sub for sub in subcommands}
 
     def run(session: Session, args: list[bytes]) -> None:
-        found = table.get(args[1].upper())
-        if found is not None:
-            found.check_arity(args)
-            found.run(session, args)
-        elif args[1].upper() == b"HELP":
-            session.answer(_help(name, table))
-        else:
+        if args[1].upper() != b"HELP":
             raise CommandError(
                 f"ERR unknown subcommand '{quote(args[1])}'. Try {name.upper()} HELP."
             )
+        session.answer(_help(name, table))
 
-    return Command(name=name, arity=-2, run=run, summary=summary, group=group, subcommands=table)
+    return Command(name, -2, run, summary, group=group, role=Role.USER, subcommands=table)
 
 
 def _help(name: str, table: Mapping[bytes, Command]) -> bytes:
@@ -116,6 +122,13 @@ def _help(name: str, table: Mapping[bytes, Command]) -> bytes:
 def quote(argument: bytes) -> str:
     """Up to 128 bytes of a client's argument, for an error text."""
     return argument[:128].decode("utf-8", "replace")
+
+
+def pattern_argument(argument: bytes) -> bytes:
+    """A glob pattern. CommandError if it is too long."""
+    if len(argument) > PATTERN_BYTES_MAX:
+        raise CommandError("ERR pattern too long")
+    return argument
 
 
 def integer_argument(argument: bytes) -> int:

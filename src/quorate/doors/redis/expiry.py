@@ -10,7 +10,13 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from quorate.core.values.record import Record
-from quorate.doors.redis.command import ONE_KEY, Access, Command, integer_argument, quote
+from quorate.doors.redis.command import (
+    Command,
+    integer_argument,
+    quote,
+    reads_key,
+    writes_key,
+)
 from quorate.doors.redis.pending import Change, PendingRead, PendingUpdate
 from quorate.doors.redis.session import CommandError, Session
 from quorate.wire import resp
@@ -119,30 +125,15 @@ def _ttl(session: Session, args: list[bytes], *, unit: Unit) -> None:
     PendingRead(session, args[1], render)
 
 
+_read, _write = partial(reads_key, group="generic"), partial(writes_key, group="generic")
+
+
 def _expire_command(name: str, unit: Unit, summary: str, since: str) -> Command:
-    return Command(
-        name=name,
-        arity=-3,
-        run=partial(_expire, unit=unit, name=name),
-        summary=summary,
-        group="generic",
-        since=since,
-        access=Access.WRITE,
-        keys=ONE_KEY,
-    )
+    return _write(name, -3, partial(_expire, unit=unit, name=name), summary, since)
 
 
 def _ttl_command(name: str, unit: Unit, summary: str, since: str) -> Command:
-    return Command(
-        name=name,
-        arity=2,
-        run=partial(_ttl, unit=unit),
-        summary=summary,
-        group="generic",
-        since=since,
-        access=Access.READ,
-        keys=ONE_KEY,
-    )
+    return _read(name, 2, partial(_ttl, unit=unit), summary, since)
 
 
 COMMANDS: Final = (
@@ -154,14 +145,5 @@ COMMANDS: Final = (
     _ttl_command("pttl", MILLISECONDS, "Get the milliseconds until a key expires", "2.6.0"),
     _ttl_command("expiretime", SECONDS_AT, "Get the Unix time a key expires at", "7.0.0"),
     _ttl_command("pexpiretime", MILLISECONDS_AT, "Get the Unix ms a key expires at", "7.0.0"),
-    Command(
-        name="persist",
-        arity=2,
-        run=_persist,
-        summary="Make a key never expire",
-        group="generic",
-        since="2.2.0",
-        access=Access.WRITE,
-        keys=ONE_KEY,
-    ),
+    _write("persist", 2, _persist, "Make a key never expire", "2.2.0"),
 )

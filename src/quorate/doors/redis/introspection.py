@@ -4,11 +4,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import partial
 
-from quorate.doors.redis.command import Command, Run, container
-from quorate.doors.redis.glob import PATTERN_BYTES_MAX, compile_glob
+from quorate.doors.access import Role
+from quorate.doors.redis.command import Command, container, pattern_argument
+from quorate.doors.redis.glob import compile_glob
 from quorate.doors.redis.session import CommandError, Session
 from quorate.wire import resp
+
+_sub = partial(Command, since="2.8.13", group="server", role=Role.USER)
 
 
 def command_command(table: Mapping[bytes, Command]) -> Command:
@@ -19,11 +24,13 @@ def command_command(table: Mapping[bytes, Command]) -> Command:
         summary="Get facts about commands",
         group="server",
         subcommands=(
-            _sub("count", 2, told.count, "Count the commands"),
-            _sub("info", -2, told.info, "Describe commands for programs"),
-            _sub("docs", -2, told.docs, "Describe commands for people"),
-            _sub("list", -2, told.names, "List the names of commands"),
-            _sub("getkeys", -3, told.getkeys, "Get the keys of a command line"),
+            _sub("command|count", 2, told.count, "Count the commands"),
+            _sub("command|info", -2, told.info, "Describe commands for programs"),
+            _sub("command|docs", -2, told.docs, "Describe commands for people"),
+            _sub("command|list", -2, told.names, "List the names of commands"),
+            _sub(
+                "command|getkeys", -3, told.getkeys, "Get the keys of a command line", since="7.0.0"
+            ),
         ),
     )
 
@@ -33,26 +40,7 @@ def command_command(table: Mapping[bytes, Command]) -> Command:
         else:
             listed.run(session, args)
 
-    return Command(
-        name="command",
-        arity=-1,
-        run=run,
-        summary=listed.summary,
-        group=listed.group,
-        since="2.8.13",
-        subcommands=listed.subcommands,
-    )
-
-
-def _sub(name: str, arity: int, run: Run, summary: str) -> Command:
-    return Command(
-        name=f"command|{name}",
-        arity=arity,
-        run=run,
-        summary=summary,
-        group="server",
-        since="2.8.13" if arity > -3 else "7.0.0",
-    )
+    return replace(listed, arity=-1, run=run, since="2.8.13")
 
 
 class _Told:
@@ -85,9 +73,7 @@ class _Told:
     def names(self, session: Session, args: list[bytes]) -> None:
         chosen = [each.name for each in self._table.values()]
         if len(args) == 5 and [word.upper() for word in args[2:4]] == [b"FILTERBY", b"PATTERN"]:
-            if len(args[4]) > PATTERN_BYTES_MAX:
-                raise CommandError("ERR pattern too long")
-            glob = compile_glob(args[4].lower())
+            glob = compile_glob(pattern_argument(args[4]).lower())
             chosen = [name for name in chosen if glob.fullmatch(name.encode())]
         elif len(args) > 2:
             raise CommandError("ERR syntax error")

@@ -7,11 +7,12 @@ have missed it. Two clients that delete one key at once may both be told that it
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from quorate.core.values.events import Get, GetResult, Put, PutResult, Result
 from quorate.core.values.record import Record
-from quorate.doors.redis.command import ALL_KEYS, ONE_KEY, Access, Command, Run
+from quorate.doors.redis.command import reads_key, reads_keys, writes_keys
 from quorate.doors.redis.pending import Gather, Part, PendingRead, visible
 from quorate.doors.redis.session import Session
 from quorate.wire import resp
@@ -22,9 +23,9 @@ class _Exists(Gather):
 
     __slots__ = ("_count",)
 
-    def __init__(self, session: Session, keys: list[bytes]) -> None:
+    def __init__(self, session: Session, args: list[bytes]) -> None:
         self._count = 0
-        super().__init__(session, keys)
+        super().__init__(session, args[1:])
 
     def ask(self, part: Part) -> None:
         self.session.store.submit(Get(part, part.key))
@@ -43,6 +44,9 @@ class _Delete(_Exists):
 
     __slots__ = ()
 
+    def __init__(self, session: Session, args: list[bytes]) -> None:
+        super().__init__(session, [args[0], *dict.fromkeys(args[1:])])
+
     def take(self, part: Part, result: Result) -> bool:
         if isinstance(result, PutResult):
             self.note_write(result)
@@ -52,14 +56,6 @@ class _Delete(_Exists):
         return False
 
 
-def _exists(session: Session, args: list[bytes]) -> None:
-    _Exists(session, args[1:])
-
-
-def _delete(session: Session, args: list[bytes]) -> None:
-    _Delete(session, list(dict.fromkeys(args[1:])))
-
-
 def _type(session: Session, args: list[bytes]) -> None:
     def render(record: Record | None) -> bytes:
         return resp.simple("none" if record is None else "string")
@@ -67,31 +63,13 @@ def _type(session: Session, args: list[bytes]) -> None:
     PendingRead(session, args[1], render)
 
 
-def _many(name: str, run: Run, summary: str, *, since: str, access: Access) -> Command:
-    return Command(
-        name=name,
-        arity=-2,
-        run=run,
-        summary=summary,
-        group="generic",
-        since=since,
-        access=access,
-        keys=ALL_KEYS,
-    )
-
+_read_many = partial(reads_keys, group="generic")
+_write_many = partial(writes_keys, group="generic")
 
 COMMANDS: Final = (
-    _many("del", _delete, "Delete keys", since="1.0.0", access=Access.WRITE_MANY),
-    _many("unlink", _delete, "Delete keys", since="4.0.0", access=Access.WRITE_MANY),
-    _many("exists", _exists, "Count keys that exist", since="1.0.0", access=Access.READ_MANY),
-    _many("touch", _exists, "Count keys that exist", since="3.2.1", access=Access.READ_MANY),
-    Command(
-        name="type",
-        arity=2,
-        run=_type,
-        summary="Get the type of a key, which is `string`",
-        group="generic",
-        access=Access.READ,
-        keys=ONE_KEY,
-    ),
+    _write_many("del", -2, _Delete, "Delete keys"),
+    _write_many("unlink", -2, _Delete, "Delete keys", "4.0.0"),
+    _read_many("exists", -2, _Exists, "Count keys that exist"),
+    _read_many("touch", -2, _Exists, "Count keys that exist", "3.2.1"),
+    reads_key("type", 2, _type, "Get the type of a key, which is `string`", group="generic"),
 )

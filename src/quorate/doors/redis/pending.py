@@ -16,7 +16,8 @@ from typing import Final, NamedTuple
 from quorate.core.values.events import Get, GetResult, Put, PutResult, Result
 from quorate.core.values.record import Record, is_live
 from quorate.doors.errors import answer_for
-from quorate.doors.redis.session import VALUE_BYTES_LARGE, Pending, Session
+from quorate.doors.flow import VALUE_BYTES_LARGE
+from quorate.doors.redis.session import Pending, Session
 from quorate.errors import Outcome, QuorateError
 from quorate.wire import resp
 
@@ -43,8 +44,8 @@ _GRAVITY: Final = {None: 0, Outcome.NOT_APPLIED: 1, Outcome.UNKNOWN: 2}
 
 
 class Tally:
-    """What became of the parts of one command: the whole is NOT_APPLIED only if every part is, and
-    UNKNOWN once a part was written or may have been (P3)."""
+    """What became of the parts of one command. The whole is NOT_APPLIED only if every part is: MSET
+    of two keys, of which one was written and one refused, is UNKNOWN."""
 
     __slots__ = ("error", "wrote")
 
@@ -69,7 +70,7 @@ def visible(result: GetResult, session: Session) -> Record | None:
     """The record of a read if a client may see it, else None. The session notes a large one."""
     record = result.record
     if _is_large(record):
-        session.saw_large = True
+        session.flow.saw_large = True
     return record if is_live(record, wall_ms=session.store.wall_ms()) else None
 
 
@@ -100,7 +101,7 @@ class PendingGet(Pending):
         else:
             size = len(record.value)
             if size >= VALUE_BYTES_LARGE:
-                session.saw_large = True
+                session.flow.saw_large = True
             self.reply = b"$%d\r\n%b\r\n" % (size, record.value)
         # `resolve` once more, without the call.
         session.reply_bytes += len(self.reply)
@@ -206,7 +207,7 @@ class Gather(Pending):
         self._next = 0
         self._running = 0
         self._width = PARTS_FIRST
-        """Parts that may be under way; one more after each small result, one after a large."""
+        """How many parts may be under way: one more after each small result, 1 after a large."""
         self._start()
 
     def ask(self, part: Part) -> None:

@@ -8,17 +8,17 @@ a pipelined transaction run without it, after its client was told that it failed
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from quorate.doors.access import Role
 from quorate.doors.redis.command import (
-    ALL_KEYS,
     KEY_VALUE_PAIRS,
-    ONE_KEY,
     Access,
     Command,
-    Keys,
-    Run,
+    writes_key,
+    writes_keys,
 )
 from quorate.doors.redis.pending import failure
 from quorate.doors.redis.session import CommandError, Session
@@ -35,20 +35,14 @@ def refuse_register(session: Session, what: str) -> None:
     session.answer(failure(NeedsRegister(detail, outcome=Outcome.NOT_APPLIED)))
 
 
-def _refuse(session: Session, _args: list[bytes], *, name: str) -> None:
-    refuse_register(session, name)
+def _register_command(
+    name: str, arity: int, summary: str, kind: Callable[..., Command] = writes_key
+) -> Command:
+    def refuse(session: Session, _args: list[bytes]) -> None:
+        refuse_register(session, name)
 
-
-def _register_command(name: str, arity: int, summary: str, keys: Keys = ONE_KEY) -> Command:
-    return Command(
-        name=name,
-        arity=arity,
-        run=partial(_refuse, name=name),
-        summary=f"{summary} (needs a register keyspace)",
-        group="string" if name != "watch" else "transactions",
-        access=Access.WRITE if keys is ONE_KEY else Access.WRITE_MANY,
-        keys=keys,
-    )
+    group = "string" if name != "watch" else "transactions"
+    return kind(name, arity, refuse, f"{summary} (needs a register keyspace)", group=group)
 
 
 def _multi(session: Session, _args: list[bytes]) -> None:
@@ -72,17 +66,10 @@ def _discard(session: Session, _args: list[bytes]) -> None:
     session.answer(resp.OK)
 
 
-def _transaction_command(name: str, run: Run, summary: str) -> Command:
-    return Command(
-        name=name,
-        arity=1,
-        run=run,
-        summary=summary,
-        group="transactions",
-        since="1.2.0",
-        access=Access.ALONE,
-    )
-
+_transaction = partial(
+    Command, since="1.2.0", group="transactions", role=Role.USER, access=Access.ALONE
+)
+_write_pairs = partial(writes_keys, keys=KEY_VALUE_PAIRS)
 
 COMMANDS: Final = (
     _register_command("setnx", 3, "Set a key only if it does not exist"),
@@ -94,9 +81,9 @@ COMMANDS: Final = (
     _register_command("decrby", 3, "Subtract from a number"),
     _register_command("append", 3, "Append to a value"),
     _register_command("setrange", 4, "Overwrite part of a value"),
-    _register_command("msetnx", -3, "Set keys only if none exists", KEY_VALUE_PAIRS),
-    _register_command("watch", -2, "Watch keys for a transaction", ALL_KEYS),
-    _transaction_command("multi", _multi, "Begin a transaction (refused at EXEC for now)"),
-    _transaction_command("exec", _exec, "Run a transaction (refused for now)"),
-    _transaction_command("discard", _discard, "Leave a transaction"),
+    _register_command("msetnx", -3, "Set keys only if none exists", _write_pairs),
+    _register_command("watch", -2, "Watch keys for a transaction", writes_keys),
+    _transaction("multi", 1, _multi, "Begin a transaction (refused at EXEC for now)"),
+    _transaction("exec", 1, _exec, "Run a transaction (refused for now)"),
+    _transaction("discard", 1, _discard, "Leave a transaction"),
 )

@@ -16,13 +16,17 @@ from __future__ import annotations
 import hashlib
 import random
 import re
+from functools import partial
 from typing import Final
 
-from quorate.core.values.events import Put, PutResult, Result, Scan, ScanResult
+from quorate.core.values.events import SCAN_ROWS_MAX, Put, PutResult, Result, Scan, ScanResult
 from quorate.core.values.messages import ScannedRow
 from quorate.core.values.slots import PARTITION_COUNT, key_of, partition_bounds, partition_of
-from quorate.doors.redis.command import Access, Command, Run, integer_argument
-from quorate.doors.redis.glob import PATTERN_BYTES_MAX, compile_glob, literal_prefix
+from quorate.doors.access import Role
+from quorate.doors.flow import CLOSED
+from quorate.doors.pages import live_keys
+from quorate.doors.redis.command import Access, Command, integer_argument, pattern_argument
+from quorate.doors.redis.glob import compile_glob, literal_prefix
 from quorate.doors.redis.pending import Tally, failure
 from quorate.doors.redis.session import CommandError, Pending, RespDoor, Session
 from quorate.errors import InvalidRequest, QuorateError, QuorumUnreachable
@@ -34,7 +38,6 @@ KEYS_MAX: Final = 100_000
 """Keys in one KEYS reply."""
 POSITIONS_MAX: Final = 1024
 _PAGE_ROWS_MIN: Final = 16
-_PAGE_ROWS_MAX: Final = 1000
 _FLUSH_ROWS: Final = 256
 _RANDOM_ROWS: Final = 16
 _PARTITION_BITS: Final = 10
@@ -53,11 +56,11 @@ class Walk(Pending):
 
     def go_on(self, cursor: bytes) -> None:
         """Ask for the page after `cursor`."""
-        if self.session.is_gone:
+        if self.session.flow.state is CLOSED:
             return
         self.session.store.submit(Scan(self, self.prefix, cursor, self.page_rows))
         # Few rows are enough as a rule; a walk that goes on is a long one.
-        self.page_rows = min(self.page_rows * 2, _PAGE_ROWS_MAX)
+        self.page_rows = min(self.page_rows * 2, SCAN_ROWS_MAX)
 
     def done(self, result: Result) -> None:
         """Take a page."""
@@ -78,11 +81,10 @@ class Walk(Pending):
 
     def live(self, rows: list[ScannedRow]) -> list[bytes]:
         """The keys of rows that clients may see."""
-        now = self.session.store.wall_ms()
-        return [key_of(row.row) for row in rows if row.live and not 0 < row.expires_ms <= now]
+        return live_keys(rows, wall_ms=self.session.store.wall_ms())
 
 
-class _Scan(Walk):
+class _ScanWalk(Walk):
     __slots__ = ("_count", "_match", "_rows")
 
     def __init__(self, session: Session, cursor: int, *, count: int, pattern: bytes) -> None:
@@ -93,7 +95,7 @@ class _Scan(Walk):
             session,
             prefix=literal_prefix(pattern),
             cursor=_position(session.door, cursor),
-            page_rows=min(max(self._count + 1, _PAGE_ROWS_MIN), _PAGE_ROWS_MAX),
+            page_rows=min(max(self._count + 1, _PAGE_ROWS_MIN), SCAN_ROWS_MAX),
         )
 
     def take(self, page: ScanResult) -> None:
@@ -156,7 +158,7 @@ def _scan(session: Session, args: list[bytes]) -> None:
         raise CommandError("ERR syntax error")
     for name, argument in zip(args[2::2], args[3::2], strict=True):
         if name.upper() == b"MATCH":
-            pattern = _pattern(argument)
+            pattern = pattern_argument(argument)
         elif name.upper() == b"COUNT":
             count = integer_argument(argument)
         elif name.upper() == b"TYPE":
@@ -168,23 +170,18 @@ def _scan(session: Session, args: list[bytes]) -> None:
     if kind != b"string":
         session.answer_value(["0", []])
         return
-    _Scan(session, cursor, count=count, pattern=pattern)
+    _ScanWalk(session, cursor, count=count, pattern=pattern)
 
 
-def _pattern(argument: bytes) -> bytes:
-    if len(argument) > PATTERN_BYTES_MAX:
-        raise CommandError("ERR pattern too long")
-    return argument
-
-
-class _Keys(Walk):
+class _KeysWalk(Walk):
     __slots__ = ("_found", "_match")
 
-    def __init__(self, session: Session, pattern: bytes) -> None:
+    def __init__(self, session: Session, args: list[bytes]) -> None:
+        pattern = pattern_argument(args[1])
         self._match = compile_glob(pattern)
         self._found: list[bytes] = []
         prefix = literal_prefix(pattern)
-        super().__init__(session, prefix=prefix, cursor=b"", page_rows=_PAGE_ROWS_MAX)
+        super().__init__(session, prefix=prefix, cursor=b"", page_rows=SCAN_ROWS_MAX)
 
     def take(self, page: ScanResult) -> None:
         self._found += [key for key in self.live(page.rows) if self._match.fullmatch(key)]
@@ -197,16 +194,12 @@ class _Keys(Walk):
             self.resolve(resp.encode(self._found, self.session.protocol))
 
 
-def _keys(session: Session, args: list[bytes]) -> None:
-    _Keys(session, _pattern(args[1]))
-
-
-class _RandomKey(Walk):
+class _RandomKeyWalk(Walk):
     """Begins in a partition picked at random, and once more from the start if nothing follows."""
 
     __slots__ = ("_wrapped",)
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, _args: list[bytes]) -> None:
         start = partition_bounds(random.randrange(PARTITION_COUNT))[0]
         self._wrapped = False
         super().__init__(session, prefix=b"", cursor=start, page_rows=_RANDOM_ROWS)
@@ -222,11 +215,7 @@ class _RandomKey(Walk):
             self.resolve(self.session.null)
 
 
-def _random_key(session: Session, _args: list[bytes]) -> None:
-    _RandomKey(session)
-
-
-class _Flush(Walk):
+class _FlushWalk(Walk):
     """Deletes page after page, each key by a tombstone of its own."""
 
     __slots__ = ("_cursor", "_running", "_tally")
@@ -276,7 +265,7 @@ class _Deletion:
 
     __slots__ = ("_flush",)
 
-    def __init__(self, flush: _Flush) -> None:
+    def __init__(self, flush: _FlushWalk) -> None:
         self._flush = flush
 
     def done(self, result: Result) -> None:
@@ -290,25 +279,16 @@ def _flush(session: Session, args: list[bytes]) -> None:
     if not session.store.config.allow_flush:
         name = args[0].upper().decode()
         raise CommandError(f"ERR {name} is switched off: start the node with -allow-flush")
-    _Flush(session)
+    _FlushWalk(session)
 
 
-def _walk_command(name: str, arity: int, run: Run, summary: str, since: str = "1.0.0") -> Command:
-    return Command(
-        name=name,
-        arity=arity,
-        run=run,
-        summary=summary,
-        group="generic",
-        since=since,
-        access=Access.ALONE,
-    )
-
+_walk = partial(Command, group="generic", role=Role.READ, access=Access.ALONE)
+_flush_all = partial(_walk, role=Role.ADMIN)
 
 COMMANDS: Final = (
-    _walk_command("scan", -2, _scan, "List keys a few at a time", "2.8.0"),
-    _walk_command("keys", 2, _keys, "List all keys that match a pattern"),
-    _walk_command("randomkey", 1, _random_key, "Get a key at random"),
-    _walk_command("flushdb", -1, _flush, "Delete all keys, if the node allows it"),
-    _walk_command("flushall", -1, _flush, "Delete all keys, if the node allows it"),
+    _walk("scan", -2, _scan, "List keys a few at a time", "2.8.0"),
+    _walk("keys", 2, _KeysWalk, "List all keys that match a pattern"),
+    _walk("randomkey", 1, _RandomKeyWalk, "Get a key at random"),
+    _flush_all("flushdb", -1, _flush, "Delete all keys, if the node allows it"),
+    _flush_all("flushall", -1, _flush, "Delete all keys, if the node allows it"),
 )

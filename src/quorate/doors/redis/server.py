@@ -13,12 +13,20 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from quorate.core.values.status import Status
+from quorate.doors.access import Role
 from quorate.doors.redis.clients import REDIS_VERSION
-from quorate.doors.redis.command import Access, Command, container, integer_argument
-from quorate.doors.redis.glob import PATTERN_BYTES_MAX, compile_glob
+from quorate.doors.redis.command import (
+    Access,
+    Command,
+    container,
+    integer_argument,
+    pattern_argument,
+)
+from quorate.doors.redis.glob import compile_glob
 from quorate.doors.redis.session import ACKS_NONE, CommandError, RespDoor, Session
 from quorate.wire import resp
 
@@ -40,46 +48,37 @@ def _server(door: RespDoor, status: Status) -> Facts:
     }
 
 
-def _clients(door: RespDoor, _status: Status) -> Facts:
-    return {
-        "connected_clients": len(door.sessions),
-        "maxclients": door.store.config.connections_max,
-        "blocked_clients": 0,
-    }
-
-
-def _memory(_door: RespDoor, status: Status) -> Facts:
-    return {"used_memory_dataset": status.bytes, "maxmemory": 0, "maxmemory_policy": "noeviction"}
-
-
-def _persistence(_door: RespDoor, status: Status) -> Facts:
-    return {"loading": 0 if status.ready else 1, "aof_enabled": 1}
-
-
-def _stats(door: RespDoor, status: Status) -> Facts:
-    return {
-        "total_connections_received": door.connections_received,
-        "total_commands_processed": door.commands_processed,
-        **status.counters,
-    }
-
-
-def _replication(_door: RespDoor, status: Status) -> Facts:
-    others = sum(member.state == "up" for member in status.members)
-    return {"role": "master", "connected_slaves": others, "master_replid": status.id}
-
-
-def _cluster(_door: RespDoor, _status: Status) -> Facts:
-    return {"cluster_enabled": 1}
-
-
 def _keyspace(door: RespDoor, _status: Status) -> Facts:
     keys = _key_count(door)
     return {"db0": f"keys={keys},expires=0,avg_ttl=0"} if keys else {}
 
 
-def _quorate(_door: RespDoor, status: Status) -> Facts:
-    return {
+SECTIONS: Final[dict[str, Callable[[RespDoor, Status], Facts]]] = {
+    "Server": _server,
+    "Clients": lambda door, _status: {
+        "connected_clients": len(door.sessions),
+        "maxclients": door.store.config.connections_max,
+        "blocked_clients": 0,
+    },
+    "Memory": lambda _door, status: {
+        "used_memory_dataset": status.bytes,
+        "maxmemory": 0,
+        "maxmemory_policy": "noeviction",
+    },
+    "Persistence": lambda _door, status: {"loading": 0 if status.ready else 1, "aof_enabled": 1},
+    "Stats": lambda door, status: {
+        "total_connections_received": door.connections_received,
+        "total_commands_processed": door.commands_processed,
+        **status.counters,
+    },
+    "Replication": lambda _door, status: {
+        "role": "master",
+        "connected_slaves": sum(member.state == "up" for member in status.members),
+        "master_replid": status.id,
+    },
+    "Cluster": lambda _door, _status: {"cluster_enabled": 1},
+    "Keyspace": _keyspace,
+    "Quorate": lambda _door, status: {
         "cluster": status.cluster,
         "url": status.url,
         "epoch": status.epoch,
@@ -92,19 +91,7 @@ def _quorate(_door: RespDoor, status: Status) -> Facts:
         "inflight": status.inflight,
         "hints": status.hints,
         "hint_bytes": status.hint_bytes,
-    }
-
-
-SECTIONS: Final[dict[str, Callable[[RespDoor, Status], Facts]]] = {
-    "Server": _server,
-    "Clients": _clients,
-    "Memory": _memory,
-    "Persistence": _persistence,
-    "Stats": _stats,
-    "Replication": _replication,
-    "Cluster": _cluster,
-    "Keyspace": _keyspace,
-    "Quorate": _quorate,
+    },
 }
 _WHOLE: Final = frozenset({"all", "default", "everything"})
 
@@ -145,8 +132,7 @@ def _wait(session: Session, args: list[bytes]) -> None:
         session.acks_min = ACKS_NONE
     acks = session.acks_before
     if acks == ACKS_NONE:
-        layout = session.door.layout()
-        acks = min(layout.replication, len(layout.nodes))
+        acks = session.door.topology().n
     session.answer(resp.integer(acks - 1))
 
 
@@ -165,9 +151,7 @@ def _config_get(session: Session, args: list[bytes]) -> None:
         "save": "",
         "timeout": "0",
     }
-    if any(len(pattern) > PATTERN_BYTES_MAX for pattern in args[2:]):
-        raise CommandError("ERR pattern too long")
-    globs = [compile_glob(pattern.lower()) for pattern in args[2:]]
+    globs = [compile_glob(pattern_argument(each).lower()) for each in args[2:]]
     session.answer_value(
         {
             name: value
@@ -177,24 +161,21 @@ def _config_get(session: Session, args: list[bytes]) -> None:
     )
 
 
+_fact = partial(Command, group="server", role=Role.USER)
+
 COMMANDS: Final = (
-    Command(name="info", arity=-1, run=_info, summary="Get facts about the node", group="server"),
+    _fact("info", -1, _info, "Get facts about the node"),
     Command(
-        name="dbsize",
-        arity=1,
-        run=_dbsize,
-        summary="Get about how many keys there are",
+        *("dbsize", 1, _dbsize, "Get about how many keys there are"),
         group="server",
+        role=Role.READ,
         access=Access.ALONE,
     ),
-    Command(name="time", arity=1, run=_time, summary="Get the node's clock", group="server"),
+    _fact("time", 1, _time, "Get the node's clock"),
     Command(
-        name="wait",
-        arity=3,
-        run=_wait,
-        summary="Get how many more copies this client's writes surely have",
+        *("wait", 3, _wait, "Get how many more copies this client's writes surely have", "3.0.0"),
         group="generic",
-        since="3.0.0",
+        role=Role.USER,
         access=Access.ALONE,
     ),
     container(
@@ -203,12 +184,9 @@ COMMANDS: Final = (
         group="server",
         subcommands=(
             Command(
-                name="config|get",
-                arity=-3,
-                run=_config_get,
-                summary="Get the settings that match patterns",
+                *("config|get", -3, _config_get, "Get the settings that match patterns", "2.0.0"),
                 group="server",
-                since="2.0.0",
+                role=Role.ADMIN,
             ),
         ),
     ),

@@ -13,12 +13,15 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final
 
-from quorate.core.topology.layout import Layout
+from quorate.core.topology.topology import Topology
 from quorate.core.values.status import Status
+from quorate.doors.access import ANYBODY, Principal
 from quorate.doors.budget import ByteBudget
-from quorate.runtime.store import Store
+from quorate.doors.flow import Flow, Limits
+from quorate.doors.limits import Timers
+from quorate.host.store import Store
 from quorate.wire import resp
 
 ACKS_NONE: Final = 1 << 30
@@ -27,36 +30,26 @@ STATUS_AGE_MS_MAX: Final = 100
 """How long a status is reused: it costs a millisecond, and clients may ask in a loop."""
 REPLY_AGE_MS_MAX: Final = 1000
 """Likewise the large replies made from the layout and the states of nodes."""
-VALUE_BYTES_LARGE: Final = 64 * 1024
-"""Values from here on are read one at a time."""
+WINDOW_FIRST: Final = 8
+WINDOW_MAX: Final = 1024
+"""Requests of a connection under way at once: at first, and at most."""
 
 
 class CommandError(Exception):
-    """A command refused before anything was asked of the store; `text` is the error reply's."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.text = text
+    """A command refused before anything was asked of the store; its text is the error reply's."""
 
 
-class Timers(Protocol):
-    """What the door needs of the event loop."""
-
-    def time(self) -> float:
-        """Seconds that never step."""
-
-    def call_later(self, delay: float, callback: Callable[[], object]) -> asyncio.TimerHandle:
-        """Call back once after `delay` seconds."""
-
-
-class RespDoor:
-    """What all connections of the Redis door share: the register of clients and counters."""
+class RespDoor(Limits):
+    """What all connections of the Redis door share: limits, the register of clients, counters."""
 
     def __init__(self, store: Store, bodies: ByteBudget, *, timers: Timers | None = None) -> None:
+        super().__init__(
+            bodies,
+            timers or asyncio.get_running_loop(),
+            window_first=WINDOW_FIRST,
+            window_max=WINDOW_MAX,
+        )
         self.store = store
-        self.bodies = bodies
-        """Bytes of requests that are still arriving, over all connections of all doors."""
-        self.timers = timers or asyncio.get_running_loop()
         self.sessions: dict[int, Session] = {}
         self.started_ms = store.wall_ms()
         self.connections_received = 0
@@ -73,12 +66,12 @@ class RespDoor:
             self._status = now, self.store.status()
         return self._status[1]
 
-    def layout(self) -> Layout:
-        """The current placement. CommandError while there is none."""
-        layout = self.store.layout()
-        if layout is None:
+    def topology(self) -> Topology:
+        """Who holds what. CommandError while that is not known."""
+        topology = self.store.topology()
+        if topology is None:
             raise CommandError("CLUSTERDOWN this node has not learnt the layout yet")
-        return layout
+        return topology
 
     def reply(self, name: str, protocol: int, make: Callable[[], object]) -> bytes:
         """The encoded value of `make`, kept under `name` for up to REPLY_AGE_MS_MAX."""
@@ -96,23 +89,22 @@ class Session(ABC):
     __slots__ = (
         "acks_before",
         "acks_min",
-        "closing",
         "created_ms",
         "door",
+        "flow",
         "flush_asked",
         "id",
         "in_multi",
-        "is_gone",
         "laddr",
         "lib_name",
         "lib_version",
         "name",
         "null",
         "peer",
+        "principal",
         "protocol",
         "queue",
         "reply_bytes",
-        "saw_large",
         "store",
     )
 
@@ -121,16 +113,12 @@ class Session(ABC):
         self.door = door
         self.queue: deque[Pending] = deque()
         """Commands begun and not yet answered, in the order of their answers."""
+        self.flow = Flow(self, self.queue, door)
+        self.principal: Principal = ANYBODY
         self.flush_asked = False
-        """Whether a flush is already due, or never will be again because the client is gone."""
-        self.is_gone = False
-        """Whether nobody waits for replies any more."""
+        """Whether `flush` will be called this turn. Stays set once the client is gone."""
         self.reply_bytes = 0
         """Replies in the queue that wait to be written."""
-        self.saw_large = False
-        """Whether a large value was read since the last flush."""
-        self.closing = False
-        """Set to take no more commands and to close once all are answered."""
         self.acks_min = ACKS_NONE
         """The fewest copies that a write of this client since its last WAIT was acked with."""
         self.acks_before = ACKS_NONE
@@ -157,8 +145,12 @@ class Session(ABC):
         """Write the replies that are ready. Called by the store at the end of a turn."""
 
     @abstractmethod
+    def late(self) -> None:
+        """Refuse the half command whose rest did not come in time. Called by the flow."""
+
     def abort(self) -> None:
         """Drop the client. Called by the store when `flush` raised."""
+        self.flow.abort()
 
     def answer(self, reply: bytes) -> None:
         """Answer the current command at once."""

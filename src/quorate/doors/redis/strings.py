@@ -11,23 +11,16 @@ from functools import partial
 from typing import Final
 
 from quorate.core.values.events import Get, GetResult, Put, PutResult, Result
-from quorate.core.values.record import Record
+from quorate.core.values.record import Record, has_expired
 from quorate.doors.redis.command import (
-    ALL_KEYS,
     KEY_VALUE_PAIRS,
-    ONE_KEY,
-    Access,
-    Command,
-    Run,
     integer_argument,
+    reads_key,
+    reads_keys,
+    writes_key,
+    writes_keys,
 )
-from quorate.doors.redis.expiry import (
-    MILLISECONDS,
-    SECONDS,
-    UNIT_OF_OPTION,
-    Unit,
-    expires_ms,
-)
+from quorate.doors.redis.expiry import MILLISECONDS, SECONDS, UNIT_OF_OPTION, expires_ms
 from quorate.doors.redis.pending import (
     Change,
     Gather,
@@ -107,8 +100,13 @@ def _expiry_option(session: Session, options: dict[bytes, bytes], *, command: st
     return 0
 
 
-def _setex(session: Session, args: list[bytes], *, unit: Unit, name: str) -> None:
-    expires = expires_ms(session, args[2], unit, command=name)
+def _setex(session: Session, args: list[bytes]) -> None:
+    expires = expires_ms(session, args[2], SECONDS, command="setex")
+    session.store.submit(Put(PendingPut(session), args[1], args[3], expires))
+
+
+def _psetex(session: Session, args: list[bytes]) -> None:
+    expires = expires_ms(session, args[2], MILLISECONDS, command="psetex")
     session.store.submit(Put(PendingPut(session), args[1], args[3], expires))
 
 
@@ -120,7 +118,7 @@ def _getex(session: Session, args: list[bytes]) -> None:
         reply = _bulk_or_null(session, record)
         if record is None or not options or record.expires_ms == expires:
             return reply, None
-        if 0 < expires <= session.store.wall_ms():
+        if has_expired(expires, wall_ms=session.store.wall_ms()):
             return reply, Change(None, derived=True)
         return reply, Change(record.value, expires, derived=True)
 
@@ -167,10 +165,10 @@ def _getrange(session: Session, args: list[bytes]) -> None:
 class _Mget(Gather):
     __slots__ = ("_bytes_left", "_values")
 
-    def __init__(self, session: Session, keys: list[bytes]) -> None:
-        self._values: list[bytes] = [session.null] * len(keys)
+    def __init__(self, session: Session, args: list[bytes]) -> None:
+        self._values: list[bytes] = [session.null] * (len(args) - 1)
         self._bytes_left = max(MGET_BYTES_MAX, session.store.config.value_bytes_max)
-        super().__init__(session, keys)
+        super().__init__(session, args[1:])
 
     def ask(self, part: Part) -> None:
         self.session.store.submit(Get(part, part.key))
@@ -191,14 +189,14 @@ class _Mget(Gather):
         return resp.array(self._values)
 
 
-def _mget(session: Session, args: list[bytes]) -> None:
-    _Mget(session, args[1:])
-
-
 class _Mset(Gather):
     __slots__ = ("_values",)
 
-    def __init__(self, session: Session, pairs: dict[bytes, bytes]) -> None:
+    def __init__(self, session: Session, args: list[bytes]) -> None:
+        if len(args) % 2 == 0:
+            raise CommandError("ERR wrong number of arguments for 'mset' command")
+        # Of a key given twice the last value counts.
+        pairs = dict(zip(args[1::2], args[2::2], strict=True))
         self._values = list(pairs.values())
         super().__init__(session, list(pairs))
 
@@ -214,78 +212,20 @@ class _Mset(Gather):
         return resp.OK
 
 
-def _mset(session: Session, args: list[bytes]) -> None:
-    if len(args) % 2 == 0:
-        raise CommandError("ERR wrong number of arguments for 'mset' command")
-    # Of a key given twice the last value counts.
-    _Mset(session, dict(zip(args[1::2], args[2::2], strict=True)))
-
-
-def _read(name: str, arity: int, run: Run, summary: str, since: str = "1.0.0") -> Command:
-    return Command(
-        name=name,
-        arity=arity,
-        run=run,
-        summary=summary,
-        group="string",
-        since=since,
-        access=Access.READ,
-        keys=ONE_KEY,
-    )
-
-
-def _write(name: str, arity: int, run: Run, summary: str, since: str = "1.0.0") -> Command:
-    return Command(
-        name=name,
-        arity=arity,
-        run=run,
-        summary=summary,
-        group="string",
-        since=since,
-        access=Access.WRITE,
-        keys=ONE_KEY,
-    )
-
+_read, _write = partial(reads_key, group="string"), partial(writes_key, group="string")
+_read_many = partial(reads_keys, group="string")
+_write_pairs = partial(writes_keys, group="string", keys=KEY_VALUE_PAIRS)
 
 COMMANDS: Final = (
     _read("get", 2, _get, "Get the value of a key"),
     _write("set", -3, _set, "Set the value of a key"),
-    _write(
-        "setex",
-        4,
-        partial(_setex, unit=SECONDS, name="setex"),
-        "Set a value that expires after seconds",
-        "2.0.0",
-    ),
-    _write(
-        "psetex",
-        4,
-        partial(_setex, unit=MILLISECONDS, name="psetex"),
-        "Set a value that expires after milliseconds",
-        "2.6.0",
-    ),
+    _write("setex", 4, _setex, "Set a value that expires after seconds", "2.0.0"),
+    _write("psetex", 4, _psetex, "Set a value that expires after milliseconds", "2.6.0"),
     _write("getex", -2, _getex, "Get a value and set when it expires", "6.2.0"),
     _write("getdel", 2, _getdel, "Get a value and delete its key", "6.2.0"),
     _read("strlen", 2, _strlen, "Get the length of a value", "2.2.0"),
     _read("getrange", 4, _getrange, "Get part of a value", "2.4.0"),
     _read("substr", 4, _getrange, "Get part of a value (old name of GETRANGE)"),
-    Command(
-        name="mget",
-        arity=-2,
-        run=_mget,
-        summary="Get the values of many keys",
-        group="string",
-        access=Access.READ_MANY,
-        keys=ALL_KEYS,
-    ),
-    Command(
-        name="mset",
-        arity=-3,
-        run=_mset,
-        summary="Set many keys, each by itself",
-        group="string",
-        since="1.0.1",
-        access=Access.WRITE_MANY,
-        keys=KEY_VALUE_PAIRS,
-    ),
+    _read_many("mget", -2, _Mget, "Get the values of many keys"),
+    _write_pairs("mset", -3, _Mset, "Set many keys, each by itself", "1.0.1"),
 )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The one table of commands: dispatch, arity, COMMAND replies and the tests all come from it."""
+"""The one table of commands: dispatch, arity, roles, COMMAND replies and tests come from it."""
 
 from __future__ import annotations
 
@@ -22,19 +22,23 @@ COMMANDS[b"COMMAND"] = command_command(COMMANDS)
 SPELLED: Final = {
     spelling: command
     for name, command in COMMANDS.items()
+    if not command.subcommands
     for spelling in (name, name.lower(), name.capitalize())
 }
-"""The same under the spellings that clients use, so that most need no conversion."""
+"""The same under the spellings that clients use, so that most need no conversion; commands with
+subcommands are for `find`."""
 _ARGUMENTS_BYTES: Final = 128
 
 
 def find(args: list[bytes]) -> Command:
-    """The command that a client means. CommandError if there is none."""
+    """The command or subcommand that a client means. CommandError if there is none."""
     if not args:
         raise CommandError(f"ERR a command may have {ARGS_MAX} arguments")
     command = COMMANDS.get(args[0].upper())
     if command is None:
         raise CommandError(_unknown(args))
+    if len(args) > 1:
+        return command.subcommands.get(args[1].upper(), command)
     return command
 
 

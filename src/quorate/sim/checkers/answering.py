@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One answer marks a peer up (DESIGN, 7): what a step stamps after it is sent to that peer at once,
+"""One answer marks a peer up: what a step stamps after it is sent to that peer at once,
 and not kept for it as a hint (I25).
 
 Judged of the first frame of a step, if an answer begins it: everything that the step does comes

@@ -23,14 +23,14 @@ def at_rest(nodes: Iterable[Node]) -> list[Violation]:
     found = []
     for node in nodes:
         parts = node.parts
-        peers = node.membership.peers.values()
+        boxes = node.outboxes
         left = {
             "requests in flight": parts.requests.count,
             "bytes of requests": parts.requests.bytes,
             "requests that wait to begin": int(parts.requests.has_parked),
-            "messages without answer": sum(len(peer.sent) for peer in peers),
-            "bytes unanswered": sum(abs(peer.unanswered_bytes) for peer in peers),
-            "bytes of hints, and no hint": 0 if parts.hints.total else parts.hints.bytes,
+            "messages without answer": sum(len(box.sent) for box in boxes),
+            "bytes unanswered": sum(abs(box.unanswered_bytes) for box in boxes),
+            "bytes of hints, and no hint": 0 if node.hints.total else node.hints.bytes,
         }
         for what, count in left.items():
             if count:
@@ -66,7 +66,7 @@ class Bounds:
     def measure(self, node: Node) -> None:
         """Judge a node after a step."""
         parts, settings = node.parts, node.settings
-        requests, hints = parts.requests, parts.hints
+        requests, hints = parts.requests, node.hints
         if not 0 <= requests.count <= settings.inflight_max:
             self._add(node, "requests in flight", requests.count, settings.inflight_max)
         bytes_max = settings.inflight_bytes_max + settings.value_bytes_max
@@ -74,9 +74,9 @@ class Bounds:
             self._add(node, "bytes of requests", requests.bytes, bytes_max)
         if not 0 <= hints.bytes <= settings.hint_bytes_max:
             self._add(node, "bytes of hints", hints.bytes, settings.hint_bytes_max)
-        for peer in node.membership.peers.values():
-            if not 0 <= peer.unanswered_bytes <= UNANSWERED_BYTES_MAX:
-                self._judge_peer(node, peer.url, peer.unanswered_bytes)
+        for box in node.outboxes:
+            if not 0 <= box.unanswered_bytes <= UNANSWERED_BYTES_MAX:
+                self._judge_peer(node, box.peer.url, box.unanswered_bytes)
 
     def _judge_peer(self, node: Node, url: str, unanswered_bytes: int) -> None:
         settings = node.settings

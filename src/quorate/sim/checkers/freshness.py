@@ -9,8 +9,8 @@ same without trusting versions; *eventual* reads promise nothing here.
 
 from __future__ import annotations
 
+from quorate.core.topology.quorum import Consistency, consistency
 from quorate.core.values.events import GetResult, PutResult
-from quorate.core.values.quorum import Consistency, consistency
 from quorate.core.values.versions import ABSENT
 from quorate.sim.checkers.violation import Violation
 from quorate.sim.history import Evidence, History, Operation

@@ -89,7 +89,7 @@ class Handoff:
 def _stored(disk: Disk, name: bytes) -> bytes | None:
     """What is stored of a hint; None if it is not there, or cannot be read."""
     try:
-        found = next(disk.scan_hints(name, name + b"\0"), None)
+        found = next(disk.held_hints(name, name + b"\0"), None)
     except Corrupt:
         return None
     return None if found is None else found[1]

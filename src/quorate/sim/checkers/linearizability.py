@@ -7,7 +7,7 @@ The register is read and written; a delete writes None, which is also the first 
 explains the history if every operation takes effect between its start and its end, and each read
 returns what the write before it wrote. Three kinds of writes need not take effect once: one whose
 outcome is unknown may at any later time or never; one that was re-stamped may twice within its
-duration (DESIGN, P2); an unknown one may have been re-stamped too.
+duration (P2); an unknown one may have been re-stamped too.
 
 The versions are a guess, held against the rules like any other order: a store whose versions are
 wrong gains nothing by it. It settles a sound history of any length; the search is for the others.

@@ -14,6 +14,7 @@ from quorate.core.values.slots import key_of, partition_of
 from quorate.core.values.versions import stamp_of
 from quorate.sim.checkers.violation import Violation
 from quorate.sim.checkers.watch import Given, Step
+from quorate.sim.machine import Machine
 
 _HINTS_DROPPED = "hints_dropped"
 
@@ -81,16 +82,16 @@ class Placing:
             if version.endswith(tie) and version not in self._made:
                 self._made[version] = None
                 if not is_excused:
-                    self._find_left_out(node, table, gifts)
+                    self._find_left_out(step.machine, table, gifts)
 
-    def _find_left_out(self, node: Node, table: _Table, gifts: list[Given]) -> None:
+    def _find_left_out(self, machine: Machine, table: _Table, gifts: list[Given]) -> None:
         """Replicas that a new write was not given to."""
-        first, url = gifts[0], node.settings.url
+        first, url = gifts[0], machine.url
         reached = {given.url for given in gifts}
         left_out = [
             each
             for each in table.replicas(first.row)
-            if each not in reached and not (each == url and _holds_newer(node, first))
+            if each not in reached and not (each == url and _holds_newer(machine, first))
         ]
         if left_out:
             stamp = stamp_of(first.record.version)
@@ -105,7 +106,7 @@ class Placing:
         return dropped > before
 
 
-def _holds_newer(node: Node, given: Given) -> bool:
+def _holds_newer(machine: Machine, given: Given) -> bool:
     """Whether a second stamp comes too late for the node's own copy."""
-    held = node.parts.replica.latest(given.row)
+    held = machine.latest(given.row)
     return held is not None and held.version > given.record.version

@@ -59,4 +59,4 @@ class Telling:
 
 def _is_replaced(step: Step, row: bytes) -> bool:
     """Whether something is on its way to the place of a damaged copy, and not durable yet."""
-    return step.node is not None and step.node.parts.replica.latest(row) is not None
+    return step.node is not None and step.machine.latest(row) is not None

@@ -15,7 +15,7 @@ class Violation(NamedTuple):
     """A promise that was not kept."""
 
     invariant: str
-    """"I6" as the table of invariants in docs/simulation.md counts them, or "P3", a promise."""
+    """"I6" or "P3", as docs/design.md counts invariants and promises."""
     key: bytes
     told: str
 

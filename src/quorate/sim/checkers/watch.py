@@ -7,12 +7,12 @@ as most of a world's time is heartbeats: these are only measured.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import Final, Protocol
 
 import msgspec
 
+from quorate.core.exchanges.hints import PREFIX_BYTES, prefix_of
 from quorate.core.node import Node
 from quorate.core.topology.layout import Layout
 from quorate.core.values.events import Effects, PutResult
@@ -23,9 +23,6 @@ from quorate.errors import Corrupt
 from quorate.sim.checkers.violation import Violation
 from quorate.sim.disk import Disk
 from quorate.sim.machine import Machine
-
-PREFIX_BYTES: Final = 8
-"""Of a hint's name: whom it is for."""
 
 _decode: Final = msgspec.msgpack.Decoder(StoredHint).decode
 
@@ -93,10 +90,7 @@ class Machines:
 
     def __init__(self, machines: Sequence[Machine]) -> None:
         self.by_url = {machine.url: machine for machine in machines}
-        self.url_of = {
-            hashlib.blake2b(url.encode(), digest_size=PREFIX_BYTES).digest(): url
-            for url in self.by_url
-        }
+        self.url_of = {prefix_of(url): url for url in self.by_url}
         """By the prefix of their hints' names."""
 
     def replicas(self, layout: Layout, row: bytes) -> list[Machine]:

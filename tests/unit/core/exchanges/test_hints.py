@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quorate.core.exchanges.hints import REPLAY_ITEMS_MAX, RETRY_MS, Hints
-from quorate.core.exchanges.outbox import MESSAGE_BYTES_MAX, Peer
+from quorate.core.exchanges.outbox import MESSAGE_BYTES_MAX
 from quorate.core.replica import Replica
-from quorate.core.requests.turn import Turn
+from quorate.core.turn import Turn
 from quorate.core.values.events import StorageState
 from quorate.core.values.messages import Mutate, Mutated
 from quorate.core.values.record import Record
@@ -24,7 +24,7 @@ from quorate.sim.cluster import url_of
 from quorate.sim.disk import Disk
 from quorate.storage.memory import MemoryEngine
 from tests.unit.core.alone import Alone, record_at
-from tests.unit.core.parts import peer_of
+from tests.unit.core.parts import Box, reachable
 
 A, B = "http://a:1", "http://b:1"
 
@@ -46,10 +46,11 @@ class Log:
         self.hints = Hints(
             engine=self.engine, replica=self.replica, turn=self.turn, bytes_max=bytes_max
         )
-        self.peers: dict[str, Peer] = {}
-        for url in (A, B):
-            self.hints.open(url)
-            self.peers[url] = peer_of(url)
+        self.boxes = {url: Box(url, turn=self.turn) for url in (A, B)}
+        for box in self.boxes.values():
+            reachable(box.peer)
+            self.hints.open(box.out)
+        self.turn.ring()
 
     def add(self, url: str, *stamps: int, value: bytes = b"v") -> None:
         for stamp in stamps:
@@ -57,25 +58,30 @@ class Log:
 
     def close(self) -> None:
         """End a step."""
+        self.hints.close_turn()
         batch, _ = self.replica.close_turn()
         if batch is not None:
             self.engine.write(batch)
 
     def replay(self, url: str) -> list[int]:
         """Give the peer its next hints; their stamps."""
-        self.hints.replay(self.peers[url])
+        self.hints.replay(self.boxes[url].peer)
+        return self.sent(url)
+
+    def sent(self, url: str) -> list[int]:
+        """The stamps of what was said to the peer."""
         return [
             int(row.rpartition(b"k")[2])
-            for message in self.peers[url].collect()
+            for message in self.boxes[url].out.collect()
             if isinstance(message, Mutate)
             for row, _ in message.items
         ]
 
     def ack(self, url: str, *, busy: bool = False, refused: int = 0) -> None:
         """The peer answers what is under way."""
-        batch = next(iter(self.peers[url].sent))
+        batch = next(iter(self.boxes[url].out.sent))
         reasons = [(index, "no") for index in range(refused)]
-        self.peers[url].on_answer(Mutated(batch, [], reasons, busy))
+        self.boxes[url].out.on_answer(Mutated(batch, [], reasons, busy))
 
     def stored(self) -> list[bytes]:
         return [blob for _, blob in self.engine.scan_hints(b"", b"\xff" * 17)]
@@ -117,7 +123,7 @@ def test_one_message_of_hints_is_under_way_at_a_time(log: Log) -> None:
     assert len(log.replay(A)) == REPLAY_ITEMS_MAX
     assert log.replay(A) == []
     log.ack(A)
-    assert len(log.peers[A].sent) == 1, "the answer itself sends the next"
+    assert len(log.boxes[A].out.sent) == 1, "the answer itself sends the next"
     assert len(log.replay(A)) == 10
 
 
@@ -152,7 +158,7 @@ def test_large_hints_go_a_message_at_a_time_and_are_not_all_read_at_once(log: Lo
     log.close()
     engine = _Counting(log.disk)
     log.hints = Hints(engine=engine, replica=log.replica, turn=log.turn, bytes_max=1 << 30)
-    log.hints.open(A)
+    log.hints.open(log.boxes[A].out)
     opened = engine.reads
     assert log.replay(A) == [0, 1]
     assert engine.reads - opened <= 3
@@ -167,7 +173,7 @@ def test_hints_that_did_not_arrive_are_sent_again_a_little_later(log: Log, how: 
     if how == "busy":
         log.ack(A, busy=True)
     else:
-        log.peers[A].lose_all()
+        log.boxes[A].out.lose_all()
     assert log.replay(A) == [], "not at once"
     log.turn.mono_ms += RETRY_MS
     assert log.replay(A) == [1]
@@ -206,7 +212,6 @@ def test_a_full_log_drops_the_oldest_of_the_peer_with_most() -> None:
 
 
 def test_a_log_is_within_its_bytes_even_if_all_came_in_one_step() -> None:
-    """RELIABILITY 67."""
     log = Log(bytes_max=10 * _size_of_one())
     log.add(A, *range(100, 150))
     log.close()
@@ -259,7 +264,7 @@ def test_whatever_happens_the_log_knows_its_count_and_its_bytes(
             log.add(url, number, value=bytes(size))
         elif action == "replay":
             log.replay(url)
-        elif action in ("ack", "busy") and log.peers[url].sent:
+        elif action in ("ack", "busy") and log.boxes[url].out.sent:
             log.ack(url, busy=action == "busy")
         elif action == "restart":
             log.close()
@@ -285,7 +290,7 @@ def test_while_the_disk_takes_nothing_hints_are_dropped_and_counted() -> None:
     alone = Alone(3)
     alone.link(1)
     alone.step(StorageState("disk_full", "no space"))
-    hints = alone.node.parts.hints
+    hints = alone.node.hints
     hints.add(url_of(2), row_of(b"k"), record_at(1))
     assert hints.bytes == 0
     assert alone.node.parts.turn.counters["hints_dropped"] == 1
@@ -302,6 +307,27 @@ def test_hints_that_a_peer_did_not_take_wake_the_node_when_they_are_due() -> Non
     assert alone.wake_ms == alone.mono_ms + RETRY_MS
     alone.step(after_ms=RETRY_MS)
     assert len(alone.take(2, Mutate)) == 1
+
+
+def test_hints_of_a_later_step_are_sent_once_they_are_stored_too(log: Log) -> None:
+    """Those before them were acknowledged while they were on their way to the disk still."""
+    batches = []
+    for stamp in (1, 2):
+        log.add(A, stamp)
+        log.hints.close_turn()
+        batch, _ = log.replica.close_turn()
+        assert batch is not None
+        batches.append(batch)
+    log.engine.write(batches[0])
+    log.replica.on_durable(1)
+    log.turn.ring()
+    assert log.sent(A) == [1]
+    log.ack(A)
+    assert log.sent(A) == []
+    log.engine.write(batches[1])
+    log.replica.on_durable(2)
+    log.turn.ring()
+    assert log.sent(A) == [2]
 
 
 def test_hints_that_cannot_be_read_are_tried_again_and_stop_nothing() -> None:
@@ -370,7 +396,7 @@ def test_a_node_that_takes_no_writes_replays_nothing(log: Log) -> None:
     log.close()
     log.replica.trouble = StorageState("disk_full", "no space left")
     assert log.replay(A) == []
-    assert log.turn.wake_ms == RETRY_MS
+    assert log.turn.wake_ms() == RETRY_MS
     log.replica.trouble = StorageState()
     log.turn.mono_ms = RETRY_MS
     assert log.replay(A) == [1, 2]

@@ -11,93 +11,116 @@ from quorate.core.exchanges.outbox import (
     ITEM_BYTES,
     MESSAGE_BYTES_MAX,
     UNANSWERED_BYTES_MAX,
-    Peer,
 )
-from quorate.core.values.messages import Message, Mutate, Mutated, Read, ReadAnswer, ScannedRows
+from quorate.core.values.messages import (
+    Message,
+    Mutate,
+    Mutated,
+    OtherEpoch,
+    Read,
+    ReadAnswer,
+    ScannedRows,
+)
 from quorate.core.values.record import Record
 from quorate.core.values.versions import pack_version
-from tests.unit.core.parts import Recorder, peer_of
+from tests.unit.core.parts import TIMEOUT_MS, Box, reachable
 
 RECORD = Record(pack_version(1, 1), b"v")
 
 
 @pytest.fixture
-def recorder() -> Recorder:
-    return Recorder()
-
-
-@pytest.fixture
-def peer(recorder: Recorder) -> Peer:
-    return peer_of(exchange=recorder)
+def box() -> Box:
+    return Box()
 
 
 def _batches(messages: list[Message]) -> list[int]:
-    return [message.batch for message in messages]
+    return [message.batch for message in messages if not isinstance(message, OtherEpoch)]
 
 
-def test_a_turns_writes_and_reads_leave_as_one_message_each(peer: Peer) -> None:
+def test_a_turns_writes_and_reads_leave_as_one_message_each(box: Box) -> None:
     for op in range(3):
-        peer.mutate(peer.writes, b"w%d" % op, RECORD, op)
-        peer.read_full(b"f%d" % op, op, size=0)
-        peer.read_brief(b"b%d" % op, op)
-    mutate, read = peer.collect()
+        box.records.add(b"w%d" % op, RECORD, op)
+        box.questions.ask_record(b"f%d" % op, op, size=0)
+        box.questions.ask_version(b"b%d" % op, op)
+    mutate, read = box.out.collect()
     assert isinstance(mutate, Mutate)
     assert [row for row, _ in mutate.items] == [b"w0", b"w1", b"w2"]
     assert isinstance(read, Read)
     assert (read.full, read.brief) == ([b"f0", b"f1", b"f2"], [b"b0", b"b1", b"b2"])
-    assert peer.collect() == []
+    assert box.out.collect() == []
 
 
-def test_an_answer_reaches_its_exchange_once(peer: Peer, recorder: Recorder) -> None:
+def test_an_answer_reaches_its_exchange_once(box: Box) -> None:
     """I7: a duplicate is not counted."""
-    peer.mutate(peer.writes, b"w", RECORD, "op")
-    (batch,) = _batches(peer.collect())
+    box.records.add(b"w", RECORD, "op")
+    (batch,) = _batches(box.out.collect())
     answer = Mutated(batch, [], [])
-    peer.on_answer(answer)
-    peer.on_answer(answer)
-    assert recorder.answers == [(peer.url, ["op"], answer)]
-    assert peer.unanswered_bytes == 0
+    box.out.on_answer(answer)
+    box.out.on_answer(answer)
+    assert box.recorder.answers == [(box.peer.url, ["op"], answer)]
+    assert box.out.unanswered_bytes == 0
 
 
-def test_an_answer_after_the_loss_is_dropped(peer: Peer, recorder: Recorder) -> None:
-    peer.mutate(peer.writes, b"w", RECORD, "op")
-    (batch,) = _batches(peer.collect())
-    peer.mono_ms = 100
-    peer.lose_before(1)
-    assert peer.on_answer(Mutated(batch, [], []))
-    assert recorder.losses == [(peer.url, ["op"])]
-    assert recorder.answers == []
+def test_an_answer_after_the_loss_is_dropped(box: Box) -> None:
+    box.records.add(b"w", RECORD, "op")
+    (batch,) = _batches(box.out.collect())
+    box.pass_ms(TIMEOUT_MS + 1)
+    assert box.out.on_answer(Mutated(batch, [], []))
+    assert box.recorder.losses == [(box.peer.url, ["op"])]
+    assert box.recorder.answers == []
 
 
-def test_a_busy_answer_is_a_loss(peer: Peer, recorder: Recorder) -> None:
-    peer.mutate(peer.writes, b"w", RECORD, "op")
-    (batch,) = _batches(peer.collect())
-    peer.on_answer(Mutated(batch, [], [], busy=True))
-    assert recorder.losses == [(peer.url, ["op"])]
+def test_a_busy_answer_is_a_loss(box: Box) -> None:
+    box.records.add(b"w", RECORD, "op")
+    (batch,) = _batches(box.out.collect())
+    box.out.on_answer(Mutated(batch, [], [], busy=True))
+    assert box.recorder.losses == [(box.peer.url, ["op"])]
 
 
-def test_only_what_was_sent_before_is_given_up(peer: Peer, recorder: Recorder) -> None:
-    for sent_ms in (10, 20, 30):
-        peer.mono_ms = sent_ms
-        peer.mutate(peer.writes, b"w", RECORD, sent_ms)
-        peer.collect()
-    peer.lose_before(30)
-    assert recorder.losses == [(peer.url, [10]), (peer.url, [20])]
-    peer.lose_all()
-    assert recorder.losses[2:] == [(peer.url, [30])]
-    assert (len(peer.sent), len(peer.order), peer.unanswered_bytes) == (0, 0, 0)
+def test_what_was_not_answered_in_time_is_given_up_each_at_its_time(box: Box) -> None:
+    for _ in range(3):
+        box.pass_ms(10)
+        box.records.add(b"w", RECORD, box.turn.mono_ms)
+        box.out.collect()
+    assert box.turn.wake_ms() == 10 + TIMEOUT_MS + 1
+    box.pass_ms(TIMEOUT_MS - 10)
+    assert box.recorder.losses == [(box.peer.url, [10])]
+    assert box.turn.wake_ms() == 20 + TIMEOUT_MS + 1
+    box.pass_ms(10)
+    assert box.recorder.losses[1:] == [(box.peer.url, [20])]
+    box.out.lose_all()
+    assert box.recorder.losses[2:] == [(box.peer.url, [30])]
+    assert (len(box.out.sent), box.out.unanswered_bytes) == (0, 0)
 
 
-def test_answers_out_of_order_leave_nothing_behind(peer: Peer, recorder: Recorder) -> None:
+def test_what_is_said_in_the_step_in_which_the_link_breaks_is_lost_too(box: Box) -> None:
+    box.records.add(b"w", RECORD, "op")
+    box.out.lose_all()
+    assert box.recorder.losses == [(box.peer.url, ["op"])]
+    assert box.out.collect() == []
+
+
+def test_what_a_peer_will_not_serve_is_lost_and_nothing_else(box: Box) -> None:
+    batches = []
+    for op in range(3):
+        box.records.add(b"w", RECORD, op)
+        batches += _batches(box.out.collect())
+    box.out.on_refusal([batches[1], 4711])
+    box.out.on_refusal([batches[1]])
+    assert box.recorder.losses == [(box.peer.url, [1])]
+    assert len(box.out.sent) == 2
+
+
+def test_answers_out_of_order_leave_nothing_behind(box: Box) -> None:
     """I26."""
     batches = []
     for op in range(4):
-        peer.mutate(peer.writes, b"w", RECORD, op)
-        batches += _batches(peer.collect())
+        box.records.add(b"w", RECORD, op)
+        batches += _batches(box.out.collect())
     for batch in reversed(batches):
-        peer.on_answer(Mutated(batch, [], []))
-    assert [ops for _, ops, _ in recorder.answers] == [[3], [2], [1], [0]]
-    assert (len(peer.sent), len(peer.order), peer.unanswered_bytes) == (0, 0, 0)
+        box.out.on_answer(Mutated(batch, [], []))
+    assert [ops for _, ops, _ in box.recorder.answers] == [[3], [2], [1], [0]]
+    assert (len(box.out.sent), box.out.unanswered_bytes) == (0, 0)
 
 
 @pytest.mark.parametrize(
@@ -108,106 +131,126 @@ def test_answers_out_of_order_leave_nothing_behind(peer: Peer, recorder: Recorde
         (ReadAnswer(0, [None, None], [b""]), "too many records"),
         (ReadAnswer(0, [None], [b"", b""]), "too many versions"),
         (ReadAnswer(0, [], []), "nothing at all"),
+        (ReadAnswer(0, [], [b""]), "a version before the record"),
     ],
 )
 def test_an_answer_that_does_not_fit_is_a_loss(
-    peer: Peer, recorder: Recorder, answer: Mutated | ReadAnswer | ScannedRows, reason: str
+    box: Box, answer: Mutated | ReadAnswer | ScannedRows, reason: str
 ) -> None:
-    peer.read_full(b"f", "full", size=0)
-    peer.read_brief(b"b", "brief")
-    (batch,) = _batches(peer.collect())
-    assert not peer.on_answer(msgspec.structs.replace(answer, batch=batch)), reason
-    assert recorder.losses == [(peer.url, ["full", "brief"])]
-    assert recorder.answers == []
+    box.questions.ask_record(b"f", "full", size=0)
+    box.questions.ask_version(b"b", "brief")
+    (batch,) = _batches(box.out.collect())
+    assert not box.out.on_answer(msgspec.structs.replace(answer, batch=batch)), reason
+    assert box.recorder.losses == [(box.peer.url, ["full", "brief"])]
+    assert box.recorder.answers == []
 
 
-def test_a_read_may_be_answered_in_pieces(peer: Peer, recorder: Recorder) -> None:
+def test_a_read_may_be_answered_in_pieces(box: Box) -> None:
     for op in range(3):
-        peer.read_full(b"f", op, size=0)
-    peer.read_brief(b"b", "brief")
-    (batch,) = _batches(peer.collect())
-    assert peer.on_answer(ReadAnswer(batch, [RECORD], []))
-    assert peer.on_answer(ReadAnswer(batch, [RECORD], []))
-    assert peer.sent, "not over"
-    assert peer.on_answer(ReadAnswer(batch, [None], [b""]))
-    assert [ops for _, ops, _ in recorder.answers] == [[0], [1], [2, "brief"]]
-    assert (len(peer.sent), peer.unanswered_bytes) == (0, 0)
+        box.questions.ask_record(b"f", op, size=0)
+    box.questions.ask_version(b"b", "brief")
+    (batch,) = _batches(box.out.collect())
+    assert box.out.on_answer(ReadAnswer(batch, [RECORD], []))
+    assert box.out.on_answer(ReadAnswer(batch, [RECORD], []))
+    assert box.out.sent, "not over"
+    assert box.out.on_answer(ReadAnswer(batch, [None], [b""]))
+    assert [ops for _, ops, _ in box.recorder.answers] == [[0], [1], [2, "brief"]]
+    assert (len(box.out.sent), box.out.unanswered_bytes) == (0, 0)
 
 
-def test_what_a_piece_answered_is_not_lost_with_the_rest(peer: Peer, recorder: Recorder) -> None:
-    peer.read_full(b"f", "told", size=0)
-    peer.read_full(b"g", "lost", size=0)
-    (batch,) = _batches(peer.collect())
-    peer.on_answer(ReadAnswer(batch, [RECORD], []))
-    peer.lose_all()
-    assert recorder.losses == [(peer.url, ["lost"])]
+def test_what_a_piece_answered_is_not_lost_with_the_rest(box: Box) -> None:
+    box.questions.ask_record(b"f", "told", size=0)
+    box.questions.ask_record(b"g", "lost", size=0)
+    (batch,) = _batches(box.out.collect())
+    box.out.on_answer(ReadAnswer(batch, [RECORD], []))
+    box.out.lose_all()
+    assert box.recorder.losses == [(box.peer.url, ["lost"])]
 
 
-def test_a_large_turn_is_cut_into_messages_of_bounded_size(peer: Peer) -> None:
+def test_a_large_turn_is_cut_into_messages_of_bounded_size(box: Box) -> None:
     """P7."""
     value = Record(pack_version(1, 1), bytes(MESSAGE_BYTES_MAX // 4))
     for op in range(9):
-        peer.mutate(peer.writes, b"w", value, op)
-    messages = peer.collect()
+        box.records.add(b"w", value, op)
+    messages = box.out.collect()
     sizes = [sum(len(r.value or b"") for _, r in m.items) for m in messages if type(m) is Mutate]
     assert len(sizes) == 3
     assert max(sizes) <= MESSAGE_BYTES_MAX
 
 
-def test_a_peer_that_answers_nothing_becomes_unreachable_at_the_bound(peer: Peer) -> None:
+def test_a_peer_that_answers_nothing_becomes_unreachable_at_the_bound(box: Box) -> None:
     """P7: the outbox is bounded."""
-    peer.is_linked = peer.is_heard = True
-    peer.judge_reachable()
+    peer = reachable(box.peer)
     assert peer.has_come
     value = Record(pack_version(1, 1), bytes(MESSAGE_BYTES_MAX - ITEM_BYTES))
     for _ in range(UNANSWERED_BYTES_MAX // MESSAGE_BYTES_MAX):
         assert peer.is_reachable
-        peer.mutate(peer.writes, b"w", value, "op")
-        peer.collect()
-        peer.judge_reachable()
+        box.records.add(b"w", value, "op")
     assert not peer.is_reachable
     peer.has_come = False
-    peer.on_answer(Mutated(min(peer.sent), [], []))
-    peer.judge_reachable()
+    box.out.on_answer(Mutated(min(box.out.sent), [], []))
     assert peer.has_come, "it has caught up a little"
 
 
-def test_a_read_is_overdue_after_its_p95_and_once(peer: Peer) -> None:
-    peer.p95_ms = 20.0
-    peer.mono_ms = 100
-    peer.read_full(b"f", "op", size=0)
-    peer.collect()
-    assert peer.overdue_ms() == 121
-    peer.mono_ms = 119
-    assert peer.overdue() is None
-    peer.mono_ms = 121
-    sent = peer.overdue()
-    assert sent is not None
-    sent.is_hedged = True
-    assert peer.overdue() is None
-    assert peer.overdue_ms() is None
+def test_what_a_turn_asks_for_counts_before_it_is_sent(box: Box) -> None:
+    """P7: the records of one turn's questions alone could exhaust the memory."""
+    peer = reachable(box.peer)
+    box.questions.ask_record(b"f", "op", size=UNANSWERED_BYTES_MAX)
+    assert not peer.is_reachable
+    peer.has_come = False
+    (batch,) = _batches(box.out.collect())
+    box.out.on_answer(ReadAnswer(batch, [None], []))
+    assert peer.has_come
+    assert box.out.unanswered_bytes == 0
 
 
-def test_the_p95_follows_the_times_of_answers(peer: Peer) -> None:
+def test_a_read_is_overdue_after_its_p95_and_once(box: Box) -> None:
+    box.pass_ms(100)
+    box.questions.ask_record(b"f", "op", size=0)
+    box.out.collect()
+    assert box.turn.wake_ms() == 121
+    box.pass_ms(20)
+    assert box.hedged == []
+    box.pass_ms(1)
+    assert box.hedged == [["op"]]
+    box.pass_ms(100)
+    assert box.hedged == [["op"]]
+
+
+def test_each_read_is_overdue_at_its_own_time_unless_it_was_answered(box: Box) -> None:
+    batches = []
+    for op in range(3):
+        box.questions.ask_record(b"f", op, size=0)
+        batches += _batches(box.out.collect())
+        box.pass_ms(5)
+    box.out.p95_ms = 20.0
+    box.out.on_answer(ReadAnswer(batches[1], [None], []))
+    box.pass_ms(6)
+    assert box.hedged == [[0]]
+    box.pass_ms(10)
+    assert box.hedged == [[0], [2]]
+
+
+def test_the_p95_follows_the_times_of_answers(box: Box) -> None:
     times = [30] * 19 + [90]
     for turn in range(4000):
-        peer.read_full(b"f", "op", size=0)
-        (batch,) = _batches(peer.collect())
-        peer.mono_ms += times[turn * 7 % 20]
-        peer.on_answer(ReadAnswer(batch, [None], []))
-    assert 30 <= peer.p95_ms <= 91
+        box.questions.ask_record(b"f", "op", size=0)
+        (batch,) = _batches(box.out.collect())
+        box.pass_ms(times[turn * 7 % 20])
+        box.out.on_answer(ReadAnswer(batch, [None], []))
+    assert 30 <= box.out.p95_ms <= 91
 
 
-def test_quick_answers_are_not_hedged_at_once(peer: Peer) -> None:
+def test_quick_answers_are_not_hedged_at_once(box: Box) -> None:
     for _ in range(2000):
-        peer.read_full(b"f", "op", size=0)
-        (batch,) = _batches(peer.collect())
-        peer.on_answer(ReadAnswer(batch, [None], []))
-    assert peer.p95_ms == HEDGE_MS_MIN
+        box.questions.ask_record(b"f", "op", size=0)
+        (batch,) = _batches(box.out.collect())
+        box.out.on_answer(ReadAnswer(batch, [None], []))
+    assert box.out.p95_ms == HEDGE_MS_MIN
 
 
 def test_batch_numbers_of_two_processes_do_not_meet() -> None:
     """An answer to the process before must not pass for one to this: it would be a false ack."""
-    first, second = peer_of(first_batch=1 << 40), peer_of(first_batch=1 << 41)
-    numbers = {peer.next_batch() for peer in (first, second) for _ in range(1000)}
+    first, second = Box(first_batch=1 << 40), Box(first_batch=1 << 41)
+    numbers = {box.out.next_batch() for box in (first, second) for _ in range(1000)}
     assert len(numbers) == 2000

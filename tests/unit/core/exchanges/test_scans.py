@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Listing keys: complete, in order, page by page, and never for long in one step (S25)."""
+"""Listing keys: complete, in order, page by page, and never for long in one step."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quorate.core.exchanges.scans import CHUNK, LIMIT_MAX, ROWS_PER_ANSWER
-from quorate.core.values.events import Batch, LocalScan, Scan, ScanResult
+from quorate.core.exchanges.scans import CHUNK, ROWS_PER_ANSWER
+from quorate.core.values.events import SCAN_ROWS_MAX, Batch, LocalScan, Scan, ScanResult
 from quorate.core.values.messages import ScannedRow, ScannedRows, ScanRows
 from quorate.core.values.record import Record
 from quorate.core.values.slots import PARTITION_COUNT, key_of, partition_bounds, row_of
@@ -127,7 +127,7 @@ def test_a_partition_full_of_tombstones_is_passed_a_little_at_a_time() -> None:
     while not asker.results:
         alone.step()
         steps += 1
-    assert steps > count // LIMIT_MAX, "all at once holds up every other request"
+    assert steps > count // SCAN_ROWS_MAX, "all at once holds up every other request"
     assert isinstance(asker.result, ScanResult)
     assert _keys(asker.result) == [b"{t}last"]
 
@@ -150,9 +150,9 @@ def test_a_cursor_that_is_none_of_ours_is_refused(cursor: bytes) -> None:
 
 def test_a_huge_limit_is_clamped() -> None:
     alone = Alone(1)
-    _fill(alone, *[b"%d" % number for number in range(LIMIT_MAX + 1)])
+    _fill(alone, *[b"%d" % number for number in range(SCAN_ROWS_MAX + 1)])
     page = _scan(alone, limit=10**9)
-    assert len(page.rows) == LIMIT_MAX
+    assert len(page.rows) == SCAN_ROWS_MAX
     assert page.cursor == page.rows[-1].row
 
 
@@ -169,7 +169,6 @@ def test_damaged_bytes_make_a_list_incomplete() -> None:
 
 
 def test_a_local_scan_pages_through_this_nodes_copies() -> None:
-    """S25."""
     alone = Alone(1)
     keys = [b"%d" % number for number in range(50)]
     _fill(alone, *keys)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Coordinating a write, ack by ack (S17, S35, I5, I7; DESIGN 5, re-stamping)."""
+"""Coordinating a write, ack by ack (P2, I5, I7)."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_stamps_of_one_turn_rise_in_the_order_of_the_writes() -> None:
 
 
 def test_too_few_replicas_are_waited_for_and_then_surely_nothing_was_applied() -> None:
-    """S17, S35, I5."""
+    """I5."""
     alone = _alone()
     alone.unlink(1, 2)
     asker = alone.put(KEY, b"v")
@@ -149,7 +149,6 @@ def test_too_few_replicas_are_waited_for_and_then_surely_nothing_was_applied() -
 
 
 def test_a_replica_that_comes_meanwhile_makes_the_write_succeed() -> None:
-    """S17."""
     alone = _alone()
     alone.unlink(1, 2)
     asker = alone.put(KEY, b"v")
@@ -177,7 +176,7 @@ def test_a_replica_that_is_not_there_gets_a_hint_that_is_no_ack() -> None:
     alone.unlink(2)
     asker = alone.put(KEY, b"v", w=2)
     assert not asker.results
-    assert alone.node.parts.hints.count(url_of(2)) == 1
+    assert alone.node.hints.count(url_of(2)) == 1
     _ack(alone, 1)
     assert isinstance(asker.result, PutResult)
 
@@ -225,7 +224,7 @@ def test_a_replica_that_did_not_take_it_gets_a_hint_unless_it_never_will(
         alone.unlink(2)
     else:
         _ack(alone, 2, refused=how == "refused", busy=how == "busy")
-    assert alone.node.parts.hints.count(url_of(2)) == hints
+    assert alone.node.hints.count(url_of(2)) == hints
 
 
 def test_a_replica_that_does_not_answer_in_time_gets_a_hint() -> None:
@@ -234,11 +233,10 @@ def test_a_replica_that_does_not_answer_in_time_gets_a_hint() -> None:
     _ack(alone, 1)
     assert isinstance(asker.result, PutResult)
     alone.step(after_ms=501)
-    assert alone.node.parts.hints.count(url_of(2)) == 1
+    assert alone.node.hints.count(url_of(2)) == 1
 
 
 def test_a_full_disk_here_refuses_before_anything_is_sent() -> None:
-    """RELIABILITY 72."""
     alone = _alone()
     alone.take(1, Mutate)
     alone.step(StorageState("disk_full", "no space"))
@@ -262,7 +260,6 @@ def test_a_second_stamp_is_not_put_over_what_cannot_be_read_here() -> None:
 
 
 def test_a_superseded_write_is_stamped_once_more_above_what_superseded_it() -> None:
-    """DESIGN 5."""
     alone = _alone()
     higher = record_at(200).version
     asker = alone.put(KEY, b"v")
@@ -325,7 +322,7 @@ def test_a_second_stamp_above_the_clocks_ceiling_waits_for_it_and_does_not_fail(
 
 
 def test_a_replica_that_holds_what_no_trusted_clock_gave_out_is_no_ack() -> None:
-    """RELIABILITY 66: it can neither be beaten nor believed; the others decide."""
+    """It can neither be beaten nor believed; the others decide."""
     alone = _alone()
     asker = alone.put(KEY, b"v")
     _ack(alone, 1, higher=record_at(3_600_000).version)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Limits on entry, parking and deadlines (S17, P7, I26)."""
+"""Limits on entry, parking and deadlines (P7, I26)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from quorate.core.requests import admission as module
 from quorate.core.requests.admission import ANSWERED_MAX, Operation, Requests, size_of
-from quorate.core.requests.turn import Turn
+from quorate.core.turn import Turn
 from quorate.core.values.events import Get, GetResult, Put, Result
 from quorate.errors import DeadlineExceeded, Outcome, Overloaded, QuorumUnreachable
 
@@ -77,7 +77,7 @@ def test_a_request_is_answered_once(requests: Requests, turn: Turn) -> None:
     requests.end(operation, RESULT)
     requests.end(operation, RESULT)
     turn.mono_ms = 20
-    requests.sweep()
+    turn.ring()
     assert [result for _, result in turn.answers] == [RESULT]
     assert requests.count == 0
 
@@ -87,14 +87,12 @@ def test_requests_expire_in_order_and_the_next_deadline_wakes_the_node(
 ) -> None:
     for timeout_ms in (30, 10, 20):
         _begin(requests, timeout_ms)
-    requests.set_alarm()
-    assert turn.wake_ms == 10
+    assert turn.wake_ms() == 10
     turn.begin(20, 0, stamp_max=0)
-    requests.sweep()
-    requests.set_alarm()
+    turn.ring()
     assert len(turn.answers) == 2
     assert turn.counters["failed_deadline_exceeded"] == 2
-    assert turn.wake_ms == 30
+    assert turn.wake_ms() == 30
 
 
 def test_no_request_expires_early_or_more_than_a_32nd_late() -> None:
@@ -107,10 +105,10 @@ def test_no_request_expires_early_or_more_than_a_32nd_late() -> None:
         operation = _begin(requests, timeout_ms)
         due[operation] = (turn.mono_ms + timeout_ms, timeout_ms)
     while due:
-        requests.set_alarm()
-        assert turn.wake_ms is not None
-        turn.begin(turn.wake_ms, 0, stamp_max=0)
-        requests.sweep()
+        wake_ms = turn.wake_ms()
+        assert wake_ms is not None
+        turn.begin(wake_ms, 0, stamp_max=0)
+        turn.ring()
         for operation in [each for each in list(due) if each.waiter is None]:
             deadline_ms, timeout_ms = due.pop(operation)
             assert deadline_ms <= turn.mono_ms <= deadline_ms + timeout_ms / 32
@@ -128,14 +126,13 @@ def test_answered_requests_are_not_kept_behind_one_that_waits(turn: Turn) -> Non
         requests.end(operation, RESULT)
         assert len(alive) <= ANSWERED_MAX + 2 * 2 + 1
     turn.mono_ms = 5_000
-    requests.sweep()
+    turn.ring()
     assert requests.count == 0
 
 
 def test_a_parked_request_keeps_its_deadline_when_it_is_parked_again(
     requests: Requests, turn: Turn
 ) -> None:
-    """S17."""
     event = Put(Asker(), b"k", b"v")
     requests.admit(size_of(event))
     requests.park(event, QuorumUnreachable("first"), wait_ms=100, again=None)
@@ -143,10 +140,9 @@ def test_a_parked_request_keeps_its_deadline_when_it_is_parked_again(
     (parked,) = requests.unpark()
     assert not requests.has_parked
     requests.park(event, QuorumUnreachable("again"), wait_ms=100, again=parked)
-    requests.set_alarm()
-    assert turn.wake_ms == 100
+    assert turn.wake_ms() == 100
     turn.begin(100, 0, stamp_max=0)
-    requests.sweep()
+    turn.ring()
     ((_, error),) = turn.answers
     assert isinstance(error, QuorumUnreachable)
     assert error.detail == "again", "the reason is the latest"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who may talk to whom (RELIABILITY 62)."""
+"""Who may talk to whom."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from quorate.core.topology.greeting import is_other_reached, judge
+from quorate.core.topology.layout import first_layout
 from quorate.core.values.messages import PROTOCOL_VERSION, Greeting
 
 MINE = Greeting(PROTOCOL_VERSION, "c", "http://127.0.0.1:1", 1, 7, b"h" * 16, "0.1")
@@ -20,14 +21,13 @@ def test_nodes_of_one_cluster_and_layout_may_talk() -> None:
 @pytest.mark.parametrize(
     ("field", "value", "named"),
     [
-        ("protocol", PROTOCOL_VERSION + 1, "protocol version differs: ours 1, theirs 2"),
+        ("protocol", PROTOCOL_VERSION + 1, "protocol version differs: ours 2, theirs 3"),
         ("cluster", "d", "cluster name differs: ours 'c', theirs 'd'"),
         ("url", MINE.url, "two nodes with one URL"),
         ("url", "", "URL has 0 characters"),
         ("url", "x" * 100_000, "URL has 100000 characters"),
         ("node_id", MINE.node_id, "two nodes with one identity 000000000001"),
-        ("epoch", 8, "ours epoch 7 hash 6868"),
-        ("layout_hash", b"i" * 16, "theirs epoch 7 hash 6969"),
+        ("layout_hash", b"i" * 16, "was started with another -nodes list or -replication"),
     ],
 )
 def test_a_difference_that_matters_is_refused_by_both_sides_and_named(
@@ -37,6 +37,27 @@ def test_a_difference_that_matters_is_refused_by_both_sides_and_named(
     assert named in judge(MINE, theirs)
     if field != "url":
         assert judge(theirs, MINE)
+
+
+def test_nodes_of_different_epochs_may_talk_so_that_one_can_learn() -> None:
+    theirs = msgspec.structs.replace(THEIRS, epoch=8, layout_hash=b"i" * 16)
+    assert judge(MINE, theirs) == judge(theirs, MINE) == ""
+
+
+def test_two_layouts_of_one_epoch_are_refused_with_what_to_do() -> None:
+    told = []
+    for greeting, nodes, replication in ((MINE, ["a", "b"], 2), (THEIRS, ["a", "b", "c"], 3)):
+        layout = first_layout(nodes, replication=replication)
+        changed = {"epoch": layout.epoch, "layout": layout.encode(), "layout_hash": layout.hash()}
+        told.append(msgspec.structs.replace(greeting, **changed))
+    mine, theirs = told
+    assert judge(mine, theirs) == (
+        "node 'http://127.0.0.1:2' was started with another -nodes list or -replication: ours "
+        "'a,b' with 2, theirs 'a,b,c' with 3; all nodes of a cluster need the same, and another "
+        "cluster needs another -cluster name"
+    )
+    damaged = msgspec.structs.replace(theirs, layout=b"x")
+    assert f"theirs of hash {theirs.layout_hash.hex()}" in judge(mine, damaged)
 
 
 def test_who_is_not_the_process_that_its_url_leads_to_is_refused() -> None:
@@ -60,4 +81,9 @@ def test_a_reason_stays_one_short_line_whatever_the_peer_calls_itself() -> None:
     theirs = msgspec.structs.replace(THEIRS, cluster="\n\x1b[31m" * 10_000)
     reason = judge(MINE, theirs)
     assert len(reason) < 500
+    assert reason.isprintable()
+    layout = first_layout(["\n" * 1_000, "\x1b[31m" * 1_000], replication=1).encode()
+    theirs = msgspec.structs.replace(THEIRS, layout_hash=b"i", url="\n" * 300, layout=layout)
+    reason = judge(MINE, theirs)
+    assert len(reason) < 900
     assert reason.isprintable()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The first layout: one for all, balanced, and moved as little as can be (S12, S34, I17)."""
+"""The first layout: one for all, balanced, and moved as little as can be (I17)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,6 @@ def _moved(old: Layout, new: Layout) -> int:
 
 
 def test_the_same_members_compute_the_same_table_in_any_start_order() -> None:
-    """S34."""
     urls = _urls(7)
     layouts = []
     for seed in range(5):
@@ -50,7 +49,7 @@ def test_the_same_members_compute_the_same_table_in_any_start_order() -> None:
     ],
 )
 def test_every_release_computes_the_same_first_layout(nodes: int, known: str) -> None:
-    """S34: else two nodes of different releases, started for the first time, would not agree."""
+    """Else two nodes of different releases, started for the first time, would not agree."""
     assert first_layout(_urls(nodes), replication=3).hash().hex() == known
 
 
@@ -59,7 +58,7 @@ def test_every_release_computes_the_same_first_layout(nodes: int, known: str) ->
 def test_every_partition_has_distinct_replicas_and_every_node_its_share(
     nodes: int, replication: int
 ) -> None:
-    """S12: min(N, members) distinct nodes; shares differ by at most one copy."""
+    """Min(N, members) distinct nodes; shares differ by at most one copy."""
     layout = first_layout(_urls(nodes), replication=replication)
     copies = min(nodes, replication)
     assert len(layout.table) == PARTITION_COUNT
@@ -71,7 +70,7 @@ def test_every_partition_has_distinct_replicas_and_every_node_its_share(
 
 @pytest.mark.parametrize("replication", [1, 2, 3])
 def test_an_eleventh_node_moves_less_than_15_percent(replication: int) -> None:
-    """S34: about a share of the copies moves, none of it between nodes that were there."""
+    """About a share of the copies moves, none of it between nodes that were there."""
     urls = _urls(11)
     old = first_layout(urls[:10], replication=replication)
     new = plan_layout(old, urls, replication=replication)
@@ -86,7 +85,6 @@ def test_an_eleventh_node_moves_less_than_15_percent(replication: int) -> None:
 
 
 def test_a_leaving_node_moves_only_what_it_held() -> None:
-    """S34."""
     urls = _urls(10)
     old = first_layout(urls, replication=3)
     new = plan_layout(old, urls[1:], replication=3)

@@ -1,19 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Heartbeats: three misses in a row mark a peer down, one answer marks it up (S15, S30)."""
+"""Heartbeats: three misses in a row mark a peer down, one answer marks it up."""
 
 from __future__ import annotations
 
-from random import Random
-
 import pytest
 
-from quorate.core.exchanges.outbox import Peer
-from quorate.core.parts import Parts
 from quorate.core.topology.liveness import Liveness
-from quorate.core.values.events import PeerFrame, Put
+from quorate.core.topology.peer import Peer
+from quorate.core.turn import Turn
+from quorate.core.values.events import LinkUp, PeerFrame, Put
 from quorate.core.values.messages import Frame, Mutate, Ping, Pong
 from quorate.sim.cluster import settings_of, url_of
-from quorate.sim.disk import Disk
 from tests.unit.core.alone import Alone, Asker
 from tests.unit.core.parts import peer_of
 
@@ -24,18 +21,25 @@ class Beats:
     """One peer under heartbeats, with the time in hand."""
 
     def __init__(self, **settings: int) -> None:
-        self.parts = Parts(settings_of(0, [0, 1], **settings), Disk(), Random(1), ceiling=0)
-        self.peer: Peer = peer_of("http://n1:1")
-        self.liveness = Liveness(self.parts, {self.peer.url: self.peer})
+        self.turn = Turn()
+        self.peer = peer_of("http://n1:1", turn=self.turn)
+        self.pinged: list[Peer] = []
+        self.liveness = Liveness(
+            settings_of(0, [0, 1], **settings),
+            self.turn,
+            {self.peer.url: self.peer},
+            self.pinged.extend,
+        )
 
-    def beat(self, ms: int = BEAT_MS) -> list[Ping]:
-        """Let time pass to the next heartbeat; the pings it sent."""
-        self.parts.turn.begin(self.parts.turn.mono_ms + ms, 0, stamp_max=0)
-        self.liveness.beat(lambda: ["http://n0:1", "http://n1:1"])
-        return [message for message in self.peer.collect() if isinstance(message, Ping)]
+    def beat(self, ms: int = BEAT_MS) -> list[Peer]:
+        """Let time pass to the next heartbeat; who was pinged."""
+        self.pinged.clear()
+        self.turn.begin(self.turn.mono_ms + ms, 0, stamp_max=0)
+        self.turn.ring()
+        return list(self.pinged)
 
     def notes(self) -> list[str]:
-        return [note.event for note in self.parts.turn.notes]
+        return [note.event for note in self.turn.notes]
 
 
 @pytest.fixture
@@ -45,16 +49,21 @@ def beats() -> Beats:
     return beats
 
 
-def test_every_heartbeat_pings_with_all_members_and_says_when_the_next_is(beats: Beats) -> None:
+def test_every_heartbeat_pings_everyone_and_says_when_the_next_is(beats: Beats) -> None:
     assert beats.beat(BEAT_MS - 1) == []
-    assert beats.parts.turn.wake_ms == BEAT_MS
-    (ping,) = beats.beat(1)
-    assert ping.members == ["http://n0:1", "http://n1:1"]
-    assert beats.parts.turn.wake_ms == 2 * BEAT_MS
+    assert beats.turn.wake_ms() == BEAT_MS
+    assert beats.beat(1) == [beats.peer]
+    assert beats.turn.wake_ms() == 2 * BEAT_MS
+
+
+def test_a_ping_tells_all_members_that_a_node_knows() -> None:
+    alone = Alone(3, heartbeat_ms=BEAT_MS)
+    alone.step(LinkUp(url_of(1), "0.0.0"))
+    (ping,) = alone.take(1, Ping)
+    assert ping.members == [url_of(index) for index in range(3)]
 
 
 def test_two_misses_and_an_answer_leave_a_peer_up(beats: Beats) -> None:
-    """S30."""
     for _ in range(3):
         beats.beat()
         beats.beat()
@@ -65,7 +74,6 @@ def test_two_misses_and_an_answer_leave_a_peer_up(beats: Beats) -> None:
 
 
 def test_the_third_miss_in_a_row_marks_a_peer_down_once(beats: Beats) -> None:
-    """S30."""
     misses = []
     for _ in range(5):
         beats.beat()
@@ -80,18 +88,16 @@ def test_the_third_miss_in_a_row_marks_a_peer_down_once(beats: Beats) -> None:
 
 
 def test_a_down_peer_is_pinged_for_ever_and_one_answer_brings_it_back(beats: Beats) -> None:
-    """S31."""
     for _ in range(50):
         assert len(beats.beat()) == 1
     beats.liveness.heard(beats.peer)
     assert beats.peer.is_up
     assert beats.notes() == ["peer_up"]
-    assert beats.peer.last_answer_ms == beats.parts.turn.mono_ms
+    assert beats.peer.last_answer_ms == beats.turn.mono_ms
 
 
 @pytest.mark.parametrize("down_after", [1, 5])
 def test_the_threshold_is_a_setting(down_after: int) -> None:
-    """S30."""
     beats = Beats(down_after=down_after)
     beats.beat(0)
     for _ in range(down_after):

@@ -66,7 +66,6 @@ def test_a_clock_far_behind_what_it_gave_out_is_not_trusted_until_it_catches_up(
 
 
 def test_a_peer_past_the_guard_does_not_move_the_clock() -> None:
-    """RELIABILITY 66."""
     clock = _ready()
     before = clock.last
     assert not clock.observe(stamp_at(WALL_MS + SKEW_MS + 1))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Newest wins, by a total order that is the same everywhere (S38, I9)."""
+"""Newest wins, by a total order that is the same everywhere (I9)."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _merge(old: Record, new: Record) -> Record:
 
 @given(st.lists(_RECORDS, min_size=1, max_size=5))
 def test_replicas_end_with_one_record_whatever_the_order_of_arrival(records: list[Record]) -> None:
-    """S38: equal timestamps included; I9: commutative, associative, idempotent."""
+    """Equal timestamps included; I9: commutative, associative, idempotent."""
     twice = records + records
     ends = {repr(functools.reduce(_merge, order)) for order in permutations(records)}
     assert ends == {repr(functools.reduce(_merge, twice))}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Slots are Redis Cluster's, rows keep a partition's keys together (S34)."""
+"""Slots are Redis Cluster's, rows keep a partition's keys together."""
 
 from __future__ import annotations
 

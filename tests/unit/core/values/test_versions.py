@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Versions are ordered by stamp, then by process; what is derived comes directly behind (S38)."""
+"""Versions are ordered by stamp, then by process; what is derived comes directly behind."""
 
 from __future__ import annotations
 

@@ -10,7 +10,9 @@ from typing import Any
 from quorate.config import Config
 from quorate.doors.budget import ByteBudget
 from quorate.doors.http.fast import FastLane
-from quorate.doors.http.limits import Closable, Deadlines
+from quorate.doors.http.hosts import Hosts
+from quorate.doors.http.kv import Answers
+from quorate.doors.limits import Closable, Deadlines
 from tests.fake_store import NODES, FakeStore
 
 GET = b"GET /kv?key=k HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -41,6 +43,9 @@ class FakeTransport(asyncio.Transport):
 
     def is_closing(self) -> bool:
         return self.closing
+
+    def get_write_buffer_size(self) -> int:
+        return 0
 
     def pause_reading(self) -> None:
         assert not self.is_reading_paused
@@ -73,7 +78,7 @@ class CountingDeadlines(Deadlines):
     """Counts how often a time was started."""
 
     def __init__(self) -> None:
-        super().__init__(30.0)
+        super().__init__(asyncio.get_running_loop(), 30.0)
         self.watched = 0
 
     def watch(self, what: Closable) -> None:
@@ -91,8 +96,9 @@ class Bench:
         self.taken_over: list[Aiohttp] = []
         self.lane = FastLane(
             self.store,
+            Answers(self.store),
             full_service=self._full_service,
-            is_welcome=lambda host: host == b"h",
+            hosts=Hosts(is_on_loopback=True, own_url="http://h:8000"),
             bodies=ByteBudget(budget_bytes),
         )
         self.transport = FakeTransport()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""JSON that every reader understands alike: RELIABILITY 50."""
+"""JSON that every reader understands alike."""
 
 from __future__ import annotations
 

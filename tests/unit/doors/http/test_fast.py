@@ -108,7 +108,7 @@ def test_a_key_is_unquoted_as_everyone_unquotes_it(escaped: bytes) -> None:
 
 @pytest.mark.parametrize("request_bytes", FOREIGN)
 def test_anything_else_is_aiohttps_byte_for_byte(request_bytes: bytes) -> None:
-    """RELIABILITY 40 to 49: nothing that can be misread is read here."""
+    """Nothing that can be misread is read here."""
 
     async def test(bench: Bench) -> None:
         bench.send(request_bytes + b"and more")
@@ -133,7 +133,6 @@ def test_the_decision_is_the_same_for_single_bytes(request_bytes: bytes) -> None
 
 
 def test_a_head_without_end_is_aiohttps_to_refuse() -> None:
-    """RELIABILITY 46, 47."""
 
     async def test(bench: Bench) -> None:
         endless = b"GET /kv?key=" + b"k" * HEAD_BYTES_MAX

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whom a Host header may name: RELIABILITY 40."""
+"""Whom a Host header may name."""
 
 from __future__ import annotations
 
@@ -43,4 +43,4 @@ def test_a_node_on_a_network_answers_to_any_name() -> None:
 def test_endlessly_many_names_of_ours_take_no_memory() -> None:
     hosts = Hosts(is_on_loopback=True, own_url="http://127.0.0.1:8000")
     assert all(hosts.welcome(b"x%d.localhost" % number) for number in range(1000))
-    assert len(hosts._known) <= 100
+    assert len(hosts.known) <= 100

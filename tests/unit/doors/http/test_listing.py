@@ -8,19 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quorate.core.exchanges import scans
-from quorate.core.values.events import ScanResult
-from quorate.core.values.messages import ScannedRow
-from quorate.core.values.slots import row_of
-from quorate.doors.http import listing
-from quorate.doors.http.listing import (
-    Text,
-    decode_cursor,
-    encode_cursor,
-    from_text,
-    live_keys,
-    to_text,
-)
+from quorate.doors.http.listing import Text, decode_cursor, encode_cursor, from_text, to_text
 from quorate.errors import InvalidRequest
 
 
@@ -54,17 +42,3 @@ def test_no_cursor_is_the_beginning() -> None:
 def test_a_cursor_that_no_page_gave_is_refused(text: bytes) -> None:
     with pytest.raises(InvalidRequest):
         decode_cursor(text)
-
-
-def test_a_page_is_as_long_as_what_the_core_lists_at_once() -> None:
-    assert listing.LIMIT_MAX == scans.LIMIT_MAX
-
-
-def test_a_page_lists_what_a_reader_would_find() -> None:
-    rows = [
-        ScannedRow(row_of(b"live"), b"", True, 0),
-        ScannedRow(row_of(b"dead"), b"", False, 0),
-        ScannedRow(row_of(b"expired"), b"", True, 100),
-        ScannedRow(row_of(b"expires"), b"", True, 101),
-    ]
-    assert live_keys(ScanResult(rows, b"", True), wall_ms=100) == [b"live", b"expires"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which addresses may join: RELIABILITY 63."""
+"""Which addresses may join."""
 
 from __future__ import annotations
 

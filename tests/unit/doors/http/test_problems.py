@@ -7,8 +7,15 @@ import json
 
 import pytest
 
-from quorate.doors.http.problems import Problem, Refused, problem_of
-from quorate.errors import BY_CODE, InvalidRequest, Outcome, QuorateError, QuorumUnreachable
+from quorate.doors.http.problems import Problem, Refused, problem_of, problem_reply
+from quorate.errors import (
+    BY_CODE,
+    InvalidRequest,
+    Outcome,
+    Overloaded,
+    QuorateError,
+    QuorumUnreachable,
+)
 
 
 def test_a_problem_has_the_members_that_clients_rely_on() -> None:
@@ -29,7 +36,7 @@ def test_a_problem_has_the_members_that_clients_rely_on() -> None:
 def test_the_outcome_is_the_errors_own_but_for_mistakes_which_were_not_applied(
     kind: type[QuorateError],
 ) -> None:
-    """DESIGN, P3."""
+    """P3."""
     silent, unknown = kind("x"), kind("x", outcome=Outcome.UNKNOWN)
     if issubclass(kind, InvalidRequest):
         assert problem_of(silent).outcome is Outcome.NOT_APPLIED
@@ -48,3 +55,13 @@ def test_a_refusal_was_not_applied() -> None:
     problem = problem_of(Refused(417, "expectation_failed", "no"))
     assert (problem.status, problem.title) == (417, "Expectation failed")
     assert problem.outcome is Outcome.NOT_APPLIED
+
+
+def test_503_says_when_to_try_again_and_others_do_not() -> None:
+    assert b"Retry-After: 1\r\n" in problem_reply(Overloaded("too much")).lines
+    assert b"Retry-After" not in problem_reply(Refused(404, "x", "y")).lines
+
+
+def test_the_headers_of_a_refusal_go_with_it() -> None:
+    reply = problem_reply(Refused(405, "x", "y", headers={"Allow": "GET,PUT"}))
+    assert reply.lines.endswith(b"Allow: GET,PUT\r\n")

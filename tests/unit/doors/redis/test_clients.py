@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Commands about the connection (RELIABILITY rows 25, 35)."""
+"""Commands about the connection."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_hello_switches_nulls_and_maps_to_resp3_and_back(client: Client) -> None
         (("3", "AUTH", "x"), "ERR Syntax error in HELLO option 'AUTH'"),
     ],
 )  # fmt: skip
-def test_row_25_a_hello_that_is_refused_changes_nothing(
+def test_a_hello_that_is_refused_changes_nothing(
     client: Client, arguments: tuple[str, ...], text: str
 ) -> None:
     assert client.ask("HELLO", *arguments) == text
@@ -52,7 +52,7 @@ def test_row_25_a_hello_that_is_refused_changes_nothing(
     assert client.ask("CLIENT", "GETNAME") is None
 
 
-def test_row_25_auth_without_a_password_configured_is_an_error(client: Client) -> None:
+def test_auth_without_a_password_configured_is_an_error(client: Client) -> None:
     assert client.ask("AUTH", "secret") == NO_PASSWORD
     assert client.ask("AUTH", "default", "secret") == NO_PASSWORD
     assert client.ask("AUTH", "a", "b", "c") == "ERR syntax error"
@@ -67,7 +67,7 @@ def test_row_25_auth_without_a_password_configured_is_an_error(client: Client) -
         ("abc", "ERR value is not an integer or out of range"),
     ],
 )
-def test_row_35_there_is_only_database_0(client: Client, index: str, text: str) -> None:
+def test_there_is_only_database_0(client: Client, index: str, text: str) -> None:
     assert client.ask("SELECT", index) == text
     assert client.ask("SELECT", "0") == b"OK"
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from quorate.core.topology.layout import Layout
+from quorate.core.topology.topology import Topology
 from quorate.core.values.slots import SLOT_COUNT, slot_of
 from quorate.core.values.status import MemberView, Status
 from quorate.doors.redis.cluster import node_id
@@ -41,11 +41,11 @@ def owners(client: Client) -> list[list[Any]]:
 
 
 def test_slots_names_the_replicas_of_every_slot_in_the_layouts_order(client: Client) -> None:
-    layout = client.store.layout()
-    assert layout is not None
+    topology = client.store.topology()
+    assert topology is not None
     for slot, nodes in enumerate(owners(client)):
         urls = [f"http://{host.decode()}:{port}" for host, port, *_ in nodes]
-        assert urls == layout.replicas(slot // 16)
+        assert urls == list(topology.partitions[slot // 16].urls)
         assert [id_.decode() for _, _, id_, _ in nodes] == [node_id(url) for url in urls]
 
 
@@ -113,13 +113,13 @@ def test_large_replies_are_made_once_a_second_at_most(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
-    original = client.store.layout
+    original = client.store.topology
 
-    def layout() -> Layout | None:
+    def topology() -> Topology | None:
         asked.append(1)
         return original()
 
-    monkeypatch.setattr(client.store, "layout", layout)
+    monkeypatch.setattr(client.store, "topology", topology)
     first = client.ask("CLUSTER", "SLOTS")
     assert [client.ask("CLUSTER", "SLOTS") for _ in range(5)] == [first] * 5
     assert len(asked) == 1

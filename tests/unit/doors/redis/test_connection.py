@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Order and endings of a client's connection (RELIABILITY rows 5-22, 38)."""
+"""Order and endings of a client's connection."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quorate.core.values.events import Get
-from quorate.doors.redis.connection import STALL_SECONDS, WINDOW_FIRST
+from quorate.doors.limits import REQUEST_SECONDS as STALL_SECONDS
+from quorate.doors.redis.session import WINDOW_FIRST
 from quorate.errors import QuorumUnreachable
 from quorate.wire.resp import ARGS_MAX
 from tests.unit.doors.redis.turns import Client, encode, plain, three_nodes
@@ -131,7 +132,7 @@ def test_a_pipeline_is_answered_as_if_its_commands_came_one_by_one(
 # --- half commands -------------------------------------------------------------------------------
 
 
-def test_row_17_a_command_in_single_bytes_is_served(client: Client) -> None:
+def test_a_command_in_single_bytes_is_served(client: Client) -> None:
     for byte in encode(["SET", "key", "value\r\n"]):
         client.feed(bytes([byte]))
         client.timers.advance(0.5)
@@ -140,7 +141,7 @@ def test_row_17_a_command_in_single_bytes_is_served(client: Client) -> None:
 
 
 @pytest.mark.parametrize("half", [b"*2\r\n$3\r\nGET\r\n$1\r\n", b"*1\n$4\nPING\n", b"PING"])
-def test_row_2_10_17_half_a_command_is_given_its_time_and_then_the_connection_closes(
+def test_half_a_command_is_given_its_time_and_then_the_connection_closes(
     client: Client, half: bytes
 ) -> None:
     client.feed(PING + half)
@@ -190,7 +191,7 @@ def test_a_connection_that_is_idle_between_commands_has_no_timers_and_stays(clie
 # --- endings -------------------------------------------------------------------------------------
 
 
-def test_row_18_half_a_command_then_eof_executes_nothing(client: Client) -> None:
+def test_half_a_command_then_eof_executes_nothing(client: Client) -> None:
     client.feed(encode(["SET", "k", "v"])[:-1])
     assert client.connection.eof_received()
     client.settle()
@@ -217,7 +218,7 @@ def test_what_was_asked_before_eof_is_answered_before_the_connection_closes(clie
         (b"x" * 70_000, "ERR Protocol error: too big inline request"),
     ],
 )
-def test_row_21_a_protocol_fault_is_told_after_the_answers_before_it_and_ends_the_connection(
+def test_a_protocol_fault_is_told_after_the_answers_before_it_and_ends_the_connection(
     client: Client, fault: bytes, text: str
 ) -> None:
     client.send(["GET", "k"])
@@ -228,7 +229,7 @@ def test_row_21_a_protocol_fault_is_told_after_the_answers_before_it_and_ends_th
     assert client.written == []
 
 
-def test_row_22_an_http_request_is_dropped_without_a_word(client: Client) -> None:
+def test_an_http_request_is_dropped_without_a_word(client: Client) -> None:
     client.feed(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nSET a b\r\nPING\r\n")
     client.settle()
     assert client.transport.writes == []
@@ -279,7 +280,7 @@ def test_a_failed_request_names_its_facts_and_its_outcome(client: Client) -> Non
     )
 
 
-def test_row_16_a_strange_command_name_is_cut_and_cleaned(client: Client) -> None:
+def test_a_strange_command_name_is_cut_and_cleaned(client: Client) -> None:
     name = b"a\r\n+OK\r\n" + b"x" * 10_000
     reply = client.ask_raw(name, b"\r\n-ERR", b"y" * 10_000)
     assert reply.startswith(b"-ERR unknown command 'a  +OK  xxx")
@@ -297,7 +298,7 @@ def test_command_names_are_taken_in_any_case(client: Client, name: str) -> None:
     assert client.ask(name, "k") == b"v"
 
 
-def test_row_38_a_command_of_a_million_keys_is_refused_and_the_connection_stays() -> None:
+def test_a_command_of_a_million_keys_is_refused_and_the_connection_stays() -> None:
     client = Client(three_nodes())
     client.feed(b"*1000000\r\n$4\r\nMGET\r\n" + b"$1\r\nk\r\n" * 999_999)
     assert texts(client) == [f"ERR a command may have {ARGS_MAX} arguments"]

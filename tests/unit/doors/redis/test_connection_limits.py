@@ -1,21 +1,20 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a client may have under way and what is kept for it (RELIABILITY rows 19, 20)."""
+"""What a client may have under way and what is kept for it."""
 
 from __future__ import annotations
 
 import pytest
 
+from quorate.doors.flow import VALUE_BYTES_LARGE
+from quorate.doors.limits import REQUEST_SECONDS as STALL_SECONDS
 from quorate.doors.redis.connection import (
     BEGUN_MAX,
     FREE_BYTES,
     REPLY_BYTES_MAX,
     REQUEST_BYTES_MAX,
-    STALL_SECONDS,
     TRACKED_KEYS_MAX,
-    WINDOW_FIRST,
-    WINDOW_MAX,
 )
-from quorate.doors.redis.session import VALUE_BYTES_LARGE
+from quorate.doors.redis.session import WINDOW_FIRST, WINDOW_MAX
 from tests.unit.doors.redis.turns import BUDGET_BYTES, Client, encode, plain
 
 
@@ -117,7 +116,7 @@ def test_replies_made_at_once_are_bounded_too(client: Client) -> None:
 
 
 def test_a_client_that_never_reads_is_held_to_what_is_under_way_and_closed_at_last() -> None:
-    """Row 19: memory stays flat; row 20 likewise for answers that are errors."""
+    """Memory stays flat, also where the answers are errors."""
     client = Client()
     client.store.fill(b"k", b"v" * 1000)
     client.transport.is_stuck = True

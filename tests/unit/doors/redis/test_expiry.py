@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""EXPIRE, TTL, PERSIST and their kin (RELIABILITY row 29)."""
+"""EXPIRE, TTL, PERSIST and their kin."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_an_expiry_in_the_past_deletes(
         ("EXPIREAT", INT64_MAX // 1000 + 1),
     ],
 )
-def test_row_29_an_expiry_that_overflows_is_refused_and_the_old_one_stays(
+def test_an_expiry_that_overflows_is_refused_and_the_old_one_stays(
     client: Client, name: str, amount: int
 ) -> None:
     client.ask("EXPIREAT", "k", 2_000_000_000)

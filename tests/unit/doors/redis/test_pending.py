@@ -6,8 +6,8 @@ from __future__ import annotations
 import pytest
 
 from quorate.doors.errors import answer_for
+from quorate.doors.flow import VALUE_BYTES_LARGE
 from quorate.doors.redis.pending import PARTS_FIRST, PARTS_MAX, Tally, failure
-from quorate.doors.redis.session import VALUE_BYTES_LARGE
 from quorate.errors import BY_CODE, DeadlineExceeded, Outcome, Overloaded, QuorateError
 from tests.unit.doors.redis.turns import Client
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is refused rather than faked (RELIABILITY rows 24, 26, 27, 30, 39)."""
+"""What is refused rather than faked."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ REFUSED = (
         "WATCH k",
     ],
 )
-def test_row_26_27_30_what_needs_a_register_keyspace_is_refused_and_changes_nothing(
+def test_what_needs_a_register_keyspace_is_refused_and_changes_nothing(
     client: Client, line: str
 ) -> None:
     client.store.fill(b"k", b"text")
@@ -59,7 +59,7 @@ def test_a_transaction_runs_nothing_and_says_so_to_each_command_and_at_exec(
     assert client.store.events == []
 
 
-def test_row_24_a_long_transaction_keeps_nothing(client: Client) -> None:
+def test_a_long_transaction_keeps_nothing(client: Client) -> None:
     client.send(["MULTI"], *[["SET", "k", "v"]] * 20_000, ["DISCARD"], ["GET", "k"])
     replies = client.replies()
     assert len(replies) == 20_003
@@ -88,8 +88,6 @@ def test_a_block_ends_at_discard_and_at_reset(client: Client) -> None:
         "HSET k f v",
     ],
 )
-def test_row_36_39_commands_for_other_types_and_for_operators_are_unknown(
-    client: Client, line: str
-) -> None:
+def test_commands_for_other_types_and_for_operators_are_unknown(client: Client, line: str) -> None:
     name, *arguments = line.split()
     assert client.ask(name, *arguments).startswith(f"ERR unknown command '{name}', with args")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""SCAN, KEYS, RANDOMKEY and FLUSHDB (RELIABILITY rows 32, 33)."""
+"""SCAN, KEYS, RANDOMKEY and FLUSHDB."""
 
 from __future__ import annotations
 
@@ -139,20 +139,20 @@ def test_scan_and_keys_leave_out_the_dead_and_the_expired(client: Client) -> Non
         (("0", "MATCH", "*a" * 50_000), "ERR pattern too long"),
     ],
 )
-def test_row_32_33_scan_refuses_what_redis_refuses(
+def test_scan_refuses_what_redis_refuses(
     client: Client, arguments: tuple[str, ...], text: str
 ) -> None:
     assert client.ask("SCAN", *arguments) == text
     assert client.store.events == []
 
 
-def test_row_32_a_cursor_or_count_beyond_all_bounds_is_clamped(client: Client) -> None:
+def test_a_cursor_or_count_beyond_all_bounds_is_clamped(client: Client) -> None:
     client.store.fill(b"k", b"v")
     assert client.ask("SCAN", 0, "COUNT", 10**9) == [b"0", [b"k"]]
     assert client.ask("SCAN", 2**64 - 1) == [b"0", []]
 
 
-def test_row_33_keys_refuses_a_pattern_that_is_too_long(client: Client) -> None:
+def test_keys_refuses_a_pattern_that_is_too_long(client: Client) -> None:
     assert client.ask("KEYS", "*a" * 50_000) == "ERR pattern too long"
 
 
@@ -240,7 +240,7 @@ def test_a_flush_that_can_read_no_further_says_unknown_if_it_has_deleted() -> No
 @limits_can_be_set
 @pytest.mark.parametrize("command", ["KEYS *", "SCAN 0 COUNT 10000", "RANDOMKEY", "FLUSHDB"])
 def test_a_walk_ends_when_its_client_is_gone(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
-    monkeypatch.setattr(scan, "_PAGE_ROWS_MAX", 10)
+    monkeypatch.setattr(scan, "SCAN_ROWS_MAX", 10)
     monkeypatch.setattr(scan, "_FLUSH_ROWS", 10)
     monkeypatch.setattr(Walk, "live", lambda _walk, _rows: [])
     client = Client(three_nodes(allow_flush=True))

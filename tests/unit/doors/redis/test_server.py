@@ -51,7 +51,7 @@ def test_config_get_answers_all_patterns_that_match(client: Client) -> None:
 
 
 @pytest.mark.parametrize("command", ["SET", "REWRITE", "RESETSTAT"])
-def test_row_39_config_changes_nothing(client: Client, command: str) -> None:
+def test_config_changes_nothing(client: Client, command: str) -> None:
     assert client.ask("CONFIG", command, "save", "1") == (
         f"ERR unknown subcommand '{command}'. Try CONFIG HELP."
     )

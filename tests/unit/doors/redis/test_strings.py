@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""GET, SET and their kin (RELIABILITY rows 28, 31, 34, 37, 38)."""
+"""GET, SET and their kin."""
 
 from __future__ import annotations
 
@@ -31,9 +31,7 @@ def test_set_then_get_gives_the_value_back(client: Client) -> None:
     "value",
     [b"", b"x", bytes(range(256)), b"\r\n", b"\xed\xa0\x80", "😀e\u0301".encode(), b"\0" * 70_000],
 )
-def test_row_37_values_and_keys_of_any_bytes_go_through_unchanged(
-    client: Client, value: bytes
-) -> None:
+def test_values_and_keys_of_any_bytes_go_through_unchanged(client: Client, value: bytes) -> None:
     key = b"k" + value[:500]
     assert client.ask("SET", key, value) == b"OK"
     assert client.ask("GET", key) == value
@@ -87,13 +85,13 @@ def test_an_absolute_expiry_is_taken_as_it_is(client: Client) -> None:
         ("EXAT", INT64_MAX),
     ],
 )
-def test_row_28_an_expiry_that_cannot_be_is_refused(client: Client, unit: str, amount: int) -> None:
+def test_an_expiry_that_cannot_be_is_refused(client: Client, unit: str, amount: int) -> None:
     assert client.ask("SET", "k", "v", unit, amount) == "ERR invalid expire time in 'set' command"
     assert client.written == []
 
 
 @pytest.mark.parametrize("amount", ["1.5", "abc", "", " 1", "1e3", "9223372036854775808"])
-def test_row_28_an_expiry_that_is_no_integer_is_refused(client: Client, amount: str) -> None:
+def test_an_expiry_that_is_no_integer_is_refused(client: Client, amount: str) -> None:
     assert client.ask("SET", "k", "v", "EX", amount) == (
         "ERR value is not an integer or out of range"
     )
@@ -111,7 +109,7 @@ def test_row_28_an_expiry_that_is_no_integer_is_refused(client: Client, amount: 
         ("PERSIST",),
     ],
 )
-def test_row_28_options_that_do_not_go_together_are_a_syntax_error(
+def test_options_that_do_not_go_together_are_a_syntax_error(
     client: Client, options: tuple[str | int, ...]
 ) -> None:
     assert client.ask("SET", "k", "v", *options) == "ERR syntax error"
@@ -200,9 +198,7 @@ def test_getex_refuses_what_redis_refuses(client: Client) -> None:
         (1, -100, b""),
     ],
 )
-def test_row_31_getrange_takes_any_bounds(
-    client: Client, start: int, end: int, expected: bytes
-) -> None:
+def test_getrange_takes_any_bounds(client: Client, start: int, end: int, expected: bytes) -> None:
     client.store.fill(b"k", b"This is")
     assert client.ask("GETRANGE", "k", start, end) == expected
     assert client.ask("SUBSTR", "k", start, end) == expected
@@ -242,7 +238,7 @@ def test_mset_sets_every_key_and_of_a_key_given_twice_the_last(client: Client) -
     assert client.ask("MGET", "a", "b") == [b"3", b"2"]
 
 
-def test_row_34_mset_with_an_odd_argument_is_refused(client: Client) -> None:
+def test_mset_with_an_odd_argument_is_refused(client: Client) -> None:
     assert client.ask("MSET", "a", "1", "b") == ("ERR wrong number of arguments for 'mset' command")
     assert client.store.events == []
 

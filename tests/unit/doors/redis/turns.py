@@ -11,7 +11,7 @@ from typing import Any, cast
 import hiredis
 
 from quorate.config import Config
-from quorate.core.topology.layout import Layout
+from quorate.core.topology.topology import Topology
 from quorate.core.values.events import Event, Get, Put, Result, Scan, ScanResult
 from quorate.doors.budget import ByteBudget
 from quorate.doors.port import Speaker
@@ -77,8 +77,8 @@ class TurnStore(FakeStore):
     def _get(self, event: Get) -> Result:
         return self.fail_keys.get(event.key) or super()._get(event)
 
-    def layout(self) -> Layout | None:
-        return super().layout() if self.has_layout else None
+    def topology(self) -> Topology | None:
+        return super().topology() if self.has_layout else None
 
     def _schedule(self) -> None:
         """Nothing happens until `turn`."""

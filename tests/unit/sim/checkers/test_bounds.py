@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
-from quorate.core.exchanges.outbox import UNANSWERED_BYTES_MAX, Peer
+from quorate.core.exchanges.outbox import UNANSWERED_BYTES_MAX, Sent
 from quorate.core.node import Node
 from quorate.core.values.events import Put
-from quorate.core.values.messages import Mutated
+from quorate.core.values.messages import Mutate, Mutated
 from quorate.errors import NotReady
 from quorate.sim.checkers.bounds import Bounds, Caches, at_rest
 from quorate.sim.cluster import Handle
@@ -34,9 +34,9 @@ def test_a_node_within_its_bounds_is_fine(node: Node) -> None:
     settings = node.settings
     node.parts.requests.count = settings.inflight_max
     node.parts.requests.bytes = settings.inflight_bytes_max
-    node.parts.hints.bytes = settings.hint_bytes_max
-    for peer in node.membership.peers.values():
-        peer.unanswered_bytes = UNANSWERED_BYTES_MAX + settings.inflight_bytes_max
+    node.hints.bytes = settings.hint_bytes_max
+    for outbox in node.outboxes:
+        outbox.unanswered_bytes = UNANSWERED_BYTES_MAX + settings.inflight_bytes_max
     assert _told(node) == []
 
 
@@ -56,14 +56,14 @@ def test_bytes_of_requests_are_counted(node: Node, size: int) -> None:
 
 @pytest.mark.parametrize("size", [-1, (256 << 20) + 1])
 def test_bytes_of_hints_are_counted(node: Node, size: int) -> None:
-    node.parts.hints.bytes = size
+    node.hints.bytes = size
     (told,) = _told(node)
     assert f"has {size} bytes of hints" in told
 
 
 @pytest.mark.parametrize("size", [-1, 1 << 30])
 def test_bytes_that_a_peer_has_not_answered_are_counted(node: Node, size: int) -> None:
-    next(iter(node.membership.peers.values())).unanswered_bytes = size
+    node.outboxes[0].unanswered_bytes = size
     (told,) = _told(node)
     assert f"has {size} bytes unanswered by http://n1:1" in told
 
@@ -100,13 +100,10 @@ def test_nodes_that_are_done_have_nothing_left(stage: Stage) -> None:
     assert at_rest([machine.node for machine in stage.machines]) == []
 
 
-def _peer(node: Node) -> Peer:
-    return next(iter(node.membership.peers.values()))
-
-
 def _expect(node: Node) -> None:
-    peer = _peer(node)
-    peer.expect(node.parts.hints, 1, Mutated, size=0)
+    outbox = node.outboxes[0]
+    sent = Sent(outbox, node.hints, Mutated, [], 0)
+    outbox.send(sent, Mutate(sent.batch, []))
 
 
 def _park(node: Node, stage: Stage) -> None:
@@ -119,8 +116,8 @@ def _park(node: Node, stage: Stage) -> None:
     [
         (lambda node: setattr(node.parts.requests, "count", 1), "1 requests in flight"),
         (lambda node: setattr(node.parts.requests, "bytes", -7), "-7 bytes of requests"),
-        (lambda node: setattr(_peer(node), "unanswered_bytes", -7), "7 bytes unanswered"),
-        (lambda node: setattr(node.parts.hints, "bytes", 7), "7 bytes of hints, and no hint"),
+        (lambda node: setattr(node.outboxes[0], "unanswered_bytes", -7), "7 bytes unanswered"),
+        (lambda node: setattr(node.hints, "bytes", 7), "7 bytes of hints, and no hint"),
         (_expect, "1 messages without answer"),
     ],
 )
@@ -140,6 +137,6 @@ def test_a_request_that_still_waits_is_found(node: Node, stage: Stage) -> None:
 
 def test_hints_that_wait_are_no_leak(node: Node) -> None:
     """Their replica may be gone: `hints` judges whether they had to be delivered."""
-    node.parts.hints.add("http://n1:1", ROW, record(1))
-    assert node.parts.hints.bytes
+    node.hints.add("http://n1:1", ROW, record(1))
+    assert node.hints.bytes
     assert at_rest([node]) == []

@@ -8,10 +8,11 @@ from random import Random
 import msgspec
 import pytest
 
+from quorate.core.exchanges.hints import PREFIX_BYTES
 from quorate.core.values.events import Batch
 from quorate.core.values.messages import StoredHint
 from quorate.sim.checkers.handoff import Handoff
-from quorate.sim.checkers.watch import PREFIX_BYTES, Machines
+from quorate.sim.checkers.watch import Machines
 from quorate.sim.cluster import url_of
 from tests.unit.sim.checkers.steps import ROW, Stage, given, record
 

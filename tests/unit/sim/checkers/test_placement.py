@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from quorate.core.topology.layout import first_layout
+from quorate.core.topology.topology import Topology
 from quorate.core.values.events import StorageState
 from quorate.core.values.record import Record
 from quorate.sim.checkers.placement import Placing
@@ -90,14 +91,15 @@ def test_a_table_that_changes_is_found(stage: Stage) -> None:
     judge.look(before)
     membership = stage.cluster.node(1).membership
     moved = first_layout([url_of(0), url_of(1)], replication=2)
-    assert membership.layout is not None
-    membership.layout = msgspec.structs.replace(moved, epoch=membership.layout.epoch)
+    epoch, url = membership.epoch, url_of(1)
+    moved = msgspec.structs.replace(moved, epoch=epoch)
+    membership.topology = Topology((moved,), own_url=url, peers=membership.peers)
     judge.look(stage.step(1))
     (found,) = judge.found
     assert "another table of epoch" in found.told
 
 
 def test_a_node_without_a_table_is_not_judged(stage: Stage) -> None:
-    stage.cluster.node(0).membership.layout = None
+    stage.cluster.node(0).membership.topology = None
     stage.machines[1].crash()
     assert _judged(stage.step(0, stored=[WRITTEN]), stage.step(1, stored=[WRITTEN])) == []

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Writes src/quorate/client/blocking.py from asynchronous.py, so that both clients do the same.
+
+Drops `async` and `await`, puts other names for some, and lets ruff set what became shorter. Strings
+and comments stay as they are, but for the docstring of the module.
+"""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+import tokenize
+from itertools import pairwise
+from pathlib import Path
+from typing import Final
+
+CLIENT: Final = Path(__file__).parents[1] / "src" / "quorate" / "client"
+SOURCE: Final = CLIENT / "asynchronous.py"
+TARGET: Final = CLIENT / "blocking.py"
+DROPPED: Final = frozenset({"async", "await"})
+NAMES: Final = {
+    "AsyncClient": "Client",
+    "AsyncIterator": "Iterator",
+    "__aenter__": "__enter__",
+    "__aexit__": "__exit__",
+    "async_sockets": "blocking_sockets",
+    "asyncio": "threading",
+}
+DOCSTRING: Final = '''
+"""The client for ordinary code: safe to share between threads, and to use after a fork.
+
+Generated from asynchronous.py: change that, and run `scripts/blocking_client.py`.
+
+Each call takes an idle connection or opens one, and gives it back only when the whole answer was
+read, so an answer can never reach another call. After a fork the child forgets its parent's
+connections: two processes must not read from one.
+"""
+'''.strip()
+
+
+def blocking(source: str) -> str:
+    """The blocking client that says what `source` says."""
+    lines = source.splitlines(keepends=True)
+    tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
+    docstring = next(token for token in tokens if token.type == tokenize.STRING)
+    text, done = "", (1, 0)
+    for token, after in pairwise(tokens):
+        if token is docstring:
+            new, end = DOCSTRING, token.end
+        elif token.type == tokenize.NAME and token.string in DROPPED:
+            new, end = "", after.start
+        elif token.type == tokenize.NAME and token.string in NAMES:
+            new, end = NAMES[token.string], token.end
+        else:
+            continue
+        text += _between(lines, done, token.start) + new
+        done = end
+    text += _between(lines, done, tokens[-1].start)
+    # I sorts the imports; UP028 says `yield from`.
+    return _run(
+        "format", _run("check", text, "--quiet", "--fix", "--unsafe-fixes", "--select=I,UP028")
+    )
+
+
+def _between(lines: list[str], start: tuple[int, int], end: tuple[int, int]) -> str:
+    """The text from one (line, column) to another, as tokens count them."""
+    if start[0] == end[0]:
+        return lines[start[0] - 1][start[1] : end[1]]
+    last = lines[end[0] - 1][: end[1]] if end[0] <= len(lines) else ""
+    return lines[start[0] - 1][start[1] :] + "".join(lines[start[0] : end[0] - 1]) + last
+
+
+def _run(command: str, text: str, *options: str) -> str:
+    ruff = [sys.executable, "-m", "ruff", command, *options, f"--stdin-filename={TARGET}", "-"]
+    return subprocess.run(ruff, input=text, capture_output=True, text=True, check=True).stdout
+
+
+if __name__ == "__main__":
+    TARGET.write_text(blocking(SOURCE.read_text(encoding="utf-8")), encoding="utf-8")

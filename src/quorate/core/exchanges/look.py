@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a read knows while it is under way: whom it asked, what they answered, who holds it.
+
+Sets of replicas are ints with a bit for each (`topology.quorum`).
+"""
+
+from __future__ import annotations
+
+from quorate.core.requests.admission import Operation
+from quorate.core.topology.peer import OWN_BIT
+from quorate.core.topology.quorum import Groups, needed_of
+from quorate.core.topology.topology import Replicas
+from quorate.core.values.events import Get
+from quorate.core.values.record import Record
+from quorate.core.values.versions import ABSENT
+from quorate.errors import DeadlineExceeded, QuorateError
+
+
+class Look(Operation):
+    """One round of asking for one key."""
+
+    __slots__ = (
+        "answers",
+        "asked",
+        "damaged",
+        "event",
+        "failed",
+        "groups",
+        "holders",
+        "is_superseded",
+        "keepers",
+        "lost",
+        "record",
+        "repaired",
+        "replicas",
+        "row",
+        "version",
+        "versions",
+    )
+
+    def __init__(self, event: Get, row: bytes, replicas: Replicas, groups: Groups) -> None:
+        super().__init__(event.waiter, 0)
+        self.event = event
+        self.row = row
+        self.replicas = replicas
+        """Of the topology that the read began with."""
+        self.groups = groups
+        """Who must answer."""
+        self.record: Record | None = None
+        """The newest full record that came."""
+        self.version = ABSENT
+        """Its version."""
+        self.versions: dict[int, bytes] = {}
+        """What each replica answered, by its bit, in the order in which they did."""
+        self.answers = 0
+        """The replicas that answered."""
+        self.asked = 0
+        """Whom not to ask again; while writing back: those that hold it, are sent it or lost."""
+        self.failed = 0
+        """Replicas that will not answer, of those that were asked."""
+        self.damaged = 0
+        """Replicas whose copy cannot be read."""
+        self.repaired = 0
+        # While writing back:
+        self.keepers: Groups = ()
+        """Who must hold it before it is answered; empty while not writing back."""
+        self.holders = 0
+        """The replicas that hold it."""
+        self.lost = 0
+        """Replicas that did not take it when they were last sent it."""
+        self.is_superseded = False
+
+    def expired(self) -> QuorateError:
+        return DeadlineExceeded(
+            "too few replicas answered in time",
+            needed=needed_of(self.groups),
+            answered=len(self.versions),
+        )
+
+    def note(self, bit: int, version: bytes, record: Record | None) -> None:
+        """Take the answer of a replica."""
+        if record is not None and version > self.version:
+            self.record = record
+            self.version = version
+        self.versions[bit] = version
+        self.answers |= bit
+
+    def take_back(self, bit: int) -> None:
+        """Have a replica's answer not count."""
+        del self.versions[bit]
+        self.answers &= ~bit
+
+    def note_own(self, record: Record | None, *, is_intact: bool) -> None:
+        """Take this node's own answer, if it has a readable one."""
+        if is_intact:
+            self.note(OWN_BIT, ABSENT if record is None else record.version, record)
+        else:
+            self.damaged |= OWN_BIT

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A node's settings as the core needs them; `config.Config` explains each."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+NODE_ID_MAX: Final = (1 << 48) - 1
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a node was started with."""
+
+    url: str
+    node_id: int
+    """48 bits, drawn once for a data directory."""
+    version: str
+    cluster: str
+    nodes: tuple[str, ...]
+    """As given; may lack `url`, may be empty."""
+    replication: int
+    w: int
+    r: int
+    timeout_ms: int
+    write_wait_ms: int
+    heartbeat_ms: int
+    down_after: int
+    max_clock_skew_ms: int
+    hint_bytes_max: int
+    inflight_max: int
+    inflight_bytes_max: int
+    value_bytes_max: int
+    key_bytes_max: int

@@ -1,0 +1,313 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The life of a client's connection: one state machine, the same behind every door.
+
+A door turns bytes into requests and results into answers. Its `Flow` decides the rest: whether the
+transport reads, whether what it reads is looked at, which deadline runs, and when the connection
+closes. The door tells it what happened (`go`), and the flow moves as MOVES says, like h11's
+`_state`. Example: a client sends half a command (PART: READING to ARRIVING, and a deadline runs),
+then the rest of it and QUIT (LEAVE: LEAVING, what follows is dropped), and once QUIT is answered
+(ANSWERED: CLOSING) the transport is closed.
+
+Beside the state stands one fact about the other direction: `is_choked`, the client does not take
+its answers. Nothing begins and nothing is read until it does.
+
+Invariants. Reading is paused in WAITING and nowhere else. At most one deadline runs, and one does
+wherever the client is waited for: ARRIVING (the rest of a request), LINGERING (its end), CLOSING or
+choked (that it takes its answers); READING has the door's limit for idle clients, if it has one.
+What was charged to the budget is given back once, in CLOSED at the latest. Nothing leaves CLOSED.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from collections.abc import Sized
+from dataclasses import dataclass
+from typing import Final, Protocol, cast
+
+from quorate.doors.budget import ByteBudget
+from quorate.doors.limits import LINGER_SECONDS, REQUEST_SECONDS, Deadlines, IdleLimit, Timers
+
+WRITE_BYTES_LARGE: Final = 1 << 20
+"""Answers written at once above this make the window smaller, below it larger."""
+VALUE_BYTES_LARGE: Final = 64 * 1024
+"""Values from here on are read one at a time."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class State:
+    """Where a connection is in its life."""
+
+    name: str
+    takes: bool
+    """Whether its door looks at what comes."""
+
+
+READING: Final = State("READING", takes=True)
+"""Reads; no request is half here."""
+ARRIVING: Final = State("ARRIVING", takes=True)
+"""Reads; a request is half here."""
+WAITING: Final = State("WAITING", takes=True)
+"""Does not read: answers must leave before more requests may begin."""
+ENDING: Final = State("ENDING", takes=False)
+"""Takes no more bytes, and still serves the requests that came whole."""
+REFUSING: Final = State("REFUSING", takes=False)
+"""Begins nothing any more; answers what it began, last the refusal of what the client sends."""
+LINGERING: Final = State("LINGERING", takes=False)
+"""All is answered. Reads on and drops, as a client that still sends would see a reset instead of
+the refusal (RFC 9112, 9.6)."""
+LEAVING: Final = State("LEAVING", takes=False)
+"""Begins nothing any more; answers what it began."""
+CLOSING: Final = State("CLOSING", takes=False)
+"""All is answered, and the transport closes once the client has taken it."""
+CLOSED: Final = State("CLOSED", takes=False)
+"""The connection is lost, or another protocol has it."""
+
+
+class Input(enum.IntEnum):
+    """What can happen to a connection."""
+
+    PART = enum.auto()  # A request is half here.
+    PROGRESS = enum.auto()  # So much more of it that the client earns new time, or the next began.
+    WHOLE = enum.auto()  # No request is half here.
+    FULL = enum.auto()  # No more requests may begin before answers leave.
+    CHOKED = enum.auto()  # The client does not take its answers.
+    END = enum.auto()  # The client sends no more, or nothing after this can be read.
+    REFUSE = enum.auto()  # The client is told to stop in the midst of a request.
+    LEAVE = enum.auto()  # The client asked to be let go, or its last request has begun.
+    ANSWERED = enum.auto()  # All that was begun is answered, and nothing more may begin.
+    LATE = enum.auto()  # The deadline is over.
+    GIVEN = enum.auto()  # Another protocol takes the connection over.
+    LOST = enum.auto()  # The transport is gone.
+
+
+_OPEN: Final = {
+    Input.REFUSE: REFUSING,
+    Input.LEAVE: LEAVING,
+    Input.GIVEN: CLOSED,
+    Input.LOST: CLOSED,
+}
+_TAKING: Final = {
+    **_OPEN,
+    Input.FULL: WAITING,
+    Input.CHOKED: WAITING,
+    Input.END: ENDING,
+}
+MOVES: Final[dict[State, dict[Input, State]]] = {
+    READING: {**_TAKING, Input.PART: ARRIVING, Input.LATE: CLOSING},
+    ARRIVING: {**_TAKING, Input.PROGRESS: ARRIVING, Input.WHOLE: READING, Input.LATE: ENDING},
+    WAITING: {**_TAKING, Input.PART: ARRIVING, Input.WHOLE: READING},
+    ENDING: {**_OPEN, Input.ANSWERED: CLOSING},
+    REFUSING: {Input.END: LEAVING, Input.ANSWERED: LINGERING, Input.LOST: CLOSED},
+    LINGERING: {Input.END: CLOSING, Input.LATE: CLOSING, Input.LOST: CLOSED},
+    LEAVING: {Input.ANSWERED: CLOSING, Input.LOST: CLOSED},
+    CLOSING: {Input.LOST: CLOSED},
+    CLOSED: {},
+}
+"""From a state and an input to the next state; an input that a row does not name changes nothing.
+"""
+
+
+class Limits:
+    """What all connections of a door share: its limits."""
+
+    def __init__(
+        self,
+        bodies: ByteBudget,
+        timers: Timers,
+        *,
+        window_first: int,
+        window_max: int,
+        idle_seconds: float = 0.0,
+    ) -> None:
+        self.bodies = bodies
+        """Bytes of requests that are still arriving, over all connections of all doors."""
+        self.timers = timers
+        self.deadlines = Deadlines(timers, REQUEST_SECONDS)
+        self.lingering = Deadlines(timers, LINGER_SECONDS)
+        self.idle_limit = IdleLimit(timers, idle_seconds) if idle_seconds else None
+        self.window_first = window_first
+        self.window_max = window_max
+
+    def close(self) -> None:
+        """Let no connection run into a limit any more."""
+        self.deadlines.close()
+        self.lingering.close()
+        if self.idle_limit is not None:
+            self.idle_limit.close()
+
+
+class Owner(Protocol):
+    """The door's side of a connection."""
+
+    def late(self) -> None:
+        """The rest of a request did not come in time; nothing more is taken (ENDING)."""
+
+
+class Flow:
+    """The state of one connection, and all that follows from it."""
+
+    __slots__ = (
+        "_deadline",
+        "_limits",
+        "_owner",
+        "_queue",
+        "_taken_bytes",
+        "_written_bytes",
+        "charged_bytes",
+        "is_choked",
+        "saw_large",
+        "silent_sweeps",
+        "state",
+        "transport",
+        "window",
+    )
+
+    def __init__(self, owner: Owner, queue: Sized, limits: Limits) -> None:
+        self._owner: Owner | None = owner
+        self._queue = queue
+        """Requests begun and not yet answered."""
+        self._limits = limits
+        self.state = READING
+        self.transport: asyncio.Transport | None = None
+        """None before the beginning and in CLOSED."""
+        self.is_choked = False
+        self.window = limits.window_first
+        """Requests that may be under way at once. It follows the size of answers, because what a
+        read will answer is not known before."""
+        self.saw_large = False
+        """Whether a large value was read since the last write."""
+        self.charged_bytes = 0
+        """What this connection uses of the shared budget."""
+        self.silent_sweeps = 0
+        """For `IdleLimit`; a door that has one sets it to 0 with whatever comes."""
+        self._deadline: Deadlines | None = None
+        """Where this connection is watched now."""
+        self._written_bytes = 0
+        self._taken_bytes = 0
+        """Of those written, how many the system had taken when the deadline began."""
+
+    def open(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        self.transport = cast(asyncio.Transport, transport)
+        if self._limits.idle_limit is not None:
+            self._limits.idle_limit.add(self)
+
+    def go(self, event: Input) -> None:
+        """Move as MOVES says, and do what follows: pause or resume, watch, close, give back."""
+        before = self.state
+        after = MOVES[before].get(event, before)
+        if self.is_choked and (after is READING or after is ARRIVING):
+            after = WAITING
+        if after is before and (event != Input.PROGRESS or after is not ARRIVING):
+            return
+        self.state = after
+        transport = self.transport
+        if transport is not None and not transport.is_closing():
+            if after is WAITING:
+                transport.pause_reading()
+            elif before is WAITING:
+                transport.resume_reading()
+            if after is CLOSING:
+                transport.close()
+        if after is CLOSED:
+            self.transport = self._owner = None
+            self.charge(0)
+            if self._limits.idle_limit is not None:
+                self._limits.idle_limit.discard(self)
+        self._watch(anew=True)
+
+    def choke(self) -> None:
+        """Begin and read nothing: the client does not take its answers."""
+        self.is_choked = True
+        self.go(Input.CHOKED)
+        self._watch(anew=False)
+
+    def unchoke(self) -> None:
+        """The client takes them again. Reading goes on when the door says PART or WHOLE."""
+        self.is_choked = False
+        self._watch(anew=False)
+
+    def give_away(self) -> asyncio.Transport:
+        """The transport, reading, for another protocol; this connection is over."""
+        transport = self.transport
+        assert transport is not None
+        self.go(Input.GIVEN)
+        return transport
+
+    def abort(self) -> None:
+        """Drop the client: its connection cannot be trusted to answer in order any more."""
+        if self.transport is not None:
+            self.transport.abort()
+
+    def write(self, answers: bytes) -> None:
+        """Write answers, and fit the window to them."""
+        transport = self.transport
+        # uvloop raises on a write after close.
+        if transport is None or transport.is_closing():
+            return
+        size = len(answers)
+        self._written_bytes += size
+        if self.saw_large:
+            self.saw_large = False
+            self.window = 1
+        elif size > WRITE_BYTES_LARGE:
+            self.window = max(self.window // 4, 1)
+        elif self.window < self._limits.window_max:
+            self.window *= 2
+        transport.write(answers)
+
+    def charge(self, count: int) -> bool:
+        """Use `count` bytes of the shared budget, in place of what this connection used before.
+        False, and nothing changed, where there are not so many."""
+        more = count - self.charged_bytes
+        if more > 0:
+            if not self._limits.bodies.take(more):
+                return False
+        else:
+            self._limits.bodies.give_back(-more)
+        self.charged_bytes = count
+        return True
+
+    # --- deadlines --------------------------------------------------------------------------------
+
+    def expired(self) -> None:
+        """The deadline is over (`Deadlines`)."""
+        self._deadline = None
+        state = self.state
+        if state is not ARRIVING and state is not LINGERING:
+            if self._count_taken() > self._taken_bytes:
+                self._watch(anew=True)
+            else:
+                self.abort()
+            return
+        self.go(Input.LATE)
+        if state is ARRIVING and self._owner is not None:
+            self._owner.late()
+
+    def idled(self) -> None:
+        """Nothing came for long (`IdleLimit`). A client that waits for answers is not idle, and one
+        that is slow with a request has a deadline."""
+        if self.state is READING and not self._queue:
+            self.go(Input.LATE)
+
+    def _watch(self, *, anew: bool) -> None:
+        """Let the deadline run that the state asks for, and no other; `anew`: from now on."""
+        wanted: Deadlines | None = None
+        state = self.state
+        if state is LINGERING:
+            wanted = self._limits.lingering
+        elif state is ARRIVING or state is CLOSING or (self.is_choked and state is not CLOSED):
+            wanted = self._limits.deadlines
+        if wanted is self._deadline and not anew:
+            return
+        if self._deadline is not None:
+            self._deadline.forget(self)
+        self._deadline = wanted
+        if wanted is not None:
+            self._taken_bytes = self._count_taken()
+            wanted.watch(self)
+
+    def _count_taken(self) -> int:
+        transport = self.transport
+        return self._written_bytes - (transport.get_write_buffer_size() if transport else 0)

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What slow and silent clients run into: time to finish a request, time to begin one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, Protocol
+
+REQUEST_SECONDS: Final = 30.0
+"""How long a client may take over one request (of an HTTP body: over each `PROGRESS_BYTES`), and
+how long it may leave its answers unread without taking a byte."""
+LINGER_SECONDS: Final = 2.0
+"""How long a refused body is read on, so that its sender sees the answer and not a reset."""
+PROGRESS_BYTES: Final = 64 << 10
+IDLE_SECONDS: Final = 75.0
+"""How long a connection may be silent, at least."""
+_SWEEPS: Final = 3
+"""How often all are looked at in that time, so that one is found silent after 75 to 100 s."""
+
+
+class Timers(Protocol):
+    """What limits of time need of the event loop."""
+
+    def time(self) -> float:
+        """Seconds that never step."""
+
+    def call_later(self, delay: float, callback: Callable[[], object]) -> asyncio.TimerHandle:
+        """Call back once after `delay` seconds."""
+
+
+class Closable(Protocol):
+    """What can have a deadline."""
+
+    def expired(self) -> None:
+        """The time is over; nothing is watched any more."""
+
+
+class Deadlines:
+    """Gives up on whatever is watched for longer than `seconds`.
+
+    All wait equally long, so they expire in the order they came and one timer serves them all.
+    """
+
+    def __init__(self, timers: Timers, seconds: float) -> None:
+        self._timers = timers
+        self._seconds = seconds
+        self._due: dict[Closable, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def watch(self, what: Closable) -> None:
+        """Start, or start again, the time of `what`."""
+        self._due.pop(what, None)
+        self._due[what] = self._timers.time() + self._seconds
+        if self._timer is None:
+            self._timer = self._timers.call_later(self._seconds, self._expire)
+
+    def forget(self, what: Closable) -> None:
+        """Stop watching `what`: it finished, or is gone."""
+        self._due.pop(what, None)
+
+    def close(self) -> None:
+        """Watch nothing any more."""
+        self._due.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _expire(self) -> None:
+        # `expired` may watch something: `_timer` stays set meanwhile, so that it starts no other.
+        while self._due:
+            what, due = next(iter(self._due.items()))
+            left = due - self._timers.time()
+            if left > 0:
+                self._timer = self._timers.call_later(left, self._expire)
+                return
+            del self._due[what]
+            what.expired()
+        self._timer = None
+
+
+class Idle(Protocol):
+    """What can be silent."""
+
+    silent_sweeps: int
+    """Sweeps since it was last heard; its owner sets it to 0 whenever it hears something."""
+
+    def idled(self) -> None:
+        """It was silent for all the time."""
+
+
+class IdleLimit:
+    """Calls `idled` of each connection that was silent for `seconds`.
+
+    One sweep looks at all: a connection pays one assignment for each packet, and has no timer.
+    """
+
+    def __init__(self, timers: Timers, seconds: float) -> None:
+        self._timers = timers
+        self._seconds = seconds
+        self._all: dict[Idle, None] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, connection: Idle) -> None:
+        """Look at `connection` from now on."""
+        self._all[connection] = None
+        if self._timer is None:
+            self._timer = self._timers.call_later(self._seconds / _SWEEPS, self._sweep)
+
+    def discard(self, connection: Idle) -> None:
+        """Look at `connection` no more."""
+        self._all.pop(connection, None)
+
+    def close(self) -> None:
+        """Look at none any more."""
+        self._all.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _sweep(self) -> None:
+        self._timer = None
+        for connection in list(self._all):
+            connection.silent_sweeps += 1
+            # The first sweep may have come right after the last packet.
+            if connection.silent_sweeps > _SWEEPS:
+                connection.idled()
+        if self._all:
+            self._timer = self._timers.call_later(self._seconds / _SWEEPS, self._sweep)

@@ -1,0 +1,336 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One turn of the loop: gather events, step the node once, carry out the effects.
+
+Doors and links only append events; the first of a turn schedules it. A turn stores one batch, sends
+one frame to each peer, and writes once to each client connection, so every fixed cost is paid per
+turn and not per operation. With an engine that needs no sync the batch is durable at once, and the
+node hears so in the same turn.
+
+A fault in the node ends it: whatever is wrong, no promise may follow. A fault in one client's
+connection ends that connection, and nobody else notices. A log line that cannot be written is lost,
+and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from quorate.config import Config
+from quorate.core.node import Node
+from quorate.core.topology.greeting import judge
+from quorate.core.topology.topology import Topology
+from quorate.core.values.events import (
+    Durable,
+    Effects,
+    Event,
+    Instant,
+    Note,
+    PeerFrame,
+    Stop,
+    Welcome,
+)
+from quorate.core.values.messages import Frame, Greeting
+from quorate.core.values.settings import Settings
+from quorate.core.values.status import Status
+from quorate.host.acceptor import Acceptor
+from quorate.host.journal import Journal
+from quorate.host.links import PeerLinks
+from quorate.host.store import Sink
+from quorate.host.storing import BUSY_RETRY_MS, Storing
+from quorate.host.system import Supervised, System, Timer
+from quorate.storage.engine import Engine
+
+if TYPE_CHECKING:
+    from random import Random
+
+WAITING_BYTES_SPARE: Final = 256 << 20
+"""What may wait for the engine beside all requests in flight: what peers had sent already."""
+DRAIN_MS: Final = 10_000
+"""How long a stopping node waits for requests in flight."""
+SETTLE_MS: Final = 2_000
+"""How long for the engine to take what it refused, in a write stall or on a full disk."""
+
+OnStep = Callable[[Sequence[Event], Effects], None]
+
+
+class Driver:
+    """A node with its links and its way to the disk; the `Store` of the doors.
+
+    Raises what `Node` raises if the node cannot start. `System.end` is told once, with the reason,
+    when it cannot go on: the disk failed, or an invariant did not hold. From then on nothing is
+    stepped, and so nothing acknowledged. `counts` adds the counters of other parts to the status;
+    `on_step` sees each step when its batch is with the engine, before anything is sent.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        settings: Settings,
+        engine: Engine,
+        system: System,
+        random: Random,
+        *,
+        waiting_bytes_spare: int = WAITING_BYTES_SPARE,
+        counts: Callable[[], dict[str, int]] = dict,
+        on_step: OnStep | None = None,
+    ) -> None:
+        self.config = config
+        self.node: Final = Node(settings, engine, random, system.now())
+        self._system = system
+        self._counts = counts
+        self._on_step = on_step
+        self._events: list[Event] = []
+        self._sinks: dict[Sink, None] = {}
+        self._is_scheduled = False
+        self._has_failed = False
+        self._alarm: Timer | None = None
+        self._alarm_ms = 0
+        self._wake_ms: int | None = 0
+        """When the node is to be stepped though nothing happens."""
+        self._on_stopped: Callable[[], None] | None = None
+        self._is_draining = False
+        self._patience: Timer | None = None
+        """With requests in flight, of a node that was told to stop."""
+        self._log_lines_lost = 0
+        supervised = Supervised(system, self._on_fault)
+        self._guarded_turn: Final = supervised.guarded(self._turn)
+        self._supervised = supervised
+        self._storing = Storing(
+            supervised,
+            engine,
+            stuck_after_ms=settings.timeout_ms,
+            waiting_bytes_max=settings.inflight_bytes_max + waiting_bytes_spare,
+            on_durable=lambda mark: self.submit(Durable(mark)),
+            on_state=self.submit,
+            on_failure=self._fail,
+            log=self._log,
+        )
+        self.journal: Final = Journal(log=self._log, mono_ms=lambda: system.now().mono_ms)
+        self.links: Final = PeerLinks(
+            supervised,
+            greeting=self.node.greeting,
+            on_event=self.submit,
+            on_welcome=self._welcome,
+            on_twin=self._find_twin,
+            random=random,
+            journal=self.journal,
+        )
+        self.acceptor: Final = Acceptor(
+            supervised,
+            judge=self._judge,
+            on_frames=self._on_frames,
+            on_accepted=self.links.hurry,
+            journal=self.journal,
+        )
+
+    # --- what doors call -------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin stepping, and with it to dial the peers."""
+        self._schedule()
+
+    def submit(self, event: Event) -> None:
+        """Take an event into the next turn."""
+        self._events.append(event)
+        if not self._is_scheduled:
+            self._schedule()
+
+    def flush_soon(self, sink: Sink) -> None:
+        """Have the sink flushed at the end of the turn."""
+        self._sinks[sink] = None
+        if not self._is_scheduled:
+            self._schedule()
+
+    def wall_ms(self) -> int:
+        """Wall-clock milliseconds."""
+        return self._system.now().wall_ms
+
+    def status(self) -> Status:
+        """A snapshot of the node."""
+        status = self.node.status()
+        counters = status.counters | self.counters() | self._counts()
+        return msgspec.structs.replace(status, counters=counters)
+
+    def counters(self) -> dict[str, int]:
+        """What this and the links count, by name."""
+        return self.journal.counters() | {"log_lines_lost": self._log_lines_lost}
+
+    def topology(self) -> Topology | None:
+        """Who holds what."""
+        return self.node.membership.topology
+
+    # --- the turn --------------------------------------------------------------------------
+
+    def _schedule(self) -> None:
+        self._is_scheduled = True
+        self._system.soon(self._guarded_turn)
+
+    def _turn(self) -> None:
+        self._is_scheduled = False
+        if self._has_failed:
+            return
+        now = self._system.now()
+        events = self._events
+        if events or (self._wake_ms is not None and now.mono_ms >= self._wake_ms):
+            self._events = []
+            self._step(events, now)
+        self._set_alarm(now)
+        sinks = self._sinks
+        if sinks:
+            self._sinks = {}
+            for sink in sinks:
+                try:
+                    sink.flush()
+                except Exception as error:
+                    sink.abort()
+                    self._system.fault("connection_failed", error)
+
+    def _step(self, events: Sequence[Event], now: Instant) -> None:
+        """Step the node; answer, store, log; once more for a batch that is durable at once; then
+        send all that this came to, in one frame to each peer."""
+        node = self.node
+        effects = node.step(events, now)
+        sends = effects.sends
+        while self._carry_out(events, effects):
+            events = [Durable(effects.mark)]
+            effects = node.step(events, now)
+            for url, messages in effects.sends.items():
+                sends[url] = sends[url] + messages if url in sends else messages
+        if self._has_failed:
+            return
+        self._wake_ms = effects.wake_ms
+        if sends:
+            epoch, clock = node.frame_header()
+            for url, messages in sends.items():
+                self.links.send(url, Frame(epoch, clock, messages))
+        if self._is_draining and not node.inflight:
+            self._leave()
+
+    def _carry_out(self, events: Sequence[Event], effects: Effects) -> bool:
+        """All but the sends of a step; True if its batch is durable already."""
+        for waiter, result in effects.answers:
+            try:
+                waiter.done(result)
+            except Exception as error:
+                self._system.fault("answer_failed", error)
+        is_durable = effects.batch is not None and self._storing.store(effects.batch, effects.mark)
+        for note in effects.notes:
+            self._log(note)
+        if effects.peers is not None:
+            self.links.set_peers(effects.peers)
+        if self._on_step is not None:
+            self._on_step(events, effects)
+        return is_durable
+
+    def _set_alarm(self, now: Instant) -> None:
+        """Have a turn when the node wants one; an alarm set for before will set the next."""
+        wake_ms = self._wake_ms
+        if wake_ms is None or (self._alarm is not None and self._alarm_ms <= wake_ms):
+            return
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm_ms = wake_ms
+        self._alarm = self._system.later(max(wake_ms - now.mono_ms, 0), self._wake)
+
+    def _wake(self) -> None:
+        self._alarm = None
+        if not self._is_scheduled:
+            self._schedule()
+
+    def _log(self, note: Note) -> None:
+        try:
+            self._system.log(note)
+        except OSError:
+            self._log_lines_lost += 1
+
+    # --- peers -----------------------------------------------------------------------------
+
+    def _on_frames(self, url: str, frames: list[Frame]) -> None:
+        self._events += [PeerFrame(url, frame) for frame in frames]
+        if not self._is_scheduled:
+            self._schedule()
+
+    def _judge(self, theirs: Greeting) -> Greeting:
+        """Our answer to a stranger's greeting."""
+        mine = msgspec.structs.replace(self.node.greeting(), reached=self.links.process(theirs.url))
+        return msgspec.structs.replace(mine, refusal=judge(mine, theirs))
+
+    def _welcome(self, theirs: Greeting) -> None:
+        self.acceptor.keep_only(theirs.url, theirs.process)
+        self.submit(Welcome(theirs))
+
+    def _find_twin(self) -> None:
+        url = self.node.settings.url
+        self._fail(f"two nodes with one identity: another process has the URL {url}")
+
+    # --- the end ---------------------------------------------------------------------------
+
+    def stop(self, done: Callable[[], None]) -> None:
+        """Refuse new requests, wait for those in flight, end the links, and wait until the engine
+        has taken what that made (hints); then call `done`. Each for a stated time at most. A node
+        that has failed only ends its links."""
+        self._on_stopped = done
+        self._is_draining = True
+        if self._has_failed:
+            self._leave()
+            return
+        self._patience = self._supervised.later(DRAIN_MS, self._leave)
+        self.submit(Stop())
+
+    def _leave(self) -> None:
+        """Nobody is in flight any more, or nobody waits for those who are."""
+        if not self._is_draining:
+            return
+        self._is_draining = False
+        if self._patience is not None:
+            self._patience.cancel()
+        count = self.node.inflight
+        if count and not self._has_failed:
+            self._log(Note("warning", "stopped_with_requests_in_flight", {"count": count}))
+        self.links.close(self._on_links_closed)
+
+    def _on_links_closed(self) -> None:
+        self.acceptor.close()
+        self._settle(self._system.now().mono_ms + SETTLE_MS)
+
+    def _settle(self, until_ms: int) -> None:
+        """Step the node on what it was told last, as hints come of that, and have the engine take
+        all that it refused until now."""
+        waiting = self._storing.waiting_bytes
+        is_late = self._has_failed or self._system.now().mono_ms >= until_ms
+        if (waiting or self._events) and not is_late:
+            self._supervised.later(BUSY_RETRY_MS, lambda: self._settle(until_ms))
+            return
+        if waiting:
+            self._log(Note("warning", "stopped_with_writes_waiting", {"bytes": waiting}))
+        self.close()
+        self._tell_stopped()
+
+    def _tell_stopped(self) -> None:
+        done, self._on_stopped = self._on_stopped, None
+        if done is not None:
+            done()
+
+    def close(self) -> None:
+        """End stepping. A sync may still be under way; the engine is the caller's to close."""
+        self._has_failed = True
+        self._wake_ms = None
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._storing.close()
+
+    def _fail(self, reason: str) -> None:
+        if not self._has_failed:
+            self.close()
+            self._system.end(reason)
+            # Nobody in flight gets an answer any more.
+            self._leave()
+
+    def _on_fault(self, reason: str) -> None:
+        """A call back raised. If that is what the stop waited for, it would wait for ever."""
+        if self._on_stopped is not None:
+            self._system.soon(self._tell_stopped)
+        self._fail(reason)

@@ -1,0 +1,393 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Outgoing links: one connection to each peer, dialled for ever, carrying our frames only.
+
+Answers of a peer come on the link that it dials to us (`acceptor`), so either direction fails and
+recovers by itself. Invariants: LinkUp only after both greetings were found good; LinkUp and
+LinkDown of a peer alternate; what waits for a peer to read it is bounded by `outbox_bytes_max` and
+one turn's frame, then the link is given up and the peer counts as not answering. A frame without a
+link is dropped: the core knows from LinkDown, and nothing here sends again, for an old frame is of
+no use.
+
+    state      waits for                    and then
+    WAITING    the back-off, or `hurry`     dials
+    DIALLING   a connection, 2 s            greets; or waits
+    GREETING   the peer's greeting, 5 s     is UP if both agree; or closes
+    UP         the loss of the connection   waits
+    CLOSING    what was written to leave    waits
+    RETIRED    what was written to leave    is forgotten
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Final
+
+from quorate.core.topology.greeting import TWIN_MS, is_other_reached, judge
+from quorate.core.values.events import LinkDown, LinkUp
+from quorate.core.values.messages import Frame, Greeting
+from quorate.errors import PeerProtocolError
+from quorate.host.backoff import LONGEST_MS, Backoff
+from quorate.host.journal import Journal
+from quorate.host.system import Channel, System, Timer
+from quorate.wire.frames import FrameTooLarge, GreetingParser, encode_frame, encode_greeting
+
+if TYPE_CHECKING:
+    from random import Random
+
+OUTBOX_BYTES_MAX: Final = 64 << 20
+"""As much as the core leaves unanswered at one peer (`core.exchanges.outbox`): more waits only for
+a peer that does not read."""
+CONNECT_MS: Final = 2_000.0
+HANDSHAKE_MS: Final = 5_000.0
+FLUSH_MS: Final = 1_000.0
+"""How long a connection that we close may take to let go of what was written."""
+STEADY_MS: Final = LONGEST_MS
+"""A link that lived so long was a success; one that did not is tried again with longer waits."""
+
+
+class LinkState(enum.Enum):
+    """Where a link is in its life: see the table above."""
+
+    WAITING = enum.auto()
+    DIALLING = enum.auto()
+    GREETING = enum.auto()
+    UP = enum.auto()
+    CLOSING = enum.auto()
+    RETIRED = enum.auto()
+
+
+class PeerLinks:
+    """The outgoing links of a node.
+
+    `greeting` is asked anew for every handshake. `on_welcome` gets a peer's good answer, just
+    before its LinkUp. `on_twin` is told when a peer keeps reaching another process at our URL.
+    """
+
+    def __init__(
+        self,
+        system: System,
+        *,
+        greeting: Callable[[], Greeting],
+        on_event: Callable[[LinkUp | LinkDown], None],
+        on_welcome: Callable[[Greeting], None],
+        on_twin: Callable[[], None],
+        random: Random,
+        journal: Journal,
+    ) -> None:
+        self.system: Final = system
+        self.greeting: Final = greeting
+        self.on_event: Final = on_event
+        self.on_welcome: Final = on_welcome
+        self.on_twin: Final = on_twin
+        self.random: Final = random
+        self.journal: Final = journal
+        self.outbox_bytes_max = OUTBOX_BYTES_MAX
+        self.links: dict[str, Link] = {}
+        """By the peer's URL."""
+        self._retired: set[Link] = set()
+        self._on_closed: Callable[[], None] | None = None
+
+    def set_peers(self, urls: Iterable[str]) -> None:
+        """Keep links to exactly these peers: dial the new, close those not named (LinkDown)."""
+        wanted = dict.fromkeys(urls)
+        for url in [url for url in self.links if url not in wanted]:
+            self._retire(url)
+        for url in wanted:
+            if url not in self.links:
+                self.links[url] = link = Link(self, url)
+                link.dial()
+
+    def hurry(self, url: str) -> None:
+        """Dial `url` now if it waits for its next try: it is there, for it has just dialled us."""
+        link = self.links.get(url)
+        if link is not None:
+            link.hurry()
+
+    def send(self, url: str, frame: Frame) -> None:
+        """Write the frame at once, or drop it if there is no link or the peer does not read."""
+        link = self.links.get(url)
+        if link is None or not link.send(frame):
+            self.journal.frames_dropped += 1
+
+    def process(self, url: str) -> int:
+        """The process that our link to `url` leads to; 0 while it is down."""
+        link = self.links.get(url)
+        return 0 if link is None else link.process
+
+    def close(self, done: Callable[[], None]) -> None:
+        """End all links (LinkDown), and call `done` when what was sent has left, or had a second
+        to."""
+        self._on_closed = done
+        for url in list(self.links):
+            self._retire(url)
+        self._look_whether_closed()
+
+    def _retire(self, url: str) -> None:
+        link = self.links.pop(url)
+        self._retired.add(link)
+        link.retire()
+
+    def forget(self, link: Link) -> None:
+        """Nothing is left of a retired link."""
+        self._retired.discard(link)
+        self._look_whether_closed()
+
+    def _look_whether_closed(self) -> None:
+        if self._on_closed is not None and not self._retired:
+            done, self._on_closed = self._on_closed, None
+            self.system.soon(done)
+
+
+class Link:
+    """The link to one peer, over all its connections."""
+
+    def __init__(self, links: PeerLinks, url: str) -> None:
+        self.url: Final = url
+        self.state = LinkState.WAITING
+        self.process = 0
+        """Of the peer, while UP."""
+        self._links = links
+        self._backoff = Backoff(links.random)
+        self._connection: _Outgoing | None = None
+        """The present one; what others tell is of no interest any more."""
+        self._dial: Timer | None = None
+        self._due: Timer | None = None
+        """Of the present state."""
+        self._is_hurried = False
+        self._up_ms = 0
+        self._twin_since_ms: int | None = None
+        """Since when every try was refused because the peer reaches another process at our URL;
+        None if the last one was not."""
+        self._twin_before_ms: int | None = None
+        """The same as of the try before this one."""
+
+    # --- what is asked of it ---------------------------------------------------------------
+
+    def dial(self) -> None:
+        """Begin a try."""
+        self._twin_before_ms, self._twin_since_ms = self._twin_since_ms, None
+        self._enter(LinkState.DIALLING, CONNECT_MS, self._give_up_dial)
+        self._connection = connection = _Outgoing(self)
+        self._dial = self._links.system.dial(self.url, connection)
+
+    def hurry(self) -> None:
+        """Make the next wait end at once, or the present one."""
+        self._is_hurried = True
+        if self.state is LinkState.WAITING:
+            self._wait()
+
+    def retire(self) -> None:
+        """Begin to end it; `PeerLinks.forget` is told when nothing of it is left."""
+        if self.state in (LinkState.GREETING, LinkState.UP, LinkState.CLOSING):
+            self._close(LinkState.RETIRED)
+            return
+        if self._dial is not None:
+            self._dial.cancel()
+        self._connection = None
+        self._enter(LinkState.RETIRED)
+        self._links.forget(self)
+
+    def send(self, frame: Frame) -> bool:
+        """Whether it was written."""
+        connection = self._connection
+        if self.state is not LinkState.UP or connection is None or connection.channel.is_closing():
+            return False
+        queued = connection.channel.get_write_buffer_size()
+        if queued > self._links.outbox_bytes_max:
+            self._links.journal.overflowed(self.url, queued)
+            connection.channel.abort()
+            return False
+        return self._write(connection.channel, frame)
+
+    def _write(self, channel: Channel, frame: Frame) -> bool:
+        """Write it as one frame; as two or more, each whole, where one would be too large."""
+        journal = self._links.journal
+        try:
+            data = encode_frame(frame)
+        except FrameTooLarge as error:
+            half = len(frame.messages) // 2
+            if not half:
+                journal.too_large(self.url, error)
+                return False
+            first = Frame(frame.epoch, frame.clock, frame.messages[:half])
+            second = Frame(frame.epoch, frame.clock, frame.messages[half:])
+            return all([self._write(channel, first), self._write(channel, second)])
+        channel.write(data)
+        journal.frames_sent += 1
+        journal.bytes_sent += len(data)
+        return True
+
+    # --- what its connections tell ---------------------------------------------------------
+
+    def on_connected(self, connection: _Outgoing) -> None:
+        """The peer's port took the connection."""
+        if connection is not self._connection or self.state is not LinkState.DIALLING:
+            connection.channel.abort()
+            return
+        self._dial = None
+        self._links.system.tune(connection.channel)
+        self._enter(LinkState.GREETING, HANDSHAKE_MS, self._close)
+        connection.channel.write(encode_greeting(self._links.greeting()))
+
+    def on_dial_failed(self, connection: _Outgoing, why_not_tried: str) -> None:
+        """Nobody is there, or may be dialled there."""
+        if connection is self._connection:
+            if why_not_tried:
+                self._links.journal.refused(self.url, why_not_tried, by="us")
+            self._wait()
+
+    def on_answer(self, connection: _Outgoing, theirs: Greeting) -> None:
+        """The peer's greeting is whole."""
+        if connection is not self._connection or self.state is not LinkState.GREETING:
+            return
+        links = self._links
+        if not self._agrees(theirs):
+            if is_other_reached(theirs, links.greeting()):
+                self._note_twin()
+            self._close()
+            return
+        # Before it is up: if this raises, the connection ends, and no LinkDown may follow.
+        links.on_welcome(theirs)
+        self._enter(LinkState.UP)
+        self._up_ms = links.system.now().mono_ms
+        self.process = theirs.process
+        links.on_event(LinkUp(self.url, theirs.version))
+
+    def on_broken(self, connection: _Outgoing, error: PeerProtocolError) -> None:
+        """The peer sent what it must not."""
+        connection.channel.abort()
+        if connection is self._connection:
+            self._links.journal.broke_protocol(self.url, error)
+
+    def on_lost(self, connection: _Outgoing) -> None:
+        """The connection is gone."""
+        if connection is self._connection:
+            self._part()
+            self._end_of_connection()
+
+    # --- states ----------------------------------------------------------------------------
+
+    def _enter(
+        self, state: LinkState, ms: float = 0.0, when_due: Callable[[], None] | None = None
+    ) -> None:
+        if self._due is not None:
+            self._due.cancel()
+        self.state = state
+        self._due = None if when_due is None else self._links.system.later(ms, when_due)
+
+    def _wait(self) -> None:
+        """Wait for the next try."""
+        self._connection = None
+        ms = 0.0 if self._is_hurried else self._backoff.next_ms()
+        self._is_hurried = False
+        self._enter(LinkState.WAITING, ms, self.dial)
+
+    def _give_up_dial(self) -> None:
+        if self._dial is not None:
+            self._dial.cancel()
+        self._wait()
+
+    def _part(self) -> None:
+        """Tell that the link is down, if it was up."""
+        if self.state is LinkState.UP:
+            links = self._links
+            self.process = 0
+            links.on_event(LinkDown(self.url))
+            if links.system.now().mono_ms - self._up_ms > STEADY_MS:
+                self._backoff.reset()
+
+    def _close(self, then: LinkState = LinkState.CLOSING) -> None:
+        """Take no more, and let what was written leave, but not for ever."""
+        self._part()
+        self._enter(then, FLUSH_MS, self._end_of_connection)
+        assert self._connection is not None, "only what is connected is closed"
+        self._connection.channel.close()
+
+    def _end_of_connection(self) -> None:
+        """It is lost; or had its time, and the loop may never tell that it is lost."""
+        connection = self._connection
+        if connection is not None and not connection.is_lost:
+            connection.channel.abort()
+        if self.state is LinkState.RETIRED:
+            self._enter(LinkState.RETIRED)
+            self._connection = None
+            self._links.forget(self)
+        else:
+            self._wait()
+
+    # --- greetings -------------------------------------------------------------------------
+
+    def _agrees(self, theirs: Greeting) -> bool:
+        journal = self._links.journal
+        # What they say first: a refusal need not give away who they are.
+        if theirs.refusal:
+            journal.refused(self.url, theirs.refusal, by="them")
+            return False
+        refusal = judge(self._links.greeting(), theirs)
+        if not refusal and theirs.url != self.url:
+            # Two names of one node would be counted as two replicas.
+            refusal = f"the node at {self.url} calls itself {theirs.url[:80]!r}"
+        if refusal:
+            journal.refused(self.url, refusal, by="us")
+            return False
+        journal.agreed(self.url)
+        return True
+
+    def _note_twin(self) -> None:
+        now_ms = self._links.system.now().mono_ms
+        before_ms = self._twin_before_ms
+        self._twin_since_ms = now_ms if before_ms is None else before_ms
+        if now_ms - self._twin_since_ms >= TWIN_MS:
+            self._links.on_twin()
+
+
+class _Outgoing:
+    """One connection of a link: hears one greeting, and nothing else. (`system.Dialled`)"""
+
+    def __init__(self, link: Link) -> None:
+        self.channel: Channel
+        """Set once connected."""
+        self.is_lost = False
+        self._link = link
+        self._parser = GreetingParser()
+        self._is_answered = False
+
+    def dial_failed(self, why_not_tried: str) -> None:
+        self._link.on_dial_failed(self, why_not_tried)
+
+    def connection_made(self, channel: Channel) -> None:
+        self.channel = channel
+        self._link.on_connected(self)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            answer = self._hear(data)
+        except PeerProtocolError as error:
+            self._link.on_broken(self, error)
+            return
+        if answer is not None:
+            self._link.on_answer(self, answer)
+
+    def _hear(self, data: bytes) -> Greeting | None:
+        if self._is_answered:
+            raise PeerProtocolError("the acceptor spoke on a link that is ours to speak on")
+        answer = self._parser.feed(data)
+        if answer is not None:
+            self._is_answered = True
+            if self._parser.rest:
+                raise PeerProtocolError("bytes behind the acceptor's greeting")
+        return answer
+
+    def eof_received(self) -> bool | None:
+        return None
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self.is_lost = True
+        self._link.on_lost(self)
+
+    def pause_writing(self) -> None:
+        """`Link.send` looks at the queue itself."""
+
+    def resume_writing(self) -> None:
+        """Likewise."""

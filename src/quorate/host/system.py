@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The verbs by which a node reaches the operating system, and those by which it is reached.
+
+A node asks for the time, for a call later, for a sync, for a connection, for a log line, and for
+its own end (`System`). It is told of connections in the words of asyncio's protocols
+(`Connection`) and writes to them in those of its transports (`Channel`): asyncio's loops then call
+the state machines of `links` and `acceptor` directly, without an adapter for each frame.
+
+All calls are made on one thread, and none from inside the call that asked for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+from quorate.core.values.events import Instant, Note
+
+
+class Timer(Protocol):
+    """Something that will happen."""
+
+    def cancel(self) -> object:
+        """Have it not happen; no fault if it has."""
+
+
+class Channel(Protocol):
+    """The sending side of one connection."""
+
+    def write(self, data: bytes) -> None:
+        """Send the bytes, after those before them. Not on a channel that is closing."""
+
+    def get_write_buffer_size(self) -> int:
+        """Bytes written that the operating system has not taken yet."""
+
+    def is_closing(self) -> bool:
+        """Whether it is closed, or its connection lost."""
+
+    def close(self) -> None:
+        """Let what was written leave, and end the connection."""
+
+    def abort(self) -> None:
+        """End the connection now; what was not sent is lost."""
+
+    def get_extra_info(self, name: str) -> Any:
+        """`peername`: the other end's address as a tuple, host first; None if not known. `socket`:
+        the operating system's."""
+
+
+class Connection(Protocol):
+    """One end of a connection: hears that it is there, each piece of bytes, and that it is lost."""
+
+    def connection_made(self, channel: Channel, /) -> None:
+        """The connection is there."""
+
+    def data_received(self, data: bytes, /) -> None:
+        """Bytes came, in pieces of any size."""
+
+    def eof_received(self) -> bool | None:
+        """The other end sends no more. Anything but True ends the connection."""
+
+    def connection_lost(self, exc: Exception | None, /) -> None:
+        """The connection is gone. The last call."""
+
+    def pause_writing(self) -> None:
+        """The other end reads more slowly than we write."""
+
+    def resume_writing(self) -> None:
+        """It has caught up."""
+
+
+class Dialled(Connection, Protocol):
+    """A connection that we ask for."""
+
+    def dial_failed(self, why_not_tried: str) -> None:
+        """It did not come to be, and never will: nobody answers there. Or, with a reason, nobody
+        was asked, as no peer may be at that address."""
+
+
+class System(Protocol):
+    """The operating system as a node uses it."""
+
+    def now(self) -> Instant:
+        """The time."""
+
+    def soon(self, call: Callable[[], None], /) -> object:
+        """Make the call once all that has arrived by now was told."""
+
+    def later(self, ms: float, call: Callable[[], None]) -> Timer:
+        """Make the call in `ms`."""
+
+    def sync(self, done: Callable[[BaseException | None], None], /) -> None:
+        """Sync the engine, without waiting, and call `done` with what went wrong, if anything. One
+        at a time. A disk may take for ever."""
+
+    def dial(self, url: str, connection: Dialled) -> Timer:
+        """Connect to a peer; `cancel` gives it up."""
+
+    def tune(self, channel: Channel) -> None:
+        """Set what the operating system is to do for a connection between nodes: send at once, and
+        end it when the other machine confirms nothing for long."""
+
+    def log(self, note: Note) -> None:
+        """Write a line of the log. OSError if that cannot be."""
+
+    def fault(self, what: str, error: Exception) -> None:
+        """Report an exception that should not have been. Never raises."""
+
+    def end(self, reason: str, /) -> None:
+        """End the process: the node cannot go on. Asked for once."""
+
+
+class Supervised:
+    """A system of which every call back that raises ends the node: whatever is wrong then, no
+    promise may follow. (What a connection raises costs that connection, and is the loop's to see.)
+    """
+
+    def __init__(self, system: System, on_fault: Callable[[str], None]) -> None:
+        self._system = system
+        self._on_fault = on_fault
+        self.now: Final = system.now
+        self.dial: Final = system.dial
+        self.tune: Final = system.tune
+        self.log: Final = system.log
+        self.fault: Final = system.fault
+        self.end: Final = system.end
+
+    def soon(self, call: Callable[[], None], /) -> None:
+        """Part of `System`."""
+        self._system.soon(self.guarded(call))
+
+    def later(self, ms: float, call: Callable[[], None]) -> Timer:
+        """Part of `System`."""
+        return self._system.later(ms, self.guarded(call))
+
+    def sync(self, done: Callable[[BaseException | None], None], /) -> None:
+        """Part of `System`."""
+        self._system.sync(lambda error: self.guarded(lambda: done(error))())
+
+    def guarded(self, call: Callable[[], None]) -> Callable[[], None]:
+        """The call, made so that a fault in it ends the node."""
+
+        def make() -> None:
+            try:
+                call()
+            except Exception as error:
+                # First the end, then the telling: the log may be what is broken.
+                self._on_fault(f"internal fault: {error!r}")
+                self._system.fault("internal_fault", error)
+
+        return make

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`host.system.System` on asyncio: loop, sockets, clocks, and a thread that waits for the disk."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final, cast
+
+import structlog
+
+from quorate.core.values.events import Instant, Note
+from quorate.host.system import Channel, Dialled, Timer
+from quorate.runtime.process import LINES
+from quorate.runtime.resolve import NotDialled, resolve
+from quorate.runtime.sockets import tune
+from quorate.runtime.sync import SyncThread
+
+log = structlog.get_logger()
+
+
+class AsyncioSystem:
+    """The running loop and what is around it. `on_end` is told why the node cannot go on."""
+
+    def __init__(
+        self, *, own_url: str, sync: Callable[[], None], on_end: Callable[[str], None]
+    ) -> None:
+        self._loop: Final = asyncio.get_running_loop()
+        self._own_url = own_url
+        self._thread = SyncThread(self._loop, sync)
+        self.soon: Final = self._loop.call_soon
+        self.sync: Final = self._thread.ask
+        self.end: Final = on_end
+
+    def now(self) -> Instant:
+        """Part of `System`."""
+        return Instant(time.monotonic_ns() // 1_000_000, time.time_ns() // 1_000_000)
+
+    def later(self, ms: float, call: Callable[[], None]) -> Timer:
+        """Part of `System`."""
+        return self._loop.call_later(ms / 1000, call)
+
+    def dial(self, url: str, connection: Dialled) -> Timer:
+        """Part of `System`."""
+        task = self._loop.create_task(self._dial(url, connection))
+        task.add_done_callback(_report)
+        return task
+
+    def tune(self, channel: Channel) -> None:
+        """Part of `System`."""
+        tune(channel)
+
+    def log(self, note: Note) -> None:
+        """Part of `System`."""
+        lost = LINES.lost
+        getattr(log, note.level)(note.event, **note.facts)
+        if LINES.lost != lost:
+            raise OSError("the line could not be written")
+
+    def fault(self, what: str, error: Exception) -> None:
+        """Part of `System`."""
+        log.error(what, exc_info=error)
+
+    def close(self) -> None:
+        """End the thread."""
+        self._thread.close()
+
+    async def _dial(self, url: str, connection: Dialled) -> None:
+        """Connect to the first of the peer's addresses that takes it."""
+        why = ""
+        try:
+            for host, port in await resolve(url, own_url=self._own_url):
+                try:
+                    await self._loop.create_connection(
+                        lambda: cast(asyncio.Protocol, connection), host, port
+                    )
+                except OSError:
+                    continue
+                return
+        except NotDialled as error:
+            why = str(error)
+        except OSError:
+            # Not there, too slow, or gone: the usual case.
+            pass
+        connection.dial_failed(why)
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    """Have the loop hear of a fault in a dial when it happens, and not when the task is dropped."""
+    if not task.cancelled() and task.exception() is not None:
+        context = {"message": "a dial raised", "exception": task.exception(), "task": task}
+        task.get_loop().call_exception_handler(context)

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Faults of what is between the core and the operating system: the turn, the disk's queue, links.
+
+Each is looked for in worlds with the one fault that shows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from quorate.core.serving import Serving
+from quorate.core.values.events import Batch, Note, StorageState
+from quorate.core.values.messages import Frame
+from quorate.core.values.record import Record
+from quorate.errors import DiskFull, StorageBusy, StorageError
+from quorate.host.acceptor import Acceptor, Incoming
+from quorate.host.driver import Driver
+from quorate.host.links import Link
+from quorate.host.storing import BUSY_RETRY_MS, Storing, _Waiting
+from quorate.sim.plan import Options
+from quorate.wire.frames import FrameParser
+from tests.simulation.plants.plant import Plant
+
+_synced: Final = Storing._synced
+_connection: Final = Acceptor.connection
+_feed: Final = FrameParser.feed
+_shown: Final = Serving._shown
+
+
+def only(*faults: str) -> Options:
+    """Worlds in which nothing else happens."""
+    return Options(faults=frozenset(faults))
+
+
+def _failed_sync_is_durable(self: Storing, error: BaseException | None, *, is_news: bool) -> None:
+    del error
+    _synced(self, None, is_news=is_news)
+
+
+def _never_stuck(self: Storing) -> None:
+    self._watch = None
+
+
+def _merge_without_hints(self: _Waiting, batch: Batch, mark: int, size: int) -> None:
+    self.batch.records += batch.records
+    self.batch.meta += batch.meta
+    self.mark = mark
+    self.bytes += size
+
+
+def _try_once(self: Storing, error: StorageError) -> None:
+    del self, error
+
+
+def _wait_for_room_only(self: Storing, error: StorageBusy | DiskFull) -> None:
+    """Try a full disk again, but without the sync in which an engine gets over it."""
+    self._refusal = StorageState(error.code, str(error))
+    self._tell()
+    self._retrying = self._system.later(BUSY_RETRY_MS, self._retry)
+
+
+def _unread_is_absent(self: Serving, row: bytes, failed: list[bytes]) -> Record | None:
+    del failed
+    return _shown(self, row, [])
+
+
+def _log_as_if_nothing_could_fail(self: Driver, note: Note) -> None:
+    self._system.log(note)
+
+
+def _parser_of_the_link_before(self: Acceptor) -> Incoming:
+    made = _connection(self)
+    if self._connections:
+        made._frames = next(reversed(self._connections))._frames
+    return made
+
+
+def _header_in_one_piece(self: FrameParser, data: bytes) -> list[Frame]:
+    if not self._pending and len(data) < 12:
+        return []
+    return _feed(self, data)
+
+
+def _send_without_bound(self: Link, frame: Frame) -> bool:
+    connection = self._connection
+    if not self.process or connection is None or connection.channel.is_closing():
+        return False
+    return self._write(connection.channel, frame)
+
+
+def _dial_once(self: Link, connection: object, why_not_tried: str) -> None:
+    del self, connection, why_not_tried
+
+
+def _leave_at_once(self: Driver, done: Callable[[], None]) -> None:
+    self._on_stopped = done
+    self._is_draining = True
+    self._leave()
+
+
+PLANTS: Final = (
+    Plant(
+        "a failed sync counts as done",
+        Storing,
+        "_synced",
+        _failed_sync_is_durable,
+        only("syncfail"),
+    ),
+    Plant("a disk that hangs is not told", Storing, "_look", _never_stuck, only("hang")),
+    Plant(
+        "batches that wait lose their hints when they are merged",
+        _Waiting,
+        "take_in",
+        _merge_without_hints,
+        only("busy", "kill", "isolate"),
+    ),
+    Plant("a refused batch is never tried again", Storing, "_try_later", _try_once, only("full")),
+    Plant(
+        "nothing is synced while the disk is full",
+        Storing,
+        "_try_later",
+        _wait_for_room_only,
+        only("reopen"),
+    ),
+    Plant(
+        "a read for which files are missing finds nothing",
+        Serving,
+        "_shown",
+        _unread_is_absent,
+        only("noread"),
+    ),
+    Plant(
+        "a log line that cannot be written ends the step",
+        Driver,
+        "_log",
+        _log_as_if_nothing_could_fail,
+        only("log", "isolate"),
+    ),
+    Plant(
+        "a new link goes on with the half frame of the old one",
+        Acceptor,
+        "connection",
+        _parser_of_the_link_before,
+        only("reset"),
+    ),
+    Plant(
+        "a header is expected in one piece",
+        FrameParser,
+        "feed",
+        _header_in_one_piece,
+        only("pieces"),
+    ),
+    Plant("an outbox has no bound", Link, "send", _send_without_bound, only("deaf")),
+    Plant("a dial that fails is the last", Link, "on_dial_failed", _dial_once, only("files")),
+    Plant("an orderly stop does not wait", Driver, "stop", _leave_at_once, only("stop")),
+)

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What `/kv` answers, before any lane writes it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from quorate.config import Config
+from quorate.core.values.events import GetResult, PutResult
+from quorate.core.values.record import Record
+from quorate.core.values.versions import pack_version
+from quorate.doors.http.kv import METHODS, Answers
+from quorate.doors.http.problems import Reply
+from quorate.errors import Overloaded, QuorateError
+from tests.fake_store import NODES, FakeStore, topology_of
+
+VERSION = pack_version(1 << 30, 7)
+
+
+ABSENT = GetResult(None, 2)
+
+
+def of(
+    result: GetResult | PutResult | QuorateError,
+    *,
+    store: FakeStore | None = None,
+    r: int = 0,
+    w: int = 0,
+    wall_ms: int = 0,
+) -> Reply:
+    return Answers(store or FakeStore()).of(result, r=r, w=w, wall_ms=wall_ms)
+
+
+def word(store: FakeStore | None = None, *, r: int = 0, w: int = 0) -> bytes:
+    """The word for the consistency of a request."""
+    (line,) = [
+        line
+        for line in of(ABSENT, store=store, r=r, w=w).lines.split(b"\r\n")
+        if line.startswith(b"Quorate-Consistency: ")
+    ]
+    return line.partition(b": ")[2]
+
+
+@pytest.mark.parametrize("n", range(1, 6))
+def test_the_word_is_never_better_than_the_quorums(n: int) -> None:
+    """P2: two strict majorities, else any overlap, else nothing."""
+    nodes = tuple(f"http://127.0.0.1:{8000 + index}" for index in range(n))
+    store = FakeStore(Config(nodes=nodes, advertise=nodes[0], replication=n))
+    for r in range(1, n + 1):
+        for w in range(1, n + 1):
+            if min(r, w) > n / 2:
+                assert word(store, r=r, w=w) == b"linearizable"
+            elif r + w > n:
+                assert word(store, r=r, w=w) == b"regular"
+            else:
+                assert word(store, r=r, w=w) == b"eventual"
+
+
+def test_the_default_word_follows_configuration_and_layout() -> None:
+    assert word() == b"linearizable"
+    assert word(FakeStore(Config(nodes=NODES, r=1, w=1))) == b"eventual"
+    assert word(FakeStore(Config(nodes=NODES, r=1, w=3))) == b"regular"
+    # One copy only: any quorum is all of it.
+    assert word(FakeStore(Config(nodes=NODES[:1]))) == b"linearizable"
+
+
+def test_before_a_layout_is_known_the_word_is_that_of_all_copies() -> None:
+    store = FakeStore(Config(nodes=NODES, r=1))
+    store._topology = None
+    assert word(store) == b"eventual"
+    assert word(store, r=2) == b"linearizable"
+
+
+def test_a_request_may_promise_less_than_the_default() -> None:
+    assert word(r=1) == b"eventual"
+    assert word(w=3) == b"linearizable"
+
+
+def test_the_word_for_a_request_follows_the_layout_too() -> None:
+    store = FakeStore(Config(nodes=NODES))
+    store._topology = topology_of(NODES[:1], 3)
+    answers = Answers(store)
+    before = answers.of(ABSENT, r=1, w=1, wall_ms=0)
+    assert b"Quorate-Consistency: linearizable\r\n" in before.lines
+    store._topology = topology_of(NODES, 3)
+    after = answers.of(ABSENT, r=1, w=1, wall_ms=0)
+    assert b"Quorate-Consistency: eventual\r\n" in after.lines
+
+
+def test_a_value_is_answered_with_its_version() -> None:
+    reply = of(GetResult(Record(VERSION, b"v"), 2))
+    assert (reply.status, reply.body) == (200, b"v")
+    assert b'ETag: "%b"\r\n' % VERSION.hex().encode() in reply.lines
+
+
+@pytest.mark.parametrize(
+    "record", [None, Record(VERSION, None), Record(VERSION, b"v", 100)], ids=str
+)
+def test_nothing_alive_is_404_with_the_promise_it_was_read_under(record: Record | None) -> None:
+    reply = of(GetResult(record, 2), r=1, wall_ms=100)
+    assert reply.status == 404
+    assert b"Quorate-Consistency: eventual\r\n" in reply.lines
+    assert "outcome" not in json.loads(reply.body)
+
+
+def test_a_restamped_write_says_so() -> None:
+    plain = of(PutResult(VERSION, 2, 3))
+    assert b"Restamped" not in plain.lines
+    again = of(PutResult(VERSION, 2, 3, restamped=True))
+    assert b"Quorate-Restamped: true\r\n" in again.lines
+    assert b"Quorate-Acks: 2/3\r\n" in again.lines
+
+
+def test_an_error_is_a_problem() -> None:
+    reply = of(Overloaded("too much"))
+    assert (reply.status, json.loads(reply.body)["code"]) == (503, "overloaded")
+
+
+def test_head_is_get_without_the_body_and_only_a_put_has_a_value() -> None:
+    assert [name for name, method in METHODS.items() if not method.shows_body] == [b"HEAD"]
+    assert [name for name, method in METHODS.items() if method.has_body] == [b"PUT"]
+    assert [name for name, method in METHODS.items() if "ttl" in method.parameters] == [b"PUT"]

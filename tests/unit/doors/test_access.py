@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Each command and each route asks for a role, and nobody without it gets further."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from aiohttp import web
+
+from quorate.doors.access import ANYBODY, Principal, Role
+from quorate.doors.http import app, batch
+from quorate.doors.http.app import ROUTES, Route
+from quorate.doors.http.context import Context
+from quorate.doors.http.kv import METHODS
+from quorate.doors.http.problems import Refused
+from quorate.doors.redis.command import Access, Command
+from quorate.doors.redis.table import COMMANDS
+from tests.fake_store import FakeStore
+from tests.unit.doors.http.lane_bench import Bench, head, run
+from tests.unit.doors.redis.turns import Client
+
+ROWS: list[Command] = [
+    each for command in COMMANDS.values() for each in (command, *command.subcommands.values())
+]
+WITHOUT = {role: Principal("ann", frozenset(Role) - {role}) for role in Role}
+
+
+def test_anybody_may_do_everything_while_there_are_no_users() -> None:
+    assert ANYBODY.roles == frozenset(Role)
+
+
+@pytest.mark.parametrize("command", ROWS, ids=lambda command: command.name)
+def test_each_command_states_a_role_that_fits_what_it_touches(command: Command) -> None:
+    assert isinstance(command.role, Role)
+    assert command.role is not Role.PEER
+    if command.access in (Access.READ, Access.READ_MANY):
+        assert command.role is Role.READ
+    if command.access in (Access.WRITE, Access.WRITE_MANY):
+        assert command.role is Role.WRITE
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
+def test_each_route_states_a_role(route: Route) -> None:
+    assert isinstance(route.role, Role)
+    if route.path.startswith("/internal/"):
+        assert route.role is Role.PEER
+
+
+def test_the_fast_lane_asks_for_the_roles_of_the_table() -> None:
+    assert METHODS.keys() == {b"GET", b"HEAD", b"PUT", b"DELETE"}
+    for route in ROUTES:
+        if route.path == "/kv":
+            assert METHODS[route.method.encode()].role is route.role
+    assert METHODS[b"HEAD"].role is METHODS[b"GET"].role
+
+
+def test_only_logging_in_and_out_is_for_strangers() -> None:
+    assert {command.name for command in ROWS if command.role is Role.STRANGER} == {
+        *("auth", "hello", "quit", "reset")
+    }
+    assert {route.path for route in ROUTES if route.role is Role.STRANGER} == {
+        *("/healthz", "/readyz")
+    }
+
+
+@pytest.mark.parametrize("command", ROWS, ids=lambda command: command.name)
+def test_a_command_is_refused_to_whoever_has_not_its_role(command: Command) -> None:
+    client = Client()
+    client.connection.principal = WITHOUT[command.role]
+    name, _, second = command.name.partition("|")
+    words = [name, *([second] if second else [])]
+    words += ["1"] * (abs(command.arity) - len(words))
+    assert client.ask(*words) == (
+        f"NOPERM User ann has no permissions to run the '{command.name}' command"
+    )
+    assert client.store.events == []
+    assert not client.transport.is_closing()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_fast_lane_leaves_it_to_the_full_service_to_refuse(name: bytes) -> None:
+    request = head(name + b" /kv?key=k HTTP/1.1", b"Host: h", *(
+        [b"Content-Length: 0"] if METHODS[name].has_body else []
+    ))  # fmt: skip
+
+    async def test(bench: Bench) -> None:
+        bench.lane.principal = WITHOUT[METHODS[name].role]
+        bench.send(request)
+        assert bench.taken_over[0].data == request
+        assert bench.store.events == []
+
+    run(test)
+
+
+def context(principal: Principal) -> Context:
+    return cast(Context, SimpleNamespace(principal=principal, store=FakeStore()))
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
+def test_a_route_is_refused_to_whoever_has_not_its_role(route: Route) -> None:
+    serve = app._bound(context(WITHOUT[route.role]), route)
+    request: Any = SimpleNamespace(raw_path=route.path)
+    with pytest.raises(Refused, match=route.role) as refused:
+        serve(cast(web.Request, request)).send(None)  # type: ignore[attr-defined]
+    assert (refused.value.status, refused.value.code) == (403, "forbidden")
+
+
+@pytest.mark.parametrize(("op", "role"), [("get", Role.READ), ("put", Role.WRITE)])
+def test_each_operation_of_a_batch_asks_for_its_own_role(op: str, role: Role) -> None:
+    operation = batch.Operation(cast(Any, op), "k", value="v" if op == "put" else None)
+    with pytest.raises(Refused, match=role):
+        batch._checked(context(WITHOUT[role]), operation)
+    batch._checked(context(ANYBODY), operation)

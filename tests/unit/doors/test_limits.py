@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Limits of time: one timer for all connections, not one for each."""
+
+from __future__ import annotations
+
+import asyncio
+
+from quorate.doors.limits import Deadlines, IdleLimit
+
+
+class Watched:
+    """Remembers when it was given up on."""
+
+    def __init__(self, log: list[str], name: str) -> None:
+        self.log = log
+        self.name = name
+
+    def expired(self) -> None:
+        self.log.append(self.name)
+
+
+async def until_logged(log: list[str], count: int) -> None:
+    async with asyncio.timeout(5):
+        while len(log) < count:
+            await asyncio.sleep(0.001)
+
+
+def test_only_what_is_still_watched_expires_and_in_order() -> None:
+    async def main() -> None:
+        log: list[str] = []
+        deadlines = Deadlines(asyncio.get_running_loop(), 0.03)
+        first, second, third = (Watched(log, name) for name in ("first", "second", "third"))
+        for each in (first, second, third):
+            deadlines.watch(each)
+        deadlines.forget(second)
+        await until_logged(log, 2)
+        assert log == ["first", "third"]
+
+    asyncio.run(main())
+
+
+def test_watching_again_starts_again() -> None:
+    async def main() -> None:
+        log: list[str] = []
+        deadlines = Deadlines(asyncio.get_running_loop(), 0.05)
+        early, late = Watched(log, "early"), Watched(log, "late")
+        deadlines.watch(late)
+        deadlines.watch(early)
+        deadlines.watch(late)
+        await until_logged(log, 2)
+        assert log == ["early", "late"]
+
+    asyncio.run(main())
+
+
+def test_a_timer_runs_only_while_something_is_watched() -> None:
+    async def main() -> None:
+        deadlines = Deadlines(asyncio.get_running_loop(), 0.001)
+        log: list[str] = []
+        deadlines.watch(Watched(log, "x"))
+        await until_logged(log, 1)
+        assert deadlines._timer is None
+        deadlines.watch(Watched(log, "y"))
+        deadlines.close()
+        assert deadlines._timer is None
+
+    asyncio.run(main())
+
+
+class Connection:
+    """Counts how often it was told that it is silent."""
+
+    def __init__(self) -> None:
+        self.silent_sweeps = 0
+        self.idled_count = 0
+
+    def idled(self) -> None:
+        self.idled_count += 1
+
+
+def test_who_is_silent_is_told_and_who_speaks_or_left_is_not() -> None:
+    async def main() -> None:
+        limit = IdleLimit(asyncio.get_running_loop(), 0.03)
+        silent, talking, gone = Connection(), Connection(), Connection()
+        for each in (silent, talking, gone):
+            limit.add(each)
+        limit.discard(gone)
+        started = asyncio.get_running_loop().time()
+        async with asyncio.timeout(5):
+            while not silent.idled_count:
+                talking.silent_sweeps = 0
+                await asyncio.sleep(0.001)
+        assert asyncio.get_running_loop().time() - started >= 0.03
+        assert talking.idled_count == gone.idled_count == 0
+        limit.close()
+
+    asyncio.run(main())
+
+
+def test_sweeps_run_only_while_there_are_connections() -> None:
+    async def main() -> None:
+        limit = IdleLimit(asyncio.get_running_loop(), 0.003)
+        connection = Connection()
+        limit.add(connection)
+        limit.discard(connection)
+        async with asyncio.timeout(5):
+            while is_sweeping(limit):
+                await asyncio.sleep(0.001)
+        limit.add(connection)
+        assert is_sweeping(limit)
+        limit.close()
+        assert not is_sweeping(limit)
+
+    asyncio.run(main())
+
+
+def is_sweeping(limit: IdleLimit) -> bool:
+    return limit._timer is not None

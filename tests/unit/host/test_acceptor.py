@@ -1,0 +1,351 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Incoming links fed byte by byte."""
+
+from __future__ import annotations
+
+import marshal
+import pickle
+import struct
+
+import msgspec
+import pytest
+from xxhash import xxh3_64_intdigest
+
+from quorate.core.values.events import LinkDown, LinkUp
+from quorate.core.values.messages import Frame, Pong
+from quorate.host.links import HANDSHAKE_MS
+from quorate.sim.noise import Noise
+from quorate.wire.frames import MAGIC, encode_frame
+from tests.unit.host.scripted import FakeChannel
+from tests.unit.host.wires import (
+    MOMENT_MS,
+    Net,
+    Never,
+    Node,
+    answer_for,
+    answer_in,
+    frame,
+    greeted,
+    stranger,
+    url_of,
+)
+
+PEER = 7
+GOOD = encode_frame(frame(1))
+
+
+def sealed(payload: bytes) -> bytes:
+    length = len(payload)
+    header = struct.pack(">III", length, length ^ 0xFFFFFFFF, xxh3_64_intdigest(payload) % 2**32)
+    return header + payload
+
+
+@pytest.fixture
+def node() -> Node:
+    return Node(Net(), 1)
+
+
+def test_a_greeting_and_frames_in_single_bytes_are_understood(node: Node) -> None:
+    peer = stranger(node)
+    for byte in answer_for(node, PEER) + GOOD + GOOD:
+        peer.channel.write(bytes([byte]))
+        node.net.run(1.5)
+    assert node.frames == [(url_of(PEER), frame(1))] * 2
+    assert node.journal.counters()["frames_received"] == 2
+    assert node.journal.bytes_received == 2 * len(GOOD)
+
+
+def test_frames_behind_a_greeting_in_one_piece_are_understood(node: Node) -> None:
+    said = answer_for(node, PEER) + GOOD + GOOD[:-1]
+    peer = stranger(node, said)
+    assert node.numbers() == [1]
+    peer.channel.write(GOOD[-1:])
+    node.net.run()
+    assert node.numbers() == [1, 1]
+    assert node.journal.bytes_received == 2 * len(GOOD)
+
+
+def test_whoever_is_accepted_is_told_of_once_and_its_connection_is_tuned(node: Node) -> None:
+    greeted(node, PEER).channel.write(GOOD)
+    node.net.run()
+    assert node.accepted == [url_of(PEER)]
+    assert len(node.host.tuned) == 1
+
+
+def test_nothing_of_a_peer_is_heard_before_it_was_judged_and_accepted(node: Node) -> None:
+    stranger(node, answer_for(node, PEER) + GOOD + GOOD)
+    assert node.told == [f"accepted {url_of(PEER)}", "frames 2"]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        struct.pack(">III", 0, 0xFFFFFFFF, 0),
+        struct.pack(">III", 0xFFFFFFFF, 0, 0),
+        GOOD[:-1] + bytes([GOOD[-1] ^ 1]),
+        sealed(msgspec.msgpack.encode([1, 1, [[99, 1]]])),
+        sealed(msgspec.msgpack.encode([1, 1, [[8, "one"]]])),
+        sealed(msgspec.msgpack.encode([1, 1, [[3, 1, [b""], []]]])),
+        sealed(pickle.dumps({})),
+        marshal.dumps({"hostile": 1, "bytes": 2}),
+    ],
+    ids=["length 0", "4 GB", "checksum", "tag", "type", "row", "pickle", "marshal"],
+)
+def test_a_broken_frame_ends_the_link_at_once_and_nothing_of_it_is_delivered(
+    node: Node, bad: bytes
+) -> None:
+    other, peer = greeted(node, 2), greeted(node, PEER)
+    peer.channel.write(GOOD)
+    node.net.run()
+    assert node.numbers() == [1]
+    heard = peer.data
+    peer.channel.write(GOOD + bad + GOOD)
+    # What was under way with it is not read any more.
+    peer.channel.write(GOOD)
+    node.net.run()
+    assert peer.is_lost
+    assert peer.data == heard
+    assert [note.facts["peer"] for note in node.host.notes] == [url_of(PEER)]
+    assert node.journal.protocol_errors == 1
+    assert node.numbers() == [1]
+    other.channel.write(encode_frame(frame(2)))
+    node.net.run()
+    assert node.numbers() == [1, 2], "the other peer's frame"
+
+
+def test_a_damaged_frame_is_never_heard_whichever_bit_it_is() -> None:
+    """The checksum finds every flipped bit."""
+    for seed in range(100):
+        net = Net(seed)
+        one, two = Node(net, 1), Node(net, 2)
+        one.links.set_peers([two.url])
+        net.run(100)
+        wire = net.wire(one.host, two.host)
+        wire.noise = Noise(damage=1.0)
+        one.links.send(two.url, frame(1))
+        net.run()
+        assert one.kinds(two.url)[:2] == [LinkUp, LinkDown]
+        wire.noise = None
+        net.run(100)
+        one.links.send(two.url, frame(2))
+        net.run()
+        assert two.numbers() == [2]
+        assert two.journal.protocol_errors == 1
+
+
+def test_a_frame_cut_by_the_end_of_the_connection_is_never_delivered(node: Node) -> None:
+    for cut in range(1, len(GOOD)):
+        peer = greeted(node, PEER)
+        peer.channel.write(GOOD + GOOD[:cut])
+        peer.channel.close()
+        node.net.run()
+        assert not node.acceptor._connections
+        # And nothing of the next connection completes it.
+        peer = greeted(node, PEER)
+        peer.channel.write(GOOD)
+        node.net.run()
+        assert node.numbers() == [1, 1]
+        node.frames.clear()
+    # A kill in the middle of a write is a fault of nobody.
+    assert node.journal.protocol_errors == 0
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        GOOD,
+        b"GET / HTTP/1.1\r\n\r\n",
+        MAGIC + struct.pack(">III", 2**31, 2**31 ^ 0xFFFFFFFF, 0),
+        MAGIC + sealed(b"\x90"),
+        pickle.dumps([1]),
+    ],
+    ids=["frame", "http", "2 GB", "empty", "pickle"],
+)
+def test_a_stranger_who_does_not_greet_is_dropped_without_an_answer(
+    node: Node, data: bytes
+) -> None:
+    peer = stranger(node, data)
+    assert peer.words == ["made", "lost"]
+    assert peer.data == b""
+    assert node.journal.protocol_errors == 1
+    assert [note.facts["peer"] for note in node.host.notes] == ["stranger1"]
+    assert not node.host.calls
+
+
+@pytest.mark.parametrize("said", [b"", MAGIC, b"QR"])
+def test_a_stranger_who_stays_silent_is_dropped_at_the_deadline(node: Node, said: bytes) -> None:
+    peers = [stranger(node, said) for _ in range(50)]
+    made_ms = max(peer.told[0].ms for peer in peers)
+    node.net.world.run_to(min(peer.told[0].ms for peer in peers) + HANDSHAKE_MS - 1)
+    assert [peer.is_lost for peer in peers] == [False] * 50
+    node.net.world.run_to(made_ms + HANDSHAKE_MS + MOMENT_MS)
+    assert [peer.words for peer in peers] == [["made", "lost"]] * 50
+    assert [peer.data for peer in peers] == [b""] * 50
+    assert not node.acceptor._connections
+    assert node.journal.protocol_errors == 0
+
+
+def test_a_greeting_that_dawdles_is_dropped_at_the_same_deadline(node: Node) -> None:
+    peer = stranger(node)
+    for byte in answer_for(node, PEER)[:-1]:
+        if not peer.is_lost:
+            peer.channel.write(bytes([byte]))
+            node.net.run(100)
+    assert peer.is_lost
+    lived_ms = peer.told[-1].ms - peer.told[0].ms
+    assert HANDSHAKE_MS <= lived_ms < HANDSHAKE_MS + MOMENT_MS
+
+
+def test_who_has_greeted_is_under_no_deadline(node: Node) -> None:
+    peer = greeted(node, PEER)
+    assert not node.host.calls
+    node.net.run(10 * HANDSHAKE_MS)
+    assert not peer.is_lost
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"cluster": "other"}, "cluster name differs: ours 'c', theirs 'other'"),
+        ({"protocol": 9}, "protocol version differs: ours 2, theirs 9"),
+        ({"url": ""}, "URL has 0 characters"),
+        ({"layout_hash": b"i" * 16}, "was started with another -nodes list"),
+    ],
+    ids=["cluster", "protocol", "url", "layout"],
+)
+def test_a_refused_peer_is_told_why_and_its_frames_are_not_read(
+    node: Node, changes: dict[str, object], reason: str
+) -> None:
+    peer = stranger(node, answer_for(node, PEER, **changes) + GOOD)
+    assert peer.words == ["made", "lost"]
+    answer = answer_in(peer.data)
+    assert answer is not None
+    assert answer.url == node.url
+    assert reason in answer.refusal
+    assert node.frames == []
+    assert node.accepted == []
+    assert node.journal.handshakes_refused == 1
+    (note,) = node.host.notes
+    assert note.facts["by"] == "us"
+    told_as = url_of(PEER) if "cluster" in changes or "layout_hash" in changes else "stranger1"
+    assert note.facts["peer"] == told_as
+    assert not node.acceptor._connections
+    assert not node.host.calls
+
+
+def test_a_refused_peer_that_does_not_read_its_refusal_is_dropped_at_the_deadline(
+    node: Node,
+) -> None:
+    net = node.net
+    peer = stranger(node)
+    net.wire(node.host, net.hosts["stranger1"]).cut()
+    peer.channel.write(answer_for(node, PEER, cluster="other"))
+    peer.channel.write(GOOD)
+    net.world.run_to(peer.told[0].ms + HANDSHAKE_MS - 1)
+    assert len(node.acceptor._connections) == 1
+    net.run(MOMENT_MS)
+    assert not node.acceptor._connections
+    assert node.frames == []
+
+
+def test_a_refused_peer_does_not_end_the_link_that_its_url_has(node: Node) -> None:
+    good = greeted(node, PEER)
+    stranger(node, answer_for(node, PEER, cluster="other"))
+    good.channel.write(GOOD)
+    node.net.run()
+    assert node.numbers() == [1]
+    assert list(node.acceptor._by_url) == [url_of(PEER)]
+
+
+def test_a_newer_link_of_a_peer_ends_the_older_which_may_be_half_open(node: Node) -> None:
+    older = greeted(node, PEER)
+    heard = older.data
+    newer = greeted(node, PEER)
+    node.net.run()
+    assert older.is_lost
+    assert older.data == heard
+    newer.channel.write(GOOD)
+    node.net.run()
+    assert node.numbers() == [1]
+    assert len(node.acceptor._connections) == 1
+    newer.channel.close()
+    node.net.run()
+    assert not node.acceptor._by_url
+
+
+def test_the_end_of_an_older_link_does_not_forget_the_newer(node: Node) -> None:
+    older = greeted(node, PEER)
+    newer = greeted(node, PEER)
+    node.net.run()
+    assert older.is_lost
+    node.acceptor.keep_only(url_of(PEER), process=99)
+    node.net.run()
+    assert newer.is_lost, "it was still known"
+
+
+def test_nothing_of_a_broken_link_comes_after_something_of_the_next() -> None:
+    for seed in range(40):
+        net = Net(seed)
+        one, two = Node(net, 1), Node(net, 2)
+        one.links.set_peers([two.url])
+        net.run(100)
+        wire = net.wire(one.host, two.host)
+        wire.latency_ms = (200.0,)
+        for number in range(5):
+            one.links.send(two.url, frame(number))
+        wire.reset()
+        wire.latency_ms = (0.1,)
+        net.run(0)
+        net.run_until(lambda one=one, two=two: one.is_up(two.url), 1_000)  # type: ignore[misc]
+        one.links.send(two.url, frame(10))
+        net.run(500)
+        assert two.numbers() == sorted(two.numbers())
+        assert 10 in two.numbers()
+
+
+def test_links_of_other_peers_are_their_own(node: Node) -> None:
+    for number in range(2, 12):
+        greeted(node, number)
+    for number, peer in enumerate(list(node.acceptor._connections), 2):
+        peer.data_received(encode_frame(Frame(1, 1, [Pong(number)])))
+    assert node.frames == [(url_of(n), frame(n)) for n in range(2, 12)]
+
+
+def test_close_ends_every_incoming_link_greeted_or_not(node: Node) -> None:
+    peers = [greeted(node, number) for number in range(2, 7)]
+    peers.append(stranger(node))
+    node.acceptor.close()
+    node.net.run()
+    assert all(peer.is_lost for peer in peers)
+    assert not node.acceptor._connections
+    assert not node.acceptor._by_url
+    assert not node.host.calls
+
+
+def test_nothing_is_delivered_of_a_connection_that_was_ended_or_refused(node: Node) -> None:
+    """Whatever the loop tells afterwards."""
+    for said, ended in ((answer_for(node, PEER), True), (answer_for(node, 8, cluster="x"), False)):
+        connection = node.acceptor.connection()
+        connection.connection_made(FakeChannel())
+        connection.data_received(said)
+        if ended:
+            connection.abort()
+        connection.data_received(said if not ended else GOOD)
+        connection.data_received(GOOD)
+    assert node.frames == []
+    assert node.journal.protocol_errors == 0
+    assert node.journal.handshakes_refused == 1
+
+
+def test_a_peer_that_dials_us_is_dialled_back_without_waiting() -> None:
+    net = Net()
+    never = Never()
+    one = Node(net, 1, random=never)
+    one.links.set_peers([url_of(2)])
+    net.run()
+    assert never.tries == 1
+    two = Node(net, 2)
+    two.links.set_peers([one.url])
+    net.run()
+    assert one.is_up(two.url)
+    assert two.is_up(one.url)

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What links write to the log, and above all what they do not."""
+
+from __future__ import annotations
+
+import pytest
+
+from quorate.core.values.events import Note
+from quorate.errors import PeerProtocolError
+from quorate.host.journal import Journal
+
+
+class Log:
+    """Lines, and the time at which they are written."""
+
+    def __init__(self) -> None:
+        self.notes: list[Note] = []
+        self.mono_ms = 0
+        self.journal = Journal(log=self.notes.append, mono_ms=lambda: self.mono_ms)
+
+    def facts(self, *names: str) -> list[tuple[int | str, ...]]:
+        """These of each line."""
+        return [tuple(note.facts[name] for name in names) for note in self.notes]
+
+
+def test_a_refusal_is_logged_once_for_each_peer_and_reason_and_counted_every_time() -> None:
+    log = Log()
+    for _ in range(50):
+        log.journal.refused("http://a", "cluster name differs", by="us")
+        log.journal.refused("http://b", "cluster name differs", by="them")
+    log.journal.refused("http://a", "layout differs", by="us")
+    assert log.facts("peer", "reason", "by") == [
+        ("http://a", "cluster name differs", "us"),
+        ("http://b", "cluster name differs", "them"),
+        ("http://a", "layout differs", "us"),
+    ]
+    assert {(note.level, note.event) for note in log.notes} == {("warning", "link_refused")}
+    assert log.journal.counters()["handshakes_refused"] == 101
+
+
+def test_a_peer_that_was_agreed_with_is_logged_again_when_it_is_refused() -> None:
+    log = Log()
+    log.journal.refused("http://a", "layout differs", by="us")
+    log.journal.refused("http://b", "layout differs", by="us")
+    log.journal.agreed("http://a")
+    log.journal.refused("http://a", "layout differs", by="us")
+    log.journal.refused("http://b", "layout differs", by="us")
+    assert log.facts("peer") == [("http://a",), ("http://b",), ("http://a",)]
+
+
+def test_strangers_with_ever_new_names_do_not_grow_what_is_remembered() -> None:
+    log = Log()
+    for number in range(5000):
+        log.journal.refused(f"http://{number}" + "x" * 10_000, "no", by="us")
+    assert len(log.journal._told) <= 1000
+    assert all(len(peer) <= 300 for peer, _ in log.journal._told)
+
+
+def test_the_oldest_refusal_is_forgotten_first() -> None:
+    log = Log()
+    for number in range(1001):
+        log.journal.refused(f"http://{number}", "no", by="us")
+    log.notes.clear()
+    log.journal.refused("http://1000", "no", by="us")
+    log.journal.refused("http://1", "no", by="us")
+    assert log.notes == []
+    log.journal.refused("http://0", "no", by="us")
+    assert log.facts("peer") == [("http://0",)]
+
+
+@pytest.mark.parametrize("began_ms", [0, 100_000])
+def test_broken_protocol_is_logged_once_in_ten_seconds_with_the_times_it_happened(
+    began_ms: int,
+) -> None:
+    log = Log()
+    log.mono_ms = began_ms
+    for _ in range(7):
+        log.journal.broke_protocol("10.0.0.9:1", PeerProtocolError("bad"))
+    log.mono_ms += 9_999
+    log.journal.broke_protocol("10.0.0.9:1", PeerProtocolError("bad"))
+    log.mono_ms += 1
+    log.journal.broke_protocol("10.0.0.9:1", PeerProtocolError("bad", length=3))
+    assert log.facts("times", "error") == [(1, "bad"), (8, "bad (length=3)")]
+    assert log.notes[0].event == "peer_broke_protocol"
+    assert log.journal.counters()["protocol_errors"] == 9
+
+
+def test_texts_from_outside_are_cut_short() -> None:
+    log = Log()
+    log.journal.refused("p" * 100_000, "r" * 100_000, by="them")
+    log.journal.broke_protocol("p" * 100_000, PeerProtocolError("e" * 100_000))
+    assert len(log.notes) == 2
+    assert all(len(str(note)) < 1500 for note in log.notes)
+
+
+def test_a_link_that_ran_over_and_a_message_that_is_too_large_are_told_each_time() -> None:
+    log = Log()
+    for _ in range(2):
+        log.journal.overflowed("http://a", 70)
+        log.journal.too_large("http://a", ValueError("no"))
+    told = [("warning", "link_overflowed"), ("error", "message_too_large")]
+    assert [(note.level, note.event) for note in log.notes] == told * 2
+    assert log.notes[0].facts == {"peer": "http://a", "queued_bytes": 70}
+    assert log.journal.counters()["links_overflowed"] == 2

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Two processes with one URL."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from quorate.core.topology.greeting import TWIN_MS
+from quorate.core.values.events import LinkDown, LinkUp
+from quorate.wire.frames import encode_frame
+from tests.unit.host.test_acceptor import GOOD
+from tests.unit.host.wires import (
+    Net,
+    Never,
+    Node,
+    answer_for,
+    answer_in,
+    frame,
+    greeted,
+    raw_peer,
+    stranger,
+    url_of,
+)
+
+TRY_MS = 200
+"""No try takes longer here."""
+
+
+class Often(Random):
+    """The same wait before every try."""
+
+    def uniform(self, a: float, b: float) -> float:
+        return min(max(a, b), TRY_MS / 4)
+
+
+@pytest.fixture
+def net() -> Net:
+    return Net()
+
+
+def with_twin(net: Net, waits: Random | None = None) -> tuple[Node, Node, Node]:
+    """Two nodes, of which the first has a link to the second; and the second's twin, at whose URL
+    the second is reached."""
+    one, two = Node(net, 1), Node(net, 2)
+    twin = Node(net, 2, process=99, name="n2t", random=waits or Often())
+    two.listen()
+    one.links.set_peers([two.url])
+    net.run()
+    assert one.links.process(two.url) == 2
+    return one, two, twin
+
+
+def test_no_link_is_taken_from_another_process_than_our_own_link_leads_to(net: Net) -> None:
+    node, other = Node(net, 1), Node(net, 2)
+    early = greeted(node, 2, process=99)
+    node.links.set_peers([other.url])
+    net.run()
+    assert node.is_up(other.url)
+    assert early.is_lost
+    good = greeted(node, 2)
+    late = stranger(node, answer_for(node, 2, process=99) + GOOD)
+    assert late.is_lost
+    answer = answer_in(late.data)
+    assert answer is not None
+    assert "two nodes with one URL" in answer.refusal
+    assert answer.reached == 2
+    good.channel.write(encode_frame(frame(2)))
+    net.run()
+    assert node.numbers() == [2], "the frame of the good one"
+
+
+def test_our_own_link_leaves_the_link_of_the_same_process_and_those_of_other_peers(
+    net: Net,
+) -> None:
+    node, other = Node(net, 1), Node(net, 2)
+    same, third = greeted(node, 2), greeted(node, 3, process=99)
+    node.links.set_peers([other.url])
+    net.run()
+    assert node.is_up(other.url)
+    assert not same.is_lost
+    assert not third.is_lost
+
+
+def test_a_peers_process_is_forgotten_when_our_link_to_it_is_down(net: Net) -> None:
+    one, two, twin = with_twin(net)
+    twin.links.set_peers([one.url])
+    net.run()
+    assert twin.events == []
+    two.host.die()
+    net.run()
+    assert one.links.process(two.url) == 0
+    net.run_until(lambda: twin.is_up(one.url), TRY_MS)
+
+
+def test_who_is_refused_for_long_because_another_has_its_url_is_told_so(net: Net) -> None:
+    one, two, twin = with_twin(net)
+    began_ms = net.world.now
+    twin.links.set_peers([one.url])
+    net.run(TWIN_MS)
+    assert twin.twins == 0
+    net.run(TRY_MS)
+    assert twin.twins > 0
+    assert began_ms + TWIN_MS <= net.world.now
+    assert twin.events == two.events == []
+    assert one.kinds(two.url) == [LinkUp]
+
+
+def test_a_single_refusal_is_none_for_long_however_late_it_comes(net: Net) -> None:
+    one, _, twin = with_twin(net, waits=Never())
+    net.run(2 * TWIN_MS)
+    twin.links.set_peers([one.url])
+    net.run(2 * TWIN_MS)
+    assert twin.twins == 0
+    assert twin.journal.handshakes_refused == 1
+
+
+@pytest.mark.parametrize("between", ["nobody", "other refusal", "broken", "cut", "link"])
+def test_any_other_end_of_a_try_begins_the_time_anew(net: Net, between: str) -> None:
+    one, _, twin = with_twin(net)
+    twin.links.set_peers([one.url])
+    net.run(TWIN_MS - TRY_MS)
+    if between == "nobody":
+        del net.hosts[one.url]
+    elif between == "other refusal":
+        raw_peer(net, 1, answer_for(twin, 1, cluster="other"))
+    elif between == "broken":
+        raw_peer(net, 1, b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    elif between == "cut":
+        net.wire(twin.host, one.host).cut()
+        net.run(3_000)
+    else:
+        raw_peer(net, 1, answer_for(twin, 1), closes=True)
+    net.run(TRY_MS / 2)
+    net.wire(twin.host, one.host).heal()
+    one.listen()
+    net.run(TWIN_MS - 10)
+    assert twin.twins == 0
+    net.run(TRY_MS)
+    assert twin.twins > 0
+
+
+def test_being_refused_by_one_says_nothing_about_another(net: Net) -> None:
+    """The times of two peers do not add up."""
+    one, _, twin = with_twin(net)
+    twin.links.set_peers([one.url])
+    net.run(TWIN_MS - TRY_MS)
+    twin.links.set_peers([])
+    twin.links.set_peers([one.url])
+    net.run(TWIN_MS - 10)
+    assert twin.twins == 0
+
+
+def test_who_takes_the_place_of_another_process_is_refused_only_until_that_is_noticed(
+    net: Net,
+) -> None:
+    one, before = Node(net, 1), Node(net, 2)
+    one.links.set_peers([before.url])
+    net.run()
+    # Its kernel forgets the connection without a word: the link looks alive for a while.
+    before.host.die(is_silent=True)
+    after = Node(net, 2, process=99, name="n2b", random=Often())
+    after.links.set_peers([one.url])
+    net.run(TRY_MS)
+    assert after.journal.handshakes_refused > 0
+    assert one.links.process(url_of(2)) == 2
+    net.run(TWIN_MS)
+    assert after.is_up(one.url)
+    assert one.links.process(url_of(2)) == 99
+    assert after.twins == 0
+    assert one.kinds(url_of(2)) == [LinkUp, LinkDown, LinkUp]

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What surrounds a node in its process; signals and memory as a whole are in `tests/cluster`."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import resource
+import signal
+import sys
+from collections.abc import Iterator
+
+import pytest
+import structlog
+import uvloop
+from structlog.testing import capture_logs
+
+from quorate.runtime import process
+from quorate.runtime.system import AsyncioSystem
+from tests.unit.conftest import Run
+from tests.unit.runtime.fakes import FakeConnection, FakeDisk, until
+
+HERE = "http://127.0.0.1:8000"
+
+
+class Broken(FakeConnection):
+    """Raises when it is told that nobody is there."""
+
+    def dial_failed(self, why_not_tried: str) -> None:
+        del why_not_tried
+        raise RuntimeError("invariant")
+
+
+# --- the loop ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("asyncio", asyncio.SelectorEventLoop), ("uvloop", uvloop.Loop), ("auto", uvloop.Loop)],
+)
+def test_a_loop_is_made_by_its_name(name: str, kind: type[asyncio.AbstractEventLoop]) -> None:
+    loop = process.loop_factory(name)()
+    assert isinstance(loop, kind)
+    loop.close()
+
+
+def test_where_there_is_no_uvloop_only_who_asks_for_it_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    assert process.loop_factory("auto") is asyncio.new_event_loop
+    with pytest.raises(ImportError):
+        process.loop_factory("uvloop")
+
+
+# --- faults and signals ------------------------------------------------------------------------
+
+
+def test_a_fault_in_a_task_ends_the_node_and_one_in_a_call_back_does_not(run: Run) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        before = loop.get_exception_handler()
+        reasons: list[str] = []
+        process.handle_faults(reasons.append)
+
+        def fail() -> None:
+            raise RuntimeError("of a client")
+
+        with capture_logs() as lines:
+            loop.call_soon(fail)
+            await until(lambda: lines)
+            assert reasons == []
+            # Who is not told of a dial that failed may never dial again.
+            system = AsyncioSystem(own_url=HERE, sync=FakeDisk().sync, on_end=reasons.append)
+            system.dial("no URL at all", Broken())
+            await until(lambda: reasons)
+            system.close()
+        assert reasons == ["internal fault: invariant"]
+        assert [line["event"] for line in lines] == ["internal_fault", "internal_fault"]
+        assert [str(line["exc_info"]) for line in lines] == ["of a client", "invariant"]
+        loop.set_exception_handler(before)
+
+    run(main())
+
+
+def test_the_first_signal_asks_for_the_end_and_the_second_is_the_end(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exits: list[int] = []
+    monkeypatch.setattr(os, "_exit", exits.append)
+
+    async def main() -> None:
+        stopping = asyncio.Event()
+        process.handle_signals(stopping)
+        with capture_logs() as lines:
+            os.kill(os.getpid(), signal.SIGTERM)
+            await until(stopping.is_set)
+            assert exits == []
+            os.kill(os.getpid(), signal.SIGINT)
+            await until(lambda: exits)
+        assert exits == [128 + signal.SIGINT]
+        assert lines[0] == {"log_level": "info", "event": "stopping", "signal": "SIGTERM"}
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().remove_signal_handler(signum)
+
+    run(main())
+
+
+# --- files and memory --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("limits", "wanted", "asked"),
+    [
+        ((1024, 4096), 4096, [(4096, 4096)]),
+        ((4096, 4096), 4096, []),
+        ((resource.RLIM_INFINITY,) * 2, None, []),
+    ],
+)
+def test_as_many_files_as_are_allowed_are_asked_for(
+    limits: tuple[int, int],
+    wanted: int | None,
+    asked: list[tuple[int, int]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: limits)
+    monkeypatch.setattr(resource, "setrlimit", lambda _, given: told.append(given))
+    assert process.files_max() == wanted
+    assert told == asked
+
+
+def test_what_start_up_built_is_kept_out_of_collections() -> None:
+    before = gc.get_threshold()
+    try:
+        process.settle_memory()
+        assert gc.get_freeze_count() > 1_000
+        assert gc.get_threshold()[0] > before[0]
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*before)
+
+
+# --- the log -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def log_file(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """The reading end of what is standard error to the log."""
+    reader, writer = os.pipe()
+    monkeypatch.setattr(process, "STDERR", writer)
+    yield reader
+    structlog.reset_defaults()
+    for each in (reader, writer):
+        try:
+            os.close(each)
+        except OSError:
+            continue
+
+
+def test_lines_are_written_at_once_and_as_configured(log_file: int) -> None:
+    process.configure_logs(form="json", level="warning")
+    structlog.get_logger().info("quiet")
+    structlog.get_logger().warning("told", name="\udcff")
+    line = os.read(log_file, 10_000).decode()
+    assert line.count("\n") == 1
+    assert '"event": "told"' in line
+    assert '"level": "warning"' in line
+    assert "timestamp" in line
+
+
+def test_text_is_a_form_of_its_own(log_file: int) -> None:
+    process.configure_logs(form="text", level="info")
+    structlog.get_logger().info("told", peer="n1")
+    line = os.read(log_file, 10_000).decode()
+    assert "told" in line
+    assert "{" not in line
+
+
+def test_a_line_that_nobody_can_read_is_lost_and_nothing_else(log_file: int) -> None:
+    process.configure_logs(form="json", level="info")
+    os.close(log_file)
+    for level in ("debug", "info", "warning", "error", "critical"):
+        getattr(structlog.get_logger(), level)("told")
