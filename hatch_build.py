@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Compiles the modules that are called most with mypyc while the wheel is built.
+"""Writes the blocking client, and compiles the modules that are called most with mypyc.
 
+`scripts/blocking_client.py` makes the client of the other one, for editable installs too.
 The Python sources stay in the wheel and mean the same: without a C compiler, or with
 QUORATE_COMPILE=0, the wheel is made without the compiled ones, and one line says so.
 QUORATE_COMPILE=1 makes that an error. `quorate version` tells which of the two runs.
@@ -23,18 +24,13 @@ COMPILED: Final = (
         f"core/{name}.py"
         for name in (
             *("node", "replica", "serving", "turn"),
-            *("exchanges/explain", "exchanges/hints", "exchanges/lanes", "exchanges/look"),
-            *("exchanges/outbox", "exchanges/reads", "exchanges/scans", "exchanges/writes"),
-            "requests/admission",
-            *("topology/liveness", "topology/membership", "topology/peer", "topology/quorum"),
-            "topology/topology",
+            *("exchanges/hints", "exchanges/look", "exchanges/outbox"),
+            *("exchanges/reads", "exchanges/scans", "exchanges/writes"),
+            *("topology/membership", "topology/peer", "topology/topology"),
             *("values/clock", "values/slots", "values/versions"),
         )
     ),
-    *(
-        f"host/{name}.py"
-        for name in ("acceptor", "backoff", "driver", "journal", "links", "storing", "system")
-    ),
+    *(f"host/{name}.py" for name in ("acceptor", "driver", "journal", "links", "storing")),
     *(
         f"sim/{name}.py"
         for name in (
@@ -46,20 +42,18 @@ COMPILED: Final = (
         f"sim/checkers/{name}.py"
         for name in (
             *("answering", "bounds", "convergence", "deletes", "derived", "durability", "expiry"),
-            *("freshness", "guard", "handed", "handoff", "hints", "honesty", "invention"),
+            *("freshness", "guard", "handoff", "honesty", "invention"),
             *("linearizability", "liveness", "placement", "refusals", "stamps", "survival"),
-            *("telling", "violation", "watch"),
+            *("telling", "watch"),
         )
     ),
     *("doors/access.py", "doors/flow.py", "doors/http/fast.py", "doors/http/kv.py"),
     *(
         f"doors/redis/{name}.py"
-        for name in (
-            *("cluster", "command", "connection", "keys", "pending", "scan", "session", "strings"),
-        )
+        for name in (*("cluster", "command", "connection", "keys", "scan", "session", "strings"),)
     ),
-    *("storage/cached.py", "storage/lru.py"),
-    *(f"wire/{name}.py" for name in ("frame_rules", "frames", "records", "resp")),
+    "storage/cached.py",
+    *(f"wire/{name}.py" for name in ("frames", "records", "resp")),
 )
 """Those on a request's way, in the store and in its simulator. Modules of value types stay out:
 mypyc cannot compile msgspec Structs. A compiled class has neither a base nor subclasses in Python,
@@ -67,10 +61,13 @@ so the Redis door's commands of many keys, which wait as GET and SET do, are in.
 
 
 class CompileHook(BuildHookInterface[Any]):
-    """Called by hatchling for each wheel; editable installs stay plain Python."""
+    """Called by hatchling for each wheel and editable install; the latter stay plain Python."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Add what was compiled to the wheel, which then is of one Python and one platform."""
+        """Add what is not in git: the blocking client, and what was compiled. With the latter a
+        wheel is of one Python and one platform."""
+        subprocess.run([sys.executable, "scripts/blocking_client.py"], cwd=self.root, check=True)
+        build_data["artifacts"].append("src/quorate/client/blocking.py")
         wanted = os.environ.get("QUORATE_COMPILE", "")
         if version == "editable" or wanted == "0":
             return

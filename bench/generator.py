@@ -21,7 +21,7 @@ import msgspec
 
 from bench.processes import Failed, Process, cpu_seconds, program
 from bench.systems import Place, Running
-from quorate.bench.latency import Summary, counted, summary
+from quorate.bench.latency import LatencySummary, counted, summary
 from quorate.bench.protocols import Codec, HttpCodec, RespCodec
 from quorate.bench.routing import held_slots
 
@@ -237,7 +237,7 @@ class Usage(NamedTuple):
 class Measured(NamedTuple):
     """One measurement."""
 
-    seen: Summary
+    seen: LatencySummary
     errors: int
     """Misses too, and requests that were due and not sent: neither may happen here."""
     generator_us: float
@@ -269,7 +269,7 @@ def measured(report: Report, usage: Usage) -> Measured:
     return measurement(seen, errors, usage, told=str(report.errors))
 
 
-def measurement(seen: Summary, errors: int, usage: Usage, *, told: str) -> Measured:
+def measurement(seen: LatencySummary, errors: int, usage: Usage, *, told: str) -> Measured:
     """Processor time for each request; Failed, with what is told, if none was answered in time."""
     if not seen.per_second:
         raise Failed(f"nothing was answered: {told}")

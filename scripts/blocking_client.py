@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Writes src/quorate/client/blocking.py from asynchronous.py, so that both clients do the same.
 
-Drops `async` and `await`, puts other names for some, and lets ruff set what became shorter. Strings
-and comments stay as they are, but for the docstring of the module.
+Drops `async` and `await` and puts other names for some. Strings and comments stay as they are, but
+for the docstring of the module. `scripts/setup` and every build of the package run this
+(`hatch_build.py`), so what it writes is not kept in git.
 """
 
 from __future__ import annotations
 
 import io
-import subprocess
-import sys
 import tokenize
 from itertools import pairwise
 from pathlib import Path
@@ -30,7 +29,7 @@ NAMES: Final = {
 DOCSTRING: Final = '''
 """The client for ordinary code: safe to share between threads, and to use after a fork.
 
-Generated from asynchronous.py: change that, and run `scripts/blocking_client.py`.
+Generated from asynchronous.py: change that, and run `scripts/setup`.
 
 Each call takes an idle connection or opens one, and gives it back only when the whole answer was
 read, so an answer can never reach another call. After a fork the child forgets its parent's
@@ -56,11 +55,7 @@ def blocking(source: str) -> str:
             continue
         text += _between(lines, done, token.start) + new
         done = end
-    text += _between(lines, done, tokens[-1].start)
-    # I sorts the imports; UP028 says `yield from`.
-    return _run(
-        "format", _run("check", text, "--quiet", "--fix", "--unsafe-fixes", "--select=I,UP028")
-    )
+    return text + _between(lines, done, tokens[-1].start)
 
 
 def _between(lines: list[str], start: tuple[int, int], end: tuple[int, int]) -> str:
@@ -69,11 +64,6 @@ def _between(lines: list[str], start: tuple[int, int], end: tuple[int, int]) -> 
         return lines[start[0] - 1][start[1] : end[1]]
     last = lines[end[0] - 1][: end[1]] if end[0] <= len(lines) else ""
     return lines[start[0] - 1][start[1] :] + "".join(lines[start[0] : end[0] - 1]) + last
-
-
-def _run(command: str, text: str, *options: str) -> str:
-    ruff = [sys.executable, "-m", "ruff", command, *options, f"--stdin-filename={TARGET}", "-"]
-    return subprocess.run(ruff, input=text, capture_output=True, text=True, check=True).stdout
 
 
 if __name__ == "__main__":

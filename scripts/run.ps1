@@ -7,5 +7,7 @@ if (-not (Test-Path $python)) {
     python -m venv (Join-Path $here ".venv")
     & $python -m pip install --quiet --editable $here
 }
+# It is not in git, and may be older than what it is made of.
+& $python (Join-Path $here "scripts/blocking_client.py")
 & $python -m quorate dev @args
 exit $LASTEXITCODE

@@ -56,7 +56,7 @@ def topology_of(nodes: tuple[str, ...], replication: int, *, r: int = 0, w: int 
     layout = first_layout(nodes, replication=replication)
     came = Alarm(Turn(), lambda: None)
     peers = {url: Peer(url, index, came) for index, url in enumerate(nodes[1:])}
-    return Topology((layout,), own_url=nodes[0], peers=peers, r=r, w=w)
+    return Topology((layout,), own_url=nodes[0], peer_of=lambda each: peers.get(each.url), r=r, w=w)
 
 
 class FakeStore:

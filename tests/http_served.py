@@ -12,8 +12,8 @@ from typing import NamedTuple, Self, TypeVar
 
 import uvloop
 
-from quorate.doors.budget import ByteBudget
 from quorate.doors.http.door import HttpDoor
+from quorate.doors.limits import ByteBudget
 from quorate.doors.port import Listener
 from tests.fake_store import FakeStore
 

@@ -14,7 +14,7 @@ from typing import Self, TypeVar, cast
 import uvloop
 
 from quorate.config import Config
-from quorate.doors.budget import ByteBudget
+from quorate.doors.limits import ByteBudget
 from quorate.doors.redis.connection import RespConnection
 from quorate.doors.redis.session import RespDoor
 from quorate.host.driver import Driver

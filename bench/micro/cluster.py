@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from quorate.core.node import Node
-from quorate.core.values.events import Durable, Event, Instant, LinkUp, PeerFrame, Result
+from quorate.core.values.events import Durable, Event, Instant, LinkUp, Met, PeerFrame, Result
 from quorate.core.values.messages import Frame, Message
 from quorate.sim.cluster import settings_of, url_of
 from quorate.storage.memory import MemoryEngine
@@ -40,7 +40,11 @@ class Cluster:
         self._engines = {url: MemoryEngine() for url in URLS}
         self._nodes = {url: _node(number, self._engines[url]) for number, url in enumerate(URLS)}
         for url in URLS:
-            self._settle(url, [LinkUp(other, "bench") for other in URLS if other != url])
+            met: list[Event] = []
+            for other, node in self._nodes.items():
+                if other != url:
+                    met += [Met(node.membership.greeting()), LinkUp(node.settings.node_id)]
+            self._settle(url, met)
 
     def ask(self, events: Sequence[Event]) -> None:
         """Give the first node these requests in one turn, and everybody what follows. All of it
@@ -53,7 +57,7 @@ class Cluster:
         while turns:
             at, heard = turns.popleft()
             for other, frame in self._turn(at, heard).items():
-                turns.append((other, [PeerFrame(at, frame)]))
+                turns.append((other, [PeerFrame(self._nodes[at].settings.node_id, frame)]))
 
     def _turn(self, url: str, events: Sequence[Event]) -> dict[str, Frame]:
         """A turn of the loop, as the driver does it with a disk that is done at once."""
@@ -61,7 +65,7 @@ class Cluster:
         while True:
             effects = node.step(events, self._now)
             for peer, messages in effects.sends.items():
-                said.setdefault(peer, []).extend(messages)
+                said.setdefault(url_of(peer - 1), []).extend(messages)
             for waiter, result in effects.answers:
                 waiter.done(result)
             if effects.batch is None:

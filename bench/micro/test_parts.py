@@ -13,7 +13,7 @@ from bench.micro.cluster import Answers, Cluster
 from bench.micro.conftest import BATCH, KEYS, PAIRS, RECORDS, ROWS, VALUE, Measure
 from quorate.core.values.events import Batch, Get, Put
 from quorate.core.values.messages import Frame, Mutate
-from quorate.storage.lru import Lru
+from quorate.storage.cached import Lru
 from quorate.storage.rocks import RocksEngine
 from quorate.wire.frames import FrameParser, encode_frame
 from quorate.wire.records import decode, encode
@@ -97,11 +97,6 @@ def test_rocksdb_write_in_a_batch(engine: RocksEngine, measure: Measure) -> None
 def test_rocksdb_get(engine: RocksEngine, measure: Measure) -> None:
     assert [engine.get(row) for row in ROWS] == RECORDS
     measure(lambda: [engine.get(row) for row in ROWS])
-
-
-def test_rocksdb_get_in_a_batch(engine: RocksEngine, measure: Measure) -> None:
-    assert engine.get_many(ROWS) == RECORDS
-    measure(lambda: engine.get_many(ROWS))
 
 
 def test_lru_get(measure: Measure) -> None:

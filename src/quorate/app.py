@@ -17,8 +17,8 @@ import structlog
 from quorate import __version__
 from quorate.addresses import listen_addresses
 from quorate.config import Config
-from quorate.doors.budget import ByteBudget
 from quorate.doors.http.door import HttpDoor
+from quorate.doors.limits import ByteBudget
 from quorate.doors.port import Listener, ProtocolFactory
 from quorate.doors.redis.connection import RespConnection
 from quorate.doors.redis.session import RespDoor
@@ -30,9 +30,8 @@ from quorate.runtime import process
 from quorate.runtime.sockets import bind
 from quorate.runtime.system import AsyncioSystem
 from quorate.settings import node_settings
-from quorate.storage.cached import CachedEngine
+from quorate.storage.cached import CachedEngine, Lru
 from quorate.storage.engine import Engine
-from quorate.storage.lru import Lru
 from quorate.storage.memory import MemoryEngine
 
 CLOSE_S = 10.0
@@ -91,7 +90,7 @@ def _starting() -> Iterator[None]:
         raise StartError(str(error)) from error
 
 
-class _Parts(NamedTuple):
+class _Assembled(NamedTuple):
     """A node that is put together and does not run yet."""
 
     system: AsyncioSystem
@@ -137,7 +136,7 @@ async def _run(config: Config, engine: Engine, sockets: list[socket.socket]) -> 
 
 def _assemble(
     config: Config, engine: Engine, sockets: list[socket.socket], fail: Callable[[str], None]
-) -> _Parts:
+) -> _Assembled:
     random = SystemRandom()
     settings = node_settings(config, node_id=node_id_of(engine, random))
     system = AsyncioSystem(own_url=settings.url, sync=engine.sync, on_end=fail)
@@ -160,7 +159,7 @@ def _assemble(
         peer=cast(ProtocolFactory, driver.acceptor.connection),
         connections_max=_connections_max(config),
     )
-    return _Parts(system, driver, http, listener)
+    return _Assembled(system, driver, http, listener)
 
 
 def _open_engine(config: Config) -> Engine:

@@ -34,8 +34,8 @@ VALUE_BYTES_MOST: Final = 16 << 20
 would be stored on one node and never reach another."""
 
 CLOCK_SKEW_MS_LEAST: Final = 100
-"""The clock's ceiling is stored half of this ahead: a disk that took longer than that to sync would
-never let a write be stamped."""
+"""Clocks that are kept by NTP differ by some milliseconds, and more for a while: with less, nodes
+would refuse each other's writes on a usual day."""
 
 
 class ConfigError(Exception):
@@ -322,7 +322,7 @@ def _of_flags(flags: Mapping[str, str], faults: list[str]) -> dict[str, _GivenTe
     for name, text in flags.items():
         setting = _BY_NAME.get(name)
         if setting is None:
-            faults.append(f"-{name}: no such flag{nearest(name, _BY_NAME)}")
+            faults.append(f"-{name}: no such flag{nearest(name, _BY_NAME, dashes='-')}")
         elif setting.field:
             found[setting.field] = _GivenText(text, f"-{name}")
     return found

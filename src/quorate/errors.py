@@ -65,11 +65,11 @@ class ValueTooLarge(InvalidRequest):
     code = "value_too_large"
 
 
-class NeedsRegister(InvalidRequest):
-    """The operation needs a `register` keyspace, which this one is not: without consensus its
-    answer could be wrong."""
+class NeedsReadModifyWrite(InvalidRequest):
+    """The operation reads and writes as one step, as INCR does. That takes consensus, which this
+    release does not have: its answer could be wrong."""
 
-    code = "needs_register"
+    code = "needs_read_modify_write"
 
 
 class Unavailable(QuorateError):
@@ -154,7 +154,7 @@ class StorageLocked(StorageError):
 
 
 class FormatUnsupported(StorageError):
-    """The data directory was written by a newer release."""
+    """The data directory was written by another release."""
 
     code = "format_unsupported"
 

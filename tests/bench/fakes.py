@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from bench.generator import Load, Measured
 from bench.rounds import Pace
 from bench.systems import Place, Running
-from quorate.bench.latency import Summary
+from quorate.bench.latency import LatencySummary
 
 PACE = Pace(print, rounds=3, seconds=9.0)
 
@@ -24,7 +24,7 @@ def measured(
     errors: int = 0,
 ) -> Measured:
     """On two processors."""
-    seen = Summary(
+    seen = LatencySummary(
         requests=1000,
         per_second=per_second,
         p50_ms=p50_ms,

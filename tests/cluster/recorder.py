@@ -19,12 +19,12 @@ from random import Random
 from typing import Final
 
 from quorate.client import Call, Client
-from quorate.client.calls import delete_call, get_call, put_call, read_get, read_written
+from quorate.client.calls import kv_call, read_get, read_written
 from quorate.core.values.events import GetResult, PutResult
 from quorate.core.values.record import Record
-from quorate.doors.http.record_body import decode_record
+from quorate.doors.http.internal import decode_record
 from quorate.errors import QuorateError
-from quorate.sim.history import Evidence, History, Kind, Operation, value_of
+from quorate.sim.history import ClientOperation, Evidence, History, Kind, value_of
 from quorate.wire.http import Response, quote
 from tests.cluster.processes import wait_until
 from tests.cluster.threads import Threads
@@ -81,7 +81,7 @@ class Recorder(Threads):
                 self._run(client, operation)
                 self.stop.wait(THINK_S if is_answered(operation) else REFUSED_S)
 
-    def _draw(self, client: int, node: int, rng: Random) -> Operation:
+    def _draw(self, client: int, node: int, rng: Random) -> ClientOperation:
         chance = rng.random()
         if chance < ONCE:
             return self._asked(client, node, Kind.PUT, None)
@@ -93,19 +93,21 @@ class Recorder(Threads):
 
     def _asked(
         self, client: int, node: int, kind: Kind, key: bytes | None, *, r: int = 0
-    ) -> Operation:
+    ) -> ClientOperation:
         """Note a new operation; without a key, one of its own."""
         with self.lock:
             serial = len(self.history.operations)
             key = b"%s-once-%d" % (self._name, serial) if key is None else key
             value = value_of(client, serial, key) if kind is Kind.PUT else None
             asked_ms = self.now_ms()
-            operation = Operation(serial, client, node, kind, key, asked_ms=asked_ms, value=value)
+            operation = ClientOperation(
+                serial, client, node, kind, key, asked_ms=asked_ms, value=value
+            )
             operation.r = r
             self.history.operations.append(operation)
         return operation
 
-    def _run(self, client: Client, operation: Operation) -> None:
+    def _run(self, client: Client, operation: ClientOperation) -> None:
         result: GetResult | PutResult | QuorateError
         try:
             result = _result(client.request(_call(operation)), operation)
@@ -156,7 +158,7 @@ class Recorder(Threads):
         )
 
 
-def is_answered(operation: Operation) -> bool:
+def is_answered(operation: ClientOperation) -> bool:
     """Whether the client got what it asked for."""
     return isinstance(operation.result, GetResult | PutResult)
 
@@ -174,15 +176,15 @@ def _is_equal(held_by: dict[int, Record | None] | None) -> bool:
     return held_by is not None and all(each == held_by[0] for each in held_by.values())
 
 
-def _call(operation: Operation) -> Call:
+def _call(operation: ClientOperation) -> Call:
     if operation.kind is Kind.GET:
-        return get_call(operation.key, r=operation.r or None, timeout=None)
+        return kv_call("GET", operation.key, r=operation.r or None)
     if operation.value is None:
-        return delete_call(operation.key, w=None, timeout=None)
-    return put_call(operation.key, operation.value, w=None, ttl=None, timeout=None)
+        return kv_call("DELETE", operation.key)
+    return kv_call("PUT", operation.key, operation.value)
 
 
-def _result(response: Response, operation: Operation) -> GetResult | PutResult:
+def _result(response: Response, operation: ClientOperation) -> GetResult | PutResult:
     if operation.kind is Kind.GET:
         found = read_get(response)
         # How many replicas answered is not told of a value: as many as were asked for, at least.

@@ -22,7 +22,7 @@ from quorate.client import Client
 from quorate.core.values.events import GetResult
 from quorate.errors import QuorateError
 from quorate.sim import checkers
-from quorate.sim.history import Evidence, History, Operation
+from quorate.sim.history import ClientOperation, Evidence, History
 from tests.cluster.namespaces import NoNamespaces, SpacedCluster, spaced
 from tests.cluster.processes import Cluster, wait_until
 from tests.cluster.recorder import PATIENCE_S, N, Recorder
@@ -133,7 +133,7 @@ def told_to(name: str, history: History) -> History:
     return versioned
 
 
-def is_not_found(operation: Operation) -> bool:
+def is_not_found(operation: ClientOperation) -> bool:
     """Whether it is a read that found nothing."""
     return isinstance(operation.result, GetResult) and operation.result.record is None
 

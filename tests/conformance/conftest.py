@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from quorate.config import Config
-from quorate.doors.http import app
+from quorate.doors.http import door
 from tests.fake_store import NODES, FakeStore
 from tests.http_served import Client, Served
 
@@ -27,7 +27,7 @@ def http_shared(request: pytest.FixtureRequest) -> Iterator[Served]:
     )
     with pytest.MonkeyPatch.context() as patch:
         # Nobody here waits to see a refused body read to its end.
-        patch.setattr(app, "LINGER_SECONDS", 0.2)
+        patch.setattr(door, "LINGER_SECONDS", 0.2)
         with Served(store, loop=request.param) as served:
             yield served
 

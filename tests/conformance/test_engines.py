@@ -17,9 +17,8 @@ from quorate.core.values.events import Batch
 from quorate.core.values.record import Record
 from quorate.core.values.slots import partition_bounds, partition_of, row_of
 from quorate.core.values.versions import pack_version
-from quorate.storage.cached import CachedEngine
+from quorate.storage.cached import CachedEngine, Lru
 from quorate.storage.engine import Engine
-from quorate.storage.lru import Lru
 from quorate.storage.memory import MemoryEngine
 from quorate.storage.rocks import RocksEngine
 from tests.unit.storage.samples import EVERYTHING, RECORD, batch, numbered_batch, record, row
@@ -82,8 +81,6 @@ def hints_of(engine: Engine) -> list[tuple[bytes, bytes]]:
 
 def test_a_new_engine_is_empty(engine: Engine) -> None:
     assert engine.get(row(1)) is None
-    assert engine.get_many([row(1), row(2)]) == [None, None]
-    assert engine.get_many([]) == []
     assert engine.get_meta(b"name") is None
     assert list(engine.scan(*EVERYTHING)) == []
     assert hints_of(engine) == []
@@ -92,12 +89,8 @@ def test_a_new_engine_is_empty(engine: Engine) -> None:
 def test_a_batch_is_read_back(engine: Engine) -> None:
     engine.write(numbered_batch(3))
     assert engine.get(row(16)) == record(16)
-    assert engine.get_many([row(17), row(99), row(15), row(17)]) == [
-        record(17),
-        None,
-        record(15),
-        record(17),
-    ]
+    assert engine.get(row(17)) == record(17)
+    assert engine.get(row(99)) is None
     assert engine.get_meta(b"last") == b"3"
     assert hints_of(engine) == [(b"hint-00000003", b"3")]
 
@@ -277,7 +270,6 @@ class Model:
             list(engine.scan(*EVERYTHING)) == sorted(self.records.items())
             and hints_of(engine) == sorted(self.hints.items())
             and [engine.get(name) for name in rows] == [self.records.get(name) for name in rows]
-            and engine.get_many(rows) == [self.records.get(name) for name in rows]
             and all(engine.get_meta(name) == self.meta.get(name) for name in (b"a", b"c", b"z"))
         )
 
@@ -309,21 +301,6 @@ def test_everything_is_there_after_close_and_open(lasting: Opener, tmp_path: Pat
     assert dict(engine.scan(*EVERYTHING)) == {row(number): record(number) for number in range(500)}
     assert [blob for _, blob in hints_of(engine)] == [b"%d" % number for number in range(100)]
     assert engine.get_meta(b"last") == b"99"
-    engine.close()
-
-
-def test_a_checkpoint_opens_as_it_was_taken(lasting: Opener, tmp_path: Path) -> None:
-    engine = lasting(tmp_path / "data")
-    for number in range(20):
-        engine.write(numbered_batch(number))
-    engine.checkpoint(tmp_path / "far" / "copy")
-    engine.write(numbered_batch(20))
-    copy = lasting(tmp_path / "far" / "copy")
-    assert dict(copy.scan(*EVERYTHING)) == {row(number): record(number) for number in range(100)}
-    copy.write(numbered_batch(30))
-    assert engine.get(row(150)) is None
-    assert engine.get_meta(b"last") == b"20"
-    copy.close()
     engine.close()
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from quorate.doors.http import app, bodies
+from quorate.doors.http import door, request
 from tests.conformance.conftest import VALUE_BYTES_MAX
 from tests.fake_store import FakeStore
 from tests.http_served import Client, Response, Served
@@ -129,7 +129,7 @@ def test_endless_chunk_extensions_and_trailers_run_into_the_deadline(
     http_client: Client, end: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They take no memory, but they make no progress either."""
-    monkeypatch.setattr(bodies, "REQUEST_SECONDS", 0.2)
+    monkeypatch.setattr(request, "REQUEST_SECONDS", 0.2)
     head = b"PUT /kv?key=k HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n"
     assert http_client.ask(head + end).status in (400, 408)
 
@@ -324,11 +324,11 @@ def test_a_compressed_body_is_415(
 def test_a_conditional_write_is_refused_and_never_faked(
     http_client: Client, method: bytes, condition: bytes
 ) -> None:
-    """It needs a `register` keyspace."""
+    """It needs an atomic read-modify-write."""
     head = method + b" /kv?key=k HTTP/1.1\r\n" + HOST + condition + b"\r\n"
     answer = http_client.ask(head + b"Content-Length: 1\r\n\r\nv")
     assert answer.status == 400
-    assert json.loads(answer.body)["code"] == "needs_register"
+    assert json.loads(answer.body)["code"] == "needs_read_modify_write"
 
 
 @pytest.mark.parametrize(
@@ -377,7 +377,7 @@ def test_a_head_that_never_ends_is_cut_off_in_the_slow_lane_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Slow headers."""
-    monkeypatch.setattr(app, "IDLE_SECONDS", 0.2)
+    monkeypatch.setattr(door, "IDLE_SECONDS", 0.2)
     with Served(FakeStore()) as served, served.client() as client:
         assert client.ask(b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n").status == 200
         client.send(b"GET /healthz HTTP/1.1\r\nHo")
@@ -396,7 +396,7 @@ def test_a_first_head_that_never_ends_is_cut_off_after_the_hand_over_too(
     monkeypatch: pytest.MonkeyPatch, beginning: bytes
 ) -> None:
     """Slow headers. Before 3.14.5, aiohttp had no deadline until its first request."""
-    monkeypatch.setattr(app, "IDLE_SECONDS", 0.2)
+    monkeypatch.setattr(door, "IDLE_SECONDS", 0.2)
     with Served(FakeStore()) as served, served.client() as client:
         client.send(beginning)
         assert client.rest().count(b"HTTP/1.1 404 ") == beginning.count(b"\r\n\r\n\r\n")

@@ -13,7 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from quorate.core.values.events import Explain, Get, Put, Scan
-from quorate.doors.http.app import ROUTES
+from quorate.doors.http.door import ROUTES
 from quorate.errors import Outcome, Overloaded
 from tests.fake_store import NODES
 from tests.http_served import Client, Served, get, post

@@ -22,7 +22,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from quorate.config import Config
-from quorate.doors.budget import ByteBudget
+from quorate.doors.limits import ByteBudget
 from quorate.doors.redis.connection import FREE_BYTES, RespConnection
 from quorate.doors.redis.session import WINDOW_MAX
 from tests.fake_store import NODES
@@ -214,10 +214,10 @@ def test_what_clients_ask_on_connecting_and_for_monitoring(client: redis.Redis) 
     assert client.cluster("KEYSLOT", "foo") == 12182
 
 
-def test_what_needs_a_register_keyspace_raises(client: redis.Redis) -> None:
-    with pytest.raises(redis.ResponseError, match="register keyspace"):
+def test_what_needs_an_atomic_read_modify_write_raises(client: redis.Redis) -> None:
+    with pytest.raises(redis.ResponseError, match="atomic read-modify-write"):
         client.incr("k")
-    with pytest.raises(redis.ResponseError, match="register keyspace"):
+    with pytest.raises(redis.ResponseError, match="atomic read-modify-write"):
         client.set("k", "v", nx=True)
     assert client.exists("k") == 0
 
@@ -257,7 +257,7 @@ def test_redis_cli_works(door: RespServed) -> None:
     assert cli("-3", "GET", "k") == "v\n"
     assert cli("GET", "none") == "\n"
     assert cli("--scan") == "k\n"
-    assert "needs a register keyspace" in cli("INCR", "k")
+    assert "needs an atomic read-modify-write" in cli("INCR", "k")
 
 
 @pytest.mark.skipif(shutil.which("redis-benchmark") is None, reason="no redis-benchmark")

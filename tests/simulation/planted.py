@@ -7,6 +7,8 @@ promises those are. What changes draws, or the store, may shift them; then searc
 
     python -m tests.simulation.planted                 # all; prints the table, writes the file
     python -m tests.simulation.planted "a hint counts"  # those with this in the name
+    python -m tests.simulation.planted --without 500    # which of so many worlds without a plant's
+                                                        # own faults, and with all others, notice it
 """
 
 from __future__ import annotations
@@ -15,14 +17,16 @@ import argparse
 import functools
 import os
 from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from quorate.core import node
-from quorate.sim.plan import MILD, Options, draw
-from quorate.sim.run import Outcome, run
+from quorate.sim.draw import Options, draw
+from quorate.sim.faults import MILD
+from quorate.sim.run import RunResult, run
 from tests.simulation.plants import hosts, peers, reads, replicas, writes
 from tests.simulation.plants.plant import DEFAULT, Plant, planted
 
@@ -59,12 +63,12 @@ def is_compiled() -> bool:
 
 
 @functools.cache
-def without(seed: int, options: Options) -> Outcome:
+def without(seed: int, options: Options) -> RunResult:
     """The run of a seed with the store as it is."""
     return run(draw(seed, options))
 
 
-def with_plant(plant: Plant, seed: int) -> tuple[Outcome, int]:
+def with_plant(plant: Plant, seed: int) -> tuple[RunResult, int]:
     """The run of a seed with the plant; and how often faulty code ran."""
     with planted(plant) as ran:
         return run(draw(seed, plant.options)), ran[plant.name]
@@ -80,13 +84,38 @@ def search(name: str) -> Notice | None:
     return None
 
 
+def elsewhere(name: str, seeds: int) -> int | None:
+    """The first seed below `seeds` that notices a plant in a world with all faults but its own."""
+    plant = PLANTS[name]
+    options = DEFAULT._replace(faults=DEFAULT.faults - plant.options.faults)
+    for seed in range(seeds):
+        outcome, _ = with_plant(plant._replace(options=options), seed)
+        if outcome.violations and not without(seed, options).violations:
+            return seed
+    return None
+
+
+def _tell_elsewhere(names: list[str], seeds: int, *, jobs: int) -> None:
+    named = [name for name in names if PLANTS[name].options.faults not in (DEFAULT.faults, MILD)]
+    print(f"| planted fault | its own faults | in {seeds} worlds with all others |\n|---|---|---|")
+    with ProcessPoolExecutor(jobs) as pool:
+        for name, seed in zip(named, pool.map(elsewhere, named, repeat(seeds)), strict=True):
+            own = ", ".join(sorted(PLANTS[name].options.faults))
+            told = "unseen" if seed is None else f"seen, seed {seed}"
+            print(f"| {name} | {own} | {told} |", flush=True)
+
+
 def main() -> None:
     """Search for what is asked, print it as the table of docs/simulation.md, and note the seeds."""
     parser = argparse.ArgumentParser(description="Find the seeds that notice planted faults.")
     parser.add_argument("part", nargs="?", default="", help="of the names of the plants")
+    parser.add_argument("--without", type=int, metavar="SEEDS", help="try other faults' worlds")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes")
     given = parser.parse_args()
     names = [name for name in PLANTS if given.part in name]
+    if given.without:
+        _tell_elsewhere(names, given.without, jobs=given.jobs)
+        return
     seeds = known()
     print("| planted fault | noticed as | seed | faults |\n|---|---|---|---|")
     with ProcessPoolExecutor(given.jobs) as pool:

@@ -9,13 +9,15 @@ from random import Random
 from quorate.core.values.events import GetResult, PutResult
 from quorate.errors import Outcome, QuorateError
 from quorate.sim.checkers.linearizability import (
-    Operation,
+    RegisterOperation,
     is_linearizable,
     read,
     unknown_write,
     write,
 )
-from quorate.sim.cluster import Handle, SimCluster
+from quorate.sim.cluster import SimCluster
+from tests.simulation import asking
+from tests.simulation.asking import Handle
 
 SKEWS_MS = (0, 0, 5, -5, 40, -40, 5_000, -5_000)
 LATENCIES_MS = ((1,), (1, 2, 3, 30), (1, 3, 30, 60), (60,))
@@ -54,11 +56,11 @@ class Client:
         )
         kind = random.random()
         if kind < 0.5:
-            handle = cluster.get(node, self.key)
+            handle = asking.get(cluster, node, self.key)
             self.seen.append((handle, None, False))
         else:
             value = None if kind > 0.9 else self.world.fresh_value()
-            handle = cluster.put(node, self.key, value)
+            handle = asking.put(cluster, node, self.key, value)
             self.seen.append((handle, value, True))
         handle.then = self.think
         life = cluster.machines[node].life
@@ -70,7 +72,7 @@ class Client:
             assert self.world.cluster.machines[node].life != life, "a living node did not answer"
             self.think()
 
-    def history(self) -> list[Operation]:
+    def history(self) -> list[RegisterOperation]:
         """What this client knows in the end."""
         return [
             operation
@@ -79,7 +81,7 @@ class Client:
         ]
 
 
-def _written(handle: Handle, value: bytes | None) -> list[Operation]:
+def _written(handle: Handle, value: bytes | None) -> list[RegisterOperation]:
     result = handle.result
     if isinstance(result, PutResult):
         assert handle.done_ms is not None
@@ -89,7 +91,7 @@ def _written(handle: Handle, value: bytes | None) -> list[Operation]:
     return unknown_write(handle.asked_ms, value)
 
 
-def _was_read(handle: Handle) -> list[Operation]:
+def _was_read(handle: Handle) -> list[RegisterOperation]:
     if not isinstance(handle.result, GetResult):
         return []
     assert handle.done_ms is not None
@@ -116,7 +118,7 @@ class RegisterWorld:
         for machine in self.cluster.machines:
             machine.clock.offset_ms = random.choice(SKEWS_MS)
             machine.sync_ms = random.choice(SYNCS_MS)
-        for link in self.cluster.wires():
+        for link in self.cluster.wires.values():
             link.latency_ms = random.choice(LATENCIES_MS)
         self.clients = [
             Client(self, b"key%d" % number, operations)
@@ -137,9 +139,9 @@ class RegisterWorld:
         self._values += 1
         return b"%d" % self._values
 
-    def violations(self) -> dict[bytes, list[Operation]]:
+    def violations(self) -> dict[bytes, list[RegisterOperation]]:
         """The histories that no order explains, by key."""
-        histories: dict[bytes, list[Operation]] = {}
+        histories: dict[bytes, list[RegisterOperation]] = {}
         for client in self.clients:
             histories.setdefault(client.key, []).extend(client.history())
         return {key: ops for key, ops in histories.items() if not is_linearizable(ops)}

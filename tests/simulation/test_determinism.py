@@ -13,12 +13,12 @@ SEEDS = range(5)
 _PROGRAM = """
 from tests.simulation.register_world import RegisterWorld
 for seed in range(5):
-    print(RegisterWorld(seed).run().cluster.digest())
+    print(RegisterWorld(seed).run().cluster.recorder.digest())
 """
 
 
 def _digests() -> list[str]:
-    return [RegisterWorld(seed).run().cluster.digest() for seed in SEEDS]
+    return [RegisterWorld(seed).run().cluster.recorder.digest() for seed in SEEDS]
 
 
 def test_a_seed_gives_the_same_run_twice_and_another_seed_another() -> None:

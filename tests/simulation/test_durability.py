@@ -12,7 +12,9 @@ from quorate.core.values.record import is_live
 from quorate.core.values.slots import row_of
 from quorate.core.values.versions import stamp_of
 from quorate.sim.clock import EPOCH_MS
-from quorate.sim.cluster import Handle, SimCluster
+from quorate.sim.cluster import SimCluster
+from tests.simulation import asking
+from tests.simulation.asking import Handle
 
 SEEDS = 100
 SEEDS_PER_TEST = 25
@@ -26,7 +28,7 @@ def _load(cluster: SimCluster, keys: int) -> dict[bytes, Handle]:
     def begin(key: bytes) -> None:
         running = [index for index, machine in enumerate(cluster.machines) if machine.is_running]
         if running:
-            handles[key] = cluster.put(random.choice(running), key, b"value of " + key)
+            handles[key] = asking.put(cluster, random.choice(running), key, b"value of " + key)
 
     for number in range(keys):
         cluster.world.after(random.uniform(0, 30), partial(begin, b"key%d" % number))
@@ -49,7 +51,7 @@ def _power_cut(seed: int) -> tuple[int, int]:
         cluster.restart(index)
     cluster.run_until(cluster.is_connected)
     for key in acknowledged:
-        assert cluster.value(0, key) == b"value of " + key, f"seed {seed}: {key!r} is lost"
+        assert asking.value(cluster, 0, key) == b"value of " + key, f"seed {seed}: {key!r} is lost"
     return len(acknowledged), len(handles)
 
 
@@ -75,7 +77,9 @@ def test_nodes_that_die_and_return_one_after_another_lose_no_acknowledged_write(
         cluster.run_until(cluster.is_connected)
     cluster.run(10_000)
     for key in _acknowledged(handles):
-        assert cluster.value(random.randrange(4), key) == b"value of " + key, f"{key!r} is lost"
+        assert asking.value(cluster, random.randrange(4), key) == b"value of " + key, (
+            f"{key!r} is lost"
+        )
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -86,10 +90,10 @@ def test_an_acknowledged_write_is_on_w_disks_when_it_is_answered(seed: int) -> N
     for number in range(20):
         w = random.randint(1, 3)
         key = b"key%d" % number
-        handle = cluster.put(random.randrange(3), key, b"v", w=w)
-        cluster.finish(handle)
+        handle = asking.put(cluster, random.randrange(3), key, b"v", w=w)
+        asking.finish(cluster, handle)
         holders = [
-            machine for machine in cluster.machines if row_of(key) in machine.disk.durable_rows()
+            machine for machine in cluster.machines if machine.disk.durable(row_of(key)) is not None
         ]
         assert len(holders) >= handle.of(PutResult).acks >= w
 
@@ -98,33 +102,35 @@ def test_an_acknowledged_write_is_on_w_disks_when_it_is_answered(seed: int) -> N
 def test_a_write_that_was_refused_is_never_read(seed: int) -> None:
     """I5."""
     cluster = SimCluster(seed, 3, write_wait_ms=50)
-    cluster.split([0], [1, 2])
-    cluster.reset_cut_links()
+    asking.split(cluster, [0], [1, 2])
+    for wire in cluster.wires.values():
+        if wire.is_cut:
+            wire.reset()
     cluster.run(50)
-    refused = cluster.put(0, b"k", b"refused")
-    cluster.finish(refused)
+    refused = asking.put(cluster, 0, b"k", b"refused")
+    asking.finish(cluster, refused)
     assert not isinstance(refused.result, PutResult)
-    cluster.heal()
+    asking.heal(cluster)
     cluster.run_until(cluster.is_connected)
     cluster.run(5_000)
-    assert all(cluster.held(index, b"k") is None for index in range(3))
+    assert all(asking.held(cluster, index, b"k") is None for index in range(3))
 
 
 @pytest.mark.parametrize("seed", range(10))
 def test_deleted_stays_deleted_through_hints_and_restarts(seed: int) -> None:
     """I11, P5."""
     cluster = SimCluster(seed, 3)
-    cluster.must_put(0, b"k", b"v", w=3)
+    asking.must_put(cluster, 0, b"k", b"v", w=3)
     cluster.kill(2)
     cluster.run(20)
-    cluster.must_put(1, b"k", None)
+    asking.must_put(cluster, 1, b"k", None)
     cluster.kill(0)
     cluster.restart(2)
     cluster.restart(0)
     cluster.run_until(cluster.is_connected)
     for _ in range(3):
         for index in range(3):
-            record = cluster.must_get(index, b"k").record
+            record = asking.must_get(cluster, index, b"k").record
             assert not is_live(record, wall_ms=EPOCH_MS)
         cluster.run(2_000)
 
@@ -135,15 +141,15 @@ def test_an_old_disk_and_a_clock_set_back_give_no_version_out_again(seed: int) -
     cluster = SimCluster(seed, 3)
     image = cluster.machines[0].image()
     cluster.step_clock(0, 500)
-    before = [cluster.must_put(0, b"k", b"%d" % number, w=3) for number in range(5)]
+    before = [asking.must_put(cluster, 0, b"k", b"%d" % number, w=3) for number in range(5)]
     cluster.kill(0)
     cluster.step_clock(0, -500)
     cluster.restart(0, image=image)
-    assert cluster.held(0, b"k") is None
+    assert asking.held(cluster, 0, b"k") is None
     cluster.run_until(cluster.is_connected)
-    after = cluster.must_put(0, b"k", b"after")
+    after = asking.must_put(cluster, 0, b"k", b"after")
     assert after.version > max(result.version for result in before)
-    assert [cluster.value(index, b"k") for index in range(3)] == [b"after"] * 3
+    assert [asking.value(cluster, index, b"k") for index in range(3)] == [b"after"] * 3
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -151,36 +157,36 @@ def test_an_old_disk_that_gives_a_stamp_out_again_gives_out_another_version(seed
     """Who saw that stamp is silent, and the replica knows no more than when it gave it out."""
     cluster = SimCluster(seed, 3)
     cluster.step_clock(1, 800)
-    cluster.must_put(1, b"k", b"base", w=3)
+    asking.must_put(cluster, 1, b"k", b"base", w=3)
     cluster.run(100)
     image = cluster.machines[0].image()
-    cluster.split([0, 1], [2])
-    first = cluster.must_put(0, b"k", b"first")
+    asking.split(cluster, [0, 1], [2])
+    first = asking.must_put(cluster, 0, b"k", b"first")
     cluster.kill(0)
-    cluster.heal()
-    cluster.split([0, 2], [1])
+    asking.heal(cluster)
+    asking.split(cluster, [0, 2], [1])
     cluster.restart(0, image=image)
-    again = cluster.put(0, b"k", b"again")
-    cluster.finish(again)
+    again = asking.put(cluster, 0, b"k", b"again")
+    asking.finish(cluster, again)
     result = again.of(PutResult)
     assert stamp_of(result.version) == stamp_of(first.version)
     assert result.version != first.version
-    cluster.heal()
+    asking.heal(cluster)
     cluster.run_until(cluster.is_connected)
     cluster.run(5_000)
-    assert len({cluster.value(index, b"k", r=3) for index in range(3)}) == 1
+    assert len({asking.value(cluster, index, b"k", r=3) for index in range(3)}) == 1
 
 
 def test_an_expired_value_is_gone_for_every_replica_at_the_same_instant() -> None:
     """I16: the instant is absolute, and travels with the record."""
     cluster = SimCluster(1, 3)
     expires_ms = EPOCH_MS + 5_000
-    cluster.must_put(0, b"k", b"v", w=3, expires_ms=expires_ms)
-    records = [cluster.held(index, b"k") for index in range(3)]
+    asking.must_put(cluster, 0, b"k", b"v", w=3, expires_ms=expires_ms)
+    records = [asking.held(cluster, index, b"k") for index in range(3)]
     assert {record and record.expires_ms for record in records} == {expires_ms}
     cluster.kill(1)
     cluster.restart(1, is_empty=True)
     cluster.run_until(cluster.is_connected)
-    assert cluster.must_get(1, b"k").record == records[0], "repair carries it along"
+    assert asking.must_get(cluster, 1, b"k").record == records[0], "repair carries it along"
     assert is_live(records[0], wall_ms=expires_ms - 1)
     assert not is_live(records[0], wall_ms=expires_ms)

@@ -6,7 +6,9 @@ from __future__ import annotations
 import pytest
 
 from quorate.core.values.events import GetResult, PutResult
-from quorate.sim.cluster import Handle, SimCluster, url_of
+from quorate.sim.cluster import SimCluster, url_of
+from tests.simulation import asking
+from tests.simulation.asking import Handle
 
 
 def _slow(cluster: SimCluster, index: int, ms: float) -> None:
@@ -24,10 +26,10 @@ def _quantile(handles: list[Handle], share: float) -> float:
 def test_a_slow_replica_slows_neither_writes_of_two_nor_reads_of_one() -> None:
     cluster = SimCluster(1, 3)
     _slow(cluster, 2, 400)
-    cluster.must_put(0, b"first write", b"raises the clock's ceiling")
-    writes = [cluster.put(0, b"key%d" % n, b"w", w=2) for n in range(50)]
-    reads = [cluster.get(0, b"key%d" % n, r=1) for n in range(50)]
-    cluster.finish(*writes, *reads)
+    asking.must_put(cluster, 0, b"first write", b"v")
+    writes = [asking.put(cluster, 0, b"key%d" % n, b"w", w=2) for n in range(50)]
+    reads = [asking.get(cluster, 0, b"key%d" % n, r=1) for n in range(50)]
+    asking.finish(cluster, *writes, *reads)
     assert all(isinstance(write.result, PutResult) for write in writes)
     assert _quantile(writes, 1.0) < 20
     assert _quantile(reads, 1.0) < 2
@@ -38,16 +40,16 @@ def test_local_reads_are_as_fast_beside_a_slow_peer_as_without_one() -> None:
     times = []
     for is_slow in (False, True):
         cluster = SimCluster(2, 3)
-        cluster.must_put(0, b"k", b"v", w=3)
+        asking.must_put(cluster, 0, b"k", b"v", w=3)
         if is_slow:
             _slow(cluster, 2, 2_000)
             cluster.machines[2].sync_ms = (500.0, 1_000.0)
         handles: list[Handle] = []
         for number in range(300):
-            cluster.put(0, b"w%d" % number, b"v", w=3)
-            handles.append(cluster.get(0, b"k", r=1))
+            asking.put(cluster, 0, b"w%d" % number, b"v", w=3)
+            handles.append(asking.get(cluster, 0, b"k", r=1))
             cluster.run(1)
-        cluster.finish(*handles)
+        asking.finish(cluster, *handles)
         times.append(_quantile(handles, 0.99))
     assert times[1] < 2 * times[0]
 
@@ -57,30 +59,32 @@ def test_a_read_whose_first_peer_falls_silent_is_answered_by_another(seed: int) 
     """After about that peer's p95, not at the deadline."""
     cluster = SimCluster(seed, 4)
     key = b"key%d" % seed
-    cluster.must_put(0, key, b"v", w=3)
+    asking.must_put(cluster, 0, key, b"v", w=3)
     outsider = next(index for index in range(4) if index not in cluster.replicas(key))
     for _ in range(300):
-        cluster.must_get(outsider, key)
+        asking.must_get(cluster, outsider, key)
     first = cluster.replicas(key)[0]
-    node = cluster.node(outsider)
-    p95_ms = node.outboxes[node.membership.peers[url_of(first)].index].p95_ms
+    node = cluster.machines[outsider].node
+    peer = node.membership.at(url_of(first))
+    assert peer is not None
+    p95_ms = node.outboxes[peer.index].p95_ms
     cluster.pause(first)
-    handle = cluster.get(outsider, key)
-    cluster.finish(handle)
+    handle = asking.get(cluster, outsider, key)
+    asking.finish(cluster, handle)
     assert handle.of(GetResult).record is not None
     assert handle.took_ms < p95_ms + 15
 
 
 def test_a_read_whose_peer_dies_is_answered_by_another_at_once() -> None:
     cluster = SimCluster(3, 3)
-    cluster.must_put(0, b"k", b"v", w=3)
+    asking.must_put(cluster, 0, b"k", b"v", w=3)
     cluster.pause(1)
     cluster.pause(2)
-    handle = cluster.get(0, b"k")
+    handle = asking.get(cluster, 0, b"k")
     cluster.run(2)
     cluster.resume(2)
     cluster.kill(1)
-    cluster.finish(handle)
+    asking.finish(cluster, handle)
     assert handle.of(GetResult).record is not None
     assert handle.took_ms < 10
 
@@ -88,7 +92,7 @@ def test_a_read_whose_peer_dies_is_answered_by_another_at_once() -> None:
 def test_no_request_fails_while_one_of_three_nodes_dies_and_returns() -> None:
     """I25: W = R = 2, through the nodes that live."""
     cluster = SimCluster(4, 3)
-    cluster.must_put(0, b"k", b"v", w=3)
+    asking.must_put(cluster, 0, b"k", b"v", w=3)
     handles: list[Handle] = []
     for tick in range(400):
         if tick == 100:
@@ -96,9 +100,12 @@ def test_no_request_fails_while_one_of_three_nodes_dies_and_returns() -> None:
         if tick == 300:
             cluster.restart(2)
         key = b"key%d" % (tick % 40)
-        handles += [cluster.put(tick % 2, key, b"%d" % tick), cluster.get(1 - tick % 2, key)]
+        handles += [
+            asking.put(cluster, tick % 2, key, b"%d" % tick),
+            asking.get(cluster, 1 - tick % 2, key),
+        ]
         cluster.run(2)
-    cluster.finish(*handles)
+    asking.finish(cluster, *handles)
     failed = [handle.result for handle in handles if isinstance(handle.result, Exception)]
     assert failed == []
     assert _quantile(handles, 1.0) < 100
@@ -110,12 +117,12 @@ def test_many_reads_of_the_largest_values_are_all_answered() -> None:
     cluster = SimCluster(5, 3, timeout_ms=1_000)
     keys = [b"key%d" % number for number in range(6)]
     for key in keys:
-        cluster.must_put(0, key, value, w=3)
+        asking.must_put(cluster, 0, key, value, w=3)
     cluster.kill(1)
     cluster.restart(1, is_empty=True)
     cluster.run_until(cluster.is_connected)
-    handles = [cluster.get(1, key) for key in keys]
-    cluster.finish(*handles)
+    handles = [asking.get(cluster, 1, key) for key in keys]
+    asking.finish(cluster, *handles)
     for handle in handles:
         record = handle.of(GetResult).record
         assert record is not None
@@ -131,15 +138,17 @@ def test_after_all_faults_a_node_is_back_to_its_base_level() -> None:
         index = tick % 3
         key = b"key%d" % random.randrange(20)
         put = random.random() < 0.5
-        handles.append(cluster.put(index, key, b"v") if put else cluster.get(index, key))
+        handles.append(
+            asking.put(cluster, index, key, b"v") if put else asking.get(cluster, index, key)
+        )
         if tick % 50 == 10:
             cluster.pause(3)
             cluster.cut(0, 4)
         if tick % 50 == 40:
             cluster.resume(3)
-            cluster.heal()
+            asking.heal(cluster)
         cluster.run(5)
-    cluster.finish(*handles)
+    asking.finish(cluster, *handles)
     assert max(handle.took_ms for handle in handles) < 1_500
     cluster.run(10_000)
     for machine in cluster.machines:

@@ -12,17 +12,18 @@ from quorate.core.topology.membership import LAYOUT_META
 from quorate.core.values.events import Batch, Join, JoinResult
 from quorate.errors import Outcome, QuorumUnreachable
 from quorate.sim.cluster import SimCluster, url_of
+from tests.simulation import asking
 
 HEARTBEAT_MS = 2_000
 
 
 def _layouts(cluster: SimCluster) -> set[bytes]:
-    layouts = [cluster.node(index).membership.layout for index in range(len(cluster.machines))]
+    layouts = [machine.node.membership.layout for machine in cluster.machines]
     return {layout.encode() if layout else b"" for layout in layouts}
 
 
 def _states(cluster: SimCluster, index: int) -> list[str]:
-    return [member.state for member in cluster.node(index).status().members]
+    return [member.state for member in cluster.machines[index].node.status().members]
 
 
 # --- finding each other ------------------------------------------------------------------------
@@ -33,24 +34,24 @@ def test_nodes_agree_on_the_layout_whatever_the_order_of_their_lists(order: list
     cluster = SimCluster(1, 3, nodes={0: order, 1: order[::-1], 2: [2, 0, 1]})
     cluster.run_until(cluster.is_connected)
     assert len(_layouts(cluster)) == 1
-    cluster.must_put(0, b"k", b"v", w=3)
-    assert cluster.value(2, b"k") == b"v"
+    asking.must_put(cluster, 0, b"k", b"v", w=3)
+    assert asking.value(cluster, 2, b"k") == b"v"
 
 
 def test_two_nodes_that_list_only_each_other_form_a_cluster() -> None:
     """Own URL missing."""
     cluster = SimCluster(2, 2, nodes={0: [1], 1: [0]})
     cluster.run_until(cluster.is_connected)
-    cluster.must_put(0, b"k", b"v", w=2)
-    assert cluster.value(1, b"k", r=2) == b"v"
+    asking.must_put(cluster, 0, b"k", b"v", w=2)
+    assert asking.value(cluster, 1, b"k", r=2) == b"v"
 
 
 def test_requests_that_came_before_the_layout_are_served_when_it_is_there() -> None:
     cluster = SimCluster(3, 2, nodes={0: [1], 1: [0]})
-    handle = cluster.put(0, b"k", b"v")
-    cluster.finish(handle)
+    handle = asking.put(cluster, 0, b"k", b"v")
+    asking.finish(cluster, handle)
     assert handle.took_ms < 1_000
-    assert cluster.value(1, b"k") == b"v"
+    assert asking.value(cluster, 1, b"k") == b"v"
 
 
 def test_a_node_that_knows_one_member_learns_all_and_coordinates_without_owning() -> None:
@@ -58,16 +59,16 @@ def test_a_node_that_knows_one_member_learns_all_and_coordinates_without_owning(
     cluster.run(3 * HEARTBEAT_MS)
     assert cluster.is_connected()
     for index in range(4):
-        members = cluster.node(index).status().members
+        members = cluster.machines[index].node.status().members
         assert [(m.url, m.owns) for m in members] == [(url_of(i), i != 3) for i in range(4)]
-    cluster.must_put(3, b"k", b"v", w=3)
-    assert cluster.value(3, b"k") == b"v"
-    assert cluster.held(3, b"k") is None
+    asking.must_put(cluster, 3, b"k", b"v", w=3)
+    assert asking.value(cluster, 3, b"k") == b"v"
+    assert asking.held(cluster, 3, b"k") is None
 
 
 def _join(cluster: SimCluster, index: int, joining: int) -> JoinResult:
-    handle = cluster.ask(index, lambda waiter: Join(waiter, url_of(joining)))
-    cluster.finish(handle)
+    handle = asking.ask(cluster, index, lambda waiter: Join(waiter, url_of(joining)))
+    asking.finish(cluster, handle)
     return handle.of(JoinResult)
 
 
@@ -80,9 +81,8 @@ def test_two_joins_at_once_lose_nobody() -> None:
     assert not _join(cluster, 2, 4).known
     cluster.run(3 * HEARTBEAT_MS)
     for index in range(3):
-        assert {url_of(i) for i in range(5) if i != index} == set(
-            cluster.node(index).membership.peers
-        )
+        peers = cluster.machines[index].node.membership.peers
+        assert {url_of(i) for i in range(5) if i != index} == {peer.url for peer in peers}
 
 
 def test_a_second_join_changes_nothing() -> None:
@@ -99,7 +99,7 @@ def test_members_are_remembered_over_a_restart() -> None:
     cluster.kill(1)
     cluster.restart(1)
     cluster.run(2_000)
-    assert url_of(2) in cluster.node(1).membership.peers
+    assert cluster.machines[1].node.membership.at(url_of(2)) is not None
     assert len(_layouts(cluster)) == 1
 
 
@@ -108,7 +108,7 @@ def test_members_are_remembered_over_a_restart() -> None:
 
 def _return_with_a_newer_layout(cluster: SimCluster, index: int) -> bytes:
     """The node comes back with a table of the next epoch on its disk."""
-    layout = cluster.node(index).membership.layout
+    layout = cluster.machines[index].node.membership.layout
     assert layout is not None
     newer = msgspec.structs.replace(layout, epoch=layout.epoch + 1).encode()
     cluster.kill(index)
@@ -119,12 +119,12 @@ def _return_with_a_newer_layout(cluster: SimCluster, index: int) -> bytes:
 
 def test_a_newer_layout_is_learnt_by_all_who_meet_it_and_remembered() -> None:
     cluster = SimCluster(15, 3)
-    cluster.must_put(0, b"k", b"before")
+    asking.must_put(cluster, 0, b"k", b"before")
     newer = _return_with_a_newer_layout(cluster, 2)
     cluster.run_until(cluster.is_connected)
     assert _layouts(cluster) == {newer}
-    cluster.must_put(1, b"k", b"after", w=3)
-    assert cluster.value(2, b"k") == b"after"
+    asking.must_put(cluster, 1, b"k", b"after", w=3)
+    assert asking.value(cluster, 2, b"k") == b"after"
     cluster.kill(0)
     cluster.restart(0)
     cluster.run_until(cluster.is_connected)
@@ -139,15 +139,15 @@ def test_who_cannot_meet_the_newer_layout_learns_it_by_a_refusal() -> None:
     cluster.cut(2, 1)
     cluster.reset(1, 2)
     newer = _return_with_a_newer_layout(cluster, 2)
-    cluster.run_until(lambda: cluster.node(0).membership.epoch == 2)
-    assert cluster.node(1).membership.epoch == 1
-    handle = cluster.put(1, b"k", b"v")
-    cluster.finish(handle)
+    cluster.run_until(lambda: cluster.machines[0].node.membership.epoch == 2)
+    assert cluster.machines[1].node.membership.epoch == 1
+    handle = asking.put(cluster, 1, b"k", b"v")
+    asking.finish(cluster, handle)
     assert handle.of(QuorumUnreachable).outcome is Outcome.UNKNOWN
     assert handle.took_ms < 100
     assert _layouts(cluster) == {newer}
-    cluster.must_put(1, b"k", b"w")
-    assert cluster.value(0, b"k") == b"w"
+    asking.must_put(cluster, 1, b"k", b"w")
+    assert asking.value(cluster, 0, b"k") == b"w"
 
 
 def test_who_only_answers_is_told_of_the_newer_layout_too() -> None:
@@ -156,8 +156,8 @@ def test_who_only_answers_is_told_of_the_newer_layout_too() -> None:
     cluster.cut(1, 2)
     cluster.cut(2, 1)
     newer = _return_with_a_newer_layout(cluster, 2)
-    cluster.run_until(lambda: cluster.node(0).membership.epoch == 2)
-    cluster.finish(cluster.put(0, b"k", b"v"))
+    cluster.run_until(lambda: cluster.machines[0].node.membership.epoch == 2)
+    asking.finish(cluster, asking.put(cluster, 0, b"k", b"v"))
     cluster.run(100)
     assert _layouts(cluster) == {newer}
 
@@ -172,7 +172,7 @@ def test_two_clusters_of_one_name_refuse_each_other_and_say_what_to_do() -> None
         if note.event == "link_refused"
     }
     assert any("was started with another -nodes list" in refusal for refusal in refusals)
-    cluster.must_put(0, b"k", b"v")
+    asking.must_put(cluster, 0, b"k", b"v")
 
 
 # --- liveness is not placement -----------------------------------------------------------------
@@ -186,7 +186,7 @@ def test_a_node_that_is_down_moves_no_key() -> None:
     cluster.run(30_000)
     assert _states(cluster, 0)[3] == "down"
     assert {key: cluster.replicas(key) for key in before} == before
-    assert len({cluster.node(i).membership.epoch for i in (0, 1, 2, 4)}) == 1
+    assert len({cluster.machines[i].node.membership.epoch for i in (0, 1, 2, 4)}) == 1
 
 
 def test_a_node_stopped_for_a_minute_is_back_within_two_heartbeats_everywhere() -> None:
@@ -200,7 +200,7 @@ def test_a_node_stopped_for_a_minute_is_back_within_two_heartbeats_everywhere() 
     cluster.run(2 * HEARTBEAT_MS)
     for index in range(3):
         assert sorted(_states(cluster, index)) == ["self", "up", "up"]
-    cluster.must_put(1, b"k", b"v", w=3)
+    asking.must_put(cluster, 1, b"k", b"v", w=3)
 
 
 def test_a_node_is_called_down_after_three_misses_and_not_before() -> None:
@@ -230,8 +230,8 @@ def test_a_peer_that_hears_us_but_cannot_be_heard_is_called_down() -> None:
     cluster.cut(2, 0)
     cluster.run(5 * HEARTBEAT_MS)
     assert _states(cluster, 0) == ["self", "up", "down"]
-    cluster.must_put(0, b"k", b"v")
-    cluster.heal()
+    asking.must_put(cluster, 0, b"k", b"v")
+    asking.heal(cluster)
     cluster.run(2 * HEARTBEAT_MS)
     assert _states(cluster, 0) == ["self", "up", "up"]
 
@@ -242,19 +242,19 @@ def test_a_bridge_node_serves_both_halves_of_a_split() -> None:
         cluster.cut(source, target)
     cluster.run(5 * HEARTBEAT_MS)
     for index in range(3):
-        cluster.must_put(index, b"k%d" % index, b"v")
-        assert cluster.value(2 - index, b"k%d" % index) == b"v"
+        asking.must_put(cluster, index, b"k%d" % index, b"v")
+        assert asking.value(cluster, 2 - index, b"k%d" % index) == b"v"
 
 
 def test_the_smaller_side_of_a_split_refuses_and_the_larger_goes_on() -> None:
     """P3."""
     cluster = SimCluster(14, 5, replication=5, write_wait_ms=300)
-    cluster.split([0, 1], [2, 3, 4])
+    asking.split(cluster, [0, 1], [2, 3, 4])
     cluster.run(5 * HEARTBEAT_MS)
-    cluster.must_put(3, b"k", b"v")
-    refused = [cluster.put(0, b"k", b"w"), cluster.get(1, b"k")]
-    cluster.finish(*refused)
+    asking.must_put(cluster, 3, b"k", b"v")
+    refused = [asking.put(cluster, 0, b"k", b"w"), asking.get(cluster, 1, b"k")]
+    asking.finish(cluster, *refused)
     assert all(isinstance(handle.result, Exception) for handle in refused)
-    cluster.heal()
+    asking.heal(cluster)
     cluster.run(3 * HEARTBEAT_MS)
-    assert cluster.value(0, b"k") == b"v"
+    assert asking.value(cluster, 0, b"k") == b"v"

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.simulation import asking
 from tests.simulation.register_world import RegisterWorld
 
 SEEDS = range(300)
@@ -27,7 +28,7 @@ def test_the_worlds_reach_what_they_are_to_test() -> None:
     for seed in range(1_000, 1_040):
         world = RegisterWorld(seed).run()
         for name in (*names, "reads_hedged"):
-            reached[name] += world.cluster.counter(name)
+            reached[name] += asking.counter(world.cluster, name)
         died = [h for client in world.clients for h, _, _ in client.seen if h.result is None]
         reached["coordinator_died"] += len(died)
     assert min(reached.values()) >= 5, reached

@@ -27,9 +27,11 @@ from quorate.core.topology.membership import LAYOUT_META
 from quorate.core.values.events import Batch, GetResult, PutResult
 from quorate.core.values.slots import row_of
 from quorate.errors import ClockUntrusted, Outcome, QuorateError, QuorumUnreachable
-from quorate.sim.cluster import Handle, SimCluster, url_of
+from quorate.sim.cluster import SimCluster
 from quorate.sim.trace import Trace
 from quorate.wire.records import encode
+from tests.simulation import asking
+from tests.simulation.asking import Handle
 
 DIRECTORY: Final = Path(__file__).with_name("scenarios")
 WRITE_COMMAND: Final = "python -m tests.simulation.test_scenarios --write"
@@ -37,6 +39,7 @@ LINES_MAX: Final = 100
 """Of a transcript that somebody will read."""
 _PROGRAM: Final = """
 from tests.simulation.test_scenarios import SCENARIOS, transcript
+from tests.simulation import asking
 for name in SCENARIOS:
     print(*transcript(name), sep="\\n")
 """
@@ -68,17 +71,17 @@ class Stage:
 
     def put(self, index: int, key: bytes, value: bytes) -> None:
         """Write, which must succeed, and let the other replicas get it."""
-        self.cluster.must_put(index, key, value)
+        asking.must_put(self.cluster, index, key, value)
         self.cluster.run(20)
 
     def assert_failed(self, handle: Handle, outcome: Outcome | None) -> None:
         """The request ends for want of replicas, and says honestly what became of it."""
-        self.cluster.finish(handle)
+        asking.finish(self.cluster, handle)
         assert handle.of(QuorumUnreachable).outcome is outcome
 
     def assert_read(self, index: int, key: bytes, value: bytes | None) -> None:
         """A reader there gets this."""
-        assert self.cluster.value(index, key) == value
+        assert asking.value(self.cluster, index, key) == value
 
     def assert_converged(self, **values: bytes) -> None:
         """All replicas of each key have the same bytes on disk, and these are the value."""
@@ -116,7 +119,7 @@ def one_node_down() -> Stage:
     stage.tell("Two of three are enough; what n2 misses is kept for it.")
     stage.put(0, b"a", b"1")
     stage.put(1, b"b", b"2")
-    assert [cluster.node(index).hints.count(url_of(2)) for index in (0, 1)] == [1, 1]
+    assert [cluster.machines[index].node.hints.total for index in (0, 1)] == [1, 1]
     stage.tell("It returns and is given what it missed.")
     cluster.restart(2)
     cluster.run_until(cluster.is_connected)
@@ -140,23 +143,25 @@ def split_in_two() -> Stage:
     cluster = stage.cluster
     assert sorted(cluster.replicas(b"k")) == [1, 2, 3]
     stage.tell("The split. n3 does not know of it yet when it is asked to write.")
-    cluster.split([0, 1, 2], [3, 4])
-    early = cluster.put(3, b"k", b"minority")
+    asking.split(cluster, [0, 1, 2], [3, 4])
+    early = asking.put(cluster, 3, b"k", b"minority")
     cluster.run(20)
     assert early.result is None
     stage.tell("The links break: now everyone knows.")
-    cluster.reset_cut_links()
+    for wire in cluster.wires.values():
+        if wire.is_cut:
+            wire.reset()
     stage.assert_failed(early, Outcome.UNKNOWN)
     stage.tell("The three go on.")
     stage.put(1, b"k", b"majority")
     stage.assert_read(0, b"k", b"majority")
     stage.tell("The two refuse.")
-    read = cluster.get(4, b"k")
-    late = cluster.put(3, b"k", b"refused")
+    read = asking.get(cluster, 4, b"k")
+    late = asking.put(cluster, 3, b"k", b"refused")
     stage.assert_failed(read, None)
     stage.assert_failed(late, Outcome.NOT_APPLIED)
     stage.tell("The heal. Hints go both ways; the newer write wins everywhere.")
-    cluster.heal()
+    asking.heal(cluster)
     cluster.run_until(cluster.is_connected)
     stage.until_hints_are_gone()
     stage.assert_converged(k=b"majority")
@@ -174,13 +179,15 @@ def flapping_link() -> Stage:
     cluster = stage.cluster
     for number, told in enumerate(("The link goes.", "It was back for a moment.")):
         stage.tell(told)
-        cluster.split([0], [1])
-        write = cluster.put(0, b"k", b"%d" % number)
-        cluster.finish(write)
+        asking.split(cluster, [0], [1])
+        write = asking.put(cluster, 0, b"k", b"%d" % number)
+        asking.finish(cluster, write)
         assert write.of(PutResult).acks == 2
-        cluster.reset_cut_links()
+        for wire in cluster.wires.values():
+            if wire.is_cut:
+                wire.reset()
         cluster.run(5)
-        cluster.heal()
+        asking.heal(cluster)
         cluster.run_until(cluster.is_connected)
     stage.tell("The link holds. A reader at n1 gets what n1 missed.")
     stage.assert_read(1, b"k", b"1")
@@ -201,21 +208,21 @@ def slow_replica() -> Stage:
     stage.given(b"k", b"old")
     cluster.machines[2].turn_ms = (200.0, 200.0)
     stage.tell("n2 is slow from now on. A read that asks it does not wait for it.")
-    hedged = cluster.get(0, b"k")
-    cluster.finish(hedged)
+    hedged = asking.get(cluster, 0, b"k")
+    asking.finish(cluster, hedged)
     assert hedged.of(GetResult).answers == 2
     assert 20 <= hedged.took_ms < 30
-    assert cluster.counter("reads_hedged") == 1
+    assert asking.counter(cluster, "reads_hedged") == 1
     stage.tell("Nor does a write.")
-    write = cluster.put(0, b"k", b"new")
-    cluster.finish(write)
+    write = asking.put(cluster, 0, b"k", b"new")
+    asking.finish(cluster, write)
     assert write.took_ms < 20
     cluster.run(500)
     stage.tell("The next read asks the quicker one first.")
-    avoiding = cluster.get(0, b"k")
-    cluster.finish(avoiding)
+    avoiding = asking.get(cluster, 0, b"k")
+    asking.finish(cluster, avoiding)
     assert avoiding.took_ms < 10
-    assert cluster.counter("reads_hedged") == 1
+    assert asking.counter(cluster, "reads_hedged") == 1
     stage.assert_converged(k=b"new")
     return stage
 
@@ -234,8 +241,8 @@ def clock_ahead() -> Stage:
     stage.given(b"k", b"before")
     stage.tell("n2 is a minute ahead. Nobody takes what it writes.")
     cluster.step_clock(2, 60_000)
-    future = cluster.put(2, b"k", b"from the future")
-    cluster.finish(future)
+    future = asking.put(cluster, 2, b"k", b"from the future")
+    asking.finish(cluster, future)
     assert future.of(QuorateError).outcome is Outcome.UNKNOWN
     notes = [note.event for machine in cluster.machines[:2] for note in machine.notes]
     assert notes.count("peer_clock_too_far_ahead") == 2
@@ -244,12 +251,12 @@ def clock_ahead() -> Stage:
     stage.assert_read(1, b"k", b"now")
     stage.tell("Its clock is put right: now it is behind what it has seen itself.")
     cluster.step_clock(2, -60_000)
-    refused = cluster.put(2, b"k", b"refused")
-    cluster.finish(refused)
+    refused = asking.put(cluster, 2, b"k", b"refused")
+    asking.finish(cluster, refused)
     assert refused.of(ClockUntrusted).outcome is Outcome.NOT_APPLIED
     stage.tell("A minute later the unknown write shows, to all alike.")
     cluster.run(61_000)
-    assert cluster.must_get(0, b"k", r=3).repaired == 2
+    assert asking.must_get(cluster, 0, b"k", r=3).repaired == 2
     cluster.run(20)
     stage.assert_converged(k=b"from the future")
     return stage
@@ -268,8 +275,8 @@ def crash_before_ack() -> Stage:
     stage.given(b"k", b"old")
     stage.tell("n0 writes; only n1 gets it before n0 dies.")
     cluster.cut(0, 2)
-    cluster.stall(0, 20)
-    unanswered = cluster.put(0, b"k", b"new")
+    cluster.machines[0].stall(20)
+    unanswered = asking.put(cluster, 0, b"k", b"new")
 
     def has_arrived() -> bool:
         record = cluster.machines[1].disk.durable(row_of(b"k"))
@@ -277,7 +284,7 @@ def crash_before_ack() -> Stage:
 
     cluster.run_until(has_arrived)
     cluster.kill(0)
-    assert cluster.faults["batches lost"] == 1
+    assert cluster.recorder.faults["batches lost"] == 1
     cluster.run(20)
     cluster.mend(0, 2)
     stage.tell("The replica that lacks it is asked: it finds the other's, and takes it first.")
@@ -286,7 +293,7 @@ def crash_before_ack() -> Stage:
     stage.tell("n0 returns, and is brought up to date by the first read.")
     cluster.restart(0)
     cluster.run_until(cluster.is_connected)
-    assert cluster.must_get(0, b"k").repaired == 1
+    assert asking.must_get(cluster, 0, b"k").repaired == 1
     cluster.run(20)
     assert unanswered.result is None
     stage.assert_converged(k=b"new")
@@ -313,7 +320,7 @@ def death_of_the_hint_holder() -> Stage:
     cluster.run_until(cluster.is_connected)
     stage.assert_read(2, b"a", b"1")
     cluster.run(20)
-    assert cluster.held(2, b"b") is None
+    assert asking.held(cluster, 2, b"b") is None
     stage.tell("n0 returns, with its hints.")
     cluster.restart(0)
     cluster.run_until(cluster.is_connected)
@@ -338,11 +345,11 @@ def loss_of_a_disk() -> Stage:
     cluster.run(20)
     cluster.restart(1, is_empty=True)
     cluster.run_until(cluster.is_connected)
-    assert [cluster.held(1, key) for key in (b"a", b"b")] == [None, None]
+    assert [asking.held(cluster, 1, key) for key in (b"a", b"b")] == [None, None]
     stage.tell("Whoever asks it is told what the others have.")
     stage.assert_read(1, b"a", b"1")
     stage.tell("So is whoever asks another, and all replicas.")
-    assert cluster.must_get(0, b"b", r=3).repaired == 1
+    assert asking.must_get(cluster, 0, b"b", r=3).repaired == 1
     cluster.run(20)
     stage.assert_converged(a=b"1", b=b"2")
     return stage
@@ -357,7 +364,7 @@ def a_newer_layout() -> Stage:
     """
     stage = Stage(hidden=(" Ping", " Pong"))
     cluster = stage.cluster
-    layout = cluster.node(2).membership.current().layout
+    layout = cluster.machines[2].node.membership.current().layout
     newer = msgspec.structs.replace(layout, epoch=2).encode()
     stage.tell("n2 returns with epoch 2; nothing goes between n1 and n2.")
     cluster.kill(2)
@@ -366,15 +373,15 @@ def a_newer_layout() -> Stage:
     cluster.cut(2, 1)
     cluster.machines[2].disk.format(Batch([], [], [(LAYOUT_META, newer)]))
     cluster.restart(2)
-    cluster.run_until(lambda: cluster.node(0).membership.epoch == 2)
+    cluster.run_until(lambda: cluster.machines[0].node.membership.epoch == 2)
     cluster.run(5)
     stage.tell("n1 has epoch 1 still, and writes.")
-    stage.assert_failed(cluster.put(1, b"k", b"1"), Outcome.UNKNOWN)
-    assert cluster.node(1).membership.epoch == 2
+    stage.assert_failed(asking.put(cluster, 1, b"k", b"1"), Outcome.UNKNOWN)
+    assert cluster.machines[1].node.membership.epoch == 2
     stage.tell("It writes again.")
     stage.put(1, b"k", b"2")
     stage.tell("All can talk to all.")
-    cluster.heal()
+    asking.heal(cluster)
     cluster.run_until(cluster.is_connected)
     stage.until_hints_are_gone()
     stage.assert_converged(k=b"2")

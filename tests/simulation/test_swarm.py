@@ -11,8 +11,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from quorate.sim.plan import FREE, Options, Plan, draw
-from quorate.sim.run import Outcome, run
+from quorate.sim.draw import FREE, Options, draw
+from quorate.sim.plan import Plan
+from quorate.sim.run import RunResult, run
 from quorate.sim.sometimes import BRANCHES
 
 DEFAULT_SEEDS = range(40)
@@ -33,7 +34,7 @@ class Regression(msgspec.Struct, forbid_unknown_fields=True):
 
 
 @cache
-def _run(seed: int, options: Options) -> Outcome:
+def _run(seed: int, options: Options) -> RunResult:
     return run(draw(seed, options))
 
 

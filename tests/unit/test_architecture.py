@@ -33,7 +33,7 @@ ARROWS: dict[str, set[str]] = {
     "host": {"core", "errors", "config", "wire", "storage.engine"},
     "runtime": _VALUES | {"errors", "notation", "host"},
     "doors": _VALUES
-    | {"core.topology.quorum", "core.topology.topology"}
+    | {"core.topology.topology"}
     | {"errors", "config", "notation", "wire", "host.store"},
     "client": {"errors", "notation", "wire"},
     "bench": {"errors", "config", "notation", "wire", "client"},
@@ -45,14 +45,12 @@ ARROWS: dict[str, set[str]] = {
 """What each part may import of ours, besides itself and the version; a name covers what is under
 it. Only `app` puts concrete parts together, and only `cli` imports it."""
 
-_BELOW_EXCHANGES = {"values", "turn", "topology", "requests", "replica", "parts"}
+_BELOW_EXCHANGES = {"values", "replica", "turn", "topology"}
 WALLS: dict[str, set[str]] = {
     "values": set(),
-    "turn": {"values"},
-    "topology": {"values", "turn"},
-    "requests": {"values", "turn"},
     "replica": {"values"},
-    "parts": {"values", "turn", "requests", "replica"},
+    "turn": {"values", "replica"},
+    "topology": {"values", "turn"},
     "exchanges": _BELOW_EXCHANGES,
     "serving": _BELOW_EXCHANGES | {"exchanges"},
     "views": _BELOW_EXCHANGES | {"exchanges"},
@@ -148,6 +146,19 @@ def _module_of(imported: str) -> str:
         if not last:
             return "__init__"
     return imported
+
+
+# --- names --------------------------------------------------------------------------------------
+
+
+def test_a_class_name_means_one_thing() -> None:
+    modules: dict[str, set[str]] = {}
+    for name, path in SOURCES.items():
+        for node in ast.walk(_parse(path)):
+            if isinstance(node, ast.ClassDef):
+                modules.setdefault(node.name, set()).add(name)
+    shared = {name: where for name, where in modules.items() if len(where) > 1}
+    assert shared == {}
 
 
 # --- the core ----------------------------------------------------------------------------------

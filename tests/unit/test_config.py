@@ -153,7 +153,7 @@ def test_variables_of_others_are_let_be() -> None:
 
 @pytest.mark.parametrize(("name", "near"), [("prot", "port"), ("replicaton", "replication")])
 def test_an_unknown_flag_is_refused_with_the_nearest_valid_name(name: str, near: str) -> None:
-    assert faults(**{name: "1"}) == [f"-{name}: no such flag; did you mean {near}?"]
+    assert faults(**{name: "1"}) == [f"-{name}: no such flag; did you mean -{near}?"]
 
 
 def test_an_unknown_toml_key_is_refused_with_the_nearest_valid_name(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 from quorate.cli.commands import COMMANDS
 from quorate.config import SETTINGS
 from quorate.doors.redis import table
-from quorate.sim.plan import FAULTS
+from quorate.sim.faults import FAULTS
 
 ROOT: Final = Path(__file__).parents[2]
 _SOURCES: Final = ROOT / "src" / "quorate"

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from pathlib import Path
@@ -14,9 +15,17 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_one_command_builds_a_wheel_that_says_what_it_needs(tmp_path: Path) -> None:
-    """As `scripts/build` does, not compiled: that is what `scripts/compiled` takes."""
+    """As `scripts/build` does, not compiled: that is what `scripts/compiled` takes. From a source
+    archive, which holds what git does: the blocking client is made while the wheel is built."""
+    pack = [sys.executable, "-m", "hatchling", "build", "--target", "sdist"]
+    subprocess.run(
+        [*pack, "--directory", str(tmp_path)], cwd=ROOT, check=True, capture_output=True, timeout=60
+    )
+    (sources,) = tmp_path.glob("quorate-*.tar.gz")
+    with tarfile.open(sources) as packed:
+        assert not any(name.endswith("client/blocking.py") for name in packed.getnames())
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check"]
-    build += ["--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path), str(ROOT)]
+    build += ["--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path), str(sources)]
     subprocess.run(
         build,
         check=True,
@@ -30,6 +39,7 @@ def test_one_command_builds_a_wheel_that_says_what_it_needs(tmp_path: Path) -> N
         metadata = next(name for name in names if name.endswith(".dist-info/METADATA"))
         told = archive.read(metadata).decode()
     assert {"quorate/app.py", "quorate/core/node.py", "quorate/py.typed"} <= names
+    assert "quorate/client/blocking.py" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert "Requires-Python: >=3.11" in told
     assert "License-Expression: GPL-3.0-or-later" in told

@@ -15,9 +15,8 @@ from typing import Final
 
 import msgspec
 
-from quorate.bench.result import FIGURES, KINDS, Result
+from quorate.bench.result import FIGURES, KINDS, BenchResult
 
-CONFIDENCE: Final = 0.95
 METHOD: Final = "95 % interval: Welch's t over the logarithms of the rounds"
 _NO_MATTER: Final = ("targets", "scenario", "preload")
 _T: Final = (
@@ -50,13 +49,13 @@ class Compared(msgspec.Struct, frozen=True):
         return self.low is not None and self.high is not None and not self.low <= 1 <= self.high
 
 
-def rounds_of(results: Sequence[Result]) -> list[Result]:
+def rounds_of(results: Sequence[BenchResult]) -> list[BenchResult]:
     """Every single round that was not interrupted."""
     every = (each for result in results for each in (result.rounds or [result]))
     return [each for each in every if each.is_complete]
 
 
-def differing(before: Sequence[Result], after: Sequence[Result]) -> list[str]:
+def differing(before: Sequence[BenchResult], after: Sequence[BenchResult]) -> list[str]:
     """In what the plans differ, besides the targets: a ratio tells of that too then."""
     first, *others = (each.plan for each in (*before, *after))
     return [
@@ -67,7 +66,7 @@ def differing(before: Sequence[Result], after: Sequence[Result]) -> list[str]:
     ]
 
 
-def compare(before: Sequence[Result], after: Sequence[Result]) -> list[Compared]:
+def compare(before: Sequence[BenchResult], after: Sequence[BenchResult]) -> list[Compared]:
     """Every figure that both sides have; of each at least one round was not interrupted."""
     sides = rounds_of(before), rounds_of(after)
     found = []

@@ -13,7 +13,7 @@ from itertools import accumulate
 from random import Random
 from typing import Final, NamedTuple
 
-from quorate.bench.plan import Plan
+from quorate.bench.plan import LoadPlan
 
 THETA: Final = 0.99
 """YCSB's."""
@@ -24,7 +24,7 @@ _PRIME: Final = 2_654_435_761
 Draw = Callable[[], int]
 
 
-class Keys(NamedTuple):
+class KeyDraws(NamedTuple):
     """What one worker reads and writes."""
 
     read: Draw
@@ -59,16 +59,16 @@ class Zipf:
         return min(int(end ** (1 / self._power) - 0.5), self._last)
 
 
-def keys_of(plan: Plan, *, worker: int) -> Keys:
+def keys_of(plan: LoadPlan, *, worker: int) -> KeyDraws:
     """What worker number `worker` reads and writes."""
     # The same keys in every run, so that runs can be compared; others in every worker.
     random = Random(worker + 1).random
     inserted = _Inserted(plan, worker)
     draw = _draw(plan, inserted, worker, random)
-    return Keys(draw, inserted.new if plan.writes == "insert" else draw)
+    return KeyDraws(draw, inserted.new if plan.writes == "insert" else draw)
 
 
-def _draw(plan: Plan, inserted: _Inserted, worker: int, random: Callable[[], float]) -> Draw:
+def _draw(plan: LoadPlan, inserted: _Inserted, worker: int, random: Callable[[], float]) -> Draw:
     count = plan.keys
     if plan.distribution == "uniform":
         return lambda: int(random() * count)
@@ -96,13 +96,13 @@ def _once(count: int, *, worker: int, workers: int) -> Draw:
 class _Inserted:
     """The keys that one worker added: of the numbers above the first keys it has every n-th."""
 
-    def __init__(self, plan: Plan, worker: int) -> None:
+    def __init__(self, plan: LoadPlan, worker: int) -> None:
         self._keys = plan.keys
         self._first = plan.keys + worker
         self._step = plan.workers
         self._count = 0
         self._under_way = plan.connections * plan.pipeline // plan.workers + 1
-        """Of the newest so many may not be there yet."""
+        """So many of the newest keys may still be on their way, and are not read."""
 
     def new(self) -> int:
         """A key that nobody wrote before."""

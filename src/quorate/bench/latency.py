@@ -26,10 +26,10 @@ class Counted(msgspec.Struct, frozen=True):
     """Those answered before the end."""
     max_us: int
     histogram: str
-    """Of all; empty if there are none."""
+    """Of all that were answered, those after the end too; empty if there are none."""
 
 
-class Summary(msgspec.Struct, frozen=True):
+class LatencySummary(msgspec.Struct, frozen=True):
     """Requests of one kind. Latencies in milliseconds, 0 if there were none."""
 
     requests: int
@@ -54,7 +54,7 @@ def counted(counts: Mapping[int, int], *, in_time: int) -> Counted:
     return Counted(in_time, max(counts), histogram.encode().decode())
 
 
-def summary(parts: Iterable[Counted], *, seconds: float) -> Summary:
+def summary(parts: Iterable[Counted], *, seconds: float) -> LatencySummary:
     """All parts together."""
     parts = list(parts)
     histogram = _merged(part.histogram for part in parts)
@@ -64,7 +64,7 @@ def summary(parts: Iterable[Counted], *, seconds: float) -> Summary:
     p50, p90, p99, p999 = (
         min(histogram.get_value_at_percentile(each), highest) / 1000 for each in (50, 90, 99, 99.9)
     )
-    return Summary(
+    return LatencySummary(
         histogram.total_count,
         in_time / seconds if seconds else 0.0,
         p50,
@@ -76,12 +76,12 @@ def summary(parts: Iterable[Counted], *, seconds: float) -> Summary:
     )
 
 
-def parts_of(one: Summary, *, seconds: float) -> Counted:
+def parts_of(one: LatencySummary, *, seconds: float) -> Counted:
     """What a summary was made of, to be added to others."""
     return Counted(round(one.per_second * seconds), round(one.max_ms * 1000), one.histogram)
 
 
-def curve(one: Summary) -> list[tuple[float, float]]:
+def curve(one: LatencySummary) -> list[tuple[float, float]]:
     """Latency by percentile: pairs of a percentile below 100, and milliseconds, ascending. Each is
     that much rarer than the one before, down to the worst request alone."""
     if not one.histogram:

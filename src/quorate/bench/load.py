@@ -17,14 +17,14 @@ from __future__ import annotations
 import math
 import select
 import selectors
+import socket
 import time
 from collections import deque
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from quorate.bench.connection import Batch, Connection
-from quorate.bench.protocols import ProtocolFault, Tally
-from quorate.bench.timeline import Slice
+from quorate.bench.protocols import Codec, ProtocolFault, Tally
+from quorate.bench.result import Slice
 
 DRAIN_SECONDS: Final = 2.0
 _CATCH_UP_SECONDS: Final = 1.0
@@ -34,8 +34,102 @@ _SLIVER_SECONDS: Final = 1e-6
 """No slice, but a rounding error."""
 _READ_BYTES: Final = 64 << 10
 _READ_WRITE: Final = selectors.EVENT_READ | selectors.EVENT_WRITE
+CONNECT_SECONDS: Final = 2.0
+_NONE: Final = socket.socket()
+"""Stands for the socket of a connection that has none yet. It may be closed again."""
+_NONE.close()
 
-Source = Callable[[Connection], Batch | None]
+
+class RequestBatch(NamedTuple):
+    """Requests that are sent together, all reads or all writes."""
+
+    payload: bytes
+    requests: int
+    replies: int
+    is_read: bool
+    then: RequestBatch | None = None
+    """What this connection sends next: the writes of a read-modify-write."""
+
+
+class TargetConnection:
+    """A socket that never blocks, once it is open."""
+
+    __slots__ = (
+        "_address",
+        "_family",
+        "_skip",
+        "_unread",
+        "batch",
+        "begun",
+        "codec",
+        "is_open",
+        "missing",
+        "socket",
+        "target",
+        "unsent",
+    )
+
+    def __init__(self, target: tuple[str, int], codec: Codec) -> None:
+        self.target = target
+        self.codec = codec
+        self.socket = _NONE
+        self.is_open = False
+        self.batch: RequestBatch | None = None
+        self.begun = 0.0
+        """When the batch was sent, or due."""
+        self.missing = 0
+        """Replies of the batch still to come."""
+        self.unsent: bytes | memoryview = b""
+        self._unread = b""
+        """The beginning of a reply."""
+        self._skip = 0
+        """Bytes of a reply still to come that need not be looked at."""
+
+    def open(self) -> None:
+        """Connect, waiting for it; raises OSError."""
+        self.socket = socket.create_connection(self.target, CONNECT_SECONDS)
+        self._family, self._address = self.socket.family, self.socket.getpeername()
+        self._settle()
+        self.is_open = True
+
+    def reopen(self) -> None:
+        """Begin to connect again to where it was. It is writable when that is done: see
+        `has_failed`."""
+        self.socket = socket.socket(self._family)
+        self._settle()
+        self.socket.connect_ex(self._address)
+
+    def has_failed(self) -> bool:
+        """Whether connecting failed."""
+        return self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
+
+    def take(self, data: bytes, tally: Tally) -> int:
+        """The number of replies that end in `data`, which is what came next."""
+        skipped = 0
+        if self._skip:
+            # Large values are let go as they come: no copy of what is there already.
+            if len(data) < self._skip:
+                self._skip -= len(data)
+                return 0
+            data, skipped = data[self._skip :], 1
+        elif self._unread:
+            data = self._unread + data
+        count, self._unread, self._skip = self.codec.take(data, tally)
+        return count + skipped
+
+    def close(self) -> None:
+        """Be closed; what was half sent or half read is forgotten."""
+        self.socket.close()
+        self.is_open = False
+        self.unsent = self._unread = b""
+        self._skip = 0
+
+    def _settle(self) -> None:
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket.setblocking(False)
+
+
+Source = Callable[[TargetConnection], RequestBatch | None]
 """Gives a connection its next batch; None when there is nothing left to do."""
 
 
@@ -53,7 +147,7 @@ class Load:
 
     def __init__(
         self,
-        connections: list[Connection],
+        connections: list[TargetConnection],
         source: Source,
         *,
         pace: Pace | None = None,
@@ -75,14 +169,14 @@ class Load:
         self._pace = pace
         self._due = math.inf
         """When the next batch of the open loop is due: never, once that is past the end."""
-        self._free: deque[Connection] = deque()
+        self._free: deque[TargetConnection] = deque()
         """Connections that wait for it."""
         self._selector = selectors.DefaultSelector()
         self._busy = 0
         """Connections with a batch under way."""
         self._away = 0
         """Connections that are lost or being opened again."""
-        self._lost: list[Connection] = []
+        self._lost: list[TargetConnection] = []
         self._retry_at = 0.0
         self._end = math.inf
         self._slices = _Slices(self.tally, slice_seconds, tell)
@@ -108,7 +202,8 @@ class Load:
         self.seconds = max(0.0, min(now, self._end) - begun)
         self.reads_in_time = sum(self.read_counts.values())
         self.writes_in_time = sum(self.write_counts.values())
-        self.overdue = self._count_due()
+        if self._pace is not None and self._due < self._end:
+            self.overdue = math.ceil((self._end - self._due) / self._pace.interval)
         while now < self._end + DRAIN_SECONDS and (self._busy or self._is_due(now)):
             now = self._turn(now)
         unanswered = sum(c.batch.requests for c in self._connections if c.batch is not None)
@@ -162,20 +257,14 @@ class Load:
         return 0.0
 
     def _is_due(self, now: float) -> bool:
-        """Whether a batch of the open loop is to be sent. What was due before the end is sent after
-        it too, for as long as leaves time for the answers."""
+        """Whether a batch of the open loop is to be sent. One that was due before the end is sent
+        even after it, up to `_CATCH_UP_SECONDS`, so that its answer can still be waited for."""
         due = self._due
         return due <= now and due < self._end and now < self._end + _CATCH_UP_SECONDS
 
-    def _count_due(self) -> int:
-        """Batches of the open loop that are due before the end and not sent."""
-        if self._pace is None or self._due >= self._end:
-            return 0
-        return math.ceil((self._end - self._due) / self._pace.interval)
-
     # --- a batch's way ---------------------------------------------------------------------
 
-    def _begin(self, connection: Connection, now: float) -> None:
+    def _begin(self, connection: TargetConnection, now: float) -> None:
         """Send what is due; if nothing is, the connection waits."""
         begun = now
         if self._pace is not None:
@@ -190,7 +279,7 @@ class Load:
         if batch is not None:
             self._start(connection, batch, begun)
 
-    def _start(self, connection: Connection, batch: Batch, begun: float) -> None:
+    def _start(self, connection: TargetConnection, batch: RequestBatch, begun: float) -> None:
         self._busy += 1
         connection.batch = batch
         connection.begun = begun
@@ -198,7 +287,7 @@ class Load:
         connection.unsent = batch.payload
         self._send(connection)
 
-    def _send(self, connection: Connection) -> None:
+    def _send(self, connection: TargetConnection) -> None:
         unsent = connection.unsent
         try:
             sent = connection.socket.send(unsent)
@@ -213,7 +302,7 @@ class Load:
         connection.unsent = memoryview(unsent)[sent:]
         self._selector.modify(connection.socket, _READ_WRITE, connection)
 
-    def _on_writable(self, connection: Connection) -> None:
+    def _on_writable(self, connection: TargetConnection) -> None:
         if not connection.is_open:
             self._on_connected(connection)
             return
@@ -221,7 +310,7 @@ class Load:
         if connection.is_open and not connection.unsent:
             self._selector.modify(connection.socket, selectors.EVENT_READ, connection)
 
-    def _receive(self, connection: Connection) -> None:
+    def _receive(self, connection: TargetConnection) -> None:
         try:
             data = connection.socket.recv(_READ_BYTES)
             if not data:
@@ -236,7 +325,7 @@ class Load:
         if connection.missing <= 0:
             self._finish(connection)
 
-    def _finish(self, connection: Connection) -> None:
+    def _finish(self, connection: TargetConnection) -> None:
         batch = connection.batch
         if batch is None or connection.missing < 0:
             self._lose(connection, ProtocolFault("a reply to nothing"))
@@ -256,7 +345,7 @@ class Load:
         else:
             self._begin(connection, now)
 
-    def _follow(self, connection: Connection, batch: Batch, now: float) -> None:
+    def _follow(self, connection: TargetConnection, batch: RequestBatch, now: float) -> None:
         """Send what had to wait for the batch before it. It was not due before now, and takes the
         place of another in an open loop, so that the rate stays."""
         if self._pace is not None:
@@ -265,7 +354,7 @@ class Load:
 
     # --- lost connections ------------------------------------------------------------------
 
-    def _lose(self, connection: Connection, fault: Exception) -> None:
+    def _lose(self, connection: TargetConnection, fault: Exception) -> None:
         """Count what was under way as failed, and try to connect again a little later."""
         if connection.is_open:
             self._away += 1
@@ -288,7 +377,7 @@ class Load:
             connection.reopen()
             self._selector.register(connection.socket, selectors.EVENT_WRITE, connection)
 
-    def _on_connected(self, connection: Connection) -> None:
+    def _on_connected(self, connection: TargetConnection) -> None:
         if connection.has_failed():
             self._lose(connection, ConnectionRefusedError())
             return

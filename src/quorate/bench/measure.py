@@ -19,10 +19,9 @@ from typing import IO, Final, NamedTuple
 
 import msgspec
 
-from quorate.bench.plan import Plan
-from quorate.bench.result import Outcome, Result, result_of
-from quorate.bench.timeline import Slice
-from quorate.bench.worker import Failed, Filled, Finished, Message, Passed, Ready, Task
+from quorate.bench.plan import LoadPlan
+from quorate.bench.result import BenchResult, Slice, WorkerResult, result_of
+from quorate.bench.worker import Failed, Filled, Finished, Passed, Ready, Task, WorkerMessage
 
 STOP_SECONDS: Final = 5.0
 
@@ -44,7 +43,7 @@ class Progress(NamedTuple):
 Tell = Callable[[Progress], None]
 
 
-def measure(plan: Plan, tell: Tell = lambda _: None) -> Result:
+def measure(plan: LoadPlan, tell: Tell = lambda _: None) -> BenchResult:
     """Write the keys if any are to be read, run the plan, add up. MeasureFailed if it cannot be
     done; KeyboardInterrupt only if nothing is measured yet."""
     with _started(plan) as crew:
@@ -55,17 +54,17 @@ def measure(plan: Plan, tell: Tell = lambda _: None) -> Result:
 class _Crew:
     """All workers of a run."""
 
-    def __init__(self, plan: Plan, workers: list[subprocess.Popen[bytes]]) -> None:
+    def __init__(self, plan: LoadPlan, workers: list[subprocess.Popen[bytes]]) -> None:
         self._plan = plan
         self._workers = workers
-        self._said: queue.SimpleQueue[tuple[int, Message | None]] = queue.SimpleQueue()
-        self._outcomes: list[Outcome] = []
+        self._said: queue.SimpleQueue[tuple[int, WorkerMessage | None]] = queue.SimpleQueue()
+        self._outcomes: list[WorkerResult] = []
         self._timelines: list[list[Slice]] = [[] for _ in workers]
         self._is_complete = True
 
     def listen(self, number: int, output: IO[bytes]) -> None:
         """Take in what a worker says, in a thread, up to its last word; None if it has none."""
-        decoder = msgspec.json.Decoder[Message](Message)
+        decoder = msgspec.json.Decoder[WorkerMessage](WorkerMessage)
         for line in output:
             message = decoder.decode(line)
             self._said.put((number, message))
@@ -93,7 +92,7 @@ class _Crew:
             elif isinstance(message, Ready):
                 missing -= 1
 
-    def run(self, tell: Tell) -> Result:
+    def run(self, tell: Tell) -> BenchResult:
         """Let them go, and wait for the last."""
         tell(Progress(True, 0.0, 0.0))
         self.tell_all(lambda _: b"go")
@@ -130,7 +129,7 @@ class _Crew:
         per_second = answered / (len(recent) * slice_seconds)
         tell(Progress(True, min(1.0, passed / self._plan.seconds), per_second))
 
-    def _heard(self) -> tuple[int, Message]:
+    def _heard(self) -> tuple[int, WorkerMessage]:
         """The next thing that is said. MeasureFailed if a worker could not go on."""
         number, message = self._said.get()
         if isinstance(message, Failed):
@@ -142,7 +141,7 @@ class _Crew:
 
 
 @contextmanager
-def _started(plan: Plan) -> Iterator[_Crew]:
+def _started(plan: LoadPlan) -> Iterator[_Crew]:
     """Workers with their task. None of them is left in the end."""
     with ExitStack() as stack:
         workers = [stack.enter_context(_spawned()) for _ in range(plan.workers)]

@@ -1,17 +1,22 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is to be measured: plain data, the same in JSON."""
+"""What is to be measured: plain data, the same in JSON; and loads with a name.
+
+Each of those sets some numbers of a plan, which whoever asks may set otherwise. The YCSB ones have
+the mixes, distributions and 1,000-byte records of Cooper et al., "Benchmarking Cloud Serving
+Systems with YCSB", 2010. E, short scans, is left out: it is not about single keys.
+"""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
 Distribution = Literal["uniform", "zipfian", "latest", "once"]
-Writes = Literal["update", "insert", "modify"]
+WriteKind = Literal["update", "insert", "modify"]
 
 
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
+class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):
     """What to do to whom."""
 
     targets: tuple[tuple[str, int], ...]
@@ -30,7 +35,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     value_bytes: int = 64
     reads: float = 0.5
     """Share of reads, 0 to 1."""
-    writes: Writes = "update"
+    writes: WriteKind = "update"
     """What else there is: a write of a key that is there, of a new one, or of the key that was just
     read (read-modify-write)."""
     distribution: Distribution = "uniform"
@@ -50,7 +55,24 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     timeline_ms: int = 0
     """Width of the slices of time that the result tells of; 0: none."""
 
-    @property
-    def needs_keys(self) -> bool:
-        """Whether keys are read, so that they should be there."""
-        return self.reads > 0 or self.writes == "modify"
+
+_YCSB: Final[dict[str, Any]] = {"distribution": "zipfian", "value_bytes": 1000}
+
+SCENARIOS: Final[dict[str, dict[str, Any]]] = {
+    "write-heavy": {"reads": 0.05},
+    "read-heavy": {"reads": 0.95, "keys": 10_000},
+    "cold": {"reads": 0.95, "keys": 1_000_000, "distribution": "once"},
+    "many-keys": {"keys": 10_000_000},
+    "large-64k": {"value_bytes": 64 << 10, "keys": 2000, "connections": 16},
+    "large-1m": {"value_bytes": 1 << 20, "keys": 200, "connections": 8},
+    "ycsb-a": {**_YCSB, "reads": 0.5},
+    "ycsb-b": {**_YCSB, "reads": 0.95},
+    "ycsb-c": {**_YCSB, "reads": 1.0},
+    "ycsb-d": {**_YCSB, "reads": 0.95, "writes": "insert", "distribution": "latest"},
+    "ycsb-f": {**_YCSB, "reads": 0.5, "writes": "modify"},
+}
+
+
+def with_scenario(plan: LoadPlan, name: str) -> LoadPlan:
+    """`plan` as the scenario has it. KeyError if there is none of this name."""
+    return msgspec.structs.replace(plan, scenario=name, **SCENARIOS[name])

@@ -13,8 +13,7 @@ from html import escape
 from typing import Final, NamedTuple
 
 from quorate.bench.latency import curve
-from quorate.bench.result import Fault, Result
-from quorate.bench.timeline import Slice
+from quorate.bench.result import BenchResult, NodeFault, Slice
 
 _WIDTH, _HEIGHT = 860, 320
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70, 20, 24, 34
@@ -36,7 +35,7 @@ class Line(NamedTuple):
     points: list[Point]
 
 
-def page(title: str, results: Sequence[Result]) -> str:
+def page(title: str, results: Sequence[BenchResult]) -> str:
     """The whole document."""
     parts = [f"<h1>{escape(title)}</h1>", "<h2>Latency by percentile</h2>", _latency(results)]
     for one in (each for result in results for each in (result.rounds or [result])):
@@ -46,7 +45,7 @@ def page(title: str, results: Sequence[Result]) -> str:
     return f'<!doctype html><html lang="en">{head}{"".join(parts)}</html>\n'
 
 
-def _latency(results: Sequence[Result]) -> str:
+def _latency(results: Sequence[BenchResult]) -> str:
     if len(results) == 1:
         kinds = ("reads", "writes")
         lines = [Line(kind, _by_rarity(results[0], kind)) for kind in kinds]
@@ -57,19 +56,19 @@ def _latency(results: Sequence[Result]) -> str:
     return _chart([line for line in lines if line.points], "ms", shares=shares, is_log=True)
 
 
-def _name(result: Result) -> str:
+def _name(result: BenchResult) -> str:
     rate = result.plan.rate
     return f"{rate:,.0f} per second" if rate else f"{result.plan.connections} connections"
 
 
-def _by_rarity(result: Result, kind: str) -> list[Point]:
+def _by_rarity(result: BenchResult, kind: str) -> list[Point]:
     return [
         (-math.log10(1 - percentile / 100), max(ms, 0.001))
         for percentile, ms in curve(result.of(kind))
     ]
 
 
-def _timeline(timeline: list[Slice], seconds: float, faults: list[Fault]) -> Iterator[str]:
+def _timeline(timeline: list[Slice], seconds: float, faults: list[NodeFault]) -> Iterator[str]:
     answered = [(place * seconds, each.succeeded / seconds) for place, each in enumerate(timeline)]
     failed = [(place * seconds, each.errors / seconds) for place, each in enumerate(timeline)]
     worst = [(place * seconds, max(each.worst_ms, 0.001)) for place, each in enumerate(timeline)]
@@ -88,7 +87,7 @@ def _chart(
     *,
     is_log: bool = False,
     shares: dict[float, str] | None = None,
-    faults: Sequence[Fault] = (),
+    faults: Sequence[NodeFault] = (),
 ) -> str:
     if not lines:
         return "<p>Nothing was answered.</p>"
@@ -149,7 +148,7 @@ def _level_tick(y: float, text: str) -> str:
     )
 
 
-def _span(fault: Fault, across: Scale, x_most: float) -> str:
+def _span(fault: NodeFault, across: Scale, x_most: float) -> str:
     # A node may be well again only after the run.
     x, end = across(fault.begun_s), across(min(fault.ended_s, x_most))
     title = escape(f"{fault.kind} {fault.node}")

@@ -13,8 +13,8 @@ from binascii import crc_hqx
 from collections.abc import Iterable
 from typing import Any, Final
 
-from quorate.bench.connection import CONNECT_SECONDS
 from quorate.bench.distributions import Draw
+from quorate.bench.load import CONNECT_SECONDS
 from quorate.bench.protocols import ProtocolFault, read_reply
 
 _SLOT_COUNT: Final = 16384

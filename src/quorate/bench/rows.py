@@ -8,12 +8,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from quorate.bench.result import FIGURES, KINDS, Result
+from quorate.bench.result import FIGURES, KINDS, BenchResult
 
 COLUMNS: Final = ("connections", "rate", "round", "kind", "at_s", *FIGURES, "errors")
 
 
-def write_csv(path: Path, results: Sequence[Result]) -> None:
+def write_csv(path: Path, results: Sequence[BenchResult]) -> None:
     """A row for each kind of requests in each round, and for each slice of time (kind `slice`: the
     requests are those that succeeded)."""
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -24,7 +24,7 @@ def write_csv(path: Path, results: Sequence[Result]) -> None:
                 writer.writerows(_rows(one, number))
 
 
-def _rows(one: Result, number: int) -> Iterator[list[object]]:
+def _rows(one: BenchResult, number: int) -> Iterator[list[object]]:
     head = [one.plan.connections, one.plan.rate or "", number]
     for kind in KINDS:
         figures = [round(getattr(one.of(kind), figure), 3) for figure in FIGURES]

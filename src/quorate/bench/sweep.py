@@ -9,8 +9,8 @@ from typing import Final, Literal
 
 import msgspec
 
-from quorate.bench.plan import Plan
-from quorate.bench.result import Result
+from quorate.bench.plan import LoadPlan
+from quorate.bench.result import BenchResult
 
 _P99_TIMES: Final = 10
 _ACHIEVED_LEAST: Final = 0.95
@@ -26,7 +26,7 @@ KNEE: Final = {
     f" {_GAIN_LEAST} times the throughput of the number before",
 }
 
-Measure = Callable[[Plan], Result]
+Measuring = Callable[[LoadPlan], BenchResult]
 
 
 class Sweep(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,12 +36,12 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True):
     knee: float | None
     """None: it was not reached."""
     knee_means: str
-    points: list[Result]
+    points: list[BenchResult]
 
 
-def sweep_connections(plan: Plan, numbers: Sequence[int], measure: Measure) -> Sweep:
+def sweep_connections(plan: LoadPlan, numbers: Sequence[int], measure: Measuring) -> Sweep:
     """A point for each number of connections."""
-    points: list[Result] = []
+    points: list[BenchResult] = []
     for number in sorted(numbers):
         workers = min(plan.workers, number)
         points.append(measure(msgspec.structs.replace(plan, connections=number, workers=workers)))
@@ -57,9 +57,9 @@ def sweep_connections(plan: Plan, numbers: Sequence[int], measure: Measure) -> S
     )
 
 
-def sweep_rates(plan: Plan, rates: Sequence[float], measure: Measure) -> Sweep:
+def sweep_rates(plan: LoadPlan, rates: Sequence[float], measure: Measuring) -> Sweep:
     """A point for each rate."""
-    points: list[Result] = []
+    points: list[BenchResult] = []
     for rate in sorted(rates):
         points.append(measure(msgspec.structs.replace(plan, rate=rate)))
         if not points[-1].is_complete:
@@ -67,9 +67,9 @@ def sweep_rates(plan: Plan, rates: Sequence[float], measure: Measure) -> Sweep:
     return _of_rates(points)
 
 
-def find_rates(plan: Plan, measure: Measure) -> Sweep:
+def find_rates(plan: LoadPlan, measure: Measuring) -> Sweep:
     """Double the rate until the knee, then look more closely just before it."""
-    points: list[Result] = []
+    points: list[BenchResult] = []
 
     def add(rate: float) -> bool:
         """Whether to go on: there is no end yet."""
@@ -88,7 +88,7 @@ def find_rates(plan: Plan, measure: Measure) -> Sweep:
     return _of_rates(points)
 
 
-def _of_rates(points: list[Result]) -> Sweep:
+def _of_rates(points: list[BenchResult]) -> Sweep:
     p99_most = _P99_TIMES * points[0].all.p99_ms
     knees = (
         point.plan.rate

@@ -19,30 +19,28 @@ from typing import Final
 
 import msgspec
 
-from quorate.bench.connection import Batch, Connection
-from quorate.bench.distributions import Keys, keys_of
+from quorate.bench.distributions import KeyDraws, keys_of
 from quorate.bench.latency import counted
-from quorate.bench.load import Load, Pace, Source
-from quorate.bench.plan import Plan
+from quorate.bench.load import Load, Pace, RequestBatch, Source, TargetConnection
+from quorate.bench.plan import LoadPlan
 from quorate.bench.protocols import Codec, HttpCodec, ProtocolFault, RespCodec
-from quorate.bench.result import Outcome
+from quorate.bench.result import Slice, WorkerResult
 from quorate.bench.routing import held_only, held_slots
-from quorate.bench.timeline import Slice
 
 PRELOAD_SECONDS: Final = 120.0
 """What writing the keys may take, and a millisecond more for each."""
 _PRELOAD_BATCH: Final = 32
 _PRELOAD_BYTES: Final = 256 << 10
-"""In a batch, so that large values go one by one."""
+"""Bytes of values in a batch of keys written first, so that large ones go one by one."""
 _OTHER_FILES: Final = 64
 _SLICE_MS: Final = 100
-"""Of progress, where the plan asks for no timeline."""
+"""How often progress is told, where the plan asks for no timeline."""
 
 
 class Task(msgspec.Struct, frozen=True):
     """What a worker reads."""
 
-    plan: Plan
+    plan: LoadPlan
     worker: int
     """Its number, from 0."""
 
@@ -66,7 +64,7 @@ class Passed(msgspec.Struct, frozen=True, tag=True):
 class Finished(msgspec.Struct, frozen=True, tag=True):
     """The last word."""
 
-    outcome: Outcome
+    outcome: WorkerResult
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
@@ -75,8 +73,8 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     text: str
 
 
-Message = Filled | Ready | Passed | Finished | Failed
-Speak = Callable[[Message], None]
+WorkerMessage = Filled | Ready | Passed | Finished | Failed
+Speak = Callable[[WorkerMessage], None]
 
 
 class Worker:
@@ -87,17 +85,14 @@ class Worker:
         self._number = task.worker
         self._speak = speak
         self._load: Load | None = None
-
-    @property
-    def connection_count(self) -> int:
-        """How many connections are its own."""
-        return len(self._places())
+        self.places = range(self._number, self._plan.connections, self._plan.workers)
+        """Which of all connections are its own."""
 
     def prepare(self) -> None:
         """Write the keys and connect. OSError if a target cannot be connected to, ProtocolFault if
         the keys cannot be written."""
         plan = self._plan
-        if plan.preload and plan.needs_keys:
+        if plan.preload and (plan.reads > 0 or plan.writes == "modify"):
             self._preload()
         pace = None
         if plan.rate:
@@ -113,7 +108,7 @@ class Worker:
         )
         self._load.open()
 
-    def run(self) -> Outcome:
+    def run(self) -> WorkerResult:
         """Measure."""
         load = self._load
         assert load is not None, "prepare comes first"
@@ -121,7 +116,7 @@ class Worker:
         load.run(seconds=self._plan.seconds)
         busy = (time.process_time() - processor) / (time.perf_counter() - clock)
         load.close()
-        return Outcome(
+        return WorkerResult(
             seconds=load.seconds,
             reads=counted(load.read_counts, in_time=load.reads_in_time),
             writes=counted(load.write_counts, in_time=load.writes_in_time),
@@ -141,12 +136,12 @@ class Worker:
         numbers = iter(range(self._number, plan.keys, plan.workers))
         size = max(1, min(_PRELOAD_BATCH, _PRELOAD_BYTES // max(plan.value_bytes, 1)))
 
-        def source(connection: Connection) -> Batch | None:
+        def source(connection: TargetConnection) -> RequestBatch | None:
             some = list(islice(numbers, size))
             if not some:
                 return None
             payload = b"".join([connection.codec.write(number) for number in some])
-            return Batch(payload, len(some), len(some), is_read=False)
+            return RequestBatch(payload, len(some), len(some), is_read=False)
 
         load = Load(
             self._connections(wait=0),
@@ -164,58 +159,54 @@ class Worker:
         if next(numbers, None) is not None:
             raise ProtocolFault(f"writing {plan.keys} keys took over {seconds:.0f}s")
 
-    def _connections(self, wait: int) -> list[Connection]:
+    def _connections(self, wait: int) -> list[TargetConnection]:
         plan = self._plan
         value = bytes(random.Random(2).choices(range(97, 123), k=plan.value_bytes))
         codecs = {target: _codec(plan, target, value, wait) for target in set(plan.targets)}
-        targets = [plan.targets[place % len(plan.targets)] for place in self._places()]
-        return [Connection(target, codecs[target]) for target in targets]
-
-    def _places(self) -> range:
-        """Which of all connections are its own."""
-        return range(self._number, self._plan.connections, self._plan.workers)
+        targets = [plan.targets[place % len(plan.targets)] for place in self.places]
+        return [TargetConnection(target, codecs[target]) for target in targets]
 
 
-def source_of(plan: Plan, *, worker: int) -> Source:
+def source_of(plan: LoadPlan, *, worker: int) -> Source:
     """The endless batches of a worker. OSError or ProtocolFault if it cannot be asked what the
     targets hold."""
     chance = random.Random(1_000_003 * (worker + 1)).random
     keys_at = _keys_at(plan, worker)
     reads, size, is_modify = plan.reads, plan.pipeline, plan.writes == "modify"
 
-    def source(connection: Connection) -> Batch:
+    def source(connection: TargetConnection) -> RequestBatch:
         codec = connection.codec
         read_key, write_key = keys_at[connection.target]
         if chance() < reads:
             if size == 1:
                 # The usual case, without the list and its join.
-                return Batch(codec.read(read_key()), 1, 1, True)
+                return RequestBatch(codec.read(read_key()), 1, 1, True)
             payload = b"".join([codec.read(read_key()) for _ in range(size)])
-            return Batch(payload, size, size, True)
+            return RequestBatch(payload, size, size, True)
         numbers = [write_key() for _ in range(size)]
         payload = b"".join([codec.write(number) for number in numbers])
-        write = Batch(payload, size, size * codec.replies_per_write, False)
+        write = RequestBatch(payload, size, size * codec.replies_per_write, False)
         if not is_modify:
             return write
         payload = b"".join([codec.read(number) for number in numbers])
-        return Batch(payload, size, size, True, write)
+        return RequestBatch(payload, size, size, True, write)
 
     return source
 
 
-def _keys_at(plan: Plan, worker: int) -> dict[tuple[str, int], Keys]:
+def _keys_at(plan: LoadPlan, worker: int) -> dict[tuple[str, int], KeyDraws]:
     """What is asked of each target. OSError or ProtocolFault if nobody says who holds what."""
     keys = keys_of(plan, worker=worker)
     if not plan.route:
         return dict.fromkeys(plan.targets, keys)
     held = held_slots(plan.targets)
     return {
-        target: Keys(held_only(keys.read, held[target]), held_only(keys.write, held[target]))
+        target: KeyDraws(held_only(keys.read, held[target]), held_only(keys.write, held[target]))
         for target in plan.targets
     }
 
 
-def _codec(plan: Plan, target: tuple[str, int], value: bytes, wait: int) -> Codec:
+def _codec(plan: LoadPlan, target: tuple[str, int], value: bytes, wait: int) -> Codec:
     if plan.protocol == "resp":
         return RespCodec(value=value, wait=wait)
     host, port = target
@@ -231,7 +222,7 @@ def main() -> None:
     lines = iter(sys.stdin.buffer.readline, b"")
     worker = Worker(msgspec.json.decode(next(lines), type=Task), _say)
     signal.signal(signal.SIGTERM, lambda _signum, _frame: worker.stop())
-    _allow_files(worker.connection_count + _OTHER_FILES)
+    _allow_files(len(worker.places) + _OTHER_FILES)
     # Nothing here makes cycles, and a collection is a pause that the store would be blamed for.
     gc.disable()
     try:
@@ -243,7 +234,7 @@ def main() -> None:
         _say(Failed(getattr(fault, "strerror", None) or str(fault)))
 
 
-def _say(message: Message) -> None:
+def _say(message: WorkerMessage) -> None:
     sys.stdout.buffer.write(msgspec.json.encode(message) + b"\n")
     sys.stdout.buffer.flush()
 

@@ -11,28 +11,29 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import Final
 
 from quorate.cli.arguments import CommandLine, UsageError, read
 from quorate.cli.commands import BY_NAME
-from quorate.cli.failures import complain, report
+from quorate.cli.output import complain, report
 from quorate.errors import QuorateError
-
-_QUICK: Final = frozenset({"put", "get", "delete"})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code."""
     line = read(list(sys.argv[1:] if arguments is None else arguments))
+    if sys.stdout is None:  # Closed by whoever started us (`>&-`): a socket could get its number.
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+        if line.command not in ("", "serve"):
+            return complain("cannot write the output: it is closed", code="output", is_json=False)
     try:
         code = _reported(line)
         sys.stdout.flush()
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # Whoever read us has seen enough.
+        # Whoever read us has seen enough. Not 1: that is "no such key".
         _drop_output()
-        return 1
+        return 2
     except OSError as fault:
         if line.command in ("", "serve") and not line.has("help"):
             raise  # A node's own failure: its trace is wanted.
@@ -56,10 +57,11 @@ def _reported(line: CommandLine) -> int:
 
 def _run(line: CommandLine) -> int:
     command = BY_NAME.get(line.command)
-    if command is not None and command.name in _QUICK and not line.has("help"):
+    if command is not None and command.module == "data" and not line.has("help"):
         from quorate.cli import data
 
-        return data.run(command.name, line.given(command))
+        code: int = getattr(data, f"run_{command.name}")(line.given(command))
+        return code
     from quorate.cli import front
 
     return front.run(line)

@@ -60,16 +60,16 @@ class Subcommand(NamedTuple):
         open_places = [name for name in self.positionals if name not in given]
         for value in positionals:
             if not open_places:
-                raise UsageError(f"{self.name}: one argument too many: {value!r}")
+                raise UsageError(
+                    f"{self.name}: one argument too many: {value!r}; quote what has spaces"
+                )
             given[open_places.pop(0)] = value
         for name in self.required:
             if name not in given:
-                raise UsageError(f"{self.name}: no {name}: {self._remedy(name)}")
+                remedies = (flag.remedy for flag in self.flags if flag.name == name and flag.remedy)
+                remedy = next(remedies, f"see quorate {self.name} --help")
+                raise UsageError(f"{self.name}: no {name}: {remedy}")
         return given
-
-    def _remedy(self, name: str) -> str:
-        remedies = (flag.remedy for flag in self.flags if flag.name == name and flag.remedy)
-        return next(remedies, f"see quorate {self.name} --help")
 
 
 class CommandLine(NamedTuple):

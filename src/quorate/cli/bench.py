@@ -14,19 +14,18 @@ from pathlib import Path
 
 import msgspec
 
-from quorate.bench.compare import METHOD, Compared, compare, differing, rounds_of
+from quorate.bench.compare import METHOD, compare, differing, rounds_of
 from quorate.bench.measure import MeasureFailed, Progress, measure
-from quorate.bench.plan import Plan
+from quorate.bench.plan import LoadPlan
 from quorate.bench.plot import page
-from quorate.bench.result import Result, together
+from quorate.bench.result import BenchResult, together
 from quorate.bench.rows import write_csv
 from quorate.bench.sweep import Sweep, find_rates, sweep_connections, sweep_rates
 from quorate.cli.arguments import Given, UsageError
 from quorate.cli.bench_asked import BenchAsked, asked_of
 from quorate.cli.bench_dev import Churn, dev_cluster
 from quorate.cli.bench_shown import show_compared, show_result, show_sweep
-from quorate.cli.failures import complain
-from quorate.cli.output import print_json
+from quorate.cli.output import complain, print_json
 from quorate.cli.processes import Child, NodeFailed, stoppable
 from quorate.cli.progress import ProgressMeter
 from quorate.notation import split_url
@@ -52,7 +51,7 @@ def run_bench(given: Given) -> int:
     return _tell(asked, found, is_json=is_json)
 
 
-def _measure(asked: BenchAsked) -> Result | Sweep:
+def _measure(asked: BenchAsked) -> BenchResult | Sweep:
     with ExitStack() as stack:
         nodes: list[Child] = []
         if asked.dev:
@@ -78,14 +77,14 @@ class _BenchRun:
         self._nodes = nodes
         self._are_keys_written = not asked.plan.preload
 
-    def measure(self, plan: Plan) -> Result:
+    def measure(self, plan: LoadPlan) -> BenchResult:
         """All rounds of one plan."""
-        rounds: list[Result] = []
+        rounds: list[BenchResult] = []
         while len(rounds) < self._asked.rounds and all(each.is_complete for each in rounds):
             rounds.append(self._round(plan, len(rounds) + 1))
         return together(rounds)
 
-    def _round(self, plan: Plan, number: int) -> Result:
+    def _round(self, plan: LoadPlan, number: int) -> BenchResult:
         preload = not self._are_keys_written
         self._are_keys_written = True
         running = msgspec.structs.replace(plan, preload=preload)
@@ -102,7 +101,7 @@ class _BenchRun:
             result = measure(running, tell)
         return msgspec.structs.replace(result, plan=plan, faults=churn.faults)
 
-    def _label(self, plan: Plan, number: int) -> str:
+    def _label(self, plan: LoadPlan, number: int) -> str:
         """What the bar says that it measures."""
         parts = ["seconds"]
         if self._asked.sweep is not None:
@@ -147,7 +146,7 @@ class _Shown:
 # --- telling -----------------------------------------------------------------------------------
 
 
-def _tell(asked: BenchAsked, found: Result | Sweep, *, is_json: bool) -> int:
+def _tell(asked: BenchAsked, found: BenchResult | Sweep, *, is_json: bool) -> int:
     results = found.points if isinstance(found, Sweep) else [found]
     if asked.csv is not None:
         write_csv(asked.csv, results)
@@ -172,20 +171,16 @@ def _compare(given: Given) -> int:
     before, after = _read(given, "before"), _read(given, "after")
     compared, names = compare(before, after), differing(before, after)
     if "json" in given:
-        figures = [_as_json(each) for each in compared]
+        figures = [{**msgspec.to_builtins(each), "is_sure": each.is_sure} for each in compared]
         print_json({"method": METHOD, "plans_differ_in": names, "figures": figures})
     else:
         show_compared(compared, names)
     return 0
 
 
-def _as_json(each: Compared) -> dict[str, object]:
-    return {**msgspec.to_builtins(each), "is_sure": each.is_sure}
-
-
-def _read(given: Given, name: str) -> list[Result]:
+def _read(given: Given, name: str) -> list[BenchResult]:
     """What the files of one side hold."""
-    decoder: Callable[[bytes], Result] = msgspec.json.Decoder(Result).decode
+    decoder: Callable[[bytes], BenchResult] = msgspec.json.Decoder(BenchResult).decode
     results = []
     for part in given[name].split(","):
         try:

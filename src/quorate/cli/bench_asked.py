@@ -10,16 +10,16 @@ from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
-from quorate.bench.plan import Plan
-from quorate.bench.scenarios import SCENARIOS, with_scenario
+from quorate.bench.plan import SCENARIOS, LoadPlan, with_scenario
 from quorate.cli.arguments import Given, UsageError
-from quorate.cli.connect import node_urls, whole_number
+from quorate.cli.connect import DEV_NODES_MAX, node_urls, parsed, whole_number
 from quorate.notation import nearest, parse_duration, parse_size, split_url
 
 FAULTS: Final = ("kill", "restart", "pause")
 _DEV_FLAGS: Final = ("churn", "durability")
-_DEV_NODES_MAX: Final = 16
+_COUNTS: Final = ("connections", "workers", "pipeline")
 _KEYS_MAX: Final = 10**9
+_REPLICAS_MAX: Final = 9
 _CHOICES: Final = {
     "protocol": ("resp", "http"),
     "writes": ("update", "insert", "modify"),
@@ -43,7 +43,7 @@ class SweepAsked(NamedTuple):
 class BenchAsked(NamedTuple):
     """What a command line asks to measure. (`bench compare` measures nothing.)"""
 
-    plan: Plan
+    plan: LoadPlan
     """Without targets if `dev`: they are known once the nodes are started."""
     rounds: int
     sweep: SweepAsked | None
@@ -70,15 +70,19 @@ def asked_of(given: Given) -> BenchAsked:
         sweep=sweep,
         dev=dev,
         serve=serve,
-        churn=_churn(given),
+        churn=tuple(
+            _one_of("churn", part.strip(), FAULTS)
+            for part in given.get("churn", "").split(",")
+            if part.strip()
+        ),
         csv=_path(given, "csv"),
         plot=_path(given, "plot"),
     )
 
 
-def _plan(given: Given, dev: int) -> Plan:
+def _plan(given: Given, dev: int) -> LoadPlan:
     targets = () if dev else tuple(split_url(url) for url in node_urls(given))
-    plan = Plan(targets=targets)
+    plan = LoadPlan(targets=targets)
     if "scenario" in given:
         plan = with_scenario(plan, _one_of("scenario", given["scenario"], SCENARIOS))
     plan = msgspec.structs.replace(plan, **_numbers(given), **_choices(given))
@@ -100,25 +104,17 @@ def _plan(given: Given, dev: int) -> Plan:
 def _numbers(given: Given) -> dict[str, Any]:
     """The plan's fields that flags set to a number."""
     found: dict[str, Any] = {
-        "connections": whole_number(given, "connections", low=1),
-        "workers": whole_number(given, "workers", low=1),
-        "pipeline": whole_number(given, "pipeline", low=1),
-        "keys": whole_number(given, "keys", low=1),
         "wait": whole_number(given, "wait", low=0),
-        "w": _replicas(given, "W"),
-        "r": _replicas(given, "R"),
-        "value_bytes": _size(given),
-        "reads": _share(given),
-        "rate": parse_rate("rate", given["rate"]) if "rate" in given else None,
-        "seconds": _duration_ms(given, "duration", low=1, high=3_600_000) / 1000
-        if "duration" in given
-        else None,
-        "timeline_ms": _duration_ms(given, "timeline", low=10, high=60_000)
-        if "timeline" in given
-        else None,
+        "w": whole_number(given, "W", low=1, high=_REPLICAS_MAX),
+        "r": whole_number(given, "R", low=1, high=_REPLICAS_MAX),
+        "keys": whole_number(given, "keys", low=1, high=_KEYS_MAX),
+        "value_bytes": parsed(given, "value-bytes", parse_size),
+        "reads": parsed(given, "reads", _share),
+        "rate": parsed(given, "rate", parse_rate),
+        "seconds": parsed(given, "duration", lambda text: _span_ms(text, 1, 3_600_000) / 1000),
+        "timeline_ms": parsed(given, "timeline", lambda text: _span_ms(text, 10, 60_000)),
+        **{name: whole_number(given, name, low=1) for name in _COUNTS},
     }
-    if (found["keys"] or 0) > _KEYS_MAX:
-        raise UsageError(f"--keys: at most {_KEYS_MAX}")
     return {name: value for name, value in found.items() if value is not None}
 
 
@@ -144,51 +140,29 @@ def _one_of(name: str, text: str, words: Iterable[str]) -> str:
     raise UsageError(f"--{name}: {text!r} is unknown{hint} there are: {', '.join(words)}")
 
 
-def _replicas(given: Given, name: str) -> int | None:
-    number = whole_number(given, name, low=1)
-    if number is not None and number > 9:
-        raise UsageError(f"--{name}: at most 9")
-    return number
-
-
-def _size(given: Given) -> int | None:
-    if "value-bytes" not in given:
-        return None
-    try:
-        return parse_size(given["value-bytes"])
-    except ValueError as fault:
-        raise UsageError(f"--value-bytes: {fault}") from None
-
-
-def _duration_ms(given: Given, name: str, *, low: int, high: int) -> int:
-    try:
-        duration_ms = parse_duration(given[name])
-    except ValueError as fault:
-        raise UsageError(f"--{name}: {fault}") from None
+def _span_ms(text: str, low: int, high: int) -> int:
+    duration_ms = parse_duration(text)
     if not low <= duration_ms <= high:
-        raise UsageError(f"--{name}: from {low}ms to {high // 60_000}m")
+        raise ValueError(f"from {low}ms to {high // 60_000}m")
     return duration_ms
 
 
-def _share(given: Given) -> float | None:
-    if "reads" not in given:
-        return None
-    text = given["reads"]
+def _share(text: str) -> float:
     try:
         share = float(text)
     except ValueError:
         share = -1.0
     if not 0 <= share <= 1:
-        raise UsageError(f"--reads: {text!r} is no share from 0 to 1")
+        raise ValueError(f"{text!r} is no share from 0 to 1")
     return share
 
 
-def parse_rate(name: str, text: str) -> float:
+def parse_rate(text: str) -> float:
     """Requests per second: `2500`, `20k`, `1.5M`."""
     match = _RATE.fullmatch(text.strip())
     rate = float(match[1]) * _TIMES[match[2].lower()] if match else 0.0
     if rate <= 0:
-        raise UsageError(f"--{name}: {text!r} is no rate: write for example 2500 or 20k")
+        raise ValueError(f"{text!r} is no rate: write for example 2500 or 20k")
     return rate
 
 
@@ -205,29 +179,23 @@ def _sweep(given: Given) -> SweepAsked | None:
             " rate=auto"
         )
     if of == "rate":
-        return SweepAsked("rate", [parse_rate("sweep", part) for part in parts])
+        rates = [parsed({"sweep": part}, "sweep", parse_rate) for part in parts]
+        return SweepAsked("rate", [rate or 0.0 for rate in rates])
     numbers = [whole_number({"sweep": part.strip()}, "sweep", low=1) for part in parts]
     return SweepAsked("connections", [float(number or 0) for number in numbers])
 
 
 def _dev(given: Given) -> int:
     """How many nodes to start."""
-    count = whole_number(given, "dev", low=1)
+    count = whole_number(given, "dev", low=1, high=DEV_NODES_MAX)
     if count is None:
         for name in _DEV_FLAGS:
             if name in given:
                 raise UsageError(f"--{name}: only for nodes that bench starts: add --dev=3")
         return 0
-    if count > _DEV_NODES_MAX:
-        raise UsageError(f"--dev: at most {_DEV_NODES_MAX} on one machine")
     if "target" in given:
         raise UsageError(f"--dev starts the nodes: leave the target {given['target']!r} out")
     return count
-
-
-def _churn(given: Given) -> tuple[str, ...]:
-    parts = [part.strip() for part in given.get("churn", "").split(",") if part.strip()]
-    return tuple(_one_of("churn", part, FAULTS) for part in parts)
 
 
 def _path(given: Given, name: str) -> Path | None:

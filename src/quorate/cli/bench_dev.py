@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from quorate.bench.result import Fault
+from quorate.bench.result import NodeFault
 from quorate.cli.dev import node_command
 from quorate.cli.processes import READY_SECONDS, Child, Children, NodeFailed, free_ports
 
@@ -41,7 +41,7 @@ class Churn:
     """Faults of one run. A context manager: leaving it waits until every node is well again."""
 
     def __init__(self, nodes: Sequence[Child], kinds: Sequence[str], *, seconds: float) -> None:
-        self.faults: list[Fault] = []
+        self.faults: list[NodeFault] = []
         self._nodes = nodes
         self._kinds = kinds
         self._seconds = seconds
@@ -78,7 +78,7 @@ class Churn:
                 self._failed = fault
                 return
             ended = time.monotonic() - began
-            self.faults.append(Fault(kind, node.url, round(begun - began, 3), round(ended, 3)))
+            self.faults.append(NodeFault(kind, node.url, round(begun - began, 3), round(ended, 3)))
 
     def _do(self, kind: str, node: Child, *, until: float) -> None:
         if kind == "pause":

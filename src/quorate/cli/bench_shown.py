@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from typing import Final
 
 from quorate.bench.compare import METHOD, Compared
-from quorate.bench.result import FIGURES, KINDS, Result
+from quorate.bench.result import FIGURES, KINDS, BenchResult
 from quorate.bench.sweep import Sweep
 from quorate.cli.output import print_table
 
 _BUSY_MOST: Final = 0.9
 
 
-def show_result(result: Result) -> None:
+def show_result(result: BenchResult) -> None:
     """One plan, measured once or several times."""
     kinds = [kind for kind in KINDS if result.of(kind).requests]
     print_table(["kind", *FIGURES], [[kind, *_figures(result, kind)] for kind in kinds])
@@ -84,7 +84,7 @@ def _verdict(each: Compared) -> str:
     return "different" if each.is_sure else "within the noise"
 
 
-def _show_end(results: Sequence[Result]) -> None:
+def _show_end(results: Sequence[BenchResult]) -> None:
     print(f"interpreter\t{results[0].interpreter}")
     for worker, busy in enumerate(results[-1].workers_busy, 1):
         print(f"generator busy\tworker {worker}\t{busy:.0%}")
@@ -95,7 +95,7 @@ def _show_end(results: Sequence[Result]) -> None:
     print(f"The keys, {results[0].key_prefix}..., stay in the store.")
 
 
-def _figures(result: Result, kind: str) -> list[str]:
+def _figures(result: BenchResult, kind: str) -> list[str]:
     one = result.of(kind)
     return [_rounded(getattr(one, figure)) for figure in FIGURES]
 

@@ -19,6 +19,8 @@ from quorate.errors import InvalidRequest, PeerProtocolError
 from quorate.notation import show_bytes, show_duration, show_size
 from quorate.wire.http import quote
 
+PARTITIONS: Final = 1024
+"""How many there are in every cluster (docs/design.md)."""
 _PAGE: Final = 1000
 _PROBE_SECONDS: Final = 2.0
 _PROBES_AT_ONCE: Final = 16
@@ -92,13 +94,11 @@ def run_status(given: Given) -> int:
     with ThreadPoolExecutor(_PROBES_AT_ONCE) as pool:
         reasons = list(pool.map(_unreadiness, urls))
     states = ["ready" if not reason else "not ready" for reason in reasons]
+    columns, rows = ["url", "state", "reason"], list(zip(urls, states, reasons, strict=True))
     if "json" in given:
-        keys = ("url", "state", "reason")
-        print_json(
-            [dict(zip(keys, row, strict=True)) for row in zip(urls, states, reasons, strict=True)]
-        )
+        print_json([dict(zip(columns, row, strict=True)) for row in rows])
     else:
-        print_table(["url", "state", "reason"], list(zip(urls, states, reasons, strict=True)))
+        print_table(columns, rows)
     return 3 if any(reasons) else 0
 
 
@@ -113,7 +113,7 @@ def run_ring(given: Given) -> int:
             "url": member["url"],
             "owns": member["owns"],
             "partitions": held,
-            "share": round(held / (sum(copies) or 1), 4),
+            "share": round(held / PARTITIONS, 4),
             "keys": member["keys"],
             "bytes": member["bytes"],
         }

@@ -4,15 +4,29 @@
 from __future__ import annotations
 
 import os
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeVar
 
 from quorate.cli.arguments import Given, UsageError
 from quorate.client.blocking import Client
 from quorate.client.trial import DEFAULT_NODE
 from quorate.notation import parse_duration, parse_url
 
+Value = TypeVar("Value")
 _NUMBER_MAX: Final = 10**18 - 1
 _TTL_SECONDS_MAX: Final = 10**10
+DEV_NODES_MAX: Final = 16
+"""Nodes that a command starts on one machine."""
+
+
+def parsed(given: Given, name: str, parse: Callable[[str], Value]) -> Value | None:
+    """What `parse` makes of a flag, None if it is not given; its ValueError names the flag."""
+    if name not in given:
+        return None
+    try:
+        return parse(given[name])
+    except ValueError as fault:
+        raise UsageError(f"--{name}: {fault}") from None
 
 
 def node_urls(given: Given) -> list[str]:
@@ -20,7 +34,7 @@ def node_urls(given: Given) -> list[str]:
     for name in ("target", "nodes"):
         text = given.get(name) or os.environ.get(f"QUORATE_{name.upper()}")
         if text:
-            return [_url(name, part) for part in text.split(",") if part.strip()]
+            return parsed({name: text}, name, _urls) or []
     return [DEFAULT_NODE]
 
 
@@ -39,56 +53,44 @@ def key_of(given: Given) -> bytes:
 
 def ttl_seconds(given: Given) -> int | None:
     """--ttl, if it is given: a number of seconds, or a duration of whole seconds."""
-    text = given.get("ttl")
-    if text is None:
-        return None
+    return parsed(given, "ttl", _ttl)
+
+
+def timeout_seconds(given: Given) -> float | None:
+    """--timeout, if it is given."""
+    timeout_ms = parsed(given, "timeout", parse_duration)
+    if timeout_ms == 0:
+        raise UsageError("--timeout: must be more than nothing")
+    return None if timeout_ms is None else timeout_ms / 1000
+
+
+def whole_number(given: Given, name: str, *, low: int, high: int = _NUMBER_MAX) -> int | None:
+    """A flag's whole number, if it is given; both limits are allowed."""
+    return parsed(given, name, lambda text: _whole(text, low=low, high=high))
+
+
+def _whole(text: str, *, low: int, high: int) -> int:
+    digits = text.lstrip("0") or text[-1:]
+    if digits.isascii() and digits.isdigit():
+        # By length first: Python refuses to read thousands of digits.
+        if len(digits) > len(str(high)) or int(digits) > high:
+            raise ValueError(f"{text} is too large: the most is {high}")
+        if int(digits) >= low:
+            return int(digits)
+    raise ValueError(f"{text!r} is no whole number from {low} up")
+
+
+def _ttl(text: str) -> int:
     if text.isascii() and text.isdigit():
-        return _whole("ttl", text, low=1, high=_TTL_SECONDS_MAX)
+        return _whole(text, low=1, high=_TTL_SECONDS_MAX)
     try:
         ttl_ms = parse_duration(text)
     except ValueError:
         ttl_ms = -1
     if ttl_ms < 1000 or ttl_ms % 1000:
-        raise UsageError(f"--ttl: {text!r} is no time in whole seconds: write for example 90 or 1m")
+        raise ValueError(f"{text!r} is no time in whole seconds: write for example 90 or 1m")
     return ttl_ms // 1000
 
 
-def timeout_seconds(given: Given) -> float | None:
-    """--timeout, if it is given."""
-    text = given.get("timeout")
-    if text is None:
-        return None
-    try:
-        timeout_ms = parse_duration(text)
-    except ValueError as fault:
-        raise UsageError(f"--timeout: {fault}") from None
-    if not timeout_ms:
-        raise UsageError("--timeout: must be more than nothing")
-    return timeout_ms / 1000
-
-
-def whole_number(given: Given, name: str, *, low: int) -> int | None:
-    """A flag's whole number, if it is given."""
-    text = given.get(name)
-    if text is None:
-        return None
-    return _whole(name, text, low=low, high=_NUMBER_MAX)
-
-
-def _whole(name: str, text: str, *, low: int, high: int) -> int:
-    digits = text.lstrip("0") or text[-1:]
-    if not (digits.isascii() and digits.isdigit()):
-        raise UsageError(f"--{name}: {text!r} is no whole number from {low} up")
-    # By length first: Python refuses to read thousands of digits.
-    if len(digits) > len(str(high)) or int(digits) > high:
-        raise UsageError(f"--{name}: {text} is too large: the most is {high}")
-    if int(digits) < low:
-        raise UsageError(f"--{name}: {text!r} is no whole number from {low} up")
-    return int(digits)
-
-
-def _url(name: str, text: str) -> str:
-    try:
-        return parse_url(text)
-    except ValueError as fault:
-        raise UsageError(f"--{name}: {fault}") from None
+def _urls(text: str) -> list[str]:
+    return [parse_url(part) for part in text.split(",") if part.strip()]

@@ -8,13 +8,9 @@ import sys
 
 from quorate.cli.arguments import Given, UsageError
 from quorate.cli.connect import client_of, key_of, timeout_seconds, ttl_seconds, whole_number
+from quorate.cli.output import print_json
 from quorate.client.calls import packed
 from quorate.notation import show_bytes
-
-
-def run(name: str, given: Given) -> int:
-    """Run put, get or delete."""
-    return {"put": run_put, "get": run_get, "delete": run_delete}[name](given)
 
 
 def run_put(given: Given) -> int:
@@ -37,8 +33,6 @@ def run_get(given: Given) -> int:
     with client_of(given) as client:
         found = client.get(key, r=whole_number(given, "R", low=1), timeout=timeout_seconds(given))
     if "json" in given:
-        from quorate.cli.output import print_json
-
         version = None if found is None else found.version
         value = None if found is None else packed(found.value)
         print_json({"key": packed(key), "value": value, "version": version})
@@ -64,6 +58,8 @@ def run_delete(given: Given) -> int:
 def _value(text: str) -> bytes:
     if text != "-":
         return os.fsencode(text)
+    if sys.stdin is None:
+        raise UsageError("standard input: it is closed")
     try:
         return sys.stdin.buffer.read()
     except OSError as fault:
@@ -72,8 +68,6 @@ def _value(text: str) -> bytes:
 
 def _acknowledge(given: Given, version: str, acks: int) -> None:
     if "json" in given:
-        from quorate.cli.output import print_json
-
         print_json({"ok": True, "version": version, "acks": acks})
     else:
         print("ok")

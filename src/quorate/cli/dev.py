@@ -13,14 +13,12 @@ from pathlib import Path
 from typing import Final
 
 from quorate.cli.arguments import Given, UsageError
-from quorate.cli.connect import whole_number
-from quorate.cli.failures import complain
-from quorate.cli.output import print_json
+from quorate.cli.connect import DEV_NODES_MAX, whole_number
+from quorate.cli.output import complain, print_json
 from quorate.cli.processes import Children, NodeFailed, busy_ports, stoppable
 from quorate.client.blocking import Client
 from quorate.notation import show_count
 
-_NODES_MAX: Final = 16
 _KEY: Final = "greeting"
 _VALUE: Final = "hello from quorate"
 
@@ -84,10 +82,8 @@ def node_command(port: int, ports: list[int], directory: Path) -> list[str]:
 
 
 def _ports(given: Given) -> list[int]:
-    count = whole_number(given, "nodes-count", low=1) or 3
+    count = whole_number(given, "nodes-count", low=1, high=DEV_NODES_MAX) or 3
     base = whole_number(given, "base-port", low=1) or 8000
-    if count > _NODES_MAX:
-        raise UsageError(f"--nodes-count: at most {_NODES_MAX} on one machine")
     if base + count - 1 > 65535:
         raise UsageError("--base-port: ports end at 65535")
     return list(range(base, base + count))
@@ -154,8 +150,5 @@ def _directory(given: Given) -> Iterator[Path]:
             raise UsageError(f"--dir: {fault.strerror}: {directory}") from None
         yield directory
         return
-    directory = Path(tempfile.mkdtemp(prefix="quorate-dev-"))
-    try:
-        yield directory
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="quorate-dev-", ignore_cleanup_errors=True) as name:
+        yield Path(name)

@@ -7,7 +7,7 @@ import importlib
 
 from quorate.cli.arguments import CommandLine, Given, UsageError, needed
 from quorate.cli.commands import BY_NAME
-from quorate.cli.failures import complain
+from quorate.cli.output import complain
 from quorate.config import SETTINGS, ConfigError
 from quorate.notation import nearest
 
@@ -36,20 +36,16 @@ def _with_command(line: CommandLine) -> CommandLine:
         names = [name for name in line.positionals if name != "help"]
         line = CommandLine("".join(names[:1]), [("help", None)], [])
     if line.command:
-        return line._replace(command=_main_name(line.command))
+        command = BY_NAME.get(line.command)
+        if command is None:
+            hint = nearest(line.command, [*BY_NAME, "help"]) or "; see quorate --help"
+            raise UsageError(f"no such command: {line.command}{hint}")
+        return line._replace(command=command.name)
     if line.has("version"):
         return CommandLine("version", [flag for flag in line.flags if flag[0] != "version"], [])
     if not line.flags or line.has("help"):
         return CommandLine("", [("help", None)], [])
     return line._replace(command="serve")
-
-
-def _main_name(name: str) -> str:
-    command = BY_NAME.get(name)
-    if command is None:
-        hint = nearest(name, [*BY_NAME, "help"]) or "; see quorate --help"
-        raise UsageError(f"no such command: {name}{hint}")
-    return command.name
 
 
 def _settings_given(line: CommandLine) -> Given:

@@ -36,7 +36,9 @@ def show_help(name: str) -> None:
 
 
 def _click_command(command: Subcommand) -> click.Command:
-    flags = _settings() if command.name == "serve" else command.flags
+    flags = command.flags
+    if command.name == "serve":
+        flags = tuple(Flag(each.name, each.help, each.default, each.aliases) for each in SETTINGS)
     parameters: list[click.Parameter] = [_option(flag) for flag in flags]
     if command.positionals:
         shown = " ".join(f"[{name.upper()}]" for name in command.positionals)
@@ -49,10 +51,6 @@ def _click_command(command: Subcommand) -> click.Command:
         short_help=command.help,
         context_settings={"max_content_width": 100},
     )
-
-
-def _settings() -> tuple[Flag, ...]:
-    return tuple(Flag(each.name, each.help, each.default, each.aliases) for each in SETTINGS)
 
 
 def _option(flag: Flag) -> click.Option:

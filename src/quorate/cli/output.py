@@ -1,18 +1,27 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tables and JSON: rich on a terminal, tab-separated lines when piped, so that `cut` can read."""
+"""What a command says: tables, JSON, and one line where it failed, with what to do next.
+
+Tables are rich on a terminal and tab-separated lines when piped, so that `cut` can read them. A
+failure's line goes to standard error, its JSON, if asked for, to standard output. `quorate get`
+imports this, and json only where it is printed.
+"""
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Final
+
+from quorate.client.calls import Unreachable
+from quorate.errors import Fact, Outcome, QuorateError
 
 _COLUMNS_MAX: Final = 10_000
 
 
 def print_json(value: object) -> None:
     """One JSON document on one line."""
+    import json
+
     print(json.dumps(value), flush=True)
 
 
@@ -41,3 +50,46 @@ def print_facts(facts: Mapping[str, object]) -> None:
     width = max(map(len, facts)) if sys.stdout.isatty() else 0
     for name, value in facts.items():
         print(f"{name:{width}}  {value}" if width else f"{name}\t{value}")
+
+
+def report(error: QuorateError, *, is_json: bool) -> int:
+    """Tell of `error`; the exit code that it means."""
+    if is_json:
+        _print_error(
+            error.code,
+            error.detail,
+            outcome=error.outcome.value if error.outcome else None,
+            retryable=error.retryable,
+            facts=error.facts,
+        )
+    advice = [_fate(error)] if error.outcome else []
+    if isinstance(error, Unreachable):
+        advice.append("check --target or --nodes, or start a node with: quorate serve")
+    print("; ".join([f"quorate: {error}", *advice]), file=sys.stderr)
+    return 2 if isinstance(error, Unreachable) else 3
+
+
+def complain(text: str, *, code: str, is_json: bool, exit_code: int = 2) -> int:
+    """Report a failure that is not the cluster's, such as wrong usage; returns `exit_code`.
+
+    Each line of `text` is a fault of its own; an indented one goes on with the line above it.
+    """
+    if is_json:
+        _print_error(code, text, outcome=None, retryable=False, facts={})
+    for line in text.split("\n"):
+        print(line if line.startswith(" ") else f"quorate: {line}", file=sys.stderr)
+    return exit_code
+
+
+def _fate(error: QuorateError) -> str:
+    """What became of a write."""
+    if error.outcome is Outcome.UNKNOWN:
+        return "it may have been written: read the key before trying again"
+    return "nothing was written" + (", and trying again is safe" if error.retryable else "")
+
+
+def _print_error(
+    code: str, detail: str, *, outcome: str | None, retryable: bool, facts: dict[str, Fact]
+) -> None:
+    said = {"code": code, "detail": detail, "outcome": outcome, "retryable": retryable}
+    print_json({"error": {**facts, **said}})

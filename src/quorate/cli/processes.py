@@ -164,14 +164,16 @@ class Children:
 
 
 @contextmanager
-def stoppable() -> Iterator[None]:
-    """Let SIGTERM, and a terminal that goes away, interrupt as Ctrl-C does, so that what was
-    started is ended."""
+def stoppable(
+    *names: str, interrupt: type[KeyboardInterrupt] = KeyboardInterrupt
+) -> Iterator[None]:
+    """Let signals raise `interrupt`, as Ctrl-C raises KeyboardInterrupt, so that what was started
+    is ended: the signals of these `names`, or all that ask a process to end."""
 
     def stop(_signum: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+        raise interrupt
 
-    names = ("SIGINT", "SIGTERM", "SIGHUP")
+    names = names or ("SIGINT", "SIGTERM", "SIGHUP")
     signals = [getattr(signal, name) for name in names if hasattr(signal, name)]
     previous = [(each, signal.signal(each, stop)) for each in signals]
     try:

@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 _LINE_SECONDS: Final = 10.0
 
@@ -18,20 +21,23 @@ class ProgressMeter:
         self._done = 0
         self._total = total
         self._next_line = time.monotonic() + _LINE_SECONDS
-        self._bar = _Bar(what, total) if sys.stderr.isatty() and total > 1 else None
+        self._bar = _bar_on_terminal() if sys.stderr.isatty() and total > 1 else None
+        if self._bar is not None:
+            self._task = self._bar.add_task(what, total=total, note="")
+            self._bar.start()
 
     def __enter__(self) -> ProgressMeter:
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
-            self._bar.progress.stop()
+            self._bar.stop()
 
     def advance(self, note: str = "") -> None:
         """One more is done."""
         self._done += 1
         if self._bar is not None:
-            self._bar.progress.update(self._bar.task, advance=1, note=note)
+            self._bar.update(self._task, advance=1, note=note)
         elif time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + _LINE_SECONDS
             rest = f", {note}" if note else ""
@@ -41,34 +47,29 @@ class ProgressMeter:
     def tell(self, text: str) -> None:
         """Print to standard output, above the bar if there is one on the same terminal."""
         if self._bar is not None and sys.stdout.isatty():
-            self._bar.progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
         else:
             print(text, flush=True)
 
 
-class _Bar:
-    """The bar on a terminal."""
+def _bar_on_terminal() -> Progress:
+    from rich.console import Console  # Late: a pipe needs none of it.
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
-    def __init__(self, what: str, total: int) -> None:
-        from rich.console import Console  # Late: a pipe needs none of it.
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
-
-        self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            redirect_stdout=False,
-        )
-        self.task = self.progress.add_task(what, total=total, note="")
-        self.progress.start()
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        redirect_stdout=False,
+    )

@@ -8,53 +8,38 @@ before any violation, 143 told to end (SIGTERM). What is known by then is printe
 from __future__ import annotations
 
 import shlex
-import signal
 import time
 import traceback
-from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Generator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
-from types import FrameType
 
 from quorate.cli.arguments import Given
-from quorate.cli.failures import complain
-from quorate.cli.output import print_facts, print_json
+from quorate.cli.output import complain, print_facts, print_json
+from quorate.cli.processes import stoppable
 from quorate.cli.progress import ProgressMeter
 from quorate.cli.sim_asked import asked_of
 from quorate.cli.sim_shown import brief, failure_json, failure_text, print_summary
 from quorate.cli.workers import WorkerDied, spread
 from quorate.sim.checkers import Violation
-from quorate.sim.plan import Options, Plan, draw
+from quorate.sim.draw import Options, draw
+from quorate.sim.plan import Plan
 from quorate.sim.planfile import encode
-from quorate.sim.report import Summary
-from quorate.sim.run import Outcome, run
+from quorate.sim.report import SwarmSummary
+from quorate.sim.run import RunResult, run
 from quorate.sim.shrink import TRIES_MAX, shrink
 from quorate.sim.trace import Trace
 
 
 def run_sim(given: Given) -> int:
     """Run what is asked for; 1 if a promise was broken."""
-    with _endable():
+    with stoppable("SIGTERM", interrupt=Ended):
         return _SimRun(given).run()
 
 
 class Ended(KeyboardInterrupt):
     """Told to end by someone who is not at the keyboard."""
-
-
-@contextmanager
-def _endable() -> Iterator[None]:
-    """Let SIGTERM stop the run as Ctrl-C does."""
-
-    def end(_signum: int, _frame: FrameType | None) -> None:
-        raise Ended
-
-    previous = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
 class _SimRun:
@@ -64,8 +49,8 @@ class _SimRun:
         self._given = given
         self._asked = asked_of(given)
         self._is_json = "json" in given
-        self._summary = Summary()
-        self._failed: dict[int, Outcome] = {}
+        self._summary = SwarmSummary()
+        self._failed: dict[int, RunResult] = {}
         self._lines: list[str] = []
         """The transcript."""
         self._digest = ""
@@ -114,7 +99,7 @@ class _SimRun:
         except (KeyboardInterrupt, WorkerDied) as stopped:
             self._stopped = stopped
 
-    def _outcomes(self) -> Generator[Outcome]:
+    def _outcomes(self) -> Generator[RunResult]:
         asked = self._asked
         if asked.plan is None:
             work = partial(_play_seed, asked.options)
@@ -123,7 +108,7 @@ class _SimRun:
         trace = Trace(self._lines.append if self._is_json else print)
         yield _play(asked.plan, trace=trace if "trace" in self._given else None)
 
-    def _take(self, outcome: Outcome, progress: ProgressMeter) -> None:
+    def _take(self, outcome: RunResult, progress: ProgressMeter) -> None:
         self._summary.add(outcome)
         self._digest = outcome.digest
         if outcome.violations:
@@ -137,7 +122,7 @@ class _SimRun:
     def _shrink(self) -> dict[str, str]:
         """Write the smallest plan found of the lowest seed that failed; what to say of it."""
         seed = min(self._failed)
-        smallest = self._asked.plan_of(seed)
+        smallest = self._asked.plan or draw(seed, self._asked.options)
         broken = {violation.invariant for violation in self._failed[seed].violations}
         path = Path(self._given.get("out", f"seed{seed}.json"))
 
@@ -192,15 +177,15 @@ class _SimRun:
         print_json(result)
 
 
-def _play_seed(options: Options, seed: int) -> Outcome:
+def _play_seed(options: Options, seed: int) -> RunResult:
     return _play(draw(seed, options))
 
 
-def _play(plan: Plan, *, trace: Trace | None = None) -> Outcome:
+def _play(plan: Plan, *, trace: Trace | None = None) -> RunResult:
     """Run a plan. An exception out of a node is a violation like any other, and ends no search."""
     try:
         return run(plan, trace=trace)
     except Exception as fault:
         frame = traceback.extract_tb(fault.__traceback__)[-1]
         told = f"{type(fault).__name__}: {fault} ({Path(frame.filename).name}:{frame.lineno})"
-        return Outcome(plan.seed, violations=[Violation("crash", b"", told)])
+        return RunResult(plan.seed, violations=[Violation("crash", b"", told)])

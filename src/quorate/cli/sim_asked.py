@@ -12,7 +12,9 @@ from typing import Final, NamedTuple
 from quorate.cli.arguments import Given, UsageError
 from quorate.cli.connect import whole_number
 from quorate.notation import nearest
-from quorate.sim.plan import FAULTS, Options, Plan, draw
+from quorate.sim.draw import Options, draw
+from quorate.sim.faults import FAULTS
+from quorate.sim.plan import Plan
 from quorate.sim.planfile import decode
 
 _ANY: Final = "any"
@@ -37,10 +39,6 @@ class SimAsked(NamedTuple):
     """The flags given of `_DRAWN_BY`, such as `--nodes=3`."""
     file: str
     """Where `plan` is from; empty if it was drawn."""
-
-    def plan_of(self, seed: int) -> Plan:
-        """The plan that a seed stands for."""
-        return self.plan or draw(seed, self.options)
 
     def replay(self, seed: int) -> str:
         """The command that runs a seed again."""
@@ -69,9 +67,7 @@ def _seeds(given: Given) -> range:
         seed = whole_number(given, "seed", low=0) or 0
         return range(seed, seed + 1)
     first = whole_number(given, "first-seed", low=0) or 0
-    count = whole_number(given, "seeds", low=1) or _SEEDS
-    if count > _SEEDS_MAX:
-        raise UsageError(f"--seeds: at most {_SEEDS_MAX}")
+    count = whole_number(given, "seeds", low=1, high=_SEEDS_MAX) or _SEEDS
     return range(first, first + count)
 
 
@@ -101,15 +97,13 @@ def _options(given: Given) -> Options:
     replication = _number(given, "replication", high=nodes, default=defaults.replication)
     if replication is not None and nodes is not None:
         replication = min(replication, nodes)
-    operations = whole_number(given, "operations", low=1) or defaults.operations
-    if operations > _OPERATIONS_MAX:
-        raise UsageError(f"--operations: at most {_OPERATIONS_MAX}")
+    operations = whole_number(given, "operations", low=1, high=_OPERATIONS_MAX)
     return Options(
         nodes=nodes,
         replication=replication,
         w=_number(given, "W", high=replication, default=defaults.w),
         r=_number(given, "R", high=replication, default=defaults.r),
-        operations=operations,
+        operations=operations or defaults.operations,
         clients=_number(given, "clients", high=_CLIENTS_MAX, default=defaults.clients),
         faults=_faults(given),
     )

@@ -11,8 +11,8 @@ from quorate.cli.output import print_facts, print_table
 from quorate.client.calls import packed
 from quorate.notation import show_bytes, show_count, show_duration
 from quorate.sim.plan import Plan
-from quorate.sim.report import Summary, Times, availability, by_age
-from quorate.sim.run import Outcome
+from quorate.sim.report import SwarmSummary, Times, availability, by_age
+from quorate.sim.run import RunResult
 from quorate.sim.sometimes import BRANCHES
 
 _BAR_WIDTH: Final = 30
@@ -21,7 +21,7 @@ _TELLING_SEEDS: Final = 100
 """Fewer seeds than this always miss some rare branches, so what they miss is not told."""
 
 
-def failure_text(outcome: Outcome, *, replay: str) -> str:
+def failure_text(outcome: RunResult, *, replay: str) -> str:
     """A failed world in words, the first violation of each kind, and how to see it again."""
     lines = [f"seed {outcome.seed}: {show_count(len(outcome.violations), 'violation')}"]
     counts = Counter(violation.invariant for violation in outcome.violations)
@@ -33,7 +33,7 @@ def failure_text(outcome: Outcome, *, replay: str) -> str:
     return "\n".join([*lines, f"  again: {replay}"])
 
 
-def failure_json(outcome: Outcome, *, replay: str) -> dict[str, object]:
+def failure_json(outcome: RunResult, *, replay: str) -> dict[str, object]:
     """A failed world as JSON has it."""
     violations = [
         {"invariant": each.invariant, "key": packed(each.key), "told": each.told}
@@ -55,7 +55,7 @@ def brief(plan: Plan) -> str:
     return f"{show_count(operations, 'operation')}, {faults}, {show_count(plan.nodes, 'node')}"
 
 
-def print_summary(summary: Summary, *, seconds: float) -> None:
+def print_summary(summary: SwarmSummary, *, seconds: float) -> None:
     """Print the sums over all worlds of a run."""
     print_facts(_facts(summary, seconds))
     if summary.violations:
@@ -76,7 +76,7 @@ def print_summary(summary: Summary, *, seconds: float) -> None:
         print(f"\nnever reached: {', '.join(never)}")
 
 
-def _facts(summary: Summary, seconds: float) -> dict[str, str]:
+def _facts(summary: SwarmSummary, seconds: float) -> dict[str, str]:
     rate = summary.seeds / seconds if seconds else 0.0
     hours = summary.virtual_ms / 3.6e6
     out_of_budget = summary.seeds - summary.in_budget
@@ -92,7 +92,7 @@ def _facts(summary: Summary, seconds: float) -> dict[str, str]:
     }
 
 
-def _unsettled(summary: Summary) -> str:
+def _unsettled(summary: SwarmSummary) -> str:
     """How many worlds never converged, and how many of them could not: their copies were lost."""
     count, beyond = summary.unsettled, summary.unsettled_beyond
     if not count:

@@ -17,7 +17,7 @@ from multiprocessing.context import SpawnContext
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
-Result = TypeVar("Result")
+Output = TypeVar("Output")
 
 
 class WorkerDied(Exception):
@@ -28,8 +28,8 @@ class WorkerDied(Exception):
 
 
 def spread(
-    work: Callable[[Item], Result], items: Iterable[Item], *, jobs: int
-) -> Generator[Result]:
+    work: Callable[[Item], Output], items: Iterable[Item], *, jobs: int
+) -> Generator[Output]:
     """The result of each item, in the order in which they are ready. `work` must pickle, and so
     must items and results. WorkerDied if a worker does; closing the generator ends all."""
     if jobs == 1:
@@ -39,9 +39,9 @@ def spread(
         yield from _fed(workers, iter(items))
 
 
-def _fed(workers: list[_WorkerProcess[Item, Result]], rest: Iterator[Item]) -> Iterator[Result]:
+def _fed(workers: list[_WorkerProcess[Item, Output]], rest: Iterator[Item]) -> Iterator[Output]:
     """Hand out `rest` until all of it has come back."""
-    busy: dict[object, _WorkerProcess[Item, Result]] = {
+    busy: dict[object, _WorkerProcess[Item, Output]] = {
         worker.pipe: worker for worker in workers if worker.begin(rest)
     }
     while busy:
@@ -51,10 +51,10 @@ def _fed(workers: list[_WorkerProcess[Item, Result]], rest: Iterator[Item]) -> I
                 del busy[worker.pipe]
 
 
-class _WorkerProcess(Generic[Item, Result]):
+class _WorkerProcess(Generic[Item, Output]):
     """A process, and the item that it is at."""
 
-    def __init__(self, context: SpawnContext, work: Callable[[Item], Result]) -> None:
+    def __init__(self, context: SpawnContext, work: Callable[[Item], Output]) -> None:
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, work), daemon=True)
         self.process.start()
@@ -68,10 +68,10 @@ class _WorkerProcess(Generic[Item, Result]):
             return True
         return False
 
-    def finish(self) -> Result:
+    def finish(self) -> Output:
         """Its result, which has come."""
         try:
-            result: Result = self.pipe.recv()
+            result: Output = self.pipe.recv()
         except EOFError:
             self.process.join()
             raise WorkerDied(self._item, self.process.exitcode) from None
@@ -80,8 +80,8 @@ class _WorkerProcess(Generic[Item, Result]):
 
 @contextmanager
 def _started(
-    work: Callable[[Item], Result], jobs: int
-) -> Iterator[list[_WorkerProcess[Item, Result]]]:
+    work: Callable[[Item], Output], jobs: int
+) -> Iterator[list[_WorkerProcess[Item, Output]]]:
     context = multiprocessing.get_context("spawn")
     # What is ignored here stays ignored in them, from their first instruction: Ctrl-C is for the
     # parent, which then ends them.
@@ -100,7 +100,7 @@ def _started(
             worker.pipe.close()
 
 
-def _serve(pipe: Connection, work: Callable[[Item], Result]) -> None:
+def _serve(pipe: Connection, work: Callable[[Item], Output]) -> None:
     """A worker's life."""
     while True:
         try:

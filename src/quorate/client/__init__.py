@@ -16,41 +16,42 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from quorate.client.blocking import Client
-from quorate.client.calls import Call, KeyPage, Unreachable, Value, Written
+from quorate.client.calls import (
+    BatchDelete,
+    BatchGet,
+    BatchOperation,
+    BatchPut,
+    BatchResult,
+    Call,
+    KeyPage,
+    Unreachable,
+    Value,
+    Written,
+)
 
 if TYPE_CHECKING:
     from quorate.client.asynchronous import AsyncClient
-    from quorate.client.batch import BatchResult, Delete, Get, Operation, Put
 
 __all__ = [
     "AsyncClient",
+    "BatchDelete",
+    "BatchGet",
+    "BatchOperation",
+    "BatchPut",
     "BatchResult",
     "Call",
     "Client",
-    "Delete",
-    "Get",
     "KeyPage",
-    "Operation",
-    "Put",
     "Unreachable",
     "Value",
     "Written",
 ]
 
-_LATE = {
-    "AsyncClient": "asynchronous",
-    "BatchResult": "batch",
-    "Delete": "batch",
-    "Get": "batch",
-    "Operation": "batch",
-    "Put": "batch",
-}
-
 
 def __getattr__(name: str) -> object:
     """Import what a single get or put never needs (asyncio costs more than the request)."""
-    if name not in _LATE:
+    if name != "AsyncClient":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib
+    from quorate.client.asynchronous import AsyncClient
 
-    return getattr(importlib.import_module(f"{__name__}.{_LATE[name]}"), name)
+    return AsyncClient

@@ -5,10 +5,11 @@ Each call takes an idle connection or opens one, and gives it back only when the
 read. A call that is cancelled closes its connection: the answer that is still on its way can never
 reach another call. What became of a cancelled write is unknown.
 
-`blocking.py` is generated from this file by `scripts/blocking_client.py`, which drops `async` and
-`await` and puts other names for some. Generators that yield what to wait for, with a driver for
-each client, would not do: the public methods, half of this file, would still stand twice, with
-their types and docstrings. How each client waits is in `async_sockets` and `blocking_sockets`.
+`scripts/blocking_client.py` makes `blocking.py` of this file at every setup and build: it drops
+`async` and `await` and puts other names for some. Generators that yield what to wait for, with a
+driver for each client, would not do: the public methods, half of this file, would still stand
+twice, with their types and docstrings. How each client waits is in `async_sockets` and
+`blocking_sockets`.
 """
 
 from __future__ import annotations
@@ -18,11 +19,19 @@ import time
 from asyncio import Semaphore
 from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from quorate.client import calls
 from quorate.client.async_sockets import acquire, dial, look_up, owner, receive, send_all
-from quorate.client.calls import Call, KeyPage, Raw, Value, Written
+from quorate.client.calls import (
+    BatchOperation,
+    BatchResult,
+    Call,
+    KeyPage,
+    Raw,
+    Value,
+    Written,
+)
 from quorate.client.sockets import Pool, reason_of
 from quorate.client.trial import (
     CONNECT_SECONDS,
@@ -38,9 +47,6 @@ from quorate.client.trial import (
 )
 from quorate.errors import PeerProtocolError, QuorumUnreachable
 from quorate.wire.http import Response, ResponseParser
-
-if TYPE_CHECKING:
-    from quorate.client.batch import BatchResult, Operation
 
 CONNECTIONS_MAX: Final = 64
 """Calls under way at once; more wait for their turn, within their own time."""
@@ -82,7 +88,7 @@ class AsyncClient:
         self, key: Raw, *, r: int | None = None, timeout: float | None = None
     ) -> Value | None:
         """The newest value that `r` replicas know, or None if they say that there is none."""
-        call = calls.get_call(key, r=r, timeout=timeout)
+        call = calls.kv_call("GET", key, r=r, timeout=timeout)
         return calls.read_get(await self.request(call, timeout=timeout))
 
     async def put(
@@ -95,14 +101,14 @@ class AsyncClient:
         timeout: float | None = None,
     ) -> Written:
         """Write a value that `w` replicas hold when this returns; it expires after `ttl`."""
-        call = calls.put_call(key, value, w=w, ttl=ttl, timeout=timeout)
+        call = calls.kv_call("PUT", key, value, w=w, ttl=ttl, timeout=timeout)
         return calls.read_written(await self.request(call, timeout=timeout))
 
     async def delete(
         self, key: Raw, *, w: int | None = None, timeout: float | None = None
     ) -> Written:
         """Delete a key, whether or not it is there."""
-        call = calls.delete_call(key, w=w, timeout=timeout)
+        call = calls.kv_call("DELETE", key, w=w, timeout=timeout)
         return calls.read_written(await self.request(call, timeout=timeout))
 
     async def page(
@@ -139,7 +145,7 @@ class AsyncClient:
 
     async def batch(
         self,
-        operations: Sequence[Operation],
+        operations: Sequence[BatchOperation],
         *,
         r: int | None = None,
         w: int | None = None,
@@ -147,10 +153,8 @@ class AsyncClient:
     ) -> list[BatchResult]:
         """Do several operations in one request. They run side by side, without a transaction: each
         succeeds or fails for itself, and a read may miss a write that stands above it."""
-        from quorate.client.batch import batch_call, read_batch  # Late: it needs json.
-
-        call = batch_call(operations, r=r, w=w, timeout=timeout)
-        return read_batch(await self.request(call, timeout=timeout), operations)
+        call = calls.batch_call(operations, r=r, w=w, timeout=timeout)
+        return calls.read_batch(await self.request(call, timeout=timeout), operations)
 
     async def request(self, call: Call, *, timeout: float | None = None) -> Response:
         """Send any request to the first node that answers, and return its answer as it is."""

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a client asks and how it reads the answer: HTTP requests and responses as values, no I/O.
 
+Operations of a batch (`POST /batch`) each succeed or fail for themselves.
+
 Whatever a node's answer is, an error says what became of a write (`outcome`); where the answer does
 not say it (a proxy's own page, say), the write is UNKNOWN.
 """
@@ -8,6 +10,7 @@ not say it (a proxy's own page, say), the write is UNKNOWN.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from quorate.errors import (
@@ -71,6 +74,32 @@ class Call(NamedTuple):
     is_write: bool = False
 
 
+class BatchGet(NamedTuple):
+    """Read a key."""
+
+    key: Raw
+
+
+class BatchPut(NamedTuple):
+    """Write a key; it expires after `ttl` seconds."""
+
+    key: Raw
+    value: Raw
+    ttl: int | None = None
+
+
+class BatchDelete(NamedTuple):
+    """Delete a key."""
+
+    key: Raw
+
+
+BatchOperation = BatchGet | BatchPut | BatchDelete
+BatchResult = Value | Written | QuorateError | None
+"""Of a Get: its Value, or None where there is none; of a Put or Delete: Written. Of any: its error,
+returned and not raised."""
+
+
 def raw_bytes(what: Raw, *, name: str) -> bytes:
     """`what` as the cluster stores it; TypeError for anything but text and bytes.
 
@@ -92,27 +121,13 @@ def key_bytes(key: Raw, *, is_write: bool = False) -> bytes:
     return raw
 
 
-def get_call(key: Raw, *, r: int | None, timeout: float | None) -> Call:
-    """Read one key."""
-    return Call("GET", _kv(key_bytes(key), r=r, timeout=timeout))
-
-
-def put_call(
-    key: Raw,
-    value: Raw,
-    *,
-    w: int | None,
-    ttl: int | None,
-    timeout: float | None,
-) -> Call:
-    """Write one key; `ttl` in seconds."""
-    target = _kv(key_bytes(key, is_write=True), w=w, ttl=ttl, timeout=timeout)
-    return Call("PUT", target, raw_bytes(value, name="value"), is_write=True)
-
-
-def delete_call(key: Raw, *, w: int | None, timeout: float | None) -> Call:
-    """Delete one key."""
-    return Call("DELETE", _kv(key_bytes(key, is_write=True), w=w, timeout=timeout), is_write=True)
+def kv_call(method: str, key: Raw, value: Raw = b"", **chosen: float | None) -> Call:
+    """GET, PUT or DELETE one key; a PUT writes `value`. See `options` for what may be chosen."""
+    is_write = method != "GET"
+    target = f"/kv?key={quote(key_bytes(key, is_write=is_write))}{options(**chosen)}"
+    return Call(
+        method, target, raw_bytes(value, name="value") if method == "PUT" else None, is_write
+    )
 
 
 def page_call(
@@ -125,12 +140,21 @@ def page_call(
     return Call("GET", target + options(r=r, timeout=timeout))
 
 
-def _kv(key: bytes, **values: float | None) -> str:
-    return f"/kv?key={quote(key)}{options(**values)}"
+def batch_call(
+    operations: Sequence[BatchOperation], *, r: int | None, w: int | None, timeout: float | None
+) -> Call:
+    """The request that does `operations`; `r`, `w` and `timeout` are for each."""
+    import json  # Late: a single get or put never needs it.
+
+    body = json.dumps({"operations": [_as_json(operation) for operation in operations]})
+    is_write = any(not isinstance(operation, BatchGet) for operation in operations)
+    query = options(r=r, w=w, timeout=timeout)
+    return Call("POST", "/batch" + query.replace("&", "?", 1), body.encode(), is_write=is_write)
 
 
 def options(**values: float | None) -> str:
-    """Query parameters for what is not None, to follow another one; `timeout` is in seconds."""
+    """Query parameters for what is not None, to follow another one: `r`, `w`, and in seconds `ttl`
+    and `timeout`."""
     text = ""
     for name, value in values.items():
         if value is None:
@@ -164,9 +188,21 @@ def read_page(response: Response) -> KeyPage:
         raise PeerProtocolError("a page of keys in an unknown form") from None
 
 
+def read_batch(response: Response, operations: Sequence[BatchOperation]) -> list[BatchResult]:
+    """One result for each operation, in their order; raises what failed the whole request."""
+    is_write = any(not isinstance(operation, BatchGet) for operation in operations)
+    table = read_json(response, is_write=is_write)
+    try:
+        results = table["results"]
+        return [_result(*pair) for pair in zip(operations, results, strict=True)]
+    except (KeyError, TypeError, ValueError):
+        outcome = Outcome.UNKNOWN if is_write else None
+        raise PeerProtocolError("a batch's answer in an unknown form", outcome=outcome) from None
+
+
 def read_json(response: Response, *, is_write: bool = False) -> Any:
     """The JSON body of a successful answer."""
-    import json  # Late: a single get or put never needs it.
+    import json
 
     _check(response, is_write=is_write)
     try:
@@ -259,3 +295,27 @@ def unpacked(item: object) -> bytes:
 
         return base64.b64decode(item["base64"], validate=True)
     raise TypeError("neither text nor base64")
+
+
+def _as_json(operation: BatchOperation) -> dict[str, object]:
+    item: dict[str, object] = {
+        "op": type(operation).__name__.removeprefix("Batch").lower(),
+        "key": packed(key_bytes(operation.key, is_write=not isinstance(operation, BatchGet))),
+    }
+    if isinstance(operation, BatchPut):
+        item["value"] = packed(raw_bytes(operation.value, name="value"))
+        if operation.ttl is not None:
+            item["ttl"] = operation.ttl
+    return item
+
+
+def _result(operation: BatchOperation, item: dict[str, Any]) -> BatchResult:
+    is_write = not isinstance(operation, BatchGet)
+    status = int(item["status"])
+    if status == 404 and not is_write:
+        return None
+    if status >= 400:
+        return error_of_table(item, status=status, is_write=is_write)
+    if is_write:
+        return Written(str(item["version"]), int(item["acks"]))
+    return Value(unpacked(item["value"]), str(item["version"]))

@@ -6,9 +6,9 @@ Same state, events, `now` and random generator: same effects. Storage is read in
 the injected engine; what is to be stored, sent and answered comes out as `Effects`. A step takes
 the events, then makes the calls that are due (`turn`), then flushes what all that has to say.
 
-The parts, each in its module: `writes`, `reads`, `scans`, `explain` coordinate requests; `replica`
-is this node's copies; an `outbox` for each peer gathers what it is told in a turn; `hints`,
-`liveness`, `membership` do what their names say; `requests` bounds and expires what clients asked.
+The parts: `writes`, `reads`, `scans` coordinate requests; `replica` is this node's copies; an
+`outbox` for each peer gathers what it is told in a turn; `hints` and `membership` do what their
+names say; `peer` knows who answers; `turn` bounds and expires what clients asked.
 """
 
 from __future__ import annotations
@@ -16,20 +16,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from quorate.core.exchanges.explain import Explains
 from quorate.core.exchanges.hints import Hints
 from quorate.core.exchanges.outbox import Outbox
 from quorate.core.exchanges.reads import Reads
-from quorate.core.exchanges.scans import Scans
+from quorate.core.exchanges.scans import Explains, Scans
 from quorate.core.exchanges.writes import Writes
-from quorate.core.parts import Parts
 from quorate.core.replica import Reader
-from quorate.core.requests.admission import Parked, size_of
 from quorate.core.serving import Serving
-from quorate.core.topology.liveness import Liveness
 from quorate.core.topology.membership import Membership
-from quorate.core.topology.peer import Peer
-from quorate.core.turn import Alarm
+from quorate.core.topology.peer import Liveness, Peer
+from quorate.core.turn import Alarm, Parked, Parts, size_of
 from quorate.core.values.clock import ms_of, stamp_at
 from quorate.core.values.events import (
     Durable,
@@ -46,6 +42,7 @@ from quorate.core.values.events import (
     LocalPut,
     LocalResult,
     LocalScan,
+    Met,
     PeerFrame,
     Put,
     Result,
@@ -53,9 +50,9 @@ from quorate.core.values.events import (
     Stop,
     StorageState,
     Waiter,
-    Welcome,
 )
-from quorate.core.values.messages import Greeting, Ping
+from quorate.core.values.messages import Ping
+from quorate.core.values.record import EXPIRES_MS_MAX
 from quorate.core.values.settings import Settings
 from quorate.core.values.slots import row_of
 from quorate.core.values.status import Status
@@ -78,8 +75,6 @@ if TYPE_CHECKING:
 CEILING_META: Final = b"ceiling"
 FIRST_BATCH_BITS: Final = 62
 """Room above for all the messages of a process."""
-EXPIRES_MS_MAX: Final = (1 << 63) - 1
-"""What a frame can carry, and what Redis allows."""
 STARTUP_SKEW_MS_MAX: Final = 60_000
 """A wall clock further behind the stored ceiling than this is absurd: the node does not start."""
 
@@ -149,7 +144,7 @@ class Node:
             if outbox.is_stirred:
                 messages = outbox.collect()
                 if messages and outbox.peer.is_linked:
-                    effects.sends[outbox.peer.url] = messages
+                    effects.sends[outbox.peer.id] = messages
         effects.answers = turn.answers
         effects.notes = turn.notes
         effects.wake_ms = turn.wake_ms()
@@ -158,7 +153,8 @@ class Node:
     def _close_batch(self, effects: Effects) -> None:
         replica = self.parts.replica
         while True:
-            self._raise_ceiling()
+            if self.writes.has_stamped:
+                self._raise_ceiling()
             self.writes.close_turn()
             self.hints.close_turn()
             effects.batch, effects.mark = replica.close_turn()
@@ -167,19 +163,10 @@ class Node:
                 return
 
     def _raise_ceiling(self) -> None:
-        clock, replica = self.parts.clock, self.parts.replica
-        if not (self.writes.has_stamped or self.parts.requests.has_parked):
-            return
         self.writes.has_stamped = False
-        ceiling = clock.wants_ceiling()
+        ceiling = self.parts.clock.raise_ceiling()
         if ceiling:
-            replica.put_meta(CEILING_META, ceiling.to_bytes(8, "big"))
-            replica.when_durable(lambda: self._on_ceiling(ceiling))
-
-    def _on_ceiling(self, ceiling: int) -> None:
-        self.parts.clock.raised(ceiling)
-        self.writes.on_ceiling()
-        self._unpark()
+            self.parts.replica.put_meta(CEILING_META, ceiling.to_bytes(8, "big"))
 
     def _on_came(self) -> None:
         """Peers became reachable: they get their hints, and parked requests are tried again."""
@@ -305,43 +292,30 @@ class Node:
         except InvalidRequest as error:
             self._refuse(event.waiter, error)
             return
-        peer = self.membership.peers.get(event.url)
+        peer = self.membership.at(event.url)
         if peer is not None:
             peer.misses = 0
-        layout = self.membership.layout
-        owns = layout is not None and event.url in layout.nodes
+        topology = self.membership.topology
+        owns = topology is not None and event.url in topology.urls
         self.parts.turn.answers.append((event.waiter, JoinResult(not is_new, owns)))
 
     # --- what the runtime reports ------------------------------------------------------------
 
     def _on_frame(self, event: PeerFrame) -> None:
-        peer = self.membership.peers.get(event.peer)
-        if peer is None:
-            self.membership.learn([event.peer])
-            peer = self.membership.peers.get(event.peer)
+        peer = self.membership.named(event.peer)
         if peer is not None:
             self.serving.on_frame(self.outboxes[peer.index], event.frame)
 
     def _on_link_up(self, event: LinkUp) -> None:
-        peer = self.membership.peers.get(event.peer)
+        peer = self.membership.named(event.peer)
         if peer is not None:
-            peer.version = event.version
             self.liveness.linked(peer)
 
     def _on_link_down(self, event: LinkDown) -> None:
-        peer = self.membership.peers.get(event.peer)
+        peer = self.membership.named(event.peer)
         if peer is not None:
             self.liveness.unlinked(peer)
             self.outboxes[peer.index].lose_all()
-
-    def _on_welcome(self, event: Welcome) -> None:
-        peer = self.membership.peers.get(event.greeting.url)
-        if peer is not None:
-            peer.id = f"{event.greeting.node_id:012x}"
-        self.membership.meet(event.greeting)
-
-    def _on_durable(self, event: Durable) -> None:
-        self.parts.replica.on_durable(event.mark)
 
     def _on_storage_state(self, event: StorageState) -> None:
         self.parts.replica.trouble = event
@@ -354,10 +328,6 @@ class Node:
             self.parts.requests.refuse(parked)
 
     # --- questions of the runtime ------------------------------------------------------------
-
-    def greeting(self) -> Greeting:
-        """How this node introduces itself to a peer."""
-        return self.membership.greeting()
 
     def frame_header(self) -> tuple[int, int]:
         """Epoch and hybrid clock for the next frame."""
@@ -389,8 +359,8 @@ class Node:
             PeerFrame: self._on_frame,
             LinkUp: self._on_link_up,
             LinkDown: self._on_link_down,
-            Welcome: self._on_welcome,
-            Durable: self._on_durable,
+            Met: lambda event: self.membership.meet(event.greeting),
+            Durable: lambda event: self.parts.replica.on_durable(event.mark),
             StorageState: self._on_storage_state,
             Stop: self._on_stop,
         }

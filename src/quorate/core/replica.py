@@ -47,7 +47,7 @@ _Undurable = tuple[Record, int, Record | None]
 tuple: one is made for every write."""
 
 
-class _Waiting:
+class _Promised:
     """What to do when a mark is durable: rows to show, and calls to make."""
 
     __slots__ = ("calls", "mark", "records")
@@ -89,7 +89,7 @@ class Replica:
         self._mark = 0
         """Of the last batch that was handed out."""
         self._durable = 0
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: deque[_Promised] = deque()
         self.keys = int.from_bytes(engine.get_meta(KEYS_META) or b"", "big")
         """Rows held that are not tombstones."""
         self._stored_keys = self.keys
@@ -182,7 +182,7 @@ class Replica:
         """
         if not (self._records or self._hints or self._meta):
             if self._calls:
-                self._waiting.append(_Waiting(self._mark, [], self._calls))
+                self._waiting.append(_Promised(self._mark, [], self._calls))
                 self._calls = []
             return None, 0
         if self.keys != self._stored_keys:
@@ -190,7 +190,7 @@ class Replica:
             self._meta.append((KEYS_META, self.keys.to_bytes(8, "big")))
         batch = Batch(self._records, self._hints, self._meta)
         self._mark += 1
-        self._waiting.append(_Waiting(self._mark, self._records, self._calls))
+        self._waiting.append(_Promised(self._mark, self._records, self._calls))
         self._records, self._hints, self._meta, self._calls = [], [], [], []
         return batch, self._mark
 

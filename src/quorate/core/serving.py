@@ -12,10 +12,9 @@ from typing import Final
 
 from quorate.core.exchanges.outbox import MESSAGE_BYTES_MAX, Outbox
 from quorate.core.exchanges.scans import local_rows
-from quorate.core.parts import Parts
-from quorate.core.topology.liveness import Liveness
 from quorate.core.topology.membership import Membership
-from quorate.core.topology.peer import Peer
+from quorate.core.topology.peer import Liveness, Peer
+from quorate.core.turn import Parts
 from quorate.core.values.events import SCAN_ROWS_MAX
 from quorate.core.values.messages import (
     Frame,
@@ -58,7 +57,7 @@ class Serving:
         self._turn = parts.turn
         self._membership = membership
         self._liveness = liveness
-        self._untrusted: set[str] = set()
+        self._untrusted: set[Peer] = set()
         """Peers whose clock was ahead of the guard when last heard: noted when it becomes so."""
 
     def on_frame(self, outbox: Outbox, frame: Frame) -> None:
@@ -108,9 +107,9 @@ class Serving:
 
     def _trust(self, peer: Peer, is_within: bool) -> None:
         if is_within:
-            self._untrusted.discard(peer.url)
-        elif peer.url not in self._untrusted:
-            self._untrusted.add(peer.url)
+            self._untrusted.discard(peer)
+        elif peer not in self._untrusted:
+            self._untrusted.add(peer)
             self._turn.note_rarely("error", "peer_clock_too_far_ahead", peer=peer.url)
 
     def _on_request(self, outbox: Outbox, message: Message) -> None:

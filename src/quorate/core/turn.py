@@ -4,20 +4,34 @@
 All that a node does because of the time is in one heap of deadlines. A part that waits for a time
 has an `Alarm`: a call, and when to make it. Where there is much of a kind (requests of one timeout,
 messages to one peer) only the oldest has an alarm, which is set again for the next when it rings.
+
+Every client request is counted, bounded and expired by `Requests`. Those of one timeout expire in
+the order they came, so each timeout has a queue whose head is looked at when the oldest of all is
+due. A request that cannot begin yet (too few reachable replicas, a clock too far behind)
+is *parked*, likewise in order, with the error that refuses it when its time is over.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from heapq import heappop, heappush
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from quorate.core.values.events import Note, Result, Waiter
-from quorate.core.values.versions import ABSENT, TIE_MAX, pack_version
+from quorate.core.replica import Reader, Replica
+from quorate.core.values.clock import HybridClock
+from quorate.core.values.events import Get, Note, Put, Result, Waiter
+from quorate.core.values.settings import Settings
+from quorate.core.values.versions import ABSENT, TIE_MAX, TIES, pack_version
+from quorate.errors import Outcome, Overloaded, QuorateError
+
+if TYPE_CHECKING:
+    from random import Random
 
 NOTE_AGAIN_MS: Final = 10_000
 NEVER_MS: Final = 1 << 60
+ANSWERED_MAX: Final = 64
+"""A queue is cleared of answered operations when it has so many more than twice the unanswered."""
 
 
 class Turn:
@@ -133,3 +147,190 @@ class Alarm:
         if mono_ms == self.due_ms:
             self.due_ms = NEVER_MS
             self._call()
+
+
+# --- client requests ---------------------------------------------------------------------------
+
+
+class Begun:
+    """A request that has begun. `waiter` is None once it was answered."""
+
+    __slots__ = ("deadline_ms", "size", "waiter")
+
+    def __init__(self, waiter: Waiter, size: int) -> None:
+        self.waiter: Waiter | None = waiter
+        self.size = size
+        """The bytes it was admitted with."""
+        self.deadline_ms = 0
+
+    def expired(self) -> Result:
+        """The answer at the deadline: what is known by then, mostly an error."""
+        raise NotImplementedError
+
+
+class Parked:
+    """A request that waits for a chance to begin; nothing of it was sent to any replica."""
+
+    __slots__ = ("deadline_ms", "error", "event", "wait_ms")
+
+    def __init__(
+        self, event: Get | Put, error: QuorateError, *, wait_ms: int, deadline_ms: int
+    ) -> None:
+        self.event = event
+        self.error = error
+        self.wait_ms = wait_ms
+        self.deadline_ms = deadline_ms
+
+
+class Requests:
+    """Counts, parks and expires the requests of a node."""
+
+    __slots__ = (
+        "_alarm",
+        "_begun",
+        "_bytes_max",
+        "_count_max",
+        "_parked",
+        "_turn",
+        "bytes",
+        "count",
+    )
+
+    def __init__(self, *, turn: Turn, count_max: int, bytes_max: int) -> None:
+        self._turn = turn
+        self._count_max = count_max
+        self._bytes_max = bytes_max
+        self._alarm = Alarm(turn, self._sweep)
+        self._begun: dict[int, deque[Begun]] = {}
+        """By timeout, so that each queue is in order of deadline, nearly."""
+        self._parked: dict[int, deque[Parked]] = {}
+        """By wait, likewise."""
+        self.count = 0
+        """Requests admitted and not answered."""
+        self.bytes = 0
+        """Value bytes of them: of writes what they bring, of reads, from their beginning, what they
+        may."""
+
+    def admit(self, size: int) -> None:
+        """Count a request in. Overloaded if a maximum is reached."""
+        if self.count >= self._count_max or self.bytes + size > self._bytes_max:
+            self._turn.counters["requests_shed"] += 1
+            raise Overloaded(
+                "too many requests in flight",
+                outcome=Outcome.NOT_APPLIED,
+                inflight=self.count,
+                inflight_bytes=self.bytes,
+            )
+        self.count += 1
+        self.bytes += size
+
+    def answer(self, waiter: Waiter, result: Result, size: int) -> None:
+        """Answer an admitted request and count it out."""
+        self.count -= 1
+        self.bytes -= size
+        self._turn.answers.append((waiter, result))
+
+    def end(self, operation: Begun, result: Result) -> None:
+        """Answer a begun request, unless it was answered."""
+        waiter = operation.waiter
+        if waiter is not None:
+            operation.waiter = None
+            if isinstance(result, QuorateError):
+                self._turn.counters[f"failed_{result.code}"] += 1
+            self.answer(waiter, result, operation.size)
+
+    def watch(self, operation: Begun, timeout_ms: int) -> None:
+        """Expire the operation `timeout_ms` from now unless it is answered before."""
+        operation.deadline_ms = self._turn.mono_ms + timeout_ms
+        # Six leading bits: at most 32 late in 1000, and few queues whatever clients ask for.
+        shift = max(timeout_ms.bit_length() - 6, 0)
+        kind = timeout_ms >> shift << shift
+        queue = self._begun.get(kind)
+        if queue is None:
+            queue = self._begun[kind] = deque()
+        while queue and queue[0].waiter is None:
+            queue.popleft()
+        if len(queue) > 2 * self.count + ANSWERED_MAX:
+            # Behind one that waits long, the answered would keep their values in memory.
+            queue = self._begun[kind] = deque([each for each in queue if each.waiter is not None])
+        queue.append(operation)
+        self._alarm.at(operation.deadline_ms)
+
+    def park(
+        self, event: Get | Put, error: QuorateError, *, wait_ms: int, again: Parked | None
+    ) -> None:
+        """Keep an admitted request to try again; `error` refuses it after `wait_ms`.
+
+        `again`: it was parked before, and keeps its deadline.
+        """
+        if again is None:
+            deadline_ms = self._turn.mono_ms + wait_ms
+            again = Parked(event, error, wait_ms=wait_ms, deadline_ms=deadline_ms)
+        again.error = error
+        self._parked.setdefault(again.wait_ms, deque()).append(again)
+        self._alarm.at(again.deadline_ms)
+
+    @property
+    def has_parked(self) -> bool:
+        """Whether any request waits to begin."""
+        return bool(self._parked)
+
+    def unpark(self) -> list[Parked]:
+        """All parked requests, those of one wait in the order they came, to be tried again now."""
+        parked = [each for queue in self._parked.values() for each in queue]
+        self._parked.clear()
+        return parked
+
+    def _sweep(self) -> None:
+        """Expire what is due, and wait for the next."""
+        now, next_ms = self._turn.mono_ms, NEVER_MS
+        for timeout_ms, begun in list(self._begun.items()):
+            while begun and (begun[0].waiter is None or begun[0].deadline_ms <= now):
+                operation = begun.popleft()
+                if operation.waiter is not None:
+                    self.end(operation, operation.expired())
+            if begun:
+                next_ms = min(next_ms, begun[0].deadline_ms)
+            else:
+                del self._begun[timeout_ms]
+        for wait_ms, parked in list(self._parked.items()):
+            while parked and parked[0].deadline_ms <= now:
+                self.refuse(parked.popleft())
+            if parked:
+                next_ms = min(next_ms, parked[0].deadline_ms)
+            else:
+                del self._parked[wait_ms]
+        self._alarm.at(next_ms)
+
+    def refuse(self, parked: Parked) -> None:
+        """Answer a parked request with its error."""
+        self._turn.counters[f"failed_{parked.error.code}"] += 1
+        self.answer(parked.event.waiter, parked.error, size_of(parked.event))
+
+
+def size_of(event: Get | Put) -> int:
+    """The bytes that a request is counted with."""
+    if isinstance(event, Put) and event.value is not None:
+        return len(event.value)
+    return 0
+
+
+class Parts:
+    """Shared by the coordinators of one node; all of them live as long as the node."""
+
+    __slots__ = ("clock", "process", "random", "replica", "requests", "settings", "turn")
+
+    def __init__(self, settings: Settings, engine: Reader, random: Random, *, ceiling: int) -> None:
+        self.settings = settings
+        self.random = random
+        self.process = random.choice(TIES)
+        """Drawn at each start: the tie-break of versions. Two processes may have one node id, where
+        a data directory was copied, and may stamp at one instant."""
+        self.turn = Turn()
+        self.clock = HybridClock(ceiling=ceiling, skew_ms_max=settings.max_clock_skew_ms)
+        self.replica = Replica(engine)
+        self.requests = Requests(
+            turn=self.turn,
+            count_max=settings.inflight_max,
+            bytes_max=settings.inflight_bytes_max,
+        )

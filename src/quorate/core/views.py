@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from quorate.core.exchanges.hints import Hints
-from quorate.core.parts import Parts
 from quorate.core.topology.membership import Membership
 from quorate.core.topology.peer import Peer
-from quorate.core.topology.readiness import why_not_ready
+from quorate.core.topology.topology import Topology, lacking, needed_of
+from quorate.core.turn import Parts
+from quorate.core.values.events import StorageState
 from quorate.core.values.status import MemberView, Status
 
 
@@ -17,10 +18,10 @@ def status_of(parts: Parts, membership: Membership, hints: Hints, *, is_stopping
     reason = why_not_ready(topology, parts.replica.trouble, is_stopping=is_stopping)
     copies = topology.copies() if topology is not None else {}
     members = [
-        _peer_view(peer, copies.get(peer.url, 0), hints.count(peer.url), parts.turn.mono_ms)
-        for peer in membership.peers.values()
+        _peer_view(peer, copies.get(peer, 0), hints.count(peer), parts.turn.mono_ms)
+        for peer in membership.peers
     ]
-    members.append(_own_view(parts, copies.get(settings.url, 0)))
+    members.append(_own_view(parts, copies.get(None, 0)))
     members.sort(key=lambda member: member.url)
     return Status(
         url=settings.url,
@@ -48,7 +49,7 @@ def _peer_view(peer: Peer, partitions: int, hints: int, mono_ms: int) -> MemberV
     seen_ms = peer.last_answer_ms
     return MemberView(
         url=peer.url,
-        id=peer.id,
+        id=f"{peer.id:012x}" if peer.id else "",
         state=peer.state,
         owns=partitions > 0,
         partitions=partitions,
@@ -78,3 +79,20 @@ def _own_view(parts: Parts, partitions: int) -> MemberView:
         bytes=replica.bytes_used(),
         hints=0,
     )
+
+
+def why_not_ready(topology: Topology | None, trouble: StorageState, *, is_stopping: bool) -> str:
+    """Why clients should go elsewhere, one line; empty if they should not."""
+    if is_stopping:
+        return "this node is stopping"
+    if topology is None:
+        return "the cluster's layout is not known yet"
+    if trouble.code:
+        return trouble.reason
+    for replicas in topology.distinct:
+        live = replicas.reachable()
+        groups = replicas.readers + replicas.writers
+        if lacking(live, groups):
+            needed = needed_of(groups)
+            return f"some keys have {live.bit_count()} reachable replicas and need {needed}"
+    return ""

@@ -20,7 +20,7 @@ from quorate.errors import (
     InvalidRequest,
     KeyMissing,
     KeyTooLarge,
-    NeedsRegister,
+    NeedsReadModifyWrite,
     NotReady,
     Overloaded,
     PeerProtocolError,
@@ -34,7 +34,7 @@ from quorate.errors import (
 )
 
 
-class Answer(NamedTuple):
+class ErrorAnswer(NamedTuple):
     """How a class of errors is told to clients."""
 
     status: int
@@ -46,31 +46,31 @@ class Answer(NamedTuple):
 
 
 # A full or stalled disk is 503 and not 507 or 500: another node may well take the same request.
-ANSWERS: Final[dict[type[QuorateError], Answer]] = {
-    QuorateError: Answer(500, "ERR", "Internal error"),
-    InvalidRequest: Answer(400, "ERR", "Invalid request"),
-    KeyMissing: Answer(400, "ERR", "Key missing"),
-    KeyTooLarge: Answer(414, "ERR", "Key too large"),
-    ValueTooLarge: Answer(413, "ERR", "Value too large"),
-    NeedsRegister: Answer(400, "ERR", "Needs a register keyspace"),
-    Unavailable: Answer(503, "ERR", "Unavailable"),
-    QuorumUnreachable: Answer(503, "NOREPLICAS", "Quorum unreachable"),
-    DeadlineExceeded: Answer(503, "TIMEOUT", "Deadline exceeded"),
-    Overloaded: Answer(503, "BUSY", "Overloaded"),
-    NotReady: Answer(503, "LOADING", "Not ready"),
-    ClockUntrusted: Answer(503, "CLOCK", "Clock untrusted"),
-    Conflict: Answer(409, "ERR", "Conflict"),
-    PeerProtocolError: Answer(500, "ERR", "Peer protocol error"),
-    StorageError: Answer(500, "MISCONF", "Storage failed"),
-    Corrupt: Answer(500, "MISCONF", "Stored data is damaged"),
-    DiskFull: Answer(503, "MISCONF", "Disk full"),
-    StorageBusy: Answer(503, "BUSY", "Storage busy"),
-    StorageLocked: Answer(500, "MISCONF", "Storage locked"),
-    FormatUnsupported: Answer(500, "MISCONF", "Storage format unsupported"),
+ANSWERS: Final[dict[type[QuorateError], ErrorAnswer]] = {
+    QuorateError: ErrorAnswer(500, "ERR", "Internal error"),
+    InvalidRequest: ErrorAnswer(400, "ERR", "Invalid request"),
+    KeyMissing: ErrorAnswer(400, "ERR", "Key missing"),
+    KeyTooLarge: ErrorAnswer(414, "ERR", "Key too large"),
+    ValueTooLarge: ErrorAnswer(413, "ERR", "Value too large"),
+    NeedsReadModifyWrite: ErrorAnswer(400, "ERR", "Needs atomic read-modify-write"),
+    Unavailable: ErrorAnswer(503, "ERR", "Unavailable"),
+    QuorumUnreachable: ErrorAnswer(503, "NOREPLICAS", "Quorum unreachable"),
+    DeadlineExceeded: ErrorAnswer(503, "TIMEOUT", "Deadline exceeded"),
+    Overloaded: ErrorAnswer(503, "BUSY", "Overloaded"),
+    NotReady: ErrorAnswer(503, "LOADING", "Not ready"),
+    ClockUntrusted: ErrorAnswer(503, "CLOCK", "Clock untrusted"),
+    Conflict: ErrorAnswer(409, "ERR", "Conflict"),
+    PeerProtocolError: ErrorAnswer(500, "ERR", "Peer protocol error"),
+    StorageError: ErrorAnswer(500, "MISCONF", "Storage failed"),
+    Corrupt: ErrorAnswer(500, "MISCONF", "Stored data is damaged"),
+    DiskFull: ErrorAnswer(503, "MISCONF", "Disk full"),
+    StorageBusy: ErrorAnswer(503, "BUSY", "Storage busy"),
+    StorageLocked: ErrorAnswer(500, "MISCONF", "Storage locked"),
+    FormatUnsupported: ErrorAnswer(500, "MISCONF", "Storage format unsupported"),
 }
 
 
-def answer_for(error: QuorateError) -> Answer:
+def answer_for(error: QuorateError) -> ErrorAnswer:
     """The answer for an error: that of its class, or of the nearest base class in the table."""
     for kind in type(error).__mro__:
         answer = ANSWERS.get(kind)

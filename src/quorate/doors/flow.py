@@ -25,8 +25,14 @@ from collections.abc import Sized
 from dataclasses import dataclass
 from typing import Final, Protocol, cast
 
-from quorate.doors.budget import ByteBudget
-from quorate.doors.limits import LINGER_SECONDS, REQUEST_SECONDS, Deadlines, IdleLimit, Timers
+from quorate.doors.limits import (
+    LINGER_SECONDS,
+    REQUEST_SECONDS,
+    ByteBudget,
+    Deadlines,
+    IdleLimit,
+    Timers,
+)
 
 WRITE_BYTES_LARGE: Final = 1 << 20
 """Answers written at once above this make the window smaller, below it larger."""

@@ -1,11 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What slow and silent clients run into: time to finish a request, time to begin one."""
+"""What bounds clients: sizes, memory that they share, time to finish a request and to begin one.
+
+All connections of all doors take from one `ByteBudget` for the requests that are still arriving, so
+that a thousand clients with a half-sent value each hold no more than a few with whole ones.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
 from typing import Final, Protocol
+
+from quorate.config import KEY_BYTES_MAX
+from quorate.errors import KeyMissing, KeyTooLarge, Outcome, ValueTooLarge
 
 REQUEST_SECONDS: Final = 30.0
 """How long a client may take over one request (of an HTTP body: over each `PROGRESS_BYTES`), and
@@ -127,3 +134,50 @@ class IdleLimit:
                 connection.idled()
         if self._all:
             self._timer = self._timers.call_later(self._seconds / _SWEEPS, self._sweep)
+
+
+class ByteBudget:
+    """Bytes in use, at most `bytes_max`. Whoever gets no more refuses its request."""
+
+    __slots__ = ("_bytes_max", "used")
+
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+        self.used = 0
+
+    def take(self, count: int) -> bool:
+        """Use `count` bytes more. False, and nothing taken, where that many are not free."""
+        if self.used + count > self._bytes_max:
+            return False
+        self.used += count
+        return True
+
+    def give_back(self, count: int) -> None:
+        """Free `count` bytes that were taken."""
+        self.used -= count
+
+
+def checked_key(key: bytes) -> bytes:
+    """`key`, if it can be one. KeyMissing, KeyTooLarge."""
+    if not key:
+        raise KeyMissing("a key is needed", outcome=Outcome.NOT_APPLIED)
+    if len(key) > KEY_BYTES_MAX:
+        raise KeyTooLarge(
+            "the key is too large",
+            outcome=Outcome.NOT_APPLIED,
+            bytes=len(key),
+            bytes_max=KEY_BYTES_MAX,
+        )
+    return key
+
+
+def checked_value(value: bytes, *, bytes_max: int) -> bytes:
+    """`value`, if it is not too large. ValueTooLarge."""
+    if len(value) > bytes_max:
+        raise ValueTooLarge(
+            "the value is too large",
+            outcome=Outcome.NOT_APPLIED,
+            bytes=len(value),
+            bytes_max=bytes_max,
+        )
+    return value

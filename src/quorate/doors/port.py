@@ -3,10 +3,10 @@
 
 Invariants: a connection is handed over exactly once, with every byte it has sent, and from then on
 its transport's protocol is the door's own; nothing is answered before that, so a stranger learns
-nothing. Clients never lock peers out, whose answers travel on connections that they open to us: the
-maximum is for clients alone, and whoever has not said what it speaks gives way to the next. The
-number of open connections is read off the transports themselves and not kept by counting up and
-down: no protocol, however it ends, can make it drift.
+nothing. Clients never lock peers out (a peer's answers travel on connections that it opens to us):
+the maximum is for clients alone, and a connection that has not said what it speaks gives way to a
+newer one. The number of open connections is read off the transports themselves and not kept by
+counting up and down: no protocol, however it ends, can make it drift.
 
 A peer that stops reading is the kernel's to end (TCP_USER_TIMEOUT), for all doors alike; doors only
 bound what they keep for it.

@@ -3,8 +3,8 @@
 
 We hear their frames here and answer on our own link to them; the only thing ever written on an
 incoming link is the greeting. Invariants: no frame is delivered before the greetings agreed; one
-link per peer URL, the newest, for a peer dials again only when it gave up the one before, which may
-look alive to us (half-open); none of another process than our own link to that URL leads to, while
+link per peer, the newest, for a peer dials again only when it gave up the one before, which may
+look alive to us (half-open); none of another process than our own link to that peer leads to, while
 that is up; a fault in the bytes ends the connection, and nothing of the piece that holds the fault
 is delivered.
 """
@@ -16,7 +16,7 @@ from typing import Final
 
 from quorate.core.values.messages import Frame, Greeting
 from quorate.errors import PeerProtocolError
-from quorate.host.journal import Journal
+from quorate.host.journal import LinkJournal
 from quorate.host.links import HANDSHAKE_MS
 from quorate.host.system import Channel, System, Timer
 from quorate.wire.frames import FrameParser, GreetingParser, encode_greeting
@@ -26,8 +26,8 @@ class Acceptor:
     """The incoming links of a node.
 
     `judge` is given a stranger's greeting and returns ours, with `refusal` set if we refuse.
-    `on_frames` gets a peer's frames in order. `on_accepted` is told the URL of each new link's
-    peer (`PeerLinks.hurry` is what it is for).
+    `on_frames` gets a peer's id and frames, in order. `on_accepted` is given the greeting of each
+    new link's peer.
     """
 
     def __init__(
@@ -35,9 +35,9 @@ class Acceptor:
         system: System,
         *,
         judge: Callable[[Greeting], Greeting],
-        on_frames: Callable[[str, list[Frame]], None],
-        on_accepted: Callable[[str], None],
-        journal: Journal,
+        on_frames: Callable[[int, list[Frame]], None],
+        on_accepted: Callable[[Greeting], None],
+        journal: LinkJournal,
     ) -> None:
         self.system: Final = system
         self.judge: Final = judge
@@ -45,7 +45,7 @@ class Acceptor:
         self.on_accepted: Final = on_accepted
         self.journal: Final = journal
         self._connections: dict[Incoming, None] = {}
-        self._by_url: dict[str, Incoming] = {}
+        self._by_peer: dict[int, Incoming] = {}
 
     def connection(self) -> Incoming:
         """One incoming connection: the factory to give to whoever listens."""
@@ -62,26 +62,30 @@ class Acceptor:
         """Know a connection, from its beginning."""
         self._connections[connection] = None
 
-    def accept(self, connection: Incoming, url: str) -> None:
-        """Make it the link of `url`, in place of an older one."""
-        older = self._by_url.get(url)
-        self._by_url[url] = connection
-        if older is not None:
-            older.abort()
-        self.journal.agreed(url)
-        self.on_accepted(url)
+    def accept(self, connection: Incoming, theirs: Greeting) -> None:
+        """Make it the link of its peer, in place of an older one."""
+        for each in self._of(theirs):
+            each.abort()
+        self._by_peer[theirs.node_id] = connection
+        self.journal.agreed(theirs.url)
+        self.on_accepted(theirs)
 
-    def keep_only(self, url: str, process: int) -> None:
-        """Our own link to `url` came up, and leads to `process`: end a link of any other."""
-        connection = self._by_url.get(url)
-        if connection is not None and connection.process != process:
-            connection.abort()
+    def keep_only(self, theirs: Greeting) -> None:
+        """Our own link to this peer came up: end those of other processes with its URL or id."""
+        for each in self._of(theirs):
+            if each.process != theirs.process:
+                each.abort()
 
-    def forget(self, connection: Incoming, url: str) -> None:
+    def _of(self, theirs: Greeting) -> list[Incoming]:
+        """The links of who has this id or this URL."""
+        links = self._by_peer.values()
+        return [each for each in links if theirs.node_id == each.peer or theirs.url == each.url]
+
+    def forget(self, connection: Incoming) -> None:
         """Drop a connection that ended."""
         self._connections.pop(connection, None)
-        if self._by_url.get(url) is connection:
-            del self._by_url[url]
+        if self._by_peer.get(connection.peer) is connection:
+            del self._by_peer[connection.peer]
 
 
 class Incoming:
@@ -97,10 +101,10 @@ class Incoming:
         self._frames = FrameParser()
         self._channel: Channel | None = None
         self._deadline: Timer | None = None
-        self._url = ""
-        """The peer's, once accepted."""
+        self.peer = 0
+        """The peer's id, once accepted; so are these:"""
+        self.url = ""
         self.process = 0
-        """The peer's, once accepted."""
         self._is_over = False
 
     def abort(self) -> None:
@@ -120,17 +124,17 @@ class Incoming:
             return
         journal = self._acceptor.journal
         try:
-            if not self._url:
+            if not self.peer:
                 data = self._greet(data)
             journal.bytes_received += len(data)
             frames = self._frames.feed(data)
         except PeerProtocolError as error:
-            journal.broke_protocol(self._url or self._host(), error)
+            journal.broke_protocol(self.url or self._host(), error)
             self.abort()
             return
         if frames:
             journal.frames_received += len(frames)
-            self._acceptor.on_frames(self._url, frames)
+            self._acceptor.on_frames(self.peer, frames)
 
     def eof_received(self) -> bool | None:
         return None
@@ -139,7 +143,7 @@ class Incoming:
         self._is_over = True
         if self._deadline is not None:
             self._deadline.cancel()
-        self._acceptor.forget(self, self._url)
+        self._acceptor.forget(self)
 
     def pause_writing(self) -> None:
         """Nothing but a greeting is ever written."""
@@ -165,8 +169,8 @@ class Incoming:
             self._acceptor.journal.refused(theirs.url or self._host(), mine.refusal, by="us")
             return False
         self._deadline.cancel()
-        self._url, self.process = theirs.url, theirs.process
-        self._acceptor.accept(self, self._url)
+        self.peer, self.url, self.process = theirs.node_id, theirs.url, theirs.process
+        self._acceptor.accept(self, theirs)
         return True
 
     def _host(self) -> str:

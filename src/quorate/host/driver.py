@@ -27,20 +27,20 @@ from quorate.core.values.events import (
     Effects,
     Event,
     Instant,
+    Met,
     Note,
     PeerFrame,
     Stop,
-    Welcome,
 )
 from quorate.core.values.messages import Frame, Greeting
 from quorate.core.values.settings import Settings
 from quorate.core.values.status import Status
 from quorate.host.acceptor import Acceptor
-from quorate.host.journal import Journal
+from quorate.host.journal import LinkJournal
 from quorate.host.links import PeerLinks
 from quorate.host.store import Sink
 from quorate.host.storing import BUSY_RETRY_MS, Storing
-from quorate.host.system import Supervised, System, Timer
+from quorate.host.system import System, Timer
 from quorate.storage.engine import Engine
 
 if TYPE_CHECKING:
@@ -108,10 +108,10 @@ class Driver:
             on_failure=self._fail,
             log=self._log,
         )
-        self.journal: Final = Journal(log=self._log, mono_ms=lambda: system.now().mono_ms)
+        self.journal: Final = LinkJournal(log=self._log, mono_ms=lambda: system.now().mono_ms)
         self.links: Final = PeerLinks(
             supervised,
-            greeting=self.node.greeting,
+            greeting=self.node.membership.greeting,
             on_event=self.submit,
             on_welcome=self._welcome,
             on_twin=self._find_twin,
@@ -122,7 +122,7 @@ class Driver:
             supervised,
             judge=self._judge,
             on_frames=self._on_frames,
-            on_accepted=self.links.hurry,
+            on_accepted=self._accepted,
             journal=self.journal,
         )
 
@@ -197,15 +197,15 @@ class Driver:
         while self._carry_out(events, effects):
             events = [Durable(effects.mark)]
             effects = node.step(events, now)
-            for url, messages in effects.sends.items():
-                sends[url] = sends[url] + messages if url in sends else messages
+            for peer, messages in effects.sends.items():
+                sends[peer] = sends[peer] + messages if peer in sends else messages
         if self._has_failed:
             return
         self._wake_ms = effects.wake_ms
         if sends:
             epoch, clock = node.frame_header()
-            for url, messages in sends.items():
-                self.links.send(url, Frame(epoch, clock, messages))
+            for peer, messages in sends.items():
+                self.links.send(peer, Frame(epoch, clock, messages))
         if self._is_draining and not node.inflight:
             self._leave()
 
@@ -248,23 +248,33 @@ class Driver:
 
     # --- peers -----------------------------------------------------------------------------
 
-    def _on_frames(self, url: str, frames: list[Frame]) -> None:
-        self._events += [PeerFrame(url, frame) for frame in frames]
+    def _on_frames(self, peer: int, frames: list[Frame]) -> None:
+        self._events += [PeerFrame(peer, frame) for frame in frames]
         if not self._is_scheduled:
             self._schedule()
 
     def _judge(self, theirs: Greeting) -> Greeting:
         """Our answer to a stranger's greeting."""
-        mine = msgspec.structs.replace(self.node.greeting(), reached=self.links.process(theirs.url))
+        reached = self.links.process(theirs.url, theirs.node_id)
+        mine = msgspec.structs.replace(self.node.membership.greeting(), reached=reached)
         return msgspec.structs.replace(mine, refusal=judge(mine, theirs))
 
+    def _accepted(self, theirs: Greeting) -> None:
+        """A peer dialled us."""
+        self.submit(Met(theirs))
+        self.links.hurry(theirs.url)
+
     def _welcome(self, theirs: Greeting) -> None:
-        self.acceptor.keep_only(theirs.url, theirs.process)
-        self.submit(Welcome(theirs))
+        """A peer took our link."""
+        self.acceptor.keep_only(theirs)
+        self.submit(Met(theirs))
 
     def _find_twin(self) -> None:
         url = self.node.settings.url
-        self._fail(f"two nodes with one identity: another process has the URL {url}")
+        self._fail(
+            f"two nodes with one identity: another process has the URL {url} or a copy of this "
+            "data directory"
+        )
 
     # --- the end ---------------------------------------------------------------------------
 
@@ -334,3 +344,44 @@ class Driver:
         if self._on_stopped is not None:
             self._system.soon(self._tell_stopped)
         self._fail(reason)
+
+
+class Supervised:
+    """A system of which every call back that raises ends the node: whatever is wrong then, no
+    promise may follow. (What a connection raises costs that connection, and is the loop's to see.)
+    """
+
+    def __init__(self, system: System, on_fault: Callable[[str], None]) -> None:
+        self._system = system
+        self._on_fault = on_fault
+        self.now: Final = system.now
+        self.dial: Final = system.dial
+        self.tune: Final = system.tune
+        self.log: Final = system.log
+        self.fault: Final = system.fault
+        self.end: Final = system.end
+
+    def soon(self, call: Callable[[], None], /) -> None:
+        """Part of `System`."""
+        self._system.soon(self.guarded(call))
+
+    def later(self, ms: float, call: Callable[[], None]) -> Timer:
+        """Part of `System`."""
+        return self._system.later(ms, self.guarded(call))
+
+    def sync(self, done: Callable[[BaseException | None], None], /) -> None:
+        """Part of `System`."""
+        self._system.sync(lambda error: self.guarded(lambda: done(error))())
+
+    def guarded(self, call: Callable[[], None]) -> Callable[[], None]:
+        """The call, made so that a fault in it ends the node."""
+
+        def make() -> None:
+            try:
+                call()
+            except Exception as error:
+                # First the end, then the telling: the log may be what is broken.
+                self._on_fault(f"internal fault: {error!r}")
+                self._system.fault("internal_fault", error)
+
+        return make

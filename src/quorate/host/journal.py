@@ -30,7 +30,7 @@ _COUNTERS: Final = (
 )
 
 
-class Journal:
+class LinkJournal:
     """Counters (monotonic since the start) and the rare log lines of links."""
 
     __slots__ = (

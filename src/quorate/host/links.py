@@ -27,14 +27,16 @@ from quorate.core.topology.greeting import TWIN_MS, is_other_reached, judge
 from quorate.core.values.events import LinkDown, LinkUp
 from quorate.core.values.messages import Frame, Greeting
 from quorate.errors import PeerProtocolError
-from quorate.host.backoff import LONGEST_MS, Backoff
-from quorate.host.journal import Journal
+from quorate.host.journal import LinkJournal
 from quorate.host.system import Channel, System, Timer
 from quorate.wire.frames import FrameTooLarge, GreetingParser, encode_frame, encode_greeting
 
 if TYPE_CHECKING:
     from random import Random
 
+FIRST_MS: Final = 50.0
+LONGEST_MS: Final = 2_000.0
+"""Ceilings of the first wait for the next try and of the last."""
 OUTBOX_BYTES_MAX: Final = 64 << 20
 """As much as the core leaves unanswered at one peer (`core.exchanges.outbox`): more waits only for
 a peer that does not read."""
@@ -44,6 +46,28 @@ FLUSH_MS: Final = 1_000.0
 """How long a connection that we close may take to let go of what was written."""
 STEADY_MS: Final = LONGEST_MS
 """A link that lived so long was a success; one that did not is tried again with longer waits."""
+
+
+class Backoff:
+    """The waits of one series of tries: exponential, from nothing to the ceiling. Such full jitter
+    spreads the retries of many nodes best and costs the least work in all (M. Brooker, "Exponential
+    Backoff And Jitter", AWS 2015). The same generator state gives the same waits."""
+
+    __slots__ = ("_ceiling_ms", "_random")
+
+    def __init__(self, random: Random) -> None:
+        self._random = random
+        self._ceiling_ms = FIRST_MS
+
+    def next_ms(self) -> float:
+        """The wait before the next try; the ceiling doubles from `FIRST_MS` to `LONGEST_MS`."""
+        wait = self._random.uniform(0.0, self._ceiling_ms)
+        self._ceiling_ms = min(LONGEST_MS, self._ceiling_ms * 2)
+        return wait
+
+    def reset(self) -> None:
+        """Begin again at `FIRST_MS`: the last try was a success."""
+        self._ceiling_ms = FIRST_MS
 
 
 class LinkState(enum.Enum):
@@ -73,7 +97,7 @@ class PeerLinks:
         on_welcome: Callable[[Greeting], None],
         on_twin: Callable[[], None],
         random: Random,
-        journal: Journal,
+        journal: LinkJournal,
     ) -> None:
         self.system: Final = system
         self.greeting: Final = greeting
@@ -85,6 +109,8 @@ class PeerLinks:
         self.outbox_bytes_max = OUTBOX_BYTES_MAX
         self.links: dict[str, Link] = {}
         """By the peer's URL."""
+        self._up: dict[int, Link] = {}
+        """Those that are up, by the peer's id."""
         self._retired: set[Link] = set()
         self._on_closed: Callable[[], None] | None = None
 
@@ -104,16 +130,31 @@ class PeerLinks:
         if link is not None:
             link.hurry()
 
-    def send(self, url: str, frame: Frame) -> None:
+    def send(self, peer: int, frame: Frame) -> None:
         """Write the frame at once, or drop it if there is no link or the peer does not read."""
-        link = self.links.get(url)
+        link = self._up.get(peer)
         if link is None or not link.send(frame):
             self.journal.frames_dropped += 1
 
-    def process(self, url: str) -> int:
-        """The process that our link to `url` leads to; 0 while it is down."""
-        link = self.links.get(url)
-        return 0 if link is None else link.process
+    def process(self, url: str, peer: int = 0) -> int:
+        """The process that our link to `url` leads to, or else our link to who has this id; 0 while
+        both are down."""
+        at, named = self.links.get(url), self._up.get(peer)
+        return (0 if at is None else at.process) or (0 if named is None else named.process)
+
+    def is_up(self, peer: int) -> bool:
+        """Whether a link leads to this peer."""
+        return peer in self._up
+
+    def came_up(self, link: Link) -> None:
+        """A link's handshake is done."""
+        self._up[link.peer] = link
+        self.on_event(LinkUp(link.peer))
+
+    def went_down(self, link: Link) -> None:
+        """A link that was up is not any more."""
+        del self._up[link.peer]
+        self.on_event(LinkDown(link.peer))
 
     def close(self, done: Callable[[], None]) -> None:
         """End all links (LinkDown), and call `done` when what was sent has left, or had a second
@@ -145,6 +186,8 @@ class Link:
     def __init__(self, links: PeerLinks, url: str) -> None:
         self.url: Final = url
         self.state = LinkState.WAITING
+        self.peer = 0
+        """The id of the peer, while UP."""
         self.process = 0
         """Of the peer, while UP."""
         self._links = links
@@ -251,8 +294,8 @@ class Link:
         links.on_welcome(theirs)
         self._enter(LinkState.UP)
         self._up_ms = links.system.now().mono_ms
-        self.process = theirs.process
-        links.on_event(LinkUp(self.url, theirs.version))
+        self.peer, self.process = theirs.node_id, theirs.process
+        links.came_up(self)
 
     def on_broken(self, connection: _Outgoing, error: PeerProtocolError) -> None:
         """The peer sent what it must not."""
@@ -292,8 +335,8 @@ class Link:
         """Tell that the link is down, if it was up."""
         if self.state is LinkState.UP:
             links = self._links
-            self.process = 0
-            links.on_event(LinkDown(self.url))
+            links.went_down(self)
+            self.peer = self.process = 0
             if links.system.now().mono_ms - self._up_ms > STEADY_MS:
                 self._backoff.reset()
 
@@ -328,6 +371,8 @@ class Link:
         if not refusal and theirs.url != self.url:
             # Two names of one node would be counted as two replicas.
             refusal = f"the node at {self.url} calls itself {theirs.url[:80]!r}"
+        if not refusal and self._links.is_up(theirs.node_id):
+            refusal = f"two nodes with one identity {theirs.node_id:012x}: another link leads to it"
         if refusal:
             journal.refused(self.url, refusal, by="us")
             return False

@@ -31,7 +31,7 @@ CALM_MS: Final = 1_000.0
 """How long writes are taken before the log says so: stalls come in showers."""
 
 
-class _Waiting:
+class _WaitingBatch:
     """A batch that the engine has not taken, which later ones are merged into."""
 
     __slots__ = ("batch", "bytes", "mark")
@@ -78,7 +78,7 @@ class Storing:
         self._on_failure = on_failure
         self._log = log
         self._is_closed = False
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: deque[_WaitingBatch] = deque()
         self.waiting_bytes = 0
         """Of batches that the engine has not taken."""
         self._refusal: StorageState | None = None
@@ -143,7 +143,7 @@ class Storing:
         elif self._waiting and self._waiting[-1].bytes < MERGED_BYTES_MAX:
             self._waiting[-1].take_in(batch, mark, size)
         else:
-            self._waiting.append(_Waiting(batch, mark, size))
+            self._waiting.append(_WaitingBatch(batch, mark, size))
 
     def _try_later(self, error: StorageBusy | DiskFull) -> None:
         if self._is_closed:

@@ -12,7 +12,7 @@ All calls are made on one thread, and none from inside the call that asked for i
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from quorate.core.values.events import Instant, Note
 
@@ -108,44 +108,3 @@ class System(Protocol):
 
     def end(self, reason: str, /) -> None:
         """End the process: the node cannot go on. Asked for once."""
-
-
-class Supervised:
-    """A system of which every call back that raises ends the node: whatever is wrong then, no
-    promise may follow. (What a connection raises costs that connection, and is the loop's to see.)
-    """
-
-    def __init__(self, system: System, on_fault: Callable[[str], None]) -> None:
-        self._system = system
-        self._on_fault = on_fault
-        self.now: Final = system.now
-        self.dial: Final = system.dial
-        self.tune: Final = system.tune
-        self.log: Final = system.log
-        self.fault: Final = system.fault
-        self.end: Final = system.end
-
-    def soon(self, call: Callable[[], None], /) -> None:
-        """Part of `System`."""
-        self._system.soon(self.guarded(call))
-
-    def later(self, ms: float, call: Callable[[], None]) -> Timer:
-        """Part of `System`."""
-        return self._system.later(ms, self.guarded(call))
-
-    def sync(self, done: Callable[[BaseException | None], None], /) -> None:
-        """Part of `System`."""
-        self._system.sync(lambda error: self.guarded(lambda: done(error))())
-
-    def guarded(self, call: Callable[[], None]) -> Callable[[], None]:
-        """The call, made so that a fault in it ends the node."""
-
-        def make() -> None:
-            try:
-                call()
-            except Exception as error:
-                # First the end, then the telling: the log may be what is broken.
-                self._on_fault(f"internal fault: {error!r}")
-                self._system.fault("internal_fault", error)
-
-        return make

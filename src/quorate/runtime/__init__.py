@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Drives a `core.Node` on a real event loop: gathers events, runs effects, timers, group commit."""
+"""`host` on a real event loop: the verbs of `host.system`, and the process around a node."""

@@ -4,18 +4,53 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
+from queue import SimpleQueue
+from threading import Thread
 from typing import Final, cast
 
 import structlog
 
 from quorate.core.values.events import Instant, Note
-from quorate.host.system import Channel, Dialled, Timer
+from quorate.host.system import Dialled, Timer
 from quorate.runtime.process import LINES
 from quorate.runtime.resolve import NotDialled, resolve
 from quorate.runtime.sockets import tune
-from quorate.runtime.sync import SyncThread
+
+Done = Callable[[BaseException | None], None]
+
+
+class SyncThread:
+    """Calls `sync`, which blocks, when asked to. An executor would cost more than the rest of a
+    turn for each sync, and would have the process wait for one that never ends."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, sync: Callable[[], None]) -> None:
+        self._loop = loop
+        self._sync = sync
+        self._asked: SimpleQueue[Done | None] = SimpleQueue()
+        Thread(target=self._run, name="sync", daemon=True).start()
+
+    def ask(self, done: Done) -> None:
+        """Sync, then call `done` on the loop with what went wrong, if anything."""
+        self._asked.put(done)
+
+    def close(self) -> None:
+        """End the thread once what it was asked is done, which may be never."""
+        self._asked.put(None)
+
+    def _run(self) -> None:
+        while (done := self._asked.get()) is not None:
+            error: BaseException | None = None
+            try:
+                self._sync()
+            except BaseException as failure:
+                error = failure
+            # The loop may have ended while the disk took its time: nobody to tell.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(done, error)
+
 
 log = structlog.get_logger()
 
@@ -31,6 +66,7 @@ class AsyncioSystem:
         self._thread = SyncThread(self._loop, sync)
         self.soon: Final = self._loop.call_soon
         self.sync: Final = self._thread.ask
+        self.tune: Final = tune
         self.end: Final = on_end
 
     def now(self) -> Instant:
@@ -46,10 +82,6 @@ class AsyncioSystem:
         task = self._loop.create_task(self._dial(url, connection))
         task.add_done_callback(_report)
         return task
-
-    def tune(self, channel: Channel) -> None:
-        """Part of `System`."""
-        tune(channel)
 
     def log(self, note: Note) -> None:
         """Part of `System`."""

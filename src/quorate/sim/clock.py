@@ -15,8 +15,6 @@ from quorate.sim.world import World
 EPOCH_MS: Final = 1_700_000_000_000
 """Wall-clock time at the beginning of every world."""
 _BOOTED_MS_MAX: Final = 1_000_000_000
-_ROUNDING_MS: Final = 1e-3
-"""More than floats of a long run are wrong by."""
 
 
 class Clock:
@@ -33,7 +31,7 @@ class Clock:
         self._worst_ms = 0.0
         self._told = Instant(0, 0)
         self._told_ms = -1.0
-        """When, by the world, `_told` was the time; negative if it was told by other settings."""
+        """The world's time at which `_told` was read; negative if rate or offset changed since."""
 
     @property
     def instant(self) -> Instant:
@@ -45,15 +43,6 @@ class Clock:
             self._told = Instant(self._boot_ms + local_ms, EPOCH_MS + local_ms + self._offset_ms)
             self._told_ms = now
         return self._told
-
-    def _local_ms(self) -> float:
-        now = self._world.now
-        return now + self._gained_ms + (now - self._since_ms) * (self._rate - 1.0)
-
-    def due_ms(self, mono_ms: int) -> float:
-        """When, by the world, monotonic time has reached `mono_ms`; now if it has already."""
-        left_ms = (mono_ms - self._boot_ms - self._local_ms()) / self._rate
-        return self._world.now + max(0.0, left_ms + _ROUNDING_MS)
 
     @property
     def offset_ms(self) -> int:

@@ -41,9 +41,9 @@ class Copies:
     def __init__(self, cluster: SimCluster, keys: list[bytes], *, quorum: int) -> None:
         """`quorum`: the smaller of R and W."""
         self.forgot_ms: dict[bytes, float] = {}
-        """Since when a key is out of budget."""
+        """By key that is out of budget: since when."""
         self.lost_ms: dict[bytes, list[float]] = {}
-        """When a replica lost what it held of a key, within budget or not."""
+        """By key: when a replica lost what it held, within budget or not."""
         self._cluster = cluster
         self.replicas = {key: cluster.replicas(key) for key in keys}
         self.quorum = quorum
@@ -57,7 +57,7 @@ class Copies:
         }
 
     def judge(self, index: int, before: Versions) -> None:
-        """Some of what a machine held `before` may be gone now."""
+        """Note what a machine held `before` and does not hold any more."""
         for key, version in before.items():
             if self._version(index, key) >= version:
                 continue

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How a simulated connection comes to be: the kernels shake hands, then the processes take it.
 
-A kernel that hears nothing, for a cut or a machine that is off, asks again until its process gives
-up; one that has no process to give the connection to refuses it. A paused process, or one that has
-no file descriptor left, takes it later: to the other side it is there at once.
+Three things can keep it from that. Nobody answers, since the way is cut or the machine is off: then
+the kernel asks again until its process gives up. There is no process: then the other kernel refuses
+at once. Or the process is paused, or has no file descriptor: then the connection is there for the
+one who asked, and waits in the other kernel until the process takes it.
 """
 
 from __future__ import annotations
@@ -25,8 +26,6 @@ class Dial:
     def __init__(self, wire: Wire, connection: Dialled) -> None:
         """Have the source of a wire ask its target."""
         self._wire = wire
-        self._source = wire.source
-        self._target = wire.target
         self._connection = connection
         self._life = wire.source.life
         self._is_over = False
@@ -41,24 +40,24 @@ class Dial:
 
     def _look(self) -> None:
         wire = self._wire
-        if self._is_over or self._life != self._source.life:
+        if self._is_over or self._life != wire.source.life:
             return
-        if wire.is_cut or wire.back.is_cut or self._target.is_silent:
+        if wire.is_cut or wire.back.is_cut or wire.target.is_silent:
             # Nobody answers: the kernel asks again until it is told to give up.
             wire.world.after(wire.random.uniform(*AGAIN_MS), self._look)
-        elif not self._target.is_running:
-            self._source.later(0.0, partial(self._connection.dial_failed, ""))
+        elif not wire.target.is_running:
+            wire.source.later(0.0, partial(self._connection.dial_failed, ""))
         else:
-            mine = Socket(self._source, wire, is_dialled=True)
-            theirs = Socket(self._target, wire.back, is_dialled=False)
+            mine = Socket(wire.source, wire, is_dialled=True)
+            theirs = Socket(wire.target, wire.back, is_dialled=False)
             mine.other, theirs.other = theirs, mine
-            self._source.later(0.0, partial(self._made, mine))
-            self._target.later(0.0, theirs.accept)
+            wire.source.later(0.0, partial(self._made, mine))
+            wire.target.later(0.0, theirs.accept)
 
     def _made(self, socket: Socket) -> None:
         """The process hears of it, even if the connection is lost again by then."""
         if self._is_over:
             socket.abort()
-            self._source.sockets.pop(socket, None)
+            self._wire.source.sockets.pop(socket, None)
         else:
             socket.begin(self._connection)

@@ -10,10 +10,8 @@ finds by its checksum and drops, as RocksDB does with the end of its log.
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from random import Random
 from typing import Final, NamedTuple
 from zlib import crc32
@@ -29,6 +27,10 @@ _Changes = list[tuple[bytes, bytes | None]]
 _Log = tuple[_Changes, _Changes, _Changes]
 """A batch as bytes: records, hints, meta."""
 
+_Blobs = dict[bytes, bytes]
+_Columns = tuple[_Blobs, _Blobs, _Blobs]
+"""By name: records, hints, meta."""
+
 _HEAD_BYTES: Final = 8
 _encode_log: Final = msgspec.msgpack.Encoder().encode
 _decode_log: Final = msgspec.msgpack.Decoder(_Log).decode
@@ -40,7 +42,7 @@ class Crash(NamedTuple):
     kept: int
     lost: int
     is_torn: bool
-    """Whether part of a lost one was found, and dropped."""
+    """Whether a part of a lost batch was found, and dropped for its checksum."""
 
 
 class Lowered(NamedTuple):
@@ -49,36 +51,6 @@ class Lowered(NamedTuple):
     row: bytes
     before: Record
     after: Record
-
-
-class _Column:
-    """One ordered map from name to blob."""
-
-    __slots__ = ("blobs", "bytes", "names")
-
-    def __init__(self, blobs: dict[bytes, bytes]) -> None:
-        self.blobs = blobs
-        self.names = sorted(blobs)
-        self.bytes = sum(len(name) + len(blob) for name, blob in blobs.items())
-
-    def put(self, name: bytes, blob: bytes | None) -> None:
-        """Replace a blob; None deletes it."""
-        before = self.blobs.get(name)
-        if before is not None:
-            self.bytes -= len(name) + len(before)
-            if blob is None:
-                del self.blobs[name]
-                del self.names[bisect_left(self.names, name)]
-        elif blob is not None:
-            insort(self.names, name)
-        if blob is not None:
-            self.blobs[name] = blob
-            self.bytes += len(name) + len(blob)
-
-    def slice(self, start: bytes, end: bytes) -> list[tuple[bytes, bytes]]:
-        """The entries of [start, end) in order."""
-        names = self.names[bisect_left(self.names, start) : bisect_left(self.names, end)]
-        return [(name, self.blobs[name]) for name in names]
 
 
 class Disk:
@@ -99,14 +71,16 @@ class Disk:
         is opened again."""
         self._is_log_broken = False
         self.is_read_lost: Callable[[], bool] | None = None
-        """Says of each read whether it fails for want of files or memory."""
+        """Asked at each read: whether it fails for want of file descriptors or memory."""
+        self.reads_lost: Counter[bytes] = Counter()
+        """How many did, by row."""
         self.are_hints_unreadable = False
         """Whether hints cannot be read now."""
         self.written = 0
         """Batches written so far."""
-        self._columns = _Column({}), _Column({}), _Column({})
+        self._columns: _Columns = {}, {}, {}
         """Records, hints, meta as reads see them."""
-        self._durable: tuple[dict[bytes, bytes], ...] = ({}, {}, {})
+        self._durable: _Columns = {}, {}, {}
         """The same as a power cut leaves them."""
         self._decoded: dict[bytes, tuple[bytes, Record]] = {}
         """By row: the blob that was last found sound, and what it says."""
@@ -115,30 +89,28 @@ class Disk:
         self.rots: Counter[bytes] = Counter()
         """How often each row was damaged."""
         self.lowered: list[Lowered] = []
-        """What no batch may do."""
+        """Where a batch replaced a record by a lower one, or by itself: no node may."""
 
     # --- the engine --------------------------------------------------------------------------
 
     def get(self, row: bytes) -> Record | None:
-        self._look_for_faults()
+        self._look_for_faults(row)
         return self.held(row)
 
-    def _look_for_faults(self) -> None:
+    def _look_for_faults(self, row: bytes = b"") -> None:
         if self.is_unreadable:
             raise Corrupt("the database is being opened again")
         if self.is_read_lost is not None and self.is_read_lost():
+            self.reads_lost[row] += 1
             raise StorageError("Too many open files")
-
-    def get_many(self, rows: Sequence[bytes]) -> list[Record | None]:
-        return [self.get(row) for row in rows]
 
     def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, Record]]:
         self._look_for_faults()
-        entries = self._columns[0].slice(start, end)
+        entries = _slice(self._columns[0], start, end)
         return ((row, self._read(row, blob)) for row, blob in entries)
 
     def _read(self, row: bytes, blob: bytes) -> Record:
-        """Decode a blob, but the same one only once: checkers look at each again and again."""
+        """Decode a blob, and remember what it says: checkers look at each again and again."""
         known = self._decoded.get(row)
         if known is not None and known[0] is blob:
             return known[1]
@@ -146,25 +118,21 @@ class Disk:
         self._decoded[row] = blob, record
         return record
 
-    def _is_damaged(self, row: bytes, blob: bytes) -> bool:
+    def _sound(self, row: bytes, blob: bytes) -> Record | None:
+        """What a blob says; None if it is damaged."""
         try:
-            self._read(row, blob)
+            return self._read(row, blob)
         except Corrupt:
-            return True
-        return False
+            return None
 
     def get_meta(self, name: bytes) -> bytes | None:
-        return self._columns[2].blobs.get(name)
+        return self._columns[2].get(name)
 
     def scan_hints(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
         self._look_for_faults()
-        return self.held_hints(start, end)
-
-    def held_hints(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """Hints of [start, end) as the bytes say them. Corrupt if damaged."""
         if self.are_hints_unreadable:
             raise Corrupt("hints cannot be read now")
-        return self._sound_hints(self._columns[1].slice(start, end))
+        return self._sound_hints(_slice(self._columns[1], start, end))
 
     def _sound_hints(self, hints: list[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
         for name, blob in hints:
@@ -184,65 +152,52 @@ class Disk:
         for row, record in batch.records:
             blob = encode(row, record)
             self._compare(row, record)
-            self._columns[0].put(row, blob)
+            self._columns[0][row] = blob
             records.append((row, blob))
         # Lists of its own: the node still reads those that it handed out.
         log = records, [*batch.hints], [*batch.meta]
-        for name, change in batch.hints:
-            self._columns[1].put(name, change)
-            self._rotten_hints.discard(name)
-        for name, change in batch.meta:
-            self._columns[2].put(name, change)
+        _put(self._columns[1], batch.hints)
+        _put(self._columns[2], batch.meta)
+        self._rotten_hints.difference_update(name for name, _ in batch.hints)
         self.written += 1
         self._unsynced.append((self.written, log))
         if not self.needs_sync:
             self.sync()
 
     def _compare(self, row: bytes, record: Record) -> None:
-        """Note a record that is not higher than what it replaces, if that is not damaged."""
-        blob = self._columns[0].blobs.get(row)
-        if blob is None:
-            return
-        try:
-            before = self._read(row, blob)
-        except Corrupt:
-            return
-        if not wins(record, before):
+        """Note it if a record replaces one that is higher or the same; a damaged one does not
+        count."""
+        blob = self._columns[0].get(row)
+        before = None if blob is None else self._sound(row, blob)
+        if before is not None and not wins(record, before):
             self.lowered.append(Lowered(row, before, record))
 
     def sync(self) -> None:
-        self.synced(self.written)
+        self.end_sync(self.written)
 
     def recover(self) -> None:
-        """Be opened by a new process: what the log has is durable."""
+        """Be opened by a new process: what the log has is durable then, and a new log begins."""
         self.is_unreadable = self._is_log_broken = False
         self.sync()
 
     def begin_sync(self) -> int:
-        """How many batches the sync that begins now will make durable. If there is room again, a
-        database of which the log is broken is closed and opened in it."""
+        """How many batches the sync that begins now will make durable. If the log is broken and
+        there is room again, the database is closed and opened in this sync, and cannot be read
+        meanwhile."""
         self.is_unreadable = self._is_log_broken and not self.is_full
         return self.written
 
     def end_sync(self, written: int) -> None:
-        """The sync is over that was to make so many batches durable."""
-        self.synced(written)
-        if self.is_unreadable:
-            self.is_unreadable = self._is_log_broken = False
-
-    def synced(self, written: int) -> None:
-        """The first `written` batches are durable."""
+        """The sync is over that was to make the first `written` batches durable."""
         unsynced = self._unsynced
         while unsynced and unsynced[0][0] <= written:
             self._harden(unsynced.popleft()[1])
+        if self.is_unreadable:
+            self.is_unreadable = self._is_log_broken = False
 
     def _harden(self, log: _Log) -> None:
         for durable, changes in zip(self._durable, log, strict=True):
-            for name, blob in changes:
-                if blob is None:
-                    durable.pop(name, None)
-                else:
-                    durable[name] = blob
+            _put(durable, changes)
 
     def format(self, batch: Batch) -> None:
         """Write a batch that is durable at once."""
@@ -250,11 +205,7 @@ class Disk:
         self.sync()
 
     def bytes_used(self) -> int:
-        return sum(column.bytes for column in self._columns)
-
-    def checkpoint(self, directory: Path) -> None:
-        """Always StorageError: there are no files to copy."""
-        raise StorageError("a simulated disk has no files", directory=str(directory))
+        return sum(len(name) + len(blob) for each in self._columns for name, blob in each.items())
 
     def close(self) -> None:
         """Nothing to release."""
@@ -263,7 +214,7 @@ class Disk:
 
     def held(self, row: bytes) -> Record | None:
         """The record of a row that the bytes say, durable or not. Corrupt if damaged."""
-        blob = self._columns[0].blobs.get(row)
+        blob = self._columns[0].get(row)
         return None if blob is None else self._read(row, blob)
 
     def durable(self, row: bytes) -> Record | None:
@@ -271,22 +222,25 @@ class Disk:
         blob = self._durable[0].get(row)
         return None if blob is None else self._read(row, blob)
 
-    def durable_rows(self) -> list[bytes]:
-        """Rows of which a power cut would leave some record, in order."""
-        return sorted(self._durable[0])
-
     def damaged(self) -> list[bytes]:
         """Rows whose bytes fail their checksum, in order, until they are written again."""
-        return [row for row, blob in self._columns[0].blobs.items() if self._is_damaged(row, blob)]
+        return [row for row, blob in self._columns[0].items() if self._sound(row, blob) is None]
+
+    def hint(self, name: bytes) -> bytes | None:
+        """What is stored of a hint; None if it is not there, or cannot be read."""
+        if self.are_hints_unreadable or name in self._rotten_hints:
+            return None
+        return self._columns[1].get(name)
 
     def hint_names(self) -> list[bytes]:
         """The names of all hints, in order, damaged or not."""
-        return list(self._columns[1].names)
+        return sorted(self._columns[1])
 
     # --- faults ------------------------------------------------------------------------------
 
     def crash(self, random: Random) -> Crash:
-        """Lose what was not durable, but for a drawn prefix; the next process finds the rest."""
+        """Lose what was not durable, but for the first few batches, as many as are drawn, and
+        perhaps a part of the next."""
         logs = [_framed(log) for _, log in self._unsynced]
         kept = random.randint(0, len(logs))
         tail = b""
@@ -302,25 +256,24 @@ class Disk:
     def image(self) -> Disk:
         """A disk of its own that holds what a power cut would leave of this one now."""
         image = Disk(needs_sync=self.needs_sync)
-        image._durable = tuple(dict(blobs) for blobs in self._durable)
+        image._durable = _copied(self._durable)
         image._rotten_hints = set(self._rotten_hints)
         image._read_anew()
         return image
 
     def _read_anew(self) -> None:
         """Have reads see what is durable, and nothing else."""
-        records, hints, meta = self._durable
-        self._columns = _Column(dict(records)), _Column(dict(hints)), _Column(dict(meta))
+        self._columns = _copied(self._durable)
 
     def rot(self, row: bytes, random: Random) -> bool:
-        """Flip a bit of what is stored of a row; whether there was anything to damage."""
-        if row not in self._columns[0].blobs:
+        """Flip a bit of what is stored of a row. False if nothing is stored."""
+        if row not in self._columns[0]:
             return False
         self.rots[row] += 1
         position = random.random()
-        for blobs in (self._columns[0].blobs, self._durable[0]):
+        for blobs in (self._columns[0], self._durable[0]):
             blob = blobs.get(row)
-            if blob is not None and not self._is_damaged(row, blob):
+            if blob is not None and self._sound(row, blob) is not None:
                 blobs[row] = flipped(blob, int(position * len(blob) * 8))
         return True
 
@@ -334,6 +287,24 @@ def flipped(blob: bytes, bit: int) -> bytes:
     changed = bytearray(blob)
     changed[bit // 8] ^= 1 << bit % 8
     return bytes(changed)
+
+
+def _slice(blobs: _Blobs, start: bytes, end: bytes) -> list[tuple[bytes, bytes]]:
+    """The entries of [start, end) in order."""
+    return [(name, blobs[name]) for name in sorted(blobs) if start <= name < end]
+
+
+def _copied(columns: _Columns) -> _Columns:
+    records, hints, meta = columns
+    return dict(records), dict(hints), dict(meta)
+
+
+def _put(blobs: _Blobs, changes: _Changes) -> None:
+    for name, blob in changes:
+        if blob is None:
+            blobs.pop(name, None)
+        else:
+            blobs[name] = blob
 
 
 def _framed(log: _Log) -> bytes:

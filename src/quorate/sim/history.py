@@ -11,16 +11,18 @@ from __future__ import annotations
 import enum
 import math
 from binascii import crc32
-from typing import Final
+from collections.abc import Iterable
+from typing import Final, NamedTuple
 
 import msgspec
 
-from quorate.core.topology.quorum import majority
+from quorate.core.topology.topology import majority
 from quorate.core.values.events import GetResult, PutResult
 from quorate.core.values.record import Record, is_live, wins
+from quorate.core.values.versions import ABSENT
 from quorate.errors import Outcome, QuorateError
+from quorate.sim.trace import told_result
 
-_SEPARATOR: Final = b"|"
 _SUM_BYTES: Final = 8
 """A CRC32 in hexadecimal: values stay readable in transcripts."""
 
@@ -41,7 +43,7 @@ DERIVED: Final = frozenset((Kind.EXPIRE, Kind.GETDEL))
 """What begins with a read, and then is a write that carries on what was read."""
 
 
-class Operation:
+class ClientOperation(msgspec.Struct, eq=False):
     """One operation as its client saw it; `result` is None until it is answered, and for ever if
     the coordinator died or the connection did.
 
@@ -50,61 +52,27 @@ class Operation:
     since may be over before it is even sent.
     """
 
-    __slots__ = (
-        "asked_ms",
-        "client",
-        "derived_from",
-        "done_ms",
-        "expires_ms",
-        "key",
-        "kind",
-        "node",
-        "r",
-        "result",
-        "serial",
-        "timeout_ms",
-        "value",
-        "w",
-        "wall_ms",
-    )
-
-    def __init__(  # noqa: PLR0913 - a row of a table, told in full
-        self,
-        serial: int,
-        client: int,
-        node: int,
-        kind: Kind,
-        key: bytes,
-        *,
-        asked_ms: float,
-        value: bytes | None = None,
-        expires_ms: int = 0,
-        r: int = 0,
-        w: int = 0,
-        timeout_ms: int = 0,
-        derived_from: bytes | None = None,
-    ) -> None:
-        self.serial = serial
-        self.client = client
-        self.node = node
-        """Index of the coordinator."""
-        self.kind = kind
-        self.key = key
-        self.value = value
-        """What is written; None deletes."""
-        self.expires_ms = expires_ms
-        """Absolute, by the world's wall clock; 0 never."""
-        self.r = r
-        self.w = w
-        self.derived_from = derived_from
-        """Of a derived write: the version that it carries on."""
-        self.timeout_ms = timeout_ms
-        """What the coordinator was given; 0 if the history does not tell."""
-        self.asked_ms = asked_ms
-        self.done_ms: float | None = None
-        self.wall_ms = 0
-        """The coordinator's wall clock at the answer: what a door judges expiry by."""
-        self.result: GetResult | PutResult | QuorateError | None = None
+    serial: int
+    client: int
+    node: int
+    """Index of the coordinator."""
+    kind: Kind
+    key: bytes
+    asked_ms: float
+    value: bytes | None = None
+    """What is written; None deletes."""
+    expires_ms: int = 0
+    """Absolute, by the world's wall clock; 0 never."""
+    r: int = 0
+    w: int = 0
+    timeout_ms: int = 0
+    """What the coordinator was given; 0 if the history does not tell."""
+    derived_from: bytes | None = None
+    """Of a derived write: the version that it carries on."""
+    done_ms: float | None = None
+    wall_ms: int = 0
+    """The coordinator's wall clock at the answer: what a door judges expiry by."""
+    result: GetResult | PutResult | QuorateError | None = None
 
     def __repr__(self) -> str:
         end = "..." if self.done_ms is None else f"{self.done_ms:.3f}"
@@ -112,13 +80,31 @@ class Operation:
         wrote += "" if self.derived_from is None else f" from {self.derived_from.hex()}"
         return (
             f"#{self.serial} client {self.client} at n{self.node} {self.asked_ms:.3f}-{end}: "
-            f"{self.kind.value} {self.key!r}{wrote} -> {told(self.result)}"
+            f"{self.kind.value} {self.key!r}{wrote} -> {told_result(self.result)}"
         )
+
+    def is_answered(self) -> bool:
+        """Whether its client was told anything."""
+        return self.result is not None
 
     @property
     def took_ms(self) -> float:
         """From asking to the answer; infinite without one."""
-        return math.inf if self.done_ms is None else self.done_ms - self.asked_ms
+        return self.over_ms - self.asked_ms
+
+    @property
+    def over_ms(self) -> float:
+        """When it was answered; infinite if it was not."""
+        return math.inf if self.done_ms is None else self.done_ms
+
+    @property
+    def version(self) -> bytes:
+        """Of what it read or wrote; ABSENT if it did neither."""
+        if isinstance(self.result, PutResult):
+            return self.result.version
+        if isinstance(self.result, GetResult) and self.result.record is not None:
+            return self.result.record.version
+        return ABSENT
 
     @property
     def is_write(self) -> bool:
@@ -127,18 +113,13 @@ class Operation:
 
     @property
     def is_refused(self) -> bool:
-        """Whether it is a write of which the client was told that it surely is not there."""
+        """Whether it is a write that failed as NOT_APPLIED."""
         result = self.result
         return (
             self.is_write
             and isinstance(result, QuorateError)
             and result.outcome is Outcome.NOT_APPLIED
         )
-
-    @property
-    def is_unknown(self) -> bool:
-        """Whether it is a write that may be there, come later, or never."""
-        return self.is_write and not self.is_refused and not isinstance(self.result, PutResult)
 
     def may_have_written(self, record: Record) -> bool:
         """Whether a record can be of this write, by its value and version. A write that was stamped
@@ -165,22 +146,6 @@ class Operation:
         return self.read if is_live(record, wall_ms=self.wall_ms) else None
 
 
-def told(result: GetResult | PutResult | QuorateError | None) -> str:
-    """A result in a few words."""
-    if result is None:
-        return "no answer"
-    if isinstance(result, QuorateError):
-        return f"{result.code} {result.outcome.value if result.outcome else '-'}"
-    if isinstance(result, PutResult):
-        marks = " restamped" * result.restamped + " superseded" * result.superseded
-        return f"{result.acks} acks of {result.version.hex()}{marks}"
-    if result.record is None:
-        return f"nothing, {result.answers} answers"
-    value = result.record.value
-    what = "tombstone" if value is None else repr(value[:40])
-    return f"{what} {result.record.version.hex()}, {result.answers} answers"
-
-
 def value_of(client: int, serial: int, key: bytes, *, size: int = 0) -> bytes:
     """The value that operation `serial` of `client` writes to `key`, padded to `size` bytes."""
     content = b"%d|%d|%s|" % (client, serial, key.hex().encode())
@@ -192,7 +157,7 @@ def parse_value(value: bytes) -> tuple[int, int, bytes] | None:
     content, found = value[:-_SUM_BYTES], value[-_SUM_BYTES:]
     if _summed(content)[-_SUM_BYTES:] != found:
         return None
-    parts = content.split(_SEPARATOR, 3)
+    parts = content.split(b"|", 3)
     if len(parts) != 4:
         return None
     client, serial, key, _ = parts
@@ -204,22 +169,40 @@ def _summed(content: bytes) -> bytes:
 
 
 Content = tuple[bytes, int]
-"""A value and when it expires: what a write is known by. Values are unique to their put, and what
-is derived from it has another expiry."""
+"""A value and when it expires, by which a write is known: each put has a value of its own, and a
+derived write gives that value another expiry."""
 
 
 class History:
     """Every operation of a run, in the order in which nodes were asked."""
 
     def __init__(self) -> None:
-        self.operations: list[Operation] = []
+        self.operations: list[ClientOperation] = []
 
-    def by_key(self) -> dict[bytes, list[Operation]]:
+    def by_key(self) -> dict[bytes, list[ClientOperation]]:
         """The operations of each key, in order."""
-        found: dict[bytes, list[Operation]] = {}
-        for operation in self.operations:
-            found.setdefault(operation.key, []).append(operation)
-        return found
+        return _grouped((op.key, op) for op in self.operations)
+
+    def by_value(self) -> dict[bytes, list[ClientOperation]]:
+        """The writes of each value, in order: its put, and those that carry it on."""
+        writes = (op for op in self.operations if op.is_write)
+        return _grouped((op.value, op) for op in writes if op.value is not None)
+
+
+def _grouped(named: Iterable[tuple[bytes, ClientOperation]]) -> dict[bytes, list[ClientOperation]]:
+    groups: dict[bytes, list[ClientOperation]] = {}
+    for name, op in named:
+        groups.setdefault(name, []).append(op)
+    return groups
+
+
+class Violation(NamedTuple):
+    """A promise that was not kept."""
+
+    invariant: str
+    """"I6" or "P3", as docs/design.md counts invariants and promises."""
+    key: bytes
+    told: str
 
 
 class Evidence(msgspec.Struct, kw_only=True):
@@ -231,19 +214,16 @@ class Evidence(msgspec.Struct, kw_only=True):
     """The defaults in effect, never 0."""
     epoch_ms: int
     """The world's wall clock at virtual time 0."""
-    guard_ms: int = 1_000
-    """`max_clock_skew_ms`: how far ahead of its own clock a node takes a peer's."""
     wall_skew_ms: int = 0
     """The largest error of any machine's wall clock, either way, at any time of the run."""
     in_budget: bool = True
     """No key lost more copies than can be repaired: loss is a violation."""
     forgot_ms: dict[bytes, float] = {}
-    """Since when a replica of a key may have forgotten what it acknowledged: its disk was lost, or
-    bytes were damaged. Until it is repaired a quorum may meet it, so the checks of order look only
-    at what was over by then."""
+    """By key: since when a replica may have forgotten what it acknowledged, as its disk was lost or
+    bytes were damaged. A quorum may count it before it is repaired, so order is judged only of what
+    was over by then."""
     lost_ms: dict[bytes, list[float]] = {}
-    """When replicas of a key lost what they held of it, or had it damaged, whatever the others
-    hold."""
+    """By key: when a replica lost what it held, or it was damaged, whatever the others hold."""
     replicas: dict[bytes, list[int]] = {}
     """The nodes where each key belongs."""
     settled: dict[bytes, dict[int, Record | None]] = {}
@@ -254,30 +234,30 @@ class Evidence(msgspec.Struct, kw_only=True):
     is_quiet: bool = True
     """Whether all replicas ran and could talk until nothing was left to do."""
     handed: frozenset[Content] = frozenset()
-    """Everything that was given to a replica, as `checkers.handed.Handed` saw it."""
-    forgotten: list[Operation] = []
+    """Everything that was given to a replica, as `checkers.refusals.Handed` saw it."""
+    forgotten: list[ClientOperation] = []
     """What a coordinator that lives never answered."""
     healthy_from_ms: float = float("inf")
-    """From when on there are no faults but that the nodes of `dead` stay unreachable."""
+    """From then on there are no faults, but that the nodes of `dead` cannot be reached."""
     answer_within_ms: float = 0.0
-    """Within which each request asked since then succeeds, if enough replicas live."""
+    """Each request that is asked since then succeeds within this time if enough replicas live."""
     dead: frozenset[int] = frozenset()
     calm_ms: list[tuple[float, float]] = []
-    """Before all that: spans in which no fault is on, and none has consequences any more."""
+    """Spans before that in which no fault is on, and none has consequences any more."""
     hints_left: dict[int, int] = {}
     """Hints that wait on each node after quiescence."""
 
-    def r_of(self, operation: Operation) -> int:
+    def r_of(self, operation: ClientOperation) -> int:
         """The answers that a read needs."""
         return operation.r or self.r
 
-    def w_of(self, operation: Operation) -> int:
+    def w_of(self, operation: ClientOperation) -> int:
         """The acks that a write needs."""
         return operation.w or self.w
 
-    def is_promised(self, op: Operation) -> bool:
-        """Whether it is in order with all others of the kind: what it reads is the last finished
-        write, and what it writes is met by each such read."""
+    def is_promised(self, op: ClientOperation) -> bool:
+        """Whether P2 promises its order: for a read, that it finds the last finished write; for a
+        write, that each such read finds it or a later one."""
         if self.met_loss(op) or (op.is_write and self.w_of(op) < majority(self.n)):
             return False
         if op.is_write and op.derived_from is None:
@@ -285,14 +265,14 @@ class Evidence(msgspec.Struct, kw_only=True):
         # The default W too: by that a read decides whether to write back before it answers.
         return self.r_of(op) >= majority(self.n) and self.r_of(op) + self.w > self.n
 
-    def met_loss(self, op: Operation) -> bool:
-        """Whether a copy of its key was lost while it went on. It may then have counted one replica
-        before that got a record, and another after that lost it: a quorum that never was."""
+    def met_loss(self, op: ClientOperation) -> bool:
+        """Whether a copy of its key was lost while it went on. It may then have heard one replica
+        before a record came there, and another after it was lost there: such answers are those of
+        no single moment."""
         losses_ms = self.lost_ms.get(op.key)
         if losses_ms is None:
             return False
-        end_ms = math.inf if op.done_ms is None else op.done_ms
-        return any(op.asked_ms <= ms <= end_ms for ms in losses_ms)
+        return any(op.asked_ms <= ms <= op.over_ms for ms in losses_ms)
 
     def merged(self, key: bytes) -> Record | None:
         """The record on which the replicas of a key settle: the one that wins."""

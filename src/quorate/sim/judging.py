@@ -11,20 +11,19 @@ from msgspec.structs import replace
 from quorate.core.values.events import GetResult, PutResult
 from quorate.core.values.record import Record
 from quorate.core.values.slots import key_of, row_of
-from quorate.core.values.versions import ABSENT
 from quorate.errors import Corrupt, QuorateError
 from quorate.sim import checkers
 from quorate.sim.checkers import Violation
 from quorate.sim.cluster import SimCluster
 from quorate.sim.disk import Disk
-from quorate.sim.history import Evidence, History, Operation
+from quorate.sim.history import ClientOperation, Evidence, History
 
 _SECOND_MS = 1_000
 
 
 def judged(history: History, evidence: Evidence) -> list[Violation]:
-    """What the checkers say: first of the keys that lost no more copies than can be repaired, then
-    of the others, of which it is only asked that nobody lies."""
+    """What the checkers say. Of keys that lost more copies than can be repaired it is only asked
+    that nobody lies."""
     forgot = evidence.forgot_ms
     intact = _part(history, evidence, [key for key in evidence.replicas if key not in forgot])
     found = [each for check in checkers.ALL.values() for each in check(*intact)]
@@ -47,12 +46,12 @@ def _part(history: History, evidence: Evidence, keys: Sequence[bytes]) -> tuple[
     )
 
 
-def counted(operations: Sequence[Operation]) -> Counter[str]:
+def counted(operations: Sequence[ClientOperation]) -> Counter[str]:
     """How many operations ended in what: `ok`, or what a client was told."""
     return Counter(_ending(operation) for operation in operations)
 
 
-def _ending(operation: Operation) -> str:
+def _ending(operation: ClientOperation) -> str:
     result = operation.result
     if result is None:
         return "no answer"
@@ -61,7 +60,7 @@ def _ending(operation: Operation) -> str:
     return "ok"
 
 
-def by_second(operations: Sequence[Operation], began_ms: float) -> list[tuple[int, int]]:
+def by_second(operations: Sequence[ClientOperation], began_ms: float) -> list[tuple[int, int]]:
     """Operations that succeeded, and all, by the second in which they were asked."""
     fine: Counter[int] = Counter()
     every: Counter[int] = Counter()
@@ -73,41 +72,26 @@ def by_second(operations: Sequence[Operation], began_ms: float) -> list[tuple[in
 
 
 def stale_ages(history: History, evidence: Evidence) -> tuple[int, list[float]]:
-    """Answered reads for which R + W <= N; and of those that missed a write that had finished
-    before they began, how long before."""
+    """How many reads with R + W <= N were answered; and for each of them that missed a write which
+    had finished before it began, how long before."""
     weak = 0
     ages: list[float] = []
     for operations in history.by_key().values():
-        finished = _finished(operations)
-        for operation in operations:
-            if not isinstance(operation.result, GetResult):
+        finished = [op for op in operations if isinstance(op.result, PutResult)]
+        for read in operations:
+            if not isinstance(read.result, GetResult):
                 continue
-            if evidence.r_of(operation) + evidence.w > evidence.n:
+            if evidence.r_of(read) + evidence.w > evidence.n:
                 continue
             weak += 1
-            age_ms = _age(operation, operation.result.record, finished)
-            if age_ms is not None:
-                ages.append(age_ms)
+            missed_ms = [
+                write.over_ms
+                for write in finished
+                if write.over_ms < read.asked_ms and write.version > read.version
+            ]
+            if missed_ms:
+                ages.append(read.asked_ms - min(missed_ms))
     return weak, ages
-
-
-def _finished(operations: Sequence[Operation]) -> list[tuple[float, bytes]]:
-    """When each acknowledged write was answered, and its version."""
-    return [
-        (operation.done_ms, operation.result.version)
-        for operation in operations
-        if isinstance(operation.result, PutResult) and operation.done_ms is not None
-    ]
-
-
-def _age(
-    read: Operation, record: Record | None, finished: Sequence[tuple[float, bytes]]
-) -> float | None:
-    version = ABSENT if record is None else record.version
-    missed = [
-        done_ms for done_ms, written in finished if done_ms < read.asked_ms and written > version
-    ]
-    return read.asked_ms - min(missed) if missed else None
 
 
 def settled(
@@ -138,11 +122,4 @@ def lowered(cluster: SimCluster) -> list[Violation]:
 def hints_left(disk: Disk) -> int:
     """Hints that a disk still holds, whether its node knows of them or not. What cannot be read is
     left out: nobody can deliver it."""
-    return sum(_can_read_hint(disk, name) for name in disk.hint_names())
-
-
-def _can_read_hint(disk: Disk, name: bytes) -> bool:
-    try:
-        return any(disk.held_hints(name, name + b"\0"))
-    except Corrupt:
-        return False
+    return sum(disk.hint(name) is not None for name in disk.hint_names())

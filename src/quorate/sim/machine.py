@@ -9,14 +9,15 @@ fails a sync.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
 from quorate.config import Config
-from quorate.core.node import Node
+from quorate.core.node import CEILING_META, Node
+from quorate.core.topology.layout import unmet_id
 from quorate.core.values.events import Effects, Event, Instant, Note
 from quorate.core.values.record import Record
 from quorate.core.values.settings import Settings
@@ -28,21 +29,20 @@ from quorate.host.system import Channel, Dialled, Timer
 from quorate.sim.clock import Clock
 from quorate.sim.disk import Disk
 from quorate.sim.network import Socket
-from quorate.sim.trace import Journal, host_of
+from quorate.sim.trace import Recorder, host_of
 from quorate.sim.world import Span, World
-from quorate.storage.cached import CachedEngine
-from quorate.storage.lru import Lru
+from quorate.storage.cached import CachedEngine, Lru
 
 START_AGAIN_MS = 5_000.0
 """After which an operator tries a node again that refused to start."""
 REOPEN_MS: Span = (20.0, 500.0)
 """How long a database takes to be closed and opened."""
 CACHE_BYTES_MAX = 1 << 16
-"""Little more than one of the largest values."""
+"""A cache that holds little more than one of the largest values, so that it has to drop some."""
 WAITING_BYTES_SPARE = 1 << 20
 """What may wait for the disk beside all requests in flight: what peers had sent already."""
 _CONFIG: Final = Config()
-"""Only doors look at it, and there are none here."""
+"""The driver wants one for the doors, of which there are none here."""
 
 
 class Cluster(Protocol):
@@ -67,7 +67,7 @@ class Image(NamedTuple):
     taken_ms: float
 
 
-class _Call:
+class _DueCall:
     """A call that is due at a time, in one life of a process (`host.system.Timer`)."""
 
     __slots__ = ("_life", "_machine", "call")
@@ -81,8 +81,8 @@ class _Call:
         self.call = None
 
     def make(self) -> None:
-        """Make it, unless the process has ended since, or had when it was asked for, as what ends
-        a process goes on to its end; in a pause, when that is over."""
+        """Make it: at once, or after the pause if the process is paused. Not if the process has
+        ended since; nor if it had ended before it asked, as a step that ends it still finishes."""
         machine = self._machine
         if self.call is None or machine.life != self._life or not machine.is_running:
             return
@@ -98,7 +98,7 @@ class Machine:
     def __init__(
         self,
         world: World,
-        journal: Journal,
+        recorder: Recorder,
         settings: Settings,
         cluster: Cluster,
         disk: Disk,
@@ -107,14 +107,13 @@ class Machine:
     ) -> None:
         self.world = world
         self.settings = settings
+        self.ids = [settings.node_id]
         self.url = settings.url
         self.name = name or host_of(settings.url)
         """As transcripts have it; its own where two machines have one URL."""
         self.disk = disk
         self.lost_disks: list[Disk] = []
         """Those that it had before, each as it was when it was lost."""
-        self.image_ms = 0.0
-        """When what this disk began with was stored."""
         self.clock = Clock(world, self.name)
         self.cache_entries = 0
         """Of the read cache in front of the disk; as of the next start."""
@@ -122,34 +121,33 @@ class Machine:
         """The cache of the process that runs, or ran last."""
         self.sync_ms: Span = (0.3, 3.0)
         self.turn_ms: Span = (0.0, 0.3)
-        """From an event to the step that takes it, and all that came meanwhile."""
+        """How long an event waits for the step that takes it, with all that came meanwhile."""
         self.notes: list[Note] = []
         """The log of all its processes."""
         self.is_log_broken = False
         """Whether no line can be written: its disk is full, or its reader gone."""
-        self.refusal = ""
-        """Why the node did not start when it was last tried."""
-        self.is_paused = False
+        self.is_paused = self.is_silent = False
         self.is_deaf = False
         """Whether the process reads nothing from its connections, though it does all else."""
         self.lacks_files = False
         """Whether there are no file descriptors for new connections."""
-        self.is_silent = False
         self.life = 0
         """Counts starts and ends: what was due in an earlier life is lost."""
         self.process = 0
         """Of the node that runs, or ran last: what its versions end in."""
+        self.ceiling = 0
+        """Of its clock, as it found it when it started."""
         self.events: Sequence[Event] = []
         """What the node was given in its last step."""
         self.outbox_bytes_max = OUTBOX_BYTES_MAX
         self.sockets: dict[Socket, None] = {}
-        self.overdue: list[_Call] = []
+        self.overdue: list[_DueCall] = []
         """What was due in a pause."""
-        self._journal = journal
+        self._recorder = recorder
         self._cluster = cluster
         self._random = world.generator(self.name)
         self._stalled_until_ms = 0.0
-        self._has_sync_error = False
+        self.has_sync_error = False
         self._sync_began_ms: float | None = None
         """Of the sync under way; None between syncs."""
         self.is_stopping = False
@@ -187,20 +185,17 @@ class Machine:
         """The running node."""
         return self.driver.node
 
-    @property
-    def instant(self) -> Instant:
-        """Now, by the clocks of this machine."""
-        return self.clock.instant
-
     def receive(self, event: Event) -> None:
         """Have the event in the next turn; lost if no node runs."""
         if self._driver is not None:
             self._driver.submit(event)
 
     def start(self) -> None:
-        """Start a node on what the disk holds. One that refuses, for its clock cannot be right or
-        its data not be read, is tried again later, as an operator would."""
+        """Start a node on what the disk holds. If it refuses, as its clock cannot be right or its
+        data cannot be read, this is tried again later, as an operator would."""
         assert self._driver is None, f"{self.name} runs already"
+        self._recorder.name(self.ids[-1], self.name)
+        self.ceiling = int.from_bytes(self.disk.get_meta(CEILING_META) or b"", "big")
         self.life += 1
         self.is_silent = self.is_stopping = False
         self._sync_began_ms = None
@@ -220,23 +215,22 @@ class Machine:
                 on_step=self._on_step,
             )
         except QuorateError as error:
-            self.refusal = str(error)
-            self._journal.fault(self.name, "start refused", self.refusal)
+            self._recorder.fault(self.name, "start refused", str(error))
             self.world.after(START_AGAIN_MS, partial(self._start_again, self.life))
             return
-        self.refusal = ""
         self._driver = driver
         self.process = driver.node.parts.process
         driver.links.outbox_bytes_max = self.outbox_bytes_max
         driver.start()
 
     def _start_again(self, life: int) -> None:
-        """Unless something else was done to it meanwhile."""
+        """Try again, unless it was started or killed meanwhile."""
         if life == self.life:
             self.start()
 
     def stop(self) -> None:
         """End the process as an operator does (SIGTERM): it takes its time, and loses nothing."""
+        self._recorder.fault(self.name, "stop")
         if self._driver is not None and not self.is_stopping:
             self.is_stopping = True
             self._driver.stop(partial(self._stopped, self.world.now))
@@ -250,8 +244,8 @@ class Machine:
         self.crash(is_power_cut=False)
 
     def crash(self, *, is_power_cut: bool = True, is_silent: bool = False) -> None:
-        """End the process at once; a power cut loses what was not durable. Peers hear of it by
-        their connections; if it is silent only when nothing is confirmed for long."""
+        """End the process at once; a power cut loses what was not durable. Peers are told by their
+        connections; if `is_silent` only after a long time without any sign."""
         self._driver = None
         self.life += 1
         self.overdue = []
@@ -263,9 +257,9 @@ class Machine:
             return
         loss = self.disk.crash(self._random)
         if loss.lost:
-            self._journal.fault(self.name, "batches lost", f"{loss.lost}, {loss.kept} kept")
+            self._recorder.fault(self.name, "batches lost", f"{loss.lost}, {loss.kept} kept")
         if loss.is_torn:
-            self._journal.fault(self.name, "torn batch")
+            self._recorder.fault(self.name, "torn batch")
 
     def limit_outboxes(self, bytes_max: int) -> None:
         """Give up links on which more than so many bytes wait."""
@@ -286,7 +280,7 @@ class Machine:
         self.later(0.0, self.read)
 
     def read(self) -> None:
-        """Read what the kernel has, and accept what waits, after a time in which it could not."""
+        """Read what waits in the kernel, and accept the connections that wait there."""
         for socket in list(self.sockets):
             socket.read()
 
@@ -307,12 +301,13 @@ class Machine:
         # What a disk saw that no batch may do is still to be told.
         image.disk.lowered = self.disk.lowered
         self.disk = image.disk
-        self.image_ms = image.taken_ms
         # The id of a node is its data directory's, drawn when that is made.
         self.settings = msgspec.structs.replace(self.settings, node_id=image.node_id)
+        self.ids.append(image.node_id)
 
     def stall(self, ms: float) -> None:
         """Let no sync end for so long."""
+        self._recorder.fault(self.name, "stall", f"of {ms:.0f} ms")
         self._stalled_until_ms = max(self._stalled_until_ms, self.world.now + ms)
 
     def go_on(self) -> None:
@@ -325,12 +320,13 @@ class Machine:
             return 0.0
         return (self.world.now - self._sync_began_ms) * self.clock.rate
 
-    def fail_sync(self, *, fails: bool = True) -> None:
+    def fail_sync(self) -> None:
         """Have the next sync that ends fail, and with it the process."""
-        self._has_sync_error = fails
+        self._recorder.fault(self.name, "sync error")
+        self.has_sync_error = True
 
     def latest(self, row: bytes) -> Record | None:
-        """What a write of the running node must beat, for those who judge: they meet no faults."""
+        """The record that a write of the running node must beat. For checkers: meets no fault."""
         disk = self.disk
         faults = disk.is_unreadable, disk.is_read_lost
         disk.is_unreadable, disk.is_read_lost = False, None
@@ -347,10 +343,10 @@ class Machine:
     def soon(self, call: Callable[[], None]) -> None:
         least_ms, most_ms = self.turn_ms
         ms = least_ms + (most_ms - least_ms) * self._random.random()
-        self.world.after(ms, _Call(self, call).make)
+        self.world.after(ms, _DueCall(self, call).make)
 
     def later(self, ms: float, call: Callable[[], None]) -> Timer:
-        timer = _Call(self, call)
+        timer = _DueCall(self, call)
         self.world.after(ms / self.clock.rate, timer.make)
         return timer
 
@@ -364,15 +360,15 @@ class Machine:
     def _end_sync(
         self, life: int, written: int, done: Callable[[BaseException | None], None]
     ) -> None:
-        """In the kernel: a pause of the process does not hold it up."""
+        """The kernel has synced: a pause of the process does not hold that up."""
         if life != self.life:
             return
         stalled_ms = self._stalled_ms()
         if stalled_ms > 0:
             self.world.after(stalled_ms, partial(self._end_sync, life, written, done))
             return
-        error = StorageError("input/output error") if self._has_sync_error else None
-        self._has_sync_error = False
+        error = StorageError("input/output error") if self.has_sync_error else None
+        self.has_sync_error = False
         self._sync_began_ms = None
         if error is None:
             self.disk.end_sync(written)
@@ -399,5 +395,10 @@ class Machine:
         self._cluster.on_broken(self, error)
 
     def end(self, reason: str) -> None:
-        self._journal.fault(self.name, "ended", reason)
+        self._recorder.fault(self.name, "ended", reason)
         self.crash()
+
+
+def machine_of(machines: Iterable[Machine], peer: int) -> Machine:
+    """The machine that nodes call, or once called, so."""
+    return next(each for each in machines if peer in each.ids or peer == unmet_id(each.url))

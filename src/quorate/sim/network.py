@@ -21,8 +21,8 @@ from typing import Any, Final, Protocol
 from quorate.host.system import Connection
 from quorate.sim.disk import flipped
 from quorate.sim.noise import Noise, cut_in_pieces
-from quorate.sim.trace import Journal
-from quorate.sim.world import GAP_MS, Limits, Span, World, draw_up_to
+from quorate.sim.trace import Recorder
+from quorate.sim.world import GAP_MS, Span, UpTo, World, draw_up_to
 from quorate.wire.frames import MAGIC
 
 BREAK_MS: Final = 5.0
@@ -31,7 +31,7 @@ BREAK_MS: Final = 5.0
 SILENCE_MS: Span = (12_000.0, 14_000.0)
 """After so long without any sign from the other kernel a connection is lost (`runtime.sockets`)."""
 TORN_SHARE: Final = 0.5
-"""Of broken connections: what arrives last is the beginning of a write."""
+"""So many of the broken connections bring the beginning of a write last, and not its end."""
 
 
 class End(Protocol):
@@ -39,8 +39,10 @@ class End(Protocol):
 
     name: str
     life: int
-    """Of its process: what belonged to another is gone."""
+    """Counts the lives of its process: what belonged to an earlier one is gone."""
     outbox_bytes_max: int
+    is_silent: bool
+    """Whether not even its kernel answers."""
     sockets: dict[Socket, None]
     """Open ones, in the order in which they came to be."""
 
@@ -54,11 +56,7 @@ class End(Protocol):
 
     @property
     def can_accept(self) -> bool:
-        """Whether it has a file descriptor for one connection more, and takes it."""
-
-    @property
-    def is_silent(self) -> bool:
-        """Whether not even its kernel answers."""
+        """Whether it takes connections: it reads, and has a file descriptor for one more."""
 
     def later(self, ms: float, call: Callable[[], None]) -> object:
         """Have the process make a call, when it is not paused."""
@@ -72,27 +70,6 @@ class End(Protocol):
 
 class Socket:
     """One end of a connection (`host.system.Channel`)."""
-
-    __slots__ = (
-        "_inbox",
-        "_is_closing",
-        "_is_told",
-        "_lost_after_ms",
-        "connection",
-        "in_flight",
-        "is_dialled",
-        "is_forgotten",
-        "is_greeted",
-        "is_lost",
-        "is_whole",
-        "last_ms",
-        "life",
-        "on_line_ms",
-        "other",
-        "owner",
-        "unread_bytes",
-        "wire",
-    )
 
     def __init__(self, owner: End, wire: Wire, *, is_dialled: bool) -> None:
         self.owner = owner
@@ -113,16 +90,16 @@ class Socket:
         self.in_flight: deque[bytes | None] = deque()
         """What was written and has not arrived; None is the end of it."""
         self.last_ms = 0.0
-        """When the last of that arrives."""
+        """When the last of `in_flight` arrives."""
         self.on_line_ms = 0.0
-        """When a slow line has sent it."""
+        """When a slow line will have sent all that was written."""
         self.is_greeted = False
         """Whether a greeting came."""
         self.unread_bytes = 0
-        """Of what was written: held up by a cut, or by a process that does not read; or sent to a
-        kernel that confirms nothing."""
+        """Bytes that were written and that nobody confirms: a cut holds them up, or the other
+        process does not read, or its kernel does not know the connection."""
         self._lost_after_ms = 0.0
-        """If not whole: what would arrive later is lost."""
+        """If the connection is not whole: what would arrive later than this is lost."""
         self._is_closing = False
         self._is_told = False
         """Whether the process knows that the connection is lost."""
@@ -169,13 +146,13 @@ class Socket:
         return self.is_whole or self.wire.world.now <= self._lost_after_ms
 
     def break_off(self, tail_ms: float) -> None:
-        """Lose what arrives in more than `tail_ms`; after that the other end is lost too."""
+        """Lose what would arrive in more than `tail_ms`, then the connection at the other end."""
         if self.is_whole:
             self.cut_off(tail_ms)
             self.wire.world.at(self._lost_after_ms + GAP_MS, self._end_broken)
 
     def _end_broken(self) -> None:
-        """What arrives last may be the beginning of a write."""
+        """Tell the other end; what arrives last may be the beginning of a write."""
         torn = self.in_flight[0] if self.in_flight else None
         random = self.wire.random
         if torn is not None and len(torn) > 1 and random.random() < TORN_SHARE:
@@ -184,7 +161,7 @@ class Socket:
         self.wire.end(self)
 
     def cut_off(self, tail_ms: float = 0.0) -> None:
-        """Lose what arrives in more than `tail_ms`, and what is held up; tell nobody."""
+        """Lose what would arrive in more than `tail_ms`, and what is held up; tell nobody."""
         self.is_whole = False
         self._lost_after_ms = self.wire.world.now + tail_ms
         self.wire.drop(self)
@@ -205,7 +182,7 @@ class Socket:
             self._deliver(data)
 
     def accept(self) -> None:
-        """The process takes what it was asked for, unless it cannot: then that waits, if lost."""
+        """Have the process take a connection that it was asked for; if it cannot, that waits."""
         if self.connection is None and not self.is_dialled and self.owner.can_accept:
             self.begin(self.owner.incoming())
 
@@ -279,7 +256,7 @@ class Wire:
     """One direction between two machines."""
 
     def __init__(
-        self, world: World, journal: Journal, source: End, target: End, latency_ms: Limits
+        self, world: World, recorder: Recorder, source: End, target: End, latency_ms: UpTo
     ) -> None:
         self.world = world
         self.latency_ms = latency_ms
@@ -291,19 +268,16 @@ class Wire:
         self.back: Wire
         """The other direction."""
         self.random: Random = world.generator(f"{source.name} {target.name}")
-        self._journal = journal
+        self._recorder = recorder
         self.source = source
         self.target = target
         self._held: list[tuple[Socket, bytes | None]] = []
-        """What arrived at a cut."""
+        """What has come as far as the cut."""
         self._broken: list[Socket] = []
-        """Whose other ends do not hear that they are, for a cut."""
+        """Broken connections whose other ends cannot hear of it because of a cut."""
         self._cuts = 0
         self._idle_ms = 0.0
         """When the line has carried all that was sent, if it is a slow one."""
-
-    def __repr__(self) -> str:
-        return f"{self.source.name} -> {self.target.name}"
 
     # --- connections -------------------------------------------------------------------------
 
@@ -318,13 +292,16 @@ class Wire:
     def reset(self) -> None:
         """Break these connections."""
         for socket in self.sockets():
-            self._journal.say(self.source.name, "break", f"of the connection to {self.target.name}")
+            self._recorder.say(
+                self.source.name, "break", f"of the connection to {self.target.name}"
+            )
             socket.other.cut_off()
             socket.break_off(self.draw_break_ms())
             socket.lose()
 
     def forget(self) -> None:
         """Leave them half-open: what is sent goes nowhere, and both ends learn so late."""
+        self.fault("half-open")
         for socket in self.sockets():
             socket.forget()
             socket.other.forget()
@@ -377,7 +354,7 @@ class Wire:
             self.world.after(self.draw_transit_ms(), partial(self.end, socket))
 
     def drop(self, socket: Socket) -> None:
-        """What a broken connection's kernel had not got through is lost, and delays no other."""
+        """Lose what the kernel of a broken connection still had to send: it delays nobody else."""
         if self._held:
             self._held = [each for each in self._held if each[0] is not socket]
         if backlog := self.backlog_bytes(self._idle_ms):
@@ -399,8 +376,8 @@ class Wire:
         socket.on_line_ms = self._idle_ms
 
     def _schedule(self, socket: Socket, size: int) -> None:
-        """Have one more of what a socket wrote arrive: the first that has not, then. So a cut that
-        ends while things are under way puts nothing in another order."""
+        """Have the next piece of what a socket wrote arrive in due time: whichever is the first by
+        then. So a cut that ends while pieces are under way changes nothing in their order."""
         socket.last_ms = max(self._transit(size), socket.last_ms + GAP_MS)
         self.world.at(socket.last_ms, partial(self._arrive, socket))
 
@@ -445,11 +422,10 @@ class Wire:
             self.fault("frame damaged")
             self._send(socket, flipped(data, self.random.randrange(len(data) * 8)))
             return
-        copies = 1
-        if draw() < noise.duplicate:
+        is_doubled = draw() < noise.duplicate
+        if is_doubled:
             self.fault("frame duplicated")
-            copies = 2
-        for _ in range(copies):
+        for _ in range(1 + is_doubled):
             if draw() < noise.reorder:
                 self.fault("frame reordered")
                 arrival_ms = self._transit(len(data)) + draw() * noise.reorder_ms
@@ -458,7 +434,7 @@ class Wire:
                 self._send(socket, data)
 
     def _arrive_late(self, data: bytes) -> None:
-        """On whatever connection there is by then."""
+        """Bytes arrive on the newest connection that there is by then."""
         sockets = self.sockets()
         if sockets and not self.is_cut and sockets[-1].other.is_greeted:
             sockets[-1].other.take(data)
@@ -471,7 +447,7 @@ class Wire:
         return start_ms + draw_up_to(self.random, self.latency_ms)
 
     def backlog_bytes(self, until_ms: float) -> int:
-        """What a slow line, which has sent it all by then, has not sent yet."""
+        """What a slow line has not sent yet, if it will have sent all by `until_ms`."""
         if not self.bytes_per_ms:
             return 0
         return int(max(0.0, until_ms - self.world.now) * self.bytes_per_ms)
@@ -492,9 +468,9 @@ class Wire:
         return self.random.uniform(*SILENCE_MS)
 
     def draw_transit_ms(self) -> float:
-        """There, for what has no size."""
+        """How long something without a size takes to the other side."""
         return draw_up_to(self.random, self.latency_ms)
 
     def fault(self, name: str) -> None:
         """Count what was done to a frame."""
-        self._journal.fault(self.source.name, name, f"to {self.target.name}")
+        self._recorder.fault(self.source.name, name, f"to {self.target.name}")

@@ -7,6 +7,7 @@ Reading a few bytes at a time is what TCP does all the time; it is here to be dr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
 from typing import NamedTuple
 
@@ -21,13 +22,19 @@ class Noise(NamedTuple):
     reorder: float = 0.0
     """Frames that arrive out of order, up to `reorder_ms` late."""
     late: float = 0.0
-    """Frames that come once more, `late_ms` later, whatever became of the connection."""
+    """Frames that come once more, `late_ms` later, on another connection if need be."""
     damage: float = 0.0
     """Frames in which a bit is flipped."""
     pieces: float = 0.0
     """Frames that are read a few bytes at a time."""
     reorder_ms: float = 50.0
     late_ms: Span = (1_000.0, 180_000.0)
+
+
+def worst(noises: Sequence[Noise]) -> Noise:
+    """What several noises on one link come to: the largest of each probability."""
+    largest = (max(column) for column in zip(*noises, strict=True))
+    return Noise(*largest)._replace(late_ms=noises[0].late_ms)
 
 
 def cut_in_pieces(data: bytes, random: Random) -> list[bytes]:

@@ -1,144 +1,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Everything that one seed decides before a run begins: sizes, settings, faults, what clients do.
+"""A plan: everything that happens to one world, as plain data. `draw` makes one of a seed,
+`planfile` reads one from a file, `shrink` makes one smaller.
 
-Swarm testing (Groce and others, 2012): each seed switches a random subset of faults and features
-on and draws its own sizes and rates. Worlds in which everything happens at once hide what only a
-few things together would show.
-
-A plan is plain data. A run follows it to the letter, so that a shorter one (fewer faults, fewer
-requests) is again a plan. Each concern draws from a generator of its own, so that a draw added in
-one place shifts no other.
+A run follows it to the letter, so that a shorter one (fewer faults, fewer requests) is again a
+plan.
 """
 
 from __future__ import annotations
 
-import math
-from random import Random
-from typing import Final, NamedTuple
+from collections.abc import Iterator
 
 import msgspec
 
-from quorate.sim.history import DERIVED, Kind
-from quorate.sim.world import Limits, Span
-
-
-class Shape(NamedTuple):
-    """What is drawn for a fault of one name."""
-
-    nodes: tuple[int, ...] = (1,)
-    """How many nodes it names, the first of which may play a part of its own; 0 is all."""
-    limits_ms: Limits = (20, 100, 500, 2_000)
-    """How long it lasts."""
-    amounts: tuple[float, ...] = (0.0,)
-    """How much; the unit is the nemesis's own."""
-
-
-_SHARES: Final = (0.01, 0.05, 0.2, 0.5)
-_STEPS: Final = (-3.0, -1.5, -1.0, -0.9, -0.5, -0.02, 0.02, 0.5, 0.9, 1.0, 1.5, 3.0)
-
-FAULTS: Final[dict[str, Shape]] = {
-    "kill": Shape(nodes=(1, 1, 2)),
-    "coordinator": Shape(),
-    "echo": Shape(limits_ms=(100, 500, 2_000), amounts=(0.2, 1.0)),
-    "wipe": Shape(),
-    "rollback": Shape(),
-    "torn": Shape(nodes=(2, 3, 0), limits_ms=(20, 100, 500)),
-    "pause": Shape(nodes=(1, 1, 2)),
-    "split": Shape(nodes=(2, 2, 3)),
-    "isolate": Shape(),
-    "oneway": Shape(nodes=(2, 2, 3, 4), limits_ms=(10, 30, 100, 500)),
-    "bridge": Shape(nodes=(0,)),
-    "flap": Shape(nodes=(1, 2), amounts=(5.0, 30.0, 200.0)),
-    "crossed": Shape(nodes=(0,), limits_ms=(1_000, 4_000), amounts=(4.0, 8.0, 16.0)),
-    "hold": Shape(nodes=(0,), limits_ms=(500, 2_000, 4_000), amounts=(2.0, 4.0, 8.0)),
-    "swizzle": Shape(nodes=(2, 4), limits_ms=(100, 500, 2_000)),
-    "reset": Shape(nodes=(1, 2, 0)),
-    "halfopen": Shape(nodes=(1, 2), limits_ms=(500, 2_000)),
-    "loss": Shape(nodes=(1, 2, 0), amounts=_SHARES),
-    "duplicate": Shape(nodes=(1, 2, 0), amounts=_SHARES),
-    "reorder": Shape(nodes=(1, 2, 0), amounts=_SHARES),
-    "late": Shape(nodes=(1, 2, 0), amounts=_SHARES),
-    "damage": Shape(nodes=(1, 2, 0), amounts=_SHARES[:3]),
-    "slow": Shape(nodes=(2, 3), amounts=(20.0, 100.0, 500.0)),
-    "thin": Shape(limits_ms=(100, 500), amounts=(1.0, 10.0)),
-    "gray": Shape(amounts=(5.0, 30.0, 200.0)),
-    "stall": Shape(nodes=(1, 2)),
-    "busy": Shape(nodes=(1, 2), limits_ms=(20, 100)),
-    "full": Shape(nodes=(1, 2)),
-    "rot": Shape(amounts=(1.0, 3.0, 100.0)),
-    "hintrot": Shape(amounts=(1.0, 100.0)),
-    "syncfail": Shape(nodes=(1, 2)),
-    "clockstep": Shape(nodes=(1, 2, 0), amounts=_STEPS),
-    "drift": Shape(nodes=(1, 2), amounts=(-0.5, -0.01, 0.01, 0.5)),
-    "skew": Shape(nodes=(1, 2), limits_ms=(10_000,), amounts=_STEPS),
-    "hintoverflow": Shape(limits_ms=(500, 2_000)),
-    "twin": Shape(limits_ms=(500, 2_000), amounts=(0.0, 1.0)),
-    "stop": Shape(nodes=(1, 1, 2)),
-    "hang": Shape(limits_ms=(3_000, 10_000)),
-    "reopen": Shape(nodes=(1, 2), limits_ms=(20, 100, 500)),
-    "noread": Shape(nodes=(1, 2), amounts=(0.05, 0.5)),
-    "log": Shape(nodes=(1, 0)),
-    "pieces": Shape(nodes=(1, 2, 0), amounts=(0.2, 1.0)),
-    "deaf": Shape(nodes=(1, 1, 2)),
-    "files": Shape(nodes=(1, 2)),
-}
-"""The faults by name; `nemesis` says what each is. Clocks are wrong by amounts in units of the
-guard, and drift by a rate."""
-
-
-MILD: Final = (
-    frozenset(
-        (
-            "pause",
-            "split",
-            "isolate",
-            "oneway",
-            "bridge",
-            "flap",
-            "hold",
-            "swizzle",
-            "reset",
-            "loss",
-        )
-    )
-    | frozenset(
-        (
-            "halfopen",
-            "duplicate",
-            "reorder",
-            "late",
-            "damage",
-            "slow",
-            "thin",
-            "gray",
-            "twin",
-            "log",
-        )
-    )
-    | frozenset(("pieces", "deaf", "files"))
-)
-"""Faults that keep frames from arriving, and do nothing worse."""
-UNNOTICED: Final = frozenset(("twin", "log", "pieces"))
-"""Of these, those that keep none from arriving: no request may fail for them."""
-MILD_SHARE: Final = 0.15
-"""Of worlds: only mild faults, or none. More is asked of them: hints alone bring replicas together,
-and between two faults everything succeeds."""
-
-
-class Options(NamedTuple):
-    """What a person chooses; None leaves it to the seed, 0 is the majority."""
-
-    nodes: int | None = 5
-    replication: int | None = 3
-    w: int | None = 0
-    r: int | None = 0
-    operations: int = 200
-    clients: int | None = None
-    faults: frozenset[str] = frozenset(FAULTS)
-
-
-FREE: Final = Options(nodes=None, replication=None, w=None, r=None)
-"""Leaves everything to the seed."""
+from quorate.sim.history import Kind
+from quorate.sim.world import Span, UpTo
 
 
 class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -148,7 +23,14 @@ class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
     begin_ms: float
     end_ms: float
     nodes: tuple[int, ...]
+    """The nodes that it is about; the first may play a part of its own."""
     amount: float = 0.0
+    """How much; the unit is the fault's own."""
+
+    @property
+    def lasts_ms(self) -> float:
+        """How long it is on."""
+        return self.end_ms - self.begin_ms
 
 
 class Request(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -178,14 +60,14 @@ class Plan(msgspec.Struct, frozen=True):
     seed: int
     nodes: int
     settings: dict[str, int]
-    """Of every node, by the names of `core.parts.Settings`."""
+    """Of every node, by the names of `core.values.settings.Settings`."""
     cache_entries: int
     needs_sync: bool
     offsets_ms: tuple[int, ...]
     """By how much each machine's wall clock is wrong from the beginning."""
     syncs_ms: tuple[Span, ...]
     """How long the disk of each machine takes."""
-    latencies_ms: tuple[Limits, ...]
+    latencies_ms: tuple[UpTo, ...]
     """Of each link: `[source * nodes + target]`."""
     load_ms: float
     """How long faults go on. Clients go on for as long as their requests take."""
@@ -195,226 +77,18 @@ class Plan(msgspec.Struct, frozen=True):
     stays_dead: int | None
     """A node that nobody restarts before the liveness phase is over."""
 
+    def requests(self) -> Iterator[Request]:
+        """What all clients ask, client by client."""
+        return (each for script in self.scripts for visit in script for each in visit.requests)
+
     def keys(self) -> list[bytes]:
         """The keys that clients touch, in order."""
-        requests = (r for script in self.scripts for visit in script for r in visit.requests)
-        return sorted({request.key for request in requests})
+        return sorted({request.key for request in self.requests()})
 
-    def is_mild(self) -> bool:
-        """Whether nothing worse happens than that frames do not arrive."""
-        return not any(self.offsets_ms) and all(fault.name in MILD for fault in self.faults)
+    def latency_ms(self, source: int, target: int) -> UpTo:
+        """Of the link from one node to another."""
+        return self.latencies_ms[source * self.nodes + target]
 
     def is_narrow(self) -> bool:
         """Whether a node takes few requests at a time."""
         return "inflight_max" in self.settings or "inflight_bytes_max" in self.settings
-
-
-def draw(seed: int, options: Options) -> Plan:
-    """The plan of a seed. Same seed, same options: same plan, in every process."""
-    random = Random(f"{seed} sizes")
-    nodes = options.nodes or random.choice((3, 4, 5, 5, 6, 7))
-    replication = min(options.replication or random.choice((3, 3, 3, 5)), nodes)
-    load_ms = random.choice((300.0, 1_000.0, 4_000.0))
-    settings = _draw_settings(Random(f"{seed} settings"), load_ms)
-    settings["replication"] = replication
-    settings["w"], settings["r"] = _draw_quorums(random, options, replication)
-    faults = _draw_faults(Random(f"{seed} faults"), options, nodes, load_ms)
-    hardware = Random(f"{seed} hardware")
-    latencies_ms = _draw_latencies(Random(f"{seed} links"), nodes)
-    slowest_ms = 2 * max(map(max, latencies_ms))
-    if settings["write_wait_ms"] < slowest_ms:
-        # Else peers would be called down time and again, and writes would not wait for them: what
-        # such settings refuse, they refuse rightly.
-        settings["heartbeat_ms"] = max(settings["heartbeat_ms"], math.ceil(slowest_ms) + 1)
-    small_log_bytes = hardware.choice(_SMALL_LOGS_BYTES)
-    if any(fault.name == "hintoverflow" for fault in faults):
-        settings["hint_bytes_max"] = small_log_bytes
-    return Plan(
-        seed=seed,
-        nodes=nodes,
-        settings=settings,
-        cache_entries=random.choice((0, 2, 1_000)),
-        needs_sync=random.random() < 0.8,
-        offsets_ms=_draw_offsets(hardware, options, faults, nodes, settings),
-        syncs_ms=tuple(hardware.choice(_SYNCS_MS) for _ in range(nodes)),
-        latencies_ms=latencies_ms,
-        load_ms=load_ms,
-        faults=faults,
-        scripts=_draw_scripts(Random(f"{seed} load"), options, nodes, settings, load_ms),
-        stays_dead=random.randrange(nodes) if faults and random.random() < 0.3 else None,
-    )
-
-
-_SMALL_LOGS_BYTES: Final = (200, 1_000, 5_000)
-_SYNCS_MS: Final[tuple[Span, ...]] = ((0.0, 0.1), (0.3, 3.0), (0.3, 3.0), (1.0, 30.0))
-_LATENCIES_MS: Final[tuple[Limits, ...]] = ((1,), (1,), (1, 2, 3, 30), (1, 3, 30, 60), (60,))
-
-
-def _draw_settings(random: Random, load_ms: float) -> dict[str, int]:
-    heartbeat_ms = max(int(load_ms / random.choice((0.2, 1, 5, 20))), 60)
-    settings = {
-        "timeout_ms": random.choice((200, 400, 1_000)),
-        "write_wait_ms": random.choice((0, 50, 200, 1_000)),
-        "heartbeat_ms": heartbeat_ms,
-        "down_after": random.choice((1, 2, 3)),
-        "max_clock_skew_ms": random.choice((200, 1_000, 60_000)),
-    }
-    if random.random() < 0.1:
-        settings["inflight_max"] = random.choice((1, 2, 4))
-    if random.random() < 0.1:
-        settings["inflight_bytes_max"] = random.choice((300, 3_000))
-    if random.random() < 0.1:
-        settings["hint_bytes_max"] = random.choice(_SMALL_LOGS_BYTES)
-    return settings
-
-
-def _draw_quorums(random: Random, options: Options, replication: int) -> tuple[int, int]:
-    """W and R of the settings, 0 where the majority is meant."""
-    w, r = options.w, options.r
-    is_weak = random.random() < 0.25
-    drawn_w, drawn_r = random.randint(1, replication), random.randint(1, replication)
-    if w is None:
-        w = drawn_w if is_weak else 0
-    if r is None:
-        r = drawn_r if is_weak else 0
-    return w, r
-
-
-def _draw_offsets(
-    random: Random,
-    options: Options,
-    faults: tuple[Fault, ...],
-    nodes: int,
-    settings: dict[str, int],
-) -> tuple[int, ...]:
-    is_mild = all(fault.name in MILD for fault in faults)
-    is_skewed = "skew" in options.faults and not is_mild and random.random() < 0.5
-    shares = (0.0, 0.0, 0.01, -0.01, 0.2, -0.2, 0.45, -0.45) if is_skewed else (0.0,)
-    guard_ms = settings["max_clock_skew_ms"]
-    return tuple(round(random.choice(shares) * guard_ms) for _ in range(nodes))
-
-
-def _draw_latencies(random: Random, nodes: int) -> tuple[Limits, ...]:
-    """One for all links, or one for each."""
-    common = random.choice(_LATENCIES_MS)
-    if random.random() < 0.5:
-        return (common,) * (nodes * nodes)
-    return tuple(random.choice(_LATENCIES_MS) for _ in range(nodes * nodes))
-
-
-# --- faults ------------------------------------------------------------------------------------
-
-
-def _draw_faults(random: Random, options: Options, nodes: int, load_ms: float) -> tuple[Fault, ...]:
-    """A few kinds, or many, a few times each, in order of beginning."""
-    allowed = [name for name in FAULTS if name in options.faults]
-    mild = [name for name in allowed if name in MILD]
-    is_mild = bool(mild) and random.random() < MILD_SHARE
-    share = random.choice((0.03, 0.1, 0.2, 0.4))
-    chosen = [name for name in (mild if is_mild else allowed) if random.random() < share]
-    if allowed and not chosen and not is_mild:
-        chosen = [random.choice(allowed)]
-    faults = [
-        _draw_fault(random, name, nodes, load_ms)
-        for name in chosen
-        for _ in range(random.choice((1, 1, 2, 4)))
-    ]
-    return tuple(sorted(faults, key=lambda fault: fault.begin_ms))
-
-
-def _draw_fault(random: Random, name: str, nodes: int, load_ms: float) -> Fault:
-    shape = FAULTS[name]
-    count = random.choice(shape.nodes) or nodes
-    begin_ms = random.uniform(0, load_ms)
-    lasts_ms = random.random() * random.choice(shape.limits_ms)
-    return Fault(
-        name,
-        begin_ms,
-        min(begin_ms + lasts_ms, load_ms),
-        tuple(random.sample(range(nodes), min(count, nodes))),
-        random.choice(shape.amounts),
-    )
-
-
-# --- what clients do ---------------------------------------------------------------------------
-
-
-class _Habits:
-    """What the clients of one world do, and how often."""
-
-    def __init__(self, random: Random, settings: dict[str, int]) -> None:
-        self.random = random
-        self.nodes_n = settings["replication"]
-        keys = random.choice((1, 3, 3, 10, 60))
-        self.keys = [b"key%d" % number for number in range(keys)]
-        self.hot_share = random.choice((0.0, 0.0, 0.5))
-        self.get_share = random.choice((0.3, 0.5, 0.7))
-        self.delete_share = random.choice((0.0, 0.1, 0.3))
-        self.derived_share = random.choice((0.0, 0.0, 0.1, 0.4))
-        self.batch_share = random.choice((0.0, 0.0, 0.1, 0.4))
-        self.sizes = random.choice(((0,), (0,), (0, 0, 200, 2_000), (0, 0, 0, 40_000)))
-        self.ttl_share = random.choice((0.0, 0.0, 0.2))
-        self.own_quorum_share = random.choice((0.0, 0.0, 0.0, 0.1))
-        self.own_timeout_share = random.choice((0.0, 0.0, 0.2))
-        self.serial = 0
-
-    def request(self) -> Request:
-        """Draw one."""
-        random = self.random
-        self.serial += 1
-        key = self.keys[0] if random.random() < self.hot_share else random.choice(self.keys)
-        kind = self._kind()
-        ttl_ms = random.choice((10, 100, 1_000)) if random.random() < self.ttl_share else 0
-        if kind is Kind.EXPIRE:
-            ttl_ms = random.choice((0, 100, 1_000, 10_000))
-        own = random.randint(1, self.nodes_n) if random.random() < self.own_quorum_share else 0
-        has_own_timeout = random.random() < self.own_timeout_share
-        return Request(
-            self.serial,
-            kind,
-            key,
-            value_bytes=random.choice(self.sizes) if kind is Kind.PUT else 0,
-            ttl_ms=ttl_ms if kind in (Kind.PUT, Kind.EXPIRE) else 0,
-            r=own if kind is Kind.GET or kind in DERIVED else 0,
-            w=0 if kind is Kind.GET else own,
-            timeout_ms=random.choice((30, 100, 500)) if has_own_timeout else 0,
-        )
-
-    def _kind(self) -> Kind:
-        if self.random.random() < self.get_share:
-            return Kind.GET
-        if self.random.random() < self.derived_share:
-            return self.random.choice((Kind.EXPIRE, Kind.EXPIRE, Kind.GETDEL))
-        return Kind.DELETE if self.random.random() < self.delete_share else Kind.PUT
-
-
-def _draw_scripts(
-    random: Random, options: Options, nodes: int, settings: dict[str, int], load_ms: float
-) -> tuple[tuple[Visit, ...], ...]:
-    """Requests for all clients; a client has a pace, and prefers a node or does not."""
-    habits = _Habits(random, settings)
-    drawn = random.randint(3, 8)
-    clients = options.clients or drawn
-    share, rest = divmod(options.operations, clients)
-    pause_ms = load_ms / max(share, 1)
-    return tuple(
-        _draw_script(habits, nodes, share + (client < rest), pause_ms) for client in range(clients)
-    )
-
-
-def _draw_script(
-    habits: _Habits, nodes: int, operations: int, pause_ms: float
-) -> tuple[Visit, ...]:
-    random = habits.random
-    home = random.randrange(nodes) if random.random() < 0.3 else None
-    limits_ms = (0.1, pause_ms, 3 * pause_ms)
-    visits = []
-    while operations > 0:
-        is_batch = random.random() < habits.batch_share
-        count = min(random.randint(2, 8) if is_batch else 1, operations)
-        operations -= count
-        node = random.randrange(nodes) if home is None else home
-        pause = random.random() * random.choice(limits_ms)
-        requests = tuple(habits.request() for _ in range(count))
-        visits.append(Visit(pause, node, requests))
-    return tuple(visits)

@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from typing import Final
 
 import msgspec
 
 from quorate.core.values.settings import Settings
-from quorate.sim.plan import FAULTS, Plan
+from quorate.notation import nearest
+from quorate.sim.faults import FAULTS
+from quorate.sim.plan import Plan
 
 _WIDTH: Final = 200
 _LEAST: Final = {
@@ -60,9 +61,8 @@ def _check_names(what: str, names: Iterable[str], known: Iterable[str]) -> None:
     every = sorted(known)
     for name in names:
         if name not in every:
-            near = difflib.get_close_matches(name, every, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(every)}"
-            raise ValueError(f"no such {what}: {name}; {hint}")
+            hint = nearest(name, every) or f"; there are: {', '.join(every)}"
+            raise ValueError(f"no such {what}: {name}{hint}")
 
 
 def _check_settings(plan: Plan) -> None:

@@ -8,15 +8,16 @@ thousand. Counts, not adjectives: what was never reached or never injected is sa
 from __future__ import annotations
 
 from collections import Counter
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from typing import Final
 
-from quorate.sim.plan import FAULTS
-from quorate.sim.run import Outcome
+from quorate.sim.faults import FAULTS
+from quorate.sim.run import RunResult
 from quorate.sim.sometimes import BRANCHES
 
 AGE_LIMITS_MS: Final = (1, 5, 10, 50, 100, 1_000)
-"""Where the age distribution of stale reads is cut: older than all of them is a class too."""
+"""The bounds of the classes into which stale reads fall by age; the last class has all that are
+older."""
 
 
 class Times(Counter[int]):
@@ -37,7 +38,7 @@ class Times(Counter[int]):
         return {"count": self.total(), "p50_ms": p50, "p99_ms": p99, "max_ms": largest}
 
 
-class Summary:
+class SwarmSummary:
     """Outcomes, added up."""
 
     def __init__(self) -> None:
@@ -63,7 +64,7 @@ class Summary:
         self.seconds: list[tuple[int, int]] = []
         """Operations answered and asked, by second of their worlds."""
 
-    def add(self, outcome: Outcome) -> None:
+    def add(self, outcome: RunResult) -> None:
         """Count one world in."""
         self.seeds += 1
         if outcome.violations:
@@ -83,14 +84,8 @@ class Summary:
         self.weak_reads += outcome.weak_reads
         self.virtual_ms += outcome.virtual_ms
         self.node_steps += outcome.node_steps
-        self._add_seconds(outcome.availability)
-
-    def _add_seconds(self, availability: list[tuple[int, int]]) -> None:
-        missing = len(availability) - len(self.seconds)
-        self.seconds += [(0, 0)] * missing
-        for second, (answered, asked) in enumerate(availability):
-            before = self.seconds[second]
-            self.seconds[second] = (before[0] + answered, before[1] + asked)
+        both = zip_longest(self.seconds, outcome.availability, fillvalue=(0, 0))
+        self.seconds = [(one[0] + other[0], one[1] + other[1]) for one, other in both]
 
     def never_reached(self) -> list[str]:
         """The rare branches (I30) that no world came to."""
@@ -136,9 +131,9 @@ def by_age(ages: Times) -> dict[str, int]:
     return found
 
 
-def availability(summary: Summary, *, rows_max: int = 12) -> list[tuple[str, int, int]]:
-    """Span of seconds, operations answered, asked: as many seconds to a row as `rows_max` needs,
-    rows in which nothing was asked left out."""
+def availability(summary: SwarmSummary, *, rows_max: int = 12) -> list[tuple[str, int, int]]:
+    """A row for each span of seconds: the span, operations answered, operations asked. There are at
+    most `rows_max`; spans in which nothing was asked are left out."""
     seconds = summary.seconds
     step = max(1, -(-len(seconds) // rows_max))
     rows = []

@@ -18,35 +18,36 @@ from typing import Any, Final
 
 import msgspec
 
-from quorate.core.topology.quorum import majority
+from quorate.core.node import STARTUP_SKEW_MS_MAX
+from quorate.core.topology.topology import majority
 from quorate.core.values.clock import ms_of
 from quorate.core.values.events import GetResult
 from quorate.core.values.slots import row_of
 from quorate.sim import checkers, judging
-from quorate.sim.acts import Acts
+from quorate.sim.acts import Acts, in_turn
 from quorate.sim.checkers import Violation
 from quorate.sim.checkers.bounds import at_rest
 from quorate.sim.clock import EPOCH_MS
 from quorate.sim.cluster import SimCluster
 from quorate.sim.copies import Copies
-from quorate.sim.history import Evidence, Kind
+from quorate.sim.faults import FAULTS, Harm, Nemesis, are_mild
+from quorate.sim.history import ClientOperation, Evidence, Kind
 from quorate.sim.machine import START_AGAIN_MS
-from quorate.sim.nemesis import Nemesis
-from quorate.sim.plan import UNNOTICED, Plan, Request
+from quorate.sim.plan import Plan, Request
 from quorate.sim.sometimes import Lives, reached
 from quorate.sim.trace import Trace
-from quorate.sim.workload import Asked, Clients
+from quorate.sim.workload import Clients
 
 PROBE_CLIENT: Final = 1_000
-"""Who asks in the liveness phase: a number that no client of a plan has."""
+"""The client that asks in the phases after the load: a number that no client of a plan has."""
 PROBE_KEYS_MAX: Final = 4
 ANSWER_WITHIN_MS: Final = 1_500.0
 """In the liveness phase: several times the slowest link there and back and the slowest disk, for
-raising the clock's ceiling, a stamp, a second one and a hedge."""
+a stamp, a second one and a hedge."""
 REPAIR_MS: Final = 200.0
 """Between two rounds of reads: more than the slowest link and two syncs of the slowest disk."""
 ROUNDS_MAX: Final = 8
-"""Of reading all keys until nothing is left to repair."""
+"""So often all keys are read, at most, until nothing is left to repair."""
 CONNECT_MS: Final = 10_000.0
 """Longer than the nodes need to find each other."""
 HINT_RETRY_MS: Final = 1_200.0
@@ -63,7 +64,7 @@ PHASE_MS: Final = 120_000.0
 """Longer than clients need to come to the end of their scripts once faults are over."""
 
 
-class Outcome(msgspec.Struct):
+class RunResult(msgspec.Struct):
     """What became of one run."""
 
     seed: int
@@ -87,7 +88,7 @@ class Outcome(msgspec.Struct):
     node_steps: int = 0
 
 
-def run(plan: Plan, *, trace: Trace | None = None) -> Outcome:
+def run(plan: Plan, *, trace: Trace | None = None) -> RunResult:
     """Play a plan to its end and judge it."""
     return _Run(plan, trace).play()
 
@@ -121,16 +122,19 @@ class _Run:
         self.acts = Acts(self.cluster, plan, self.copies, self.clients)
         self.nemesis = Nemesis(self.acts)
         self.settling = Clients(self.cluster, patience_ms=self.patience_ms)
-        """Whose reads bring replicas together: of damaged copies they may fail."""
+        """The clients whose reads bring replicas together: these may fail where copies are damaged.
+        """
         self.began_ms = self.healed_ms = self.healthy_ms = 0.0
         self.convergence_ms: float | None = None
         self.dead: frozenset[int] = frozenset()
+        self._revive = in_turn()
+        """Lets the dead start again."""
         self.unsettled: list[bytes] = []
         self.found: list[Violation] = []
-        """What a phase itself saw."""
+        """What was seen to be wrong during a phase."""
         self.serial = 0
 
-    def play(self) -> Outcome:
+    def play(self) -> RunResult:
         """All phases."""
         self._boot()
         self._load()
@@ -149,12 +153,8 @@ class _Run:
         for index, machine in enumerate(cluster.machines):
             machine.clock.offset_ms = plan.offsets_ms[index]
             machine.sync_ms = plan.syncs_ms[index]
-        for source in range(plan.nodes):
-            for target in range(plan.nodes):
-                if source != target:
-                    cluster.wire(source, target).latency_ms = plan.latencies_ms[
-                        source * plan.nodes + target
-                    ]
+        for source, target in self.acts.around(range(plan.nodes)):
+            cluster.wire(source, target).latency_ms = plan.latency_ms(source, target)
 
     def _load(self) -> None:
         self.began_ms = self.cluster.world.now
@@ -168,13 +168,14 @@ class _Run:
         self.nemesis.heal()
         if plan.stays_dead is not None and self._can_do_without(plan.stays_dead):
             self.dead = frozenset((plan.stays_dead,))
-            self.acts.down(plan.stays_dead)
+            self._revive = self.acts.down(self.dead)
         self.acts.start_all()
         self.acts.correct_clocks()
         self.healed_ms = cluster.world.now
         world = cluster.world
         world.run_until(self.clients.are_done, world.now + PHASE_MS)
-        world.run_until(self.clients.is_idle, world.now + self.patience_ms)
+        world.run_until(lambda: not self.clients.forgotten(), world.now + self.patience_ms)
+        world.run_until(self._has_started, world.now + self._start_ms())
         cluster.run(LINK_MS + self._beats_ms())
         cluster.run(self._clocks_behind_ms())
         self.healthy_ms = cluster.world.now
@@ -188,12 +189,12 @@ class _Run:
                 continue
             for key in keys:
                 for kind in (Kind.PUT, Kind.GET):
-                    self._wait_for(self.clients.ask(PROBE_CLIENT, node, self._request(kind, key)))
+                    self._ask_all([node], kind, key)
 
     def _probe_around(self, silent: int) -> None:
-        """The same while one node is silent and nobody has marked it down: others stand in. Only
-        where all others run and count as up: heartbeats may be quicker than links."""
-        is_calm = all(machine.is_running for machine in self.cluster.machines)
+        """The same while one node is silent and nobody has marked it down: others stand in for it.
+        Not asked where another node does not run, or may count as down though it runs."""
+        is_calm = self.cluster.is_running()
         if not (is_calm and self._can_do_without(silent) and self._suspects_nobody_falsely()):
             return
         nodes = [index for index in range(self.plan.nodes) if index != silent]
@@ -201,23 +202,22 @@ class _Run:
         for key in self.keys[:PROBE_KEYS_MAX]:
             self._ask_all(nodes, Kind.PUT, key)
             within_ms = {node: self._hedged_within_ms(node) for node in nodes}
-            for asked in self._ask_all(nodes, Kind.GET, key):
-                op = asked.operation
+            for op in self._ask_all(nodes, Kind.GET, key):
                 if op.took_ms > within_ms[op.node]:
                     self.found.append(Violation("I24", key, f"{op}: was not hedged"))
         self.cluster.resume(silent)
 
-    def _ask_all(self, nodes: Sequence[int], kind: Kind, key: bytes) -> list[Asked]:
-        """The same of several nodes at once."""
-        asked = [self.clients.ask(PROBE_CLIENT, node, self._request(kind, key)) for node in nodes]
+    def _ask_all(self, nodes: Sequence[int], kind: Kind, key: bytes) -> list[ClientOperation]:
+        """Ask several nodes the same at once, and wait for the answers."""
+        asked = [self._ask(self.clients, node, kind, key) for node in nodes]
         self._wait_for(*asked)
         return asked
 
     def _hedged_within_ms(self, node: int) -> float:
-        """Within which a read through a node is answered though one that it asks is silent, if it
-        then asks another: there and back by the slowest link, again for the newest record, and
-        again to write it back, behind a sync that is under way."""
-        hedges_after_ms = max(box.p95_ms for box in self.cluster.node(node).outboxes)
+        """How long a read through a node may take if a replica that it asks is silent: until it
+        asks another, which has to answer; then, by the slowest link, once more there and back for
+        the newest record, and to write it back, behind a sync that is under way."""
+        hedges_after_ms = max(box.p95_ms for box in self.cluster.machines[node].node.outboxes)
         links_ms = 2 * max(map(max, self.plan.latencies_ms))
         syncs_ms = 2 * max(most for _, most in self.plan.syncs_ms)
         return hedges_after_ms + 4 * links_ms + syncs_ms + TURNS_MS
@@ -225,15 +225,12 @@ class _Run:
     def _settle(self) -> None:
         """Quiescence: start all, let hints drain, and read until nothing is left to repair."""
         cluster = self.cluster
-        for index in self.dead:
-            self.acts.up(index)
+        self._revive()
         for index, machine in enumerate(cluster.machines):
             if machine.disk.damaged():
                 # A cache may hide the damage for as long as its process lives.
-                self.acts.down(index)
-                self.acts.up(index)
-        # One whose clock was far ahead may refuse to start for a while.
-        cluster.world.run_until(cluster.is_running, cluster.world.now + 2 * START_AGAIN_MS)
+                self.acts.down([index])()
+        cluster.world.run_until(cluster.is_running, cluster.world.now + self._start_ms())
         cluster.world.run_until(cluster.is_connected, cluster.world.now + CONNECT_MS)
         self._drain()
         if self._are_hints_enough():
@@ -252,6 +249,17 @@ class _Run:
         cluster.run(LINK_MS)
         self.found += at_rest(each.node for each in cluster.machines if each.is_running)
 
+    def _has_started(self) -> bool:
+        """Whether every node runs that is to."""
+        machines = enumerate(self.cluster.machines)
+        return all(machine.is_running for index, machine in machines if index not in self.dead)
+
+    def _start_ms(self) -> float:
+        """How long until every node starts: one whose clock is far behind its last stamp refuses to
+        at first. Whoever came later would replay its hints after the reads that repair."""
+        behind_ms = max(ms_of(each.ceiling) - each.now().wall_ms for each in self.cluster.machines)
+        return max(behind_ms - STARTUP_SKEW_MS_MAX, 0) + 2 * START_AGAIN_MS
+
     def _drain(self) -> None:
         """Let hints be replayed for as long as they get fewer."""
         left = self._hints_left()
@@ -264,30 +272,35 @@ class _Run:
 
     def _smallest_quorum(self) -> int:
         """Of all R and W that are asked for."""
-        requests = [each for script in self.plan.scripts for v in script for each in v.requests]
-        return min(self.w, self.r, *(own for each in requests for own in (each.r, each.w) if own))
+        own = (each for request in self.plan.requests() for each in (request.r, request.w))
+        return min(self.w, self.r, *(each for each in own if each))
 
     def _are_hints_enough(self) -> bool:
         """Whether nothing happened that hints do not make good: every copy that was not
         acknowledged got one, so replicas are equal before any read repairs them."""
         lives = [machine.life for machine in self.cluster.machines]
+        counted = self.lives.total()
         lost = ("hints_dropped", "hints_refused", "peer_writes_refused")
-        return self.plan.is_mild() and max(lives) == 1 and not any(map(self.cluster.counter, lost))
+        return self._is_mild() and max(lives) == 1 and not any(counted[name] for name in lost)
+
+    def _is_mild(self) -> bool:
+        """Whether nothing worse happens than that frames do not arrive."""
+        return not any(self.plan.offsets_ms) and are_mild(self.plan.faults)
 
     def _suspects_nobody_falsely(self) -> bool:
         """Whether links are quicker than heartbeats, as they have to be."""
         return self.plan.settings["heartbeat_ms"] > 2 * max(map(max, self.plan.latencies_ms))
 
     def _calm_ms(self) -> list[tuple[float, float]]:
-        """The time between faults that a client may notice, where these are of a kind that is over
-        soon after its end."""
+        """The spans between faults in which no request may fail. None unless all faults of the plan
+        are mild: what others lead to may last."""
         plan = self.plan
         is_wide = not plan.is_narrow()
-        if not (is_wide and plan.is_mild() and self._suspects_nobody_falsely()):
+        if not (is_wide and self._is_mild() and self._suspects_nobody_falsely()):
             return []
         spans = []
         begin_ms = self.began_ms
-        noticed = (fault for fault in plan.faults if fault.name not in UNNOTICED)
+        noticed = (each for each in plan.faults if FAULTS[each.name].harm is not Harm.NONE)
         for fault in noticed:
             spans.append((begin_ms, self.began_ms + fault.begin_ms))
             over_ms = self.began_ms + fault.end_ms + CALM_MS + self._beats_ms()
@@ -295,7 +308,7 @@ class _Run:
         return [*spans, (begin_ms, self.healed_ms)]
 
     def _beats_ms(self) -> float:
-        """Until a node that answers again is not called down any more."""
+        """How long it takes until a node that answers again counts as up."""
         return float(self.plan.settings["heartbeat_ms"] * (self.plan.settings["down_after"] + 1))
 
     def _what_hints_left_undone(self) -> list[Violation]:
@@ -329,18 +342,18 @@ class _Run:
         ]
 
     def _clocks_behind_ms(self) -> float:
-        """Until every node trusts its clock: none has seen a stamp further ahead than the guard."""
+        """How long it takes until no node has seen a stamp further ahead than the guard allows."""
         lead_ms = 0
         for machine in self.cluster.machines:
             if machine.is_running:
                 seen_ms = ms_of(machine.node.parts.clock.last)
-                lead_ms = max(lead_ms, seen_ms - machine.instant.wall_ms)
+                lead_ms = max(lead_ms, seen_ms - machine.now().wall_ms)
         return max(0.0, lead_ms - self.plan.settings["max_clock_skew_ms"] + CLOCK_ROOM_MS)
 
-    def _wait_for(self, *asked: Asked) -> None:
+    def _wait_for(self, *operations: ClientOperation) -> None:
         world = self.cluster.world
         deadline_ms = world.now + 2 * ANSWER_WITHIN_MS
-        for each in asked:
+        for each in operations:
             world.run_until(each.is_answered, deadline_ms)
 
     def _hints_left(self) -> dict[int, int]:
@@ -366,40 +379,43 @@ class _Run:
         return unread
 
     def _read(self, wanted: list[tuple[bytes, int, int]]) -> list[bytes]:
-        """Read each key through its replica at a place with an R; those that were not as they
-        should be."""
+        """Read each key, through its replica at a place, with an R; the keys that were repaired or
+        could not be read."""
         found = []
         # Some worlds allow a node few requests at a time.
         width = 1 if self.plan.is_narrow() else len(wanted)
         for first in range(0, len(wanted), max(width, 1)):
-            some = [self._ask(*each) for each in wanted[first : first + width]]
+            some = [
+                self._ask(self.settling, self.copies.replicas[key][place], Kind.GET, key, r=r)
+                for key, place, r in wanted[first : first + width]
+            ]
             self._wait_for(*some)
-            for asked in some:
-                result = asked.operation.result
+            for op in some:
+                result = op.result
                 if not isinstance(result, GetResult) or result.repaired:
-                    found.append(asked.operation.key)
+                    found.append(op.key)
                 if isinstance(result, GetResult):
-                    self.clients.history.operations.append(asked.operation)
+                    self.clients.history.operations.append(op)
         return found
 
-    def _ask(self, key: bytes, place: int, r: int) -> Asked:
-        node = self.copies.replicas[key][place]
-        return self.settling.ask(PROBE_CLIENT, node, self._request(Kind.GET, key, r=r))
-
-    def _request(self, kind: Kind, key: bytes, *, r: int = 0) -> Request:
+    def _ask(
+        self, clients: Clients, node: int, kind: Kind, key: bytes, *, r: int = 0
+    ) -> ClientOperation:
+        """Have one of the clients ask a node."""
         self.serial += 1
-        return Request(self.serial, kind, key, r=r, timeout_ms=int(ANSWER_WITHIN_MS))
+        request = Request(self.serial, kind, key, r=r, timeout_ms=int(ANSWER_WITHIN_MS))
+        return clients.ask(PROBE_CLIENT, node, request)
 
     # --- the end ---------------------------------------------------------------------------
 
-    def _outcome(self) -> Outcome:
+    def _outcome(self) -> RunResult:
         history, cluster = self.clients.history, self.cluster
         evidence = self._evidence()
         load = [each for each in history.operations if each.client != PROBE_CLIENT]
         weak_reads, ages = judging.stale_ages(history, evidence)
-        return Outcome(
+        return RunResult(
             self.plan.seed,
-            digest=cluster.digest(),
+            digest=cluster.recorder.digest(),
             operations=len(load),
             results=judging.counted(load),
             faults=self.nemesis.injected,
@@ -411,7 +427,7 @@ class _Run:
             convergence_ms=self.convergence_ms,
             in_budget=not self.copies.forgot_ms,
             virtual_ms=cluster.world.now,
-            node_steps=cluster.journal.steps,
+            node_steps=cluster.recorder.steps,
         )
 
     def _violations(self, evidence: Evidence) -> list[Violation]:
@@ -440,8 +456,7 @@ class _Run:
             r=self.r,
             w=self.w,
             epoch_ms=EPOCH_MS,
-            guard_ms=settings["max_clock_skew_ms"],
-            wall_skew_ms=math.ceil(cluster.worst_clock_ms()),
+            wall_skew_ms=math.ceil(max(each.clock.worst_ms for each in cluster.machines)),
             forgot_ms=self.copies.forgot_ms,
             lost_ms=self.copies.lost_ms,
             replicas=self.copies.replicas,

@@ -18,7 +18,8 @@ from typing import Final, TypeVar
 
 from msgspec.structs import replace
 
-from quorate.sim.plan import FAULTS, Fault, Plan, Request, Visit
+from quorate.sim.faults import FAULTS
+from quorate.sim.plan import Fault, Plan, Request, Visit
 
 T = TypeVar("T")
 
@@ -61,10 +62,10 @@ class _Shrinker:
         before = None
         while self.plan != before and self._tries_left:
             before = self.plan
-            self._cut(self.plan.faults, _with_faults)
-            self._cut(self.plan.scripts, _with_scripts)
+            self._cut(self.plan.faults, lambda plan, faults: replace(plan, faults=faults))
+            self._cut(self.plan.scripts, lambda plan, scripts: replace(plan, scripts=scripts))
             self._cut(_visits(self.plan), _with_visits)
-            self._cut(_requests(self.plan), _with_requests)
+            self._cut(_serials(self.plan), _with_requests)
             for change in _changes(self.plan):
                 self._take(change(self.plan))
         return self.plan
@@ -97,14 +98,6 @@ class _Shrinker:
 # --- lists that can be cut ---------------------------------------------------------------------
 
 
-def _with_faults(plan: Plan, faults: tuple[Fault, ...]) -> Plan:
-    return replace(plan, faults=faults)
-
-
-def _with_scripts(plan: Plan, scripts: tuple[tuple[Visit, ...], ...]) -> Plan:
-    return replace(plan, scripts=scripts)
-
-
 def _visits(plan: Plan) -> tuple[tuple[int, Visit], ...]:
     """Every visit, with the number of its client."""
     return tuple((client, visit) for client, script in enumerate(plan.scripts) for visit in script)
@@ -117,9 +110,15 @@ def _with_visits(plan: Plan, visits: tuple[tuple[int, Visit], ...]) -> Plan:
     return replace(plan, scripts=tuple(map(tuple, scripts)))
 
 
-def _requests(plan: Plan) -> tuple[int, ...]:
-    """The serials of all requests, each of which is unique in its plan."""
-    return tuple(request.serial for _, visit in _visits(plan) for request in visit.requests)
+def _changed(plan: Plan, change: Callable[[Visit], Visit]) -> Plan:
+    """The plan with a change to each visit."""
+    scripts = tuple(tuple(change(visit) for visit in script) for script in plan.scripts)
+    return replace(plan, scripts=scripts)
+
+
+def _serials(plan: Plan) -> tuple[int, ...]:
+    """Of all requests: each is unique in its plan."""
+    return tuple(request.serial for request in plan.requests())
 
 
 def _with_requests(plan: Plan, serials: tuple[int, ...]) -> Plan:
@@ -128,7 +127,7 @@ def _with_requests(plan: Plan, serials: tuple[int, ...]) -> Plan:
     def cut(visit: Visit) -> Visit:
         return replace(visit, requests=tuple(r for r in visit.requests if r.serial in kept))
 
-    return _with_visits(plan, tuple((client, cut(visit)) for client, visit in _visits(plan)))
+    return _changed(plan, cut)
 
 
 # --- what can be made plain --------------------------------------------------------------------
@@ -138,9 +137,13 @@ def _changes(plan: Plan) -> Iterator[Callable[[Plan], Plan]]:
     """Everything that might be made plainer; each change may be taken or not."""
     # From the last node on: those before it keep their numbers.
     yield from (partial(_without_node, node) for node in reversed(range(plan.nodes)))
-    yield from (_plain_disks, _plain_links, _plain_clocks, _plain_cache, _plain_times)
-    yield partial(_plain_requests, _requests(plan))
-    yield from (partial(_plain_requests, (serial,)) for serial in _requests(plan))
+    yield lambda plan: replace(plan, syncs_ms=(_PLAIN_SYNC,) * plan.nodes)
+    yield lambda plan: replace(plan, latencies_ms=(_PLAIN_LATENCY,) * plan.nodes**2)
+    yield lambda plan: replace(plan, offsets_ms=(0,) * plan.nodes)
+    yield lambda plan: replace(plan, cache_entries=0, stays_dead=None)
+    yield _plain_times
+    yield partial(_plain_requests, _serials(plan))
+    yield from (partial(_plain_requests, (serial,)) for serial in _serials(plan))
     for milder in (_of_fewest_nodes, _half_as_long):
         yield from (partial(_milder, milder, index) for index in range(len(plan.faults)))
 
@@ -158,34 +161,14 @@ def _without_node(node: int, plan: Plan) -> Plan:
     others = [index for index in range(plan.nodes) if index != node]
     stays_dead = plan.stays_dead
     return replace(
-        _with_visits(plan, tuple((c, replace(v, node=moved(v.node))) for c, v in _visits(plan))),
+        _changed(plan, lambda visit: replace(visit, node=moved(visit.node))),
         nodes=plan.nodes - 1,
         offsets_ms=tuple(plan.offsets_ms[index] for index in others),
         syncs_ms=tuple(plan.syncs_ms[index] for index in others),
-        latencies_ms=tuple(
-            plan.latencies_ms[source * plan.nodes + target]
-            for source in others
-            for target in others
-        ),
+        latencies_ms=tuple(plan.latency_ms(a, b) for a in others for b in others),
         faults=tuple(replace(f, nodes=tuple(map(moved, f.nodes))) for f in plan.faults),
         stays_dead=None if stays_dead is None else moved(stays_dead),
     )
-
-
-def _plain_disks(plan: Plan) -> Plan:
-    return replace(plan, syncs_ms=(_PLAIN_SYNC,) * plan.nodes)
-
-
-def _plain_links(plan: Plan) -> Plan:
-    return replace(plan, latencies_ms=(_PLAIN_LATENCY,) * plan.nodes**2)
-
-
-def _plain_clocks(plan: Plan) -> Plan:
-    return replace(plan, offsets_ms=(0,) * plan.nodes)
-
-
-def _plain_cache(plan: Plan) -> Plan:
-    return replace(plan, cache_entries=0, stays_dead=None)
 
 
 def _plain_times(plan: Plan) -> Plan:
@@ -194,9 +177,9 @@ def _plain_times(plan: Plan) -> Plan:
         replace(fault, begin_ms=float(round(fault.begin_ms)), end_ms=float(round(fault.end_ms)))
         for fault in plan.faults
     )
-    visits = tuple((c, replace(v, pause_ms=float(round(v.pause_ms)))) for c, v in _visits(plan))
     load_ms = max((fault.end_ms for fault in faults), default=1.0)
-    return _with_visits(replace(plan, faults=faults, load_ms=load_ms), visits)
+    plain = replace(plan, faults=faults, load_ms=load_ms)
+    return _changed(plain, lambda visit: replace(visit, pause_ms=float(round(visit.pause_ms))))
 
 
 def _plain_requests(serials: tuple[int, ...], plan: Plan) -> Plan:
@@ -206,11 +189,7 @@ def _plain_requests(serials: tuple[int, ...], plan: Plan) -> Plan:
     def plain(request: Request) -> Request:
         return replace(request, **_PLAIN_REQUEST) if request.serial in chosen else request
 
-    visits = [
-        (client, replace(visit, requests=tuple(map(plain, visit.requests))))
-        for client, visit in _visits(plan)
-    ]
-    return _with_visits(plan, tuple(visits))
+    return _changed(plan, lambda visit: replace(visit, requests=tuple(map(plain, visit.requests))))
 
 
 def _milder(milder: Callable[[Fault], Fault], index: int, plan: Plan) -> Plan:
@@ -220,13 +199,12 @@ def _milder(milder: Callable[[Fault], Fault], index: int, plan: Plan) -> Plan:
 
 
 def _of_fewest_nodes(fault: Fault) -> Fault:
-    """With as many nodes as its kind must name; 0 in a shape is all of them."""
+    """With as many nodes as its kind must name; 0 in a kind is all of them."""
     fewest = min(count or len(fault.nodes) for count in FAULTS[fault.name].nodes)
     return replace(fault, nodes=fault.nodes[:fewest])
 
 
 def _half_as_long(fault: Fault) -> Fault:
-    lasts_ms = fault.end_ms - fault.begin_ms
-    if lasts_ms < _SHORT_MS:
+    if fault.lasts_ms < _SHORT_MS:
         return fault
-    return replace(fault, end_ms=fault.begin_ms + lasts_ms / 2)
+    return replace(fault, end_ms=fault.begin_ms + fault.lasts_ms / 2)

@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from quorate.core.values.events import Effects, GetResult, PutResult
+from quorate.core.values.versions import ABSENT
 from quorate.errors import Outcome, QuorateError
 from quorate.host.driver import Driver
 from quorate.sim.cluster import SimCluster
-from quorate.sim.history import Evidence, Operation
+from quorate.sim.history import ClientOperation, Evidence
 from quorate.sim.machine import Machine
 
 COUNTERS: Final[dict[str, str]] = {
@@ -51,11 +52,11 @@ class Lives:
 
     def __init__(self) -> None:
         self._waiting: dict[Driver, bool] = {}
-        """By what drives a node, one for each life: whether requests of it wait to begin."""
+        """By driver, of which each life of a node has its own: whether requests wait to begin."""
         self.parked = 0
-        """Times that a node had its first such request."""
+        """How often a node had a request that waits when none did before."""
         self.unparked = 0
-        """Times that the last of them began or was refused."""
+        """How often the last request that waited began or was refused."""
 
     def after_step(self, machine: Machine, effects: Effects) -> None:
         """Part of `cluster.Observer`."""
@@ -81,7 +82,7 @@ class Lives:
         return total
 
 
-OPERATIONS: Final[dict[str, Callable[[Operation, Evidence], bool]]] = {
+OPERATIONS: Final[dict[str, Callable[[ClientOperation, Evidence], bool]]] = {
     "a quorum was met exactly": lambda op, ev: (
         isinstance(op.result, PutResult) and op.result.acks == ev.w_of(op) < ev.n
     ),
@@ -97,8 +98,12 @@ OPERATIONS: Final[dict[str, Callable[[Operation, Evidence], bool]]] = {
     "a read repaired several": lambda op, _: (
         isinstance(op.result, GetResult) and op.result.repaired > 1
     ),
-    "a tombstone was read": lambda op, _: _record_is(op, is_tombstone=True),
-    "an expired record was read": lambda op, _: _is_expired(op),
+    "a tombstone was read": lambda op, _: (
+        isinstance(op.result, GetResult) and op.version != ABSENT and op.read is None
+    ),
+    "an expired record was read": lambda op, _: (
+        isinstance(op.result, GetResult) and op.read is not None and op.served is None
+    ),
     "a clock was not trusted": lambda op, _: _code(op) == "clock_untrusted",
     "a quorum could not be reached": lambda op, _: _code(op) == "quorum_unreachable",
     "the time was over": lambda op, _: _code(op) == "deadline_exceeded",
@@ -117,10 +122,10 @@ BRANCHES: Final[tuple[str, ...]] = (*COUNTERS, *FAULTS, *OPERATIONS)
 
 
 def reached(
-    lives: Lives, cluster: SimCluster, operations: Sequence[Operation], evidence: Evidence
+    lives: Lives, cluster: SimCluster, operations: Sequence[ClientOperation], evidence: Evidence
 ) -> Counter[str]:
     """How often a run reached each branch."""
-    counters, faults = lives.total(), cluster.faults
+    counters, faults = lives.total(), cluster.recorder.faults
     found = Counter({branch: counters[name] for branch, name in COUNTERS.items()})
     found.update({branch: faults[name] for branch, name in FAULTS.items()})
     for branch, is_so in OPERATIONS.items():
@@ -128,15 +133,5 @@ def reached(
     return found
 
 
-def _code(op: Operation) -> str:
+def _code(op: ClientOperation) -> str:
     return op.result.code if isinstance(op.result, QuorateError) else ""
-
-
-def _record_is(op: Operation, *, is_tombstone: bool) -> bool:
-    if not isinstance(op.result, GetResult) or op.result.record is None:
-        return False
-    return (op.result.record.value is None) is is_tombstone
-
-
-def _is_expired(op: Operation) -> bool:
-    return _record_is(op, is_tombstone=False) and op.served is None

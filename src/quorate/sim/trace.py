@@ -52,6 +52,8 @@ class Trace:
 
     def __init__(self, write: Callable[[str], None]) -> None:
         self._write = write
+        self.names: dict[int, str] = {}
+        """Of machines, by the ids that their disks have or had."""
         self._asked: dict[Waiter, tuple[int, float]] = {}
         """Requests without an answer: number, and when it was asked."""
         self._count = 0
@@ -68,12 +70,12 @@ class Trace:
                 self.line(ms, who, what, told)
         if effects.batch is not None:
             self.line(ms, who, "store", f"mark {effects.mark}: {_told_batch(effects.batch)}")
-        for url, messages in effects.sends.items():
+        for peer, messages in effects.sends.items():
             if not _is_heartbeat(messages):
-                self.line(ms, who, "send", f"to {host_of(url)}: {_told_messages(messages)}")
+                self.line(ms, who, "send", f"to {self.names[peer]}: {_told_messages(messages)}")
         for waiter, result in effects.answers:
             number, asked_ms = self._asked.pop(waiter, (0, ms))
-            told = f"#{number} {_told_result(result)}, after {ms - asked_ms:.1f} ms"
+            told = f"#{number} {told_result(result)}, after {ms - asked_ms:.1f} ms"
             self.line(ms, who, "answer", told)
         for note in effects.notes:
             facts = " ".join(f"{name}={value}" for name, value in note.facts.items())
@@ -82,11 +84,11 @@ class Trace:
     def _event(self, ms: float, event: Event) -> tuple[str, str]:
         if isinstance(event, PeerFrame):
             messages = event.frame.messages
-            told = f"{host_of(event.peer)}: {_told_messages(messages)}"
+            told = f"{self.names[event.peer]}: {_told_messages(messages)}"
             return "hear", "" if _is_heartbeat(messages) else told
         if isinstance(event, LinkUp | LinkDown):
             told = "up" if isinstance(event, LinkUp) else "down"
-            return "link", f"to {host_of(event.peer)} is {told}"
+            return "link", f"to {self.names[event.peer]} is {told}"
         if isinstance(event, Durable):
             return "durable", f"up to mark {event.mark}"
         if isinstance(event, StorageState):
@@ -99,7 +101,7 @@ class Trace:
         return "ask", f"#{self._count} {_told_request(event)}"
 
 
-class Journal:
+class Recorder:
     """What all parts of one world report to."""
 
     def __init__(self, world: World, trace: Trace | None) -> None:
@@ -110,6 +112,11 @@ class Journal:
         self._trace = trace
         # Nobody forges a run: what is not made to resist that is quick, and enough.
         self._hash = xxh3_128()
+
+    def name(self, node_id: int, name: str) -> None:
+        """Know what to call who has a disk's id: the first that has it, where it was copied."""
+        if self._trace is not None:
+            self._trace.names.setdefault(node_id, name)
 
     def fault(self, who: str, name: str, why: str = "") -> None:
         """Count a fault, and tell of it."""
@@ -180,7 +187,10 @@ def _told_request(event: Event) -> str:
     return f"{type(event).__name__} {key}".rstrip()
 
 
-def _told_result(result: Result) -> str:
+def told_result(result: Result | None) -> str:
+    """What came of a request, in a few words."""
+    if result is None:
+        return "no answer"
     if isinstance(result, QuorateError):
         outcome = f", {result.outcome.value}" if result.outcome is not None else ""
         return f"fails: {result}{outcome}"
@@ -216,7 +226,10 @@ def _told_version(version: bytes) -> str:
 
 
 def _told_batch(batch: Batch) -> str:
-    told = [f"{_told_row(row)} {_told_version(r.version)}" for row, r in batch.records]
+    told = [
+        f"{show_bytes(key_of(row))[:_SHOWN_CHARS]} {_told_version(record.version)}"
+        for row, record in batch.records
+    ]
     parts = told[:_SHOWN_ROWS] + [f"{len(told) - _SHOWN_ROWS} more"] * (len(told) > _SHOWN_ROWS)
     kept = sum(blob is not None for _, blob in batch.hints)
     if kept:
@@ -225,10 +238,6 @@ def _told_batch(batch: Batch) -> str:
         parts.append(f"hints done: {len(batch.hints) - kept}")
     parts += [show_bytes(name) for name, _ in batch.meta if name != b"keys"]
     return ", ".join(parts)
-
-
-def _told_row(row: bytes) -> str:
-    return show_bytes(key_of(row))[:_SHOWN_CHARS]
 
 
 def _told_messages(messages: Iterable[Message]) -> str:

@@ -12,51 +12,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from quorate.core.values.events import Get, GetResult, Put, PutResult, Result
+from msgspec.structs import replace
+
+from quorate.core.values.events import Get, GetResult, Put, PutResult, Result, Waiter
 from quorate.errors import QuorateError
 from quorate.sim.clock import EPOCH_MS
 from quorate.sim.cluster import SimCluster
-from quorate.sim.history import DERIVED, History, Kind, Operation, value_of
+from quorate.sim.history import DERIVED, ClientOperation, History, Kind, value_of
+from quorate.sim.machine import Machine
 from quorate.sim.plan import Request, Visit
 
 RETRY_MS: Final = 20.0
 """After which a client that found no running node tries again."""
-
-
-class Asked:
-    """The waiter of one request: writes the answer into its operation."""
-
-    __slots__ = ("_cluster", "_then", "life", "operation")
-
-    def __init__(
-        self, cluster: SimCluster, operation: Operation, then: Callable[[], None] | None = None
-    ) -> None:
-        self._cluster = cluster
-        self._then = then
-        self.operation = operation
-        self.life = cluster.machines[operation.node].life
-        """Of the coordinator, when it was asked."""
-
-    def done(self, result: Result) -> None:
-        """Take the answer; a second one is a fault of the node."""
-        operation = self.operation
-        assert operation.result is None, f"answered twice: {operation}, then {result}"
-        assert isinstance(result, GetResult | PutResult | QuorateError)
-        operation.result = result
-        operation.done_ms = self._cluster.world.now
-        operation.wall_ms = self._cluster.machines[operation.node].instant.wall_ms
-        if self._then is not None:
-            self._then()
-
-    def is_answered(self) -> bool:
-        """Whether there is an answer."""
-        return self.operation.result is not None
-
-    @property
-    def is_forgotten(self) -> bool:
-        """Whether there is no answer though the coordinator that was asked lives."""
-        machine = self._cluster.machines[self.operation.node]
-        return self.operation.result is None and machine.life == self.life
 
 
 class Clients:
@@ -64,11 +31,14 @@ class Clients:
 
     def __init__(self, cluster: SimCluster, *, patience_ms: float) -> None:
         self.history = History()
-        self.asked: list[Asked] = []
+        self._asked: list[tuple[ClientOperation, int]] = []
+        """What was asked, and in which life of its coordinator."""
         self.busy = 0
         """Clients that have not come to the end of their scripts."""
+        self.world = cluster.world
+        self.patience_ms = patience_ms
+        """After which a client goes on without an answer."""
         self._cluster = cluster
-        self._patience_ms = patience_ms
 
     def start(self, scripts: tuple[tuple[Visit, ...], ...]) -> None:
         """Have every client begin its script."""
@@ -88,17 +58,19 @@ class Clients:
 
     def ask(
         self, client: int, node: int, request: Request, then: Callable[[], None] | None = None
-    ) -> Asked:
+    ) -> ClientOperation:
         """Give a node a request; `then` is called once all of it is answered."""
         is_derived = request.kind in DERIVED
-        operation = Operation(
+        operation = ClientOperation(
             request.serial,
             client,
             node,
             Kind.GET if is_derived else request.kind,
             request.key,
             asked_ms=self._cluster.world.now,
-            value=self._value(client, request),
+            value=value_of(client, request.serial, request.key, size=request.value_bytes)
+            if request.kind is Kind.PUT
+            else None,
             expires_ms=0 if is_derived else self._expires_ms(request),
             r=request.r,
             w=request.w,
@@ -108,16 +80,20 @@ class Clients:
             return self._submit(operation, lambda: self._carry_on(operation, request, then))
         return self._submit(operation, then)
 
-    def _submit(self, operation: Operation, then: Callable[[], None] | None) -> Asked:
-        asked = Asked(self._cluster, operation, then)
+    def _submit(
+        self, operation: ClientOperation, then: Callable[[], None] | None
+    ) -> ClientOperation:
+        machine = self._cluster.machines[operation.node]
         self.history.operations.append(operation)
-        self.asked.append(asked)
-        self._cluster.machines[operation.node].receive(_event(asked, operation))
-        return asked
+        self._asked.append((operation, machine.life))
+        machine.receive(_event(_Answered(operation, machine, then), operation))
+        return operation
 
-    def _carry_on(self, read: Operation, request: Request, then: Callable[[], None] | None) -> None:
-        """Write what follows from a read, if anything does: not from what is expired or absent, nor
-        where no expiry is to be taken away."""
+    def _carry_on(
+        self, read: ClientOperation, request: Request, then: Callable[[], None] | None
+    ) -> None:
+        """Write what follows from a read. Nothing does if there is no live record, or if an expiry
+        is to be taken away that the record does not have."""
         found = read.result.record if isinstance(read.result, GetResult) else None
         is_delete = request.kind is Kind.GETDEL
         if (
@@ -128,19 +104,15 @@ class Clients:
             if then is not None:
                 then()
             return
-        write = Operation(
-            read.serial,
-            read.client,
-            read.node,
-            request.kind,
-            read.key,
-            asked_ms=read.asked_ms,
+        write = replace(
+            read,
+            kind=request.kind,
             value=None if is_delete else found.value,
             expires_ms=0 if is_delete else self._expires_ms(request),
-            r=read.r,
-            w=read.w,
-            timeout_ms=read.timeout_ms,
             derived_from=found.version,
+            done_ms=None,
+            wall_ms=0,
+            result=None,
         )
         self._submit(write, then)
 
@@ -151,33 +123,42 @@ class Clients:
         """Whether all came to the end of their scripts, or a node broke."""
         return not self.busy or bool(self._cluster.broken)
 
-    def is_idle(self) -> bool:
-        """Whether nobody waits for an answer any more."""
-        return not any(asked.is_forgotten for asked in self.asked)
-
-    def forgotten(self) -> list[Operation]:
+    def forgotten(self) -> list[ClientOperation]:
         """What coordinators that live have not answered."""
-        return [asked.operation for asked in self.asked if asked.is_forgotten]
-
-    def _value(self, client: int, request: Request) -> bytes | None:
-        if request.kind is not Kind.PUT:
-            return None
-        return value_of(client, request.serial, request.key, size=request.value_bytes)
-
-    def later(self, ms: float, call: Callable[[], None]) -> None:
-        """Have `call` made in some time."""
-        self._cluster.world.after(ms, call)
-
-    def wait(self, call: Callable[[], None]) -> None:
-        """Have `call` made when a client's patience is over."""
-        self._cluster.world.after(self._patience_ms, call)
+        machines = self._cluster.machines
+        return [
+            operation
+            for operation, life in self._asked
+            if operation.result is None and machines[operation.node].life == life
+        ]
 
 
-def _event(asked: Asked, op: Operation) -> Get | Put:
+class _Answered:
+    """Notes what a node answers to an operation (`events.Waiter`)."""
+
+    def __init__(
+        self, operation: ClientOperation, machine: Machine, then: Callable[[], None] | None
+    ) -> None:
+        self._operation = operation
+        self._machine = machine
+        self._then = then
+
+    def done(self, result: Result) -> None:
+        operation, before = self._operation, self._operation.result
+        assert before is None, f"answered twice: {before}, then {result}"
+        assert isinstance(result, GetResult | PutResult | QuorateError)
+        operation.result = result
+        operation.done_ms = self._machine.world.now
+        operation.wall_ms = self._machine.now().wall_ms
+        if self._then is not None:
+            self._then()
+
+
+def _event(waiter: Waiter, op: ClientOperation) -> Get | Put:
     """What a node is given."""
     if op.kind is Kind.GET:
-        return Get(asked, op.key, op.r, op.timeout_ms)
-    return Put(asked, op.key, op.value, op.expires_ms, op.w, op.timeout_ms, op.derived_from)
+        return Get(waiter, op.key, op.r, op.timeout_ms)
+    return Put(waiter, op.key, op.value, op.expires_ms, op.w, op.timeout_ms, op.derived_from)
 
 
 class _Client:
@@ -188,7 +169,7 @@ class _Client:
         self._number = number
         self._script = script
         self._place = 0
-        """Of the next visit."""
+        """The number of the next visit."""
         self._missing = 0
         """Answers that this visit still waits for."""
 
@@ -201,12 +182,12 @@ class _Client:
             self._clients.busy -= 1
             return
         visit = self._script[place]
-        self._clients.later(visit.pause_ms, lambda: self._visit(visit))
+        self._clients.world.after(visit.pause_ms, lambda: self._visit(visit))
 
     def _visit(self, visit: Visit) -> None:
         node = self._clients.running(visit.node)
         if node is None:
-            self._clients.later(RETRY_MS, lambda: self._visit(visit))
+            self._clients.world.after(RETRY_MS, lambda: self._visit(visit))
             return
         if not visit.requests:
             self.go_on()
@@ -215,7 +196,7 @@ class _Client:
         self._missing = len(visit.requests)
         for request in visit.requests:
             self._clients.ask(self._number, node, request, lambda: self._answered(place))
-        self._clients.wait(lambda: self._give_up(place))
+        self._clients.world.after(self._clients.patience_ms, lambda: self._give_up(place))
 
     def _answered(self, place: int) -> None:
         # After the last visit too an answer may come that was given up.

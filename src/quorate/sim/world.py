@@ -15,7 +15,7 @@ from random import Random
 
 Span = tuple[float, float]
 """Milliseconds, least and most; draws are uniform."""
-Limits = tuple[float, ...]
+UpTo = tuple[float, ...]
 """Milliseconds: one limit is drawn, then a time up to it. Several give a heavy tail."""
 
 GAP_MS = 1e-6
@@ -67,7 +67,7 @@ class World:
         return True
 
 
-def draw_up_to(random: Random, limits: Limits) -> float:
+def draw_up_to(random: Random, limits: UpTo) -> float:
     """A duration."""
     limit = limits[0] if len(limits) == 1 else limits[int(random.random() * len(limits))]
     return random.random() * limit

@@ -4,21 +4,117 @@
 The cache learns a record from the very call that wrote or read it in the engine, and only after
 that call succeeded, so it never holds what the engine would not answer. "Nothing here" is not
 cached: the engine's bloom filters answer that about as fast.
+
+Records are bounded by entries and by bytes; what was long not used goes. Who goes is found by
+second chance (Corbato 1968, "the clock"): entries wait in a queue; one that was used since it was
+queued is queued again, the first that was not goes. An exact order of uses would be touched by
+every read and write, and cost as much again as finding the entry.
+
+Both bounds hold after every call. A record that is larger than the whole cache is not kept, and
+takes the row's older record with it: the cache never holds anything but the newest it was given.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Final
 
 from quorate.core.values.events import Batch
 from quorate.core.values.record import Record
 from quorate.storage.engine import Engine
-from quorate.storage.lru import Lru
+
+ENTRY_BYTES: Final = 350
+"""What an entry costs beside its row and its value: the objects and their place in the order."""
+CHANCES_MAX: Final = 32
+"""Entries that are queued again before one goes, used or not: where all are in use, looking for one
+that is not would take milliseconds."""
+
+
+def cost_of(row: bytes, record: Record) -> int:
+    """Bytes that an entry counts for, about what it takes of memory."""
+    value = record.value
+    return ENTRY_BYTES + len(row) + (0 if value is None else len(value))
+
+
+class _Entry:
+    __slots__ = ("cost", "is_used", "record")
+
+    def __init__(self, record: Record, cost: int) -> None:
+        self.record = record
+        self.cost = cost
+        """Kept, so that it need not be worked out again to take it back."""
+        self.is_used = False
+        """Since it was queued last."""
+
+
+class Lru:
+    """A bounded map from row to record; every call is O(1) but for the evictions it causes."""
+
+    def __init__(self, *, entries_max: int, bytes_max: int) -> None:
+        self._entries: dict[bytes, _Entry] = {}
+        self._queue: deque[bytes] = deque()
+        """The rows of all entries; the first is the next to go."""
+        self._entries_max: Final = entries_max
+        self._bytes_max: Final = bytes_max
+        self.bytes_used = 0
+        self.hits = 0
+        self.misses = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, row: bytes) -> Record | None:
+        """The record of a row, which counts as used then, or None; counts either."""
+        entry = self._entries.get(row)
+        if entry is None:
+            self.misses += 1
+            return None
+        self.hits += 1
+        entry.is_used = True
+        return entry.record
+
+    def put(self, records: Iterable[tuple[bytes, Record]]) -> None:
+        """Keep records, in place of their rows' older ones.
+
+        One call for a whole batch: this is on every write's way.
+        """
+        entries = self._entries
+        for row, record in records:
+            cost = cost_of(row, record)
+            entry = entries.get(row)
+            if cost > self._bytes_max:
+                if entry is not None:
+                    self._queue.remove(row)
+                    self._drop(row)
+            elif entry is None:
+                entries[row] = _Entry(record, cost)
+                self._queue.append(row)
+                self.bytes_used += cost
+            else:
+                self.bytes_used += cost - entry.cost
+                entry.record, entry.cost, entry.is_used = record, cost, True
+        while self.bytes_used > self._bytes_max or len(entries) > self._entries_max:
+            self._evict()
+
+    def _evict(self) -> None:
+        queue = self._queue
+        row = queue.popleft()
+        for _ in range(CHANCES_MAX):
+            entry = self._entries[row]
+            if not entry.is_used:
+                break
+            entry.is_used = False
+            queue.append(row)
+            row = queue.popleft()
+        self._drop(row)
+
+    def _drop(self, row: bytes) -> None:
+        self.bytes_used -= self._entries.pop(row).cost
 
 
 class CachedEngine:
-    """`inner` with `lru` in front of `get` and `get_many`. Satisfies `Engine`."""
+    """`inner` with `lru` in front of `get`. Satisfies `Engine`."""
 
     def __init__(self, inner: Engine, lru: Lru) -> None:
         self._inner = inner
@@ -32,18 +128,6 @@ class CachedEngine:
             if record is not None:
                 self.lru.put(((row, record),))
         return record
-
-    def get_many(self, rows: Sequence[bytes]) -> list[Record | None]:
-        found = [self.lru.get(row) for row in rows]
-        missing = [index for index, record in enumerate(found) if record is None]
-        if not missing:
-            return found
-        fetched = self._inner.get_many([rows[index] for index in missing])
-        for index, record in zip(missing, fetched, strict=True):
-            if record is not None:
-                found[index] = record
-                self.lru.put(((rows[index], record),))
-        return found
 
     def write(self, batch: Batch) -> None:
         self._inner.write(batch)
@@ -64,9 +148,6 @@ class CachedEngine:
 
     def bytes_used(self) -> int:
         return self._inner.bytes_used()
-
-    def checkpoint(self, directory: Path) -> None:
-        self._inner.checkpoint(directory)
 
     def close(self) -> None:
         self._inner.close()

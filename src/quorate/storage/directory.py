@@ -23,8 +23,9 @@ import msgspec
 from quorate.errors import FormatUnsupported, StorageError, StorageLocked
 from quorate.storage.faults import Faults
 
-FORMAT: Final = 1
-"""Of the directory as a whole; records carry a format of their own (`wire.records`)."""
+FORMAT: Final = 2
+"""Of the directory as a whole, 1 that of release 0.1.0; records carry a format of their own
+(`wire.records`)."""
 
 
 class _Format(msgspec.Struct):
@@ -68,7 +69,7 @@ class DataDirectory:
     def promised(self) -> int | None:
         """The count that `promise` left, None in a directory that was never made to the end.
 
-        FormatUnsupported if a newer release wrote it, StorageError if it cannot be read.
+        FormatUnsupported if another release wrote it, StorageError if it cannot be read.
         """
         with self.faults:
             try:
@@ -81,9 +82,9 @@ class DataDirectory:
             raise StorageError(
                 "the FORMAT file is damaged", directory=str(self.path), reason=str(error)
             ) from error
-        if found.format > FORMAT:
+        if found.format != FORMAT:
             raise FormatUnsupported(
-                "the data directory was written by a newer release",
+                "the data directory was written by another release",
                 directory=str(self.path),
                 found=found.format,
                 supported=FORMAT,

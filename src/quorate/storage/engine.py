@@ -12,8 +12,7 @@ all.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Final, Protocol
 
 from quorate.core.values.events import Batch
@@ -33,9 +32,6 @@ class Engine(Protocol):
 
     def get(self, row: bytes) -> Record | None:
         """The record of a row, or None. Corrupt if it cannot be read."""
-
-    def get_many(self, rows: Sequence[bytes]) -> list[Record | None]:
-        """`get` of each row, in order."""
 
     def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, Record]]:
         """Rows of [start, end) in order, as they are when the scan begins. Corrupt on damage:
@@ -59,10 +55,6 @@ class Engine(Protocol):
 
     def bytes_used(self) -> int:
         """Bytes on disk (or in memory), about."""
-
-    def checkpoint(self, directory: Path) -> None:
-        """Write a consistent copy that `open` takes as a data directory. `directory` must not
-        exist."""
 
     def close(self) -> None:
         """Sync and release everything, the directory's lock included; after a failed sync only

@@ -10,14 +10,12 @@ copy is hardly ever made.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Final, Generic, TypeVar
 from weakref import WeakSet
 
 from quorate.core.values.events import Batch
 from quorate.core.values.record import Record
-from quorate.errors import StorageError
 
 Entry = TypeVar("Entry")
 
@@ -118,9 +116,6 @@ class MemoryEngine:
     def get(self, row: bytes) -> Record | None:
         return self._records.get(row)
 
-    def get_many(self, rows: Sequence[bytes]) -> list[Record | None]:
-        return [self._records.get(row) for row in rows]
-
     def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, Record]]:
         return self._records.scan(start, end)
 
@@ -144,10 +139,6 @@ class MemoryEngine:
 
     def bytes_used(self) -> int:
         return self._bytes_used
-
-    def checkpoint(self, directory: Path) -> None:
-        """Always StorageError: this engine has no data directory to copy."""
-        raise StorageError("the memory engine has no files to copy", directory=str(directory))
 
     def close(self) -> None:
         """Nothing to do: whoever drops the engine drops its content."""

@@ -20,12 +20,12 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 from weakref import WeakSet
 
-from rocksdict import Checkpoint, Rdict, WriteBatch
+from rocksdict import Rdict, WriteBatch
 
 from quorate.core.values.events import Batch
 from quorate.core.values.record import Record
@@ -33,7 +33,7 @@ from quorate.errors import Corrupt, DiskFull, FormatUnsupported, StorageError
 from quorate.storage import tuning
 from quorate.storage.database import Cursor, Database, open_database
 from quorate.storage.directory import DataDirectory, promise, sync_entries
-from quorate.storage.faults import Faults, LogRefuses, ReadFaults
+from quorate.storage.faults import LogRefuses, ReadFaults
 from quorate.wire.records import decode, encode
 
 RESERVE_BYTES_MAX: Final = 256 << 20
@@ -103,14 +103,6 @@ class RocksEngine:
         with self._read_faults:
             blob = self._rocks.data.get(row)
         return None if blob is None else _record(row, blob)
-
-    def get_many(self, rows: Sequence[bytes]) -> list[Record | None]:
-        with self._read_faults:
-            blobs: list[bytes | None] = self._rocks.data.get(list(rows)) or []
-        return [
-            None if blob is None else _record(row, blob)
-            for row, blob in zip(rows, blobs, strict=True)
-        ]
 
     def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, Record]]:
         cursor = self._cursor(self._rocks.data, start, end)
@@ -259,17 +251,6 @@ class RocksEngine:
                 for family in (rocks.data, rocks.hints, rocks.meta)
                 for name in ("total-sst-files-size", "cur-size-all-mem-tables")
             )
-
-    def checkpoint(self, directory: Path) -> None:
-        if directory.exists():
-            raise StorageError("the directory of a checkpoint must not exist", path=str(directory))
-        with Faults(directory):
-            directory.mkdir(parents=True)
-            # Else the checkpoint does it, and holds the GIL meanwhile.
-            self._rocks.flush()
-            writes = self._rocks.database.latest_sequence_number()
-            Checkpoint(self._rocks.database).create_checkpoint(str(directory / "rocks"))
-        promise(directory, writes=writes)
 
     def close(self) -> None:
         with self._syncing:

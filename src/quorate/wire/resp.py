@@ -40,7 +40,6 @@ _HEADER_OF: Final = {length: b"$%d" % length for length in range(_FAST_BYTES_MAX
 _header_of = _HEADER_OF.get
 
 _INTEGER: Final = re.compile(rb"0|-?[1-9][0-9]{0,18}")
-_INT64_MAX: Final = (1 << 63) - 1
 _NOT_INLINE: Final = b"$%#,|>~(=!_:+-"
 """First bytes of RESP types that are no commands; what follows them must not be read as any."""
 _INLINE_WORD: Final = re.compile(
@@ -60,7 +59,7 @@ def parse_integer(data: bytes) -> int | None:
     if _INTEGER.fullmatch(data) is None:
         return None
     value = int(data)
-    return value if -_INT64_MAX - 1 <= value <= _INT64_MAX else None
+    return value if -(1 << 63) <= value < 1 << 63 else None
 
 
 def split_inline(line: bytes) -> Command | None:

@@ -11,14 +11,14 @@ from typing import Final
 
 from quorate.core.serving import Serving
 from quorate.core.values.events import Batch, Note, StorageState
-from quorate.core.values.messages import Frame
+from quorate.core.values.messages import Frame, Mutated, Pong, ReadAnswer, ScannedRows
 from quorate.core.values.record import Record
-from quorate.errors import DiskFull, StorageBusy, StorageError
+from quorate.errors import Corrupt, DiskFull, StorageBusy, StorageError
 from quorate.host.acceptor import Acceptor, Incoming
 from quorate.host.driver import Driver
 from quorate.host.links import Link
-from quorate.host.storing import BUSY_RETRY_MS, Storing, _Waiting
-from quorate.sim.plan import Options
+from quorate.host.storing import BUSY_RETRY_MS, Storing, _WaitingBatch
+from quorate.sim.draw import Options
 from quorate.wire.frames import FrameParser
 from tests.simulation.plants.plant import Plant
 
@@ -26,6 +26,8 @@ _synced: Final = Storing._synced
 _connection: Final = Acceptor.connection
 _feed: Final = FrameParser.feed
 _shown: Final = Serving._shown
+_send: Final = Link.send
+_ANSWERS: Final = (Mutated, Pong, ReadAnswer, ScannedRows)
 
 
 def only(*faults: str) -> Options:
@@ -42,7 +44,7 @@ def _never_stuck(self: Storing) -> None:
     self._watch = None
 
 
-def _merge_without_hints(self: _Waiting, batch: Batch, mark: int, size: int) -> None:
+def _merge_without_hints(self: _WaitingBatch, batch: Batch, mark: int, size: int) -> None:
     self.batch.records += batch.records
     self.batch.meta += batch.meta
     self.mark = mark
@@ -61,8 +63,25 @@ def _wait_for_room_only(self: Storing, error: StorageBusy | DiskFull) -> None:
 
 
 def _unread_is_absent(self: Serving, row: bytes, failed: list[bytes]) -> Record | None:
-    del failed
-    return _shown(self, row, [])
+    try:
+        self._replica.shown(row)
+    except Corrupt:
+        pass
+    except StorageError:
+        return None
+    return _shown(self, row, failed)
+
+
+def _reopened_is_empty(self: Serving, row: bytes, failed: list[bytes]) -> Record | None:
+    try:
+        return self._replica.shown(row)
+    except Corrupt as error:
+        if "opened again" in str(error):
+            return None
+        failed.append(row)
+    except StorageError:
+        failed.append(row)
+    return None
 
 
 def _log_as_if_nothing_could_fail(self: Driver, note: Note) -> None:
@@ -89,6 +108,11 @@ def _send_without_bound(self: Link, frame: Frame) -> bool:
     return self._write(connection.channel, frame)
 
 
+def _answer_without_bound(self: Link, frame: Frame) -> bool:
+    is_answer = all(isinstance(message, _ANSWERS) for message in frame.messages)
+    return (_send_without_bound if is_answer else _send)(self, frame)
+
+
 def _dial_once(self: Link, connection: object, why_not_tried: str) -> None:
     del self, connection, why_not_tried
 
@@ -110,7 +134,7 @@ PLANTS: Final = (
     Plant("a disk that hangs is not told", Storing, "_look", _never_stuck, only("hang")),
     Plant(
         "batches that wait lose their hints when they are merged",
-        _Waiting,
+        _WaitingBatch,
         "take_in",
         _merge_without_hints,
         only("busy", "kill", "isolate"),
@@ -129,6 +153,13 @@ PLANTS: Final = (
         "_shown",
         _unread_is_absent,
         only("noread"),
+    ),
+    Plant(
+        "a database that is opened again has nothing",
+        Serving,
+        "_shown",
+        _reopened_is_empty,
+        only("reopen"),
     ),
     Plant(
         "a log line that cannot be written ends the step",
@@ -152,6 +183,7 @@ PLANTS: Final = (
         only("pieces"),
     ),
     Plant("an outbox has no bound", Link, "send", _send_without_bound, only("deaf")),
+    Plant("answers know no bound", Link, "send", _answer_without_bound, only("deaf")),
     Plant("a dial that fails is the last", Link, "on_dial_failed", _dial_once, only("files")),
     Plant("an orderly stop does not wait", Driver, "stop", _leave_at_once, only("stop")),
 )

@@ -11,17 +11,16 @@ from quorate.core.exchanges.hints import RETRY_MS, Hints, _Queue
 from quorate.core.exchanges.outbox import Outbox, Sent, Unanswered
 from quorate.core.exchanges.writes import Write, Writes
 from quorate.core.node import Node
-from quorate.core.requests.admission import Parked, Requests
 from quorate.core.topology import greeting as handshake
-from quorate.core.topology.liveness import Liveness
-from quorate.core.topology.peer import Peer
-from quorate.core.turn import Alarm
+from quorate.core.topology.peer import Liveness, Peer
+from quorate.core.turn import Alarm, Parked, Requests
 from quorate.core.values.clock import stamp_at
 from quorate.core.values.events import Get, Put, Result, Waiter
 from quorate.core.values.messages import Greeting, Message, Mutate, Mutated
 from quorate.core.values.versions import pack_version
 from quorate.errors import QuorateError
-from quorate.sim.plan import MILD, Options
+from quorate.sim.draw import Options
+from quorate.sim.faults import MILD
 from tests.simulation.plants.plant import Plant
 
 _replay: Final = Hints.replay
@@ -34,7 +33,7 @@ _park: Final = Requests.park
 
 
 def _forget_what_was_sent(self: Hints, peer: Peer) -> None:
-    queue = self._queues[peer.url]
+    queue = self._queues[peer.index]
     was_under_way = queue.is_under_way
     _replay(self, peer)
     if queue.is_under_way and not was_under_way:
@@ -48,7 +47,7 @@ def _lost_is_delivered(self: Hints, peer: Peer, ops: list[tuple[bytes, int]]) ->
 
 
 def _begin_without_hints(self: Hints, outbox: Outbox) -> None:
-    self._queues[outbox.peer.url] = _Queue(outbox, self.replay)
+    self._queues.append(_Queue(outbox, self.replay))
 
 
 def _stamp_hints_anew(self: Outbox, sent: Unanswered, message: Message) -> None:

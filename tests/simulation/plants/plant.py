@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 import pytest
 
-from quorate.sim.plan import Options
+from quorate.sim.draw import Options
 
 DEFAULT: Final = Options()
 

@@ -8,10 +8,10 @@ from typing import Final
 from quorate.core.exchanges.look import Look
 from quorate.core.exchanges.reads import Reads, Repairs
 from quorate.core.replica import Replica
-from quorate.core.requests.admission import Operation, Requests
 from quorate.core.serving import Serving
 from quorate.core.topology.peer import OWN_BIT
-from quorate.core.topology.quorum import Group
+from quorate.core.topology.topology import Group
+from quorate.core.turn import Begun, Requests
 from quorate.core.values.events import GetResult, Result
 from quorate.core.values.record import Record
 from quorate.core.values.versions import ABSENT
@@ -46,7 +46,7 @@ def _once_is_enough(self: Reads, look: Look, bit: int, *, is_superseded: bool) -
     _wrote_back(self, look, bit, is_superseded=False)
 
 
-def _unreachable_is_nothing(self: Requests, operation: Operation, result: Result) -> None:
+def _unreachable_is_nothing(self: Requests, operation: Begun, result: Result) -> None:
     if isinstance(operation, Look) and isinstance(result, QuorumUnreachable):
         result = GetResult(None, len(operation.versions))
     _end(self, operation, result)

@@ -9,15 +9,15 @@ from msgspec.structs import replace
 
 from quorate.core.exchanges import writes
 from quorate.core.exchanges.writes import Write, Writes
-from quorate.core.requests.admission import Parked
 from quorate.core.topology.peer import Peer
-from quorate.core.topology.quorum import Groups, Verdict, verdict
+from quorate.core.topology.topology import Groups, Verdict, verdict
 from quorate.core.values.events import Put
 from quorate.core.values.messages import Mutated
 from quorate.core.values.record import Record
 from quorate.core.values.versions import pack_version, stamp_of
 from quorate.errors import Outcome, QuorateError
-from quorate.sim.plan import MILD, Options
+from quorate.sim.draw import Options
+from quorate.sim.faults import MILD
 from tests.simulation.plants.plant import Plant
 
 _send: Final = Writes._send
@@ -69,13 +69,6 @@ def _expired_unapplied(self: Write) -> QuorateError:
 def _without_node_id(stamp: int, node_id: int) -> bytes:
     del node_id
     return pack_version(stamp, 0)
-
-
-def _wait_no_longer_for_the_disk(
-    self: Writes, event: Put, parked: Parked | None, held: Record | None
-) -> None:
-    above = stamp_of(held.version) if held is not None else 0
-    self._park(event, parked, self._why_no_stamp(above), wait_ms=self._wait_ms)
 
 
 def _no_hint_for_the_lost(self: Writes, peer: Peer, ops: list[Write]) -> None:
@@ -130,12 +123,6 @@ PLANTS: Final = (
         Options(faults=MILD),
     ),
     Plant("versions without a tie-break", writes, "pack_version", _without_node_id),
-    Plant(
-        "a write waits no longer for the clock's ceiling than for replicas",
-        Writes,
-        "_park_unstamped",
-        _wait_no_longer_for_the_disk,
-    ),
     Plant("a derived write is stamped by the clock", Writes, "_stamp", _derived_by_the_clock),
     Plant("a derived write has the next stamp", Writes, "_stamp", _derived_at_the_next_stamp),
     Plant("a derived write is stamped again", Writes, "_met", _derived_is_stamped_again),

@@ -9,14 +9,13 @@ from typing import Any
 import msgspec
 
 from quorate.bench.latency import Counted, counted
-from quorate.bench.plan import Plan
-from quorate.bench.result import Outcome, Result, result_of
-from quorate.bench.timeline import Slice
+from quorate.bench.plan import LoadPlan
+from quorate.bench.result import BenchResult, Slice, WorkerResult, result_of
 
-PLAN = Plan(targets=(("127.0.0.1", 1),), connections=4, keys=200, value_bytes=8, seconds=0.3)
+PLAN = LoadPlan(targets=(("127.0.0.1", 1),), connections=4, keys=200, value_bytes=8, seconds=0.3)
 
 
-def plan(**changes: Any) -> Plan:
+def plan(**changes: Any) -> LoadPlan:
     """The quick plan with some fields otherwise."""
     return msgspec.structs.replace(PLAN, **changes)
 
@@ -29,10 +28,10 @@ def counts(*latencies_us: int) -> Counted:
     return counted(by_latency, in_time=len(latencies_us))
 
 
-def outcome(**changes: Any) -> Outcome:
+def outcome(**changes: Any) -> WorkerResult:
     """What a worker says that ran for 2 seconds and answered nothing, but for the changes."""
     nothing = Counted(0, 0, "")
-    same = Outcome(
+    same = WorkerResult(
         seconds=2.0, reads=nothing, writes=nothing, misses=0, errors={}, backlog=0, busy=0.5
     )
     return msgspec.structs.replace(same, **changes)
@@ -43,7 +42,7 @@ def result(
     timeline: list[Slice] | None = None,
     errors: Mapping[str, int] | None = None,
     **changes: Any,
-) -> Result:
+) -> BenchResult:
     """Writes of these latencies in 2 seconds; `changes` are of the plan."""
     ended = outcome(writes=counts(*write_us), errors=dict(errors or {}))
     timeline_ms = 100 if timeline else 0

@@ -11,19 +11,19 @@ import msgspec
 import pytest
 
 from quorate.bench.compare import Compared, compare, differing, student_t
-from quorate.bench.result import Result, together
+from quorate.bench.result import BenchResult, together
 from tests.unit.bench.plans import result
 
 ONE = result(1000)
 
 
-def rounds(*per_second: float) -> list[Result]:
+def rounds(*per_second: float) -> list[BenchResult]:
     """Rounds of this throughput."""
     summaries = [msgspec.structs.replace(ONE.writes, per_second=each) for each in per_second]
     return [msgspec.structs.replace(ONE, all=each, writes=each) for each in summaries]
 
 
-def throughput(before: list[Result], after: list[Result]) -> Compared:
+def throughput(before: list[BenchResult], after: list[BenchResult]) -> Compared:
     return next(each for each in compare(before, after) if each.figure == "per_second")
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quorate.bench.latency import Summary, counted, curve, parts_of, summary
+from quorate.bench.latency import LatencySummary, counted, curve, parts_of, summary
 
 LATENCIES = st.lists(st.integers(1, 10_000_000), min_size=1, max_size=200)
 
@@ -38,7 +38,9 @@ def test_percentiles_of_all_workers_are_those_of_one_sorted_list(
 
 
 def test_nothing_measured_is_all_zero() -> None:
-    assert summary([counted({}, in_time=0)], seconds=0.0) == Summary(0, 0.0, 0.0, 0.0, 0.0, 0.0, 0)
+    assert summary([counted({}, in_time=0)], seconds=0.0) == LatencySummary(
+        0, 0.0, 0.0, 0.0, 0.0, 0.0, 0
+    )
 
 
 def test_latencies_beyond_the_scale_are_kept_at_its_ends() -> None:

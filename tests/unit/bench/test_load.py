@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import threading
 from collections.abc import Callable
@@ -10,31 +11,30 @@ from collections.abc import Callable
 import pytest
 
 from quorate.bench import load as module
-from quorate.bench.connection import Batch, Connection
-from quorate.bench.load import Load, Pace, Source
+from quorate.bench.load import Load, Pace, RequestBatch, Source, TargetConnection
 from quorate.bench.protocols import RespCodec, Tally
-from quorate.bench.timeline import Slice
+from quorate.bench.result import Slice
 from tests.unit.bench.fake_redis import FakeRedis, Mood
 from tests.unit.client.scripted import dead_port, wait_until
 
 
-def connections(redis: FakeRedis, count: int) -> list[Connection]:
-    return [Connection(redis.target, RespCodec(value=b"x", wait=0)) for _ in range(count)]
+def connections(redis: FakeRedis, count: int) -> list[TargetConnection]:
+    return [TargetConnection(redis.target, RespCodec(value=b"x", wait=0)) for _ in range(count)]
 
 
-def endless(connection: Connection) -> Batch:
-    return Batch(connection.codec.write(1), 1, 1, is_read=False)
+def endless(connection: TargetConnection) -> RequestBatch:
+    return RequestBatch(connection.codec.write(1), 1, 1, is_read=False)
 
 
 def finite(count: int, *, size: int = 1) -> Source:
     """`count` batches of `size` reads."""
     left = [count]
 
-    def source(connection: Connection) -> Batch | None:
+    def source(connection: TargetConnection) -> RequestBatch | None:
         if not left[0]:
             return None
         left[0] -= 1
-        return Batch(connection.codec.read(1) * size, size, size, is_read=True)
+        return RequestBatch(connection.codec.read(1) * size, size, size, is_read=True)
 
     return source
 
@@ -121,10 +121,10 @@ def test_a_server_that_goes_away_is_an_error_and_no_hang() -> None:
 def test_a_request_larger_than_the_sockets_buffers_is_sent_in_full() -> None:
     value = b"x" * (8 << 20)
     with FakeRedis() as redis:
-        connection = Connection(redis.target, RespCodec(value=value, wait=0))
-        batches: list[Callable[[], Batch]] = [
-            lambda: Batch(connection.codec.read(1), 1, 1, is_read=True),
-            lambda: Batch(connection.codec.write(1), 1, 1, is_read=False),
+        connection = TargetConnection(redis.target, RespCodec(value=value, wait=0))
+        batches: list[Callable[[], RequestBatch]] = [
+            lambda: RequestBatch(connection.codec.read(1), 1, 1, is_read=True),
+            lambda: RequestBatch(connection.codec.write(1), 1, 1, is_read=False),
         ]
         load = Load([connection], lambda _: batches.pop()() if batches else None)
         try:
@@ -140,7 +140,7 @@ def test_a_request_larger_than_the_sockets_buffers_is_sent_in_full() -> None:
 def test_a_target_that_refuses_is_an_error_at_once() -> None:
     with dead_port() as url:
         target = ("127.0.0.1", int(url.rpartition(":")[2]))
-        load = Load([Connection(target, RespCodec(value=b"x", wait=0))], endless)
+        load = Load([TargetConnection(target, RespCodec(value=b"x", wait=0))], endless)
         with pytest.raises(OSError, match="refused"):
             load.open()
         load.close()
@@ -158,12 +158,12 @@ def test_a_reply_to_nothing_loses_the_connection() -> None:
 def test_what_follows_a_batch_is_sent_by_the_same_connection_before_anything_else() -> None:
     left = [3]
 
-    def source(connection: Connection) -> Batch | None:
+    def source(connection: TargetConnection) -> RequestBatch | None:
         left[0] -= 1
         if left[0] < 0:
             return None
-        write = Batch(connection.codec.write(left[0]), 1, 1, False)
-        return Batch(connection.codec.read(left[0]), 1, 1, True, write)
+        write = RequestBatch(connection.codec.write(left[0]), 1, 1, False)
+        return RequestBatch(connection.codec.read(left[0]), 1, 1, True, write)
 
     with FakeRedis() as redis:
         load = run(redis, source, count=1)
@@ -238,9 +238,9 @@ def test_what_is_sent_after_the_end_is_bounded_too(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_writes_of_a_read_modify_write_take_places_of_the_schedule() -> None:
-    def source(connection: Connection) -> Batch:
-        write = Batch(connection.codec.write(1), 1, 1, False)
-        return Batch(connection.codec.read(1), 1, 1, True, write)
+    def source(connection: TargetConnection) -> RequestBatch:
+        write = RequestBatch(connection.codec.write(1), 1, 1, False)
+        return RequestBatch(connection.codec.read(1), 1, 1, True, write)
 
     with FakeRedis() as redis:
         run(redis, source, seconds=0.3, pace=Pace(0.002, 0.0))
@@ -248,9 +248,9 @@ def test_the_writes_of_a_read_modify_write_take_places_of_the_schedule() -> None
 
 
 def test_a_read_modify_write_that_the_end_cuts_short_leaves_its_connection_to_the_backlog() -> None:
-    def source(connection: Connection) -> Batch:
-        write = Batch(connection.codec.write(1), 1, 1, False)
-        return Batch(connection.codec.read(1), 1, 1, True, write)
+    def source(connection: TargetConnection) -> RequestBatch:
+        write = RequestBatch(connection.codec.write(1), 1, 1, False)
+        return RequestBatch(connection.codec.read(1), 1, 1, True, write)
 
     with FakeRedis(paused(300)) as redis:
         load = run(redis, source, count=1, seconds=0.2, pace=Pace(0.001, 0.0005))
@@ -335,3 +335,44 @@ def test_a_load_that_is_done_early_has_no_slices_of_the_time_it_did_not_need() -
         load = run(redis, finite(50), tell=told.append, slice_seconds=0.01)
     assert sum(each.succeeded for each in told) == 50
     assert len(told) == pytest.approx(load.seconds / 0.01, abs=1)
+
+
+def writable(connection: TargetConnection) -> None:
+    """Wait until connecting is over, one way or the other."""
+    _, ready, _ = select.select([], [connection.socket], [], 10)
+    assert ready
+
+
+def test_what_was_half_read_is_forgotten_when_it_is_opened_again() -> None:
+    with FakeRedis() as redis:
+        connection = TargetConnection(redis.target, RespCodec(value=b"x", wait=0))
+        connection.open()
+        assert connection.take(b"$1000\r\nhalf", Tally()) == 0
+        connection.close()
+        assert not connection.is_open
+        connection.reopen()
+        writable(connection)
+        assert not connection.has_failed()
+        assert connection.take(b"+OK\r\n", Tally()) == 1
+        connection.close()
+
+
+def test_a_target_that_went_away_is_noticed_without_waiting_for_it() -> None:
+    with FakeRedis() as redis:
+        connection = TargetConnection(redis.target, RespCodec(value=b"x", wait=0))
+        connection.open()
+        connection.close()
+    connection.reopen()
+    writable(connection)
+    assert connection.has_failed()
+    connection.close()
+
+
+def test_a_target_that_refuses_from_the_beginning_is_an_error() -> None:
+    with dead_port() as url:
+        connection = TargetConnection(
+            ("127.0.0.1", int(url.rpartition(":")[2])), RespCodec(value=b"x", wait=0)
+        )
+        with pytest.raises(OSError, match="refused"):
+            connection.open()
+        connection.close()

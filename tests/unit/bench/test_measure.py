@@ -15,7 +15,7 @@ import pytest
 
 from quorate.bench import measure as module
 from quorate.bench.measure import MeasureFailed, Progress, measure
-from quorate.bench.result import Result
+from quorate.bench.result import BenchResult
 from tests.ports import free_port
 from tests.unit.bench.fake_redis import FakeRedis
 from tests.unit.bench.plans import plan
@@ -36,7 +36,7 @@ def test_the_result_is_what_all_workers_saw_and_the_same_in_json() -> None:
     assert len(found.timeline) == 3
     assert found.availability is not None
     assert found.is_complete
-    assert msgspec.json.decode(msgspec.json.encode(found), type=Result) == found
+    assert msgspec.json.decode(msgspec.json.encode(found), type=BenchResult) == found
 
 
 def test_progress_tells_of_the_keys_then_of_the_seconds() -> None:
@@ -120,11 +120,11 @@ def test_a_worker_listens_to_its_parent_alone() -> None:
         script = (
             "import os, signal, sys, msgspec\n"
             "from quorate.bench.measure import measure\n"
-            "from quorate.bench.plan import Plan\n"
+            "from quorate.bench.plan import LoadPlan\n"
             "def tell(step):\n"
             "    if step.is_measuring and not step.done: os.killpg(0, signal.SIGUSR1)\n"
             "signal.signal(signal.SIGUSR1, lambda *_: None)\n"
-            "print(measure(msgspec.json.decode(sys.argv[1], type=Plan), tell).is_complete)"
+            "print(measure(msgspec.json.decode(sys.argv[1], type=LoadPlan), tell).is_complete)"
         )
         command = [sys.executable, "-c", script, msgspec.json.encode(of).decode()]
         done = subprocess.run(command, capture_output=True, text=True, start_new_session=True)

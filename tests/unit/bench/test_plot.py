@@ -10,8 +10,7 @@ import msgspec
 import pytest
 
 from quorate.bench.plot import page
-from quorate.bench.result import Fault, Result, together
-from quorate.bench.timeline import Slice
+from quorate.bench.result import BenchResult, NodeFault, Slice, together
 from tests.unit.bench.plans import result
 
 WIDTH, HEIGHT = 860, 320
@@ -49,7 +48,7 @@ TIMELINE = [Slice(10, 0, 1.0), Slice(0, 3, 0.0), Slice(12, 0, 250.0)]
         ([result(1000, timeline=[Slice()])], 3),
     ],
 )
-def test_every_line_lies_within_its_picture(results: list[Result], count: int) -> None:
+def test_every_line_lies_within_its_picture(results: list[BenchResult], count: int) -> None:
     found = pictures(page("title", results))
     assert len(found) == count
     for picture in found:
@@ -78,7 +77,7 @@ def test_a_sweep_is_a_line_for_each_point() -> None:
 @pytest.mark.parametrize("ended_s", [0.15, 99.0])
 def test_faults_are_where_they_happened_and_end_with_the_picture(ended_s: float) -> None:
     one = result(1000, timeline=TIMELINE)
-    fault = Fault("kill", "http://localhost:1", 0.05, ended_s)
+    fault = NodeFault("kill", "http://localhost:1", 0.05, ended_s)
     _, over_time, worst = pictures(page("title", [msgspec.structs.replace(one, faults=[fault])]))
     for picture in (over_time, worst):
         (rect,) = picture.iter("rect")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quorate.bench.connection import Connection
+from quorate.bench.load import TargetConnection
 from quorate.bench.protocols import (
     Codec,
     HttpCodec,
@@ -99,7 +99,7 @@ def test_replies_are_counted_the_same_however_they_are_cut(
 ) -> None:
     chosen = data.draw(st.lists(st.sampled_from(kinds), max_size=6))
     raw = b"".join(reply for reply, _, _ in chosen)
-    connection, tally, count, begin = Connection(("h", 1), codec), Tally(), 0, 0
+    connection, tally, count, begin = TargetConnection(("h", 1), codec), Tally(), 0, 0
     for end in [*sorted(data.draw(st.lists(st.integers(0, len(raw)), max_size=5))), len(raw)]:
         if end > begin:
             count += connection.take(raw[begin:end], tally)

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from quorate.bench.result import result_of, together
-from quorate.bench.timeline import Availability, Slice
+from quorate.bench.result import Availability, Slice, added, availability, result_of, together
 from tests.unit.bench.plans import counts, outcome, plan, result
 
 
@@ -48,3 +47,20 @@ def test_rounds_together_are_one_result_that_keeps_them() -> None:
 def test_one_round_is_itself() -> None:
     one = result(1000)
     assert together([one]) is one
+
+
+def test_what_workers_saw_at_the_same_time_is_added_and_the_worst_kept() -> None:
+    one = [Slice(3, 1, 5.0), Slice(2, 0, 1.0)]
+    other = [Slice(4, 0, 7.0)]
+    assert added([one, other]) == [Slice(7, 1, 7.0), Slice(2, 0, 1.0)]
+    assert added([]) == []
+
+
+def test_the_longest_gap_is_of_slices_without_a_success() -> None:
+    timeline = [Slice(1), Slice(), Slice(1), Slice(0, 4), Slice(), Slice(0, 1), Slice(9)]
+    assert availability(timeline, slice_ms=100) == Availability(300, 5 / 16)
+
+
+def test_a_run_that_always_answers_has_no_gap() -> None:
+    assert availability([Slice(1), Slice(2)], slice_ms=100) == Availability(0, 0.0)
+    assert availability([], slice_ms=100) == Availability(0, 0.0)

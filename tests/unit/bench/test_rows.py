@@ -6,9 +6,8 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from quorate.bench.result import together
+from quorate.bench.result import Slice, together
 from quorate.bench.rows import COLUMNS, write_csv
-from quorate.bench.timeline import Slice
 from tests.unit.bench.plans import result
 
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from quorate.bench.plan import Plan
-from quorate.bench.result import Result
+from quorate.bench.plan import LoadPlan
+from quorate.bench.result import BenchResult
 from quorate.bench.sweep import find_rates, sweep_connections, sweep_rates
 from tests.unit.bench.plans import plan, result
 
@@ -20,11 +20,11 @@ class Server:
     def __init__(self, most: float = 10_000.0, *, slow_from: float = float("inf")) -> None:
         self.most = most
         self.slow_from = slow_from
-        self.asked: list[Plan] = []
+        self.asked: list[LoadPlan] = []
         self.interrupted_at = 0
         """The number of the measurement, from 1, that is interrupted."""
 
-    def measure(self, plan: Plan) -> Result:
+    def measure(self, plan: LoadPlan) -> BenchResult:
         """What comes out of a plan."""
         self.asked.append(plan)
         wanted = plan.rate or plan.connections * 1000.0

@@ -10,8 +10,8 @@ import pytest
 
 from quorate.bench import worker as module
 from quorate.bench.protocols import KEY_PREFIX, ProtocolFault
-from quorate.bench.result import Outcome
-from quorate.bench.worker import Filled, Message, Passed, Task, Worker
+from quorate.bench.result import WorkerResult
+from quorate.bench.worker import Filled, Passed, Task, Worker, WorkerMessage
 from tests.fake_store import FakeStore
 from tests.http_served import Served
 from tests.unit.bench.fake_redis import FakeRedis
@@ -22,8 +22,8 @@ TOTAL = 200
 
 
 def work(
-    redis: FakeRedis, *, number: int = 0, said: list[Message] | None = None, **changes: Any
-) -> Outcome:
+    redis: FakeRedis, *, number: int = 0, said: list[WorkerMessage] | None = None, **changes: Any
+) -> WorkerResult:
     """A worker's whole life against `redis`."""
     speak = said.append if said is not None else lambda _: None
     worker = Worker(Task(plan(targets=(redis.target,), **changes), number), speak)
@@ -53,7 +53,7 @@ def test_nothing_is_written_before_if_nothing_is_read_or_it_was_written_already(
 
 
 def test_each_worker_writes_its_share_of_the_keys_and_says_how_many() -> None:
-    said: list[Message] = []
+    said: list[WorkerMessage] = []
     with FakeRedis() as redis:
         for number in (0, 1, 2):
             work(redis, number=number, said=said, workers=3, reads=1.0, seconds=0.05)
@@ -122,9 +122,7 @@ def test_connections_are_spread_evenly_over_the_targets() -> None:
 
 
 def test_workers_together_have_all_connections() -> None:
-    counts = [
-        Worker(Task(plan(workers=3), each), lambda _: None).connection_count for each in range(3)
-    ]
+    counts = [len(Worker(Task(plan(workers=3), each), lambda _: None).places) for each in range(3)]
     assert counts == [2, 1, 1]
 
 
@@ -136,7 +134,7 @@ def test_workers_together_keep_the_rate() -> None:
 
 
 def test_slices_are_told_of_as_they_pass() -> None:
-    said: list[Message] = []
+    said: list[WorkerMessage] = []
     with FakeRedis() as redis:
         outcome = work(redis, said=said, reads=0.0, timeline_ms=50)
     slices = [each.slice for each in said if isinstance(each, Passed)]

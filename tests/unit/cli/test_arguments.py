@@ -108,7 +108,7 @@ def test_aliases_are_given_under_the_main_name_and_the_last_one_counts() -> None
         (["a", "b", "--jsno"], "no such option: --jsno; did you mean --json?"),
         (["a", "--value"], "--value needs a value: write --value=..."),
         (["a", "b", "--json=yes"], "--json takes no value"),
-        (["a", "b", "c"], "put: one argument too many: 'c'"),
+        (["a", "b", "c"], "put: one argument too many: 'c'; quote what has spaces"),
         (["a"], "put: no value: give it"),
         ([], "put: no key: see quorate put --help"),
     ],

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from quorate.bench.plan import Plan
-from quorate.bench.scenarios import SCENARIOS
+from quorate.bench.plan import SCENARIOS, LoadPlan
 from quorate.cli.bench_asked import SweepAsked, asked_of, parse_rate
 from quorate.cli.commands import BY_NAME
 
@@ -15,7 +14,7 @@ TARGET = {"target": "localhost:1"}
 
 def test_what_is_not_written_is_as_the_plan_has_it() -> None:
     asked = asked_of(dict(TARGET))
-    assert asked.plan == Plan(targets=(("localhost", 1),))
+    assert asked.plan == LoadPlan(targets=(("localhost", 1),))
     assert (asked.rounds, asked.sweep, asked.dev, asked.churn) == (1, None, 0, ())
 
 
@@ -37,7 +36,7 @@ def test_flags_are_taken_at_their_word() -> None:
         "distribution": "once",
         "target": "localhost:1,localhost:2",
     }
-    assert asked_of(given).plan == Plan(
+    assert asked_of(given).plan == LoadPlan(
         targets=(("localhost", 1), ("localhost", 2)),
         connections=10,
         workers=2,
@@ -72,7 +71,7 @@ def test_a_sweep_goes_through_what_it_is_told(text: str, sweep: SweepAsked) -> N
     ("text", "rate"), [("2500", 2500), ("20k", 20_000), ("1.5M", 1_500_000), ("0.5", 0.5)]
 )
 def test_rates_may_be_short(text: str, rate: float) -> None:
-    assert parse_rate("rate", text) == rate
+    assert parse_rate(text) == rate
 
 
 def test_the_help_names_every_scenario() -> None:

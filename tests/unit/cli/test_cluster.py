@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from quorate.cli.cluster import PARTITIONS
+from quorate.core.values.slots import PARTITION_COUNT
 from tests.http_served import Served
 from tests.unit.cli.conftest import Ran, Run
 from tests.unit.client.scripted import Answer, Request, ScriptedNode, dead_port, problem, reply
@@ -193,6 +195,7 @@ def test_status_goes_on_past_a_member_with_an_impossible_name(run: Run) -> None:
 
 
 def test_ring_shows_shares_or_where_one_key_belongs(run: Run, target: str) -> None:
+    assert PARTITIONS == PARTITION_COUNT
     members = [
         {**MEMBER, "url": "http://a:1", "partitions": 1024},
         {**MEMBER, "url": "http://b:1", "partitions": 512},
@@ -200,8 +203,8 @@ def test_ring_shows_shares_or_where_one_key_belongs(run: Run, target: str) -> No
     ]
     assert rows(answered(run, "ring", table=members).encode()) == [
         ["url", "owns", "partitions", "share", "keys", "bytes"],
-        ["http://a:1", "yes", "1024", "0.6667", "1", "2"],
-        ["http://b:1", "yes", "512", "0.3333", "1", "2"],
+        ["http://a:1", "yes", "1024", "1.0", "1", "2"],
+        ["http://b:1", "yes", "512", "0.5", "1", "2"],
         ["http://c:1", "no", "0", "0.0", "1", "2"],
     ]
     assert json.loads(answered(run, "ring", "--json", table=members[2:]))[0]["share"] == 0.0

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -26,11 +27,30 @@ def test_an_interrupt_is_130_and_shows_no_traceback(
     assert (ran.code, ran.err) == (130, "")
 
 
-def test_a_reader_that_leaves_early_is_no_traceback() -> None:
-    done = subprocess.run(
-        f"{sys.executable} -m quorate --help | true", shell=True, capture_output=True, check=False
-    )
-    assert done.stderr == b""
+def test_a_reader_that_leaves_early_is_no_traceback_and_no_missing_key() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "quorate", "version"]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (2, b"")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("get foo >&-", "cannot write the output: it is closed"),
+        ("put foo bar >&-", "cannot write the output: it is closed"),
+        ("put foo - <&-", "standard input: it is closed"),
+    ],
+)
+def test_what_is_closed_is_one_line_and_2_and_nothing_is_written(
+    arguments: str, told: str, served: Served, target: str
+) -> None:
+    command = f"{sys.executable} -m quorate {target} {arguments}"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"quorate: {told}\n")
+    assert served.store.events == []
 
 
 @needs_dev_full

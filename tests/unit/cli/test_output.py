@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tables for eyes on a terminal, lines for `cut` in a pipe."""
+"""Tables for eyes on a terminal, lines for `cut` in a pipe; failures and their exit codes."""
 
 from __future__ import annotations
 
 import io
+import json
 import sys
 
 import pytest
 
-from quorate.cli.output import print_facts, print_json, print_table
+from quorate.cli.output import complain, print_facts, print_json, print_table, report
+from quorate.client import Unreachable
 from quorate.client.calls import packed
+from quorate.errors import BY_CODE, Outcome, QuorateError, QuorumUnreachable
 
 
 class Terminal(io.StringIO):
@@ -62,3 +65,53 @@ def test_facts_are_tabs_in_a_pipe_and_aligned_on_a_terminal(
 def test_json_is_one_line_that_any_terminal_can_show(capsys: pytest.CaptureFixture[str]) -> None:
     print_json({"key": packed("clé".encode()), "value": packed(b"\xff")})
     assert capsys.readouterr().out == '{"key": "cl\\u00e9", "value": {"base64": "/w=="}}\n'
+
+
+@pytest.mark.parametrize("kind", BY_CODE.values(), ids=lambda kind: kind.code)
+@pytest.mark.parametrize("outcome", [None, *Outcome])
+def test_an_answered_error_is_one_line_and_3(
+    kind: type[QuorateError], outcome: Outcome | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert report(kind("what happened", outcome=outcome, needed=2), is_json=False) == 3
+    out, said = capsys.readouterr()
+    assert out == ""
+    assert said.startswith("quorate: what happened (needed=2)")
+    assert said.count("\n") == 1
+    assert ("may have been written" in said) is (outcome is Outcome.UNKNOWN)
+    assert ("nothing was written" in said) is (outcome is Outcome.NOT_APPLIED)
+    is_safe = outcome is Outcome.NOT_APPLIED and kind.retryable
+    assert ("trying again is safe" in said) is is_safe
+
+
+def test_unreachable_is_2_and_says_what_to_check(capsys: pytest.CaptureFixture[str]) -> None:
+    assert report(Unreachable("no answer"), is_json=False) == 2
+    assert "check --target or --nodes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("outcome", [None, *Outcome])
+def test_json_has_all_that_is_known_and_the_line_stays(
+    outcome: Outcome | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = QuorumUnreachable("too few", outcome=outcome, needed=2, live=1)
+    assert report(error, is_json=True) == 3
+    out, said = capsys.readouterr()
+    assert json.loads(out) == {
+        "error": {
+            "code": "quorum_unreachable",
+            "detail": "too few",
+            "outcome": outcome.value if outcome else None,
+            "retryable": True,
+            "needed": 2,
+            "live": 1,
+        }
+    }
+    assert said.startswith("quorate: too few (needed=2 live=1)")
+
+
+def test_what_the_cluster_has_no_part_in_is_one_line_each_and_one_json_document(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert complain("one\n    more\ntwo", code="settings", is_json=True) == 2
+    out, said = capsys.readouterr()
+    assert json.loads(out)["error"]["detail"] == "one\n    more\ntwo"
+    assert said == "quorate: one\n    more\nquorate: two\n"

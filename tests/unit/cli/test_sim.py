@@ -20,10 +20,12 @@ import pytest
 
 from quorate.cli import sim
 from quorate.sim.checkers import Violation
+from quorate.sim.draw import Options, draw
+from quorate.sim.faults import FAULTS
 from quorate.sim.history import Kind
-from quorate.sim.plan import FAULTS, Options, Plan, draw
+from quorate.sim.plan import Plan
 from quorate.sim.planfile import decode, encode
-from quorate.sim.run import Outcome
+from quorate.sim.run import RunResult
 from quorate.sim.sometimes import BRANCHES
 from quorate.sim.trace import Trace
 from tests.unit.cli.conftest import Run
@@ -40,7 +42,7 @@ class FakeWorlds:
         self.interrupted_at: int | None = None
         self.interrupted_by = signal.SIGINT
 
-    def run(self, plan: Plan, *, trace: Trace | None = None) -> Outcome:
+    def run(self, plan: Plan, *, trace: Trace | None = None) -> RunResult:
         """As `sim.run` does."""
         if len(self.plans) == self.interrupted_at:
             signal.raise_signal(self.interrupted_by)
@@ -50,7 +52,7 @@ class FakeWorlds:
         violations = (
             [Violation("I6", b"key\n", "it went back in time")] if self.broken(plan) else []
         )
-        return Outcome(plan.seed, "abcd", 3, Counter(ok=3), violations=violations)
+        return RunResult(plan.seed, "abcd", 3, Counter(ok=3), violations=violations)
 
 
 @pytest.fixture
@@ -117,8 +119,8 @@ def test_fewer_nodes_than_copies_have_a_copy_each(run: Run, worlds: FakeWorlds) 
         (["--replication=any", "--W=2"], "--W: the seed chooses what it depends on"),
         (["--nodes=any", "--replication=2"], "--replication: the seed chooses what it depends on"),
         (["--seeds=0"], "--seeds: '0' is no whole number from 1 up"),
-        (["--seeds=1000000001"], "--seeds: at most 1000000000"),
-        (["--operations=100001"], "--operations: at most 100000"),
+        (["--seeds=1000000001"], "--seeds: 1000000001 is too large: the most is 1000000000"),
+        (["--operations=100001"], "--operations: 100001 is too large: the most is 100000"),
         (["--jobs=0"], "--jobs: '0' is no whole number"),
         (["--seed=-1"], "--seed: '-1' is no whole number"),
         (["--seed=1", "--seeds=5"], "--seed says it all: leave --seeds out"),
@@ -189,7 +191,7 @@ def test_worlds_that_never_converge_say_why_if_they_may(
     beyond: set[int], told: str, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        sim, "run", lambda plan, **_: Outcome(plan.seed, in_budget=plan.seed not in beyond)
+        sim, "run", lambda plan, **_: RunResult(plan.seed, in_budget=plan.seed not in beyond)
     )
     out = run("sim", "--seeds=3", "--jobs=1").out.decode()
     assert f"\nconvergence\t{told}\n" in out
@@ -217,7 +219,7 @@ def test_of_many_violations_the_first_of_each_kind_is_told(
 ) -> None:
     names = ["I6", "I6", "P3", "I6"]
     violations = [Violation(name, b"", f"no. {i}") for i, name in enumerate(names)]
-    monkeypatch.setattr(sim, "run", lambda plan, **_: Outcome(plan.seed, violations=violations))
+    monkeypatch.setattr(sim, "run", lambda plan, **_: RunResult(plan.seed, violations=violations))
     told = run("sim", "--seed=1").out.decode().splitlines()
     assert told[:3] == ["seed 1: 4 violations", "  I6: no. 0 (and 2 more of I6)", "  P3: no. 2"]
 
@@ -326,7 +328,7 @@ def test_a_plan_can_be_shrunk_too_and_the_file_named(run: Run, worlds: FakeWorld
 def test_another_violation_is_not_the_one_that_is_shrunk(
     run: Run, worlds: FakeWorlds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def run_plan(plan: Plan, *, trace: Trace | None = None) -> Outcome:
+    def run_plan(plan: Plan, *, trace: Trace | None = None) -> RunResult:
         outcome = worlds.run(plan, trace=trace)
         kind = "I6" if puts(plan) > 1 else "P3"
         outcome.violations = [Violation(kind, b"", "")]

@@ -8,8 +8,16 @@ from typing import Any
 
 import pytest
 
-from quorate.client.batch import Delete, Get, Operation, Put, batch_call, read_batch
-from quorate.client.calls import Value, Written
+from quorate.client.calls import (
+    BatchDelete,
+    BatchGet,
+    BatchOperation,
+    BatchPut,
+    Value,
+    Written,
+    batch_call,
+    read_batch,
+)
 from quorate.errors import DiskFull, Outcome, PeerProtocolError
 from quorate.wire.http import Response
 
@@ -22,7 +30,10 @@ def answered(*results: object) -> Response:
 
 def test_operations_are_written_in_their_order() -> None:
     call = batch_call(
-        [Put("a", bytearray(b"\xff"), ttl=5), Get(b"b"), Delete("c")], r=1, w=2, timeout=0.5
+        [BatchPut("a", bytearray(b"\xff"), ttl=5), BatchGet(b"b"), BatchDelete("c")],
+        r=1,
+        w=2,
+        timeout=0.5,
     )
     assert call.target == "/batch?r=1&w=2&timeout=500ms"
     assert json.loads(call.body or b"") == {
@@ -36,19 +47,31 @@ def test_operations_are_written_in_their_order() -> None:
 
 @pytest.mark.parametrize("wrong", [5, None, [1, 2]])
 def test_what_is_neither_text_nor_bytes_is_a_type_error_that_names_it(wrong: Any) -> None:
-    operations: list[Operation] = [Get(wrong), Put(wrong, ""), Put("k", wrong), Delete(wrong)]
+    operations: list[BatchOperation] = [
+        BatchGet(wrong),
+        BatchPut(wrong, ""),
+        BatchPut("k", wrong),
+        BatchDelete(wrong),
+    ]
     for operation in operations:
         with pytest.raises(TypeError, match=f"is str or bytes, not {type(wrong).__name__}"):
             batch_call([operation], r=None, w=None, timeout=None)
 
 
-@pytest.mark.parametrize(("operation", "is_write"), [(Get("a"), False), (Put("a", ""), True)])
-def test_a_batch_that_writes_is_a_write(operation: Operation, is_write: bool) -> None:
-    assert batch_call([Get("x"), operation], r=None, w=None, timeout=None).is_write is is_write
+@pytest.mark.parametrize(
+    ("operation", "is_write"), [(BatchGet("a"), False), (BatchPut("a", ""), True)]
+)
+def test_a_batch_that_writes_is_a_write(operation: BatchOperation, is_write: bool) -> None:
+    assert batch_call([BatchGet("x"), operation], r=None, w=None, timeout=None).is_write is is_write
 
 
 def test_each_result_is_of_its_operations_kind() -> None:
-    operations: list[Operation] = [Put("a", "1"), Get("b"), Get("c"), Delete("d")]
+    operations: list[BatchOperation] = [
+        BatchPut("a", "1"),
+        BatchGet("b"),
+        BatchGet("c"),
+        BatchDelete("d"),
+    ]
     results = read_batch(
         answered(
             {"status": 200, "version": "07", "acks": 2},
@@ -68,5 +91,5 @@ def test_an_answer_in_an_unknown_form_leaves_the_writes_unknown(
     results: tuple[object, ...],
 ) -> None:
     with pytest.raises(PeerProtocolError) as raised:
-        read_batch(answered(*results), [Put("a", "1")])
+        read_batch(answered(*results), [BatchPut("a", "1")])
     assert raised.value.outcome is Outcome.UNKNOWN

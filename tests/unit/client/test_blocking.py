@@ -15,12 +15,13 @@ from tests.unit.client.scripted import HANG, ScriptedNode, echo, wait_until
 
 
 def test_the_blocking_client_is_what_the_other_one_says() -> None:
-    assert TARGET.read_text() == blocking(SOURCE.read_text()), "run scripts/blocking_client.py"
+    assert TARGET.read_text() == blocking(SOURCE.read_text()), "run scripts/setup"
 
 
 def test_names_are_put_for_others_in_code_and_not_in_strings_or_comments() -> None:
     source = '''"""What it is."""
 from asyncio import Semaphore
+
 
 async def ask(client: AsyncClient) -> str:
     async with client:  # Not await.

@@ -39,33 +39,33 @@ def problem(status: int, **members: object) -> Response:
 def test_keys_are_escaped_and_options_follow_only_where_given() -> None:
     key = "a b+&/?#=ü"
     escaped = "a%20b%2B%26%2F%3F%23%3D%C3%BC"
-    assert calls.get_call(key, r=None, timeout=None).target == f"/kv?key={escaped}"
-    assert calls.get_call("k", r=2, timeout=0.0001).target == "/kv?key=k&r=2&timeout=1ms"
-    put = calls.put_call("k", "v", w=3, ttl=60, timeout=2)
+    assert calls.kv_call("GET", key, r=None, timeout=None).target == f"/kv?key={escaped}"
+    assert calls.kv_call("GET", "k", r=2, timeout=0.0001).target == "/kv?key=k&r=2&timeout=1ms"
+    put = calls.kv_call("PUT", "k", "v", w=3, ttl=60, timeout=2)
     assert (put.target, put.body) == ("/kv?key=k&w=3&ttl=60&timeout=2000ms", b"v")
     page = calls.page_call(b"\xff", cursor="c=", limit=5, r=None, timeout=None)
     assert page.target == "/keys?prefix=%FF&limit=5&cursor=c%3D"
 
 
 def test_puts_and_deletes_are_writes_and_gets_are_not() -> None:
-    assert calls.put_call("k", "", w=None, ttl=None, timeout=None).is_write
-    assert calls.delete_call("k", w=None, timeout=None).is_write
-    assert not calls.get_call("k", r=None, timeout=None).is_write
+    assert calls.kv_call("PUT", "k", "", w=None, ttl=None, timeout=None).is_write
+    assert calls.kv_call("DELETE", "k", w=None, timeout=None).is_write
+    assert not calls.kv_call("GET", "k", r=None, timeout=None).is_write
 
 
 @pytest.mark.parametrize("key", ["", b""])
 def test_an_empty_key_is_refused_and_only_a_write_has_an_outcome(key: str | bytes) -> None:
     with pytest.raises(KeyMissing) as read:
-        calls.get_call(key, r=None, timeout=None)
+        calls.kv_call("GET", key, r=None, timeout=None)
     assert read.value.outcome is None
     with pytest.raises(KeyMissing) as written:
-        calls.delete_call(key, w=None, timeout=None)
+        calls.kv_call("DELETE", key, w=None, timeout=None)
     assert written.value.outcome is Outcome.NOT_APPLIED
 
 
 @pytest.mark.parametrize("raw", ["k", b"k", bytearray(b"k"), memoryview(b"k")])
 def test_text_and_all_kinds_of_bytes_are_keys_and_values(raw: calls.Raw) -> None:
-    put = calls.put_call(raw, raw, w=None, ttl=None, timeout=None)
+    put = calls.kv_call("PUT", raw, raw, w=None, ttl=None, timeout=None)
     assert (put.target, put.body) == ("/kv?key=k", b"k")
     page = calls.page_call(raw, cursor="", limit=5, r=None, timeout=None)
     assert page.target == "/keys?prefix=k&limit=5"

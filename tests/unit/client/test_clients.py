@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from quorate.client import Delete, Get, KeyPage, Put, Unreachable, Value, Written
+from quorate.client import BatchDelete, BatchGet, BatchPut, KeyPage, Unreachable, Value, Written
 from quorate.errors import (
     DeadlineExceeded,
     DiskFull,
@@ -103,7 +103,12 @@ def test_a_scan_pages_through_all_keys_that_have_the_prefix(
 
 def test_a_batch_answers_each_operation_for_itself(connect: Connect, served: Served) -> None:
     served.store.fill(b"old", ALL_BYTES)
-    operations = [Put("new", b"\xff", ttl=5), Get("old"), Get("absent"), Delete("old")]
+    operations = [
+        BatchPut("new", b"\xff", ttl=5),
+        BatchGet("old"),
+        BatchGet("absent"),
+        BatchDelete("old"),
+    ]
     with connect(url_of(served)) as call:
         put, old, absent, deleted = call("batch", operations)
         assert isinstance(put, Written)
@@ -111,7 +116,7 @@ def test_a_batch_answers_each_operation_for_itself(connect: Connect, served: Ser
         assert old.value == ALL_BYTES
         assert absent is None
         assert isinstance(deleted, Written)
-        too_many = call("batch", [Get("new"), Put("new", "x")], r=9, w=3)
+        too_many = call("batch", [BatchGet("new"), BatchPut("new", "x")], r=9, w=3)
     assert isinstance(too_many[0], InvalidRequest)
     assert isinstance(too_many[1], Written)
 

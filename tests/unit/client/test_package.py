@@ -32,7 +32,7 @@ def loaded_after(statement: str) -> set[str]:
 
 
 def test_the_clients_load_no_package_of_the_server() -> None:
-    loaded = loaded_after("from quorate.client import AsyncClient, Client, Put")
+    loaded = loaded_after("from quorate.client import AsyncClient, BatchPut, Client")
     assert "quorate" in loaded
     assert not loaded & SERVER_PACKAGES
 

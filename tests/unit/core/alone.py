@@ -7,6 +7,7 @@ from random import Random
 from typing import Any, TypeVar
 
 from quorate.core.node import Node
+from quorate.core.topology.peer import Peer
 from quorate.core.values.events import (
     Durable,
     Effects,
@@ -15,15 +16,16 @@ from quorate.core.values.events import (
     Instant,
     LinkDown,
     LinkUp,
+    Met,
     PeerFrame,
     Put,
     Result,
 )
-from quorate.core.values.messages import Frame, Message, Ping, Pong
+from quorate.core.values.messages import PROTOCOL_VERSION, Frame, Greeting, Message, Ping, Pong
 from quorate.core.values.record import Record
 from quorate.core.values.versions import pack_version
 from quorate.sim.clock import EPOCH_MS
-from quorate.sim.cluster import settings_of, url_of
+from quorate.sim.cluster import id_of, settings_of, url_of
 from quorate.sim.disk import Disk
 
 M = TypeVar("M")
@@ -64,8 +66,8 @@ class Alone:
         self.syncs = syncs
         self.marks: list[int] = []
         """Of batches that are not durable."""
-        self.said: dict[str, list[Message]] = {}
-        """Everything sent to a peer and not `taken`."""
+        self.said: dict[int, list[Message]] = {}
+        """Everything sent to a peer, by its id, and not `taken`."""
         self.notes: list[str] = []
         self.wake_ms: int | None = None
         chosen = settings_of(0, listed or range(count), **settings)
@@ -92,8 +94,8 @@ class Alone:
         """Do what the runtime does."""
         self.wake_ms = effects.wake_ms
         self.notes += [note.event for note in effects.notes]
-        for url, messages in effects.sends.items():
-            self.said.setdefault(url, []).extend(messages)
+        for peer, messages in effects.sends.items():
+            self.said.setdefault(peer, []).extend(messages)
         for waiter, result in effects.answers:
             waiter.done(result)
         if effects.batch is not None:
@@ -111,14 +113,28 @@ class Alone:
 
     def link(self, *indices: int) -> None:
         """Bring up the links to these peers, and theirs to this node."""
-        self.step(*[LinkUp(url_of(index), "0.0.0") for index in indices])
+        for index in indices:
+            self.step(self.met(index), LinkUp(id_of(index)))
         for index in indices:
             for ping in self.take(index, Ping):
                 self.hear(index, Pong(ping.batch))
 
+    def met(self, index: int, **changes: Any) -> Met:
+        """Peer `index` introduces itself."""
+        cluster = self.node.settings.cluster
+        fields: dict[str, Any] = {"layout_hash": b"", "version": "0.0.0", "process": 1000 + index}
+        told = {"url": url_of(index), "node_id": id_of(index), "epoch": 0, **fields, **changes}
+        return Met(Greeting(PROTOCOL_VERSION, cluster, **told))
+
+    def peer(self, index: int) -> Peer:
+        """Peer `index`, as the node knows it."""
+        peer = self.node.membership.at(url_of(index))
+        assert peer is not None
+        return peer
+
     def unlink(self, *indices: int) -> None:
         """Break the links to these peers."""
-        self.step(*[LinkDown(url_of(index)) for index in indices])
+        self.step(*[LinkDown(id_of(index)) for index in indices])
 
     def hear(
         self, index: int, *messages: Message, epoch: int | None = None, clock: int = 0
@@ -126,13 +142,13 @@ class Alone:
         """A frame of peer `index` arrives."""
         if epoch is None:
             epoch = self.node.membership.epoch
-        return self.step(PeerFrame(url_of(index), Frame(epoch, clock, list(messages))))
+        return self.step(PeerFrame(id_of(index), Frame(epoch, clock, list(messages))))
 
     def take(self, index: int, kind: type[M]) -> list[M]:
         """What was said to a peer, of one kind, since it was last taken."""
-        said = self.said.get(url_of(index), [])
+        said = self.said.get(id_of(index), [])
         taken: list[M] = [message for message in said if isinstance(message, kind)]
-        self.said[url_of(index)] = [m for m in said if not isinstance(m, kind)]
+        self.said[id_of(index)] = [m for m in said if not isinstance(m, kind)]
         return taken
 
     def put(self, key: bytes, value: bytes | None, **options: Any) -> Asker:

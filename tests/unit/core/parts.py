@@ -5,8 +5,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from quorate.core.exchanges.lanes import Questions, Records
-from quorate.core.exchanges.outbox import Answer, Outbox
+from quorate.core.exchanges.outbox import Answer, Outbox, Questions, Records
 from quorate.core.topology.layout import Layout
 from quorate.core.topology.peer import Peer
 from quorate.core.topology.topology import Topology
@@ -50,10 +49,15 @@ class Box:
     """An outbox whose every lane is of one recorder."""
 
     def __init__(
-        self, url: str = "http://n9:1", *, turn: Turn | None = None, first_batch: int = 0
+        self,
+        url: str = "http://n9:1",
+        index: int = 0,
+        *,
+        turn: Turn | None = None,
+        first_batch: int = 0,
     ) -> None:
         self.turn = turn or Turn()
-        self.peer = peer_of(url, turn=self.turn)
+        self.peer = peer_of(url, index, turn=self.turn)
         self.out = Outbox(self.peer, self.turn, timeout_ms=TIMEOUT_MS, first_batch=first_batch)
         self.recorder = Recorder()
         self.hedged: list[list[object]] = []
@@ -69,6 +73,6 @@ class Box:
 def topology_of(*tables: Layout, own: int, w: int = 0, r: int = 0) -> Topology:
     """The tables seen from node `own`."""
     own_url = f"http://n{own}:1"
-    others = sorted({url for table in tables for url in table.nodes} - {own_url})
+    others = sorted({url for table in tables for url in table.urls()} - {own_url})
     peers = {url: peer_of(url, index) for index, url in enumerate(others)}
-    return Topology(tables, own_url=own_url, peers=peers, r=r, w=w)
+    return Topology(tables, own_url=own_url, peer_of=lambda member: peers.get(member.url), r=r, w=w)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from quorate.core.topology.layout import first_layout
+from quorate.core.topology.layout import first_layout, unmet_id
 from quorate.core.topology.membership import LAYOUT_META
 from quorate.core.values.events import Batch
 from quorate.core.values.messages import Mutate, Mutated, Read, ReadAnswer
@@ -20,7 +20,7 @@ from tests.unit.core.alone import Alone, record_at
 def _key_of_nodes(*indices: int) -> bytes:
     """A key whose replicas are nodes 0 to 2, in this order."""
     layout = first_layout([url_of(index) for index in range(3)], replication=3)
-    wanted = [url_of(index) for index in indices]
+    wanted = [unmet_id(url_of(index)) for index in indices]
     keys = (b"key%d" % number for number in range(1000))
     return next(key for key in keys if layout.replicas(partition_of(row_of(key))) == wanted)
 

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from quorate.core.node import CEILING_META, EXPIRES_MS_MAX, STARTUP_SKEW_MS_MAX, Node
+from quorate.core.node import CEILING_META, STARTUP_SKEW_MS_MAX, Node
 from quorate.core.values.clock import stamp_at
 from quorate.core.values.events import (
     Batch,
@@ -29,6 +29,7 @@ from quorate.core.values.events import (
     Stop,
 )
 from quorate.core.values.messages import Mutate, Mutated, Ping, Pong, Read
+from quorate.core.values.record import EXPIRES_MS_MAX
 from quorate.core.values.slots import row_of
 from quorate.errors import (
     ClockUntrusted,
@@ -41,7 +42,7 @@ from quorate.errors import (
     ValueTooLarge,
 )
 from quorate.sim.clock import EPOCH_MS
-from quorate.sim.cluster import settings_of, url_of
+from quorate.sim.cluster import id_of, settings_of, url_of
 from quorate.sim.disk import Disk
 from tests.unit.core.alone import Alone, Asker, record_at
 
@@ -156,7 +157,7 @@ def test_all_that_one_turn_says_to_a_peer_leaves_together() -> None:
     events: list[Event] = [Put(Asker(), b"k%d" % n, b"v") for n in range(4)]
     events += [Get(Asker(), b"g%d" % n, r=3) for n in range(4)]
     effects = alone.step(*events)
-    kinds = [type(message) for message in effects.sends[url_of(1)]]
+    kinds = [type(message) for message in effects.sends[id_of(1)]]
     assert kinds == [Mutate, Read]
     assert effects.batch is not None
     assert len(effects.batch.records) == 4
@@ -196,22 +197,22 @@ def test_what_was_said_to_a_link_that_broke_in_the_same_turn_is_lost_at_once() -
     """A reply would never come: better to know now than at the deadline."""
     alone = Alone(2, w=1)
     alone.link(1)
-    alone.put(b"first write", b"raises the ceiling")
+    alone.put(b"first write", b"v")
     alone.take(1, Mutate)
     alone.unlink(1)
     alone.link(1)
-    hints = alone.node.hints.count(url_of(1))
+    hints = alone.node.hints.count(alone.peer(1))
     asker = Asker()
-    alone.step(Put(asker, b"k", b"v"), LinkDown(url_of(1)), LinkUp(url_of(1), "0"))
+    alone.step(Put(asker, b"k", b"v"), LinkDown(id_of(1)), LinkUp(id_of(1)))
     assert isinstance(asker.result, PutResult)
-    assert alone.node.hints.count(url_of(1)) == hints + 1
+    assert alone.node.hints.count(alone.peer(1)) == hints + 1
 
 
 def test_a_peer_is_asked_only_once_it_was_heard_on_the_link_that_it_has_to_us() -> None:
     """Its answers come that way: before, they would be lost, and the request with them."""
     alone = Alone(2)
     asker = alone.put(b"k", b"v")
-    alone.step(LinkUp(url_of(1), "0.0.0"))
+    alone.step(alone.met(1), LinkUp(id_of(1)))
     assert alone.take(1, Mutate) == []
     (ping,) = alone.take(1, Ping)
     alone.hear(1, Pong(ping.batch))
@@ -219,7 +220,7 @@ def test_a_peer_is_asked_only_once_it_was_heard_on_the_link_that_it_has_to_us() 
     alone.hear(1, Mutated(mutate.batch, [], []))
     assert isinstance(asker.result, PutResult)
     alone.unlink(1)
-    alone.step(LinkUp(url_of(1), "0.0.0"))
+    alone.step(LinkUp(id_of(1)))
     asker = alone.get(b"k")
     assert alone.take(1, Read) == []
 
@@ -283,10 +284,9 @@ def test_a_join_resets_the_failures_of_that_node_only() -> None:
     alone.link(1, 2)
     for _ in range(3):
         alone.step(after_ms=2_000)
-    peers = alone.node.membership.peers
-    assert [peers[url_of(i)].misses for i in (1, 2)] == [2, 2]
+    assert [alone.peer(i).misses for i in (1, 2)] == [2, 2]
     assert _result(alone, Join(Asker(), url_of(1))) == JoinResult(known=True, owns=True)
-    assert [peers[url_of(i)].misses for i in (1, 2)] == [0, 2]
+    assert [alone.peer(i).misses for i in (1, 2)] == [0, 2]
 
 
 def test_a_stranger_that_joins_becomes_a_member_that_owns_nothing() -> None:
@@ -294,13 +294,13 @@ def test_a_stranger_that_joins_becomes_a_member_that_owns_nothing() -> None:
     assert _result(alone, Join(Asker(), url_of(8))) == JoinResult(known=False, owns=False)
     assert _result(alone, Join(Asker(), url_of(8))) == JoinResult(known=True, owns=False)
     assert _result(alone, Join(Asker(), url_of(0))) == JoinResult(known=True, owns=True)
-    assert url_of(8) in alone.node.membership.peers
+    assert alone.node.membership.at(url_of(8)) is not None
 
 
-def test_who_speaks_to_us_is_a_member() -> None:
+def test_who_introduces_itself_is_a_member() -> None:
     alone = Alone(2)
-    alone.hear(7, Ping(1, [], 0, 0))
-    assert url_of(7) in alone.node.membership.peers
+    alone.step(alone.met(7))
+    assert alone.peer(7).id == id_of(7)
     alone.link(7)
     alone.hear(7, Ping(2, [], 0, 0))
     assert alone.take(7, Pong) == [Pong(2)]

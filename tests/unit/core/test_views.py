@@ -4,18 +4,18 @@
 from __future__ import annotations
 
 from quorate.core.values.events import Stop, StorageState
-from quorate.core.values.messages import Pong
 from quorate.sim.cluster import SimCluster, url_of
+from tests.simulation import asking
 from tests.unit.core.alone import Alone
 
 
 def test_a_member_is_shown_by_its_url_with_state_and_age() -> None:
     cluster = SimCluster(1, 3)
-    cluster.must_put(0, b"k", b"v", w=3)
+    asking.must_put(cluster, 0, b"k", b"v", w=3)
     cluster.run(2_500)
     cluster.kill(2)
     cluster.run(100)
-    status = cluster.node(0).status()
+    status = cluster.machines[0].node.status()
     assert [member.url for member in status.members] == [url_of(i) for i in range(3)]
     assert [member.state for member in status.members] == ["self", "up", "connecting"]
     assert [member.id for member in status.members] == ["000000000001", *_ids(2, 3)]
@@ -23,7 +23,7 @@ def test_a_member_is_shown_by_its_url_with_state_and_age() -> None:
     assert all(member.owns for member in status.members)
     assert status.members[2].last_seen_ms is not None
     cluster.run(8_000)
-    lost = cluster.node(0).status().members[2]
+    lost = cluster.machines[0].node.status().members[2]
     assert (lost.state, lost.failures) == ("down", 3)
     assert lost.last_seen_ms is not None
     assert lost.last_seen_ms >= 8_000
@@ -67,7 +67,7 @@ def test_hints_and_requests_under_way_are_counted() -> None:
 
 def test_a_member_that_was_never_met_has_no_age_and_owns_nothing() -> None:
     alone = Alone(3)
-    alone.hear(7, Pong(0))
+    alone.node.membership.add(url_of(7))
     (stranger,) = [m for m in alone.node.status().members if m.url == url_of(7)]
     assert stranger.state == "connecting"
     assert not stranger.owns

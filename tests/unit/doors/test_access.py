@@ -9,10 +9,10 @@ from typing import Any, cast
 import pytest
 from aiohttp import web
 
-from quorate.doors.access import ANYBODY, Principal, Role
-from quorate.doors.http import app, batch
-from quorate.doors.http.app import ROUTES, Route
+from quorate.doors.access import ANYBODY, Hosts, Principal, Role
+from quorate.doors.http import batch, door
 from quorate.doors.http.context import Context
+from quorate.doors.http.door import ROUTES, Route
 from quorate.doors.http.kv import METHODS
 from quorate.doors.http.problems import Refused
 from quorate.doors.redis.command import Access, Command
@@ -100,7 +100,7 @@ def context(principal: Principal) -> Context:
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
 def test_a_route_is_refused_to_whoever_has_not_its_role(route: Route) -> None:
-    serve = app._bound(context(WITHOUT[route.role]), route)
+    serve = door._bound(context(WITHOUT[route.role]), route)
     request: Any = SimpleNamespace(raw_path=route.path)
     with pytest.raises(Refused, match=route.role) as refused:
         serve(cast(web.Request, request)).send(None)  # type: ignore[attr-defined]
@@ -109,7 +109,45 @@ def test_a_route_is_refused_to_whoever_has_not_its_role(route: Route) -> None:
 
 @pytest.mark.parametrize(("op", "role"), [("get", Role.READ), ("put", Role.WRITE)])
 def test_each_operation_of_a_batch_asks_for_its_own_role(op: str, role: Role) -> None:
-    operation = batch.Operation(cast(Any, op), "k", value="v" if op == "put" else None)
+    operation = batch.OperationBody(cast(Any, op), "k", value="v" if op == "put" else None)
     with pytest.raises(Refused, match=role):
         batch._checked(context(WITHOUT[role]), operation)
     batch._checked(context(ANYBODY), operation)
+
+
+@pytest.mark.parametrize(
+    ("host", "is_ours"),
+    [
+        (b"localhost", True),
+        (b"LocalHost:8000", True),
+        (b"127.0.0.1:8000", True),
+        (b"[::1]", True),
+        (b"[::1]:8000", True),
+        (b"node-1.internal:9", True),
+        (b"127.0.0.2", True),
+        (b"a.localhost:8000", True),
+        (b"10.0.0.1", False),
+        (b"\xff", False),
+        (b"evil.example", False),
+        (b"localhost.evil.example", False),
+        (b"localhost:8000:8000", False),
+        (b"localhost:8000x", False),
+        (b"localhost\n", False),
+        (b"", False),
+        (b":8000", False),
+    ],
+)
+def test_on_loopback_only_loopback_and_our_own_name_are_ours(host: bytes, is_ours: bool) -> None:
+    hosts = Hosts(is_on_loopback=True, own_url="http://node-1.internal:8000")
+    assert [hosts.welcome(host) for _ in range(2)] == [is_ours] * 2
+
+
+def test_a_node_on_a_network_answers_to_any_name() -> None:
+    hosts = Hosts(is_on_loopback=False, own_url="http://10.0.0.1:8000")
+    assert hosts.welcome(b"balancer.example")
+
+
+def test_endlessly_many_names_of_ours_take_no_memory() -> None:
+    hosts = Hosts(is_on_loopback=True, own_url="http://127.0.0.1:8000")
+    assert all(hosts.welcome(b"x%d.localhost" % number) for number in range(1000))
+    assert len(hosts.known) <= 100

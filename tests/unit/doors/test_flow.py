@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quorate.doors.budget import ByteBudget
 from quorate.doors.flow import (
     ARRIVING,
     CLOSED,
@@ -31,7 +30,7 @@ from quorate.doors.flow import (
     Limits,
     State,
 )
-from quorate.doors.limits import LINGER_SECONDS, REQUEST_SECONDS
+from quorate.doors.limits import LINGER_SECONDS, REQUEST_SECONDS, ByteBudget
 from tests.unit.doors.redis.turns import ManualTimers
 
 BUDGET_BYTES = 1000

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 
-from quorate.doors.limits import Deadlines, IdleLimit
+from quorate.doors.limits import ByteBudget, Deadlines, IdleLimit
 
 
 class Watched:
@@ -116,3 +116,13 @@ def test_sweeps_run_only_while_there_are_connections() -> None:
 
 def is_sweeping(limit: IdleLimit) -> bool:
     return limit._timer is not None
+
+
+def test_the_budget_is_exact() -> None:
+    budget = ByteBudget(10)
+    assert budget.take(10)
+    assert not budget.take(1)
+    budget.give_back(4)
+    assert not budget.take(5)
+    assert budget.take(4)
+    assert budget.used == 10

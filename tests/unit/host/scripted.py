@@ -12,7 +12,7 @@ import msgspec
 
 from quorate.core.values.events import Instant, LinkDown, LinkUp, Note
 from quorate.core.values.messages import PROTOCOL_VERSION, Frame, Greeting
-from quorate.host.journal import Journal
+from quorate.host.journal import LinkJournal
 from quorate.host.links import Link, LinkState, PeerLinks
 from quorate.host.system import Channel, Dialled, Timer
 from quorate.wire.frames import encode_greeting
@@ -140,7 +140,7 @@ class Script:
         """Whether a welcome raises."""
         self.closes = 0
         """How often `close` was done."""
-        self.journal = Journal(log=self.notes.append, mono_ms=lambda: int(self.now_ms))
+        self.journal = LinkJournal(log=self.notes.append, mono_ms=lambda: int(self.now_ms))
         self.links = PeerLinks(
             self,
             greeting=lambda: MINE,
@@ -158,7 +158,7 @@ class Script:
         self.told.append(f"welcome {theirs.version}")
 
     def _note(self, event: LinkUp | LinkDown) -> None:
-        assert event.peer == PEER
+        assert event.peer == THEIRS.node_id
         self.told.append("up" if isinstance(event, LinkUp) else "down")
 
     # --- `host.system.System` ------------------------------------------------------------------
@@ -228,7 +228,7 @@ class Script:
             if dial.channel is not None:
                 dial.channel.queued_bytes = queued_bytes
         sent = self.journal.frames_sent
-        self.links.send(PEER, _FRAME)
+        self.links.send(THEIRS.node_id, _FRAME)
         return self.journal.frames_sent > sent
 
     # --- what must always hold -------------------------------------------------------------------

@@ -15,7 +15,7 @@ from quorate.core.values.versions import pack_version
 from quorate.host.acceptor import Incoming
 from quorate.host.driver import Driver
 from quorate.sim.clock import EPOCH_MS
-from quorate.sim.cluster import settings_of, url_of
+from quorate.sim.cluster import id_of, settings_of, url_of
 from quorate.wire.frames import FrameParser, GreetingParser, encode_frame, encode_greeting
 from tests.unit.host.fakes import FakeChannel, FakeClient, FakeEngine, VirtualDial, VirtualSystem
 
@@ -131,12 +131,12 @@ class Stage:
 
     def greeting_of(self, index: int, **changes: Any) -> Greeting:
         """How a peer introduces itself."""
-        mine = self.driver.node.greeting()
+        mine = self.driver.node.membership.greeting()
         fields: dict[str, Any] = {
             "protocol": PROTOCOL_VERSION,
             "cluster": mine.cluster,
             "url": url_of(index),
-            "node_id": index + 1,
+            "node_id": id_of(index),
             "epoch": mine.epoch,
             "layout_hash": mine.layout_hash,
             "version": "0.0.0",

@@ -50,7 +50,7 @@ def test_a_greeting_and_frames_in_single_bytes_are_understood(node: Node) -> Non
     for byte in answer_for(node, PEER) + GOOD + GOOD:
         peer.channel.write(bytes([byte]))
         node.net.run(1.5)
-    assert node.frames == [(url_of(PEER), frame(1))] * 2
+    assert node.frames == [(PEER, frame(1))] * 2
     assert node.journal.counters()["frames_received"] == 2
     assert node.journal.bytes_received == 2 * len(GOOD)
 
@@ -122,12 +122,12 @@ def test_a_damaged_frame_is_never_heard_whichever_bit_it_is() -> None:
         net.run(100)
         wire = net.wire(one.host, two.host)
         wire.noise = Noise(damage=1.0)
-        one.links.send(two.url, frame(1))
+        one.links.send(two.id, frame(1))
         net.run()
         assert one.kinds(two.url)[:2] == [LinkUp, LinkDown]
         wire.noise = None
         net.run(100)
-        one.links.send(two.url, frame(2))
+        one.links.send(two.id, frame(2))
         net.run()
         assert two.numbers() == [2]
         assert two.journal.protocol_errors == 1
@@ -254,7 +254,7 @@ def test_a_refused_peer_does_not_end_the_link_that_its_url_has(node: Node) -> No
     good.channel.write(GOOD)
     node.net.run()
     assert node.numbers() == [1]
-    assert list(node.acceptor._by_url) == [url_of(PEER)]
+    assert list(node.acceptor._by_peer) == [PEER]
 
 
 def test_a_newer_link_of_a_peer_ends_the_older_which_may_be_half_open(node: Node) -> None:
@@ -270,7 +270,7 @@ def test_a_newer_link_of_a_peer_ends_the_older_which_may_be_half_open(node: Node
     assert len(node.acceptor._connections) == 1
     newer.channel.close()
     node.net.run()
-    assert not node.acceptor._by_url
+    assert not node.acceptor._by_peer
 
 
 def test_the_end_of_an_older_link_does_not_forget_the_newer(node: Node) -> None:
@@ -278,7 +278,8 @@ def test_the_end_of_an_older_link_does_not_forget_the_newer(node: Node) -> None:
     newer = greeted(node, PEER)
     node.net.run()
     assert older.is_lost
-    node.acceptor.keep_only(url_of(PEER), process=99)
+    theirs = msgspec.structs.replace(node.greeting, url=url_of(PEER), node_id=PEER, process=99)
+    node.acceptor.keep_only(theirs)
     node.net.run()
     assert newer.is_lost, "it was still known"
 
@@ -292,12 +293,12 @@ def test_nothing_of_a_broken_link_comes_after_something_of_the_next() -> None:
         wire = net.wire(one.host, two.host)
         wire.latency_ms = (200.0,)
         for number in range(5):
-            one.links.send(two.url, frame(number))
+            one.links.send(two.id, frame(number))
         wire.reset()
         wire.latency_ms = (0.1,)
         net.run(0)
         net.run_until(lambda one=one, two=two: one.is_up(two.url), 1_000)  # type: ignore[misc]
-        one.links.send(two.url, frame(10))
+        one.links.send(two.id, frame(10))
         net.run(500)
         assert two.numbers() == sorted(two.numbers())
         assert 10 in two.numbers()
@@ -308,7 +309,7 @@ def test_links_of_other_peers_are_their_own(node: Node) -> None:
         greeted(node, number)
     for number, peer in enumerate(list(node.acceptor._connections), 2):
         peer.data_received(encode_frame(Frame(1, 1, [Pong(number)])))
-    assert node.frames == [(url_of(n), frame(n)) for n in range(2, 12)]
+    assert node.frames == [(n, frame(n)) for n in range(2, 12)]
 
 
 def test_close_ends_every_incoming_link_greeted_or_not(node: Node) -> None:
@@ -318,7 +319,7 @@ def test_close_ends_every_incoming_link_greeted_or_not(node: Node) -> None:
     node.net.run()
     assert all(peer.is_lost for peer in peers)
     assert not node.acceptor._connections
-    assert not node.acceptor._by_url
+    assert not node.acceptor._by_peer
     assert not node.host.calls
 
 

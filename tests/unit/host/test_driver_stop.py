@@ -14,7 +14,7 @@ from quorate.errors import Corrupt, DiskFull, NotReady, StorageBusy, StorageErro
 from quorate.host.driver import DRAIN_MS, SETTLE_MS
 from quorate.host.links import FLUSH_MS
 from quorate.host.storing import BUSY_RETRY_MS
-from quorate.sim.cluster import url_of
+from quorate.sim.cluster import id_of, url_of
 from quorate.storage.engine import ENTRY_BYTES, bytes_of
 from tests.unit.host.batches import batch
 from tests.unit.host.fakes import FakeChannel, FakeClient
@@ -108,7 +108,7 @@ def test_links_are_ended_when_nothing_is_in_flight_and_then_the_node_is(stage: S
     assert not any(channel.is_closed for channel in channels)
     stage.system.end_sync()
     assert all(channel.is_closed for channel in channels)
-    assert stage.events[-2:] == [LinkDown(ONE), LinkDown(TWO)]
+    assert stage.events[-2:] == [LinkDown(id_of(1)), LinkDown(id_of(2))]
     for channel in channels:
         assert stage.stops == 0
         assert not any(back.is_aborted for _, back in stage.incoming.values())
@@ -183,7 +183,7 @@ def test_hints_that_the_end_of_a_link_makes_are_stored(*, is_last_first: bool) -
     stage.stop()
     stage.system.run(SETTLE_MS)
     assert (hints_in(stage), stage.stops) == (1, 1)
-    assert LinkDown(TWO) in stage.events
+    assert LinkDown(id_of(2)) in stage.events
     assert stage.system.notes == []
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from quorate.core.values.events import Note
 from quorate.errors import PeerProtocolError
-from quorate.host.journal import Journal
+from quorate.host.journal import LinkJournal
 
 
 class Log:
@@ -16,7 +16,7 @@ class Log:
     def __init__(self) -> None:
         self.notes: list[Note] = []
         self.mono_ms = 0
-        self.journal = Journal(log=self.notes.append, mono_ms=lambda: self.mono_ms)
+        self.journal = LinkJournal(log=self.notes.append, mono_ms=lambda: self.mono_ms)
 
     def facts(self, *names: str) -> list[tuple[int | str, ...]]:
         """These of each line."""

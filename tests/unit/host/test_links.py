@@ -47,12 +47,12 @@ def test_two_nodes_link_both_ways_and_frames_keep_their_order(net: Net) -> None:
     net.run()
     assert two.is_up(one.url)
     for number in range(500):
-        one.links.send(two.url, frame(number))
-        two.links.send(one.url, frame(-number))
+        one.links.send(two.id, frame(number))
+        two.links.send(one.id, frame(-number))
     net.run()
     assert two.numbers() == list(range(500))
     assert one.numbers() == [-number for number in range(500)]
-    assert {url for url, _ in two.frames} == {one.url}
+    assert {peer for peer, _ in two.frames} == {one.id}
     assert one.journal.counters()["frames_sent"] == 500
     assert one.journal.bytes_sent == two.journal.bytes_received
     assert one.journal.frames_dropped == 0
@@ -73,11 +73,11 @@ def test_a_link_that_is_up_tells_the_peers_version_and_leads_to_its_process(net:
     one.links.set_peers([two.url])
     assert one.links.process(two.url) == 0
     net.run()
-    assert one.events == [LinkUp(two.url, "9.9")]
+    assert one.events == [LinkUp(two.id)]
     assert one.links.process(two.url) == 77
     two.host.die()
     net.run()
-    assert one.events[1:] == [LinkDown(two.url)]
+    assert one.events[1:] == [LinkDown(two.id)]
     assert one.links.process(two.url) == 0
     assert one.links.process("http://nobody") == 0
 
@@ -95,11 +95,11 @@ def test_a_greeting_is_asked_anew_for_every_handshake(net: Net) -> None:
 
 def test_a_frame_without_a_link_is_dropped_and_counted(net: Net) -> None:
     one = Node(net, 1)
-    one.links.send(url_of(2), frame(1))
+    one.links.send(2, frame(1))
     one.links.set_peers([url_of(2)])
-    one.links.send(url_of(2), frame(2))
+    one.links.send(2, frame(2))
     net.run(100)
-    one.links.send(url_of(2), frame(3))
+    one.links.send(2, frame(3))
     assert one.journal.counters()["frames_dropped"] == 3
     assert one.journal.frames_sent == 0
 
@@ -108,11 +108,11 @@ def test_a_frame_is_dropped_when_the_link_is_ending_though_that_is_not_told_yet(
     one, two = linked(net)
     one.links.outbox_bytes_max = 10
     two.host.pause()
-    one.links.send(two.url, frame(1))
+    one.links.send(two.id, frame(1))
     net.run()
-    one.links.send(two.url, frame(2))
+    one.links.send(two.id, frame(2))
     assert one.journal.links_overflowed == 1
-    one.links.send(two.url, frame(3))
+    one.links.send(two.id, frame(3))
     assert one.is_up(two.url)
     assert one.journal.frames_dropped == 2
     assert one.journal.links_overflowed == 1
@@ -121,7 +121,7 @@ def test_a_frame_is_dropped_when_the_link_is_ending_though_that_is_not_told_yet(
 def test_a_link_comes_back_each_time_its_peer_does_and_up_and_down_alternate(net: Net) -> None:
     one, two = linked(net)
     for number in range(5):
-        one.links.send(two.url, frame(number))
+        one.links.send(two.id, frame(number))
         net.run()
         assert two.numbers() == [number]
         two.frames.clear()
@@ -169,7 +169,7 @@ def test_a_peer_that_does_not_read_costs_its_link_and_bounded_memory(net: Net, h
     frame_bytes = len(encode_frame(frame(1)))
     highest = 0
     for number in range(200):
-        one.links.send(two.url, frame(number))
+        one.links.send(two.id, frame(number))
         highest = max(highest, socket.get_write_buffer_size())
         net.run(2)
     assert bound < highest <= bound + frame_bytes
@@ -187,14 +187,14 @@ def test_what_is_at_the_bound_is_still_sent(net: Net) -> None:
     bound = one.links.outbox_bytes_max = 3 * len(encode_frame(frame(1)))
     (socket,) = one.host.sockets
     for number in range(3):
-        one.links.send(two.url, frame(number))
+        one.links.send(two.id, frame(number))
         net.run()
     assert socket.get_write_buffer_size() == bound
-    one.links.send(two.url, frame(3))
+    one.links.send(two.id, frame(3))
     net.run()
     assert one.is_up(two.url)
     assert one.journal.frames_sent == 4
-    one.links.send(two.url, frame(4))
+    one.links.send(two.id, frame(4))
     net.run()
     assert not one.is_up(two.url)
 
@@ -206,8 +206,8 @@ def test_a_peer_that_never_reads_does_not_slow_another(net: Net) -> None:
     net.run()
     net.hosts[url_of(3)].is_deaf = True
     for number in range(10):
-        one.links.send(url_of(3), frame(number))
-        one.links.send(two.url, frame(number))
+        one.links.send(3, frame(number))
+        one.links.send(two.id, frame(number))
     net.run(LATENCY_MS + 0.1)
     assert two.numbers() == list(range(10))
     waiting = {each.other.owner.name: each.get_write_buffer_size() for each in one.host.sockets}
@@ -224,8 +224,8 @@ def test_peers_not_named_any_more_are_left_and_told_as_down(net: Net) -> None:
     net.run()
     one.links.set_peers([three.url])
     assert one.kinds(two.url) == [LinkUp, LinkDown]
-    one.links.send(two.url, frame(1))
-    one.links.send(three.url, frame(2))
+    one.links.send(two.id, frame(1))
+    one.links.send(three.id, frame(2))
     net.run(10_000)
     assert three.numbers() == [2]
     assert two.frames == []
@@ -251,12 +251,12 @@ def test_a_peer_that_is_named_again_gets_a_link_that_the_end_of_the_old_leaves_a
     net: Net, after_ms: float
 ) -> None:
     one, two = linked(net)
-    one.links.send(two.url, frame(1))
+    one.links.send(two.id, frame(1))
     one.links.set_peers([])
     net.run(after_ms)
     one.links.set_peers([two.url])
     net.run(10_000)
-    one.links.send(two.url, frame(2))
+    one.links.send(two.id, frame(2))
     net.run()
     assert two.numbers() == [1, 2]
     assert one.kinds(two.url) == [LinkUp, LinkDown, LinkUp]
@@ -286,7 +286,7 @@ def test_a_peer_that_is_left_in_any_state_costs_nothing_more() -> None:
 def test_more_than_a_frame_holds_is_sent_as_several_in_order(net: Net) -> None:
     one, two = linked(net)
     messages: list[Message] = [Pong(1), big(15), big(15), Pong(2), big(15), Pong(3)]
-    one.links.send(two.url, Frame(4, 5, messages))
+    one.links.send(two.id, Frame(4, 5, messages))
     net.run()
     assert two.numbers() == [1, 2, 3]
     assert [m for _, f in two.frames for m in f.messages] == messages
@@ -306,7 +306,7 @@ def test_the_largest_value_that_a_node_can_be_set_to_take_fits_into_a_frame() ->
 def test_a_message_too_large_for_any_frame_is_dropped_and_the_link_stays(net: Net) -> None:
     one, two = linked(net)
     too_large = big((FRAME_BYTES_MAX >> 20) + 1)
-    one.links.send(two.url, Frame(1, 1, [Pong(1), too_large, Pong(2)]))
+    one.links.send(two.id, Frame(1, 1, [Pong(1), too_large, Pong(2)]))
     net.run()
     assert two.numbers() == [1, 2]
     assert [note.event for note in one.host.notes] == ["message_too_large"]
@@ -322,9 +322,9 @@ def test_close_lets_what_was_sent_leave(net: Net) -> None:
     closed_ms: list[float] = []
     two.host.pause()
     for number in range(3):
-        one.links.send(two.url, frame(number))
+        one.links.send(two.id, frame(number))
     one.links.close(lambda: closed_ms.append(net.world.now))
-    assert one.events[-1] == LinkDown(two.url)
+    assert one.events[-1] == LinkDown(two.id)
     two.host.resume()
     net.run()
     assert len(closed_ms) == 1
@@ -340,7 +340,7 @@ def test_close_does_not_wait_for_a_peer_that_never_answers(net: Net) -> None:
     one, two = linked(net)
     closed_ms: list[float] = []
     net.wire(one.host, two.host).cut()
-    one.links.send(two.url, frame(1))
+    one.links.send(two.id, frame(1))
     began_ms = net.world.now
     one.links.close(lambda: closed_ms.append(net.world.now))
     net.run(5_000)

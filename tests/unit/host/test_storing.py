@@ -194,7 +194,7 @@ def test_a_broken_engine_ends_it_at_once_or_on_a_later_try(
 def test_an_error_that_no_engine_should_raise_is_not_caught_on_a_later_try_either(
     stage: Batches,
 ) -> None:
-    """Whoever makes the timers ends the node for it (`system.Supervised`)."""
+    """Whoever makes the timers ends the node for it (`driver.Supervised`)."""
     stage.engine.refusal = BUSY
     stage.store(1)
     stage.engine.refusal = MemoryError()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Two processes with one URL."""
+"""Two processes with one URL, or two copies of one data directory."""
 
 from __future__ import annotations
 
@@ -170,3 +170,47 @@ def test_who_takes_the_place_of_another_process_is_refused_only_until_that_is_no
     assert one.links.process(url_of(2)) == 99
     assert after.twins == 0
     assert one.kinds(url_of(2)) == [LinkUp, LinkDown, LinkUp]
+
+
+# --- two URLs, one data directory ----------------------------------------------------------------
+
+
+def test_a_copy_of_a_data_directory_under_another_url_is_refused_and_told_so(net: Net) -> None:
+    """Which of the two it knows first, stays."""
+    one, two = Node(net, 1), Node(net, 2)
+    copy = Node(net, 3, node_id=two.id, random=Often())
+    one.links.set_peers([two.url])
+    net.run_until(lambda: one.is_up(two.url), TRY_MS)
+    one.links.set_peers([two.url, copy.url])
+    copy.links.set_peers([one.url])
+    net.run(TWIN_MS + 2 * TRY_MS)
+    assert copy.twins > 0
+    assert copy.events == []
+    assert one.kinds(two.url) == [LinkUp]
+    assert one.links.process(copy.url) == 0
+    assert "one identity 000000000002" in str(one.host.notes[0].facts["reason"])
+
+
+def test_a_node_that_moved_is_taken_once_the_link_to_its_old_url_is_lost(net: Net) -> None:
+    one, before = Node(net, 1), Node(net, 2)
+    one.links.set_peers([before.url, url_of(3)])
+    net.run_until(lambda: one.is_up(before.url), TRY_MS)
+    before.host.die()
+    after = Node(net, 3, node_id=before.id, process=99)
+    net.run(3_000)
+    assert one.is_up(after.url)
+    assert one.links.process(before.url) == 0
+    one.links.send(before.id, frame(1))
+    net.run()
+    assert after.numbers() == [1]
+
+
+def test_a_link_in_under_a_new_id_ends_the_one_that_its_url_had(net: Net) -> None:
+    """Of a disk that was emptied: the link before may be half-open."""
+    node = Node(net, 1)
+    older = greeted(node, 7)
+    newer = greeted(node, 7, node_id=8, process=99)
+    assert older.is_lost
+    newer.channel.write(GOOD)
+    net.run()
+    assert node.frames == [(8, frame(1))]

@@ -21,7 +21,7 @@ from quorate.core.values.messages import PROTOCOL_VERSION, Frame, Greeting, Muta
 from quorate.core.values.record import Record
 from quorate.core.values.slots import row_of
 from quorate.host.acceptor import Acceptor
-from quorate.host.journal import Journal
+from quorate.host.journal import LinkJournal
 from quorate.host.links import OUTBOX_BYTES_MAX, PeerLinks
 from quorate.host.system import Channel, Connection, Dialled, Timer
 from quorate.sim import trace
@@ -77,7 +77,7 @@ class Net:
 
     def __init__(self, seed: int = 1) -> None:
         self.world = World(seed)
-        self.journal = trace.Journal(self.world, None)
+        self.recorder = trace.Recorder(self.world, None)
         self.hosts: dict[str, Host] = {}
         """By the URL under which they are reached."""
         self._wires: dict[tuple[str, str], Wire] = {}
@@ -86,8 +86,8 @@ class Net:
         """The direction from one to another."""
         key = source.name, target.name
         if key not in self._wires:
-            there = Wire(self.world, self.journal, source, target, (LATENCY_MS,))
-            back = Wire(self.world, self.journal, target, source, (LATENCY_MS,))
+            there = Wire(self.world, self.recorder, source, target, (LATENCY_MS,))
+            back = Wire(self.world, self.recorder, target, source, (LATENCY_MS,))
             there.back, back.back = back, there
             self._wires[key], self._wires[target.name, source.name] = there, back
         return self._wires[key]
@@ -326,12 +326,13 @@ class Node:
     ) -> None:
         self.net = net
         self.url = url_of(number)
+        self.id = node_id or number
         self.host = Host(net, name or f"n{number}")
         self.greeting = Greeting(
             PROTOCOL_VERSION,
             cluster,
             self.url,
-            node_id or number,
+            self.id,
             1,
             layout_hash,
             "test",
@@ -343,15 +344,17 @@ class Node:
         self.events: list[LinkUp | LinkDown] = []
         self.welcomes: list[Greeting] = []
         self.accepted: list[str] = []
+        self.urls: dict[int, str] = {}
+        """Of those that welcomed it, by their ids."""
         self.told: list[str] = []
         """Of all that links and acceptor told: the order in which they did."""
-        self.frames: list[tuple[str, Frame]] = []
+        self.frames: list[tuple[int, Frame]] = []
         self.listen()
         self.begin()
 
     def begin(self) -> None:
         """Have links as a process that has just started has them."""
-        self.journal = Journal(log=self.host.log, mono_ms=lambda: self.host.now().mono_ms)
+        self.journal = LinkJournal(log=self.host.log, mono_ms=lambda: self.host.now().mono_ms)
         self.links = PeerLinks(
             self.host,
             greeting=lambda: self.greeting,
@@ -382,42 +385,42 @@ class Node:
         self.begin()
 
     def _judge(self, theirs: Greeting) -> Greeting:
-        reached = self.links.process(theirs.url)
+        reached = self.links.process(theirs.url, theirs.node_id)
         mine = msgspec.structs.replace(self.greeting, reached=reached)
         return msgspec.structs.replace(mine, refusal=judge(mine, theirs))
 
     def _welcome(self, theirs: Greeting) -> None:
-        self.acceptor.keep_only(theirs.url, theirs.process)
+        self.acceptor.keep_only(theirs)
+        self.urls[theirs.node_id] = theirs.url
         self.welcomes.append(theirs)
         self.told.append(f"welcome {theirs.layout.decode()}".strip())
 
     def _note(self, event: LinkUp | LinkDown) -> None:
         self.events.append(event)
-        self.told.append(f"{type(event).__name__} {event.peer}")
+        self.told.append(f"{type(event).__name__} {self.urls[event.peer]}")
 
-    def _accept(self, url: str) -> None:
-        self.accepted.append(url)
-        self.told.append(f"accepted {url}")
-        self.links.hurry(url)
+    def _accept(self, theirs: Greeting) -> None:
+        self.accepted.append(theirs.url)
+        self.told.append(f"accepted {theirs.url}")
+        self.links.hurry(theirs.url)
 
     def _note_twin(self) -> None:
         self.twins += 1
 
-    def _hear(self, url: str, frames: list[Frame]) -> None:
-        self.frames += [(url, each) for each in frames]
+    def _hear(self, peer: int, frames: list[Frame]) -> None:
+        self.frames += [(peer, each) for each in frames]
         self.told.append(f"frames {len(frames)}")
 
     def numbers(self) -> list[int]:
         """The numbers of the `frame`s that arrived."""
         return [m.batch for _, f in self.frames for m in f.messages if isinstance(m, Pong)]
 
-    def is_up(self, peer: str) -> bool:
-        """Whether the last event about `peer` is a LinkUp."""
-        kinds = [type(event) for event in self.events if event.peer == peer]
-        return bool(kinds) and kinds[-1] is LinkUp
+    def is_up(self, url: str) -> bool:
+        """Whether the last event about who is at `url` is a LinkUp."""
+        return self.kinds(url)[-1:] == [LinkUp]
 
-    def kinds(self, peer: str) -> list[type[LinkUp | LinkDown]]:
-        return [type(event) for event in self.events if event.peer == peer]
+    def kinds(self, url: str) -> list[type[LinkUp | LinkDown]]:
+        return [type(event) for event in self.events if self.urls[event.peer] == url]
 
 
 def raw_peer(net: Net, number: int, says: bytes = b"", *, closes: bool = False) -> list[Heard]:

@@ -16,7 +16,7 @@ from quorate.core.topology.greeting import judge
 from quorate.core.values.events import LinkDown, LinkUp, Note
 from quorate.core.values.messages import PROTOCOL_VERSION, Frame, Greeting, Pong
 from quorate.host.acceptor import Acceptor
-from quorate.host.journal import Journal
+from quorate.host.journal import LinkJournal
 from quorate.host.links import PeerLinks
 from quorate.host.system import Timer
 from quorate.runtime.system import AsyncioSystem
@@ -47,14 +47,16 @@ class Node:
             PROTOCOL_VERSION, "c", self.url, port, 1, b"h" * 16, "test", process=port
         )
         self.events: list[LinkUp | LinkDown] = []
-        self.frames: list[tuple[str, Frame]] = []
+        self.frames: list[tuple[int, Frame]] = []
+        self.urls: dict[int, str] = {}
+        """Of those that welcomed it, by their ids."""
         self.notes: list[Note] = []
         self.ends: list[str] = []
         self.system = Hasty(own_url=self.url, sync=lambda: None, on_end=self.ends.append)
         self.system.haste = haste
         self.is_broken = False
         """Whether a welcome raises."""
-        self.journal = Journal(log=self.notes.append, mono_ms=lambda: self.system.now().mono_ms)
+        self.journal = LinkJournal(log=self.notes.append, mono_ms=lambda: self.system.now().mono_ms)
         self.links = PeerLinks(
             self.system,
             greeting=lambda: self.greeting,
@@ -68,22 +70,24 @@ class Node:
             self.system,
             judge=self._judge,
             on_frames=self._hear,
-            on_accepted=self.links.hurry,
+            on_accepted=lambda theirs: self.links.hurry(theirs.url),
             journal=self.journal,
         )
         self._server: asyncio.Server | None = None
 
     def _judge(self, theirs: Greeting) -> Greeting:
-        mine = msgspec.structs.replace(self.greeting, reached=self.links.process(theirs.url))
+        reached = self.links.process(theirs.url, theirs.node_id)
+        mine = msgspec.structs.replace(self.greeting, reached=reached)
         return msgspec.structs.replace(mine, refusal=judge(mine, theirs))
 
     def _welcome(self, theirs: Greeting) -> None:
         if self.is_broken:
             raise ZeroDivisionError
-        self.acceptor.keep_only(theirs.url, theirs.process)
+        self.acceptor.keep_only(theirs)
+        self.urls[theirs.node_id] = theirs.url
 
-    def _hear(self, url: str, frames: list[Frame]) -> None:
-        self.frames += [(url, each) for each in frames]
+    def _hear(self, peer: int, frames: list[Frame]) -> None:
+        self.frames += [(peer, each) for each in frames]
 
     async def __aenter__(self) -> Node:
         await self.listen()
@@ -126,9 +130,9 @@ class Node:
         """The numbers of the pongs that arrived."""
         return [m.batch for _, f in self.frames for m in f.messages if isinstance(m, Pong)]
 
-    def is_up(self, peer: str) -> bool:
-        """Whether the last event about `peer` is a LinkUp."""
-        kinds = [type(event) for event in self.events if event.peer == peer]
+    def is_up(self, url: str) -> bool:
+        """Whether the last event about who is at `url` is a LinkUp."""
+        kinds = [type(event) for event in self.events if self.urls[event.peer] == url]
         return bool(kinds) and kinds[-1] is LinkUp
 
     def answer(self, port: int) -> bytes:

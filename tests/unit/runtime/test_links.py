@@ -40,8 +40,8 @@ def test_two_nodes_link_both_ways_and_frames_keep_their_order(run: Run) -> None:
             two.links.set_peers([one.url])
             await until(lambda: one.is_up(two.url) and two.is_up(one.url))
             for number in range(500):
-                one.links.send(two.url, frame(number))
-                two.links.send(one.url, frame(-number))
+                one.links.send(two.port, frame(number))
+                two.links.send(one.port, frame(-number))
             await until(lambda: len(two.frames) == len(one.frames) == 500)
             assert two.numbers() == list(range(500))
             assert one.numbers() == [-number for number in range(500)]
@@ -56,7 +56,7 @@ def test_a_link_comes_back_each_time_its_peer_does_and_up_and_down_alternate(run
             one.links.set_peers([two.url])
             for number in range(5):
                 await until(lambda: one.is_up(two.url), "LinkUp")
-                one.links.send(two.url, frame(number))
+                one.links.send(two.port, frame(number))
                 await until(lambda: two.frames, "frame")
                 two.frames.clear()
                 await two.stop_listening()
@@ -81,14 +81,14 @@ def test_a_peer_that_never_reads_costs_its_link_and_bounded_memory(run: Run) -> 
             await until(lambda: one.is_up(url_of(port)))
             highest = 0
             while not one.journal.links_overflowed:
-                one.links.send(url_of(port), large)
+                one.links.send(port, large)
                 highest = max(highest, queued_bytes(one, url_of(port)))
                 # More than the sockets' buffers and the bound together: it must have ended.
                 assert one.journal.frames_sent < 64
                 await asyncio.sleep(0)
             assert bound < highest <= bound + len(encode_frame(large))
             for _ in range(10):
-                one.links.send(url_of(port), large)
+                one.links.send(port, large)
             assert one.journal.links_overflowed == 1
             await until(lambda: not one.is_up(url_of(port)), "LinkDown")
 
@@ -103,8 +103,8 @@ def test_a_peer_that_never_reads_does_not_slow_another(run: Run) -> None:
             one.links.set_peers([url_of(port), two.url])
             await until(lambda: one.is_up(url_of(port)) and one.is_up(two.url))
             for number in range(10):
-                one.links.send(url_of(port), Frame(1, 1, [big(1)]))
-                one.links.send(two.url, frame(number))
+                one.links.send(port, Frame(1, 1, [big(1)]))
+                one.links.send(two.port, frame(number))
             await until(lambda: two.numbers() == list(range(10)))
             assert queued_bytes(one, two.url) == 0
             assert queued_bytes(one, url_of(port)) > 0
@@ -229,14 +229,14 @@ def test_close_lets_what_was_sent_leave(run: Run) -> None:
             incoming = cast(asyncio.Transport, connection._channel)
             incoming.pause_reading()
             for _ in range(3):
-                one.links.send(two.url, Frame(1, 1, [big(8)]))
+                one.links.send(two.port, Frame(1, 1, [big(8)]))
             closing = asyncio.create_task(one.close_links())
             await until(lambda: not one.is_up(two.url))
             assert not closing.done()
             incoming.resume_reading()
             await closing
             await until(lambda: len(two.frames) == 3)
-            assert one.events[-1] == LinkDown(two.url)
+            assert one.events[-1] == LinkDown(two.port)
 
     run(main())
 
@@ -248,7 +248,7 @@ def test_close_does_not_wait_for_a_peer_that_never_reads(run: Run) -> None:
             one.links.set_peers([url_of(port)])
             await until(lambda: one.is_up(url_of(port)))
             for _ in range(3):
-                one.links.send(url_of(port), Frame(1, 1, [big(8)]))
+                one.links.send(port, Frame(1, 1, [big(8)]))
             await asyncio.wait_for(one.close_links(), 5)
 
     run(main())
@@ -281,7 +281,7 @@ def test_a_greeting_and_frames_in_single_bytes_are_understood(run: Run) -> None:
             for byte in node.answer(1) + GOOD + GOOD:
                 peer.writer.write(bytes([byte]))
                 await asyncio.sleep(0)
-            await until(lambda: node.frames == [(url_of(1), frame(1))] * 2)
+            await until(lambda: node.frames == [(1, frame(1))] * 2)
             await peer.close()
 
     run(main())
@@ -402,7 +402,7 @@ def test_a_newer_link_of_a_peer_ends_the_older_which_may_be_half_open(run: Run) 
             await until(lambda: node.numbers() == [1])
             assert len(node.acceptor._connections) == 1
             await newer.close()
-            await until(lambda: not node.acceptor._by_url)
+            await until(lambda: not node.acceptor._by_peer)
             await older.close()
 
     run(main())

@@ -7,7 +7,7 @@ import asyncio
 import threading
 
 from quorate.errors import StorageError
-from quorate.runtime.sync import SyncThread
+from quorate.runtime.system import SyncThread
 from tests.unit.conftest import Run
 from tests.unit.runtime.fakes import FakeDisk, until
 

@@ -5,146 +5,160 @@ from __future__ import annotations
 
 import pytest
 
-from quorate.sim.acts import Acts
+from quorate.sim.acts import Acts, Spell
 from quorate.sim.cluster import SimCluster
 from quorate.sim.copies import Copies
+from quorate.sim.draw import Options, draw
 from quorate.sim.noise import Noise
-from quorate.sim.plan import Options, draw
 from quorate.sim.workload import Clients
+from tests.simulation import asking
 
 PLAN = draw(1, Options(nodes=4))
 
 
 @pytest.fixture
-def acts() -> Acts:
-    cluster = SimCluster(1, 4, latency_ms=PLAN.latencies_ms[0])
+def cluster() -> SimCluster:
+    return SimCluster(1, 4, latency_ms=PLAN.latencies_ms[0])
+
+
+@pytest.fixture
+def acts(cluster: SimCluster) -> Acts:
     clients = Clients(cluster, patience_ms=1_000)
     return Acts(cluster, PLAN, Copies(cluster, [], quorum=2), clients)
 
 
 def test_a_machine_starts_when_nothing_keeps_it_down(acts: Acts) -> None:
     machine = acts.cluster.machines[0]
-    acts.down(0)
-    acts.down(0)
-    acts.up(0)
+    first, second = acts.down([0]), acts.down([0])
+    first()
     assert not machine.is_running
     acts.start_all()
     assert not machine.is_running
-    acts.up(0)
+    second()
     assert machine.is_running
 
 
-def test_a_lost_disk_is_found_empty_once(acts: Acts) -> None:
-    cluster = acts.cluster
+def test_a_lost_disk_is_found_empty_once(acts: Acts, cluster: SimCluster) -> None:
     node_id = cluster.machines[0].settings.node_id
     key = next(b"%d" % n for n in range(99) if 0 in cluster.replicas(b"%d" % n))
-    cluster.must_put(0, key, b"v", w=3)
-    acts.down(0)
+    asking.must_put(cluster, 0, key, b"v", w=3)
+    up = acts.down([0])
     acts.lose_disk(0)
-    assert cluster.held(0, key) is not None
-    acts.up(0)
-    assert cluster.held(0, key) is None
+    assert asking.held(cluster, 0, key) is not None
+    up()
+    assert asking.held(cluster, 0, key) is None
     assert cluster.machines[0].settings.node_id != node_id
     cluster.run_until(cluster.is_connected)
-    cluster.must_get(0, key, r=3)
+    asking.must_get(cluster, 0, key, r=3)
     cluster.run(100)
-    acts.down(0)
-    acts.up(0)
-    assert cluster.held(0, key) is not None
+    acts.down([0])()
+    assert asking.held(cluster, 0, key) is not None
 
 
-def test_an_old_disk_is_put_back_once_and_its_loss_is_judged(acts: Acts) -> None:
-    cluster = acts.cluster
+def test_an_old_disk_is_put_back_once_and_its_loss_is_judged(
+    acts: Acts, cluster: SimCluster
+) -> None:
     key = next(b"%d" % n for n in range(99) if 0 in cluster.replicas(b"%d" % n))
     acts.copies.replicas[key] = cluster.replicas(key)
     image = cluster.machines[0].image()
-    cluster.must_put(0, key, b"v", w=3)
-    acts.down(0)
-    acts.put_back(0, image)
-    assert cluster.held(0, key) is not None
-    acts.up(0)
-    assert cluster.held(0, key) is None
+    asking.must_put(cluster, 0, key, b"v", w=3)
+    up = acts.down([0])
+    acts.lose_disk(0, image)
+    assert asking.held(cluster, 0, key) is not None
+    up()
+    assert asking.held(cluster, 0, key) is None
     assert not acts.copies.forgot_ms
-    acts.down(cluster.replicas(key)[1])
+    up = acts.down([cluster.replicas(key)[1]])
     acts.lose_disk(cluster.replicas(key)[1])
-    acts.up(cluster.replicas(key)[1])
+    up()
     assert key in acts.copies.forgot_ms
-    acts.down(0)
-    acts.up(0)
-    assert cluster.faults["old disk"] == 1
+    acts.down([0])()
+    assert cluster.recorder.faults["old disk"] == 1
 
 
 def test_a_link_is_whole_when_the_last_cut_is_over(acts: Acts) -> None:
     wire = acts.cluster.wire(0, 1)
-    acts.cut([(0, 1), (1, 2)])
-    acts.cut([(0, 1)])
-    acts.mend([(0, 1), (1, 2)])
+    mend_both, mend_one = acts.cut([(0, 1), (1, 2)]), acts.cut([(0, 1)])
+    mend_both()
     assert wire.is_cut
     assert not acts.cluster.wire(1, 2).is_cut
-    acts.mend([(0, 1)])
+    mend_one()
     assert not wire.is_cut
 
 
 def test_a_pause_is_over_when_the_last_is(acts: Acts) -> None:
-    acts.pause(1)
-    acts.pause(1)
-    acts.resume(1)
+    first, second = acts.pause([1]), acts.pause([1])
+    first()
     assert acts.cluster.machines[1].is_paused
-    acts.resume(1)
+    second()
     assert not acts.cluster.machines[1].is_paused
 
 
+def test_a_pause_that_ends_stops_no_process_that_started_since(acts: Acts) -> None:
+    first, second = acts.pause([1]), acts.pause([1])
+    acts.down([1])()
+    first()
+    assert acts.cluster.machines[1].is_reading
+    second()
+    assert acts.cluster.machines[1].is_reading
+
+
 def test_a_full_disk_stays_full_through_a_restart(acts: Acts) -> None:
-    acts.fill(2)
-    acts.fill(2)
-    acts.down(2)
+    free_one, free_other = acts.flag([2], "is_full"), acts.flag([2], "is_full", "log_breaks")
+    up = acts.down([2])
     acts.lose_disk(2)
-    acts.up(2)
-    acts.free(2)
-    assert acts.cluster.machines[2].disk.is_full
-    acts.free(2)
-    assert not acts.cluster.machines[2].disk.is_full
+    up()
+    disk = acts.cluster.machines[2].disk
+    assert (disk.is_full, disk.log_breaks) == (True, True)
+    free_other()
+    assert (disk.is_full, disk.log_breaks) == (True, False)
+    free_one()
+    assert not disk.is_full
 
 
 def test_a_stalled_engine_takes_batches_when_the_last_stall_is_over(acts: Acts) -> None:
-    acts.jam(2)
-    acts.jam(2)
-    acts.clear(2)
+    first, second = acts.flag([2], "is_busy"), acts.flag([2], "is_busy")
+    first()
     assert acts.cluster.machines[2].disk.is_busy
-    acts.clear(2)
+    second()
     assert not acts.cluster.machines[2].disk.is_busy
+
+
+def test_a_transcript_tells_when_something_is_wrong_with_a_machine(acts: Acts) -> None:
+    over = acts.flag([2], "is_deaf")
+    assert acts.cluster.machines[2].is_deaf
+    assert acts.cluster.recorder.faults["deaf"] == 1
+    over()
+    assert not acts.cluster.machines[2].is_deaf
 
 
 def test_the_slowest_counts_and_what_was_usual_comes_back(acts: Acts) -> None:
     wire, machine = acts.cluster.wire(0, 1), acts.cluster.machines[0]
-    acts.slow([(0, 1)], 500.0)
-    acts.slow([(0, 1)], 20.0)
-    acts.drag(0, 30.0)
-    acts.drag(0, 5.0)
+    undo_slowest, undo_slow = acts.slow([(0, 1)], 500.0), acts.slow([(0, 1)], 20.0)
+    undo_most, undo_least = acts.drag(0, 30.0), acts.drag(0, 5.0)
     assert (wire.latency_ms, machine.sync_ms) == ((500.0,), (30.0, 60.0))
-    acts.quicken([(0, 1)], 500.0)
-    acts.hurry(0, 30.0)
+    undo_slowest()
+    undo_most()
     assert (wire.latency_ms, machine.sync_ms) == ((20.0,), (5.0, 10.0))
-    acts.quicken([(0, 1)], 20.0)
-    acts.hurry(0, 5.0)
+    undo_slow()
+    undo_least()
     assert (wire.latency_ms, machine.sync_ms) == (PLAN.latencies_ms[1], PLAN.syncs_ms[0])
 
 
 def test_noise_adds_up_and_ends(acts: Acts) -> None:
     wire = acts.cluster.wire(0, 1)
-    loss, more, late = Noise(loss=0.1), Noise(loss=0.3), Noise(late=0.2)
-    for noise in (loss, more, late):
-        acts.disturb([(0, 1)], noise)
+    noises = Noise(loss=0.1), Noise(loss=0.3), Noise(late=0.2)
+    undo_loss, undo_more, undo_late = (acts.disturb([(0, 1)], noise) for noise in noises)
     assert wire.noise == Noise(loss=0.3, late=0.2)
-    acts.calm([(0, 1)], more)
+    undo_more()
     assert wire.noise == Noise(loss=0.1, late=0.2)
-    acts.calm([(0, 1)], loss)
-    acts.calm([(0, 1)], late)
+    undo_loss()
+    undo_late()
     assert wire.noise is None
 
 
 def test_clocks_are_set_right_whatever_was_done_to_them(acts: Acts) -> None:
-    acts.step_clock(0, 1.5)
+    acts.step_clocks([0], 1.5)
     acts.cluster.set_clock_rate(1, 0.5)
     acts.cluster.run(1_000)
     assert abs(acts.cluster.machines[0].clock.error_ms) == pytest.approx(1.5 * acts.clock_ms, abs=2)
@@ -152,6 +166,16 @@ def test_clocks_are_set_right_whatever_was_done_to_them(acts: Acts) -> None:
     acts.correct_clocks()
     acts.cluster.run(1_000)
     assert max(abs(machine.clock.error_ms) for machine in acts.cluster.machines) < 2
+
+
+def test_nothing_of_a_spell_comes_when_it_is_over(acts: Acts) -> None:
+    spell, made = Spell(acts.cluster.world), list[str]()
+    spell.after(1.0, lambda: made.append("before"))
+    spell.after(3.0, lambda: made.append("after"))
+    acts.cluster.run(2)
+    spell.end()
+    acts.cluster.run(2)
+    assert made == ["before"]
 
 
 def test_directions_are_named_both_ways(acts: Acts) -> None:

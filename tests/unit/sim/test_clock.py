@@ -55,18 +55,6 @@ def test_what_a_fast_clock_gained_stays_when_it_is_right_again(world: World, clo
     assert clock.instant.wall_ms == EPOCH_MS + 2_500
 
 
-@pytest.mark.parametrize("rate", [0.5, 1.0, 1.01, 3.0])
-def test_an_alarm_rings_when_the_time_that_it_is_set_for_has_come(
-    world: World, clock: Clock, rate: float
-) -> None:
-    world.run_to(123.456)
-    clock.rate = rate
-    for ahead_ms in (0, 1, 17, 2_000):
-        wanted = clock.instant.mono_ms + ahead_ms
-        world.run_to(clock.due_ms(wanted))
-        assert wanted <= clock.instant.mono_ms <= wanted + 1
-
-
 def test_the_largest_error_is_remembered_when_it_is_over(world: World, clock: Clock) -> None:
     clock.offset_ms = -800
     clock.offset_ms = 300

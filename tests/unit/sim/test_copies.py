@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from quorate.sim.cluster import SimCluster
 from quorate.sim.copies import Copies
+from tests.simulation import asking
 
 KEY = b"k"
 
@@ -22,7 +23,7 @@ def _written(*, by: int = 3) -> SimCluster:
     cluster = SimCluster(1, 3)
     for index in range(by, 3):
         cluster.kill(index)
-    cluster.must_put(0, KEY, b"v", w=by)
+    asking.must_put(cluster, 0, KEY, b"v", w=by)
     cluster.run(100)
     return cluster
 
@@ -55,7 +56,7 @@ def test_a_repair_between_two_losses_makes_both_harmless() -> None:
     copies = Copies(cluster, [KEY], quorum=2)
     _lose(cluster, copies, 0)
     cluster.run_until(cluster.is_connected)
-    assert cluster.value(0, KEY, r=3) == b"v"
+    assert asking.value(cluster, 0, KEY, r=3) == b"v"
     cluster.run(100)
     _lose(cluster, copies, 1)
     assert not copies.forgot_ms
@@ -72,7 +73,7 @@ def test_an_old_disk_costs_only_what_came_since() -> None:
     cluster = _written(by=2)
     copies = Copies(cluster, [KEY, b"later"], quorum=2)
     image = cluster.machines[0].image()
-    cluster.must_put(0, b"later", b"v", w=2)
+    asking.must_put(cluster, 0, b"later", b"v", w=2)
     cluster.kill(0)
     before = copies.held(0)
     cluster.restart(0, image=image)

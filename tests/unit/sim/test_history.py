@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +13,15 @@ from quorate.core.values.events import GetResult, PutResult
 from quorate.core.values.record import Record
 from quorate.core.values.versions import pack_version
 from quorate.errors import DeadlineExceeded, Outcome, QuorumUnreachable
-from quorate.sim.history import DERIVED, Evidence, History, Kind, Operation, parse_value, value_of
+from quorate.sim.history import (
+    DERIVED,
+    ClientOperation,
+    Evidence,
+    History,
+    Kind,
+    parse_value,
+    value_of,
+)
 
 _NUMBERS = st.integers(0, 1 << 40)
 VERSION = pack_version(7, 1)
@@ -42,21 +52,23 @@ def test_a_cut_value_is_nobodys() -> None:
     assert all(parse_value(value[:cut]) is None for cut in range(60))
 
 
-def _asked(kind: Kind) -> Operation:
-    return Operation(1, 2, 0, kind, b"k", asked_ms=5.0, value=b"v" if kind is Kind.PUT else None)
+def _asked(kind: Kind) -> ClientOperation:
+    return ClientOperation(
+        1, 2, 0, kind, b"k", asked_ms=5.0, value=b"v" if kind is Kind.PUT else None
+    )
 
 
 @pytest.mark.parametrize("kind", [Kind.PUT, Kind.DELETE])
 def test_a_write_is_acknowledged_refused_or_unknown(kind: Kind) -> None:
     op = _asked(kind)
     assert op.is_write
-    assert (op.is_refused, op.is_unknown) == (False, True)
+    assert (op.is_refused, op.version, op.over_ms) == (False, b"", math.inf)
     op.result = PutResult(VERSION, 2, 3)
-    assert (op.is_refused, op.is_unknown) == (False, False)
+    assert (op.is_refused, op.version) == (False, VERSION)
     op.result = DeadlineExceeded("", outcome=Outcome.UNKNOWN)
-    assert (op.is_refused, op.is_unknown) == (False, True)
+    assert (op.is_refused, op.version) == (False, b"")
     op.result = QuorumUnreachable("", outcome=Outcome.NOT_APPLIED)
-    assert (op.is_refused, op.is_unknown) == (True, False)
+    assert (op.is_refused, op.version) == (True, b"")
 
 
 def test_a_record_may_be_of_a_write_that_has_its_value_and_not_another_version() -> None:
@@ -93,7 +105,7 @@ def test_order_is_promised_where_reading_and_writing_ask_majorities(
     kind: Kind, r: int, w: int, *, is_promised: bool
 ) -> None:
     derived_from = VERSION if kind in DERIVED else None
-    op = Operation(1, 0, 0, kind, b"k", asked_ms=0.0, r=r, w=w, derived_from=derived_from)
+    op = ClientOperation(1, 0, 0, kind, b"k", asked_ms=0.0, r=r, w=w, derived_from=derived_from)
     assert Evidence(n=3, r=2, w=2, epoch_ms=0).is_promised(op) is is_promised
     # A read that does not write back may be older than one before it.
     is_read = kind is Kind.GET or kind in DERIVED
@@ -103,7 +115,7 @@ def test_order_is_promised_where_reading_and_writing_ask_majorities(
 def test_a_read_is_none_of_these() -> None:
     op = _asked(Kind.GET)
     op.result = QuorumUnreachable("", outcome=Outcome.NOT_APPLIED)
-    assert (op.is_write, op.is_refused, op.is_unknown) == (False, False, False)
+    assert (op.is_write, op.is_refused) == (False, False)
 
 
 def test_a_door_serves_no_value_past_its_expiry_but_the_record_still_has_it() -> None:
@@ -126,11 +138,11 @@ def test_a_tombstone_and_nothing_read_the_same() -> None:
     ("result", "told"),
     [
         (None, "no answer"),
-        (PutResult(VERSION, 2, 3, restamped=True), "2 acks of 0000000000000007000000000001 rest"),
-        (GetResult(None, 2), "nothing, 2 answers"),
-        (GetResult(Record(VERSION, None), 3), "tombstone 0000000000000007000000000001, 3 answers"),
-        (GetResult(Record(VERSION, b"v"), 3), "b'v' 0000000000000007000000000001, 3 answers"),
-        (DeadlineExceeded("", outcome=Outcome.UNKNOWN), "deadline_exceeded unknown"),
+        (PutResult(VERSION, 2, 3, restamped=True), "/0001, 2 of 3 acks, restamped"),
+        (GetResult(None, 2), "finds nothing, 2 answers"),
+        (GetResult(Record(VERSION, None), 3), "finds a tombstone @"),
+        (GetResult(Record(VERSION, b"v"), 3), "finds v @"),
+        (DeadlineExceeded("too late", outcome=Outcome.UNKNOWN), "fails: too late, unknown"),
     ],
 )
 def test_an_operation_tells_all_that_its_client_knows(
@@ -144,14 +156,14 @@ def test_an_operation_tells_all_that_its_client_knows(
 
 
 def test_a_derived_write_tells_what_it_carries_on() -> None:
-    op = Operation(1, 2, 0, Kind.EXPIRE, b"k", asked_ms=5.0, value=b"v", derived_from=VERSION)
+    op = ClientOperation(1, 2, 0, Kind.EXPIRE, b"k", asked_ms=5.0, value=b"v", derived_from=VERSION)
     assert f"expire b'k' b'v' from {VERSION.hex()} -> no answer" in repr(op)
 
 
 def test_operations_are_found_by_key_in_the_order_in_which_they_were_asked() -> None:
     history = History()
     for serial, key in enumerate((b"a", b"b", b"a")):
-        history.operations.append(Operation(serial, 0, 0, Kind.GET, key, asked_ms=serial))
+        history.operations.append(ClientOperation(serial, 0, 0, Kind.GET, key, asked_ms=serial))
     found = history.by_key()
     assert {key: [op.serial for op in ops] for key, ops in found.items()} == {
         b"a": [0, 2],

@@ -10,28 +10,31 @@ from quorate.errors import DeadlineExceeded, Outcome, QuorateError
 from quorate.sim.clock import EPOCH_MS
 from quorate.sim.cluster import SimCluster
 from quorate.sim.disk import Disk
-from quorate.sim.history import Evidence, History, Kind, Operation, value_of
+from quorate.sim.history import ClientOperation, Evidence, History, Kind, value_of
 from quorate.sim.judging import by_second, counted, hints_left, judged, settled, stale_ages
+from tests.simulation import asking
 
 KEY = b"k"
 
 
 def _operation(
     serial: int, kind: Kind, start_ms: float, end_ms: float | None, *, r: int = 0, key: bytes = KEY
-) -> Operation:
+) -> ClientOperation:
     value = value_of(0, serial, key) if kind is Kind.PUT else None
-    operation = Operation(serial, 0, 0, kind, key, asked_ms=start_ms, value=value, r=r)
+    operation = ClientOperation(serial, 0, 0, kind, key, asked_ms=start_ms, value=value, r=r)
     operation.done_ms = end_ms
     return operation
 
 
-def _put(serial: int, start_ms: float, end_ms: float, *, key: bytes = KEY) -> Operation:
+def _put(serial: int, start_ms: float, end_ms: float, *, key: bytes = KEY) -> ClientOperation:
     operation = _operation(serial, Kind.PUT, start_ms, end_ms, key=key)
     operation.result = PutResult(pack_version(serial, 1), 2, 3)
     return operation
 
 
-def _get(serial: int, start_ms: float, found: Operation | None, *, r: int = 0) -> Operation:
+def _get(
+    serial: int, start_ms: float, found: ClientOperation | None, *, r: int = 0
+) -> ClientOperation:
     operation = _operation(serial, Kind.GET, start_ms, start_ms + 1, r=r)
     record = None
     if found is not None:
@@ -41,13 +44,13 @@ def _get(serial: int, start_ms: float, found: Operation | None, *, r: int = 0) -
     return operation
 
 
-def _failed(serial: int, error: QuorateError | None) -> Operation:
+def _failed(serial: int, error: QuorateError | None) -> ClientOperation:
     operation = _operation(serial, Kind.PUT, 1_500.0, None)
     operation.result = error
     return operation
 
 
-def _history(*operations: Operation) -> History:
+def _history(*operations: ClientOperation) -> History:
     history = History()
     history.operations += operations
     return history
@@ -85,7 +88,7 @@ def test_reads_that_overlap_writes_are_not_weak() -> None:
 
 def test_what_is_settled_is_read_from_the_disks() -> None:
     cluster = SimCluster(1)
-    cluster.must_put(0, KEY, b"v", w=3)
+    asking.must_put(cluster, 0, KEY, b"v", w=3)
     cluster.run(100)
     cluster.rot(1, KEY)
     found, unreadable = settled(cluster, dict.fromkeys((KEY, b"other"), range(3)))

@@ -17,8 +17,11 @@ from quorate.core.values.events import (
 )
 from quorate.core.values.slots import row_of
 from quorate.errors import DiskFull, Outcome
-from quorate.sim.cluster import Handle, SimCluster
+from quorate.sim.cluster import SimCluster, url_of
 from quorate.sim.machine import START_AGAIN_MS, Machine
+from quorate.sim.trace import Trace
+from tests.simulation import asking
+from tests.simulation.asking import Handle
 
 
 class Steps:
@@ -34,37 +37,41 @@ class Steps:
 
 def test_all_that_comes_within_a_turn_is_one_step() -> None:
     cluster = SimCluster(1, 1)
-    cluster.must_put(0, b"raises", b"the ceiling")
+    asking.must_put(cluster, 0, b"first", b"v")
     steps = Steps()
     cluster.observers.append(steps)
-    handles = [cluster.put(0, b"a", b"v"), cluster.get(0, b"b"), cluster.put(0, b"c", b"v")]
-    cluster.finish(*handles)
+    handles = [
+        asking.put(cluster, 0, b"a", b"v"),
+        asking.get(cluster, 0, b"b"),
+        asking.put(cluster, 0, b"c", b"v"),
+    ]
+    asking.finish(cluster, *handles)
     assert steps.all[0] == ("n0", ["Put", "Get", "Put"])
 
 
 def test_a_disk_without_sync_makes_a_second_step_in_the_same_turn() -> None:
     """As `runtime.driver` does."""
     cluster = SimCluster(1, 1, needs_sync=False)
-    cluster.must_put(0, b"raises", b"the ceiling")
+    asking.must_put(cluster, 0, b"first", b"v")
     steps = Steps()
     cluster.observers.append(steps)
-    handle = cluster.put(0, b"k", b"v")
-    cluster.finish(handle)
+    handle = asking.put(cluster, 0, b"k", b"v")
+    asking.finish(cluster, handle)
     assert steps.all == [("n0", ["Put"]), ("n0", ["Durable"])]
     assert handle.took_ms < 0.3
 
 
 def test_what_both_steps_of_a_turn_say_leaves_together() -> None:
     cluster = SimCluster(1, 3, needs_sync=False)
-    handles = [cluster.put(0, b"key%d" % number, b"v", w=3) for number in range(20)]
-    cluster.finish(*handles)
+    handles = [asking.put(cluster, 0, b"key%d" % number, b"v", w=3) for number in range(20)]
+    asking.finish(cluster, *handles)
     assert all(handle.of(PutResult).acks == 3 for handle in handles)
 
 
 def test_a_pause_stalls_everything_and_nothing_is_lost_by_it() -> None:
     cluster = SimCluster(1, 3)
     steps = Steps()
-    handle = cluster.put(0, b"k", b"v", w=3)
+    handle = asking.put(cluster, 0, b"k", b"v", w=3)
     cluster.pause(2)
     cluster.observers.append(steps)
     cluster.run(3_000)
@@ -73,7 +80,7 @@ def test_a_pause_stalls_everything_and_nothing_is_lost_by_it() -> None:
     cluster.resume(2)
     cluster.run(100)
     assert "n2" in [name for name, _ in steps.all]
-    assert cluster.held(2, b"k") is not None
+    assert asking.held(cluster, 2, b"k") is not None
     assert cluster.machines[2].life == 1
 
 
@@ -114,22 +121,22 @@ def test_a_node_that_raises_stops_a_run_that_does_not_expect_it() -> None:
 
 def test_a_process_that_is_killed_leaves_what_it_wrote_to_the_kernel() -> None:
     cluster = SimCluster(1, 1)
-    cluster.must_put(0, b"raises", b"the ceiling")
-    cluster.stall(0, 1_000)
-    cluster.put(0, b"k", b"v")
+    asking.must_put(cluster, 0, b"first", b"v")
+    cluster.machines[0].stall(1_000)
+    asking.put(cluster, 0, b"k", b"v")
     cluster.run(10)
     cluster.kill(0, is_power_cut=False)
     disk = cluster.machines[0].disk
     assert disk.durable(row_of(b"k")) is None
     cluster.restart(0)
     assert disk.durable(row_of(b"k")) is not None
-    assert cluster.value(0, b"k") == b"v"
+    assert asking.value(cluster, 0, b"k") == b"v"
 
 
 def test_a_batch_that_ends_the_process_is_seen_and_its_answers_are_out() -> None:
     """As `runtime.driver` tells before it stores."""
     cluster = SimCluster(1, 1)
-    cluster.must_put(0, b"k", b"v")
+    asking.must_put(cluster, 0, b"k", b"v")
     ends: list[bool] = []
 
     class Ends:
@@ -139,7 +146,7 @@ def test_a_batch_that_ends_the_process_is_seen_and_its_answers_are_out() -> None
 
     cluster.observers.append(Ends())
     cluster.machines[0].disk.is_broken = True
-    read, write = cluster.get(0, b"k"), cluster.put(0, b"k", b"w")
+    read, write = asking.get(cluster, 0, b"k"), asking.put(cluster, 0, b"k", b"w")
     cluster.run(10)
     assert ends == [False]
     assert read.of(GetResult).record is not None
@@ -148,7 +155,7 @@ def test_a_batch_that_ends_the_process_is_seen_and_its_answers_are_out() -> None
 
 def test_a_second_answer_is_noted() -> None:
     cluster = SimCluster(1, 1, is_tolerant=True)
-    handle = cluster.put(0, b"k", b"v")
+    handle = asking.put(cluster, 0, b"k", b"v")
     cluster.machines[0].receive(Get(handle, b"k"))
     cluster.run(100)
     assert "answered twice" in cluster.broken[0]
@@ -156,65 +163,65 @@ def test_a_second_answer_is_noted() -> None:
 
 def test_a_failed_sync_ends_the_process_and_its_links() -> None:
     cluster = SimCluster(1, 3)
-    cluster.fail_sync(1)
-    handle = cluster.put(1, b"k", b"v", w=3)
+    cluster.machines[1].fail_sync()
+    handle = asking.put(cluster, 1, b"k", b"v", w=3)
     cluster.run(100)
     assert handle.result is None
     assert not cluster.machines[1].is_running
-    assert not cluster.is_up(0, 1)
-    assert cluster.faults["ended"] == 1
+    assert not cluster.machines[0].driver.links.process(url_of(1))
+    assert cluster.recorder.faults["ended"] == 1
     cluster.restart(1)
     cluster.run_until(cluster.is_connected)
-    cluster.must_put(1, b"k", b"v", w=3)
+    asking.must_put(cluster, 1, b"k", b"v", w=3)
 
 
 def test_an_engine_that_fails_for_good_ends_the_process() -> None:
     cluster = SimCluster(1, 3)
     cluster.machines[1].disk.is_broken = True
-    cluster.put(0, b"k", b"v")
+    asking.put(cluster, 0, b"k", b"v")
     cluster.run(100)
     assert not cluster.machines[1].is_running
 
 
 def test_a_full_disk_refuses_writes_and_takes_them_when_it_has_room() -> None:
     cluster = SimCluster(1, 1, write_wait_ms=100)
-    cluster.must_put(0, b"k", b"v")
-    cluster.set_disk_full(0, is_full=True)
-    cluster.put(0, b"notices", b"v")
+    asking.must_put(cluster, 0, b"k", b"v")
+    cluster.machines[0].disk.is_full = True
+    asking.put(cluster, 0, b"notices", b"v")
     cluster.run(10)
-    handle = cluster.put(0, b"k", b"w")
-    cluster.finish(handle)
+    handle = asking.put(cluster, 0, b"k", b"w")
+    asking.finish(cluster, handle)
     error = handle.of(DiskFull)
     assert error.outcome is Outcome.NOT_APPLIED
-    assert cluster.value(0, b"k") == b"v"
-    cluster.set_disk_full(0, is_full=False)
+    assert asking.value(cluster, 0, b"k") == b"v"
+    cluster.machines[0].disk.is_full = False
     cluster.run(1_000)
-    cluster.must_put(0, b"k", b"x")
+    asking.must_put(cluster, 0, b"k", b"x")
 
 
 def test_a_stalled_disk_confirms_nothing_until_it_goes_on() -> None:
     cluster = SimCluster(1, 1)
-    cluster.must_put(0, b"raises", b"the ceiling")
-    cluster.stall(0, 2_000)
-    handle = cluster.put(0, b"k", b"v")
+    asking.must_put(cluster, 0, b"first", b"v")
+    cluster.machines[0].stall(2_000)
+    handle = asking.put(cluster, 0, b"k", b"v")
     cluster.run(1_900)
     assert handle.result is None
-    cluster.finish(handle)
+    asking.finish(cluster, handle)
     assert 2_000 <= handle.took_ms < 2_010
 
 
 def test_a_sync_covers_what_was_written_before_it_began_and_nothing_later() -> None:
     cluster = SimCluster(1, 1)
-    cluster.must_put(0, b"raises", b"the ceiling")
+    asking.must_put(cluster, 0, b"first", b"v")
     machine = cluster.machines[0]
     machine.sync_ms = (10.0, 10.0)
-    first = cluster.put(0, b"first", b"v")
+    first = asking.put(cluster, 0, b"first", b"v")
     cluster.run(5)
-    second = cluster.put(0, b"second", b"v")
-    cluster.finish(first)
+    second = asking.put(cluster, 0, b"second", b"v")
+    asking.finish(cluster, first)
     assert machine.disk.durable(row_of(b"first")) is not None
     assert machine.disk.durable(row_of(b"second")) is None
-    cluster.finish(second)
+    asking.finish(cluster, second)
     assert second.took_ms >= 14
     assert machine.disk.durable(row_of(b"second")) is not None
 
@@ -225,7 +232,7 @@ def test_a_stall_that_begins_during_a_sync_is_told_when_it_lasts_too_long(
 ) -> None:
     """Longer than a request may take: 5 s."""
     cluster = SimCluster(1, 1)
-    cluster.must_put(0, b"raises", b"the ceiling")
+    asking.must_put(cluster, 0, b"first", b"v")
     machine = cluster.machines[0]
     codes: list[str] = []
 
@@ -236,9 +243,9 @@ def test_a_stall_that_begins_during_a_sync_is_told_when_it_lasts_too_long(
 
     cluster.observers.append(States())
     machine.sync_ms = (10.0, 10.0)
-    cluster.put(0, b"k", b"v")
+    asking.put(cluster, 0, b"k", b"v")
     cluster.run(5)
-    cluster.stall(0, stall_ms)
+    cluster.machines[0].stall(stall_ms)
     cluster.run(4_900)
     assert codes == []
     cluster.run(1_000)
@@ -249,44 +256,46 @@ def test_a_stall_that_begins_during_a_sync_is_told_when_it_lasts_too_long(
 
 
 def test_a_node_whose_clock_cannot_be_right_is_started_again_later() -> None:
-    cluster = SimCluster(1, 1)
-    cluster.must_put(0, b"k", b"v")
+    lines: list[str] = []
+    cluster = SimCluster(1, 1, trace=Trace(lines.append))
+    asking.must_put(cluster, 0, b"k", b"v")
     cluster.kill(0)
     cluster.step_clock(0, -3_600_000)
     cluster.restart(0)
     cluster.run(START_AGAIN_MS * 2.5)
     machine = cluster.machines[0]
     assert not machine.is_running
-    assert "clock" in machine.refusal
-    assert cluster.faults["start refused"] == 3
+    told = [line for line in lines if "start refused" in line]
+    assert ["clock" in line for line in told] == [True] * 3
+    assert cluster.recorder.faults["start refused"] == 3
     cluster.step_clock(0, 3_600_000)
     cluster.run(START_AGAIN_MS)
-    assert (machine.is_running, machine.refusal) == (True, "")
+    assert machine.is_running
 
 
 def test_a_restarted_node_finds_what_was_durable_and_no_life_shares_the_draws_of_another() -> None:
     cluster = SimCluster(1, 1)
-    result = cluster.must_put(0, b"k", b"v")
-    draws = {cluster.node(0).parts.random.random()}
+    result = asking.must_put(cluster, 0, b"k", b"v")
+    draws = {cluster.machines[0].node.parts.random.random()}
     for _ in range(3):
         cluster.kill(0)
         cluster.restart(0)
         cluster.run(10)
-        record = cluster.must_get(0, b"k").record
+        record = asking.must_get(cluster, 0, b"k").record
         assert record is not None
         assert record.version == result.version
-        draws.add(cluster.node(0).parts.random.random())
+        draws.add(cluster.machines[0].node.parts.random.random())
     assert len(draws) == 4
 
 
 def test_a_wiped_machine_comes_back_as_another_node() -> None:
     """The id is the data directory's (`host.identity`)."""
     cluster = SimCluster(1, 3)
-    cluster.must_put(0, b"k", b"v", w=3)
+    asking.must_put(cluster, 0, b"k", b"v", w=3)
     cluster.kill(1)
     cluster.restart(1, is_empty=True)
     cluster.run_until(cluster.is_connected)
-    assert cluster.held(1, b"k") is None
+    assert asking.held(cluster, 1, b"k") is None
     assert len({machine.settings.node_id for machine in cluster.machines}) == 3
     assert cluster.machines[1].settings.node_id != 2
 
@@ -295,14 +304,14 @@ def test_a_machine_with_an_old_disk_is_the_node_of_then_with_its_copies_and_hint
     cluster = SimCluster(1, 3)
     machine = cluster.machines[1]
     cluster.kill(2)
-    cluster.must_put(1, b"old", b"v")
+    asking.must_put(cluster, 1, b"old", b"v")
     cluster.run(100)
     image = machine.image()
     ceiling = machine.disk.get_meta(CEILING_META)
     cluster.restart(2)
     cluster.run(3_000)
-    cluster.must_put(1, b"new", b"v", w=3)
-    assert cluster.counter("hints_replayed") == 1
+    asking.must_put(cluster, 1, b"new", b"v", w=3)
+    assert asking.counter(cluster, "hints_replayed") == 1
     assert machine.disk.get_meta(CEILING_META) != ceiling
     cluster.kill(1)
     lost = machine.disk
@@ -310,11 +319,11 @@ def test_a_machine_with_an_old_disk_is_the_node_of_then_with_its_copies_and_hint
     assert machine.lost_disks == [lost]
     assert machine.disk.get_meta(CEILING_META) == ceiling
     assert machine.settings.node_id == 2
-    assert cluster.node(1).hints.total == 1
-    held = [cluster.held(1, key) is not None for key in (b"old", b"new")]
+    assert cluster.machines[1].node.hints.total == 1
+    held = [asking.held(cluster, 1, key) is not None for key in (b"old", b"new")]
     assert held == [True, False]
-    cluster.run_until(lambda: not cluster.node(1).hints.total)
-    assert cluster.value(1, b"new", r=3) == b"v"
+    cluster.run_until(lambda: not cluster.machines[1].node.hints.total)
+    assert asking.value(cluster, 1, b"new", r=3) == b"v"
 
 
 def test_an_old_disk_of_a_machine_that_was_wiped_since_brings_its_id_back() -> None:
@@ -331,12 +340,12 @@ def test_an_old_disk_of_a_machine_that_was_wiped_since_brings_its_id_back() -> N
 def test_timers_run_by_the_clock_of_their_machine(rate: float) -> None:
     """A time-out of a second, on a clock that is not right."""
     cluster = SimCluster(1, 3)
-    cluster.must_put(0, b"raises", b"the ceiling")
+    asking.must_put(cluster, 0, b"first", b"v")
     cluster.set_clock_rate(0, rate)
     cluster.pause(1)
     cluster.pause(2)
-    handle = cluster.put(0, b"k", b"v", timeout_ms=1_000)
-    cluster.finish(handle)
+    handle = asking.put(cluster, 0, b"k", b"v", timeout_ms=1_000)
+    asking.finish(cluster, handle)
     assert handle.took_ms == pytest.approx(1_000 / rate, rel=0.02)
 
 

@@ -164,7 +164,7 @@ def test_a_reset_loses_an_unknown_suffix_and_may_tear_a_write_at_both_ends() -> 
         assert pair.dialled.words == pair.taken.words == ["made", "lost"]
         assert pair.dialled.told[-1].ms == began_ms
         assert pair.taken.told[-1].ms <= began_ms + BREAK_MS + 0.01
-        assert pair.journal.faults["frame torn"] <= 1
+        assert pair.recorder.faults["frame torn"] <= 1
         assert pair.source.sockets == pair.target.sockets == {}
     assert len(counts) > 5
     assert torn > 10
@@ -215,7 +215,7 @@ def test_a_write_on_a_connection_that_the_kernel_lost_goes_nowhere() -> None:
     pair.source.resume()
     pair.run()
     assert pair.heard == []
-    assert pair.journal.faults["frame swallowed"] == 1
+    assert pair.recorder.faults["frame swallowed"] == 1
     assert pair.dialled.words == ["made", "lost"]
 
 
@@ -285,7 +285,7 @@ def test_a_half_open_connection_swallows_bytes_until_silence_is_noticed_at_both_
     pair.taken.channel.write(text(2))
     pair.run(SILENCE_MS[0] - 1)
     assert pair.dialled.words == pair.taken.words == ["made"]
-    assert pair.journal.faults["frame swallowed"] == 2
+    assert pair.recorder.faults["frame swallowed"] == 2
     pair.run(SILENCE_MS[1] - SILENCE_MS[0] + 1)
     assert pair.dialled.words == pair.taken.words == ["made", "lost"]
     assert pair.heard == []

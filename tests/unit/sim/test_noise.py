@@ -23,14 +23,14 @@ def _in_noise(noise: Noise, *, run_ms: float = 300.0) -> Pair:
 def test_loss_takes_single_frames() -> None:
     pair = _in_noise(Noise(loss=0.2))
     assert pair.heard == sorted(pair.heard)
-    assert len(pair.heard) == 1_000 - pair.journal.faults["frame lost"]
+    assert len(pair.heard) == 1_000 - pair.recorder.faults["frame lost"]
     assert 700 < len(pair.heard) < 900
 
 
 def test_duplicates_come_twice() -> None:
     pair = _in_noise(Noise(duplicate=0.2))
     assert sorted(set(pair.heard)) == list(range(1_000))
-    assert len(pair.heard) - 1_000 == pair.journal.faults["frame duplicated"] > 100
+    assert len(pair.heard) - 1_000 == pair.recorder.faults["frame duplicated"] > 100
 
 
 def test_reordered_frames_all_come_and_out_of_order() -> None:
@@ -98,7 +98,7 @@ def test_pieces_are_all_that_was_written_a_few_bytes_at_a_time() -> None:
     assert pair.heard == list(range(1_000))
     pieces = [each.what for each in pair.taken.told if isinstance(each.what, bytes)]
     assert 1_300 < len(pieces) < 3_000
-    assert 400 < pair.journal.faults["frame in pieces"] < 600
+    assert 400 < pair.recorder.faults["frame in pieces"] < 600
 
 
 def test_who_ends_a_connection_in_the_first_piece_hears_none_after_it() -> None:

@@ -6,7 +6,8 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from quorate.sim.plan import FREE, Fault, Options, Plan, draw
+from quorate.sim.draw import FREE, Options, draw
+from quorate.sim.plan import Fault, Plan
 from quorate.sim.planfile import decode, encode
 
 PLAN = replace(

@@ -7,20 +7,20 @@ import json
 from collections import Counter
 
 from quorate.sim.checkers import Violation
-from quorate.sim.report import Summary, Times, availability, by_age
-from quorate.sim.run import Outcome
+from quorate.sim.report import SwarmSummary, Times, availability, by_age
+from quorate.sim.run import RunResult
 from quorate.sim.sometimes import BRANCHES
 
 
-def summary_of(*outcomes: Outcome) -> Summary:
+def summary_of(*outcomes: RunResult) -> SwarmSummary:
     """All of them, added up."""
-    summary = Summary()
+    summary = SwarmSummary()
     for outcome in outcomes:
         summary.add(outcome)
     return summary
 
 
-GOOD = Outcome(
+GOOD = RunResult(
     1,
     operations=10,
     results=Counter({"ok": 9, "no answer": 1}),
@@ -31,7 +31,7 @@ GOOD = Outcome(
     virtual_ms=1_800_000.0,
     node_steps=100,
 )
-BAD = Outcome(
+BAD = RunResult(
     2,
     operations=5,
     results=Counter(ok=5),
@@ -65,7 +65,7 @@ def test_a_world_with_violations_is_named_once_and_its_violations_are_counted() 
 
 def test_the_order_of_worlds_does_not_show_in_the_json() -> None:
     """Processes finish when they finish."""
-    also_bad = Outcome(0, violations=[Violation("P1", b"", "gone")])
+    also_bad = RunResult(0, violations=[Violation("P1", b"", "gone")])
     one, other = summary_of(GOOD, BAD, also_bad), summary_of(also_bad, BAD, GOOD)
     assert json.loads(json.dumps(one.as_json())) == other.as_json()
     assert one.as_json()["failed"] == [0, 2]
@@ -74,7 +74,7 @@ def test_the_order_of_worlds_does_not_show_in_the_json() -> None:
 def test_a_branch_that_no_world_reached_is_named() -> None:
     assert summary_of(GOOD, BAD).never_reached() == list(BRANCHES[1:])
     assert summary_of(BAD).never_reached() == list(BRANCHES)
-    assert summary_of(Outcome(3, reached=Counter(BRANCHES))).never_reached() == []
+    assert summary_of(RunResult(3, reached=Counter(BRANCHES))).never_reached() == []
 
 
 def test_json_names_every_fault_and_branch_even_if_there_was_none() -> None:
@@ -108,7 +108,7 @@ def test_percentiles_are_durations_that_occurred() -> None:
 
 
 def test_availability_has_no_more_rows_than_wanted_and_loses_no_operation() -> None:
-    summary = summary_of(Outcome(1, availability=[(second, 60) for second in range(60)]))
+    summary = summary_of(RunResult(1, availability=[(second, 60) for second in range(60)]))
     rows = availability(summary, rows_max=12)
     assert len(rows) == 12
     assert rows[0] == ("0-5 s", 0 + 1 + 2 + 3 + 4, 300)
@@ -117,6 +117,6 @@ def test_availability_has_no_more_rows_than_wanted_and_loses_no_operation() -> N
 
 
 def test_seconds_in_which_nothing_was_asked_are_no_row() -> None:
-    summary = summary_of(Outcome(1, availability=[(1, 2), (0, 0), (3, 3)]))
+    summary = summary_of(RunResult(1, availability=[(1, 2), (0, 0), (3, 3)]))
     assert availability(summary) == [("0-1 s", 1, 2), ("2-3 s", 3, 3)]
-    assert availability(Summary()) == []
+    assert availability(SwarmSummary()) == []

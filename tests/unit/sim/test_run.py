@@ -13,9 +13,10 @@ from msgspec.structs import replace
 
 from quorate.core.exchanges import reads as module
 from quorate.core.exchanges.reads import Reads
+from quorate.sim.draw import Options, draw
 from quorate.sim.history import Kind
-from quorate.sim.plan import Fault, Options, Plan, Request, Visit, draw
-from quorate.sim.run import Outcome, run
+from quorate.sim.plan import Fault, Plan, Request, Visit
+from quorate.sim.run import RunResult, run
 from quorate.sim.trace import Trace
 
 changes_the_core = pytest.mark.skipif(
@@ -24,7 +25,7 @@ changes_the_core = pytest.mark.skipif(
 CALM = draw(5, Options(faults=frozenset()))
 SMALL = Options(operations=60)
 _PROGRAM = """
-from quorate.sim.plan import Options, draw
+from quorate.sim.draw import Options, draw
 from quorate.sim.run import run
 for seed in range(3):
     print(run(draw(seed, Options(operations=60))).digest)
@@ -129,7 +130,7 @@ def test_a_lie_of_the_store_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
         self._answer(look)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Reads, "_judge", first_answer)
-    found: list[Outcome] = [run(draw(seed, Options())) for seed in range(4)]
+    found: list[RunResult] = [run(draw(seed, Options())) for seed in range(4)]
     assert any(outcome.violations for outcome in found)
 
 
@@ -142,3 +143,22 @@ def test_a_node_that_breaks_is_a_violation(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(Reads, "begin", broken)
     outcome = run(draw(1, SMALL))
     assert {violation.invariant for violation in outcome.violations} >= {"P8"}
+
+
+@pytest.mark.parametrize("dead", [None, 2])
+def test_nothing_is_asked_before_a_node_has_started_whose_clock_is_far_behind(
+    dead: int | None,
+) -> None:
+    """Else its hints would come after the reads that bring replicas together; and where another
+    stays dead, too few would be left to ask."""
+    plan = _small(1, Fault("kill", 300.0, 400.0, (1,)), stays_dead=dead)
+    offsets = (90_000, *[0] * (plan.nodes - 1))
+    settings = {**plan.settings, "max_clock_skew_ms": 100_000}
+    lines: list[str] = []
+    assert not run(
+        replace(plan, offsets_ms=offsets, settings=settings), trace=Trace(lines.append)
+    ).violations
+    refusals = [float(line.split()[0]) for line in lines if "n1   fault    start refused" in line]
+    asked = [float(line.split()[0]) for line in lines if " = 1000|" in line]
+    assert len(refusals) > 3
+    assert refusals[-1] < asked[0]

@@ -6,8 +6,10 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
+from quorate.sim.draw import Options, draw
+from quorate.sim.faults import FAULTS
 from quorate.sim.history import Kind
-from quorate.sim.plan import FAULTS, Fault, Options, Plan, Request, Visit, draw
+from quorate.sim.plan import Fault, Plan, Request, Visit
 from quorate.sim.shrink import shrink
 
 

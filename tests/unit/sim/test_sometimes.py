@@ -19,8 +19,9 @@ from quorate.errors import (
 )
 from quorate.sim.clock import EPOCH_MS
 from quorate.sim.cluster import SimCluster
-from quorate.sim.history import Evidence, Kind, Operation
+from quorate.sim.history import ClientOperation, Evidence, Kind
 from quorate.sim.sometimes import BRANCHES, COUNTERS, FAULTS, OPERATIONS, Lives, reached
+from tests.simulation import asking
 
 VERSION = pack_version(1, 1)
 EVIDENCE = Evidence(n=3, r=2, w=2, epoch_ms=EPOCH_MS)
@@ -28,15 +29,15 @@ EVIDENCE = Evidence(n=3, r=2, w=2, epoch_ms=EPOCH_MS)
 
 def _operation(
     result: Result | None, *, kind: Kind = Kind.PUT, derived_from: bytes | None = None
-) -> Operation:
+) -> ClientOperation:
     assert result is None or isinstance(result, GetResult | PutResult | QuorateError)
-    operation = Operation(1, 0, 0, kind, b"k", asked_ms=0.0, derived_from=derived_from)
+    operation = ClientOperation(1, 0, 0, kind, b"k", asked_ms=0.0, derived_from=derived_from)
     operation.result = result
     operation.wall_ms = 1_000
     return operation
 
 
-def _get(record: Record | None, *, repaired: int = 0) -> Operation:
+def _get(record: Record | None, *, repaired: int = 0) -> ClientOperation:
     return _operation(GetResult(record, 2, repaired), kind=Kind.GET)
 
 
@@ -89,14 +90,14 @@ def test_counters_are_added_up_over_lives() -> None:
     lives = Lives()
     cluster.observers.append(lives)
     cluster.kill(2)
-    cluster.must_put(0, b"k", b"v")
+    asking.must_put(cluster, 0, b"k", b"v")
     cluster.run(100)
-    stored = cluster.counter("hints_stored")
+    stored = asking.counter(cluster, "hints_stored")
     assert stored == 1
     cluster.kill(0)
     cluster.restart(0)
     cluster.run_until(cluster.is_connected)
-    assert cluster.counter("hints_stored") == 0
+    assert asking.counter(cluster, "hints_stored") == 0
     found = reached(lives, cluster, [], EVIDENCE)
     assert found["a hint was stored"] == 1
     assert found["a hint was replayed"] == 0
@@ -110,7 +111,7 @@ def test_requests_that_wait_are_counted_and_when_they_no_longer_do() -> None:
     for index in (1, 2):
         cluster.kill(index)
     cluster.run(20)
-    cluster.put(0, b"k", b"v")
+    asking.put(cluster, 0, b"k", b"v")
     cluster.run(200)
     before = lives.parked - lives.unparked
     cluster.restart(1)
@@ -124,9 +125,9 @@ def test_damage_that_was_found_is_counted() -> None:
     cluster = SimCluster(1)
     lives = Lives()
     cluster.observers.append(lives)
-    cluster.must_put(0, b"k", b"v", w=3)
+    asking.must_put(cluster, 0, b"k", b"v", w=3)
     cluster.run(100)
     assert reached(lives, cluster, [], EVIDENCE)["damaged bytes were found"] == 0
     cluster.rot(0, b"k")
-    cluster.must_get(0, b"k")
+    asking.must_get(cluster, 0, b"k")
     assert reached(lives, cluster, [], EVIDENCE)["damaged bytes were found"] > 0

@@ -11,26 +11,29 @@ import sys
 from quorate.core.values.events import Effects, Note, PutResult
 from quorate.errors import QuorumUnreachable
 from quorate.sim.clock import EPOCH_MS
-from quorate.sim.cluster import Handle, SimCluster
+from quorate.sim.cluster import SimCluster
 from quorate.sim.noise import Noise
-from quorate.sim.trace import Journal, Trace
+from quorate.sim.trace import Recorder, Trace
 from quorate.sim.world import World
+from tests.simulation import asking
+from tests.simulation.asking import Handle
 
-_PROGRAM = "from tests.unit.sim.test_trace import eventful; print(eventful(7).digest())"
+_PROGRAM = "from tests.unit.sim.test_trace import eventful; print(eventful(7).recorder.digest())"
 
 
 def eventful(seed: int, trace: Trace | None = None) -> SimCluster:
     """A cluster that went through a few things."""
     cluster = SimCluster(seed, 4, trace=trace, is_tolerant=True)
-    cluster.set_noise(Noise(loss=0.05, duplicate=0.05, reorder=0.1, late=0.05, damage=0.02))
+    for wire in cluster.wires.values():
+        wire.noise = Noise(loss=0.05, duplicate=0.05, reorder=0.1, late=0.05, damage=0.02)
     for number in range(40):
-        cluster.put(number % 4, b"key%d" % (number % 7), b"value %d" % number)
-        cluster.get(number % 3, b"key%d" % (number % 7))
+        asking.put(cluster, number % 4, b"key%d" % (number % 7), b"value %d" % number)
+        asking.get(cluster, number % 3, b"key%d" % (number % 7))
         cluster.run(5)
         if number == 10:
-            cluster.split([0, 1], [2, 3])
+            asking.split(cluster, [0, 1], [2, 3])
         if number == 20:
-            cluster.heal()
+            asking.heal(cluster)
             cluster.kill(2)
         if number == 30:
             cluster.restart(2)
@@ -55,7 +58,7 @@ def test_a_line_says_when_who_what_and_why_in_the_order_of_time() -> None:
 def test_a_request_can_be_followed_from_the_ask_to_the_answer() -> None:
     lines: list[str] = []
     cluster = SimCluster(1, 3, trace=Trace(lines.append))
-    cluster.must_put(0, b"k", b"some value", w=3)
+    asking.must_put(cluster, 0, b"k", b"some value", w=3)
     told = "\n".join(lines)
     for needed in (
         r"n0 +ask +#1 put k = some value, w=3",
@@ -85,9 +88,9 @@ def test_faults_and_links_and_notes_have_their_lines() -> None:
 def test_a_derived_write_says_what_it_carries_on() -> None:
     lines: list[str] = []
     cluster = SimCluster(1, 3, trace=Trace(lines.append))
-    seen = cluster.must_put(0, b"k", b"v").version
-    cluster.must_put(0, b"k", b"v", expires_ms=EPOCH_MS + 9_000, derived_from=seen)
-    cluster.must_put(0, b"k", None, derived_from=seen)
+    seen = asking.must_put(cluster, 0, b"k", b"v").version
+    asking.must_put(cluster, 0, b"k", b"v", expires_ms=EPOCH_MS + 9_000, derived_from=seen)
+    asking.must_put(cluster, 0, b"k", None, derived_from=seen)
     told = "\n".join(lines)
     for needed in (
         r"ask +#2 put k = v, from @\d+\.\d+/[0-9a-f]+, expires at 9000 ms",
@@ -111,7 +114,7 @@ def test_a_failure_is_told_with_what_became_of_the_write() -> None:
     cluster.kill(1)
     cluster.kill(2)
     cluster.run(20)
-    cluster.finish(cluster.put(0, b"k", None))
+    asking.finish(cluster, asking.put(cluster, 0, b"k", None))
     assert "#1 delete k" in "".join(lines)
     assert re.search(r"answer +#1 fails: .*, not_applied, after", lines[-1])
 
@@ -121,12 +124,12 @@ def test_a_failure_is_told_with_what_became_of_the_write() -> None:
 
 def test_a_transcript_changes_nothing() -> None:
     lines: list[str] = []
-    assert eventful(3, Trace(lines.append)).digest() == eventful(3).digest()
+    assert eventful(3, Trace(lines.append)).recorder.digest() == eventful(3).recorder.digest()
 
 
 def test_the_hash_is_the_same_in_every_process_and_another_for_another_seed() -> None:
-    here = eventful(7).digest()
-    assert here != eventful(8).digest()
+    here = eventful(7).recorder.digest()
+    assert here != eventful(8).recorder.digest()
     path = os.pathsep.join(entry for entry in sys.path if entry)
     for salt in ("0", "4711"):
         environment = {**os.environ, "PYTHONHASHSEED": salt, "PYTHONPATH": path}
@@ -145,12 +148,12 @@ def test_the_hash_covers_time_node_sends_answers_and_notes() -> None:
     def digest(who: str, effects: Effects, now: float = 1.0) -> str:
         world = World(1)
         world.now = now
-        journal = Journal(world, None)
+        journal = Recorder(world, None)
         journal.step(who, [], effects)
         return journal.digest()
 
     plain, said, noted, answered, failed = (Effects() for _ in range(5))
-    said.sends = {"http://n1:1": []}
+    said.sends = {1: []}
     noted.notes = [Note("info", "peer_up", {})]
     waiter = Handle(World(1))
     answered.answers = [(waiter, PutResult(b"v", 2, 3))]

@@ -3,15 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pytest
 
 from quorate.core.values.events import Batch
 from quorate.core.values.record import Record
 from quorate.errors import StorageBusy
-from quorate.storage.cached import CachedEngine
-from quorate.storage.lru import Lru
+from quorate.storage.cached import CachedEngine, Lru
 from quorate.storage.memory import MemoryEngine
 from tests.unit.storage.samples import batch, record, row
 
@@ -27,10 +24,6 @@ class Inner(MemoryEngine):
     def get(self, row: bytes) -> Record | None:
         self.asked.append(row)
         return super().get(row)
-
-    def get_many(self, rows: Sequence[bytes]) -> list[Record | None]:
-        self.asked += rows
-        return super().get_many(rows)
 
     def write(self, batch: Batch) -> None:
         if self.busy:
@@ -58,14 +51,14 @@ def test_a_read_record_is_read_from_the_engine_once(engine: CachedEngine, inner:
     inner.write(batch([(row(1), record(1)), (row(2), record(2))]))
     for _ in range(2):
         assert engine.get(row(1)) == record(1)
-        assert engine.get_many([row(2), row(1)]) == [record(2), record(1)]
+        assert engine.get(row(2)) == record(2)
     assert inner.asked == [row(1), row(2)]
-    assert (engine.lru.hits, engine.lru.misses) == (4, 2)
+    assert (engine.lru.hits, engine.lru.misses) == (2, 2)
 
 
 def test_nothing_here_is_not_cached(engine: CachedEngine, inner: Inner) -> None:
     assert engine.get(row(1)) is None
-    assert engine.get_many([row(1)]) == [None]
+    assert engine.get(row(1)) is None
     inner.write(batch([(row(1), record(1))]))
     assert engine.get(row(1)) == record(1)
 
@@ -75,7 +68,8 @@ def test_a_refused_write_does_not_reach_the_cache(engine: CachedEngine, inner: I
     inner.busy = True
     with pytest.raises(StorageBusy):
         engine.write(batch([(row(1), record(2)), (row(2), record(2))]))
-    assert engine.get_many([row(1), row(2)]) == [record(1), None]
+    assert engine.get(row(1)) == record(1)
+    assert engine.get(row(2)) is None
 
 
 def test_a_scan_goes_past_the_cache(engine: CachedEngine, inner: Inner) -> None:

@@ -186,8 +186,6 @@ def test_a_record_under_another_row_is_corrupt_to_gets_and_scans(tmp_path: Path)
     with pytest.raises(Corrupt):
         engine.get(row(1))
     with pytest.raises(Corrupt):
-        engine.get_many([row(2), row(1)])
-    with pytest.raises(Corrupt):
         list(engine.scan(*EVERYTHING))
     engine.write(batch([(row(1), record(3))]))
     assert dict(engine.scan(*EVERYTHING)) == {row(1): record(3), row(2): record(2)}
@@ -203,7 +201,6 @@ def test_a_record_of_a_newer_format_is_as_good_as_none(tmp_path: Path) -> None:
     engine._rocks.data[row(1)] = body + checksum
     reads: list[Callable[[], object]] = [
         lambda: engine.get(row(1)),
-        lambda: engine.get_many([row(2), row(1)]),
         lambda: list(engine.scan(*EVERYTHING)),
     ]
     for read in reads:
@@ -231,7 +228,6 @@ def test_what_the_disk_does_not_give_back_is_corrupt_to_gets_and_scans(tmp_path:
     engine._rocks.data = engine._rocks.hints = engine._rocks.meta = bad
     reads: list[Callable[[], object]] = [
         lambda: engine.get(row(1)),
-        lambda: engine.get_many([row(1)]),
         lambda: engine.get_meta(b"last"),
         lambda: engine.scan(*EVERYTHING),
         lambda: engine.scan_hints(b"", b"\xff"),

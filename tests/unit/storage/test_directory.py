@@ -84,15 +84,16 @@ def test_a_new_directory_promised_nothing(tmp_path: Path) -> None:
 def test_the_format_file_is_one_line_of_json(tmp_path: Path) -> None:
     promise(tmp_path, writes=5)
     text = (tmp_path / "FORMAT").read_text()
-    assert text == '{"format":1,"engine":"rocksdb","writes":5}\n'
+    assert text == '{"format":2,"engine":"rocksdb","writes":5}\n'
 
 
-def test_a_newer_format_is_refused_with_both_numbers(tmp_path: Path) -> None:
+@pytest.mark.parametrize("other", [1, 3])
+def test_another_format_is_refused_with_both_numbers(tmp_path: Path, other: int) -> None:
     held = DataDirectory(tmp_path)
-    (tmp_path / "FORMAT").write_text('{"format": 2, "something": "new"}\n')
+    (tmp_path / "FORMAT").write_text(f'{{"format": {other}, "something": "new"}}\n')
     with pytest.raises(FormatUnsupported) as caught:
         held.promised()
-    assert caught.value.facts == {"directory": str(tmp_path), "found": 2, "supported": 1}
+    assert caught.value.facts == {"directory": str(tmp_path), "found": other, "supported": 2}
     held.release()
 
 

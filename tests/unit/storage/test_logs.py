@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from quorate.errors import Corrupt
-from quorate.storage.logs import check_logs
+from quorate.storage.database import check_logs
 
 BLOCK = 32 << 10
 

@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from quorate.core.values.record import Record
 from quorate.core.values.versions import pack_version
-from quorate.storage.lru import CHANCES_MAX, ENTRY_BYTES, Lru, cost_of
+from quorate.storage.cached import CHANCES_MAX, ENTRY_BYTES, Lru, cost_of
 from tests.unit.storage.samples import record
 
 ROWS = st.sampled_from([b"row-%d" % number for number in range(12)])

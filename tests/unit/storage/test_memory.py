@@ -4,11 +4,7 @@
 from __future__ import annotations
 
 from itertools import islice
-from pathlib import Path
 
-import pytest
-
-from quorate.errors import StorageError
 from quorate.storage.memory import MemoryEngine
 from tests.unit.storage.samples import EVERYTHING, batch, record, row
 
@@ -58,8 +54,3 @@ def test_bytes_used_returns_to_zero_when_all_is_deleted() -> None:
     assert engine.bytes_used() > 1000
     engine.write(batch(hints=[(b"a", None), (b"gone", None)], meta=[(b"b", None)]))
     assert engine.bytes_used() == 0
-
-
-def test_there_is_nothing_to_checkpoint(tmp_path: Path) -> None:
-    with pytest.raises(StorageError):
-        MemoryEngine().checkpoint(tmp_path / "copy")

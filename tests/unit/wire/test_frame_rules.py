@@ -20,7 +20,7 @@ from quorate.core.values.messages import (
 from quorate.core.values.record import Record
 from quorate.core.values.slots import PARTITION_COUNT, row_of
 from quorate.errors import PeerProtocolError
-from quorate.wire.frame_rules import check_frame
+from quorate.wire.frames import check_frame
 from tests.unit.wire.frame_strategies import FRAME
 
 ROW = row_of(b"k")

@@ -14,13 +14,12 @@ Invariants:
 - The log never holds more than its stated bytes. What this step added cannot be dropped, so where
   that alone fills the log, the next hints are not kept.
 
-On disk: digest of the peer's URL (8 bytes), sequence number (8 bytes, big-endian) -> msgpack of
+On disk: what layouts call the peer (8 bytes), sequence number (8 bytes, big-endian) -> msgpack of
 `StoredHint`.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Final
@@ -55,9 +54,9 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(StoredHint).decode
 
 
-def prefix_of(url: str) -> bytes:
-    """How the names of all hints for a node begin."""
-    return hashlib.blake2b(url.encode(), digest_size=PREFIX_BYTES).digest()
+def peer_of(name: bytes) -> int:
+    """What layouts call the peer that a hint of this name is for."""
+    return int.from_bytes(name[:PREFIX_BYTES], "big")
 
 
 class _Queue:
@@ -80,7 +79,7 @@ class _Queue:
         peer = outbox.peer
         self.peer = peer
         self.outbox = outbox
-        self.prefix = prefix_of(peer.url)
+        self.prefix = peer.name.to_bytes(PREFIX_BYTES, "big")
         self.first = 0
         self.next = 0
         self.bytes = 0
@@ -111,14 +110,16 @@ class Hints:
         self._replica = replica
         self._turn = turn
         self._bytes_max = bytes_max
-        self._queues: dict[str, _Queue] = {}
+        self._queues: list[_Queue] = []
+        """By the index of the peer."""
         self._fresh: list[_Queue] = []
         """Those to which hints were added in this step."""
         self.bytes = 0
 
     def open(self, outbox: Outbox) -> None:
         """Keep hints for one more peer; count what an earlier run left for it. Cost: a scan."""
-        queue = self._queues[outbox.peer.url] = _Queue(outbox, self.replay)
+        queue = _Queue(outbox, self.replay)
+        self._queues.append(queue)
         start: int | None = 0
         while start is not None:
             start = self._count(queue, start)
@@ -143,19 +144,18 @@ class Hints:
             return behind
         return None
 
-    def count(self, url: str) -> int:
-        """Hints waiting for `url`."""
-        queue = self._queues.get(url)
-        return queue.count if queue else 0
+    def count(self, peer: Peer) -> int:
+        """Hints waiting for the peer."""
+        return self._queues[peer.index].count
 
     @property
     def total(self) -> int:
         """Hints waiting for anyone."""
-        return sum(queue.count for queue in self._queues.values())
+        return sum(queue.count for queue in self._queues)
 
-    def add(self, url: str, row: bytes, record: Record) -> None:
-        """Keep `record` for `url`; stored with this step's batch."""
-        queue = self._queues[url]
+    def add(self, peer: Peer, row: bytes, record: Record) -> None:
+        """Keep `record` for `peer`; stored with this step's batch."""
+        queue = self._queues[peer.index]
         if self._replica.trouble.code:
             # What cannot be stored now would pile up in memory.
             self._note_dropped(queue, 1)
@@ -176,7 +176,7 @@ class Hints:
 
     def replay(self, peer: Peer) -> None:
         """Send the next hints, oldest first, if the peer can be reached and none are under way."""
-        queue = self._queues[peer.url]
+        queue = self._queues[peer.index]
         if not queue.count or queue.is_under_way or not peer.is_reachable:
             return
         if self._replica.trouble.code:
@@ -215,7 +215,7 @@ class Hints:
 
     def answered(self, peer: Peer, ops: list[_Name], answer: Mutated) -> None:
         """The replica holds them: forget them, and go on."""
-        queue = self._queues[peer.url]
+        queue = self._queues[peer.index]
         queue.is_under_way = False
         refused = answer.refused
         if refused:
@@ -228,7 +228,7 @@ class Hints:
     def lost(self, peer: Peer, ops: list[_Name]) -> None:
         """They stay, and are sent again a little later if the peer is reachable."""
         del ops
-        queue = self._queues[peer.url]
+        queue = self._queues[peer.index]
         queue.is_under_way = False
         self._put_off(queue)
 
@@ -328,7 +328,7 @@ class Hints:
         """Drop some of the oldest hints to make room for `room` bytes, of the peer with most that
         has any. False if nothing can be dropped."""
         excess = max(self.bytes + room - self._bytes_max, self._bytes_max // DROP_SHARE)
-        for queue in sorted(self._queues.values(), key=lambda queue: -queue.bytes):
+        for queue in sorted(self._queues, key=lambda queue: -queue.bytes):
             oldest: list[_Name] = []
             for name, blob in islice(self._waiting(queue), DROP_ITEMS_MAX):
                 oldest.append((name, len(blob)))

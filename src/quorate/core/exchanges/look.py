@@ -1,22 +1,21 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a read knows while it is under way: whom it asked, what they answered, who holds it.
 
-Sets of replicas are ints with a bit for each (`topology.quorum`).
+Sets of replicas are ints with a bit for each (`topology.topology`).
 """
 
 from __future__ import annotations
 
-from quorate.core.requests.admission import Operation
 from quorate.core.topology.peer import OWN_BIT
-from quorate.core.topology.quorum import Groups, needed_of
-from quorate.core.topology.topology import Replicas
+from quorate.core.topology.topology import Groups, Replicas, needed_of
+from quorate.core.turn import Begun
 from quorate.core.values.events import Get
 from quorate.core.values.record import Record
 from quorate.core.values.versions import ABSENT
 from quorate.errors import DeadlineExceeded, QuorateError
 
 
-class Look(Operation):
+class Look(Begun):
     """One round of asking for one key."""
 
     __slots__ = (

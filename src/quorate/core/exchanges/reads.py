@@ -15,15 +15,12 @@ from __future__ import annotations
 from operator import attrgetter
 from typing import Final
 
-from quorate.core.exchanges.lanes import Questions, Records
 from quorate.core.exchanges.look import Look
-from quorate.core.exchanges.outbox import Outbox
-from quorate.core.parts import Parts
-from quorate.core.requests.admission import Parked
+from quorate.core.exchanges.outbox import Outbox, Questions, Records
 from quorate.core.topology.membership import Membership
 from quorate.core.topology.peer import OWN_BIT, Peer
-from quorate.core.topology.quorum import Group, lacking, needed_of
-from quorate.core.turn import Alarm
+from quorate.core.topology.topology import Group, lacking, needed_of
+from quorate.core.turn import Alarm, Parked, Parts
 from quorate.core.values.events import Get, GetResult
 from quorate.core.values.messages import Mutated, ReadAnswer
 from quorate.core.values.record import Record
@@ -105,9 +102,9 @@ class Reads:
         if replicas.is_mine:
             look.note_own(record, is_intact=is_intact)
         look.size = self._typical_bytes
-        self._requests.charge(look.size)
+        self._requests.bytes += look.size
         if not self._ask(look):
-            self._requests.charge(-look.size)
+            self._requests.bytes -= look.size
             self._park(event, parked, replicas.unreachable(groups))
             return
         self._requests.watch(look, event.timeout_ms or self._timeout_ms)

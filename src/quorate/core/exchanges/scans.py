@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Listing keys: each partition is asked of R replicas and their rows are merged, newest wins.
+"""What replicas hold, without its values: a page of keys, or one key at each of its replicas.
+
+For a page each partition is asked of R replicas and their rows are merged, newest wins.
 
 A scan goes through the partitions in order, a chunk at a time in parallel, and ends at its limit.
 It gets one chunk further in a step, so that a long one, over tombstones say, holds up nobody.
 Rows written while it runs may or may not be listed; a row that was there throughout is, if
 R + W > N and no partition was short of answers (`complete`).
+
+An explanation lists one row at every replica of a key, for people.
 """
 
 from __future__ import annotations
@@ -12,18 +16,26 @@ from __future__ import annotations
 from itertools import islice
 from typing import Final
 
+from quorate.core.exchanges.hints import Hints
 from quorate.core.exchanges.outbox import ITEM_BYTES, Outbox, Sent
-from quorate.core.parts import Parts
 from quorate.core.replica import Replica
-from quorate.core.requests.admission import Operation
 from quorate.core.topology.membership import Membership
 from quorate.core.topology.peer import OWN_BIT, Peer
-from quorate.core.topology.quorum import Groups, lacking
-from quorate.core.topology.topology import Topology
-from quorate.core.turn import Alarm
-from quorate.core.values.events import SCAN_ROWS_MAX, LocalScan, Result, Scan, ScanResult
+from quorate.core.topology.topology import Groups, Topology, lacking
+from quorate.core.turn import Alarm, Begun, Parts
+from quorate.core.values.events import (
+    SCAN_ROWS_MAX,
+    Explain,
+    ExplainResult,
+    LocalScan,
+    ReplicaView,
+    Result,
+    Scan,
+    ScanResult,
+)
 from quorate.core.values.messages import ScannedRow, ScannedRows, ScanRows
-from quorate.core.values.slots import PARTITION_COUNT
+from quorate.core.values.slots import PARTITION_COUNT, partition_of, row_of, slot_of
+from quorate.core.values.versions import ABSENT
 from quorate.errors import DeadlineExceeded, InvalidRequest, StorageError
 
 CHUNK: Final = 16
@@ -31,6 +43,7 @@ CHUNK: Final = 16
 ROWS_PER_ANSWER: Final = 100
 """Small, so that a scan holds up no other request for long."""
 _KEYSPACE: Final = b"\0\0"
+_NOTHING: Final = ScannedRow(b"", ABSENT, live=False, expires_ms=0)
 
 
 def local_rows(
@@ -56,7 +69,7 @@ def _past(prefix: bytes) -> bytes:
     return stem[:-1] + bytes([stem[-1] + 1])
 
 
-class Listing(Operation):
+class Listing(Begun):
     """A scan under way: the rows so far, and the answers to the chunk that was asked."""
 
     __slots__ = (
@@ -273,3 +286,102 @@ def _end_of(partition: int) -> bytes:
     """A position past every row of the partition: the bare prefix of the next; empty at the end."""
     following = partition + 1
     return following.to_bytes(2, "big") if following < PARTITION_COUNT else b""
+
+
+# --- where a key is, and what each replica has of it --------------------------------------------
+
+
+class Question(Begun):
+    """An explanation under way; at its deadline it is answered with what came."""
+
+    __slots__ = ("held", "hints", "key", "pending", "row", "topology")
+
+    def __init__(self, event: Explain, topology: Topology, hints: Hints) -> None:
+        super().__init__(event.waiter, 0)
+        self.key = event.key
+        self.row = row_of(event.key)
+        self.topology = topology
+        self.held: dict[Peer | None, ScannedRow] = {}
+        """What replicas told; None is this node."""
+        self.pending = 0
+        self.hints = hints
+
+    def expired(self) -> ExplainResult:
+        slot, partition = slot_of(self.key), partition_of(self.row)
+        replicas = self.topology.partitions[partition]
+        views = []
+        for peer, url in zip(replicas.members, replicas.urls, strict=True):
+            held = self.held.get(peer)
+            views.append(
+                ReplicaView(
+                    url,
+                    "self" if peer is None else peer.state,
+                    None if held is None else held.version,
+                    held is not None and held.live,
+                    0 if held is None else held.expires_ms,
+                    0 if peer is None else self.hints.count(peer),
+                )
+            )
+        return ExplainResult(slot, partition, self.topology.epoch, views)
+
+    def told(self, peer: Peer | None, answer: ScannedRows) -> None:
+        """Note what a replica holds; of a scan that met damage, nothing."""
+        if answer.failed:
+            return
+        # The key itself sorts before all others that begin with it.
+        found = answer.rows[0] if answer.rows else None
+        has_it = found is not None and found.row == self.row
+        self.held[peer] = found if found is not None and has_it else _NOTHING
+
+
+class Explains:
+    """The exchange that asks every replica of a key for its version."""
+
+    __slots__ = ("_hints", "_membership", "_outboxes", "_parts")
+
+    def __init__(
+        self, parts: Parts, membership: Membership, hints: Hints, outboxes: list[Outbox]
+    ) -> None:
+        self._parts = parts
+        self._membership = membership
+        self._hints = hints
+        self._outboxes = outboxes
+
+    def begin(self, event: Explain) -> None:
+        """Ask every reachable replica."""
+        topology = self._membership.current()
+        question = Question(event, topology, self._hints)
+        partition = partition_of(question.row)
+        replicas = topology.partitions[partition]
+        timeout_ms = event.timeout_ms or self._parts.settings.timeout_ms
+        self._parts.requests.watch(question, timeout_ms)
+        question.pending = 1
+        if replicas.is_mine:
+            question.told(
+                None,
+                local_rows(self._parts.replica, partition, after=b"", prefix=event.key, limit=1),
+            )
+        for peer in replicas.others:
+            if peer.is_reachable:
+                outbox = self._outboxes[peer.index]
+                sent = Sent(outbox, self, ScannedRows, [question], ITEM_BYTES)
+                outbox.send(sent, ScanRows(sent.batch, partition, b"", event.key, 1))
+                question.pending += 1
+        self._told(question)
+
+    def answered(self, peer: Peer, ops: list[Question], answer: ScannedRows) -> None:
+        """A replica told what it holds."""
+        for question in ops:
+            question.told(peer, answer)
+            self._told(question)
+
+    def lost(self, peer: Peer, ops: list[Question]) -> None:
+        """A replica did not answer; what it holds stays unknown."""
+        del peer
+        for question in ops:
+            self._told(question)
+
+    def _told(self, question: Question) -> None:
+        question.pending -= 1
+        if not question.pending:
+            self._parts.requests.end(question, question.expired())

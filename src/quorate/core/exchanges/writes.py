@@ -25,15 +25,11 @@ from __future__ import annotations
 from typing import Final
 
 from quorate.core.exchanges.hints import Hints
-from quorate.core.exchanges.lanes import Records
-from quorate.core.exchanges.outbox import Outbox
-from quorate.core.parts import Parts
-from quorate.core.requests.admission import Operation, Parked, size_of
+from quorate.core.exchanges.outbox import Outbox, Records
 from quorate.core.topology.membership import Membership
 from quorate.core.topology.peer import OWN_BIT, Peer
-from quorate.core.topology.quorum import Groups, Verdict, lacking, needed_of, verdict
-from quorate.core.topology.topology import Replicas
-from quorate.core.turn import Alarm
+from quorate.core.topology.topology import Groups, Replicas, Verdict, lacking, needed_of, verdict
+from quorate.core.turn import Alarm, Begun, Parked, Parts, size_of
 from quorate.core.values.events import Put, PutResult, Waiter
 from quorate.core.values.messages import Mutated
 from quorate.core.values.record import Record
@@ -59,7 +55,7 @@ _MET: Final = Verdict.MET
 _LOST: Final = Verdict.LOST
 
 
-class Write(Operation):
+class Write(Begun):
     """One stamp of one write, until every replica has answered or been given up."""
 
     __slots__ = (
@@ -125,7 +121,6 @@ class Writes:
         "_replica",
         "_requests",
         "_retry",
-        "_stalled",
         "_timeout_ms",
         "_turn",
         "_wait_ms",
@@ -149,8 +144,6 @@ class Writes:
         self._wait_ms = parts.settings.write_wait_ms
         self._local: list[Write] = []
         """Applied here in this step: acked when durable."""
-        self._stalled: list[Write] = []
-        """To be stamped again once the clock's ceiling is raised."""
         self.has_stamped = False
         """Since the node last looked: its clock's ceiling may have to be raised."""
 
@@ -165,7 +158,7 @@ class Writes:
         try:
             topology = self._membership.current()
         except NotReady as error:
-            self._park(event, parked, error, wait_ms=self._wait_ms)
+            self._park(event, parked, error)
             return
         row = row_of(event.key)
         replicas = topology.partitions[partition_of(row)]
@@ -174,12 +167,12 @@ class Writes:
         if is_mine and self._replica.trouble.code:
             raise self._replica.trouble.error()
         if lacking(replicas.reachable(), groups):
-            self._park(event, parked, replicas.unreachable(groups), wait_ms=self._wait_ms)
+            self._park(event, parked, replicas.unreachable(groups))
             return
         held = self._replica.latest(row) if is_mine else None
         version = self._stamp(event, held)
         if not version:
-            self._park_unstamped(event, parked, held)
+            self._park(event, parked, self._untrusted(ABSENT if held is None else held.version))
             return
         prior = event.derived_from or (ABSENT if held is None else held.version)
         record = Record(version, event.value, event.expires_ms, prior)
@@ -204,28 +197,15 @@ class Writes:
             stamp = self._clock.next(stamp_of(held.version))
         return pack_version(stamp, self._process) if stamp else ABSENT
 
-    def _why_no_stamp(self, above: int) -> QuorateError:
-        if self._clock.is_untrusted(above):
-            # By then the clock should have caught up with what it is behind of.
-            self._retry.at(self._turn.mono_ms + self._clock.untrusted_ms(above))
-            return ClockUntrusted("this node's clock is too far behind what it has seen")
-        return NotReady("the disk has not confirmed the clock's ceiling yet")
+    def _untrusted(self, held: bytes) -> QuorateError:
+        """Why there is no stamp above that of `held`."""
+        # By then the clock should have caught up with what it is behind of.
+        self._retry.at(self._turn.mono_ms + self._clock.untrusted_ms(stamp_of(held)))
+        return ClockUntrusted("this node's clock is too far behind what it has seen")
 
-    def _park(
-        self, event: Put, parked: Parked | None, error: QuorateError, *, wait_ms: int
-    ) -> None:
+    def _park(self, event: Put, parked: Parked | None, error: QuorateError) -> None:
         error.outcome = Outcome.NOT_APPLIED
-        if parked is not None and parked.wait_ms != wait_ms:
-            parked = None  # It waited for something else until now.
-        self._requests.park(event, error, wait_ms=wait_ms, again=parked)
-
-    def _park_unstamped(self, event: Put, parked: Parked | None, held: Record | None) -> None:
-        error = self._why_no_stamp(stamp_of(held.version) if held is not None else 0)
-        wait_ms = self._wait_ms
-        if isinstance(error, NotReady):
-            # The write-wait is for replicas; this is the disk's part of the write itself.
-            wait_ms = event.timeout_ms or self._timeout_ms
-        self._park(event, parked, error, wait_ms=wait_ms)
+        self._requests.park(event, error, wait_ms=self._wait_ms, again=parked)
 
     def _send(
         self, write: Write, *, is_mine: bool, held: Record | None, others: tuple[Peer, ...]
@@ -242,7 +222,7 @@ class Writes:
                 lanes[peer.index].add(row, record, write)
             else:
                 write.failed |= peer.bit
-                self._hints.add(peer.url, row, record)
+                self._hints.add(peer, row, record)
 
     def close_turn(self) -> None:
         """Have this step's own copies acked once they are durable."""
@@ -271,7 +251,7 @@ class Writes:
     def lost(self, peer: Peer, ops: list[Write]) -> None:
         """A replica did not answer: it gets hints."""
         for write in ops:
-            self._hints.add(peer.url, write.row, write.record)
+            self._hints.add(peer, write.row, write.record)
             self._failed(write, peer.bit)
 
     def _acked(self, writes: list[Write], bit: int) -> None:
@@ -316,30 +296,15 @@ class Writes:
         result = PutResult(write.record.version, acks, n, write.is_restamp, superseded)
         self._requests.answer(waiter, result, write.size)
 
-    def on_ceiling(self) -> None:
-        """The clock's ceiling was raised: stamp what waited for it."""
-        stalled, self._stalled = self._stalled, []
-        for write in stalled:
-            if write.waiter is not None:
-                self._restamp(write)
-
-    def _stall(self, write: Write) -> None:
-        """Keep a write that may not be stamped again yet; fail it if the clock is to blame."""
-        above = stamp_of(write.highest)
-        if self._clock.is_untrusted(above):
-            # The first stamp may be visible at some replica: no longer NOT_APPLIED.
-            error = self._why_no_stamp(above)
-            error.outcome = Outcome.UNKNOWN
-            self._requests.end(write, error)
-        else:
-            self._stalled.append(write)
-
     def _restamp(self, write: Write) -> None:
         """Send the write once more, stamped above what its first acks reported."""
         self.has_stamped = True
         stamp = self._clock.next(stamp_of(write.highest))
         if not stamp:
-            self._stall(write)
+            # The first stamp may be visible at some replica: no longer NOT_APPLIED.
+            error = self._untrusted(write.highest)
+            error.outcome = Outcome.UNKNOWN
+            self._requests.end(write, error)
             return
         waiter, replicas = write.waiter, write.replicas
         assert waiter is not None

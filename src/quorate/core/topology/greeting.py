@@ -19,6 +19,7 @@ import msgspec
 
 from quorate.core.topology.layout import decode_layout
 from quorate.core.values.messages import Greeting
+from quorate.core.values.settings import NODE_ID_MAX
 
 URL_CHARS_MAX: Final = 300
 """A host name has at most 253."""
@@ -41,18 +42,23 @@ def judge(mine: Greeting, theirs: Greeting) -> str:
         return f"cluster name differs: ours {mine.cluster!r}, theirs {_shown(theirs.cluster)}"
     if not 0 < len(theirs.url) <= URL_CHARS_MAX:
         return f"the peer's URL has {len(theirs.url)} characters"
+    if not 0 < theirs.node_id <= NODE_ID_MAX:
+        return f"node id {theirs.node_id:x}: no data directory is given that"
     if theirs.url == mine.url:
         return f"two nodes with one URL: {mine.url}"
     if is_other_reached(mine, theirs):
-        return f"two nodes with one URL: our link to {_shown(theirs.url)} leads to another process"
+        return (
+            f"two nodes with one URL or one identity {theirs.node_id:012x}: our link to it leads "
+            f"to another process than that at {_shown(theirs.url)}"
+        )
     if theirs.node_id == mine.node_id:
         return f"two nodes with one identity {mine.node_id:012x}: {mine.url} and {theirs.url!r}"
     return _layout_difference(mine, theirs)
 
 
 def is_other_reached(acceptor: Greeting, dialler: Greeting) -> bool:
-    """Whether the acceptor's link to the dialler's URL leads to another process than the dialler,
-    which lives, or did a moment ago."""
+    """Whether the acceptor's link to the dialler's URL, or to who has its identity, leads to
+    another process than the dialler, which lives, or did a moment ago."""
     return acceptor.reached not in (0, dialler.process)
 
 
@@ -74,7 +80,7 @@ def _listed(greeting: Greeting) -> str:
         layout = decode_layout(greeting.layout)
     except (msgspec.MsgspecError, ValueError):
         return f"of hash {greeting.layout_hash[:16].hex()}"
-    return f"{_shown(','.join(layout.nodes))} with {layout.replication}"
+    return f"{_shown(','.join(layout.urls()))} with {layout.replication}"
 
 
 def _shown(text: str) -> str:

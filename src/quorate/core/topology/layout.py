@@ -16,9 +16,27 @@ from typing import Final
 
 import msgspec
 
+from quorate.core.values.settings import NODE_ID_MAX
 from quorate.core.values.slots import PARTITION_COUNT
 
 FIRST_EPOCH: Final = 1
+_ID_BYTES: Final = 6
+
+
+def unmet_id(url: str) -> int:
+    """What a node is called of which no more than its URL is known: a number made of that, greater
+    than all that nodes draw."""
+    digest = hashlib.blake2b(url.encode(), digest_size=_ID_BYTES).digest()
+    return (NODE_ID_MAX + 1) | int.from_bytes(digest, "big")
+
+
+class Member(msgspec.Struct, frozen=True, array_like=True):
+    """A node that a layout names."""
+
+    id: int
+    """What its data directory was given when it was made; or `unmet_id`."""
+    url: str
+    """Where it was when the layout was made."""
 
 
 class Layout(msgspec.Struct, frozen=True, array_like=True):
@@ -26,19 +44,23 @@ class Layout(msgspec.Struct, frozen=True, array_like=True):
 
     epoch: int
     replication: int
-    nodes: tuple[str, ...]
-    """URLs, sorted; the table refers to them by index."""
+    members: tuple[Member, ...]
+    """Sorted by URL; the table refers to them by index."""
     table: tuple[tuple[int, ...], ...]
     """For each partition, the indices of its replicas, in order of preference."""
 
-    def replicas(self, partition: int) -> list[str]:
-        """URLs of the partition's replicas, in order of preference."""
-        return [self.nodes[index] for index in self.table[partition]]
+    def replicas(self, partition: int) -> list[int]:
+        """The ids of the partition's replicas, in order of preference."""
+        return [self.members[index].id for index in self.table[partition]]
 
-    def copies(self) -> dict[str, int]:
-        """How many partitions each node holds."""
+    def copies(self) -> dict[int, int]:
+        """How many partitions each member holds, by its id."""
         counts = Counter(index for row in self.table for index in row)
-        return {node: counts[index] for index, node in enumerate(self.nodes)}
+        return {member.id: counts[index] for index, member in enumerate(self.members)}
+
+    def urls(self) -> list[str]:
+        """Where the members were when it was made."""
+        return [member.url for member in self.members]
 
     def encode(self) -> bytes:
         """The layout as bytes, the same on every node."""
@@ -52,47 +74,53 @@ class Layout(msgspec.Struct, frozen=True, array_like=True):
 def decode_layout(data: bytes) -> Layout:
     """The layout of `encode`d bytes. msgspec.DecodeError or ValueError if they are not one."""
     layout = msgspec.msgpack.decode(data, type=Layout)
-    nodes, table = layout.nodes, layout.table
-    count = min(layout.replication, len(nodes))
+    members, table = layout.members, layout.table
+    count = min(layout.replication, len(members))
     if layout.epoch < FIRST_EPOCH or len(table) != PARTITION_COUNT or count < 1:
         raise ValueError("a layout needs an epoch, every partition and at least one node")
-    if any([one >= other for one, other in pairwise(nodes)]):
-        raise ValueError("the nodes of a layout are distinct and sorted")
-    indices = set(range(len(nodes)))
+    is_sorted = all([_order(one) < _order(other) for one, other in pairwise(members)])
+    if not is_sorted or len({member.id for member in members}) != len(members):
+        raise ValueError("the members of a layout are distinct and sorted")
+    indices = set(range(len(members)))
     for row in set(table):
         if not (len(row) == len(set(row)) == count and indices.issuperset(row)):
             raise ValueError("a partition must list distinct nodes of the layout")
     return layout
 
 
-def first_layout(nodes: Sequence[str], *, replication: int) -> Layout:
+def first_layout(urls: Sequence[str], *, replication: int) -> Layout:
     """The layout that every node started with the same list computes, whatever its order."""
-    return plan_layout(None, nodes, replication=replication)
+    founders = [Member(unmet_id(url), url) for url in set(urls)]
+    return plan_layout(None, founders, replication=replication)
 
 
-def plan_layout(old: Layout | None, nodes: Sequence[str], *, replication: int) -> Layout:
+def plan_layout(old: Layout | None, nodes: Sequence[Member], *, replication: int) -> Layout:
     """The next layout for `nodes`, moving as few copies off their places in `old` as possible.
 
     Each node keeps its copies up to its new quota, fewest first where it must give some up; each
     gap goes to the neediest node that does not hold the partition yet. Cost: partitions x nodes.
     """
-    names = tuple(sorted(set(nodes)))
-    copies = min(replication, len(names))
-    lists = _kept(old, names, copies)
-    quotas = _quotas(names, copies, held=_counts(lists, len(names)))
+    members = tuple(sorted(nodes, key=_order))
+    copies = min(replication, len(members))
+    lists = _kept(old, members, copies)
+    quotas = _quotas(copies, held=_counts(lists, len(members)))
     _shed(lists, quotas)
     _fill(lists, quotas, copies)
     _level(lists, quotas)
     epoch = FIRST_EPOCH if old is None else old.epoch + 1
-    return Layout(epoch, replication, names, tuple(tuple(row) for row in lists))
+    return Layout(epoch, replication, members, tuple(tuple(row) for row in lists))
 
 
-def _kept(old: Layout | None, names: tuple[str, ...], copies: int) -> list[list[int]]:
-    """The old placement in terms of the new names, without nodes that left."""
+def _order(member: Member) -> tuple[str, int]:
+    return member.url, member.id
+
+
+def _kept(old: Layout | None, members: tuple[Member, ...], copies: int) -> list[list[int]]:
+    """The old placement in terms of the new members, without nodes that left."""
     if old is None:
         return [[] for _ in range(PARTITION_COUNT)]
-    index_of = {name: index for index, name in enumerate(names)}
-    renamed = [index_of.get(name, -1) for name in old.nodes]
+    index_of = {member.id: index for index, member in enumerate(members)}
+    renamed = [index_of.get(member.id, -1) for member in old.members]
     return [[renamed[i] for i in row if renamed[i] >= 0][:copies] for row in old.table]
 
 
@@ -104,11 +132,11 @@ def _counts(lists: list[list[int]], nodes: int) -> list[int]:
     return counts
 
 
-def _quotas(names: tuple[str, ...], copies: int, *, held: list[int]) -> list[int]:
+def _quotas(copies: int, *, held: list[int]) -> list[int]:
     """Copies that each node should hold. The odd ones stay with those who hold most already."""
-    share, odd = divmod(PARTITION_COUNT * copies, len(names))
-    by_held = sorted(range(len(names)), key=lambda index: (-held[index], index))
-    quotas = [share] * len(names)
+    share, odd = divmod(PARTITION_COUNT * copies, len(held))
+    by_held = sorted(range(len(held)), key=lambda index: (-held[index], index))
+    quotas = [share] * len(held)
     for index in by_held[:odd]:
         quotas[index] += 1
     return quotas

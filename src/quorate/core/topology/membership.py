@@ -15,13 +15,20 @@ Members beyond the layout come by `join` and ride on the pings; the set only gro
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import msgspec
 
 from quorate.core.topology.greeting import URL_CHARS_MAX
-from quorate.core.topology.layout import FIRST_EPOCH, Layout, decode_layout, first_layout
+from quorate.core.topology.layout import (
+    FIRST_EPOCH,
+    Layout,
+    Member,
+    decode_layout,
+    first_layout,
+    unmet_id,
+)
 from quorate.core.topology.peer import Peer
 from quorate.core.topology.topology import Topology
 from quorate.core.turn import Alarm, Turn
@@ -40,6 +47,7 @@ class Membership:
     __slots__ = (
         "_adopted",
         "_make_peer",
+        "_named",
         "_process",
         "_settings",
         "_store",
@@ -68,8 +76,11 @@ class Membership:
         self._process = process
         self._adopted = adopted
         self._store = store
-        self.peers: dict[str, Peer] = {}
-        """Every member but this node."""
+        self.peers: list[Peer] = []
+        """Every member but this node, by index."""
+        self._named: dict[int, Peer] = {}
+        """The same by what each is called: by the id that it was last met with, and by the
+        `unmet_id` of its URL."""
         self.has_changed = False
         """Since the last `close_turn`."""
         self.topology: Topology | None = None
@@ -95,8 +106,8 @@ class Membership:
         elif settings.url in listed:
             self.adopt(first_layout(listed, replication=settings.replication))
         else:
-            nodes = (*listed, settings.url)
-            self.proposal = first_layout(nodes, replication=settings.replication)
+            urls = (*listed, settings.url)
+            self.proposal = first_layout(urls, replication=settings.replication)
 
     def _check(self, stored: Layout) -> None:
         """Conflict if the settings describe another cluster than the data directory is of: started
@@ -104,11 +115,11 @@ class Membership:
         if stored.epoch > FIRST_EPOCH:
             return  # The list says with which nodes the cluster began.
         settings = self._settings
-        listed, held = set(settings.nodes), set(stored.nodes)
+        listed, held = set(settings.nodes), set(stored.urls())
         is_founder = settings.url in listed
         if (is_founder and listed != held) or (settings.url in held and not listed <= held):
             raise Conflict(
-                f"the data directory is of the cluster {', '.join(stored.nodes)}, but -nodes says "
+                f"the data directory is of the cluster {', '.join(stored.urls())}, but -nodes says "
                 f"{', '.join(sorted(listed))}; the nodes of a cluster cannot be changed yet: "
                 "give its list, or another -data"
             )
@@ -122,31 +133,42 @@ class Membership:
 
     def add(self, url: str) -> bool:
         """Know `url` as a member; whether it is new. InvalidRequest beyond the maximum."""
-        if url in self.peers or url == self._settings.url:
+        if url == self._settings.url or self.at(url) is not None:
             return False
         if len(self.peers) >= MEMBERS_MAX:
             raise InvalidRequest("too many members", members=len(self.peers))
-        self.peers[url] = self._make_peer(url, len(self.peers))
+        peer = self._make_peer(url, len(self.peers))
+        self.peers.append(peer)
+        self._named[peer.name] = peer
         self.has_changed = True
         return True
 
-    def learn(self, urls: list[str]) -> None:
+    def learn(self, urls: Iterable[str]) -> None:
         """Add what a peer knows."""
         for url in urls:
-            if url not in self.peers and len(self.peers) < MEMBERS_MAX and _is_sized(url):
+            if len(self.peers) < MEMBERS_MAX and _is_sized(url):
                 self.add(url)
 
+    def at(self, url: str) -> Peer | None:
+        """The member at a URL."""
+        return self._named.get(unmet_id(url))
+
+    def named(self, node_id: int) -> Peer | None:
+        """The member that was last met with this id."""
+        return self._named.get(node_id)
+
     def urls(self) -> list[str]:
-        """All members, this node included, sorted."""
-        return sorted([*self.peers, self._settings.url])
+        """Where all members are, this node included, sorted."""
+        return sorted([*[peer.url for peer in self.peers], self._settings.url])
 
     def close_turn(self) -> list[str] | None:
-        """The peers' URLs if they changed in this step; then they are stored too."""
+        """Where the peers are, if that changed in this step; then it is stored too."""
         if not self.has_changed:
             return None
         self.has_changed = False
-        self._store(MEMBERS_META, msgspec.msgpack.encode(sorted(self.peers)))
-        return sorted(self.peers)
+        urls = sorted([peer.url for peer in self.peers])
+        self._store(MEMBERS_META, msgspec.msgpack.encode(urls))
+        return urls
 
     # --- layout ----------------------------------------------------------------------------
 
@@ -171,17 +193,41 @@ class Membership:
     def adopt(self, layout: Layout) -> None:
         """Put a layout in force, and store it."""
         settings = self._settings
-        for url in layout.nodes:
-            self.add(url)
+        for member in layout.members:
+            self.add(member.url)
         self.proposal = None
         self.topology = Topology(
-            (layout,), own_url=settings.url, peers=self.peers, r=settings.r, w=settings.w
+            (layout,),
+            own_url=settings.url,
+            peer_of=self._peer_of,
+            r=settings.r,
+            w=settings.w,
         )
         self._store(LAYOUT_META, layout.encode())
         self._adopted.soon()
 
+    def _peer_of(self, member: Member) -> Peer | None:
+        """Who a layout means; None is this node."""
+        if member.id in (self._settings.node_id, unmet_id(self._settings.url)):
+            return None
+        return self._named[member.id]
+
     def meet(self, greeting: Greeting) -> None:
-        """Hear a peer's greeting, and adopt its layout if this node is behind."""
+        """A peer introduced itself: know it by its id, and adopt its layout if this node is
+        behind."""
+        self.learn([greeting.url])
+        peer, before = self.at(greeting.url), self._named.get(greeting.node_id)
+        if peer is None:
+            return  # One too many.
+        if before is not peer:
+            # Whom our own link leads to is known for sure, whatever others call themselves.
+            if peer.is_linked or (before is not None and before.is_linked):
+                return
+            if before is not None:
+                before.id = 0  # It is elsewhere now.
+            self._named.pop(peer.id, None)
+            self._named[greeting.node_id] = peer
+        peer.id, peer.version = greeting.node_id, greeting.version
         if greeting.layout_hash:
             if greeting.epoch > self.epoch:
                 self.hear_of(greeting.layout, greeting.url)
@@ -203,7 +249,7 @@ class Membership:
     def _decode(self, data: bytes) -> Layout:
         """A peer's layout, if it is one that this node can adopt. ValueError otherwise."""
         layout = decode_layout(data)
-        strangers = [url for url in layout.nodes if url not in self.peers]
+        strangers = [url for url in layout.urls() if self.at(url) is None]
         if len(self.peers) + len(strangers) > MEMBERS_MAX or not all(map(_is_sized, strangers)):
             raise ValueError("too many members, or too long a URL")
         return layout

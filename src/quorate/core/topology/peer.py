@@ -1,15 +1,27 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Another node as this one sees it: who it is, and whether it is worth asking.
 
+A node is what its data directory says, an id; where it is, its URL, is a fact about it. Of one that
+was never met only the URL is known, so its `name` in layouts and hints is made of that
+(`layout.unmet_id`).
+
 A node numbers the others in the order in which it learns of them, and itself first, so a set of
-replicas is an int with a bit for each (`quorum`). The numbers mean nothing to other nodes.
+replicas is an int with a bit for each (`topology`). The numbers mean nothing to other nodes.
+
+Every peer is pinged each heartbeat, for ever; `down_after` misses in a row mark it down, one answer
+of any kind marks it up again. Only answers count: they alone show that both directions work.
+Liveness changes where requests are sent, never where keys belong. Left out until clusters grow past
+about 16 nodes: asking others before suspecting (SWIM).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
-from quorate.core.turn import Alarm
+from quorate.core.topology.layout import unmet_id
+from quorate.core.turn import Alarm, Turn
+from quorate.core.values.settings import Settings
 
 OWN_BIT: Final = 1
 """This node in a set of replicas."""
@@ -34,6 +46,7 @@ class Peer:
         "keys",
         "last_answer_ms",
         "misses",
+        "name",
         "speed",
         "url",
         "version",
@@ -42,11 +55,15 @@ class Peer:
     def __init__(self, url: str, index: int, came: Alarm) -> None:
         """`index` counts the peers from 0; `came` rings after it became reachable."""
         self.url = url
+        """Where it is, as far as is known."""
+        self.name = unmet_id(url)
+        """What layouts and hints call it."""
+        self.id = 0
+        """What it called itself when last met; 0 while never."""
         self.index = index
         self.bit = 2 << index
         """It in a set of replicas."""
         self._came = came
-        self.id = ""
         self.version = ""
         self.keys = 0
         self.bytes_used = 0
@@ -82,3 +99,76 @@ class Peer:
         if not self.is_up:
             return "down"
         return "up" if self.is_linked else "connecting"
+
+
+class Liveness:
+    """The heartbeats of one node."""
+
+    __slots__ = ("_alarm", "_beat_ms", "_down_after", "_peers", "_ping", "_turn")
+
+    def __init__(
+        self,
+        settings: Settings,
+        turn: Turn,
+        peers: list[Peer],
+        ping: Callable[[list[Peer]], None],
+    ) -> None:
+        """`ping` sends a heartbeat, which is to be answered at once."""
+        self._turn = turn
+        self._beat_ms = settings.heartbeat_ms
+        self._down_after = settings.down_after
+        self._peers = peers
+        self._ping = ping
+        self._alarm = Alarm(turn, self._beat)
+        self._alarm.at(0)
+
+    def _beat(self) -> None:
+        """Count misses and ping everyone."""
+        # From now, not from when it was due: a paused process does not catch up on beats it
+        # missed and call everyone down in one instant.
+        self._alarm.at(self._turn.mono_ms + self._beat_ms)
+        for peer in self._peers:
+            self._judge(peer)
+        self._ping(self._peers)
+
+    def linked(self, peer: Peer) -> None:
+        """Our link to the peer came up. It is asked nothing before it is heard, which shows that
+        its link to us is up too; the ping makes it speak."""
+        peer.is_linked = True
+        peer.is_heard = False
+        peer.judge()
+        self.heard(peer)
+        self._ping([peer])
+
+    def unlinked(self, peer: Peer) -> None:
+        """Our link to the peer is gone."""
+        peer.is_linked = False
+        peer.judge()
+
+    def spoke(self, peer: Peer) -> None:
+        """A frame came from the peer: its link to us is up."""
+        if not peer.is_heard:
+            peer.is_heard = True
+            peer.judge()
+
+    def heard(self, peer: Peer) -> None:
+        """The peer answered something."""
+        peer.has_answered = True
+        peer.last_answer_ms = self._turn.mono_ms
+        if peer.misses:
+            peer.misses = 0
+        if not peer.is_up:
+            peer.is_up = True
+            # At once: what it answers may be followed by something to send it.
+            peer.judge()
+            self._turn.note("info", "peer_up", peer=peer.url)
+
+    def _judge(self, peer: Peer) -> None:
+        if peer.has_answered:
+            peer.has_answered = False
+            return
+        peer.misses += 1
+        if peer.is_up and peer.misses >= self._down_after:
+            peer.is_up = False
+            peer.judge()
+            self._turn.note("warning", "peer_down", peer=peer.url, misses=peer.misses)

@@ -3,25 +3,107 @@
 
 Immutable: when the tables change there is a new one, and an operation keeps the one that it began
 with. Liveness never enters it; whether a replica can be asked is asked of the `Peer`.
+
+A quorum is judged by one pure verdict over the replies so far (Dynamo, section 4.5). A set of
+replicas is an int with a bit for each (`peer`), so a replica counts once however often it answers;
+hints never count. A *group* is such a set of which a number is needed: W of them for a write, R for
+a read. Where two tables are in force each has its group, and all must be met (a joint quorum, as in
+Raft, section 6).
+
+    three = Group(0b0111, 2)
+    verdict(0b0101, 0b0000, (three,))  # MET: two of the three
+    verdict(0b0101, 0b0000, (three, Group(0b1110, 2)))  # PENDING: only one of the others
+    verdict(0b0101, 0b1010, (three, Group(0b1110, 2)))  # LOST: two of them will not answer
 """
 
 from __future__ import annotations
 
+import enum
+from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Final
 
-from quorate.core.topology.layout import Layout
+from quorate.core.topology.layout import Layout, Member
 from quorate.core.topology.peer import OWN_BIT, Peer
-from quorate.core.topology.quorum import (
-    Consistency,
-    Group,
-    Groups,
-    consistency,
-    lacking,
-    majority,
-    needed_of,
-)
 from quorate.errors import InvalidRequest, QuorumUnreachable
+
+
+class Verdict(enum.Enum):
+    """What the replies so far decide."""
+
+    MET = enum.auto()
+    PENDING = enum.auto()
+    LOST = enum.auto()
+
+
+class Consistency(enum.Enum):
+    """What a read at these numbers promises (P2)."""
+
+    LINEARIZABLE = "linearizable"
+    """Never older than a finished write or an earlier read."""
+    REGULAR = "regular"
+    """Never older than a finished write; two reads during one write may go back in time."""
+    EVENTUAL = "eventual"
+
+
+_MET, _PENDING, _LOST = Verdict.MET, Verdict.PENDING, Verdict.LOST
+
+
+class Group:
+    """Replicas of which `needed` have to answer."""
+
+    __slots__ = ("mask", "needed")
+
+    def __init__(self, mask: int, needed: int) -> None:
+        self.mask = mask
+        self.needed = needed
+
+
+Groups = tuple[Group, ...]
+
+
+def verdict(done: int, failed: int, groups: Groups) -> Verdict:
+    """Judge the replicas that answered well and those that will not answer any more; all others may
+    still. MET if every group is; LOST if any cannot be."""
+    found = _MET
+    for group in groups:
+        mask, needed = group.mask, group.needed
+        if (mask & done).bit_count() < needed:
+            if (mask & (done | ~failed)).bit_count() < needed:
+                return _LOST
+            found = _PENDING
+    return found
+
+
+def lacking(done: int, groups: Groups) -> int:
+    """The members of all groups that are not met; 0 if all are."""
+    found = 0
+    for group in groups:
+        if (group.mask & done).bit_count() < group.needed:
+            found |= group.mask
+    return found
+
+
+def needed_of(groups: Groups) -> int:
+    """How many answers the most demanding group needs, for people."""
+    return max([group.needed for group in groups])
+
+
+def majority(n: int) -> int:
+    """The smallest count that any two sets of which share a replica."""
+    return n // 2 + 1
+
+
+def consistency(*, n: int, r: int, w: int) -> Consistency:
+    """What reads of `r` promise where writes need `w`.
+
+    Linearizable needs a majority of answers too, not only an overlap with writes: at W = N, R = 1
+    two reads may meet two replicas of which only one has an unfinished write yet.
+    """
+    if r + w <= n:
+        return Consistency.EVENTUAL
+    return Consistency.LINEARIZABLE if min(r, w) >= majority(n) else Consistency.REGULAR
+
 
 _speed: Final = attrgetter("speed")
 
@@ -31,13 +113,14 @@ class Replicas:
 
     __slots__ = (
         "_asked",
+        "_own_url",
         "is_mine",
         "majorities",
         "mask",
+        "members",
         "n",
         "others",
         "readers",
-        "urls",
         "writers",
     )
 
@@ -45,12 +128,13 @@ class Replicas:
         """`rows`: for each table in force the replicas, in order of preference; None is this node.
         `r` and `w` of 0 are a majority of each row."""
         members = list(dict.fromkeys([each for row in rows for each in row]))
+        self.members: tuple[Peer | None, ...] = tuple(members)
+        """In order of preference; None is this node."""
+        self._own_url = own_url
         self.is_mine = None in members
         """Whether this node is one of them."""
         self.others: tuple[Peer, ...] = tuple([each for each in members if each is not None])
         """Those that are not this node, in order of preference."""
-        self.urls = tuple([own_url if each is None else each.url for each in members])
-        """Of all of them, in order of preference."""
         self.n = len(members)
         masks = [_mask_of(row) for row in rows]
         self.mask = _mask_of(members)
@@ -61,6 +145,11 @@ class Replicas:
         self.readers: Groups = _groups(masks, r) if r else self.majorities
         """Who must answer a read that asks for no number."""
         self._asked: dict[int, Groups] = {}
+
+    @property
+    def urls(self) -> list[str]:
+        """Where all of them are now, in order of preference."""
+        return _urls(self.members, self._own_url)
 
     def asked(self, count: int, *, name: str) -> Groups:
         """Who must answer a request that asks for `count` of each table's replicas. InvalidRequest
@@ -114,18 +203,19 @@ class Replicas:
 class Topology:
     """The tables that are in force: one, or two while copies move from the one to the other."""
 
-    __slots__ = ("distinct", "epoch", "layout", "n", "own_url", "partitions", "r", "w")
+    __slots__ = ("_members", "distinct", "epoch", "layout", "n", "own_url", "partitions", "r", "w")
 
     def __init__(
         self,
         tables: tuple[Layout, ...],
         *,
         own_url: str,
-        peers: dict[str, Peer],
+        peer_of: Callable[[Member], Peer | None],
         r: int = 0,
         w: int = 0,
     ) -> None:
-        """`r` and `w`: what requests need that ask for no number; 0 is a majority."""
+        """`peer_of` knows who a member is; None is this node. `r` and `w`: what requests need that
+        ask for no number; 0 is a majority."""
         self.layout = tables[-1]
         """The newest table."""
         self.epoch = self.layout.epoch
@@ -134,9 +224,9 @@ class Topology:
         """Copies of each key."""
         self.r = r or majority(self.n)
         self.w = w or majority(self.n)
-        members = [
-            [None if url == own_url else peers[url] for url in table.nodes] for table in tables
-        ]
+        members = [[peer_of(each) for each in table.members] for table in tables]
+        self._members = members[-1]
+        """As the newest table counts them."""
         known: dict[tuple[tuple[int, ...], ...], Replicas] = {}
         self.partitions: list[Replicas] = []
         """Who holds each partition."""
@@ -150,18 +240,22 @@ class Topology:
         """The same without repetition."""
 
     @property
-    def nodes(self) -> tuple[str, ...]:
-        """The URLs of all that hold copies, sorted."""
-        return self.layout.nodes
+    def urls(self) -> list[str]:
+        """Where all are that hold copies, sorted."""
+        return sorted(_urls(self._members, self.own_url))
 
-    def copies(self) -> dict[str, int]:
-        """How many partitions each node holds."""
-        return self.layout.copies()
+    def copies(self) -> dict[Peer | None, int]:
+        """How many partitions each node holds; None is this node."""
+        return dict(zip(self._members, self.layout.copies().values(), strict=True))
 
     def consistency(self, *, r: int = 0, w: int = 0) -> Consistency:
         """What requests of this `r` and `w` promise, when all are made with them; 0 stands for what
         is configured."""
         return consistency(n=self.n, r=r or self.r, w=w or self.w)
+
+
+def _urls(members: Sequence[Peer | None], own_url: str) -> list[str]:
+    return [own_url if each is None else each.url for each in members]
 
 
 def _mask_of(members: list[Peer | None]) -> int:

@@ -118,28 +118,27 @@ class Join(msgspec.Struct, frozen=True, gc=False):
 
 
 class PeerFrame(msgspec.Struct, frozen=True, gc=False):
-    """A frame arrived on the link from `peer`."""
+    """A frame arrived on the link from `peer`, an id."""
 
-    peer: str
+    peer: int
     frame: Frame
 
 
 class LinkUp(msgspec.Struct, frozen=True, gc=False):
-    """The outgoing link to `peer` finished its handshake: frames sent now will leave."""
+    """The outgoing link to `peer`, who was met, is up: frames sent now will leave."""
 
-    peer: str
-    version: str
-    """The peer's software version, for people."""
+    peer: int
 
 
 class LinkDown(msgspec.Struct, frozen=True, gc=False):
     """The outgoing link to `peer` is gone; anything not yet answered may be lost."""
 
-    peer: str
+    peer: int
 
 
-class Welcome(msgspec.Struct, frozen=True, gc=False):
-    """A peer accepted our link and introduced itself; LinkUp follows."""
+class Met(msgspec.Struct, frozen=True, gc=False):
+    """A peer introduced itself, on its link to us or on ours to it. Before its first PeerFrame and
+    before LinkUp."""
 
     greeting: Greeting
 
@@ -177,7 +176,7 @@ Event = (
     | PeerFrame
     | LinkUp
     | LinkDown
-    | Welcome
+    | Met
     | Durable
     | StorageState
     | Stop
@@ -287,7 +286,8 @@ class Effects(msgspec.Struct):
     batch: Batch | None = None
     mark: int = 0
     """The mark that Durable must report for `batch`; marks rise by one per batch."""
-    sends: dict[str, list[Message]] = {}
+    sends: dict[int, list[Message]] = {}
+    """By the id of the peer."""
     answers: list[tuple[Waiter, Result]] = []
     notes: list[Note] = []
     peers: list[str] | None = None

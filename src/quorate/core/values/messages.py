@@ -161,8 +161,8 @@ class Greeting(msgspec.Struct, frozen=True, array_like=True, gc=False):
     process: int = 0
     """Drawn by the sender when it started: tells two processes with one URL apart."""
     reached: int = 0
-    """The process that the acceptor's own link to the dialler's URL leads to; 0 while it is down,
-    and from the dialler."""
+    """The process that the acceptor's own link to the dialler's URL, or to another with its
+    identity, leads to; 0 while it is down, and from the dialler."""
 
 
 PROTOCOL_VERSION = 2

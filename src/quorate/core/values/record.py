@@ -8,9 +8,14 @@ replicas converge.
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from quorate.core.values.versions import ABSENT
+
+EXPIRES_MS_MAX: Final = (1 << 63) - 1
+"""What a frame can carry, and what Redis allows."""
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -2,6 +2,6 @@
 """The HTTP door: a fast lane for canonical `/kv` requests, aiohttp for everything else.
 
 `fast` serves what one strict expression matches and hands every other connection to aiohttp, byte
-for byte; it stays there. `answers` and `problems` decide what is answered, for both lanes alike, so
-that only the parsing exists twice. aiohttp is imported when the door starts, not before.
+for byte; it stays there. `kv` and `problems` decide what is answered, for both lanes alike, so that
+only the parsing exists twice.
 """

@@ -20,15 +20,12 @@ from msgspec import UNSET, UnsetType
 from quorate.core.values.events import Get, GetResult, Put, PutResult, Waiter
 from quorate.core.values.record import is_live
 from quorate.doors.access import Role
-from quorate.doors.budget import ByteBudget
-from quorate.doors.http.asking import ask
-from quorate.doors.http.bodies import decode_json, read_body
-from quorate.doors.http.context import Context
-from quorate.doors.http.listing import Text, from_text, to_text
+from quorate.doors.http.context import Context, ask, respond_json
+from quorate.doors.http.keys import Text, from_text, to_text
 from quorate.doors.http.problems import problem_of
-from quorate.doors.http.query import TTL_SECONDS_MAX, Query, checked_key, checked_value
-from quorate.doors.http.responses import respond_json
+from quorate.doors.http.request import TTL_SECONDS_MAX, Query, decode_json, read_body
 from quorate.doors.http.strict import require
+from quorate.doors.limits import ByteBudget, checked_key, checked_value
 from quorate.errors import InvalidRequest, Outcome, Overloaded, QuorateError
 
 OPERATIONS_MAX: Final = 1000
@@ -42,7 +39,7 @@ BATCH_SECONDS: Final = 30.0
 _BODY_BYTES_MIN: Final = 2 << 20
 
 
-class Operation(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+class OperationBody(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """One line of a batch; a field that is null counts as not given."""
 
     op: Literal["get", "put", "delete"]
@@ -52,16 +49,16 @@ class Operation(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """Seconds."""
 
 
-class Batch(msgspec.Struct, forbid_unknown_fields=True):
+class BatchBody(msgspec.Struct, forbid_unknown_fields=True):
     """The whole body."""
 
-    operations: Annotated[list[Operation], msgspec.Meta(max_length=OPERATIONS_MAX)]
+    operations: Annotated[list[OperationBody], msgspec.Meta(max_length=OPERATIONS_MAX)]
 
 
-_decoder: Final = msgspec.json.Decoder(Batch)
+_decoder: Final = msgspec.json.Decoder(BatchBody)
 
 
-class _Call(msgspec.Struct):
+class _CheckedOperation(msgspec.Struct):
     """An operation that passed every check."""
 
     op: str
@@ -84,7 +81,7 @@ def body_bytes_max(value_bytes_max: int) -> int:
     return max(_BODY_BYTES_MIN, value_bytes_max * 3 // 2)
 
 
-def _checked(context: Context, operation: Operation) -> _Call:
+def _checked(context: Context, operation: OperationBody) -> _CheckedOperation:
     require(Role.READ if operation.op == "get" else Role.WRITE, context.principal)
     key = checked_key(from_text(operation.key))
     is_put = operation.op == "put"
@@ -94,16 +91,18 @@ def _checked(context: Context, operation: Operation) -> _Call:
     bytes_max = context.store.config.value_bytes_max
     value = None if text is None else checked_value(from_text(text), bytes_max=bytes_max)
     if operation.ttl is None or operation.ttl is UNSET:
-        return _Call(operation.op, key, value, 0)
+        return _CheckedOperation(operation.op, key, value, 0)
     if not is_put or not 1 <= operation.ttl <= TTL_SECONDS_MAX:
         raise InvalidRequest(f"ttl is for puts, from 1 to {TTL_SECONDS_MAX} seconds")
-    return _Call(operation.op, key, value, context.store.wall_ms() + operation.ttl * 1000)
+    return _CheckedOperation(
+        operation.op, key, value, context.store.wall_ms() + operation.ttl * 1000
+    )
 
 
 class _Running:
     """The operations of one batch and their results."""
 
-    def __init__(self, context: Context, query: Query, calls: list[_Call]) -> None:
+    def __init__(self, context: Context, query: Query, calls: list[_CheckedOperation]) -> None:
         self._store = context.store
         self._r, self._w = query.quorum("r"), query.quorum("w")
         self._timeout_ms = query.timeout_ms()
@@ -131,7 +130,7 @@ class _Running:
                 answer = await self._run(call, is_late=loop.time() >= deadline)
                 self._results[index] = {"key": to_text(call.key), **answer}
 
-    async def _run(self, call: _Call, *, is_late: bool) -> dict[str, object]:
+    async def _run(self, call: _CheckedOperation, *, is_late: bool) -> dict[str, object]:
         try:
             if is_late:
                 raise Overloaded("the batch took too long", outcome=Outcome.NOT_APPLIED)
@@ -139,7 +138,7 @@ class _Running:
         except QuorateError as error:
             return problem_of(error).members()
 
-    async def _get(self, call: _Call) -> dict[str, object]:
+    async def _get(self, call: _CheckedOperation) -> dict[str, object]:
         if self._is_full:
             raise _too_much()
         get = partial(Get, key=call.key, r=self._r, timeout_ms=self._timeout_ms)
@@ -155,7 +154,7 @@ class _Running:
             raise _too_much()
         return {"status": 200, "version": record.version.hex(), "value": to_text(record.value)}
 
-    async def _put(self, call: _Call) -> dict[str, object]:
+    async def _put(self, call: _CheckedOperation) -> dict[str, object]:
         def put(waiter: Waiter) -> Put:
             return Put(waiter, call.key, call.value, call.expires_ms, self._w, self._timeout_ms)
 

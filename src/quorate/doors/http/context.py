@@ -1,18 +1,22 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What every handler of the full service is given."""
+"""What every handler of the full service works with: the node, a question to it, a response."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+import msgspec
 from aiohttp import web
 
-from quorate.doors.access import ANYBODY, Principal
-from quorate.doors.budget import ByteBudget
-from quorate.doors.http.hosts import Hosts
+from quorate.core.values.events import Event, Result, Waiter
+from quorate.doors.access import ANYBODY, Hosts, Principal
 from quorate.doors.http.kv import Answers
-from quorate.doors.http.query import Query
+from quorate.doors.http.problems import Refused, Reply, problem_reply
+from quorate.doors.http.request import Query
+from quorate.doors.limits import ByteBudget
+from quorate.errors import QuorateError
 from quorate.host.store import Store
 
 
@@ -29,3 +33,56 @@ class Context(NamedTuple):
 
 
 Handler = Callable[[Context, web.Request, Query], Awaitable[web.StreamResponse]]
+
+
+ResultType = TypeVar("ResultType")
+
+
+class _FutureWaiter:
+    def __init__(self, future: asyncio.Future[Result]) -> None:
+        self.future = future
+
+    def done(self, result: Result) -> None:
+        if not self.future.done():
+            self.future.set_result(result)
+
+
+async def ask(store: Store, make: Callable[[Waiter], Event], kind: type[ResultType]) -> ResultType:
+    """Submit the event that `make` builds and await its result; raises what failed.
+
+    For rare requests: it costs a Future. Hot paths pass a waiter of their own to `submit`.
+    """
+    future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+    store.submit(make(_FutureWaiter(future)))
+    result = await future
+    if isinstance(result, QuorateError):
+        raise result
+    assert isinstance(result, kind), f"{type(result).__name__} where {kind.__name__} belongs"
+    return result
+
+
+def respond(reply: Reply) -> web.Response:
+    """The response that the fast lane would have rendered."""
+    lines = reply.lines.decode().split("\r\n")[:-1]
+    headers = [(name, value) for name, _, value in (line.partition(": ") for line in lines)]
+    # aiohttp leaves it out of the answer to a HEAD if it is 0.
+    headers.append(("Content-Length", str(len(reply.body))))
+    return web.Response(status=reply.status, headers=headers, body=reply.body)
+
+
+def respond_problem(error: QuorateError | Refused) -> web.Response:
+    """The response to an error; it closes the connection where the rest cannot be trusted."""
+    response = respond(problem_reply(error))
+    if isinstance(error, Refused) and error.is_final:
+        response.force_close()
+    return response
+
+
+def respond_json(value: Any) -> web.Response:
+    """200 with a JSON document."""
+    return web.Response(body=msgspec.json.encode(value), content_type="application/json")
+
+
+def respond_text(text: str) -> web.Response:
+    """200 with plain text."""
+    return web.Response(text=text, content_type="text/plain")

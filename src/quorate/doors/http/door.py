@@ -1,22 +1,79 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The HTTP door as the app holds it: start, a factory of connections, stop."""
+"""The HTTP door: start and stop of both lanes; the table of routes, served by aiohttp, which is set
+up here to be as strict as we are."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Final
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Final, NamedTuple
 
-from quorate.doors.budget import ByteBudget
+import structlog
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
+from aiohttp.typedefs import Middleware
+
+from quorate.doors.access import Hosts, Role
+from quorate.doors.http import batch, health, internal, keys, members
+from quorate.doors.http.context import Context, Handler, respond_problem
 from quorate.doors.http.fast import FastConnection, FastLane
-from quorate.doors.http.hosts import Hosts
-from quorate.doors.http.kv import Answers
+from quorate.doors.http.kv import METHODS, Answers
+from quorate.doors.http.problems import Refused
+from quorate.doors.http.request import parse_query
+from quorate.doors.http.strict import check, require
+from quorate.doors.limits import IDLE_SECONDS, LINGER_SECONDS, ByteBudget
+from quorate.errors import Outcome, QuorateError
 from quorate.host.store import Store
 
-if TYPE_CHECKING:
-    from aiohttp.web import AppRunner
+_PER_REQUEST: Final = frozenset({"r", "w", "timeout"})
+_PAGED: Final = frozenset({"prefix", "cursor", "limit"})
+_NONE: Final[frozenset[str]] = frozenset()
+
+
+class Route(NamedTuple):
+    """A route; GET answers HEAD too."""
+
+    method: str
+    path: str
+    role: Role
+    handler: Handler
+    parameters: frozenset[str]
+    """Query parameters that it takes; any other is refused."""
+
+
+ROUTES: Final = (
+    Route("GET", "/kv", Role.READ, keys.serve_kv, METHODS[b"GET"].parameters),
+    Route("PUT", "/kv", Role.WRITE, keys.serve_kv, METHODS[b"PUT"].parameters),
+    Route("DELETE", "/kv", Role.WRITE, keys.serve_kv, METHODS[b"DELETE"].parameters),
+    Route("GET", "/keys", Role.READ, keys.list_keys, _PAGED | {"r", "timeout"}),
+    # Each operation asks for a role of its own.
+    Route("POST", "/batch", Role.USER, batch.batch, _PER_REQUEST),
+    Route("GET", "/explain", Role.READ, keys.explain, frozenset({"key", "timeout"})),
+    Route("GET", "/nodes", Role.USER, members.list_nodes, _NONE),
+    Route("POST", "/join", Role.ADMIN, members.join, _NONE),
+    Route("GET", "/healthz", Role.STRANGER, health.healthz, _NONE),
+    Route("GET", "/readyz", Role.STRANGER, health.readyz, _NONE),
+    Route("GET", "/metrics", Role.USER, health.metrics, _NONE),
+    Route("GET", "/internal/ping", Role.PEER, health.readyz, _NONE),
+    Route("GET", "/internal/get", Role.PEER, internal.read_record, frozenset({"key"})),
+    Route("POST", "/internal/replicate", Role.PEER, internal.replicate, _NONE),
+    Route("GET", "/internal/keys", Role.PEER, internal.list_local, _PAGED),
+    Route("GET", "/local/keys", Role.READ, internal.list_local, _PAGED),
+)
+"""The one table of routes. What the fast lane needs of `/kv`'s rows is in `kv.METHODS`."""
+
+TARGET_BYTES_MAX: Final = 8192
+"""Longer ones are 414: a key of the greatest length, all escaped, takes 3 kB."""
+HEADER_BYTES_MAX: Final = 16384
+"""Longer ones are 431."""
 
 _SHUTDOWN_SECONDS: Final = 5.0
 """How long a request may go on once the door stops."""
+
+_AiohttpHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger()
 
 
 class HttpDoor:
@@ -35,21 +92,15 @@ class HttpDoor:
         self._is_on_loopback = is_on_loopback
         self._door_counts = door_counts
         self._lane: FastLane | None = None
-        self._runner: AppRunner | None = None
+        self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
         """Get ready to serve; `connection` may be called from then on."""
-        # aiohttp takes 0.3 s to import: only a node that serves pays for it.
-        from aiohttp.web import AppRunner
-
-        from quorate.doors.http.app import build_app, connection_factory
-        from quorate.doors.http.context import Context
-
         store = self._store
         hosts = Hosts(is_on_loopback=self._is_on_loopback, own_url=store.status().url)
         answers = Answers(store)
         context = Context(store, answers, self._bodies, hosts, self._door_counts)
-        self._runner = AppRunner(
+        self._runner = web.AppRunner(
             build_app(context), handle_signals=False, shutdown_timeout=_SHUTDOWN_SECONDS
         )
         await self._runner.setup()
@@ -57,7 +108,17 @@ class HttpDoor:
         self._lane = FastLane(
             store,
             answers,
-            full_service=connection_factory(self._runner.server),
+            full_service=partial(
+                _AiohttpConnection,
+                self._runner.server,
+                loop=asyncio.get_running_loop(),
+                access_log=None,  # type: ignore[arg-type]
+                auto_decompress=False,
+                keepalive_timeout=IDLE_SECONDS,
+                lingering_time=LINGER_SECONDS,
+                max_line_size=TARGET_BYTES_MAX,
+                max_field_size=HEADER_BYTES_MAX,
+            ),
             hosts=hosts,
             bodies=self._bodies,
         )
@@ -74,3 +135,107 @@ class HttpDoor:
             self._lane.close()
         if self._runner is not None:
             await self._runner.cleanup()
+
+
+def build_app(context: Context) -> web.Application:
+    """The application with all routes."""
+    app = web.Application(middlewares=[_guard(context)])
+    for route in ROUTES:
+        # aiohttp answers HEAD by the handler of GET, and leaves the body out.
+        for method in ("GET", "HEAD") if route.method == "GET" else (route.method,):
+            app.router.add_route(
+                method, route.path, _bound(context, route), expect_handler=_leave_expectation
+            )
+    app.router.add_route("*", "/{path:.*}", _nowhere, expect_handler=_leave_expectation)
+    app.on_response_prepare.append(_drop_server)
+    return app
+
+
+def _bound(context: Context, route: Route) -> _AiohttpHandler:
+    async def serve(request: web.Request) -> web.StreamResponse:
+        require(route.role, context.principal)
+        query = parse_query(request.raw_path, allowed=route.parameters)
+        return await route.handler(context, request, query)
+
+    return serve
+
+
+class _AiohttpConnection(web.RequestHandler):
+    """aiohttp's protocol, but for what it says about requests that it could not read.
+
+    The original logs a traceback for each and answers text.
+    """
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,  # noqa: ARG002
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002
+    ) -> web.StreamResponse:
+        if isinstance(exc, ConnectionError):
+            raise exc
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer has begun, and cannot become another one")
+        if isinstance(exc, HttpProcessingError):
+            response = respond_problem(_unreadable(exc))
+        else:
+            _log.error("request_failed", path=request.path, exc_info=exc)
+            response = respond_problem(
+                QuorateError("the node failed to answer", outcome=Outcome.UNKNOWN)
+            )
+        response.force_close()
+        return response
+
+
+def _unreadable(fault: HttpProcessingError) -> Refused:
+    if not isinstance(fault, LineTooLong):
+        return Refused(400, "bad_request", "not a valid HTTP request")
+    if TARGET_BYTES_MAX in fault.args:
+        return Refused(414, "target_too_long", f"the target exceeds {TARGET_BYTES_MAX} bytes")
+    return Refused(431, "header_too_large", f"a header exceeds {HEADER_BYTES_MAX} bytes")
+
+
+def _guard(context: Context) -> Middleware:
+    @web.middleware
+    async def guard(request: web.Request, handler: _AiohttpHandler) -> web.StreamResponse:
+        try:
+            check(request, context.hosts)
+            return await handler(request)
+        except (Refused, QuorateError) as error:
+            return respond_problem(error)
+        except web.HTTPException:
+            # A target that is not even a path, such as that of CONNECT.
+            return respond_problem(_no_such_path())
+
+    return guard
+
+
+async def _nowhere(request: web.Request) -> web.StreamResponse:
+    """Every path and method that no route takes; a route of its own, so that it is guarded too."""
+    methods = {route.method for route in ROUTES if route.path == request.path}
+    if not methods:
+        raise _no_such_path()
+    allowed = ",".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
+    raise Refused(
+        405,
+        "method_not_allowed",
+        f"this path takes {allowed}",
+        headers={"Allow": allowed},
+    )
+
+
+def _no_such_path() -> Refused:
+    # Not `not_found`, which is what a key can be.
+    return Refused(404, "no_such_path", "nothing is served under this path")
+
+
+async def _leave_expectation(_request: web.Request) -> None:
+    """Say 100 Continue only when the body is wanted, which `read_body` knows."""
+
+
+async def _drop_server(_request: web.Request, response: web.StreamResponse) -> None:
+    """Send no Server header, as the fast lane sends none."""
+    response.headers.popall("Server", None)

@@ -29,8 +29,7 @@ import msgspec
 
 from quorate.config import KEY_BYTES_MAX
 from quorate.core.values.events import Get, Put, Result
-from quorate.doors.access import ANYBODY, Principal
-from quorate.doors.budget import ByteBudget
+from quorate.doors.access import ANYBODY, Hosts, Principal
 from quorate.doors.flow import (
     ARRIVING,
     CLOSED,
@@ -41,10 +40,9 @@ from quorate.doors.flow import (
     Input,
     Limits,
 )
-from quorate.doors.http.hosts import Hosts
 from quorate.doors.http.kv import METHODS, Answers, Method
 from quorate.doors.http.problems import Reply, problem_reply, too_many_bodies
-from quorate.doors.limits import IDLE_SECONDS, PROGRESS_BYTES
+from quorate.doors.limits import IDLE_SECONDS, PROGRESS_BYTES, ByteBudget
 from quorate.host.store import Store
 
 HEAD_BYTES_MAX: Final = 16 << 10
@@ -128,7 +126,7 @@ class FastLane(Limits):
         )
 
 
-class _Asked:
+class _PendingAnswer:
     """A request that was submitted, and then its answer; the waiter that the core is given."""
 
     __slots__ = ("_connection", "_method", "_quorum", "answer")
@@ -172,7 +170,7 @@ class FastConnection:
 
     def __init__(self, lane: FastLane) -> None:
         self.lane = lane
-        self.asked: deque[_Asked] = deque()
+        self.asked: deque[_PendingAnswer] = deque()
         """Requests begun and not yet answered, in the order of their answers."""
         self.flow = Flow(self, self.asked, lane)
         self._buffer = b""
@@ -282,8 +280,8 @@ class FastConnection:
         protocol.data_received(rest)
 
     def _take(self, match: re.Match[bytes], data: bytes) -> int | None:
-        """Begin a canonical request. Where the next starts; where this one does if it has to wait;
-        None if it is for aiohttp."""
+        """Begin a canonical request. Returns where in `data` to go on: behind the request, or at
+        its start if it has to wait; None if it is for aiohttp."""
         name, key, parameter, digit, host, length = match.group(1, 2, 3, 4, 5, 6)
         lane, method = self.lane, METHODS[name]
         quorum = int(digit or 0)
@@ -299,7 +297,7 @@ class FastConnection:
         if len(key) > KEY_BYTES_MAX:
             return None
         if method.is_read:
-            lane.store.submit(Get(_Asked(self, method, quorum), key, quorum))
+            lane.store.submit(Get(_PendingAnswer(self, method, quorum), key, quorum))
             return match.end()
         if self.asked:
             self._is_fenced = True
@@ -342,7 +340,7 @@ class FastConnection:
 
     def _write(self, method: Method, key: bytes, quorum: int, value: bytes | None) -> None:
         self._is_fenced = True
-        self.lane.store.submit(Put(_Asked(self, method, quorum), key, value, 0, quorum))
+        self.lane.store.submit(Put(_PendingAnswer(self, method, quorum), key, value, 0, quorum))
 
     def _refuse(self) -> None:
         """Refuse the unfinished body, answer what came before it, and close."""
@@ -352,7 +350,7 @@ class FastConnection:
         lines = refusal.lines + b"Connection: close\r\n"
         refusal = msgspec.structs.replace(refusal, lines=lines)
         wall_ms = self.lane.store.wall_ms()
-        asked = _Asked(self, _PUT, 0)
+        asked = _PendingAnswer(self, _PUT, 0)
         asked.answer = self.lane.render(refusal, wall_ms=wall_ms, has_body=True)
         self.flow.go(Input.REFUSE)
         self.lane.store.flush_soon(self)

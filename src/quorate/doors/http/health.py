@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
@@ -11,11 +12,15 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
-from quorate.core.values.status import MemberView, Status
-from quorate.doors.http.context import Context
-from quorate.doors.http.query import Query
-from quorate.doors.http.responses import respond_text
+from quorate.core.values.status import MemberView
+from quorate.doors.http.context import Context, respond_text
+from quorate.doors.http.request import Query
 from quorate.errors import NotReady
+
+_GAUGES: Final = (
+    *("ready", "epoch", "replicas", "keys", "bytes", "inflight", "hints", "hint_bytes"),
+)
+"""Fields of a status that are shown as they are."""
 
 
 async def healthz(_context: Context, _request: web.Request, _query: Query) -> web.Response:
@@ -51,22 +56,10 @@ class _Snapshot(Collector):
         status = self._status
         for name, value in sorted(status.counters.items()):
             yield CounterMetricFamily(f"quorate_{name}", name.replace("_", " "), value=value)
-        for name, value in {**_gauges(status), **self._door_counts}.items():
+        gauges = {name: int(getattr(status, name)) for name in _GAUGES}
+        for name, value in {**gauges, **self._door_counts}.items():
             yield GaugeMetricFamily(f"quorate_{name}", name.replace("_", " "), value=value)
         yield from _members(status.members)
-
-
-def _gauges(status: Status) -> dict[str, int]:
-    return {
-        "ready": int(status.ready),
-        "epoch": status.epoch,
-        "replicas": status.replicas,
-        "keys": status.keys,
-        "bytes": status.bytes,
-        "inflight": status.inflight,
-        "hints": status.hints,
-        "hint_bytes": status.hint_bytes,
-    }
 
 
 def _members(members: list[MemberView]) -> Iterable[Metric]:

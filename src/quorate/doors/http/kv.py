@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The rules of `/kv`, for both lanes: what each method is, and what each result becomes.
 
-Parameters and their limits are `query`'s. The fast lane takes of them what it cannot misread (a
+Parameters and their limits are `request`'s. The fast lane takes of them what it cannot misread (a
 key, and one digit of `r` for a read or of `w` for a write) and leaves the rest to the full service.
 """
 
@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from quorate.core.topology.quorum import consistency, majority
+from quorate.core.topology.topology import consistency, majority
 from quorate.core.values.events import GetResult, PutResult, Result
 from quorate.core.values.record import is_live
 from quorate.doors.access import Role
@@ -55,8 +55,8 @@ _ABSENT: Final = Problem(404, "not_found", "Not found", "there is no value under
 
 
 class Answers:
-    """From results to answers. The word for their consistency says what a key's operations add up
-    to when all are made with this `r` and `w` (P2), by the topology as it is now."""
+    """From results to answers. Each says in one word, such as `linearizable` (P2), how consistent
+    a key is whose operations are all made with this `r` and `w`, in the topology as it is now."""
 
     __slots__ = ("_default", "_store", "_topology")
 

@@ -9,11 +9,8 @@ import msgspec
 from aiohttp import web
 
 from quorate.core.values.events import Join, JoinResult
-from quorate.doors.http.asking import ask
-from quorate.doors.http.bodies import decode_json, read_body
-from quorate.doors.http.context import Context
-from quorate.doors.http.query import Query
-from quorate.doors.http.responses import respond_json, respond_text
+from quorate.doors.http.context import Context, ask, respond_json, respond_text
+from quorate.doors.http.request import Query, decode_json, read_body
 from quorate.errors import InvalidRequest
 from quorate.notation import is_loopback, is_nowhere, parse_url, split_url
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is refused before a handler sees it, beyond what aiohttp's parser refuses by itself.
+"""What is refused before anything else: a stranger's Host, headers that could mislead.
 
-The fast lane needs none of this but the questions of the Host and the role: it never matches a
-request with any of the other headers.
+Of all this the fast lane asks only for the Host and the role: it never matches a request with any
+of the other headers.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ from typing import Final
 
 from aiohttp import web
 
-from quorate.doors.access import Principal, Role
-from quorate.doors.http.hosts import Hosts
+from quorate.doors.access import Hosts, Principal, Role
 from quorate.doors.http.problems import Refused
-from quorate.errors import NeedsRegister
+from quorate.errors import NeedsReadModifyWrite
 
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD"})
 _VERSIONS: Final = ((1, 1), (1, 0))
@@ -22,11 +21,12 @@ _CONDITIONS: Final = ("If-Match", "If-None-Match", "If-Unmodified-Since", "If-Mo
 
 
 def check(request: web.BaseRequest, hosts: Hosts) -> None:
-    """Refuse what cannot be served safely or honestly. Refused, NeedsRegister."""
+    """Refuse what cannot be served safely or honestly. Refused, NeedsReadModifyWrite."""
     if request.version not in _VERSIONS:
         raise Refused(505, "http_version", "only HTTP/1.1 and 1.0 are spoken", is_final=True)
     _check_host(request, hosts)
-    _check_expectation(request)
+    if request.headers.get("Expect", "100-continue").lower() != "100-continue":
+        raise Refused(417, "expectation_failed", "only 100-continue can be expected", is_final=True)
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise Refused(
             415,
@@ -39,8 +39,9 @@ def check(request: web.BaseRequest, hosts: Hosts) -> None:
         _check_origin(request)
         for name in _CONDITIONS:
             if name in request.headers:
-                raise NeedsRegister(
-                    f"{name} on a write needs a register keyspace, and this one is not"
+                raise NeedsReadModifyWrite(
+                    f"{name} on a write needs an atomic read-modify-write, which this release does"
+                    " not have"
                 )
 
 
@@ -51,11 +52,6 @@ def _check_host(request: web.BaseRequest, hosts: Hosts) -> None:
         raise Refused(400, "bad_host", "exactly one Host header is needed", is_final=True)
     if given and not hosts.welcome(given[0].encode("utf-8", "surrogateescape")):
         raise Refused(421, "misdirected", "this node is not called that", is_final=True)
-
-
-def _check_expectation(request: web.BaseRequest) -> None:
-    if request.headers.get("Expect", "100-continue").lower() != "100-continue":
-        raise Refused(417, "expectation_failed", "only 100-continue can be expected", is_final=True)
 
 
 def _check_origin(request: web.BaseRequest) -> None:

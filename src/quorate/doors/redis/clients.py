@@ -52,8 +52,20 @@ def _select(session: Session, args: list[bytes]) -> None:
     session.answer(resp.OK)
 
 
-def _auth(_session: Session, args: list[bytes]) -> None:
-    raise CommandError(NO_PASSWORD if len(args) < 4 else "ERR syntax error")
+def _auth(session: Session, args: list[bytes]) -> None:
+    if len(args) > 3:
+        raise CommandError("ERR syntax error")
+    if len(args) == 2:
+        raise CommandError(NO_PASSWORD)
+    _check_user(args[1])
+    session.answer(resp.OK)
+
+
+def _check_user(name: bytes) -> None:
+    """CommandError unless it is the user `default`, who has no password: as in Redis, any will do,
+    so that `redis://default:secret@host` connects."""
+    if name != b"default":
+        raise CommandError("WRONGPASS invalid username-password pair or user is disabled.")
 
 
 def _hello(session: Session, args: list[bytes]) -> None:
@@ -88,7 +100,9 @@ def _hello_name(options: list[bytes]) -> bytes | None:
     while options:
         word = options[0].upper()
         if word == b"AUTH" and len(options) > 2:
-            raise CommandError(NO_PASSWORD)
+            _check_user(options[1])
+            options = options[3:]
+            continue
         if word != b"SETNAME" or len(options) < 2:
             raise CommandError(f"ERR Syntax error in HELLO option '{quote(options[0])}'")
         name = _checked_name(options[1], what="Client names")

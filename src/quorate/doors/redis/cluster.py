@@ -13,7 +13,6 @@ from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 from quorate.core.values.events import SCAN_ROWS_MAX, ScanResult
-from quorate.core.values.messages import ScannedRow
 from quorate.core.values.slots import (
     SLOT_COUNT,
     SLOTS_PER_PARTITION,
@@ -108,7 +107,7 @@ def _nodes(session: Session, _args: list[bytes]) -> None:
         for each in ranges(door):
             spans.setdefault(each.replicas[0], []).append(f"{each.start}-{each.end}")
         lines = []
-        for url in door.topology().nodes:
+        for url in door.topology().urls:
             host, port = _address(url)
             mine = "myself," if url == status.url else ""
             fail = ",fail" if state_of.get(url) == "down" else ""
@@ -129,8 +128,8 @@ def _info(session: Session, _args: list[bytes]) -> None:
         "cluster_slots_ok": SLOT_COUNT,
         "cluster_slots_pfail": 0,
         "cluster_slots_fail": 0,
-        "cluster_known_nodes": len(topology.nodes),
-        "cluster_size": len(topology.nodes),
+        "cluster_known_nodes": len(topology.urls),
+        "cluster_size": len(topology.urls),
         "cluster_current_epoch": status.epoch,
         "cluster_my_epoch": status.epoch,
     }
@@ -160,7 +159,7 @@ class _SlotWalk(Walk):
 
     def take(self, page: ScanResult) -> None:
         inside = [row for row in page.rows if row.row < self._end]
-        self._found += self._of_slot(inside)
+        self._found += [key for key in self.live(inside) if slot_of(key) == self._slot]
         if self._limit is not None and len(self._found) >= self._limit:
             self.resolve(resp.encode(self._found[: self._limit], self.session.protocol))
         elif page.cursor and page.cursor < self._end and len(inside) == len(page.rows):
@@ -169,10 +168,6 @@ class _SlotWalk(Walk):
             self.resolve(resp.integer(len(self._found)))
         else:
             self.resolve(resp.encode(self._found, self.session.protocol))
-
-    def _of_slot(self, rows: list[ScannedRow]) -> list[bytes]:
-        keys = self.live(rows)
-        return [key for key in keys if slot_of(key) == self._slot]
 
 
 def _slot_argument(argument: bytes) -> int:

@@ -14,7 +14,7 @@ from quorate.doors.redis.glob import PATTERN_BYTES_MAX
 from quorate.doors.redis.session import CommandError, Session
 from quorate.wire import resp
 
-Run = Callable[[Session, list[bytes]], object]
+RunCommand = Callable[[Session, list[bytes]], object]
 """Begins a command: makes exactly one Pending, or raises CommandError having made none. May be the
 class of that Pending."""
 
@@ -38,7 +38,7 @@ class Access(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Keys:
+class KeyPositions:
     """Positions of keys among the arguments; `last` counts from the end when negative."""
 
     first: int
@@ -53,10 +53,10 @@ class Keys:
         return args[self.first : last + 1 : self.step]
 
 
-NO_KEYS: Final = Keys(0, 0, 0)
-ONE_KEY: Final = Keys(1, 1, 1)
-ALL_KEYS: Final = Keys(1, -1, 1)
-KEY_VALUE_PAIRS: Final = Keys(1, -1, 2)
+NO_KEYS: Final = KeyPositions(0, 0, 0)
+ONE_KEY: Final = KeyPositions(1, 1, 1)
+ALL_KEYS: Final = KeyPositions(1, -1, 1)
+KEY_VALUE_PAIRS: Final = KeyPositions(1, -1, 2)
 
 _WRITES: Final = (Access.WRITE, Access.WRITE_MANY)
 _READS: Final = (Access.READ, Access.READ_MANY)
@@ -69,20 +69,19 @@ class Command:
     name: str
     """Lower case; a subcommand is `container|name`."""
     arity: int
-    run: Run
+    run: RunCommand
     summary: str
     since: str = "1.0.0"
     """The Redis version that brought it."""
     group: str = field(kw_only=True)
     role: Role = field(kw_only=True)
     access: Access = field(default=Access.NONE, kw_only=True)
-    keys: Keys = field(default=NO_KEYS, kw_only=True)
+    keys: KeyPositions = field(default=NO_KEYS, kw_only=True)
     subcommands: Mapping[bytes, Command] = field(default_factory=dict, kw_only=True)
 
-    def check_arity(self, args: list[bytes]) -> None:
-        """CommandError if the number of arguments is wrong."""
-        if len(args) != self.arity and (self.arity > 0 or len(args) < -self.arity):
-            raise CommandError(f"ERR wrong number of arguments for '{self.name}' command")
+    def takes(self, args: list[bytes]) -> bool:
+        """Whether the number of arguments is right."""
+        return len(args) == self.arity or len(args) >= -self.arity > 0
 
     @property
     def flags(self) -> frozenset[str]:

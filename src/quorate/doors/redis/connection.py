@@ -18,22 +18,23 @@ from typing import Final
 
 from quorate.doors.flow import ARRIVING, CLOSED, ENDING, LEAVING, READING, Input
 from quorate.doors.redis.command import Access, Command
-from quorate.doors.redis.pending import PARTS_MAX
 from quorate.doors.redis.refused import ALLOWED_IN_MULTI, NOT_YET
-from quorate.doors.redis.session import CommandError, RespDoor, Session
+from quorate.doors.redis.session import PARTS_MAX, CommandError, RespDoor, Session
 from quorate.doors.redis.table import SPELLED, find
 from quorate.host.store import Store
 from quorate.wire import resp
 from quorate.wire.resp import CommandParser
 
 BEGUN_MAX: Final = 64
-"""Commands begun in one turn, so that a large value is seen before a whole window is read."""
+"""Commands that may begin in one turn. The window shrinks once a read brings a large value; without
+this, a whole window of such reads would be under way before the first is answered."""
 REPLY_BYTES_MAX: Final = 8 << 20
 """No command begins while more than these wait in line to be written."""
 TRACKED_KEYS_MAX: Final = 4096
 REQUEST_BYTES_MAX: Final = 4 << 20
-"""Keys that commands named and bytes that came since no command was under way. Above either nothing
-begins and nothing is read until all are answered: a client that never pauses is made to."""
+"""The keys that commands named, and the bytes that came, since no command was under way. Above
+either maximum nothing begins and nothing is read until all commands are answered, and the counts
+start anew: a client that pipelines without a pause is made to pause."""
 FREE_BYTES: Final = 64 * 1024
 """A half command up to here costs the budget nothing, so that small ones always get through."""
 _BUSY: Final = "BUSY too many request bytes are arriving (outcome=not_applied)"
@@ -222,7 +223,7 @@ class RespConnection(Session):
                 command = find(args)
             arity = command.arity
             if len(args) != arity and (arity > 0 or len(args) < -arity):
-                command.check_arity(args)
+                raise CommandError(f"ERR wrong number of arguments for '{command.name}' command")
             if command.role not in self.principal.roles:
                 raise CommandError(
                     f"NOPERM User {self.principal.name} has no permissions to run the"

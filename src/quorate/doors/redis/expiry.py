@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Final, NamedTuple
 
-from quorate.core.values.record import Record
+from quorate.core.values.record import EXPIRES_MS_MAX, Record
 from quorate.doors.redis.command import (
     Command,
     integer_argument,
@@ -17,11 +17,8 @@ from quorate.doors.redis.command import (
     reads_key,
     writes_key,
 )
-from quorate.doors.redis.pending import Change, PendingRead, PendingUpdate
-from quorate.doors.redis.session import CommandError, Session
+from quorate.doors.redis.session import Change, CommandError, PendingRead, PendingUpdate, Session
 from quorate.wire import resp
-
-INT64_MAX: Final = (1 << 63) - 1
 
 
 class Unit(NamedTuple):
@@ -47,7 +44,7 @@ def moment_ms(session: Session, argument: bytes, unit: Unit, *, command: str) ->
     """The absolute milliseconds that an argument means; may be in the past, even negative."""
     count = integer_argument(argument)
     moment = count * unit.milliseconds + (session.store.wall_ms() if unit.relative else 0)
-    if abs(count * unit.milliseconds) > INT64_MAX or moment > INT64_MAX:
+    if abs(count * unit.milliseconds) > EXPIRES_MS_MAX or moment > EXPIRES_MS_MAX:
         raise CommandError(f"ERR invalid expire time in '{command}' command")
     return moment
 

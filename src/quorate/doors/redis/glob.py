@@ -14,10 +14,12 @@ from typing import Final
 PATTERN_BYTES_MAX: Final = 1024
 
 _TOKEN: Final = re.compile(
-    rb"(?P<star>\*+)|(?P<any>\?)|\[(?P<not>\^?)(?P<set>(?:\\.|[^\]\\])*+)\]?|\\?(?P<byte>.)",
+    rb"(?P<star>\*+)|(?P<any>\?)|\[(?P<not>\^?)(?P<set>(?:\\.|[^\]]-.|[^\]])*+)\]?|\\?(?P<byte>.)",
     re.DOTALL,
 )
-_RANGE: Final = re.compile(rb"\\?(.)(?:-\\?(.))?", re.DOTALL)
+# As Redis reads a set: `\\x` is x and begins no range; a range may end with any byte, `]` too; a
+# backslash with nothing behind it is itself.
+_MEMBER: Final = re.compile(rb"\\(.)|(.)-(.)|(.)", re.DOTALL)
 _LITERAL: Final = re.compile(rb"(?:\\.|[^*?\[\\])*+", re.DOTALL)
 
 
@@ -49,9 +51,9 @@ def compile_glob(pattern: bytes) -> re.Pattern[bytes]:
 def _set(body: bytes, *, negated: bool) -> bytes:
     """A character class; the bytes are spelled out so that nothing in them is special."""
     members: set[int] = set()
-    for found in _RANGE.finditer(body):
-        low, high = found[1][0], (found[2] or found[1])[0]
-        members.update(range(min(low, high), max(low, high) + 1))
+    for found in _MEMBER.finditer(body):
+        low, high = sorted((found[2] or found[1] or found[4], found[3] or found[1] or found[4]))
+        members.update(range(low[0], high[0] + 1))
     if negated:
         members = set(range(256)) - members
     runs: list[list[int]] = []

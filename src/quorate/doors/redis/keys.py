@@ -13,12 +13,11 @@ from typing import Final
 from quorate.core.values.events import Get, GetResult, Put, PutResult, Result
 from quorate.core.values.record import Record
 from quorate.doors.redis.command import reads_key, reads_keys, writes_keys
-from quorate.doors.redis.pending import Gather, Part, PendingRead, visible
-from quorate.doors.redis.session import Session
+from quorate.doors.redis.session import Gather, Part, PendingRead, Session, visible
 from quorate.wire import resp
 
 
-class _Exists(Gather):
+class _CountKeys(Gather):
     """Counts the keys that are there, one given twice twice."""
 
     __slots__ = ("_count",)
@@ -39,7 +38,7 @@ class _Exists(Gather):
         return resp.integer(self._count)
 
 
-class _Delete(_Exists):
+class _DeleteKeys(_CountKeys):
     """Deletes the keys and counts those that were there."""
 
     __slots__ = ()
@@ -67,9 +66,9 @@ _read_many = partial(reads_keys, group="generic")
 _write_many = partial(writes_keys, group="generic")
 
 COMMANDS: Final = (
-    _write_many("del", -2, _Delete, "Delete keys"),
-    _write_many("unlink", -2, _Delete, "Delete keys", "4.0.0"),
-    _read_many("exists", -2, _Exists, "Count keys that exist"),
-    _read_many("touch", -2, _Exists, "Count keys that exist", "3.2.1"),
+    _write_many("del", -2, _DeleteKeys, "Delete keys"),
+    _write_many("unlink", -2, _DeleteKeys, "Delete keys", "4.0.0"),
+    _read_many("exists", -2, _CountKeys, "Count keys that exist"),
+    _read_many("touch", -2, _CountKeys, "Count keys that exist", "3.2.1"),
     reads_key("type", 2, _type, "Get the type of a key, which is `string`", group="generic"),
 )

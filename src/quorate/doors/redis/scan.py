@@ -27,8 +27,14 @@ from quorate.doors.flow import CLOSED
 from quorate.doors.pages import live_keys
 from quorate.doors.redis.command import Access, Command, integer_argument, pattern_argument
 from quorate.doors.redis.glob import compile_glob, literal_prefix
-from quorate.doors.redis.pending import Tally, failure
-from quorate.doors.redis.session import CommandError, Pending, RespDoor, Session
+from quorate.doors.redis.session import (
+    CommandError,
+    PartsTally,
+    Pending,
+    RespDoor,
+    Session,
+    failure,
+)
 from quorate.errors import InvalidRequest, QuorateError, QuorumUnreachable
 from quorate.wire import resp
 
@@ -223,7 +229,7 @@ class _FlushWalk(Walk):
     def __init__(self, session: Session) -> None:
         self._cursor = b""
         self._running = 0
-        self._tally = Tally()
+        self._tally = PartsTally()
         super().__init__(session, prefix=b"", cursor=b"", page_rows=_FLUSH_ROWS)
 
     def take(self, page: ScanResult) -> None:

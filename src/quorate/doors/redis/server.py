@@ -30,10 +30,10 @@ from quorate.doors.redis.glob import compile_glob
 from quorate.doors.redis.session import ACKS_NONE, CommandError, RespDoor, Session
 from quorate.wire import resp
 
-Facts = dict[str, int | str]
+InfoFacts = dict[str, int | str]
 
 
-def _server(door: RespDoor, status: Status) -> Facts:
+def _server(door: RespDoor, status: Status) -> InfoFacts:
     uptime = max(door.store.wall_ms() - door.started_ms, 0) // 1000
     return {
         "redis_version": REDIS_VERSION,
@@ -48,12 +48,12 @@ def _server(door: RespDoor, status: Status) -> Facts:
     }
 
 
-def _keyspace(door: RespDoor, _status: Status) -> Facts:
+def _keyspace(door: RespDoor, _status: Status) -> InfoFacts:
     keys = _key_count(door)
     return {"db0": f"keys={keys},expires=0,avg_ttl=0"} if keys else {}
 
 
-SECTIONS: Final[dict[str, Callable[[RespDoor, Status], Facts]]] = {
+SECTIONS: Final[dict[str, Callable[[RespDoor, Status], InfoFacts]]] = {
     "Server": _server,
     "Clients": lambda door, _status: {
         "connected_clients": len(door.sessions),
@@ -162,32 +162,22 @@ def _config_get(session: Session, args: list[bytes]) -> None:
 
 
 _fact = partial(Command, group="server", role=Role.USER)
+_admin = partial(Command, group="server", role=Role.ADMIN)
+_alone = partial(Command, group="generic", role=Role.USER, access=Access.ALONE)
 
 COMMANDS: Final = (
     _fact("info", -1, _info, "Get facts about the node"),
-    Command(
-        *("dbsize", 1, _dbsize, "Get about how many keys there are"),
-        group="server",
-        role=Role.READ,
-        access=Access.ALONE,
+    _alone(
+        "dbsize", 1, _dbsize, "Get about how many keys there are", role=Role.READ, group="server"
     ),
     _fact("time", 1, _time, "Get the node's clock"),
-    Command(
-        *("wait", 3, _wait, "Get how many more copies this client's writes surely have", "3.0.0"),
-        group="generic",
-        role=Role.USER,
-        access=Access.ALONE,
-    ),
+    _alone("wait", 3, _wait, "Get how many more copies this client's writes surely have", "3.0.0"),
     container(
         "config",
         summary="Commands about settings",
         group="server",
         subcommands=(
-            Command(
-                *("config|get", -3, _config_get, "Get the settings that match patterns", "2.0.0"),
-                group="server",
-                role=Role.ADMIN,
-            ),
+            _admin("config|get", -3, _config_get, "Get the settings that match patterns", "2.0.0"),
         ),
     ),
 )

@@ -21,18 +21,19 @@ from quorate.doors.redis.command import (
     writes_keys,
 )
 from quorate.doors.redis.expiry import MILLISECONDS, SECONDS, UNIT_OF_OPTION, expires_ms
-from quorate.doors.redis.pending import (
+from quorate.doors.redis.refused import refuse_read_modify_write
+from quorate.doors.redis.session import (
     Change,
+    CommandError,
     Gather,
     Part,
     PendingGet,
     PendingPut,
     PendingRead,
     PendingUpdate,
+    Session,
     visible,
 )
-from quorate.doors.redis.refused import refuse_register
-from quorate.doors.redis.session import CommandError, Session
 from quorate.errors import InvalidRequest
 from quorate.wire import resp
 
@@ -58,7 +59,7 @@ def _set_with_options(session: Session, args: list[bytes]) -> None:
         raise CommandError("ERR syntax error")
     expires = _expiry_option(session, options, command="set")
     if b"NX" in options or b"XX" in options:
-        refuse_register(session, "set with NX or XX")
+        refuse_read_modify_write(session, "set with NX or XX")
         return
     if b"GET" not in options and b"KEEPTTL" not in options:
         session.store.submit(Put(PendingPut(session), key, value, expires))
@@ -198,7 +199,7 @@ class _Mset(Gather):
         # Of a key given twice the last value counts.
         pairs = dict(zip(args[1::2], args[2::2], strict=True))
         self._values = list(pairs.values())
-        super().__init__(session, list(pairs))
+        super().__init__(session, list(pairs), self._values)
 
     def ask(self, part: Part) -> None:
         self.session.store.submit(Put(part, part.key, self._values[part.index]))

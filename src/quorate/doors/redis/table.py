@@ -1,15 +1,131 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The one table of commands: dispatch, arity, roles, COMMAND replies and tests come from it."""
+"""The one table of commands. Dispatch, arity, roles and tests come from it, and so does all that
+COMMAND, a row of it like the others, tells clients."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from typing import Final
 
+from quorate.doors.access import Role
 from quorate.doors.redis import clients, cluster, expiry, keys, refused, scan, server, strings
-from quorate.doors.redis.command import Command, quote
-from quorate.doors.redis.introspection import command_command
-from quorate.doors.redis.session import CommandError
+from quorate.doors.redis.command import Command, container, pattern_argument, quote
+from quorate.doors.redis.glob import compile_glob
+from quorate.doors.redis.session import CommandError, Session
+from quorate.wire import resp
 from quorate.wire.resp import ARGS_MAX
+
+
+def _chosen(names: list[bytes]) -> list[Command | None]:
+    if not names:
+        return list(COMMANDS.values())
+    return [_named(name) for name in names]
+
+
+def _named(name: bytes) -> Command | None:
+    first, _, second = name.upper().partition(b"|")
+    command = COMMANDS.get(first)
+    return command.subcommands.get(second) if command and second else command
+
+
+def _count(session: Session, _args: list[bytes]) -> None:
+    session.answer(resp.integer(len(COMMANDS)))
+
+
+def _info(session: Session, args: list[bytes]) -> None:
+    session.answer_value([each and _entry(each) for each in _chosen(args[2:])])
+
+
+def _docs(session: Session, args: list[bytes]) -> None:
+    session.answer_value({each.name: _doc(each) for each in _chosen(args[2:]) if each})
+
+
+def _list(session: Session, args: list[bytes]) -> None:
+    chosen = [each.name for each in COMMANDS.values()]
+    if len(args) == 5 and [word.upper() for word in args[2:4]] == [b"FILTERBY", b"PATTERN"]:
+        glob = compile_glob(pattern_argument(args[4]).lower())
+        chosen = [name for name in chosen if glob.fullmatch(name.encode())]
+    elif len(args) > 2:
+        raise CommandError("ERR syntax error")
+    session.answer_value(chosen)
+
+
+def _getkeys(session: Session, args: list[bytes]) -> None:
+    line = args[2:]
+    command = COMMANDS.get(line[0].upper())
+    if command is None:
+        raise CommandError("ERR Invalid command specified")
+    if not command.takes(line):
+        raise CommandError("ERR Invalid number of arguments specified for command")
+    if not command.keys.first:
+        raise CommandError("ERR The command has no key arguments")
+    session.answer_value(command.keys.of(line))
+
+
+def _entry(command: Command) -> list[object]:
+    """COMMAND INFO's ten elements."""
+    keys = command.keys
+    categories = {"@read"} if "readonly" in command.flags else set()
+    categories |= {"@write"} if "write" in command.flags else set()
+    return [
+        command.name,
+        command.arity,
+        command.flags,
+        keys.first,
+        keys.last,
+        keys.step,
+        frozenset(categories | {f"@{command.group}"}),
+        [],
+        [_key_spec(command)] if keys.first else [],
+        [_entry(sub) for sub in command.subcommands.values()],
+    ]
+
+
+def _key_spec(command: Command) -> dict[str, object]:
+    keys = command.keys
+    last = keys.last if keys.last < 0 else keys.last - keys.first
+    return {
+        "flags": frozenset({"RW" if "write" in command.flags else "RO"}),
+        "begin_search": {"type": "index", "spec": {"index": keys.first}},
+        "find_keys": {
+            "type": "range",
+            "spec": {"lastkey": last, "keystep": keys.step, "limit": 0},
+        },
+    }
+
+
+def _doc(command: Command) -> dict[str, object]:
+    found: dict[str, object] = {
+        "summary": command.summary,
+        "since": command.since,
+        "group": command.group,
+    }
+    if command.subcommands:
+        found["subcommands"] = {sub.name: _doc(sub) for sub in command.subcommands.values()}
+    return found
+
+
+def _command(session: Session, args: list[bytes]) -> None:
+    if len(args) == 1:
+        _info(session, args)
+    else:
+        _CONTAINER.run(session, args)
+
+
+_sub = partial(Command, since="2.8.13", group="server", role=Role.USER)
+_CONTAINER: Final = container(
+    "command",
+    summary="Get facts about commands",
+    group="server",
+    subcommands=(
+        _sub("command|count", 2, _count, "Count the commands"),
+        _sub("command|info", -2, _info, "Describe commands for programs"),
+        _sub("command|docs", -2, _docs, "Describe commands for people"),
+        _sub("command|list", -2, _list, "List the names of commands"),
+        _sub("command|getkeys", -3, _getkeys, "Get the keys of a command line", since="7.0.0"),
+    ),
+)
 
 COMMANDS: Final[dict[bytes, Command]] = {
     command.name.upper().encode(): command
@@ -17,7 +133,7 @@ COMMANDS: Final[dict[bytes, Command]] = {
     for command in module.COMMANDS
 }
 """Every command by its name in upper case."""
-COMMANDS[b"COMMAND"] = command_command(COMMANDS)
+COMMANDS[b"COMMAND"] = replace(_CONTAINER, arity=-1, run=_command, since="2.8.13")
 
 SPELLED: Final = {
     spelling: command

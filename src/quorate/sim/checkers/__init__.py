@@ -7,7 +7,7 @@ judges every step while it goes on, and looks only at what the step touched.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from quorate.sim.checkers import (
@@ -16,7 +16,6 @@ from quorate.sim.checkers import (
     derived,
     expiry,
     freshness,
-    hints,
     honesty,
     invention,
     linearizability,
@@ -25,19 +24,22 @@ from quorate.sim.checkers import (
     survival,
 )
 from quorate.sim.checkers.answering import Answering
-from quorate.sim.checkers.bounds import Bounds, Caches
+from quorate.sim.checkers.bounds import Bounds
 from quorate.sim.checkers.durability import Durability
-from quorate.sim.checkers.guard import Clocks, Guard
-from quorate.sim.checkers.handed import Handed
+from quorate.sim.checkers.guard import Guard
 from quorate.sim.checkers.handoff import Handoff
 from quorate.sim.checkers.placement import Placing
+from quorate.sim.checkers.refusals import Handed
 from quorate.sim.checkers.stamps import Stamps
 from quorate.sim.checkers.telling import Telling
-from quorate.sim.checkers.violation import Checker, Observer, Violation
 from quorate.sim.checkers.watch import Judge, Machines, Watch
+from quorate.sim.history import Evidence, History, Violation
 from quorate.sim.machine import Machine
 
-__all__ = ["ALL", "Checker", "Handed", "Observer", "Violation", "watch"]
+Checker = Callable[[History, Evidence], Iterable[Violation]]
+"""Judges a finished run by what clients saw and what was left on the disks."""
+
+__all__ = ["ALL", "Checker", "Handed", "Violation", "Watch", "watch"]
 
 ALL: Final[dict[str, Checker]] = {
     "convergence": convergence.check,
@@ -45,7 +47,6 @@ ALL: Final[dict[str, Checker]] = {
     "derived": derived.check,
     "expiry": expiry.check,
     "freshness": freshness.check,
-    "hints": hints.check,
     "honesty": honesty.check,
     "invention": invention.check,
     "linearizability": linearizability.check,
@@ -56,18 +57,18 @@ ALL: Final[dict[str, Checker]] = {
 """What every finished run is asked."""
 
 
-def watch(machines: Sequence[Machine], handed: Handed) -> Observer:
-    """An observer that asks all that every step is asked, and collects what `refusals` needs."""
+def watch(machines: Sequence[Machine], handed: Handed) -> Watch:
+    """An observer with all judges of steps, one of which is `handed`: `refusals` needs it."""
     known = Machines(machines)
+    measuring: list[Judge] = [Bounds(), Guard()]
     judges: list[Judge] = [
+        *measuring,
         Durability(known),
         Stamps(),
-        Placing(),
+        Placing(known),
         Handoff(known),
-        Guard(),
         Telling(),
         Answering(),
-        Caches(),
         handed,
     ]
-    return Watch(known, [Bounds(), Clocks()], judges)
+    return Watch(known, judges, measuring)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One answer marks a peer up: what a step stamps after it is sent to that peer at once,
-and not kept for it as a hint (I25).
+"""A peer that answers is up from then on (I25): what a step stamps after the answer is sent to that
+peer at once, and not kept for it as a hint.
 
-Judged of the first frame of a step, if an answer begins it: everything that the step does comes
-after. A second stamp needs this most: of few replicas that are left the one that just answered may
-be the one that it needs.
+Judged are steps whose first event is a frame that begins with an answer, since all that such a step
+does comes after it. It matters most to a write that is stamped again: of the few replicas that are
+left, the one that just answered may be the one that makes its W.
 """
 
 from __future__ import annotations
@@ -13,18 +13,16 @@ from typing import Final
 
 from quorate.core.values.events import Event, PeerFrame
 from quorate.core.values.messages import Mutated, Pong, ReadAnswer, ScannedRows
-from quorate.core.values.slots import key_of
-from quorate.sim.checkers.violation import Violation
-from quorate.sim.checkers.watch import Step
+from quorate.sim.checkers.watch import Judge, Step
 
 _ANSWERS: Final = (Mutated, Pong, ReadAnswer, ScannedRows)
 
 
-class Answering:
+class Answering(Judge):
     """Looks at what is hinted for whom."""
 
     def __init__(self) -> None:
-        self.found: list[Violation] = []
+        super().__init__()
         self._made: dict[bytes, None] = {}
         """Versions that were given to replicas before."""
 
@@ -37,18 +35,18 @@ class Answering:
                 self._made[version] = fresh[version] = None
         if not fresh or not step.hinted or step.node is None:
             return
-        url = _answered_first(step.machine.events[0]) if step.machine.events else ""
-        peer = step.node.membership.peers.get(url)
+        first = _answered_first(step.machine.events[0]) if step.machine.events else 0
+        peer = step.node.membership.named(first)
         if peer is None or not peer.is_linked:
             return
         for _, hinted in step.hinted:
-            if hinted.url == url and hinted.record.version in fresh:
-                told = f"{url} answered, and {step.machine.url} only hints it {hinted.record}"
-                self.found.append(Violation("I25", key_of(hinted.row), told))
+            if hinted.url == peer.url and hinted.record.version in fresh:
+                told = f"{peer.url} answered, and {step.machine.url} only hints it {hinted.record}"
+                self.blame("I25", told, hinted.row)
 
 
-def _answered_first(event: Event) -> str:
+def _answered_first(event: Event) -> int:
     """Who sent the frame, if an answer begins it; else nobody."""
     if isinstance(event, PeerFrame) and event.frame.messages:
-        return event.peer if isinstance(event.frame.messages[0], _ANSWERS) else ""
-    return ""
+        return event.peer if isinstance(event.frame.messages[0], _ANSWERS) else 0
+    return 0

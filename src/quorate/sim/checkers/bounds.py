@@ -2,9 +2,10 @@
 """Bounds hold after every step, and nothing is left in the end (I26, P7): of requests, of hints, of
 what peers have not answered, of caches.
 
-Two bounds are judged with the room that the store says it needs. A read is counted with what it may
-bring only after it was admitted. And what one step gives a peer is too much for it only afterwards:
-all of that was admitted, or is one message of hints.
+Two bounds may be exceeded by what was already let in. The bytes of requests, by one value: a read
+is counted with the value that it brings only after it was admitted. What a peer has not answered,
+by what one step sends it: the outbox notices only afterwards that it is full, and all that was sent
+had been admitted, or is one message of hints.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from collections.abc import Iterable
 
 from quorate.core.exchanges.outbox import ITEM_BYTES, MESSAGE_BYTES_MAX, UNANSWERED_BYTES_MAX
 from quorate.core.node import Node
-from quorate.sim.checkers.violation import Violation
-from quorate.sim.checkers.watch import Step
-from quorate.sim.machine import CACHE_BYTES_MAX, Machine
+from quorate.sim.checkers.watch import Judge, Step
+from quorate.sim.history import Violation
+from quorate.sim.machine import CACHE_BYTES_MAX
 
 
 def at_rest(nodes: Iterable[Node]) -> list[Violation]:
@@ -39,52 +40,28 @@ def at_rest(nodes: Iterable[Node]) -> list[Violation]:
     return found
 
 
-class Caches:
-    """Looks at the cache in front of the disk after each step that touched anything."""
-
-    def __init__(self) -> None:
-        self.found: list[Violation] = []
+class Bounds(Judge):
+    """Looks at what a node counts, and at the cache in front of its disk."""
 
     def look(self, step: Step) -> None:
         """Judge what the cache holds."""
-        machine = step.machine
-        self._judge(machine, "entries", len(machine.lru), machine.cache_entries)
-        self._judge(machine, "bytes", machine.lru.bytes_used, CACHE_BYTES_MAX)
-
-    def _judge(self, machine: Machine, what: str, count: int, count_max: int) -> None:
-        if not 0 <= count <= count_max:
-            told = f"{machine.url} caches {count} {what}, and {count_max} at most"
-            self.found.append(Violation("I26", b"", told))
-
-
-class Bounds:
-    """Looks at what a node counts, in every step: cheap on purpose."""
-
-    def __init__(self) -> None:
-        self.found: list[Violation] = []
+        machine, lru = step.machine, step.machine.lru
+        self._bound(machine.url, "cached entries", len(lru), machine.cache_entries)
+        self._bound(machine.url, "cached bytes", lru.bytes_used, CACHE_BYTES_MAX)
 
     def measure(self, node: Node) -> None:
         """Judge a node after a step."""
-        parts, settings = node.parts, node.settings
-        requests, hints = parts.requests, node.hints
-        if not 0 <= requests.count <= settings.inflight_max:
-            self._add(node, "requests in flight", requests.count, settings.inflight_max)
-        bytes_max = settings.inflight_bytes_max + settings.value_bytes_max
-        if not 0 <= requests.bytes <= bytes_max:
-            self._add(node, "bytes of requests", requests.bytes, bytes_max)
-        if not 0 <= hints.bytes <= settings.hint_bytes_max:
-            self._add(node, "bytes of hints", hints.bytes, settings.hint_bytes_max)
+        requests, hints, settings = node.parts.requests, node.hints, node.settings
+        url, bytes_max = settings.url, settings.inflight_bytes_max + settings.value_bytes_max
+        self._bound(url, "requests in flight", requests.count, settings.inflight_max)
+        self._bound(url, "bytes of requests", requests.bytes, bytes_max)
+        self._bound(url, "bytes of hints", hints.bytes, settings.hint_bytes_max)
         for box in node.outboxes:
             if not 0 <= box.unanswered_bytes <= UNANSWERED_BYTES_MAX:
-                self._judge_peer(node, box.peer.url, box.unanswered_bytes)
+                room = ITEM_BYTES * settings.inflight_max + MESSAGE_BYTES_MAX
+                most = UNANSWERED_BYTES_MAX + bytes_max + room
+                self._bound(url, f"bytes unanswered by {box.peer.url}", box.unanswered_bytes, most)
 
-    def _judge_peer(self, node: Node, url: str, unanswered_bytes: int) -> None:
-        settings = node.settings
-        room = settings.inflight_bytes_max + ITEM_BYTES * settings.inflight_max
-        bytes_max = UNANSWERED_BYTES_MAX + room + MESSAGE_BYTES_MAX + settings.value_bytes_max
-        if not 0 <= unanswered_bytes <= bytes_max:
-            self._add(node, f"bytes unanswered by {url}", unanswered_bytes, bytes_max)
-
-    def _add(self, node: Node, what: str, count: int, count_max: int) -> None:
-        told = f"{node.settings.url} has {count} {what}, and {count_max} at most"
-        self.found.append(Violation("I26", b"", told))
+    def _bound(self, url: str, what: str, count: int, count_max: int) -> None:
+        if not 0 <= count <= count_max:
+            self.blame("I26", f"{url} has {count} {what}, and {count_max} at most")

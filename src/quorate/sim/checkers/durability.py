@@ -10,22 +10,17 @@ from __future__ import annotations
 
 from quorate.core.topology.layout import Layout
 from quorate.core.values.events import PutResult
-from quorate.core.values.slots import key_of
-from quorate.sim.checkers.violation import Violation
-from quorate.sim.checkers.watch import Given, Machines, Place, Step
-from quorate.sim.machine import Machine
+from quorate.sim.checkers.watch import Gift, Judge, Machines, Place, Step
 
 
-class Durability:
+class Durability(Judge):
     """Looks at the disks whenever a write is acknowledged."""
 
     def __init__(self, machines: Machines) -> None:
-        self.found: list[Violation] = []
+        super().__init__()
         self._machines = machines
         self._layout: Layout | None = None
         """Of all: it never changes (P4)."""
-        self._replicas: dict[bytes, list[Machine]] = {}
-        """By row, as the first layout has it."""
         self._handed: dict[bytes, tuple[bytes, list[Place]]] = {}
         """By version: its row, and its places when it was first given to a replica."""
 
@@ -38,15 +33,15 @@ class Durability:
         for result in step.acked:
             self._judge(step, result)
 
-    def _note(self, layout: Layout, gifts: list[Given]) -> None:
-        """Remember where the replicas have their copies of what is given to one the first time."""
+    def _note(self, layout: Layout, gifts: list[Gift]) -> None:
+        """When a version is first given to a replica, remember where all of its replicas have their
+        copies by then."""
         for given in gifts:
             version, row = given.record.version, given.row
             if version not in self._handed:
-                replicas = self._replicas.get(row)
-                if replicas is None:
-                    replicas = self._replicas[row] = self._machines.replicas(layout, row)
-                self._handed[version] = row, [Place(machine, row) for machine in replicas]
+                urls = self._machines.replicas(layout, row)
+                places = [Place(self._machines.by_url[url], row) for url in urls]
+                self._handed[version] = row, places
 
     def _judge(self, step: Step, result: PutResult) -> None:
         row, places = self._handed.get(result.version, (b"", []))
@@ -54,10 +49,9 @@ class Durability:
             if result.superseded:
                 # What its own copy supersedes is for the others alone, who may get not even hints.
                 return
-            told = f"{result} was answered, and no replica was given it"
-            self.found.append(Violation("I7", b"", told))
+            self.blame("I7", f"{result} was answered, and no replica was given it")
             return
         holders = [place.machine.url for place in places if place.may_hold(row, result.version)]
         if len(holders) < result.acks:
             told = f"{result} is durable on {holders} only, when {step.machine.url} answers"
-            self.found.append(Violation("I7", key_of(row), told))
+            self.blame("I7", told, row)

@@ -9,51 +9,47 @@ same without trusting versions; *eventual* reads promise nothing here.
 
 from __future__ import annotations
 
-from quorate.core.topology.quorum import Consistency, consistency
-from quorate.core.values.events import GetResult, PutResult
-from quorate.core.values.versions import ABSENT
-from quorate.sim.checkers.violation import Violation
-from quorate.sim.history import Evidence, History, Operation
+from collections.abc import Iterator
+from operator import attrgetter
+
+from quorate.core.topology.topology import Consistency, consistency
+from quorate.core.values.events import GetResult
+from quorate.sim.history import ClientOperation, Evidence, History, Violation
 
 
-def check(history: History, evidence: Evidence) -> list[Violation]:
+def check(history: History, evidence: Evidence) -> Iterator[Violation]:
     """Reads that are older than they may be."""
-    found: list[Violation] = []
     for key, operations in history.by_key().items():
         forgot_ms = evidence.forgot_ms.get(key, float("inf"))
         answered = sorted(
             (op for op in operations if op.done_ms is not None and op.done_ms <= forgot_ms),
-            key=_done_ms,
+            key=attrgetter("over_ms"),
         )
-        found += _stale(answered, evidence)
-    return found
+        yield from _stale(answered, evidence)
 
 
-def _stale(answered: list[Operation], evidence: Evidence) -> list[Violation]:
+def _stale(answered: list[ClientOperation], evidence: Evidence) -> Iterator[Violation]:
     """Of one key's operations in the order in which they were answered."""
-    found = []
-    newest: dict[tuple[bool, int], Operation] = {}
-    """Of what was answered, by whether it wrote and how many replicas it asked."""
+    newest: dict[tuple[bool, int], ClientOperation] = {}
+    """The operation with the highest version so far, by whether it wrote and how many replicas it
+    asked."""
     place = 0
     reads = [
         op for op in answered if isinstance(op.result, GetResult) and not evidence.met_loss(op)
     ]
     for read in sorted(reads, key=lambda op: op.asked_ms):
-        while _done_ms(answered[place]) < read.asked_ms:
+        while answered[place].over_ms < read.asked_ms:
             op = answered[place]
             kind = op.is_write, evidence.w_of(op) if op.is_write else evidence.r_of(op)
-            if kind not in newest or _version(newest[kind]) < _version(op):
+            if kind not in newest or newest[kind].version < op.version:
                 newest[kind] = op
             place += 1
-        found += [
-            Violation("I6", read.key, f"{read} is older than {earlier}")
-            for earlier in newest.values()
-            if _version(earlier) > _version(read) and _is_promised(read, earlier, evidence)
-        ]
-    return found
+        for earlier in newest.values():
+            if earlier.version > read.version and _is_promised(read, earlier, evidence):
+                yield Violation("I6", read.key, f"{read} is older than {earlier}")
 
 
-def _is_promised(read: Operation, earlier: Operation, evidence: Evidence) -> bool:
+def _is_promised(read: ClientOperation, earlier: ClientOperation, evidence: Evidence) -> bool:
     """Whether the read must not be older than an operation that was over before it began."""
     r = evidence.r_of(read)
     if earlier.is_write:
@@ -62,18 +58,3 @@ def _is_promised(read: Operation, earlier: Operation, evidence: Evidence) -> boo
         consistency(n=evidence.n, r=each, w=evidence.w) is Consistency.LINEARIZABLE
         for each in (r, evidence.r_of(earlier))
     )
-
-
-def _version(op: Operation) -> bytes:
-    """What it read or wrote; ABSENT if it did neither."""
-    result = op.result
-    if isinstance(result, PutResult):
-        return result.version
-    if isinstance(result, GetResult) and result.record is not None:
-        return result.record.version
-    return ABSENT
-
-
-def _done_ms(op: Operation) -> float:
-    assert op.done_ms is not None, f"not answered: {op}"
-    return op.done_ms

@@ -10,18 +10,17 @@ from __future__ import annotations
 
 from quorate.core.node import Node
 from quorate.core.values.clock import ms_of
-from quorate.core.values.slots import key_of
 from quorate.core.values.versions import stamp_of
-from quorate.sim.checkers.violation import Violation
-from quorate.sim.checkers.watch import Step
+from quorate.sim.checkers.watch import Judge, Step
 
 
-class Clocks:
-    """Looks at the hybrid clock of a node in every step: cheap on purpose."""
+class Guard(Judge):
+    """Looks at the hybrid clock of a node, and at the stamps of what it stores."""
 
     def __init__(self) -> None:
-        self.found: list[Violation] = []
+        super().__init__()
         self._last: dict[Node, int] = {}
+        """What the clock of each node came to in its last step."""
 
     def measure(self, node: Node) -> None:
         """Judge how far the clock of a node went in a step."""
@@ -33,24 +32,17 @@ class Clocks:
         if last > before:
             ahead_ms = ms_of(last) - turn.wall_ms - node.settings.max_clock_skew_ms
             if ahead_ms > 0:
-                told = f"the clock of {node.settings.url} went {ahead_ms} ms past its guard"
-                self.found.append(Violation("I8", b"", told))
-
-
-class Guard:
-    """Looks at the stamps of what is stored."""
-
-    def __init__(self) -> None:
-        self.found: list[Violation] = []
+                url = node.settings.url
+                self.blame("I8", f"the clock of {url} went {ahead_ms} ms past its guard")
 
     def look(self, step: Step) -> None:
         """Judge what a step stored."""
         if not step.stored:
             return
         machine = step.machine
-        limit_ms = machine.instant.wall_ms + machine.settings.max_clock_skew_ms
+        limit_ms = machine.now().wall_ms + machine.settings.max_clock_skew_ms
         for given in step.stored:
             ahead_ms = ms_of(stamp_of(given.record.version)) - limit_ms
             if ahead_ms > 0:
                 told = f"{machine.url} took a stamp {ahead_ms} ms past its guard"
-                self.found.append(Violation("I8", key_of(given.row), told))
+                self.blame("I8", told, given.row)

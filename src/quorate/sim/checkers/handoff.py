@@ -1,29 +1,27 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A hint is forgotten once its replica holds it, or when its loss was counted (I13).
+"""A hint is forgotten once its replica holds what it says, or when its loss was counted (I13).
 
-Forgotten is one that was deleted, and one whose name was given to another. A crash may lose a hint
-that was not durable yet, and bring back one whose end was not; a node that starts again does not
-know of damaged ones behind which there is nothing. With an old disk the hints of then come back,
-and those since are lost: they are not counted, as nobody is left who knew of them.
+A hint is forgotten when it is deleted, and when another takes its name. What a restart changes is
+not held against the node: a crash may lose a hint that was not durable yet, and bring back one
+whose deletion was not; and hints that are damaged are never found again if no other follows them.
+With an old disk the hints of then come back, and those since are lost without being counted, as
+the node cannot know of them.
 """
 
 from __future__ import annotations
 
-from quorate.core.values.slots import key_of
-from quorate.errors import Corrupt
-from quorate.sim.checkers.violation import Violation
-from quorate.sim.checkers.watch import Given, Machines, Place, Step
+from quorate.sim.checkers.watch import Gift, Judge, Machines, Place, Step
 from quorate.sim.disk import Disk
 
-_Hints = dict[bytes, tuple[Given, Place]]
+_Hints = dict[bytes, tuple[Gift, Place]]
 """By name: the hint, and the copy of its replica when it was stored, or found."""
 
 
-class Handoff:
+class Handoff(Judge):
     """Remembers every hint, and looks at its replica's disk when it is forgotten."""
 
     def __init__(self, machines: Machines) -> None:
-        self.found: list[Violation] = []
+        super().__init__()
         self._machines = machines
         self._hints: dict[str, _Hints] = {url: {} for url in machines.by_url}
         """By node."""
@@ -31,7 +29,7 @@ class Handoff:
         self._disks: dict[str, Disk] = {}
         """By node: the disk that it had when it was last looked at."""
         self._counted: dict[str, int] = {}
-        """By node: losses that this life of it has counted."""
+        """By node: how many hints it has counted as lost in this life."""
 
     def look(self, step: Step) -> None:
         """Judge what a step forgot."""
@@ -52,18 +50,18 @@ class Handoff:
         """The hints that a new life of a node finds on its disk."""
         disk, url = step.machine.disk, step.machine.url
         if self._disks.setdefault(url, disk) is disk:
-            return {name: hint for name, hint in before.items() if _stored(disk, name) is not None}
+            return {name: hint for name, hint in before.items() if disk.hint(name) is not None}
         self._disks[url] = disk
         kept: _Hints = {}
         fresh = [name for name, _ in step.hinted]
         for name in disk.hint_names():
-            blob = _stored(disk, name)
+            blob = disk.hint(name)
             if blob is not None and name not in fresh:
                 given = self._machines.hinted(name, blob)
                 kept[name] = given, Place(self._machines.by_url[given.url], given.row)
         return kept
 
-    def _judge(self, step: Step, forgotten: list[tuple[Given, Place]], counted: int) -> None:
+    def _judge(self, step: Step, forgotten: list[tuple[Gift, Place]], counted: int) -> None:
         undelivered = [
             given
             for given, place in forgotten
@@ -72,7 +70,7 @@ class Handoff:
         # What is dropped while the disk takes nothing was never stored, and is counted too.
         if len(undelivered) > counted:
             told = f"{step.machine.url} forgot hints that were not delivered: {undelivered}"
-            self.found.append(Violation("I13", key_of(undelivered[0].row), told))
+            self.blame("I13", told, undelivered[0].row)
 
     def _newly_counted(self, step: Step) -> int:
         """Hints that the step dropped, or that were refused in it."""
@@ -84,12 +82,3 @@ class Handoff:
         before = self._counted[step.machine.url]
         self._counted[step.machine.url] = counted
         return counted - before
-
-
-def _stored(disk: Disk, name: bytes) -> bytes | None:
-    """What is stored of a hint; None if it is not there, or cannot be read."""
-    try:
-        found = next(disk.held_hints(name, name + b"\0"), None)
-    except Corrupt:
-        return None
-    return None if found is None else found[1]

@@ -8,49 +8,39 @@ failed says whether it may survive; whoever lives answers. What NOT_APPLIED prom
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from quorate.core.values.events import GetResult, PutResult
 from quorate.errors import QuorateError
-from quorate.sim.checkers.violation import Violation
-from quorate.sim.history import Evidence, History, Operation
+from quorate.sim.history import ClientOperation, Evidence, History, Violation
 
 
-def check(history: History, evidence: Evidence) -> list[Violation]:
+def check(history: History, evidence: Evidence) -> Iterator[Violation]:
     """Answers that claim too much, or too little."""
-    found = []
     for op in history.operations:
         fault = _fault(op, evidence)
         if fault:
-            found.append(Violation("P3", op.key, f"{op}: {fault}"))
-    return found + [
-        Violation("P3", op.key, f"{op}: its coordinator lives and never answered")
-        for op in evidence.forgotten
-    ]
+            yield Violation("P3", op.key, f"{op}: {fault}")
+    for op in evidence.forgotten:
+        yield Violation("P3", op.key, f"{op}: its coordinator lives and never answered")
 
 
-def _fault(op: Operation, evidence: Evidence) -> str:
-    result = op.result
+def _fault(op: ClientOperation, evidence: Evidence) -> str:
+    result, n = op.result, evidence.n
     if isinstance(result, GetResult):
-        return _fault_of_read(result, r=evidence.r_of(op), n=evidence.n)
+        r = evidence.r_of(op)
+        if not r <= result.answers <= n:
+            return f"{result.answers} answers where {r} to {n} belong"
+        if not 0 <= result.repaired <= n:
+            return f"{result.repaired} of {n} replicas repaired"
     if isinstance(result, PutResult):
-        return _fault_of_write(result, w=evidence.w_of(op), n=evidence.n)
+        w = evidence.w_of(op)
+        if not w <= result.acks <= n:
+            return f"{result.acks} acks where {w} to {n} belong"
+        if result.replicas != n:
+            return f"{result.replicas} replicas where {n} belong"
+        if not result.version:
+            return "no version"
     if isinstance(result, QuorateError) and op.is_write and result.outcome is None:
         return "does not say whether the write may survive"
-    return ""
-
-
-def _fault_of_read(result: GetResult, *, r: int, n: int) -> str:
-    if not r <= result.answers <= n:
-        return f"{result.answers} answers where {r} to {n} belong"
-    if not 0 <= result.repaired <= n:
-        return f"{result.repaired} of {n} replicas repaired"
-    return ""
-
-
-def _fault_of_write(result: PutResult, *, w: int, n: int) -> str:
-    if not w <= result.acks <= n:
-        return f"{result.acks} acks where {w} to {n} belong"
-    if result.replicas != n:
-        return f"{result.replicas} replicas where {n} belong"
-    if not result.version:
-        return "no version"
     return ""

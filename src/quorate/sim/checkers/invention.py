@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """No invented data (I4, I22, I23): every value that was read or is left was sent for that key.
 
-A value says who wrote it, as which operation, to which key, under a checksum. So damaged bytes, a
-value under another key, and one that was read before anyone sent it all show; and one version never
-means two contents, which would make replicas differ for ever. What is derived from a value is that
-value still, with an expiry that somebody asked for.
+A value says who wrote it, as which operation and to which key, under a checksum. So three things
+show: damaged bytes, a value under another key, and a value that was read before it was sent. A
+derived write carries the same value on, with an expiry that somebody asked for. And one version
+never stands for two records, which would leave replicas different for ever.
 """
 
 from __future__ import annotations
@@ -13,45 +13,38 @@ from collections.abc import Iterator
 
 from quorate.core.values.events import GetResult
 from quorate.core.values.record import Record
-from quorate.sim.checkers.violation import Violation
-from quorate.sim.history import Evidence, History, Kind, Operation, parse_value
-
-Writers = dict[bytes, list[Operation]]
-"""By value: its put, and the derived writes that carried it on."""
+from quorate.sim.history import ClientOperation, Evidence, History, Kind, Violation, parse_value
 
 
-def check(history: History, evidence: Evidence) -> list[Violation]:
+def check(history: History, evidence: Evidence) -> Iterator[Violation]:
     """Values that nobody sent, and versions that mean two things."""
-    writers: Writers = {}
-    for op in history.operations:
-        if op.is_write and op.value is not None:
-            writers.setdefault(op.value, []).append(op)
+    writers = history.by_value()
     contents: dict[tuple[bytes, bytes], Record] = {}
-    found = []
     for key, record, by_ms, where in _records(history, evidence):
         fault = _fault(writers, key, record, by_ms)
         if fault:
-            found.append(Violation("I4", key, f"{where}: {fault}"))
+            yield Violation("I4", key, f"{where}: {fault}")
         other = contents.setdefault((key, record.version), record)
         if (other.value, other.expires_ms) != (record.value, record.expires_ms):
             told = f"{where}: version {record.version.hex()} is {other} and {record}"
-            found.append(Violation("I4", key, told))
-    return found
+            yield Violation("I4", key, told)
 
 
 def _records(history: History, evidence: Evidence) -> Iterator[tuple[bytes, Record, float, str]]:
-    """Everything that was read or is left: key, record, when at the latest it was sent, where."""
+    """Everything that was read or is left: its key, the record, by when it must have been sent, and
+    where it was seen."""
     for op in history.operations:
         if isinstance(op.result, GetResult) and op.result.record is not None:
-            assert op.done_ms is not None
-            yield op.key, op.result.record, op.done_ms, f"read by #{op.serial} of {op.client}"
+            yield op.key, op.result.record, op.over_ms, f"read by #{op.serial} of {op.client}"
     for key, copies in evidence.settled.items():
         for node, record in copies.items():
             if record is not None:
                 yield key, record, float("inf"), f"left on n{node}"
 
 
-def _fault(writers: Writers, key: bytes, record: Record, by_ms: float) -> str:
+def _fault(
+    writers: dict[bytes, list[ClientOperation]], key: bytes, record: Record, by_ms: float
+) -> str:
     """What is wrong with a record; empty if nothing is."""
     value = record.value
     if value is None:
@@ -74,5 +67,5 @@ def _fault(writers: Writers, key: bytes, record: Record, by_ms: float) -> str:
     return ""
 
 
-def _is_put(op: Operation, client: int, serial: int) -> bool:
+def _is_put(op: ClientOperation, client: int, serial: int) -> bool:
     return op.kind is Kind.PUT and (op.client, op.serial) == (client, serial)

@@ -29,20 +29,18 @@ from operator import attrgetter
 from typing import Final, NamedTuple
 
 from quorate.core.values.events import GetResult, PutResult
-from quorate.core.values.versions import ABSENT
-from quorate.sim.checkers.violation import Violation
-from quorate.sim.history import Evidence, History
-from quorate.sim.history import Operation as Asked
+from quorate.sim.history import ClientOperation, Evidence, History, Violation
 
 STATES_MAX: Final = 200_000
-"""Of one part of a history, before it counts as undecided: seconds of search."""
+"""So many states are looked at of one part of a history before it counts as undecided. This takes
+seconds."""
 
 
 class Undecided(Exception):
     """The search met its maximum before it found an order, or that there is none."""
 
 
-class Operation(NamedTuple):
+class RegisterOperation(NamedTuple):
     """One operation as its client saw it. A read that got no answer says nothing: leave it out."""
 
     start: float
@@ -56,9 +54,11 @@ class Operation(NamedTuple):
     """Of the record that was read, or that was written in the end; None if that is not known."""
 
 
-def read(start: float, end: float, value: bytes | None, version: bytes | None = None) -> Operation:
+def read(
+    start: float, end: float, value: bytes | None, version: bytes | None = None
+) -> RegisterOperation:
     """A read that was answered."""
-    return Operation(start, end, True, value, version=version)
+    return RegisterOperation(start, end, True, value, version=version)
 
 
 def write(
@@ -68,15 +68,15 @@ def write(
     version: bytes | None = None,
     *,
     is_restamped: bool = False,
-) -> list[Operation]:
+) -> list[RegisterOperation]:
     """A write that was answered."""
-    once = Operation(start, end, False, value, version=version)
+    once = RegisterOperation(start, end, False, value, version=version)
     return [once, once._replace(must=False, version=None)] if is_restamped else [once]
 
 
-def unknown_write(start: float, value: bytes | None) -> list[Operation]:
+def unknown_write(start: float, value: bytes | None) -> list[RegisterOperation]:
     """A write that may have happened, or may happen yet."""
-    return [Operation(start, math.inf, False, value, must=False)] * 2
+    return [RegisterOperation(start, math.inf, False, value, must=False)] * 2
 
 
 # --- runs --------------------------------------------------------------------------------------
@@ -97,7 +97,7 @@ def check(history: History, evidence: Evidence, *, states_max: int = STATES_MAX)
     return found
 
 
-def _promised(operations: list[Asked], evidence: Evidence) -> Iterator[Operation]:
+def _promised(operations: list[ClientOperation], evidence: Evidence) -> Iterator[RegisterOperation]:
     """The operations of a key that must be in order, up to where a replica forgot something."""
     forgot_ms = evidence.forgot_ms.get(operations[0].key, math.inf)
     for op in operations:
@@ -108,12 +108,12 @@ def _promised(operations: list[Asked], evidence: Evidence) -> Iterator[Operation
             if op.asked_ms <= forgot_ms and not op.is_refused:
                 yield from _written(op, done_ms, evidence)
         elif done_ms is not None and isinstance(op.result, GetResult) and evidence.is_promised(op):
-            record = op.result.record
-            version = ABSENT if record is None else record.version
-            yield read(op.asked_ms, done_ms, op.read, version)
+            yield read(op.asked_ms, done_ms, op.read, op.version)
 
 
-def _written(op: Asked, done_ms: float | None, evidence: Evidence) -> list[Operation]:
+def _written(
+    op: ClientOperation, done_ms: float | None, evidence: Evidence
+) -> list[RegisterOperation]:
     result = op.result
     if done_ms is None or not evidence.is_promised(op) or not isinstance(result, PutResult):
         return unknown_write(op.asked_ms, op.value)
@@ -121,8 +121,8 @@ def _written(op: Asked, done_ms: float | None, evidence: Evidence) -> list[Opera
     return write(op.asked_ms, done_ms, op.value, result.version, is_restamped=is_restamped)
 
 
-def _unexplained(history: list[Operation]) -> Operation:
-    """The read by whose end a history that no order explains had none already."""
+def _unexplained(history: list[RegisterOperation]) -> RegisterOperation:
+    """The first read that no order explains, together with all that was known when it ended."""
     reads = sorted((op for op in history if op.is_read), key=attrgetter("end"))
     fine, bad = -1, len(reads) - 1
     while bad - fine > 1:
@@ -134,7 +134,7 @@ def _unexplained(history: list[Operation]) -> Operation:
     return reads[bad]
 
 
-def _until(history: list[Operation], ms: float) -> Iterator[Operation]:
+def _until(history: list[RegisterOperation], ms: float) -> Iterator[RegisterOperation]:
     """What was known at a time."""
     for op in history:
         if op.start <= ms and op.end > ms and not op.is_read:
@@ -146,10 +146,10 @@ def _until(history: list[Operation], ms: float) -> Iterator[Operation]:
 # --- the order of versions ---------------------------------------------------------------------
 
 
-def explains(order: list[Operation], history: list[Operation]) -> bool:
-    """Whether an order explains a history of a key that held nothing: it has all that must be and
-    nothing twice, no operation comes after one that began when it was over, and each read returns
-    what was last written."""
+def explains(order: list[RegisterOperation], history: list[RegisterOperation]) -> bool:
+    """Whether an order explains a history of a key that held nothing. It does if it has every
+    operation that must have happened, and none twice; if no operation comes after one that began
+    when it was already over; and if each read returns what was last written."""
     value: bytes | None = None
     now = -math.inf
     for op in order:
@@ -161,18 +161,17 @@ def explains(order: list[Operation], history: list[Operation]) -> bool:
     return used <= given and all(used[op] == count for op, count in given.items() if op.must)
 
 
-def by_version(history: list[Operation]) -> list[Operation]:
-    """The order that the versions say, as far as they do: each write at its own, its reads directly
-    after it. Optional writes have none of their own: they take effect where their value was read.
-    """
-    groups: dict[bytes, list[Operation]] = {}
-    spare: dict[bytes | None, list[Operation]] = {}
+def by_version(history: list[RegisterOperation]) -> list[RegisterOperation]:
+    """The order that the versions tell: each write stands at its version, and those who read it
+    directly after it. Optional writes have no version: they stand where their value was read."""
+    groups: dict[bytes, list[RegisterOperation]] = {}
+    spare: dict[bytes | None, list[RegisterOperation]] = {}
     for op in history:
         if not op.must:
             spare.setdefault(op.value, []).append(op)
         elif op.version is not None:
             groups.setdefault(op.version, []).append(op)
-    order: list[Operation] = []
+    order: list[RegisterOperation] = []
     value: bytes | None = None
     now = -math.inf
     for version in sorted(groups):
@@ -185,9 +184,9 @@ def by_version(history: list[Operation]) -> list[Operation]:
     return order
 
 
-def _taken(spare: list[Operation], now: float) -> list[Operation]:
-    """The write that can take effect soonest, of these the one that has to be over first; it is
-    no spare one any more."""
+def _taken(spare: list[RegisterOperation], now: float) -> list[RegisterOperation]:
+    """Take from `spare` the write that can take effect first, and of several the one that ends
+    first; none if all ended before `now`."""
     fitting = [op for op in spare if op.end >= now]
     if not fitting:
         return []
@@ -199,7 +198,7 @@ def _taken(spare: list[Operation], now: float) -> list[Operation]:
 # --- one register ------------------------------------------------------------------------------
 
 
-def is_linearizable(history: Iterable[Operation], *, states_max: int = STATES_MAX) -> bool:
+def is_linearizable(history: Iterable[RegisterOperation], *, states_max: int = STATES_MAX) -> bool:
     """Whether some order explains the history of a key that held nothing. Undecided if that takes
     too long to say."""
     ops = list(history)
@@ -216,9 +215,9 @@ def is_linearizable(history: Iterable[Operation], *, states_max: int = STATES_MA
     return True
 
 
-def _needed(history: list[Operation]) -> list[Operation]:
-    """In order of start, without what cannot matter: optional writes after the last read of their
-    value."""
+def _needed(history: list[RegisterOperation]) -> list[RegisterOperation]:
+    """The operations in order of start. Optional writes that begin after the last read of their
+    value are left out: they cannot matter."""
     last: dict[bytes | None, float] = {}
     for op in history:
         if op.is_read:
@@ -232,9 +231,9 @@ def _needed(history: list[Operation]) -> list[Operation]:
     return kept
 
 
-def _parts(ops: list[Operation]) -> Iterator[list[Operation]]:
+def _parts(ops: list[RegisterOperation]) -> Iterator[list[RegisterOperation]]:
     """The operations, in order of start, cut where none is under way."""
-    part: list[Operation] = []
+    part: list[RegisterOperation] = []
     end = -math.inf
     for op in ops:
         if part and op.start > end:
@@ -250,14 +249,14 @@ _State = tuple[int, bytes | None]
 """Which operations are done or passed over, as a bit for each; and what the register holds."""
 
 _UNREAD: Final = b"\xff any value that nobody will read"
-"""Stands for all of them: what was read before is the same for what comes."""
+"""Stands for every value that nobody will read: they all make the same difference later, none."""
 
 
 class _Search:
     """All orders of one part, which is in order of start."""
 
     def __init__(
-        self, ops: list[Operation], read_later: frozenset[bytes | None], states_max: int
+        self, ops: list[RegisterOperation], read_later: frozenset[bytes | None], states_max: int
     ) -> None:
         """`read_later`: what is read in the parts after this one."""
         self._ops = ops
@@ -292,7 +291,7 @@ class _Search:
         return found
 
     def _seen(self, value: bytes | None, done: int) -> bytes | None:
-        """The value as far as it matters to the operations that are not done."""
+        """The value, or `_UNREAD` if no operation that is not done reads it."""
         if self._readers.get(value, 0) & ~done or value in self._read_later:
             return value
         return _UNREAD
@@ -315,7 +314,7 @@ class _Search:
         if free and value is _UNREAD:
             return [(done | free, value)]
         found = []
-        for index in sorted(indices, key=self._end, reverse=True):
+        for index in sorted(indices, key=lambda each: ops[each].end, reverse=True):
             op = ops[index]
             if op.is_read and op.value != value:
                 continue
@@ -328,11 +327,8 @@ class _Search:
                     found.append((after, self._seen(op.value, after)))
         return found
 
-    def _end(self, index: int) -> float:
-        return self._ops[index].end
-
     def _candidates(self, done: int) -> list[int]:
-        """Who may be next: whoever starts after another had to be over cannot come before it."""
+        """Who may be next: not who starts after another operation, not done yet, had to be over."""
         found = []
         limit = math.inf
         ops = self._ops
@@ -348,7 +344,7 @@ class _Search:
         return [index for index in found if ops[index].start <= limit]
 
     def _passed(self, done: int, index: int, indices: list[int]) -> int:
-        """`done`, with the optional writes that can no longer be once `index` is."""
+        """`done`, and with it the optional writes that are too late once `index` has happened."""
         start = self._ops[index].start
         for other in indices:
             if other >= index:
@@ -359,8 +355,9 @@ class _Search:
         return done
 
     def _is_worth(self, index: int, done: int, value: bytes | None, indices: list[int]) -> bool:
-        """Whether a write has to be tried: an optional one only if it is read later, changes
-        something, and none like it would do as well and be of less use later."""
+        """Whether a write has to be tried next. An optional one does only if its value is read
+        later, if it changes the register, and if no other write of the same value ends sooner: that
+        one would do as well, and this one is worth more later."""
         op = self._ops[index]
         if op.must:
             return True
@@ -373,7 +370,8 @@ class _Search:
         )
 
     def _can_be_lost(self, value: bytes | None, after: int) -> bool:
-        """Whether a value may be overwritten: it can come again, or nobody has yet to read it."""
+        """Whether a value may be overwritten: nobody has to read it any more, or it can be written
+        again."""
         if not self._readers.get(value, 0) & ~after:
             return True
         return bool(self._writers.get(value, 0) & ~after)

@@ -3,51 +3,36 @@
 
 Nodes agree on one table of an epoch, and it never changes; records are given only to the replicas
 that it lists; and a write is given to all of them, be it as a hint, unless hints had to be dropped
-or the disk takes nothing.
+or the disk takes nothing. A coordinator that could not read its own copy when it stamped again
+leaves that with the first stamp, until a read repairs it.
 """
 
 from __future__ import annotations
 
 from quorate.core.node import Node
 from quorate.core.topology.layout import Layout
-from quorate.core.values.slots import key_of, partition_of
 from quorate.core.values.versions import stamp_of
-from quorate.sim.checkers.violation import Violation
-from quorate.sim.checkers.watch import Given, Step
+from quorate.sim.checkers.watch import Gift, Judge, Machines, Step
 from quorate.sim.machine import Machine
 
 _HINTS_DROPPED = "hints_dropped"
 
 
-class _Table:
-    """A node's layout, and what it says of rows: most are asked for again and again."""
-
-    __slots__ = ("_lists", "layout")
-
-    def __init__(self, layout: Layout) -> None:
-        self.layout = layout
-        self._lists: dict[bytes, list[str]] = {}
-
-    def replicas(self, row: bytes) -> list[str]:
-        """The URLs of those that hold a row."""
-        urls = self._lists.get(row)
-        if urls is None:
-            urls = self._lists[row] = self.layout.replicas(partition_of(row))
-        return urls
-
-
-class Placing:
+class Placing(Judge):
     """Looks at the table, and at who is given what."""
 
-    def __init__(self) -> None:
-        self.found: list[Violation] = []
+    def __init__(self, machines: Machines) -> None:
+        super().__init__()
+        self._machines = machines
         self._first: dict[int, bytes] = {}
         """By epoch: the hash of the first table that was seen."""
-        self._known: dict[str, _Table] = {}
+        self._known: dict[str, Layout] = {}
         """By node: its table, when it was last looked at."""
         self._made: dict[bytes, None] = {}
         """Versions that were given to replicas before."""
         self._dropped: dict[tuple[str, int], int] = {}
+        self._reads_lost: dict[tuple[str, bytes], int] = {}
+        """By node and row: how many its disk had lost when that was last given to anyone."""
 
     def look(self, step: Step) -> None:
         """Judge the table of a node, and what a step gave to whom."""
@@ -55,48 +40,50 @@ class Placing:
         if node is None or node.membership.layout is None:
             return
         layout, url = node.membership.layout, step.machine.url
-        table = self._known.get(url)
-        if table is None or table.layout is not layout:
-            table = self._known[url] = _Table(layout)
+        if self._known.get(url) is not layout:
+            self._known[url] = layout
             self._compare(url, layout)
         if step.given:
-            self._judge(step, node, table)
+            self._judge(step, node, layout)
 
     def _compare(self, url: str, layout: Layout) -> None:
         first = self._first.setdefault(layout.epoch, layout.hash())
         if layout.hash() != first:
-            told = f"{url} has another table of epoch {layout.epoch} than was seen first"
-            self.found.append(Violation("P4", b"", told))
+            self.blame("P4", f"{url} has another table of epoch {layout.epoch} than was seen first")
 
-    def _judge(self, step: Step, node: Node, table: _Table) -> None:
-        given_to: dict[bytes, list[Given]] = {}
+    def _judge(self, step: Step, node: Node, layout: Layout) -> None:
+        given_to: dict[bytes, list[Gift]] = {}
         for given in step.given:
-            if given.url not in table.replicas(given.row):
+            if given.url not in self._machines.replicas(layout, given.row):
                 told = f"{given.url} is given {given.record}, of which it is no replica"
-                self.found.append(Violation("P4", key_of(given.row), told))
+                self.blame("P4", told, given.row)
             given_to.setdefault(given.record.version, []).append(given)
         # A disk in trouble takes no copy of a second stamp, and no hints.
         is_excused = self._has_dropped(step, node) or bool(node.parts.replica.trouble.code)
         tie = step.machine.process.to_bytes(6, "big")
+        unread = self._unread_rows(step)
         for version, gifts in given_to.items():
             if version.endswith(tie) and version not in self._made:
                 self._made[version] = None
                 if not is_excused:
-                    self._find_left_out(step.machine, table, gifts)
+                    is_unread = gifts[0].row in unread
+                    self._find_left_out(step.machine, layout, gifts, is_unread=is_unread)
 
-    def _find_left_out(self, machine: Machine, table: _Table, gifts: list[Given]) -> None:
+    def _find_left_out(
+        self, machine: Machine, layout: Layout, gifts: list[Gift], *, is_unread: bool
+    ) -> None:
         """Replicas that a new write was not given to."""
         first, url = gifts[0], machine.url
         reached = {given.url for given in gifts}
+        if is_unread or _holds_newer(machine, first):
+            reached.add(url)
         left_out = [
-            each
-            for each in table.replicas(first.row)
-            if each not in reached and not (each == url and _holds_newer(machine, first))
+            each for each in self._machines.replicas(layout, first.row) if each not in reached
         ]
         if left_out:
             stamp = stamp_of(first.record.version)
             told = f"{url} neither sent nor hinted {left_out} its write of stamp {stamp}"
-            self.found.append(Violation("P4", key_of(first.row), told))
+            self.blame("P4", told, first.row)
 
     def _has_dropped(self, step: Step, node: Node) -> bool:
         """Whether a hint was dropped since the last look at this life of the node."""
@@ -105,8 +92,19 @@ class Placing:
         dropped = self._dropped[life] = node.parts.turn.counters.get(_HINTS_DROPPED, 0)
         return dropped > before
 
+    def _unread_rows(self, step: Step) -> set[bytes]:
+        """The rows of a step of which the disk lost a read since they were last given to anyone."""
+        unread = set()
+        for row in {given.row for given in step.given}:
+            place = step.machine.url, row
+            lost = step.machine.disk.reads_lost[row]
+            if lost > self._reads_lost.get(place, 0):
+                unread.add(row)
+            self._reads_lost[place] = lost
+        return unread
 
-def _holds_newer(machine: Machine, given: Given) -> bool:
-    """Whether a second stamp comes too late for the node's own copy."""
+
+def _holds_newer(machine: Machine, given: Gift) -> bool:
+    """Whether the node's own copy is newer, so that a second stamp comes too late for it."""
     held = machine.latest(given.row)
     return held is not None and held.version > given.record.version

@@ -1,33 +1,33 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Everyone who judges steps, behind one observer: a step is taken apart once, for all of them.
+"""All judges of steps, behind one observer: each step is taken apart once, for all of them.
 
-What a step touched is what it stored, what it sent, and what it answered. Most steps touch nothing,
-as most of a world's time is heartbeats: these are only measured.
+A step touches something if it stores, sends records or answers. Most do not, as most of the time
+there are only heartbeats: after such a step only the node's own counts are looked at.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Final, NamedTuple
 
 import msgspec
 
-from quorate.core.exchanges.hints import PREFIX_BYTES, prefix_of
-from quorate.core.node import Node
+from quorate.core.exchanges.hints import peer_of
+from quorate.core.node import CEILING_META, Node
 from quorate.core.topology.layout import Layout
 from quorate.core.values.events import Effects, PutResult
 from quorate.core.values.messages import Mutate, ReadAnswer, StoredHint
 from quorate.core.values.record import Record
-from quorate.core.values.slots import partition_of
+from quorate.core.values.slots import key_of, partition_of
 from quorate.errors import Corrupt
-from quorate.sim.checkers.violation import Violation
 from quorate.sim.disk import Disk
-from quorate.sim.machine import Machine
+from quorate.sim.history import Violation
+from quorate.sim.machine import Machine, machine_of
 
 _decode: Final = msgspec.msgpack.Decoder(StoredHint).decode
 
 
-class Given:
+class Gift:
     """A record that a node hands to a replica: itself, a peer, or a peer by way of a hint."""
 
     __slots__ = ("record", "row", "url")
@@ -42,47 +42,25 @@ class Given:
         return f"{self.record} of row {self.row!r} for {self.url}"
 
 
-class Step:
+class Step(NamedTuple):
     """What one step of a node touched."""
 
-    __slots__ = (
-        "acked",
-        "forgotten",
-        "given",
-        "hinted",
-        "machine",
-        "node",
-        "sent",
-        "stored",
-        "told",
-    )
-
-    def __init__(
-        self,
-        machine: Machine,
-        node: Node | None,
-        *,
-        stored: list[Given],
-        sent: list[Given],
-        hinted: list[tuple[bytes, Given]],
-        forgotten: list[bytes],
-        acked: list[PutResult],
-        told: list[tuple[str, ReadAnswer]],
-    ) -> None:
-        self.machine = machine
-        self.node = node
-        """None if the step's batch ended the process."""
-        self.stored = stored
-        self.sent = sent
-        self.hinted = hinted
-        """By the name under which the hint is kept."""
-        self.given = [*stored, *sent, *[hint for _, hint in hinted]]
-        """All three of these."""
-        self.forgotten = forgotten
-        """Names of hints that were deleted."""
-        self.acked = acked
-        self.told = told
-        """To whom, and what."""
+    machine: Machine
+    node: Node | None
+    """None if the step's batch ended the process."""
+    stored: list[Gift]
+    sent: list[Gift]
+    hinted: list[tuple[bytes, Gift]]
+    """By the name under which the hint is kept."""
+    given: list[Gift]
+    """All three of these."""
+    forgotten: list[bytes]
+    """Names of hints that were deleted."""
+    acked: list[PutResult]
+    told: list[tuple[int, ReadAnswer]]
+    """To whom, and what."""
+    ceiling: int
+    """Of the clock, as the step stored it; 0 if it did not."""
 
 
 class Machines:
@@ -90,17 +68,31 @@ class Machines:
 
     def __init__(self, machines: Sequence[Machine]) -> None:
         self.by_url = {machine.url: machine for machine in machines}
-        self.url_of = {prefix_of(url): url for url in self.by_url}
-        """By the prefix of their hints' names."""
+        self._urls: dict[int, str] = {}
+        """By what nodes call them: those looked for."""
+        self._replicas: dict[tuple[int, bytes], list[str]] = {}
 
-    def replicas(self, layout: Layout, row: bytes) -> list[Machine]:
-        """Those that hold a row."""
-        return [self.by_url[url] for url in layout.replicas(partition_of(row))]
+    def replicas(self, layout: Layout, row: bytes) -> list[str]:
+        """The URLs of those that hold a row. Kept by epoch, as its table never changes (P4) and
+        most rows are asked for again and again."""
+        place = layout.epoch, row
+        urls = self._replicas.get(place)
+        if urls is None:
+            urls = [self.url_of(each) for each in layout.replicas(partition_of(row))]
+            self._replicas[place] = urls
+        return urls
 
-    def hinted(self, name: bytes, blob: bytes) -> Given:
+    def url_of(self, peer: int) -> str:
+        """Of the machine that nodes call, or once called, so."""
+        url = self._urls.get(peer)
+        if url is None:
+            url = self._urls[peer] = machine_of(self.by_url.values(), peer).url
+        return url
+
+    def hinted(self, name: bytes, blob: bytes) -> Gift:
         """What a hint is, and for whom."""
         hint = _decode(blob)
-        return Given(self.url_of[name[:PREFIX_BYTES]], hint.row, hint.record)
+        return Gift(self.url_of(peer_of(name)), hint.row, hint.record)
 
 
 class Place:
@@ -109,16 +101,16 @@ class Place:
     __slots__ = ("_lost", "_rots", "machine")
 
     def __init__(self, machine: Machine, row: bytes) -> None:
-        """Where it has it now."""
+        """Where it has its copy now."""
         self.machine = machine
         self._lost = len(machine.lost_disks)
         self._rots = machine.disk.rots.get(row, 0)
         """How often the copy had been damaged by then."""
 
     def may_hold(self, row: bytes, version: bytes) -> bool:
-        """Whether the machine durably holds a version or a higher one, or did on a disk that it
-        lost since; or the copy was damaged since then: something older may have taken its place.
-        """
+        """Whether the machine holds a version or a higher one durably, now or on a disk that it
+        lost since. Also if its copy was damaged since, as something older may then have taken its
+        place."""
         disks = [*self.machine.lost_disks[self._lost :], self.machine.disk]
         if sum(disk.rots.get(row, 0) for disk in disks) > self._rots:
             return True
@@ -126,7 +118,7 @@ class Place:
 
 
 def _holds(disk: Disk, row: bytes, version: bytes) -> bool:
-    """Whether a power cut would leave a version or a higher one; or something is damaged."""
+    """Whether a power cut would leave a version or a higher one, or something damaged."""
     try:
         record = disk.durable(row)
     except Corrupt:
@@ -134,48 +126,49 @@ def _holds(disk: Disk, row: bytes, version: bytes) -> bool:
     return record is not None and record.version >= version
 
 
-class Judge(Protocol):
+class Judge:
     """One question about steps."""
 
-    found: list[Violation]
+    def __init__(self) -> None:
+        self.found: list[Violation] = []
 
     def look(self, step: Step) -> None:
-        """Judge a step."""
-
-
-class Measure(Protocol):
-    """One question about what a node counts; cheap, as it is asked after every step."""
-
-    found: list[Violation]
+        """Judge a step that touched something."""
 
     def measure(self, node: Node) -> None:
-        """Judge a node after a step."""
+        """Judge what a node counts after any step: cheap on purpose."""
+
+    def blame(self, invariant: str, told: str, row: bytes | None = None) -> None:
+        """Note what is wrong, and with which row."""
+        self.found.append(Violation(invariant, b"" if row is None else key_of(row), told))
 
 
 class Watch:
     """An observer that has every judge look at each step."""
 
     def __init__(
-        self, machines: Machines, measures: Sequence[Measure], judges: Sequence[Judge]
+        self, machines: Machines, judges: Sequence[Judge], measuring: Sequence[Judge]
     ) -> None:
+        """`measuring`: those of the judges that measure nodes too."""
         self._machines = machines
-        self._measures = measures
         self._judges = judges
+        self._measuring = measuring
 
     def after_step(self, machine: Machine, effects: Effects) -> None:
         """Measure the node, and have all look at a step that touched anything."""
         if machine.is_running:
             node = machine.node
-            for each in self._measures:
+            for each in self._measuring:
                 each.measure(node)
-        sent: list[Given] = []
-        told: list[tuple[str, ReadAnswer]] = []
-        for url, messages in effects.sends.items():
+        sent: list[Gift] = []
+        told: list[tuple[int, ReadAnswer]] = []
+        for peer, messages in effects.sends.items():
             for message in messages:
                 if type(message) is Mutate:
-                    sent += [Given(url, row, record) for row, record in message.items]
+                    url = self._machines.url_of(peer)
+                    sent += [Gift(url, row, record) for row, record in message.items]
                 elif type(message) is ReadAnswer:
-                    told.append((url, message))
+                    told.append((peer, message))
         if sent or told or effects.answers or effects.batch is not None:
             step = self._taken_apart(machine, effects, sent, told)
             for judge in self._judges:
@@ -183,36 +176,37 @@ class Watch:
 
     def violations(self) -> list[Violation]:
         """What any of them found."""
-        measured = [violation for measure in self._measures for violation in measure.found]
-        return measured + [violation for judge in self._judges for violation in judge.found]
+        return [violation for judge in self._judges for violation in judge.found]
 
     def _taken_apart(
         self,
         machine: Machine,
         effects: Effects,
-        sent: list[Given],
-        told: list[tuple[str, ReadAnswer]],
+        sent: list[Gift],
+        told: list[tuple[int, ReadAnswer]],
     ) -> Step:
         batch = effects.batch
-        stored: list[Given] = []
-        hinted: list[tuple[bytes, Given]] = []
+        stored: list[Gift] = []
+        hinted: list[tuple[bytes, Gift]] = []
         forgotten: list[bytes] = []
+        ceiling = 0
         if batch is not None:
-            stored = [Given(machine.url, row, record) for row, record in batch.records]
+            ceiling = int.from_bytes(dict(batch.meta).get(CEILING_META) or b"", "big")
+            stored = [Gift(machine.url, row, record) for row, record in batch.records]
             for name, blob in batch.hints:
                 if blob is None:
                     forgotten.append(name)
                 else:
                     hinted.append((name, self._machines.hinted(name, blob)))
-        node = machine.node if machine.is_running else None
-        acked = [result for _, result in effects.answers if type(result) is PutResult]
         return Step(
             machine,
-            node,
+            machine.node if machine.is_running else None,
             stored=stored,
             sent=sent,
             hinted=hinted,
+            given=[*stored, *sent, *[hint for _, hint in hinted]],
             forgotten=forgotten,
-            acked=acked,
+            acked=[result for _, result in effects.answers if type(result) is PutResult],
             told=told,
+            ceiling=ceiling,
         )

@@ -11,6 +11,7 @@ from quorate.core.values.slots import row_of, slot_of
 from quorate.core.values.versions import ABSENT
 from quorate.errors import NotReady
 from quorate.sim.cluster import SimCluster, url_of
+from tests.simulation import asking
 from tests.unit.core.alone import Alone, Asker, record_at
 
 KEY = b"foo"
@@ -33,10 +34,10 @@ def _held(key: bytes) -> ScannedRow:
 
 def test_every_replica_is_asked_and_shown_in_order_of_preference() -> None:
     cluster = SimCluster(1, 4)
-    written = cluster.must_put(0, KEY, b"v", w=3)
+    written = asking.must_put(cluster, 0, KEY, b"v", w=3)
     for index in range(4):
-        handle = cluster.explain(index, KEY)
-        cluster.finish(handle)
+        handle = asking.ask(cluster, index, lambda waiter: Explain(waiter, KEY))
+        asking.finish(cluster, handle)
         result = handle.of(ExplainResult)
         assert (result.slot, result.partition, result.epoch) == (12182, 12182 // 16, 1)
         assert [view.url for view in result.replicas] == [url_of(i) for i in cluster.replicas(KEY)]

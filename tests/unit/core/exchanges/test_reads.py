@@ -12,7 +12,6 @@ from quorate.core.values.messages import Mutate, Read, ReadAnswer
 from quorate.core.values.slots import partition_of, row_of
 from quorate.core.values.versions import ABSENT
 from quorate.errors import DeadlineExceeded, Overloaded, QuorumUnreachable
-from quorate.sim.cluster import url_of
 from tests.unit.core.alone import Alone, record_at
 from tests.unit.core.read_stage import KEY, NEW, OLD, ROW, ack, answer, give, outsider, three
 
@@ -56,8 +55,7 @@ def test_absent_is_an_answer() -> None:
 
 def test_faster_peers_are_asked_first() -> None:
     alone = three()
-    peers = alone.node.membership.peers
-    peers[url_of(1)].speed = 5
+    alone.peer(1).speed = 5
     alone.get(KEY)
     assert alone.take(1, Read) == []
     assert len(alone.take(2, Read)) == 1

@@ -11,7 +11,6 @@ from quorate.core.values.messages import Mutate, Mutated, Read, ReadAnswer
 from quorate.core.values.record import Record
 from quorate.core.values.versions import ABSENT
 from quorate.errors import DeadlineExceeded, QuorumUnreachable
-from quorate.sim.cluster import url_of
 from tests.unit.core.alone import Alone
 from tests.unit.core.read_stage import KEY, NEW, OLD, ROW, ack, answer, give, outsider, three
 
@@ -290,6 +289,6 @@ def test_a_second_look_without_replicas_is_unreachable() -> None:
     alone.unlink(2)
     answer(alone, 1, None)
     (mutate,) = alone.take(1, Mutate)
-    alone.node.membership.peers[url_of(1)].is_reachable = False
+    alone.peer(1).is_reachable = False
     alone.hear(1, Mutated(mutate.batch, [(0, NEW.version)], []))
     assert isinstance(asker.result, QuorumUnreachable)

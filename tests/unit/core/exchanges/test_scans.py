@@ -13,11 +13,18 @@ from quorate.core.exchanges.scans import CHUNK, ROWS_PER_ANSWER
 from quorate.core.values.events import SCAN_ROWS_MAX, Batch, LocalScan, Scan, ScanResult
 from quorate.core.values.messages import ScannedRow, ScannedRows, ScanRows
 from quorate.core.values.record import Record
-from quorate.core.values.slots import PARTITION_COUNT, key_of, partition_bounds, row_of
+from quorate.core.values.slots import (
+    PARTITION_COUNT,
+    key_of,
+    partition_bounds,
+    partition_of,
+    row_of,
+)
 from quorate.core.values.versions import pack_version
 from quorate.errors import DeadlineExceeded, InvalidRequest
 from quorate.sim.clock import EPOCH_MS
 from quorate.sim.cluster import SimCluster
+from tests.simulation import asking
 from tests.unit.core.alone import Alone, Asker
 
 
@@ -192,11 +199,11 @@ def test_a_local_scan_pages_through_this_nodes_copies() -> None:
 def test_a_row_that_one_replica_missed_is_listed_all_the_same() -> None:
     cluster = SimCluster(1, 3)
     cluster.kill(2)
-    cluster.must_put(0, b"k", b"v")
+    asking.must_put(cluster, 0, b"k", b"v")
     cluster.restart(2, is_empty=True)
     cluster.run_until(cluster.is_connected)
-    handle = cluster.scan(2)
-    cluster.finish(handle)
+    handle = asking.scan(cluster, 2)
+    asking.finish(cluster, handle)
     result = handle.of(ScanResult)
     assert _keys(result) == [b"k"]
     assert result.complete
@@ -204,29 +211,57 @@ def test_a_row_that_one_replica_missed_is_listed_all_the_same() -> None:
 
 def test_a_delete_that_one_replica_missed_hides_the_key_all_the_same() -> None:
     cluster = SimCluster(2, 3)
-    cluster.must_put(0, b"k", b"v", w=3)
-    cluster.split([0, 1], [2])
-    cluster.must_put(0, b"k", None)
-    cluster.heal()
-    handle = cluster.scan(2, r=3)
-    cluster.finish(handle)
+    asking.must_put(cluster, 0, b"k", b"v", w=3)
+    asking.split(cluster, [0, 1], [2])
+    asking.must_put(cluster, 0, b"k", None)
+    asking.heal(cluster)
+    handle = asking.scan(cluster, 2, r=3)
+    asking.finish(cluster, handle)
     assert handle.of(ScanResult).rows == []
+
+
+@pytest.mark.parametrize("is_own_newer", [True, False])
+@pytest.mark.parametrize("is_newer_live", [True, False])
+def test_of_copies_that_differ_the_newest_decides_whoever_has_it(
+    *, is_own_newer: bool, is_newer_live: bool
+) -> None:
+    """A deleted key is not listed for an old copy's sake, nor is one hidden by an old tombstone."""
+    alone = Alone(2)
+    alone.link(1)
+    row, stamps = row_of(b"k"), (2, 1) if is_own_newer else (1, 2)
+    own, other = [pack_version(stamp, 1) for stamp in stamps]
+    is_own_live = is_newer_live == is_own_newer
+    value = b"v" if is_own_live else None
+    alone.disk.format(Batch([(row, Record(own, value))], [], []))
+    asker = Asker()
+    alone.step(Scan(asker, r=2))
+    for _ in range(PARTITION_COUNT // CHUNK):
+        for asked in alone.take(1, ScanRows):
+            is_there = asked.partition == partition_of(row)
+            rows = [ScannedRow(row, other, not is_own_live, 0)] if is_there else []
+            alone.hear(1, ScannedRows(asked.batch, rows, more=False))
+    result = asker.result
+    assert isinstance(result, ScanResult)
+    assert [(each.version, each.live) for each in result.rows] == (
+        [(max(own, other), True)] if is_newer_live else []
+    )
+    assert result.complete
 
 
 def test_a_list_with_too_few_replicas_says_that_it_is_not_complete() -> None:
     """P3."""
     cluster = SimCluster(3, 3)
-    cluster.must_put(0, b"k", b"v", w=3)
+    asking.must_put(cluster, 0, b"k", b"v", w=3)
     cluster.kill(1)
     cluster.kill(2)
     cluster.run(100)
-    handle = cluster.scan(0)
-    cluster.finish(handle)
+    handle = asking.scan(cluster, 0)
+    asking.finish(cluster, handle)
     result = handle.of(ScanResult)
     assert not result.complete
     assert _keys(result) == [b"k"]
-    handle = cluster.scan(0, r=1)
-    cluster.finish(handle)
+    handle = asking.scan(cluster, 0, r=1)
+    asking.finish(cluster, handle)
     assert handle.of(ScanResult).complete
 
 
@@ -234,29 +269,29 @@ def test_a_scan_that_a_silent_peer_holds_up_ends_at_its_deadline() -> None:
     """I24."""
     cluster = SimCluster(4, 2)
     cluster.pause(1)
-    handle = cluster.scan(0, timeout_ms=700)
-    cluster.finish(handle)
+    handle = asking.scan(cluster, 0, timeout_ms=700)
+    asking.finish(cluster, handle)
     handle.of(DeadlineExceeded)
     assert 699 < handle.took_ms < 725
     cluster.resume(1)
     cluster.run(1_000)
-    assert cluster.node(0).inflight == 0
+    assert cluster.machines[0].node.inflight == 0
 
 
 def test_rows_that_stay_are_listed_while_others_come_and_go() -> None:
     """Paging under writes."""
     cluster = SimCluster(5, 3)
     stay = [b"stay%d" % number for number in range(60)]
-    handles = [cluster.put(0, key, b"v") for key in stay]
-    handles += [cluster.put(0, b"go%d" % number, b"v") for number in range(60)]
-    cluster.finish(*handles)
+    handles = [asking.put(cluster, 0, key, b"v") for key in stay]
+    handles += [asking.put(cluster, 0, b"go%d" % number, b"v") for number in range(60)]
+    asking.finish(cluster, *handles)
     listed: list[bytes] = []
     cursor = b""
     for page in range(100):
-        cluster.put(page % 3, b"go%d" % page, None if page % 2 else b"again")
-        cluster.put(page % 3, b"new%d" % page, b"v")
-        handle = cluster.scan(1, limit=9, cursor=cursor)
-        cluster.finish(handle)
+        asking.put(cluster, page % 3, b"go%d" % page, None if page % 2 else b"again")
+        asking.put(cluster, page % 3, b"new%d" % page, b"v")
+        handle = asking.scan(cluster, 1, limit=9, cursor=cursor)
+        asking.finish(cluster, handle)
         result = handle.of(ScanResult)
         assert result.complete
         listed += _keys(result)

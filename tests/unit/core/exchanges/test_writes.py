@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from quorate.core.values.events import Batch, Durable, PutResult, StorageState
+from quorate.core.node import CEILING_META
+from quorate.core.values.clock import stamp_at
+from quorate.core.values.events import Batch, PutResult, StorageState
 from quorate.core.values.messages import Mutate, Mutated
 from quorate.core.values.record import Record
 from quorate.core.values.slots import row_of
@@ -17,13 +19,13 @@ from quorate.errors import (
     DeadlineExceeded,
     DiskFull,
     InvalidRequest,
-    NotReady,
     Outcome,
     QuorateError,
     QuorumUnreachable,
 )
-from quorate.sim.cluster import url_of
 from tests.unit.core.alone import Alone, Asker, record_at
+from tests.unit.core.read_stage import KEY as KEY_OF_OTHERS
+from tests.unit.core.read_stage import outsider
 
 KEY = b"k"
 ROW = row_of(KEY)
@@ -31,10 +33,10 @@ WRITE_WAIT_MS = 3_000
 
 
 def _alone(count: int = 3, **settings: Any) -> Alone:
-    """Node 0 of `count`, which hold every key, with its clock's ceiling durable."""
+    """Node 0 of `count`, which hold every key, after its first write."""
     alone = Alone(count, replication=count, **settings)
     alone.link(*range(1, count))
-    alone.put(b"first write", b"raises the ceiling")
+    alone.put(b"first write", b"v")
     for index in range(1, count):
         _ack(alone, index)
     return alone
@@ -176,7 +178,7 @@ def test_a_replica_that_is_not_there_gets_a_hint_that_is_no_ack() -> None:
     alone.unlink(2)
     asker = alone.put(KEY, b"v", w=2)
     assert not asker.results
-    assert alone.node.hints.count(url_of(2)) == 1
+    assert alone.node.hints.count(alone.peer(2)) == 1
     _ack(alone, 1)
     assert isinstance(asker.result, PutResult)
 
@@ -224,7 +226,7 @@ def test_a_replica_that_did_not_take_it_gets_a_hint_unless_it_never_will(
         alone.unlink(2)
     else:
         _ack(alone, 2, refused=how == "refused", busy=how == "busy")
-    assert alone.node.hints.count(url_of(2)) == hints
+    assert alone.node.hints.count(alone.peer(2)) == hints
 
 
 def test_a_replica_that_does_not_answer_in_time_gets_a_hint() -> None:
@@ -233,7 +235,7 @@ def test_a_replica_that_does_not_answer_in_time_gets_a_hint() -> None:
     _ack(alone, 1)
     assert isinstance(asker.result, PutResult)
     alone.step(after_ms=501)
-    assert alone.node.hints.count(url_of(2)) == 1
+    assert alone.node.hints.count(alone.peer(2)) == 1
 
 
 def test_a_full_disk_here_refuses_before_anything_is_sent() -> None:
@@ -304,21 +306,28 @@ def test_an_ack_that_comes_after_the_answer_stamps_nothing_again() -> None:
     assert alone.take(2, Mutate) == []
 
 
-def test_a_second_stamp_above_the_clocks_ceiling_waits_for_it_and_does_not_fail() -> None:
-    """Peers' clocks may be ahead by nearly the guard: that is no reason to lose a write."""
+def test_a_second_stamp_far_above_the_clocks_ceiling_waits_for_nothing() -> None:
+    """Peers' clocks may be ahead by nearly the guard."""
     alone = _alone()
     alone.syncs = False
     higher = record_at(950).version
     asker = alone.put(KEY, b"v")
     alone.sync()
     _ack(alone, 1, higher=higher)
-    assert not asker.results
-    assert alone.take(1, Mutate) == []
-    alone.sync()
     (second,) = _ack(alone, 1)
     alone.sync()
     assert second.version > higher
     assert asker.result == PutResult(second.version, acks=2, replicas=3, restamped=True)
+    assert stamp_of(second.version) <= _ceiling(alone)
+
+
+def test_a_second_stamp_that_the_clock_refuses_leaves_a_write_unknown() -> None:
+    """P3. A peer has the first stamp, which a reader may have seen."""
+    alone = _alone()
+    asker = alone.put(KEY, b"v")
+    last = stamp_at(alone.now.wall_ms + alone.node.settings.max_clock_skew_ms + 1) - 1
+    _ack(alone, 1, higher=pack_version(last, 9))
+    _error(asker, ClockUntrusted, Outcome.UNKNOWN)
 
 
 def test_a_replica_that_holds_what_no_trusted_clock_gave_out_is_no_ack() -> None:
@@ -346,43 +355,34 @@ def test_the_deadline_counts_from_the_first_stamp() -> None:
 # --- the clock ---------------------------------------------------------------------------------
 
 
-def test_the_first_write_waits_for_the_clocks_ceiling_to_be_durable() -> None:
-    """I8."""
+def _ceiling(alone: Alone) -> int:
+    return int.from_bytes(alone.disk.get_meta(CEILING_META) or b"", "big")
+
+
+@pytest.mark.parametrize("quiet_ms", [0, 3_600_000])
+def test_a_write_through_a_quiet_node_needs_one_sync_and_stores_its_ceiling_with_it(
+    quiet_ms: int,
+) -> None:
+    """I8. Nobody that the write could wait for needs to know the ceiling first."""
     alone = Alone(1, syncs=False)
-    asker = alone.put(KEY, b"v")
-    assert alone.disk.get(ROW) is None
     alone.sync()
+    alone.step(after_ms=quiet_ms)
+    asker = alone.put(KEY, b"v")
+    assert len(alone.marks) == 1
     alone.sync()
     assert isinstance(asker.result, PutResult)
-    ceiling = int.from_bytes(alone.disk.get_meta(b"ceiling") or b"", "big")
-    assert stamp_of(asker.result.version) <= ceiling
+    assert stamp_of(asker.result.version) <= _ceiling(alone)
 
 
-def test_a_write_waits_for_the_ceiling_however_short_the_wait_for_replicas_is() -> None:
-    alone = Alone(1, syncs=False, write_wait_ms=0)
-    asker = alone.put(KEY, b"v")
-    alone.step(after_ms=30)
-    alone.sync()
-    alone.step(after_ms=30)
-    alone.sync()
+def test_a_coordinator_that_holds_no_copy_stores_its_ceiling_and_waits_for_no_sync() -> None:
+    alone, holders = outsider()
+    alone.syncs = False
+    asker = alone.put(KEY_OF_OTHERS, b"v")
+    assert len(alone.marks) == 1
+    for index in holders[:2]:
+        (record,) = _ack(alone, index)
     assert isinstance(asker.result, PutResult)
-    slow = Alone(1, syncs=False, write_wait_ms=0)
-    asker = slow.put(KEY, b"v", timeout_ms=100)
-    slow.step(after_ms=100)
-    _error(asker, NotReady, Outcome.NOT_APPLIED)
-
-
-def test_a_ceiling_that_is_too_low_when_it_is_durable_is_waited_for_again() -> None:
-    """A disk that takes longer than half of what clocks may differ by."""
-    alone = Alone(1, syncs=False, write_wait_ms=0)
-    asker = alone.put(KEY, b"v")
-    low = alone.marks[-1]
-    alone.step(after_ms=600)
-    alone.step(Durable(low))
-    assert not asker.results
-    alone.sync()
-    alone.sync()
-    assert isinstance(asker.result, PutResult)
+    assert stamp_of(record.version) <= _ceiling(alone)
 
 
 def test_a_clock_that_was_set_back_a_little_delays_writes_and_refuses_none() -> None:

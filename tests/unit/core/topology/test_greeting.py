@@ -65,7 +65,10 @@ def test_who_is_not_the_process_that_its_url_leads_to_is_refused() -> None:
     for reached, is_other in ((0, False), (5, False), (6, True)):
         mine = msgspec.structs.replace(MINE, process=1, reached=reached)
         assert is_other_reached(mine, theirs) is is_other
-        told = "two nodes with one URL: our link to 'http://127.0.0.1:2' leads to another process"
+        told = (
+            "two nodes with one URL or one identity 000000000002: our link to it leads to another "
+            "process than that at 'http://127.0.0.1:2'"
+        )
         assert judge(mine, theirs) == (told if is_other else "")
 
 

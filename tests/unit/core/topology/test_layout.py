@@ -12,7 +12,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from quorate.core.topology.layout import Layout, decode_layout, first_layout, plan_layout
+from quorate.core.topology.layout import (
+    Layout,
+    Member,
+    decode_layout,
+    first_layout,
+    plan_layout,
+    unmet_id,
+)
 from quorate.core.values.slots import PARTITION_COUNT
 
 
@@ -20,9 +27,13 @@ def _urls(count: int) -> list[str]:
     return [f"http://10.0.0.{i}:8000" for i in range(count)]
 
 
+def _members(urls: list[str]) -> list[Member]:
+    return [Member(unmet_id(url), url) for url in urls]
+
+
 def _shares(layout: Layout) -> list[int]:
     held = Counter(index for row in layout.table for index in row)
-    return [held[index] for index in range(len(layout.nodes))]
+    return [held[index] for index in range(len(layout.members))]
 
 
 def _moved(old: Layout, new: Layout) -> int:
@@ -43,9 +54,9 @@ def test_the_same_members_compute_the_same_table_in_any_start_order() -> None:
 @pytest.mark.parametrize(
     ("nodes", "known"),
     [
-        (1, "c4d77fff1aa600b705f4ba4c917b4acd"),
-        (3, "a67d9d4c7853cad1d2d16e2b7dc069dc"),
-        (5, "8399a569147a8562b62f18248b18538c"),
+        (1, "1559869c566751a1748b4bb6992c4ee9"),
+        (3, "5bcc2b58f110dd9291e8f5d1bcd06c3a"),
+        (5, "738444f5f00de820ea8d0930283ba39d"),
     ],
 )
 def test_every_release_computes_the_same_first_layout(nodes: int, known: str) -> None:
@@ -73,13 +84,14 @@ def test_an_eleventh_node_moves_less_than_15_percent(replication: int) -> None:
     """About a share of the copies moves, none of it between nodes that were there."""
     urls = _urls(11)
     old = first_layout(urls[:10], replication=replication)
-    new = plan_layout(old, urls, replication=replication)
+    new = plan_layout(old, _members(urls), replication=replication)
     assert new.epoch == old.epoch + 1
     assert _moved(old, new) < 0.15 * PARTITION_COUNT * replication
-    gained = {url for p in range(PARTITION_COUNT) for url in new.replicas(p)} - set(urls[:10])
-    assert gained == {urls[10]}
+    before = {member.id for member in old.members}
+    gained = {each for p in range(PARTITION_COUNT) for each in new.replicas(p)} - before
+    assert gained == {unmet_id(urls[10])}
     assert all(
-        set(new.replicas(p)) - set(old.replicas(p)) <= {urls[10]} for p in range(PARTITION_COUNT)
+        set(new.replicas(p)) - set(old.replicas(p)) <= gained for p in range(PARTITION_COUNT)
     )
     assert max(_shares(new)) - min(_shares(new)) <= 1
 
@@ -87,7 +99,7 @@ def test_an_eleventh_node_moves_less_than_15_percent(replication: int) -> None:
 def test_a_leaving_node_moves_only_what_it_held() -> None:
     urls = _urls(10)
     old = first_layout(urls, replication=3)
-    new = plan_layout(old, urls[1:], replication=3)
+    new = plan_layout(old, _members(urls[1:]), replication=3)
     assert _moved(old, new) == _shares(old)[0]
     assert max(_shares(new)) - min(_shares(new)) <= 1
 
@@ -100,7 +112,7 @@ def test_the_role_of_first_replica_is_spread() -> None:
 
 def test_planning_for_the_same_nodes_moves_nothing() -> None:
     old = first_layout(_urls(5), replication=3)
-    assert plan_layout(old, _urls(5), replication=3).table == old.table
+    assert plan_layout(old, _members(_urls(5)), replication=3).table == old.table
 
 
 @settings(max_examples=20)
@@ -113,7 +125,7 @@ def test_layouts_stay_balanced_and_distinct_through_any_growth_and_shrinkage(
     """I17."""
     layout = first_layout(_urls(sizes[0]), replication=replication)
     for _, size in pairwise(sizes):
-        layout = plan_layout(layout, _urls(size), replication=replication)
+        layout = plan_layout(layout, _members(_urls(size)), replication=replication)
         copies = min(size, replication)
         assert all(len(row) == len(set(row)) == copies for row in layout.table)
         assert max(_shares(layout)) <= 1.05 * PARTITION_COUNT * copies / size + 1
@@ -142,15 +154,18 @@ _ROWS = ((0, 1),) * (PARTITION_COUNT - 1)
         _changed(epoch=-1),
         _changed(replication=0),
         _changed(replication=-2),
-        _changed(nodes=()),
+        _changed(members=()),
         _changed(table=_ROWS),
         _changed(table=(*_ROWS, ())),
         _changed(table=(*_ROWS, (0, 0))),
         _changed(table=(*_ROWS, (0, 1, 1))),
         _changed(table=(*_ROWS, (0, 3))),
         _changed(table=(*_ROWS, (0, -1))),
-        _changed(nodes=("http://a:1", "http://a:1", "http://b:1")),
-        _changed(nodes=("http://b:1", "http://a:1", "http://c:1")),
+        _changed(members=tuple(_members(["http://a:1", "http://a:1", "http://b:1"]))),
+        _changed(members=tuple(_members(["http://b:1", "http://a:1", "http://c:1"]))),
+        _changed(
+            members=(Member(7, "http://a:1"), Member(7, "http://b:1"), Member(8, "http://c:1"))
+        ),
     ],
 )
 def test_bytes_that_are_no_layout_are_refused(data: bytes) -> None:

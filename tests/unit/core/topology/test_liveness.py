@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import pytest
 
-from quorate.core.topology.liveness import Liveness
-from quorate.core.topology.peer import Peer
+from quorate.core.topology.peer import Liveness, Peer
 from quorate.core.turn import Turn
 from quorate.core.values.events import LinkUp, PeerFrame, Put
 from quorate.core.values.messages import Frame, Mutate, Ping, Pong
-from quorate.sim.cluster import settings_of, url_of
+from quorate.sim.cluster import id_of, settings_of, url_of
 from tests.unit.core.alone import Alone, Asker
 from tests.unit.core.parts import peer_of
 
@@ -27,7 +26,7 @@ class Beats:
         self.liveness = Liveness(
             settings_of(0, [0, 1], **settings),
             self.turn,
-            {self.peer.url: self.peer},
+            [self.peer],
             self.pinged.extend,
         )
 
@@ -58,7 +57,7 @@ def test_every_heartbeat_pings_everyone_and_says_when_the_next_is(beats: Beats) 
 
 def test_a_ping_tells_all_members_that_a_node_knows() -> None:
     alone = Alone(3, heartbeat_ms=BEAT_MS)
-    alone.step(LinkUp(url_of(1), "0.0.0"))
+    alone.step(alone.met(1), LinkUp(id_of(1)))
     (ping,) = alone.take(1, Ping)
     assert ping.members == [url_of(index) for index in range(3)]
 
@@ -120,8 +119,8 @@ def test_a_peer_that_answers_is_worth_asking_in_that_very_step() -> None:
     for _ in range(2):
         alone.step(after_ms=BEAT_MS)
         alone.hear(2, Pong(1))
-    assert not alone.node.membership.peers[url_of(1)].is_reachable
+    assert not alone.peer(1).is_reachable
     frame = Frame(alone.node.membership.epoch, 0, [Pong(1)])
-    alone.step(PeerFrame(url_of(1), frame), Put(Asker(), b"k", b"v"))
+    alone.step(PeerFrame(id_of(1), frame), Put(Asker(), b"k", b"v"))
     assert len(alone.take(1, Mutate)) == 1
     assert alone.node.parts.turn.counters["hints_stored"] == 0

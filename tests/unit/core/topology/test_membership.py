@@ -7,13 +7,13 @@ import msgspec
 import pytest
 
 from quorate.core.topology.greeting import URL_CHARS_MAX
-from quorate.core.topology.layout import Layout, first_layout
+from quorate.core.topology.layout import Layout, Member, first_layout, unmet_id
 from quorate.core.topology.membership import LAYOUT_META, MEMBERS_MAX, MEMBERS_META, Membership
 from quorate.core.turn import Alarm, Turn
 from quorate.core.values.events import Batch
 from quorate.core.values.messages import Greeting
 from quorate.errors import Conflict, InvalidRequest, NotReady
-from quorate.sim.cluster import settings_of, url_of
+from quorate.sim.cluster import id_of, settings_of, url_of
 from quorate.sim.disk import Disk
 from tests.unit.core.alone import Alone
 from tests.unit.core.parts import peer_of
@@ -32,6 +32,14 @@ def _membership(index: int, nodes: list[int], disk: Disk | None = None) -> Membe
     )
     membership.open(disk.get_meta)
     return membership
+
+
+def _urls(membership: Membership) -> list[str]:
+    return sorted([peer.url for peer in membership.peers])
+
+
+def _members(*urls: str) -> tuple[Member, ...]:
+    return tuple([Member(unmet_id(url), url) for url in sorted(urls)])
 
 
 def _layout(*nodes: int) -> Layout:
@@ -81,7 +89,7 @@ def test_a_node_that_meets_a_cluster_adopts_its_layout_and_owns_nothing() -> Non
     node.meet(member.greeting())
     assert node.layout == _layout(0, 1)
     assert not any(replicas.is_mine for replicas in node.current().partitions)
-    assert sorted(node.peers) == [url_of(0), url_of(1)]
+    assert _urls(node) == [url_of(0), url_of(1)]
 
 
 def test_a_layout_in_force_is_kept_whatever_a_peer_shows() -> None:
@@ -101,8 +109,8 @@ def test_who_is_behind_adopts_and_who_is_ahead_waits() -> None:
     before = behind.current()
     behind.meet(ahead.greeting())
     assert (behind.layout, behind.epoch) == (newer, 2)
-    assert sorted(behind.peers) == [url_of(1), url_of(2)]
-    assert (before.epoch, before.nodes) == (1, (url_of(0), url_of(1))), "whoever has it keeps it"
+    assert _urls(behind) == [url_of(1), url_of(2)]
+    assert (before.epoch, before.urls) == (1, [url_of(0), url_of(1)]), "whoever has it keeps it"
     assert [note.event for note in behind._turn.notes] == ["layout_adopted"]
 
 
@@ -131,7 +139,7 @@ def test_layout_and_members_survive_a_restart_with_another_list() -> None:
     assert disk.get_meta(MEMBERS_META) is not None
     again = _membership(0, [1], disk)
     assert again.layout == _layout(0, 1)
-    assert sorted(again.peers) == [url_of(1), url_of(7)]
+    assert _urls(again) == [url_of(1), url_of(7)]
 
 
 def _greeting_with(layout: bytes) -> Greeting:
@@ -144,16 +152,16 @@ def _greeting_with(layout: bytes) -> Greeting:
         b"nonsense",
         msgspec.structs.replace(_layout(1, 2), epoch=-1).encode(),
         msgspec.structs.replace(
-            _layout(1, 2), nodes=tuple(sorted(f"http://x{i}:1" for i in range(MEMBERS_MAX + 1)))
+            _layout(1, 2), members=_members(*[f"http://x{i}:1" for i in range(MEMBERS_MAX + 1)])
         ).encode(),
-        msgspec.structs.replace(_layout(1, 2), nodes=("a", "b" * 10_000)).encode(),
+        msgspec.structs.replace(_layout(1, 2), members=_members("a", "b" * 10_000)).encode(),
     ],
 )
 def test_a_hostile_layout_is_noted_and_changes_nothing(layout: bytes) -> None:
     node = _membership(0, [1])
     node.meet(_greeting_with(layout))
     assert node.layout is None
-    assert list(node.peers) == [url_of(1)]
+    assert _urls(node) == [url_of(1)]
     assert [note.event for note in node._turn.notes] == ["peer_layout_unreadable"]
 
 
@@ -181,7 +189,7 @@ def test_what_cannot_be_a_url_is_not_learnt() -> None:
     """An id of a megabyte."""
     node = _membership(0, [0])
     node.learn(["", "x" * (URL_CHARS_MAX + 1), url_of(1)])
-    assert list(node.peers) == [url_of(1)]
+    assert _urls(node) == [url_of(1)]
 
 
 @pytest.mark.parametrize(
@@ -212,3 +220,50 @@ def test_a_directory_of_another_replication_is_refused() -> None:
     disk = Alone(3).disk
     with pytest.raises(Conflict, match="-replication=3"):
         Alone(3, disk=disk, replication=2)
+
+
+# --- who a node is -------------------------------------------------------------------------------
+
+
+def _greeting(url: str, node_id: int) -> Greeting:
+    return msgspec.structs.replace(
+        _membership(1, [0, 1]).greeting(), url=url, node_id=node_id, layout_hash=b"", layout=b""
+    )
+
+
+def test_a_peer_is_known_by_its_id_once_it_was_met() -> None:
+    node = _membership(0, [0, 1])
+    assert node.named(id_of(1)) is None
+    node.meet(_greeting(url_of(1), id_of(1)))
+    (peer,) = node.peers
+    assert node.named(id_of(1)) is node.at(url_of(1)) is peer
+    assert peer.id == id_of(1)
+
+
+def test_another_disk_at_a_url_is_another_node() -> None:
+    node = _membership(0, [0, 1])
+    node.meet(_greeting(url_of(1), 77))
+    node.meet(_greeting(url_of(1), 78))
+    assert node.named(77) is None
+    assert node.named(78) is node.peers[0]
+
+
+def test_a_node_that_moved_is_no_longer_where_it_was() -> None:
+    node = _membership(0, [0, 1, 2])
+    node.meet(_greeting(url_of(1), 77))
+    node.meet(_greeting(url_of(2), 77))
+    assert node.named(77) is node.at(url_of(2))
+    assert [peer.id for peer in node.peers] == [0, 77]
+
+
+@pytest.mark.parametrize("url", [url_of(1), url_of(2)])
+def test_whom_our_own_link_leads_to_is_believed_before_what_others_call_themselves(
+    url: str,
+) -> None:
+    node = _membership(0, [0, 1, 2])
+    node.meet(_greeting(url_of(1), 77))
+    node.peers[0].is_linked = True
+    node.meet(_greeting(url, 77 if url == url_of(2) else 78))
+    assert node.named(77) is node.at(url_of(1))
+    assert node.named(78) is None
+    assert [peer.id for peer in node.peers] == [77, 0]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quorate.core.topology.quorum import (
+from quorate.core.topology.topology import (
     Consistency,
     Group,
     Groups,

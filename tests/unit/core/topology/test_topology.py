@@ -5,12 +5,17 @@ from __future__ import annotations
 
 import pytest
 
-from quorate.core.topology.layout import first_layout, plan_layout
+from quorate.core.topology.layout import Layout, first_layout, plan_layout
 from quorate.core.topology.peer import OWN_BIT
-from quorate.core.topology.quorum import Consistency, Verdict, lacking, verdict
+from quorate.core.topology.topology import Consistency, Verdict, lacking, verdict
 from quorate.core.values.slots import PARTITION_COUNT
 from quorate.errors import InvalidRequest
 from tests.unit.core.parts import reachable, topology_of, urls
+
+
+def _urls_of(layout: Layout, partition: int) -> list[str]:
+    url_of = {member.id: member.url for member in layout.members}
+    return [url_of[each] for each in layout.replicas(partition)]
 
 
 def test_this_node_and_the_others_together_are_the_layouts_replicas() -> None:
@@ -20,8 +25,8 @@ def test_this_node_and_the_others_together_are_the_layouts_replicas() -> None:
         replicas = topology.partitions[partition]
         mine = [topology.own_url] if replicas.is_mine else []
         others = [peer.url for peer in replicas.others]
-        assert sorted(mine + others) == sorted(layout.replicas(partition))
-        assert list(replicas.urls) == layout.replicas(partition), "in order of preference"
+        assert sorted(mine + others) == sorted(_urls_of(layout, partition))
+        assert replicas.urls == _urls_of(layout, partition), "in order of preference"
         bits = [OWN_BIT] * replicas.is_mine + [peer.bit for peer in replicas.others]
         assert replicas.mask == sum(bits)
 
@@ -115,12 +120,12 @@ def test_what_requests_promise_follows_their_numbers_and_the_defaults() -> None:
 
 def test_while_two_tables_are_in_force_a_quorum_of_each_is_needed() -> None:
     old = first_layout(urls(3), replication=3)
-    new = plan_layout(old, urls(6)[3:], replication=3)
+    new = plan_layout(old, first_layout(urls(6)[3:], replication=3).members, replication=3)
     topology = topology_of(old, new, own=0)
-    assert (topology.epoch, topology.nodes) == (new.epoch, new.nodes)
+    assert (topology.epoch, topology.urls) == (new.epoch, new.urls())
     replicas = topology.partitions[0]
     assert (replicas.n, len(replicas.others), replicas.is_mine) == (6, 5, True)
-    assert list(replicas.urls) == old.replicas(0) + new.replicas(0)
+    assert replicas.urls == _urls_of(old, 0) + _urls_of(new, 0)
     first, second = replicas.writers
     assert (first.mask | second.mask, first.mask & second.mask) == (replicas.mask, 0)
     assert verdict(first.mask, 0, replicas.writers) is Verdict.PENDING
@@ -129,7 +134,7 @@ def test_while_two_tables_are_in_force_a_quorum_of_each_is_needed() -> None:
 
 def test_who_is_in_both_tables_is_asked_once_and_counts_for_both() -> None:
     old = first_layout(urls(3), replication=3)
-    new = plan_layout(old, urls(4)[1:], replication=3)
+    new = plan_layout(old, first_layout(urls(4)[1:], replication=3).members, replication=3)
     topology = topology_of(old, new, own=9)
     replicas = topology.partitions[0]
     assert replicas.n == 4

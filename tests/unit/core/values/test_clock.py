@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -14,37 +14,33 @@ SKEW_MS = 1_000
 
 
 def _ready(wall_ms: int = WALL_MS) -> HybridClock:
-    """A clock whose ceiling was raised once."""
+    """A clock that has nothing behind it."""
     clock = HybridClock(ceiling=0, skew_ms_max=SKEW_MS)
     clock.begin(wall_ms)
-    clock.raised(clock.wants_ceiling())
     return clock
 
 
-def test_no_stamp_is_given_out_before_a_ceiling_is_durable() -> None:
-    clock = HybridClock(ceiling=0, skew_ms_max=SKEW_MS)
-    clock.begin(WALL_MS)
-    assert clock.next() == 0
-    assert not clock.is_untrusted()
-    clock.raised(clock.wants_ceiling())
-    assert ms_of(clock.next()) == WALL_MS
-
-
-def test_a_ceiling_is_asked_for_once() -> None:
-    clock = HybridClock(ceiling=0, skew_ms_max=SKEW_MS)
-    clock.begin(WALL_MS)
-    assert clock.wants_ceiling()
-    assert clock.wants_ceiling() == 0
-
-
-def test_the_ceiling_is_raised_before_it_is_reached() -> None:
+def test_a_ceiling_is_stored_with_the_first_stamp_and_then_twice_a_guard() -> None:
     clock = _ready()
+    raised = []
     for wall_ms in range(WALL_MS, WALL_MS + 5 * SKEW_MS):
         clock.begin(wall_ms)
-        assert clock.next(), f"no stamp after {wall_ms - WALL_MS} ms"
-        ceiling = clock.wants_ceiling()
+        stamp = clock.next()
+        ceiling = clock.raise_ceiling()
         if ceiling:
-            clock.raised(ceiling)
+            raised.append(ms_of(ceiling) - WALL_MS)
+        assert raised, "with the first"
+        assert stamp <= stamp_at(WALL_MS + raised[-1] + 1)
+    assert len(raised) == 10
+
+
+def test_without_a_stamp_above_it_a_ceiling_stays() -> None:
+    clock = _ready()
+    clock.next()
+    assert clock.raise_ceiling()
+    assert clock.raise_ceiling() == 0
+    clock.next()
+    assert clock.raise_ceiling() == 0
 
 
 def test_stamps_rise_within_one_millisecond_and_over_a_step_back() -> None:
@@ -60,7 +56,7 @@ def test_a_clock_far_behind_what_it_gave_out_is_not_trusted_until_it_catches_up(
     last = clock.next()
     clock.begin(WALL_MS - 3 * SKEW_MS)
     assert clock.next() == 0
-    assert clock.is_untrusted()
+    assert clock.untrusted_ms() == 2 * SKEW_MS
     clock.begin(WALL_MS - SKEW_MS + 1)
     assert clock.next() == last + 1
 
@@ -74,27 +70,17 @@ def test_a_peer_past_the_guard_does_not_move_the_clock() -> None:
     assert clock.last == stamp_at(WALL_MS + SKEW_MS)
 
 
-def test_a_stamp_above_the_ceiling_is_possible_once_it_is_raised_for_it() -> None:
-    """A write that must beat a version near the guard waits for one sync, it does not fail."""
-    clock = _ready()
-    above = stamp_at(WALL_MS + SKEW_MS - 10)
-    assert clock.next(above) == 0
-    assert not clock.is_untrusted(above)
-    clock.raised(clock.wants_ceiling())
-    assert clock.next(above) == above + 1
-
-
 def test_a_restart_at_once_finds_a_clock_that_peers_accept() -> None:
     """Even where peers had pulled the clock to the guard."""
     clock = _ready()
-    assert clock.observe(stamp_at(WALL_MS + SKEW_MS))
-    clock.raised(clock.wants_ceiling())
-    again = HybridClock(ceiling=clock.ceiling, skew_ms_max=SKEW_MS)
+    assert clock.observe(stamp_at(WALL_MS + SKEW_MS) - 1)
+    stamp = clock.next()
+    ceiling = clock.raise_ceiling()
+    again = HybridClock(ceiling=ceiling, skew_ms_max=SKEW_MS)
     guard = again.begin(WALL_MS)
-    assert again.ceiling <= guard
+    assert stamp <= ceiling <= guard
     again.begin(WALL_MS + 2)
-    again.raised(again.wants_ceiling())
-    assert again.next()
+    assert again.next() > stamp
 
 
 @given(st.integers(1, 1 << 47), st.integers(0, 1 << 20))
@@ -104,14 +90,15 @@ def test_milliseconds_survive_in_a_stamp(wall_ms: int, skew_ms: int) -> None:
 
 
 class ClockMachine(RuleBasedStateMachine):
-    """Any mix of stamps, peers' clocks, clock steps, late ceilings and crashes."""
+    """Any mix of stamps, peers' clocks, clock steps, syncs and crashes. A step stamps, and stores
+    what it stamped with the ceiling; a sync makes all steps until then durable."""
 
     @initialize()
     def start(self) -> None:
         self.wall_ms = WALL_MS
-        self.durable = 0
-        self.asked: list[int] = []
-        self.given: list[int] = []
+        self.steps: list[tuple[int, int]] = []
+        """Not durable: the stamp and the ceiling of each, 0 where it stored none."""
+        self.durable = self.ceiling = self.last = 0
         self.clock = HybridClock(ceiling=0, skew_ms_max=SKEW_MS)
         self.clock.begin(self.wall_ms)
 
@@ -125,42 +112,35 @@ class ClockMachine(RuleBasedStateMachine):
         self.clock.observe(stamp_at(self.wall_ms + ahead_ms))
 
     @rule(ahead_ms=st.integers(-2_000, 2_000))
-    def a_stamp_is_wanted(self, ahead_ms: int) -> None:
+    def a_step_stamps(self, ahead_ms: int) -> None:
         above = stamp_at(self.wall_ms + ahead_ms)
         stamp = self.clock.next(above)
         if not stamp:
+            assert max(self.clock.last, above) >= stamp_at(self.wall_ms + SKEW_MS + 1) - 1
             return
-        assert stamp > above
-        assert not self.given or stamp > self.given[-1], "a stamp was given out twice"
+        assert stamp > max(above, self.last), "a stamp was given out twice"
         assert ms_of(stamp) <= self.wall_ms + SKEW_MS, "past the guard"
-        assert stamp <= self.durable, "not covered by a durable ceiling"
-        self.given.append(stamp)
+        self.last = stamp
+        self.steps.append((stamp, self.clock.raise_ceiling()))
 
-    @rule()
-    def a_ceiling_is_asked_for(self) -> None:
-        ceiling = self.clock.wants_ceiling()
-        if ceiling:
-            self.asked.append(ceiling)
-
-    @rule()
-    def a_ceiling_becomes_durable(self) -> None:
-        if self.asked:
-            self.durable = self.asked.pop(0)
-            self.clock.raised(self.durable)
+    @rule(count=st.integers(1, 4))
+    def a_sync_ends(self, count: int) -> None:
+        for stamp, ceiling in self.steps[:count]:
+            self.durable = stamp
+            self.ceiling = max(self.ceiling, ceiling)
+        del self.steps[:count]
 
     @rule(reached=st.integers(0, 3))
     def the_node_crashes(self, reached: int) -> None:
-        for ceiling in self.asked[:reached]:
-            self.durable = ceiling
-        self.asked.clear()
-        self.clock = HybridClock(ceiling=self.durable, skew_ms_max=SKEW_MS)
+        self.a_sync_ends(reached)
+        self.steps.clear()
+        self.last = self.ceiling
+        self.clock = HybridClock(ceiling=self.ceiling, skew_ms_max=SKEW_MS)
         self.clock.begin(self.wall_ms)
 
     @invariant()
-    def the_ceiling_is_never_asked_lower(self) -> None:
-        assert self.asked == sorted(self.asked)
-        assert not self.asked or self.asked[0] > self.durable
+    def what_is_durable_has_a_durable_ceiling(self) -> None:
+        assert self.durable <= self.ceiling
 
 
 TestClock = ClockMachine.TestCase
-TestClock.settings = settings(max_examples=50)

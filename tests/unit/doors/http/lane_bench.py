@@ -8,11 +8,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from quorate.config import Config
-from quorate.doors.budget import ByteBudget
+from quorate.doors.access import Hosts
 from quorate.doors.http.fast import FastLane
-from quorate.doors.http.hosts import Hosts
 from quorate.doors.http.kv import Answers
-from quorate.doors.limits import Closable, Deadlines
+from quorate.doors.limits import ByteBudget, Closable, Deadlines
 from tests.fake_store import NODES, FakeStore
 
 GET = b"GET /kv?key=k HTTP/1.1\r\nHost: h\r\n\r\n"

@@ -10,6 +10,8 @@ from tests.unit.doors.redis.turns import Client
 
 BAD_NAME = "ERR Client names cannot contain spaces, newlines or special characters."
 
+WRONG_USER = "WRONGPASS invalid username-password pair or user is disabled."
+
 
 def test_ping_and_echo(client: Client) -> None:
     assert client.ask_raw("PING") == b"+PONG\r\n"
@@ -37,7 +39,7 @@ def test_hello_switches_nulls_and_maps_to_resp3_and_back(client: Client) -> None
         (("9",), "NOPROTO unsupported protocol version"),
         (("1",), "NOPROTO unsupported protocol version"),
         (("abc",), "ERR Protocol version is not an integer or out of range"),
-        (("3", "AUTH", "default", "wrong"), NO_PASSWORD),
+        (("3", "AUTH", "nobody", "x"), WRONG_USER),
         (("3", "SETNAME", "a b"), BAD_NAME),
         (("3", "FOO"), "ERR Syntax error in HELLO option 'FOO'"),
         (("3", "SETNAME"), "ERR Syntax error in HELLO option 'SETNAME'"),
@@ -54,7 +56,7 @@ def test_a_hello_that_is_refused_changes_nothing(
 
 def test_auth_without_a_password_configured_is_an_error(client: Client) -> None:
     assert client.ask("AUTH", "secret") == NO_PASSWORD
-    assert client.ask("AUTH", "default", "secret") == NO_PASSWORD
+    assert client.ask("AUTH", "nobody", "secret") == WRONG_USER
     assert client.ask("AUTH", "a", "b", "c") == "ERR syntax error"
 
 
@@ -133,3 +135,9 @@ def test_an_unknown_subcommand_points_to_help(client: Client) -> None:
     assert client.ask("CLIENT", "SETNAME") == (
         "ERR wrong number of arguments for 'client|setname' command"
     )
+
+
+def test_the_user_default_has_no_password_so_any_is_right(client: Client) -> None:
+    assert client.ask("AUTH", "default", "secret") == b"OK"
+    client.ask("HELLO", "3", "AUTH", "default", "secret", "SETNAME", "me")
+    assert client.ask("CLIENT", "GETNAME") == b"me"

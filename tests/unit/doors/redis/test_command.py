@@ -10,7 +10,7 @@ from quorate.doors.redis.command import (
     KEY_VALUE_PAIRS,
     NO_KEYS,
     ONE_KEY,
-    Keys,
+    KeyPositions,
     integer_argument,
     quote,
 )
@@ -24,11 +24,11 @@ from quorate.doors.redis.session import CommandError
         (ONE_KEY, [b"1"]),
         (ALL_KEYS, [b"1", b"2", b"3", b"4"]),
         (KEY_VALUE_PAIRS, [b"1", b"3"]),
-        (Keys(2, 3, 1), [b"2", b"3"]),
-        (Keys(1, -2, 1), [b"1", b"2", b"3"]),
+        (KeyPositions(2, 3, 1), [b"2", b"3"]),
+        (KeyPositions(1, -2, 1), [b"1", b"2", b"3"]),
     ],
 )
-def test_key_positions_pick_the_keys(keys: Keys, expected: list[bytes]) -> None:
+def test_key_positions_pick_the_keys(keys: KeyPositions, expected: list[bytes]) -> None:
     assert keys.of([b"NAME", b"1", b"2", b"3", b"4"]) == expected
 
 

@@ -4,27 +4,59 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from quorate.doors.redis.glob import PATTERN_BYTES_MAX, compile_glob, literal_prefix
 
 
 def matches(pattern: bytes, key: bytes) -> bool:
-    """Redis's `stringmatchlen`, for stars, question marks, and bytes."""
+    """Redis 7.2's `stringmatchlen`, without its bounds on work."""
     if not pattern:
         return not key
     if pattern[:1] == b"*":
         return any(matches(pattern[1:], key[i:]) for i in range(len(key) + 1))
-    return bool(key) and pattern[:1] in (b"?", key[:1]) and matches(pattern[1:], key[1:])
+    if not key:
+        return False
+    if pattern[:1] == b"[":
+        is_hit, rest = in_set(pattern[1:], key[0])
+        return is_hit and matches(rest, key[1:])
+    if pattern[:1] == b"\\" and len(pattern) > 1:
+        pattern = pattern[1:]
+        return pattern[:1] == key[:1] and matches(pattern[1:], key[1:])
+    return pattern[:1] in (b"?", key[:1]) and matches(pattern[1:], key[1:])
 
 
-pieces = st.lists(st.sampled_from([b"*", b"?", b"a", b"b", b"\n"]), max_size=7).map(b"".join)
-keys = st.lists(st.sampled_from([b"a", b"b", b"\n", b"\xff"]), max_size=7).map(b"".join)
+def in_set(pattern: bytes, byte: int) -> tuple[bool, bytes]:
+    """Whether a byte is in the set that `pattern` goes on with, and what follows the set."""
+    negated = pattern[:1] == b"^"
+    at, found = int(negated), False
+    while at < len(pattern) and (pattern[at] != ord("]")):
+        if pattern[at] == ord("\\") and at + 1 < len(pattern):
+            found |= pattern[at + 1] == byte
+            at += 2
+        elif at + 2 < len(pattern) and pattern[at + 1] == ord("-"):
+            low, high = sorted((pattern[at], pattern[at + 2]))
+            found |= low <= byte <= high
+            at += 3
+        else:
+            found |= pattern[at] == byte
+            at += 1
+    return found != negated, pattern[at + 1 :]
+
+
+pieces = st.text("*?ab-[]^\\\n", max_size=9).map(str.encode)
+keys = st.text("ab-]^\\\n", max_size=5).map(str.encode) | st.binary(max_size=3)
 
 
 @given(pieces, keys)
-def test_stars_and_question_marks_match_what_the_model_matches(pattern: bytes, key: bytes) -> None:
+@example(b"[a-]", b"a")
+@example(b"[a-]]", b"_")
+@example(b"[\\a-c]", b"b")
+@example(b"[c-a]", b"b")
+@example(b"[a\\", b"\\")
+@example(b"a\\", b"a\\")
+def test_a_pattern_matches_what_the_model_matches(pattern: bytes, key: bytes) -> None:
     assert bool(compile_glob(pattern).fullmatch(key)) == matches(pattern, key)
 
 

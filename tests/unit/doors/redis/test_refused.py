@@ -8,7 +8,8 @@ import pytest
 from tests.unit.doors.redis.turns import Client, plain
 
 REFUSED = (
-    "ERR '{}' needs a register keyspace, which this release does not have yet (outcome=not_applied)"
+    "ERR '{}' needs an atomic read-modify-write, which this release does not have"
+    " (outcome=not_applied)"
 )
 
 
@@ -28,7 +29,7 @@ REFUSED = (
         "WATCH k",
     ],
 )
-def test_what_needs_a_register_keyspace_is_refused_and_changes_nothing(
+def test_what_needs_an_atomic_read_modify_write_is_refused_and_changes_nothing(
     client: Client, line: str
 ) -> None:
     client.store.fill(b"k", b"text")

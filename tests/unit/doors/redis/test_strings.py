@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from quorate.core.values.events import Put
-from quorate.doors.redis.pending import PARTS_FIRST
+from quorate.doors.redis.session import PARTS_FIRST
 from quorate.doors.redis.strings import MGET_BYTES_MAX
 from quorate.errors import Outcome, QuorumUnreachable
 from tests.unit.doors.redis.turns import Client

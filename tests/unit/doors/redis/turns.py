@@ -13,7 +13,7 @@ import hiredis
 from quorate.config import Config
 from quorate.core.topology.topology import Topology
 from quorate.core.values.events import Event, Get, Put, Result, Scan, ScanResult
-from quorate.doors.budget import ByteBudget
+from quorate.doors.limits import ByteBudget
 from quorate.doors.port import Speaker
 from quorate.doors.redis.connection import RespConnection
 from quorate.doors.redis.session import RespDoor

@@ -8,11 +8,12 @@ from quorate.core.values.messages import ReadAnswer
 from quorate.core.values.record import Record
 from quorate.core.values.slots import row_of
 from quorate.core.values.versions import pack_version
-from quorate.sim.checkers.watch import Given, Step
+from quorate.sim.checkers.watch import Gift, Step
 from quorate.sim.clock import EPOCH_MS
 from quorate.sim.cluster import SimCluster, url_of
 
 KEY = b"k"
+STAMP_MAX = (1 << 64) - 1
 ROW = row_of(KEY)
 
 
@@ -27,9 +28,9 @@ def record(ms: int, value: bytes | None = b"v", *, node: int = 0) -> Record:
     return Record(pack_version(stamp_of_ms(ms), node + 1), value)
 
 
-def given(to: int, what: Record, row: bytes = ROW) -> Given:
+def given(to: int, what: Record, row: bytes = ROW) -> Gift:
     """A record for a node."""
-    return Given(url_of(to), row, what)
+    return Gift(url_of(to), row, what)
 
 
 class Stage:
@@ -53,21 +54,25 @@ class Stage:
         node: int,
         *,
         stored: list[Record] | None = None,
-        sent: list[Given] | None = None,
-        hinted: list[tuple[bytes, Given]] | None = None,
+        sent: list[Gift] | None = None,
+        hinted: list[tuple[bytes, Gift]] | None = None,
         forgotten: list[bytes] | None = None,
         acked: list[PutResult] | None = None,
-        told: list[tuple[str, ReadAnswer]] | None = None,
+        told: list[tuple[int, ReadAnswer]] | None = None,
+        ceiling: int = STAMP_MAX,
     ) -> Step:
         """A step that touched this."""
         machine = self.machines[node]
+        kept = [given(node, each) for each in stored or []]
         return Step(
             machine,
             machine.node if machine.is_running else None,
-            stored=[given(node, each) for each in stored or []],
+            stored=kept,
             sent=sent or [],
             hinted=hinted or [],
+            given=[*kept, *(sent or []), *(hint for _, hint in hinted or [])],
             forgotten=forgotten or [],
             acked=acked or [],
             told=told or [],
+            ceiling=ceiling,
         )

@@ -7,14 +7,14 @@ from quorate.core.values.events import Event, LinkDown, PeerFrame
 from quorate.core.values.messages import Frame, Message, Mutate, Mutated, Pong
 from quorate.core.values.record import Record
 from quorate.sim.checkers.answering import Answering
-from quorate.sim.cluster import url_of
+from quorate.sim.cluster import id_of, url_of
 from tests.unit.sim.checkers.steps import Stage, given, record
 
 WRITE = record(1)
 
 
 def _frame(node: int, message: Message) -> PeerFrame:
-    return PeerFrame(url_of(node), Frame(1, 0, [message]))
+    return PeerFrame(id_of(node), Frame(1, 0, [message]))
 
 
 def _told(
@@ -43,7 +43,7 @@ def test_others_may_be_down(stage: Stage) -> None:
 
 def test_what_was_stamped_before_the_answer_was_heard_is_no_fault(stage: Stage) -> None:
     assert _told(stage, _frame(2, Pong(1)), _frame(1, Pong(1))) == []
-    assert _told(stage, LinkDown(url_of(2)), _frame(1, Pong(1))) == []
+    assert _told(stage, LinkDown(id_of(2)), _frame(1, Pong(1))) == []
 
 
 def test_only_answers_show_that_both_directions_work(stage: Stage) -> None:
@@ -51,7 +51,8 @@ def test_only_answers_show_that_both_directions_work(stage: Stage) -> None:
 
 
 def test_nothing_can_be_sent_without_a_link(stage: Stage) -> None:
-    peer = stage.cluster.node(0).membership.peers[url_of(1)]
+    peer = stage.cluster.machines[0].node.membership.at(url_of(1))
+    assert peer is not None
     peer.is_linked = False
     assert _told(stage, _frame(1, Pong(1))) == []
 

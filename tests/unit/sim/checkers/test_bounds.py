@@ -12,16 +12,17 @@ from quorate.core.node import Node
 from quorate.core.values.events import Put
 from quorate.core.values.messages import Mutate, Mutated
 from quorate.errors import NotReady
-from quorate.sim.checkers.bounds import Bounds, Caches, at_rest
-from quorate.sim.cluster import Handle
+from quorate.sim.checkers.bounds import Bounds, at_rest
 from quorate.sim.machine import CACHE_BYTES_MAX
-from quorate.storage.lru import ENTRY_BYTES, Lru
+from quorate.storage.cached import ENTRY_BYTES, Lru
+from tests.simulation import asking
+from tests.simulation.asking import Handle
 from tests.unit.sim.checkers.steps import ROW, Stage, record
 
 
 @pytest.fixture
 def node(stage: Stage) -> Node:
-    return stage.cluster.node(0)
+    return stage.cluster.machines[0].node
 
 
 def _told(node: Node) -> list[str]:
@@ -77,7 +78,7 @@ def _told_of_cache(stage: Stage, *sizes: int) -> list[str]:
     machine.cache_entries = 2
     machine.lru = Lru(entries_max=9, bytes_max=1 << 30)
     machine.lru.put((b"%d" % place, record(1, bytes(size))) for place, size in enumerate(sizes))
-    caches = Caches()
+    caches = Bounds()
     caches.look(stage.step(0))
     return [each.told for each in caches.found]
 
@@ -86,16 +87,18 @@ def test_a_cache_holds_no_more_than_it_may(stage: Stage) -> None:
     largest = CACHE_BYTES_MAX - ENTRY_BYTES - 1
     assert _told_of_cache(stage, 0, 0) == []
     assert _told_of_cache(stage, largest) == []
-    assert _told_of_cache(stage, 0, 0, 0) == ["http://n0:1 caches 3 entries, and 2 at most"]
+    assert _told_of_cache(stage, 0, 0, 0) == ["http://n0:1 has 3 cached entries, and 2 at most"]
     (told,) = _told_of_cache(stage, largest + 1)
-    assert told == f"http://n0:1 caches {CACHE_BYTES_MAX + 1} bytes, and {CACHE_BYTES_MAX} at most"
+    assert (
+        told == f"http://n0:1 has {CACHE_BYTES_MAX + 1} cached bytes, and {CACHE_BYTES_MAX} at most"
+    )
 
 
 # --- at rest -----------------------------------------------------------------------------------
 
 
 def test_nodes_that_are_done_have_nothing_left(stage: Stage) -> None:
-    stage.cluster.must_put(0, b"k", b"v")
+    asking.must_put(stage.cluster, 0, b"k", b"v")
     stage.cluster.run(1_000)
     assert at_rest([machine.node for machine in stage.machines]) == []
 
@@ -137,6 +140,6 @@ def test_a_request_that_still_waits_is_found(node: Node, stage: Stage) -> None:
 
 def test_hints_that_wait_are_no_leak(node: Node) -> None:
     """Their replica may be gone: `hints` judges whether they had to be delivered."""
-    node.hints.add("http://n1:1", ROW, record(1))
+    node.hints.add(node.membership.peers[0], ROW, record(1))
     assert node.hints.bytes
     assert at_rest([node]) == []

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from quorate.sim.checkers import deletes
-from quorate.sim.history import Evidence, Operation
+from quorate.sim.history import ClientOperation, Evidence
 from tests.unit.sim.checkers.told import (
     KEY,
     evidence,
@@ -19,11 +19,13 @@ from tests.unit.sim.checkers.told import (
 )
 
 
-def _check(*operations: Operation, facts: Evidence | None = None) -> list[str]:
-    return [each.invariant for each in deletes.check(history(*operations), facts or evidence())]
+def _check(*operations: ClientOperation, facts: Evidence | None = None) -> list[str]:
+    return [
+        each.invariant for each in list(deletes.check(history(*operations), facts or evidence()))
+    ]
 
 
-def _deleted(**changes: int) -> tuple[Operation, Operation]:
+def _deleted(**changes: int) -> tuple[ClientOperation, ClientOperation]:
     return of_put(b"v", 0, 1, number=1), of_put(None, 2, 3, number=2, **changes)
 
 

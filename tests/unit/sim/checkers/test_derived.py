@@ -7,13 +7,13 @@ import pytest
 
 from quorate.core.values.events import PutResult
 from quorate.sim.checkers import derived
-from quorate.sim.history import Operation
+from quorate.sim.history import ClientOperation
 from tests.unit.sim.checkers.told import evidence, history, of_derived, of_get, of_put, version
 
 PUT = of_put(b"v", 0, 1, number=5)
 
 
-def _check(*operations: Operation) -> list[str]:
+def _check(*operations: ClientOperation) -> list[str]:
     return [each.told for each in derived.check(history(*operations), evidence())]
 
 

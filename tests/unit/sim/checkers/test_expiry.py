@@ -25,7 +25,7 @@ def _check(done_ms: float, *, record_expires_ms: int, slow_by_ms: int = 0, skew_
     put.expires_ms = EXPIRES_MS
     get.result = GetResult(Record(version(1), b"v", record_expires_ms), 2)
     get.wall_ms -= slow_by_ms
-    return len(expiry.check(history(put, get), evidence(wall_skew_ms=skew_ms)))
+    return len(list(expiry.check(history(put, get), evidence(wall_skew_ms=skew_ms))))
 
 
 def test_a_value_is_served_until_it_expires() -> None:
@@ -45,7 +45,7 @@ def test_a_slow_clock_serves_longer_by_what_it_is_wrong_and_no_more() -> None:
 
 
 def test_a_value_without_expiry_is_served_for_ever() -> None:
-    assert expiry.check(history(of_put(b"v", 0, 1), of_get(b"v", 9e9, 9e9)), evidence()) == []
+    assert list(expiry.check(history(of_put(b"v", 0, 1), of_get(b"v", 9e9, 9e9)), evidence())) == []
 
 
 def _after_a_change(expires_ms: int, *, number: int, is_unknown: bool = False) -> int:
@@ -56,7 +56,7 @@ def _after_a_change(expires_ms: int, *, number: int, is_unknown: bool = False) -
     read.result = GetResult(Record(version(number), b"v", expires_ms), 2)
     if is_unknown:
         expire.result = None
-    return len(expiry.check(history(put, expire, read), evidence()))
+    return len(list(expiry.check(history(put, expire, read), evidence())))
 
 
 def test_a_value_is_served_as_long_as_the_write_says_that_was_read() -> None:

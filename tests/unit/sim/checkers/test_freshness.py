@@ -6,12 +6,14 @@ from __future__ import annotations
 import pytest
 
 from quorate.sim.checkers import freshness
-from quorate.sim.history import Evidence, Operation
+from quorate.sim.history import ClientOperation, Evidence
 from tests.unit.sim.checkers.told import KEY, evidence, history, of_get, of_put
 
 
-def _check(*operations: Operation, facts: Evidence | None = None) -> list[str]:
-    return [each.invariant for each in freshness.check(history(*operations), facts or evidence())]
+def _check(*operations: ClientOperation, facts: Evidence | None = None) -> list[str]:
+    return [
+        each.invariant for each in list(freshness.check(history(*operations), facts or evidence()))
+    ]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from quorate.core.node import Node
 from quorate.core.values.clock import stamp_at
-from quorate.sim.checkers.guard import Clocks, Guard
+from quorate.sim.checkers.guard import Guard
 from tests.unit.sim.checkers.steps import Stage, record
 
 GUARD_MS = 1_000
@@ -33,7 +33,7 @@ def _lead(node: Node, ms: int) -> None:
 
 
 def test_a_clock_that_follows_within_the_guard_is_fine(stage: Stage) -> None:
-    clocks, node = Clocks(), stage.cluster.node(0)
+    clocks, node = Guard(), stage.cluster.machines[0].node
     for ms in (0, 1, GUARD_MS):
         _lead(node, ms)
         clocks.measure(node)
@@ -41,7 +41,7 @@ def test_a_clock_that_follows_within_the_guard_is_fine(stage: Stage) -> None:
 
 
 def test_a_clock_that_goes_past_the_guard_is_found_once(stage: Stage) -> None:
-    clocks, node = Clocks(), stage.cluster.node(0)
+    clocks, node = Guard(), stage.cluster.machines[0].node
     clocks.measure(node)
     _lead(node, GUARD_MS + 1)
     clocks.measure(node)
@@ -51,7 +51,7 @@ def test_a_clock_that_goes_past_the_guard_is_found_once(stage: Stage) -> None:
 
 
 def test_a_clock_that_is_ahead_because_the_wall_clock_stepped_back_is_fine(stage: Stage) -> None:
-    clocks, node = Clocks(), stage.cluster.node(0)
+    clocks, node = Guard(), stage.cluster.machines[0].node
     _lead(node, GUARD_MS)
     clocks.measure(node)
     node.parts.turn.wall_ms -= 5_000

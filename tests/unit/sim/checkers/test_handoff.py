@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from quorate.core.exchanges.hints import PREFIX_BYTES
+from quorate.core.topology.layout import unmet_id
 from quorate.core.values.events import Batch
 from quorate.core.values.messages import StoredHint
 from quorate.sim.checkers.handoff import Handoff
@@ -62,7 +63,7 @@ def test_a_hint_that_was_not_delivered_may_not(play: Play) -> None:
 
 @pytest.mark.parametrize("counter", ["hints_dropped", "hints_refused"])
 def test_a_loss_that_was_counted_is_none(play: Play, counter: str) -> None:
-    counters = play.stage.cluster.node(0).parts.turn.counters
+    counters = play.stage.cluster.machines[0].node.parts.turn.counters
     play.hint(OTHER)
     counters[counter] += 1
     assert play.forget(NAME) == []
@@ -71,7 +72,7 @@ def test_a_loss_that_was_counted_is_none(play: Play, counter: str) -> None:
 
 def test_one_count_does_not_stand_for_two_losses(play: Play) -> None:
     play.hint(OTHER)
-    play.stage.cluster.node(0).parts.turn.counters["hints_dropped"] += 1
+    play.stage.cluster.machines[0].node.parts.turn.counters["hints_dropped"] += 1
     assert play.forget(NAME, OTHER) == ["I13"]
 
 
@@ -125,9 +126,8 @@ def test_with_an_old_disk_the_hints_of_then_come_back_and_those_since_are_lost(
     stage: Stage,
 ) -> None:
     judge = Handoff(Machines(stage.machines))
-    prefix = next(name for name, url in Machines(stage.machines).url_of.items() if url == url_of(2))
+    prefix = unmet_id(url_of(2)).to_bytes(PREFIX_BYTES, "big")
     first, second = prefix + b"first", prefix + b"second"
-    assert len(prefix) == PREFIX_BYTES
     machine = stage.machines[0]
     blob = msgspec.msgpack.encode(StoredHint(ROW, KEPT))
     machine.disk.format(Batch([], [(first, blob)], []))

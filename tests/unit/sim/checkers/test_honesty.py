@@ -8,15 +8,15 @@ import pytest
 from quorate.core.values.events import GetResult, PutResult
 from quorate.errors import DeadlineExceeded, Outcome
 from quorate.sim.checkers import honesty
-from quorate.sim.history import Operation
+from quorate.sim.history import ClientOperation
 from tests.unit.sim.checkers.told import evidence, history, of_get, of_put, version
 
 V = version(1)
 
 
-def _check(op: Operation) -> bool:
+def _check(op: ClientOperation) -> bool:
     """Whether the answer is honest."""
-    return not honesty.check(history(op), evidence())
+    return not list(honesty.check(history(op), evidence()))
 
 
 @pytest.mark.parametrize(
@@ -77,5 +77,5 @@ def test_a_coordinator_that_lives_answers() -> None:
     op = of_put(b"v", 0, 1)
     op.result = None
     assert _check(op)
-    (found,) = honesty.check(history(op), evidence(forgotten=[op]))
+    (found,) = list(honesty.check(history(op), evidence(forgotten=[op])))
     assert "never answered" in found.told

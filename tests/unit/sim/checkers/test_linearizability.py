@@ -17,7 +17,7 @@ from quorate.core.values.versions import pack_version
 from quorate.errors import DeadlineExceeded, Outcome
 from quorate.sim.checkers import linearizability
 from quorate.sim.checkers.linearizability import (
-    Operation,
+    RegisterOperation,
     Undecided,
     by_version,
     explains,
@@ -80,11 +80,13 @@ from tests.unit.sim.checkers.told import (
         ),
     ],
 )
-def test_a_history_is_judged_as_anyone_would(history: list[Operation], is_fine: bool) -> None:
+def test_a_history_is_judged_as_anyone_would(
+    history: list[RegisterOperation], is_fine: bool
+) -> None:
     assert is_linearizable(history) is is_fine
 
 
-def _slow(history: tuple[Operation, ...]) -> bool:
+def _slow(history: tuple[RegisterOperation, ...]) -> bool:
     """Try every order of everything that must be, and of everything that may."""
     must = [op for op in history if op.must]
     may = [op for op in history if not op.must]
@@ -96,7 +98,7 @@ def _slow(history: tuple[Operation, ...]) -> bool:
     )
 
 
-def _explains(order: tuple[Operation, ...]) -> bool:
+def _explains(order: tuple[RegisterOperation, ...]) -> bool:
     value: bytes | None = None
     for place, op in enumerate(order):
         if any(later.end < op.start for later in order[place + 1 :]):
@@ -110,7 +112,7 @@ def _explains(order: tuple[Operation, ...]) -> bool:
 def test_it_agrees_with_trying_every_order() -> None:
     spans = [(0.0, 1.0), (2.0, 3.0), (0.0, 3.0)]
     kinds = [(True, None), (True, b"a"), (True, b"b"), (False, b"a"), (False, b"b")]
-    every = [Operation(*span, *kind) for span, kind in product(spans, kinds)]
+    every = [RegisterOperation(*span, *kind) for span, kind in product(spans, kinds)]
     verdicts = set()
     for each in product(every, repeat=3):
         verdict = is_linearizable(each)
@@ -119,13 +121,13 @@ def test_it_agrees_with_trying_every_order() -> None:
     assert verdicts == {True, False}
 
 
-def _operation(start: int, length: int, value: bytes | None, kind: str) -> list[Operation]:
+def _operation(start: int, length: int, value: bytes | None, kind: str) -> list[RegisterOperation]:
     if kind == "read":
         return [read(start, start + length, value)]
     if kind == "unknown":
         return unknown_write(start, value)[:1]
     if kind == "optional":
-        return [Operation(start, start + length, False, value, must=False)]
+        return [RegisterOperation(start, start + length, False, value, must=False)]
     return write(start, start + length, value, is_restamped=kind == "restamped")
 
 
@@ -140,7 +142,9 @@ _OPERATIONS = st.builds(
 
 @settings(max_examples=600)
 @given(st.lists(_OPERATIONS, max_size=5))
-def test_it_agrees_on_writes_that_take_effect_twice_or_never(drawn: list[list[Operation]]) -> None:
+def test_it_agrees_on_writes_that_take_effect_twice_or_never(
+    drawn: list[list[RegisterOperation]],
+) -> None:
     every = tuple(op for ops in drawn for op in ops)[:5]
     assert is_linearizable(every) is _slow(every)
 
@@ -148,7 +152,7 @@ def test_it_agrees_on_writes_that_take_effect_twice_or_never(drawn: list[list[Op
 # --- the order of versions ---------------------------------------------------------------------
 
 
-def _is_ordered(history: list[Operation]) -> bool:
+def _is_ordered(history: list[RegisterOperation]) -> bool:
     return explains(by_version(history), history)
 
 
@@ -234,7 +238,7 @@ def _is_ordered(history: list[Operation]) -> bool:
     ],
 )
 def test_the_order_of_versions_is_held_against_what_clients_saw(
-    history: list[Operation], is_fine: bool
+    history: list[RegisterOperation], is_fine: bool
 ) -> None:
     assert _is_ordered(history) is is_fine
     if is_fine:
@@ -262,7 +266,7 @@ def test_an_order_needs_all_that_must_be_and_nothing_twice() -> None:
     assert not explains([put, get], [get])
 
 
-def _versioned(history: list[Operation], versions: list[int]) -> list[Operation]:
+def _versioned(history: list[RegisterOperation], versions: list[int]) -> list[RegisterOperation]:
     """With whatever versions, where there are any."""
     return [
         op._replace(version=b"%d" % number) if op.must else op
@@ -275,7 +279,9 @@ def _versioned(history: list[Operation], versions: list[int]) -> list[Operation]
     st.lists(_OPERATIONS, max_size=5),
     st.one_of(st.permutations(range(5)), st.lists(st.integers(0, 4), min_size=5, max_size=5)),
 )
-def test_what_it_accepts_is_linearizable(drawn: list[list[Operation]], versions: list[int]) -> None:
+def test_what_it_accepts_is_linearizable(
+    drawn: list[list[RegisterOperation]], versions: list[int]
+) -> None:
     history = _versioned([op for ops in drawn for op in ops][:5], versions)
     assert _slow(tuple(history)) >= _is_ordered(history)
     assert is_linearizable(history) is _slow(tuple(history))
@@ -301,11 +307,11 @@ def test_a_stale_read_is_no_order_whatever_its_version() -> None:
 # --- long histories ----------------------------------------------------------------------------
 
 
-def _played(seed: int, *, operations: int, clients: int) -> list[Operation]:
+def _played(seed: int, *, operations: int, clients: int) -> list[RegisterOperation]:
     """What clients see of a register that is one, and busy all the time."""
     random = Random(seed)
     value, version = None, b""
-    found: list[Operation] = []
+    found: list[RegisterOperation] = []
     effects: list[tuple[float, int, float, float, str]] = []
     ends = [0.0] * clients
     for number in range(operations):
@@ -333,7 +339,7 @@ def _played(seed: int, *, operations: int, clients: int) -> list[Operation]:
     return found
 
 
-def _without_versions(history: list[Operation]) -> list[Operation]:
+def _without_versions(history: list[RegisterOperation]) -> list[RegisterOperation]:
     return [op._replace(version=None) for op in history]
 
 

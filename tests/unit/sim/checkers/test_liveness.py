@@ -7,21 +7,21 @@ from typing import Any
 
 from quorate.errors import QuorumUnreachable
 from quorate.sim.checkers import liveness
-from quorate.sim.history import Operation
+from quorate.sim.history import ClientOperation
 from tests.unit.sim.checkers.told import evidence, history, of_get, of_put
 
 
-def _check(op: Operation, **changes: Any) -> list[str]:
+def _check(op: ClientOperation, **changes: Any) -> list[str]:
     facts = evidence(**{"healthy_from_ms": 100.0, "answer_within_ms": 50.0, **changes})
     return [each.invariant for each in liveness.check(history(op), facts)]
 
 
-def _failed(op: Operation) -> Operation:
+def _failed(op: ClientOperation) -> ClientOperation:
     op.result = QuorumUnreachable("")
     return op
 
 
-def _unanswered(op: Operation) -> Operation:
+def _unanswered(op: ClientOperation) -> ClientOperation:
     op.result = op.done_ms = None
     return op
 

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+from quorate.core.values.clock import ms_of
 from quorate.core.values.record import Record
 from quorate.core.values.versions import pack_version
 from quorate.sim.checkers.stamps import Stamps
 from quorate.sim.checkers.watch import Step
-from tests.unit.sim.checkers.steps import Stage, given, record
+from quorate.sim.clock import EPOCH_MS
+from tests.simulation import asking
+from tests.unit.sim.checkers.steps import Stage, given, record, stamp_of_ms
 
 
 def _judged(*steps: Step) -> list[str]:
@@ -30,37 +33,47 @@ def test_rising_stamps_are_fine_however_often_they_are_said(stage: Stage) -> Non
     )
 
 
-def test_a_stamp_that_goes_back_is_found_also_after_a_restart(stage: Stage) -> None:
-    judge = Stamps()
-    judge.look(stage.step(0, stored=[record(2)]))
+def test_a_stamp_that_goes_back_is_found(stage: Stage) -> None:
+    (told,) = _judged(stage.step(0, stored=[record(2)]), stage.step(0, sent=[given(1, record(1))]))
+    assert "gave out" in told
+
+
+def test_a_process_stamps_above_the_ceiling_that_it_found(stage: Stage) -> None:
+    asking.must_put(stage.cluster, 0, b"raises", b"the ceiling")
+    stage.cluster.run(50)
     stage.cluster.kill(0)
     stage.cluster.restart(0)
-    process = stage.machines[0].process
-    assert process != 1
-    judge.look(stage.step(0, sent=[given(1, record(1, node=process - 1))]))
-    (found,) = judge.found
-    assert "gave out" in found.told
+    machine = stage.machines[0]
+    own, ceiling_ms = machine.process - 1, ms_of(machine.ceiling) - EPOCH_MS
+    assert ceiling_ms > 0
+    assert _judged(stage.step(0, stored=[record(ceiling_ms + 1, node=own)])) == []
+    (told,) = _judged(stage.step(0, stored=[record(ceiling_ms - 1, node=own)]))
+    assert f"after stamp {machine.ceiling:016x}" in told
 
 
 def test_a_node_with_an_old_disk_may_go_below_what_it_gave_out_since(stage: Stage) -> None:
     machine = stage.machines[0]
-    judge = Stamps()
-    judge.look(stage.step(0, stored=[record(3)]))
-    stage.cluster.run(1)
     image = machine.image()
-    stage.cluster.run(1)
+    judge = Stamps()
     judge.look(stage.step(0, stored=[record(9)]))
     stage.cluster.kill(0)
     stage.cluster.restart(0, image=image)
-    own = machine.process - 1
-    judge.look(stage.step(0, stored=[record(5, node=own)]))
+    judge.look(stage.step(0, stored=[record(5, node=machine.process - 1)]))
     assert judge.found == []
-    # But not below what it gave out before, nor twice the same.
-    judge.look(stage.step(0, stored=[record(2, node=own)]))
+    # But no version comes twice.
     judge.look(stage.step(0, stored=[record(9, b"other")]))
-    (back, twice) = [each.told for each in judge.found]
-    assert "gave out" in back
-    assert ", and at " in twice
+    (twice,) = judge.found
+    assert ", and at " in twice.told
+
+
+def test_what_is_stored_above_the_ceiling_that_is_stored_with_it_is_found(stage: Stage) -> None:
+    """A crash would leave the record and forget its stamp."""
+    first, second = record(1), record(2)
+    low = stage.step(0, stored=[first], ceiling=stamp_of_ms(1))
+    assert _judged(low) == []
+    (told,) = _judged(low, stage.step(0, stored=[second], ceiling=0))
+    assert f"with ceiling {stamp_of_ms(1):016x}" in told
+    assert _judged(low, stage.step(0, stored=[second], ceiling=stamp_of_ms(2))) == []
 
 
 def test_stamps_of_hints_count(stage: Stage) -> None:

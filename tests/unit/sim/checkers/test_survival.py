@@ -6,7 +6,7 @@ from __future__ import annotations
 from quorate.core.values.events import PutResult
 from quorate.errors import DeadlineExceeded, Outcome
 from quorate.sim.checkers import survival
-from quorate.sim.history import Evidence, Operation
+from quorate.sim.history import ClientOperation, Evidence
 from tests.unit.sim.checkers.told import (
     KEY,
     evidence,
@@ -21,11 +21,11 @@ from tests.unit.sim.checkers.told import (
 OLD, NEW = record(b"old", 1), record(b"new", 2)
 
 
-def _writes() -> tuple[Operation, Operation]:
+def _writes() -> tuple[ClientOperation, ClientOperation]:
     return of_put(b"old", 0, 1, number=1), of_put(b"new", 2, 3, number=2)
 
 
-def _check(facts: Evidence, *operations: Operation) -> list[str]:
+def _check(facts: Evidence, *operations: ClientOperation) -> list[str]:
     return [each.invariant for each in survival.check(history(*operations), facts)]
 
 

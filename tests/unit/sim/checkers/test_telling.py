@@ -9,7 +9,7 @@ from quorate.core.values.record import Record
 from quorate.core.values.slots import row_of
 from quorate.core.values.versions import ABSENT
 from quorate.sim.checkers.telling import Telling
-from quorate.sim.cluster import url_of
+from quorate.sim.cluster import id_of
 from tests.unit.sim.checkers.steps import KEY, ROW, Stage, record
 
 OLD, NEW = record(1), record(2)
@@ -25,9 +25,9 @@ def _found(
     """What is found wrong when node 0 answers node 1."""
     machine = stage.machines[0]
     read = Read(7, full or [], brief or [])
-    machine.events = [PeerFrame(url_of(1), Frame(1, 0, [read]))]
+    machine.events = [PeerFrame(id_of(1), Frame(1, 0, [read]))]
     judge = Telling()
-    judge.look(stage.step(0, told=[(url_of(1), answer) for answer in answers]))
+    judge.look(stage.step(0, told=[(id_of(1), answer) for answer in answers]))
     return [each.invariant for each in judge.found]
 
 
@@ -70,7 +70,7 @@ def test_a_damaged_copy_is_no_answer(stage: Stage) -> None:
 def test_where_a_damaged_copy_is_being_replaced_there_is_nothing_yet(stage: Stage) -> None:
     stage.keep(0, OLD)
     stage.cluster.rot(0, KEY)
-    stage.cluster.node(0).parts.replica.apply(ROW, NEW)
+    stage.cluster.machines[0].node.parts.replica.apply(ROW, NEW)
     assert _version(stage, ABSENT) == []
 
 

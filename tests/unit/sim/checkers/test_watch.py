@@ -12,8 +12,9 @@ from quorate.core.exchanges.hints import Hints
 from quorate.core.exchanges.writes import Write, Writes
 from quorate.core.replica import Replica
 from quorate.sim import checkers
-from quorate.sim.checkers import Handed, Observer
+from quorate.sim.checkers import Handed, Watch
 from quorate.sim.cluster import SimCluster
+from tests.simulation import asking
 
 
 class World:
@@ -22,7 +23,7 @@ class World:
     def __init__(self, seed: int) -> None:
         self.handed = Handed()
         self.cluster = SimCluster(seed, 3, hint_bytes_max=2_000)
-        self.watch: Observer = checkers.watch(self.cluster.machines, self.handed)
+        self.watch: Watch = checkers.watch(self.cluster.machines, self.handed)
         self.cluster.observers.append(self.watch)
 
     def play(self) -> list[str]:
@@ -45,8 +46,8 @@ class World:
         for number in range(12):
             index = number % 2
             if cluster.machines[index].is_running:
-                cluster.put(index, b"k%d" % (number % 5), prefix + b"%d" % number)
-                cluster.get(index, b"k%d" % (number % 3))
+                asking.put(cluster, index, b"k%d" % (number % 5), prefix + b"%d" % number)
+                asking.get(cluster, index, b"k%d" % (number % 3))
         cluster.run(1_500)
 
 
@@ -54,7 +55,7 @@ class World:
 def test_a_sound_store_gives_no_cause_for_complaint(seed: int) -> None:
     world = World(seed)
     assert world.play() == []
-    assert world.cluster.counter("hints_stored") > 0
+    assert asking.counter(world.cluster, "hints_stored") > 0
     assert {b"a0", b"b1", b"c11", b"d11"} <= {value for value, _ in world.handed.contents()}
 
 

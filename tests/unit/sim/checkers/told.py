@@ -10,7 +10,7 @@ import msgspec
 from quorate.core.values.events import GetResult, PutResult
 from quorate.core.values.record import Record
 from quorate.core.values.versions import pack_version
-from quorate.sim.history import Evidence, History, Kind, Operation
+from quorate.sim.history import ClientOperation, Evidence, History, Kind
 
 KEY = b"k"
 EPOCH_MS = 1_000_000
@@ -28,10 +28,10 @@ def record(value: bytes | None, number: int = 1, *, expires_ms: int = 0) -> Reco
 
 def of_put(
     value: bytes | None, asked_ms: float, done_ms: float, *, number: int = 1, w: int = 0
-) -> Operation:
+) -> ClientOperation:
     """A write that two of three replicas acknowledged; None deletes."""
     kind = Kind.DELETE if value is None else Kind.PUT
-    op = Operation(0, 0, 0, kind, KEY, asked_ms=asked_ms, value=value, w=w)
+    op = ClientOperation(0, 0, 0, kind, KEY, asked_ms=asked_ms, value=value, w=w)
     op.done_ms = done_ms
     op.result = PutResult(version(number), max(w, 2), 3)
     return op
@@ -46,7 +46,7 @@ def of_derived(
     seen: int,
     expires_ms: int = 0,
     r: int = 0,
-) -> Operation:
+) -> ClientOperation:
     """A write of what the `seen`th write wrote, with another expiry; None deletes it."""
     op = of_put(value, asked_ms, done_ms, number=number)
     op.kind = Kind.GETDEL if value is None else Kind.EXPIRE
@@ -58,9 +58,9 @@ def of_derived(
 
 def of_get(
     value: bytes | None, asked_ms: float, done_ms: float, *, number: int = 0, r: int = 0
-) -> Operation:
+) -> ClientOperation:
     """A read that found a value; None with a number finds a tombstone, without one nothing."""
-    op = Operation(0, 0, 0, Kind.GET, KEY, asked_ms=asked_ms, r=r)
+    op = ClientOperation(0, 0, 0, Kind.GET, KEY, asked_ms=asked_ms, r=r)
     op.done_ms = done_ms
     op.wall_ms = EPOCH_MS + int(done_ms)
     found = None if value is None and not number else record(value, number or 1)
@@ -68,7 +68,7 @@ def of_get(
     return op
 
 
-def history(*operations: Operation) -> History:
+def history(*operations: ClientOperation) -> History:
     """In the order in which they were asked, numbered so."""
     told = History()
     told.operations = sorted(operations, key=lambda op: op.asked_ms)

@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Everything that one seed decides before a run begins: sizes, settings, faults, what clients do.
+
+Swarm testing (Groce and others, 2012): each seed switches a random subset of faults and features
+on and draws its own sizes and rates. Worlds in which everything happens at once hide what only a
+few things together would show.
+
+Each concern draws from a generator of its own, so that a draw added in one place shifts no other.
+"""
+
+from __future__ import annotations
+
+import math
+from random import Random
+from typing import Final, NamedTuple
+
+from quorate.sim.faults import FAULTS, MILD, are_mild
+from quorate.sim.history import DERIVED, Kind
+from quorate.sim.plan import Fault, Plan, Request, Visit
+from quorate.sim.world import Span, UpTo
+
+MILD_SHARE: Final = 0.15
+"""The share of worlds in which only mild faults happen, or none. More is asked of these: hints
+alone bring replicas together, and between two faults every request succeeds."""
+
+
+class Options(NamedTuple):
+    """What a person chooses; None leaves it to the seed, 0 is the majority."""
+
+    nodes: int | None = 5
+    replication: int | None = 3
+    w: int | None = 0
+    r: int | None = 0
+    operations: int = 200
+    clients: int | None = None
+    faults: frozenset[str] = frozenset(FAULTS)
+
+
+FREE: Final = Options(nodes=None, replication=None, w=None, r=None)
+"""Leaves everything to the seed."""
+
+
+def draw(seed: int, options: Options) -> Plan:
+    """The plan of a seed. Same seed, same options: same plan, in every process."""
+    random = Random(f"{seed} sizes")
+    nodes = options.nodes or random.choice((3, 4, 5, 5, 6, 7))
+    replication = min(options.replication or random.choice((3, 3, 3, 5)), nodes)
+    load_ms = random.choice((300.0, 1_000.0, 4_000.0))
+    settings = _draw_settings(Random(f"{seed} settings"), load_ms)
+    settings["replication"] = replication
+    settings["w"], settings["r"] = _draw_quorums(random, options, replication)
+    faults = _draw_faults(Random(f"{seed} faults"), options, nodes, load_ms)
+    hardware = Random(f"{seed} hardware")
+    latencies_ms = _draw_latencies(Random(f"{seed} links"), nodes)
+    slowest_ms = 2 * max(map(max, latencies_ms))
+    if settings["write_wait_ms"] < slowest_ms:
+        # Else peers would be called down time and again, and writes would not wait for them: what
+        # such settings refuse, they refuse rightly.
+        settings["heartbeat_ms"] = max(settings["heartbeat_ms"], math.ceil(slowest_ms) + 1)
+    small_log_bytes = hardware.choice(_SMALL_LOGS_BYTES)
+    if any(fault.name == "hintoverflow" for fault in faults):
+        settings["hint_bytes_max"] = small_log_bytes
+    return Plan(
+        seed=seed,
+        nodes=nodes,
+        settings=settings,
+        cache_entries=random.choice((0, 2, 1_000)),
+        needs_sync=random.random() < 0.8,
+        offsets_ms=_draw_offsets(hardware, options, faults, nodes, settings),
+        syncs_ms=tuple(hardware.choice(_SYNCS_MS) for _ in range(nodes)),
+        latencies_ms=latencies_ms,
+        load_ms=load_ms,
+        faults=faults,
+        scripts=_draw_scripts(Random(f"{seed} load"), options, nodes, settings, load_ms),
+        stays_dead=random.randrange(nodes) if faults and random.random() < 0.3 else None,
+    )
+
+
+_SMALL_LOGS_BYTES: Final = (200, 1_000, 5_000)
+_SYNCS_MS: Final[tuple[Span, ...]] = ((0.0, 0.1), (0.3, 3.0), (0.3, 3.0), (1.0, 30.0))
+_LATENCIES_MS: Final[tuple[UpTo, ...]] = ((1,), (1,), (1, 2, 3, 30), (1, 3, 30, 60), (60,))
+
+
+def _draw_settings(random: Random, load_ms: float) -> dict[str, int]:
+    heartbeat_ms = max(int(load_ms / random.choice((0.2, 1, 5, 20))), 60)
+    settings = {
+        "timeout_ms": random.choice((200, 400, 1_000)),
+        "write_wait_ms": random.choice((0, 50, 200, 1_000)),
+        "heartbeat_ms": heartbeat_ms,
+        "down_after": random.choice((1, 2, 3)),
+        "max_clock_skew_ms": random.choice((200, 1_000, 60_000)),
+    }
+    if random.random() < 0.1:
+        settings["inflight_max"] = random.choice((1, 2, 4))
+    if random.random() < 0.1:
+        settings["inflight_bytes_max"] = random.choice((300, 3_000))
+    if random.random() < 0.1:
+        settings["hint_bytes_max"] = random.choice(_SMALL_LOGS_BYTES)
+    return settings
+
+
+def _draw_quorums(random: Random, options: Options, replication: int) -> tuple[int, int]:
+    """W and R of the settings, 0 where the majority is meant."""
+    is_weak = random.random() < 0.25
+    w, r = (random.randint(1, replication) * is_weak for _ in range(2))
+    return w if options.w is None else options.w, r if options.r is None else options.r
+
+
+def _draw_offsets(
+    random: Random,
+    options: Options,
+    faults: tuple[Fault, ...],
+    nodes: int,
+    settings: dict[str, int],
+) -> tuple[int, ...]:
+    is_skewed = "skew" in options.faults and not are_mild(faults) and random.random() < 0.5
+    shares = (0.0, 0.0, 0.01, -0.01, 0.2, -0.2, 0.45, -0.45) if is_skewed else (0.0,)
+    guard_ms = settings["max_clock_skew_ms"]
+    return tuple(round(random.choice(shares) * guard_ms) for _ in range(nodes))
+
+
+def _draw_latencies(random: Random, nodes: int) -> tuple[UpTo, ...]:
+    """One for all links, or one for each."""
+    common = random.choice(_LATENCIES_MS)
+    if random.random() < 0.5:
+        return (common,) * (nodes * nodes)
+    return tuple(random.choice(_LATENCIES_MS) for _ in range(nodes * nodes))
+
+
+# --- faults ------------------------------------------------------------------------------------
+
+
+def _draw_faults(random: Random, options: Options, nodes: int, load_ms: float) -> tuple[Fault, ...]:
+    """A few kinds, or many, a few times each, in order of beginning."""
+    allowed = [name for name in FAULTS if name in options.faults]
+    mild = [name for name in allowed if name in MILD]
+    is_mild = bool(mild) and random.random() < MILD_SHARE
+    share = random.choice((0.03, 0.1, 0.2, 0.4))
+    chosen = [name for name in (mild if is_mild else allowed) if random.random() < share]
+    if allowed and not chosen and not is_mild:
+        chosen = [random.choice(allowed)]
+    faults = [
+        _draw_fault(random, name, nodes, load_ms)
+        for name in chosen
+        for _ in range(random.choice((1, 1, 2, 4)))
+    ]
+    return tuple(sorted(faults, key=lambda fault: fault.begin_ms))
+
+
+def _draw_fault(random: Random, name: str, nodes: int, load_ms: float) -> Fault:
+    shape = FAULTS[name]
+    count = random.choice(shape.nodes) or nodes
+    begin_ms = random.uniform(0, load_ms)
+    lasts_ms = random.random() * random.choice(shape.limits_ms)
+    return Fault(
+        name,
+        begin_ms,
+        min(begin_ms + lasts_ms, load_ms),
+        tuple(random.sample(range(nodes), min(count, nodes))),
+        random.choice(shape.amounts),
+    )
+
+
+# --- what clients do ---------------------------------------------------------------------------
+
+
+class _Habits:
+    """What the clients of one world do, and how often."""
+
+    def __init__(self, random: Random, settings: dict[str, int]) -> None:
+        self.random = random
+        self.nodes_n = settings["replication"]
+        keys = random.choice((1, 3, 3, 10, 60))
+        self.keys = [b"key%d" % number for number in range(keys)]
+        self.hot_share = random.choice((0.0, 0.0, 0.5))
+        self.get_share = random.choice((0.3, 0.5, 0.7))
+        self.delete_share = random.choice((0.0, 0.1, 0.3))
+        self.derived_share = random.choice((0.0, 0.0, 0.1, 0.4))
+        self.batch_share = random.choice((0.0, 0.0, 0.1, 0.4))
+        self.sizes = random.choice(((0,), (0,), (0, 0, 200, 2_000), (0, 0, 0, 40_000)))
+        self.ttl_share = random.choice((0.0, 0.0, 0.2))
+        self.own_quorum_share = random.choice((0.0, 0.0, 0.0, 0.1))
+        self.own_timeout_share = random.choice((0.0, 0.0, 0.2))
+        self.serial = 0
+
+    def request(self) -> Request:
+        """Draw one."""
+        random = self.random
+        self.serial += 1
+        key = self.keys[0] if random.random() < self.hot_share else random.choice(self.keys)
+        kind = self._kind()
+        ttl_ms = random.choice((10, 100, 1_000)) if random.random() < self.ttl_share else 0
+        if kind is Kind.EXPIRE:
+            ttl_ms = random.choice((0, 100, 1_000, 10_000))
+        own = random.randint(1, self.nodes_n) if random.random() < self.own_quorum_share else 0
+        has_own_timeout = random.random() < self.own_timeout_share
+        return Request(
+            self.serial,
+            kind,
+            key,
+            value_bytes=random.choice(self.sizes) if kind is Kind.PUT else 0,
+            ttl_ms=ttl_ms if kind in (Kind.PUT, Kind.EXPIRE) else 0,
+            r=own if kind is Kind.GET or kind in DERIVED else 0,
+            w=0 if kind is Kind.GET else own,
+            timeout_ms=random.choice((30, 100, 500)) if has_own_timeout else 0,
+        )
+
+    def _kind(self) -> Kind:
+        if self.random.random() < self.get_share:
+            return Kind.GET
+        if self.random.random() < self.derived_share:
+            return self.random.choice((Kind.EXPIRE, Kind.EXPIRE, Kind.GETDEL))
+        return Kind.DELETE if self.random.random() < self.delete_share else Kind.PUT
+
+
+def _draw_scripts(
+    random: Random, options: Options, nodes: int, settings: dict[str, int], load_ms: float
+) -> tuple[tuple[Visit, ...], ...]:
+    """The scripts of all clients. Some clients ask always the same node."""
+    habits = _Habits(random, settings)
+    drawn = random.randint(3, 8)
+    clients = options.clients or drawn
+    share, rest = divmod(options.operations, clients)
+    pause_ms = load_ms / max(share, 1)
+    return tuple(
+        _draw_script(habits, nodes, share + (client < rest), pause_ms) for client in range(clients)
+    )
+
+
+def _draw_script(
+    habits: _Habits, nodes: int, operations: int, pause_ms: float
+) -> tuple[Visit, ...]:
+    random = habits.random
+    home = random.randrange(nodes) if random.random() < 0.3 else None
+    limits_ms = (0.1, pause_ms, 3 * pause_ms)
+    visits = []
+    while operations > 0:
+        is_batch = random.random() < habits.batch_share
+        count = min(random.randint(2, 8) if is_batch else 1, operations)
+        operations -= count
+        node = random.randrange(nodes) if home is None else home
+        pause = random.random() * random.choice(limits_ms)
+        requests = tuple(habits.request() for _ in range(count))
+        visits.append(Visit(pause, node, requests))
+    return tuple(visits)
