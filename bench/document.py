@@ -30,8 +30,8 @@ the other's. *generator* is its own beside each, **bold** where it is above a te
 """
 _QUICK: Final = """**This was a quick run, with little of everything: its figures mean nothing.**
 """
-_SLOW_BUILD: Final = """**The interpreter was built without `--enable-optimizations`: Quorate is
-about 10 % slower on it than on one that was.**
+_SLOW_BUILD: Final = """**The interpreter was built without optimisation
+(`./configure --enable-optimizations`): Quorate is about 10 % slower on it than on one that was.**
 """
 _GROWTH: Final = """Each line is a cluster of its own, with all keys written: W=2, R=2, `os`.
 """
