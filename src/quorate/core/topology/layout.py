@@ -34,7 +34,7 @@ class Member(msgspec.Struct, frozen=True, array_like=True):
     """A node that a layout names."""
 
     id: int
-    """What its data directory was given when it was made; or `unmet_id`."""
+    """`unmet_id` of its URL, as long as layouts are made of what `-nodes` lists."""
     url: str
     """Where it was when the layout was made."""
 
@@ -78,9 +78,10 @@ def decode_layout(data: bytes) -> Layout:
     count = min(layout.replication, len(members))
     if layout.epoch < FIRST_EPOCH or len(table) != PARTITION_COUNT or count < 1:
         raise ValueError("a layout needs an epoch, every partition and at least one node")
-    is_sorted = all([_order(one) < _order(other) for one, other in pairwise(members)])
-    if not is_sorted or len({member.id for member in members}) != len(members):
+    if not all([_order(one) < _order(other) for one, other in pairwise(members)]):
         raise ValueError("the members of a layout are distinct and sorted")
+    if any([member.id != unmet_id(member.url) for member in members]):
+        raise ValueError("this release makes layouts of nodes that are known by their URLs")
     indices = set(range(len(members)))
     for row in set(table):
         if not (len(row) == len(set(row)) == count and indices.issuperset(row)):

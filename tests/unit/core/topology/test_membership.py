@@ -152,6 +152,9 @@ def _greeting_with(layout: bytes) -> Greeting:
         b"nonsense",
         msgspec.structs.replace(_layout(1, 2), epoch=-1).encode(),
         msgspec.structs.replace(
+            _layout(0, 1), members=(Member(5, url_of(0)), Member(6, url_of(1)))
+        ).encode(),
+        msgspec.structs.replace(
             _layout(1, 2), members=_members(*[f"http://x{i}:1" for i in range(MEMBERS_MAX + 1)])
         ).encode(),
         msgspec.structs.replace(_layout(1, 2), members=_members("a", "b" * 10_000)).encode(),
