@@ -59,6 +59,8 @@ class NodeProcess:
         self.data = directory / str(port)
         self.log = directory / f"{port}.log"
         self.process: subprocess.Popen[bytes] | None = None
+        self.environment: dict[str, str] = {}
+        """What it has of its own, as of the next start."""
 
     def start(self) -> None:
         """Start the process; it may not be ready yet."""
@@ -67,7 +69,7 @@ class NodeProcess:
                 [sys.executable, "-m", "quorate", "serve", *self.flags],
                 stdout=log,
                 stderr=log,
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **self.environment},
             )
 
     def signal(self, number: int) -> None:

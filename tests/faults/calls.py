@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import mmap
-import os
 import shutil
 import struct
 import subprocess
@@ -90,8 +89,3 @@ class Calls:
 
     def _place(self, kind: Kind) -> int:
         return _COUNTING.size + kind * _CALLS.size
-
-
-def without_faults(environment: dict[str, str]) -> dict[str, str]:
-    """The environment that this process has, with what a node needs to meet them."""
-    return {**os.environ, "PYTHONUNBUFFERED": "1", **environment}

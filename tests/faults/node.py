@@ -12,8 +12,6 @@ answers allow:
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -21,7 +19,7 @@ from typing import Final
 from quorate.client import Client, Value
 from quorate.errors import Outcome, QuorateError
 from tests.cluster.processes import NodeProcess, fetch, wait_until
-from tests.faults.calls import Action, Calls, Kind, without_faults
+from tests.faults.calls import Action, Calls, Kind
 from tests.ports import free_port
 
 WRITES: Final = 30
@@ -84,14 +82,8 @@ class FaultyNode:
 
     def start(self, *, is_faulty: bool) -> None:
         """Start the process; it may not be ready yet."""
-        environment = without_faults(self.calls.environment if is_faulty else {})
-        with self.node.log.open("ab") as log:
-            self.node.process = subprocess.Popen(
-                [sys.executable, "-m", "quorate", "serve", *self.node.flags],
-                stdout=log,
-                stderr=log,
-                env=environment,
-            )
+        self.node.environment = self.calls.environment if is_faulty else {}
+        self.node.start()
 
     def is_settled(self) -> bool:
         """Whether it serves, or has ended."""
