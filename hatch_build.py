@@ -47,10 +47,14 @@ COMPILED: Final = (
             *("telling", "watch"),
         )
     ),
-    *("doors/access.py", "doors/flow.py", "doors/http/fast.py", "doors/http/kv.py"),
+    *("doors/access.py", "doors/answered.py", "doors/flow.py"),
+    *("doors/http/fast.py", "doors/http/kv.py"),
     *(
         f"doors/redis/{name}.py"
-        for name in (*("cluster", "command", "connection", "keys", "scan", "session", "strings"),)
+        for name in (
+            *("clients", "cluster", "command", "connection", "gather", "keys", "scan", "session"),
+            *("strings", "work"),
+        )
     ),
     "storage/cached.py",
     *(f"wire/{name}.py" for name in ("frames", "records", "resp")),

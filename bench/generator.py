@@ -82,10 +82,10 @@ def http(port: int, value: bytes, wait: int) -> Speech:
 
 
 def http_with_headers(port: int, value: bytes, wait: int) -> Speech:
-    """With what a client library sends, besides the Host header that there must be."""
+    """With what httpx sends, besides the Host header that there must be."""
     plain, host = http(port, value, wait), b"Host: 127.0.0.1:%d\r\n" % port
-    full = host + b"User-Agent: python-requests/2.32.3\r\nAccept-Encoding: gzip, deflate\r\n"
-    full += b"Accept: */*\r\nConnection: keep-alive\r\n"
+    full = host + b"Accept: */*\r\nAccept-Encoding: gzip, deflate\r\n"
+    full += b"Connection: keep-alive\r\nUser-Agent: python-httpx/0.28.1\r\n"
     return plain._replace(
         read=plain.read.replace(host, full), write=plain.write.replace(host, full)
     )

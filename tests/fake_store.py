@@ -23,6 +23,8 @@ from quorate.core.values.events import (
     Event,
     Explain,
     ExplainResult,
+    Forget,
+    ForgetResult,
     Get,
     GetResult,
     Join,
@@ -179,6 +181,7 @@ class FakeStore:
             LocalGet: self._local_get,
             LocalPut: self._local_put,
             Join: self._join,
+            Forget: self._forget,
         }
         return answers[type(event)](event)
 
@@ -203,7 +206,8 @@ class FakeStore:
             record = self.records[key_of(row)]
             if row <= event.cursor or not key_of(row).startswith(event.prefix):
                 continue
-            if not is_live(record, wall_ms=self.now_ms):
+            shows_expired = isinstance(event, Scan) and event.expired and record.value is not None
+            if not shows_expired and not is_live(record, wall_ms=self.now_ms):
                 continue
             if len(rows) == event.limit:
                 return ScanResult(rows, rows[-1].row, True)
@@ -231,6 +235,13 @@ class FakeStore:
         self.known.add(event.url)
         return JoinResult(known, owns=event.url in NODES)
 
+    def _forget(self, event: Forget) -> Result:
+        if event.url in NODES:
+            return InvalidRequest("this member holds copies", url=event.url)
+        known = event.url in self.known
+        self.known.discard(event.url)
+        return ForgetResult(known)
+
     def _member(self, url: str) -> MemberView:
         return MemberView(
             url=url,
@@ -245,4 +256,7 @@ class FakeStore:
             keys=len(self.records),
             bytes=0,
             hints=0,
+            refusal="",
+            w=2,
+            r=2,
         )

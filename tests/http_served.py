@@ -46,7 +46,10 @@ class Served:
     ) -> None:
         self.store = store
         self.http = HttpDoor(
-            store, bodies=ByteBudget(store.config.inflight_bytes_max), is_on_loopback=is_on_loopback
+            store,
+            bodies=ByteBudget(store.config.inflight_bytes_max),
+            replies=ByteBudget(store.config.reply_bytes_max),
+            is_on_loopback=is_on_loopback,
         )
         self.listener = Listener(
             http=lambda: self.http.connection(),
@@ -143,7 +146,7 @@ class Client:
         return self.receive(is_head=data.startswith(b"HEAD "))
 
     def receive(self, *, is_head: bool = False) -> Response:
-        """Read one answer. AssertionError if it is not one."""
+        """Read one answer. AssertionError if it is not one, or lacks what each must have."""
         first = self._file.readline()
         # aiohttp answers in the version that it was asked in, even to refuse it.
         assert first.startswith(b"HTTP/"), f"no answer but {first!r}"
@@ -153,7 +156,11 @@ class Client:
             assert name.lower() not in headers, f"{name} twice"
             headers[name.lower()] = value
         status = int(first[9:12])
-        if is_head or status in (100, 304):
+        if status == 100:
+            return Response(status, headers, b"")
+        assert headers.get("cache-control") == "no-store"
+        assert "server" not in headers
+        if is_head or status == 304:
             return Response(status, headers, b"")
         if headers.get("transfer-encoding") == "chunked":
             return Response(status, headers, self._chunks())

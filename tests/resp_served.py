@@ -64,7 +64,8 @@ class RespServed:
     async def _start(self) -> None:
         self.store = self._make_store(f"http://127.0.0.1:{self.port}")
         self.bodies = ByteBudget(self.store.config.inflight_bytes_max)
-        self.door = RespDoor(self.store, self.bodies)
+        self.replies = ByteBudget(self.store.config.reply_bytes_max)
+        self.door = RespDoor(self.store, self.bodies, self.replies)
         self._server = await self._loop.create_server(self._connect, sock=self._socket)
 
     def _connect(self) -> asyncio.Protocol:

@@ -36,7 +36,7 @@ def test_frame_decode_a_write(measure: Measure) -> None:
 def test_resp_parse_a_set(measure: Measure) -> None:
     """One after the other, as connections bring them."""
     commands = [array([bulk(b"SET"), bulk(key), bulk(VALUE)]) for key in KEYS]
-    parser = CommandParser(bulk_bytes_max=1 << 20)
+    parser = CommandParser(bulk_bytes_max=1 << 20, value_bytes_max=1 << 20)
     assert parser.feed(commands[0]) == [[b"SET", KEYS[0], VALUE]]
     measure(lambda: [parser.feed(command) for command in commands])
 

@@ -21,7 +21,8 @@ _ANYWHERE: Final = "192.0.2.1"
 
 def own_url(config: Config) -> str:
     """The one URL of this node: `advertise` if given, else the entry of `nodes` that is this node,
-    else an address that the other nodes can reach. ConfigError if there is none."""
+    else an address that the other nodes can reach, else that entry though it is on loopback.
+    ConfigError if there is none."""
     if config.advertise:
         return config.advertise
     local = all(_is_on_loopback(url) for url in config.nodes)
@@ -34,7 +35,16 @@ def own_url(config: Config) -> str:
     if local and not bound:
         return _url("localhost", config.port)
     peers = [split_url(url)[0] for url in config.nodes if not _is_on_loopback(url)]
-    return _url(_routing_address(peers[0] if peers else _ANYWHERE), config.port)
+    for peer in [*peers, _ANYWHERE]:
+        # A name that does not resolve is a peer that is down, and stops nobody else.
+        address = _routing_address(peer)
+        if address:
+            return _url(address, config.port)
+    for url in config.nodes:
+        if _is_this_node(url, config.port, bound):
+            return url
+    unreached = (peers or [_ANYWHERE])[0]
+    raise ConfigError([f"-advertise: cannot tell which address reaches {unreached}: give this one"])
 
 
 def cluster_urls(config: Config) -> tuple[str, ...]:
@@ -101,16 +111,14 @@ def _can_bind(family: int, address: str) -> bool:
 
 
 def _routing_address(peer: str) -> str:
-    """The address of the interface that routes to `peer`."""
+    """The address of the interface that routes to `peer`; empty without any."""
     try:
         family, _, _, _, address = socket.getaddrinfo(peer, 9, type=socket.SOCK_DGRAM)[0]
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.connect(address)  # UDP: this picks the route and sends nothing.
             return str(probe.getsockname()[0])
-    except OSError as fault:
-        raise ConfigError(
-            [f"-advertise: cannot tell which address reaches {peer} ({fault}): give this one"]
-        ) from None
+    except OSError:
+        return ""
 
 
 def _is_on_loopback(url: str) -> bool:

@@ -4,12 +4,18 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
+import shlex
+import shutil
 import socket
+import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from random import SystemRandom
+from types import MappingProxyType
 from typing import NamedTuple, cast
 
 import structlog
@@ -36,10 +42,14 @@ from quorate.storage.memory import MemoryEngine
 
 CLOSE_S = 10.0
 """How long a node that stops waits for the disk."""
-FILES_RESERVED = 256 + 64 + 128
+FILES_RESERVED = 256 + 64 + 128 + 64
 """File descriptors kept for the engine's tables (`storage.tuning`), for its other files and what
-else is open once, and for links; clients get the rest."""
+else is open once, for links, and for who may become one; clients get the rest."""
 EXIT_NOT_STARTED = 2
+_LISTEN_ADVICE = {
+    errno.EADDRNOTAVAIL: "no interface of this machine has that address: choose another -listen",
+    errno.EACCES: "it needs a right that this user has not: choose a -port above 1023",
+}
 
 log = structlog.get_logger()
 
@@ -48,9 +58,14 @@ class StartError(Exception):
     """The node cannot start; one line that says why and what to do."""
 
 
-def run(config: Config) -> int:
-    """Run a node until it is told to stop or fails. Returns the process's exit code."""
+def run(config: Config, ignored: Mapping[str, str] = MappingProxyType({})) -> int:
+    """Run a node until it is told to stop or fails. Returns the process's exit code. `ignored` are
+    variables that did not make the configuration, with the reason."""
     process.configure_logs(form=config.log_format, level=config.log_level)
+    for variable, reason in ignored.items():
+        log.warning("variable_ignored", variable=variable, reason=reason)
+    # What it makes is for itself alone: the data, and its files' names, which tell of it.
+    os.umask(0o077)
     try:
         with asyncio.Runner(loop_factory=_loop_factory(config)) as runner:
             return runner.run(_serve(config))
@@ -60,13 +75,16 @@ def run(config: Config) -> int:
     except QuorateError as error:
         log.critical("stopped", reason=str(error))
         return process.EXIT_FAILED
+    finally:
+        process.LINES.flush(seconds=process.FLUSH_S)
 
 
 async def _serve(config: Config) -> int:
     try:
         sockets = bind(listen_addresses(config))
     except OSError as error:
-        raise StartError(f"cannot listen on {error}; choose another -port") from error
+        advice = _LISTEN_ADVICE.get(error.errno or 0, "choose another -port")
+        raise StartError(f"cannot listen on {error.strerror}; {advice}") from error
     try:
         with _starting():
             engine = _open_engine(config)
@@ -119,7 +137,7 @@ async def _run(config: Config, engine: Engine, sockets: list[socket.socket]) -> 
     process.handle_signals(stopping)
     process.settle_memory()
     url = driver.node.settings.url
-    log.info("serving", url=url, version=__version__, engine=config.engine)
+    log.info("listening", url=url, version=__version__, engine=config.engine)
     await stopping.wait()
     for server in servers:
         server.close()
@@ -140,17 +158,23 @@ def _assemble(
     random = SystemRandom()
     settings = node_settings(config, node_id=node_id_of(engine, random))
     system = AsyncioSystem(own_url=settings.url, sync=engine.sync, on_end=fail)
-    driver = Driver(config, settings, engine, system, random, counts=lambda: _cache_counts(engine))
+    driver = Driver(config, settings, engine, system, random, counts=lambda: _counts(engine))
     bodies = ByteBudget(config.inflight_bytes_max)
-    resp = RespDoor(driver, bodies)
+    replies = ByteBudget(config.reply_bytes_max)
+    resp = RespDoor(driver, bodies, replies)
     http = HttpDoor(
         driver,
         bodies=bodies,
+        replies=replies,
         is_on_loopback=all(is_loopback(str(each.getsockname()[0])) for each in sockets),
-        door_counts=lambda: {
+        others=(resp.answered,),
+        numbers=lambda: {
             "connections": listener.connections,
             "connections_accepted": listener.accepted,
             "connections_refused": listener.refused,
+            "reply_bytes": replies.used,
+            "replies_refused": replies.refused,
+            **_disk_sizes(config),
         },
     )
     listener = Listener(
@@ -168,21 +192,44 @@ def _open_engine(config: Config) -> Engine:
         return MemoryEngine()
     from quorate.storage.rocks import RocksEngine  # Late: the wheel is not on every platform.
 
-    directory = Path(config.data or f"quorate-data/{config.port}")
+    directory = _data_directory(config)
     try:
         engine = RocksEngine.open(directory, durability=config.durability)
     except StorageError as error:
-        raise StartError(f"cannot use -data {directory}: {error}") from error
+        facts = [f"{name}={fact}" for name, fact in error.facts.items() if fact != str(directory)]
+        why = f"{error.detail} ({' '.join(facts)})" if facts else error.detail
+        raise StartError(f"cannot use -data {directory}: {why}") from error
+    mode = stat.S_IMODE(directory.stat().st_mode)
+    if mode & 0o077:
+        cure = f"chmod -R go= {shlex.quote(str(directory))}"
+        log.warning("data_open_to_others", directory=str(directory), mode=f"{mode:04o}", cure=cure)
     if config.cache_size:
         lru = Lru(entries_max=config.cache_size, bytes_max=config.cache_bytes)
         engine = CachedEngine(engine, lru)
     return engine
 
 
-def _cache_counts(engine: Engine) -> dict[str, int]:
-    if not isinstance(engine, CachedEngine):
+def _counts(engine: Engine) -> dict[str, int]:
+    """What is counted outside the node. `log_lines_lost` takes in what the driver counts."""
+    counts = {"log_lines_lost": process.LINES.lost}
+    if isinstance(engine, CachedEngine):
+        counts |= {"cache_hits": engine.lru.hits, "cache_misses": engine.lru.misses}
+    return counts
+
+
+def _data_directory(config: Config) -> Path:
+    return Path(config.data or f"quorate-data/{config.port}")
+
+
+def _disk_sizes(config: Config) -> dict[str, int]:
+    """Of the file system of the data. The kernel knows them without asking the disk."""
+    if config.engine == "memory":
         return {}
-    return {"cache_hits": engine.lru.hits, "cache_misses": engine.lru.misses}
+    try:
+        usage = shutil.disk_usage(_data_directory(config))
+    except OSError:
+        return {}
+    return {"disk_bytes": usage.total, "disk_free_bytes": usage.free}
 
 
 def _loop_factory(config: Config) -> Callable[[], asyncio.AbstractEventLoop]:

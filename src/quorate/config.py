@@ -92,7 +92,10 @@ def _duration(low: int) -> Callable[[str], int]:
 
 def _size(low: int, high: int = 1 << 50) -> Callable[[str], int]:
     def parse(text: str) -> int:
-        return bounded(parse_size(text), text, low=low, high=high)
+        size = parse_size(text)
+        if size > high:
+            raise ValueError(f"{text} is too large: the most is {high >> 20}MiB")
+        return bounded(size, text, low=low, high=high)
 
     return parse
 
@@ -118,6 +121,10 @@ def _cluster(text: str) -> str:
     return text
 
 
+_OURS: Final = "QUORATE_"
+"""How the variables begin."""
+
+
 # --- the table -----------------------------------------------------------------------------------
 
 
@@ -137,7 +144,7 @@ class Setting(NamedTuple):
     @property
     def variable(self) -> str:
         """The environment variable that sets it."""
-        return "QUORATE_" + self.name.upper().replace("-", "_")
+        return _OURS + self.name.upper().replace("-", "_")
 
 
 _MAJORITY: Final = "a majority of the replicas"
@@ -229,6 +236,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     connections_max: Annotated[int, Setting(_integer(1, 1_000_000), "connections open at once")] = (
         10_000
     )
+    idle_timeout_ms: Annotated[
+        int, Setting(_duration(0), "silence after which a Redis client is let go; 0: never")
+    ] = 0
+    """Redis's `timeout`. HTTP clients are let go after 75 s whatever this says."""
     inflight_max: Annotated[int, Setting(_integer(1, 10_000_000), "requests under way at once")] = (
         50_000
     )
@@ -236,6 +247,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     inflight_bytes_max: Annotated[
         int, Setting(_size(1), "bytes of requests under way", name="inflight-bytes")
     ] = 256 << 20
+    reply_bytes_max: Annotated[
+        int, Setting(_size(32 << 20), "bytes of replies that wait for clients", name="reply-bytes")
+    ] = 256 << 20
+    """Over all connections, beside 64 KiB that each has free; what finds no room is refused as
+    overloaded. At least 32 MiB, so that one value of the greatest length always fits."""
     allow_flush: Annotated[bool, Setting(_switch, "let FLUSHDB delete all keys")] = False
     loop: Annotated[
         str,
@@ -283,6 +299,12 @@ SETTINGS: Final = _settings()
 
 _BY_NAME: Final = {name: each for each in SETTINGS for name in (each.name, *each.aliases)}
 _BY_VARIABLE: Final = {each.variable: each for each in SETTINGS}
+_OF_CLIENTS: Final = frozenset({"QUORATE_TARGET"})
+_SERVICE_LINK: Final = re.compile(
+    r"QUORATE_(?:\w+_)?(?:SERVICE_(?:HOST|PORT\w*)|PORT(?:_[0-9]+_(?:TCP|UDP|SCTP)\w*)?)"
+)
+"""What Kubernetes sets in each pod for each Service whose name begins with `quorate`. Of one that
+is called just that, QUORATE_PORT is `tcp://10.96.0.12:8000`."""
 
 
 # --- all of them -------------------------------------------------------------------------------
@@ -302,8 +324,9 @@ def load(*, flags: Mapping[str, str], environment: Mapping[str, str], file: Path
     """
     faults: list[str] = []
     given: dict[str, _GivenText] = {}
-    for layer in (_of_file(file, faults), _of_environment(environment), _of_flags(flags, faults)):
-        given.update(layer)
+    given.update(_of_file(file, faults))
+    given.update(_of_environment(environment, faults))
+    given.update(_of_flags(flags, faults))
     values = _parsed(given, faults)
     _reconcile(values, given, faults)
     if faults:
@@ -322,20 +345,49 @@ def _of_flags(flags: Mapping[str, str], faults: list[str]) -> dict[str, _GivenTe
     for name, text in flags.items():
         setting = _BY_NAME.get(name)
         if setting is None:
-            faults.append(f"-{name}: no such flag{nearest(name, _BY_NAME, dashes='-')}")
+            # Perhaps as it was typed, with its dashes.
+            bare = name.lstrip("-")
+            dashes = name[: len(name) - len(bare)] or "-"
+            hint = nearest(bare, _BY_NAME, dashes=dashes)
+            faults.append(f"{dashes}{bare}: no such flag{hint}")
         elif setting.field:
             found[setting.field] = _GivenText(text, f"-{name}")
     return found
 
 
-def _of_environment(environment: Mapping[str, str]) -> dict[str, _GivenText]:
-    # Unknown variables are let be: an orchestrator sets QUORATE_SERVICE_HOST and the like for a
-    # service of our name, and the client has variables of its own.
-    return {
-        setting.field: _GivenText(environment[variable], variable)
-        for variable, setting in _BY_VARIABLE.items()
-        if setting.field and environment.get(variable)
-    }
+def _of_environment(environment: Mapping[str, str], faults: list[str]) -> dict[str, _GivenText]:
+    found: dict[str, _GivenText] = {}
+    unused = ignored(environment).keys() | _OF_CLIENTS
+    for variable, text in environment.items():
+        if not text or not variable.startswith(_OURS) or variable in unused:
+            continue
+        setting = _BY_VARIABLE.get(variable)
+        if setting is None:
+            faults.append(f"{variable}: no such setting{_near_variable(variable)}")
+        elif setting.field:
+            found[setting.field] = _GivenText(text, variable)
+    return found
+
+
+def ignored(environment: Mapping[str, str]) -> dict[str, str]:
+    """Variables that are named as ours and mean nothing to `load`, each with the reason. One that
+    is nearly a setting's is none of these: it is mistyped, which is a fault."""
+    reasons: dict[str, str] = {}
+    for variable, text in environment.items():
+        if not text or not variable.startswith(_OURS) or variable in _OF_CLIENTS:
+            continue
+        if _SERVICE_LINK.fullmatch(variable) and (
+            variable != "QUORATE_PORT" or text.startswith(("tcp://", "udp://", "sctp://"))
+        ):
+            reasons[variable] = "set by Kubernetes for a Service"
+        elif variable not in _BY_VARIABLE and not _near_variable(variable):
+            reasons[variable] = "no such setting"
+    return reasons
+
+
+def _near_variable(variable: str) -> str:
+    names = [each.removeprefix(_OURS) for each in _BY_VARIABLE]
+    return nearest(variable.removeprefix(_OURS), names, dashes=_OURS)
 
 
 def _of_file(file: Path | None, faults: list[str]) -> dict[str, _GivenText]:

@@ -25,6 +25,10 @@ _DURATION_MS_MAX: Final = 366 * 86_400_000
 _DURATION_PART: Final = re.compile(r"([0-9]{1,18}(?:\.[0-9]{0,18})?)(ns|us|ms|s|m|h)")
 _DURATION: Final = re.compile(rf"(?:{_DURATION_PART.pattern})+")
 _SIZE: Final = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?) *(?:([kmgt]?)(i?)b)?", re.IGNORECASE)
+URL_CHARS_MAX: Final = 300
+"""A host name has at most 253."""
+_WEB_PORTS: Final = (80, 443)
+_PRIVILEGED_PORT_MAX: Final = 1023
 _URL: Final = re.compile(
     r"(?:(?P<scheme>[a-z][a-z0-9+.-]*)://)?"
     r"(?P<host>\[[0-9a-f:.]+\]|[a-z0-9_](?:[a-z0-9._-]*[a-z0-9_])?)"
@@ -106,6 +110,36 @@ def split_url(url: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+def member_url(text: str, *, own_url: str) -> str:
+    """The URL of a node in its normal form, if the node at `own_url` may connect to it because
+    others say so. ValueError.
+
+    Whoever makes it a member makes every node connect there, so it must not name what only this
+    machine can see (loopback, unless this node is there too), a cloud's metadata service
+    (link-local), or the port of some other service. What a name resolves to is judged when it is
+    dialled.
+    """
+    url = parse_url(text)
+    host, port = split_url(url)
+    if len(url) > URL_CHARS_MAX:
+        raise ValueError(f"a node's URL has at most {URL_CHARS_MAX} characters")
+    if port <= _PRIVILEGED_PORT_MAX and port not in _WEB_PORTS:
+        raise ValueError(f"{url}: a node does not listen on a privileged port")
+    if is_loopback(host) and not is_loopback(split_url(own_url)[0]):
+        raise ValueError(f"{url}: a loopback address means another machine on every node")
+    if is_nowhere(host):
+        raise ValueError(f"{url}: no node can be reached at this address")
+    return url
+
+
+def is_url(text: str) -> bool:
+    """Whether `text` is a node's URL in normal form, and no longer than one may be."""
+    try:
+        return len(text) <= URL_CHARS_MAX and parse_url(text) == text
+    except ValueError:
+        return False
+
+
 def is_loopback(host: str) -> bool:
     """Whether a host, a name or an address, is the machine that asks.
 
@@ -176,18 +210,23 @@ def nearest(name: str, names: Iterable[str], *, dashes: str = "") -> str:
     """`; did you mean --nodes?`, to follow a fault; empty if no name is like `name`."""
     import difflib  # Late: only mistakes need it.
 
-    found = difflib.get_close_matches(name, list(names), n=1)
-    return f"; did you mean {dashes}{found[0]}?" if found else ""
+    by_lower = {each.lower(): each for each in names}
+    found = difflib.get_close_matches(name.lower(), list(by_lower), n=1)
+    return f"; did you mean {dashes}{by_lower[found[0]]}?" if found else ""
 
 
 def show_bytes(raw: bytes) -> str:
     """Bytes as text that no terminal obeys: what is no printable UTF-8 becomes `\\xNN`."""
-    text = raw.decode(errors="backslashreplace")
+    return show_text(raw.decode(errors="backslashreplace"))
+
+
+def show_text(text: str) -> str:
+    """Text from elsewhere as text that no terminal obeys: what cannot be printed is `\\xNN`."""
     return "".join([each if each.isprintable() else _escaped(each) for each in text])
 
 
 def _escaped(character: str) -> str:
-    return "".join([f"\\x{byte:02x}" for byte in character.encode()])
+    return "".join([f"\\x{byte:02x}" for byte in character.encode(errors="surrogatepass")])
 
 
 def bounded(value: int, text: str, *, low: int, high: int) -> int:

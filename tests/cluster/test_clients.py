@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ import redis
 import redis.asyncio
 import redis.cluster
 
-from tests.cluster.processes import Cluster, fetch
+from tests.cluster.processes import Cluster, fetch, wait_until
 
 IOREDIS = "ioredis@5"
 SCRIPT = """
@@ -137,3 +138,52 @@ def test_ioredis_alone_and_as_a_cluster(ports: list[int], tmp_path: Path) -> Non
     assert told["found"] == "redis"
     assert told["cluster"] == "client"
     assert [reply for _, reply in told["piped"]][:2] == ["OK", "1"]
+
+
+FAILED_AFTER = """
+begin
+  require 'redis'
+rescue LoadError
+  puts 'no gem'
+  exit
+end
+ports = ARGV.map(&:to_i)
+client = Redis.new(cluster: ports.map { |port| "redis://127.0.0.1:#{port}" })
+failed = (0...300).count do |i|
+  begin
+    client.set("rb#{i}", i.to_s) != 'OK' || client.get("rb#{i}") != i.to_s
+  rescue Redis::BaseError
+    true
+  end
+end
+puts failed
+"""
+
+
+def test_with_one_dead_node_of_three_cluster_clients_lose_nothing_after_a_second(
+    cluster: Cluster,
+) -> None:
+    ports = [node.port for node in cluster.nodes]
+    with redis.cluster.RedisCluster(host="localhost", port=ports[0]) as client:
+        assert all(client.set(f"before{i}", i) for i in range(100))
+        cluster.nodes[2].kill()
+        for node in cluster.nodes[:2]:
+            is_left_out = partial(names_only, node.port, set(ports[:2]))
+            wait_until(is_left_out, within_s=1, what="the dead are left out")
+        for i in range(300):
+            assert client.set(f"after{i}", i)
+            assert client.get(f"after{i}") == b"%d" % i
+    # One that comes now, and is told of the dead one too.
+    with redis.cluster.RedisCluster(host="localhost", port=ports[1]) as client:
+        assert [int(client.get(f"before{i}")) for i in range(100)] == list(range(100))
+    if shutil.which("ruby") is not None:
+        line = ["ruby", "-e", FAILED_AFTER, *map(str, ports)]
+        done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
+        assert done.stdout.strip() in ("0", "no gem"), done.stderr
+
+
+def names_only(port: int, expected: set[int]) -> bool:
+    """Whether CLUSTER SLOTS of a node names exactly these ports."""
+    with redis.Redis(port=port) as node:
+        slots = node.execute_command("CLUSTER SLOTS")
+    return {node[1] for each in slots for node in each[2:]} == expected

@@ -5,15 +5,23 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import socket
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from quorate.client import Client
+from quorate.core.values.events import Batch
+from quorate.core.values.record import Record
+from quorate.core.values.slots import row_of
+from quorate.core.values.versions import pack_version
 from quorate.errors import Outcome, QuorateError
-from tests.cluster.processes import NodeProcess, fetch, quorate, wait_until
+from quorate.storage.rocks import RocksEngine
+from tests.cluster.processes import Cluster, NodeProcess, fetch, quorate, wait_until
 from tests.ports import free_port
 
 KB = 1 << 10
@@ -89,6 +97,93 @@ def is_accepted(client: Client) -> bool:
     except QuorateError:
         return False
     return True
+
+
+def test_an_idle_node_notes_what_is_durable_and_does_not_start_without_it(tmp_path: Path) -> None:
+    """Kill -9 after some quiet, and the log lost or as it was before."""
+    node = NodeProcess(tmp_path, free_port(), [])
+    node.start()
+    try:
+        wait_until(node.is_ready, within_s=20, what="ready")
+        with Client(node.url) as client:
+            client.put("k", b"v")
+        noted = node.data / "FORMAT"
+        before = noted.read_bytes()
+        wait_until(lambda: noted.read_bytes() != before, within_s=30, what="noted")
+        node.kill()
+        for damage, told in (
+            (lambda path: path.write_bytes(b""), "durable writes are missing"),
+            (Path.unlink, "a log is missing"),
+        ):
+            for path in (node.data / "rocks").glob("*.log"):
+                damage(path)
+            started = quorate("serve", *node.flags)
+            assert (started.returncode, started.stderr.count(b"\n")) == (2, 1)
+            assert told.encode() in started.stderr
+            assert str(node.data).encode() in started.stderr
+    finally:
+        if node.is_running:
+            node.kill()
+
+
+def test_a_damaged_copy_is_called_so_at_every_door(tmp_path: Path) -> None:
+    node = NodeProcess(tmp_path, free_port(), [])
+    key = b"{same}b"
+    for row in (row_of(b"{same}a"), row_of(key)):
+        engine = RocksEngine.open(node.data, durability="sync")
+        record = Record(pack_version(1 << 50, 1), b"v")
+        engine.write(Batch([(row, record)], [], []))
+        engine.close()
+    engine = RocksEngine.open(node.data, durability="sync")
+    engine._rocks.data[row_of(key)] = b"\x01 rotten bytes that no checksum covers"
+    engine.close()
+    node.start()
+    target = f"-target={node.url}"
+    try:
+        wait_until(node.is_ready, within_s=20, what="ready")
+        got = quorate("get", "{same}b", target)
+        assert got.returncode == 3
+        assert b"copies of this key are damaged" in got.stderr
+        assert b"needed=1 live=0 damaged=1" in got.stderr
+        status, body = fetch(f"{node.url}/kv?key=%7Bsame%7Db")
+        assert (status, json.loads(body)["code"]) == (500, "corrupt")
+        with socket.create_connection(("127.0.0.1", node.port), timeout=10) as connection:
+            connection.sendall(b"GET {same}b\r\n")
+            told = connection.recv(1000)
+        assert told.startswith(b"-MISCONF copies of this key are damaged")
+        listed = quorate("keys", target)
+        assert (listed.returncode, listed.stdout) == (3, b"{same}a\n")
+        assert b"(damaged)" in quorate("explain", "{same}b", target).stdout
+        assert b"copy_damaged" in node.log.read_bytes()
+        assert b"copies_damaged_total" in fetch(f"{node.url}/metrics")[1]
+        assert quorate("put", "{same}b", "new", target).returncode == 0
+        assert quorate("get", "{same}b", target).stdout.startswith(b"new")
+        assert quorate("keys", target).stdout == b"{same}a\n{same}b\n"
+    finally:
+        node.kill()
+
+
+def logs(node: NodeProcess, event: str) -> bool:
+    return event in node.log.read_text()
+
+
+def test_a_directory_that_was_emptied_is_told_by_its_node_and_by_the_others(tmp_path: Path) -> None:
+    """Its answers count all the same: see docs/operations.md, "A lost disk"."""
+    with Cluster(tmp_path) as cluster:
+        told = [node.log.read_text() for node in cluster.nodes]
+        assert not any("_directory" in text for text in told)
+        with Client(cluster.urls) as client:
+            client.put("k", b"v", w=3)
+        emptied = cluster.nodes[2]
+        emptied.kill()
+        shutil.rmtree(emptied.data)
+        cluster.start()
+        for node in cluster.nodes:
+            event = "new_directory" if node is emptied else "peer_has_another_directory"
+            wait_until(partial(logs, node, event), within_s=10, what=f"{node.url} logs {event}")
+        emptied.kill()
+        cluster.start()
+        assert emptied.log.read_text().count("new_directory") == 1
 
 
 def test_a_read_only_directory_is_refused_in_one_line(small_disk: Path) -> None:

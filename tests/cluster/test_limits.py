@@ -23,7 +23,9 @@ MB = 1 << 20
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
     """A lone node: all its answers are its own."""
-    with Cluster(tmp_path_factory.mktemp("limits"), "-durability=os", count=1) as cluster:
+    with Cluster(
+        tmp_path_factory.mktemp("limits"), "-durability=os", "-reply-bytes=64MiB", count=1
+    ) as cluster:
         yield cluster.nodes[0]
 
 
@@ -86,11 +88,11 @@ def answer_to(node: NodeProcess, sent: bytes) -> bytes:
         (
             b"PUT /kv?key=k HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n"
             b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-            b"HTTP/1.0 400",
+            b"HTTP/1.1 400",
         ),
         (
             b"GET /kv?key=k HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 100_000 + b"\r\n\r\n",
-            b"HTTP/1.0 431",
+            b"HTTP/1.1 431",
         ),
         (b"GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n", b"HTTP/1.1 404"),
         (b"PATCH /kv?key=k HTTP/1.1\r\nHost: localhost\r\n\r\n", b"HTTP/1.1 405"),
@@ -123,6 +125,33 @@ def test_a_client_that_never_reads_keeps_memory_flat(node: NodeProcess) -> None:
         settled = resident_bytes(node)
         assert fetch(f"{node.url}/kv?key=before") == (200, b"kept")
         assert settled - before < 100 * MB
+
+
+MGET_BIG = b"*2\r\n$4\r\nMGET\r\n$3\r\nbig\r\n"
+GET_BIG = b"GET /kv?key=big HTTP/1.1\r\nHost: localhost\r\n%b\r\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "refusal"),
+    [(MGET_BIG, b"-BUSY "), (GET_BIG % b"", b" 503 "), (GET_BIG % b"X-Slow: lane\r\n", b" 503 ")],
+    ids=["RESP", "HTTP", "HTTP in full"],
+)
+def test_many_clients_that_do_not_read_large_values_share_one_budget(
+    node: NodeProcess, sent: bytes, refusal: bytes
+) -> None:
+    """Each asks seven times for 8 MiB, and there are 64 MiB for all; others are served."""
+    with Client(node.url) as client:
+        client.put("big", b"x" * (8 * MB))
+    before = resident_bytes(node)
+    with contextlib.ExitStack() as stack:
+        for _ in range(60):
+            stack.enter_context(connect(node)).sendall(7 * sent)
+        wait_until(lambda: answer_to(node, sent)[:20].find(refusal) >= 0, within_s=20, what="BUSY")
+        for _ in range(20):
+            assert fetch(f"{node.url}/kv?key=before") == (200, b"kept")
+            assert resident_bytes(node) - before < (64 + 100) * MB
+    wait_until(lambda: gauge(node, "reply_bytes") == 0, within_s=20, what="all is given back")
+    assert fetch(f"{node.url}/kv?key=big") == (200, b"x" * (8 * MB))
 
 
 def test_ten_thousand_pipelined_commands_are_answered_in_order(node: NodeProcess) -> None:
@@ -159,12 +188,12 @@ def test_five_thousand_idle_connections_cost_little(node: NodeProcess) -> None:
             assert (resident_bytes(node) - before) / IDLE < 40_000
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    wait_until(lambda: open_connections(node) < 100, within_s=20, what="all are forgotten")
+    wait_until(lambda: gauge(node, "connections") < 100, within_s=20, what="all are forgotten")
 
 
-def open_connections(node: NodeProcess) -> int:
+def gauge(node: NodeProcess, name: str) -> int:
     metrics = fetch(f"{node.url}/metrics")[1].decode()
-    line = next(each for each in metrics.splitlines() if each.startswith("quorate_connections "))
+    line = next(each for each in metrics.splitlines() if each.startswith(f"quorate_{name} "))
     return int(float(line.split()[1]))
 
 

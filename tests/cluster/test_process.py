@@ -4,6 +4,7 @@ descriptors."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import resource
@@ -40,19 +41,49 @@ def test_a_second_signal_ends_a_node_at_once(cluster: Cluster) -> None:
     assert node.wait() in (0, 128 + signal.SIGTERM, 128 + signal.SIGINT)
 
 
-@pytest.mark.parametrize("is_full", [True, False])
-def test_a_log_that_cannot_be_written_costs_only_its_lines(
-    cluster: Cluster, *, is_full: bool
-) -> None:
-    """P1. On a full disk, or a pipe that nobody reads any more: what a step stores, sends and
-    answers does not depend on what it has to tell."""
+def test_what_a_node_makes_is_for_its_user_alone(tmp_path: Path) -> None:
+    """Where others have a say, and where a variable is not for it."""
+    node = NodeProcess(tmp_path / "made", free_port(), ["-log-format=json"])
+    node.log = tmp_path / "log"
+    node.environment = {"QUORATE_PORT": "tcp://10.96.0.12:8000"}
+    before = os.umask(0o022)
+    try:
+        node.start()
+    finally:
+        os.umask(before)
+    try:
+        wait_until(node.is_ready, within_s=20, what="ready")
+        assert fetch(f"{node.url}/kv?key=k", method="PUT", body=b"v")[0] == 200
+        assert node.stop() == 0
+    finally:
+        if node.is_running:
+            node.kill()
+    made = [tmp_path / "made", *(tmp_path / "made").rglob("*")]
+    assert len(made) > 8
+    wide = {path: oct(path.stat().st_mode) for path in made if path.stat().st_mode & 0o077}
+    assert wide == {}
+    assert '"variable_ignored"' in node.log.read_text()
+
+
+@pytest.mark.parametrize("log", ["full", "closed", "unread"])
+def test_a_log_that_cannot_be_written_costs_only_its_lines(cluster: Cluster, log: str) -> None:
+    """P1. On a full disk, or a pipe that nobody reads any more, or that is there and full: what a
+    step stores, sends and answers does not depend on what it has to tell."""
     mute, other, lost = cluster.nodes
     mute.stop()
     reading, pipe = os.pipe()
-    os.close(reading)
+    if log == "closed":
+        os.close(reading)
+    if log == "unread":
+        os.set_blocking(pipe, False)
+        with contextlib.suppress(BlockingIOError):
+            while os.write(pipe, b"x" * 512):
+                pass
+        os.set_blocking(pipe, True)
     full = os.open("/dev/full", os.O_WRONLY)
     mute.process = subprocess.Popen(
-        [sys.executable, "-m", "quorate", "serve", *mute.flags], stderr=full if is_full else pipe
+        [sys.executable, "-m", "quorate", "serve", *mute.flags],
+        stderr=full if log == "full" else pipe,
     )
     os.close(pipe)
     os.close(full)
@@ -67,7 +98,10 @@ def test_a_log_that_cannot_be_written_costs_only_its_lines(
     assert missing(mute.url, since, r=1) == [], "one of the two that are left"
     told = re.search(rb"log_lines_lost(?:_total)? (\d+)", fetch(f"{mute.url}/metrics")[1])
     assert told is not None
-    assert float(told[1]) > 0, "what the log could not tell is counted"
+    if log == "unread":
+        assert float(told[1]) == 0, "lines wait for a reader"
+    else:
+        assert float(told[1]) > 0, "what the log could not tell is counted"
     assert mute.stop() == 0
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 
 import pytest
@@ -10,8 +11,9 @@ import pytest
 from quorate.config import Config
 from quorate.doors.http import door
 from tests.fake_store import NODES, FakeStore
-from tests.http_served import Client, Served
+from tests.http_served import Client, Response, Served
 
+HOST = b"Host: localhost\r\n"
 VALUE_BYTES_MAX = 2 << 20
 
 
@@ -42,3 +44,23 @@ def http(http_shared: Served) -> Served:
 def http_client(http: Served) -> Iterator[Client]:
     with http.client() as client:
         yield client
+
+
+@pytest.fixture
+def unharmed(http: Served, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """After the test the node still answers others, nothing was stored, nothing logged."""
+    yield
+    assert http.store.records == {}, "something was stored"
+    assert [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING] == []
+    with http.client() as other:
+        assert other.ask(b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n").status == 200
+        assert other.ask(b"GET /kv?key=k HTTP/1.1\r\n" + HOST + b"\r\n").status == 404
+
+
+def refusal(client: Client, data: bytes) -> Response:
+    """The one answer to `data`, after which the connection ends."""
+    answer = client.ask(data)
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "Traceback" not in answer.body.decode()
+    assert client.rest() == b""
+    return answer

@@ -18,7 +18,7 @@ from quorate.core.values.versions import pack_version
 from tests.http_served import WAIT_SECONDS, Client, Response
 from tests.ports import free_port
 
-LANES = {"fast": "", "slow": "Connection: keep-alive\r\n"}
+LANES = {"fast": "", "slow": "Content-Encoding: identity\r\n"}
 
 
 @pytest.fixture(scope="module")

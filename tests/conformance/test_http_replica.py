@@ -153,6 +153,15 @@ def test_local_keys_come_in_pages_where_a_limit_is_given(http: Served, http_clie
     assert "quorate-cursor" not in answer.headers
 
 
+def test_a_stream_to_a_client_of_http_1_0_ends_with_the_connection(
+    http: Served, http_client: Client
+) -> None:
+    """It has no length and no chunks, so a client that asked to stay would wait for ever."""
+    http.store.fill(b"k", b"v")
+    http_client.send(b"GET /local/keys HTTP/1.0\r\nConnection: keep-alive\r\n" + HOST + b"\r\n")
+    assert http_client.rest().endswith(b"\r\n\r\nk\n")
+
+
 def test_a_stream_that_fails_ends_visibly_too_early(http: Served, http_client: Client) -> None:
     """The status was sent; a missing last chunk is all that can still tell."""
     for index in range(1500):

@@ -4,16 +4,15 @@
 from __future__ import annotations
 
 import json
-import re
 import socket
 from typing import Any
 
 import msgspec
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from quorate.core.values.events import Explain, Get, Put, Scan
 from quorate.doors.http.door import ROUTES
+from quorate.doors.limits import FREE_BYTES
 from quorate.errors import Outcome, Overloaded
 from tests.fake_store import NODES
 from tests.http_served import Client, Served, get, post
@@ -64,12 +63,21 @@ def test_an_unknown_parameter_is_400_everywhere(
 
 
 @pytest.mark.parametrize("path", [r.path for r in ROUTES if r.method == "GET"])
-def test_head_is_served_wherever_get_is(http_client: Client, path: str) -> None:
+def test_head_is_served_wherever_get_is_and_has_no_body(
+    http: Served, http_client: Client, path: str
+) -> None:
+    http.store.fill(b"k", b"v")
     query = "?key=k" if path in ("/kv", "/explain", "/internal/get") else ""
-    assert (
-        get(http_client, path + query).status
-        == get(http_client, path + query, method="HEAD").status
-    )
+    found = get(http_client, path + query)
+    assert found.body != b""
+    assert get(http_client, path + query, method="HEAD").status == found.status == 200
+    # A body would be read as the beginning of this.
+    assert get(http_client, "/healthz").body == b"ok"
+
+
+def test_what_depends_on_accept_says_so(http_client: Client) -> None:
+    for accept in (b"", b"Accept: text/plain\r\n"):
+        assert get(http_client, "/nodes", headers=accept).headers["vary"] == "Accept"
 
 
 # --- members --------------------------------------------------------------------------------------
@@ -134,6 +142,18 @@ def test_a_join_of_what_is_no_nodes_url_is_refused(
     """No connection is even tried, for nothing is submitted."""
     assert post(http_client, "/join", body).status in (400, 413)
     assert http.store.events == []
+
+
+def test_a_member_without_copies_is_forgotten_by_command(http: Served, http_client: Client) -> None:
+    url = "http://10.0.0.9:8000"
+    for known in (True, False):
+        if known:
+            post(http_client, "/join", url.encode())
+        answer = get(http_client, f"/join?url={url}", method="DELETE")
+        assert json.loads(answer.body) == {"url": url, "known": known}
+    assert url not in http.store.known
+    for refused in (NODES[1], "nonsense", ""):
+        assert get(http_client, f"/join?url={refused}", method="DELETE").status == 400
 
 
 def test_nodes_lists_every_member(http_client: Client) -> None:
@@ -303,21 +323,6 @@ def test_health_is_the_process_and_readiness_is_the_node(http: Served, http_clie
     assert json.loads(answer.body)["detail"] == "the disk is stuck"
 
 
-def test_metrics_can_be_read_by_prometheus(http: Served, http_client: Client) -> None:
-    http.store.counters["reads"] = 7
-    answer = get(http_client, "/metrics")
-    assert answer.headers["content-type"].startswith("text/plain")
-    found = {
-        (sample.name, sample.labels.get("url", "")): sample.value
-        for family in text_string_to_metric_families(answer.body.decode())
-        for sample in family.samples
-    }
-    assert found["quorate_reads_total", ""] == 7
-    assert found["quorate_ready", ""] == 1
-    assert found["quorate_member_up", NODES[1]] == 1
-    assert all(re.fullmatch(r"quorate_[a-z_]+", name) for name, _ in found)
-
-
 def test_explain_says_where_a_key_lives_and_what_each_replica_has(
     http: Served, http_client: Client
 ) -> None:
@@ -367,21 +372,78 @@ def test_an_absolute_target_is_understood(http: Served, http_client: Client) -> 
     assert get(http_client, "http://localhost/kv?key=k").body == b"v"
 
 
-def test_a_get_that_names_the_version_it_has_is_304(http: Served, http_client: Client) -> None:
-    version = http.store.fill(b"k", b"v").version.hex()
-    condition = f'If-None-Match: "{version}"\r\n'.encode()
-    assert get(http_client, "/kv?key=k", headers=condition).status == 304
-    http.store.fill(b"k", b"w")
-    assert get(http_client, "/kv?key=k", headers=condition).body == b"w"
+@pytest.mark.parametrize(
+    ("condition", "status"),
+    [
+        ("If-None-Match: {}", 304),
+        ("If-None-Match: W/{}", 304),
+        ('If-None-Match: "x", {}', 304),
+        ("If-None-Match: *", 304),
+        ('If-None-Match: "x"', 200),
+        ("If-None-Match: junk", 200),
+        ("If-Match: {}", 200),
+        ('If-Match: "x" , {}', 200),
+        ("If-Match: *", 200),
+        ('If-Match: "x"', 412),
+        ("If-Match: W/{}", 412),
+        ("If-Match: junk", 412),
+        ("If-Match:", 412),
+        ('If-Match: "x"\r\nIf-None-Match: {}', 412),
+        ("If-Match: {0}\r\nIf-None-Match: {0}", 304),
+        ("If-Modified-Since: Fri, 01 Jan 2100 00:00:00 GMT", 200),
+        ("If-Unmodified-Since: Sat, 01 Jan 2000 00:00:00 GMT", 200),
+        ('If-Range: "x"\r\nRange: bytes=0-0', 200),
+    ],
+)
+def test_a_read_is_judged_by_its_conditions(
+    http: Served, http_client: Client, condition: str, status: int
+) -> None:
+    """RFC 9110, 13: versions are compared; a value has no date, and is never sent in part."""
+    etag = f'"{http.store.fill(b"k", b"v").version.hex()}"'
+    headers = f"{condition.format(etag)}\r\n".encode()
+    answer = get(http_client, "/kv?key=k", headers=headers)
+    assert answer.status == status
+    assert get(http_client, "/kv?key=k", headers=headers, method="HEAD").status == status
+    if status == 412:
+        assert json.loads(answer.body)["code"] == "precondition_failed"
+        return
+    assert answer.headers["etag"] == etag
+    assert answer.headers["quorate-consistency"] == "linearizable"
+
+
+@pytest.mark.parametrize("condition", [b"If-Match: *\r\n", b"If-None-Match: *\r\n"])
+def test_where_nothing_is_no_condition_is_asked(http_client: Client, condition: bytes) -> None:
+    """RFC 9110, 13.2.1: 404 is 404 either way."""
+    assert get(http_client, "/kv?key=k", headers=condition).status == 404
+
+
+@pytest.mark.parametrize("lane", [b"", b"Content-Encoding: identity\r\n"], ids=["fast", "slow"])
+def test_a_small_body_is_taken_though_larger_ones_use_the_budget_up(
+    http: Served, http_client: Client, lane: bytes
+) -> None:
+    """As at the Redis door. One that is large finds no room, and is told so."""
+    head = b"PUT /kv?key=k HTTP/1.1\r\n" + HOST + lane + b"Content-Length: %d\r\n\r\n"
+    budget = http.http._bodies
+    http.call(lambda: budget.take(http.store.config.inflight_bytes_max))
+    try:
+        http_client.send(head % FREE_BYTES)
+        assert http_client.ask(b"v" * FREE_BYTES).status == 200
+        http_client.send(head % (FREE_BYTES + 1))
+        answer = http_client.ask(b"v" * (FREE_BYTES + 1))
+        assert answer.status == 503
+        assert json.loads(answer.body)["outcome"] == "not_applied"
+    finally:
+        http.call(lambda: budget.give_back(http.store.config.inflight_bytes_max))
+    assert budget.used == 0
 
 
 def test_a_client_that_leaves_in_the_middle_of_a_body_leaves_nothing_behind(
     http: Served,
 ) -> None:
-    for headers in (b"", b"Connection: keep-alive\r\n"):
+    for headers in (b"", b"Content-Encoding: identity\r\n"):
         with http.client() as client:
             head = b"PUT /kv?key=k HTTP/1.1\r\n" + HOST + headers
-            client.send(head + b"Content-Length: 100000\r\n\r\nbegin")
+            client.send(head + b"Content-Length: 100000\r\n\r\n" + b"v" * (FREE_BYTES + 1))
             http.until(lambda: bodies_used(http) > 0)
             client.socket.setsockopt(
                 socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00"

@@ -35,6 +35,30 @@ def test_a_slow_replica_slows_neither_writes_of_two_nor_reads_of_one() -> None:
     assert _quantile(reads, 1.0) < 2
 
 
+def test_a_full_disk_is_in_the_way_of_no_request_that_the_others_can_serve() -> None:
+    """I25: through the node whose disk it is. Its own copies come back with reads."""
+    cluster = SimCluster(4, 3)
+    asking.must_put(cluster, 0, b"before", b"v", w=3)
+    cluster.machines[0].disk.is_full = True
+    asking.put(cluster, 0, b"fills", b"v")
+    cluster.run(100)
+    assert not cluster.machines[0].driver.status().ready
+    writes = [asking.put(cluster, 0, b"key%d" % n, b"w") for n in range(20)]
+    asking.finish(cluster, *writes)
+    assert all(isinstance(write.result, PutResult) for write in writes)
+    assert asking.value(cluster, 0, b"key0") == asking.value(cluster, 1, b"key0") == b"w"
+    cluster.run(3_600_000)
+    assert cluster.machines[0].driver.status().inflight == 0
+    cluster.machines[0].disk.is_full = False
+    cluster.run(1_000)
+    assert cluster.machines[0].driver.status().ready
+    assert asking.held(cluster, 0, b"key0") is None
+    for n in range(20):
+        assert asking.value(cluster, 0, b"key%d" % n) == b"w"
+    cluster.run(1_000)
+    assert asking.held(cluster, 0, b"key19") is not None
+
+
 def test_local_reads_are_as_fast_beside_a_slow_peer_as_without_one() -> None:
     """The 99th percentile."""
     times = []

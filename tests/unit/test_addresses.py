@@ -75,11 +75,24 @@ def test_listening_on_every_interface_advertises_a_reachable_address() -> None:
 
 def test_the_address_of_a_route_is_one_of_this_machine_and_needs_no_answer() -> None:
     assert addresses._routing_address("127.0.0.9") == "127.0.0.1"
+    assert addresses._routing_address("no-such-host.invalid") == ""
 
 
-def test_without_any_route_the_fault_asks_for_advertise() -> None:
-    with pytest.raises(ConfigError, match=r"-advertise: cannot tell which address reaches"):
-        addresses._routing_address("no-such-host.invalid")
+def test_a_peer_whose_name_does_not_resolve_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others are asked for a route; without any, this node's own entry has to do."""
+    routes = {"10.9.9.9": ROUTED}
+    monkeypatch.setattr(addresses, "_routing_address", lambda peer: routes.get(peer, ""))
+    nodes = "http://no-such-host.invalid:8000,http://localhost:8000"
+    assert own_url(config(nodes=f"{nodes},http://10.9.9.9:8000")) == f"http://{ROUTED}:8000"
+    assert own_url(config(nodes=nodes)) == "http://localhost:8000"
+
+
+def test_without_any_route_and_entry_the_fault_asks_for_advertise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(addresses, "_routing_address", lambda _peer: "")
+    with pytest.raises(ConfigError, match=r"-advertise: cannot tell which address reaches no-such"):
+        own_url(config(nodes="http://no-such-host.invalid:8000"))
 
 
 def test_the_address_listened_on_is_the_one_advertised() -> None:

@@ -4,22 +4,27 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import resource
+import socket
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
 from quorate import app
-from quorate.config import Config
+from quorate.config import Config, load
 from quorate.errors import StorageError
 from quorate.runtime.process import close_in_time
+from quorate.storage.directory import DataDirectory
 from quorate.storage.memory import MemoryEngine
 from quorate.storage.tuning import OPEN_FILES_MAX
 
 
 @pytest.mark.parametrize(
     ("files", "wanted"),
-    [(1 << 20, 10_000), (4096, 4096 - app.FILES_RESERVED), (1024, 576), (512, 128), (256, 64)],
+    [(1 << 20, 10_000), (4096, 4096 - app.FILES_RESERVED), (1024, 512), (512, 128), (256, 64)],
 )
 def test_clients_leave_the_engine_and_the_links_their_files(
     files: int, wanted: int, monkeypatch: pytest.MonkeyPatch
@@ -49,3 +54,52 @@ def test_an_engine_that_fails_to_close_is_told_and_hides_no_other_error() -> Non
 def test_what_fails_while_starting_is_one_line() -> None:
     with pytest.raises(app.StartError, match="in use"), app._starting():
         raise StorageError("in use")
+
+
+def test_a_data_directory_that_is_a_file_is_one_line_which_names_it_once(tmp_path: Path) -> None:
+    data = tmp_path / "file"
+    data.write_text("")
+    with pytest.raises(app.StartError) as caught:
+        app._open_engine(Config(data=str(data)))
+    assert str(caught.value) == f"cannot use -data {data}: Not a directory"
+
+
+def test_a_data_directory_in_use_is_named_once_with_who_uses_it(tmp_path: Path) -> None:
+    held = DataDirectory(tmp_path)
+    with pytest.raises(app.StartError) as caught:
+        app._open_engine(Config(data=str(tmp_path)))
+    held.release()
+    said = f"cannot use -data {tmp_path}: another process uses the data directory"
+    assert str(caught.value) == f"{said} (pid={os.getpid()})"
+
+
+def test_a_data_directory_that_others_may_enter_is_told_with_the_cure(tmp_path: Path) -> None:
+    data = tmp_path / "a b"
+    data.mkdir()
+    data.chmod(0o750)
+    with capture_logs() as lines:
+        app._open_engine(Config(data=str(data))).close()
+        data.chmod(0o700)
+        app._open_engine(Config(data=str(data))).close()
+    assert [(line["event"], line["mode"], line["cure"]) for line in lines] == [
+        ("data_open_to_others", "0750", f"chmod -R go= '{data}'")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("listen", "advice"),
+    [
+        ("192.0.2.1:8000", "no interface of this machine has that address: choose another -listen"),
+        ("127.0.0.1:{busy}", "choose another -port"),
+    ],
+)
+def test_who_cannot_listen_is_told_what_to_change(
+    listen: str, advice: str, ports: Iterator[int]
+) -> None:
+    with socket.create_server(("127.0.0.1", next(ports))) as busy:
+        address = listen.format(busy=busy.getsockname()[1])
+        config = load(flags={"listen": address}, environment={}, file=None)
+        with pytest.raises(app.StartError) as caught:
+            asyncio.run(app._serve(config))
+    assert str(caught.value).startswith(f"cannot listen on {address}: ")
+    assert str(caught.value).endswith(f"; {advice}")

@@ -27,10 +27,10 @@ ARROWS: dict[str, set[str]] = {
     "config": {"notation"},
     "addresses": {"config", "notation"},
     "settings": {"addresses", "config", "core.values"},
-    "core": {"errors"},
-    "wire": _VALUES | {"errors", "config"},
+    "core": {"errors", "notation"},
+    "wire": _VALUES | {"errors", "notation", "config"},
     "storage": _VALUES | {"errors", "wire"},
-    "host": {"core", "errors", "config", "wire", "storage.engine"},
+    "host": {"core", "errors", "notation", "config", "wire", "storage.engine"},
     "runtime": _VALUES | {"errors", "notation", "host"},
     "doors": _VALUES
     | {"core.topology.topology"}

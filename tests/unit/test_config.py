@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from quorate.config import SETTINGS, Config, ConfigError, Setting, file_of, load
+from quorate.config import SETTINGS, Config, ConfigError, Setting, file_of, ignored, load
 
 
 def flags(**given: str) -> Config:
@@ -85,8 +85,10 @@ EXAMPLES = {
     "value-max": ("1MB", 1_000_000),
     "hint-max": ("1GiB", 1 << 30),
     "connections-max": ("7", 7),
+    "idle-timeout": ("5m", 300_000),
     "inflight-max": ("8", 8),
     "inflight-bytes": ("9MiB", 9 << 20),
+    "reply-bytes": ("64MiB", 64 << 20),
     "allow-flush": ("true", True),
     "loop": ("asyncio", "asyncio"),
     "log-level": ("debug", "debug"),
@@ -147,8 +149,54 @@ def test_an_empty_variable_counts_as_not_set() -> None:
 
 
 def test_variables_of_others_are_let_be() -> None:
-    environment = {"QUORATE_SERVICE_HOST": "10.0.0.1", "PORT": "1", "QUORATE_TARGET": "x"}
+    environment = {"PORT": "1", "QUORATE_TARGET": "x", "QUORATE_CONFIG": "x"}
     assert load(flags={}, environment=environment, file=None) == Config()
+    assert ignored(environment) == {}
+
+
+@pytest.mark.parametrize("service", ["QUORATE", "QUORATE_NODES", "QUORATE_PORTAL"])
+def test_what_kubernetes_sets_for_a_service_is_ignored_with_the_reason(service: str) -> None:
+    link = "tcp://10.96.0.12:8000"
+    environment = {
+        f"{service}_SERVICE_HOST": "10.96.0.12",
+        f"{service}_SERVICE_PORT": "8000",
+        f"{service}_SERVICE_PORT_HTTP": "8000",
+        f"{service}_PORT": link,
+        f"{service}_PORT_8000_TCP": link,
+        f"{service}_PORT_8000_TCP_PROTO": "tcp",
+        f"{service}_PORT_8000_TCP_PORT": "8000",
+        f"{service}_PORT_8000_TCP_ADDR": "10.96.0.12",
+    }
+    assert load(flags={}, environment=environment, file=None) == Config()
+    assert ignored(environment) == dict.fromkeys(environment, "set by Kubernetes for a Service")
+
+
+def test_a_port_that_is_none_of_kubernetes_is_the_setting() -> None:
+    assert load(flags={}, environment={"QUORATE_PORT": "9000"}, file=None) == Config(port=9000)
+    with pytest.raises(ConfigError, match=r"^QUORATE_PORT: 'http://a:1' is no whole number$"):
+        load(flags={}, environment={"QUORATE_PORT": "http://a:1"}, file=None)
+
+
+@pytest.mark.parametrize(
+    ("variable", "near"),
+    [("DURABLITY", "DURABILITY"), ("LOGLEVEL", "LOG_LEVEL"), ("DATA_DIR", "DATA")],
+)
+def test_a_mistyped_variable_is_refused_with_the_nearest_valid_name(
+    variable: str, near: str
+) -> None:
+    environment = {f"QUORATE_{variable}": "x"}
+    with pytest.raises(ConfigError) as caught:
+        load(flags={}, environment=environment, file=None)
+    assert caught.value.faults == [
+        f"QUORATE_{variable}: no such setting; did you mean QUORATE_{near}?"
+    ]
+    assert ignored(environment) == {}
+
+
+def test_a_variable_like_no_setting_is_ignored_with_the_reason() -> None:
+    environment = {"QUORATE_VERSION": "1.0", "QUORATE_EMPTY": ""}
+    assert load(flags={}, environment=environment, file=None) == Config()
+    assert ignored(environment) == {"QUORATE_VERSION": "no such setting"}
 
 
 @pytest.mark.parametrize(("name", "near"), [("prot", "port"), ("replicaton", "replication")])
@@ -204,7 +252,7 @@ def test_the_fault_names_the_variable_it_came_from() -> None:
         ("cache-size", "-1", "the least is 0"),
         ("cache-bytes", "1XB", "no size"),
         ("value-max", "0", "the least is 1"),
-        ("value-max", "17MiB", "17MiB is too large: the most is 16777216"),
+        ("value-max", "17MiB", "17MiB is too large: the most is 16MiB"),
         ("engine", "rocksb", "none of rocksdb, memory; did you mean rocksdb?"),
         ("durability", "fsync", "none of sync, os; did you mean sync?"),
         ("loop", "trio", "none of auto, uvloop, asyncio"),

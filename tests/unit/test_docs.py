@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import io
 import json
 import re
+import subprocess
 import tokenize
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,10 +16,21 @@ from typing import Final
 
 import pytest
 
+from quorate.addresses import own_url
+from quorate.app import CLOSE_S
 from quorate.cli.commands import COMMANDS
-from quorate.config import SETTINGS
+from quorate.config import KEY_BYTES_MAX, SETTINGS, Config, load
+from quorate.core.serving import STEP_BYTES_MAX
+from quorate.core.topology.membership import HEARSAY_MAX
+from quorate.core.values.settings import MEMBERS_MAX
+from quorate.doors.limits import IDLE_SECONDS, REQUEST_SECONDS
+from quorate.doors.port import UNDECIDED_SECONDS
 from quorate.doors.redis import table
+from quorate.host.acceptor import UNPROVEN_MAX
+from quorate.host.driver import DRAIN_MS, SETTLE_MS
+from quorate.runtime.process import FLUSH_S
 from quorate.sim.faults import FAULTS
+from quorate.wire.frames import FRAME_BYTES_MAX
 
 ROOT: Final = Path(__file__).parents[2]
 _SOURCES: Final = ROOT / "src" / "quorate"
@@ -139,6 +152,8 @@ def _is_path(name: str) -> bool:
     top, slash, _ = name.partition("/")
     if not slash or name != name.lower():  # `seedN.json` stands for many.
         return name.endswith(".py")
+    if top == "build":  # Made when it is needed.
+        return False
     return name.endswith(_SUFFIXES) or any((base / top).is_dir() for base in (ROOT, _SOURCES))
 
 
@@ -201,6 +216,104 @@ def test_each_flag_of_the_simulator_is_told() -> None:
 def test_each_redis_command_is_told() -> None:
     words = set(re.findall(r"[A-Z]+", _read(ROOT / "docs" / "redis.md")))
     assert [name.decode() for name in table.COMMANDS if name.decode() not in words] == []
+
+
+def test_each_limit_is_told_with_its_default() -> None:
+    defaults = {f"-{each.name}": each.default for each in SETTINGS}
+    known = {
+        "a key": f"{KEY_BYTES_MAX:,} bytes",
+        "members": f"{MEMBERS_MAX:,}; of these {HEARSAY_MAX} ",
+        "silence of a client before its first command": (
+            f"{REQUEST_SECONDS:g} s, and {UNDECIDED_SECONDS:g} s"
+        ),
+        "silence of an HTTP client between requests": f"{IDLE_SECONDS:g} s",
+        "half a request": f"{REQUEST_SECONDS:g} s",
+        "links of peers": f"one for each, both ways; {UNPROVEN_MAX} more ",
+        "answers to one peer": f"{STEP_BYTES_MAX >> 20} MiB ",
+        "a frame of a peer": f"{FRAME_BYTES_MAX >> 20} MiB",
+    }
+    for what, setting, told, _ in _rows("operations.md", "Limits"):
+        flag = re.match("`([^`]+)`", setting)
+        assert told == defaults[flag[1]] if flag else told.startswith(known.pop(what)), what
+    assert known == {}
+
+
+def _logged() -> set[str]:
+    """The event of each line that a node may log."""
+    events: set[str] = set()
+    for path in _SOURCES.rglob("*.py"):
+        if path.relative_to(_SOURCES).parts[0] in ("sim", "cli", "bench", "client"):
+            continue
+        for node in ast.walk(ast.parse(_read(path))):
+            if not isinstance(node, ast.Call):
+                continue
+            events |= set(_event(node))
+    return events
+
+
+_LEVELS: Final = ("debug", "info", "warning", "error", "critical")
+
+
+def _event(call: ast.Call) -> Iterator[str]:
+    attribute = call.func.attr if isinstance(call.func, ast.Attribute) else ""
+    if attribute in ("note", "note_rarely") or ast.unparse(call.func) in ("Note", "log.log"):
+        names = call.args[1:2]
+    elif attribute == "fault" or (
+        attribute in _LEVELS and ast.unparse(call.func).startswith(("log.", "_log."))
+    ):
+        names = call.args[:1]
+    else:
+        return
+    for name in names:
+        yield from re.findall(r"'(\w+)'", ast.unparse(name))
+
+
+def test_each_event_of_the_log_is_told() -> None:
+    told = re.findall(
+        r"`([a-z_]+)`", " ".join(cells[0] for cells in _rows("operations.md", "The log"))
+    )
+    assert sorted(_logged() - set(told)) == []
+    assert sorted(set(told) - _logged()) == []
+
+
+# --- examples ----------------------------------------------------------------------------------
+
+
+def _examples(kind: str) -> list[str]:
+    """The blocks of that language on the page for operators."""
+    text = _read(ROOT / "docs" / "operations.md")
+    found = re.findall(rf"^ *```{kind}\n(.*?)^ *```$", text, re.MULTILINE | re.DOTALL)
+    assert found, kind
+    return found
+
+
+def test_the_settings_of_an_example_are_settings(tmp_path: Path) -> None:
+    for number, text in enumerate(_examples("toml")):
+        file = tmp_path / f"{number}.toml"
+        file.write_text(text)
+        assert load(flags={}, environment={}, file=file) != Config()
+
+
+def test_the_arguments_of_an_example_are_those_of_a_node() -> None:
+    (text,) = _examples("yaml")
+    arguments = re.findall(r"^ +- (-\S+)$", text, re.MULTILINE)
+    assert len(arguments) == 4
+    flags = dict(each.lstrip("-").replace("$(POD)", "q-0").split("=", 1) for each in arguments)
+    config = load(flags=flags, environment={}, file=None)
+    assert own_url(config) in config.nodes
+
+
+def test_the_commands_of_examples_can_be_read_by_a_shell() -> None:
+    for text in _examples("sh"):
+        done = subprocess.run(["sh", "-n"], input=text, text=True, capture_output=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_service_may_take_as_long_to_stop_as_a_node_does() -> None:
+    (unit,) = _examples("ini")
+    given = re.search(r"^TimeoutStopSec=([0-9]+)$", unit, re.MULTILINE)
+    assert given is not None
+    assert int(given[1]) > (DRAIN_MS + SETTLE_MS) / 1000 + CLOSE_S + FLUSH_S
 
 
 # --- flags -------------------------------------------------------------------------------------

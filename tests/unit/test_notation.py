@@ -14,6 +14,7 @@ from quorate.notation import (
     can_be_looked_up,
     is_loopback,
     is_nowhere,
+    member_url,
     nearest,
     parse_duration,
     parse_size,
@@ -48,6 +49,11 @@ def test_a_duration_put_together_from_its_parts_is_their_sum(ms: int) -> None:
     hours, rest = divmod(ms, 3_600_000)
     minutes, rest = divmod(rest, 60_000)
     assert parse_duration(f"{hours}h{minutes}m{rest // 1000}s{rest % 1000}ms") == ms
+
+
+def test_what_is_near_is_found_in_any_case() -> None:
+    assert nearest("SYNC", ["sync", "os"]) == "; did you mean sync?"
+    assert nearest("w", ["W"], dashes="-") == "; did you mean -W?"
 
 
 def test_a_bare_number_is_no_duration_and_the_hint_shows_units() -> None:
@@ -335,3 +341,51 @@ def test_the_nearest_name_is_asked_after_and_nothing_if_none_is_near() -> None:
 @given(st.binary())
 def test_shown_bytes_are_always_printable(raw: bytes) -> None:
     assert show_bytes(raw).isprintable()
+
+
+# --- which addresses may be members' ---------------------------------------------------------
+
+HERE, THERE = "http://127.0.0.1:8000", "http://10.0.0.1:8000"
+
+
+@pytest.mark.parametrize("text", ["http://10.0.0.2:8000/", "HTTP://10.0.0.2:8000", "10.0.0.2:8000"])
+def test_a_url_has_one_normal_form(text: str) -> None:
+    assert member_url(text, own_url=THERE) == "http://10.0.0.2:8000"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "a.localhost", "[::1]", "127.9.9.9"])
+def test_loopback_may_join_only_a_node_on_loopback(host: str) -> None:
+    url = f"http://{host}:9000"
+    assert member_url(url, own_url=HERE) == url
+    with pytest.raises(ValueError, match="loopback"):
+        member_url(url, own_url=THERE)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "http://169.254.169.254:80",
+        "http://[fe80::1]:8000",
+        "http://[::ffff:169.254.169.254]:8000",
+        "http://0.0.0.0:8000",
+        "http://[::]:8000",
+        "http://239.1.1.1:8000",
+        "http://[ff02::1]:8000",
+        "http://0xa9fea9fe:80",
+        "http://0x7f000001:6379",
+        "http://0x7f.1:6379",
+        "http://2852039166:80",
+        "http://10.0.0.2:22",
+        "http://10.0.0.2:25",
+        "http://10.0.0.2:0",
+        "http://user@10.0.0.2:8000",
+        "file:///etc/passwd",
+        "http://10.0.0.2:8000/x",
+        "",
+        "x" * 4096,
+    ],
+)
+@pytest.mark.parametrize("own_url", [HERE, THERE])
+def test_what_no_node_can_be_is_refused(text: str, own_url: str) -> None:
+    with pytest.raises(ValueError, match=r"node|URL|http|IP|connect"):
+        member_url(text, own_url=own_url)

@@ -155,7 +155,8 @@ class Worker:
         finally:
             load.close()
         if load.tally.errors:
-            raise ProtocolFault(f"writing the keys failed: {dict(load.tally.errors)}")
+            told = ", ".join(f"{count:,} x {error}" for error, count in load.tally.errors.items())
+            raise ProtocolFault(f"writing the keys failed: {told}")
         if next(numbers, None) is not None:
             raise ProtocolFault(f"writing {plan.keys} keys took over {seconds:.0f}s")
 

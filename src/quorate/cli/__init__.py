@@ -21,10 +21,8 @@ from quorate.errors import QuorateError
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code."""
     line = read(list(sys.argv[1:] if arguments is None else arguments))
-    if sys.stdout is None:  # Closed by whoever started us (`>&-`): a socket could get its number.
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
-        if line.command not in ("", "serve"):
-            return complain("cannot write the output: it is closed", code="output", is_json=False)
+    if not _has_output() and (line.command not in ("", "serve") or line.has("help")):
+        return complain("cannot write the output: it is closed", code="output", is_json=False)
     try:
         code = _reported(line)
         sys.stdout.flush()
@@ -42,6 +40,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"quorate: {what}: {fault.strerror}", file=sys.stderr)
         return 2
     return code
+
+
+def _has_output() -> bool:
+    """Whether standard output is open. What is closed of the three (as by `>&-`) leads nowhere from
+    here on: else a file or socket of ours gets its number, and what is written to it."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
+    if sys.stdout is not None:
+        return True
+    sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+    return False
 
 
 def _reported(line: CommandLine) -> int:

@@ -13,6 +13,7 @@ import msgspec
 from quorate.bench.plan import SCENARIOS, LoadPlan, with_scenario
 from quorate.cli.arguments import Given, UsageError
 from quorate.cli.connect import DEV_NODES_MAX, node_urls, parsed, whole_number
+from quorate.config import VALUE_BYTES_MOST
 from quorate.notation import nearest, parse_duration, parse_size, split_url
 
 FAULTS: Final = ("kill", "restart", "pause")
@@ -108,7 +109,7 @@ def _numbers(given: Given) -> dict[str, Any]:
         "w": whole_number(given, "W", low=1, high=_REPLICAS_MAX),
         "r": whole_number(given, "R", low=1, high=_REPLICAS_MAX),
         "keys": whole_number(given, "keys", low=1, high=_KEYS_MAX),
-        "value_bytes": parsed(given, "value-bytes", parse_size),
+        "value_bytes": parsed(given, "value-bytes", _value_bytes),
         "reads": parsed(given, "reads", _share),
         "rate": parsed(given, "rate", parse_rate),
         "seconds": parsed(given, "duration", lambda text: _span_ms(text, 1, 3_600_000) / 1000),
@@ -153,8 +154,14 @@ def _share(text: str) -> float:
     except ValueError:
         share = -1.0
     if not 0 <= share <= 1:
-        raise ValueError(f"{text!r} is no share from 0 to 1")
+        raise ValueError(f"{text!r} is no share from 0 to 1: write 0.5 for half")
     return share
+
+
+def _value_bytes(text: str) -> int:
+    if parse_size(text) > VALUE_BYTES_MOST:
+        raise ValueError(f"{text} is too large: the most is {VALUE_BYTES_MOST >> 20}MiB")
+    return parse_size(text)
 
 
 def parse_rate(text: str) -> float:

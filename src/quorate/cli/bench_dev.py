@@ -32,7 +32,7 @@ def dev_cluster(count: int, serve: Sequence[str]) -> Iterator[list[Child]]:
         def command(port: int) -> list[str]:
             return [*node_command(port, ports, directory), *serve]
 
-        with Children(directory, command) as nodes:
+        with Children(directory, command, is_temporary=True) as nodes:
             nodes.start(ports)
             yield nodes.all
 

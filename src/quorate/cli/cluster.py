@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Looking at a cluster: keys, nodes, status, ring, explain."""
+"""Looking at a cluster: keys, nodes, status, ring, explain; and forgetting a member of it."""
 
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,12 +12,12 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from quorate.cli.arguments import Given
-from quorate.cli.connect import client_of, key_of, timeout_seconds, whole_number
+from quorate.cli.connect import client_of, key_of, parsed, timeout_seconds, whole_number
 from quorate.cli.output import print_facts, print_json, print_table
 from quorate.client.blocking import Client
 from quorate.client.calls import Call, Unreachable, error_of, options, packed, read_json
 from quorate.errors import InvalidRequest, PeerProtocolError
-from quorate.notation import show_bytes, show_duration, show_size
+from quorate.notation import parse_url, show_bytes, show_duration, show_size, show_text
 from quorate.wire.http import quote
 
 PARTITIONS: Final = 1024
@@ -24,6 +25,8 @@ PARTITIONS: Final = 1024
 _PAGE: Final = 1000
 _PROBE_SECONDS: Final = 2.0
 _PROBES_AT_ONCE: Final = 16
+_BREAKING: Final = re.compile(rb"[\x00-\x1f\x7f\\]")
+_ESCAPED: Final = {b"\n": b"\\n", b"\r": b"\\r", b"\t": b"\\t", b"\\": b"\\\\"}
 _SHOWN: Final = {"last_seen_ms": show_duration, "bytes": show_size}
 _SHOWN_NAMES: Final = {"last_seen_ms": "last seen"}
 _OF_MEMBER: Final = frozenset({"url", "state", "owns", "keys", "bytes"})
@@ -40,13 +43,18 @@ def run_keys(given: Given) -> int:
             # One key beyond the limit tells whether there are more.
             keys = list(_keys(client, given, coverage, limit=None if limit is None else limit + 1))
             listed, more = [packed(key) for key in keys[:limit]], keys[:limit] != keys
+            is_any = bool(listed)
             print_json({"keys": listed, "complete": all(coverage), "more": more})
         else:
-            is_shown = sys.stdout.isatty()
+            is_shown, is_any = sys.stdout.isatty(), False
             for key in _keys(client, given, coverage, limit=limit):
-                line = show_bytes(key).encode() if is_shown else key
+                line = show_bytes(key).encode() if is_shown else _on_a_line(key)
                 sys.stdout.buffer.write(line + b"\n")
+                is_any = True
             sys.stdout.buffer.flush()
+    prefix = given.get("prefix", "")
+    if not is_any and prefix.endswith("*"):
+        print(f"quorate: no key begins with {prefix!r}: a prefix is no pattern", file=sys.stderr)
     if all(coverage):
         return 0
     print("quorate: keys may be missing: too few replicas answered", file=sys.stderr)
@@ -75,6 +83,12 @@ def _keys(
             return
 
 
+def _on_a_line(key: bytes) -> bytes:
+    """A key, with what could break its line escaped, and the backslash that escapes: `printf %b`
+    gives the bytes back."""
+    return _BREAKING.sub(lambda found: _ESCAPED.get(found[0]) or b"\\%04o" % ord(found[0]), key)
+
+
 def run_nodes(given: Given) -> int:
     """The members as one node sees them."""
     members = _members(given)
@@ -83,14 +97,33 @@ def run_nodes(given: Given) -> int:
         return 0
     columns = ["url", "state", "owns", "failures", "last_seen_ms", "keys", "bytes", "hints"]
     if not sys.stdout.isatty():
-        columns += ["version", "id"]
+        columns += ["version", "id", "w", "r", "refusal"]
     _print_members(columns, members)
     return 0
 
 
+def run_forget(given: Given) -> int:
+    """Have each node forget a member; 3 if one refuses, or does not answer."""
+    forgotten = parsed(given, "url", parse_url)
+    target = f"/join?url={quote(str(forgotten).encode())}"
+    # Who was never met is asked nothing: it may be another mistake.
+    met = [str(member["url"]) for member in _members(given) if member.get("id")]
+    urls = [url for url in met if url != forgotten]
+    faults: dict[str, str] = {}
+    for url in urls:
+        if fault := _fault_of(url, Call("DELETE", target)):
+            faults[url] = fault
+    if "json" in given:
+        print_json({"url": forgotten, "faults": faults})
+    else:
+        print_table(["url", "forgot"], [[url, faults.get(url, "yes")] for url in urls])
+    return 3 if faults else 0
+
+
 def run_status(given: Given) -> int:
     """Ask every member whether it is ready; 3 if one is not."""
-    urls = [str(member["url"]) for member in _members(given)]
+    members = _members(given)
+    urls = [str(member["url"]) for member in members]
     with ThreadPoolExecutor(_PROBES_AT_ONCE) as pool:
         reasons = list(pool.map(_unreadiness, urls))
     states = ["ready" if not reason else "not ready" for reason in reasons]
@@ -99,7 +132,23 @@ def run_status(given: Given) -> int:
         print_json([dict(zip(columns, row, strict=True)) for row in rows])
     else:
         print_table(columns, rows)
+    _warn_of_quorums(members)
     return 3 if any(reasons) else 0
+
+
+def _warn_of_quorums(members: list[dict[str, Any]]) -> None:
+    """Say which nodes differ in what their writes and reads need: no label of an answer holds."""
+    told: dict[str, list[str]] = {}
+    for member in members:
+        if member.get("w") and member.get("r"):
+            told.setdefault(f"-W={member['w']} -R={member['r']}", []).append(member["url"])
+    if len(told) > 1:
+        each = "; ".join(f"{numbers} at {', '.join(urls)}" for numbers, urls in told.items())
+        print(
+            f"quorate: nodes differ: {show_text(each)}: an answer's consistency holds only where "
+            "all writes of the key needed as many",
+            file=sys.stderr,
+        )
 
 
 def run_ring(given: Given) -> int:
@@ -172,6 +221,8 @@ def _shown_replica(view: dict[str, Any]) -> list[object]:
 
 def _record(view: dict[str, Any]) -> str | None:
     """What a replica has; None if its answer does not say it."""
+    if view.get("damaged"):
+        return "(damaged)"
     if view["version"] is None:
         return "(no answer)"
     if not view["version"]:
@@ -222,9 +273,14 @@ def _are_tables(value: object, names: frozenset[str]) -> bool:
 
 def _unreadiness(url: str) -> str:
     """Why the node at `url` is not ready; empty if it is."""
+    return _fault_of(url, Call("GET", "/readyz"))
+
+
+def _fault_of(url: str, call: Call) -> str:
+    """Why the node at `url` does not do this; empty if it does."""
     try:
         with Client(url, timeout=_PROBE_SECONDS) as client:
-            error = error_of(client.request(Call("GET", "/readyz")), is_write=False)
+            error = error_of(client.request(call), is_write=False)
     except (Unreachable, InvalidRequest) as fault:
         return str(fault)  # Invalid is a URL that another release took.
     return str(error) if error else ""

@@ -21,20 +21,25 @@ DEV_NODES_MAX: Final = 16
 
 def parsed(given: Given, name: str, parse: Callable[[str], Value]) -> Value | None:
     """What `parse` makes of a flag, None if it is not given; its ValueError names the flag."""
-    if name not in given:
-        return None
+    return _parsed_as(f"--{name}", given[name], parse) if name in given else None
+
+
+def _parsed_as(shown: str, text: str, parse: Callable[[str], Value]) -> Value:
     try:
-        return parse(given[name])
+        return parse(text)
     except ValueError as fault:
-        raise UsageError(f"--{name}: {fault}") from None
+        raise UsageError(f"{shown}: {fault}") from None
 
 
 def node_urls(given: Given) -> list[str]:
     """The nodes to try: the target alone, else the first that answers of the list."""
-    for name in ("target", "nodes"):
-        text = given.get(name) or os.environ.get(f"QUORATE_{name.upper()}")
-        if text:
-            return parsed({name: text}, name, _urls) or []
+    for source, names in (
+        (given, {"target": "--target", "nodes": "--nodes"}),
+        (os.environ, {each: each for each in ("QUORATE_TARGET", "QUORATE_NODES")}),
+    ):
+        for name, shown in names.items():
+            if text := source.get(name):
+                return _parsed_as(shown, text, _urls)
     return [DEFAULT_NODE]
 
 
@@ -93,4 +98,7 @@ def _ttl(text: str) -> int:
 
 
 def _urls(text: str) -> list[str]:
-    return [parse_url(part) for part in text.split(",") if part.strip()]
+    urls = [parse_url(part) for part in text.split(",") if part.strip()]
+    if not urls:
+        raise ValueError(f"{text!r} names no node")
+    return urls

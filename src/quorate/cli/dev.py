@@ -47,7 +47,7 @@ def _run(given: Given, ports: list[int], directory: Path) -> int:
         return node_command(port, ports, directory)
 
     is_json = "json" in given
-    with Children(directory, command) as nodes:
+    with Children(directory, command, is_temporary="dir" not in given) as nodes:
         if not is_json:
             count = show_count(len(ports), "node")
             print(f"starting {count}; data and logs in {directory}", flush=True)
@@ -145,9 +145,10 @@ def _directory(given: Given) -> Iterator[Path]:
     if "dir" in given:
         directory = Path(given["dir"]).absolute()
         try:
-            directory.mkdir(parents=True, exist_ok=True)
+            directory.mkdir(0o700, parents=True, exist_ok=True)
         except OSError as fault:
-            raise UsageError(f"--dir: {fault.strerror}: {directory}") from None
+            why = "Not a directory" if isinstance(fault, FileExistsError) else fault.strerror
+            raise UsageError(f"--dir: {why}: {directory}") from None
         yield directory
         return
     with tempfile.TemporaryDirectory(prefix="quorate-dev-", ignore_cleanup_errors=True) as name:

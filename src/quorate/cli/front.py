@@ -49,9 +49,15 @@ def _with_command(line: CommandLine) -> CommandLine:
 
 
 def _settings_given(line: CommandLine) -> Given:
-    """What is given to serve. Unknown flags too: the settings name all their faults at once."""
+    """What is given to serve. Unknown flags too, as typed: the settings name all their faults at
+    once."""
     BY_NAME["serve"].settle({}, line.positionals)
     names = {name for each in SETTINGS for name in (each.name, *each.aliases)}
-    return {
-        name: needed(name, text) if name in names else text or "true" for name, text in line.flags
-    }
+    given: Given = {}
+    for name, text in line.flags:
+        dashes = line.dashes.get(name, "-")
+        if name in names:
+            given[name] = needed(name, text, dashes=dashes)
+        else:
+            given[name if name == "json" else f"{dashes}{name}"] = text or "true"
+    return given

@@ -32,7 +32,11 @@ def show_help(name: str) -> None:
     group = click.Group("quorate", help=_HELP, epilog=epilog, context_settings=settings)
     for command in COMMANDS:
         group.add_command(_click_command(command))
-    group.main([name, "--help"] if name else ["--help"], "quorate", standalone_mode=False)
+    try:
+        group.main([name, "--help"] if name else ["--help"], "quorate", standalone_mode=False)
+    except SystemExit as ended:
+        # Whoever reads us has seen enough: 1, which click ends with, is "no such key" here.
+        raise BrokenPipeError if ended.code == 1 else ended from None
 
 
 def _click_command(command: Subcommand) -> click.Command:

@@ -14,6 +14,7 @@ from typing import Final
 
 from quorate.client.calls import Unreachable
 from quorate.errors import Fact, Outcome, QuorateError
+from quorate.notation import show_text
 
 _COLUMNS_MAX: Final = 10_000
 
@@ -27,7 +28,7 @@ def print_json(value: object) -> None:
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """A table with a header line."""
-    texts = [["-" if cell is None else str(cell) for cell in row] for row in rows]
+    texts = [["-" if cell is None else _escaped(str(cell)) for cell in row] for row in rows]
     if not sys.stdout.isatty():
         for row in [list(columns), *texts]:
             print("\t".join(row))
@@ -45,11 +46,17 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
     Console(width=width).print(table)
 
 
+def _escaped(text: str) -> str:
+    """A cell that no terminal obeys and no other cell is taken for; it may have several lines."""
+    return "\n".join(map(show_text, text.split("\n"))) if sys.stdout.isatty() else show_text(text)
+
+
 def print_facts(facts: Mapping[str, object]) -> None:
     """Names and values, one on a line."""
     width = max(map(len, facts)) if sys.stdout.isatty() else 0
     for name, value in facts.items():
-        print(f"{name:{width}}  {value}" if width else f"{name}\t{value}")
+        shown = show_text(str(value))
+        print(f"{name:{width}}  {shown}" if width else f"{name}\t{shown}")
 
 
 def report(error: QuorateError, *, is_json: bool) -> int:
@@ -65,7 +72,7 @@ def report(error: QuorateError, *, is_json: bool) -> int:
     advice = [_fate(error)] if error.outcome else []
     if isinstance(error, Unreachable):
         advice.append("check --target or --nodes, or start a node with: quorate serve")
-    print("; ".join([f"quorate: {error}", *advice]), file=sys.stderr)
+    print("; ".join([f"quorate: {show_text(str(error))}", *advice]), file=sys.stderr)
     return 2 if isinstance(error, Unreachable) else 3
 
 

@@ -2,7 +2,7 @@
 """Nodes as child processes of this one: started, watched, and never left behind.
 
 Their output goes to files, so that it can be read after they died. Stopping asks them all at once,
-and kills what has not ended by then.
+and kills what has not ended by then. If this process is killed itself, `guardian` does that.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
+from quorate.cli.guardian import STOP_SECONDS, Guardian
 from quorate.client.blocking import Client
 from quorate.client.calls import Call, Unreachable
 
 READY_SECONDS: Final = 30.0
-STOP_SECONDS: Final = 10.0
 _POLL_SECONDS: Final = 0.05
 _TAIL_LINES: Final = 10
 _PORTS: Final = range(10_000, 32_000)
@@ -40,15 +40,17 @@ class NodeFailed(Exception):
 class Child:
     """One node's process."""
 
-    def __init__(self, *, port: int, command: list[str], log: Path) -> None:
+    def __init__(self, *, port: int, command: list[str], log: Path, guardian: Guardian) -> None:
         self.port = port
         self.url = f"http://localhost:{port}"
         self.log = log
         self.command = command
+        self._guardian = guardian
         self.start_again()
 
     def start_again(self) -> None:
         """Run the command anew; it must have ended."""
+        self.log.touch(0o600)
         with self.log.open("ab") as output:
             # A session of its own: Ctrl-C reaches this process alone, which then stops its nodes.
             self._process = subprocess.Popen(
@@ -58,6 +60,7 @@ class Child:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        self._guardian.add(self._process.pid)
 
     @property
     def exit_code(self) -> int | None:
@@ -97,7 +100,7 @@ class Child:
     def kill(self) -> None:
         """End it without asking."""
         self._process.kill()
-        self._process.wait()
+        self._wait(None)
 
     def pause(self) -> None:
         """Let it stand still, with its sockets open."""
@@ -110,17 +113,26 @@ class Child:
     def finish(self, *, until: float) -> None:
         """Wait for its end; kill it at `until` (monotonic)."""
         try:
-            self._process.wait(max(0.0, until - time.monotonic()))
+            self._wait(max(0.0, until - time.monotonic()))
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            self.kill()
+
+    def _wait(self, seconds: float | None) -> None:
+        self._process.wait(seconds)
+        self._guardian.drop(self._process.pid)
 
 
 class Children:
-    """Some nodes on this machine. A context manager: leaving it stops them all."""
+    """Some nodes on this machine. A context manager: leaving it stops them all.
 
-    def __init__(self, directory: Path, command: Callable[[int], list[str]]) -> None:
+    Their logs are in `directory`, which is removed if this process is killed and it is temporary.
+    """
+
+    def __init__(
+        self, directory: Path, command: Callable[[int], list[str]], *, is_temporary: bool
+    ) -> None:
         self._directory = directory
+        self._guardian = Guardian(remove=str(directory) if is_temporary else "")
         self._command = command
         self.all: list[Child] = []
 
@@ -128,13 +140,17 @@ class Children:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.stop()
+        try:
+            self.stop()
+        finally:
+            self._guardian.close()
 
     def start(self, ports: list[int]) -> None:
         """Start a node on each port and wait until all are ready; raises NodeFailed."""
         for port in ports:
             log = self._directory / f"{port}.log"
-            self.all.append(Child(port=port, command=self._command(port), log=log))
+            command = self._command(port)
+            self.all.append(Child(port=port, command=command, log=log, guardian=self._guardian))
         until = time.monotonic() + READY_SECONDS
         for child in self.all:
             child.wait_ready(until=until)

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from quorate import __version__
 from quorate.cli.arguments import Given
 from quorate.cli.output import print_json
-from quorate.config import file_of, load
+from quorate.config import file_of, ignored, load
 
 
 def run_serve(given: Given) -> int:
@@ -24,7 +24,7 @@ def run_serve(given: Given) -> int:
     )
     from quorate.app import run  # Late: the settings' faults need none of the server's packages.
 
-    return run(config)
+    return run(config, ignored(os.environ))
 
 
 def run_version(given: Given) -> int:

@@ -150,7 +150,11 @@ class _SimRun:
     def _print(self, seconds: float) -> None:
         if self._asked.plan is not None:
             print_facts(self._world(self._asked.plan))
-        print_summary(self._summary, seconds=seconds)
+        print_summary(self._summary, seconds=self._told(seconds))
+
+    def _told(self, seconds: float) -> float | None:
+        """How long it took; None for a world alone: what is printed of one is the same again."""
+        return seconds if self._asked.plan is None else None
 
     def _world(self, plan: Plan) -> dict[str, str]:
         """What there is to say of one world alone."""
@@ -161,10 +165,11 @@ class _SimRun:
             failure_json(self._failed[seed], replay=self._asked.replay(seed))
             for seed in sorted(self._failed)
         ]
+        told = self._told(seconds)
         result = {
             **self._summary.as_json(),
-            "seconds": round(seconds, 3),
-            "seeds_per_second": round(self._summary.seeds / seconds, 3),
+            "seconds": told and round(told, 3),
+            "seeds_per_second": told and round(self._summary.seeds / told, 3),
             "is_complete": self._stopped is None,
             "failures": failures,
         }

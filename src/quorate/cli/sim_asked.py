@@ -17,7 +17,6 @@ from quorate.sim.faults import FAULTS
 from quorate.sim.plan import Plan
 from quorate.sim.planfile import decode
 
-_ANY: Final = "any"
 _SEEDS: Final = 100
 _SEEDS_MAX: Final = 10**9
 _NODES_MAX: Final = 16
@@ -56,6 +55,11 @@ def asked_of(given: Given) -> SimAsked:
         plan = draw(seeds[0], options)
     if plan is None and "trace" in given:
         raise UsageError("--trace: it is of one world: name it with --seed or --plan")
+    if "out" in given:
+        if "shrink" not in given:
+            raise UsageError("--out: it is what --shrink writes: add --shrink")
+        if not Path(given["out"]).parent.is_dir():
+            raise UsageError(f"--out: there is no directory {Path(given['out']).parent}")
     jobs = min(whole_number(given, "jobs", low=1) or _cores(), len(seeds))
     drawn_by = tuple(f"--{name}={given[name]}" for name in _DRAWN_BY if name in given)
     return SimAsked(options, seeds, plan, 1 if plan else jobs, drawn_by, given.get("plan", ""))
@@ -93,34 +97,26 @@ def _refuse_beside(name: str, given: Given, others: Iterable[str]) -> None:
 
 def _options(given: Given) -> Options:
     defaults = Options()
-    nodes = _number(given, "nodes", high=_NODES_MAX, default=defaults.nodes)
-    replication = _number(given, "replication", high=nodes, default=defaults.replication)
-    if replication is not None and nodes is not None:
-        replication = min(replication, nodes)
+    nodes = _number(given, "nodes", high=_NODES_MAX)
+    replication = _number(given, "replication", high=nodes or _NODES_MAX, of=" nodes")
+    copies = min(replication or _NODES_MAX, nodes or _NODES_MAX)
     operations = whole_number(given, "operations", low=1, high=_OPERATIONS_MAX)
     return Options(
         nodes=nodes,
         replication=replication,
-        w=_number(given, "W", high=replication, default=defaults.w),
-        r=_number(given, "R", high=replication, default=defaults.r),
+        w=_number(given, "W", high=copies, of=" replicas"),
+        r=_number(given, "R", high=copies, of=" replicas"),
         operations=operations or defaults.operations,
-        clients=_number(given, "clients", high=_CLIENTS_MAX, default=defaults.clients),
+        clients=_number(given, "clients", high=_CLIENTS_MAX),
         faults=_faults(given),
     )
 
 
-def _number(given: Given, name: str, *, high: int | None, default: int | None) -> int | None:
+def _number(given: Given, name: str, *, high: int, of: str = "") -> int | None:
     """A number from 1 up; None where the seed shall choose."""
-    if given.get(name) == _ANY:
-        return None
     number = whole_number(given, name, low=1)
-    if number is None:
-        return default
-    if high is None:
-        raise UsageError(f"--{name}: the seed chooses what it depends on: write --{name}=any too")
-    if number > high:
-        limit = {"nodes": "", "clients": "", "replication": " nodes"}.get(name, " replicas")
-        raise UsageError(f"--{name}: {number} is too large: there are at most {high}{limit}")
+    if number is not None and number > high:
+        raise UsageError(f"--{name}: {number} is too large: there are at most {high}{of}")
     return number
 
 

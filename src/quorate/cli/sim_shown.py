@@ -55,7 +55,7 @@ def brief(plan: Plan) -> str:
     return f"{show_count(operations, 'operation')}, {faults}, {show_count(plan.nodes, 'node')}"
 
 
-def print_summary(summary: SwarmSummary, *, seconds: float) -> None:
+def print_summary(summary: SwarmSummary, *, seconds: float | None) -> None:
     """Print the sums over all worlds of a run."""
     print_facts(_facts(summary, seconds))
     if summary.violations:
@@ -76,16 +76,17 @@ def print_summary(summary: SwarmSummary, *, seconds: float) -> None:
         print(f"\nnever reached: {', '.join(never)}")
 
 
-def _facts(summary: SwarmSummary, seconds: float) -> dict[str, str]:
-    rate = summary.seeds / seconds if seconds else 0.0
+def _facts(summary: SwarmSummary, seconds: float | None) -> dict[str, str]:
+    rate = f" in {seconds:.1f} s ({summary.seeds / seconds:.1f} a second)" if seconds else ""
     hours = summary.virtual_ms / 3.6e6
+    in_budget = show_count(summary.in_budget, "world")
     out_of_budget = summary.seeds - summary.in_budget
     return {
-        "seeds": f"{summary.seeds:,} in {seconds:.1f} s ({rate:.1f} a second)",
+        "seeds": f"{summary.seeds:,}{rate}",
         "failed": _listed(sorted(summary.failed)) or "none",
         "operations": f"{summary.operations:,}",
         "virtual time": f"{hours:.2f} h, {summary.node_steps:,} steps of nodes",
-        "fault budget": f"{summary.in_budget:,} worlds within, {out_of_budget:,} beyond (these are"
+        "fault budget": f"{in_budget} within, {out_of_budget:,} beyond (these are"
         " judged for lies, not for loss)",
         "convergence": _spread(summary.converged) + _unsettled(summary),
         "stale reads": f"{summary.stale_ages.total():,} of {summary.weak_reads:,} at R + W <= N",

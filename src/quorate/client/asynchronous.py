@@ -129,7 +129,8 @@ class AsyncClient:
     ) -> AsyncIterator[bytes]:
         """Every key that begins with `prefix`; `timeout` is for each page.
 
-        QuorumUnreachable, after the keys that were found, if some may be missing.
+        QuorumUnreachable, after the keys that were found, if some may be missing: replicas did not
+        answer, or their copies are damaged.
         """
         cursor, complete = "", True
         while True:
@@ -141,7 +142,9 @@ class AsyncClient:
             if not cursor:
                 break
         if not complete:
-            raise QuorumUnreachable("too few replicas answered: keys may be missing")
+            raise QuorumUnreachable(
+                "too few replicas answered with sound copies: keys may be missing"
+            )
 
     async def batch(
         self,

@@ -24,7 +24,7 @@ from quorate.core.exchanges.writes import Writes
 from quorate.core.replica import Reader
 from quorate.core.serving import Serving
 from quorate.core.topology.membership import Membership
-from quorate.core.topology.peer import Liveness, Peer
+from quorate.core.topology.peer import Ground, Liveness, Peer
 from quorate.core.turn import Alarm, Parked, Parts, size_of
 from quorate.core.values.clock import ms_of, stamp_at
 from quorate.core.values.events import (
@@ -32,11 +32,15 @@ from quorate.core.values.events import (
     Effects,
     Event,
     Explain,
+    Forget,
+    ForgetResult,
     Get,
     Instant,
     Join,
     JoinResult,
     LinkDown,
+    LinkRefused,
+    LinkRoom,
     LinkUp,
     LocalGet,
     LocalPut,
@@ -54,7 +58,7 @@ from quorate.core.values.events import (
 from quorate.core.values.messages import Ping
 from quorate.core.values.record import EXPIRES_MS_MAX
 from quorate.core.values.settings import Settings
-from quorate.core.values.slots import row_of
+from quorate.core.values.slots import ROW_END, row_of
 from quorate.core.values.status import Status
 from quorate.core.views import status_of
 from quorate.errors import (
@@ -121,7 +125,7 @@ class Node:
         self.serving: Final = Serving(parts, self.membership, self.liveness)
         self.is_stopping = False
         self._handlers: Final = self._table()
-        self.membership.open(engine.get_meta)
+        self.membership.open(engine.get_meta, is_blank=not ceiling and _is_empty(engine))
 
     # --- the one way in and out --------------------------------------------------------------
 
@@ -279,16 +283,15 @@ class Node:
             return error
 
     def _on_local_scan(self, event: LocalScan) -> None:
-        try:
-            result = self.scans.local(event)
-        except QuorateError as error:
-            self._refuse(event.waiter, error)
-            return
-        self.parts.turn.answers.append((event.waiter, result))
+        if self._admit(event.waiter, b"-", 0):
+            try:
+                self.scans.begin_local(event)
+            except QuorateError as error:
+                self.parts.requests.answer(event.waiter, error, 0)
 
     def _on_join(self, event: Join) -> None:
         try:
-            is_new = self.membership.add(event.url)
+            is_new = self.membership.add(event.url, Ground.ANNOUNCED)
         except InvalidRequest as error:
             self._refuse(event.waiter, error)
             return
@@ -298,6 +301,14 @@ class Node:
         topology = self.membership.topology
         owns = topology is not None and event.url in topology.urls
         self.parts.turn.answers.append((event.waiter, JoinResult(not is_new, owns)))
+
+    def _on_forget(self, event: Forget) -> None:
+        try:
+            is_known = self.membership.forget(event.url)
+        except InvalidRequest as error:
+            self._refuse(event.waiter, error)
+            return
+        self.parts.turn.answers.append((event.waiter, ForgetResult(is_known)))
 
     # --- what the runtime reports ------------------------------------------------------------
 
@@ -309,13 +320,20 @@ class Node:
     def _on_link_up(self, event: LinkUp) -> None:
         peer = self.membership.named(event.peer)
         if peer is not None:
+            self.membership.reached(peer)
             self.liveness.linked(peer)
 
     def _on_link_down(self, event: LinkDown) -> None:
         peer = self.membership.named(event.peer)
         if peer is not None:
             self.liveness.unlinked(peer)
+            self.serving.forget(peer)
             self.outboxes[peer.index].lose_all()
+
+    def _on_link_room(self, event: LinkRoom) -> None:
+        peer = self.membership.named(event.peer)
+        if peer is not None:
+            self.serving.has_room(self.outboxes[peer.index])
 
     def _on_storage_state(self, event: StorageState) -> None:
         self.parts.replica.trouble = event
@@ -356,9 +374,12 @@ class Node:
             LocalPut: self._on_local_put,
             LocalScan: self._on_local_scan,
             Join: self._on_join,
+            Forget: self._on_forget,
             PeerFrame: self._on_frame,
             LinkUp: self._on_link_up,
             LinkDown: self._on_link_down,
+            LinkRefused: lambda event: self.membership.refused(event.url, event.reason),
+            LinkRoom: self._on_link_room,
             Met: lambda event: self.membership.meet(event.greeting),
             Durable: lambda event: self.parts.replica.on_durable(event.mark),
             StorageState: self._on_storage_state,
@@ -368,6 +389,12 @@ class Node:
     def _make_peer(self, url: str, index: int) -> Peer:
         parts = self.parts
         peer = Peer(url, index, self._came)
+        if index < len(self.outboxes):
+            # The place of a member that was forgotten: nothing of it is under way.
+            outbox = self.outboxes[index]
+            outbox.peer = peer
+            self.hints.open(outbox)
+            return peer
         outbox = Outbox(
             peer,
             parts.turn,
@@ -381,11 +408,21 @@ class Node:
         return peer
 
     def _ping(self, peers: list[Peer]) -> None:
-        """Ask whether they live, and tell all members that this node knows."""
-        replica, members = self.parts.replica, self.membership.urls()
+        """Ask whether they live, and tell who belongs."""
+        members, keys = self.membership.told(), self.parts.replica.keys
+        # Once for all peers: the engine adds it up.
+        bytes_used = self.parts.replica.bytes_used()
         for peer in peers:
             outbox = self.outboxes[peer.index]
-            outbox.say(Ping(outbox.next_batch(), members, replica.keys, replica.bytes_used()))
+            outbox.say(Ping(outbox.next_batch(), members, keys, bytes_used))
+
+
+def _is_empty(engine: Reader) -> bool:
+    """Whether no record was ever kept here."""
+    try:
+        return next(iter(engine.scan(b"", ROW_END)), None) is None
+    except StorageError:
+        return False
 
 
 def _refused(error: QuorateError) -> QuorateError:

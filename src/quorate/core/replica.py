@@ -70,17 +70,19 @@ class Replica:
         "_hints",
         "_mark",
         "_meta",
+        "_on_damage",
         "_records",
         "_stored_keys",
         "_undurable",
         "_waiting",
-        "damaged",
         "keys",
         "trouble",
     )
 
-    def __init__(self, engine: Reader) -> None:
+    def __init__(self, engine: Reader, on_damage: Callable[[Corrupt], None]) -> None:
+        """`on_damage` is told of each read that met damaged bytes."""
         self._engine = engine
+        self._on_damage = on_damage
         self._undurable: dict[bytes, _Undurable] = {}
         self._records: list[tuple[bytes, Record]] = []
         self._hints: list[tuple[bytes, bytes | None]] = []
@@ -94,8 +96,6 @@ class Replica:
         """Rows held that are not tombstones."""
         self._stored_keys = self.keys
         """As of the last batch."""
-        self.damaged = 0
-        """Reads that met damaged bytes."""
         self.trouble = StorageState()
         """Why this node takes no writes, when it does not."""
 
@@ -108,8 +108,8 @@ class Replica:
             return entry[2]
         try:
             return self._engine.get(row)
-        except Corrupt:
-            self.damaged += 1
+        except Corrupt as error:
+            self._on_damage(error)
             raise
 
     def latest(self, row: bytes) -> Record | None:
@@ -120,20 +120,24 @@ class Replica:
             return entry[0]
         try:
             return self._engine.get(row)
-        except Corrupt:
-            self.damaged += 1
+        except Corrupt as error:
+            self._on_damage(error)
             return None
 
     def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, Record]]:
         """Durable records of [start, end) in order. Rows whose first record is not durable yet
         are left out; Corrupt on damage."""
         undurable = self._undurable
-        for row, record in self._engine.scan(start, end):
-            entry = undurable.get(row)
-            if entry is None:
-                yield row, record
-            elif entry[2] is not None:
-                yield row, entry[2]
+        try:
+            for row, record in self._engine.scan(start, end):
+                entry = undurable.get(row)
+                if entry is None:
+                    yield row, record
+                elif entry[2] is not None:
+                    yield row, entry[2]
+        except Corrupt as error:
+            self._on_damage(error)
+            raise
 
     def bytes_used(self) -> int:
         """Bytes on disk, about."""
@@ -190,7 +194,9 @@ class Replica:
             self._meta.append((KEYS_META, self.keys.to_bytes(8, "big")))
         batch = Batch(self._records, self._hints, self._meta)
         self._mark += 1
-        self._waiting.append(_Promised(self._mark, self._records, self._calls))
+        if self._records or self._calls:
+            # Else nothing was promised: on a full disk such batches may come for hours.
+            self._waiting.append(_Promised(self._mark, self._records, self._calls))
         self._records, self._hints, self._meta, self._calls = [], [], [], []
         return batch, self._mark
 

@@ -4,10 +4,16 @@
 A write is acknowledged only when it is durable here. It is refused, with a reason, when its stamp
 is none or past the clock guard, its row is not its key's, its partition is not ours, its value is
 over the limit, or the disk takes no writes; a refused record leaves no trace.
+
+Some answers are longer than what asks for them: a thousand rows of a megabyte are asked for in
+20 kB. So what a step answers to one peer is bounded, in bytes and in rows looked for; requests
+beyond that are put off until the peer has read what it was sent (`LinkRoom`), in order, and beyond
+a second bound dropped: whoever asked counts that as no answer.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Final
 
 from quorate.core.exchanges.outbox import MESSAGE_BYTES_MAX, Outbox
@@ -34,9 +40,28 @@ from quorate.core.values.slots import is_row, partition_of
 from quorate.core.values.versions import ABSENT, pack_version
 from quorate.errors import StorageError
 
+STEP_BYTES_MAX: Final = 8 << 20
+"""Of answers to one peer in a step; one value may exceed it."""
+ROW_BYTES: Final = 512
+"""Counted for each row that is looked for, whatever is found."""
+PUT_OFF_BYTES_MAX: Final = 8 << 20
+"""Of requests of one peer that are put off."""
 _ANSWERS: Final = (Mutated, ReadAnswer, ScannedRows)
 _LOWEST: Final = pack_version(1, 0)
 """No clock gives out stamp 0."""
+
+
+class PutOff:
+    """Requests of one peer that wait for it to read."""
+
+    __slots__ = ("bytes", "epoch", "requests")
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+        """Under which they were asked."""
+        self.requests: deque[tuple[Read | ScanRows, int]] = deque()
+        """Each with its size."""
+        self.bytes = 0
 
 
 class Serving:
@@ -46,9 +71,9 @@ class Serving:
         "_liveness",
         "_membership",
         "_parts",
+        "_put_off",
         "_replica",
         "_turn",
-        "_untrusted",
     )
 
     def __init__(self, parts: Parts, membership: Membership, liveness: Liveness) -> None:
@@ -57,8 +82,7 @@ class Serving:
         self._turn = parts.turn
         self._membership = membership
         self._liveness = liveness
-        self._untrusted: set[Peer] = set()
-        """Peers whose clock was ahead of the guard when last heard: noted when it becomes so."""
+        self._put_off: dict[Peer, PutOff] = {}
 
     def on_frame(self, outbox: Outbox, frame: Frame) -> None:
         """Take all messages of a frame, in order."""
@@ -106,19 +130,77 @@ class Serving:
         return ""
 
     def _trust(self, peer: Peer, is_within: bool) -> None:
-        if is_within:
-            self._untrusted.discard(peer)
-        elif peer not in self._untrusted:
-            self._untrusted.add(peer)
-            self._turn.note_rarely("error", "peer_clock_too_far_ahead", peer=peer.url)
+        if peer.is_ahead is is_within:
+            peer.is_ahead = not is_within
+            if peer.is_ahead:
+                self._turn.note_rarely("error", "peer_clock_too_far_ahead", peer=peer.url)
 
     def _on_request(self, outbox: Outbox, message: Message) -> None:
         if isinstance(message, Mutate):
             self._on_mutate(outbox, message)
-        elif isinstance(message, Read):
-            self._on_read(outbox, message)
-        elif isinstance(message, ScanRows):
-            self._on_scan(outbox, message)
+        elif isinstance(message, Read | ScanRows):
+            waiting = self._put_off.get(outbox.peer)
+            if waiting is not None:
+                self._add(waiting, message)
+            else:
+                self._serve(outbox, message)
+
+    # --- answers that may be long ------------------------------------------------------------
+
+    def _serve(self, outbox: Outbox, message: Read | ScanRows) -> None:
+        """Answer, or put off what this step has no room for."""
+        rest: Read | ScanRows | None = message
+        if outbox.said_bytes < STEP_BYTES_MAX:
+            if isinstance(message, Read):
+                rest = self._on_read(outbox, message)
+            else:
+                rest = None
+                self._on_scan(outbox, message)
+        if rest is not None:
+            waiting = self._put_off.setdefault(outbox.peer, PutOff(self._membership.epoch))
+            self._add(waiting, rest)
+
+    def _add(self, waiting: PutOff, message: Read | ScanRows) -> None:
+        size = ROW_BYTES
+        if isinstance(message, Read):
+            size += sum([len(row) for row in message.full]) + sum(
+                [len(row) for row in message.brief]
+            )
+        if waiting.bytes + size > PUT_OFF_BYTES_MAX:
+            self._turn.counters["peer_requests_dropped"] += 1
+            return
+        waiting.bytes += size
+        waiting.requests.append((message, size))
+
+    def has_room(self, outbox: Outbox) -> None:
+        """The peer has read most of what it was sent: go on with what was put off."""
+        waiting = self._put_off.pop(outbox.peer, None)
+        if waiting is None or waiting.epoch != self._membership.epoch:
+            return
+        requests = waiting.requests
+        while requests and outbox.peer not in self._put_off:
+            message, size = requests.popleft()
+            waiting.bytes -= size
+            self._serve(outbox, message)
+        if requests:
+            # What is left of the last one comes before those behind it.
+            for message, size in self._put_off[outbox.peer].requests:
+                waiting.bytes += size
+                requests.appendleft((message, size))
+            self._put_off[outbox.peer] = waiting
+
+    def forget(self, peer: Peer) -> None:
+        """The link is down: what was put off is not waited for any more."""
+        self._put_off.pop(peer, None)
+
+    @property
+    def has_put_off(self) -> bool:
+        """Whether anything is put off."""
+        return bool(self._put_off)
+
+    def unserved(self) -> list[int]:
+        """The peers, by id, of which requests are put off."""
+        return [peer.id for peer in self._put_off]
 
     def _on_other_epoch(self, outbox: Outbox, message: OtherEpoch) -> None:
         outbox.on_refusal(message.batches)
@@ -133,7 +215,8 @@ class Serving:
         if layout is None:
             outbox.say(OtherEpoch(0, refused))
         else:
-            behind = theirs < layout.epoch
+            behind = theirs < layout.epoch and not outbox.has_told_layout
+            outbox.has_told_layout = outbox.has_told_layout or behind
             outbox.say(OtherEpoch(layout.epoch, refused, layout.encode() if behind else b""))
 
     def _on_mutate(self, outbox: Outbox, message: Mutate) -> None:
@@ -162,24 +245,36 @@ class Serving:
         answer = Mutated(message.batch, superseded, refused)
         self._replica.when_durable(lambda: outbox.say(answer))
 
-    def _on_read(self, outbox: Outbox, message: Read) -> None:
+    def _on_read(self, outbox: Outbox, message: Read) -> Read | None:
+        """Answer as far as this step has room; the rest of the question, None without any."""
         failed: list[bytes] = []
         records: list[Record | None] = []
-        size = 0
+        size, full_count = 0, 0
         for row in message.full:
+            if outbox.said_bytes >= STEP_BYTES_MAX:
+                break
+            full_count += 1
             record = self._shown(row, failed)
             records.append(record)
+            outbox.said_bytes += ROW_BYTES
             if record is not None and record.value is not None:
                 size += len(record.value)
+                outbox.said_bytes += len(record.value)
             if size >= MESSAGE_BYTES_MAX:
                 outbox.say(ReadAnswer(message.batch, records, [], failed))
                 records, failed, size = [], [], 0
-        versions = []
+        versions: list[bytes] = []
         for row in message.brief:
+            if outbox.said_bytes >= STEP_BYTES_MAX:
+                break
             record = self._shown(row, failed)
             versions.append(ABSENT if record is None else record.version)
+            outbox.said_bytes += ROW_BYTES
         if records or versions:
             outbox.say(ReadAnswer(message.batch, records, versions, failed))
+        if full_count == len(message.full) and len(versions) == len(message.brief):
+            return None
+        return Read(message.batch, message.full[full_count:], message.brief[len(versions) :])
 
     def _shown(self, row: bytes, failed: list[bytes]) -> Record | None:
         if not self._membership.current().partitions[partition_of(row)].is_mine:
@@ -202,10 +297,12 @@ class Serving:
             prefix=message.prefix,
             limit=min(message.limit, SCAN_ROWS_MAX),
         )
+        outbox.said_bytes += ROW_BYTES + sum([ROW_BYTES + len(row.row) for row in told.rows])
         outbox.say(ScannedRows(message.batch, told.rows, told.more, told.failed))
 
     def _on_ping(self, outbox: Outbox, message: Ping) -> None:
         outbox.peer.keys = message.keys
         outbox.peer.bytes_used = message.bytes_used
-        self._membership.learn(message.members)
+        self._membership.hear_of_keys(outbox.peer)
+        self._membership.learn(message.members, of=outbox.peer)
         outbox.say(Pong(message.batch))

@@ -23,12 +23,14 @@ from quorate.core.values.clock import HybridClock
 from quorate.core.values.events import Get, Note, Put, Result, Waiter
 from quorate.core.values.settings import Settings
 from quorate.core.values.versions import ABSENT, TIE_MAX, TIES, pack_version
-from quorate.errors import Outcome, Overloaded, QuorateError
+from quorate.errors import Corrupt, Outcome, Overloaded, QuorateError
 
 if TYPE_CHECKING:
     from random import Random
 
 NOTE_AGAIN_MS: Final = 10_000
+_NOTED_MAX: Final = 10_000
+"""Events of peers remembered as noted; beyond it all are forgotten, and may be noted again."""
 NEVER_MS: Final = 1 << 60
 ANSWERED_MAX: Final = 64
 """A queue is cleared of answered operations when it has so many more than twice the unanswered."""
@@ -115,11 +117,17 @@ class Turn:
         """Tell the operator."""
         self.notes.append(Note(level, event, facts))
 
-    def note_rarely(self, level: str, event: str, *, peer: str, **facts: int | str) -> None:
-        """Tell the operator of what may happen with every message of a peer: once in a while."""
+    def note_rarely(self, level: str, event: str, *, peer: str = "", **facts: int | str) -> None:
+        """Tell the operator of what may happen with every message of a peer, or without a peer with
+        every request: once in a while."""
         if self._note_ms.get((event, peer), self.mono_ms) <= self.mono_ms:
+            if len(self._note_ms) >= _NOTED_MAX:
+                self._note_ms.clear()
             self._note_ms[event, peer] = self.mono_ms + NOTE_AGAIN_MS
-            self.note(level, event, peer=peer, **facts)
+            if peer:
+                self.note(level, event, peer=peer, **facts)
+            else:
+                self.note(level, event, **facts)
 
 
 class Alarm:
@@ -328,9 +336,13 @@ class Parts:
         a data directory was copied, and may stamp at one instant."""
         self.turn = Turn()
         self.clock = HybridClock(ceiling=ceiling, skew_ms_max=settings.max_clock_skew_ms)
-        self.replica = Replica(engine)
+        self.replica = Replica(engine, self._note_damage)
         self.requests = Requests(
             turn=self.turn,
             count_max=settings.inflight_max,
             bytes_max=settings.inflight_bytes_max,
         )
+
+    def _note_damage(self, error: Corrupt) -> None:
+        self.turn.counters["copies_damaged"] += 1
+        self.turn.note_rarely("error", "copy_damaged", reason=str(error))

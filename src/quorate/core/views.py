@@ -21,7 +21,7 @@ def status_of(parts: Parts, membership: Membership, hints: Hints, *, is_stopping
         _peer_view(peer, copies.get(peer, 0), hints.count(peer), parts.turn.mono_ms)
         for peer in membership.peers
     ]
-    members.append(_own_view(parts, copies.get(None, 0)))
+    members.append(_own_view(parts, topology, copies.get(None, 0)))
     members.sort(key=lambda member: member.url)
     return Status(
         url=settings.url,
@@ -60,10 +60,13 @@ def _peer_view(peer: Peer, partitions: int, hints: int, mono_ms: int) -> MemberV
         keys=peer.keys,
         bytes=peer.bytes_used,
         hints=hints,
+        refusal=peer.refusal,
+        w=peer.w,
+        r=peer.r,
     )
 
 
-def _own_view(parts: Parts, partitions: int) -> MemberView:
+def _own_view(parts: Parts, topology: Topology | None, partitions: int) -> MemberView:
     settings, replica = parts.settings, parts.replica
     return MemberView(
         url=settings.url,
@@ -78,6 +81,9 @@ def _own_view(parts: Parts, partitions: int) -> MemberView:
         keys=replica.keys,
         bytes=replica.bytes_used(),
         hints=0,
+        refusal="",
+        w=topology.w if topology is not None else settings.w,
+        r=topology.r if topology is not None else settings.r,
     )
 
 
@@ -93,6 +99,9 @@ def why_not_ready(topology: Topology | None, trouble: StorageState, *, is_stoppi
         live = replicas.reachable()
         groups = replicas.readers + replicas.writers
         if lacking(live, groups):
-            needed = needed_of(groups)
-            return f"some keys have {live.bit_count()} reachable replicas and need {needed}"
+            refusal = replicas.refusal()
+            if refusal:
+                return refusal
+            reached, needed = live.bit_count(), needed_of(groups)
+            return f"too few replicas of some keys can be reached: {reached} of the {needed} needed"
     return ""

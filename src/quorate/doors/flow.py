@@ -14,7 +14,12 @@ its answers. Nothing begins and nothing is read until it does.
 Invariants. Reading is paused in WAITING and nowhere else. At most one deadline runs, and one does
 wherever the client is waited for: ARRIVING (the rest of a request), LINGERING (its end), CLOSING or
 choked (that it takes its answers); READING has the door's limit for idle clients, if it has one.
-What was charged to the budget is given back once, in CLOSED at the latest. Nothing leaves CLOSED.
+What was charged to the budgets is given back once, in CLOSED at the latest. Nothing leaves CLOSED.
+
+Two budgets are shared with all connections: one for what arrives (`charge`), one for what waits to
+leave (`has_room`): values that reads brought, replies whose turn has not come, and bytes that the
+kernel has not taken. Of the latter a connection has FREE_REPLY_BYTES in its queue and as many in
+its transport for nothing, so small replies always get through.
 """
 
 from __future__ import annotations
@@ -38,6 +43,11 @@ WRITE_BYTES_LARGE: Final = 1 << 20
 """Answers written at once above this make the window smaller, below it larger."""
 VALUE_BYTES_LARGE: Final = 64 * 1024
 """Values from here on are read one at a time."""
+FREE_REPLY_BYTES: Final = 64 * 1024
+SMALL_REPLY_BYTES: Final = 1024
+"""Replies up to here are never refused; those of a whole window are a megabyte."""
+REPLY_BYTES_MAX: Final = 8 << 20
+"""Nothing begins on a connection while more than these wait in line to be written."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,6 +130,7 @@ class Limits:
     def __init__(
         self,
         bodies: ByteBudget,
+        replies: ByteBudget,
         timers: Timers,
         *,
         window_first: int,
@@ -128,6 +139,8 @@ class Limits:
     ) -> None:
         self.bodies = bodies
         """Bytes of requests that are still arriving, over all connections of all doors."""
+        self.replies = replies
+        """Bytes of replies that are not yet with the kernel, likewise."""
         self.timers = timers
         self.deadlines = Deadlines(timers, REQUEST_SECONDS)
         self.lingering = Deadlines(timers, LINGER_SECONDS)
@@ -155,6 +168,7 @@ class Flow:
 
     __slots__ = (
         "_deadline",
+        "_held_bytes",
         "_limits",
         "_owner",
         "_queue",
@@ -162,6 +176,7 @@ class Flow:
         "_written_bytes",
         "charged_bytes",
         "is_choked",
+        "reply_bytes",
         "saw_large",
         "silent_sweeps",
         "state",
@@ -184,7 +199,11 @@ class Flow:
         self.saw_large = False
         """Whether a large value was read since the last write."""
         self.charged_bytes = 0
-        """What this connection uses of the shared budget."""
+        """Bytes of a half request that the shared budget is charged for."""
+        self.reply_bytes = 0
+        """Values that reads brought and replies that are made, not yet written."""
+        self._held_bytes = 0
+        """What this connection uses of the shared budget for replies."""
         self.silent_sweeps = 0
         """For `IdleLimit`; a door that has one sets it to 0 with whatever comes."""
         self._deadline: Deadlines | None = None
@@ -219,6 +238,8 @@ class Flow:
         if after is CLOSED:
             self.transport = self._owner = None
             self.charge(0)
+            self._limits.replies.give_back(self._held_bytes)
+            self._held_bytes = 0
             if self._limits.idle_limit is not None:
                 self._limits.idle_limit.discard(self)
         self._watch(anew=True)
@@ -232,7 +253,13 @@ class Flow:
     def unchoke(self) -> None:
         """The client takes them again. Reading goes on when the door says PART or WHOLE."""
         self.is_choked = False
+        self._hold_what_is_there()
         self._watch(anew=False)
+
+    @property
+    def has_written(self) -> bool:
+        """Whether anything was answered yet."""
+        return self._written_bytes > 0
 
     def give_away(self) -> asyncio.Transport:
         """The transport, reading, for another protocol; this connection is over."""
@@ -247,7 +274,8 @@ class Flow:
             self.transport.abort()
 
     def write(self, answers: bytes) -> None:
-        """Write answers, and fit the window to them."""
+        """Write answers that were counted in `reply_bytes`, and fit the window to them."""
+        self.reply_bytes -= len(answers)
         transport = self.transport
         # uvloop raises on a write after close.
         if transport is None or transport.is_closing():
@@ -262,16 +290,39 @@ class Flow:
         elif self.window < self._limits.window_max:
             self.window *= 2
         transport.write(answers)
+        if self._held_bytes or size > FREE_REPLY_BYTES:
+            self._hold_what_is_there()
+
+    def has_room(self, size: int) -> bool:
+        """Whether a reply of `size` bytes more may be kept. What is asked for here is charged: add
+        it to `reply_bytes`. False once the client is gone."""
+        waiting = self.reply_bytes + size
+        if waiting <= FREE_REPLY_BYTES and not self._held_bytes:
+            return True
+        transport = self.transport
+        if transport is None:
+            return False
+        count = max(waiting + transport.get_write_buffer_size() - FREE_REPLY_BYTES, 0)
+        more = count - self._held_bytes
+        if more > 0 and not self._limits.replies.take(more):
+            return False
+        self._held_bytes += max(more, 0)
+        return True
+
+    def _hold_what_is_there(self) -> None:
+        """Charge exactly what waits now: what the kernel took is given back."""
+        transport = self.transport
+        if transport is not None:
+            waiting = self.reply_bytes + transport.get_write_buffer_size()
+            count = max(waiting - FREE_REPLY_BYTES, 0)
+            self._limits.replies.add(count - self._held_bytes)
+            self._held_bytes = count
 
     def charge(self, count: int) -> bool:
-        """Use `count` bytes of the shared budget, in place of what this connection used before.
-        False, and nothing changed, where there are not so many."""
-        more = count - self.charged_bytes
-        if more > 0:
-            if not self._limits.bodies.take(more):
-                return False
-        else:
-            self._limits.bodies.give_back(-more)
+        """Charge the shared budget for a half request of `count` bytes, in place of what it was
+        charged for before. False, and nothing changed, where it has not so many."""
+        if not self._limits.bodies.charge(count, before=self.charged_bytes):
+            return False
         self.charged_bytes = count
         return True
 

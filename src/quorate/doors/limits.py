@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What bounds clients: sizes, memory that they share, time to finish a request and to begin one.
 
-All connections of all doors take from one `ByteBudget` for the requests that are still arriving, so
-that a thousand clients with a half-sent value each hold no more than a few with whole ones.
+All connections of all doors take from one `ByteBudget` for the requests that are still arriving,
+and from another for the replies that are not yet with the kernel. So a thousand clients with a
+half-sent value each, or that do not read, hold no more than a few.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from quorate.config import KEY_BYTES_MAX
-from quorate.errors import KeyMissing, KeyTooLarge, Outcome, ValueTooLarge
+from quorate.errors import KeyMissing, KeyTooLarge, Outcome, Overloaded, ValueTooLarge
 
 REQUEST_SECONDS: Final = 30.0
 """How long a client may take over one request (of an HTTP body: over each `PROGRESS_BYTES`), and
@@ -24,6 +25,10 @@ IDLE_SECONDS: Final = 75.0
 """How long a connection may be silent, at least."""
 _SWEEPS: Final = 3
 """How often all are looked at in that time, so that one is found silent after 75 to 100 s."""
+
+
+FREE_BYTES: Final = 64 << 10
+"""A half request up to here costs the budget nothing, so that small ones always get through."""
 
 
 class Timers(Protocol):
@@ -139,22 +144,45 @@ class IdleLimit:
 class ByteBudget:
     """Bytes in use, at most `bytes_max`. Whoever gets no more refuses its request."""
 
-    __slots__ = ("_bytes_max", "used")
+    __slots__ = ("_bytes_max", "refused", "used")
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
         self.used = 0
+        self.refused = 0
+        """How often there was no room."""
 
     def take(self, count: int) -> bool:
         """Use `count` bytes more. False, and nothing taken, where that many are not free."""
         if self.used + count > self._bytes_max:
+            self.refused += 1
             return False
         self.used += count
         return True
 
+    def add(self, count: int) -> None:
+        """Use `count` bytes more, free or not: they are there, and cannot be refused any more."""
+        self.used += count
+
     def give_back(self, count: int) -> None:
         """Free `count` bytes that were taken."""
         self.used -= count
+
+    def charge(self, count: int, *, before: int) -> bool:
+        """Take what a half request of `count` bytes costs, in place of what it cost when it had
+        `before`. False, and nothing changed, where that much is not free."""
+        more = max(count - FREE_BYTES, 0) - max(before - FREE_BYTES, 0)
+        if more > 0:
+            return self.take(more)
+        self.give_back(-more)
+        return True
+
+
+def no_room_for_reply() -> Overloaded:
+    """What a read is refused with whose reply finds no room in the shared budget."""
+    return Overloaded(
+        "replies that clients have not taken fill the memory for them", outcome=Outcome.NOT_APPLIED
+    )
 
 
 def checked_key(key: bytes) -> bytes:

@@ -3,10 +3,11 @@
 
 Invariants: a connection is handed over exactly once, with every byte it has sent, and from then on
 its transport's protocol is the door's own; nothing is answered before that, so a stranger learns
-nothing. Clients never lock peers out (a peer's answers travel on connections that it opens to us):
-the maximum is for clients alone, and a connection that has not said what it speaks gives way to a
-newer one. The number of open connections is read off the transports themselves and not kept by
-counting up and down: no protocol, however it ends, can make it drift.
+nothing. Clients never lock peers out (a peer's answers travel on connections that it opens to us),
+nor peers clients: the maximum is for clients alone, peers are bounded by who takes them over
+(`host.acceptor`), and a connection that has not said what it speaks gives way to a newer one. The
+number of open connections is read off the transports themselves and not kept by counting up and
+down: no protocol, however it ends, can make it drift.
 
 A peer that stops reading is the kernel's to end (TCP_USER_TIMEOUT), for all doors alike; doors only
 bound what they keep for it.
@@ -24,8 +25,8 @@ from quorate.wire.frames import MAGIC
 
 UNDECIDED_SECONDS: Final = 10.0
 RESERVE: Final = 64
-"""Connections above the clients' maximum, for peers and for those that may become one. With fewer
-free, the undecided one that has waited longest is closed for a new one."""
+"""Connections above the clients' maximum, for those that may become a peer. With fewer free, the
+undecided one that has waited longest is closed for a new one."""
 STALL_SECONDS: Final = 60
 """How long bytes sent to a client may stay unread."""
 _SWEEP_SECONDS: Final = 2.0
@@ -73,10 +74,15 @@ class Speech(enum.Enum):
     TLS = enum.auto()
 
 
+_PROBLEM: Final = (
+    b'{"type":"urn:quorate:overloaded","title":"Overloaded","status":503,'
+    b'"detail":"too many clients are connected","code":"overloaded","outcome":"not_applied"}'
+)
 _TOO_MANY: Final = {
     Speech.RESP: b"-ERR max number of clients reached\r\n",
-    Speech.HTTP: b"HTTP/1.1 503 Service Unavailable\r\n"
-    b"Content-Length: 0\r\nRetry-After: 1\r\nConnection: close\r\n\r\n",
+    Speech.HTTP: b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\n"
+    b"Cache-Control: no-store\r\nRetry-After: 1\r\nConnection: close\r\n"
+    b"Content-Length: %d\r\n\r\n%b" % (len(_PROBLEM), _PROBLEM),
 }
 
 
@@ -177,7 +183,10 @@ class Listener:
 
     def _has_room(self) -> bool:
         total_max = self._clients_max + RESERVE
-        if self._count() < total_max or self.connections < total_max:
+        if len(self._undecided) + len(self._clients) < total_max:
+            return True
+        self._forget_closed()
+        if len(self._undecided) + len(self._clients) < total_max:
             return True
         oldest = next(iter(self._undecided), None)
         if oldest is None:

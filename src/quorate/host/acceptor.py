@@ -4,9 +4,16 @@
 We hear their frames here and answer on our own link to them; the only thing ever written on an
 incoming link is the greeting. Invariants: no frame is delivered before the greetings agreed; one
 link per peer, the newest, for a peer dials again only when it gave up the one before, which may
-look alive to us (half-open); none of another process than our own link to that peer leads to, while
-that is up; a fault in the bytes ends the connection, and nothing of the piece that holds the fault
-is delivered.
+look alive to us (half-open), unless that one is proven and spoke a moment ago; none of another
+process than our own link to that peer leads to, while that is up; a fault in the bytes ends the
+connection, and nothing of the piece that holds the fault is delivered.
+
+Whoever dials may be a stranger, until our own link reaches the very process at the URL that it
+calls its own; then it is *proven*. Of the others there are at most `UNPROVEN_MAX`, of which few
+from one address have yet to greet: the oldest gives way to the newest, for a true peer is proven
+within moments. They may say no more at once than a greeting; a peer has nothing longer to say
+before it hears us, on our own link to it. A frame that was begun must become whole in
+time.
 """
 
 from __future__ import annotations
@@ -14,12 +21,30 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
+
 from quorate.core.values.messages import Frame, Greeting
 from quorate.errors import PeerProtocolError
 from quorate.host.journal import LinkJournal
 from quorate.host.links import HANDSHAKE_MS
 from quorate.host.system import Channel, System, Timer
-from quorate.wire.frames import FrameParser, GreetingParser, encode_greeting
+from quorate.wire.frames import (
+    FRAME_BYTES_MAX,
+    GREETING_BYTES_MAX,
+    FrameParser,
+    GreetingParser,
+    encode_greeting,
+)
+
+UNPROVEN_MAX: Final = 64
+GREETING_MAX: Final = 8
+"""Connections from one address that have yet to greet."""
+QUIET_MS: Final = 3_000
+"""A proven link that spoke within this time lives, for a peer pings every two seconds by default.
+Whoever greets as that peer and process meanwhile may be a stranger that was told them; a peer that
+lost the link, while we did not, is back after this time."""
+FRAME_MS: Final = 30_000.0
+"""How long a frame may take to be whole, once or twice over: it has 32 MiB at most."""
 
 
 class Acceptor:
@@ -45,6 +70,8 @@ class Acceptor:
         self.on_accepted: Final = on_accepted
         self.journal: Final = journal
         self._connections: dict[Incoming, None] = {}
+        self._unproven: dict[Incoming, None] = {}
+        """Those that may be strangers', oldest first."""
         self._by_peer: dict[int, Incoming] = {}
 
     def connection(self) -> Incoming:
@@ -59,14 +86,39 @@ class Acceptor:
     # --- for Incoming --------------------------------------------------------------------------
 
     def add(self, connection: Incoming) -> None:
-        """Know a connection, from its beginning."""
+        """Know a connection, from its beginning; one that is not proven may give way to it."""
         self._connections[connection] = None
+        self._unproven[connection] = None
+        host = connection.host
+        silent = [each for each in self._unproven if not each.peer and each.host == host]
+        if len(silent) > GREETING_MAX:
+            self._give_way(silent[0], "more connections of one address than may be silent")
+        elif len(self._unproven) > UNPROVEN_MAX:
+            oldest = next(iter(self._unproven))
+            self._give_way(oldest, "more connections than may be strangers'")
 
-    def accept(self, connection: Incoming, theirs: Greeting) -> None:
-        """Make it the link of its peer, in place of an older one."""
+    def _give_way(self, connection: Incoming, reason: str) -> None:
+        self.journal.refused(connection.host, reason, by="us")
+        del self._unproven[connection]
+        connection.abort()
+
+    def answer(self, theirs: Greeting) -> Greeting:
+        """Our answer to a greeting."""
+        mine = self.judge(theirs)
+        now_ms = self.system.now().mono_ms
+        same = [each for each in self._of(theirs) if each.process == theirs.process]
+        if not mine.refusal and any([each.is_alive(now_ms) for each in same]):
+            reason = f"{theirs.url} is linked already, and speaks: try again when it is silent"
+            return msgspec.structs.replace(mine, refusal=reason)
+        return mine
+
+    def accept(self, connection: Incoming, mine: Greeting, theirs: Greeting) -> None:
+        """Make it the link of its peer, in place of an older one. `mine` is our answer."""
         for each in self._of(theirs):
             each.abort()
         self._by_peer[theirs.node_id] = connection
+        if mine.reached:
+            self._prove(connection)
         self.journal.agreed(theirs.url)
         self.on_accepted(theirs)
 
@@ -75,6 +127,13 @@ class Acceptor:
         for each in self._of(theirs):
             if each.process != theirs.process:
                 each.abort()
+            else:
+                self._prove(each)
+
+    def _prove(self, connection: Incoming) -> None:
+        self._unproven.pop(connection, None)
+        connection.is_proven = True
+        connection.frames.bytes_max = FRAME_BYTES_MAX
 
     def _of(self, theirs: Greeting) -> list[Incoming]:
         """The links of who has this id or this URL."""
@@ -84,6 +143,7 @@ class Acceptor:
     def forget(self, connection: Incoming) -> None:
         """Drop a connection that ended."""
         self._connections.pop(connection, None)
+        self._unproven.pop(connection, None)
         if self._by_peer.get(connection.peer) is connection:
             del self._by_peer[connection.peer]
 
@@ -98,14 +158,27 @@ class Incoming:
     def __init__(self, acceptor: Acceptor) -> None:
         self._acceptor = acceptor
         self._greeting = GreetingParser()
-        self._frames = FrameParser()
+        self.frames = FrameParser(bytes_max=GREETING_BYTES_MAX)
+        self._patience: Timer | None = None
+        """With a frame that is begun."""
+        self._has_moved = False
+        """Whether a frame became whole since then."""
+        self.host = ""
+        """Where it comes from; the port changes with every try and tells nothing."""
         self._channel: Channel | None = None
         self._deadline: Timer | None = None
         self.peer = 0
         """The peer's id, once accepted; so are these:"""
         self.url = ""
         self.process = 0
+        self.is_proven = False
+        self._spoke_ms = 0
+        """When a frame came last; 0 before the first."""
         self._is_over = False
+
+    def is_alive(self, now_ms: int) -> bool:
+        """Whether it is a peer's for sure, which has just been heard on it."""
+        return bool(self.is_proven and self._spoke_ms) and now_ms < self._spoke_ms + QUIET_MS
 
     def abort(self) -> None:
         """End it now; nothing more of it is delivered."""
@@ -115,6 +188,8 @@ class Incoming:
 
     def connection_made(self, channel: Channel) -> None:
         self._channel = channel
+        peername: tuple[str | int, ...] | None = channel.get_extra_info("peername")
+        self.host = str(peername[0]) if peername else "unknown"
         self._acceptor.system.tune(channel)
         self._deadline = self._acceptor.system.later(HANDSHAKE_MS, self.abort)
         self._acceptor.add(self)
@@ -127,22 +202,40 @@ class Incoming:
             if not self.peer:
                 data = self._greet(data)
             journal.bytes_received += len(data)
-            frames = self._frames.feed(data)
+            frames = self.frames.feed(data)
         except PeerProtocolError as error:
-            journal.broke_protocol(self.url or self._host(), error)
+            journal.broke_protocol(self.url or self.host, error)
             self.abort()
             return
+        if self.frames.is_begun and self._patience is None:
+            self._has_moved = False
+            self._patience = self._acceptor.system.later(FRAME_MS, self._look_whether_stalled)
         if frames:
+            self._has_moved = True
+            self._spoke_ms = self._acceptor.system.now().mono_ms
             journal.frames_received += len(frames)
             self._acceptor.on_frames(self.peer, frames)
+
+    def _look_whether_stalled(self) -> None:
+        self._patience = None
+        if not self.frames.is_begun:
+            return
+        if self._has_moved:
+            self._has_moved = False
+            self._patience = self._acceptor.system.later(FRAME_MS, self._look_whether_stalled)
+            return
+        error = PeerProtocolError("a frame that was begun did not become whole in time")
+        self._acceptor.journal.broke_protocol(self.url, error)
+        self.abort()
 
     def eof_received(self) -> bool | None:
         return None
 
     def connection_lost(self, _: Exception | None) -> None:
         self._is_over = True
-        if self._deadline is not None:
-            self._deadline.cancel()
+        for timer in (self._deadline, self._patience):
+            if timer is not None:
+                timer.cancel()
         self._acceptor.forget(self)
 
     def pause_writing(self) -> None:
@@ -160,21 +253,16 @@ class Incoming:
         """Answer the greeting; whether the peer may go on."""
         assert self._channel is not None
         assert self._deadline is not None
-        mine = self._acceptor.judge(theirs)
+        mine = self._acceptor.answer(theirs)
         self._channel.write(encode_greeting(mine))
         if mine.refusal:
             # The deadline stays, for a peer that does not even read its refusal.
             self._is_over = True
             self._channel.close()
-            self._acceptor.journal.refused(theirs.url or self._host(), mine.refusal, by="us")
+            host, journal = self.host, self._acceptor.journal
+            journal.refused(theirs.url or host, mine.refusal, by="us", address=host)
             return False
         self._deadline.cancel()
         self.peer, self.url, self.process = theirs.node_id, theirs.url, theirs.process
-        self._acceptor.accept(self, theirs)
+        self._acceptor.accept(self, mine, theirs)
         return True
-
-    def _host(self) -> str:
-        """Where a peer without a URL is; its port changes with every try and tells nothing."""
-        assert self._channel is not None
-        peername: tuple[str | int, ...] | None = self._channel.get_extra_info("peername")
-        return str(peername[0]) if peername else "unknown"

@@ -20,13 +20,15 @@ import msgspec
 
 from quorate.config import Config
 from quorate.core.node import Node
-from quorate.core.topology.greeting import judge
+from quorate.core.topology.greeting import answer
 from quorate.core.topology.topology import Topology
 from quorate.core.values.events import (
     Durable,
     Effects,
     Event,
     Instant,
+    LinkRefused,
+    LinkRoom,
     Met,
     Note,
     PeerFrame,
@@ -50,6 +52,10 @@ WAITING_BYTES_SPARE: Final = 256 << 20
 """What may wait for the engine beside all requests in flight: what peers had sent already."""
 DRAIN_MS: Final = 10_000
 """How long a stopping node waits for requests in flight."""
+ROOM_BYTES: Final = 1 << 20
+"""A peer that has so much or less to read is served what was put off."""
+ROOM_MS: Final = 5.0
+"""How often that is looked at, while anything is put off."""
 SETTLE_MS: Final = 2_000
 """How long for the engine to take what it refused, in a write stall or on a full disk."""
 
@@ -95,6 +101,7 @@ class Driver:
         self._patience: Timer | None = None
         """With requests in flight, of a node that was told to stop."""
         self._log_lines_lost = 0
+        self._is_looking_for_room = False
         supervised = Supervised(system, self._on_fault)
         self._guarded_turn: Final = supervised.guarded(self._turn)
         self._supervised = supervised
@@ -113,6 +120,7 @@ class Driver:
             supervised,
             greeting=self.node.membership.greeting,
             on_event=self.submit,
+            on_refused=lambda url, reason: self.submit(LinkRefused(url, reason)),
             on_welcome=self._welcome,
             on_twin=self._find_twin,
             random=random,
@@ -206,8 +214,24 @@ class Driver:
             epoch, clock = node.frame_header()
             for peer, messages in sends.items():
                 self.links.send(peer, Frame(epoch, clock, messages))
+        if node.serving.has_put_off and not self._is_looking_for_room:
+            self._is_looking_for_room = True
+            self._supervised.later(ROOM_MS, self._look_for_room)
         if self._is_draining and not node.inflight:
             self._leave()
+
+    def _look_for_room(self) -> None:
+        """Serve peers that have read what they were sent; look again while there are others."""
+        self._is_looking_for_room = False
+        if self._has_failed:
+            return
+        peers = self.node.serving.unserved()
+        free = [peer for peer in peers if self.links.queued_bytes(peer) <= ROOM_BYTES]
+        for peer in free:
+            self.submit(LinkRoom(peer))
+        if peers and not free:
+            self._is_looking_for_room = True
+            self._supervised.later(ROOM_MS, self._look_for_room)
 
     def _carry_out(self, events: Sequence[Event], effects: Effects) -> bool:
         """All but the sends of a step; True if its batch is durable already."""
@@ -256,8 +280,7 @@ class Driver:
     def _judge(self, theirs: Greeting) -> Greeting:
         """Our answer to a stranger's greeting."""
         reached = self.links.process(theirs.url, theirs.node_id)
-        mine = msgspec.structs.replace(self.node.membership.greeting(), reached=reached)
-        return msgspec.structs.replace(mine, refusal=judge(mine, theirs))
+        return answer(self.node.membership.greeting(), theirs, reached=reached)
 
     def _accepted(self, theirs: Greeting) -> None:
         """A peer dialled us."""

@@ -29,6 +29,7 @@ from quorate.core.values.messages import Frame, Greeting
 from quorate.errors import PeerProtocolError
 from quorate.host.journal import LinkJournal
 from quorate.host.system import Channel, System, Timer
+from quorate.notation import show_text
 from quorate.wire.frames import FrameTooLarge, GreetingParser, encode_frame, encode_greeting
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ CONNECT_MS: Final = 2_000.0
 HANDSHAKE_MS: Final = 5_000.0
 FLUSH_MS: Final = 1_000.0
 """How long a connection that we close may take to let go of what was written."""
+REFUSAL_CHARS_MAX: Final = 500
+"""Of a peer's, kept and shown."""
 STEADY_MS: Final = LONGEST_MS
 """A link that lived so long was a success; one that did not is tried again with longer waits."""
 
@@ -85,7 +88,8 @@ class PeerLinks:
     """The outgoing links of a node.
 
     `greeting` is asked anew for every handshake. `on_welcome` gets a peer's good answer, just
-    before its LinkUp. `on_twin` is told when a peer keeps reaching another process at our URL.
+    before its LinkUp. `on_refused` is told the URL and why no link comes to be, whenever the reason
+    changes. `on_twin` is told when a peer keeps reaching another process at our URL.
     """
 
     def __init__(
@@ -94,6 +98,7 @@ class PeerLinks:
         *,
         greeting: Callable[[], Greeting],
         on_event: Callable[[LinkUp | LinkDown], None],
+        on_refused: Callable[[str, str], None],
         on_welcome: Callable[[Greeting], None],
         on_twin: Callable[[], None],
         random: Random,
@@ -102,6 +107,7 @@ class PeerLinks:
         self.system: Final = system
         self.greeting: Final = greeting
         self.on_event: Final = on_event
+        self.on_refused: Final = on_refused
         self.on_welcome: Final = on_welcome
         self.on_twin: Final = on_twin
         self.random: Final = random
@@ -135,6 +141,11 @@ class PeerLinks:
         link = self._up.get(peer)
         if link is None or not link.send(frame):
             self.journal.frames_dropped += 1
+
+    def queued_bytes(self, peer: int) -> int:
+        """What our link to this peer holds that it has not read; 0 without a link."""
+        link = self._up.get(peer)
+        return 0 if link is None else link.queued_bytes()
 
     def process(self, url: str, peer: int = 0) -> int:
         """The process that our link to `url` leads to, or else our link to who has this id; 0 while
@@ -198,6 +209,8 @@ class Link:
         self._due: Timer | None = None
         """Of the present state."""
         self._is_hurried = False
+        self._refusal = ""
+        """Why the last greeting was of no use."""
         self._up_ms = 0
         self._twin_since_ms: int | None = None
         """Since when every try was refused because the peer reaches another process at our URL;
@@ -243,6 +256,11 @@ class Link:
             return False
         return self._write(connection.channel, frame)
 
+    def queued_bytes(self) -> int:
+        """What was written and the operating system has not taken."""
+        connection = self._connection
+        return 0 if connection is None else connection.channel.get_write_buffer_size()
+
     def _write(self, channel: Channel, frame: Frame) -> bool:
         """Write it as one frame; as two or more, each whole, where one would be too large."""
         journal = self._links.journal
@@ -277,7 +295,10 @@ class Link:
         """Nobody is there, or may be dialled there."""
         if connection is self._connection:
             if why_not_tried:
-                self._links.journal.refused(self.url, why_not_tried, by="us")
+                self._refuse(why_not_tried, by="us")
+            elif self._refusal:
+                self._refusal = ""
+                self._links.on_refused(self.url, "")
             self._wait()
 
     def on_answer(self, connection: _Outgoing, theirs: Greeting) -> None:
@@ -362,22 +383,29 @@ class Link:
     # --- greetings -------------------------------------------------------------------------
 
     def _agrees(self, theirs: Greeting) -> bool:
-        journal = self._links.journal
         # What they say first: a refusal need not give away who they are.
         if theirs.refusal:
-            journal.refused(self.url, theirs.refusal, by="them")
+            self._refuse(theirs.refusal[:REFUSAL_CHARS_MAX], by="them")
             return False
         refusal = judge(self._links.greeting(), theirs)
         if not refusal and theirs.url != self.url:
             # Two names of one node would be counted as two replicas.
-            refusal = f"the node at {self.url} calls itself {theirs.url[:80]!r}"
+            refusal = f"the node at {self.url} calls itself {theirs.url}"
         if not refusal and self._links.is_up(theirs.node_id):
             refusal = f"two nodes with one identity {theirs.node_id:012x}: another link leads to it"
         if refusal:
-            journal.refused(self.url, refusal, by="us")
+            self._refuse(refusal, by="us")
             return False
-        journal.agreed(self.url)
+        self._links.journal.agreed(self.url)
+        self._refusal = ""
         return True
+
+    def _refuse(self, reason: str, *, by: str) -> None:
+        reason = show_text(reason)
+        self._links.journal.refused(self.url, reason, by=by)
+        if reason != self._refusal:
+            self._refusal = reason
+            self._links.on_refused(self.url, reason)
 
     def _note_twin(self) -> None:
         now_ms = self._links.system.now().mono_ms

@@ -9,6 +9,9 @@ A batch that the engine cannot take now (a write stall, a full disk) waits with 
 the node is told to refuse writes, so what can wait is about what was under way. It is told the same
 when a sync takes longer than a request may: what waits for that sync is answered by nobody. More
 waiting bytes than stated, an engine that fails in any other way, or a failed sync end the node.
+
+Some time after a write there is a sync though nobody waits for it, in which the engine notes how
+much is durable: also when nothing was written since, and where no write needs a sync.
 """
 
 from __future__ import annotations
@@ -27,6 +30,8 @@ FULL_RETRY_MS: Final = 250.0
 """Until a batch that the engine did not take is tried again."""
 MERGED_BYTES_MAX: Final = 1 << 20
 """A waiting batch below this takes the next one in, so that many small ones cost little."""
+RETRY_BYTES_MAX: Final = 8 << 20
+"""Of waiting batches that are tried in one turn of the loop; hundreds of megabytes may wait."""
 CALM_MS: Final = 1_000.0
 """How long writes are taken before the log says so: stalls come in showers."""
 
@@ -42,12 +47,20 @@ class _WaitingBatch:
         self.mark = mark
         self.bytes = size
 
-    def take_in(self, batch: Batch, mark: int, size: int) -> None:
+    def take_in(self, batch: Batch, mark: int, size: int) -> int:
+        """Returns the bytes that this adds: meta entries take the place of those before. They are
+        few, and written for as long as a disk is full."""
+        names = {name for name, _ in batch.meta}
+        replaced = [each for each in self.batch.meta if each[0] in names]
+        if replaced:
+            self.batch.meta = [each for each in self.batch.meta if each[0] not in names]
+            size -= bytes_of(Batch([], [], replaced))
         self.batch.records += batch.records
         self.batch.hints += batch.hints
         self.batch.meta += batch.meta
         self.mark = mark
         self.bytes += size
+        return size
 
 
 class Storing:
@@ -96,6 +109,9 @@ class Storing:
         self._told = StorageState()
         self._logged = ""
         """The code of the trouble that the log tells of last."""
+        self._noting: Timer | None = None
+        """Set while something was written that is not noted."""
+        self._is_note_due = False
         self._retrying: Timer | None = None
         self._calming: Timer | None = None
 
@@ -118,11 +134,13 @@ class Storing:
     def close(self) -> None:
         """Store and tell nothing more. A sync may still be under way, and go on for ever."""
         self._is_closed = True
-        for timer in (self._retrying, self._calming, self._watch):
+        for timer in (self._retrying, self._calming, self._watch, self._noting):
             if timer is not None:
                 timer.cancel()
 
     def _is_durable(self, mark: int) -> bool:
+        if self._noting is None and self._engine.note_ms:
+            self._noting = self._system.later(self._engine.note_ms, self._note)
         if not self._engine.needs_sync:
             return True
         self._wanted = mark
@@ -137,13 +155,13 @@ class Storing:
 
     def _keep(self, batch: Batch, mark: int) -> None:
         size = bytes_of(batch)
+        if self._waiting and self._waiting[-1].bytes < MERGED_BYTES_MAX:
+            size = self._waiting[-1].take_in(batch, mark, size)
+        else:
+            self._waiting.append(_WaitingBatch(batch, mark, size))
         self.waiting_bytes += size
         if self.waiting_bytes > self._waiting_bytes_max:
             self._fail(f"more than {self._waiting_bytes_max} bytes wait for the storage engine")
-        elif self._waiting and self._waiting[-1].bytes < MERGED_BYTES_MAX:
-            self._waiting[-1].take_in(batch, mark, size)
-        else:
-            self._waiting.append(_WaitingBatch(batch, mark, size))
 
     def _try_later(self, error: StorageBusy | DiskFull) -> None:
         if self._is_closed:
@@ -159,7 +177,11 @@ class Storing:
         self._retrying = self._system.later(delay_ms, self._retry)
 
     def _retry(self) -> None:
+        enough = self.waiting_bytes - RETRY_BYTES_MAX
         while self._waiting:
+            if self.waiting_bytes <= enough:
+                self._retrying = self._system.later(0, self._retry)
+                return
             first = self._waiting[0]
             try:
                 self._engine.write(first.batch)
@@ -182,8 +204,11 @@ class Storing:
         """Begin a sync of all that was written so far, unless one is under way."""
         if self._began_ms is not None or self._is_closed:
             return
+        if self._is_note_due:
+            self._is_note_due = False
+            self._engine.note_next()
         self._began_ms = self._system.now().mono_ms
-        if self._watch is None:
+        if self._watch is None and self._engine.needs_sync:
             self._watch = self._system.later(self._stuck_after_ms, self._look)
         before, self._reached = self._reached, self._wanted
         self._system.sync(lambda error: self._synced(error, is_news=self._reached > before))
@@ -204,8 +229,13 @@ class Storing:
             self._tell()
         if is_news:
             self._on_durable(self._reached)
-        if self._wanted > self._reached:
+        if self._wanted > self._reached or self._is_note_due:
             self._sync()
+
+    def _note(self) -> None:
+        self._noting = None
+        self._is_note_due = True
+        self._sync()
 
     def _look(self) -> None:
         self._watch = None

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
+import logging
 import os
 import resource
 import signal
@@ -15,8 +17,12 @@ from typing import Any, Final
 
 import structlog
 
-STDERR: Final = 2
+from quorate.runtime.lines import Lines
+
 EXIT_FAILED: Final = 1
+_QUIET_S: Final = 1.0
+_KINDS_MAX: Final = 1000
+_OUT_OF_RESOURCE: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 
 log = structlog.get_logger()
@@ -37,7 +43,8 @@ def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
 
 
 def handle_signals(stopping: asyncio.Event) -> None:
-    """The first SIGINT or SIGTERM sets `stopping`, the second ends the process at once."""
+    """The first SIGINT or SIGTERM sets `stopping`, the second ends the process at once. SIGHUP is
+    not heeded, as with Redis: it comes from a terminal that closes, or who rotates logs."""
     loop = asyncio.get_running_loop()
 
     def stop(signum: int) -> None:
@@ -49,19 +56,55 @@ def handle_signals(stopping: asyncio.Event) -> None:
 
     for signum in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(signum, stop, signum)
+    loop.add_signal_handler(signal.SIGHUP, lambda: log.info("signal_ignored", signal="SIGHUP"))
 
 
 def handle_faults(fail: Callable[[str], None]) -> None:
     """A fault in a task ends the node: a peer would never be dialled again. One in a callback has
     cost a client its connection, and that is enough."""
+    told = _Repeated()
 
-    def handle(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        error = context.get("exception")
+    def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        message, error = context["message"], context.get("exception")
         if "task" in context:
-            fail(f"internal fault: {error or context['message']}")
-        log.error("internal_fault", message=context["message"], exc_info=error)
+            fail(f"internal fault: {error or message}")
+        times = told.times(_place(error) or message, now=loop.time())
+        if not times:
+            return
+        if isinstance(error, OSError) and error.errno in _OUT_OF_RESOURCE:
+            # asyncio's loop, of a connection that it cannot accept: no fault of ours.
+            log.error("out_of_resource", message=message, reason=str(error), times=times)
+        else:
+            log.error("internal_fault", message=message, times=times, exc_info=error)
 
     asyncio.get_running_loop().set_exception_handler(handle)
+
+
+class _Repeated:
+    """Has each thing told once in `_QUIET_S` seconds, with the times it happened."""
+
+    def __init__(self) -> None:
+        self._quiet: dict[object, tuple[float, int]] = {}
+        """Until when each is not told, and how often it was not."""
+
+    def times(self, what: object, *, now: float) -> int:
+        """How often it happened since it was last told; 0 if it is not to be told now."""
+        until, untold = self._quiet.get(what, (now, 0))
+        if now < until:
+            self._quiet[what] = until, untold + 1
+            return 0
+        if len(self._quiet) >= _KINDS_MAX:
+            self._quiet.clear()
+        self._quiet[what] = now + _QUIET_S, 0
+        return untold + 1
+
+
+def _place(error: BaseException | None) -> object:
+    """Where an exception was raised: its text, and the loop's message, may differ each time."""
+    trace = error.__traceback__ if error is not None else None
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace and (trace.tb_frame.f_code.co_filename, trace.tb_lineno)
 
 
 def files_max() -> int | None:
@@ -80,6 +123,7 @@ async def close_in_time(close: Callable[[], None], *, seconds: float) -> bool:
         log.critical("stopped", reason=f"the disk did not confirm a sync for {seconds:g} s")
         # Any other way out of Python waits for the threads that wait for the disk. Nothing is lost:
         # what was acknowledged is durable.
+        LINES.flush(seconds=FLUSH_S)
         os._exit(EXIT_FAILED)
     error = closing.exception()
     if error is not None:
@@ -95,25 +139,19 @@ def settle_memory() -> None:
     gc.set_threshold(50_000, 20, 100)
 
 
-class _Lines:
-    """Lines to standard error. One that cannot be written is lost: its disk may be full and its
-    reader gone, and what a node does must not depend on what it has to tell of it."""
-
-    def __init__(self) -> None:
-        self.lost = 0
-        """Lines that could not be written."""
-
-    def msg(self, message: str) -> None:
-        """Write a line; unbuffered, or what could not be written would count again at the end."""
-        try:
-            os.write(STDERR, f"{message}\n".encode(errors="backslashreplace"))
-        except OSError:
-            self.lost += 1
-
-    debug = info = warning = error = critical = msg
+LINES: Final = Lines()
+"""The log of this process."""
+FLUSH_S: Final = 2.0
+"""How long a process that ends waits for who reads its log."""
 
 
-LINES: Final = _Lines()
+class _Foreign(logging.Handler):
+    """What libraries log, as lines of ours: their own way to standard error waits for a reader."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        level = min(max(record.levelno // 10 * 10, 10), 50)
+        log.log(level, "library", logger=record.name, message=record.getMessage(), exc_info=error)
 
 
 def configure_logs(*, form: str, level: str) -> None:
@@ -131,3 +169,5 @@ def configure_logs(*, form: str, level: str) -> None:
         logger_factory=lambda *_: LINES,
         cache_logger_on_first_use=True,
     )
+    LINES.tell_lost = lambda lines: log.warning("log_lines_lost", lines=lines)
+    logging.lastResort = _Foreign(logging.WARNING)

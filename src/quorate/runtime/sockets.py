@@ -64,5 +64,5 @@ def bind(addresses: Iterable[tuple[str, int]]) -> list[socket.socket]:
         except OSError as error:
             for each in bound:
                 each.close()
-            raise OSError(f"{host}:{port}: {error.strerror}") from error
+            raise OSError(error.errno, f"{host}:{port}: {error.strerror}") from error
     return bound

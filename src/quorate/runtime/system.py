@@ -16,7 +16,7 @@ import structlog
 from quorate.core.values.events import Instant, Note
 from quorate.host.system import Dialled, Timer
 from quorate.runtime.process import LINES
-from quorate.runtime.resolve import NotDialled, resolve
+from quorate.runtime.resolve import Names, NotDialled
 from quorate.runtime.sockets import tune
 
 Done = Callable[[BaseException | None], None]
@@ -62,7 +62,7 @@ class AsyncioSystem:
         self, *, own_url: str, sync: Callable[[], None], on_end: Callable[[str], None]
     ) -> None:
         self._loop: Final = asyncio.get_running_loop()
-        self._own_url = own_url
+        self._names = Names(own_url)
         self._thread = SyncThread(self._loop, sync)
         self.soon: Final = self._loop.call_soon
         self.sync: Final = self._thread.ask
@@ -102,7 +102,7 @@ class AsyncioSystem:
         """Connect to the first of the peer's addresses that takes it."""
         why = ""
         try:
-            for host, port in await resolve(url, own_url=self._own_url):
+            for host, port in await self._names.resolve(url):
                 try:
                     await self._loop.create_connection(
                         lambda: cast(asyncio.Protocol, connection), host, port

@@ -37,7 +37,7 @@ def id_of(index: int) -> int:
 
 def url_of(index: int) -> str:
     """The URL of machine `index`."""
-    return f"http://n{index}:1"
+    return f"http://n{index}:8000"
 
 
 @functools.cache

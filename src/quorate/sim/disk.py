@@ -58,6 +58,7 @@ class Disk:
 
     def __init__(self, *, needs_sync: bool = True) -> None:
         self.needs_sync = needs_sync
+        self.note_ms = 0
         self.is_full = False
         """Whether writes fail with DiskFull."""
         self.is_busy = False
@@ -107,7 +108,12 @@ class Disk:
     def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, Record]]:
         self._look_for_faults()
         entries = _slice(self._columns[0], start, end)
-        return ((row, self._read(row, blob)) for row, blob in entries)
+        return self._read_each(entries)
+
+    def _read_each(self, entries: list[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, Record]]:
+        # Compiled, a generator expression would read all at once, and meet all damage first.
+        for row, blob in entries:
+            yield row, self._read(row, blob)
 
     def _read(self, row: bytes, blob: bytes) -> Record:
         """Decode a blob, and remember what it says: checkers look at each again and again."""
@@ -171,6 +177,9 @@ class Disk:
         before = None if blob is None else self._sound(row, blob)
         if before is not None and not wins(record, before):
             self.lowered.append(Lowered(row, before, record))
+
+    def note_next(self) -> None:
+        """Nothing to do: no file of it is ever lost alone."""
 
     def sync(self) -> None:
         self.end_sync(self.written)

@@ -25,26 +25,27 @@ alone bring replicas together, and between two faults every request succeeds."""
 
 
 class Options(NamedTuple):
-    """What a person chooses; None leaves it to the seed, 0 is the majority."""
+    """What a person chooses; None leaves it to the seed, and 0 is the majority of W or R."""
 
-    nodes: int | None = 5
-    replication: int | None = 3
-    w: int | None = 0
-    r: int | None = 0
+    nodes: int | None = None
+    replication: int | None = None
+    w: int | None = None
+    r: int | None = None
     operations: int = 200
     clients: int | None = None
     faults: frozenset[str] = frozenset(FAULTS)
 
 
-FREE: Final = Options(nodes=None, replication=None, w=None, r=None)
-"""Leaves everything to the seed."""
+_REPLICATIONS: Final = (1, 2, 3, 3, 3, 3, 4, 5, 5, 7)
+"""Three most often, as most clusters have it. What the last of five acknowledgements decides is
+never decided among three; an even number has a majority of its own."""
+_NODES: Final = (1, 3, 4, 5, 5, 6, 7)
 
 
 def draw(seed: int, options: Options) -> Plan:
     """The plan of a seed. Same seed, same options: same plan, in every process."""
     random = Random(f"{seed} sizes")
-    nodes = options.nodes or random.choice((3, 4, 5, 5, 6, 7))
-    replication = min(options.replication or random.choice((3, 3, 3, 5)), nodes)
+    replication, nodes = _draw_sizes(random, options)
     load_ms = random.choice((300.0, 1_000.0, 4_000.0))
     settings = _draw_settings(Random(f"{seed} settings"), load_ms)
     settings["replication"] = replication
@@ -97,6 +98,14 @@ def _draw_settings(random: Random, load_ms: float) -> dict[str, int]:
     if random.random() < 0.1:
         settings["hint_bytes_max"] = random.choice(_SMALL_LOGS_BYTES)
     return settings
+
+
+def _draw_sizes(random: Random, options: Options) -> tuple[int, int]:
+    """Copies of a key, and nodes: no fewer than what a person chose needs."""
+    copies, nodes = random.choice(_REPLICATIONS), random.choice(_NODES)
+    copies = options.replication or max(copies, options.w or 0, options.r or 0)
+    nodes = options.nodes or max(nodes, copies)
+    return min(copies, nodes), nodes
 
 
 def _draw_quorums(random: Random, options: Options, replication: int) -> tuple[int, int]:

@@ -76,7 +76,7 @@ class Lives:
         for driver in self._waiting:
             total.update(driver.node.parts.turn.counters)
             total.update(driver.counters())
-            total["damaged"] += driver.node.parts.replica.damaged
+            total["damaged"] += driver.node.parts.turn.counters["copies_damaged"]
         total["parked"] = self.parked
         total["unparked"] = self.unparked
         return total

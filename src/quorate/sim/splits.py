@@ -78,7 +78,7 @@ def hold(acts: Acts, fault: Fault) -> Undo:
         mends.pop(place)()
         begin(place)
 
-    for place in range(int(fault.amount)):
+    for place in range(int(fault.amount) if pairs else 0):
         begin(place)
     return lambda: in_turn(spell.end, *mends.values())()
 

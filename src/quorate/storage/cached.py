@@ -27,8 +27,8 @@ from quorate.storage.engine import Engine
 ENTRY_BYTES: Final = 350
 """What an entry costs beside its row and its value: the objects and their place in the order."""
 CHANCES_MAX: Final = 32
-"""Entries that are queued again before one goes, used or not: where all are in use, looking for one
-that is not would take milliseconds."""
+"""Used entries that are queued again before one goes though it was used: where all are in use, to
+look for one that is not would take milliseconds."""
 
 
 def cost_of(row: bytes, record: Record) -> int:
@@ -120,6 +120,7 @@ class CachedEngine:
         self._inner = inner
         self.lru = lru
         self.needs_sync = inner.needs_sync
+        self.note_ms = inner.note_ms
 
     def get(self, row: bytes) -> Record | None:
         record = self.lru.get(row)
@@ -142,6 +143,9 @@ class CachedEngine:
 
     def scan_hints(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
         return self._inner.scan_hints(start, end)
+
+    def note_next(self) -> None:
+        self._inner.note_next()
 
     def sync(self) -> None:
         self._inner.sync()

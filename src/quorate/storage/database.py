@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """An open RocksDB with its column families, and cursors over them.
 
-What RocksDB cannot see: an end cut off a log or a manifest looks like one that a crash tore off. So
-a count of durable writes is kept outside (`storage.directory`), and a database that has fewer is
-refused.
+RocksDB cannot see all that is missing: an end cut off a log or a manifest looks like one that a
+crash tore off, and a log that is gone like one that never was. So a count of durable writes and the
+names of the logs are noted outside (`storage.directory`), and a database that has less is refused.
 """
 
 from __future__ import annotations
@@ -12,33 +12,29 @@ import contextlib
 import random
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
 
 from rocksdict import Cache, ColumnFamily, Rdict, RdictIter
 
 from quorate.errors import Corrupt, StorageError
 from quorate.storage import tuning
-from quorate.storage.directory import DataDirectory, promise
+from quorate.storage.directory import DataDirectory, Noted
 from quorate.storage.faults import Faults
-
-_BLOCK_BYTES: Final = 32 << 10
-_HEADER_BYTES: Final = 7
-_KIND_MAX: Final = 4
-"""Padding, full, first, middle and last; all above are for options that are off."""
+from quorate.storage.logs import check_logs, logs_of
 
 
 class Database:
     """An open RocksDB. It stays open for as long as any handle or cursor that it gave is alive."""
 
-    def __init__(self, path: Path, *, create: bool) -> None:
+    def __init__(self, path: Path, noted: Noted | None) -> None:
+        """Made if nothing was ever noted of it; Corrupt if a log is missing."""
         cache = Cache(tuning.BLOCK_CACHE_BYTES)
         share = random.uniform(*tuning.MEMTABLE_SHARES)
         families = {
             name: tuning.family_options(memtable_bytes=int(share * memtable_bytes), cache=cache)
             for name, memtable_bytes in tuning.MEMTABLE_BYTES.items()
         }
-        check_logs(path)
-        options = tuning.database_options(create=create)
+        check_logs(path, noted=None if noted is None else noted.logs)
+        options = tuning.database_options(create=noted is None)
         self.database = Rdict(str(path), options, column_families=families)
         self.data = self.database.get_column_family("data")
         self.hints = self.database.get_column_family("hints")
@@ -93,55 +89,27 @@ class Cursor:
 
 def open_database(held: DataDirectory) -> Database:
     """The database of a directory, made in a new one. Corrupt if it is not all there."""
-    promised = held.promised()
+    noted = held.noted()
     with held.faults:
-        rocks = Database(held.rocks, create=promised is None)
+        rocks = Database(held.rocks, noted)
     try:
-        _compare(rocks.database.latest_sequence_number(), promised, directory=str(held.path))
-        promise(held.path, writes=rocks.database.latest_sequence_number())
+        _compare(rocks.database.latest_sequence_number(), noted, directory=str(held.path))
+        held.note(Noted(rocks.database.latest_sequence_number(), logs_of(held.rocks)))
     except BaseException:
         rocks.close(held.faults)
         raise
     return rocks
 
 
-def _compare(writes: int, promised: int | None, *, directory: str) -> None:
-    if promised is None and writes > 0:
+def _compare(writes: int, noted: Noted | None, *, directory: str) -> None:
+    if noted is None and writes > 0:
         raise StorageError(
             "the FORMAT file is missing from a directory that holds data", directory=directory
         )
-    if promised is not None and writes < promised:
+    if noted is not None and writes < noted.writes:
         raise Corrupt(
-            "durable writes are missing", directory=directory, found=writes, promised=promised
+            "durable writes are missing: a file is lost, cut short or an older copy",
+            directory=directory,
+            found=writes,
+            wanted=noted.writes,
         )
-
-
-def check_logs(directory: Path) -> None:
-    """Corrupt if a log of this RocksDB holds a record of a kind that it never wrote.
-
-    RocksDB checks its logs (WAL and MANIFEST) itself, but 9.8 loops for ever, the GIL held, over a
-    record whose kind was flipped into one of the kinds for recycled files, which we never write. So
-    the kinds are checked here; lengths and checksums are left to RocksDB.
-
-    The format (RocksDB wiki, "Write Ahead Log File Format"): blocks of 32 KiB; in them records of
-    checksum (4), length (2, little-endian), kind (1) and payload; none begins in a block's last 6.
-    """
-    for pattern in ("MANIFEST-*", "*.log"):
-        for path in sorted(directory.glob(pattern)):
-            _check_log(path)
-
-
-def _check_log(path: Path) -> None:
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK_BYTES):
-            if not _has_known_kinds(block):
-                raise Corrupt("a log holds a record of unknown kind", path=str(path))
-
-
-def _has_known_kinds(block: bytes) -> bool:
-    at = 0
-    while at + _HEADER_BYTES <= len(block):
-        if block[at + 6] > _KIND_MAX:
-            return False
-        at += _HEADER_BYTES + (block[at + 4] | block[at + 5] << 8)
-    return True

@@ -2,21 +2,23 @@
 """A data directory: who may use it, and which release wrote it.
 
     LOCK     held with flock by the process that uses the directory; holds its process id
-    FORMAT   one line of JSON: the format, and a count of writes that are surely durable
+    FORMAT   one line of JSON: the format, a count of writes that are surely durable, and the logs
     rocks/   RocksDB's files
 
 RocksDB's own lock and files are not enough. Its lock's message tells nobody what to do. With a file
-lost, or cut short, it may open empty or as it was some time ago, where a replica must never forget
-what it acknowledged: FORMAT, written last when the directory is made, says that there is something
-to be found, and how much of it at least.
+lost, or cut short, it may open empty or as it was some time ago, and a replica must never forget
+what it acknowledged. FORMAT is written last when the directory is made. Where it is, data must be
+too: at least as much as it says.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import os
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 
 import msgspec
 
@@ -28,10 +30,20 @@ FORMAT: Final = 2
 (`wire.records`)."""
 
 
+class Noted(NamedTuple):
+    """What was surely there at some time: a database that lacks any of it is not whole."""
+
+    writes: int
+    """As RocksDB counts them."""
+    logs: list[str]
+    """File names, oldest first; those that are not needed any more may be gone."""
+
+
 class _Format(msgspec.Struct):
     format: Annotated[int, msgspec.Meta(ge=1)]
     engine: str = ""
     writes: Annotated[int, msgspec.Meta(ge=0)] = 0
+    logs: list[Annotated[str, msgspec.Meta(pattern=r"^[0-9]+\.log$")]] = []
 
 
 class DataDirectory:
@@ -45,7 +57,7 @@ class DataDirectory:
         self.faults: Final = Faults(path)
         with self.faults:
             _make_durably(path)
-            self._lock = os.open(path / "LOCK", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._lock = os.open(path / "LOCK", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             self._take_lock()
         except BaseException:
@@ -66,8 +78,8 @@ class DataDirectory:
             os.ftruncate(self._lock, 0)
             os.pwrite(self._lock, b"%d\n" % os.getpid(), 0)
 
-    def promised(self) -> int | None:
-        """The count that `promise` left, None in a directory that was never made to the end.
+    def noted(self) -> Noted | None:
+        """What `note` noted last; None if nothing was, as the directory was not made to the end.
 
         FormatUnsupported if another release wrote it, StorageError if it cannot be read.
         """
@@ -89,7 +101,21 @@ class DataDirectory:
                 found=found.format,
                 supported=FORMAT,
             )
-        return found.writes
+        return Noted(found.writes, found.logs)
+
+    def note(self, noted: Noted) -> None:
+        """Write FORMAT, durably. What it counts must be durable already."""
+        with self.faults:
+            # The logs that it names are there after a power cut too.
+            sync_entries(self.rocks)
+            fresh = self.path / "FORMAT.new"
+            with fresh.open("wb") as file:
+                text = msgspec.json.encode(_Format(FORMAT, "rocksdb", noted.writes, noted.logs))
+                file.write(text + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.rename(self.path / "FORMAT")
+            sync_entries(self.path)
 
     def release(self) -> None:
         """Let others use the directory. Idempotent."""
@@ -98,24 +124,17 @@ class DataDirectory:
             self._lock = -1
 
 
-def promise(path: Path, *, writes: int) -> None:
-    """Write FORMAT, durably: a directory with fewer than `writes` writes is not whole."""
-    with Faults(path):
-        fresh = path / "FORMAT.new"
-        with fresh.open("wb") as file:
-            file.write(msgspec.json.encode(_Format(FORMAT, "rocksdb", writes)) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.rename(path / "FORMAT")
-        sync_entries(path)
-
-
 def _make_durably(path: Path) -> None:
     """Make a directory and those above it so that they survive a power cut."""
-    missing = [part for part in (path, *path.parents) if not part.exists()]
-    path.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.is_dir():  # mkdir would say that it exists.
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+    missing = [part for part in path.parents if not part.exists()]
+    path.mkdir(0o700, parents=True, exist_ok=True)
     for part in missing:
         sync_entries(part.parent)
+    # Also if it was there: whoever made it may have been killed before this.
+    with contextlib.suppress(PermissionError):
+        sync_entries(path.parent)
 
 
 def sync_entries(directory: Path) -> None:

@@ -29,6 +29,9 @@ class Engine(Protocol):
 
     needs_sync: bool
     """False when `write` alone reaches the promised durability."""
+    note_ms: int
+    """By so long after a write the engine wants to note how much is durable (`note_next`), so that
+    the next start sees if some of that is missing; 0 if it notes nothing."""
 
     def get(self, row: bytes) -> Record | None:
         """The record of a row, or None. Corrupt if it cannot be read."""
@@ -52,6 +55,9 @@ class Engine(Protocol):
     def sync(self) -> None:
         """Make every write that returned before this call durable. Blocks, releases the GIL, runs
         in the sync thread. An error is final: the node must stop and not try again."""
+
+    def note_next(self) -> None:
+        """Have the next `sync` also note how much is durable. Not called during one."""
 
     def bytes_used(self) -> int:
         """Bytes on disk (or in memory), about."""

@@ -108,6 +108,7 @@ class MemoryEngine:
 
     def __init__(self) -> None:
         self.needs_sync = False
+        self.note_ms = 0
         self._records: _Family[Record] = _Family()
         self._hints: _Family[bytes] = _Family()
         self._meta: _Family[bytes] = _Family()
@@ -133,6 +134,9 @@ class MemoryEngine:
             for name, blob in changes:
                 held = family.put(name, blob)
                 self._bytes_used += _blob_bytes(name, blob) - _blob_bytes(name, held)
+
+    def note_next(self) -> None:
+        """Nothing to do: there is no next start."""
 
     def sync(self) -> None:
         """Nothing to do: memory is as durable as this engine gets."""

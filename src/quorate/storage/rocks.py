@@ -10,8 +10,9 @@ one. If it does, its log refuses everything from then on, a sync too; then the l
 synced directly, reads go on, and once there is room a sync closes RocksDB and opens it again, which
 stores what its log holds. That takes seconds, in which nothing can be read.
 
-How much is surely durable is noted at open, at close and once a minute (`storage.database` says
-why). What may be lost unseen is an end of the log from the last minute before a crash.
+How much is surely durable is noted at open, at close, and a stated time after a write
+(`storage.database` says why). What may be lost unseen is the newest log's end from that time before
+a crash.
 """
 
 from __future__ import annotations
@@ -32,27 +33,31 @@ from quorate.core.values.record import Record
 from quorate.errors import Corrupt, DiskFull, FormatUnsupported, StorageError
 from quorate.storage import tuning
 from quorate.storage.database import Cursor, Database, open_database
-from quorate.storage.directory import DataDirectory, promise, sync_entries
+from quorate.storage.directory import DataDirectory, Noted, sync_entries
 from quorate.storage.faults import LogRefuses, ReadFaults
+from quorate.storage.logs import logs_of
 from quorate.wire.records import decode, encode
 
 RESERVE_BYTES_MAX: Final = 256 << 20
 """Free space that is not written into: a flush of all memtables and a compaction need it."""
 RESERVE_SHARE: Final = 16
-"""Of a small file system the reserve is this fraction."""
+"""The reserve of a small file system is a 16th of it."""
 _ROOM_SECONDS: Final = 0.05
-"""For so long what the file system said is believed, unless that much was written since."""
+"""Until the file system is asked again how much is free; sooner if all that was free is written."""
 _REOPEN_PAUSE_SECONDS: Final = 5.0
 """Between two tries to get over a full disk."""
-_PROMISE_PAUSE_SECONDS: Final = 60.0
-"""Between two notes of how much is durable."""
+NOTE_MS: Final = 10_000
+"""From a write until it is noted how much is durable. A note costs four syncs."""
 
 
 class RocksEngine:
     """Satisfies `Engine`. Made by `open`."""
 
-    def __init__(self, directory: DataDirectory, rocks: Database, *, needs_sync: bool) -> None:
+    def __init__(
+        self, directory: DataDirectory, rocks: Database, *, needs_sync: bool, note_ms: int
+    ) -> None:
         self.needs_sync = needs_sync
+        self.note_ms = note_ms
         self._directory = directory
         self._faults = directory.faults
         self._read_faults = ReadFaults(directory.path)
@@ -66,14 +71,15 @@ class RocksEngine:
         self._has_sync_failed = False
         """From then on nothing may be called durable."""
         self._outgoing: Database | None = None
-        """What the next sync is to close and open again; None as soon as it is closed."""
-        self._promise_at = time.monotonic() + _PROMISE_PAUSE_SECONDS
+        """The database that the next sync closes and opens again; None once it is closed."""
+        self._must_note = False
+        """Whether the next sync is to note how much is durable."""
         self._room_bytes = 0
-        """What may be written, of the room that was there when the file system was asked last."""
+        """How much may still be written before the file system is asked again."""
         self._ask_at = 0.0
 
     @classmethod
-    def open(cls, directory: Path, *, durability: str) -> RocksEngine:
+    def open(cls, directory: Path, *, durability: str, note_ms: int = NOTE_MS) -> RocksEngine:
         """The engine of a data directory, made if missing. `durability` is `sync` or `os`.
 
         StorageLocked, FormatUnsupported, Corrupt, DiskFull, StorageError.
@@ -84,7 +90,7 @@ class RocksEngine:
         except BaseException:
             held.release()
             raise
-        return cls(held, rocks, needs_sync=durability == "sync")
+        return cls(held, rocks, needs_sync=durability == "sync", note_ms=note_ms)
 
     @property
     def _rocks(self) -> Database:
@@ -96,7 +102,7 @@ class RocksEngine:
         directory = str(self._directory.path)
         if self._is_closed:
             return StorageError("the engine is closed", directory=directory)
-        # As if nothing could be read: the other replicas answer.
+        # Corrupt costs this replica's answer only: the others are asked.
         return Corrupt("the database is being opened again", directory=directory)
 
     def get(self, row: bytes) -> Record | None:
@@ -151,10 +157,6 @@ class RocksEngine:
         now = time.monotonic()
         if now < self._ask_at and self._room_bytes > 0:
             return
-        self._ask_for_room()
-        self._ask_at = now + _ROOM_SECONDS
-
-    def _ask_for_room(self) -> None:
         with self._faults:
             disk = os.statvfs(self._directory.path)
         free = disk.f_bavail * disk.f_frsize
@@ -164,15 +166,17 @@ class RocksEngine:
             raise DiskFull("no space left but the reserve", free_bytes=free, reserve_bytes=reserve)
         self._make_sure_of_log()
         self._room_bytes = free - reserve
+        self._ask_at = now + _ROOM_SECONDS
 
     def _make_sure_of_log(self) -> None:
-        # Once: a sync may put it back meanwhile.
+        """DiskFull while RocksDB's log refuses writes because it met a full disk."""
+        # Read once: the sync's thread may set it meanwhile.
         rocks = self._open
         if rocks is not None:
             if rocks.reopen_at is None:
                 return
             if time.monotonic() >= rocks.reopen_at:
-                # Here and not in the sync's thread, because this one reads.
+                # On this thread and not the sync's, because this one reads.
                 self._outgoing = rocks
                 self._open = None
                 self._drop_cursors()
@@ -184,16 +188,19 @@ class RocksEngine:
         for cursor in self._cursors:
             cursor.invalidate()
 
+    def note_next(self) -> None:
+        self._must_note = True
+
     def sync(self) -> None:
         with self._syncing:
             try:
-                # Once: `write` may take it away meanwhile.
+                # Read once: `write` may set it to None meanwhile.
                 rocks = self._open
                 if rocks is None:
                     rocks = self._reopen()
                 self._sync(rocks)
-                if time.monotonic() >= self._promise_at:
-                    self._promise(rocks)
+                if self._must_note:
+                    self._note(rocks)
             except BaseException:
                 self._has_sync_failed = True
                 raise
@@ -206,9 +213,9 @@ class RocksEngine:
         self._outgoing = None
         try:
             with self._faults:
-                rocks = Database(self._directory.rocks, create=False)
+                rocks = Database(self._directory.rocks, self._directory.noted())
         except DiskFull as error:
-            # Nothing can be read now: no longer a matter of waiting.
+            # Nothing can be read now, so waiting for room is no answer any more.
             raise StorageError(str(error)) from error
         self._open = rocks
         return rocks
@@ -220,15 +227,15 @@ class RocksEngine:
         except LogRefuses:
             self._sync_log_files()
 
-    def _promise(self, rocks: Database) -> None:
-        """Note how much is there and durable."""
-        self._promise_at = time.monotonic() + _PROMISE_PAUSE_SECONDS
+    def _note(self, rocks: Database) -> None:
+        """Note how much is there and durable. If that cannot be now, the next sync tries again."""
         if rocks.reopen_at is None:
-            writes = rocks.database.latest_sequence_number()
+            noted = Noted(rocks.database.latest_sequence_number(), logs_of(self._directory.rocks))
             self._sync(rocks)
-            # Not worth failing for: an older note is as true.
+            # A sync does not fail for want of a note: the one before is still true.
             with contextlib.suppress(StorageError):
-                promise(self._directory.path, writes=writes)
+                self._directory.note(noted)
+                self._must_note = False
 
     def _sync_log_files(self) -> None:
         """Sync the log behind RocksDB's back. Every batch that `write` took is whole in a file;
@@ -265,7 +272,7 @@ class RocksEngine:
                     raise StorageError("not all that was written is durable: a sync failed")
                 if rocks is not None:
                     self._sync(rocks)
-                    self._promise(rocks)
+                    self._note(rocks)
                     rocks.close(self._faults)
             finally:
                 # RocksDB ends with the last reference, without a flush where a sync has failed.

@@ -28,8 +28,9 @@ MEMTABLE_BYTES: Final[Mapping[str, int]] = {"data": 16 << 20, "hints": 8 << 20, 
 """Column families and the memory that fills before a flush. Small ones, and many (below): a burst
 meets the write stall only when all are full."""
 MEMTABLE_SHARES: Final = (0.6, 1.0)
-"""Of these sizes each database draws its own when it is opened. Replicas take the same writes: with
-one size all of them flush at the same moment, and no quorum is quick then."""
+"""A database draws a share between these when it is opened, and takes that much of each size.
+Replicas take the same writes: with one size all flush at the same moment, and no quorum is quick
+then."""
 _MEMTABLE_BLOCK_BYTES: Final = 64 << 10
 """A memtable grows by this and is full to the block. RocksDB's own choice, up to 1 MiB, leaves so
 few sizes to draw that of three databases two often have the same."""

@@ -22,6 +22,7 @@ import msgspec
 from xxhash import xxh3_64_intdigest
 
 from quorate.config import KEY_BYTES_MAX
+from quorate.core.topology.layout import LAYOUT_BYTES_MAX
 from quorate.core.values.messages import (
     PROTOCOL_VERSION,
     Frame,
@@ -31,19 +32,22 @@ from quorate.core.values.messages import (
     Mutated,
     Opening,
     OtherEpoch,
+    Ping,
     Read,
     ReadAnswer,
     ScannedRows,
     ScanRows,
 )
-from quorate.core.values.slots import PARTITION_COUNT, ROW_PREFIX_BYTES
+from quorate.core.values.settings import MEMBERS_MAX
+from quorate.core.values.slots import PARTITION_COUNT, ROW_END, ROW_PREFIX_BYTES
 from quorate.core.values.versions import VERSION_BYTES
 from quorate.errors import PeerProtocolError
+from quorate.notation import URL_CHARS_MAX
 
 FRAME_BYTES_MAX: Final = 32 << 20
 """Payload of one frame; a longer one is refused by its header, before anything is buffered."""
-GREETING_BYTES_MAX: Final = 256 << 10
-"""Room for a layout (about 20 kB), and little enough to take from a stranger."""
+GREETING_BYTES_MAX: Final = LAYOUT_BYTES_MAX + (16 << 10)
+"""Room for a layout, and little enough to take from a stranger."""
 MAGIC: Final = b"QRT1"
 """What the sniffed port knows a peer by."""
 
@@ -90,12 +94,14 @@ def encode_greeting(greeting: Greeting) -> bytes:
 class FrameParser:
     """Cuts a stream into frames. Holds at most one unfinished frame; linear in the bytes fed.
 
-    Once `feed` raised, the stream has no meaning any more: drop the connection.
+    Once `feed` raised, the stream has no meaning any more: drop the connection. `bytes_max` is for
+    frames that come in pieces: what came whole in one piece takes no more memory.
     """
 
-    __slots__ = ("_needed", "_pending")
+    __slots__ = ("_needed", "_pending", "bytes_max")
 
-    def __init__(self) -> None:
+    def __init__(self, *, bytes_max: int = FRAME_BYTES_MAX) -> None:
+        self.bytes_max = bytes_max
         self._pending = bytearray()
         self._needed = _HEADER_BYTES
 
@@ -119,13 +125,18 @@ class FrameParser:
                 self._pending = bytearray(view[used:])
         return frames
 
+    @property
+    def is_begun(self) -> bool:
+        """Whether it holds an unfinished frame."""
+        return bool(self._pending)
+
     def _cut(self, view: memoryview) -> tuple[list[Frame], int]:
         frames: list[Frame] = []
         start = 0
         end = len(view)
         self._needed = _HEADER_BYTES
         while end - start >= _HEADER_BYTES:
-            length, checksum = _read_header(view, start, bytes_max=FRAME_BYTES_MAX)
+            length, checksum = _read_header(view, start, bytes_max=self.bytes_max)
             stop = start + _HEADER_BYTES + length
             if stop > end:
                 self._needed = stop - start
@@ -205,10 +216,12 @@ def _decode_greeting(payload: bytes, checksum: int) -> Greeting:
 
 # --- ranges that types cannot state: plain loops with one condition are the quickest form ------
 
+_ITEMS_MAX: Final = 16_384
+"""In a message that is acknowledged, maybe with a reason for each. Honest ones are cut at a
+megabyte, each item counted with 100 bytes and its value."""
+REASON_CHARS_MAX: Final = 300
 _ROW_BYTES_MIN: Final = ROW_PREFIX_BYTES + 1
 _ROW_BYTES_MAX: Final = ROW_PREFIX_BYTES + KEY_BYTES_MAX
-_ROW_END: Final = PARTITION_COUNT.to_bytes(2, "big")
-"""Every row is below it: the first two bytes are the partition."""
 _VERSION_LENGTHS: Final = (0, VERSION_BYTES)
 
 
@@ -223,14 +236,16 @@ def check_frame(frame: Frame) -> None:
 
 
 def _are_rows(rows: list[bytes]) -> bool:
-    return all(_ROW_BYTES_MIN <= len(row) <= _ROW_BYTES_MAX and row < _ROW_END for row in rows)
+    return all(_ROW_BYTES_MIN <= len(row) <= _ROW_BYTES_MAX and row < ROW_END for row in rows)
 
 
 def _is_mutate(message: Mutate) -> bool:
+    if len(message.items) > _ITEMS_MAX:
+        return False
     for row, record in message.items:
         if not (
             _ROW_BYTES_MIN <= len(row) <= _ROW_BYTES_MAX
-            and row < _ROW_END
+            and row < ROW_END
             and len(record.version) == VERSION_BYTES
             and len(record.prior) in _VERSION_LENGTHS
             and record.expires_ms >= 0
@@ -243,7 +258,10 @@ def _is_mutated(message: Mutated) -> bool:
     for index, version in message.superseded:
         if index < 0 or len(version) != VERSION_BYTES:
             return False
-    return all(index >= 0 for index, _ in message.refused)
+    return all(
+        index >= 0 and len(reason) <= REASON_CHARS_MAX and reason.isprintable()
+        for index, reason in message.refused
+    )
 
 
 def _is_read(message: Read) -> bool:
@@ -275,6 +293,14 @@ def _is_scanned_rows(message: ScannedRows) -> bool:
     return _are_rows([entry.row for entry in message.rows])
 
 
+def _is_ping(message: Ping) -> bool:
+    """Whether its members can be shown; whether each is a node's URL is asked once, when it is
+    new."""
+    return len(message.members) <= MEMBERS_MAX + 1 and all(
+        0 < len(url) <= URL_CHARS_MAX and url.isprintable() for url in message.members
+    )
+
+
 def _is_other_epoch(message: OtherEpoch) -> bool:
     return message.epoch >= 0
 
@@ -287,5 +313,6 @@ _RULES: Final[dict[type[Message], Callable[[Any], bool]]] = {
     ReadAnswer: _is_read_answer,
     ScanRows: _is_scan_rows,
     ScannedRows: _is_scanned_rows,
+    Ping: _is_ping,
     OtherEpoch: _is_other_epoch,
 }

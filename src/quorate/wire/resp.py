@@ -28,7 +28,7 @@ INLINE_BYTES_MAX: Final = 64 * 1024
 _HEADER_BYTES_MAX: Final = 64
 _ARG_OVERHEAD_BYTES: Final = 48
 """What an argument takes beside its bytes."""
-_COMMAND_BULKS_MAX: Final = 4
+COMMAND_BULKS_MAX: Final = 4
 """All arguments of a command together, in the largest bulk strings."""
 
 _FAST_ARGS_MAX: Final = 64
@@ -135,14 +135,17 @@ class CommandParser:
         "_missing",
         "_seen",
         "_skipping",
+        "_value_bytes_max",
         "fault",
         "is_partial",
     )
 
-    def __init__(self, *, bulk_bytes_max: int) -> None:
+    def __init__(self, *, bulk_bytes_max: int, value_bytes_max: int) -> None:
+        self._value_bytes_max = value_bytes_max
+        """The limit that clients are told; what is a little over it, others refuse."""
         # What the fast path takes without a look at the limits must be within them.
         self._bulk_bytes_max = max(bulk_bytes_max, _FAST_ARGS_MAX * _FAST_BYTES_MAX)
-        self._command_bytes_max = _COMMAND_BULKS_MAX * self._bulk_bytes_max
+        self._command_bytes_max = COMMAND_BULKS_MAX * self._bulk_bytes_max
         self._buffer = bytearray()
         self._at = 0
         """Everything before was parsed."""
@@ -235,7 +238,8 @@ class CommandParser:
         None for a fault."""
         count = parse_integer(line[1:])
         if count is None or count > ARGS_SKIPPED_MAX:
-            self._fail("invalid multibulk length")
+            limit = f" (outcome=not_applied arguments_max={ARGS_MAX})" if count else ""
+            self._fail(f"invalid multibulk length{limit}")
             return None
         self._missing = max(count, 0)
         self._skipping = count > ARGS_MAX
@@ -271,11 +275,19 @@ class CommandParser:
             if line[:1] != b"$":
                 return self._fail(f"expected '$', got '{_printable(line[:1])}'")
             length = parse_integer(line[1:])
-            if length is None or not 0 <= length <= self._bulk_bytes_max:
+            if length is None or length < 0:
                 return self._fail("invalid bulk length")
+            if length > self._bulk_bytes_max:
+                return self._fail(
+                    "invalid bulk length: an argument is too large (outcome=not_applied "
+                    f"bytes={length} bytes_max={self._value_bytes_max})"
+                )
             self._args_bytes += 0 if self._skipping else length
             if self._args_bytes > self._command_bytes_max:
-                return self._fail("too many bytes in one command")
+                return self._fail(
+                    "too many bytes in one command "
+                    f"(outcome=not_applied bytes_max={self._command_bytes_max})"
+                )
             self._bulk = length
         start, end = self._at, self._at + self._bulk
         if len(self._buffer) < end + 2:

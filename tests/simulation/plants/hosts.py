@@ -23,6 +23,7 @@ from quorate.wire.frames import FrameParser
 from tests.simulation.plants.plant import Plant
 
 _synced: Final = Storing._synced
+_take_in: Final = _WaitingBatch.take_in
 _connection: Final = Acceptor.connection
 _feed: Final = FrameParser.feed
 _shown: Final = Serving._shown
@@ -44,11 +45,8 @@ def _never_stuck(self: Storing) -> None:
     self._watch = None
 
 
-def _merge_without_hints(self: _WaitingBatch, batch: Batch, mark: int, size: int) -> None:
-    self.batch.records += batch.records
-    self.batch.meta += batch.meta
-    self.mark = mark
-    self.bytes += size
+def _merge_without_hints(self: _WaitingBatch, batch: Batch, mark: int, size: int) -> int:
+    return _take_in(self, Batch(batch.records, [], batch.meta), mark, size)
 
 
 def _try_once(self: Storing, error: StorageError) -> None:
@@ -91,7 +89,7 @@ def _log_as_if_nothing_could_fail(self: Driver, note: Note) -> None:
 def _parser_of_the_link_before(self: Acceptor) -> Incoming:
     made = _connection(self)
     if self._connections:
-        made._frames = next(reversed(self._connections))._frames
+        made.frames = next(reversed(self._connections)).frames
     return made
 
 

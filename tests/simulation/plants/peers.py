@@ -47,7 +47,9 @@ def _lost_is_delivered(self: Hints, peer: Peer, ops: list[tuple[bytes, int]]) ->
 
 
 def _begin_without_hints(self: Hints, outbox: Outbox) -> None:
-    self._queues.append(_Queue(outbox, self.replay))
+    queue = _Queue(outbox, self.replay)
+    queue.uncounted = None
+    self._queues.append(queue)
 
 
 def _stamp_hints_anew(self: Outbox, sent: Unanswered, message: Message) -> None:

@@ -16,6 +16,7 @@ from quorate.core.values.events import GetResult, Result
 from quorate.core.values.record import Record
 from quorate.core.values.versions import ABSENT
 from quorate.errors import QuorumUnreachable
+from quorate.sim.draw import Options
 from tests.simulation.plants.plant import Plant
 
 _repair: Final = Reads._repair
@@ -95,6 +96,7 @@ PLANTS: Final = (
         Reads,
         "wrote_back",
         _once_is_enough,
+        Options(5, 3, 0, 0, faults=frozenset({"crossed"})),
     ),
     Plant("unreachable is answered as not found", Requests, "end", _unreachable_is_nothing),
     Plant("a tombstone is treated as missing", Replica, "shown", _tombstone_is_nothing),

@@ -89,7 +89,7 @@ def _ceiling_in_memory(self: Replica, name: bytes, blob: bytes | None) -> None:
 
 def _mark_of_the_batch_before(self: Replica) -> tuple[Batch | None, int]:
     batch, mark = _close_turn(self)
-    if batch is not None:
+    if self._waiting and self._waiting[-1].mark == mark:
         self._waiting[-1].mark -= 1
     return batch, mark
 

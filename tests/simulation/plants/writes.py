@@ -11,15 +11,17 @@ from quorate.core.exchanges import writes
 from quorate.core.exchanges.writes import Write, Writes
 from quorate.core.topology.peer import Peer
 from quorate.core.topology.topology import Groups, Verdict, verdict
+from quorate.core.turn import Parked
 from quorate.core.values.events import Put
 from quorate.core.values.messages import Mutated
 from quorate.core.values.record import Record
-from quorate.core.values.versions import pack_version, stamp_of
+from quorate.core.values.versions import ABSENT, pack_version, stamp_of
 from quorate.errors import Outcome, QuorateError
 from quorate.sim.draw import Options
 from quorate.sim.faults import MILD
 from tests.simulation.plants.plant import Plant
 
+_begin: Final = Writes.begin
 _send: Final = Writes._send
 _answered: Final = Writes.answered
 _restamp: Final = Writes._restamp
@@ -44,6 +46,12 @@ def _down_peers_are_left_out(
     _send(self, write, is_mine=is_mine, held=held, others=live)
 
 
+def _refused_for_its_own_disk(self: Writes, event: Put, parked: Parked | None = None) -> None:
+    if self._replica.trouble.code:
+        raise self._replica.trouble.error()
+    _begin(self, event, parked)
+
+
 def _more_than_w(done: int, failed: int, groups: Groups) -> Verdict:
     if all((done & group.mask).bit_count() > group.needed for group in groups):
         return Verdict.MET
@@ -53,6 +61,12 @@ def _more_than_w(done: int, failed: int, groups: Groups) -> Verdict:
 
 def _superseded_is_plain(self: Writes, peer: Peer, ops: list[Write], answer: Mutated) -> None:
     _answered(self, peer, ops, Mutated(answer.batch, [], answer.refused, answer.busy))
+
+
+def _the_last_report_counts(self: Writes, peer: Peer, ops: list[Write], answer: Mutated) -> None:
+    for write in ops:
+        write.highest = ABSENT
+    _answered(self, peer, ops, answer)
 
 
 def _above_its_own_only(self: Writes, write: Write) -> None:
@@ -104,10 +118,14 @@ PLANTS: Final = (
     Plant("W is judged with > for >=", writes, "verdict", _more_than_w),
     Plant("a superseded ack counts as plain", Writes, "answered", _superseded_is_plain),
     Plant(
+        "the last ack alone decides on a second stamp", Writes, "answered", _the_last_report_counts
+    ),
+    Plant(
         "the second stamp is not above the reported version",
         Writes,
         "_restamp",
         _above_its_own_only,
+        Options(5, 3, 0, 0, faults=frozenset({"crossed", "skew"})),
     ),
     Plant(
         "NOT_APPLIED after a replica was sent the write",
@@ -121,6 +139,13 @@ PLANTS: Final = (
         "lost",
         _no_hint_for_the_lost,
         Options(faults=MILD),
+    ),
+    Plant(
+        "a full disk refuses what the peers could take",
+        Writes,
+        "begin",
+        _refused_for_its_own_disk,
+        Options(faults=frozenset({"full"})),
     ),
     Plant("versions without a tie-break", writes, "pack_version", _without_node_id),
     Plant("a derived write is stamped by the clock", Writes, "_stamp", _derived_by_the_clock),

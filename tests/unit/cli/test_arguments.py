@@ -80,10 +80,11 @@ def test_a_switch_takes_no_value_but_may_be_given_one() -> None:
 
 
 def test_some_flags_mean_something_without_a_value_and_take_one_behind_an_equals_sign() -> None:
-    assert read(["bench", "--dev", "url"]) == CommandLine("bench", [("dev", None)], ["url"])
+    line = CommandLine("bench", [("dev", None)], ["url"], {"dev": "--"})
+    assert read(["bench", "--dev", "url"]) == line
     assert read(["bench", "--dev=5"]).flags == [("dev", "5")]
-    assert needed("dev", None) == "3"
-    assert needed("dev", "5") == "5"
+    assert needed("dev", None, dashes="--") == "3"
+    assert needed("dev", "5", dashes="--") == "5"
 
 
 def test_h_is_help() -> None:
@@ -102,15 +103,18 @@ def test_aliases_are_given_under_the_main_name_and_the_last_one_counts() -> None
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["a", "b", "--flub"], "no such option: --flub"),
-        (["a", "b", "--flub=1"], "no such option: --flub"),
+        (["a", "b", "--flub"], "no such option: --flub; see quorate put --help"),
+        (["a", "b", "--flub=1"], "no such option: --flub; see quorate put --help"),
         (["a", "b", "--valeu=1"], "no such option: --valeu; did you mean --value?"),
         (["a", "b", "--jsno"], "no such option: --jsno; did you mean --json?"),
+        (["a", "b", "-valeu=1"], "no such option: -valeu; did you mean -value?"),
+        (["a", "-value"], "-value needs a value: write -value=..."),
+        (["a", "b", "-json=yes"], "-json takes no value"),
         (["a", "--value"], "--value needs a value: write --value=..."),
         (["a", "b", "--json=yes"], "--json takes no value"),
         (["a", "b", "c"], "put: one argument too many: 'c'; quote what has spaces"),
         (["a"], "put: no value: give it"),
-        ([], "put: no key: see quorate put --help"),
+        ([], "put: no key: write quorate put KEY VALUE"),
     ],
 )
 def test_each_mistake_is_named(arguments: list[str], said: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from typing import Any
 
@@ -24,8 +25,10 @@ REPLICAS: list[dict[str, Any]] = [
     {"url": "http://b:1", "state": "up", "version": VERSION, "live": False, "expires_ms": 0},
     {"url": "http://c:1", "state": "up", "version": "", "live": False, "expires_ms": 0},
     {"url": "http://d:1", "state": "down", "version": None, "live": None, "expires_ms": 0},
+    {"url": "http://e:1", "state": "up", "version": None, "live": None, "damaged": True},
 ]
-"""One that has a value, one that has it deleted, one that has nothing, one that is silent."""
+"""One that has a value, one that has it deleted, one that has nothing, one that is silent, and one
+whose copy is damaged."""
 
 
 @pytest.fixture
@@ -63,6 +66,28 @@ def test_keys_are_listed_one_on_a_line_byte_for_byte(run: Run, served: Served, t
     assert listed["complete"] is True
     assert {"base64": "/yBi"} in listed["keys"]
     assert len(listed["keys"]) == 3
+
+
+def test_a_key_that_would_break_its_line_is_escaped_as_printf_b_reads_it(
+    run: Run, served: Served, target: str
+) -> None:
+    raw = b"new\nline\r\t\x1b[2J\x00 \\n"
+    served.store.fill(raw, b"x")
+    out = run("keys", target).out
+    assert out == b"new\\nline\\r\\t\\0033[2J\\0000 \\\\n\n"
+    shell = ["sh", "-c", 'printf %b "$1"', "sh", out.decode().removesuffix("\n")]
+    assert subprocess.run(shell, capture_output=True, check=True).stdout == raw
+
+
+def test_whoever_gives_a_pattern_for_a_prefix_is_told(
+    run: Run, served: Served, target: str
+) -> None:
+    served.store.fill(b"a", b"x")
+    ran = run("keys", "a*", target)
+    assert (ran.code, ran.out) == (0, b"")
+    assert ran.err == "quorate: no key begins with 'a*': a prefix is no pattern\n"
+    served.store.fill(b"a*", b"x")
+    assert run("keys", "a*", target).err == ""
 
 
 def test_keys_can_be_limited_and_chosen_by_prefix(run: Run, served: Served, target: str) -> None:
@@ -157,7 +182,7 @@ def test_status_asks_each_member_itself(run: Run) -> None:
         return lambda request: state if request.target == "/readyz" else reply(200, listed)
 
     def members(*urls: str) -> bytes:
-        return json.dumps([{**MEMBER, "url": url} for url in urls]).encode()
+        return json.dumps([{**MEMBER, "url": url, "id": "0a"} for url in urls]).encode()
 
     slow = problem(503, "not_ready", detail="the disk is stuck")
     with (
@@ -236,6 +261,7 @@ def test_explain_in_a_pipe_says_what_each_replica_has_and_since_when(run: Run) -
         ["http://b:1", "up", VERSION, "0", "deleted", written, "0"],
         ["http://c:1", "up", "-", "0", "nothing", "-", "0"],
         ["http://d:1", "down", "-", "0", "(no answer)", "-", "0"],
+        ["http://e:1", "up", "-", "0", "(damaged)", "-", "-"],
     ]
 
 
@@ -300,3 +326,57 @@ def test_unreachable_is_2_everywhere(command: list[str], run: Run) -> None:
     with dead_port() as url:
         ran = run(*command, f"--target={url}")
     assert (ran.code, ran.out) == (2, b"")
+
+
+def test_what_others_say_cannot_control_the_terminal(run: Run) -> None:
+    """Nor pass for another line or cell of a table."""
+    member = {**MEMBER, "url": "http://a:1\x1b[2J\nb\tc", "version": "\x07", "hints": 0}
+    assert rb"http://a:1\x1b[2J\x0ab\x09c" in answered(run, "nodes", table=[member]).encode()
+    view = {**REPLICAS[0], "url": "http://a:1\x1b[2J", "state": "\x1b[31mup", "hints": 0}
+    out = answered(run, "explain", "x", table={**PLACE, "slot": "\x1b", "replicas": [view]})
+    assert "\x1b" not in out
+    with ScriptedNode(lambda _: problem(503, code="not_ready", detail="why\x1b[2J")) as node:
+        assert "\x1b" not in run("nodes", f"--target={node.url}").err
+
+
+def test_forget_asks_every_node_but_the_forgotten(run: Run) -> None:
+    gone = "http://gone:8000"
+    asked: list[tuple[str, str]] = []
+
+    def answer(request: Request) -> bytes:
+        asked.append((request.method, request.target))
+        urls = [node.url, gone] if request.method == "GET" else []
+        return reply(200, json.dumps([{**MEMBER, "url": url, "id": "0a"} for url in urls]).encode())
+
+    with ScriptedNode(answer) as node:
+        ran = run("forget", gone, f"--target={node.url}")
+    assert (ran.code, rows(ran.out)) == (0, [["url", "forgot"], [node.url, "yes"]])
+    assert asked[1] == ("DELETE", "/join?url=http%3A%2F%2Fgone%3A8000")
+
+
+def test_forget_that_a_node_refuses_is_exit_3_with_its_reason(run: Run) -> None:
+    def answer(request: Request) -> bytes:
+        if request.method == "DELETE":
+            return problem(400, code="invalid_request", detail="it holds copies")
+        return reply(200, json.dumps([{**MEMBER, "url": node.url, "id": "0a"}]).encode())
+
+    with ScriptedNode(answer) as node:
+        ran = run("forget", "http://a:1", f"--target={node.url}")
+    assert ran.code == 3
+    assert b"it holds copies" in ran.out
+
+
+def test_status_warns_of_nodes_whose_reads_and_writes_need_different_numbers(run: Run) -> None:
+    def answer(request: Request) -> bytes:
+        if request.target != "/nodes":
+            return reply(200, b"ok")
+        numbers = [(1, 1), (1, 1), (3, 1), (0, 0)]
+        members = [{**MEMBER, "url": node.url, "w": w, "r": r} for w, r in numbers]
+        return reply(200, json.dumps(members).encode())
+
+    with ScriptedNode(answer) as node:
+        ran = run("status", f"--target={node.url}")
+    assert ran.code == 0
+    assert ran.err.startswith(
+        f"quorate: nodes differ: -W=1 -R=1 at {node.url}, {node.url}; -W=3 -R=1 at {node.url}: "
+    )

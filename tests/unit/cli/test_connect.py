@@ -35,6 +35,15 @@ def test_a_flag_comes_before_its_variable(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("QUORATE_NODES", "a:1,b:2")
     assert node_urls({}) == ["http://a:1", "http://b:2"]
     assert node_urls({"nodes": "c:3"}) == ["http://c:3"]
+    monkeypatch.setenv("QUORATE_TARGET", "d:4")
+    assert node_urls({}) == ["http://d:4"]
+    assert node_urls({"nodes": "c:3"}) == ["http://c:3"], "or it would be written elsewhere"
+
+
+def test_a_mistake_in_a_variable_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUORATE_NODES", "localhost")
+    with pytest.raises(UsageError, match=r"^QUORATE_NODES: 'localhost' has no port"):
+        node_urls({})
 
 
 def test_a_timeout_is_seconds_and_may_be_left_out() -> None:

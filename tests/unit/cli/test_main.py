@@ -27,10 +27,13 @@ def test_an_interrupt_is_130_and_shows_no_traceback(
     assert (ran.code, ran.err) == (130, "")
 
 
-def test_a_reader_that_leaves_early_is_no_traceback_and_no_missing_key() -> None:
+@pytest.mark.parametrize("arguments", [["version"], ["--help"], ["help", "get"]], ids=" ".join)
+def test_a_reader_that_leaves_early_is_no_traceback_and_no_missing_key(
+    arguments: list[str],
+) -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    command = [sys.executable, "-m", "quorate", "version"]
+    command = [sys.executable, "-m", "quorate", *arguments]
     done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False)
     os.close(writer)
     assert (done.returncode, done.stderr) == (2, b"")
@@ -41,6 +44,7 @@ def test_a_reader_that_leaves_early_is_no_traceback_and_no_missing_key() -> None
     [
         ("get foo >&-", "cannot write the output: it is closed"),
         ("put foo bar >&-", "cannot write the output: it is closed"),
+        ("--help >&-", "cannot write the output: it is closed"),
         ("put foo - <&-", "standard input: it is closed"),
     ],
 )
@@ -51,6 +55,28 @@ def test_what_is_closed_is_one_line_and_2_and_nothing_is_written(
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"quorate: {told}\n")
     assert served.store.events == []
+
+
+@pytest.mark.parametrize("arguments", ["get foo", "sim --seeds=1 --jobs=1"])
+def test_without_standard_error_a_command_does_what_it_does(
+    arguments: str, served: Served, target: str
+) -> None:
+    served.store.fill(b"foo", b"bar")
+    flags = target if arguments.startswith("get") else ""
+    command = f"{sys.executable} -m quorate {arguments} {flags} 2>&-"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert done.stdout
+
+
+def test_no_file_gets_the_number_of_what_is_closed() -> None:
+    """A node would write its log to whatever has the number of standard error."""
+    program = (
+        "import os; from quorate.cli import main; main(['version']);"
+        " first = os.open('/dev/zero', os.O_RDONLY); raise SystemExit(40 + first)"
+    )
+    command = f'{sys.executable} -c "{program}" <&- >&- 2>&-'
+    assert subprocess.run(command, shell=True, check=False).returncode == 43
 
 
 @needs_dev_full
@@ -90,7 +116,7 @@ def test_an_output_that_cannot_be_written_is_one_line_and_2(
 def test_a_failure_of_the_node_itself_keeps_its_trace(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(_config: object) -> int:
+    def broken(_config: object, _ignored: object) -> int:
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr("quorate.app.run", broken)

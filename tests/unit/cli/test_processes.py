@@ -40,7 +40,7 @@ def children(directory: Path, *modes: str) -> Children:
             str(directory),
         ]
 
-    return Children(directory, command)
+    return Children(directory, command, is_temporary=False)
 
 
 def test_nodes_are_ready_when_start_returns_and_gone_when_the_with_ends(

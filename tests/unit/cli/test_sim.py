@@ -93,16 +93,22 @@ def test_without_flags_the_defaults_draw_it(run: Run, worlds: FakeWorlds) -> Non
     assert worlds.plans == [draw(5, Options())]
 
 
-def test_any_leaves_it_to_the_seed_and_none_means_no_fault(run: Run, worlds: FakeWorlds) -> None:
-    flags = [f"--{name}=any" for name in ("nodes", "replication", "W", "R")]
-    assert run("sim", "--seed=5", "--faults=none", *flags).code == 0
-    options = Options(None, None, None, None, faults=frozenset())
-    assert worlds.plans == [draw(5, options)]
+def test_no_fault_at_all_can_be_asked_for(run: Run, worlds: FakeWorlds) -> None:
+    assert run("sim", "--seed=5", "--faults=none").code == 0
+    assert worlds.plans == [draw(5, Options(faults=frozenset()))]
 
 
 def test_fewer_nodes_than_copies_have_a_copy_each(run: Run, worlds: FakeWorlds) -> None:
-    assert run("sim", "--seed=5", "--nodes=2").code == 0
-    assert worlds.plans[0].settings["replication"] == 2
+    assert run("sim", "--seeds=20", "--jobs=1", "--nodes=2").code == 0
+    assert {plan.nodes for plan in worlds.plans} == {2}
+    assert {plan.settings["replication"] for plan in worlds.plans} == {1, 2}
+
+
+def test_a_quorum_that_is_asked_for_has_its_replicas(run: Run, worlds: FakeWorlds) -> None:
+    assert run("sim", "--seeds=20", "--jobs=1", "--W=4").code == 0
+    assert {plan.settings["w"] for plan in worlds.plans} == {4}
+    assert min(plan.settings["replication"] for plan in worlds.plans) == 4
+    assert all(plan.nodes >= plan.settings["replication"] for plan in worlds.plans)
 
 
 @pytest.mark.parametrize(
@@ -111,13 +117,13 @@ def test_fewer_nodes_than_copies_have_a_copy_each(run: Run, worlds: FakeWorlds) 
         (["--faults=kil"], "--faults: no such fault: 'kil'; did you mean kill? there are: kill, "),
         (["--faults=kill,,split"], "--faults: no such fault: ''; there are: "),
         (["--faults=all,kill"], "--faults: no such fault: 'all'"),
-        (["--W=4"], "--W: 4 is too large: there are at most 3 replicas"),
+        (["--W=17"], "--W: 17 is too large: there are at most 16 replicas"),
+        (["--replication=1", "--W=2"], "--W: 2 is too large: there are at most 1 replicas"),
         (["--nodes=2", "--R=3"], "--R: 3 is too large: there are at most 2 replicas"),
-        (["--replication=6"], "--replication: 6 is too large: there are at most 5 nodes"),
+        (["--nodes=5", "--replication=6"], "--replication: 6 is too large: there are at most 5"),
         (["--nodes=17"], "--nodes: 17 is too large: there are at most 16"),
         (["--nodes=0"], "--nodes: '0' is no whole number from 1 up"),
-        (["--replication=any", "--W=2"], "--W: the seed chooses what it depends on"),
-        (["--nodes=any", "--replication=2"], "--replication: the seed chooses what it depends on"),
+        (["--nodes=any"], "--nodes: 'any' is no whole number from 1 up"),
         (["--seeds=0"], "--seeds: '0' is no whole number from 1 up"),
         (["--seeds=1000000001"], "--seeds: 1000000001 is too large: the most is 1000000000"),
         (["--operations=100001"], "--operations: 100001 is too large: the most is 100000"),
@@ -129,7 +135,7 @@ def test_fewer_nodes_than_copies_have_a_copy_each(run: Run, worlds: FakeWorlds) 
         (["--plan=missing.json"], "--plan: No such file or directory: missing.json"),
         (["--plan=broken.json"], "--plan: broken.json is no plan: "),
         (["--plan=good.json", "--faults=kill"], "--plan says it all: leave --faults out"),
-        (["5"], "sim: one argument too many: '5'"),
+        (["5"], "sim: it takes flags alone, and '5' is no flag"),
     ],
 )
 def test_misuse_is_one_line_exit_2_and_no_world(
@@ -255,7 +261,7 @@ def test_json_has_everything_in_one_document(run: Run, worlds: FakeWorlds) -> No
 
 
 def test_a_single_seed_says_its_digest_and_size(run: Run, worlds: FakeWorlds) -> None:
-    ran = run("sim", "--seed=3", "--operations=20", "--faults=none")
+    ran = run("sim", "--seed=3", "--operations=20", "--faults=none", "--nodes=5")
     assert b"digest\tabcd\n" in ran.out
     assert b"plan\t20 operations, 0 faults, 5 nodes\n" in ran.out
     world = json.loads(run("sim", "--seed=3", "--faults=none", "--json").out)["world"]
@@ -303,7 +309,7 @@ def test_the_lowest_seed_that_failed_is_shrunk_to_a_file_that_fails_again(
     run: Run, worlds: FakeWorlds
 ) -> None:
     worlds.broken = lambda plan: plan.seed >= 1 and puts(plan) > 1
-    ran = run("sim", "--seeds=3", "--jobs=1", "--shrink")
+    ran = run("sim", "--seeds=3", "--jobs=1", "--shrink", "--replication=3")
     assert ran.code == 1
     *_, told, again = ran.out.decode().splitlines()
     assert told == "shrunk seed 1 to 2 operations, 0 faults, 3 nodes: seed1.json"
@@ -382,6 +388,13 @@ def test_two_processes_find_what_one_finds(run: Run) -> None:
         for name in ("seconds", "seeds_per_second"):
             del result[name]
     assert one == two
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_all_that_is_printed_of_a_world_alone_is_the_same_again(form: list[str], run: Run) -> None:
+    once, again = (run("sim", "--seed=7", "--operations=20", "--trace", *form) for _ in "12")
+    assert once.out == again.out
+    assert once.out
 
 
 def test_a_plan_from_a_file_is_the_same_run_as_its_seed(run: Run, tmp_path: Path) -> None:

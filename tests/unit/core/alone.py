@@ -7,6 +7,7 @@ from random import Random
 from typing import Any, TypeVar
 
 from quorate.core.node import Node
+from quorate.core.topology.greeting import hashed
 from quorate.core.topology.peer import Peer
 from quorate.core.values.events import (
     Durable,
@@ -121,7 +122,7 @@ class Alone:
 
     def met(self, index: int, **changes: Any) -> Met:
         """Peer `index` introduces itself."""
-        cluster = self.node.settings.cluster
+        cluster = hashed(self.node.settings.cluster)
         fields: dict[str, Any] = {"layout_hash": b"", "version": "0.0.0", "process": 1000 + index}
         told = {"url": url_of(index), "node_id": id_of(index), "epoch": 0, **fields, **changes}
         return Met(Greeting(PROTOCOL_VERSION, cluster, **told))

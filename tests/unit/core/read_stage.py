@@ -53,13 +53,15 @@ def give(alone: Alone, record: Record) -> None:
     alone.disk.format(Batch([(ROW, record)], [], []))
 
 
-def answer(alone: Alone, index: int, record: Record | None) -> None:
-    """Peer `index` answers whatever it was asked, as a replica that holds `record`."""
-    for read in alone.take(index, Read):
+def answer(alone: Alone, index: int, record: Record | None) -> int:
+    """Peer `index` answers whatever it was asked, as a replica that holds `record`; how often."""
+    asked = alone.take(index, Read)
+    for read in asked:
         version = ABSENT if record is None else record.version
         alone.hear(
             index, ReadAnswer(read.batch, [record] * len(read.full), [version] * len(read.brief))
         )
+    return len(asked)
 
 
 def ack(alone: Alone, index: int, *, higher: bytes = ABSENT) -> list[Record]:

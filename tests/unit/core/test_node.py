@@ -242,6 +242,16 @@ def test_a_clock_absurdly_behind_the_last_stamp_keeps_the_node_from_starting() -
     assert caught.value.facts == {"behind_s": 61}
 
 
+def test_frames_carry_what_this_node_has_seen_of_all_clocks() -> None:
+    """So that stamps of nodes whose clocks differ are seldom in conflict."""
+    alone = Alone(3)
+    alone.link(1, 2)
+    wall = stamp_at(EPOCH_MS + alone.mono_ms)
+    assert alone.node.frame_header() == (1, wall)
+    alone.hear(1, clock=wall + 7)
+    assert alone.node.frame_header() == (1, wall + 7)
+
+
 def test_no_version_is_given_out_twice_over_crashes_and_clock_steps() -> None:
     """I8."""
     disk, versions = Disk(), []

@@ -9,10 +9,21 @@ import msgspec
 import pytest
 
 from quorate.core.exchanges.outbox import MESSAGE_BYTES_MAX
+from quorate.core.serving import PUT_OFF_BYTES_MAX, ROW_BYTES, STEP_BYTES_MAX
 from quorate.core.topology.layout import Layout
 from quorate.core.turn import NOTE_AGAIN_MS
-from quorate.core.values.events import Effects, LocalGet, LocalPut, LocalResult, StorageState
+from quorate.core.values.events import (
+    Effects,
+    LinkDown,
+    LinkRoom,
+    LocalGet,
+    LocalPut,
+    LocalResult,
+    PeerFrame,
+    StorageState,
+)
 from quorate.core.values.messages import (
+    Frame,
     Mutate,
     Mutated,
     OtherEpoch,
@@ -28,6 +39,7 @@ from quorate.core.values.slots import partition_of, row_of
 from quorate.core.values.versions import ABSENT, pack_version
 from quorate.errors import DiskFull, InvalidRequest, KeyTooLarge, Outcome, QuorumUnreachable
 from quorate.sim.clock import EPOCH_MS
+from quorate.sim.cluster import id_of
 from tests.unit.core.alone import Alone, Asker, record_at
 
 ROW = row_of(b"k")
@@ -246,11 +258,11 @@ def test_many_large_records_are_answered_in_pieces() -> None:
 
 
 def test_a_ping_is_answered_at_once_and_tells_of_members(alone: Alone) -> None:
-    effects: Effects = alone.hear(1, Ping(3, ["http://n7:1"], keys=5, bytes_used=6))
+    effects: Effects = alone.hear(1, Ping(3, ["http://n7:8000"], keys=5, bytes_used=6))
     assert alone.take(1, Pong) == [Pong(3)]
-    assert effects.peers == ["http://n1:1", "http://n2:1", "http://n7:1"]
+    assert effects.peers == ["http://n1:8000", "http://n2:8000", "http://n7:8000"]
     status = alone.node.status()
-    (view,) = [member for member in status.members if member.url == "http://n1:1"]
+    (view,) = [member for member in status.members if member.url == "http://n1:8000"]
     assert (view.keys, view.bytes) == (5, 6)
 
 
@@ -280,3 +292,104 @@ def test_a_local_key_beyond_the_limit_is_refused(alone: Alone) -> None:
     asker = Asker()
     alone.step(LocalPut(asker, b"k" * 1_025, record_at(0)))
     assert isinstance(asker.result, KeyTooLarge)
+
+
+# --- answers that are longer than what asks for them ---------------------------------------------
+
+MIB = 1 << 20
+
+
+def _bytes_of(answers: list[ReadAnswer]) -> int:
+    return sum(
+        len(record.value)
+        for answer in answers
+        for record in answer.records
+        if record is not None and record.value is not None
+    )
+
+
+def test_what_a_step_answers_to_one_peer_is_bounded_and_the_rest_follows_as_it_reads(
+    alone: Alone,
+) -> None:
+    alone.hear(1, Mutate(1, [(ROW, record_at(0, b"x" * MIB))]))
+    alone.hear(1, Read(2, [ROW] * 100, [ROW] * 3), Read(3, [ROW], []))
+    assert alone.node.serving.unserved() == [id_of(1)]
+    answers = alone.take(1, ReadAnswer)
+    assert STEP_BYTES_MAX - 2 * MIB <= _bytes_of(answers) <= STEP_BYTES_MAX + MIB
+    alone.hear(1, Read(4, [ROW], []))
+    assert alone.take(1, ReadAnswer) == [], "in order, behind what waits"
+    rounds = 1
+    while alone.node.serving.has_put_off:
+        alone.step(LinkRoom(id_of(1)))
+        more = alone.take(1, ReadAnswer)
+        assert 0 < _bytes_of(more) <= STEP_BYTES_MAX + MIB
+        answers += more
+        rounds += 1
+    assert rounds > 10
+    assert [answer.batch for answer in answers] == sorted(answer.batch for answer in answers)
+    assert sum(len(answer.records) for answer in answers) == 102
+    assert [len(answer.versions) for answer in answers if answer.versions] == [3]
+
+
+def test_other_peers_are_served_meanwhile(alone: Alone) -> None:
+    alone.hear(1, Mutate(1, [(ROW, record_at(0, b"x" * MIB))]))
+    alone.hear(1, Read(2, [ROW] * 100, []))
+    alone.hear(2, Read(3, [ROW], []))
+    assert _bytes_of(alone.take(2, ReadAnswer)) == MIB
+
+
+def test_rows_that_are_looked_for_count_whatever_is_found(alone: Alone) -> None:
+    """Else one frame could hold the node for seconds."""
+    count = STEP_BYTES_MAX // ROW_BYTES
+    alone.hear(1, Read(1, [ROW] * count, [ROW] * count))
+    assert sum(len(answer.records) for answer in alone.take(1, ReadAnswer)) == count
+    alone.step(LinkRoom(id_of(1)))
+    assert [len(answer.versions) for answer in alone.take(1, ReadAnswer)] == [count]
+    assert not alone.node.serving.has_put_off
+
+
+def test_pages_of_keys_are_bounded_alike(alone: Alone) -> None:
+    scans = [ScanRows(number, 0, b"", b"", 1000) for number in range(20_000)]
+    alone.hear(1, *scans)
+    told = alone.take(1, ScannedRows)
+    assert 0 < len(told) < len(scans)
+    while alone.node.serving.has_put_off:
+        alone.step(LinkRoom(id_of(1)))
+        told += alone.take(1, ScannedRows)
+    assert [each.batch for each in told] == list(range(len(scans)))
+
+
+def test_what_is_put_off_is_bounded_and_the_rest_is_dropped_and_counted(alone: Alone) -> None:
+    for number in range(10):
+        alone.hear(1, Read(number, [ROW] * 1_000_000, []))
+    dropped = alone.node.status().counters["peer_requests_dropped"]
+    assert dropped > 0
+    assert alone.node.serving._put_off
+    assert all(each.bytes <= PUT_OFF_BYTES_MAX for each in alone.node.serving._put_off.values())
+
+
+def test_what_was_put_off_is_forgotten_with_the_link_and_with_the_epoch(alone: Alone) -> None:
+    alone.hear(1, Mutate(1, [(ROW, record_at(0, b"x" * MIB))]))
+    alone.hear(1, Read(2, [ROW] * 100, []))
+    alone.step(LinkDown(id_of(1)))
+    assert not alone.node.serving.has_put_off
+    alone.link(1)
+    alone.hear(1, Read(3, [ROW] * 100, []))
+    alone.take(1, ReadAnswer)
+    layout = alone.node.membership.layout
+    assert layout is not None
+    alone.node.membership.adopt(msgspec.structs.replace(layout, epoch=2))
+    alone.step(LinkRoom(id_of(1)))
+    assert not alone.node.serving.has_put_off
+    assert alone.take(1, ReadAnswer) == []
+
+
+def test_the_layout_is_told_once_in_a_step_however_often_it_is_asked_for(alone: Alone) -> None:
+    layout = alone.node.membership.layout
+    assert layout is not None
+    alone.node.membership.adopt(msgspec.structs.replace(layout, epoch=2))
+    frame = PeerFrame(id_of(1), Frame(1, 0, [Read(1, [ROW], [])]))
+    alone.step(*[frame] * 100)
+    told = alone.take(1, OtherEpoch)
+    assert len(told) == 100
+    assert [bool(each.layout) for each in told] == [True] + [False] * 99

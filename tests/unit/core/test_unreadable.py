@@ -95,14 +95,22 @@ def test_a_clients_read_asks_the_others_and_puts_nothing_over_what_is_here(
     assert engine.get(ROW) == record_at(1, b"mine")
 
 
-def test_a_write_here_is_refused_and_was_not_sent(starved: Alone) -> None:
-    asker = starved.put(b"k", b"new")
+def test_a_write_here_goes_to_the_others_alone_and_is_refused_without_them(
+    starved: Alone, engine: Starved
+) -> None:
+    starved.put(b"k", b"new")
+    assert len(starved.take(1, Mutate)) == len(starved.take(2, Mutate)) == 1
+    starved.unlink(2)
+    asker = starved.put(b"k", b"newer")
     assert isinstance(asker.result, StorageError)
     assert asker.result.outcome is Outcome.NOT_APPLIED
     assert starved.take(1, Mutate) == []
+    assert starved.disk.get(ROW) is None
     local = Asker()
     starved.step(LocalPut(local, b"k", record_at(2, b"new")))
     assert isinstance(local.result, QuorateError)
+    engine.is_starved = False
+    assert engine.get(ROW) == record_at(1, b"mine")
 
 
 def test_a_second_stamp_goes_only_to_the_others(engine: Starved) -> None:

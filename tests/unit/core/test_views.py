@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from quorate.core.values.events import Stop, StorageState
+from quorate.core.topology.peer import Ground
+from quorate.core.values.events import LinkRefused, Stop, StorageState
+from quorate.errors import QuorumUnreachable
 from quorate.sim.cluster import SimCluster, url_of
 from tests.simulation import asking
 from tests.unit.core.alone import Alone
@@ -36,7 +38,7 @@ def _ids(*numbers: int) -> list[str]:
 def test_a_node_is_ready_when_every_key_has_its_quorum() -> None:
     alone = Alone(3)
     assert not alone.node.status().ready
-    assert "need 2" in alone.node.status().reason
+    assert "1 of the 2 needed" in alone.node.status().reason
     alone.link(1)
     status = alone.node.status()
     assert (status.ready, status.reason) == (True, "")
@@ -67,9 +69,32 @@ def test_hints_and_requests_under_way_are_counted() -> None:
 
 def test_a_member_that_was_never_met_has_no_age_and_owns_nothing() -> None:
     alone = Alone(3)
-    alone.node.membership.add(url_of(7))
+    alone.node.membership.add(url_of(7), Ground.ANNOUNCED)
     (stranger,) = [m for m in alone.node.status().members if m.url == url_of(7)]
     assert stranger.state == "connecting"
     assert not stranger.owns
     (silent,) = [m for m in alone.node.status().members if m.url == url_of(1)]
     assert silent.last_seen_ms is None
+
+
+def test_a_refused_link_is_named_as_the_cause_until_it_is_up() -> None:
+    """And not the replicas, which are there."""
+    alone = Alone(3)
+    alone.step(LinkRefused(url_of(1), "n1 was started with another -nodes"))
+    status = alone.node.status()
+    assert (status.ready, status.reason) == (False, "n1 was started with another -nodes")
+    assert [member.refusal for member in status.members] == ["", status.reason, ""]
+    asker = alone.put(b"k", b"v")
+    alone.step(after_ms=60_000)
+    assert isinstance(asker.result, QuorumUnreachable)
+    assert str(asker.result).startswith(f"too few replicas can be reached: {status.reason}")
+    alone.link(1)
+    assert alone.node.status().ready
+    assert alone.node.status().members[1].refusal == ""
+
+
+def test_the_defaults_of_each_member_are_shown() -> None:
+    alone = Alone(3, w=3, r=1)
+    alone.step(alone.met(1, w=2, r=2))
+    shown = [(member.w, member.r) for member in alone.node.status().members]
+    assert shown == [(3, 1), (2, 2), (0, 0)]

@@ -17,6 +17,7 @@ from quorate.doors.flow import (
     CLOSED,
     CLOSING,
     ENDING,
+    FREE_REPLY_BYTES,
     LEAVING,
     LINGERING,
     MOVES,
@@ -30,7 +31,7 @@ from quorate.doors.flow import (
     Limits,
     State,
 )
-from quorate.doors.limits import LINGER_SECONDS, REQUEST_SECONDS, ByteBudget
+from quorate.doors.limits import FREE_BYTES, LINGER_SECONDS, REQUEST_SECONDS, ByteBudget
 from tests.unit.doors.redis.turns import ManualTimers
 
 BUDGET_BYTES = 1000
@@ -94,8 +95,14 @@ class Bench:
     def __init__(self, way: tuple[Input, ...] = (), *, is_choked: bool = False) -> None:
         self.timers = ManualTimers()
         self.budget = ByteBudget(BUDGET_BYTES)
+        self.replies = ByteBudget(BUDGET_BYTES)
         self.limits = Limits(
-            self.budget, self.timers, window_first=8, window_max=64, idle_seconds=IDLE_SECONDS
+            self.budget,
+            self.replies,
+            self.timers,
+            window_first=8,
+            window_max=64,
+            idle_seconds=IDLE_SECONDS,
         )
         self.queue: deque[object] = deque()
         self.late_count = 0
@@ -139,11 +146,12 @@ class Bench:
         assert self.limits.idle_limit is not None
         assert self.watched == self.deadline()
         assert (flow in self.limits.idle_limit._all) == (flow.state is not CLOSED)
-        assert self.budget.used == flow.charged_bytes
+        assert self.budget.used == max(flow.charged_bytes - FREE_BYTES, 0)
+        assert self.replies.used == flow._held_bytes >= 0
         assert 1 <= flow.window <= 64
         if flow.state is CLOSED:
             assert flow.transport is None
-            assert flow.charged_bytes == 0
+            assert flow.charged_bytes == flow._held_bytes == 0
         elif not transport.closing:
             assert transport.is_paused == (flow.state is WAITING)
             assert flow.state is not CLOSING
@@ -241,15 +249,26 @@ def test_a_client_that_takes_its_answers_slowly_stays_and_one_that_takes_none_go
     assert bench.transport.aborted
 
 
+@pytest.mark.parametrize("is_choked", [True, False])
 @pytest.mark.parametrize("state", [LINGERING, CLOSING], ids=str)
-def test_taking_some_answers_earns_no_more_time_to_end(state: State) -> None:
-    bench = Bench(WAYS[state], is_choked=True)
+def test_taking_some_answers_or_none_earns_no_more_time_to_end(
+    state: State, is_choked: bool
+) -> None:
+    bench = Bench(WAYS[state], is_choked=is_choked)
     seconds = LINGER_SECONDS if state is LINGERING else REQUEST_SECONDS
     bench.timers.advance(seconds - 1)
-    bench.flow.unchoke()
+    (bench.flow.unchoke if is_choked else bench.flow.choke)()
     bench.timers.advance(1)
     assert bench.transport.closing
     assert bench.transport.aborted == (state is CLOSING)
+
+
+def test_a_new_connection_may_be_silent_for_the_whole_time() -> None:
+    bench = Bench()
+    bench.timers.advance(IDLE_SECONDS)
+    assert bench.flow.state is READING
+    bench.timers.advance(IDLE_SECONDS / 3)
+    assert bench.flow.state is not READING
 
 
 def test_a_client_that_waits_for_answers_is_not_idle() -> None:
@@ -280,11 +299,34 @@ def test_the_window_follows_the_size_of_answers() -> None:
 
 def test_what_does_not_fit_the_budget_changes_nothing() -> None:
     bench = Bench()
-    assert bench.flow.charge(BUDGET_BYTES)
-    assert not bench.flow.charge(BUDGET_BYTES + 1)
+    assert bench.flow.charge(FREE_BYTES + BUDGET_BYTES)
+    assert not bench.flow.charge(FREE_BYTES + BUDGET_BYTES + 1)
     assert bench.budget.used == BUDGET_BYTES
-    assert bench.flow.charge(1)
+    assert bench.flow.charge(FREE_BYTES + 1)
     assert bench.budget.used == 1
+
+
+def test_a_connection_has_something_free_and_no_more_than_the_budget_beyond_it() -> None:
+    bench = Bench()
+    flow = bench.flow
+    assert flow.has_room(FREE_REPLY_BYTES)
+    flow.reply_bytes += FREE_REPLY_BYTES
+    assert bench.replies.used == 0
+    assert flow.has_room(BUDGET_BYTES)
+    assert not flow.has_room(BUDGET_BYTES + 1)
+    assert (bench.replies.used, bench.replies.refused) == (BUDGET_BYTES, 1)
+    flow.reply_bytes += BUDGET_BYTES
+    flow.write(b"x" * flow.reply_bytes)
+    assert bench.replies.used == BUDGET_BYTES
+    bench.transport.unread -= 400
+    flow.choke()
+    assert flow.has_room(400)
+    assert not flow.has_room(401)
+    flow.unchoke()
+    assert bench.replies.used == BUDGET_BYTES - 400
+    bench.go(Input.LOST)
+    assert bench.replies.used == 0
+    assert not flow.has_room(FREE_REPLY_BYTES + 1)
 
 
 # --- anything in any order -----------------------------------------------------------------------
@@ -294,6 +336,12 @@ class Charge(NamedTuple):
     """The half request is so large now."""
 
     byte_count: int
+
+
+class Keep(NamedTuple):
+    """A reply is to wait in the queue."""
+
+    size: int
 
 
 class Write(NamedTuple):
@@ -318,11 +366,12 @@ class Choke(NamedTuple):
     is_on: bool
 
 
-Step = Input | Charge | Write | Pass | Take | Choke
+Step = Input | Charge | Keep | Write | Pass | Take | Choke
 STEPS = st.lists(
     st.sampled_from(Input)
-    | st.builds(Charge, st.integers(0, BUDGET_BYTES * 2))
-    | st.builds(Write, st.integers(1, 100))
+    | st.builds(Charge, st.integers(0, 2 * BUDGET_BYTES).map(FREE_BYTES.__add__) | st.just(1))
+    | st.builds(Keep, st.sampled_from([1, BUDGET_BYTES, FREE_REPLY_BYTES]))
+    | st.builds(Write, st.sampled_from([1, BUDGET_BYTES, 2 * FREE_REPLY_BYTES]))
     | st.builds(Pass, st.sampled_from([0.5, LINGER_SECONDS, 20.0, REQUEST_SECONDS, IDLE_SECONDS]))
     | st.just(Take())
     | st.builds(Choke, st.booleans()),
@@ -336,8 +385,11 @@ def do(bench: Bench, step: Step) -> None:
         case Charge(byte_count):
             if flow.state is not CLOSED:
                 flow.charge(byte_count)
+        case Keep(size):
+            if flow.has_room(size):
+                flow.reply_bytes += size
         case Write(size):
-            flow.write(b"x" * size)
+            flow.write(b"x" * min(size, flow.reply_bytes))
         case Pass(seconds):
             bench.timers.advance(seconds)
         case Take():
@@ -363,7 +415,7 @@ def test_the_invariants_hold_whatever_happens_and_nothing_is_left_in_the_end(
     bench.go(Input.LOST)
     bench.check()
     assert bench.flow.state is CLOSED
-    assert bench.budget.used == 0
+    assert bench.budget.used == bench.replies.used == 0
     before = bench.late_count
     bench.timers.advance(10 * IDLE_SECONDS)
     assert bench.late_count == before

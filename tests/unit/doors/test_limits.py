@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 
-from quorate.doors.limits import ByteBudget, Deadlines, IdleLimit
+from quorate.doors.limits import FREE_BYTES, ByteBudget, Deadlines, IdleLimit
 
 
 class Watched:
@@ -126,3 +126,14 @@ def test_the_budget_is_exact() -> None:
     assert not budget.take(5)
     assert budget.take(4)
     assert budget.used == 10
+
+
+def test_what_is_small_costs_the_budget_nothing() -> None:
+    budget = ByteBudget(10)
+    assert budget.charge(FREE_BYTES + 10, before=0)
+    assert budget.charge(FREE_BYTES, before=0)
+    assert not budget.charge(FREE_BYTES + 1, before=FREE_BYTES)
+    assert budget.charge(FREE_BYTES + 4, before=FREE_BYTES + 10)
+    assert budget.used == 4
+    assert budget.charge(0, before=FREE_BYTES + 4)
+    assert budget.used == 0

@@ -235,16 +235,18 @@ def test_who_gave_way_is_not_served_by_what_it_said_too_late() -> None:
     asyncio.run(main())
 
 
-def test_connections_are_bounded_whatever_they_say() -> None:
+def test_peers_take_no_place_of_clients() -> None:
+    """Nor of other peers: they are bounded by who takes them over."""
+
     async def main() -> None:
         listener = build(connections_max=3)
-        for _ in range(3 + RESERVE):
+        for _ in range(10 * RESERVE):
             connect(listener)[1].data_received(b"QRT1")
-        surplus, newcomer = connect(listener)
-        assert surplus.aborted
-        newcomer.data_received(b"QRT1")
-        assert surplus.protocol is None
-        assert (listener.connections, listener.refused) == (3 + RESERVE, 1)
+        clients = [connect(listener) for _ in range(3)]
+        for _, newcomer in clients:
+            newcomer.data_received(b"PING\r\n")
+        assert all(transport.protocol is not None for transport, _ in clients)
+        assert (listener.connections, listener.refused) == (10 * RESERVE + 3, 0)
         listener.close()
 
     asyncio.run(main())

@@ -243,8 +243,13 @@ class FakeEngine(MemoryEngine):
         self.keys: list[bytes] = []
         """Of the records written, in order."""
         self.writes = 0
+        self.on_write: Callable[[], None] = lambda: None
         self.syncs = 0
+        self.notes = 0
         self.sync_error: Exception | None = None
+
+    def note_next(self) -> None:
+        self.notes += 1
 
     def write(self, batch: Batch) -> None:
         if self.refusal is not None:
@@ -254,6 +259,7 @@ class FakeEngine(MemoryEngine):
         self.writes += 1
         self.keys += [key_of(row) for row, _ in batch.records]
         self.story.append("write")
+        self.on_write()
         super().write(batch)
 
     def sync(self) -> None:

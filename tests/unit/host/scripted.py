@@ -145,6 +145,7 @@ class Script:
             self,
             greeting=lambda: MINE,
             on_event=self._note,
+            on_refused=lambda *_: None,
             on_welcome=self._welcome,
             on_twin=lambda: self.told.append("twin"),
             random=self.ceilings,

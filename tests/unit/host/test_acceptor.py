@@ -12,13 +12,16 @@ import pytest
 from xxhash import xxh3_64_intdigest
 
 from quorate.core.values.events import LinkDown, LinkUp
-from quorate.core.values.messages import Frame, Pong
+from quorate.core.values.messages import Frame, Greeting, Pong
+from quorate.host.acceptor import FRAME_MS, GREETING_MAX, QUIET_MS, UNPROVEN_MAX
 from quorate.host.links import HANDSHAKE_MS
 from quorate.sim.noise import Noise
 from quorate.wire.frames import MAGIC, encode_frame
 from tests.unit.host.scripted import FakeChannel
 from tests.unit.host.wires import (
     MOMENT_MS,
+    Heard,
+    Host,
     Net,
     Never,
     Node,
@@ -26,6 +29,7 @@ from tests.unit.host.wires import (
     answer_in,
     frame,
     greeted,
+    greeting_for,
     stranger,
     url_of,
 )
@@ -174,7 +178,7 @@ def test_a_stranger_who_does_not_greet_is_dropped_without_an_answer(
 
 @pytest.mark.parametrize("said", [b"", MAGIC, b"QR"])
 def test_a_stranger_who_stays_silent_is_dropped_at_the_deadline(node: Node, said: bytes) -> None:
-    peers = [stranger(node, said) for _ in range(50)]
+    peers = [stranger(node, said) for _ in range(50)]  # Of 50 addresses.
     made_ms = max(peer.told[0].ms for peer in peers)
     node.net.world.run_to(min(peer.told[0].ms for peer in peers) + HANDSHAKE_MS - 1)
     assert [peer.is_lost for peer in peers] == [False] * 50
@@ -206,9 +210,9 @@ def test_who_has_greeted_is_under_no_deadline(node: Node) -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"cluster": "other"}, "cluster name differs: ours 'c', theirs 'other'"),
+        ({"cluster": "other"}, "the cluster name differs"),
         ({"protocol": 9}, "protocol version differs: ours 2, theirs 9"),
-        ({"url": ""}, "URL has 0 characters"),
+        ({"url": ""}, "URL is none: ''"),
         ({"layout_hash": b"i" * 16}, "was started with another -nodes list"),
     ],
     ids=["cluster", "protocol", "url", "layout"],
@@ -220,7 +224,9 @@ def test_a_refused_peer_is_told_why_and_its_frames_are_not_read(
     assert peer.words == ["made", "lost"]
     answer = answer_in(peer.data)
     assert answer is not None
-    assert answer.url == node.url
+    is_stranger = "cluster" in changes or "protocol" in changes
+    blank = Greeting(node.greeting.protocol, "", "", 0, 0, b"", "", refusal=answer.refusal)
+    assert answer == blank if is_stranger else answer.url == node.url
     assert reason in answer.refusal
     assert node.frames == []
     assert node.accepted == []
@@ -350,3 +356,95 @@ def test_a_peer_that_dials_us_is_dialled_back_without_waiting() -> None:
     net.run()
     assert one.is_up(two.url)
     assert two.is_up(one.url)
+
+
+# --- who may be a stranger -----------------------------------------------------------------------
+
+
+def _from(node: Node, address: str, says: bytes = b"") -> Heard:
+    host = node.net.hosts.setdefault(address, Host(node.net, address))
+    connection = Heard(host, says)
+    host.dial(node.url, connection)
+    node.net.run(1.5)
+    return connection
+
+
+def test_of_one_address_few_may_be_silent_and_the_oldest_gives_way(node: Node) -> None:
+    silent = [_from(node, "one-address", MAGIC) for _ in range(GREETING_MAX + 3)]
+    node.net.run(MOMENT_MS)
+    assert [each.is_lost for each in silent] == [True] * 3 + [False] * GREETING_MAX
+    other = _from(node, "another", answer_for(node, PEER))
+    node.net.run(MOMENT_MS)
+    assert not other.is_lost
+    assert node.accepted == [url_of(PEER)]
+    assert len(node.host.notes) == 1, "noted once for an address"
+
+
+def test_strangers_lock_no_peer_out_whatever_they_greet_as(node: Node) -> None:
+    """The newest stays; who was proven by our own link is not among those who give way."""
+    proven = _from(node, "peer", answer_for(node, PEER))
+    node.acceptor.keep_only(greeting_for(node, PEER))
+    strangers = [
+        _from(node, f"s{number}", answer_for(node, number))
+        for number in range(100, 100 + UNPROVEN_MAX + 5)
+    ]
+    node.net.run(MOMENT_MS)
+    assert [each.is_lost for each in strangers] == [True] * 5 + [False] * UNPROVEN_MAX
+    assert not proven.is_lost
+    newest = _from(node, "newest", answer_for(node, 99) + GOOD)
+    assert not newest.is_lost
+    assert node.frames == [(99, frame(1))]
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_peer_is_proven_by_our_own_link_whichever_of_the_two_came_first(is_first: bool) -> None:
+    net = Net()
+    one, two = Node(net, 1), Node(net, 2)
+    for node, other in ((one, two), (two, one)) if is_first else ((two, one), (one, two)):
+        node.links.set_peers([other.url])
+        net.run(MOMENT_MS)
+    assert list(one.acceptor._connections)
+    assert not one.acceptor._unproven
+
+
+def test_who_is_not_proven_may_begin_no_frame_longer_than_a_greeting(node: Node) -> None:
+    header = struct.pack(">III", 30 << 20, (30 << 20) ^ 0xFFFFFFFF, 0)
+    stranger_, peer = greeted(node, 8), greeted(node, PEER)
+    node.acceptor.keep_only(greeting_for(node, PEER))
+    for each in (stranger_, peer):
+        each.channel.write(header)
+    node.net.run(MOMENT_MS)
+    assert stranger_.is_lost
+    assert not peer.is_lost
+
+
+def test_a_frame_that_does_not_become_whole_ends_the_link_in_time(node: Node) -> None:
+    slow, peer = greeted(node, 8), greeted(node, PEER)
+    slow.channel.write(GOOD[:-1])
+    peer.channel.write(GOOD[:-1])
+    node.net.run(FRAME_MS / 2)
+    peer.channel.write(GOOD[-1:] + GOOD[:-1])
+    node.net.run(FRAME_MS / 2 + MOMENT_MS)
+    assert (slow.is_lost, peer.is_lost) == (True, False)
+    node.net.run(FRAME_MS + MOMENT_MS)
+    assert peer.is_lost
+    assert node.frames == [(PEER, frame(1))]
+    assert not node.host.calls
+
+
+def test_who_greets_as_a_peer_that_speaks_does_not_end_its_link(node: Node) -> None:
+    """It may have been told the peer's process, or another's id."""
+    peer = greeted(node, PEER)
+    node.acceptor.keep_only(greeting_for(node, PEER))
+    peer.channel.write(GOOD)
+    node.net.run()
+    for changes in ({}, {"node_id": 99}, {"url": url_of(99)}):
+        taker = stranger(node, answer_for(node, PEER, **changes) + GOOD)
+        answer = answer_in(taker.data)
+        assert answer is not None
+        assert "is linked already, and speaks" in answer.refusal
+    assert not peer.is_lost
+    node.net.run(QUIET_MS)
+    newer = greeted(node, PEER)
+    node.net.run(MOMENT_MS)
+    assert (peer.is_lost, newer.is_lost) == (True, False), "it was silent: its end was lost"

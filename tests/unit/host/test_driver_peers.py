@@ -166,6 +166,13 @@ def test_a_stranger_is_told_why_it_is_refused_and_which_process_its_url_leads_to
     assert answer.process == stage.driver.node.parts.process
 
 
+def test_a_copy_of_a_peers_directory_at_another_url_is_told_which_process_its_id_leads_to() -> None:
+    stage = Stage(3)
+    stage.answer(1)
+    refused = stage.call(2, node_id=id_of(1))
+    assert (greeting_in(refused).reached, refused.is_closed) == (101, True)
+
+
 def test_a_link_of_another_process_than_ours_leads_to_is_ended_when_ours_comes_up() -> None:
     stage = Stage(3)
     other, same = stage.call(1, process=999), stage.call(2)

@@ -53,7 +53,40 @@ def test_strangers_with_ever_new_names_do_not_grow_what_is_remembered() -> None:
     for number in range(5000):
         log.journal.refused(f"http://{number}" + "x" * 10_000, "no", by="us")
     assert len(log.journal._told) <= 1000
-    assert all(len(peer) <= 300 for peer, _ in log.journal._told)
+    assert all(len(peer) <= 500 for peer, _ in log.journal._told)
+
+
+def test_a_stranger_with_ever_new_names_gets_a_few_lines_a_minute_and_is_counted() -> None:
+    log = Log()
+    for number in range(3000):
+        log.journal.refused(f"http://{number}", f"no {number}", by="us", address="10.0.0.9")
+    assert [note.event for note in log.notes] == ["link_refused"] * 5
+    assert {note.facts["address"] for note in log.notes} == {"10.0.0.9"}
+    log.notes.clear()
+    log.mono_ms = 60_000
+    log.journal.refused("http://one-more", "no", by="us", address="10.0.0.9")
+    assert [note.event for note in log.notes] == ["links_refused", "link_refused"]
+    assert log.notes[0].facts == {"times": 2995}
+    assert log.journal.counters()["handshakes_refused"] == 3001
+
+
+def test_strangers_of_many_addresses_share_the_lines_and_take_none_of_peers_that_we_dial() -> None:
+    log = Log()
+    for number in range(3000):
+        log.journal.refused(f"http://{number}", "no", by="us", address=f"10.0.{number}")
+    assert len(log.notes) == 20
+    log.journal.refused("http://peer", "layout differs", by="them")
+    assert log.facts("peer")[-1] == ("http://peer",)
+
+
+def test_who_was_not_told_of_is_told_of_in_another_minute() -> None:
+    log = Log()
+    for number in range(6):
+        log.journal.refused(f"http://{number}", "no", by="us", address="10.0.0.9")
+    log.mono_ms = 60_000
+    for number in range(6):
+        log.journal.refused(f"http://{number}", "no", by="us", address="10.0.0.9")
+    assert [note.facts.get("peer") for note in log.notes[5:]] == [None, "http://5"]
 
 
 def test_the_oldest_refusal_is_forgotten_first() -> None:

@@ -7,7 +7,13 @@ import pytest
 
 from quorate.core.values.events import Batch, Note, StorageState
 from quorate.errors import Corrupt, DiskFull, StorageBusy, StorageError
-from quorate.host.storing import BUSY_RETRY_MS, CALM_MS, FULL_RETRY_MS, MERGED_BYTES_MAX
+from quorate.host.storing import (
+    BUSY_RETRY_MS,
+    CALM_MS,
+    FULL_RETRY_MS,
+    MERGED_BYTES_MAX,
+    RETRY_BYTES_MAX,
+)
 from quorate.storage.engine import ENTRY_BYTES, bytes_of
 from tests.unit.host.batches import BUSY, FULL, WELL, Batches, batch, rows
 
@@ -109,6 +115,19 @@ def test_a_batch_of_just_the_size_takes_no_other_in(
     assert (stage.engine.keys, stage.engine.writes) == (rows(1, 2), writes)
 
 
+def test_much_that_waits_is_tried_a_part_in_each_turn(stage: Batches) -> None:
+    stage.engine.refusal = BUSY
+    count = 4 * RETRY_BYTES_MAX // MERGED_BYTES_MAX
+    stage.store(*range(1, count + 1), size=MERGED_BYTES_MAX)
+    stage.engine.refusal = None
+    taken = []
+    stage.engine.on_write = lambda: taken.append(stage.system.timers)
+    stage.system.run(BUSY_RETRY_MS)
+    assert stage.engine.keys == rows(1, count)
+    assert max(taken.count(each) for each in taken) <= RETRY_BYTES_MAX // MERGED_BYTES_MAX
+    assert stage.codes == ["storage_busy", ""]
+
+
 def test_hints_and_meta_are_merged_with_the_rest(stage: Batches) -> None:
     stage.engine.refusal = BUSY
     for mark in (1, 2):
@@ -119,6 +138,19 @@ def test_hints_and_meta_are_merged_with_the_rest(stage: Batches) -> None:
     assert stage.engine.writes == 1
     assert [stage.engine.get_meta(b"%d" % mark) for mark in (1, 2)] == [b"meta", b"meta"]
     assert list(stage.engine.scan_hints(b"", b"\xff")) == [(b"1", b"hint"), (b"2", b"hint")]
+
+
+def test_meta_entries_that_wait_take_the_place_of_those_before(stage: Batches) -> None:
+    """P7. The clock's ceiling goes on being stored while a disk is full, for days."""
+    stage.engine.refusal = FULL
+    for mark in range(1, 1_001):
+        meta: list[tuple[bytes, bytes | None]] = [(b"ceiling", b"%d" % mark), (b"%d" % mark, None)]
+        assert not stage.storing.store(Batch([], [], meta[: 1 + (mark % 100 == 0)]), mark)
+    assert stage.storing.waiting_bytes < 11 * 2 * bytes_of(Batch([], [], [(b"ceiling", b"1000")]))
+    stage.engine.refusal = None
+    stage.system.run(FULL_RETRY_MS)
+    assert stage.engine.get_meta(b"ceiling") == b"1000"
+    assert stage.storing.waiting_bytes == 0
 
 
 @pytest.mark.parametrize("refusal", [BUSY, FULL], ids=["busy", "full"])

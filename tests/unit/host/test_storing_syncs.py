@@ -110,6 +110,65 @@ def test_a_sync_that_fails_after_the_end_is_not_told(stage: Batches) -> None:
     assert stage.failures == []
 
 
+# --- what is durable is noted ------------------------------------------------------------------
+
+
+NOTE_MS = 10_000
+
+
+@pytest.mark.parametrize("needs_sync", [True, False])
+def test_some_time_after_a_write_it_is_noted_though_nothing_else_happens(
+    *, needs_sync: bool
+) -> None:
+    stage = Batches(needs_sync=needs_sync)
+    stage.engine.note_ms = NOTE_MS
+    assert stage.storing.store(batch(1), 1) is not needs_sync
+    stage.system.end_syncs()
+    stage.system.run(NOTE_MS - 1)
+    assert stage.engine.notes == 0
+    stage.system.run(1)
+    assert (stage.engine.notes, stage.system.is_syncing) == (1, True)
+    stage.system.end_syncs()
+    stage.system.run(100 * NOTE_MS)
+    assert (stage.engine.notes, stage.system.due_ms) == (1, [])
+
+
+def test_a_write_after_a_note_is_noted_in_its_turn(stage: Batches) -> None:
+    stage.engine.note_ms = NOTE_MS
+    for mark in (1, 2, 3):
+        stage.store(mark)
+        stage.system.end_syncs()
+        stage.system.run(NOTE_MS)
+        stage.system.end_syncs()
+        assert stage.engine.notes == mark
+    assert stage.marks == [1, 2, 3]
+
+
+def test_a_note_that_falls_due_during_a_sync_is_made_in_the_next_one(stage: Batches) -> None:
+    """The one under way may be past the place where it looks."""
+    stage.engine.note_ms = NOTE_MS
+    stage.store(1)
+    stage.system.end_syncs()
+    stage.system.run(NOTE_MS - 1)
+    stage.store(2)
+    stage.system.run(1)
+    assert (stage.engine.notes, stage.system.syncs) == (0, 2)
+    stage.system.end_sync()
+    assert (stage.engine.notes, stage.system.syncs) == (1, 3)
+    stage.system.end_sync()
+    assert (stage.marks, stage.system.is_syncing) == ([1, 2], False)
+
+
+def test_writes_that_wait_for_no_sync_are_not_refused_for_a_stuck_note() -> None:
+    stage = Batches(needs_sync=False)
+    stage.engine.note_ms = NOTE_MS
+    assert stage.storing.store(batch(1), 1)
+    stage.system.run(NOTE_MS + 10 * STUCK_MS)
+    assert stage.system.is_syncing
+    assert stage.storing.store(batch(2), 2)
+    assert stage.states == []
+
+
 # --- syncs that take long ----------------------------------------------------------------------
 
 

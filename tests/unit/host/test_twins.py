@@ -214,3 +214,18 @@ def test_a_link_in_under_a_new_id_ends_the_one_that_its_url_had(net: Net) -> Non
     newer.channel.write(GOOD)
     net.run()
     assert node.frames == [(8, frame(1))]
+
+
+def test_a_link_in_from_another_url_ends_the_one_that_its_id_had(net: Net) -> None:
+    """Of a node that moved: the link before may be half-open."""
+    node = Node(net, 1)
+    older = greeted(node, 7)
+    newer = greeted(node, 8, node_id=7, process=99)
+    assert older.is_lost
+    assert not newer.is_lost
+
+
+def test_the_process_of_a_peer_is_found_by_its_url_or_its_id(net: Net) -> None:
+    one, two, _ = with_twin(net)
+    assert one.links.process(two.url, 99) == one.links.process("http://elsewhere:1", 2) == 2
+    assert one.links.process("http://elsewhere:1", 99) == 0

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from quorate.core.topology.greeting import judge
+from quorate.core.topology.greeting import answer
 from quorate.core.values.events import Instant, LinkDown, LinkUp, Note
 from quorate.core.values.messages import PROTOCOL_VERSION, Frame, Greeting, Mutate, Pong
 from quorate.core.values.record import Record
@@ -355,10 +355,12 @@ class Node:
     def begin(self) -> None:
         """Have links as a process that has just started has them."""
         self.journal = LinkJournal(log=self.host.log, mono_ms=lambda: self.host.now().mono_ms)
+        self.refusals: list[tuple[str, str]] = []
         self.links = PeerLinks(
             self.host,
             greeting=lambda: self.greeting,
             on_event=self._note,
+            on_refused=lambda url, reason: self.refusals.append((url, reason)),
             on_welcome=self._welcome,
             on_twin=self._note_twin,
             random=self._random or Random(self.url),
@@ -386,8 +388,7 @@ class Node:
 
     def _judge(self, theirs: Greeting) -> Greeting:
         reached = self.links.process(theirs.url, theirs.node_id)
-        mine = msgspec.structs.replace(self.greeting, reached=reached)
-        return msgspec.structs.replace(mine, refusal=judge(mine, theirs))
+        return answer(self.greeting, theirs, reached=reached)
 
     def _welcome(self, theirs: Greeting) -> None:
         self.acceptor.keep_only(theirs)

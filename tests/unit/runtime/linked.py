@@ -12,7 +12,7 @@ from typing import cast
 
 import msgspec
 
-from quorate.core.topology.greeting import judge
+from quorate.core.topology.greeting import answer
 from quorate.core.values.events import LinkDown, LinkUp, Note
 from quorate.core.values.messages import PROTOCOL_VERSION, Frame, Greeting, Pong
 from quorate.host.acceptor import Acceptor
@@ -57,10 +57,12 @@ class Node:
         self.is_broken = False
         """Whether a welcome raises."""
         self.journal = LinkJournal(log=self.notes.append, mono_ms=lambda: self.system.now().mono_ms)
+        self.refusals: list[tuple[str, str]] = []
         self.links = PeerLinks(
             self.system,
             greeting=lambda: self.greeting,
             on_event=self.events.append,
+            on_refused=lambda url, reason: self.refusals.append((url, reason)),
             on_welcome=self._welcome,
             on_twin=lambda: self.ends.append("twin"),
             random=random or Random(port),
@@ -77,8 +79,7 @@ class Node:
 
     def _judge(self, theirs: Greeting) -> Greeting:
         reached = self.links.process(theirs.url, theirs.node_id)
-        mine = msgspec.structs.replace(self.greeting, reached=reached)
-        return msgspec.structs.replace(mine, refusal=judge(mine, theirs))
+        return answer(self.greeting, theirs, reached=reached)
 
     def _welcome(self, theirs: Greeting) -> None:
         if self.is_broken:

@@ -224,7 +224,8 @@ def test_close_lets_what_was_sent_leave(run: Run) -> None:
     async def main() -> None:
         async with Node(free_port()) as one, Node(free_port()) as two:
             one.links.set_peers([two.url])
-            await until(lambda: one.is_up(two.url))
+            two.links.set_peers([one.url])
+            await until(lambda: one.is_up(two.url) and two.is_up(one.url))
             (connection,) = two.acceptor._connections
             incoming = cast(asyncio.Transport, connection._channel)
             incoming.pause_reading()

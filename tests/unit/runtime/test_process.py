@@ -4,12 +4,16 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
+import json
+import logging
 import os
 import resource
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import pytest
 import structlog
@@ -17,6 +21,7 @@ import uvloop
 from structlog.testing import capture_logs
 
 from quorate.runtime import process
+from quorate.runtime.lines import Lines
 from quorate.runtime.system import AsyncioSystem
 from tests.unit.conftest import Run
 from tests.unit.runtime.fakes import FakeConnection, FakeDisk, until
@@ -84,6 +89,40 @@ def test_a_fault_in_a_task_ends_the_node_and_one_in_a_call_back_does_not(run: Ru
     run(main())
 
 
+@pytest.mark.parametrize(
+    ("error", "event"),
+    [
+        (OSError(errno.EMFILE, "Too many open files"), "out_of_resource"),
+        (RuntimeError("of a client"), "internal_fault"),
+    ],
+)
+def test_a_fault_that_comes_again_and_again_is_told_once_a_second_with_its_count(
+    error: Exception, event: str, run: Run
+) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        before = loop.get_exception_handler()
+        process.handle_faults(lambda _: None)
+        handle: Callable[..., object] | None = loop.get_exception_handler()
+        assert handle is not None
+
+        def fail(times: int, *, at: float) -> None:
+            for number in range(times):
+                try:
+                    raise error
+                except Exception as raised:
+                    context = {"message": f"callback {number}", "exception": raised}
+                    handle(SimpleNamespace(time=lambda: at), context)
+
+        with capture_logs() as lines:
+            fail(5_000, at=7.0)
+            fail(1, at=8.0)
+        assert [(line["event"], line["times"]) for line in lines] == [(event, 1), (event, 5_000)]
+        loop.set_exception_handler(before)
+
+    run(main())
+
+
 def test_the_first_signal_asks_for_the_end_and_the_second_is_the_end(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,6 +133,10 @@ def test_the_first_signal_asks_for_the_end_and_the_second_is_the_end(
         stopping = asyncio.Event()
         process.handle_signals(stopping)
         with capture_logs() as lines:
+            os.kill(os.getpid(), signal.SIGHUP)
+            await until(lambda: lines)
+            assert lines.pop()["event"] == "signal_ignored"
+            assert not stopping.is_set()
             os.kill(os.getpid(), signal.SIGTERM)
             await until(stopping.is_set)
             assert exits == []
@@ -101,7 +144,7 @@ def test_the_first_signal_asks_for_the_end_and_the_second_is_the_end(
             await until(lambda: exits)
         assert exits == [128 + signal.SIGINT]
         assert lines[0] == {"log_level": "info", "event": "stopping", "signal": "SIGTERM"}
-        for signum in (signal.SIGINT, signal.SIGTERM):
+        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             asyncio.get_running_loop().remove_signal_handler(signum)
 
     run(main())
@@ -149,20 +192,22 @@ def test_what_start_up_built_is_kept_out_of_collections() -> None:
 def log_file(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """The reading end of what is standard error to the log."""
     reader, writer = os.pipe()
-    monkeypatch.setattr(process, "STDERR", writer)
+    monkeypatch.setattr(process, "LINES", Lines(writer))
+    # A logger keeps what was configured when it was first used.
+    monkeypatch.setattr(process, "log", structlog.get_logger())
+    last_resort = logging.lastResort
     yield reader
     structlog.reset_defaults()
+    logging.lastResort = last_resort
     for each in (reader, writer):
-        try:
-            os.close(each)
-        except OSError:
-            continue
+        os.close(each)
 
 
-def test_lines_are_written_at_once_and_as_configured(log_file: int) -> None:
+def test_lines_are_written_as_configured(log_file: int) -> None:
     process.configure_logs(form="json", level="warning")
     structlog.get_logger().info("quiet")
     structlog.get_logger().warning("told", name="\udcff")
+    assert process.LINES.flush(seconds=10)
     line = os.read(log_file, 10_000).decode()
     assert line.count("\n") == 1
     assert '"event": "told"' in line
@@ -173,13 +218,18 @@ def test_lines_are_written_at_once_and_as_configured(log_file: int) -> None:
 def test_text_is_a_form_of_its_own(log_file: int) -> None:
     process.configure_logs(form="text", level="info")
     structlog.get_logger().info("told", peer="n1")
+    assert process.LINES.flush(seconds=10)
     line = os.read(log_file, 10_000).decode()
     assert "told" in line
     assert "{" not in line
 
 
-def test_a_line_that_nobody_can_read_is_lost_and_nothing_else(log_file: int) -> None:
+def test_what_a_library_says_is_a_line_of_the_log(log_file: int) -> None:
     process.configure_logs(form="json", level="info")
-    os.close(log_file)
-    for level in ("debug", "info", "warning", "error", "critical"):
-        getattr(structlog.get_logger(), level)("told")
+    assert logging.lastResort is not None
+    record = logging.LogRecord("aiohttp", logging.ERROR, "a.py", 1, "no %s", ("way",), None)
+    logging.lastResort.handle(record)
+    assert process.LINES.flush(seconds=10)
+    line = json.loads(os.read(log_file, 10_000))
+    assert (line["event"], line["level"]) == ("library", "error")
+    assert (line["logger"], line["message"]) == ("aiohttp", "no way")

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import threading
 
 import pytest
 
-from quorate.runtime import resolve as resolve_module
-from quorate.runtime.resolve import NotDialled, resolve
+from quorate.runtime.resolve import LOOKUPS_MAX, Names, NotDialled
 
 HERE, THERE = "http://127.0.0.1:8000", "http://10.0.0.1:8000"
 NAMES = {
@@ -24,14 +25,14 @@ NAMES = {
 def names(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the names above resolve."""
 
-    async def addresses(host: str) -> list[str]:
+    async def addresses(_names: Names, host: str) -> list[str]:
         return NAMES.get(host, [host])
 
-    monkeypatch.setattr(resolve_module, "_addresses", addresses)
+    monkeypatch.setattr(Names, "_addresses", addresses)
 
 
 def resolved(url: str, own_url: str) -> list[tuple[str, int]]:
-    return asyncio.run(resolve(url, own_url=own_url))
+    return asyncio.run(Names(own_url).resolve(url))
 
 
 @pytest.mark.parametrize(
@@ -81,3 +82,37 @@ def test_a_url_that_leads_nowhere_is_a_connection_that_failed(url: str) -> None:
 
 def test_a_name_is_looked_up() -> None:
     assert ("127.0.0.1", 80) in resolved("http://localhost:80", HERE)
+
+
+def test_a_name_whose_server_is_silent_is_looked_up_once_and_holds_up_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Neither other names nor the end of the loop."""
+    lookups: list[str] = []
+    never, found = threading.Event(), socket.getaddrinfo
+
+    def look(host: str, *_: object, **_named: object) -> object:
+        lookups.append(host)
+        if host.endswith("silent.example"):
+            never.wait()
+        return found("127.0.0.1", None, type=socket.SOCK_STREAM)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look)
+
+    async def main() -> None:
+        names = Names(HERE)
+        dials = [
+            asyncio.ensure_future(names.resolve(f"http://{i}.silent.example:80"))
+            for i in [*range(LOOKUPS_MAX - 1), 0, 0]
+        ]
+        assert await names.resolve("http://peer.example:80") == [("127.0.0.1", 80)]
+        assert len(lookups) == LOOKUPS_MAX
+        dials.append(asyncio.ensure_future(names.resolve("http://last.silent.example:80")))
+        await asyncio.sleep(0)
+        with pytest.raises(ConnectionError, match="too many lookups"):
+            await names.resolve("http://one-too-many.example:80")
+        for dial in dials:
+            dial.cancel()
+
+    asyncio.run(main())
+    never.set()

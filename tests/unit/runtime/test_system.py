@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from quorate.core.values.events import Note
 from quorate.errors import StorageError
-from quorate.runtime import system as system_module
+from quorate.runtime.resolve import Names
 from quorate.runtime.system import AsyncioSystem
 from tests.unit.conftest import Run
 from tests.unit.runtime.fakes import FakeConnection, FakeDisk, until
@@ -150,11 +150,11 @@ def test_the_next_address_of_a_peer_is_tried_where_nobody_is_at_one(
 ) -> None:
     nobody, somebody = next(ports), next(ports)
 
-    async def resolve(url: str, *, own_url: str) -> list[tuple[str, int]]:
-        assert (url, own_url) == ("http://two.example:1", HERE)
+    async def resolve(names: Names, url: str) -> list[tuple[str, int]]:
+        assert (url, names._own_url) == ("http://two.example:1", HERE)
         return [("127.0.0.1", nobody), ("127.0.0.1", somebody), ("127.0.0.1", nobody)]
 
-    monkeypatch.setattr(system_module, "resolve", resolve)
+    monkeypatch.setattr(Names, "resolve", resolve)
 
     async def main() -> None:
         loop = asyncio.get_running_loop()

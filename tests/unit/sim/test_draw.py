@@ -6,12 +6,12 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from quorate.sim.draw import FREE, Options, draw
+from quorate.sim.draw import Options, draw
 from quorate.sim.faults import FAULTS
 from quorate.sim.history import Kind
 from quorate.sim.plan import Plan, Request
 
-PLANS = [draw(seed, FREE) for seed in range(300)]
+PLANS = [draw(seed, Options()) for seed in range(300)]
 
 
 def _requests(plan: Plan) -> list[Request]:
@@ -43,7 +43,7 @@ def test_what_a_person_chooses_is_kept() -> None:
 
 def test_without_faults_nothing_goes_wrong() -> None:
     for seed in range(50):
-        plan = draw(seed, FREE._replace(faults=frozenset()))
+        plan = draw(seed, Options(faults=frozenset()))
         assert not plan.faults
         assert plan.stays_dead is None
         assert not any(plan.offsets_ms)
@@ -83,8 +83,15 @@ def test_the_swarm_uses_every_feature() -> None:
     for name in ("value_bytes", "ttl_ms", "r", "w", "timeout_ms"):
         assert any(getattr(request, name) for request in requests), name
     assert any(len(visit.requests) > 1 for p in PLANS for s in p.scripts for visit in s)
-    assert {plan.nodes for plan in PLANS} == {3, 4, 5, 6, 7}
-    assert {plan.settings["replication"] for plan in PLANS} == {3, 4, 5}
+    assert {plan.nodes for plan in PLANS} == {1, 2, 3, 4, 5, 6, 7}
+    for copies in (1, 2, 3, 4, 5, 7):
+        quorums = {
+            (plan.settings["w"], plan.settings["r"])
+            for plan in PLANS
+            if plan.settings["replication"] == copies
+        }
+        assert (0, 0) in quorums
+        assert len(quorums) > 1
     assert {plan.needs_sync for plan in PLANS} == {True, False}
     assert {len(plan.keys()) == 1 for plan in PLANS} == {True, False}
     assert {plan.is_narrow() for plan in PLANS} == {True, False}

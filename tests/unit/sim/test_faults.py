@@ -18,7 +18,7 @@ from quorate.sim.workload import Clients
 from tests.simulation import asking
 
 KEYS = [b"key%d" % number for number in range(8)]
-PLAN = draw(1, Options(nodes=5))
+PLAN = draw(1, Options(nodes=5, replication=3))
 LASTS_MS = 300.0
 
 
@@ -305,7 +305,7 @@ def _full_answer(stage: Stage) -> str:
     key = next(key for key in KEYS if 0 in stage.cluster.replicas(key))
     asking.put(stage.cluster, 0, key, b"first")
     stage.cluster.run(100)
-    handle = asking.put(stage.cluster, 0, key, b"second")
+    handle = asking.put(stage.cluster, 0, key, b"second", w=3)
     asking.finish(stage.cluster, handle)
     return "" if isinstance(handle.result, PutResult) else getattr(handle.result, "code", "?")
 

@@ -6,18 +6,19 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from quorate.sim.draw import FREE, Options, draw
+from quorate.sim.draw import Options, draw
 from quorate.sim.plan import Fault, Plan
 from quorate.sim.planfile import decode, encode
 
 PLAN = replace(
-    draw(42, Options(operations=20)), faults=(Fault("kill", begin_ms=1, end_ms=2, nodes=(0,)),)
+    draw(42, Options(5, 3, 0, 0, operations=20)),
+    faults=(Fault("kill", begin_ms=1, end_ms=2, nodes=(0,)),),
 )
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_a_plan_comes_back_as_it_was(seed: int) -> None:
-    plan = draw(seed, FREE)
+    plan = draw(seed, Options())
     assert decode(encode(plan)) == plan
 
 

@@ -22,13 +22,13 @@ from quorate.sim.trace import Trace
 changes_the_core = pytest.mark.skipif(
     not module.__file__.endswith(".py"), reason="compiled classes cannot be changed"
 )
-CALM = draw(5, Options(faults=frozenset()))
-SMALL = Options(operations=60)
+CALM = draw(5, Options(5, 3, 0, 0, faults=frozenset()))
+SMALL = Options(5, 3, 0, 0, operations=60)
 _PROGRAM = """
 from quorate.sim.draw import Options, draw
 from quorate.sim.run import run
 for seed in range(3):
-    print(run(draw(seed, Options(operations=60))).digest)
+    print(run(draw(seed, Options(5, 3, 0, 0, operations=60))).digest)
 """
 
 
@@ -110,6 +110,10 @@ def _torn_reads(plan: Plan) -> Plan:
     put = Request(1, Kind.PUT, b"k")
     script = (Visit(0.0, 0, (put,)), Visit(50.0, 0, (put,)), *[Visit(1.0, 1, (get,))] * 9)
     return replace(plan, scripts=(script,))
+
+
+def test_where_quorums_overlap_no_read_is_weak() -> None:
+    assert run(_small(1)).weak_reads == 0
 
 
 def test_weak_reads_are_counted_and_the_stale_among_them_aged() -> None:

@@ -34,7 +34,7 @@ def always(_plan: Plan) -> bool:
 
 
 def _large() -> Plan:
-    plans = (draw(seed, Options(nodes=7, operations=300)) for seed in range(100))
+    plans = (draw(seed, Options(7, 3, 0, 0, operations=300)) for seed in range(100))
     return next(plan for plan in plans if len(faults_of(plan)) > 4)
 
 

@@ -20,6 +20,7 @@ from quorate.storage import tuning
 from quorate.storage.database import Database
 from quorate.storage.directory import DataDirectory
 from quorate.storage.faults import Faults
+from quorate.storage.logs import logs_of
 from quorate.wire.records import FORMAT, encode
 from tests.unit.storage import writer
 from tests.unit.storage.samples import EVERYTHING, batch, numbered_batch, open_engine, record, row
@@ -164,7 +165,7 @@ def test_an_older_copy_of_the_database_is_refused(whole: Path, tmp_path: Path) -
     engine.close()
     shutil.rmtree(tmp_path / "data" / "rocks")
     shutil.copytree(whole / "rocks", tmp_path / "data" / "rocks")
-    with pytest.raises(Corrupt, match="durable writes are missing"):
+    with pytest.raises(Corrupt, match="a log is missing"):
         open_engine(tmp_path / "data")
 
 
@@ -175,7 +176,7 @@ def test_an_interrupted_creation_begins_again(tmp_path: Path) -> None:
     engine = open_engine(tmp_path)
     engine.write(numbered_batch(0))
     engine.close()
-    assert DataDirectory(tmp_path).promised()
+    assert DataDirectory(tmp_path).noted()
 
 
 def test_a_record_under_another_row_is_corrupt_to_gets_and_scans(tmp_path: Path) -> None:
@@ -308,6 +309,63 @@ def test_a_log_torn_at_its_end_keeps_whole_batches(killed: Path, tmp_path: Path)
     assert max(counts) == LOGGED - 1
 
 
+@pytest.mark.parametrize("is_noted", [True, False])
+def test_each_lost_log_is_refused(tmp_path: Path, *, is_noted: bool) -> None:
+    """RocksDB keeps many, until all families have flushed; it opens without the lost one."""
+    killed = tmp_path / "killed"
+    with writer.writer(killed, durability="os", count=800, is_noted=is_noted) as process:
+        process.communicate(timeout=60)
+    logs = logs_of(killed / "rocks")
+    assert len(logs) > 2
+    # The first was there when the directory was made; the last is as good as never there.
+    for name in logs if is_noted else logs[:-1]:
+        copy = tmp_path / "copy"
+        shutil.copytree(killed, copy)
+        (copy / "rocks" / name).unlink()
+        with pytest.raises(Corrupt, match="a log is missing") as caught:
+            open_engine(copy)
+        assert is_noted is (caught.value.facts.get("missing") == name) or name == logs[0]
+        shutil.rmtree(copy)
+
+
+def test_a_log_that_is_not_needed_may_be_gone(tmp_path: Path) -> None:
+    """RocksDB deletes it; what was noted before still names it."""
+    engine = open_engine(tmp_path)
+    engine.write(numbered_batch(0))
+    for family in (engine._rocks.data, engine._rocks.hints, engine._rocks.meta):
+        family.flush()
+    noted = DataDirectory.noted(engine._directory)
+    assert noted is not None
+    gone = set(noted.logs) - set(logs_of(tmp_path / "rocks"))
+    shutil.copytree(tmp_path, tmp_path / "killed", ignore=shutil.ignore_patterns("killed"))
+    engine.close()
+    assert gone
+    again = open_engine(tmp_path / "killed")
+    assert again.get(row(1)) == record(1)
+    again.close()
+
+
+def test_a_lost_log_is_refused_at_any_time_and_a_cut_one_once_it_was_noted(
+    killed: Path, tmp_path: Path
+) -> None:
+    """All that the killed process wrote is in its log, and nothing of it was noted."""
+    shutil.copytree(killed, tmp_path / "lost")
+    for path in (tmp_path / "lost" / "rocks").glob("*.log"):
+        path.unlink()
+    with pytest.raises(Corrupt, match="a log is missing"):
+        open_engine(tmp_path / "lost")
+    shutil.copytree(killed, tmp_path / "noted")
+    engine = open_engine(tmp_path / "noted")
+    engine.write(numbered_batch(LOGGED))
+    engine.note_next()
+    engine.sync()
+    shutil.copytree(tmp_path / "noted", tmp_path / "cut")
+    engine.close()
+    cut(log_of(tmp_path / "cut"), 10)
+    with pytest.raises(Corrupt, match="durable writes are missing"):
+        open_engine(tmp_path / "cut")
+
+
 def test_replicas_flush_at_times_of_their_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -339,7 +397,7 @@ def test_sizes_that_differ_by_a_twentieth_are_full_after_different_writes(
 def writes_to_fill(directory: Path, share: float, monkeypatch: pytest.MonkeyPatch) -> int:
     """How many entries the memtable of this share takes before it is flushed."""
     monkeypatch.setattr(tuning, "MEMTABLE_SHARES", (share, share))
-    database = Database(directory, create=True)
+    database = Database(directory, None)
     for number in range(100_000):
         database.data[b"%08d" % number] = b"x" * 2_000
         entries = database.data.property_int_value("rocksdb.num-entries-active-mem-table")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from quorate.errors import FormatUnsupported, StorageError, StorageLocked
-from quorate.storage.directory import DataDirectory, promise
+from quorate.storage.directory import DataDirectory, Noted
 
 HOLD = """
 import sys
@@ -72,19 +72,28 @@ def test_missing_parents_are_made(tmp_path: Path) -> None:
     assert (tmp_path / "a" / "b" / "LOCK").exists()
 
 
-def test_a_new_directory_promised_nothing(tmp_path: Path) -> None:
+def test_of_a_new_directory_nothing_is_noted(tmp_path: Path) -> None:
     held = DataDirectory(tmp_path)
-    assert held.promised() is None
+    assert held.noted() is None
     for writes in (0, 17, 2**63):
-        promise(tmp_path, writes=writes)
-        assert held.promised() == writes
+        (tmp_path / "rocks").mkdir(exist_ok=True)
+        held.note(Noted(writes, ["000004.log"]))
+        assert held.noted() == (writes, ["000004.log"])
     held.release()
 
 
+def held_with_note(tmp_path: Path) -> DataDirectory:
+    held = DataDirectory(tmp_path)
+    held.rocks.mkdir()
+    held.note(Noted(123, ["000004.log", "000017.log"]))
+    return held
+
+
 def test_the_format_file_is_one_line_of_json(tmp_path: Path) -> None:
-    promise(tmp_path, writes=5)
+    held_with_note(tmp_path).release()
     text = (tmp_path / "FORMAT").read_text()
-    assert text == '{"format":2,"engine":"rocksdb","writes":5}\n'
+    logs = '["000004.log","000017.log"]'
+    assert text == f'{{"format":2,"engine":"rocksdb","writes":123,"logs":{logs}}}\n'
 
 
 @pytest.mark.parametrize("other", [1, 3])
@@ -92,7 +101,7 @@ def test_another_format_is_refused_with_both_numbers(tmp_path: Path, other: int)
     held = DataDirectory(tmp_path)
     (tmp_path / "FORMAT").write_text(f'{{"format": {other}, "something": "new"}}\n')
     with pytest.raises(FormatUnsupported) as caught:
-        held.promised()
+        held.noted()
     assert caught.value.facts == {"directory": str(tmp_path), "found": other, "supported": 2}
     held.release()
 
@@ -107,6 +116,7 @@ def test_another_format_is_refused_with_both_numbers(tmp_path: Path, other: int)
         b'{"format":"1"}',
         b'{"format":0}',
         b'{"format":1,"writes":-1}',
+        b'{"format":2,"logs":["../x"]}',
         b"\xff",
     ],
 )
@@ -114,19 +124,18 @@ def test_a_damaged_format_file_is_refused(tmp_path: Path, content: bytes) -> Non
     held = DataDirectory(tmp_path)
     (tmp_path / "FORMAT").write_bytes(content)
     with pytest.raises(StorageError, match="FORMAT file is damaged") as caught:
-        held.promised()
+        held.noted()
     assert type(caught.value) is StorageError
     held.release()
 
 
 def test_a_format_file_cut_anywhere_is_refused(tmp_path: Path) -> None:
-    held = DataDirectory(tmp_path)
-    promise(tmp_path, writes=123)
+    held = held_with_note(tmp_path)
     whole = (tmp_path / "FORMAT").read_bytes()
     for length in range(len(whole) - 1):
         (tmp_path / "FORMAT").write_bytes(whole[:length])
         with pytest.raises(StorageError):
-            held.promised()
+            held.noted()
     held.release()
 
 
@@ -137,3 +146,64 @@ def test_a_file_in_the_place_of_the_directory_is_one_clear_line(tmp_path: Path) 
             DataDirectory(path)
         assert str(tmp_path / "file") in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+# --- the order of what is to survive a power cut -----------------------------------------------
+
+
+@pytest.fixture
+def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What this process made, renamed and synced, in order; of files with what was in them."""
+    story: list[str] = []
+    mkdir, rename, fsync = os.mkdir, os.rename, os.fsync
+
+    def name(path: str | Path) -> str:
+        return str(Path(path).relative_to(tmp_path))
+
+    def noting_mkdir(path: Path, mode: int = 0o777) -> None:
+        mkdir(path, mode)
+        story.append(f"make {name(path)}")
+
+    def noting_rename(source: Path, target: Path) -> None:
+        rename(source, target)
+        story.append(f"rename {name(source)} to {name(target)}")
+
+    def noting_fsync(descriptor: int) -> None:
+        fsync(descriptor)
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        content = f": {path.read_text().strip()}" if path.is_file() else ""
+        story.append(f"sync {name(path)}{content}")
+
+    monkeypatch.setattr(os, "mkdir", noting_mkdir)
+    monkeypatch.setattr(os, "rename", noting_rename)
+    monkeypatch.setattr(os, "fsync", noting_fsync)
+    return story
+
+
+def test_each_directory_that_is_made_is_synced_where_it_stands(
+    tmp_path: Path, calls: list[str]
+) -> None:
+    """Also by who finds it made: its maker may have been killed in between."""
+    DataDirectory(tmp_path / "a" / "b").release()
+    made = [calls.index(f"make {each}") for each in ("a", "a/b")]
+    synced = [calls.index(f"sync {each}") for each in (".", "a")]
+    assert max(made) < min(synced)
+    calls.clear()
+    DataDirectory(tmp_path / "a" / "b").release()
+    assert calls == ["sync a"]
+
+
+def test_a_note_replaces_the_one_before_once_it_is_durable_itself(
+    tmp_path: Path, calls: list[str]
+) -> None:
+    held = DataDirectory(tmp_path / "a")
+    held.rocks.mkdir()
+    calls.clear()
+    held.note(Noted(5, ["000004.log"]))
+    assert calls == [
+        "sync a/rocks",
+        'sync a/FORMAT.new: {"format":2,"engine":"rocksdb","writes":5,"logs":["000004.log"]}',
+        "rename a/FORMAT.new to a/FORMAT",
+        "sync a",
+    ]
+    held.release()

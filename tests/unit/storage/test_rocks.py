@@ -15,6 +15,7 @@ from quorate.core.values.events import Batch
 from quorate.errors import Corrupt, DiskFull, StorageBusy, StorageError, StorageLocked
 from quorate.storage import rocks
 from quorate.storage.database import Database
+from quorate.storage.directory import Noted
 from quorate.storage.rocks import RocksEngine
 from tests.unit.storage import writer
 from tests.unit.storage.samples import EVERYTHING, batch, numbered_batch, open_engine, record, row
@@ -337,11 +338,11 @@ def test_a_write_tried_while_rocksdb_is_opened_again_is_one_that_met_a_full_disk
     write_until_given_up_for_reopening(engine)
     tried = 0
 
-    def open_among_writes(path: Path, *, create: bool) -> Database:
+    def open_among_writes(path: Path, noted: Noted | None) -> Database:
         nonlocal tried
         with pytest.raises(DiskFull):
             engine.write(numbered_batch(1))
-        opened = Database(path, create=create)
+        opened = Database(path, noted)
         with pytest.raises(DiskFull):
             engine.write(numbered_batch(1))
         tried += 1

@@ -36,13 +36,14 @@ RECORD = st.builds(
     expires_ms=st.integers(0, 2**48),
     prior=VERSION_OR_ABSENT,
 )
+SHOWN = st.text(min_size=1, max_size=20).filter(str.isprintable)
 MESSAGE = st.one_of(
     st.builds(Mutate, BATCH, st.lists(st.tuples(ROW, RECORD), max_size=5)),
     st.builds(
         Mutated,
         BATCH,
         st.lists(st.tuples(st.integers(0, 1000), VERSION), max_size=3),
-        st.lists(st.tuples(st.integers(0, 1000), st.text(max_size=10)), max_size=3),
+        st.lists(st.tuples(st.integers(0, 1000), SHOWN), max_size=3),
     ),
     st.builds(Read, BATCH, st.lists(ROW, max_size=4), st.lists(ROW, max_size=4)),
     st.builds(
@@ -66,7 +67,7 @@ MESSAGE = st.one_of(
         st.lists(st.builds(ScannedRow, ROW, VERSION, st.booleans(), BATCH), max_size=4),
         st.booleans(),
     ),
-    st.builds(Ping, BATCH, st.lists(st.text(max_size=20), max_size=4), BATCH, BATCH),
+    st.builds(Ping, BATCH, st.lists(SHOWN, max_size=4), BATCH, BATCH),
     st.builds(Pong, BATCH),
     st.builds(
         OtherEpoch, st.integers(0, 2**31), st.lists(BATCH, max_size=4), st.binary(max_size=9)

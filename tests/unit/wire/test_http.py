@@ -128,6 +128,7 @@ def head(lines: bytes) -> bytes:
         head(b"Content-Length: +5"),
         head(b"Content-Length: 5, 5"),
         head(b"Content-Length: " + b"9" * 30),
+        head(b"Content-Length: " + b"9" * 5_000),
         head(b"Content-Length: \xb2"),
         head(b"Transfer-Encoding: gzip"),
         head(b"Transfer-Encoding: chunked\r\nContent-Length: 5"),

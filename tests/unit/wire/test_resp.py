@@ -31,7 +31,7 @@ commands = st.lists(
 
 
 def new_parser() -> CommandParser:
-    return CommandParser(bulk_bytes_max=BULK_MAX)
+    return CommandParser(bulk_bytes_max=BULK_MAX, value_bytes_max=BULK_MAX - 10)
 
 
 def encode(command: list[bytes]) -> bytes:
@@ -177,7 +177,9 @@ def test_a_header_of_too_many_arguments_is_a_fault_and_allocates_nothing(
 ) -> None:
     parser = new_parser()
     assert parser.feed(header + b"\r\n" + PING) == []
-    assert parser.fault == "ERR Protocol error: invalid multibulk length"
+    assert parser.fault is not None
+    assert parser.fault.startswith("ERR Protocol error: invalid multibulk length")
+    assert ("arguments_max=65536" in parser.fault) == (len(header) < 20)
     assert not parser.is_partial
 
 
@@ -208,14 +210,18 @@ def test_a_count_that_is_no_canonical_number_is_a_fault(header: bytes) -> None:
     ],
 )
 def test_a_length_that_cannot_be_is_a_fault(length: bytes) -> None:
-    data = b"*1\r\n$" + length + b"\r\nPING\r\n"
-    assert fault_of(data) == "ERR Protocol error: invalid bulk length"
+    fault = fault_of(b"*1\r\n$" + length + b"\r\nPING\r\n")
+    assert fault is not None
+    assert fault.startswith("ERR Protocol error: invalid bulk length")
 
 
 def test_a_bulk_string_over_the_limit_is_refused_at_its_header() -> None:
     header = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$%d\r\n"
     assert fault_of(header % BULK_MAX) is None
-    assert fault_of(header % (BULK_MAX + 1)) == "ERR Protocol error: invalid bulk length"
+    assert fault_of(header % (BULK_MAX + 1)) == (
+        "ERR Protocol error: invalid bulk length: an argument is too large "
+        f"(outcome=not_applied bytes={BULK_MAX + 1} bytes_max={BULK_MAX - 10})"
+    )
 
 
 @pytest.mark.parametrize(
@@ -301,7 +307,8 @@ def test_the_arguments_of_one_command_are_bounded_together() -> None:
     argument = b"$%d\r\n%b\r\n" % (BULK_MAX, b"v" * BULK_MAX)
     assert fault_of(b"*50\r\n" + argument * 4) is None
     assert fault_of(b"*50\r\n" + argument * 4 + b"$1\r\n") == (
-        "ERR Protocol error: too many bytes in one command"
+        "ERR Protocol error: too many bytes in one command "
+        f"(outcome=not_applied bytes_max={4 * BULK_MAX})"
     )
 
 

@@ -73,6 +73,7 @@ class _Queue:
         "outbox",
         "peer",
         "prefix",
+        "uncounted",
     )
 
     def __init__(self, outbox: Outbox, replay: Callable[[Peer], None]) -> None:
@@ -84,6 +85,8 @@ class _Queue:
         self.next = 0
         self.bytes = 0
         """About, once some of them could not be read; 0 without any."""
+        self.uncounted: int | None = 0
+        """From here on what an earlier run left is not counted yet; None once all of it is."""
         self.has_fresh = False
         """Whether hints were added in this step."""
         self.is_under_way = False
@@ -119,20 +122,29 @@ class Hints:
     def open(self, outbox: Outbox) -> None:
         """Keep hints for one more peer; count what an earlier run left for it. Cost: a scan."""
         queue = _Queue(outbox, self.replay)
-        self._queues.append(queue)
-        start: int | None = 0
-        while start is not None:
-            start = self._count(queue, start)
-        self.bytes += queue.bytes
+        index = queue.peer.index
+        self._queues[index : index + 1] = [queue]
+        self._count(queue)
 
-    def _count(self, queue: _Queue, start: int) -> int | None:
+    def _count(self, queue: _Queue) -> None:
+        """Count what an earlier run left; later, where the disk cannot be read at the moment."""
+        before = queue.bytes
+        try:
+            while queue.uncounted is not None:
+                queue.uncounted = self._count_on(queue, queue.uncounted)
+        except StorageError as error:
+            self._note_unreadable(queue, error)
+            self._put_off(queue)
+        self.bytes += queue.bytes - before
+
+    def _count_on(self, queue: _Queue, start: int) -> int | None:
         """Count what is stored from `start` on. Returns where to go on behind damage, or None at
         the end."""
         try:
             for name, blob in self._scan(queue, start, SEQUENCE_END):
                 if not queue.next:
                     queue.first = _sequence_of(name)
-                start = queue.next = _sequence_of(name) + 1
+                start = queue.uncounted = queue.next = _sequence_of(name) + 1
                 queue.bytes += len(blob)
         except Corrupt as error:
             self._note_unreadable(queue, error)
@@ -156,8 +168,9 @@ class Hints:
     def add(self, peer: Peer, row: bytes, record: Record) -> None:
         """Keep `record` for `peer`; stored with this step's batch."""
         queue = self._queues[peer.index]
-        if self._replica.trouble.code:
-            # What cannot be stored now would pile up in memory.
+        if self._replica.trouble.code or queue.uncounted is not None:
+            # What cannot be stored now would pile up in memory; what is not counted has a number
+            # that a hint may have already.
             self._note_dropped(queue, 1)
             return
         blob = _encode(StoredHint(row, record))
@@ -177,6 +190,8 @@ class Hints:
     def replay(self, peer: Peer) -> None:
         """Send the next hints, oldest first, if the peer can be reached and none are under way."""
         queue = self._queues[peer.index]
+        if queue.uncounted is not None:
+            self._count(queue)
         if not queue.count or queue.is_under_way or not peer.is_reachable:
             return
         if self._replica.trouble.code:
@@ -260,16 +275,20 @@ class Hints:
     def _pass_over(self, queue: _Queue) -> bool:
         """The oldest hint cannot be read: drop it, and those behind it up to one that can be.
 
-        False if nothing was dropped: where no hint can be read, the disk may recover (an engine is
-        opened again, say), so all are kept and tried later. So they are if the disk recovered
-        while this looked. Reads repair what a dropped hint would have brought.
+        False if the first cannot be read even now. Of many that are to be dropped a step drops
+        some. And where no hint can be read, the disk may recover (an engine is opened again, say):
+        all are kept then and tried later, as they are if it recovered while this looked. Reads
+        repair what a dropped hint would have brought.
         """
         first = self._behind_damage(queue, queue.first, queue.next)
         if first is None or first == queue.next or self._can_read(queue, queue.first, first):
             self._put_off(queue)
             return False
-        self._drop_unread(queue, first)
-        return True
+        last = min(first, queue.first + DROP_ITEMS_MAX)
+        self._drop_unread(queue, last)
+        if last < first:
+            queue.alarm.soon()
+        return last == first
 
     def _drop_unread(self, queue: _Queue, first: int) -> None:
         """Drop all hints before `first`. Their sizes cannot be read: take the queue's mean."""

@@ -7,12 +7,12 @@ Sets of replicas are ints with a bit for each (`topology.topology`).
 from __future__ import annotations
 
 from quorate.core.topology.peer import OWN_BIT
-from quorate.core.topology.topology import Groups, Replicas, needed_of
+from quorate.core.topology.topology import Groups, Replicas, lacking, needed_of
 from quorate.core.turn import Begun
 from quorate.core.values.events import Get
 from quorate.core.values.record import Record
 from quorate.core.values.versions import ABSENT
-from quorate.errors import DeadlineExceeded, QuorateError
+from quorate.errors import Corrupt, DeadlineExceeded, QuorateError, QuorumUnreachable
 
 
 class Look(Begun):
@@ -75,6 +75,19 @@ class Look(Begun):
             needed=needed_of(self.groups),
             answered=len(self.versions),
         )
+
+    def failed_for_want_of(self, live: int, detail: str) -> QuorateError:
+        """Why it has no answer, where only the replicas in `live` have given or may give one: those
+        with damaged copies would have been enough, or `detail`."""
+        needed = needed_of(self.groups)
+        if self.damaged and not lacking(live | self.damaged, self.groups):
+            return Corrupt(
+                "copies of this key are damaged or cannot be read",
+                needed=needed,
+                live=live.bit_count(),
+                damaged=self.damaged.bit_count(),
+            )
+        return QuorumUnreachable(detail, needed=needed, live=live.bit_count())
 
     def note(self, bit: int, version: bytes, record: Record | None) -> None:
         """Take the answer of a replica."""

@@ -122,11 +122,13 @@ class Outbox:
         "_messages",
         "_order",
         "_timeout_ms",
+        "has_told_layout",
         "is_stirred",
         "lanes",
         "p95_ms",
         "peer",
         "rtt_ms",
+        "said_bytes",
         "sent",
         "turn",
         "unanswered_bytes",
@@ -145,6 +147,10 @@ class Outbox:
         self.p95_ms = 20.0
         self.is_stirred = False
         """Whether there is anything to collect."""
+        self.said_bytes = 0
+        """Of this step's answers, about."""
+        self.has_told_layout = False
+        """Whether this step's messages hold the layout."""
         self._timeout_ms = timeout_ms
         self._batch = first_batch
         self._messages: list[Message] = []
@@ -186,7 +192,8 @@ class Outbox:
         for lane in self.lanes:
             if lane.bytes:
                 lane.cut()
-        self.is_stirred = False
+        self.is_stirred = self.has_told_layout = False
+        self.said_bytes = 0
         messages = self._messages
         if messages:
             self._messages = []

@@ -19,7 +19,7 @@ from quorate.core.exchanges.look import Look
 from quorate.core.exchanges.outbox import Outbox, Questions, Records
 from quorate.core.topology.membership import Membership
 from quorate.core.topology.peer import OWN_BIT, Peer
-from quorate.core.topology.topology import Group, lacking, needed_of
+from quorate.core.topology.topology import Group, lacking
 from quorate.core.turn import Alarm, Parked, Parts
 from quorate.core.values.events import Get, GetResult
 from quorate.core.values.messages import Mutated, ReadAnswer
@@ -29,7 +29,6 @@ from quorate.core.values.versions import ABSENT
 from quorate.errors import (
     NotReady,
     QuorateError,
-    QuorumUnreachable,
     StorageError,
 )
 
@@ -105,7 +104,7 @@ class Reads:
         self._requests.bytes += look.size
         if not self._ask(look):
             self._requests.bytes -= look.size
-            self._park(event, parked, replicas.unreachable(groups))
+            self._park(event, parked, self._unreachable(look))
             return
         self._requests.watch(look, event.timeout_ms or self._timeout_ms)
 
@@ -117,6 +116,10 @@ class Reads:
 
     def _park(self, event: Get, parked: Parked | None, error: QuorateError) -> None:
         self._requests.park(event, error, wait_ms=READ_WAIT_MS, again=parked)
+
+    def _unreachable(self, look: Look) -> QuorateError:
+        live = look.replicas.reachable() & ~look.damaged
+        return look.failed_for_want_of(live, "too few replicas can be reached")
 
     def _own(self, row: bytes) -> tuple[Record | None, bool]:
         """What this replica has, and whether it could be read."""
@@ -201,13 +204,10 @@ class Reads:
         look.failed |= bit
         if self._ask_more(look):
             return
-        if lacking(look.answers | look.asked & ~look.failed, look.groups):
-            error = QuorumUnreachable(
-                "replicas were lost while they were being read",
-                needed=needed_of(look.groups),
-                answered=len(look.versions),
-            )
-            self._requests.end(look, error)
+        live = look.answers | look.asked & ~look.failed
+        if lacking(live, look.groups):
+            detail = "replicas were lost while they were being read"
+            self._requests.end(look, look.failed_for_want_of(live, detail))
 
     # --- judging ---------------------------------------------------------------------------
 
@@ -369,7 +369,7 @@ class Reads:
         if look.replicas.is_mine:
             self._ask_self(again)
         if not self._ask(again):
-            self._requests.end(look, look.replicas.unreachable(look.groups))
+            self._requests.end(look, self._unreachable(again))
             return
         look.waiter = None
         self._requests.watch(again, max(look.deadline_ms - self._turn.mono_ms, 1))

@@ -13,7 +13,7 @@ An explanation lists one row at every replica of a key, for people.
 
 from __future__ import annotations
 
-from itertools import islice
+from collections import deque
 from typing import Final
 
 from quorate.core.exchanges.hints import Hints
@@ -39,9 +39,17 @@ from quorate.core.values.versions import ABSENT
 from quorate.errors import DeadlineExceeded, InvalidRequest, StorageError
 
 CHUNK: Final = 16
-"""Partitions asked at once."""
-ROWS_PER_ANSWER: Final = 100
-"""Small, so that a scan holds up no other request for long."""
+"""Partitions asked at once, if they have few rows."""
+CHUNK_ROWS: Final = 100 * CHUNK
+"""Shared by the partitions that are asked at once. Few, so that a scan holds up no other request
+for long."""
+EXAMINED_MAX: Final = 2 * SCAN_ROWS_MAX
+"""Rows, dead ones too, after which a page ends with what it has. A page for ten keys would go
+through all that was ever deleted before them."""
+CHUNKS_PER_STEP: Final = 4
+"""Of all scans together, pages of the node's own keys too. Other scans wait for the next step."""
+LOCAL_PARTITIONS_MAX: Final = 64
+"""Looked through for one page of this node's own keys, which is made in one step."""
 _KEYSPACE: Final = b"\0\0"
 _NOTHING: Final = ScannedRow(b"", ABSENT, live=False, expires_ms=0)
 
@@ -49,18 +57,20 @@ _NOTHING: Final = ScannedRow(b"", ABSENT, live=False, expires_ms=0)
 def local_rows(
     replica: Replica, partition: int, *, after: bytes, prefix: bytes, limit: int
 ) -> ScannedRows:
-    """Up to `limit` rows of this node's copy of a partition; `failed` if it cannot be read."""
+    """Up to `limit` rows of this node's copy of a partition, `failed` if the first is damaged."""
     first = partition.to_bytes(2, "big") + _KEYSPACE + prefix
     start = max(first, after + b"\0") if after else first
+    rows: list[ScannedRow] = []
     try:
-        found = list(islice(replica.scan(start, _past(first)), limit + 1))
+        for row, record in replica.scan(start, _past(first)):
+            if len(rows) == limit:
+                return ScannedRows(0, rows, more=True)
+            live = record.value is not None
+            rows.append(ScannedRow(row, record.version, live, record.expires_ms))
     except StorageError:
-        return ScannedRows(0, [], more=False, failed=True)
-    rows = [
-        ScannedRow(row, record.version, record.value is not None, record.expires_ms)
-        for row, record in found[:limit]
-    ]
-    return ScannedRows(0, rows, more=len(found) > limit)
+        # What is before the damage can be told. Whoever asks for what follows it is told.
+        return ScannedRows(0, rows, more=bool(rows), failed=not rows)
+    return ScannedRows(0, rows, more=False)
 
 
 def _past(prefix: bytes) -> bytes:
@@ -76,11 +86,12 @@ class Listing(Begun):
         "answers",
         "complete",
         "event",
-        "is_cut",
+        "examined",
         "limit",
         "pending",
         "position",
         "rows",
+        "span",
         "told",
         "topology",
     )
@@ -91,7 +102,9 @@ class Listing(Begun):
         self.topology = topology
         self.limit = min(event.limit, SCAN_ROWS_MAX)
         self.position = event.cursor
-        """Rows up to and including it are done."""
+        """Rows up to and including it are done. Empty at the beginning, and at the end."""
+        self.examined = 0
+        """Rows that replicas listed, each partition's counted once."""
         self.rows: list[ScannedRow] = []
         self.complete = True
         self.answers: dict[int, list[ScannedRows]] = {}
@@ -99,9 +112,9 @@ class Listing(Begun):
         self.told: dict[int, int] = {}
         """The replicas that gave them."""
         self.pending = 0
-        self.is_cut = False
-        """Whether the last chunk ended inside a partition: then that one is asked alone, for more
-        rows at once."""
+        self.span = CHUNK
+        """Partitions to ask at once: one if a chunk ended inside a partition, then more and more.
+        What the others of such a chunk listed was listed in vain."""
 
     def groups(self, partition: int) -> Groups:
         """Who must answer for a partition."""
@@ -139,8 +152,8 @@ class Scans:
         self._membership = membership
         self._going_on = Alarm(parts.turn, self._go_on)
         self._outboxes = outboxes
-        self._ready: list[Listing] = []
-        """Those whose chunk is complete."""
+        self._ready: deque[Listing | LocalScan] = deque()
+        """Those that can go on: whose chunk is complete, or that have just begun."""
         self._replica = parts.replica
         self._requests = parts.requests
         self._turn = parts.turn
@@ -152,24 +165,39 @@ class Scans:
         _check(event.limit, event.cursor)
         listing.groups(0)  # InvalidRequest for an R that cannot be.
         self._requests.watch(listing, event.timeout_ms or self._timeout_ms)
-        self._ask_chunk(listing)
+        self._make_ready(listing)
+
+    def begin_local(self, event: LocalScan) -> None:
+        """Begin an admitted scan of this node's own keys. InvalidRequest for what cannot be."""
+        _check(event.limit, event.cursor)
+        self._make_ready(event)
+
+    def _make_ready(self, scan: Listing | LocalScan) -> None:
+        self._ready.append(scan)
+        self._going_on.soon()
 
     def _go_on(self) -> None:
-        """Take every scan whose chunk is complete one chunk further."""
-        ready, self._ready = self._ready, []
-        for listing in ready:
-            if listing.waiter is not None:
-                self._take_chunk(listing)
+        """Take some scans that are ready one chunk further."""
+        ready = self._ready
+        for _ in range(min(len(ready), CHUNKS_PER_STEP)):
+            scan = ready.popleft()
+            if isinstance(scan, LocalScan):
+                self._requests.answer(scan.waiter, self._local(scan), 0)
+            elif scan.waiter is not None:
+                self._take_chunk(scan)
+        if ready:
+            self._going_on.soon()
 
-    def local(self, event: LocalScan) -> ScanResult:
-        """List this node's own keys, at most the limit, tombstones counted."""
-        _check(event.limit, event.cursor)
+    def _local(self, event: LocalScan) -> ScanResult:
+        """Keys of at most LOCAL_PARTITIONS_MAX partitions, and at most the limit, tombstones
+        counted."""
         position = event.cursor
         limit = min(event.limit, SCAN_ROWS_MAX)
         rows: list[ScannedRow] = []
         complete = True
         first = _partition_at(position)
-        for partition in range(first, PARTITION_COUNT):
+        last = min(first + LOCAL_PARTITIONS_MAX, PARTITION_COUNT)
+        for partition in range(first, last):
             after = position if partition == first else b""
             told = local_rows(
                 self._replica,
@@ -182,13 +210,13 @@ class Scans:
             complete = complete and not told.failed
             if told.more or len(rows) >= limit:
                 return ScanResult(self._live(rows), rows[-1].row, complete)
-        return ScanResult(self._live(rows), b"", complete)
+        return ScanResult(self._live(rows), _end_of(last - 1), complete)
 
     # --- asking ----------------------------------------------------------------------------
 
     def _ask_chunk(self, listing: Listing) -> None:
         first = _partition_at(listing.position)
-        last = min(first + (1 if listing.is_cut else CHUNK), PARTITION_COUNT)
+        last = min(first + listing.span, PARTITION_COUNT)
         listing.answers = {partition: [] for partition in range(first, last)}
         listing.told = dict.fromkeys(range(first, last), 0)
         # Held at one until all are asked, so that local answers do not end the chunk too early.
@@ -199,7 +227,7 @@ class Scans:
 
     def _ask(self, listing: Listing, partition: int, *, after: bytes) -> None:
         prefix = listing.event.prefix
-        limit = SCAN_ROWS_MAX if listing.is_cut else ROWS_PER_ANSWER
+        limit = min(CHUNK_ROWS // listing.span, SCAN_ROWS_MAX)
         replicas = listing.topology.partitions[partition]
         if replicas.is_mine:
             told = local_rows(self._replica, partition, after=after, prefix=prefix, limit=limit)
@@ -227,17 +255,22 @@ class Scans:
     def _told(self, listing: Listing) -> None:
         listing.pending -= 1
         if not listing.pending:
-            self._ready.append(listing)
-            self._going_on.soon()
+            self._make_ready(listing)
 
     def _take_chunk(self, listing: Listing) -> None:
+        for answers in listing.answers.values():
+            listing.examined += max([len(told.rows) for told in answers], default=0)
+        listing.span = min(listing.span * 2, CHUNK)
+        is_over = False
         for partition, answers in listing.answers.items():
             if lacking(listing.told[partition], listing.groups(partition)):
                 listing.complete = False
-            listing.is_cut = self._merge(listing, partition, answers)
-            if listing.is_cut:
+            if self._merge(listing, partition, answers):
+                listing.span = 1
                 break
-        if len(listing.rows) >= listing.limit or listing.position == b"":
+            is_over = listing.position == b""
+        is_full = len(listing.rows) >= listing.limit or listing.examined >= EXAMINED_MAX
+        if is_full or is_over:
             result = ScanResult(listing.rows, listing.position, listing.complete)
             self._requests.end(listing, result)
         else:
@@ -255,7 +288,7 @@ class Scans:
         bound = min((told.rows[-1].row for told in answers if told.more), default=None)
         rows = [merged[row] for row in sorted(merged) if bound is None or row <= bound]
         room = listing.limit - len(listing.rows)
-        live = self._live(rows)
+        live = self._live(rows, expired=listing.event.expired)
         listing.rows += live[:room]
         if len(live) >= room:
             listing.position = listing.rows[-1].row
@@ -266,7 +299,9 @@ class Scans:
             return False
         return True
 
-    def _live(self, rows: list[ScannedRow]) -> list[ScannedRow]:
+    def _live(self, rows: list[ScannedRow], *, expired: bool = False) -> list[ScannedRow]:
+        if expired:
+            return [each for each in rows if each.live]
         now = self._turn.wall_ms
         return [each for each in rows if each.is_live(wall_ms=now)]
 
@@ -294,7 +329,7 @@ def _end_of(partition: int) -> bytes:
 class Question(Begun):
     """An explanation under way; at its deadline it is answered with what came."""
 
-    __slots__ = ("held", "hints", "key", "pending", "row", "topology")
+    __slots__ = ("damaged", "held", "hints", "key", "pending", "row", "topology")
 
     def __init__(self, event: Explain, topology: Topology, hints: Hints) -> None:
         super().__init__(event.waiter, 0)
@@ -303,6 +338,8 @@ class Question(Begun):
         self.topology = topology
         self.held: dict[Peer | None, ScannedRow] = {}
         """What replicas told; None is this node."""
+        self.damaged: set[Peer | None] = set()
+        """Those that told that their copy cannot be read."""
         self.pending = 0
         self.hints = hints
 
@@ -320,13 +357,15 @@ class Question(Begun):
                     held is not None and held.live,
                     0 if held is None else held.expires_ms,
                     0 if peer is None else self.hints.count(peer),
+                    peer in self.damaged,
                 )
             )
         return ExplainResult(slot, partition, self.topology.epoch, views)
 
     def told(self, peer: Peer | None, answer: ScannedRows) -> None:
-        """Note what a replica holds; of a scan that met damage, nothing."""
+        """Note what a replica holds."""
         if answer.failed:
+            self.damaged.add(peer)
             return
         # The key itself sorts before all others that begin with it.
         found = answer.rows[0] if answer.rows else None

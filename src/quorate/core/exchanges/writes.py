@@ -17,6 +17,10 @@ above 7: the same stamp, and a higher tie-break, of which the lower part is draw
 writes may start from one version. It is never re-stamped. (The next stamp, 8, would not do: a node
 that saw 7 gives out 8 to its next client.)
 
+A coordinator whose own disk takes nothing, or cannot be read to see what a write must beat, goes on
+without its own copy if W others can be reached. That copy stays behind until a read repairs it: it
+gets no hint, as there is no disk to keep one.
+
 Outcomes: NOT_APPLIED only while no replica, this one included, was handed the record.
 """
 
@@ -163,13 +167,13 @@ class Writes:
         row = row_of(event.key)
         replicas = topology.partitions[partition_of(row)]
         groups = replicas.asked(event.w, name="w") if event.w else replicas.writers
-        is_mine = replicas.is_mine
-        if is_mine and self._replica.trouble.code:
-            raise self._replica.trouble.error()
-        if lacking(replicas.reachable(), groups):
+        held, refusal = self._own(row) if replicas.is_mine else (None, None)
+        live = replicas.reachable()
+        if refusal is not None and lacking(live & ~OWN_BIT, groups):
+            raise refusal
+        if lacking(live, groups):
             self._park(event, parked, replicas.unreachable(groups))
             return
-        held = self._replica.latest(row) if is_mine else None
         version = self._stamp(event, held)
         if not version:
             self._park(event, parked, self._untrusted(ABSENT if held is None else held.version))
@@ -178,8 +182,27 @@ class Writes:
         record = Record(version, event.value, event.expires_ms, prior)
         write = Write(event.waiter, size_of(event), row, record, replicas=replicas, groups=groups)
         write.is_derived = event.derived_from is not None
-        self._send(write, is_mine=is_mine, held=held, others=replicas.others)
+        is_kept = self._is_kept(write, refusal)
+        self._send(write, is_mine=is_kept, held=held, others=replicas.others)
         self._requests.watch(write, event.timeout_ms or self._timeout_ms)
+
+    def _own(self, row: bytes) -> tuple[Record | None, QuorateError | None]:
+        """What this replica holds, if it can be read, and why it takes no write now."""
+        trouble = self._replica.trouble
+        refusal = trouble.error() if trouble.code else None
+        try:
+            return self._replica.latest(row), refusal
+        except StorageError as error:
+            return None, refusal or error
+
+    def _is_kept(self, write: Write, refusal: QuorateError | None) -> bool:
+        """Whether this node keeps a copy of the write. Counts one that it cannot keep."""
+        if not write.replicas.is_mine:
+            return False
+        if refusal is not None:
+            write.failed |= OWN_BIT
+            self._turn.counters["own_copies_missed"] += 1
+        return refusal is None
 
     def _stamp(self, event: Put, held: Record | None) -> bytes:
         """A version for the write, above what this replica holds; ABSENT if none may be given."""
@@ -315,15 +338,8 @@ class Writes:
         again = Write(waiter, write.size, write.row, record, replicas=replicas, groups=write.groups)
         again.is_restamp = True
         write.waiter = None
-        # In trouble, what is held here may be unreadable, so nothing must be put over it.
-        is_kept = replicas.is_mine and not self._replica.trouble.code
-        held = None
-        try:
-            held = self._replica.latest(write.row) if is_kept else None
-        except StorageError:
-            is_kept = False
-        if replicas.is_mine and not is_kept:
-            again.failed |= OWN_BIT
+        held, refusal = self._own(write.row) if replicas.is_mine else (None, None)
+        is_kept = self._is_kept(again, refusal)
         self._send(again, is_mine=is_kept, held=held, others=replicas.others)
         left_ms = write.deadline_ms - self._turn.mono_ms
         self._requests.watch(again, max(left_ms, 1))

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Whether two nodes may talk: what must be equal, what must differ.
 
+Who has not shown that it is of this cluster, by a hash of its name, is told no more than that; the
+name itself is never said. It is no proof, for whoever was told the hash can repeat it.
+
 The rules are symmetrical, so both ends of a link come to the same verdict. Both apply them, the
 acceptor to the greeting and the dialler to the answer: an honest end needs no trust in the other.
 
@@ -13,6 +16,7 @@ when such a link is lost for sure, then there are two, and it ends.
 
 from __future__ import annotations
 
+import hashlib
 from typing import Final
 
 import msgspec
@@ -20,13 +24,13 @@ import msgspec
 from quorate.core.topology.layout import decode_layout
 from quorate.core.values.messages import Greeting
 from quorate.core.values.settings import NODE_ID_MAX
+from quorate.notation import is_url, show_text
 
-URL_CHARS_MAX: Final = 300
-"""A host name has at most 253."""
 TWIN_MS: Final = 16_000
 """Who is refused for so long, again and again, because another process has its URL, knows that the
 other lives: longer than the link to a dead one looks alive (`transport.sockets`)."""
 _SHOWN_CHARS: Final = 80
+_URLS_SHOWN: Final = 2
 
 
 def judge(mine: Greeting, theirs: Greeting) -> str:
@@ -39,9 +43,11 @@ def judge(mine: Greeting, theirs: Greeting) -> str:
     if theirs.protocol != mine.protocol:
         return f"protocol version differs: ours {mine.protocol}, theirs {theirs.protocol}"
     if theirs.cluster != mine.cluster:
-        return f"cluster name differs: ours {mine.cluster!r}, theirs {_shown(theirs.cluster)}"
-    if not 0 < len(theirs.url) <= URL_CHARS_MAX:
-        return f"the peer's URL has {len(theirs.url)} characters"
+        return "the cluster name differs: -cluster must be the same on all nodes of a cluster"
+    if not is_url(theirs.url):
+        return f"the peer's URL is none: {_shown(theirs.url)}"
+    if len(theirs.version) > _SHOWN_CHARS or not theirs.version.isprintable():
+        return f"the peer's version is none: {_shown(theirs.version)}"
     if not 0 < theirs.node_id <= NODE_ID_MAX:
         return f"node id {theirs.node_id:x}: no data directory is given that"
     if theirs.url == mine.url:
@@ -56,6 +62,21 @@ def judge(mine: Greeting, theirs: Greeting) -> str:
     return _layout_difference(mine, theirs)
 
 
+def hashed(cluster: str) -> str:
+    """What a greeting says of the cluster's name."""
+    return hashlib.blake2b(cluster.encode(), digest_size=16).hexdigest()
+
+
+def answer(mine: Greeting, theirs: Greeting, *, reached: int) -> Greeting:
+    """What an acceptor says to a greeting; with `refusal` if it will not talk. `reached` is the
+    process that its own link leads to. Who is of another cluster learns nothing."""
+    mine = msgspec.structs.replace(mine, reached=reached)
+    refusal = judge(mine, theirs)
+    if (theirs.protocol, theirs.cluster) != (mine.protocol, mine.cluster):
+        return Greeting(mine.protocol, "", "", 0, 0, b"", "", refusal=refusal)
+    return msgspec.structs.replace(mine, refusal=refusal)
+
+
 def is_other_reached(acceptor: Greeting, dialler: Greeting) -> bool:
     """Whether the acceptor's link to the dialler's URL, or to who has its identity, leads to
     another process than the dialler, which lives, or did a moment ago."""
@@ -68,21 +89,31 @@ def _layout_difference(mine: Greeting, theirs: Greeting) -> str:
     if mine.epoch != theirs.epoch or mine.layout_hash == theirs.layout_hash:
         return ""
     return (
-        f"node {_shown(theirs.url)} was started with another -nodes list or -replication: ours "
-        f"{_listed(mine)}, theirs {_listed(theirs)}; all nodes of a cluster need the same, and "
-        "another cluster needs another -cluster name"
+        f"{theirs.url} was started with another -nodes list or -replication than {mine.url}: "
+        f"{_told_difference(mine, theirs)}; all nodes of a cluster need the same, and another "
+        "cluster needs another -cluster name"
     )
 
 
-def _listed(greeting: Greeting) -> str:
-    """What a node was started with, as far as its layout tells."""
+def _told_difference(mine: Greeting, theirs: Greeting) -> str:
+    """What they were started with that we were not; true whichever of the two reads it."""
     try:
-        layout = decode_layout(greeting.layout)
+        ours, others = decode_layout(mine.layout), decode_layout(theirs.layout)
     except (msgspec.MsgspecError, ValueError):
-        return f"of hash {greeting.layout_hash[:16].hex()}"
-    return f"{_shown(','.join(layout.urls()))} with {layout.replication}"
+        return f"{theirs.layout_hash[:16].hex()} instead of {mine.layout_hash[:16].hex()}"
+    told = []
+    for word, urls in (
+        ("with", set(others.urls()) - set(ours.urls())),
+        ("without", set(ours.urls()) - set(others.urls())),
+    ):
+        if urls:
+            more = f" and {len(urls) - _URLS_SHOWN} more" if len(urls) > _URLS_SHOWN else ""
+            told.append(f"{word} {_shown(', '.join(sorted(urls)[:_URLS_SHOWN]))}{more}")
+    if others.replication != ours.replication:
+        told.append(f"-replication {others.replication} instead of {ours.replication}")
+    return ", ".join(told) or "another placement of the same nodes"
 
 
 def _shown(text: str) -> str:
     """What a peer sent, short and escaped: it ends in our log."""
-    return repr(text[:_SHOWN_CHARS])
+    return f"'{show_text(text[:_SHOWN_CHARS])}'"

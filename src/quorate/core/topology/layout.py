@@ -20,6 +20,9 @@ from quorate.core.values.settings import NODE_ID_MAX
 from quorate.core.values.slots import PARTITION_COUNT
 
 FIRST_EPOCH: Final = 1
+LAYOUT_BYTES_MAX: Final = 240 << 10
+"""Encoded: what fits into a greeting, so that who adopts it can still greet. Three replicas on ten
+nodes take 5 kB, 64 on 1,000 nodes 210 kB."""
 _ID_BYTES: Final = 6
 
 
@@ -73,6 +76,8 @@ class Layout(msgspec.Struct, frozen=True, array_like=True):
 
 def decode_layout(data: bytes) -> Layout:
     """The layout of `encode`d bytes. msgspec.DecodeError or ValueError if they are not one."""
+    if len(data) > LAYOUT_BYTES_MAX:
+        raise ValueError("a layout that fits into no greeting")
     layout = msgspec.msgpack.decode(data, type=Layout)
     members, table = layout.members, layout.table
     count = min(layout.replication, len(members))

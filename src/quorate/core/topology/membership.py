@@ -10,7 +10,13 @@ owning anything unless the layout names it. Until then it serves nothing.
 A layout of a higher epoch is adopted from any peer, whether it comes with a greeting or with the
 refusal of a request (`OtherEpoch`). Nobody goes back to a lower one.
 
-Members beyond the layout come by `join` and ride on the pings; the set only grows.
+Members beyond the layout come by `join` and ride on the pings, on one of four grounds
+(`peer.Ground`). A node tells of those that are listed, that it has a link to, or that were
+announced here and not reached yet; so whom nobody reaches is told of by nobody. What is hearsay
+alone is kept in memory, a hundred of it at a time, for ten minutes after it was last heard; thus a
+peer that names a thousand strangers takes no place from a true member, and a mistyped `join` is
+gone from all nodes but the one that was asked. Who is not listed and not linked may be forgotten
+by command: were that a mistake, it comes back by greeting.
 """
 
 from __future__ import annotations
@@ -20,7 +26,7 @@ from typing import Final
 
 import msgspec
 
-from quorate.core.topology.greeting import URL_CHARS_MAX
+from quorate.core.topology.greeting import hashed
 from quorate.core.topology.layout import (
     FIRST_EPOCH,
     Layout,
@@ -29,16 +35,21 @@ from quorate.core.topology.layout import (
     first_layout,
     unmet_id,
 )
-from quorate.core.topology.peer import Peer
+from quorate.core.topology.peer import Ground, Peer
 from quorate.core.topology.topology import Topology
 from quorate.core.turn import Alarm, Turn
 from quorate.core.values.messages import PROTOCOL_VERSION, Greeting
-from quorate.core.values.settings import Settings
+from quorate.core.values.settings import MEMBERS_MAX, Settings
 from quorate.errors import Conflict, InvalidRequest, NotReady
+from quorate.notation import is_url, member_url
 
-MEMBERS_MAX: Final = 1000
+HEARSAY_MAX: Final = 100
+HEARSAY_MS: Final = 600_000
+"""How long hearsay is kept after it was last heard."""
 LAYOUT_META: Final = b"layout"
 MEMBERS_META: Final = b"members"
+URL_META: Final = b"url"
+"""Where the node was when it ran last."""
 
 
 class Membership:
@@ -46,6 +57,9 @@ class Membership:
 
     __slots__ = (
         "_adopted",
+        "_alarm",
+        "_free",
+        "_hearsay",
         "_make_peer",
         "_named",
         "_process",
@@ -53,6 +67,7 @@ class Membership:
         "_store",
         "_turn",
         "has_changed",
+        "is_new",
         "peers",
         "proposal",
         "topology",
@@ -77,77 +92,192 @@ class Membership:
         self._adopted = adopted
         self._store = store
         self.peers: list[Peer] = []
-        """Every member but this node, by index."""
+        """Every member but this node."""
+        self._free: list[int] = []
+        """Indices of members that were forgotten."""
+        self._hearsay: dict[int, Peer] = {}
+        """The members on that ground, by name."""
+        self._alarm = Alarm(turn, self._forget_hearsay)
         self._named: dict[int, Peer] = {}
         """The same by what each is called: by the id that it was last met with, and by the
         `unmet_id` of its URL."""
         self.has_changed = False
         """Since the last `close_turn`."""
+        self.is_new = False
+        """Whether the data directory of this node, which holds copies, was new at its start."""
         self.topology: Topology | None = None
         """None while the cluster's layout is not known."""
         self.proposal: Layout | None = None
 
-    def open(self, load: Callable[[bytes], bytes | None]) -> None:
+    def open(self, load: Callable[[bytes], bytes | None], *, is_blank: bool) -> None:
         """Begin with what settings say, and `load` finds of an earlier run. Conflict if these are
-        of two clusters."""
-        stored = load(MEMBERS_META)
-        remembered = msgspec.msgpack.decode(stored, type=list[str]) if stored else []
-        for url in [*self._settings.nodes, *remembered]:
-            self.add(url)
-        self._begin(load(LAYOUT_META))
+        of two clusters or two nodes; of two clusters they may be if nothing was written through
+        this node or to it (`is_blank`): then the earlier list was a mistake, and is forgotten."""
+        settings = self._settings
+        stored, members = load(LAYOUT_META), load(MEMBERS_META)
+        layout = None if stored is None else decode_layout(stored)
+        self._check_owner(load(URL_META), layout)
+        reason = "" if layout is None else self._contradiction(layout)
+        if reason and not is_blank:
+            raise Conflict(reason)
+        if reason:
+            layout = members = None
+        for url in settings.nodes:
+            self.add(url, Ground.LISTED)
+        for url in msgspec.msgpack.decode(members, type=list[str]) if members else []:
+            self.add(url, Ground.MET)
+        self._store(URL_META, settings.url.encode())
+        self._begin(layout)
 
-    def _begin(self, stored: bytes | None) -> None:
+    def _check_owner(self, stored: bytes | None, layout: Layout | None) -> None:
+        """Conflict if the data directory is another node's of the list: with directories mixed up,
+        each node would answer "nothing here" for keys that another one holds. One that was moved
+        to a URL of its own may go on."""
+        settings = self._settings
+        url = settings.url if stored is None else stored.decode()
+        listed = [*settings.nodes, *(layout.urls() if layout is not None else [])]
+        if url != settings.url and url in listed:
+            raise Conflict(
+                f"the data directory belongs to {url}, and this is {settings.url}: "
+                "give this node its own -data"
+            )
+
+    def _begin(self, stored: Layout | None) -> None:
         settings = self._settings
         listed = settings.nodes or (settings.url,)
         if stored is not None:
-            layout = decode_layout(stored)
-            self._check(layout)
-            self.adopt(layout)
+            self.adopt(stored)
         elif settings.url in listed:
+            self.is_new = True
             self.adopt(first_layout(listed, replication=settings.replication))
         else:
             urls = (*listed, settings.url)
             self.proposal = first_layout(urls, replication=settings.replication)
 
-    def _check(self, stored: Layout) -> None:
-        """Conflict if the settings describe another cluster than the data directory is of: started
-        like that, the two would each take writes for the same keys."""
+    def _contradiction(self, stored: Layout) -> str:
+        """Why the settings describe another cluster than the data directory is of; empty if they
+        do not. Started like that, the two would each take writes for the same keys."""
         if stored.epoch > FIRST_EPOCH:
-            return  # The list says with which nodes the cluster began.
+            return ""  # The list says with which nodes the cluster began.
         settings = self._settings
         listed, held = set(settings.nodes), set(stored.urls())
         is_founder = settings.url in listed
         if (is_founder and listed != held) or (settings.url in held and not listed <= held):
-            raise Conflict(
+            return (
                 f"the data directory is of the cluster {', '.join(stored.urls())}, but -nodes says "
                 f"{', '.join(sorted(listed))}; the nodes of a cluster cannot be changed yet: "
                 "give its list, or another -data"
             )
         if settings.url in held and settings.replication != stored.replication:
-            raise Conflict(
+            return (
                 f"the data directory is of a cluster with -replication={stored.replication}, "
                 f"but {settings.replication} was given; it cannot be changed yet"
             )
+        return ""
 
     # --- members ---------------------------------------------------------------------------
 
-    def add(self, url: str) -> bool:
-        """Know `url` as a member; whether it is new. InvalidRequest beyond the maximum."""
-        if url == self._settings.url or self.at(url) is not None:
+    def add(self, url: str, ground: Ground) -> bool:
+        """Know `url` as a member on this ground at least; whether it is new. InvalidRequest beyond
+        the maximum."""
+        if url == self._settings.url:
             return False
-        if len(self.peers) >= MEMBERS_MAX:
+        peer = self.at(url)
+        if peer is not None:
+            peer.named_ms = self._turn.mono_ms
+            self._raise(peer, ground)
+            return False
+        if len(self.peers) >= MEMBERS_MAX and not self._give_way():
             raise InvalidRequest("too many members", members=len(self.peers))
-        peer = self._make_peer(url, len(self.peers))
+        index = self._free.pop() if self._free else len(self.peers)
+        peer = self._make_peer(url, index)
+        peer.named_ms = self._turn.mono_ms
         self.peers.append(peer)
         self._named[peer.name] = peer
+        self._hearsay[peer.name] = peer
+        self._alarm.at(peer.named_ms + HEARSAY_MS)
+        self._raise(peer, ground)
         self.has_changed = True
         return True
 
-    def learn(self, urls: Iterable[str]) -> None:
-        """Add what a peer knows."""
+    def _raise(self, peer: Peer, ground: Ground) -> None:
+        if ground > peer.ground:
+            if peer.ground is Ground.HEARSAY:
+                del self._hearsay[peer.name]
+                self.has_changed = True
+            peer.ground = ground
+
+    def learn(self, urls: Iterable[str], *, of: Peer) -> None:
+        """Add what a peer names, as far as it may be a member and hearsay has room."""
+        refused = 0
         for url in urls:
-            if len(self.peers) < MEMBERS_MAX and _is_sized(url):
-                self.add(url)
+            peer = self.at(url)
+            if peer is not None:
+                peer.named_ms = self._turn.mono_ms
+            elif url != self._settings.url:
+                has_room = len(self._hearsay) < HEARSAY_MAX and len(self.peers) < MEMBERS_MAX
+                if has_room and self._may_be_member(url):
+                    self.add(url, Ground.HEARSAY)
+                else:
+                    refused += 1
+        if refused:
+            self._turn.counters["members_refused"] += refused
+            if not of.has_misnamed:
+                of.has_misnamed = True
+                self._turn.note("warning", "members_refused", peer=of.url, count=refused)
+
+    def _may_be_member(self, url: str) -> bool:
+        try:
+            return member_url(url, own_url=self._settings.url) == url
+        except ValueError:
+            return False
+
+    def reached(self, peer: Peer) -> None:
+        """Our own link leads to this peer: it is where it is said to be."""
+        self._raise(peer, Ground.MET)
+        peer.refusal = ""
+
+    def refused(self, url: str, reason: str) -> None:
+        """No link to this member comes to be, and why."""
+        peer = self.at(url)
+        if peer is not None:
+            peer.refusal = reason
+
+    def forget(self, url: str) -> bool:
+        """Know the member no more; whether it was one. InvalidRequest if it is there, or listed."""
+        peer = self.at(url)
+        if peer is None and url != self._settings.url:
+            return False
+        if peer is None or peer.ground is Ground.LISTED:
+            raise InvalidRequest("this member holds copies, or is in this node's -nodes", url=url)
+        if peer.is_linked:
+            raise InvalidRequest("this member is there: stop it first", url=url)
+        self._drop(peer)
+        return True
+
+    def _drop(self, peer: Peer) -> None:
+        self.peers.remove(peer)
+        self._free.append(peer.index)
+        self._hearsay.pop(peer.name, None)
+        del self._named[peer.name]
+        if self._named.get(peer.id) is peer:
+            del self._named[peer.id]
+        self.has_changed = True
+
+    def _give_way(self) -> bool:
+        """Drop the hearsay that was named longest ago; False without any."""
+        if not self._hearsay:
+            return False
+        self._drop(min(self._hearsay.values(), key=_named_ms))
+        return True
+
+    def _forget_hearsay(self) -> None:
+        """Drop what nobody has named for long, and look again when the next may be due."""
+        until_ms = self._turn.mono_ms - HEARSAY_MS
+        for peer in [each for each in self._hearsay.values() if each.named_ms <= until_ms]:
+            self._drop(peer)
+        if self._hearsay:
+            self._alarm.at(min(map(_named_ms, self._hearsay.values())) + HEARSAY_MS)
 
     def at(self, url: str) -> Peer | None:
         """The member at a URL."""
@@ -157,18 +287,27 @@ class Membership:
         """The member that was last met with this id."""
         return self._named.get(node_id)
 
-    def urls(self) -> list[str]:
-        """Where all members are, this node included, sorted."""
-        return sorted([*[peer.url for peer in self.peers], self._settings.url])
+    def told(self) -> list[str]:
+        """Whom this node names to others as members, itself included, sorted."""
+        return sorted(
+            [
+                self._settings.url,
+                *[
+                    peer.url
+                    for peer in self.peers
+                    if peer.is_linked or peer.ground in (Ground.LISTED, Ground.ANNOUNCED)
+                ],
+            ]
+        )
 
     def close_turn(self) -> list[str] | None:
         """Where the peers are, if that changed in this step; then it is stored too."""
         if not self.has_changed:
             return None
         self.has_changed = False
-        urls = sorted([peer.url for peer in self.peers])
-        self._store(MEMBERS_META, msgspec.msgpack.encode(urls))
-        return urls
+        kept = sorted([peer.url for peer in self.peers if peer.ground is not Ground.HEARSAY])
+        self._store(MEMBERS_META, msgspec.msgpack.encode(kept))
+        return sorted([peer.url for peer in self.peers])
 
     # --- layout ----------------------------------------------------------------------------
 
@@ -194,7 +333,7 @@ class Membership:
         """Put a layout in force, and store it."""
         settings = self._settings
         for member in layout.members:
-            self.add(member.url)
+            self.add(member.url, Ground.LISTED)
         self.proposal = None
         self.topology = Topology(
             (layout,),
@@ -215,10 +354,10 @@ class Membership:
     def meet(self, greeting: Greeting) -> None:
         """A peer introduced itself: know it by its id, and adopt its layout if this node is
         behind."""
-        self.learn([greeting.url])
-        peer, before = self.at(greeting.url), self._named.get(greeting.node_id)
+        peer = self._introduced(greeting.url)
         if peer is None:
-            return  # One too many.
+            return
+        before = self._named.get(greeting.node_id)
         if before is not peer:
             # Whom our own link leads to is known for sure, whatever others call themselves.
             if peer.is_linked or (before is not None and before.is_linked):
@@ -227,13 +366,40 @@ class Membership:
                 before.id = 0  # It is elsewhere now.
             self._named.pop(peer.id, None)
             self._named[greeting.node_id] = peer
+        if peer.id not in (0, greeting.node_id):
+            # It answers "nothing here" for what it acknowledged from the one before.
+            self._turn.note("error", "peer_has_another_directory", peer=peer.url)
         peer.id, peer.version = greeting.node_id, greeting.version
+        self._compare_quorums(peer, greeting)
         if greeting.layout_hash:
             if greeting.epoch > self.epoch:
                 self.hear_of(greeting.layout, greeting.url)
         elif self.proposal is not None and greeting.layout == self.proposal.encode():
             # A peer without a layout in force offers a proposal: that counts if it is ours too.
             self.hear_of(greeting.layout, greeting.url)
+
+    def _introduced(self, url: str) -> Peer | None:
+        """The member at the URL that a peer says is its own; None if it cannot be one, or is one
+        too many."""
+        peer = self.at(url)
+        if peer is None and not self._may_be_member(url):
+            self._turn.counters["members_refused"] += 1
+            self._turn.note_rarely("warning", "members_refused", peer="itself", url=url, count=1)
+            return None
+        if peer is None and len(self._hearsay) >= HEARSAY_MAX:
+            self._give_way()
+        try:
+            self.add(url, Ground.HEARSAY)
+        except InvalidRequest:
+            return None
+        return self.at(url)
+
+    def hear_of_keys(self, peer: Peer) -> None:
+        """A peer tells how many keys it holds. If this node has only just begun to hold any, then
+        it came late, or its disk was lost."""
+        if self.is_new and peer.keys:
+            self.is_new = False
+            self._turn.note("warning", "new_directory", peer=peer.url, keys_of_peer=peer.keys)
 
     def hear_of(self, data: bytes, url: str) -> None:
         """Adopt the encoded layout that a peer has, if it is of a higher epoch."""
@@ -249,9 +415,9 @@ class Membership:
     def _decode(self, data: bytes) -> Layout:
         """A peer's layout, if it is one that this node can adopt. ValueError otherwise."""
         layout = decode_layout(data)
-        strangers = [url for url in layout.urls() if self.at(url) is None]
-        if len(self.peers) + len(strangers) > MEMBERS_MAX or not all(map(_is_sized, strangers)):
-            raise ValueError("too many members, or too long a URL")
+        places = {peer.url for peer in self.peers if peer.ground is not Ground.HEARSAY}
+        if len(places.union(layout.urls())) > MEMBERS_MAX or not all(map(is_url, layout.urls())):
+            raise ValueError("too many members, or a URL that is none")
         return layout
 
     def greeting(self) -> Greeting:
@@ -260,7 +426,7 @@ class Membership:
         shown = layout or self.proposal
         return Greeting(
             protocol=PROTOCOL_VERSION,
-            cluster=settings.cluster,
+            cluster=hashed(settings.cluster),
             url=settings.url,
             node_id=settings.node_id,
             epoch=self.epoch,
@@ -268,8 +434,24 @@ class Membership:
             version=settings.version,
             layout=shown.encode() if shown is not None else b"",
             process=self._process,
+            w=self.topology.w if self.topology is not None else settings.w,
+            r=self.topology.r if self.topology is not None else settings.r,
         )
 
+    def _compare_quorums(self, peer: Peer, greeting: Greeting) -> None:
+        """Note if the peer's defaults are others than ours: what answers promise assumes that all
+        writes and reads are made with the same."""
+        before = peer.w, peer.r
+        peer.w, peer.r = greeting.w, greeting.r
+        topology = self.topology
+        if topology is None or before == (peer.w, peer.r) or not (peer.w and peer.r):
+            return
+        w, r = topology.w, topology.r
+        if (peer.w, peer.r) != (w, r):
+            self._turn.note(
+                "warning", "quorums_differ", peer=peer.url, W=peer.w, R=peer.r, own_W=w, own_R=r
+            )
 
-def _is_sized(url: str) -> bool:
-    return 0 < len(url) <= URL_CHARS_MAX
+
+def _named_ms(peer: Peer) -> int:
+    return peer.named_ms

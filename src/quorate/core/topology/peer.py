@@ -16,12 +16,27 @@ about 16 nodes: asking others before suspecting (SWIM).
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable
 from typing import Final
 
 from quorate.core.topology.layout import unmet_id
 from quorate.core.turn import Alarm, Turn
 from quorate.core.values.settings import Settings
+
+
+class Ground(enum.IntEnum):
+    """What a peer is a member for; the most that ever held."""
+
+    HEARSAY = 0
+    """Another peer names it, or it dialled us."""
+    ANNOUNCED = 1
+    """A client made it one here (`POST /join`)."""
+    MET = 2
+    """Our own link led there, now or once."""
+    LISTED = 3
+    """`-nodes` or the layout names it."""
+
 
 OWN_BIT: Final = 1
 """This node in a set of replicas."""
@@ -34,10 +49,13 @@ class Peer:
         "_came",
         "bit",
         "bytes_used",
+        "ground",
         "has_answered",
         "has_come",
+        "has_misnamed",
         "id",
         "index",
+        "is_ahead",
         "is_clogged",
         "is_heard",
         "is_linked",
@@ -47,9 +65,13 @@ class Peer:
         "last_answer_ms",
         "misses",
         "name",
+        "named_ms",
+        "r",
+        "refusal",
         "speed",
         "url",
         "version",
+        "w",
     )
 
     def __init__(self, url: str, index: int, came: Alarm) -> None:
@@ -64,6 +86,19 @@ class Peer:
         self.bit = 2 << index
         """It in a set of replicas."""
         self._came = came
+        self.ground = Ground.HEARSAY
+        self.named_ms = 0
+        """When anybody named it last."""
+        self.has_misnamed = False
+        """Whether it named members that were refused: noted once."""
+        self.is_ahead = False
+        """Whether its clock was ahead of the guard when last heard: noted when it becomes so."""
+        self.refusal = ""
+        """Why no link to it comes to be, if either of the two refuses the other."""
+        self.w = 0
+        """How many replicas its writes need that ask for no number; 0 while not known."""
+        self.r = 0
+        """Likewise of its reads."""
         self.version = ""
         self.keys = 0
         self.bytes_used = 0
@@ -171,4 +206,5 @@ class Liveness:
         if peer.is_up and peer.misses >= self._down_after:
             peer.is_up = False
             peer.judge()
-            self._turn.note("warning", "peer_down", peer=peer.url, misses=peer.misses)
+            if peer.ground is not Ground.HEARSAY:
+                self._turn.note("warning", "peer_down", peer=peer.url, misses=peer.misses)

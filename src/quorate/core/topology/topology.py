@@ -173,11 +173,21 @@ class Replicas:
 
     def unreachable(self, groups: Groups) -> QuorumUnreachable:
         """The error of a request that too few replicas can be asked for."""
+        refusal = self.refusal()
         return QuorumUnreachable(
-            "too few replicas can be reached",
+            f"too few replicas can be reached: {refusal}"
+            if refusal
+            else "too few replicas can be reached",
             needed=needed_of(groups),
             live=self.reachable().bit_count(),
         )
+
+    def refusal(self) -> str:
+        """Why one of them will not talk to us, or we to it; empty if none refuses."""
+        for peer in self.others:
+            if peer.refusal and not peer.is_linked:
+                return peer.refusal
+        return ""
 
     def fastest(self, have: int, groups: Groups) -> list[Peer]:
         """The fastest reachable replicas that together with those in `have` meet the groups; all

@@ -82,6 +82,10 @@ class HybridClock:
         """The ceiling to store with what was stamped in this step; 0 if the one before will do."""
         if self._last <= self._ceiling:
             return 0
-        half = stamp_at(self._skew_ms_max) // 2
-        self._ceiling = min(self._last + half, self._guard)
-        return self._ceiling
+        ceiling = min(self._last + stamp_at(self._skew_ms_max) // 2, self._guard)
+        if ceiling <= self._ceiling:
+            return (
+                0  # The wall clock stepped back: what is above the guard was a peer's, or before.
+            )
+        self._ceiling = ceiling
+        return ceiling

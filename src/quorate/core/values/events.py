@@ -73,6 +73,9 @@ class Scan(msgspec.Struct, frozen=True, gc=False):
     limit: int = SCAN_ROWS_MAX
     r: int = 0
     timeout_ms: int = 0
+    expired: bool = False
+    """Also keys that have expired: replicas keep and count them, so who deletes all must find them.
+    """
 
 
 class Explain(msgspec.Struct, frozen=True, gc=False):
@@ -114,6 +117,14 @@ class Join(msgspec.Struct, frozen=True, gc=False):
     url: str
 
 
+class Forget(msgspec.Struct, frozen=True, gc=False):
+    """Know the member at `url` no more: one that holds no copies and is not there. Ends in
+    ForgetResult."""
+
+    waiter: Waiter
+    url: str
+
+
 # --- what the runtime reports ------------------------------------------------------------------
 
 
@@ -132,6 +143,20 @@ class LinkUp(msgspec.Struct, frozen=True, gc=False):
 
 class LinkDown(msgspec.Struct, frozen=True, gc=False):
     """The outgoing link to `peer` is gone; anything not yet answered may be lost."""
+
+    peer: int
+
+
+class LinkRefused(msgspec.Struct, frozen=True, gc=False):
+    """No link to the node at `url` comes to be: either of the two refuses the other. Told when the
+    reason changes."""
+
+    url: str
+    reason: str
+
+
+class LinkRoom(msgspec.Struct, frozen=True, gc=False):
+    """`peer`, some of whose requests were put off, has read most of what it was sent."""
 
     peer: int
 
@@ -173,9 +198,12 @@ Event = (
     | LocalPut
     | LocalScan
     | Join
+    | Forget
     | PeerFrame
     | LinkUp
     | LinkDown
+    | LinkRefused
+    | LinkRoom
     | Met
     | Durable
     | StorageState
@@ -209,8 +237,10 @@ class PutResult(msgspec.Struct, frozen=True, gc=False):
 
 
 class ScanResult(msgspec.Struct, frozen=True, gc=False):
-    """Live rows in order. `cursor` is empty at the end; `complete` is False where some partition
-    was answered by fewer than `r` replicas, so a key may be missing."""
+    """Live rows in order. `cursor` is empty at the end, and only there: a page may have fewer rows
+    than were asked for, or none, where many are deleted or have expired. `complete` is False where
+    some partition was answered by fewer than `r` replicas whose copies are sound, so a key may be
+    missing."""
 
     rows: list[ScannedRow]
     cursor: bytes
@@ -230,6 +260,8 @@ class ReplicaView(msgspec.Struct, frozen=True, gc=False):
     """When the value expires; 0 never."""
     hints: int
     """Hints waiting for this replica at the node that was asked."""
+    damaged: bool = False
+    """Whether it answered that its copy cannot be read."""
 
 
 class ExplainResult(msgspec.Struct, frozen=True, gc=False):
@@ -255,8 +287,21 @@ class JoinResult(msgspec.Struct, frozen=True, gc=False):
     owns: bool
 
 
+class ForgetResult(msgspec.Struct, frozen=True, gc=False):
+    """Whether `url` was a member here."""
+
+    known: bool
+
+
 Result = (
-    GetResult | PutResult | ScanResult | ExplainResult | LocalResult | JoinResult | QuorateError
+    GetResult
+    | PutResult
+    | ScanResult
+    | ExplainResult
+    | LocalResult
+    | JoinResult
+    | ForgetResult
+    | QuorateError
 )
 
 

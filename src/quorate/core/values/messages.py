@@ -47,7 +47,7 @@ class ReadAnswer(msgspec.Struct, frozen=True, array_like=True, tag=4, gc=False):
     """Durable records and versions in the order asked; None and ABSENT where there is nothing.
 
     A long answer comes in pieces: each goes on where the one before ended, records first.
-    `failed` lists rows whose stored bytes are damaged: they count as no answer.
+    `failed` lists rows whose stored bytes are damaged or cannot be read: they count as no answer.
     """
 
     batch: int
@@ -146,6 +146,7 @@ class Greeting(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     protocol: int
     cluster: str
+    """A hash of its name; empty, as all that follows but `refusal`, to who is of another."""
     url: str
     node_id: int
     epoch: int
@@ -163,6 +164,10 @@ class Greeting(msgspec.Struct, frozen=True, array_like=True, gc=False):
     reached: int = 0
     """The process that the acceptor's own link to the dialler's URL, or to another with its
     identity, leads to; 0 while it is down, and from the dialler."""
+    w: int = 0
+    """How many replicas a write at the sender needs that asks for no number; 0 while not known."""
+    r: int = 0
+    """Likewise of a read."""
 
 
 PROTOCOL_VERSION = 2

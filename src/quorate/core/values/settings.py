@@ -8,6 +8,8 @@ from typing import Final
 import msgspec
 
 NODE_ID_MAX: Final = (1 << 48) - 1
+MEMBERS_MAX: Final = 1000
+"""Besides this node."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,6 +18,8 @@ SLOT_COUNT: Final = 16384
 PARTITION_COUNT: Final = 1024
 SLOTS_PER_PARTITION: Final = SLOT_COUNT // PARTITION_COUNT
 ROW_PREFIX_BYTES: Final = 4
+ROW_END: Final = PARTITION_COUNT.to_bytes(2, "big")
+"""Every row is below it: the first two bytes are the partition."""
 
 _BRACE: Final = ord("{")
 """A number, as `in` takes bytes for one first, and makes an error of it: seven times the time."""

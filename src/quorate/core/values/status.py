@@ -28,6 +28,12 @@ class MemberView(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int
     hints: int
     """Hints waiting here for it."""
+    refusal: str
+    """Why no link leads there, if either refuses the other; empty if none does."""
+    w: int
+    """What its writes need that ask for no number; 0 while not known."""
+    r: int
+    """Likewise of its reads."""
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):

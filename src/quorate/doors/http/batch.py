@@ -25,7 +25,7 @@ from quorate.doors.http.keys import Text, from_text, to_text
 from quorate.doors.http.problems import problem_of
 from quorate.doors.http.request import TTL_SECONDS_MAX, Query, decode_json, read_body
 from quorate.doors.http.strict import require
-from quorate.doors.limits import ByteBudget, checked_key, checked_value
+from quorate.doors.limits import ByteBudget, checked_key, checked_value, no_room_for_reply
 from quorate.errors import InvalidRequest, Outcome, Overloaded, QuorateError
 
 OPERATIONS_MAX: Final = 1000
@@ -73,7 +73,11 @@ async def batch(context: Context, request: web.Request, query: Query) -> web.Res
     body = await read_body(request, context.bodies, bytes_max=bytes_max)
     operations = decode_json(body, _decoder).operations
     calls = [_checked(context, operation) for operation in operations]
-    return respond_json({"results": await _Running(context, query, calls).results()})
+    running = _Running(context, query, calls)
+    try:
+        return respond_json({"results": await running.results()})
+    finally:
+        context.replies.give_back(running.values.used)
 
 
 def body_bytes_max(value_bytes_max: int) -> int:
@@ -108,7 +112,8 @@ class _Running:
         self._timeout_ms = query.timeout_ms()
         self._calls = calls
         self._results: list[dict[str, object]] = [{}] * len(calls)
-        self._values = ByteBudget(VALUES_BYTES + context.store.config.value_bytes_max)
+        self._replies = context.replies
+        self.values = ByteBudget(VALUES_BYTES + context.store.config.value_bytes_max)
         self._is_full = False
         """A value was too much for the answer."""
 
@@ -149,9 +154,13 @@ class _Running:
             or not is_live(record, wall_ms=self._store.wall_ms())
         ):
             return {"status": 404}
-        if not self._values.take(len(record.value)):
+        size = len(record.value)
+        if not self.values.take(size):
             self._is_full = True
             raise _too_much()
+        if not self._replies.take(size):
+            self.values.give_back(size)
+            raise no_room_for_reply()
         return {"status": 200, "version": record.version.hex(), "value": to_text(record.value)}
 
     async def _put(self, call: _CheckedOperation) -> dict[str, object]:

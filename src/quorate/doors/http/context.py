@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -12,6 +12,7 @@ from aiohttp import web
 
 from quorate.core.values.events import Event, Result, Waiter
 from quorate.doors.access import ANYBODY, Hosts, Principal
+from quorate.doors.answered import Answered
 from quorate.doors.http.kv import Answers
 from quorate.doors.http.problems import Refused, Reply, problem_reply
 from quorate.doors.http.request import Query
@@ -26,9 +27,12 @@ class Context(NamedTuple):
     store: Store
     answers: Answers
     bodies: ByteBudget
+    replies: ByteBudget
     hosts: Hosts
-    door_counts: Callable[[], Mapping[str, int]]
-    """What the port itself counts (connections), for the metrics."""
+    answered: Sequence[Answered]
+    """What the doors answered; this one's first."""
+    numbers: Callable[[], Mapping[str, int]] = dict
+    """What other parts count, for the metrics, by name (`metrics.COUNTERS`, `GAUGES`)."""
     principal: Principal = ANYBODY
 
 

@@ -5,24 +5,28 @@ up here to be as strict as we are."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
-from typing import Final, NamedTuple
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import cache, partial
+from time import monotonic_ns
+from typing import Any, Final, NamedTuple
 
+import msgspec
 import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from aiohttp.typedefs import Middleware
 
 from quorate.doors.access import Hosts, Role
-from quorate.doors.http import batch, health, internal, keys, members
+from quorate.doors.answered import OK, Answered, outcome_word
+from quorate.doors.flow import FREE_REPLY_BYTES
+from quorate.doors.http import batch, health, internal, keys, members, metrics, openapi
 from quorate.doors.http.context import Context, Handler, respond_problem
 from quorate.doors.http.fast import FastConnection, FastLane
 from quorate.doors.http.kv import METHODS, Answers
-from quorate.doors.http.problems import Refused
-from quorate.doors.http.request import parse_query
-from quorate.doors.http.strict import check, require
-from quorate.doors.limits import IDLE_SECONDS, LINGER_SECONDS, ByteBudget
+from quorate.doors.http.problems import Refused, problem_of
+from quorate.doors.http.request import Query, parse_query
+from quorate.doors.http.strict import check, path_of, require
+from quorate.doors.limits import IDLE_SECONDS, LINGER_SECONDS, ByteBudget, no_room_for_reply
 from quorate.errors import Outcome, QuorateError
 from quorate.host.store import Store
 
@@ -42,6 +46,11 @@ class Route(NamedTuple):
     """Query parameters that it takes; any other is refused."""
 
 
+async def _describe(_context: Context, _request: web.Request, _query: Query) -> web.Response:
+    """GET /openapi.json: what this port serves, for programs."""
+    return web.Response(body=_document(), content_type="application/json")
+
+
 ROUTES: Final = (
     Route("GET", "/kv", Role.READ, keys.serve_kv, METHODS[b"GET"].parameters),
     Route("PUT", "/kv", Role.WRITE, keys.serve_kv, METHODS[b"PUT"].parameters),
@@ -52,9 +61,11 @@ ROUTES: Final = (
     Route("GET", "/explain", Role.READ, keys.explain, frozenset({"key", "timeout"})),
     Route("GET", "/nodes", Role.USER, members.list_nodes, _NONE),
     Route("POST", "/join", Role.ADMIN, members.join, _NONE),
+    Route("DELETE", "/join", Role.ADMIN, members.forget, frozenset({"url"})),
     Route("GET", "/healthz", Role.STRANGER, health.healthz, _NONE),
     Route("GET", "/readyz", Role.STRANGER, health.readyz, _NONE),
-    Route("GET", "/metrics", Role.USER, health.metrics, _NONE),
+    Route("GET", "/metrics", Role.USER, metrics.metrics, _NONE),
+    Route("GET", "/openapi.json", Role.USER, _describe, _NONE),
     Route("GET", "/internal/ping", Role.PEER, health.readyz, _NONE),
     Route("GET", "/internal/get", Role.PEER, internal.read_record, frozenset({"key"})),
     Route("POST", "/internal/replicate", Role.PEER, internal.replicate, _NONE),
@@ -62,6 +73,29 @@ ROUTES: Final = (
     Route("GET", "/local/keys", Role.READ, internal.list_local, _PAGED),
 )
 """The one table of routes. What the fast lane needs of `/kv`'s rows is in `kv.METHODS`."""
+
+
+@cache
+def _document() -> bytes:
+    return msgspec.json.encode(
+        openapi.document(
+            openapi.Served(each.method, each.path, each.role, each.parameters) for each in ROUTES
+        )
+    )
+
+
+def methods_of(route: Route) -> tuple[str, ...]:
+    """The methods that a row of the table serves."""
+    return ("GET", "HEAD") if route.method == "GET" else (route.method,)
+
+
+_OPERATIONS: Final = {
+    (method, route.path): f"{method} {route.path}"
+    for route in ROUTES
+    for method in methods_of(route)
+}
+"""What is counted; all else is one."""
+_OTHER: Final = "other"
 
 TARGET_BYTES_MAX: Final = 8192
 """Longer ones are 414: a key of the greatest length, all escaped, takes 3 kB."""
@@ -84,13 +118,19 @@ class HttpDoor:
         store: Store,
         *,
         bodies: ByteBudget,
+        replies: ByteBudget,
         is_on_loopback: bool,
-        door_counts: Callable[[], Mapping[str, int]] = dict,
+        others: Sequence[Answered] = (),
+        numbers: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
+        """`others`: what other doors answered. `numbers`: see `Context`."""
         self._store = store
         self._bodies = bodies
+        self._replies = replies
         self._is_on_loopback = is_on_loopback
-        self._door_counts = door_counts
+        self._numbers = numbers
+        self.answered = Answered("http")
+        self._others = others
         self._lane: FastLane | None = None
         self._runner: web.AppRunner | None = None
 
@@ -99,20 +139,25 @@ class HttpDoor:
         store = self._store
         hosts = Hosts(is_on_loopback=self._is_on_loopback, own_url=store.status().url)
         answers = Answers(store)
-        context = Context(store, answers, self._bodies, hosts, self._door_counts)
+        answered = (self.answered, *self._others)
+        context = Context(
+            store, answers, self._bodies, self._replies, hosts, answered, self._numbers
+        )
         self._runner = web.AppRunner(
             build_app(context), handle_signals=False, shutdown_timeout=_SHUTDOWN_SECONDS
         )
         await self._runner.setup()
         assert self._runner.server is not None
-        self._lane = FastLane(
+        lane: FastLane = FastLane(
             store,
             answers,
             full_service=partial(
                 _AiohttpConnection,
                 self._runner.server,
+                refusal=lambda error: lane.render_last(error),
+                answered=self.answered,
                 loop=asyncio.get_running_loop(),
-                access_log=None,  # type: ignore[arg-type]
+                access_log=None,
                 auto_decompress=False,
                 keepalive_timeout=IDLE_SECONDS,
                 lingering_time=LINGER_SECONDS,
@@ -121,7 +166,10 @@ class HttpDoor:
             ),
             hosts=hosts,
             bodies=self._bodies,
+            answered=self.answered,
+            replies=self._replies,
         )
+        self._lane = lane
 
     def connection(self) -> FastConnection:
         """The protocol of a new connection."""
@@ -142,31 +190,62 @@ def build_app(context: Context) -> web.Application:
     app = web.Application(middlewares=[_guard(context)])
     for route in ROUTES:
         # aiohttp answers HEAD by the handler of GET, and leaves the body out.
-        for method in ("GET", "HEAD") if route.method == "GET" else (route.method,):
+        for method in methods_of(route):
             app.router.add_route(
                 method, route.path, _bound(context, route), expect_handler=_leave_expectation
             )
     app.router.add_route("*", "/{path:.*}", _nowhere, expect_handler=_leave_expectation)
-    app.on_response_prepare.append(_drop_server)
+    app.on_response_prepare.append(_complete)
     return app
 
 
 def _bound(context: Context, route: Route) -> _AiohttpHandler:
     async def serve(request: web.Request) -> web.StreamResponse:
+        if path_of(request) != route.path:
+            raise _no_such_path()
         require(route.role, context.principal)
         query = parse_query(request.raw_path, allowed=route.parameters)
-        return await route.handler(context, request, query)
+        response = await route.handler(context, request, query)
+        await _write(request, response, context.replies)
+        return response
 
     return serve
 
 
+async def _write(request: web.Request, response: web.StreamResponse, replies: ByteBudget) -> None:
+    """Write a large answer here, charged until the kernel has it. One that only reads were made for
+    is refused where there is no room: Overloaded."""
+    body = response.body if isinstance(response, web.Response) else None
+    if not isinstance(body, bytes) or len(body) <= FREE_REPLY_BYTES or request.method == "HEAD":
+        return
+    if request.method != "GET":
+        replies.add(len(body))
+    elif not replies.take(len(body)):
+        raise no_room_for_reply()
+    try:
+        await response.prepare(request)
+        await response.write_eof()
+    finally:
+        replies.give_back(len(body))
+
+
 class _AiohttpConnection(web.RequestHandler):
-    """aiohttp's protocol, but for what it says about requests that it could not read.
+    """aiohttp's protocol, but for what it says about requests that it could not read: the original
+    logs a traceback for each and answers text, in the name and version of its server."""
 
-    The original logs a traceback for each and answers text.
-    """
+    __slots__ = ("_answered", "_refusal")
 
-    __slots__ = ()
+    def __init__(
+        self,
+        manager: web.Server,
+        *,
+        refusal: Callable[[Refused], bytes],
+        answered: Answered,
+        **given: Any,
+    ) -> None:
+        super().__init__(manager, **given)
+        self._refusal = refusal
+        self._answered = answered
 
     def handle_error(
         self,
@@ -180,12 +259,15 @@ class _AiohttpConnection(web.RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("an answer has begun, and cannot become another one")
         if isinstance(exc, HttpProcessingError):
-            response = respond_problem(_unreadable(exc))
-        else:
-            _log.error("request_failed", path=request.path, exc_info=exc)
-            response = respond_problem(
-                QuorateError("the node failed to answer", outcome=Outcome.UNKNOWN)
-            )
+            assert self.transport is not None
+            self._answered.operation(_OTHER).done(Outcome.NOT_APPLIED.value, 0)
+            self.transport.write(self._refusal(_unreadable(exc)))
+            raise ConnectionError("answered, and nothing after this can be read")
+        _log.error("request_failed", path=request.path, exc_info=exc)
+        self._answered.operation(_OTHER).done(Outcome.UNKNOWN.value, 0)
+        response = respond_problem(
+            QuorateError("the node failed to answer", outcome=Outcome.UNKNOWN)
+        )
         response.force_close()
         return response
 
@@ -199,23 +281,33 @@ def _unreadable(fault: HttpProcessingError) -> Refused:
 
 
 def _guard(context: Context) -> Middleware:
+    answered = context.answered[0]
+
     @web.middleware
     async def guard(request: web.Request, handler: _AiohttpHandler) -> web.StreamResponse:
+        came_ns, outcome = monotonic_ns(), OK
         try:
             check(request, context.hosts)
-            return await handler(request)
+            response = await handler(request)
         except (Refused, QuorateError) as error:
-            return respond_problem(error)
+            outcome = outcome_word(problem_of(error).outcome)
+            response = respond_problem(error)
         except web.HTTPException:
             # A target that is not even a path, such as that of CONNECT.
-            return respond_problem(_no_such_path())
+            outcome = Outcome.NOT_APPLIED.value
+            response = respond_problem(_no_such_path())
+        # Those of /kv are there already, with where their times are counted: the fast lane's.
+        name = _OPERATIONS.get((request.method, path_of(request)), _OTHER)
+        answered.operation(name).done(outcome, monotonic_ns() - came_ns)
+        return response
 
     return guard
 
 
 async def _nowhere(request: web.Request) -> web.StreamResponse:
     """Every path and method that no route takes; a route of its own, so that it is guarded too."""
-    methods = {route.method for route in ROUTES if route.path == request.path}
+    path = path_of(request)
+    methods = {route.method for route in ROUTES if route.path == path}
     if not methods:
         raise _no_such_path()
     allowed = ",".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
@@ -236,6 +328,24 @@ async def _leave_expectation(_request: web.Request) -> None:
     """Say 100 Continue only when the body is wanted, which `read_body` knows."""
 
 
-async def _drop_server(_request: web.Request, response: web.StreamResponse) -> None:
-    """Send no Server header, as the fast lane sends none."""
+async def _complete(request: web.Request, response: web.StreamResponse) -> None:
+    """What every answer of a route says, and does not say."""
+    # Whatever is cached can be older than what was acknowledged since, under a label that says
+    # otherwise; "not found" too.
+    response.headers["Cache-Control"] = "no-store"
+    # The fast lane sends none either.
     response.headers.popall("Server", None)
+    if _is_last(request):
+        response.force_close()
+        response.headers["Connection"] = "close"
+
+
+def _is_last(request: web.Request) -> bool:
+    """Whether an answer to it must end the connection, as the next could be another request's."""
+    if "Expect" in request.headers and not request.content.is_eof():
+        # Who waits for 100 Continue may leave the body out after a refusal. What it sends next
+        # would be taken for the body (RFC 9110, 10.1.1).
+        return True
+    # Nobody here switches protocols, as RFC 9110, 7.8, allows. But aiohttp's parser drops what came
+    # behind such a request in the same packet.
+    return "Upgrade" in request.headers or request.method == "CONNECT"

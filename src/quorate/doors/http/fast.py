@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The fast lane: canonical `/kv` requests, answered without a framework.
 
-Canonical is what `_CANONICAL` matches: one strict expression over the whole head, which lists every
-header it tolerates, each at most once, so that nothing is left to misread. On anything else the
-connection goes to aiohttp, with the request byte for byte, as soon as the answers before it are
-written, and stays there.
+Canonical is what `_CANONICAL` matches: one strict expression over the whole head. It takes a Host,
+at most one Content-Length, a Connection that says nothing new, and any header that decides nothing:
+what HTTP libraries send of their own (Accept, User-Agent, an Upgrade that we do not follow) keeps
+nobody out. On anything else the connection goes to aiohttp, with the request byte for byte, as soon
+as the answers before it are written, and stays there.
 
 Nothing is made for a request but its waiter: no Future, Task or timer. Answers leave in the order
 of the requests, one write per turn. Reads overlap; a write has the connection to itself, so that
 what is pipelined behind it sees it (RFC 9112, 9.3.2). What a connection can make the node hold is
-bounded: requests not answered by the window, bytes not read by not reading on, and bodies by the
-shared budget.
+bounded: requests not answered by the window, bytes not read by not reading on, bodies and answers
+by the shared budgets.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from http import HTTPStatus
+from time import monotonic_ns
 from typing import Final
 
 import msgspec
@@ -30,19 +32,29 @@ import msgspec
 from quorate.config import KEY_BYTES_MAX
 from quorate.core.values.events import Get, Put, Result
 from quorate.doors.access import ANYBODY, Hosts, Principal
+from quorate.doors.answered import OK, Answered, outcome_word
 from quorate.doors.flow import (
     ARRIVING,
     CLOSED,
     ENDING,
     READING,
+    REPLY_BYTES_MAX,
+    SMALL_REPLY_BYTES,
     VALUE_BYTES_LARGE,
     Flow,
     Input,
     Limits,
 )
 from quorate.doors.http.kv import METHODS, Answers, Method
-from quorate.doors.http.problems import Reply, problem_reply, too_many_bodies
-from quorate.doors.limits import IDLE_SECONDS, PROGRESS_BYTES, ByteBudget
+from quorate.doors.http.problems import (
+    Refused,
+    Reply,
+    problem_of,
+    problem_reply,
+    too_many_bodies,
+)
+from quorate.doors.limits import IDLE_SECONDS, PROGRESS_BYTES, ByteBudget, no_room_for_reply
+from quorate.errors import Outcome, QuorateError
 from quorate.host.store import Store
 
 HEAD_BYTES_MAX: Final = 16 << 10
@@ -56,21 +68,37 @@ def _once(group: int, name: bytes, value: bytes) -> bytes:
     return rb"(?(%d)(?!))(?i:%b):[ \t]*+(%b)\r\n" % (group, name, value)
 
 
-_TEXT: Final = rb"[\x20-\x7e]*+"
+_DECIDING: Final = (
+    *(b"host", b"content-length", b"connection", b"transfer-encoding", b"expect", b"origin"),
+    *(b"content-encoding", b"content-range"),
+    *(b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since"),
+)
+"""Headers that decide what a request means, where it ends, or whether it is served. Whatever the
+full service learns to look at on `/kv` must stand here."""
+# The set of first letters is for speed: few headers begin with one of them.
+_OTHER: Final = rb"(?!(?i:(?=[%b])(?:%b)):)[!#$%%&'*+.^_`|~0-9A-Za-z-]++:[ \t]*+%b\r\n" % (
+    bytes(sorted({name[0] for name in _DECIDING})),
+    b"|".join(_DECIDING),
+    rb"[\x20-\x7e]{0,8192}+",
+)
+_NOTHING_NEW: Final = rb"(?:keep-alive|te|upgrade|http2-settings)"
+_CONNECTION: Final = rb"(?i:connection:[ \t]*+%b(?:[ \t]*+,[ \t]*+%b)*+)[ \t]*+\r\n" % (
+    _NOTHING_NEW,
+    _NOTHING_NEW,
+)
 _HEADERS: Final = (
     _once(5, b"host", rb"[A-Za-z0-9._:\[\]-]+"),
     _once(6, b"content-length", rb"[0-9]{1,10}"),
-    _once(7, b"user-agent", _TEXT),
-    _once(8, b"accept", _TEXT),
-    _once(9, b"accept-encoding", _TEXT),
-    _once(10, b"content-type", _TEXT),
+    _CONNECTION,
+    _OTHER,
 )
 _CANONICAL: Final = re.compile(
-    rb"(%b) /kv\?key=((?:[A-Za-z0-9._~:@/,-]++|%%[0-9A-Fa-f]{2}){1,%d}+)"
-    rb"(?:&([rw])=([1-9]))? HTTP/1\.1\r\n(?:%b)*(?(5)|(?!))\r\n"
+    rb"(%b) /kv\?key=((?:[A-Za-z0-9._~:@/,!'()*+-]++|%%[0-9A-Fa-f]{2}){1,%d}+)"
+    rb"(?:&([rw])=([1-9]))? HTTP/1\.1\r\n(?:%b){1,64}+(?(5)|(?!))\r\n"
     % (b"|".join(METHODS), KEY_BYTES_MAX, b"|".join(_HEADERS))
 )
 _PERCENT: Final = ord("%")
+_PLUS: Final = ord("+")
 _PUT: Final = METHODS[b"PUT"]
 _STATUS_LINES: Final = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
@@ -88,9 +116,12 @@ class FastLane(Limits):
         full_service: Callable[[], asyncio.Protocol],
         hosts: Hosts,
         bodies: ByteBudget,
+        answered: Answered,
+        replies: ByteBudget,
     ) -> None:
         super().__init__(
             bodies,
+            replies,
             asyncio.get_running_loop(),
             window_first=WINDOW_MAX,
             window_max=WINDOW_MAX,
@@ -98,6 +129,12 @@ class FastLane(Limits):
         )
         self.store = store
         self.answers = answers
+        self.operations = {
+            method.operation: answered.operation(
+                method.operation, answered.reads if method.is_read else answered.writes
+            )
+            for method in METHODS.values()
+        }
         self.full_service = full_service
         """Makes the aiohttp protocol that takes over a connection."""
         self.is_welcome = hosts.welcome
@@ -117,7 +154,7 @@ class FastLane(Limits):
         if second != self._date_second:
             self._date_second = second
             self._date = formatdate(second, usegmt=True).encode()
-        return b"%b%bContent-Length: %d\r\nDate: %b\r\n\r\n%b" % (
+        return b"%b%bCache-Control: no-store\r\nContent-Length: %d\r\nDate: %b\r\n\r\n%b" % (
             _STATUS_LINES[reply.status],
             reply.lines,
             len(reply.body),
@@ -125,28 +162,43 @@ class FastLane(Limits):
             reply.body if has_body else b"",
         )
 
+    def render_last(self, error: QuorateError | Refused) -> bytes:
+        """The bytes of a refusal after which the connection ends."""
+        reply = problem_reply(error)
+        reply = msgspec.structs.replace(reply, lines=reply.lines + b"Connection: close\r\n")
+        return self.render(reply, wall_ms=self.store.wall_ms(), has_body=True)
+
 
 class _PendingAnswer:
     """A request that was submitted, and then its answer; the waiter that the core is given."""
 
-    __slots__ = ("_connection", "_method", "_quorum", "answer")
+    __slots__ = ("_connection", "_quorum", "answer", "came_ns", "method", "outcome")
 
     def __init__(self, connection: FastConnection, method: Method, quorum: int) -> None:
         self._connection = connection
-        self._method = method
         self._quorum = quorum
+        self.method = method
+        self.came_ns = connection.came_ns
         self.answer: bytes | None = None
+        self.outcome = OK
         connection.asked.append(self)
 
     def done(self, result: Result) -> None:
-        connection, method, quorum = self._connection, self._method, self._quorum
+        connection, method, quorum = self._connection, self.method, self._quorum
         lane = connection.lane
         wall_ms = lane.store.wall_ms()
         r, w = (quorum, 0) if method.is_read else (0, quorum)
         reply = lane.answers.of(result, r=r, w=w, wall_ms=wall_ms)
-        if len(reply.body) >= VALUE_BYTES_LARGE:
-            connection.flow.saw_large = True
+        flow, size = connection.flow, len(reply.body) if method.shows_body else 0
+        if isinstance(result, QuorateError):
+            self.outcome = outcome_word(problem_of(result).outcome)
+        elif len(reply.body) >= VALUE_BYTES_LARGE:
+            flow.saw_large = True
+        if size > SMALL_REPLY_BYTES and not flow.has_room(size):
+            reply = problem_reply(no_room_for_reply())
+            self.outcome = Outcome.NOT_APPLIED.value
         self.answer = lane.render(reply, wall_ms=wall_ms, has_body=method.shows_body)
+        flow.reply_bytes += len(self.answer)
         if connection.asked[0] is self:
             lane.store.flush_soon(connection)
 
@@ -166,10 +218,12 @@ class _Upload:
 class FastConnection:
     """One connection in the fast lane: an asyncio.Protocol in all but its base (`Speaker`)."""
 
-    __slots__ = ("_buffer", "_is_fenced", "_upload", "asked", "flow", "lane")
+    __slots__ = ("_buffer", "_is_fenced", "_upload", "asked", "came_ns", "flow", "lane")
 
     def __init__(self, lane: FastLane) -> None:
         self.lane = lane
+        self.came_ns = 0
+        """When the last packet came."""
         self.asked: deque[_PendingAnswer] = deque()
         """Requests begun and not yet answered, in the order of their answers."""
         self.flow = Flow(self, self.asked, lane)
@@ -188,6 +242,7 @@ class FastConnection:
         self._upload = None
 
     def data_received(self, data: bytes) -> None:
+        self.came_ns = monotonic_ns()
         flow = self.flow
         flow.silent_sweeps = 0
         if not flow.state.takes:
@@ -213,8 +268,10 @@ class FastConnection:
     def flush(self) -> None:
         """Write the answers that are there, up to the first that is not."""
         flow, asked, answers = self.flow, self.asked, []
+        operations, now_ns = self.lane.operations, monotonic_ns()
         while asked and (answer := asked[0].answer) is not None:
-            asked.popleft()
+            done = asked.popleft()
+            operations[done.method.operation].done(done.outcome, now_ns - done.came_ns)
             answers.append(answer)
         if not asked:
             self._is_fenced = False
@@ -237,7 +294,12 @@ class FastConnection:
         data, at, flow, asked = self._buffer, 0, self.flow, self.asked
         is_full = is_foreign = False
         while at < len(data) and not is_full and not is_foreign:
-            if self._is_fenced or flow.is_choked or len(asked) >= flow.window:
+            if (
+                self._is_fenced
+                or flow.is_choked
+                or len(asked) >= flow.window
+                or flow.reply_bytes > REPLY_BYTES_MAX
+            ):
                 is_full = True
             elif (match := _CANONICAL.match(data, at)) is None:
                 if data.find(b"\r\n\r\n", at) < 0 and len(data) - at <= HEAD_BYTES_MAX:
@@ -288,10 +350,13 @@ class FastConnection:
         if (
             (host not in lane.known_hosts and not lane.is_welcome(host))
             or (quorum and method.is_read != (parameter == b"r"))
-            or method.has_body != (length is not None)
+            # Java and requests say of a request without a body that it has 0 bytes.
+            or (length is None if method.has_body else length is not None and length != b"0")
             or method.role not in lane.principal.roles
         ):
             return None
+        if _PLUS in key:
+            key = key.replace(b"+", b"%20")
         if _PERCENT in key:
             key = _unquote(key)
         if len(key) > KEY_BYTES_MAX:
@@ -346,12 +411,10 @@ class FastConnection:
         """Refuse the unfinished body, answer what came before it, and close."""
         self._upload = None
         self.flow.charge(0)
-        refusal = problem_reply(too_many_bodies())
-        lines = refusal.lines + b"Connection: close\r\n"
-        refusal = msgspec.structs.replace(refusal, lines=lines)
-        wall_ms = self.lane.store.wall_ms()
         asked = _PendingAnswer(self, _PUT, 0)
-        asked.answer = self.lane.render(refusal, wall_ms=wall_ms, has_body=True)
+        asked.outcome = Outcome.NOT_APPLIED.value
+        asked.answer = self.lane.render_last(too_many_bodies())
+        self.flow.reply_bytes += len(asked.answer)
         self.flow.go(Input.REFUSE)
         self.lane.store.flush_soon(self)
 

@@ -82,7 +82,13 @@ async def _stream(
     context: Context, request: web.Request, prefix: bytes, page: ScanResult
 ) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Type": "text/plain; charset=utf-8"})
+    if request.version < (1, 1):
+        # There are no chunks, so only the end of the connection is the end of the list.
+        response.force_close()
     await response.prepare(request)
+    if request.method == "HEAD":
+        # aiohttp would send what is written, and the client take it for the next answer.
+        return response
     try:
         await response.write(_lines(context, page).encode())
         while page.cursor:

@@ -23,6 +23,7 @@ from quorate.core.values.events import (
 )
 from quorate.doors.http.context import Context, ask, respond, respond_json
 from quorate.doors.http.kv import METHODS
+from quorate.doors.http.problems import Refused
 from quorate.doors.http.request import Query, read_body
 from quorate.doors.pages import live_keys
 from quorate.errors import InvalidRequest
@@ -60,9 +61,24 @@ async def serve_kv(context: Context, request: web.Request, query: Query) -> web.
             store, lambda waiter: Put(waiter, key, value, expires_ms, w, timeout_ms), PutResult
         )
     response = respond(context.answers.of(result, r=r, w=w, wall_ms=store.wall_ms()))
-    etag = response.headers.get("ETag")
-    if method.is_read and etag is not None and etag == request.headers.get("If-None-Match"):
-        return web.Response(status=304, headers={"ETag": etag})
+    return _judged(request, response) if method.is_read else response
+
+
+def _judged(request: web.Request, response: web.Response) -> web.Response:
+    """The answer to a read under its conditions (RFC 9110, 13.2.2). Those about dates are ignored,
+    as a value has no date, and so are all where there is no value."""
+    etag = response.etag
+    if response.status != 200 or etag is None:
+        return response
+    wanted, known = request.if_match or (), request.if_none_match or ()
+    if "If-Match" in request.headers and not any(
+        each == etag or each.value == "*" for each in wanted
+    ):
+        raise Refused(412, "precondition_failed", "If-Match names other versions than this one")
+    if any(each.value in (etag.value, "*") for each in known):
+        kept = ("ETag", "Quorate-Version", "Quorate-Consistency")
+        headers = {name: response.headers[name] for name in kept}
+        return web.Response(status=304, headers=headers)
     return response
 
 
@@ -83,8 +99,8 @@ async def list_keys(context: Context, _request: web.Request, query: Query) -> we
 
 
 async def explain(context: Context, _request: web.Request, query: Query) -> web.Response:
-    """Slot, partition and replicas of a key. A version is null where a replica did not answer, and
-    empty where it has nothing."""
+    """Slot, partition and replicas of a key. A version is null where a replica did not answer or
+    its copy is damaged, and empty where it has nothing."""
     key, timeout_ms = query.key(), query.timeout_ms()
     result = await ask(
         context.store, lambda waiter: Explain(waiter, key, timeout_ms), ExplainResult
@@ -97,6 +113,7 @@ async def explain(context: Context, _request: web.Request, query: Query) -> web.
             "live": None if view.version is None else view.live,
             "expires_ms": view.expires_ms,
             "hints": view.hints,
+            "damaged": view.damaged,
         }
         for view in result.replicas
     ]

@@ -26,6 +26,8 @@ from quorate.host.store import Store
 class Method:
     """What `/kv` does on an HTTP method."""
 
+    operation: str
+    """As it is counted."""
     role: Role
     parameters: frozenset[str]
     is_read: bool = False
@@ -37,10 +39,10 @@ class Method:
 
 _PARAMETERS: Final = frozenset({"key", "r", "w", "timeout"})
 METHODS: Final = {
-    b"GET": Method(Role.READ, _PARAMETERS, is_read=True),
-    b"HEAD": Method(Role.READ, _PARAMETERS, is_read=True, shows_body=False),
-    b"PUT": Method(Role.WRITE, _PARAMETERS | {"ttl"}, has_body=True),
-    b"DELETE": Method(Role.WRITE, _PARAMETERS),
+    b"GET": Method("GET /kv", Role.READ, _PARAMETERS, is_read=True),
+    b"HEAD": Method("HEAD /kv", Role.READ, _PARAMETERS, is_read=True, shows_body=False),
+    b"PUT": Method("PUT /kv", Role.WRITE, _PARAMETERS | {"ttl"}, has_body=True),
+    b"DELETE": Method("DELETE /kv", Role.WRITE, _PARAMETERS),
 }
 
 _VALUE_LINES: Final = (

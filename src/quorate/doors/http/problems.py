@@ -21,8 +21,8 @@ PROBLEM_TYPE: Final = "application/problem+json"
 
 class Reply(msgspec.Struct, frozen=True, gc=False):
     """An answer before it is written. `lines`: header lines, each ended by CRLF, without the
-    Content-Length and Date that the lanes add: the fast lane writes them as they are, the full
-    service takes them apart again."""
+    Content-Length, Date and Cache-Control that the lanes add: the fast lane writes them as they
+    are, the full service takes them apart again."""
 
     status: int
     lines: bytes

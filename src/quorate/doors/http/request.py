@@ -131,7 +131,7 @@ async def read_body(request: web.Request, budget: ByteBudget, *, bytes_max: int)
     except web.RequestPayloadError:
         raise Refused(400, "bad_body", "the body is malformed", is_final=True) from None
     finally:
-        budget.give_back(len(body))
+        budget.charge(0, before=len(body))
     return bytes(body)
 
 
@@ -145,7 +145,7 @@ async def _gather(
             part = await content.readany()
         if not part:
             return
-        if not budget.take(len(part)):
+        if not budget.charge(len(body) + len(part), before=len(body)):
             raise too_many_bodies()
         body += part
         if len(body) > bytes_max:

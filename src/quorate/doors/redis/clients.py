@@ -9,8 +9,9 @@ from typing import Final
 
 from quorate.doors.access import Role
 from quorate.doors.flow import Input
+from quorate.doors.limits import no_room_for_reply
 from quorate.doors.redis.command import Access, Command, container, integer_argument, quote
-from quorate.doors.redis.session import CommandError, Session
+from quorate.doors.redis.session import Collecting, CommandError, Session, failure
 from quorate.wire import resp
 
 REDIS_VERSION: Final = "7.2.0"
@@ -19,6 +20,8 @@ NO_PASSWORD: Final = (
     "ERR AUTH <password> called without any password configured for the default user. "
     "Are you sure your configuration is correct?"
 )
+_DESCRIBE_STEPS: Final = 800
+"""What a line of CLIENT LIST costs (`work`)."""
 _NAME: Final = re.compile(rb"[!-~]{0,256}")
 
 
@@ -154,7 +157,34 @@ def _client_list(session: Session, args: list[bytes]) -> None:
         chosen = chosen if args[3].lower() == b"normal" else []
     elif len(args) > 2:
         raise CommandError("ERR syntax error")
-    session.answer(resp.bulk("".join(map(_describe, chosen)).encode()))
+    _Descriptions(session, chosen)
+
+
+class _Descriptions(Collecting):
+    """CLIENT LIST: some of ten thousand clients in each turn."""
+
+    __slots__ = ("_at", "_chosen", "_lines")
+
+    def __init__(self, session: Session, chosen: list[Session]) -> None:
+        super().__init__(session)
+        self._chosen = chosen
+        self._at = 0
+        self._lines: list[bytes] = []
+        session.door.work.add(self)
+
+    def work(self, steps: int) -> int:
+        """Part of `Job`."""
+        count = steps // _DESCRIBE_STEPS + 1
+        lines = [_describe(each).encode() for each in self._chosen[self._at : self._at + count]]
+        self._at += count
+        self._lines += lines
+        if not self.hold(sum(map(len, lines))):
+            self.resolve(failure(no_room_for_reply()))
+        elif self._at < len(self._chosen):
+            return 0
+        else:
+            self.resolve(resp.bulk(b"".join(self._lines)))
+        return max(steps - _DESCRIBE_STEPS * len(lines), 1)
 
 
 def _describe(session: Session) -> str:
@@ -202,7 +232,14 @@ COMMANDS: Final = (
             _user("client|setname", 3, _client_setname, "Name this connection", "2.6.9"),
             _user("client|setinfo", 4, _client_setinfo, "Tell the client's library", "7.2.0"),
             _user("client|info", 2, _client_info, "Describe this connection", "6.2.0"),
-            _admin("client|list", -2, _client_list, "Describe all connections", "2.4.0"),
+            _admin(
+                "client|list",
+                -2,
+                _client_list,
+                "Describe all connections",
+                "2.4.0",
+                access=Access.ALONE,
+            ),
             _user("client|no-evict", 3, _client_switch, "Accepted, no effect", "7.0.0"),
             _user("client|no-touch", 3, _client_switch, "Accepted, no effect", "7.2.0"),
         ),

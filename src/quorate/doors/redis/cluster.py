@@ -2,12 +2,15 @@
 """CLUSTER: the layout in Redis Cluster's words, so that its clients go straight to a replica.
 
 Any node serves any key, so what is called master here is only the replica to ask first: the first
-of the partition's list that this node believes to be up. Nothing is ever redirected.
+of the partition's list that this node reaches. Nothing is ever redirected. Who cannot be reached is
+left out of SLOTS and flagged in NODES and SHARDS, as Redis does with replicas and masters that
+failed: clients connect to whoever is named as usable, and some fail altogether if they cannot.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from functools import partial
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
@@ -25,7 +28,7 @@ from quorate.doors.redis.scan import Walk
 from quorate.doors.redis.session import CommandError, RespDoor, Session
 from quorate.wire import resp
 
-_SLOT_KEYS_MAX: Final = 10_000
+SLOT_KEYS_MAX: Final = 10_000
 
 
 class Range(NamedTuple):
@@ -37,17 +40,32 @@ class Range(NamedTuple):
 
 
 def ranges(door: RespDoor) -> list[Range]:
-    """All slots, as few ranges as can be, replicas that are up first."""
+    """All slots, as few ranges as can be, replicas that are reached first."""
     topology = door.topology()
-    down = {member.url for member in door.status().members if member.state == "down"}
+    away = _unreached(door)
     found: list[Range] = []
     for partition, replicas in enumerate(topology.partitions):
-        urls = tuple(sorted(replicas.urls, key=down.__contains__))
+        urls = tuple(sorted(replicas.urls, key=away.__contains__))
         start = partition * SLOTS_PER_PARTITION
         if found and found[-1].replicas == urls:
             start = found.pop().start
         found.append(Range(start, (partition + 1) * SLOTS_PER_PARTITION - 1, urls))
     return found
+
+
+def _unreached(door: RespDoor) -> dict[str, str]:
+    """The URLs of nodes that this one does not reach, with Redis's flag for them: a link that was
+    lost, or is not made yet, is a possible failure, and misses in a row are one."""
+    flags = {"down": "fail", "connecting": "fail?"}
+    members = door.status().members
+    return {member.url: flags[member.state] for member in members if member.state in flags}
+
+
+def _answer(session: Session, name: str, make: Callable[[], object]) -> None:
+    """Answer with what `make` makes: it is kept for a while, unless others are reached by then."""
+    door = session.door
+    kept_as = name + repr(sorted(_unreached(door)))
+    session.answer(door.reply(name, session.protocol, make, of=kept_as))
 
 
 def node_id(url: str) -> str:
@@ -62,29 +80,33 @@ def _address(url: str) -> tuple[str, int]:
 
 def _slots(session: Session, _args: list[bytes]) -> None:
     def make() -> object:
-        return [
-            [each.start, each.end, *([*_address(url), node_id(url), []] for url in each.replicas)]
-            for each in ranges(session.door)
-        ]
+        away = _unreached(session.door)
+        found = []
+        for each in ranges(session.door):
+            # If none is reached, all are named: clients try them, and need an entry for each slot.
+            urls = [url for url in each.replicas if url not in away] or each.replicas
+            nodes = ([*_address(url), node_id(url), []] for url in urls)
+            found.append([each.start, each.end, *nodes])
+        return found
 
-    session.answer(session.door.reply("slots", session.protocol, make))
+    _answer(session, "slots", make)
 
 
 def _shards(session: Session, _args: list[bytes]) -> None:
     def make() -> object:
-        down = {each.url for each in session.door.status().members if each.state == "down"}
+        away = _unreached(session.door)
         shards: dict[tuple[str, ...], list[int]] = {}
         for each in ranges(session.door):
             shards.setdefault(each.replicas, []).extend((each.start, each.end))
         return [
-            {"slots": slots, "nodes": [_shard_node(url, urls, down) for url in urls]}
+            {"slots": slots, "nodes": [_shard_node(url, urls, away) for url in urls]}
             for urls, slots in shards.items()
         ]
 
-    session.answer(session.door.reply("shards", session.protocol, make))
+    _answer(session, "shards", make)
 
 
-def _shard_node(url: str, urls: tuple[str, ...], down: set[str]) -> dict[str, object]:
+def _shard_node(url: str, urls: tuple[str, ...], away: dict[str, str]) -> dict[str, object]:
     host, port = _address(url)
     return {
         "id": node_id(url),
@@ -93,7 +115,7 @@ def _shard_node(url: str, urls: tuple[str, ...], down: set[str]) -> dict[str, ob
         "endpoint": host,
         "role": "master" if url == urls[0] else "replica",
         "replication-offset": 0,
-        "health": "fail" if url in down else "online",
+        "health": "fail" if url in away else "online",
     }
 
 
@@ -102,7 +124,7 @@ def _nodes(session: Session, _args: list[bytes]) -> None:
 
     def make() -> object:
         status = door.status()
-        state_of = {member.url: member.state for member in status.members}
+        away = _unreached(door)
         spans: dict[str, list[str]] = {}
         for each in ranges(door):
             spans.setdefault(each.replicas[0], []).append(f"{each.start}-{each.end}")
@@ -110,13 +132,13 @@ def _nodes(session: Session, _args: list[bytes]) -> None:
         for url in door.topology().urls:
             host, port = _address(url)
             mine = "myself," if url == status.url else ""
-            fail = ",fail" if state_of.get(url) == "down" else ""
-            link = "connected" if mine or state_of.get(url) == "up" else "disconnected"
+            fail = f",{away[url]}" if url in away else ""
+            link = "disconnected" if url in away else "connected"
             words = [node_id(url), f"{host}:{port}@{port}", f"{mine}master{fail}", "- 0 0"]
             lines.append(" ".join([*words, str(status.epoch), link, *spans.get(url, [])]))
         return "\n".join([*lines, ""])
 
-    session.answer(door.reply("nodes", session.protocol, make))
+    _answer(session, "nodes", make)
 
 
 def _info(session: Session, _args: list[bytes]) -> None:
@@ -148,24 +170,28 @@ def _keyslot(session: Session, args: list[bytes]) -> None:
 class _SlotWalk(Walk):
     """The keys of one slot: their count, or the first `limit` of them."""
 
-    __slots__ = ("_end", "_found", "_limit", "_slot")
+    __slots__ = ("_count", "_end", "_found", "_limit", "_slot")
 
     def __init__(self, session: Session, slot: int, *, limit: int | None) -> None:
         start, self._end = partition_bounds(slot // SLOTS_PER_PARTITION)
         self._slot = slot
         self._limit = limit
+        self._count = 0
         self._found: list[bytes] = []
         super().__init__(session, prefix=b"", cursor=start, page_rows=SCAN_ROWS_MAX)
 
     def take(self, page: ScanResult) -> None:
         inside = [row for row in page.rows if row.row < self._end]
-        self._found += [key for key in self.live(inside) if slot_of(key) == self._slot]
+        keys = [key for key in self.live(inside) if slot_of(key) == self._slot]
+        self._count += len(keys)
+        if self._limit is not None:
+            self._found += keys
         if self._limit is not None and len(self._found) >= self._limit:
             self.resolve(resp.encode(self._found[: self._limit], self.session.protocol))
         elif page.cursor and page.cursor < self._end and len(inside) == len(page.rows):
             self.go_on(page.cursor)
         elif self._limit is None:
-            self.resolve(resp.integer(len(self._found)))
+            self.resolve(resp.integer(self._count))
         else:
             self.resolve(resp.encode(self._found, self.session.protocol))
 
@@ -185,7 +211,7 @@ def _getkeysinslot(session: Session, args: list[bytes]) -> None:
     count = integer_argument(args[3])
     if count < 0:
         raise CommandError("ERR Invalid number of keys")
-    _SlotWalk(session, _slot_argument(args[2]), limit=min(count, _SLOT_KEYS_MAX))
+    _SlotWalk(session, _slot_argument(args[2]), limit=min(count, SLOT_KEYS_MAX))
 
 
 _fact = partial(Command, group="cluster", role=Role.USER, since="3.0.0")

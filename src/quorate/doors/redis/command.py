@@ -123,9 +123,9 @@ def quote(argument: bytes) -> str:
     return argument[:128].decode("utf-8", "replace")
 
 
-def pattern_argument(argument: bytes) -> bytes:
+def pattern_argument(argument: bytes, *, bytes_max: int = PATTERN_BYTES_MAX) -> bytes:
     """A glob pattern. CommandError if it is too long."""
-    if len(argument) > PATTERN_BYTES_MAX:
+    if len(argument) > bytes_max:
         raise CommandError("ERR pattern too long")
     return argument
 

@@ -14,12 +14,24 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from time import monotonic_ns
 from typing import Final
 
-from quorate.doors.flow import ARRIVING, CLOSED, ENDING, LEAVING, READING, Input
+from quorate.doors.answered import OK, Answered, Operation
+from quorate.doors.flow import (
+    ARRIVING,
+    CLOSED,
+    ENDING,
+    LEAVING,
+    READING,
+    REFUSING,
+    REPLY_BYTES_MAX,
+    Input,
+)
 from quorate.doors.redis.command import Access, Command
+from quorate.doors.redis.gather import PARTS_MAX
 from quorate.doors.redis.refused import ALLOWED_IN_MULTI, NOT_YET
-from quorate.doors.redis.session import PARTS_MAX, CommandError, RespDoor, Session
+from quorate.doors.redis.session import CommandError, Pending, RespDoor, Session, outcome_told
 from quorate.doors.redis.table import SPELLED, find
 from quorate.host.store import Store
 from quorate.wire import resp
@@ -28,18 +40,16 @@ from quorate.wire.resp import CommandParser
 BEGUN_MAX: Final = 64
 """Commands that may begin in one turn. The window shrinks once a read brings a large value; without
 this, a whole window of such reads would be under way before the first is answered."""
-REPLY_BYTES_MAX: Final = 8 << 20
-"""No command begins while more than these wait in line to be written."""
 TRACKED_KEYS_MAX: Final = 4096
 REQUEST_BYTES_MAX: Final = 4 << 20
 """The keys that commands named, and the bytes that came, since no command was under way. Above
 either maximum nothing begins and nothing is read until all commands are answered, and the counts
 start anew: a client that pipelines without a pause is made to pause."""
-FREE_BYTES: Final = 64 * 1024
-"""A half command up to here costs the budget nothing, so that small ones always get through."""
 _BUSY: Final = "BUSY too many request bytes are arriving (outcome=not_applied)"
 _LATE: Final = "ERR Protocol error: command not completed in time"
 _BULK_SLACK: Final = 1024
+"""Values that are over the limit by so little are refused alone, and the connection goes on."""
+_MINUS: Final = ord("-")
 
 _NONE, _READ, _WRITE = Access.NONE, Access.READ, Access.WRITE
 _spelled = SPELLED.get
@@ -63,7 +73,10 @@ class RespConnection(Session):
 
     def __init__(self, store: Store, door: RespDoor) -> None:
         super().__init__(store, door)
-        self._parser = CommandParser(bulk_bytes_max=store.config.value_bytes_max + _BULK_SLACK)
+        bytes_max = store.config.value_bytes_max
+        self._parser = CommandParser(
+            bulk_bytes_max=bytes_max + _BULK_SLACK, value_bytes_max=bytes_max
+        )
         self._backlog: deque[list[bytes]] = deque()
         """Commands that came and may not begin yet."""
         self._reads: set[bytes] = set()
@@ -85,6 +98,7 @@ class RespConnection(Session):
         self.door.connections_received += 1
         self.id = self.door.connections_received
         self.door.sessions[self.id] = self
+        self.door.newcomers.watch(self)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self.flow.go(Input.LOST)
@@ -94,8 +108,11 @@ class RespConnection(Session):
         self._backlog.clear()
         self._parser.stop("")
         self.door.sessions.pop(self.id, None)
+        self.door.newcomers.forget(self)
 
     def data_received(self, data: bytes) -> None:
+        self.came_ns = monotonic_ns()
+        self.flow.silent_sweeps = 0
         if (
             self.queue
             or self.flow.state is not READING
@@ -139,6 +156,15 @@ class RespConnection(Session):
         self.flow.unchoke()
         self._proceed()
 
+    def expired(self) -> None:
+        """Let a client go that has sent no command since it came, but perhaps empty lines. Half a
+        command has a deadline of its own."""
+        flow = self.flow
+        if flow.state is READING and not self.queue and not flow.has_written:
+            flow.go(Input.LATE)
+        elif flow.state is ARRIVING and not flow.has_written:
+            self.door.newcomers.watch(self)
+
     def late(self) -> None:
         self._parser.stop(_LATE)
         self._proceed()
@@ -158,12 +184,13 @@ class RespConnection(Session):
             return
         self.flush_asked = False
         if queue and (replies := queue[0].reply):
-            queue.popleft()
+            now_ns = monotonic_ns()
+            _count(queue.popleft(), now_ns)
             if queue and queue[0].reply:
                 ready = [replies]
                 while queue and (reply := queue[0].reply):
                     ready.append(reply)
-                    queue.popleft()
+                    _count(queue.popleft(), now_ns)
                 replies = b"".join(ready)
             if not queue:
                 # All that began are answered, and what they kept is let go.
@@ -173,7 +200,6 @@ class RespConnection(Session):
                 self._parts = self._request_bytes = 0
                 if flow.charged_bytes:
                     self._charge_half()
-            self.reply_bytes -= len(replies)
             flow.write(replies)
         if flow.state is not READING and flow.state is not ARRIVING:
             self._proceed()
@@ -191,7 +217,7 @@ class RespConnection(Session):
         while (
             backlog
             and len(queue) < limit
-            and self.reply_bytes <= REPLY_BYTES_MAX
+            and flow.reply_bytes <= REPLY_BYTES_MAX
             and not (is_full or self._is_alone or flow.is_choked or flow.state is LEAVING)
         ):
             args = backlog.popleft()
@@ -200,13 +226,17 @@ class RespConnection(Session):
                 break
         if flow.state is ENDING and not backlog:
             if self._parser.fault:
+                self.operation = self.door.unknown
+                # The client may still be sending, and would see a reset instead of the refusal.
                 self.answer(resp.error(self._parser.fault))
-            flow.go(Input.LEAVE)
+                flow.go(Input.REFUSE)
+            else:
+                flow.go(Input.LEAVE)
         is_cut_short = bool(backlog) and len(queue) == enough
         if (is_cut_short or (queue and queue[0].reply)) and not self.flush_asked:
             self.flush_asked = True
             self.store.flush_soon(self)
-        if flow.state is LEAVING:
+        if flow.state is LEAVING or flow.state is REFUSING:
             backlog.clear()
             if not queue:
                 flow.go(Input.ANSWERED)
@@ -217,10 +247,14 @@ class RespConnection(Session):
 
     def _begin(self, args: list[bytes]) -> bool:
         """Begin a command. False, and nothing done: it has to wait for those under way."""
+        answered = self.door.answered
         try:
             command = _spelled(args[0]) if args else None
             if command is None:
+                self.operation = self.door.unknown
                 command = find(args)
+            operation = answered.operations.get(command.name)
+            self.operation = operation or _operation(answered, command)
             arity = command.arity
             if len(args) != arity and (arity > 0 or len(args) < -arity):
                 raise CommandError(f"ERR wrong number of arguments for '{command.name}' command")
@@ -267,12 +301,26 @@ class RespConnection(Session):
         """Charge the budget for the half command. Never give back what finished commands were
         charged for before they are answered: of `SET k <1 MiB>` and half a GET behind it the
         megabyte stays charged until the SET is answered."""
-        needed = max(self._parser.held_bytes - FREE_BYTES, 0)
-        is_less = needed < self.flow.charged_bytes
-        if is_less and (self.queue or self._backlog):
+        held = self._parser.held_bytes
+        if held < self.flow.charged_bytes and (self.queue or self._backlog):
             return
-        if not self.flow.charge(needed):
+        if not self.flow.charge(held):
             self._parser.stop(_BUSY)
+
+
+def _count(pending: Pending, now_ns: int) -> None:
+    outcome = outcome_told(pending.reply) if pending.reply[0] == _MINUS else OK
+    pending.operation.done(outcome, now_ns - pending.came_ns)
+
+
+def _operation(answered: Answered, command: Command) -> Operation:
+    """What the command is counted as, from its first use on."""
+    times = None
+    if command.access is Access.READ or command.access is Access.READ_MANY:
+        times = answered.reads
+    elif command.access is Access.WRITE or command.access is Access.WRITE_MANY:
+        times = answered.writes
+    return answered.operation(command.name, times)
 
 
 def _address(name: object) -> str:

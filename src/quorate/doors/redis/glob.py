@@ -12,6 +12,8 @@ import re
 from typing import Final
 
 PATTERN_BYTES_MAX: Final = 1024
+NAME_PATTERN_BYTES_MAX: Final = 64
+"""Of patterns for names of ours, which are short."""
 
 _TOKEN: Final = re.compile(
     rb"(?P<star>\*+)|(?P<any>\?)|\[(?P<not>\^?)(?P<set>(?:\\.|[^\]]-.|[^\]])*+)\]?|\\?(?P<byte>.)",
@@ -46,6 +48,20 @@ def compile_glob(pattern: bytes) -> re.Pattern[bytes]:
     first, *middle, last = parts
     stars = b"".join(b"(?>.*?%b)" % part for part in middle if part)
     return re.compile(first + stars + b".*" + last, re.DOTALL)
+
+
+def steps_per_byte(pattern: bytes) -> int:
+    """How many steps a match takes at most for each byte of a key: the members of the longest part
+    behind a star, as each byte may be tried as its beginning."""
+    longest = length = 0
+    has_star = False
+    for token in _TOKEN.finditer(pattern):
+        if token["star"] is not None:
+            has_star, length = True, 0
+        elif has_star:
+            length += 1
+            longest = max(longest, length)
+    return longest + 1
 
 
 def _set(body: bytes, *, negated: bool) -> bytes:

@@ -12,9 +12,24 @@ from typing import Final
 
 from quorate.core.values.events import Get, GetResult, Put, PutResult, Result
 from quorate.core.values.record import Record
-from quorate.doors.redis.command import reads_key, reads_keys, writes_keys
-from quorate.doors.redis.session import Gather, Part, PendingRead, Session, visible
+from quorate.doors.access import Role
+from quorate.doors.redis.command import (
+    Access,
+    Command,
+    KeyPositions,
+    container,
+    reads_key,
+    reads_keys,
+    writes_keys,
+)
+from quorate.doors.redis.gather import Gather, Part
+from quorate.doors.redis.session import CommandError, PendingRead, Session, visible
 from quorate.wire import resp
+
+_RECORD_BYTES: Final = 28
+"""What a record has beside key and value: two versions, the expiry, a mark."""
+_EMBEDDED_BYTES_MAX: Final = 44
+"""Up to here a text is `embstr` in Redis."""
 
 
 class _CountKeys(Gather):
@@ -62,6 +77,52 @@ def _type(session: Session, args: list[bytes]) -> None:
     PendingRead(session, args[1], render)
 
 
+def _usage(session: Session, args: list[bytes]) -> None:
+    if len(args) not in (3, 5) or (len(args) == 5 and args[3].upper() != b"SAMPLES"):
+        raise CommandError("ERR syntax error")
+
+    def render(record: Record | None) -> bytes:
+        if record is None or record.value is None:
+            return session.null
+        return resp.integer(len(args[2]) + len(record.value) + _RECORD_BYTES)
+
+    PendingRead(session, args[2], render)
+
+
+def _encoding(session: Session, args: list[bytes]) -> None:
+    def render(record: Record | None) -> bytes:
+        value = None if record is None else record.value
+        if value is None:
+            return session.null
+        if resp.parse_integer(value) is not None:
+            return resp.bulk(b"int")
+        return resp.bulk(b"embstr" if len(value) <= _EMBEDDED_BYTES_MAX else b"raw")
+
+    PendingRead(session, args[2], render)
+
+
+def _refcount(session: Session, args: list[bytes]) -> None:
+    PendingRead(
+        session, args[2], lambda record: session.null if record is None else resp.integer(1)
+    )
+
+
+def _freq(_session: Session, _args: list[bytes]) -> None:
+    raise CommandError("ERR An LFU maxmemory policy is not selected, access frequency not tracked.")
+
+
+def _idletime(_session: Session, _args: list[bytes]) -> None:
+    raise CommandError("ERR idle time not tracked.")
+
+
+_about_key = partial(
+    Command,
+    group="generic",
+    role=Role.READ,
+    access=Access.READ_MANY,
+    keys=KeyPositions(2, 2, 1),
+    since="2.2.3",
+)
 _read_many = partial(reads_keys, group="generic")
 _write_many = partial(writes_keys, group="generic")
 
@@ -70,5 +131,26 @@ COMMANDS: Final = (
     _write_many("unlink", -2, _DeleteKeys, "Delete keys", "4.0.0"),
     _read_many("exists", -2, _CountKeys, "Count keys that exist"),
     _read_many("touch", -2, _CountKeys, "Count keys that exist", "3.2.1"),
+    container(
+        "memory",
+        summary="Commands about memory",
+        group="server",
+        subcommands=(
+            _about_key(
+                "memory|usage", -3, _usage, "Get about how many bytes a key takes", since="4.0.0"
+            ),
+        ),
+    ),
+    container(
+        "object",
+        summary="Commands about values",
+        group="generic",
+        subcommands=(
+            _about_key("object|encoding", 3, _encoding, "Get how Redis would keep the value"),
+            _about_key("object|refcount", 3, _refcount, "Get 1"),
+            _about_key("object|freq", 3, _freq, "Refused: not tracked", since="4.0.0"),
+            _about_key("object|idletime", 3, _idletime, "Refused: not tracked"),
+        ),
+    ),
     reads_key("type", 2, _type, "Get the type of a key, which is `string`", group="generic"),
 )

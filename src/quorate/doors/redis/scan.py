@@ -6,6 +6,7 @@ another began, and a call finishes the partition it is in even if that is more t
 partition of more than ROWS_MAX rows a call stops halfway: then the upper bits of the cursor are a
 fingerprint of the position, which this node remembers for a while. Where it is not remembered the
 partition begins again: keys may be listed twice then, as SCAN allows, but none is missed.
+A call that passes many deleted or expired keys ends with what it has found, which may be nothing.
 
 A walk that could not reach enough replicas of some partition is an error, never a shorter list.
 One whose client is gone asks for nothing more.
@@ -24,13 +25,14 @@ from quorate.core.values.messages import ScannedRow
 from quorate.core.values.slots import PARTITION_COUNT, key_of, partition_bounds, partition_of
 from quorate.doors.access import Role
 from quorate.doors.flow import CLOSED
+from quorate.doors.limits import no_room_for_reply
 from quorate.doors.pages import live_keys
 from quorate.doors.redis.command import Access, Command, integer_argument, pattern_argument
-from quorate.doors.redis.glob import compile_glob, literal_prefix
+from quorate.doors.redis.gather import PartsTally
+from quorate.doors.redis.glob import compile_glob, literal_prefix, steps_per_byte
 from quorate.doors.redis.session import (
+    Collecting,
     CommandError,
-    PartsTally,
-    Pending,
     RespDoor,
     Session,
     failure,
@@ -47,24 +49,43 @@ _PAGE_ROWS_MIN: Final = 16
 _FLUSH_ROWS: Final = 256
 _RANDOM_ROWS: Final = 16
 _PARTITION_BITS: Final = 10
+_COMPILE_STEPS: Final = 4000
+"""What a byte of a pattern costs at most to be compiled, in steps of a match."""
+_KEY_STEPS: Final = 30
+_KEY_OVERHEAD_BYTES: Final = 64
+"""What a key that was listed takes beside its bytes."""
 
 
-class Walk(Pending):
-    """Asks for one page of keys after another."""
+class Walk(Collecting):
+    """Asks for one page of keys after another; `expired`: also for those that have expired."""
 
-    __slots__ = ("page_rows", "prefix")
+    __slots__ = ("_expired", "asked", "page_rows", "prefix")
 
-    def __init__(self, session: Session, *, prefix: bytes, cursor: bytes, page_rows: int) -> None:
+    def __init__(
+        self,
+        session: Session,
+        *,
+        prefix: bytes,
+        cursor: bytes,
+        page_rows: int,
+        expired: bool = False,
+    ) -> None:
         super().__init__(session)
+        self._expired = expired
         self.prefix = prefix
         self.page_rows = page_rows
+        self.asked = page_rows
+        """Rows of the page under way."""
         self.go_on(cursor)
 
     def go_on(self, cursor: bytes) -> None:
         """Ask for the page after `cursor`."""
         if self.session.flow.state is CLOSED:
             return
-        self.session.store.submit(Scan(self, self.prefix, cursor, self.page_rows))
+        self.session.store.submit(
+            Scan(self, self.prefix, cursor, self.page_rows, expired=self._expired)
+        )
+        self.asked = self.page_rows
         # Few rows are enough as a rule; a walk that goes on is a long one.
         self.page_rows = min(self.page_rows * 2, SCAN_ROWS_MAX)
 
@@ -90,22 +111,93 @@ class Walk(Pending):
         return live_keys(rows, wall_ms=self.session.store.wall_ms())
 
 
-class _ScanWalk(Walk):
-    __slots__ = ("_count", "_match", "_rows")
+class _MatchWalk(Walk):
+    """Compares keys with a pattern, which may take more than one turn."""
+
+    __slots__ = (
+        "_at",
+        "_found_bytes",
+        "_keys",
+        "_match",
+        "_page_bytes",
+        "_pattern",
+        "_steps_per_byte",
+        "found",
+    )
+
+    def __init__(self, session: Session, pattern: bytes, *, cursor: bytes, page_rows: int) -> None:
+        self._pattern = pattern
+        self._match: re.Pattern[bytes] | None = None
+        self._steps_per_byte = steps_per_byte(pattern)
+        self._keys: list[bytes] = []
+        self._at = 0
+        self._page_bytes = 0
+        self.found: list[bytes] = []
+        """The keys that match, encoded."""
+        self._found_bytes = 0
+        prefix = literal_prefix(pattern)
+        super().__init__(session, prefix=prefix, cursor=cursor, page_rows=page_rows)
+
+    def compare(self, rows: list[ScannedRow]) -> None:
+        """Have `compared` called once the keys of rows that match are in `found`."""
+        self._keys = self.live(rows)
+        self._at = 0
+        self._page_bytes = sum(map(len, self._keys)) + _KEY_OVERHEAD_BYTES * len(self._keys)
+        if self.hold(self._page_bytes):
+            self.session.door.work.add(self)
+        else:
+            self.fail(no_room_for_reply())
+
+    def compared(self) -> None:
+        """All rows were compared; then `go_on` or `resolve`."""
+        raise NotImplementedError
+
+    def work(self, steps: int) -> int:
+        """Part of `Job`."""
+        if self.session.flow.state is CLOSED:
+            return steps
+        if self._match is None:
+            self._match = compile_glob(self._pattern)
+            steps -= _COMPILE_STEPS * len(self._pattern)
+        keys, fullmatch, before = self._keys, self._match.fullmatch, self._found_bytes
+        while self._at < len(keys) and steps > 0:
+            key = keys[self._at]
+            self._at += 1
+            steps -= _KEY_STEPS + self._steps_per_byte * len(key)
+            if fullmatch(key):
+                self.found.append(resp.bulk(key))
+                self._found_bytes += len(key) + _KEY_OVERHEAD_BYTES
+        if not self.hold(self._found_bytes - before):
+            self.fail(no_room_for_reply())
+            return steps if steps > 0 else 1
+        if self._at < len(keys) or steps <= 0:
+            return 0
+        self._keys = []
+        self.release(self._page_bytes)
+        self.compared()
+        return steps
+
+
+class _ScanWalk(_MatchWalk):
+    __slots__ = ("_count", "_following", "_rows")
 
     def __init__(self, session: Session, cursor: int, *, count: int, pattern: bytes) -> None:
         self._count = min(count, ROWS_MAX)
-        self._match = compile_glob(pattern)
         self._rows: list[ScannedRow] = []
+        self._following = 0
         super().__init__(
             session,
-            prefix=literal_prefix(pattern),
+            pattern,
             cursor=_position(session.door, cursor),
             page_rows=min(max(self._count + 1, _PAGE_ROWS_MIN), SCAN_ROWS_MAX),
         )
 
     def take(self, page: ScanResult) -> None:
         examined = len(self._rows)
+        size = sum([len(row.row) + 2 * _KEY_OVERHEAD_BYTES for row in page.rows])
+        if not self.hold(size):
+            self.fail(no_room_for_reply())
+            return
         self._rows += page.rows
         if not page.cursor:
             self._reply(0)
@@ -115,8 +207,10 @@ class _ScanWalk(Walk):
             following = self._rows[end].row if end < len(self._rows) else page.cursor
             del self._rows[end:]
             self._reply(partition_of(following))
-        elif len(self._rows) >= ROWS_MAX:
-            self._reply(_remember(self.session.door, page.cursor))
+        elif len(self._rows) >= ROWS_MAX or len(page.rows) < self.asked:
+            at = page.cursor
+            is_inside = len(at) > len(partition_bounds(0)[0])
+            self._reply(_remember(self.session.door, at) if is_inside else partition_of(at))
         else:
             self.go_on(page.cursor)
 
@@ -130,8 +224,12 @@ class _ScanWalk(Walk):
         return 0
 
     def _reply(self, cursor: int) -> None:
-        keys = [key for key in self.live(self._rows) if self._match.fullmatch(key)]
-        self.resolve(resp.encode([str(cursor), keys], self.session.protocol))
+        self._following = cursor
+        self.compare(self._rows)
+
+    def compared(self) -> None:
+        cursor = resp.bulk(b"%d" % self._following)
+        self.resolve(resp.array([cursor, resp.array(self.found)]))
 
 
 def _position(door: RespDoor, cursor: int) -> bytes:
@@ -179,25 +277,26 @@ def _scan(session: Session, args: list[bytes]) -> None:
     _ScanWalk(session, cursor, count=count, pattern=pattern)
 
 
-class _KeysWalk(Walk):
-    __slots__ = ("_found", "_match")
+class _KeysWalk(_MatchWalk):
+    __slots__ = ("_cursor",)
 
     def __init__(self, session: Session, args: list[bytes]) -> None:
+        self._cursor = b""
         pattern = pattern_argument(args[1])
-        self._match = compile_glob(pattern)
-        self._found: list[bytes] = []
-        prefix = literal_prefix(pattern)
-        super().__init__(session, prefix=prefix, cursor=b"", page_rows=SCAN_ROWS_MAX)
+        super().__init__(session, pattern, cursor=b"", page_rows=SCAN_ROWS_MAX)
 
     def take(self, page: ScanResult) -> None:
-        self._found += [key for key in self.live(page.rows) if self._match.fullmatch(key)]
-        if len(self._found) > KEYS_MAX:
+        self._cursor = page.cursor
+        self.compare(page.rows)
+
+    def compared(self) -> None:
+        if len(self.found) > KEYS_MAX:
             error = InvalidRequest(f"over {KEYS_MAX} keys match: use SCAN")
             self.resolve(failure(error))
-        elif page.cursor:
-            self.go_on(page.cursor)
+        elif self._cursor:
+            self.go_on(self._cursor)
         else:
-            self.resolve(resp.encode(self._found, self.session.protocol))
+            self.resolve(resp.array(self.found))
 
 
 class _RandomKeyWalk(Walk):
@@ -222,7 +321,8 @@ class _RandomKeyWalk(Walk):
 
 
 class _FlushWalk(Walk):
-    """Deletes page after page, each key by a tombstone of its own."""
+    """Deletes page after page, each key by a tombstone of its own. Keys that have expired too, or
+    DBSIZE would count them for ever."""
 
     __slots__ = ("_cursor", "_running", "_tally")
 
@@ -230,7 +330,7 @@ class _FlushWalk(Walk):
         self._cursor = b""
         self._running = 0
         self._tally = PartsTally()
-        super().__init__(session, prefix=b"", cursor=b"", page_rows=_FLUSH_ROWS)
+        super().__init__(session, prefix=b"", cursor=b"", page_rows=_FLUSH_ROWS, expired=True)
 
     def take(self, page: ScanResult) -> None:
         self._cursor = page.cursor

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Commands about the node: INFO, CONFIG GET, TIME, DBSIZE, WAIT.
+"""Commands about the node: INFO, CONFIG, TIME, DBSIZE, LASTSAVE, ROLE, WAIT.
 
 WAIT answers at once, with what is known for certain: one less (Redis does not count the primary's
 copy) than the fewest copies that any write of this client since its last WAIT was acknowledged
@@ -11,6 +11,7 @@ copies that a key has, less one.
 from __future__ import annotations
 
 import os
+import struct
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -25,11 +26,14 @@ from quorate.doors.redis.command import (
     container,
     integer_argument,
     pattern_argument,
+    quote,
 )
-from quorate.doors.redis.glob import compile_glob
+from quorate.doors.redis.glob import NAME_PATTERN_BYTES_MAX, compile_glob
 from quorate.doors.redis.session import ACKS_NONE, CommandError, RespDoor, Session
+from quorate.host.store import Store
 from quorate.wire import resp
 
+CONFIG_PATTERNS_MAX: Final = 16
 InfoFacts = dict[str, int | str]
 
 
@@ -38,8 +42,9 @@ def _server(door: RespDoor, status: Status) -> InfoFacts:
     return {
         "redis_version": REDIS_VERSION,
         "quorate_version": status.version,
-        "redis_mode": "standalone",
+        "redis_mode": "cluster",
         "os": sys.platform,
+        "arch_bits": struct.calcsize("P") * 8,
         "process_id": os.getpid(),
         "run_id": status.id,
         "tcp_port": door.store.config.port,
@@ -136,9 +141,19 @@ def _wait(session: Session, args: list[bytes]) -> None:
     session.answer(resp.integer(acks - 1))
 
 
-def _config_get(session: Session, args: list[bytes]) -> None:
-    config = session.store.config
-    settings = {
+def _lastsave(session: Session, _args: list[bytes]) -> None:
+    # What was acknowledged is stored already.
+    session.answer(resp.integer(session.store.wall_ms() // 1000))
+
+
+def _role(session: Session, _args: list[bytes]) -> None:
+    session.answer_value(["master", 0, []])
+
+
+def _settings(store: Store) -> dict[str, str]:
+    """What is in force, by the names of Redis's settings."""
+    config, status = store.config, store.status()
+    return {
         "appendfsync": "always" if config.durability == "sync" else "no",
         "appendonly": "yes",
         "cluster-enabled": "yes",
@@ -148,14 +163,41 @@ def _config_get(session: Session, args: list[bytes]) -> None:
         "maxmemory-policy": "noeviction",
         "port": str(config.port),
         "proto-max-bulk-len": str(config.value_bytes_max),
+        "quorate-r": str(status.r),
+        "quorate-w": str(status.w),
         "save": "",
-        "timeout": "0",
+        "timeout": str(-(-config.idle_timeout_ms // 1000)),
     }
-    globs = [compile_glob(pattern_argument(each).lower()) for each in args[2:]]
+
+
+def _config_set(session: Session, args: list[bytes]) -> None:
+    """OK if all is so already: nothing can be changed while the node runs."""
+    if len(args) % 2:
+        raise CommandError("ERR wrong number of arguments for 'config|set' command")
+    settings = _settings(session.store)
+    for name, value in zip(args[2::2], args[3::2], strict=True):
+        known = settings.get(quote(name).lower())
+        if known is None:
+            raise CommandError(
+                f"ERR Unknown option or number of arguments for CONFIG SET - '{quote(name)}'"
+            )
+        if known.encode() != value:
+            raise CommandError(
+                f"ERR CONFIG SET failed (possibly related to argument '{quote(name)}') - "
+                f"can't set immutable config: it is '{known}' while the node runs"
+            )
+    session.answer(resp.OK)
+
+
+def _config_get(session: Session, args: list[bytes]) -> None:
+    if len(args) > 2 + CONFIG_PATTERNS_MAX:
+        raise CommandError(f"ERR at most {CONFIG_PATTERNS_MAX} patterns")
+    patterns = [pattern_argument(each, bytes_max=NAME_PATTERN_BYTES_MAX) for each in args[2:]]
+    globs = [compile_glob(pattern.lower()) for pattern in patterns]
     session.answer_value(
         {
             name: value
-            for name, value in settings.items()
+            for name, value in _settings(session.store).items()
             if any(glob.fullmatch(name.encode()) for glob in globs)
         }
     )
@@ -170,6 +212,8 @@ COMMANDS: Final = (
     _alone(
         "dbsize", 1, _dbsize, "Get about how many keys there are", role=Role.READ, group="server"
     ),
+    _fact("lastsave", 1, _lastsave, "Get when all was stored, which is now"),
+    _fact("role", 1, _role, "Get `master`, as any node takes writes", "2.8.12"),
     _fact("time", 1, _time, "Get the node's clock"),
     _alone("wait", 3, _wait, "Get how many more copies this client's writes surely have", "3.0.0"),
     container(
@@ -177,6 +221,7 @@ COMMANDS: Final = (
         summary="Commands about settings",
         group="server",
         subcommands=(
+            _admin("config|set", -4, _config_set, "Accepted if all is so already", "2.0.0"),
             _admin("config|get", -3, _config_get, "Get the settings that match patterns", "2.0.0"),
         ),
     ),

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What commands see of a client's connection, and what waits for their results: one write, one
-read, a read that decides on a write, many of either.
+read, a read that decides on a write. `gather` has what waits for many.
 
 A command that needs the store makes a `Pending`, which takes its place in the session's queue and
 is the waiter of its own events. When it has its reply it asks for one flush per turn, and the flush
@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from quorate.core.topology.topology import Topology
@@ -27,10 +27,18 @@ from quorate.core.values.events import Get, GetResult, Put, PutResult, Result
 from quorate.core.values.record import Record, is_live
 from quorate.core.values.status import Status
 from quorate.doors.access import ANYBODY, Principal
+from quorate.doors.answered import FAILED, OK, Answered, Operation
 from quorate.doors.errors import answer_for
-from quorate.doors.flow import VALUE_BYTES_LARGE, Flow, Limits
-from quorate.doors.limits import ByteBudget, Timers, checked_key, checked_value
-from quorate.errors import InvalidRequest, Outcome, QuorateError
+from quorate.doors.flow import SMALL_REPLY_BYTES, VALUE_BYTES_LARGE, Flow, Limits
+from quorate.doors.limits import (
+    REQUEST_SECONDS,
+    ByteBudget,
+    Deadlines,
+    Timers,
+    no_room_for_reply,
+)
+from quorate.doors.redis.work import Work
+from quorate.errors import Outcome, QuorateError
 from quorate.host.store import Store
 from quorate.wire import resp
 
@@ -43,10 +51,6 @@ REPLY_AGE_MS_MAX: Final = 1000
 WINDOW_FIRST: Final = 8
 WINDOW_MAX: Final = 1024
 """Requests of a connection under way at once: at first, and at most."""
-PARTS_FIRST: Final = 16
-PARTS_MAX: Final = 128
-"""Requests that one command with many keys has under way at once: it begins with few and follows
-the size of what is read."""
 
 
 class CommandError(Exception):
@@ -56,22 +60,42 @@ class CommandError(Exception):
 class RespDoor(Limits):
     """What all connections of the Redis door share: limits, the register of clients, counters."""
 
-    def __init__(self, store: Store, bodies: ByteBudget, *, timers: Timers | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        bodies: ByteBudget,
+        replies: ByteBudget,
+        *,
+        timers: Timers | None = None,
+    ) -> None:
         super().__init__(
             bodies,
+            replies,
             timers or asyncio.get_running_loop(),
             window_first=WINDOW_FIRST,
             window_max=WINDOW_MAX,
+            idle_seconds=store.config.idle_timeout_ms / 1000,
         )
+        self.newcomers = Deadlines(self.timers, REQUEST_SECONDS)
+        """Connections that have yet to send a command."""
         self.store = store
         self.sessions: dict[int, Session] = {}
         self.started_ms = store.wall_ms()
+        self.answered = Answered("redis")
+        self.unknown = self.answered.operation("unknown")
+        """What there is no command for."""
         self.connections_received = 0
         self.commands_processed = 0
         self.scan_positions: dict[int, bytes] = {}
         """Where SCANs stopped inside a huge partition, oldest first (`scan`)."""
+        self.work = Work(store)
         self._status: tuple[int, Status] | None = None
-        self._replies: dict[tuple[str, int], tuple[int, bytes]] = {}
+        self._replies: dict[tuple[str, int], tuple[int, str, bytes]] = {}
+
+    def close(self) -> None:
+        """Let no connection run into a limit any more."""
+        self.newcomers.close()
+        super().close()
 
     def status(self) -> Status:
         """The node's status, at most STATUS_AGE_MS_MAX old."""
@@ -87,13 +111,14 @@ class RespDoor(Limits):
             raise CommandError("CLUSTERDOWN this node has not learnt the layout yet")
         return topology
 
-    def reply(self, name: str, protocol: int, make: Callable[[], object]) -> bytes:
-        """The encoded value of `make`, kept under `name` for up to REPLY_AGE_MS_MAX."""
+    def reply(self, name: str, protocol: int, make: Callable[[], object], *, of: str = "") -> bytes:
+        """The encoded value of `make`, kept under `name` for up to REPLY_AGE_MS_MAX, and as long as
+        what it is made `of` is the same."""
         now = self.store.wall_ms()
-        made_ms, reply = self._replies.get((name, protocol), (0, b""))
-        if not 0 <= now - made_ms < REPLY_AGE_MS_MAX:
+        made_ms, made_of, reply = self._replies.get((name, protocol), (0, "", b""))
+        if made_of != of or not 0 <= now - made_ms < REPLY_AGE_MS_MAX:
             reply = resp.encode(make(), protocol)
-            self._replies[name, protocol] = now, reply
+            self._replies[name, protocol] = now, of, reply
         return reply
 
 
@@ -103,6 +128,7 @@ class Session(ABC):
     __slots__ = (
         "acks_before",
         "acks_min",
+        "came_ns",
         "created_ms",
         "door",
         "flow",
@@ -114,25 +140,27 @@ class Session(ABC):
         "lib_version",
         "name",
         "null",
+        "operation",
         "peer",
         "principal",
         "protocol",
         "queue",
-        "reply_bytes",
         "store",
     )
 
     def __init__(self, store: Store, door: RespDoor) -> None:
         self.store = store
         self.door = door
+        self.came_ns = 0
+        """When the last packet came."""
+        self.operation: Operation = door.unknown
+        """What the command that begins now is counted as."""
         self.queue: deque[Pending] = deque()
         """Commands begun and not yet answered, in the order of their answers."""
         self.flow = Flow(self, self.queue, door)
         self.principal: Principal = ANYBODY
         self.flush_asked = False
         """Whether `flush` will be called this turn. Stays set once the client is gone."""
-        self.reply_bytes = 0
-        """Replies in the queue that wait to be written."""
         self.acks_min = ACKS_NONE
         """The fewest copies that a write of this client since its last WAIT was acked with."""
         self.acks_before = ACKS_NONE
@@ -168,8 +196,10 @@ class Session(ABC):
 
     def answer(self, reply: bytes) -> None:
         """Answer the current command at once."""
+        if len(reply) > SMALL_REPLY_BYTES:
+            reply = _fitting(self.flow, reply)
         Pending(self).reply = reply
-        self.reply_bytes += len(reply)
+        self.flow.reply_bytes += len(reply)
 
     def answer_value(self, value: object) -> None:
         """Answer the current command with a nested value in the client's protocol."""
@@ -179,72 +209,102 @@ class Session(ABC):
 class Pending:
     """A command whose reply is not written yet."""
 
-    __slots__ = ("reply", "session")
+    __slots__ = ("came_ns", "operation", "reply", "session")
 
     def __init__(self, session: Session) -> None:
         self.session = session
+        self.came_ns = session.came_ns
+        self.operation = session.operation
         self.reply = b""
         """Empty until it is known; no reply is empty."""
         session.queue.append(self)
 
     def resolve(self, reply: bytes) -> None:
-        """Take the reply, and have it written at the end of the turn if it is next in line."""
+        """Take the reply, or say that there is no room for it, and have it written at the end of
+        the turn if it is next in line."""
+        if len(reply) > SMALL_REPLY_BYTES:
+            reply = _fitting(self.session.flow, reply)
+        self.keep(reply)
+
+    def keep(self, reply: bytes) -> None:
+        """`resolve` with a reply that has room: it is small, or was charged before."""
         self.reply = reply
         session = self.session
-        session.reply_bytes += len(reply)
+        session.flow.reply_bytes += len(reply)
         if not session.flush_asked and session.queue[0] is self:
             session.flush_asked = True
             session.store.flush_soon(session)
 
 
+def outcome_told(error: bytes) -> str:
+    """What an error reply says of a write; OK where the reply is none.
+
+    Those that do not say it were refused before anything was done, unless the cluster could not.
+    """
+    if not error.startswith(b"-"):
+        return OK
+    for outcome in Outcome:
+        if b"outcome=%b" % outcome.value.encode() in error:
+            return outcome.value
+    is_refusal = error.startswith((b"-ERR ", b"-NOPERM ", b"-WRONGTYPE "))
+    return Outcome.NOT_APPLIED.value if is_refusal else FAILED
+
+
+class Collecting(Pending):
+    """A command that keeps something of its reply until it is whole."""
+
+    __slots__ = ("_held_bytes",)
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self._held_bytes = 0
+
+    def hold(self, count: int) -> bool:
+        """Charge `count` bytes more that were collected. False: there is no room for them."""
+        flow = self.session.flow
+        if count > SMALL_REPLY_BYTES and not flow.has_room(count):
+            return False
+        self._held_bytes += count
+        flow.reply_bytes += count
+        return True
+
+    def release(self, count: int) -> None:
+        """`count` bytes of it are not kept any more."""
+        self._held_bytes -= count
+        self.session.flow.reply_bytes -= count
+
+    def resolve(self, reply: bytes) -> None:
+        """The reply takes the place of what was collected."""
+        self.release(self._held_bytes)
+        super().resolve(reply)
+
+
+def _fitting(flow: Flow, reply: bytes) -> bytes:
+    return reply if flow.has_room(len(reply)) else failure(no_room_for_reply())
+
+
 def failure(result: Result) -> bytes:
     """The error reply for a failed request."""
     assert isinstance(result, QuorateError), f"unexpected {type(result).__name__}"
-    return _told(result, result.outcome)
+    return told(result, result.outcome)
 
 
-def _told(error: QuorateError, outcome: Outcome | None) -> bytes:
+def told(error: QuorateError, outcome: Outcome | None) -> bytes:
     facts = [f"outcome={outcome.value}"] if outcome is not None else []
     facts += [f"{name}={value}" for name, value in error.facts.items()]
     text = f"{answer_for(error).prefix} {error.detail}"
     return resp.error(f"{text} ({' '.join(facts)})" if facts else text)
 
 
-_GRAVITY: Final = {None: 0, Outcome.NOT_APPLIED: 1, Outcome.UNKNOWN: 2}
-
-
-class PartsTally:
-    """What became of the parts of one command. The whole is NOT_APPLIED only if every part is: MSET
-    of two keys, of which one was written and one refused, is UNKNOWN."""
-
-    __slots__ = ("error", "wrote")
-
-    def __init__(self) -> None:
-        self.error: QuorateError | None = None
-        """The first of the gravest failures."""
-        self.wrote = False
-        """Whether any part was written."""
-
-    def failed(self, error: QuorateError) -> None:
-        """Count a part that failed."""
-        if self.error is None or _GRAVITY[error.outcome] > _GRAVITY[self.error.outcome]:
-            self.error = error
-
-    def reply(self) -> bytes:
-        """The error reply for the whole, of which a part failed."""
-        assert self.error is not None
-        return _told(self.error, Outcome.UNKNOWN if self.wrote else self.error.outcome)
-
-
 def visible(result: GetResult, session: Session) -> Record | None:
     """The record of a read if a client may see it, else None. The session notes a large one."""
     record = result.record
-    if _is_large(record):
+    if is_large(record):
         session.flow.saw_large = True
     return record if is_live(record, wall_ms=session.store.wall_ms()) else None
 
 
-def _is_large(record: Record | None) -> bool:
+def is_large(record: Record | None) -> bool:
     return (
         record is not None and record.value is not None and len(record.value) >= VALUE_BYTES_LARGE
     )
@@ -272,9 +332,12 @@ class PendingGet(Pending):
             size = len(record.value)
             if size >= VALUE_BYTES_LARGE:
                 session.flow.saw_large = True
-            self.reply = b"$%d\r\n%b\r\n" % (size, record.value)
+            if size > SMALL_REPLY_BYTES and not session.flow.has_room(size):
+                self.reply = failure(no_room_for_reply())
+            else:
+                self.reply = b"$%d\r\n%b\r\n" % (size, record.value)
         # `resolve` once more, without the call.
-        session.reply_bytes += len(self.reply)
+        session.flow.reply_bytes += len(self.reply)
         if not session.flush_asked and session.queue[0] is self:
             session.flush_asked = True
             session.store.flush_soon(session)
@@ -294,7 +357,7 @@ class PendingPut(Pending):
         if result.acks < session.acks_min:
             session.acks_min = result.acks
         self.reply = resp.OK
-        session.reply_bytes += len(resp.OK)
+        session.flow.reply_bytes += len(resp.OK)
         if not session.flush_asked and session.queue[0] is self:
             session.flush_asked = True
             session.store.flush_soon(session)
@@ -330,8 +393,9 @@ Planner = Callable[[Record | None], tuple[bytes, Change | None]]
 """From the record that clients may see to the reply and what to write before it, if anything."""
 
 
-class PendingUpdate(Pending):
-    """A read, then the write it leads to, then the reply."""
+class PendingUpdate(Collecting):
+    """A read, then the write it leads to, then the reply, which has room before anything is
+    written."""
 
     __slots__ = ("_key", "_plan", "_planned")
 
@@ -347,12 +411,16 @@ class PendingUpdate(Pending):
         session = self.session
         if type(result) is PutResult:
             session.acks_min = min(session.acks_min, result.acks)
-            self.resolve(self._planned)
+            self.release(len(self._planned))
+            self.keep(self._planned)
         elif type(result) is GetResult:
             record = visible(result, session)
             self._planned, change = self._plan(record)
             if change is None:
                 self.resolve(self._planned)
+                return
+            if not self.hold(len(self._planned)):
+                self.resolve(failure(no_room_for_reply()))
                 return
             derived_from = record.version if record is not None and change.derived else None
             session.store.submit(
@@ -360,91 +428,3 @@ class PendingUpdate(Pending):
             )
         else:
             self.resolve(failure(result))
-
-
-class Gather(Pending):
-    """One request or more for each of many keys, at most PARTS_MAX keys at a time.
-
-    All keys, and the `values` to write to them, are checked before anything is asked: of `MSET a 1
-    <a key of 2 kB> 2` nothing is written. A failure starts no more, and the gravest is the reply
-    once what is under way has ended.
-    """
-
-    __slots__ = ("_next", "_running", "_tally", "_width", "keys")
-
-    def __init__(self, session: Session, keys: list[bytes], values: Sequence[bytes] = ()) -> None:
-        super().__init__(session)
-        self.keys = keys
-        self._tally = PartsTally()
-        self._next = 0
-        self._running = 0
-        self._width = PARTS_FIRST
-        """How many parts may be under way: one more after each small result, 1 after a large."""
-        try:
-            for key in keys:
-                checked_key(key)
-            for value in values:
-                checked_value(value, bytes_max=session.store.config.value_bytes_max)
-        except InvalidRequest as error:
-            self.fail(error)
-        self._start()
-
-    def ask(self, part: Part) -> None:
-        """Submit the first request for `part`."""
-        raise NotImplementedError
-
-    def take(self, part: Part, result: Result) -> bool:
-        """Take a part's result; False if another request was submitted for it. May `fail`."""
-        raise NotImplementedError
-
-    def conclude(self) -> bytes:
-        """The reply when all parts are done."""
-        raise NotImplementedError
-
-    def fail(self, error: QuorateError) -> None:
-        """Start no more parts and answer with `error`."""
-        self._tally.failed(error)
-
-    def on_part(self, part: Part, result: Result) -> None:
-        """Called by each part with each of its results."""
-        if isinstance(result, QuorateError):
-            self.fail(result)
-        elif not self.take(part, result):
-            return
-        is_large = type(result) is GetResult and _is_large(result.record)
-        self._width = 1 if is_large else min(self._width + 1, PARTS_MAX)
-        self._running -= 1
-        self._start()
-
-    def _start(self) -> None:
-        error = self._tally.error
-        while self._running < self._width and self._next < len(self.keys) and error is None:
-            self._running += 1
-            self._next += 1
-            self.ask(Part(self, self._next - 1))
-        if not self._running:
-            self.resolve(self.conclude() if error is None else self._tally.reply())
-
-    def note_write(self, result: PutResult) -> None:
-        """Count a write that was done."""
-        self._tally.wrote = True
-        self.session.acks_min = min(self.session.acks_min, result.acks)
-
-
-class Part:
-    """The waiter for one key of a Gather."""
-
-    __slots__ = ("_gather", "index")
-
-    def __init__(self, gather: Gather, index: int) -> None:
-        self._gather = gather
-        self.index = index
-
-    @property
-    def key(self) -> bytes:
-        """The key it is for."""
-        return self._gather.keys[self.index]
-
-    def done(self, result: Result) -> None:
-        """Pass the result on."""
-        self._gather.on_part(self, result)

@@ -12,6 +12,7 @@ from typing import Final
 
 from quorate.core.values.events import Get, GetResult, Put, PutResult, Result
 from quorate.core.values.record import Record, has_expired
+from quorate.doors.limits import no_room_for_reply
 from quorate.doors.redis.command import (
     KEY_VALUE_PAIRS,
     integer_argument,
@@ -21,12 +22,11 @@ from quorate.doors.redis.command import (
     writes_keys,
 )
 from quorate.doors.redis.expiry import MILLISECONDS, SECONDS, UNIT_OF_OPTION, expires_ms
+from quorate.doors.redis.gather import Gather, Part
 from quorate.doors.redis.refused import refuse_read_modify_write
 from quorate.doors.redis.session import (
     Change,
     CommandError,
-    Gather,
-    Part,
     PendingGet,
     PendingPut,
     PendingRead,
@@ -34,7 +34,7 @@ from quorate.doors.redis.session import (
     Session,
     visible,
 )
-from quorate.errors import InvalidRequest
+from quorate.errors import InvalidRequest, QuorateError
 from quorate.wire import resp
 
 MGET_BYTES_MAX: Final = 64 << 20
@@ -180,11 +180,16 @@ class _Mget(Gather):
         if value is not None:
             self._bytes_left -= len(value)
             if self._bytes_left < 0:
-                self._values.clear()
                 self.fail(InvalidRequest(f"the values are over {MGET_BYTES_MAX} bytes together"))
+            elif not self.hold(len(value)):
+                self.fail(no_room_for_reply())
             else:
                 self._values[part.index] = resp.bulk(value)
         return True
+
+    def fail(self, error: QuorateError) -> None:
+        self._values.clear()
+        super().fail(error)
 
     def conclude(self) -> bytes:
         return resp.array(self._values)

@@ -4,14 +4,25 @@ COMMAND, a row of it like the others, tells clients."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Final
 
 from quorate.doors.access import Role
-from quorate.doors.redis import clients, cluster, expiry, keys, refused, scan, server, strings
+from quorate.doors.redis import (
+    absent,
+    clients,
+    cluster,
+    expiry,
+    keys,
+    refused,
+    scan,
+    server,
+    strings,
+)
 from quorate.doors.redis.command import Command, container, pattern_argument, quote
-from quorate.doors.redis.glob import compile_glob
+from quorate.doors.redis.glob import NAME_PATTERN_BYTES_MAX, compile_glob
 from quorate.doors.redis.session import CommandError, Session
 from quorate.wire import resp
 from quorate.wire.resp import ARGS_MAX
@@ -20,7 +31,17 @@ from quorate.wire.resp import ARGS_MAX
 def _chosen(names: list[bytes]) -> list[Command | None]:
     if not names:
         return list(COMMANDS.values())
+    if len(names) > NAMES_MAX:
+        raise CommandError(f"ERR at most {NAMES_MAX} names")
     return [_named(name) for name in names]
+
+
+def _answer(session: Session, kind: str, names: list[bytes], make: Callable[[], object]) -> None:
+    """Answer with what `make` makes; what is made of all commands is kept for a while."""
+    if names:
+        session.answer_value(make())
+    else:
+        session.answer(session.door.reply(kind, session.protocol, make))
 
 
 def _named(name: bytes) -> Command | None:
@@ -34,17 +55,21 @@ def _count(session: Session, _args: list[bytes]) -> None:
 
 
 def _info(session: Session, args: list[bytes]) -> None:
-    session.answer_value([each and _entry(each) for each in _chosen(args[2:])])
+    names = args[2:]
+    _answer(session, "info", names, lambda: [each and _entry(each) for each in _chosen(names)])
 
 
 def _docs(session: Session, args: list[bytes]) -> None:
-    session.answer_value({each.name: _doc(each) for each in _chosen(args[2:]) if each})
+    names = args[2:]
+    _answer(
+        session, "docs", names, lambda: {each.name: _doc(each) for each in _chosen(names) if each}
+    )
 
 
 def _list(session: Session, args: list[bytes]) -> None:
     chosen = [each.name for each in COMMANDS.values()]
     if len(args) == 5 and [word.upper() for word in args[2:4]] == [b"FILTERBY", b"PATTERN"]:
-        glob = compile_glob(pattern_argument(args[4]).lower())
+        glob = compile_glob(pattern_argument(args[4], bytes_max=NAME_PATTERN_BYTES_MAX).lower())
         chosen = [name for name in chosen if glob.fullmatch(name.encode())]
     elif len(args) > 2:
         raise CommandError("ERR syntax error")
@@ -129,7 +154,7 @@ _CONTAINER: Final = container(
 
 COMMANDS: Final[dict[bytes, Command]] = {
     command.name.upper().encode(): command
-    for module in (strings, keys, expiry, scan, clients, server, cluster, refused)
+    for module in (strings, keys, expiry, scan, clients, server, absent, cluster, refused)
     for command in module.COMMANDS
 }
 """Every command by its name in upper case."""
@@ -143,6 +168,8 @@ SPELLED: Final = {
 }
 """The same under the spellings that clients use, so that most need no conversion; commands with
 subcommands are for `find`."""
+NAMES_MAX: Final = 16
+"""In one COMMAND INFO or DOCS; a pipeline may have 64 of them in a turn."""
 _ARGUMENTS_BYTES: Final = 128
 
 

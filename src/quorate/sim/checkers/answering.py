@@ -5,14 +5,21 @@ peer at once, and not kept for it as a hint.
 Judged are steps whose first event is a frame that begins with an answer, since all that such a step
 does comes after it. It matters most to a write that is stamped again: of the few replicas that are
 left, the one that just answered may be the one that makes its W.
+
+And a coordinator whose own disk takes nothing refuses no write that its peers can take.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from quorate.core.values.events import Event, PeerFrame
+from quorate.core.node import Node
+from quorate.core.topology.peer import OWN_BIT
+from quorate.core.topology.topology import lacking
+from quorate.core.values.events import Event, PeerFrame, Put
 from quorate.core.values.messages import Mutated, Pong, ReadAnswer, ScannedRows
+from quorate.core.values.slots import partition_of, row_of
+from quorate.errors import StorageError
 from quorate.sim.checkers.watch import Judge, Step
 
 _ANSWERS: Final = (Mutated, Pong, ReadAnswer, ScannedRows)
@@ -27,7 +34,9 @@ class Answering(Judge):
         """Versions that were given to replicas before."""
 
     def look(self, step: Step) -> None:
-        """Judge the hints of a step."""
+        """Judge the hints of a step, and what it refused."""
+        if step.refused and step.node is not None:
+            self._judge_refusals(step, step.node)
         fresh: dict[bytes, None] = {}
         for given in (*step.stored, *step.sent):
             version = given.record.version
@@ -43,6 +52,21 @@ class Answering(Judge):
             if hinted.url == peer.url and hinted.record.version in fresh:
                 told = f"{peer.url} answered, and {step.machine.url} only hints it {hinted.record}"
                 self.blame("I25", told, hinted.row)
+
+    def _judge_refusals(self, step: Step, node: Node) -> None:
+        refused = [waiter for waiter, error in step.refused if isinstance(error, StorageError)]
+        topology = node.membership.topology
+        if not refused or topology is None:
+            return
+        for event in step.machine.events:
+            if isinstance(event, Put) and event.waiter in refused:
+                row = row_of(event.key)
+                replicas = topology.partitions[partition_of(row)]
+                groups = replicas.asked(event.w, name="w") if event.w else replicas.writers
+                # As of the end of the step: peers only come and go with events before it.
+                if not lacking(replicas.reachable() & ~OWN_BIT, groups):
+                    told = f"{step.machine.url} refused a write that its peers could take"
+                    self.blame("I25", told, row)
 
 
 def _answered_first(event: Event) -> int:

@@ -20,7 +20,7 @@ def check(_history: History, evidence: Evidence) -> Iterator[Violation]:
         return
     for node, count in evidence.hints_left.items():
         if count:
-            yield Violation("I13", b"", f"{count} hints still wait on n{node}")
+            yield Violation("I13", b"", f"hints still wait on n{node}: {count}")
     for key, copies in evidence.settled.items():
         if len({repr(record) for record in copies.values()}) > 1:
             yield Violation("I2", key, f"replicas differ: {copies}")

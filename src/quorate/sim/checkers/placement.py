@@ -3,8 +3,8 @@
 
 Nodes agree on one table of an epoch, and it never changes; records are given only to the replicas
 that it lists; and a write is given to all of them, be it as a hint, unless hints had to be dropped
-or the disk takes nothing. A coordinator that could not read its own copy when it stamped again
-leaves that with the first stamp, until a read repairs it.
+or the disk takes nothing. A coordinator that could not read its own copy leaves that as it was,
+until a read repairs it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from quorate.core.values.versions import stamp_of
 from quorate.sim.checkers.watch import Gift, Judge, Machines, Step
 from quorate.sim.machine import Machine
 
-_HINTS_DROPPED = "hints_dropped"
+_COUNTS = ("hints_dropped", "own_copies_missed")
 
 
 class Placing(Judge):
@@ -86,10 +86,12 @@ class Placing(Judge):
             self.blame("P4", told, first.row)
 
     def _has_dropped(self, step: Step, node: Node) -> bool:
-        """Whether a hint was dropped since the last look at this life of the node."""
+        """Whether a hint was dropped, or a copy of the node's own left out, since the last look at
+        this life of the node."""
         life = step.machine.url, step.machine.life
         before = self._dropped.get(life, 0)
-        dropped = self._dropped[life] = node.parts.turn.counters.get(_HINTS_DROPPED, 0)
+        counters = node.parts.turn.counters
+        dropped = self._dropped[life] = sum(counters.get(name, 0) for name in _COUNTS)
         return dropped > before
 
     def _unread_rows(self, step: Step) -> set[bytes]:

@@ -15,11 +15,11 @@ import msgspec
 from quorate.core.exchanges.hints import peer_of
 from quorate.core.node import CEILING_META, Node
 from quorate.core.topology.layout import Layout
-from quorate.core.values.events import Effects, PutResult
+from quorate.core.values.events import Effects, PutResult, Waiter
 from quorate.core.values.messages import Mutate, ReadAnswer, StoredHint
 from quorate.core.values.record import Record
 from quorate.core.values.slots import key_of, partition_of
-from quorate.errors import Corrupt
+from quorate.errors import Corrupt, QuorateError
 from quorate.sim.disk import Disk
 from quorate.sim.history import Violation
 from quorate.sim.machine import Machine, machine_of
@@ -57,6 +57,8 @@ class Step(NamedTuple):
     forgotten: list[bytes]
     """Names of hints that were deleted."""
     acked: list[PutResult]
+    refused: list[tuple[Waiter, QuorateError]]
+    """Who was answered with which error."""
     told: list[tuple[int, ReadAnswer]]
     """To whom, and what."""
     ceiling: int
@@ -207,6 +209,11 @@ class Watch:
             given=[*stored, *sent, *[hint for _, hint in hinted]],
             forgotten=forgotten,
             acked=[result for _, result in effects.answers if type(result) is PutResult],
+            refused=[
+                (waiter, result)
+                for waiter, result in effects.answers
+                if isinstance(result, QuorateError)
+            ],
             told=told,
             ceiling=ceiling,
         )

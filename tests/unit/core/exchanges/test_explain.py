@@ -76,7 +76,7 @@ def test_a_lost_replica_is_not_waited_for() -> None:
     assert _versions(asker) == {url_of(0): ABSENT, url_of(1): None}
 
 
-def test_damaged_copies_are_shown_as_no_answer() -> None:
+def test_damaged_copies_are_shown_as_such() -> None:
     alone = Alone(2)
     alone.link(1)
     alone.disk.format(Batch([(row_of(KEY), record_at(1))], [], []))
@@ -85,6 +85,20 @@ def test_damaged_copies_are_shown_as_no_answer() -> None:
     (scan,) = alone.take(1, ScanRows)
     alone.hear(1, ScannedRows(scan.batch, [], more=False, failed=True))
     assert set(_versions(asker).values()) == {None}
+    assert isinstance(asker.result, ExplainResult)
+    assert [view.damaged for view in asker.result.replicas] == [True, True]
+
+
+def test_damage_behind_a_key_is_not_the_keys() -> None:
+    alone = Alone(1)
+    other = KEY + b"bar"
+    longer = row_of(KEY)[:2] + row_of(other)[2:]
+    alone.disk.format(Batch([(row_of(KEY), record_at(1)), (longer, record_at(1))], [], []))
+    assert alone.disk.rot(longer, Random(1))
+    asker = _ask(alone)
+    assert _versions(asker) == {url_of(0): record_at(1).version}
+    assert isinstance(asker.result, ExplainResult)
+    assert [view.damaged for view in asker.result.replicas] == [False]
 
 
 def test_a_deleted_key_and_one_that_expires_are_told_from_one_that_is_there() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quorate.core.exchanges.hints import REPLAY_ITEMS_MAX, RETRY_MS, Hints
+from quorate.core.exchanges.hints import DROP_ITEMS_MAX, REPLAY_ITEMS_MAX, RETRY_MS, Hints
 from quorate.core.exchanges.outbox import MESSAGE_BYTES_MAX
 from quorate.core.replica import Replica
 from quorate.core.turn import Turn
@@ -41,7 +41,7 @@ class Log:
         self.disk = disk or Disk()
         self.engine = engine or self.disk
         self.turn = Turn()
-        self.replica = Replica(self.engine)
+        self.replica = Replica(self.engine, lambda _: None)
         self.hints = Hints(
             engine=self.engine, replica=self.replica, turn=self.turn, bytes_max=bytes_max
         )
@@ -385,13 +385,20 @@ class Reopened(MemoryEngine):
     """An engine that cannot be read at first."""
 
     failing = 0
+    readable = 0
+    """So many hints can be read before it fails."""
     error: StorageError = Corrupt("being opened again")
 
     def scan_hints(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        found = super().scan_hints(start, end)
         if self.failing:
             self.failing -= 1
-            raise self.error
-        return super().scan_hints(start, end)
+            return self._fail(list(islice(found, self.readable)))
+        return found
+
+    def _fail(self, found: list[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
+        yield from found
+        raise self.error
 
 
 def test_a_node_that_takes_no_writes_replays_nothing(log: Log) -> None:
@@ -454,6 +461,24 @@ def test_a_restart_counts_and_replays_what_is_behind_damage(log: Log, damaged: s
         again.close()
     assert replayed == sorted({1, 2, 3, 4, 5, 6, 7} - damaged)
     assert again.hints.bytes == 0
+
+
+def test_of_many_damaged_hints_a_step_drops_some(log: Log) -> None:
+    """P7."""
+    count = 3 * DROP_ITEMS_MAX + 10
+    log.add(A, *range(count + 1))
+    log.close()
+    for name in log.disk.hint_names()[:count]:
+        log.disk.rot_hint(name)
+    steps, replayed = 0, log.replay(A)
+    while not replayed:
+        assert log.count(A) >= count + 1 - (steps + 1) * DROP_ITEMS_MAX
+        assert log.turn.wake_ms() == log.turn.mono_ms, "it goes on by itself"
+        log.close()
+        log.turn.ring()
+        replayed = log.sent(A)
+        steps += 1
+    assert (replayed, steps) == ([count], 3)
 
 
 def test_a_full_log_makes_room_over_damage() -> None:

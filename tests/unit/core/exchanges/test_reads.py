@@ -7,11 +7,11 @@ from random import Random
 
 from quorate.core.exchanges.outbox import HEDGE_MS_MIN
 from quorate.core.exchanges.reads import READ_WAIT_MS
-from quorate.core.values.events import GetResult
+from quorate.core.values.events import Batch, GetResult, PutResult
 from quorate.core.values.messages import Mutate, Read, ReadAnswer
 from quorate.core.values.slots import partition_of, row_of
 from quorate.core.values.versions import ABSENT
-from quorate.errors import DeadlineExceeded, Overloaded, QuorumUnreachable
+from quorate.errors import Corrupt, DeadlineExceeded, Overloaded, QuorumUnreachable
 from tests.unit.core.alone import Alone, record_at
 from tests.unit.core.read_stage import KEY, NEW, OLD, ROW, ack, answer, give, outsider, three
 
@@ -103,6 +103,15 @@ def test_without_an_answer_a_read_ends_at_its_deadline() -> None:
 # --- losing and hedging ------------------------------------------------------------------------
 
 
+def test_a_lost_replica_is_not_replaced_by_one_that_cannot_be_reached() -> None:
+    """Its answer would be waited for until the read's time is over; so it is refused at once."""
+    alone = three()
+    asker = alone.get(KEY)
+    assert len(alone.take(1, Read)) == 1
+    alone.unlink(2, 1)
+    assert isinstance(asker.result, QuorumUnreachable)
+
+
 def test_a_lost_replica_is_replaced_at_once() -> None:
     alone = three()
     give(alone, NEW)
@@ -142,7 +151,7 @@ def test_when_the_last_replicas_are_lost_the_read_fails_at_once() -> None:
     assert not asker.results
     alone.unlink(2)
     assert isinstance(asker.result, QuorumUnreachable)
-    assert asker.result.facts == {"needed": 2, "answered": 1}
+    assert asker.result.facts == {"needed": 2, "live": 1}
 
 
 def test_a_damaged_answer_is_none_and_another_is_asked() -> None:
@@ -184,6 +193,56 @@ def test_a_damaged_copy_at_a_peer_is_repaired_by_a_read() -> None:
     answer(alone, 2, NEW)
     assert asker.result == GetResult(NEW, answers=2, repaired=1)
     assert ack(alone, 1) == [NEW]
+
+
+def test_where_damage_is_what_is_in_the_way_the_answer_says_so() -> None:
+    """The only copy; one of all that are asked for; and a peer's."""
+    alone = Alone(1)
+    give(alone, OLD)
+    assert alone.disk.rot(ROW, Random(1))
+    asker = alone.get(KEY)
+    alone.step(after_ms=READ_WAIT_MS)
+    assert isinstance(asker.result, Corrupt)
+    assert asker.result.facts == {"needed": 1, "live": 0, "damaged": 1}
+    assert "copy_damaged" in alone.notes
+    assert alone.node.status().counters["copies_damaged"] == 1
+
+    alone = three()
+    give(alone, OLD)
+    assert alone.disk.rot(ROW, Random(1))
+    asker = alone.get(KEY, r=3)
+    alone.step(after_ms=READ_WAIT_MS)
+    assert isinstance(asker.result, Corrupt)
+    assert asker.result.facts == {"needed": 3, "live": 2, "damaged": 1}
+
+    alone = three()
+    asker = alone.get(KEY, r=3)
+    (read,) = alone.take(1, Read)
+    alone.hear(1, ReadAnswer(read.batch, [], [ABSENT], [ROW]))
+    assert isinstance(asker.result, Corrupt)
+    assert asker.result.facts == {"needed": 3, "live": 2, "damaged": 1}
+
+
+def test_where_others_are_missing_too_a_damaged_copy_is_not_to_blame() -> None:
+    alone = Alone(5, replication=5)
+    alone.link(1)
+    alone.disk.format(Batch([(row_of(KEY), OLD)], [], []))
+    assert alone.disk.rot(row_of(KEY), Random(1))
+    asker = alone.get(KEY)
+    alone.step(after_ms=READ_WAIT_MS)
+    assert isinstance(asker.result, QuorumUnreachable)
+    assert asker.result.facts == {"needed": 3, "live": 1}
+
+
+def test_a_write_takes_the_place_of_damage_which_the_operator_is_told() -> None:
+    alone = Alone(1)
+    give(alone, OLD)
+    assert alone.disk.rot(ROW, Random(1))
+    asker = alone.put(KEY, b"new")
+    assert isinstance(asker.result, PutResult)
+    assert "copy_damaged" in alone.notes
+    again = alone.get(KEY)
+    assert isinstance(again.result, GetResult)
 
 
 def test_a_damaged_copy_is_left_alone_by_a_read_that_may_have_missed_what_it_held() -> None:

@@ -269,6 +269,20 @@ def test_what_was_superseded_while_it_was_written_back_is_not_answered() -> None
     assert asker.result.record == NEW
 
 
+def test_one_replica_that_held_more_is_enough_for_a_second_look_whoever_answers_last() -> None:
+    alone = Alone(5, replication=5)
+    alone.link(1, 2, 3, 4)
+    give(alone, OLD)
+    asker = alone.get(KEY)
+    asked = [index for index in range(1, 5) if answer(alone, index, None)]
+    assert len(asked) == 2
+    ack(alone, asked[0], higher=NEW.version)
+    assert not asker.results
+    ack(alone, asked[1])
+    assert not asker.results
+    assert alone.node.parts.turn.counters["reads_looked_again"] == 1
+
+
 def test_a_second_look_keeps_the_deadline_of_the_first() -> None:
     alone = three()
     give(alone, OLD)

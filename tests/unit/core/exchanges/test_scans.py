@@ -3,13 +3,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quorate.core.exchanges.scans import CHUNK, ROWS_PER_ANSWER
+from quorate.core.exchanges.scans import (
+    CHUNK,
+    CHUNK_ROWS,
+    CHUNKS_PER_STEP,
+    EXAMINED_MAX,
+    LOCAL_PARTITIONS_MAX,
+)
 from quorate.core.values.events import SCAN_ROWS_MAX, Batch, LocalScan, Scan, ScanResult
 from quorate.core.values.messages import ScannedRow, ScannedRows, ScanRows
 from quorate.core.values.record import Record
@@ -24,6 +31,7 @@ from quorate.core.values.versions import pack_version
 from quorate.errors import DeadlineExceeded, InvalidRequest
 from quorate.sim.clock import EPOCH_MS
 from quorate.sim.cluster import SimCluster
+from quorate.storage.memory import MemoryEngine
 from tests.simulation import asking
 from tests.unit.core.alone import Alone, Asker
 
@@ -44,6 +52,14 @@ def _scan(alone: Alone, **options: object) -> ScanResult:
         alone.step()
         steps += 1
     assert steps <= PARTITION_COUNT // CHUNK + 1000
+    assert isinstance(asker.result, ScanResult)
+    return asker.result
+
+
+def _local(alone: Alone, **options: object) -> ScanResult:
+    """A page of the node's own keys."""
+    asker = Asker()
+    alone.step(LocalScan(asker, **options))  # type: ignore[arg-type]
     assert isinstance(asker.result, ScanResult)
     return asker.result
 
@@ -122,23 +138,6 @@ def test_cursors_are_exact_against_a_model(
     assert cursor == b""
 
 
-def test_a_partition_full_of_tombstones_is_passed_a_little_at_a_time() -> None:
-    """Many deleted keys of one hash tag must neither stop the node nor be listed."""
-    alone = Alone(1)
-    count = 150 * ROWS_PER_ANSWER
-    _fill(alone, *[b"{t}%06d" % number for number in range(count)], value=None)
-    _fill(alone, b"{t}last")
-    asker = Asker()
-    alone.step(Scan(asker))
-    steps = 1
-    while not asker.results:
-        alone.step()
-        steps += 1
-    assert steps > count // SCAN_ROWS_MAX, "all at once holds up every other request"
-    assert isinstance(asker.result, ScanResult)
-    assert _keys(asker.result) == [b"{t}last"]
-
-
 @pytest.mark.parametrize("limit", [0, -1])
 def test_a_limit_below_one_is_refused(limit: int) -> None:
     alone = Alone(1)
@@ -169,10 +168,22 @@ def test_damaged_bytes_make_a_list_incomplete() -> None:
     _fill(alone, b"a", b"b")
     assert alone.disk.rot(row_of(b"a"), Random(1))
     assert not _scan(alone).complete
-    asker = Asker()
-    alone.step(LocalScan(asker))
-    assert isinstance(asker.result, ScanResult)
-    assert not asker.result.complete
+    assert "copy_damaged" in alone.notes
+    assert not _local(alone, cursor=row_of(b"a")[:2]).complete
+
+
+def test_what_is_before_damage_is_listed() -> None:
+    alone = Alone(1)
+    keys = [b"{same}%d" % number for number in range(10)]
+    _fill(alone, *keys)
+    assert alone.disk.rot(row_of(keys[5]), Random(1))
+    page = _scan(alone)
+    assert _keys(page) == keys[:5]
+    assert not page.complete
+    local = _local(alone, cursor=row_of(keys[0]))
+    assert (_keys(local), local.complete) == (keys[1:5], True)
+    assert local.cursor == row_of(keys[4])
+    assert not _local(alone, cursor=local.cursor).complete
 
 
 def test_a_local_scan_pages_through_this_nodes_copies() -> None:
@@ -360,3 +371,109 @@ def test_a_scan_out_of_time_tells_how_far_it_came() -> None:
     assert isinstance(asker.result, ScanResult)
     assert asker.result.rows == []
     assert asker.result.cursor == partition_bounds(CHUNK)[0]
+
+
+# --- dead rows -----------------------------------------------------------------------------------
+
+
+class Counting(MemoryEngine):
+    """An engine that counts the rows that scans give out, and the scans."""
+
+    rows = 0
+    scans = 0
+
+    def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, Record]]:
+        self.scans += 1
+        for each in super().scan(start, end):
+            self.rows += 1
+            yield each
+
+
+def _dead(count: int, dead: Record, *, live: list[bytes]) -> tuple[Alone, Counting]:
+    """A node that holds so many dead rows and some live ones."""
+    alone, engine = Alone(1), Counting()
+    rows = [(row_of(b"dead%d" % number), dead) for number in range(count)]
+    rows += [(row_of(key), Record(pack_version(1, 1), b"v")) for key in live]
+    engine.write(Batch(rows, [], []))
+    alone.node.parts.replica._engine = engine
+    return alone, engine
+
+
+DEAD = [Record(pack_version(1, 1), None), Record(pack_version(1, 1), b"v", EPOCH_MS - 1)]
+ROWS_OF_A_STEP = CHUNK_ROWS + CHUNK
+
+
+@pytest.mark.parametrize("dead", DEAD, ids=["deleted", "expired"])
+@pytest.mark.parametrize("prefix", [b"", b"d"])
+def test_the_rows_that_one_page_looks_at_are_bounded_however_many_are_dead(
+    dead: Record, prefix: bytes
+) -> None:
+    """P7. Empty pages with a cursor are good answers; the pages together miss nothing."""
+    keys = [b"d-live%d" % number for number in range(5)]
+    alone, engine = _dead(105_000, dead, live=keys)
+    listed, cursor, pages = [], b"", 0
+    while True:
+        engine.rows = engine.scans = 0
+        page = _scan(alone, limit=10, cursor=cursor, prefix=prefix)
+        assert engine.rows <= EXAMINED_MAX + ROWS_OF_A_STEP + PARTITION_COUNT
+        assert engine.scans <= PARTITION_COUNT + CHUNK
+        listed += _keys(page)
+        pages += 1
+        if not page.cursor:
+            break
+        cursor = page.cursor
+    assert listed == _in_order(keys)
+    assert 30 < pages < 200
+
+
+def test_many_dead_rows_in_one_partition_are_passed_page_by_page() -> None:
+    alone, engine = _dead(0, DEAD[0], live=[])
+    rows = [(row_of(b"{same}%05d" % number), DEAD[0]) for number in range(10_000)]
+    last = row_of(b"{same}z"), Record(DEAD[0].version, b"v")
+    engine.write(Batch([*rows, last], [], []))
+    cursor, pages = b"", 0
+    while True:
+        engine.rows = 0
+        page = _scan(alone, limit=1, cursor=cursor)
+        assert engine.rows <= EXAMINED_MAX + ROWS_OF_A_STEP
+        pages += 1
+        if page.rows:
+            break
+        cursor = page.cursor
+    assert _keys(page) == [b"{same}z"]
+    assert pages > 3
+
+
+def test_a_page_of_the_nodes_own_keys_looks_through_some_partitions_in_its_step() -> None:
+    alone, engine = _dead(20_000, DEAD[0], live=[b"k"])
+    listed, cursor = [], b""
+    while True:
+        engine.rows = engine.scans = 0
+        asker = Asker()
+        alone.step(LocalScan(asker, cursor=cursor, limit=100))
+        assert isinstance(asker.result, ScanResult)
+        assert engine.rows <= 100 + LOCAL_PARTITIONS_MAX
+        assert engine.scans <= LOCAL_PARTITIONS_MAX
+        listed += _keys(asker.result)
+        cursor = asker.result.cursor
+        if not cursor:
+            break
+    assert listed == [b"k"]
+
+
+def test_many_scans_at_once_share_the_steps() -> None:
+    """P7: a hundred clients that list keys must not hold up the others of their node."""
+    alone, engine = _dead(60_000, DEAD[0], live=[b"k"])
+    askers = [Asker() for _ in range(60)]
+    alone.step(
+        *[Scan(asker) for asker in askers[:30]], *[LocalScan(asker) for asker in askers[30:]]
+    )
+    steps = 0
+    while not all(asker.results for asker in askers):
+        assert engine.rows <= CHUNKS_PER_STEP * ROWS_OF_A_STEP
+        engine.rows = 0
+        assert alone.wake_ms == alone.mono_ms
+        alone.step()
+        steps += 1
+    assert steps >= 60 // CHUNKS_PER_STEP
+    assert alone.node.inflight == 0

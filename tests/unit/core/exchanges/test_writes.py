@@ -17,7 +17,6 @@ from quorate.core.values.versions import ABSENT, pack_version, stamp_of
 from quorate.errors import (
     ClockUntrusted,
     DeadlineExceeded,
-    DiskFull,
     InvalidRequest,
     Outcome,
     QuorateError,
@@ -238,14 +237,6 @@ def test_a_replica_that_does_not_answer_in_time_gets_a_hint() -> None:
     assert alone.node.hints.count(alone.peer(2)) == 1
 
 
-def test_a_full_disk_here_refuses_before_anything_is_sent() -> None:
-    alone = _alone()
-    alone.take(1, Mutate)
-    alone.step(StorageState("disk_full", "no space"))
-    _error(alone.put(KEY, b"v"), DiskFull, Outcome.NOT_APPLIED)
-    assert alone.take(1, Mutate) == []
-
-
 # --- re-stamping -------------------------------------------------------------------------------
 
 
@@ -454,3 +445,21 @@ def test_nothing_is_derived_from_what_no_trusted_clock_gave_out() -> None:
     alone = _alone()
     asker = alone.put(KEY, b"v", derived_from=pack_version((1 << 64) - 1, 1))
     _error(asker, ClockUntrusted, Outcome.NOT_APPLIED)
+
+
+def test_a_stamp_above_what_this_replica_holds_is_the_clocks_own() -> None:
+    """I8: later ones are above it, and it is within the guard."""
+    alone = _alone()
+    wall_ms, row = alone.now.wall_ms, row_of(KEY)
+    for ahead_ms in (500, 10_000):
+        held = Record(pack_version(stamp_at(wall_ms + ahead_ms) - 1, 9), b"old")
+        alone.disk.write(Batch([(row, held)], [], []))
+        asker = alone.put(KEY, b"v")
+        if ahead_ms == 500:
+            (sent,) = _ack(alone, 1)
+            assert stamp_of(sent.version) == stamp_of(held.version) + 1
+            alone.put(b"another", b"v")
+            assert alone.node.parts.clock.last > stamp_of(sent.version)
+        else:
+            alone.step(after_ms=WRITE_WAIT_MS)
+            _error(asker, ClockUntrusted, Outcome.NOT_APPLIED)

@@ -6,9 +6,10 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from quorate.core.topology.greeting import is_other_reached, judge
+from quorate.core.topology.greeting import answer, is_other_reached, judge
 from quorate.core.topology.layout import first_layout
 from quorate.core.values.messages import PROTOCOL_VERSION, Greeting
+from quorate.core.values.settings import NODE_ID_MAX
 
 MINE = Greeting(PROTOCOL_VERSION, "c", "http://127.0.0.1:1", 1, 7, b"h" * 16, "0.1")
 THEIRS = Greeting(PROTOCOL_VERSION, "c", "http://127.0.0.1:2", 2, 7, b"h" * 16, "0.2")
@@ -22,10 +23,13 @@ def test_nodes_of_one_cluster_and_layout_may_talk() -> None:
     ("field", "value", "named"),
     [
         ("protocol", PROTOCOL_VERSION + 1, "protocol version differs: ours 2, theirs 3"),
-        ("cluster", "d", "cluster name differs: ours 'c', theirs 'd'"),
+        ("cluster", "d", "the cluster name differs"),
         ("url", MINE.url, "two nodes with one URL"),
-        ("url", "", "URL has 0 characters"),
-        ("url", "x" * 100_000, "URL has 100000 characters"),
+        ("url", "", "the peer's URL is none: ''"),
+        ("url", "x" * 100_000, f"the peer's URL is none: '{'x' * 80}'"),
+        ("url", "http://n1:8000\x1b[2J", r"the peer's URL is none: 'http://n1:8000\x1b[2J'"),
+        ("url", "HTTP://n1:8000", "the peer's URL is none"),
+        ("version", "0.2\n", r"the peer's version is none: '0.2\x0a'"),
         ("node_id", MINE.node_id, "two nodes with one identity 000000000001"),
         ("layout_hash", b"i" * 16, "was started with another -nodes list or -replication"),
     ],
@@ -35,8 +39,16 @@ def test_a_difference_that_matters_is_refused_by_both_sides_and_named(
 ) -> None:
     theirs = msgspec.structs.replace(THEIRS, **{field: value})
     assert named in judge(MINE, theirs)
-    if field != "url":
+    if field not in ("url", "version"):
         assert judge(theirs, MINE)
+
+
+@pytest.mark.parametrize("node_id", [0, -1, NODE_ID_MAX + 1])
+def test_an_id_that_no_directory_has_is_refused(node_id: int) -> None:
+    """Above are those of who was never met: who said one of them would be taken for another."""
+    theirs = msgspec.structs.replace(THEIRS, node_id=node_id)
+    assert "no data directory is given that" in judge(MINE, theirs)
+    assert judge(MINE, msgspec.structs.replace(THEIRS, node_id=NODE_ID_MAX)) == ""
 
 
 def test_nodes_of_different_epochs_may_talk_so_that_one_can_learn() -> None:
@@ -52,12 +64,34 @@ def test_two_layouts_of_one_epoch_are_refused_with_what_to_do() -> None:
         told.append(msgspec.structs.replace(greeting, **changed))
     mine, theirs = told
     assert judge(mine, theirs) == (
-        "node 'http://127.0.0.1:2' was started with another -nodes list or -replication: ours "
-        "'a,b' with 2, theirs 'a,b,c' with 3; all nodes of a cluster need the same, and another "
-        "cluster needs another -cluster name"
+        "http://127.0.0.1:2 was started with another -nodes list or -replication than "
+        "http://127.0.0.1:1: with 'c', -replication 3 instead of 2; all nodes of a cluster need "
+        "the same, and another cluster needs another -cluster name"
     )
+    assert "than http://127.0.0.1:2: without 'c', -replication 2 instead" in judge(theirs, mine)
     damaged = msgspec.structs.replace(theirs, layout=b"x")
-    assert f"theirs of hash {theirs.layout_hash.hex()}" in judge(mine, damaged)
+    assert f"{theirs.layout_hash.hex()} instead of" in judge(mine, damaged)
+
+
+def test_long_lists_are_told_by_their_difference() -> None:
+    told = []
+    for greeting, last in ((MINE, "x"), (THEIRS, "y")):
+        layout = first_layout(
+            [f"n{i}" for i in range(20)] + [f"{last}{i}" for i in range(5)], replication=3
+        )
+        changed = {"epoch": layout.epoch, "layout": layout.encode(), "layout_hash": layout.hash()}
+        told.append(msgspec.structs.replace(greeting, **changed))
+    assert "with 'y0, y1' and 3 more, without 'x0, x1' and 3 more;" in judge(*told)
+
+
+def test_who_is_of_another_cluster_or_protocol_is_told_nothing_but_why() -> None:
+    for change in ({"cluster": "d"}, {"protocol": 9}):
+        theirs = msgspec.structs.replace(THEIRS, **change)
+        refused = answer(MINE, theirs, reached=5)
+        assert refused == Greeting(MINE.protocol, "", "", 0, 0, b"", "", refusal=refused.refusal)
+        assert refused.refusal
+        assert "'c'" not in refused.refusal
+    assert answer(MINE, THEIRS, reached=0) == MINE
 
 
 def test_who_is_not_the_process_that_its_url_leads_to_is_refused() -> None:

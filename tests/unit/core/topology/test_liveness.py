@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from quorate.core.topology.peer import Liveness, Peer
+from quorate.core.topology.peer import Ground, Liveness, Peer
 from quorate.core.turn import Turn
 from quorate.core.values.events import LinkUp, PeerFrame, Put
 from quorate.core.values.messages import Frame, Mutate, Ping, Pong
@@ -22,6 +22,7 @@ class Beats:
     def __init__(self, **settings: int) -> None:
         self.turn = Turn()
         self.peer = peer_of("http://n1:1", turn=self.turn)
+        self.peer.ground = Ground.LISTED
         self.pinged: list[Peer] = []
         self.liveness = Liveness(
             settings_of(0, [0, 1], **settings),

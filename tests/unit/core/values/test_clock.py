@@ -70,6 +70,20 @@ def test_a_peer_past_the_guard_does_not_move_the_clock() -> None:
     assert clock.last == stamp_at(WALL_MS + SKEW_MS)
 
 
+def test_a_clock_that_stepped_back_lowers_no_ceiling() -> None:
+    """Though what peers had shown is above it, and the step may ask for a stamp and get none."""
+    clock = _ready()
+    clock.next()
+    ceiling = clock.raise_ceiling()
+    assert clock.observe(stamp_at(WALL_MS + SKEW_MS))
+    clock.begin(WALL_MS - 3 * SKEW_MS)
+    assert clock.next() == 0
+    assert clock.raise_ceiling() == 0
+    clock.begin(WALL_MS + SKEW_MS)
+    clock.next()
+    assert clock.raise_ceiling() > ceiling
+
+
 def test_a_restart_at_once_finds_a_clock_that_peers_accept() -> None:
     """Even where peers had pulled the clock to the guard."""
     clock = _ready()
@@ -115,19 +129,20 @@ class ClockMachine(RuleBasedStateMachine):
     def a_step_stamps(self, ahead_ms: int) -> None:
         above = stamp_at(self.wall_ms + ahead_ms)
         stamp = self.clock.next(above)
-        if not stamp:
+        if stamp:
+            assert stamp > max(above, self.last), "a stamp was given out twice"
+            assert ms_of(stamp) <= self.wall_ms + SKEW_MS, "past the guard"
+            self.last = stamp
+        else:
             assert max(self.clock.last, above) >= stamp_at(self.wall_ms + SKEW_MS + 1) - 1
-            return
-        assert stamp > max(above, self.last), "a stamp was given out twice"
-        assert ms_of(stamp) <= self.wall_ms + SKEW_MS, "past the guard"
-        self.last = stamp
+        # A step that was refused a stamp asks too.
         self.steps.append((stamp, self.clock.raise_ceiling()))
 
     @rule(count=st.integers(1, 4))
     def a_sync_ends(self, count: int) -> None:
         for stamp, ceiling in self.steps[:count]:
-            self.durable = stamp
-            self.ceiling = max(self.ceiling, ceiling)
+            self.durable = stamp or self.durable
+            self.ceiling = ceiling or self.ceiling
         del self.steps[:count]
 
     @rule(reached=st.integers(0, 3))

@@ -9,6 +9,7 @@ from typing import Any
 
 from quorate.config import Config
 from quorate.doors.access import Hosts
+from quorate.doors.answered import Answered
 from quorate.doors.http.fast import FastLane
 from quorate.doors.http.kv import Answers
 from quorate.doors.limits import ByteBudget, Closable, Deadlines
@@ -99,6 +100,8 @@ class Bench:
             full_service=self._full_service,
             hosts=Hosts(is_on_loopback=True, own_url="http://h:8000"),
             bodies=ByteBudget(budget_bytes),
+            answered=Answered("http"),
+            replies=ByteBudget(budget_bytes),
         )
         self.transport = FakeTransport()
         self.connection = self.lane.connection()

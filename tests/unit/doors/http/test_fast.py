@@ -20,15 +20,102 @@ CANONICAL = [
     head(b"DELETE /kv?key=a.b_c~d-e&w=2 HTTP/1.1", b"User-Agent: x", b"Host: h", b"Accept: */*"),
     head(b"GET /kv?key=k&r=9 HTTP/1.1", b"HOST: h", b"Accept-Encoding: gzip"),
     head(b"GET /kv?key=user:1/a,b@c HTTP/1.1", b"Host: h"),
+    head(b"GET /kv?key=what+I%27ve+(*)+seen! HTTP/1.1", b"Host: h"),
     head(b"PUT /kv?key=k HTTP/1.1", b"Host: h", b"Content-Length: 0"),
     head(b"PUT /kv?key=k HTTP/1.1", b"content-length:\t00", b"Host: h", b"Content-Type: a/b"),
+    head(b"GET /kv?key=k HTTP/1.1", b"Host: h", b"Content-Length: 0"),
+    head(b"GET /kv?key=k HTTP/1.1", b"Host: h", b"Accept: a", b"Accept: b", b"Accept:"),
+    *(
+        head(b"GET /kv?key=k HTTP/1.1", b"Host: h", extra)
+        for extra in (
+            b"Connection: keep-alive, Upgrade,TE",
+            b"Connection:keep-alive",
+            b"CONNECTION: Keep-Alive ",
+            b"Upgrade: h2c",
+            b"HTTP2-Settings: AAMAAABk",
+            b"Authorization: Bearer " + b"x" * 4000,
+            b"Cookie: a=b",
+            b"Range: bytes=0-1",
+            b"If-Range: x",
+            b"Hostess: x",
+            b"Connections: close",
+            b"Cache-Control: no-cache",
+            b"Pragma: no-cache",
+            b"Priority: u=1",
+            b"DNT: 1",
+            b"TE: trailers",
+            b"Sec-Fetch-Site: none",
+            b"Traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            b"X-Request-Id: 1",
+            b"X-Forwarded-For: 10.0.0.1",
+            b"!#$%&'*+.^_`|~09: odd",
+        )
+    ),
 ]
+
+PYTHON = (b"Accept-Encoding: gzip, deflate", b"Accept: */*", b"Connection: keep-alive")
+JAVA = (
+    *(b"Connection: Upgrade, HTTP2-Settings", b"Host: h", b"Upgrade: h2c"),
+    b"HTTP2-Settings: AAEAAEAAAAIAAAAAAAMAAAAAAAQBAAAAAAUAAEAAAAYABgAA",
+    b"User-Agent: Java-http-client/17.0.15",
+)
+FETCH = (
+    *(b"host: h", b"connection: keep-alive", b"accept: */*", b"accept-language: *"),
+    *(b"sec-fetch-mode: cors", b"user-agent: node", b"accept-encoding: gzip, deflate"),
+)
+Headers = tuple[bytes, ...]
+NONE: Headers = ()
+ZERO: Headers = (b"Content-Length: 0",)
+CLIENTS: dict[str, tuple[Headers, Headers, Headers]] = {
+    "requests": ((b"Host: h", b"User-Agent: python-requests/2.34.2", *PYTHON), NONE, ZERO),
+    "httpx": ((b"Host: h", *PYTHON, b"User-Agent: python-httpx/0.28.1"), NONE, NONE),
+    "Node's fetch": (FETCH, NONE, NONE),
+    "Go": ((b"Host: h", b"User-Agent: Go-http-client/1.1", b"Accept-Encoding: gzip"), NONE, NONE),
+    "Java": (JAVA, ZERO, ZERO),
+    "Java's older client": (
+        (
+            *(b"User-Agent: Java/17.0.15", b"Host: h", b"Connection: keep-alive"),
+            b"Accept: text/html, image/gif, image/jpeg, */*; q=0.2",
+        ),
+        NONE,
+        NONE,
+    ),
+    "a browser": (
+        (*FETCH, b"Priority: u=4", b"Pragma: no-cache", b"Cache-Control: no-cache", b"DNT: 1"),
+        NONE,
+        NONE,
+    ),
+}
+"""The headers that clients were seen to send: always, with a GET, with a DELETE."""
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_what_clients_send_of_their_own_stays_here(client: str) -> None:
+    always, reading, deleting = CLIENTS[client]
+
+    async def test(bench: Bench) -> None:
+        sent = (b"content-type: text/plain;charset=UTF-8", b"Content-Length: 1")
+        bench.send(head(b"PUT /kv?key=k HTTP/1.1", *always, *sent))
+        bench.send(b"v")
+        await bench.turn()
+        bench.send(head(b"GET /kv?key=k HTTP/1.1", *always, *reading))
+        await bench.turn()
+        bench.send(head(b"DELETE /kv?key=k HTTP/1.1", *always, *deleting))
+        await bench.turn()
+        assert bench.out.count(b"HTTP/1.1 200 OK") == len(bench.store.events) == 3
+        assert bench.taken_over == []
+
+    run(test)
+
 
 FOREIGN = [
     head(b"GET /kv?key=k HTTP/1.0", b"Host: h"),
     head(b"GET /kv HTTP/1.1", b"Host: h"),
     head(b"GET /kv?key= HTTP/1.1", b"Host: h"),
-    head(b"GET /kv?key=a+b HTTP/1.1", b"Host: h"),
+    head(b"GET /kv?key=a;b HTTP/1.1", b"Host: h"),
+    head(b"GET /kv?key=a?b HTTP/1.1", b"Host: h"),
+    head(b"GET /kv?key=a#b HTTP/1.1", b"Host: h"),
+    head(b"GET /kv?key=a=b HTTP/1.1", b"Host: h"),
     head(b"GET /kv?key=a%2 HTTP/1.1", b"Host: h"),
     head(b"GET /kv?key=a&r=0 HTTP/1.1", b"Host: h"),
     head(b"GET /kv?key=a&r=12 HTTP/1.1", b"Host: h"),
@@ -45,12 +132,15 @@ FOREIGN = [
     head(b"GET /kv?key=k HTTP/1.1", b"Host: h", b"host: h"),
     head(b"GET /kv?key=k HTTP/1.1", b"Host : h"),
     head(b"GET /kv?key=k HTTP/1.1", b"Host: h h"),
-    head(b"GET /kv?key=k HTTP/1.1", b"Host: h", b"X-Other: 1"),
+    head(b"GET /kv?key=k HTTP/1.1", b"Host: h", b"X-Long: " + b"x" * 8193),
+    head(b"GET /kv?key=k HTTP/1.1", b"Host: h", *[b"X-Many: 1"] * 64),
+    head(b"GET /kv?key=k HTTP/1.1", b"Host: h", b"X-Odd : 1"),
+    head(b"GET /kv?key=k HTTP/1.1", b"Host: h", b": 1"),
+    head(b"GET /kv?key=k HTTP/1.1", b"Host: h", b"X"),
     head(b"GET /kv?key=k HTTP/1.1", b"Host: h", b" folded: 1"),
     head(b"GET /kv?key=k HTTP/1.1", b"Host: h", b"Accept: \xff"),
     head(b"GET /kv?key=k HTTP/1.1", b"Host: h", b"Accept: a\rb"),
-    head(b"GET /kv?key=k HTTP/1.1", b"Host: h", b"Accept: a", b"Accept: b"),
-    head(b"GET /kv?key=k HTTP/1.1", b"Host: h", b"Content-Length: 0"),
+    head(b"GET /kv?key=k HTTP/1.1", b"Host: h", b"Content-Length: 1"),
     head(b"PUT /kv?key=k HTTP/1.1", b"Host: h"),
     head(b"PUT /kv?key=k HTTP/1.1", b"Host: h", b"Content-Length: 1", b"Content-Length: 1"),
     head(b"PUT /kv?key=k HTTP/1.1", b"Host: h", b"Content-Length: +1"),
@@ -63,12 +153,17 @@ FOREIGN = [
             b"Transfer-Encoding: chunked",
             b"Expect: 100-continue",
             b"Connection: close",
-            b"Upgrade: h2c",
+            b"connection: Keep-Alive, CLOSE",
+            b"Connection: content-length",
+            b"Connection: ,",
+            b"Connection:",
             b"If-Match: x",
-            b"If-None-Match: *",
+            b"iF-nOnE-mAtCh: *",
+            b"If-Modified-Since: x",
+            b"If-Unmodified-Since: x",
+            b"Content-Range: bytes 0-0/9",
             b"Origin: http://h",
             b"Content-Encoding: gzip",
-            b"Range: bytes=0-1",
         )
     ),
 ]
@@ -87,7 +182,7 @@ def test_a_canonical_request_is_served_here(request_bytes: bytes) -> None:
 
 
 ESCAPED = st.lists(
-    st.sampled_from([b"A", b"z", b"0", b".", b"_", b"~", b":", b"@", b"/", b",", b"-"])
+    st.sampled_from([bytes([each]) for each in b"Az0._~:@/,-!'()*+"])
     | st.integers(0, 255).map(lambda byte: b"%%%02x" % byte)
     | st.integers(0, 255).map(lambda byte: b"%%%02X" % byte),
     min_size=1,
@@ -101,7 +196,7 @@ def test_a_key_is_unquoted_as_everyone_unquotes_it(escaped: bytes) -> None:
         bench.send(head(b"GET /kv?key=" + escaped + b" HTTP/1.1", b"Host: h"))
         (event,) = bench.store.events
         assert isinstance(event, Get)
-        assert event.key == unquote_to_bytes(escaped)
+        assert event.key == unquote_to_bytes(escaped.replace(b"+", b" "))
 
     run(test)
 

@@ -10,7 +10,7 @@ import pytest
 from quorate.core.values.events import Get, Put
 from quorate.doors.http import fast
 from quorate.doors.http.fast import WINDOW_MAX
-from quorate.doors.limits import PROGRESS_BYTES, Deadlines, IdleLimit
+from quorate.doors.limits import FREE_BYTES, PROGRESS_BYTES, Deadlines, IdleLimit
 from tests.unit.doors.http.lane_bench import (
     GET,
     VALUE_BYTES_MAX,
@@ -348,12 +348,13 @@ def test_a_finished_request_is_no_longer_watched() -> None:
     run(test)
 
 
-PUT_HEAD = head(b"PUT /kv?key=k HTTP/1.1", b"Host: h", b"Content-Length: 1000")
+PUT_HEAD = head(b"PUT /kv?key=k HTTP/1.1", b"Host: h", b"Content-Length: %d" % (FREE_BYTES + 1000))
+FREE = b"a" * FREE_BYTES
 
 
 def test_a_body_may_come_in_pieces_with_the_next_request_behind_it() -> None:
     async def test(bench: Bench) -> None:
-        bench.send(PUT_HEAD + b"a" * 400)
+        bench.send(PUT_HEAD + FREE + b"a" * 400)
         bench.send(b"b" * 500)
         assert bench.lane.bodies.used == 900
         bench.send(b"c" * 100 + GET)
@@ -361,7 +362,7 @@ def test_a_body_may_come_in_pieces_with_the_next_request_behind_it() -> None:
         await bench.turn()
         put, get = bench.store.events
         assert isinstance(put, Put)
-        assert put.value == b"a" * 400 + b"b" * 500 + b"c" * 100
+        assert put.value == FREE + b"a" * 400 + b"b" * 500 + b"c" * 100
         assert isinstance(get, Get)
 
     run(test)
@@ -371,7 +372,7 @@ def test_a_body_over_the_budget_is_shed_after_the_answers_before_it() -> None:
     """P7."""
 
     async def test(bench: Bench) -> None:
-        bench.send(GET + PUT_HEAD + b"a" * 400)
+        bench.send(GET + PUT_HEAD + FREE + b"a" * 400)
         await bench.turn()
         assert bench.lane.bodies.used == 400
         bench.send(b"b" * 200)
@@ -396,7 +397,7 @@ def test_a_body_over_the_budget_is_shed_after_the_answers_before_it() -> None:
 def test_a_client_whose_body_was_shed_cannot_go_on_for_ever() -> None:
     async def test(bench: Bench) -> None:
         bench.lane.lingering = Deadlines(asyncio.get_running_loop(), 0.01)
-        bench.send(PUT_HEAD + b"a" * 600)
+        bench.send(PUT_HEAD + FREE + b"a" * 600)
         await bench.turn()
         async with asyncio.timeout(10):
             while not bench.transport.closing:
@@ -405,10 +406,21 @@ def test_a_client_whose_body_was_shed_cannot_go_on_for_ever() -> None:
     run(test, budget_bytes=500)
 
 
+def test_a_small_body_gets_through_whatever_others_have_used_up() -> None:
+    async def test(bench: Bench) -> None:
+        bench.send(head(b"PUT /kv?key=k HTTP/1.1", b"Host: h", b"Content-Length: %d" % FREE_BYTES))
+        bench.send(FREE[1:])
+        bench.send(FREE[:1])
+        await bench.turn()
+        assert bench.out.startswith(b"HTTP/1.1 200")
+
+    run(test, budget_bytes=0)
+
+
 @pytest.mark.parametrize("is_reset", [False, True])
 def test_a_body_that_never_comes_is_given_back(is_reset: bool) -> None:
     async def test(bench: Bench) -> None:
-        bench.send(PUT_HEAD + b"a" * 400)
+        bench.send(PUT_HEAD + FREE + b"a" * 400)
         if not is_reset:
             bench.connection.eof_received()
             assert bench.transport.closing

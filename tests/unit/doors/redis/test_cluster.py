@@ -8,17 +8,19 @@ from typing import Any
 import msgspec
 import pytest
 
+from quorate.config import Config
 from quorate.core.topology.topology import Topology
 from quorate.core.values.slots import SLOT_COUNT, slot_of
 from quorate.core.values.status import MemberView, Status
 from quorate.doors.redis.cluster import node_id
-from quorate.doors.redis.session import REPLY_AGE_MS_MAX
+from quorate.doors.redis.session import STATUS_AGE_MS_MAX
 from tests.fake_store import NODES
 from tests.unit.doors.redis.turns import Client, TurnStore
 
 
 class OneDown(TurnStore):
     down = ""
+    state = "down"
 
     def status(self) -> Status:
         status = super().status()
@@ -26,7 +28,7 @@ class OneDown(TurnStore):
         return msgspec.structs.replace(status, members=members)
 
     def _seen(self, member: MemberView) -> MemberView:
-        state = "down" if member.url == self.down else member.state
+        state = self.state if member.url == self.down else member.state
         return msgspec.structs.replace(member, state=state)
 
 
@@ -49,15 +51,29 @@ def test_slots_names_the_replicas_of_every_slot_in_the_layouts_order(client: Cli
         assert [id_.decode() for _, _, id_, _ in nodes] == [node_id(url) for url in urls]
 
 
-def test_a_node_that_is_down_is_never_the_first_to_ask() -> None:
+@pytest.mark.parametrize("state", ["down", "connecting"])
+def test_who_is_not_reached_is_left_out_of_slots_as_soon_as_that_is_known(state: str) -> None:
     store = OneDown()
     client = Client(store)
     assert {nodes[0][1] for nodes in owners(client)} == {8000, 8001, 8002}
-    store.down = NODES[1]
-    store.now_ms += REPLY_AGE_MS_MAX
+    store.down, store.state = NODES[1], state
+    store.now_ms += STATUS_AGE_MS_MAX
     found = owners(client)
     assert {nodes[0][1] for nodes in found} == {8000, 8002}
-    assert {len(nodes) for nodes in found} == {3}
+    assert {port for nodes in found for _, port, *_ in nodes} == {8000, 8002}
+    shards = client.ask("CLUSTER", "SHARDS")
+    health = {node[3]: node[-1] for shard in shards for node in shard[3]}
+    assert health == {8000: b"online", 8001: b"fail", 8002: b"online"}
+    assert {shard[3][0][3] for shard in shards} == {8000, 8002}
+    store.down = ""
+    store.now_ms += STATUS_AGE_MS_MAX
+    assert {len(nodes) for nodes in owners(client)} == {3}
+
+
+def test_slots_of_which_no_replica_is_reached_are_named_all_the_same() -> None:
+    store = OneDown(Config(nodes=NODES, advertise=NODES[0], replication=1))
+    store.down = NODES[1]
+    assert {len(nodes) for nodes in owners(Client(store))} == {1}
 
 
 def test_shards_cover_every_slot_once(client: Client) -> None:
@@ -72,16 +88,17 @@ def test_shards_cover_every_slot_once(client: Client) -> None:
     assert sorted(covered) == list(range(SLOT_COUNT))
 
 
-def test_nodes_lists_every_node_once_and_every_slot_once() -> None:
+@pytest.mark.parametrize(("state", "flag"), [("down", "fail"), ("connecting", "fail?")])
+def test_nodes_lists_every_node_once_and_every_slot_once(state: str, flag: str) -> None:
     store = OneDown()
-    store.down = NODES[2]
+    store.down, store.state = NODES[2], state
     client = Client(store)
     slots: list[int] = []
     lines = client.ask("CLUSTER", "NODES").decode().splitlines()
     flags = {}
     for line in lines:
-        id_, address, flag, master, _, _, epoch, link, *spans = line.split(" ")
-        flags[address] = (flag, link)
+        id_, address, words, master, _, _, epoch, link, *spans = line.split(" ")
+        flags[address] = (words, link)
         assert (len(id_), master, epoch) == (40, "-", "1")
         for span in spans:
             start, end = span.split("-")
@@ -89,7 +106,7 @@ def test_nodes_lists_every_node_once_and_every_slot_once() -> None:
     assert flags == {
         "127.0.0.1:8000@8000": ("myself,master", "connected"),
         "127.0.0.1:8001@8001": ("master", "connected"),
-        "127.0.0.1:8002@8002": ("master,fail", "disconnected"),
+        "127.0.0.1:8002@8002": (f"master,{flag}", "disconnected"),
     }
     assert sorted(slots) == list(range(SLOT_COUNT))
     assert client.ask("CLUSTER", "MYID").decode() == lines[0].split(" ")[0]

@@ -8,9 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quorate.core.values.events import Get
+from quorate.doors.answered import BOUNDS_NS
+from quorate.doors.limits import LINGER_SECONDS
 from quorate.doors.limits import REQUEST_SECONDS as STALL_SECONDS
+from quorate.doors.redis import connection
 from quorate.doors.redis.session import WINDOW_FIRST
-from quorate.errors import QuorumUnreachable
+from quorate.errors import Outcome, QuorumUnreachable
 from quorate.wire.resp import ARGS_MAX
 from tests.unit.doors.redis.turns import Client, encode, plain, three_nodes
 
@@ -32,6 +35,52 @@ def test_answers_keep_the_order_of_commands_and_leave_in_one_write(client: Clien
     assert replies[:5] == [b"PONG", b"1", b"x", None, b"OK"]
     assert str(replies[5]).startswith("ERR unknown command 'NO'")
     assert len(client.transport.writes) == 1
+
+
+def test_answers_are_counted_by_command_and_outcome_and_timed_if_they_read_or_write(
+    client: Client,
+) -> None:
+    client.store.fill(b"a", b"-not an error")
+    client.send(["get", "a"], ["MGET", "a", "b"], ["set", "k", "v"], ["SET", "k", "v", "OOPS"])
+    client.send(["PING"], ["NO"], ["GET"], ["config", "get", "port"], ["MSET", "a", "1", "b", "2"])
+    client.settle()
+    client.store.fail_next = [QuorumUnreachable("few", outcome=Outcome.UNKNOWN)]
+    client.send(["DEL", "a"])
+    client.settle()
+    client.store.fail_keys = {b"a": QuorumUnreachable("few")}
+    client.send(["GET", "a"])
+    client.settle()
+    client.feed(b"*1\r\nnonsense\r\n")
+    client.settle()
+    operations = client.door.answered.operations.values()
+    assert {each.name: each.ok for each in operations if each.ok} == {
+        "get": 1,
+        "mget": 1,
+        "set": 1,
+        "ping": 1,
+        "config|get": 1,
+        "mset": 1,
+    }
+    assert {each.name: each.errors for each in operations if each.errors} == {
+        "get": {"not_applied": 1, "failed": 1},
+        "set": {"not_applied": 1},
+        "del": {"unknown": 1},
+        "unknown": {"not_applied": 2},
+    }
+    answered = client.door.answered
+    assert (sum(answered.reads.counts), sum(answered.writes.counts)) == (4, 4)
+
+
+def test_a_time_runs_from_the_packet_to_the_answer(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([1_000, 7_000_000])
+    monkeypatch.setattr(connection, "monotonic_ns", lambda: next(clock))
+    client.send(["GET", "a"], ["GET", "b"])
+    client.settle()
+    reads = client.door.answered.reads
+    assert reads.total_ns == 2 * 6_999_000
+    assert reads.counts[BOUNDS_NS.index(10_000_000)] == 2
 
 
 def test_an_answer_that_comes_early_waits_for_those_before_it(client: Client) -> None:
@@ -126,7 +175,7 @@ def test_a_pipeline_is_answered_as_if_its_commands_came_one_by_one(
     at_once.feed(data[:cut])
     at_once.feed(data[cut:])
     assert at_once.replies() == expected
-    assert at_once.connection.reply_bytes == 0
+    assert at_once.connection.flow.reply_bytes == 0
 
 
 # --- half commands -------------------------------------------------------------------------------
@@ -150,6 +199,7 @@ def test_half_a_command_is_given_its_time_and_then_the_connection_closes(
     assert not client.transport.is_closing()
     client.timers.advance(1)
     assert texts(client) == ["ERR Protocol error: command not completed in time"]
+    client.timers.advance(LINGER_SECONDS)
     assert client.transport.is_closing()
     assert client.store.events == []
 
@@ -183,6 +233,7 @@ def test_the_time_for_half_a_command_stands_still_while_the_node_does_not_read(
 
 def test_a_connection_that_is_idle_between_commands_has_no_timers_and_stays(client: Client) -> None:
     client.ask("PING")
+    client.timers.advance(STALL_SECONDS)
     assert client.timers.count == 0
     client.timers.advance(100 * STALL_SECONDS)
     assert client.ask("PING") == b"PONG"
@@ -223,10 +274,15 @@ def test_a_protocol_fault_is_told_after_the_answers_before_it_and_ends_the_conne
 ) -> None:
     client.send(["GET", "k"])
     client.feed(PING + fault + encode(["SET", "k", "v"]))
-    assert texts(client) == [None, b"PONG", text]
-    assert client.transport.is_closing()
+    *before, told = texts(client)
+    assert before == [None, b"PONG"]
+    assert str(told).startswith(text)
+    # What is still sent is read, and nothing of it is done.
+    assert client.transport.is_reading()
     client.send(["SET", "k", "v"])
-    assert client.written == []
+    client.timers.advance(LINGER_SECONDS)
+    assert client.transport.is_closing()
+    assert client.answered() == client.written == []
 
 
 def test_an_http_request_is_dropped_without_a_word(client: Client) -> None:
@@ -250,6 +306,7 @@ def test_answers_that_come_after_the_client_has_gone_are_let_go(client: Client) 
     client.settle()
     assert client.transport.writes == []
     assert client.door.sessions == {}
+    client.timers.advance(STALL_SECONDS)
     assert client.timers.count == 0
 
 

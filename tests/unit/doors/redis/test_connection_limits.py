@@ -5,17 +5,16 @@ from __future__ import annotations
 
 import pytest
 
-from quorate.doors.flow import VALUE_BYTES_LARGE
+from quorate.doors.flow import FREE_REPLY_BYTES, REPLY_BYTES_MAX, VALUE_BYTES_LARGE
+from quorate.doors.limits import FREE_BYTES, LINGER_SECONDS
 from quorate.doors.limits import REQUEST_SECONDS as STALL_SECONDS
 from quorate.doors.redis.connection import (
     BEGUN_MAX,
-    FREE_BYTES,
-    REPLY_BYTES_MAX,
     REQUEST_BYTES_MAX,
     TRACKED_KEYS_MAX,
 )
 from quorate.doors.redis.session import WINDOW_FIRST, WINDOW_MAX
-from tests.unit.doors.redis.turns import BUDGET_BYTES, Client, encode, plain
+from tests.unit.doors.redis.turns import BUDGET_BYTES, Client, encode, plain, three_nodes
 
 
 def test_no_more_commands_are_under_way_than_the_window_and_the_rest_is_not_read(
@@ -96,12 +95,12 @@ def test_rendered_replies_behind_a_slow_one_are_bounded(client: Client) -> None:
         if client.transport.is_reading():
             client.send(*[["GET", "k"] for _ in range(20)])
         client.store.turn()
-    assert REPLY_BYTES_MAX < client.connection.reply_bytes <= REPLY_BYTES_MAX + 21 * size
+    assert REPLY_BYTES_MAX < client.connection.flow.reply_bytes <= REPLY_BYTES_MAX + 21 * size
     assert not client.transport.is_reading()
     client.store.hold_keys = set()
     replies = client.replies()
     assert len(replies) > REPLY_BYTES_MAX // size
-    assert client.connection.reply_bytes == 0
+    assert client.connection.flow.reply_bytes == 0
     assert client.transport.is_reading()
 
 
@@ -110,7 +109,7 @@ def test_replies_made_at_once_are_bounded_too(client: Client) -> None:
     client.store.hold_keys = {b"slow"}
     client.send(["GET", "slow"], *[["COMMAND", "DOCS"] for _ in range(1000)])
     client.settle()
-    assert REPLY_BYTES_MAX < client.connection.reply_bytes < 2 * REPLY_BYTES_MAX
+    assert REPLY_BYTES_MAX < client.connection.flow.reply_bytes < 2 * REPLY_BYTES_MAX
     client.store.hold_keys = set()
     assert len(client.replies()) == 1001
 
@@ -227,6 +226,7 @@ def test_half_commands_over_the_budget_are_refused_and_closed(client: Client) ->
         None,
         "BUSY too many request bytes are arriving (outcome=not_applied)",
     ]
+    client.timers.advance(LINGER_SECONDS)
     assert client.transport.is_closing()
     client.connection.connection_lost(None)
     small = Client(client.store, client.door)
@@ -278,3 +278,143 @@ def test_a_client_that_goes_gives_back_what_was_charged_for_it(client: Client) -
     client.store.hold_keys = set()
     client.settle()
     assert client.bodies.used == 0
+
+
+# --- the budget of reply bytes -------------------------------------------------------------------
+
+NO_ROOM = "BUSY replies that clients have not taken fill the memory for them (outcome=not_applied)"
+BIG = b"v" * (8 << 20)
+
+
+def stuck_clients(client: Client, count: int) -> list[Client]:
+    """More clients of the same door, which do not read."""
+    others = [Client(client.store, client.door) for _ in range(count)]
+    for other in others:
+        other.transport.is_stuck = True
+    return others
+
+
+def held_by(clients: list[Client]) -> int:
+    return sum(each.transport.unread + each.connection.flow.reply_bytes for each in clients)
+
+
+def test_clients_that_do_not_read_hold_no_more_than_the_budget_and_what_each_has_free(
+    client: Client,
+) -> None:
+    client.store.fill(b"big", BIG)
+    others = stuck_clients(client, 40)
+    for other in others:
+        other.send(*[["MGET", "big"] for _ in range(7)])
+    client.settle()
+    assert BUDGET_BYTES // 2 < client.replies_budget.used <= BUDGET_BYTES
+    assert held_by(others) <= BUDGET_BYTES + len(others) * 2 * FREE_REPLY_BYTES
+    assert client.ask("GET", "big") == NO_ROOM
+    assert client.ask("MGET", "absent", "big") == NO_ROOM
+    assert client.ask("SET", "k", b"v" * 60_000) == b"OK"
+    assert client.ask("GET", "k") == b"v" * 60_000
+    for other in others:
+        other.connection.connection_lost(None)
+    assert client.replies_budget.used == 0
+    assert client.ask("GET", "big") == BIG
+
+
+def test_what_a_client_takes_is_given_back(client: Client) -> None:
+    client.store.fill(b"big", BIG)
+    client.transport.is_stuck = True
+    client.send(["GET", "big"])
+    client.settle()
+    assert client.replies_budget.used == pytest.approx(len(BIG), abs=FREE_REPLY_BYTES)
+    client.transport.take(client.transport.unread)
+    assert client.replies_budget.used == 0
+
+
+def test_values_that_wait_behind_a_slow_command_and_in_an_mget_are_charged(client: Client) -> None:
+    grow_window(client)
+    client.store.fill(b"big", BIG)
+    client.store.hold_keys = {b"slow"}
+    client.send(["MGET", "big", "slow", "big"])
+    client.settle()
+    assert client.replies_budget.used == pytest.approx(2 * len(BIG), abs=FREE_REPLY_BYTES)
+    client.store.hold_keys = set()
+    assert client.replies() == [[BIG, None, BIG]]
+    assert client.replies_budget.used == 0
+    grow_window(client)
+    client.store.hold_keys = {b"slow"}
+    client.send(["GET", "slow"])
+    client.send(["GET", "big"])
+    client.settle()
+    assert client.replies_budget.used == pytest.approx(len(BIG), abs=FREE_REPLY_BYTES)
+    client.connection.connection_lost(None)
+    client.store.hold_keys = set()
+    client.settle()
+    assert client.replies_budget.used == 0
+
+
+def test_a_write_whose_reply_has_no_room_is_refused_before_it_is_made(client: Client) -> None:
+    client.store.fill(b"k", BIG)
+    client.replies_budget.add(BUDGET_BYTES - 1000)
+    for command in (["GETDEL", "k"], ["SET", "k", "v", "GET"], ["GETEX", "k", "EX", 10]):
+        assert client.ask(*command) == NO_ROOM
+    assert client.written == []
+    client.replies_budget.give_back(BUDGET_BYTES - 1000)
+    assert client.ask("GETDEL", "k") == BIG
+    assert client.replies_budget.used == 0
+
+
+@pytest.mark.parametrize("command", [["ECHO", BIG], ["GETRANGE", "k", 0, -1], ["KEYS", "*"]])
+def test_no_large_reply_goes_past_the_budget(client: Client, command: list[bytes | str]) -> None:
+    client.store.fill(b"k", BIG)
+    for i in range(100):
+        client.store.fill(b"%d" % i * 250, b"")
+    client.replies_budget.add(BUDGET_BYTES)
+    client.connection.flow.reply_bytes += FREE_REPLY_BYTES
+    assert client.ask(*command) == NO_ROOM
+    assert client.ask("PING") == b"PONG"
+
+
+# --- silence -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sent", [b"", b"\r\n", b"*0\r\n", b"*-1\r\n \r\n"])
+def test_a_client_that_sends_no_command_is_let_go(client: Client, sent: bytes) -> None:
+    if sent:
+        client.feed(sent)
+    client.timers.advance(STALL_SECONDS - 1)
+    assert not client.transport.is_closing()
+    client.timers.advance(1)
+    assert client.transport.is_closing()
+
+
+def test_half_a_command_again_and_again_is_no_command(client: Client) -> None:
+    for _ in range(3):
+        client.feed(b"*")
+        client.timers.advance(STALL_SECONDS - 1)
+        client.feed(b"0\r\n")
+    client.timers.advance(STALL_SECONDS)
+    assert client.transport.is_closing()
+
+
+def test_a_client_that_sent_a_command_may_be_silent_for_ever_unless_a_setting_says_otherwise(
+    client: Client,
+) -> None:
+    client.ask("PING")
+    client.timers.advance(7 * 86400)
+    assert client.ask("PING") == b"PONG"
+    strict = Client(three_nodes(idle_timeout_ms=60_000))
+    for _ in range(10):
+        assert strict.ask("PING") == b"PONG"
+        strict.timers.advance(50)
+    strict.store.hold_keys = {b"slow"}
+    strict.send(["GET", "slow"])
+    strict.timers.advance(1000)
+    strict.store.hold_keys = set()
+    assert strict.replies() == [None]
+    assert not strict.transport.is_closing()
+    strict.timers.advance(100)
+    assert strict.transport.is_closing()
+
+
+def test_limits_of_silence_end_with_the_door(client: Client) -> None:
+    assert client.timers.count == 1
+    client.door.close()
+    assert client.timers.count == 0

@@ -40,3 +40,28 @@ def test_a_del_that_failed_after_another_key_was_deleted_says_unknown(client: Cl
     error = QuorumUnreachable("too few replicas", outcome=Outcome.NOT_APPLIED)
     client.store.fail_next = [error]
     assert client.ask("DEL", "a", "b") == "NOREPLICAS too few replicas (outcome=unknown)"
+
+
+def test_object_tells_what_redis_would_and_what_is_not_tracked_is_an_error(client: Client) -> None:
+    for key, value in {b"int": b"12", b"short": b"v" * 44, b"long": b"v" * 45}.items():
+        client.store.fill(key, value)
+    found = [client.ask("OBJECT", "ENCODING", key) for key in ("int", "short", "long", "none")]
+    assert found == [b"int", b"embstr", b"raw", None]
+    assert client.ask("OBJECT", "REFCOUNT", "int") == 1
+    assert client.ask("OBJECT", "REFCOUNT", "none") is None
+    assert client.ask("OBJECT", "FREQ", "int").startswith("ERR An LFU maxmemory policy is not")
+    assert client.ask("OBJECT", "IDLETIME", "int") == "ERR idle time not tracked."
+
+
+def test_memory_usage_is_about_what_a_key_takes(client: Client) -> None:
+    client.store.fill(b"k", b"v" * 1000)
+    assert 1001 < client.ask("MEMORY", "USAGE", "k") < 1100
+    assert client.ask("MEMORY", "USAGE", "k", "SAMPLES", "0") == client.ask("MEMORY", "USAGE", "k")
+    assert client.ask("MEMORY", "USAGE", "none") is None
+    assert client.ask("MEMORY", "USAGE", "k", "SAMPLES") == "ERR syntax error"
+
+
+def test_a_question_about_a_key_waits_for_a_write_of_it(client: Client) -> None:
+    client.store.reads_last = False
+    client.send(["SET", "k", "1"], ["OBJECT", "ENCODING", "k"])
+    assert client.replies() == [b"OK", b"int"]

@@ -83,7 +83,6 @@ def test_a_block_ends_at_discard_and_at_reset(client: Client) -> None:
         "DEBUG SLEEP 1",
         "SHUTDOWN",
         "SLAVEOF a 1",
-        "MODULE LIST",
         "EVAL x 0",
         "LPUSH k v",
         "HSET k f v",

@@ -50,11 +50,31 @@ def test_config_get_answers_all_patterns_that_match(client: Client) -> None:
     assert client.ask("CONFIG", "GET", "*a" * 50_000) == "ERR pattern too long"
 
 
-@pytest.mark.parametrize("command", ["SET", "REWRITE", "RESETSTAT"])
+@pytest.mark.parametrize("command", ["REWRITE", "RESETSTAT"])
 def test_config_changes_nothing(client: Client, command: str) -> None:
-    assert client.ask("CONFIG", command, "save", "1") == (
+    assert client.ask("CONFIG", command) == (
         f"ERR unknown subcommand '{command}'. Try CONFIG HELP."
     )
+
+
+def test_config_set_accepts_what_is_so_already_and_nothing_else(client: Client) -> None:
+    assert client.ask("CONFIG", "SET", "save", "", "maxmemory", "0", "Timeout", "0") == b"OK"
+    assert client.ask("CONFIG", "SET", "save", "", "maxmemory", "1gb") == (
+        "ERR CONFIG SET failed (possibly related to argument 'maxmemory') - "
+        "can't set immutable config: it is '0' while the node runs"
+    )
+    assert client.ask("CONFIG", "SET", "notify-keyspace-events", "Ex") == (
+        "ERR Unknown option or number of arguments for CONFIG SET - 'notify-keyspace-events'"
+    )
+    assert "wrong number" in client.ask("CONFIG", "SET", "save", "", "maxmemory")
+
+
+def test_info_lastsave_and_role_say_what_tools_ask(client: Client) -> None:
+    facts = info(client, "server", "cluster")
+    assert (facts["redis_mode"], facts["cluster_enabled"]) == ("cluster", "1")
+    assert facts["arch_bits"] in ("32", "64")
+    assert client.ask("LASTSAVE") == client.store.now_ms // 1000
+    assert client.ask("ROLE") == [b"master", 0, []]
 
 
 def test_time_is_the_clock_that_keys_expire_by(client: Client) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from quorate.core.values.events import Put
-from quorate.doors.redis.session import PARTS_FIRST
+from quorate.doors.redis.session import WINDOW_FIRST
 from quorate.doors.redis.strings import MGET_BYTES_MAX
 from quorate.errors import Outcome, QuorumUnreachable
 from tests.unit.doors.redis.turns import Client
@@ -215,11 +215,11 @@ def test_strlen_counts_bytes(client: Client) -> None:
 
 
 def test_mget_answers_in_the_order_of_its_keys_some_at_a_time(client: Client) -> None:
-    keys = [f"k{i}" for i in range(3 * PARTS_FIRST)]
+    keys = [f"k{i}" for i in range(3 * WINDOW_FIRST)]
     for key in keys[::2]:
         client.store.fill(key.encode(), key.encode())
     client.send(["MGET", *keys])
-    assert len(client.store.events) == PARTS_FIRST
+    assert len(client.store.events) == WINDOW_FIRST
     expected = [key.encode() if i % 2 == 0 else None for i, key in enumerate(keys)]
     assert client.replies() == [expected]
 
@@ -230,7 +230,7 @@ def test_mget_of_one_large_value_many_times_is_refused_before_it_fills_the_memor
     client.store.fill(b"k", b"v" * (8 << 20))
     reply = client.ask("MGET", *["k"] * 1000)
     assert reply == f"ERR the values are over {MGET_BYTES_MAX} bytes together"
-    assert len(client.store.events) <= 2 * PARTS_FIRST
+    assert len(client.store.events) <= 2 * WINDOW_FIRST
 
 
 def test_mset_sets_every_key_and_of_a_key_given_twice_the_last(client: Client) -> None:
@@ -257,4 +257,4 @@ def test_an_mset_that_failed_halfway_says_that_its_outcome_is_unknown(client: Cl
 def test_a_failed_read_of_many_starts_no_more(client: Client) -> None:
     client.store.failure = QuorumUnreachable("too few replicas")
     assert client.ask("MGET", *[f"k{i}" for i in range(1000)]) == "NOREPLICAS too few replicas"
-    assert len(client.store.events) == PARTS_FIRST
+    assert len(client.store.events) == WINDOW_FIRST

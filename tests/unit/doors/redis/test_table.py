@@ -3,28 +3,27 @@
 
 from __future__ import annotations
 
+import re
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from quorate.config import KEY_BYTES_MAX, Config
+from quorate.doors.flow import SMALL_REPLY_BYTES
+from quorate.doors.limits import REQUEST_SECONDS
+from quorate.doors.redis.cluster import SLOT_KEYS_MAX
 from quorate.doors.redis.command import Access, Command
-from quorate.doors.redis.table import COMMANDS, SPELLED, find
+from quorate.doors.redis.glob import NAME_PATTERN_BYTES_MAX, PATTERN_BYTES_MAX
+from quorate.doors.redis.scan import KEYS_MAX, ROWS_MAX
+from quorate.doors.redis.server import CONFIG_PATTERNS_MAX
+from quorate.doors.redis.strings import MGET_BYTES_MAX
+from quorate.doors.redis.table import COMMANDS, NAMES_MAX, SPELLED, find
+from quorate.wire.resp import ARGS_MAX, COMMAND_BULKS_MAX, INLINE_BYTES_MAX
 from tests.unit.doors.redis.turns import Client
 
-PROMISED = (
-    "PING ECHO HELLO AUTH QUIT RESET SELECT CLIENT COMMAND INFO CONFIG TIME DBSIZE SET GET GETEX"
-    " GETDEL SETEX PSETEX MGET MSET DEL UNLINK EXISTS TOUCH STRLEN GETRANGE TYPE TTL PTTL"
-    " EXPIRETIME PEXPIRETIME EXPIRE PEXPIRE EXPIREAT PEXPIREAT PERSIST SCAN KEYS RANDOMKEY WAIT"
-    " FLUSHDB CLUSTER READONLY READWRITE"
-    " SETNX INCR DECR INCRBY DECRBY INCRBYFLOAT APPEND SETRANGE GETSET WATCH"
-)
-SUBCOMMANDS = {
-    "CLIENT": "ID GETNAME SETNAME SETINFO INFO LIST NO-EVICT",
-    "COMMAND": "LIST COUNT INFO DOCS",
-    "CONFIG": "GET",
-    "CLUSTER": "SLOTS SHARDS NODES INFO MYID KEYSLOT COUNTKEYSINSLOT",
-}
+DOCUMENT = Path("docs/redis.md").read_text()
 WITH_ARITY = [command for command in COMMANDS.values() if abs(command.arity) > 1]
 
 
@@ -32,11 +31,69 @@ def name_of(command: Command) -> str:
     return command.name
 
 
-def test_every_promised_command_has_a_row() -> None:
-    assert [name for name in PROMISED.split() if name.encode() not in COMMANDS] == []
-    for name, subcommands in SUBCOMMANDS.items():
-        known = COMMANDS[name.encode()].subcommands
-        assert [sub for sub in subcommands.split() if sub.encode() not in known] == []
+def rows(heading: str) -> dict[str, str]:
+    """First and second cell of the table under a heading."""
+    lines = DOCUMENT.split(heading)[1].split("\n\n")[0].splitlines()[2:]
+    cells = [line.split("|") for line in lines if line.startswith("|")]
+    return {row[1].strip(): row[2] for row in cells}
+
+
+def words(cell: str) -> set[bytes]:
+    """The words in backticks, but for those in brackets."""
+    plain = re.sub(r"\(.*?\)", "", cell)
+    return {word.encode() for code in re.findall("`(.*?)`", plain) for word in code.split()}
+
+
+def test_the_document_lists_every_command_and_no_other() -> None:
+    groups = rows("| group | commands |")
+    groups["transactions"] = groups["transactions"].partition(":")[0]
+    listed = set().union(*map(words, groups.values()))
+    refused = words(DOCUMENT.split("this release does not\nhave: ")[1].partition("`.")[0] + "`")
+    containers = {name for name, command in COMMANDS.items() if command.subcommands}
+    assert listed | containers | refused - {b"SET", b"NX/XX"} == set(COMMANDS)
+    assert not listed & containers
+    assert refused - {b"SET", b"NX/XX"} == {
+        each.name.upper().encode() for each in COMMANDS.values() if "refused: needs" in each.summary
+    }
+
+
+def test_the_document_lists_every_subcommand_and_no_other() -> None:
+    found: dict[bytes, set[bytes]] = {}
+    for names, cell in rows("| with | these |").items():
+        containers = re.findall("`(.*?)`", names)
+        codes = re.findall("`([A-Z -]+)`", cell)
+        if len(containers) == 1:
+            found[containers[0].encode()] = set().union(*(set(c.encode().split()) for c in codes))
+        else:
+            for name, code in zip(containers, codes, strict=True):
+                found[name.encode()] = set(code.encode().split())
+    assert found == {
+        name: set(command.subcommands) for name, command in COMMANDS.items() if command.subcommands
+    }
+
+
+def test_the_limits_in_the_document_are_those_in_force() -> None:
+    limits = rows("| what | at most |")
+
+    def says(what: str, *numbers: int) -> bool:
+        return all(f"{number:,}" in limits[what] for number in numbers)
+
+    config = Config()
+    mib = 1 << 20
+    assert says("a key", KEY_BYTES_MAX)
+    assert says("a value, and any other argument", config.value_bytes_max // mib)
+    assert says("arguments of a command", ARGS_MAX, COMMAND_BULKS_MAX)
+    assert says("an inline command", INLINE_BYTES_MAX // 1024)
+    patterns = (PATTERN_BYTES_MAX, NAME_PATTERN_BYTES_MAX, CONFIG_PATTERNS_MAX)
+    assert says("a pattern", *patterns)
+    assert says("names in `COMMAND INFO` and `DOCS`", NAMES_MAX)
+    assert says("values in one `MGET`", MGET_BYTES_MAX // mib)
+    assert says("keys in one answer", KEYS_MAX, ROWS_MAX, SLOT_KEYS_MAX)
+    replies = "replies that clients have not taken, of all together"
+    assert says(replies, config.reply_bytes_max // mib, SMALL_REPLY_BYTES // 1024)
+    arriving = "requests that arrive, of all together"
+    assert says(arriving, config.inflight_bytes_max // mib)
+    assert says("silence", int(REQUEST_SECONDS))
 
 
 def test_every_row_is_found_by_the_spellings_that_clients_use() -> None:

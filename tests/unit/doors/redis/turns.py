@@ -198,7 +198,10 @@ class Client:
         self.store = store or TurnStore()
         self.timers = ManualTimers()
         self.bodies = ByteBudget(BUDGET_BYTES)
-        self.door = door or RespDoor(self.store, self.bodies, timers=self.timers)
+        self.replies_budget = ByteBudget(BUDGET_BYTES)
+        self.door = door or RespDoor(
+            self.store, self.bodies, self.replies_budget, timers=self.timers
+        )
         self.transport = FakeTransport()
         self.connection = RespConnection(self.store, self.door)
         self.transport.protocol = self.connection

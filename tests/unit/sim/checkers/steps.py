@@ -73,6 +73,7 @@ class Stage:
             given=[*kept, *(sent or []), *(hint for _, hint in hinted or [])],
             forgotten=forgotten or [],
             acked=acked or [],
+            refused=[],
             told=told or [],
             ceiling=ceiling,
         )

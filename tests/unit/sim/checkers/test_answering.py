@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
-from quorate.core.values.events import Event, LinkDown, PeerFrame
+from quorate.core.values.events import Event, LinkDown, PeerFrame, Put
 from quorate.core.values.messages import Frame, Message, Mutate, Mutated, Pong
 from quorate.core.values.record import Record
+from quorate.errors import DiskFull, Overloaded, QuorateError
 from quorate.sim.checkers.answering import Answering
 from quorate.sim.cluster import id_of, url_of
-from tests.unit.sim.checkers.steps import Stage, given, record
+from tests.unit.core.alone import Asker
+from tests.unit.sim.checkers.steps import KEY, Stage, given, record
 
 WRITE = record(1)
 
@@ -33,7 +35,7 @@ def _told(
 def test_whoever_answered_first_in_a_step_is_sent_what_the_step_stamps(stage: Stage) -> None:
     for answer in (Mutated(1, [], []), Pong(1)):
         (told,) = _told(stage, _frame(1, answer), _frame(2, Pong(1)))
-        assert told.startswith("http://n1:1 answered, and http://n0:1 only hints it ")
+        assert told.startswith("http://n1:8000 answered, and http://n0:8000 only hints it ")
 
 
 def test_others_may_be_down(stage: Stage) -> None:
@@ -59,3 +61,23 @@ def test_nothing_can_be_sent_without_a_link(stage: Stage) -> None:
 
 def test_a_write_of_before_that_was_refused_is_kept_as_a_hint(stage: Stage) -> None:
     assert _told(stage, _frame(1, Mutated(1, [], [])), known=WRITE) == []
+
+
+def _refused(stage: Stage, error: QuorateError, *, w: int = 0) -> list[str]:
+    """What is found when node 0 answers a write with an error."""
+    judge, asker = Answering(), Asker()
+    stage.machines[0].events = [Put(asker, KEY, b"v", w=w)]
+    judge.look(stage.step(0)._replace(refused=[(asker, error)]))
+    return [each.told for each in judge.found]
+
+
+def test_a_write_that_a_full_disk_refuses_though_the_peers_could_take_it(stage: Stage) -> None:
+    assert _refused(stage, DiskFull("full")) == [
+        "http://n0:8000 refused a write that its peers could take"
+    ]
+    assert _refused(stage, DiskFull("full"), w=3) == []
+    assert _refused(stage, Overloaded("too many")) == []
+    peer = stage.machines[0].node.membership.at(url_of(1))
+    assert peer is not None
+    peer.is_reachable = False
+    assert _refused(stage, DiskFull("full")) == []

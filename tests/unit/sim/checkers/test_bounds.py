@@ -66,7 +66,7 @@ def test_bytes_of_hints_are_counted(node: Node, size: int) -> None:
 def test_bytes_that_a_peer_has_not_answered_are_counted(node: Node, size: int) -> None:
     node.outboxes[0].unanswered_bytes = size
     (told,) = _told(node)
-    assert f"has {size} bytes unanswered by http://n1:1" in told
+    assert f"has {size} bytes unanswered by http://n1:8000" in told
 
 
 # --- caches ------------------------------------------------------------------------------------
@@ -87,10 +87,11 @@ def test_a_cache_holds_no_more_than_it_may(stage: Stage) -> None:
     largest = CACHE_BYTES_MAX - ENTRY_BYTES - 1
     assert _told_of_cache(stage, 0, 0) == []
     assert _told_of_cache(stage, largest) == []
-    assert _told_of_cache(stage, 0, 0, 0) == ["http://n0:1 has 3 cached entries, and 2 at most"]
+    assert _told_of_cache(stage, 0, 0, 0) == ["http://n0:8000 has 3 cached entries, and 2 at most"]
     (told,) = _told_of_cache(stage, largest + 1)
     assert (
-        told == f"http://n0:1 has {CACHE_BYTES_MAX + 1} cached bytes, and {CACHE_BYTES_MAX} at most"
+        told
+        == f"http://n0:8000 has {CACHE_BYTES_MAX + 1} cached bytes, and {CACHE_BYTES_MAX} at most"
     )
 
 
@@ -129,7 +130,7 @@ def test_what_is_left_of_requests_is_found(
 ) -> None:
     leave(node)
     (found,) = at_rest([machine.node for machine in stage.machines])
-    assert (found.invariant, found.told) == ("I26", f"http://n0:1 is at rest and has {told}")
+    assert (found.invariant, found.told) == ("I26", f"http://n0:8000 is at rest and has {told}")
 
 
 def test_a_request_that_still_waits_is_found(node: Node, stage: Stage) -> None:

@@ -47,7 +47,7 @@ def test_while_anything_is_left_to_do_replicas_may_differ() -> None:
 def test_a_hint_that_waits_for_nothing_is_found() -> None:
     (found,) = list(convergence.check(history(), evidence(hints_left={0: 0, 1: 3})))
     assert found.invariant == "I13"
-    assert "3 hints still wait on n1" in found.told
+    assert "hints still wait on n1: 3" in found.told
 
 
 def test_hints_may_wait_for_what_is_away() -> None:

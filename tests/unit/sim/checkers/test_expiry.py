@@ -33,6 +33,10 @@ def test_a_value_is_served_until_it_expires() -> None:
     assert _check(101, record_expires_ms=EXPIRES_MS) == 0
 
 
+def test_whole_milliseconds_excuse_one_and_no_more() -> None:
+    assert [_check(late, record_expires_ms=0) for late in (101, 102)] == [0, 1]
+
+
 def test_a_value_whose_expiry_was_lost_is_found_when_it_is_served_later() -> None:
     assert _check(50, record_expires_ms=0) == 0
     assert _check(150, record_expires_ms=0) == 1

@@ -1,0 +1,332 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The HTTP API as an OpenAPI 3.1 document, made of the table of routes and the table of errors.
+
+What those do not say (what an answer holds) stands here, a row for each route: a route without a
+row is a KeyError, and a test compares real answers with what the document says of them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from quorate import __version__
+from quorate.config import KEY_BYTES_MAX
+from quorate.core.values.events import SCAN_ROWS_MAX
+from quorate.core.values.status import MemberView
+from quorate.doors.access import Role
+from quorate.doors.errors import answer_for
+from quorate.doors.http.batch import BatchBody
+from quorate.doors.http.internal import RECORD_TYPE
+from quorate.doors.http.problems import PROBLEM_TYPE
+from quorate.doors.http.request import QUORUM_MAX, TTL_SECONDS_MAX
+from quorate.errors import BY_CODE, Outcome
+
+REFUSALS: Final = {
+    "bad_body": 400,
+    "bad_host": 400,
+    "bad_request": 400,
+    "partial_write": 400,
+    "forbidden": 403,
+    "foreign_origin": 403,
+    "no_such_path": 404,
+    "not_found": 404,
+    "method_not_allowed": 405,
+    "too_slow": 408,
+    "precondition_failed": 412,
+    "target_too_long": 414,
+    "unsupported_encoding": 415,
+    "expectation_failed": 417,
+    "misdirected": 421,
+    "header_too_large": 431,
+    "unsupported_coding": 501,
+    "http_version": 505,
+}
+"""Codes that only HTTP knows (`Refused`), with their status."""
+
+Schema = dict[str, Any]
+_STRING: Final[Schema] = {"type": "string"}
+_COUNT: Final[Schema] = {"type": "integer", "minimum": 0}
+_FLAG: Final[Schema] = {"type": "boolean"}
+_VERSION: Final[Schema] = {"type": "string", "pattern": "^[0-9a-f]{28}$"}
+_TEXT: Final[Schema] = {"$ref": "#/components/schemas/Text"}
+
+
+def _object(properties: Schema, *, optional: Iterable[str] = ()) -> Schema:
+    required = [name for name in properties if name not in set(optional)]
+    return {"type": "object", "properties": properties, "required": required}
+
+
+def _or_null(schema: Schema) -> Schema:
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def _list(items: Schema) -> Schema:
+    return {"type": "array", "items": items}
+
+
+def _quorum(meaning: str) -> tuple[str, Schema]:
+    return meaning, {"type": "integer", "minimum": 1, "maximum": QUORUM_MAX}
+
+
+PARAMETERS: Final[dict[str, tuple[str, Schema]]] = {
+    "key": (f"The key: any bytes, percent-encoded; at most {KEY_BYTES_MAX} of them", _STRING),
+    "r": _quorum("How many replicas must answer a read; the node's -R if not given"),
+    "w": _quorum("How many replicas must have a write on disk; the node's -W if not given"),
+    "timeout": ("How long it may take, with a unit: 500ms, 2s", {"type": "string"}),
+    "ttl": (
+        "Seconds after which the value is gone",
+        {"type": "integer", "minimum": 1, "maximum": TTL_SECONDS_MAX},
+    ),
+    "prefix": ("List only keys that begin so", _STRING),
+    "cursor": ("Where the page before ended, as it said", _STRING),
+    "url": ("The member's URL", _STRING),
+    "limit": (
+        "The most keys in a page",
+        {"type": "integer", "minimum": 1, "maximum": SCAN_ROWS_MAX},
+    ),
+}
+
+HEADERS: Final[dict[str, tuple[str, Schema]]] = {
+    "ETag": ("The version, in quotes", {"type": "string", "pattern": '^"[0-9a-f]{28}"$'}),
+    "Quorate-Version": ("The version: higher is newer", _VERSION),
+    "Quorate-Consistency": (
+        "What operations with these r and w promise",
+        {"enum": ["linearizable", "regular", "eventual"]},
+    ),
+    "Quorate-Acks": (
+        "Replicas that have the write, of how many",
+        {"type": "string", "pattern": "^[0-9]+/[0-9]+$"},
+    ),
+    "Quorate-Restamped": (
+        "There if the write met a newer version and was stamped again",
+        {"const": "true"},
+    ),
+    "Quorate-Applied": ("Whether this replica holds the record now", {"enum": ["true", "false"]}),
+    "Quorate-Cursor": ("Where the next page begins, if there is one", _STRING),
+}
+
+
+class Described(NamedTuple):
+    """What the table of routes does not say of a route."""
+
+    summary: str
+    answer: Mapping[str, Schema]
+    """The body of an answer: schemas by type."""
+    body: Mapping[str, Schema] = {}
+    """The same of a request."""
+    headers: tuple[str, ...] = ()
+    also: Mapping[str, str] = {}
+    """Other answers than 200 and errors, by status."""
+
+
+_BYTES: Final[Schema] = {}
+_READ: Final = ("ETag", "Quorate-Version", "Quorate-Consistency")
+_WRITTEN: Final = (*_READ, "Quorate-Acks", "Quorate-Restamped")
+_PLAIN: Final = "text/plain"
+_JSON: Final = "application/json"
+_OCTETS: Final = "application/octet-stream"
+_RESULT: Final = _object(
+    {
+        "key": _TEXT,
+        "status": {"type": "integer"},
+        "version": _VERSION,
+        "value": _TEXT,
+        "acks": _COUNT,
+        "code": _STRING,
+    },
+    optional=("version", "value", "acks", "code"),
+)
+_REPLICA: Final = _object(
+    {
+        "url": _STRING,
+        "state": _STRING,
+        "version": _or_null(_STRING),
+        "live": _or_null(_FLAG),
+        "expires_ms": _COUNT,
+        "hints": _COUNT,
+    }
+)
+_EXPLAINED: Final = _object(
+    {
+        "key": _TEXT,
+        "slot": _COUNT,
+        "partition": _COUNT,
+        "epoch": _COUNT,
+        "replicas": _list(_REPLICA),
+    }
+)
+_OK: Final = {_PLAIN: {"const": "ok"}}
+
+DESCRIBED: Final[dict[tuple[str, str], Described]] = {
+    ("GET", "/kv"): Described(
+        "Read a value",
+        {_OCTETS: _BYTES},
+        headers=_READ,
+        also={"304": "If-None-Match names the version that was read"},
+    ),
+    ("PUT", "/kv"): Described("Write a value", _OK, body={_OCTETS: _BYTES}, headers=_WRITTEN),
+    ("DELETE", "/kv"): Described("Delete a key", _OK, headers=_WRITTEN),
+    ("GET", "/keys"): Described(
+        "List keys, in the order of the store",
+        {_JSON: _object({"keys": _list(_TEXT), "cursor": _or_null(_STRING), "complete": _FLAG})},
+    ),
+    ("POST", "/batch"): Described(
+        "Do many operations, each on its own",
+        {_JSON: _object({"results": _list(_RESULT)})},
+        body={_JSON: {"$ref": "#/components/schemas/BatchBody"}},
+    ),
+    ("GET", "/explain"): Described(
+        "Say where a key is, and what each replica holds", {_JSON: _EXPLAINED}
+    ),
+    ("GET", "/nodes"): Described(
+        "List the members as this node sees them; with Accept: text/plain their URLs",
+        {_JSON: _list({"$ref": "#/components/schemas/MemberView"}), _PLAIN: _STRING},
+    ),
+    ("POST", "/join"): Described(
+        "Make a node a member, or announce it again",
+        {_JSON: _object({"url": _STRING, "known": _FLAG, "owns": _FLAG})},
+        body={_PLAIN: _STRING, _JSON: _object({"url": _STRING})},
+    ),
+    ("DELETE", "/join"): Described(
+        "Forget a member that holds no copies and is not there",
+        {_JSON: _object({"url": _STRING, "known": _FLAG})},
+    ),
+    ("GET", "/healthz"): Described("Say whether the process serves at all", _OK),
+    ("GET", "/readyz"): Described("Say whether requests belong here", _OK),
+    ("GET", "/metrics"): Described("Tell all that is counted, for Prometheus", {_PLAIN: _STRING}),
+    ("GET", "/openapi.json"): Described("Return this document", {_JSON: {"type": "object"}}),
+    ("GET", "/internal/ping"): Described("Say whether this node is ready", _OK),
+    ("GET", "/internal/get"): Described(
+        "Read this node's own record of a key",
+        {RECORD_TYPE: _BYTES},
+        headers=("Quorate-Version",),
+    ),
+    ("POST", "/internal/replicate"): Described(
+        "Keep a record if it is newer",
+        _OK,
+        body={RECORD_TYPE: _BYTES},
+        headers=("Quorate-Applied", "Quorate-Version"),
+    ),
+    ("GET", "/internal/keys"): Described(
+        "List live keys of this node, one a line", {_PLAIN: _STRING}, headers=("Quorate-Cursor",)
+    ),
+    ("GET", "/local/keys"): Described(
+        "List live keys of this node, one a line", {_PLAIN: _STRING}, headers=("Quorate-Cursor",)
+    ),
+}
+
+
+class Served(NamedTuple):
+    """What the document takes of a row of the table of routes."""
+
+    method: str
+    path: str
+    role: Role
+    parameters: frozenset[str]
+
+
+def document(routes: Iterable[Served]) -> Schema:
+    """The whole document, as JSON has it."""
+    paths: Schema = {}
+    for route in routes:
+        methods = ("get", "head") if route.method == "GET" else (route.method.lower(),)
+        for method in methods:
+            paths.setdefault(route.path, {})[method] = _operation(route, method)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Quorate",
+            "version": __version__,
+            "license": {"name": "GPL-3.0-or-later", "identifier": "GPL-3.0-or-later"},
+        },
+        "paths": paths,
+        "components": {
+            "parameters": {name: _parameter(name) for name in PARAMETERS},
+            "headers": {
+                name: {"description": meaning, "schema": schema}
+                for name, (meaning, schema) in HEADERS.items()
+            },
+            "responses": {
+                "Problem": {
+                    "description": "An error: `code` says which, `outcome` what became of a write",
+                    "content": {PROBLEM_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+                }
+            },
+            "schemas": _schemas(),
+        },
+    }
+
+
+def _parameter(name: str) -> Schema:
+    meaning, schema = PARAMETERS[name]
+    is_needed = name in ("key", "url")
+    place: Schema = {"name": name, "in": "query", "required": is_needed}
+    return {**place, "description": meaning, "schema": schema}
+
+
+def _schemas() -> Schema:
+    _, made = msgspec.json.schema_components(
+        [BatchBody, MemberView], ref_template="#/components/schemas/{name}"
+    )
+    text = {
+        "description": "Bytes: a string where they are UTF-8",
+        "anyOf": [_STRING, {"$ref": "#/components/schemas/Base64"}],
+    }
+    return {**made, "Text": text, "Problem": _problem()}
+
+
+def _operation(route: Served, method: str) -> Schema:
+    described = DESCRIBED[route.method, route.path]
+    answer: Schema = {
+        "description": "Done",
+        "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in described.headers},
+    }
+    if method != "head":
+        answer["content"] = _content(described.answer)
+    operation: Schema = {
+        "operationId": re.sub("[^a-z]", "_", method + route.path),
+        "summary": described.summary,
+        "description": f"Needs the role `{route.role}`.",
+        "parameters": [
+            {"$ref": f"#/components/parameters/{name}"} for name in sorted(route.parameters)
+        ],
+        "responses": {
+            "200": answer,
+            **{status: {"description": text} for status, text in described.also.items()},
+            "default": {"$ref": "#/components/responses/Problem"},
+        },
+    }
+    if described.body:
+        operation["requestBody"] = {"required": True, "content": _content(described.body)}
+    return operation
+
+
+def _content(schemas: Mapping[str, Schema]) -> Schema:
+    return {media: {"schema": schema} for media, schema in schemas.items()}
+
+
+def statuses() -> dict[str, int]:
+    """Every code of a problem with its status."""
+    return {code: answer_for(kind("")).status for code, kind in BY_CODE.items()} | REFUSALS
+
+
+def _problem() -> Schema:
+    by_code = statuses()
+    return {
+        "description": "RFC 9457, with facts of the error as further members",
+        **_object(
+            {
+                "type": _STRING,
+                "title": _STRING,
+                "status": {"enum": sorted(set(by_code.values()))},
+                "detail": _STRING,
+                "code": {"enum": sorted(by_code)},
+                "outcome": {"enum": [each.value for each in Outcome]},
+            },
+            optional=("outcome",),
+        ),
+    }

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whose a data directory is, on real nodes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.cluster.processes import Cluster, fetch, quorate, wait_until
+
+
+def test_directories_that_were_mixed_up_are_refused_with_one_line(tmp_path: Path) -> None:
+    with Cluster(tmp_path, count=5) as cluster:
+        for number in range(20):
+            url = f"{cluster.nodes[0].url}/kv?key={number}"
+            assert fetch(url, method="PUT", body=b"x")[0] == 200
+        directories = [node.data for node in cluster.nodes]
+        for node in cluster.nodes:
+            assert node.stop() == 0
+            node.log.write_text("")
+        for node, directory in zip(cluster.nodes, directories[1:] + directories[:1], strict=True):
+            node.flags = [
+                f"-data={directory}" if flag.startswith("-data=") else flag for flag in node.flags
+            ]
+            node.start()
+        for node, owner in zip(cluster.nodes, cluster.nodes[1:] + cluster.nodes[:1], strict=True):
+            assert node.wait() == 2
+            assert node.log.read_text().splitlines() == [
+                f"quorate: the data directory belongs to {owner.url}, and this is {node.url}: "
+                "give this node its own -data"
+            ]
+
+
+def test_lists_that_differ_are_named_as_the_cause_by_both_sides(tmp_path: Path) -> None:
+    with Cluster(tmp_path, "-write-wait=100ms", count=2) as cluster:
+        first, second = cluster.nodes
+        assert second.stop() == 0
+        second.flags = [flag for flag in second.flags if not flag.startswith("-nodes=")]
+        second.flags.append(f"-nodes={','.join([*cluster.urls, 'http://localhost:9'])}")
+        second.start()
+        for node, other, word in ((first, second, "with"), (second, first, "without")):
+            wait_until(
+                lambda node=node: b"-nodes" in fetch(f"{node.url}/readyz")[1],  # type: ignore[misc]
+                within_s=15,
+                what="the cause is named",
+            )
+            cause = f"{other.url} was started with another -nodes list or -replication than"
+            opposite = f"{node.url} was started with another -nodes list or -replication than"
+            status, body = fetch(f"{node.url}/readyz")
+            detail = json.loads(body)["detail"]
+            assert status == 503
+            assert (
+                f"{cause} {node.url}: {word} 'http://localhost:9'" in detail
+                or f"{opposite} {other.url}: {'without' if word == 'with' else 'with'} " in detail
+            )
+            told = quorate("put", "k", "v", f"--target={node.url}")
+            assert told.returncode == 3
+            assert b"was started with another -nodes" in told.stderr
+            assert '"serving"' not in node.log.read_text()
+
+
+def test_a_mistyped_first_list_is_forgotten_where_nothing_was_written(tmp_path: Path) -> None:
+    with Cluster(tmp_path, count=2) as cluster:
+        first, second = cluster.nodes
+        assert first.stop() == second.stop() == 0
+        wrong = [*cluster.urls, "http://localhost:9"]
+        for urls in (wrong, cluster.urls):
+            for node in cluster.nodes:
+                node.flags = [flag for flag in node.flags if not flag.startswith("-nodes=")]
+                node.flags.append(f"-nodes={','.join(urls)}")
+            cluster.start()
+            first.lists(sorted(urls))
+            if urls == wrong:
+                assert first.stop() == second.stop() == 0
+        assert fetch(f"{first.url}/kv?key=k", method="PUT", body=b"x")[0] == 200

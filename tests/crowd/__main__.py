@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a crowd costs the other clients of a node that has little memory.
+
+Three nodes; the first may use 1 GiB (a cgroup of its own). A client of it writes and reads small
+values, first alone, then beside a crowd: clients that ask for a large value over RESP and HTTP and
+do not read the answer, and strangers that begin to greet as peers and never end. Printed is what
+the client waited, alone and beside the crowd, and how much memory the node used. The exit code is
+1 if the node ended or the client met an error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import multiprocessing
+import os
+import resource
+import socket
+import statistics
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from quorate.wire.frames import MAGIC
+from tests.cluster.processes import Cluster, fetch
+
+MEMORY_BYTES: Final = 1 << 30
+VALUE_BYTES: Final = 8 << 20
+REPLIES: Final = 7
+"""Large values that each slow reader asks for."""
+SETTLE_S: Final = 5.0
+"""Between the coming of the crowd and the measurement beside it."""
+AGAIN_S: Final = 1.0
+"""After which a stranger that was turned away comes again."""
+DYING_S: Final = 1.0
+"""A node that was ended for its memory is gone within this."""
+ASK_S: Final = 60.0
+"""A request is given up after this long."""
+
+
+class Memory:
+    """A memory cgroup, of version 1 or 2, below the one of this process."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+        groups = dict(line.split(":", 2)[1:] for line in lines)
+        self._is_v1 = "memory" in groups
+        mount = Path("/sys/fs/cgroup", "memory") if self._is_v1 else Path("/sys/fs/cgroup")
+        parent = mount / groups["memory" if self._is_v1 else ""].lstrip("/")
+        self._directory = parent / f"quorate-crowd-{os.getpid()}"
+        self._directory.mkdir()
+        name = "memory.limit_in_bytes" if self._is_v1 else "memory.max"
+        (self._directory / name).write_text(str(limit_bytes))
+
+    def take(self, pid: int) -> None:
+        """Have the process live in it."""
+        (self._directory / "cgroup.procs").write_text(str(pid))
+
+    def most_bytes(self) -> int:
+        """The most that was in use at any time."""
+        name = "memory.max_usage_in_bytes" if self._is_v1 else "memory.peak"
+        return int((self._directory / name).read_text())
+
+    def close(self) -> None:
+        """Be gone; no process is in it any more."""
+        self._directory.rmdir()
+
+
+def ask(port: int, seconds: float) -> list[float]:
+    """Small writes and reads in turn; what each took, in milliseconds. OSError or ValueError if
+    one fails."""
+    took_ms = []
+    asked = itertools.cycle(
+        [
+            (b"*3\r\n$3\r\nSET\r\n$5\r\nsmall\r\n$5\r\nvalue\r\n", b"+OK\r\n"),
+            (b"*2\r\n$3\r\nGET\r\n$5\r\nsmall\r\n", b"$5\r\nvalue\r\n"),
+        ]
+    )
+    end = time.monotonic() + seconds
+    with socket.create_connection(("localhost", port), timeout=ASK_S) as connection:
+        while time.monotonic() < end:
+            request, answer = next(asked)
+            began = time.perf_counter()
+            connection.sendall(request)
+            found = connection.recv(4096)
+            if found != answer:
+                raise ValueError(f"answered {found[:200]!r}")
+            took_ms.append((time.perf_counter() - began) * 1e3)
+    return took_ms
+
+
+class Crowd:
+    """Those who harm, in a process of their own."""
+
+    def __init__(self, port: int, readers: int, strangers: int) -> None:
+        self._process = multiprocessing.Process(
+            target=_crowd, args=(port, readers, strangers), daemon=True
+        )
+
+    def __enter__(self) -> Crowd:
+        self._process.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.join()
+
+
+def _crowd(port: int, readers: int, strangers: int) -> None:
+    asyncio.run(_be_crowd(port, readers, strangers))
+
+
+async def _be_crowd(port: int, readers: int, strangers: int) -> None:
+    get = b"GET /kv?key=large HTTP/1.1\r\nHost: localhost\r\n\r\n" * REPLIES
+    keys = b"$5\r\nlarge\r\n" * REPLIES
+    mget = b"*%d\r\n$4\r\nMGET\r\n%s" % (REPLIES + 1, keys)
+    everyone = [_read_nothing(port, mget if each % 2 else get) for each in range(readers)]
+    everyone += [_greet_half(port) for _ in range(strangers)]
+    await asyncio.gather(*everyone)
+
+
+async def _read_nothing(port: int, request: bytes) -> None:
+    """Ask, and take no answer, for as long as the node lets us; then come again."""
+    loop = asyncio.get_running_loop()
+    while True:
+        with suppress(OSError), socket.socket() as connection:
+            connection.setblocking(False)
+            await loop.sock_connect(connection, ("127.0.0.1", port))
+            await loop.sock_sendall(connection, request)
+            await asyncio.sleep(3600)
+        await asyncio.sleep(AGAIN_S)
+
+
+async def _greet_half(port: int) -> None:
+    """Begin a greeting, and wait until the node has enough of it; then come again."""
+    while True:
+        with suppress(OSError):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(MAGIC + b"\0\0")
+            await reader.read(1)
+            writer.close()
+        await asyncio.sleep(AGAIN_S)
+
+
+def _p99(took_ms: list[float]) -> float:
+    return statistics.quantiles(took_ms, n=100)[98]
+
+
+def main() -> int:
+    """Measure, print, and judge that nobody was harmed."""
+    parser = argparse.ArgumentParser(prog="scripts/crowd", description=__doc__.splitlines()[0])
+    parser.add_argument("--readers", type=int, default=1000, help="clients that do not read")
+    parser.add_argument("--strangers", type=int, default=1000, help="half-known peers")
+    parser.add_argument("--seconds", type=float, default=20.0, help="of each measurement")
+    given = parser.parse_args()
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    try:
+        memory = Memory(MEMORY_BYTES)
+    except (OSError, KeyError) as why:
+        print(f"needs a cgroup that it may divide: {why}", file=sys.stderr)
+        return 2
+    with tempfile.TemporaryDirectory() as directory, Cluster(Path(directory)) as cluster:
+        node = cluster.nodes[0]
+        assert node.process is not None
+        memory.take(node.process.pid)
+        status, _ = fetch(f"{node.url}/kv?key=large", method="PUT", body=bytes(VALUE_BYTES))
+        assert status == 200, status
+        alone = _p99(ask(node.port, given.seconds))
+        print(f"alone: p99 {alone:.2f} ms", flush=True)
+        print(
+            f"beside {given.readers} readers and {given.strangers} strangers: ", end="", flush=True
+        )
+        is_harmed = False
+        with Crowd(node.port, given.readers, given.strangers):
+            time.sleep(SETTLE_S)
+            try:
+                beside = _p99(ask(node.port, given.seconds))
+                print(f"p99 {beside:.2f} ms, {beside / alone:.1f} times")
+            except (OSError, ValueError) as why:
+                is_harmed = True
+                print(why)
+        time.sleep(DYING_S)
+        lives = node.is_running
+        print(f"memory: at most {memory.most_bytes() >> 20} of {MEMORY_BYTES >> 20} MiB")
+        print("the node lives" if lives else f"the node ended: {node.log.read_text()[-2000:]}")
+    memory.close()
+    return 0 if lives and not is_harmed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
