@@ -4,24 +4,21 @@
 We hear their frames here and answer on our own link to them; the only thing ever written on an
 incoming link is the greeting. Invariants: no frame is delivered before the greetings agreed; one
 link per peer, the newest, for a peer dials again only when it gave up the one before, which may
-look alive to us (half-open), unless that one is proven and spoke a moment ago; none of another
-process than our own link to that peer leads to, while that is up; a fault in the bytes ends the
-connection, and nothing of the piece that holds the fault is delivered.
+look alive to us (half-open); none of another process than our own link to that peer leads to, while
+that is up; a fault in the bytes ends the connection, and nothing of the piece that holds the fault
+is delivered.
 
 Whoever dials may be a stranger, until our own link reaches the very process at the URL that it
 calls its own; then it is *proven*. Of the others there are at most `UNPROVEN_MAX`, of which few
 from one address have yet to greet: the oldest gives way to the newest, for a true peer is proven
 within moments. They may say no more at once than a greeting; a peer has nothing longer to say
-before it hears us, on our own link to it. A frame that was begun must become whole in
-time.
+before it hears us, on our own link to it. A frame that was begun must become whole in time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Final
-
-import msgspec
 
 from quorate.core.values.messages import Frame, Greeting
 from quorate.errors import PeerProtocolError
@@ -39,10 +36,6 @@ from quorate.wire.frames import (
 UNPROVEN_MAX: Final = 64
 GREETING_MAX: Final = 8
 """Connections from one address that have yet to greet."""
-QUIET_MS: Final = 3_000
-"""A proven link that spoke within this time lives, for a peer pings every two seconds by default.
-Whoever greets as that peer and process meanwhile may be a stranger that was told them; a peer that
-lost the link, while we did not, is back after this time."""
 FRAME_MS: Final = 30_000.0
 """How long a frame may take to be whole, once or twice over: it has 32 MiB at most."""
 
@@ -98,19 +91,9 @@ class Acceptor:
             self._give_way(oldest, "more connections than may be strangers'")
 
     def _give_way(self, connection: Incoming, reason: str) -> None:
-        self.journal.refused(connection.host, reason, by="us")
+        self.journal.refused(connection.host, reason, by="us", address=connection.host)
         del self._unproven[connection]
         connection.abort()
-
-    def answer(self, theirs: Greeting) -> Greeting:
-        """Our answer to a greeting."""
-        mine = self.judge(theirs)
-        now_ms = self.system.now().mono_ms
-        same = [each for each in self._of(theirs) if each.process == theirs.process]
-        if not mine.refusal and any([each.is_alive(now_ms) for each in same]):
-            reason = f"{theirs.url} is linked already, and speaks: try again when it is silent"
-            return msgspec.structs.replace(mine, refusal=reason)
-        return mine
 
     def accept(self, connection: Incoming, mine: Greeting, theirs: Greeting) -> None:
         """Make it the link of its peer, in place of an older one. `mine` is our answer."""
@@ -172,13 +155,7 @@ class Incoming:
         self.url = ""
         self.process = 0
         self.is_proven = False
-        self._spoke_ms = 0
-        """When a frame came last; 0 before the first."""
         self._is_over = False
-
-    def is_alive(self, now_ms: int) -> bool:
-        """Whether it is a peer's for sure, which has just been heard on it."""
-        return bool(self.is_proven and self._spoke_ms) and now_ms < self._spoke_ms + QUIET_MS
 
     def abort(self) -> None:
         """End it now; nothing more of it is delivered."""
@@ -212,7 +189,6 @@ class Incoming:
             self._patience = self._acceptor.system.later(FRAME_MS, self._look_whether_stalled)
         if frames:
             self._has_moved = True
-            self._spoke_ms = self._acceptor.system.now().mono_ms
             journal.frames_received += len(frames)
             self._acceptor.on_frames(self.peer, frames)
 
@@ -253,7 +229,7 @@ class Incoming:
         """Answer the greeting; whether the peer may go on."""
         assert self._channel is not None
         assert self._deadline is not None
-        mine = self._acceptor.answer(theirs)
+        mine = self._acceptor.judge(theirs)
         self._channel.write(encode_greeting(mine))
         if mine.refusal:
             # The deadline stays, for a peer that does not even read its refusal.
