@@ -18,10 +18,14 @@ import os
 import resource
 import socket
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
+from multiprocessing.synchronize import Semaphore
 from pathlib import Path
 from typing import Final
 
@@ -32,8 +36,8 @@ MEMORY_BYTES: Final = 1 << 30
 VALUE_BYTES: Final = 8 << 20
 REPLIES: Final = 7
 """Large values that each slow reader asks for."""
-SETTLE_S: Final = 5.0
-"""Between the coming of the crowd and the measurement beside it."""
+COMING_S: Final = 60.0
+"""All of the crowd have come, and were served or turned away, within this."""
 AGAIN_S: Final = 1.0
 """After which a stranger that was turned away comes again."""
 DYING_S: Final = 1.0
@@ -97,12 +101,17 @@ class Crowd:
     """Those who harm, in a process of their own."""
 
     def __init__(self, port: int, readers: int, strangers: int) -> None:
+        self._has_come = multiprocessing.Semaphore(0)
+        self._size = readers + strangers
         self._process = multiprocessing.Process(
-            target=_crowd, args=(port, readers, strangers), daemon=True
+            target=_crowd, args=(port, readers, strangers, self._has_come), daemon=True
         )
 
     def __enter__(self) -> Crowd:
+        """Return once all have come."""
         self._process.start()
+        for _ in range(self._size):
+            assert self._has_come.acquire(timeout=COMING_S), "the crowd cannot come"
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -110,40 +119,56 @@ class Crowd:
         self._process.join()
 
 
-def _crowd(port: int, readers: int, strangers: int) -> None:
-    asyncio.run(_be_crowd(port, readers, strangers))
+def _crowd(port: int, readers: int, strangers: int, has_come: Semaphore) -> None:
+    asyncio.run(_be_crowd(port, readers, strangers, has_come))
 
 
-async def _be_crowd(port: int, readers: int, strangers: int) -> None:
+async def _be_crowd(port: int, readers: int, strangers: int, has_come: Semaphore) -> None:
     get = b"GET /kv?key=large HTTP/1.1\r\nHost: localhost\r\n\r\n" * REPLIES
     keys = b"$5\r\nlarge\r\n" * REPLIES
     mget = b"*%d\r\n$4\r\nMGET\r\n%s" % (REPLIES + 1, keys)
-    everyone = [_read_nothing(port, mget if each % 2 else get) for each in range(readers)]
-    everyone += [_greet_half(port) for _ in range(strangers)]
-    await asyncio.gather(*everyone)
+    everyone = [partial(_read_nothing, port, mget if each % 2 else get) for each in range(readers)]
+    everyone += [partial(_greet_half, port)] * strangers
+    await asyncio.gather(*[_come_again(each, has_come) for each in everyone])
 
 
-async def _read_nothing(port: int, request: bytes) -> None:
-    """Ask, and take no answer, for as long as the node lets us; then come again."""
-    loop = asyncio.get_running_loop()
-    while True:
-        with suppress(OSError), socket.socket() as connection:
-            connection.setblocking(False)
-            await loop.sock_connect(connection, ("127.0.0.1", port))
-            await loop.sock_sendall(connection, request)
-            await asyncio.sleep(3600)
-        await asyncio.sleep(AGAIN_S)
+async def _come_again(
+    come: Callable[[Callable[[], None]], Awaitable[None]], has_come: Semaphore
+) -> None:
+    """Come again whenever the node turned us away; say once that we came."""
+    is_told = False
 
+    def tell() -> None:
+        nonlocal is_told
+        if not is_told:
+            is_told = True
+            has_come.release()
 
-async def _greet_half(port: int) -> None:
-    """Begin a greeting, and wait until the node has enough of it; then come again."""
     while True:
         with suppress(OSError):
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.write(MAGIC + b"\0\0")
-            await reader.read(1)
-            writer.close()
+            await come(tell)
+        tell()
         await asyncio.sleep(AGAIN_S)
+
+
+async def _read_nothing(port: int, request: bytes, tell: Callable[[], None]) -> None:
+    """Ask, and take no answer."""
+    loop = asyncio.get_running_loop()
+    with socket.socket() as connection:
+        connection.setblocking(False)
+        await loop.sock_connect(connection, ("127.0.0.1", port))
+        await loop.sock_sendall(connection, request)
+        tell()
+        await asyncio.sleep(3600)
+
+
+async def _greet_half(port: int, tell: Callable[[], None]) -> None:
+    """Begin a greeting, and wait until the node has enough of it."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(MAGIC + b"\0\0")
+    tell()
+    await reader.read(1)
+    writer.close()
 
 
 def _p99(took_ms: list[float]) -> float:
@@ -177,14 +202,14 @@ def main() -> int:
         )
         is_harmed = False
         with Crowd(node.port, given.readers, given.strangers):
-            time.sleep(SETTLE_S)
             try:
                 beside = _p99(ask(node.port, given.seconds))
                 print(f"p99 {beside:.2f} ms, {beside / alone:.1f} times")
             except (OSError, ValueError) as why:
                 is_harmed = True
                 print(why)
-        time.sleep(DYING_S)
+        with suppress(subprocess.TimeoutExpired):
+            node.process.wait(DYING_S)
         lives = node.is_running
         print(f"memory: at most {memory.most_bytes() >> 20} of {MEMORY_BYTES >> 20} MiB")
         print("the node lives" if lives else f"the node ended: {node.log.read_text()[-2000:]}")

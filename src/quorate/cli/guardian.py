@@ -96,7 +96,7 @@ def _is_sent(pid: int, number: int) -> bool:
 
 
 def main(remove: str) -> None:
-    """Guardian the nodes that standard input tells of."""
+    """Guard the nodes that standard input tells of."""
     left = watch(sys.stdin.buffer)
     if left:
         end(left)

@@ -43,9 +43,9 @@ class LinkJournal:
     __slots__ = (
         *_COUNTERS,
         "_log",
+        "_minute_ms",
         "_mono_ms",
         "_quiet_until_ms",
-        "_minute_ms",
         "_refused_from",
         "_refused_unlogged",
         "_told",

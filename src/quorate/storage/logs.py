@@ -43,7 +43,12 @@ _NUMBER_TAGS: Final = (2, 3, 4, 9, _MIN_LOG_TAG, 203)
 
 def logs_of(directory: Path) -> list[str]:
     """The names of the WALs of this RocksDB, oldest first."""
-    return sorted(path.name for path in directory.glob("*.log"))
+    names = [path.name for path in directory.glob("*.log") if path.stem.isdecimal()]
+    return sorted(names, key=_number_of)
+
+
+def _number_of(name: str) -> int:
+    return int(name.removesuffix(".log"))
 
 
 def check_logs(directory: Path, *, noted: Iterable[str] | None) -> None:
@@ -54,7 +59,7 @@ def check_logs(directory: Path, *, noted: Iterable[str] | None) -> None:
     found = logs_of(directory)
     # Without a MANIFEST it is RocksDB that says so.
     if noted is not None and manifests:
-        missing = [name for name in noted if name not in found and int(name[:-4]) >= oldest]
+        missing = [name for name in noted if name not in found and _number_of(name) >= oldest]
         if missing or not found:
             raise Corrupt(
                 "a log is missing: it is lost, or another file is cut short or an older copy",
@@ -64,7 +69,7 @@ def check_logs(directory: Path, *, noted: Iterable[str] | None) -> None:
     before, wanted = "", 0
     for name in found:
         begin, end = _range_of(directory / name)
-        if int(name[:-4]) >= oldest:
+        if _number_of(name) >= oldest:
             if before and begin > wanted:
                 raise Corrupt(
                     "a log is missing or cut short",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from quorate.errors import Corrupt
-from quorate.storage.logs import check_logs
+from quorate.storage.logs import check_logs, logs_of
 
 BLOCK = 32 << 10
 
@@ -97,6 +97,15 @@ def write_logs(directory: Path, contents: list[bytes]) -> None:
 def test_logs_that_follow_each_other_pass(tmp_path: Path, contents: list[bytes]) -> None:
     write_logs(tmp_path, contents)
     check_logs(tmp_path, noted=[])
+
+
+def test_logs_follow_each_other_by_number_whatever_else_is_there(tmp_path: Path) -> None:
+    """RocksDB writes six digits at least: more, one day."""
+    (tmp_path / "999999.log").write_bytes(writes(1, 4))
+    (tmp_path / "1000000.log").write_bytes(writes(5, 1))
+    (tmp_path / "notes.log").write_bytes(b"of whoever looked")
+    check_logs(tmp_path, noted=[])
+    assert logs_of(tmp_path) == ["999999.log", "1000000.log"]
 
 
 @pytest.mark.parametrize("contents", BROKEN.values(), ids=BROKEN.keys())

@@ -84,8 +84,7 @@ class HybridClock:
             return 0
         ceiling = min(self._last + stamp_at(self._skew_ms_max) // 2, self._guard)
         if ceiling <= self._ceiling:
-            return (
-                0  # The wall clock stepped back: what is above the guard was a peer's, or before.
-            )
+            # The wall clock stepped back, and the guard with it: nothing above it was given out.
+            return 0
         self._ceiling = ceiling
         return ceiling

@@ -290,6 +290,7 @@ def failure(result: Result) -> bytes:
 
 
 def told(error: QuorateError, outcome: Outcome | None) -> bytes:
+    """The error reply that says `outcome` of the command, whatever `error` says of its part."""
     facts = [f"outcome={outcome.value}"] if outcome is not None else []
     facts += [f"{name}={value}" for name, value in error.facts.items()]
     text = f"{answer_for(error).prefix} {error.detail}"
@@ -305,6 +306,7 @@ def visible(result: GetResult, session: Session) -> Record | None:
 
 
 def is_large(record: Record | None) -> bool:
+    """Whether it has a value that is read one at a time."""
     return (
         record is not None and record.value is not None and len(record.value) >= VALUE_BYTES_LARGE
     )
