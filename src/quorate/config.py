@@ -299,7 +299,8 @@ SETTINGS: Final = _settings()
 
 _BY_NAME: Final = {name: each for each in SETTINGS for name in (each.name, *each.aliases)}
 _BY_VARIABLE: Final = {each.variable: each for each in SETTINGS}
-_OF_CLIENTS: Final = frozenset({"QUORATE_TARGET"})
+_ELSEWHERE: Final = frozenset({"QUORATE_TARGET", "QUORATE_COMPILE"})
+"""Ours, and no setting of a node: of the command line, and of `hatch_build`."""
 _SERVICE_LINK: Final = re.compile(
     r"QUORATE_(?:\w+_)?(?:SERVICE_(?:HOST|PORT\w*)|PORT(?:_[0-9]+_(?:TCP|UDP|SCTP)\w*)?)"
 )
@@ -357,7 +358,7 @@ def _of_flags(flags: Mapping[str, str], faults: list[str]) -> dict[str, _GivenTe
 
 def _of_environment(environment: Mapping[str, str], faults: list[str]) -> dict[str, _GivenText]:
     found: dict[str, _GivenText] = {}
-    unused = ignored(environment).keys() | _OF_CLIENTS
+    unused = ignored(environment).keys() | _ELSEWHERE
     for variable, text in environment.items():
         if not text or not variable.startswith(_OURS) or variable in unused:
             continue
@@ -374,7 +375,7 @@ def ignored(environment: Mapping[str, str]) -> dict[str, str]:
     is nearly a setting's is none of these: it is mistyped, which is a fault."""
     reasons: dict[str, str] = {}
     for variable, text in environment.items():
-        if not text or not variable.startswith(_OURS) or variable in _OF_CLIENTS:
+        if not text or not variable.startswith(_OURS) or variable in _ELSEWHERE:
             continue
         if _SERVICE_LINK.fullmatch(variable) and (
             variable != "QUORATE_PORT" or text.startswith(("tcp://", "udp://", "sctp://"))

@@ -149,7 +149,12 @@ def test_an_empty_variable_counts_as_not_set() -> None:
 
 
 def test_variables_of_others_are_let_be() -> None:
-    environment = {"PORT": "1", "QUORATE_TARGET": "x", "QUORATE_CONFIG": "x"}
+    environment = {
+        "PORT": "1",
+        "QUORATE_TARGET": "x",
+        "QUORATE_COMPILE": "1",
+        "QUORATE_CONFIG": "x",
+    }
     assert load(flags={}, environment=environment, file=None) == Config()
     assert ignored(environment) == {}
 
