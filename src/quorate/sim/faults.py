@@ -259,7 +259,7 @@ def _syncfail(acts: Acts, fault: Fault) -> Undo:
 
 def _hang(acts: Acts, fault: Fault) -> Undo:
     """A sync never ends, until somebody ends the process. Before that the node says that it is not
-    ready, and why (I33)."""
+    ready, and why (I33), if writes wait for syncs, and it has had the time to notice."""
     machine = acts.cluster.machines[fault.nodes[0]]
     life = machine.life
     machine.stall(math.inf)
@@ -267,7 +267,8 @@ def _hang(acts: Acts, fault: Fault) -> Undo:
     def undo() -> None:
         told_within_ms = acts.plan.settings["timeout_ms"] + STUCK_TOLD_MS
         is_told = machine.life == life and machine.hangs_for_ms() > told_within_ms
-        if is_told and machine.is_reading and machine.driver.status().ready:
+        can_tell = machine.is_reading and machine.resumed_ms < acts.cluster.world.now
+        if acts.plan.needs_sync and is_told and can_tell and machine.driver.status().ready:
             told = f"{machine.name} says that it is ready, and its disk confirms nothing"
             acts.found.append(Violation("I33", b"", told))
         up = acts.down(fault.nodes)

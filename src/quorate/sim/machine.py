@@ -127,6 +127,8 @@ class Machine:
         self.is_log_broken = False
         """Whether no line can be written: its disk is full, or its reader gone."""
         self.is_paused = self.is_silent = False
+        self.resumed_ms = -1.0
+        """When it went on after a pause last: what was due meanwhile happens after that."""
         self.is_deaf = False
         """Whether the process reads nothing from its connections, though it does all else."""
         self.lacks_files = False
@@ -274,6 +276,7 @@ class Machine:
     def resume(self) -> None:
         """Go on after a pause, with all that came meanwhile."""
         self.is_paused = False
+        self.resumed_ms = self.world.now
         overdue, self.overdue = self.overdue, []
         for call in overdue:
             self.world.after(0.0, call.make)

@@ -14,7 +14,7 @@ from quorate.core.exchanges.reads import Repairs
 from quorate.core.node import CEILING_META
 from quorate.core.replica import Replica
 from quorate.core.serving import Serving
-from quorate.core.values.clock import HybridClock, ms_of
+from quorate.core.values.clock import HybridClock, ms_of, stamp_at
 from quorate.core.values.events import Batch
 from quorate.core.values.messages import Mutate, Mutated
 from quorate.core.values.record import Record
@@ -87,6 +87,13 @@ def _ceiling_in_memory(self: Replica, name: bytes, blob: bytes | None) -> None:
         _put_meta(self, name, blob)
 
 
+def _ceiling_follows_the_guard(self: HybridClock) -> int:
+    if self._last <= self._ceiling:
+        return 0
+    self._ceiling = min(self._last + stamp_at(self._skew_ms_max) // 2, self._guard)
+    return self._ceiling
+
+
 def _mark_of_the_batch_before(self: Replica) -> tuple[Batch | None, int]:
     batch, mark = _close_turn(self)
     if self._waiting and self._waiting[-1].mark == mark:
@@ -123,6 +130,12 @@ PLANTS: Final = (
     Plant("a record is shown before it is durable", Replica, "shown", _shown_at_once),
     Plant("equal stamps are resolved by arrival", Replica, "apply_over", _first_to_come_stays),
     Plant("the clock's ceiling is not persisted", Replica, "put_meta", _ceiling_in_memory),
+    Plant(
+        "a clock that was set back lowers the ceiling",
+        HybridClock,
+        "raise_ceiling",
+        _ceiling_follows_the_guard,
+    ),
     Plant("the clock follows beyond the guard", HybridClock, "observe", _unguarded),
     Plant("the guard is not checked", Serving, "why_refused", _without_guard),
     Plant(

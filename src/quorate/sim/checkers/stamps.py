@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Stamps of a process strictly increase, above the ceiling that it found when it started, and stay
-within the guard; what it stores with them is stored with, or behind, a ceiling at or above them, so
-no later process of its disk stamps below what it did durably (I8).
+within the guard; what it stores with them is stored with, or behind, a ceiling at or above them,
+and ceilings never fall, so no later process of its disk stamps below what it did durably (I8).
 
 A node gives a stamp out when it first stores, sends or hints a record whose version ends in the
 number of its process. No two records ever have the same version.
@@ -27,10 +27,13 @@ class Stamps(Judge):
         self._highest: dict[int, int] = {}
         """By process: the highest stamp that it gave out."""
         self._ceilings: dict[int, int] = {}
-        """By process: the highest ceiling that it stored."""
+        """By process: the ceiling that it stored last."""
 
     def look(self, step: Step) -> None:
         """Judge what a step stored and said."""
+        if step.ceiling:
+            # Also without a record: of a step that was refused a stamp, say.
+            self._raise(step)
         if not step.given:
             return
         tie = step.machine.process.to_bytes(6, "big")
@@ -48,12 +51,19 @@ class Stamps(Judge):
         if fresh:
             self._judge(step, fresh)
 
+    def _raise(self, step: Step) -> None:
+        machine = step.machine
+        before = self._ceilings.get(machine.process, machine.ceiling)
+        if step.ceiling < before:
+            told = f"{machine.url} stored ceiling {step.ceiling:016x} after {before:016x}"
+            self.blame("I8", told)
+        self._ceilings[machine.process] = step.ceiling
+
     def _judge(self, step: Step, fresh: dict[bytes, Gift]) -> None:
         """Versions that this node has just made."""
         machine, process = step.machine, step.machine.process
         highest = self._highest.get(process, machine.ceiling)
-        ceiling = max(self._ceilings.get(process, machine.ceiling), step.ceiling)
-        self._ceilings[process] = ceiling
+        ceiling = self._ceilings.get(process, machine.ceiling)
         limit_ms = machine.now().wall_ms + machine.settings.max_clock_skew_ms
         for version, given in fresh.items():
             stamp = stamp_of(version)

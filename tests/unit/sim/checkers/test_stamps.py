@@ -76,6 +76,19 @@ def test_what_is_stored_above_the_ceiling_that_is_stored_with_it_is_found(stage:
     assert _judged(low, stage.step(0, stored=[second], ceiling=stamp_of_ms(2))) == []
 
 
+def test_a_ceiling_counts_from_the_step_that_stored_it_on(stage: Stage) -> None:
+    alone = stage.step(0, ceiling=stamp_of_ms(2))
+    assert _judged(alone, stage.step(0, stored=[record(2)], ceiling=0)) == []
+
+
+def test_a_ceiling_that_falls_is_found(stage: Stage) -> None:
+    """A crash would leave the lower one."""
+    first = stage.step(0, stored=[record(1)], ceiling=stamp_of_ms(3))
+    (told,) = _judged(first, stage.step(0, ceiling=stamp_of_ms(2)))
+    assert f"stored ceiling {stamp_of_ms(2):016x}" in told
+    assert _judged(first, stage.step(0, ceiling=stamp_of_ms(4))) == []
+
+
 def test_stamps_of_hints_count(stage: Stage) -> None:
     hinted = [(b"name", given(2, record(2)))]
     (told,) = _judged(stage.step(0, hinted=hinted), stage.step(0, stored=[record(1)]))
