@@ -143,7 +143,10 @@ class _Run:
             self._probe()
             self._probe_around(self.plan.seed % self.plan.nodes)
             self._settle()
-        return self._outcome()
+        outcome = self._outcome()
+        self.clients.close()
+        self.settling.close()
+        return outcome
 
     # --- phases ----------------------------------------------------------------------------
 

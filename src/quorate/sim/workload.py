@@ -31,8 +31,8 @@ class Clients:
 
     def __init__(self, cluster: SimCluster, *, patience_ms: float) -> None:
         self.history = History()
-        self._asked: list[tuple[ClientOperation, int]] = []
-        """What was asked, and in which life of its coordinator."""
+        self._asked: list[_Answered] = []
+        """What was asked."""
         self.busy = 0
         """Clients that have not come to the end of their scripts."""
         self.world = cluster.world
@@ -85,8 +85,9 @@ class Clients:
     ) -> ClientOperation:
         machine = self._cluster.machines[operation.node]
         self.history.operations.append(operation)
-        self._asked.append((operation, machine.life))
-        machine.receive(_event(_Answered(operation, machine, then), operation))
+        asked = _Answered(operation, machine, then)
+        self._asked.append(asked)
+        machine.receive(_event(asked, operation))
         return operation
 
     def _carry_on(
@@ -125,12 +126,15 @@ class Clients:
 
     def forgotten(self) -> list[ClientOperation]:
         """What coordinators that live have not answered."""
-        machines = self._cluster.machines
-        return [
-            operation
-            for operation, life in self._asked
-            if operation.result is None and machines[operation.node].life == life
-        ]
+        missing = [each.missing() for each in self._asked]
+        return [each for each in missing if each is not None]
+
+    def close(self) -> None:
+        """Wait for nothing any more. A node holds requests where the garbage collector cannot see
+        them (`gc=False`), and by way of who waits for them its whole world, for ever."""
+        for each in self._asked:
+            each.let_go()
+        self._asked.clear()
 
 
 class _Answered:
@@ -139,19 +143,33 @@ class _Answered:
     def __init__(
         self, operation: ClientOperation, machine: Machine, then: Callable[[], None] | None
     ) -> None:
-        self._operation = operation
-        self._machine = machine
+        self._operation: ClientOperation | None = operation
+        self._machine: Machine | None = machine
         self._then = then
+        self._life = machine.life
 
     def done(self, result: Result) -> None:
-        operation, before = self._operation, self._operation.result
+        operation, machine = self._operation, self._machine
+        assert operation is not None, "the world is over"
+        assert machine is not None
+        before = operation.result
         assert before is None, f"answered twice: {before}, then {result}"
         assert isinstance(result, GetResult | PutResult | QuorateError)
         operation.result = result
-        operation.done_ms = self._machine.world.now
-        operation.wall_ms = self._machine.now().wall_ms
+        operation.done_ms = machine.world.now
+        operation.wall_ms = machine.now().wall_ms
         if self._then is not None:
             self._then()
+
+    def missing(self) -> ClientOperation | None:
+        """The operation, if its coordinator lives and has not answered it."""
+        operation, machine = self._operation, self._machine
+        is_missing = operation is not None and operation.result is None
+        return operation if is_missing and machine and machine.life == self._life else None
+
+    def let_go(self) -> None:
+        """Refer to nothing any more."""
+        self._operation = self._machine = self._then = None
 
 
 def _event(waiter: Waiter, op: ClientOperation) -> Get | Put:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import subprocess
@@ -13,6 +14,7 @@ from msgspec.structs import replace
 
 from quorate.core.exchanges import reads as module
 from quorate.core.exchanges.reads import Reads
+from quorate.sim.cluster import SimCluster
 from quorate.sim.draw import Options, draw
 from quorate.sim.history import Kind
 from quorate.sim.plan import Fault, Plan, Request, Visit
@@ -48,6 +50,19 @@ def test_a_run_without_faults_succeeds_in_everything() -> None:
     assert outcome.convergence_ms is not None
     assert not outcome.faults
     assert outcome.node_steps > 200
+
+
+def test_a_world_that_is_over_leaves_nothing_in_memory() -> None:
+    """Ten thousand are run by one process."""
+
+    def clusters() -> int:
+        gc.collect()
+        return sum(type(each) is SimCluster for each in gc.get_objects())
+
+    before = clusters()
+    for seed in range(4):
+        run(draw(seed, SMALL))
+    assert clusters() == before
 
 
 def test_an_outcome_crosses_processes() -> None:
