@@ -24,10 +24,16 @@ COMPILED: Final = (
         f"core/{name}.py"
         for name in (
             *("node", "replica", "serving", "turn"),
-            *("exchanges/hints", "exchanges/look", "exchanges/outbox"),
+            *(
+                "consensus",
+                "exchanges/changes",
+                "exchanges/hints",
+                "exchanges/look",
+                "exchanges/outbox",
+            ),
             *("exchanges/reads", "exchanges/scans", "exchanges/writes"),
-            *("topology/membership", "topology/peer", "topology/topology"),
-            *("values/clock", "values/slots", "values/versions"),
+            *("topology/membership", "topology/peer", "topology/roster", "topology/topology"),
+            *("values/slots", "values/versions"),
         )
     ),
     *(f"host/{name}.py" for name in ("acceptor", "driver", "journal", "links", "storing")),

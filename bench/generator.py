@@ -81,11 +81,22 @@ def http(port: int, value: bytes, wait: int) -> Speech:
     return _speech("http", HttpCodec(value=value, authority=f"127.0.0.1:{port}"))
 
 
+_CLIENT_HEADERS: Final = (
+    b"Connection: keep-alive",
+    b"Authorization: Bearer " + b"x" * 36,
+    b"Accept: */*",
+    b"Accept-Language: *",
+    b"Sec-Fetch-Mode: cors",
+    b"User-Agent: node",
+    b"Accept-Encoding: gzip, deflate",
+)
+"""What Node's fetch sends of its own, the most of all usual clients, and an Authorization."""
+
+
 def http_with_headers(port: int, value: bytes, wait: int) -> Speech:
-    """With what httpx sends, besides the Host header that there must be."""
+    """With what a usual client sends, besides the Host header that there must be."""
     plain, host = http(port, value, wait), b"Host: 127.0.0.1:%d\r\n" % port
-    full = host + b"Accept: */*\r\nAccept-Encoding: gzip, deflate\r\n"
-    full += b"Connection: keep-alive\r\nUser-Agent: python-httpx/0.28.1\r\n"
+    full = host + b"".join(b"%b\r\n" % line for line in _CLIENT_HEADERS)
     return plain._replace(
         read=plain.read.replace(host, full), write=plain.write.replace(host, full)
     )

@@ -65,6 +65,7 @@ class FakeStore:
     """Three make-believe replicas that always agree."""
 
     def __init__(self, config: Config | None = None) -> None:
+        self.has_layout = True
         self.config = config or Config(nodes=NODES, advertise=NODES[0])
         self._pending: deque[Event] = deque()
         self._sinks: dict[Sink, None] = {}
@@ -108,6 +109,11 @@ class FakeStore:
     def topology(self) -> Topology | None:
         return self._topology
 
+    def _reason(self) -> str:
+        if not self.has_layout:
+            return "the cluster's layout is not known yet"
+        return "" if self.is_ready else "the disk is stuck"
+
     def status(self) -> Status:
         replicas = min(self.config.replication, len(self.config.nodes))
         return Status(
@@ -117,7 +123,7 @@ class FakeStore:
             version="0.0.0",
             epoch=1,
             ready=self.is_ready,
-            reason="" if self.is_ready else "the disk is stuck",
+            reason=self._reason(),
             replication=self.config.replication,
             replicas=replicas,
             w=self.config.w or replicas // 2 + 1,

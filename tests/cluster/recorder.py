@@ -47,8 +47,12 @@ PATIENCE_S: Final = 2.5
 class Recorder(Threads):
     """Clients at work until the block ends, and their one history."""
 
-    def __init__(self, urls: Sequence[str], *, name: str, clients: int = 6) -> None:
+    def __init__(
+        self, urls: Sequence[str], *, name: str, clients: int = 6, once_w: int = QUORUM
+    ) -> None:
         self.history = History()
+        self._once_w = once_w
+        """The acks that a write of a key that is written once needs."""
         self._name = name.encode()
         """Before every key: the keys held nothing when the history began."""
         self._urls = urls
@@ -70,6 +74,14 @@ class Recorder(Threads):
         """Return when so many more operations were answered as they should."""
         wanted = self._answers + count
         wait_until(lambda: self._answers >= wanted, within_s=20, what=f"{count} more answers")
+
+    def wait_over(self, *, without: Sequence[int]) -> None:
+        """Return when all that was asked so far of the nodes but `without` is over."""
+        with self.lock:
+            asked = [op for op in self.history.operations if op.node not in without]
+        wait_until(
+            lambda: all(op.done_ms is not None for op in asked), within_s=20, what="all is over"
+        )
 
     # --- one client ------------------------------------------------------------------------
 
@@ -97,6 +109,7 @@ class Recorder(Threads):
         """Note a new operation; without a key, one of its own."""
         with self.lock:
             serial = len(self.history.operations)
+            is_once = key is None
             key = b"%s-once-%d" % (self._name, serial) if key is None else key
             value = value_of(client, serial, key) if kind is Kind.PUT else None
             asked_ms = self.now_ms()
@@ -104,6 +117,7 @@ class Recorder(Threads):
                 serial, client, node, kind, key, asked_ms=asked_ms, value=value
             )
             operation.r = r
+            operation.w = self._once_w if is_once else 0
             self.history.operations.append(operation)
         return operation
 
@@ -181,7 +195,7 @@ def _call(operation: ClientOperation) -> Call:
         return kv_call("GET", operation.key, r=operation.r or None)
     if operation.value is None:
         return kv_call("DELETE", operation.key)
-    return kv_call("PUT", operation.key, operation.value)
+    return kv_call("PUT", operation.key, operation.value, w=operation.w or None)
 
 
 def _result(response: Response, operation: ClientOperation) -> GetResult | PutResult:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Iterator
 
 import msgspec
@@ -32,6 +33,8 @@ class Stranger:
         self.out = socket.create_connection(("localhost", node.port), timeout=WAIT_S)
         self.frames = FrameParser()
         self.inward: socket.socket | None = None
+        self.epoch = 0
+        """Under which it asks: that of the node when it answered the greeting."""
 
     def __enter__(self) -> Stranger:
         return self
@@ -45,7 +48,9 @@ class Stranger:
         """Introduce itself; what the node answers."""
         self.greeting = msgspec.structs.replace(self.greeting, **changes)
         self.out.sendall(encode_greeting(self.greeting))
-        return _greeting_of(self.out)
+        answer = _greeting_of(self.out)
+        self.epoch = answer.epoch
+        return answer
 
     def take_link(self) -> Greeting:
         """Take the node's own link; what the node says of itself there."""
@@ -57,12 +62,13 @@ class Stranger:
 
     def say(self, *messages: Message) -> None:
         """Send a frame."""
-        self.out.sendall(encode_frame(Frame(1, 0, list(messages))))
+        self.out.sendall(encode_frame(Frame(self.epoch, 0, list(messages))))
 
     def hears(self) -> Iterator[list[Message]]:
         """What the node says on its own link, frame by frame."""
         assert self.inward is not None
-        while True:
+        until_s = time.monotonic() + WAIT_S
+        while time.monotonic() < until_s:
             for frame in self.frames.feed(self.inward.recv(1 << 20)):
                 yield frame.messages
 

@@ -10,138 +10,14 @@ its world says they do.
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
-from typing import Final
+from collections.abc import Iterator
 
-import msgspec
 import pytest
 
-from quorate.client import Client
-from quorate.core.values.events import GetResult
-from quorate.errors import QuorateError
-from quorate.sim import checkers
-from quorate.sim.history import ClientOperation, Evidence, History
+from tests.cluster.chaos import FLAGS, Lost, chaos_on, others
 from tests.cluster.namespaces import NoNamespaces, SpacedCluster, spaced
-from tests.cluster.processes import Cluster, wait_until
-from tests.cluster.recorder import PATIENCE_S, N, Recorder
-
-FLAGS: Final = ("-heartbeat=200ms", "-timeout=2s", "-write-wait=500ms")
-"""Faults are noticed, and requests given up, in a time that a test can wait for. The rest are the
-defaults: three copies, majorities, RocksDB, every write synced before its answer."""
-ANSWERS: Final = 100
-"""What a fault lasts at least: until so many more operations succeeded in spite of it."""
-SHOWN: Final = 10
-"""One fault shows in many reads."""
-
-Lost = tuple[int, int]
-"""A node and one that it takes for down."""
-
-
-class Chaos:
-    """A cluster under recorded load, and the spans of time in which a quorum had to answer."""
-
-    def __init__(self, cluster: Cluster, recorder: Recorder) -> None:
-        self.cluster = cluster
-        self.nodes = cluster.nodes
-        self.recorder = recorder
-        self._spans: list[tuple[float, float, frozenset[int]]] = []
-
-    def work(self) -> None:
-        """Wait for answers, whoever gives them."""
-        self.recorder.wait_for(ANSWERS)
-
-    def goes_on(self, *, without: Sequence[int] = (), lost: Sequence[Lost] = ()) -> None:
-        """A span in which the nodes but `without` form a quorum whose every member must serve. It
-        lasts for some answers, and until these nodes have lost each other."""
-        from_ms = self.recorder.now_ms()
-        self.have_lost(lost)
-        self.work()
-        self._spans.append((from_ms, self.recorder.now_ms(), frozenset(without)))
-
-    def have_lost(self, lost: Sequence[Lost]) -> None:
-        """Wait until the first of each pair takes the second for down."""
-        for viewer, gone in lost:
-            self.nodes[viewer].sees(self.nodes[gone].url, "down")
-
-    def are_together(self) -> None:
-        """Wait until every node reaches every other one, and is answered: for a while after a cut
-        that was too short to be noticed, TCP may not have tried again."""
-        self.cluster.wait_ready()
-        for node in self.nodes:
-            wait_until(partial(reaches_all, node.url), within_s=20, what=f"{node.url} reaches all")
-
-    def judge(self) -> None:
-        """All checkers on all that was recorded, once the load is over and every fault healed.
-        Each span is judged for itself as well: its operations had to succeed."""
-        self.are_together()
-        wait_until(self._has_no_hints, within_s=20, what="all hints taken")
-        evidence = self.recorder.settle()
-        operations = self.recorder.history.operations
-        wrong = found(self.recorder.history, evidence)
-        for from_ms, to_ms, away in self._spans:
-            span = History()
-            span.operations = [each for each in operations if from_ms <= each.asked_ms < to_ms]
-            due = msgspec.structs.replace(evidence, healthy_from_ms=from_ms, dead=away)
-            wrong += found(span, due, names=["liveness"])
-        assert not wrong, "\n".join(wrong[:SHOWN])
-
-    def _has_no_hints(self) -> bool:
-        urls = self.cluster.urls
-        return not any(
-            node.hints_for(url) for node in self.nodes for url in urls if url != node.url
-        )
-
-
-@contextmanager
-def chaos_on(cluster: Cluster, name: str) -> Iterator[Chaos]:
-    """Clients at work on a cluster during the block; then the verdict."""
-    with Recorder(cluster.urls, name=name) as recorder:
-        chaos = Chaos(cluster, recorder)
-        chaos.work()
-        yield chaos
-    chaos.judge()
-
-
-def reaches_all(url: str) -> bool:
-    """Whether a write through this node is acknowledged by all."""
-    with Client(url, timeout=PATIENCE_S) as client:
-        try:
-            return client.put("together", b"", w=N).acks == N
-        except QuorateError:
-            return False
-
-
-def found(
-    history: History, evidence: Evidence, *, names: Sequence[str] = tuple(checkers.ALL)
-) -> list[str]:
-    """What these checkers have to say."""
-    return [
-        f"{name}: {each.invariant} {each.key!r}: {each.told}"
-        for name in names
-        for each in checkers.ALL[name](told_to(name, history), evidence)
-    ]
-
-
-def told_to(name: str, history: History) -> History:
-    """What a checker can judge: freshness goes by versions, which the answer "not found" lacks."""
-    if name != "freshness":
-        return history
-    versioned = History()
-    versioned.operations = [op for op in history.operations if not is_not_found(op)]
-    return versioned
-
-
-def is_not_found(operation: ClientOperation) -> bool:
-    """Whether it is a read that found nothing."""
-    return isinstance(operation.result, GetResult) and operation.result.record is None
-
-
-def others(index: int) -> list[int]:
-    """The other nodes."""
-    return [each for each in range(N) if each != index]
-
+from tests.cluster.processes import Cluster
+from tests.cluster.recorder import N
 
 # --- processes ---------------------------------------------------------------------------------
 
@@ -153,14 +29,6 @@ def joined(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield cluster
 
 
-def kill_all(cluster: Cluster) -> None:
-    """At one instant, as near as it gets."""
-    for node in cluster.nodes:
-        node.signal(signal.SIGKILL)
-    for node in cluster.nodes:
-        node.wait()
-
-
 def test_killed_nodes_lose_nothing_and_tell_no_lies(joined: Cluster) -> None:
     """P1 to P3, I25: each in turn, then all at once."""
     with chaos_on(joined, "killed") as chaos:
@@ -168,7 +36,7 @@ def test_killed_nodes_lose_nothing_and_tell_no_lies(joined: Cluster) -> None:
             node.kill()
             chaos.goes_on(without=[index])
             joined.start()
-        kill_all(joined)
+        joined.kill()
         joined.start()
         chaos.work()
 
@@ -267,7 +135,7 @@ def test_kills_pauses_and_splits_at_once_lose_nothing_and_tell_no_lies(
         # All die during a split, and start into it.
         isolate(wired, 2)
         chaos.work()
-        kill_all(wired)
+        wired.kill()
         for node in wired.nodes:
             node.start()
         chaos.work()

@@ -66,10 +66,10 @@ def test_what_a_node_makes_is_for_its_user_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("log", ["full", "closed", "unread"])
-def test_a_log_that_cannot_be_written_costs_only_its_lines(cluster: Cluster, log: str) -> None:
+def test_a_log_that_cannot_be_written_costs_only_its_lines(quick: Cluster, log: str) -> None:
     """P1. On a full disk, or a pipe that nobody reads any more, or that is there and full: what a
     step stores, sends and answers does not depend on what it has to tell."""
-    mute, other, lost = cluster.nodes
+    mute, other, lost = quick.nodes
     mute.stop()
     reading, pipe = os.pipe()
     if log == "closed":

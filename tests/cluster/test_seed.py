@@ -67,12 +67,27 @@ def test_the_seeds_two_nodes_share_a_key(command: list[str], tmp_path: Path) -> 
     assert (tmp_path / "quorate-data" / "8000").is_dir()
 
 
-def test_curls_default_label_does_not_change_a_body(cluster: Cluster) -> None:
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster whose tests leave its nodes as they are."""
+    with Cluster(tmp_path_factory.mktemp("shared")) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def headless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster whose first node is dead."""
+    with Cluster(tmp_path_factory.mktemp("headless")) as cluster:
+        cluster.nodes[0].kill()
+        yield cluster
+
+
+def test_curls_default_label_does_not_change_a_body(shared: Cluster) -> None:
     """`curl -d` says application/x-www-form-urlencoded, and its body is stored as it is."""
     curl = shutil.which("curl")
     if curl is None:
         pytest.skip("curl is not installed")
-    first, second, _ = cluster.urls
+    first, second, _ = shared.urls
     sent = subprocess.run(
         [curl, "-sS", "-X", "PUT", "-d", "a=b&c=%20+d", f"{first}/kv?key=form"],
         capture_output=True,
@@ -82,26 +97,24 @@ def test_curls_default_label_does_not_change_a_body(cluster: Cluster) -> None:
     assert fetch(f"{second}/kv?key=form") == (200, b"a=b&c=%20+d")
 
 
-def test_the_client_passes_over_a_dead_first_node(cluster: Cluster) -> None:
-    cluster.nodes[0].kill()
-    nodes = f"--nodes={','.join(cluster.urls)}"
+def test_the_client_passes_over_a_dead_first_node(headless: Cluster) -> None:
+    nodes = f"--nodes={','.join(headless.urls)}"
     began_s = time.monotonic()
     assert quorate("put", nodes, "foo", "bar").returncode == 0
     assert quorate("get", nodes, "foo").stdout == b"bar"
     assert time.monotonic() - began_s < 4
 
 
-def test_a_target_is_the_only_node_that_is_tried(cluster: Cluster) -> None:
-    dead = cluster.nodes[0]
-    dead.kill()
-    got = quorate("get", f"--target={dead.url}", f"--nodes={','.join(cluster.urls)}", "foo")
+def test_a_target_is_the_only_node_that_is_tried(headless: Cluster) -> None:
+    dead = headless.nodes[0]
+    got = quorate("get", f"--target={dead.url}", f"--nodes={','.join(headless.urls)}", "foo")
     assert (got.returncode, got.stdout) == (2, b"")
     assert dead.url.encode() in got.stderr
     assert got.stderr.count(b"\n") == 1
 
 
-def test_a_busy_port_is_named_in_one_line(cluster: Cluster, tmp_path: Path) -> None:
-    port = cluster.nodes[0].port
+def test_a_busy_port_is_named_in_one_line(shared: Cluster, tmp_path: Path) -> None:
+    port = shared.nodes[0].port
     second = quorate("serve", f"-port={port}", f"-data={tmp_path / 'other'}")
     assert second.returncode == 2
     assert second.stderr.count(b"\n") == 1
@@ -109,12 +122,12 @@ def test_a_busy_port_is_named_in_one_line(cluster: Cluster, tmp_path: Path) -> N
     assert not (tmp_path / "other").exists()
 
 
-def test_a_data_directory_has_one_process(cluster: Cluster) -> None:
+def test_a_data_directory_has_one_process(shared: Cluster) -> None:
     port = free_port()
-    second = quorate("serve", f"-port={port}", f"-data={cluster.nodes[0].data}")
+    second = quorate("serve", f"-port={port}", f"-data={shared.nodes[0].data}")
     assert second.returncode == 2
     assert second.stderr.count(b"\n") == 1
-    assert str(cluster.nodes[0].data).encode() in second.stderr
+    assert str(shared.nodes[0].data).encode() in second.stderr
 
 
 def test_a_lone_default_node_accepts_writes_and_restarts_with_them(tmp_path: Path) -> None:

@@ -383,6 +383,20 @@ def test_a_first_head_that_never_ends_is_cut_off_after_the_hand_over_too(
         assert served.call(lambda: served.listener.connections) == 0
 
 
+def test_who_takes_nothing_of_a_large_answer_is_dropped_in_the_slow_lane_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(door, "REQUEST_SECONDS", 0.2)
+    store = FakeStore()
+    store.fill(b"k", b"v" * (32 << 20))
+    condition = b'If-None-Match: "00"\r\n'
+    with Served(store, loop="uvloop") as served, served.client() as client:
+        replies = served.http._replies
+        client.send(b"GET /kv?key=k HTTP/1.1\r\n" + HOST + condition + b"\r\n")
+        served.until(lambda: replies.used > 0)
+        served.until(lambda: replies.used == 0 and served.listener.connections == 0)
+
+
 def test_many_idle_connections_cost_no_timer_and_no_service(http: Served) -> None:
     clients = [http.client() for _ in range(300)]
     try:

@@ -106,6 +106,11 @@ def test_a_join_takes_the_url_raw_or_as_json(
     assert "http://127.0.0.1:9000" in http.store.known
 
 
+def test_a_join_that_is_longer_than_any_url_is_413(http_client: Client) -> None:
+    for size, status in ((4_096, 200), (4_097, 413)):
+        assert post(http_client, "/join", b"127.0.0.1:9000".ljust(size)).status == status
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -23,7 +23,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from quorate.config import Config
-from quorate.doors.limits import FREE_BYTES, ByteBudget
+from quorate.doors.limits import FREE_BYTES, ByteBudget, Deadlines
 from quorate.doors.redis.connection import RespConnection
 from quorate.doors.redis.session import WINDOW_MAX
 from tests.fake_store import NODES
@@ -325,6 +325,16 @@ def test_10000_pipelined_commands_are_answered_in_order(raw: Raw) -> None:
     assert raw.rest() == expected + b"+OK\r\n"
 
 
+@pytest.fixture
+def short_linger(door: RespServed) -> Iterator[None]:
+    """The door drops what a refused client still sends for 50 ms, and then closes."""
+    usual = door.door.lingering
+    door.door.lingering = Deadlines(door.door.timers, 0.05)
+    yield
+    door.door.lingering = usual
+
+
+@pytest.mark.usefixtures("short_linger")
 @pytest.mark.parametrize(
     ("data", "answer"),
     [

@@ -4,6 +4,9 @@
 // What to do is in a file that the test maps too (tests/faults/calls.py has its other half): for each
 // kind of call how many there were, and which of them to disturb, how. Nothing is counted before the
 // test says so. Calls on files count only under the data directory, which FAULTS_DIRECTORY names.
+//
+// A file whose sync fails loses what was appended since the sync before, as the kernel may drop the
+// pages that it could not write: so what was acknowledged too early is gone, and not in its cache.
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -40,6 +43,7 @@ struct plan {
 static struct plan *plan;
 static const char *directory;
 static unsigned char is_data[FILES_MAX];
+static off_t synced[FILES_MAX];   // bytes that the last sync through this descriptor covered
 
 #define REAL(name) static __typeof__(name) *real; if (!real) real = dlsym(RTLD_NEXT, #name)
 
@@ -85,9 +89,20 @@ static enum kind kind_of(int fd, enum kind on_file, enum kind on_socket) {
     return S_ISREG(found.st_mode) && fd < FILES_MAX && is_data[fd] ? on_file : KINDS;
 }
 
+// Bytes of a regular file under the data directory; -1 for anything else.
+static off_t data_bytes(int fd) {
+    struct stat found;
+    int before = errno;
+    int is_known = plan && fd >= 0 && fd < FILES_MAX && is_data[fd] && fstat(fd, &found) == 0;
+    errno = before;
+    return is_known && S_ISREG(found.st_mode) ? found.st_size : -1;
+}
+
 static int opened(int fd, const char *path) {
-    if (fd >= 0 && fd < FILES_MAX)
+    if (fd >= 0 && fd < FILES_MAX) {
         is_data[fd] = directory && strncmp(path, directory, strlen(directory)) == 0;
+        synced[fd] = data_bytes(fd);
+    }
     return fd;
 }
 
@@ -180,12 +195,25 @@ int accept4(int fd, struct sockaddr *who, socklen_t *length, int flags) {
     return passes(ACCEPT, NULL) ? real(fd, who, length, flags) : -1;
 }
 
+static int sync_of(int fd, int (*real)(int)) {
+    off_t bytes = data_bytes(fd);
+    if (!passes(SYNC, NULL)) {
+        int before = errno;
+        if (bytes > synced[fd] && ftruncate(fd, synced[fd]) != 0) abort();
+        errno = before;
+        return -1;
+    }
+    int done = real(fd);
+    if (done == 0 && bytes >= 0) synced[fd] = bytes;
+    return done;
+}
+
 int fsync(int fd) {
     REAL(fsync);
-    return passes(SYNC, NULL) ? real(fd) : -1;
+    return sync_of(fd, real);
 }
 
 int fdatasync(int fd) {
     REAL(fdatasync);
-    return passes(SYNC, NULL) ? real(fd) : -1;
+    return sync_of(fd, real);
 }

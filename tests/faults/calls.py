@@ -35,7 +35,7 @@ class Action(IntEnum):
 
     NOTHING = 0
     FAIL = 1
-    """With the errno that is its value."""
+    """With the errno that is its value. What a failed sync should have covered is gone."""
     STALL = 2
     """For the milliseconds that are its value; then it goes on."""
     CUT = 3
@@ -69,6 +69,10 @@ class Calls:
     def close(self) -> None:
         """Let go of the plan; the node keeps its own view of it."""
         self._map.close()
+
+    def clear(self) -> None:
+        """Disturb nothing, and count from 0 again."""
+        self._map[:] = bytes(len(self._map))
 
     def count(self, *, is_on: bool) -> None:
         """Begin to count and disturb, or end to."""

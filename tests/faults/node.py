@@ -1,40 +1,27 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One durable node under one fault: what it is asked, and what must be so after it.
-
-The node is alone (W = R = N = 1, every write synced), so whatever it acknowledges is on this disk
-or nowhere. A scenario asks it for writes and reads of a few keys, one after another; then it is
-killed and started again on the same directory without faults, and each key must hold what the
-answers allow:
-
-- the last write that was acknowledged or read, or one after it whose outcome is unknown;
-- so never a write that was refused as not applied.
-"""
+"""A node whose system calls are disturbed, and what it owes whoever reads its log."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from quorate.client import Client, Value
-from quorate.errors import Outcome, QuorateError
 from tests.cluster.processes import NodeProcess, fetch, wait_until
 from tests.faults.calls import Action, Calls, Kind
-from tests.ports import free_port
 
-WRITES: Final = 30
-KEYS: Final = 6
 EXIT_FAILED: Final = 1
 EXIT_UNUSABLE: Final = 2
 """Told to use a data directory that it cannot use."""
 CALM_S: Final = 20.0
 """A node that met a fault serves again, or has ended, within this."""
-FLAGS: Final = ["-W=1", "-R=1", "-replication=1", "-timeout=1s"]
+REASONS: Final = ('"event": "stopped"', "quorate: ")
+"""One of these is in the line that says why a node ended: while it served, or before."""
 
 
 @dataclass
 class Fault:
-    """Which calls of the scenario meet what."""
+    """Which calls meet what."""
 
     kind: Kind
     first: int
@@ -51,42 +38,73 @@ class Fault:
 
 
 @dataclass
-class Told:
-    """What clients were told of one key, in the order of their requests."""
+class Found:
+    """What came of a fault."""
 
-    known: bytes | None = None
-    """The last that was acknowledged or read."""
-    maybe: list[bytes] = field(default_factory=list)
-    """Values of writes since that ended unknown."""
+    wrong: list[str]
+    """What was not as it must be."""
+    counts: dict[Kind, int]
+    """Calls of each kind that were made while they were counted."""
 
-    def read(self, found: bytes | None) -> bool:
-        """Whether a read may give this. It may not go back behind it then."""
-        if found is not None and found in self.maybe:
-            self.maybe = self.maybe[self.maybe.index(found) + 1 :]
-            self.known = found
-        return found == self.known
+    def has_met(self, fault: Fault) -> bool:
+        """Whether there was such a call at all."""
+        return self.counts[fault.kind] >= fault.first
 
 
 class FaultyNode:
-    """The node, its directory, and all that its clients were told."""
+    """A node under the preloaded library, which does nothing before `meet`."""
 
-    def __init__(self, directory: Path, library: Path, *, durability: str = "sync") -> None:
-        self.node = NodeProcess(directory, free_port(), [*FLAGS, f"-durability={durability}"])
-        self.calls = Calls(library, directory / "plan", self.node.data)
-        self.told: dict[bytes, Told] = {b"k%d" % n: Told() for n in range(KEYS)}
+    def __init__(self, node: NodeProcess, library: Path) -> None:
+        self.node = node
+        self.calls = Calls(library, node.log.with_suffix(".plan"), node.data)
+        node.environment = self.calls.environment
         self.wrong: list[str] = []
-        self.ended = False
-        """Whether the fault ended the node."""
-        self.counts: dict[Kind, int] = {}
-        """Calls of each kind that were made while they were counted."""
+        self._met: Fault | None = None
+        self._log_bytes = 0
+        """Of what it logged before the fault."""
 
-    def start(self, *, is_faulty: bool) -> None:
-        """Start the process; it may not be ready yet."""
-        self.node.environment = self.calls.environment if is_faulty else {}
+    def meet(self, fault: Fault | None) -> None:
+        """Count from now on, and have the calls of the fault meet it."""
+        self._met = fault
+        self._log_bytes = self.node.log.stat().st_size if self.node.log.exists() else 0
+        self.calls.clear()
+        if fault is not None:
+            self.calls.disturb(
+                fault.kind, fault.first, fault.action, fault.value, times=fault.times
+            )
+        self.calls.count(is_on=True)
+
+    def start(self) -> None:
+        """Start it under the fault; return when it listens, or has ended. Its log tells: the way to
+        its clients may be what is disturbed."""
         self.node.start()
+        wait_until(self._is_listening, within_s=CALM_S, what="it listens, or has ended")
 
-    def is_settled(self) -> bool:
-        """Whether it serves, or has ended."""
+    def recover(self) -> None:
+        """End the fault; return when the node serves or has ended, and said why in one line."""
+        self.calls.count(is_on=False)
+        wait_until(self._is_settled, within_s=CALM_S, what="it serves again, or has ended")
+        log = self._logged()
+        if "Traceback" in log:
+            self.wrong.append(f"there is a traceback in its log: {log[-2000:]}")
+        if not self.node.is_running:
+            self._judge_end(log.splitlines())
+
+    def found(self) -> Found:
+        """What came of the fault; what is found from now on is of the next."""
+        self.calls.count(is_on=False)
+        wrong, self.wrong = self.wrong, []
+        return Found(wrong, {kind: self.calls.counted(kind) for kind in Kind})
+
+    def _logged(self) -> str:
+        return self.node.log.read_bytes()[self._log_bytes :].decode()
+
+    def _is_listening(self) -> bool:
+        if self._met is not None and self._met.kind is Kind.LOG:
+            return self._is_settled()
+        return '"event": "listening"' in self._logged() or not self.node.is_running
+
+    def _is_settled(self) -> bool:
         if not self.node.is_running:
             return True
         try:
@@ -94,87 +112,11 @@ class FaultyNode:
         except OSError:
             return False
 
-    def wait_settled(self) -> None:
-        """Return when it serves or has ended, which it says with a line and an exit code."""
-        wait_until(self.is_settled, within_s=CALM_S, what="it serves again, or has ended")
-        if not self.node.is_running:
-            code = self.node.wait()
-            self.ended = True
-            if code not in (EXIT_FAILED, EXIT_UNUSABLE):
-                self.wrong.append(f"it ended with exit code {code}")
-
-    def load(self) -> None:
-        """Write and read, one request after another, and note what comes of it."""
-        with Client(self.node.url, timeout=3.0) as client:
-            for number in range(WRITES):
-                key, value = b"k%d" % (number % KEYS), b"v%d" % number
-                self._write(client, key, value)
-                self._read(client, key)
-
-    def _write(self, client: Client, key: bytes, value: bytes) -> None:
-        told = self.told[key]
-        try:
-            client.put(key, value)
-        except QuorateError as error:
-            if error.outcome is not Outcome.NOT_APPLIED:
-                told.maybe.append(value)
-            return
-        told.known, told.maybe = value, []
-
-    def _read(self, client: Client, key: bytes) -> None:
-        try:
-            found = client.get(key)
-        except QuorateError:
-            return
-        self._judge(key, found, "a read gave")
-
-    def _judge(self, key: bytes, found: Value | None, what: str) -> None:
-        told, value = self.told[key], None if found is None else found.value
-        if not told.read(value):
-            self.wrong.append(f"{what} {value!r} for {key!r}, and known was {told}")
-
-    def check(self) -> None:
-        """Kill it, start it again without faults, and read everything."""
-        self.calls.count(is_on=False)
-        self.counts = {kind: self.calls.counted(kind) for kind in Kind}
-        if not self.ended:
-            self.wait_settled()
-        if self.node.is_running:
-            self.node.kill()
-        self.start(is_faulty=False)
-        wait_until(self.node.is_ready, within_s=CALM_S, what="ready again")
-        with Client(self.node.url) as client:
-            for key in self.told:
-                self._judge(key, client.get(key), "after a restart there is")
-        self.node.kill()
-
-    def end(self) -> None:
-        """Leave nothing behind."""
-        if self.node.is_running:
-            self.node.kill()
-        self.calls.close()
-
-
-def run(directory: Path, library: Path, fault: Fault | None) -> FaultyNode:
-    """One scenario, to its end; `wrong` of what is returned says what was not as it must be."""
-    faulty = FaultyNode(directory, library)
-    try:
-        if fault is not None and fault.at_start:
-            faulty.start(is_faulty=False)
-            wait_until(faulty.node.is_ready, within_s=CALM_S, what="ready")
-            faulty.load()
-            faulty.node.kill()
-            faulty.calls.count(is_on=True)
-        if fault is not None:
-            faulty.calls.disturb(
-                fault.kind, fault.first, fault.action, fault.value, times=fault.times
-            )
-        faulty.start(is_faulty=True)
-        faulty.wait_settled()
-        faulty.calls.count(is_on=True)
-        if not faulty.ended:
-            faulty.load()
-        faulty.check()
-    finally:
-        faulty.end()
-    return faulty
+    def _judge_end(self, lines: list[str]) -> None:
+        code = self.node.wait()
+        if code not in (EXIT_FAILED, EXIT_UNUSABLE):
+            self.wrong.append(f"it ended with exit code {code}")
+        reasons = [line for line in lines if any(each in line for each in REASONS)]
+        can_log = self._met is None or self._met.kind is not Kind.LOG
+        if can_log and len(reasons) != 1:
+            self.wrong.append(f"why it ended is not in one line: {lines[-5:]}")

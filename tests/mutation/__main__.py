@@ -25,7 +25,7 @@ from typing import Final
 import msgspec
 
 from tests.mutation.changes import Change, changes_of
-from tests.mutation.reach import Reach, load
+from tests.mutation.reach import Reach, Test, load
 from tests.mutation.trial import ROOT, Copy, Trial, make_copy
 
 PACKAGE: Final = ROOT / "src" / "quorate"
@@ -63,23 +63,29 @@ def drawn(changes: list[Change], *, count: int, seed: int) -> list[Change]:
     return chosen
 
 
-def _reach(*, renew: bool) -> Reach:
-    """Which tests call what; found by running them all, once."""
+def _reach(renew: list[str] | None) -> Reach:
+    """Which tests call what; found by running them all once, and some files or directories anew."""
     path = WHERE / "reach.json"
-    if renew or not path.exists():
-        print("Running all tests once, to see what each calls ...", flush=True)
+    if renew is not None or not path.exists():
+        print("Running tests once, to see what each calls ...", flush=True)
         WHERE.mkdir(parents=True, exist_ok=True)
+        known = path.read_bytes() if renew and path.exists() else b"[]"
         with tempfile.TemporaryDirectory(prefix="quorate-reach-") as directory:
             copy = Path(directory) / "tree"
             make_copy(copy)
             plugins = ("-p", "tests.mutation.plugin", "-p", "no:benchmark", "-p", "no:xdist")
-            paths = ("tests/unit", "tests/conformance", "tests/simulation")
+            paths = renew or ("tests/unit", "tests/conformance", "tests/simulation")
+            seen = Path(directory) / "seen.json"
             subprocess.run(
                 [sys.executable, "-m", "pytest", "-q", *plugins, *paths],
                 cwd=copy,
-                env=os.environ | {"QUORATE_REACH": str(path), "PYTHONPATH": str(copy / "src")},
+                env=os.environ | {"MUTATION_REACH": str(seen), "PYTHONPATH": str(copy / "src")},
                 check=False,
             )
+            tests = msgspec.json.decode(seen.read_bytes(), type=list[Test])
+        kept = msgspec.json.decode(known, type=list[Test])
+        tests += [each for each in kept if not each.name.startswith(tuple(paths))]
+        path.write_bytes(msgspec.json.encode(tests))
     return load(path, PACKAGE)
 
 
@@ -88,10 +94,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--count", type=int, default=200, help="how many changes to draw")
     parser.add_argument("--seed", type=int, default=1, help="which")
     parser.add_argument("--jobs", type=int, default=1, help="how many to try at once")
-    parser.add_argument("--worlds", type=int, default=40, help="of the simulator, twice, for each")
+    parser.add_argument("--worlds", type=int, default=80, help="of the simulator for each")
     parser.add_argument("--only", nargs="*", default=[], help="paths below src/quorate")
     parser.add_argument("--results", type=Path, help="a file of JSON lines, which is gone on with")
-    parser.add_argument("--reach", action="store_true", help="see anew which test calls what")
+    parser.add_argument(
+        "--reach", nargs="*", help="see anew which test calls what: all, or those below paths"
+    )
     return parser.parse_args()
 
 
@@ -100,7 +108,7 @@ def main() -> int:
     options = _options()
     results: Path = options.results or WHERE / f"seed{options.seed}.jsonl"
     results.parent.mkdir(parents=True, exist_ok=True)
-    reach = _reach(renew=options.reach)
+    reach = _reach(options.reach)
     lines = results.read_bytes().splitlines() if results.exists() else []
     trials = {trial.change: trial for trial in map(_decode, lines)}
     chosen = drawn(all_changes(options.only), count=options.count, seed=options.seed)

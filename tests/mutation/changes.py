@@ -2,9 +2,9 @@
 """Small changes of meaning that can be made in a source file, one at a time.
 
 Each replaces the text of one node of the syntax tree. Not made are those that cannot matter: in
-annotations, docstrings and other texts, `assert`, `__slots__`, `__repr__`; and numbers from 100 on,
-which are sizes and times that somebody chose. In f-strings Python 3.11 does not know where an
-expression stands, so nothing is changed there.
+annotations, docstrings and other texts, `assert`, `__slots__`, `__repr__`, `del name`; and numbers
+from 100 on, which are sizes and times that somebody chose. In f-strings Python 3.11 does not know
+where an expression stands, so nothing is changed there.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def changes_of(path: str, source: bytes) -> list[Change]:
         end = lines[node.end_lineno - 1] + node.end_col_offset
         before = " ".join(source[start:end].decode().split())
         change = Change(path, node.lineno, function, kind, before, after, start, end)
-        if before != after:
+        if after not in (before, ast.unparse(node)):
             changes[start, end, after] = change
     return sorted(changes.values(), key=lambda change: (change.start, change.end))
 
@@ -104,7 +104,9 @@ def _cannot_matter(node: ast.AST) -> bool:
     if isinstance(node, ast.If):
         return isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
     if isinstance(node, ast.keyword):
-        return node.arg == "frozen"  # mypy sees to that.
+        return node.arg in ("frozen", "strict")  # mypy sees to the one, the other is an assertion.
+    if isinstance(node, ast.Delete):
+        return all([isinstance(each, ast.Name) for each in node.targets])
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A plugin of pytest, in the process that runs the tests: `-p tests.mutation.plugin`.
 
-With QUORATE_REACH=FILE it writes which functions of the package each test calls, and how long each
-takes. With QUORATE_CHOSEN=FILE it runs the tests that the file names, a line each, in that order.
+With MUTATION_REACH=FILE it writes which functions of the package each test calls, and how long each
+takes. With MUTATION_CHOSEN=FILE it runs the tests that the file names, a line each, in that order.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ import quorate
 from tests.mutation.reach import Test
 
 PACKAGE: Final = str(Path(quorate.__file__).parent) + os.sep
-_REACH: Final = os.environ.get("QUORATE_REACH", "")
-_CHOSEN: Final = os.environ.get("QUORATE_CHOSEN", "")
+_REACH: Final = os.environ.get("MUTATION_REACH", "")
+_CHOSEN: Final = os.environ.get("MUTATION_CHOSEN", "")
 
 _called: dict[int, CodeType] = {}
 """By its id, which stays its own while it is kept here."""

@@ -61,6 +61,8 @@ def _made(source: str, kind: str = "") -> list[str]:
         ("continue/break", "for a in b: continue", ["for a in b: break"]),
         ("continue/break", "while a: break", ["while a: continue"]),
         ("returned", BOOL + "a", [BOOL + "True", BOOL + "False"]),
+        ("returned", 'def f() -> str: return ""', []),
+        ("returned", 'def f() -> bytes: return b""', []),
         ("returned", "def f() -> A | None: return a", ["def f() -> A | None: return None"]),
         ("returned", "def f() -> set[int]: return a", ["def f() -> set[int]: return set()"]),
     ],
@@ -83,6 +85,8 @@ def test_each_kind_of_change(kind: str, source: str, after: list[str]) -> None:
         "x = f'{a + 1}'",
         "x = 'text'",
         "class A(B, frozen=True):\n    a: int",
+        "zip(a, b, c, strict=True).d",
+        "def f(a):\n    del a",
         "from a import b",
     ],
 )

@@ -89,7 +89,7 @@ def test_a_read_whose_first_peer_falls_silent_is_answered_by_another(seed: int) 
         asking.must_get(cluster, outsider, key)
     first = cluster.replicas(key)[0]
     node = cluster.machines[outsider].node
-    peer = node.membership.at(url_of(first))
+    peer = node.membership.roster.at(url_of(first))
     assert peer is not None
     p95_ms = node.outboxes[peer.index].p95_ms
     cluster.pause(first)

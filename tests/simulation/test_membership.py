@@ -8,9 +8,10 @@ import itertools
 import msgspec
 import pytest
 
+from quorate.core.topology.layout import Member
 from quorate.core.topology.membership import LAYOUT_META
-from quorate.core.values.events import Batch, Join, JoinResult
-from quorate.errors import Outcome, QuorumUnreachable
+from quorate.core.values.events import Batch, GetResult, Join, JoinResult, PutResult
+from quorate.errors import NotReady
 from quorate.sim.cluster import SimCluster, url_of
 from tests.simulation import asking
 
@@ -81,7 +82,7 @@ def test_two_joins_at_once_lose_nobody() -> None:
     assert not _join(cluster, 2, 4).known
     cluster.run(3 * HEARTBEAT_MS)
     for index in range(3):
-        peers = cluster.machines[index].node.membership.peers
+        peers = cluster.machines[index].node.membership.roster.peers
         assert {url_of(i) for i in range(5) if i != index} == {peer.url for peer in peers}
 
 
@@ -99,8 +100,79 @@ def test_members_are_remembered_over_a_restart() -> None:
     cluster.kill(1)
     cluster.restart(1)
     cluster.run(2_000)
-    assert cluster.machines[1].node.membership.at(url_of(2)) is not None
+    assert cluster.machines[1].node.membership.roster.at(url_of(2)) is not None
     assert len(_layouts(cluster)) == 1
+
+
+# --- the founders find together ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_new_cluster_serves_once_a_majority_has_met_and_binds_who_comes_later(seed: int) -> None:
+    cluster = SimCluster(seed, 3, nodes={})
+    cluster.kill(2)
+    put = asking.put(cluster, 0, b"k", b"v")
+    asking.finish(cluster, put)
+    assert put.of(PutResult).acks == 2
+    assert {each.is_bound for each in _members(cluster, 0)} == {True, False}
+    hints = cluster.machines[0].node.hints
+    assert hints.total == 1
+    cluster.restart(2)
+    cluster.run_until(lambda: hints.total == 0)
+    assert {each.is_bound for each in _members(cluster, 2)} == {True}
+    assert asking.held(cluster, 2, b"k") is not None
+    assert len(_layouts(cluster)) == 1
+
+
+def test_of_a_new_cluster_whose_majority_never_met_nothing_is_served() -> None:
+    cluster = SimCluster(4, 3, nodes={}, write_wait_ms=100)
+    cluster.kill(1)
+    cluster.kill(2)
+    put = asking.put(cluster, 0, b"k", b"v", w=1)
+    get = asking.get(cluster, 0, b"k", r=1)
+    asking.finish(cluster, put, get)
+    for asked in (put, get):
+        assert "2 of its 3 nodes have to meet before it serves" in str(asked.of(NotReady))
+
+
+def test_an_empty_disk_under_a_members_url_holds_nothing_and_is_not_asked() -> None:
+    """It cannot say that there is nothing, whatever R is (P1)."""
+    cluster = SimCluster(5, 3)
+    asking.must_put(cluster, 0, b"k", b"v", w=3)
+    cluster.kill(1)
+    cluster.restart(1, is_empty=True)
+    for _ in range(50):
+        get = asking.get(cluster, 1, b"k", r=1)
+        asking.finish(cluster, get)
+        if not isinstance(get.result, NotReady):
+            assert get.of(GetResult).record is not None
+    assert asking.value(cluster, 1, b"k", r=2) == b"v"
+    asking.must_put(cluster, 1, b"k", b"w", w=2)
+    cluster.run(100)
+    assert asking.held(cluster, 1, b"k") is None
+
+
+def test_disks_that_change_places_are_members_that_moved() -> None:
+    cluster = SimCluster(6, 3)
+    keys = [b"k%d" % number for number in range(20)]
+    for key in keys:
+        asking.must_put(cluster, 0, key, b"v", w=3)
+    for index in (0, 1):
+        cluster.kill(index)
+    images = [cluster.machines[index].image() for index in (0, 1)]
+    for index, image in zip((0, 1), reversed(images), strict=True):
+        cluster.restart(index, image=image)
+    cluster.run_until(cluster.is_connected)
+    for key in keys:
+        asking.must_put(cluster, 2, key, b"w", w=3)
+        assert asking.value(cluster, 0, key, r=3) == b"w"
+    assert len(cluster.machines[2].node.status().members) == 3
+
+
+def _members(cluster: SimCluster, index: int) -> tuple[Member, ...]:
+    layout = cluster.machines[index].node.membership.layout
+    assert layout is not None
+    return layout.members
 
 
 # --- layouts of different epochs ---------------------------------------------------------------
@@ -132,22 +204,22 @@ def test_a_newer_layout_is_learnt_by_all_who_meet_it_and_remembered() -> None:
 
 
 def test_who_cannot_meet_the_newer_layout_learns_it_by_a_refusal() -> None:
-    """The request that is refused fails at once, and says honestly that it may survive."""
+    """The request that is refused is begun anew under the newer one: its client sees nothing."""
     cluster = SimCluster(16, 3)
     cluster.run(50)
     cluster.cut(1, 2)
     cluster.cut(2, 1)
     cluster.reset(1, 2)
     newer = _return_with_a_newer_layout(cluster, 2)
-    cluster.run_until(lambda: cluster.machines[0].node.membership.epoch == 2)
-    assert cluster.machines[1].node.membership.epoch == 1
-    handle = asking.put(cluster, 1, b"k", b"v")
-    asking.finish(cluster, handle)
-    assert handle.of(QuorumUnreachable).outcome is Outcome.UNKNOWN
-    assert handle.took_ms < 100
+    cluster.run_until(lambda: cluster.machines[0].node.membership.epoch == 3)
+    assert cluster.machines[1].node.membership.epoch == 2
+    put, get = asking.put(cluster, 1, b"k", b"v"), asking.get(cluster, 1, b"other")
+    asking.finish(cluster, put, get)
+    assert put.of(PutResult).acks == 2
+    assert get.of(GetResult).answers == 2
+    assert put.took_ms < 100
     assert _layouts(cluster) == {newer}
-    asking.must_put(cluster, 1, b"k", b"w")
-    assert asking.value(cluster, 0, b"k") == b"w"
+    assert asking.value(cluster, 0, b"k") == b"v"
 
 
 def test_who_only_answers_is_told_of_the_newer_layout_too() -> None:
@@ -156,7 +228,7 @@ def test_who_only_answers_is_told_of_the_newer_layout_too() -> None:
     cluster.cut(1, 2)
     cluster.cut(2, 1)
     newer = _return_with_a_newer_layout(cluster, 2)
-    cluster.run_until(lambda: cluster.machines[0].node.membership.epoch == 2)
+    cluster.run_until(lambda: cluster.machines[0].node.membership.epoch == 3)
     asking.finish(cluster, asking.put(cluster, 0, b"k", b"v"))
     cluster.run(100)
     assert _layouts(cluster) == {newer}

@@ -155,18 +155,6 @@ def test_a_repair_of_all_replicas_by_a_read_of_all() -> None:
     )
 
 
-def test_a_replaced_disk_is_filled_by_reads() -> None:
-    """The node returns with an empty disk."""
-    cluster = SimCluster(9, 3)
-    keys = [b"key%d" % number for number in range(50)]
-    asking.finish(cluster, *[asking.put(cluster, 0, key, b"v", w=3) for key in keys])
-    cluster.kill(1)
-    cluster.restart(1, is_empty=True)
-    cluster.run_until(cluster.is_connected)
-    asking.finish(cluster, *[asking.get(cluster, 1, key) for key in keys])
-    assert all(asking.held(cluster, 1, key) is not None for key in keys)
-
-
 @pytest.mark.parametrize("seed", range(5))
 def test_damaged_records_are_never_served_and_are_repaired_by_reads(seed: int) -> None:
     """I23."""

@@ -45,12 +45,13 @@ ARROWS: dict[str, set[str]] = {
 """What each part may import of ours, besides itself and the version; a name covers what is under
 it. Only `app` puts concrete parts together, and only `cli` imports it."""
 
-_BELOW_EXCHANGES = {"values", "replica", "turn", "topology"}
+_BELOW_EXCHANGES = {"values", "replica", "turn", "topology", "consensus"}
 WALLS: dict[str, set[str]] = {
     "values": set(),
     "replica": {"values"},
     "turn": {"values", "replica"},
     "topology": {"values", "turn"},
+    "consensus": {"values"},
     "exchanges": _BELOW_EXCHANGES,
     "serving": _BELOW_EXCHANGES | {"exchanges"},
     "views": _BELOW_EXCHANGES | {"exchanges"},

@@ -21,9 +21,9 @@ from quorate.app import CLOSE_S
 from quorate.cli.commands import COMMANDS
 from quorate.config import KEY_BYTES_MAX, SETTINGS, Config, load
 from quorate.core.serving import STEP_BYTES_MAX
-from quorate.core.topology.membership import HEARSAY_MAX
+from quorate.core.topology.roster import HEARSAY_MAX
 from quorate.core.values.settings import MEMBERS_MAX
-from quorate.doors.limits import IDLE_SECONDS, REQUEST_SECONDS
+from quorate.doors.limits import IDLE_SECONDS, PROGRESS_BYTES, REQUEST_SECONDS
 from quorate.doors.port import UNDECIDED_SECONDS
 from quorate.doors.redis import table
 from quorate.host.acceptor import UNPROVEN_MAX
@@ -227,7 +227,10 @@ def test_each_limit_is_told_with_its_default() -> None:
             f"{REQUEST_SECONDS:g} s, and {UNDECIDED_SECONDS:g} s"
         ),
         "silence of an HTTP client between requests": f"{IDLE_SECONDS:g} s",
-        "half a request": f"{REQUEST_SECONDS:g} s",
+        "half a request": (
+            f"{REQUEST_SECONDS:g} s, of an HTTP body for each {PROGRESS_BYTES >> 10} KiB"
+        ),
+        "a client that takes none of its replies": f"{REQUEST_SECONDS:g} s",
         "links of peers": f"one for each, both ways; {UNPROVEN_MAX} more ",
         "answers to one peer": f"{STEP_BYTES_MAX >> 20} MiB ",
         "a frame of a peer": f"{FRAME_BYTES_MAX >> 20} MiB",

@@ -10,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quorate.notation import (
+    URL_CHARS_MAX,
     bounded,
     can_be_looked_up,
     is_loopback,
     is_nowhere,
+    is_url,
     member_url,
     nearest,
     parse_duration,
@@ -359,6 +361,18 @@ def test_loopback_may_join_only_a_node_on_loopback(host: str) -> None:
     assert member_url(url, own_url=HERE) == url
     with pytest.raises(ValueError, match="loopback"):
         member_url(url, own_url=THERE)
+
+
+@pytest.mark.parametrize("chars", [URL_CHARS_MAX, URL_CHARS_MAX + 1])
+def test_a_members_url_has_a_length_that_a_frame_can_carry(chars: int) -> None:
+    url = f"http://{'.'.join(['x' * 50] * 9)}"[: chars - 5] + ":8000"
+    assert len(url) == chars
+    assert is_url(url) is (chars == URL_CHARS_MAX)
+    if is_url(url):
+        assert member_url(url, own_url=THERE) == url
+    else:
+        with pytest.raises(ValueError, match="at most"):
+            member_url(url, own_url=THERE)
 
 
 @pytest.mark.parametrize(

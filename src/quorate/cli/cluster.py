@@ -126,6 +126,9 @@ def run_status(given: Given) -> int:
     urls = [str(member["url"]) for member in members]
     with ThreadPoolExecutor(_PROBES_AT_ONCE) as pool:
         reasons = list(pool.map(_unreadiness, urls))
+    for place, member in enumerate(members):
+        if urls.count(urls[place]) > 1 and member.get("state") not in ("self", "up"):
+            reasons[place] = "its disk is lost, or elsewhere: another one is at its URL"
     states = ["ready" if not reason else "not ready" for reason in reasons]
     columns, rows = ["url", "state", "reason"], list(zip(urls, states, reasons, strict=True))
     if "json" in given:

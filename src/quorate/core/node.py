@@ -16,17 +16,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from quorate.core.exchanges.changes import VOTE_META, Changes
 from quorate.core.exchanges.hints import Hints
+from quorate.core.exchanges.look import Look
 from quorate.core.exchanges.outbox import Outbox
 from quorate.core.exchanges.reads import Reads
 from quorate.core.exchanges.scans import Explains, Scans
-from quorate.core.exchanges.writes import Writes
+from quorate.core.exchanges.writes import Write, Writes
 from quorate.core.replica import Reader
 from quorate.core.serving import Serving
 from quorate.core.topology.membership import Membership
 from quorate.core.topology.peer import Ground, Liveness, Peer
 from quorate.core.turn import Alarm, Parked, Parts, size_of
-from quorate.core.values.clock import ms_of, stamp_at
 from quorate.core.values.events import (
     Durable,
     Effects,
@@ -60,6 +61,7 @@ from quorate.core.values.record import EXPIRES_MS_MAX
 from quorate.core.values.settings import Settings
 from quorate.core.values.slots import ROW_END, row_of
 from quorate.core.values.status import Status
+from quorate.core.values.versions import ms_of, stamp_at
 from quorate.core.views import status_of
 from quorate.errors import (
     ClockUntrusted,
@@ -108,9 +110,11 @@ class Node:
             turn,
             self._make_peer,
             process=parts.process,
-            adopted=self._retry,
+            serial=now.wall_ms,
+            adopted=self._on_adopted,
             store=parts.replica.put_meta,
         )
+        self.roster: Final = self.membership.roster
         self.hints: Final = Hints(
             engine=engine,
             replica=parts.replica,
@@ -121,8 +125,11 @@ class Node:
         self.reads: Final = Reads(parts, self.membership)
         self.scans: Final = Scans(parts, self.membership, self.outboxes)
         self.explains: Final = Explains(parts, self.membership, self.hints, self.outboxes)
-        self.liveness: Final = Liveness(settings, turn, self.membership.peers, self._ping)
-        self.serving: Final = Serving(parts, self.membership, self.liveness)
+        self.liveness: Final = Liveness(settings, turn, self.roster.peers, self._ping)
+        self.changes: Final = Changes(
+            parts, self.membership, self.outboxes, self._ping, stored=engine.get_meta(VOTE_META)
+        )
+        self.serving: Final = Serving(parts, self.membership, self.liveness, self.changes)
         self.is_stopping = False
         self._handlers: Final = self._table()
         self.membership.open(engine.get_meta, is_blank=not ceiling and _is_empty(engine))
@@ -142,25 +149,33 @@ class Node:
     def _flush(self) -> Effects:
         effects = Effects()
         turn = self.parts.turn
-        effects.peers = self.membership.close_turn()
+        if self.roster.has_changed:
+            effects.peers = self.roster.close_turn()
         self._close_batch(effects)
+        epoch = self.membership.epoch
         for outbox in self.outboxes:
             if outbox.is_stirred:
-                messages = outbox.collect()
-                if messages and outbox.peer.is_linked:
-                    effects.sends[outbox.peer.id] = messages
+                messages, peer = outbox.collect(), outbox.peer
+                if peer.epoch < epoch and peer.is_linked:
+                    # Ahead of requests, which it would refuse.
+                    peer.epoch = epoch
+                    messages = [self.membership.announcement(), *messages]
+                if messages and peer.is_linked:
+                    effects.sends[peer.id] = messages
         effects.answers = turn.answers
         effects.notes = turn.notes
         effects.wake_ms = turn.wake_ms()
         return effects
 
     def _close_batch(self, effects: Effects) -> None:
-        replica = self.parts.replica
+        replica, writes, hints = self.parts.replica, self.writes, self.hints
         while True:
-            if self.writes.has_stamped:
+            if writes.has_stamped:
                 self._raise_ceiling()
-            self.writes.close_turn()
-            self.hints.close_turn()
+            if writes.own:
+                writes.close_turn()
+            if hints.fresh:
+                hints.close_turn()
             effects.batch, effects.mark = replica.close_turn()
             # Without a batch, what waited for nothing else may happen now, and may write.
             if effects.batch is not None or not replica.release_settled():
@@ -178,7 +193,19 @@ class Node:
             if outbox.peer.has_come:
                 outbox.peer.has_come = False
                 self.hints.replay(outbox.peer)
+        self.changes.look()
         self._unpark()
+
+    def _on_adopted(self) -> None:
+        """Another layout is in force: what is under way begins anew under it."""
+        self.hints.rename()
+        for operation in self.parts.requests.under_way():
+            if isinstance(operation, Write):
+                self.writes.begin_anew(operation)
+            elif isinstance(operation, Look):
+                self.reads.begin_anew(operation)
+        self.changes.look_soon()
+        self._retry.soon()
 
     def _unpark(self) -> None:
         if self.parts.requests.has_parked:
@@ -291,20 +318,21 @@ class Node:
 
     def _on_join(self, event: Join) -> None:
         try:
-            is_new = self.membership.add(event.url, Ground.ANNOUNCED)
+            is_new = self.roster.add(event.url, Ground.ANNOUNCED)
         except InvalidRequest as error:
             self._refuse(event.waiter, error)
             return
-        peer = self.membership.at(event.url)
+        peer = self.roster.at(event.url)
         if peer is not None:
             peer.misses = 0
         topology = self.membership.topology
-        owns = topology is not None and event.url in topology.urls
+        mine = peer is None and event.url == self.settings.url
+        owns = topology is not None and (peer is not None or mine) and peer in topology.copies()
         self.parts.turn.answers.append((event.waiter, JoinResult(not is_new, owns)))
 
     def _on_forget(self, event: Forget) -> None:
         try:
-            is_known = self.membership.forget(event.url)
+            is_known = self.roster.forget(event.url)
         except InvalidRequest as error:
             self._refuse(event.waiter, error)
             return
@@ -313,25 +341,26 @@ class Node:
     # --- what the runtime reports ------------------------------------------------------------
 
     def _on_frame(self, event: PeerFrame) -> None:
-        peer = self.membership.named(event.peer)
+        peer = self.roster.by_id.get(event.peer)
         if peer is not None:
             self.serving.on_frame(self.outboxes[peer.index], event.frame)
 
     def _on_link_up(self, event: LinkUp) -> None:
-        peer = self.membership.named(event.peer)
+        peer = self.roster.by_id.get(event.peer)
         if peer is not None:
-            self.membership.reached(peer)
+            self.roster.reached(peer)
             self.liveness.linked(peer)
 
     def _on_link_down(self, event: LinkDown) -> None:
-        peer = self.membership.named(event.peer)
+        peer = self.roster.by_id.get(event.peer)
         if peer is not None:
+            peer.epoch = 0
             self.liveness.unlinked(peer)
             self.serving.forget(peer)
             self.outboxes[peer.index].lose_all()
 
     def _on_link_room(self, event: LinkRoom) -> None:
-        peer = self.membership.named(event.peer)
+        peer = self.roster.by_id.get(event.peer)
         if peer is not None:
             self.serving.has_room(self.outboxes[peer.index])
 
@@ -378,7 +407,7 @@ class Node:
             PeerFrame: self._on_frame,
             LinkUp: self._on_link_up,
             LinkDown: self._on_link_down,
-            LinkRefused: lambda event: self.membership.refused(event.url, event.reason),
+            LinkRefused: lambda event: self.roster.refused(event.url, event.reason),
             LinkRoom: self._on_link_room,
             Met: lambda event: self.membership.meet(event.greeting),
             Durable: lambda event: self.parts.replica.on_durable(event.mark),
@@ -389,6 +418,10 @@ class Node:
     def _make_peer(self, url: str, index: int) -> Peer:
         parts = self.parts
         peer = Peer(url, index, self._came)
+        there = self.roster.at(url)
+        if there is not None and there.is_bound:
+            # Hints for who is at this URL are that member's, and this is another disk.
+            peer.names = ()
         if index < len(self.outboxes):
             # The place of a member that was forgotten: nothing of it is under way.
             outbox = self.outboxes[index]
@@ -409,7 +442,7 @@ class Node:
 
     def _ping(self, peers: list[Peer]) -> None:
         """Ask whether they live, and tell who belongs."""
-        members, keys = self.membership.told(), self.parts.replica.keys
+        members, keys = self.roster.told(), self.parts.replica.keys
         # Once for all peers: the engine adds it up.
         bytes_used = self.parts.replica.bytes_used()
         for peer in peers:

@@ -16,24 +16,28 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
+from quorate.core.exchanges.changes import Changes
 from quorate.core.exchanges.outbox import MESSAGE_BYTES_MAX, Outbox
 from quorate.core.exchanges.scans import local_rows
+from quorate.core.topology.layout import FIRST_EPOCH
 from quorate.core.topology.membership import Membership
 from quorate.core.topology.peer import Liveness, Peer
 from quorate.core.turn import Parts
 from quorate.core.values.events import SCAN_ROWS_MAX
 from quorate.core.values.messages import (
+    Accept,
     Frame,
-    Message,
     Mutate,
     Mutated,
     OtherEpoch,
     Ping,
     Pong,
+    Prepare,
     Read,
     ReadAnswer,
     ScannedRows,
     ScanRows,
+    Voted,
 )
 from quorate.core.values.record import Record
 from quorate.core.values.slots import is_row, partition_of
@@ -46,7 +50,10 @@ ROW_BYTES: Final = 512
 """Counted for each row that is looked for, whatever is found."""
 PUT_OFF_BYTES_MAX: Final = 8 << 20
 """Of requests of one peer that are put off."""
-_ANSWERS: Final = (Mutated, ReadAnswer, ScannedRows)
+_ANSWERS: Final = (Mutated, ReadAnswer, ScannedRows, Voted)
+_SIGNS_OF_LIFE: Final = (Mutated, ReadAnswer, ScannedRows, Voted, Pong, OtherEpoch)
+"""Only what answers shows that both directions work."""
+_REQUESTS: Final = (Mutate, Read, ScanRows)
 _LOWEST: Final = pack_version(1, 0)
 """No clock gives out stamp 0."""
 
@@ -68,49 +75,54 @@ class Serving:
     """The peers' door into this node."""
 
     __slots__ = (
+        "_changes",
         "_liveness",
         "_membership",
         "_parts",
-        "_put_off",
         "_replica",
         "_turn",
+        "put_off",
     )
 
-    def __init__(self, parts: Parts, membership: Membership, liveness: Liveness) -> None:
+    def __init__(
+        self, parts: Parts, membership: Membership, liveness: Liveness, changes: Changes
+    ) -> None:
+        self._changes = changes
         self._parts = parts
         self._replica = parts.replica
         self._turn = parts.turn
         self._membership = membership
         self._liveness = liveness
-        self._put_off: dict[Peer, PutOff] = {}
+        self.put_off: dict[Peer, PutOff] = {}
+        """Requests that wait, by who asked."""
 
     def on_frame(self, outbox: Outbox, frame: Frame) -> None:
         """Take all messages of a frame, in order."""
         peer = outbox.peer
-        self._liveness.spoke(peer)
-        self._trust(peer, self._parts.clock.observe(frame.clock))
-        topology = self._membership.topology
-        same_epoch = topology is not None and frame.epoch == topology.epoch
+        if not (peer.is_heard and peer.has_answered):
+            self._note_life(peer, frame)
+        if self._parts.clock.observe(frame.clock) is peer.is_ahead:
+            self._note_clock(peer)
+        membership = self._membership
+        if peer.epoch < frame.epoch:
+            peer.epoch = frame.epoch
         refused: list[int] = []
         for message in frame.messages:
             if isinstance(message, _ANSWERS):
-                self._liveness.heard(peer)
                 if not outbox.on_answer(message):
                     self._turn.note_rarely("error", "peer_answered_out_of_shape", peer=peer.url)
-            elif isinstance(message, Ping):
-                self._on_ping(outbox, message)
-            elif isinstance(message, Pong):
-                self._liveness.heard(peer)
-            elif isinstance(message, OtherEpoch):
-                self._liveness.heard(peer)
-                self._on_other_epoch(outbox, message)
-            elif same_epoch:
+            elif isinstance(message, _REQUESTS) and frame.epoch == membership.epoch > FIRST_EPOCH:
                 self._on_request(outbox, message)
+            elif isinstance(message, Ping | Pong | OtherEpoch):
+                self._on_signal(outbox, message)
+            elif isinstance(message, Prepare | Accept) and self._changes.is_open(message.number):
+                # It names the epoch that it is about; the frame's is of no interest.
+                self._changes.vote(outbox, message)
             else:
                 refused.append(message.batch)
         if refused:
             self._turn.counters["requests_of_another_epoch"] += len(refused)
-            self._tell_epoch(outbox, refused, theirs=frame.epoch)
+            outbox.say(OtherEpoch(membership.epoch, refused))
 
     def why_refused(self, row: bytes, record: Record) -> str:
         """Why this replica will not keep the record; empty if it will."""
@@ -129,17 +141,45 @@ class Serving:
             return "the value is too large"
         return ""
 
-    def _trust(self, peer: Peer, is_within: bool) -> None:
-        if peer.is_ahead is is_within:
-            peer.is_ahead = not is_within
-            if peer.is_ahead:
-                self._turn.note_rarely("error", "peer_clock_too_far_ahead", peer=peer.url)
+    def _note_life(self, peer: Peer, frame: Frame) -> None:
+        """It speaks; and if it answers, that is the first time since the last heartbeat, and later
+        answers would say no more until the next."""
+        self._liveness.spoke(peer)
+        if any(isinstance(message, _SIGNS_OF_LIFE) for message in frame.messages):
+            self._liveness.heard(peer)
 
-    def _on_request(self, outbox: Outbox, message: Message) -> None:
+    def _note_clock(self, peer: Peer) -> None:
+        """The peer's clock went past the guard, or came back."""
+        peer.is_ahead = not peer.is_ahead
+        if peer.is_ahead:
+            self._turn.note_rarely("error", "peer_clock_too_far_ahead", peer=peer.url)
+
+    def _on_signal(self, outbox: Outbox, message: Ping | Pong | OtherEpoch) -> None:
+        if isinstance(message, Ping):
+            outbox.peer.keys = message.keys
+            outbox.peer.bytes_used = message.bytes_used
+            self._membership.roster.learn(message.members, of=outbox.peer)
+            outbox.say(Pong(message.batch))
+        elif isinstance(message, OtherEpoch):
+            self._on_other_epoch(outbox, message)
+        # That a Pong came is all that it says.
+
+    def _on_other_epoch(self, outbox: Outbox, message: OtherEpoch) -> None:
+        membership = self._membership
+        if message.layout and message.epoch > membership.epoch:
+            # Before the refusals: what was refused for it is then begun anew, and not lost.
+            membership.hear_of(message.layout, outbox.peer.url)
+        outbox.on_refusal(message.batches)
+        if message.epoch < membership.epoch:
+            # It has not what it was told: it is told again, ahead of all else.
+            outbox.peer.epoch = message.epoch
+            outbox.is_stirred = True
+
+    def _on_request(self, outbox: Outbox, message: Mutate | Read | ScanRows) -> None:
         if isinstance(message, Mutate):
             self._on_mutate(outbox, message)
-        elif isinstance(message, Read | ScanRows):
-            waiting = self._put_off.get(outbox.peer)
+        else:
+            waiting = self.put_off.get(outbox.peer)
             if waiting is not None:
                 self._add(waiting, message)
             else:
@@ -157,7 +197,7 @@ class Serving:
                 rest = None
                 self._on_scan(outbox, message)
         if rest is not None:
-            waiting = self._put_off.setdefault(outbox.peer, PutOff(self._membership.epoch))
+            waiting = self.put_off.setdefault(outbox.peer, PutOff(self._membership.epoch))
             self._add(waiting, rest)
 
     def _add(self, waiting: PutOff, message: Read | ScanRows) -> None:
@@ -174,50 +214,24 @@ class Serving:
 
     def has_room(self, outbox: Outbox) -> None:
         """The peer has read most of what it was sent: go on with what was put off."""
-        waiting = self._put_off.pop(outbox.peer, None)
+        waiting = self.put_off.pop(outbox.peer, None)
         if waiting is None or waiting.epoch != self._membership.epoch:
             return
         requests = waiting.requests
-        while requests and outbox.peer not in self._put_off:
+        while requests and outbox.peer not in self.put_off:
             message, size = requests.popleft()
             waiting.bytes -= size
             self._serve(outbox, message)
         if requests:
             # What is left of the last one comes before those behind it.
-            for message, size in self._put_off[outbox.peer].requests:
+            for message, size in self.put_off[outbox.peer].requests:
                 waiting.bytes += size
                 requests.appendleft((message, size))
-            self._put_off[outbox.peer] = waiting
+            self.put_off[outbox.peer] = waiting
 
     def forget(self, peer: Peer) -> None:
         """The link is down: what was put off is not waited for any more."""
-        self._put_off.pop(peer, None)
-
-    @property
-    def has_put_off(self) -> bool:
-        """Whether anything is put off."""
-        return bool(self._put_off)
-
-    def unserved(self) -> list[int]:
-        """The peers, by id, of which requests are put off."""
-        return [peer.id for peer in self._put_off]
-
-    def _on_other_epoch(self, outbox: Outbox, message: OtherEpoch) -> None:
-        outbox.on_refusal(message.batches)
-        own = self._membership.epoch
-        if message.epoch > own and message.layout:
-            self._membership.hear_of(message.layout, outbox.peer.url)
-        elif message.epoch < own:
-            self._tell_epoch(outbox, [], theirs=message.epoch)
-
-    def _tell_epoch(self, outbox: Outbox, refused: list[int], *, theirs: int) -> None:
-        layout = self._membership.layout
-        if layout is None:
-            outbox.say(OtherEpoch(0, refused))
-        else:
-            behind = theirs < layout.epoch and not outbox.has_told_layout
-            outbox.has_told_layout = outbox.has_told_layout or behind
-            outbox.say(OtherEpoch(layout.epoch, refused, layout.encode() if behind else b""))
+        self.put_off.pop(peer, None)
 
     def _on_mutate(self, outbox: Outbox, message: Mutate) -> None:
         if self._replica.trouble.code:
@@ -299,10 +313,3 @@ class Serving:
         )
         outbox.said_bytes += ROW_BYTES + sum([ROW_BYTES + len(row.row) for row in told.rows])
         outbox.say(ScannedRows(message.batch, told.rows, told.more, told.failed))
-
-    def _on_ping(self, outbox: Outbox, message: Ping) -> None:
-        outbox.peer.keys = message.keys
-        outbox.peer.bytes_used = message.bytes_used
-        self._membership.hear_of_keys(outbox.peer)
-        self._membership.learn(message.members, of=outbox.peer)
-        outbox.say(Pong(message.batch))

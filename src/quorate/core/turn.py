@@ -19,10 +19,9 @@ from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Final
 
 from quorate.core.replica import Reader, Replica
-from quorate.core.values.clock import HybridClock
 from quorate.core.values.events import Get, Note, Put, Result, Waiter
 from quorate.core.values.settings import Settings
-from quorate.core.values.versions import ABSENT, TIE_MAX, TIES, pack_version
+from quorate.core.values.versions import ABSENT, TIE_MAX, TIES, HybridClock, pack_version
 from quorate.errors import Corrupt, Outcome, Overloaded, QuorateError
 
 if TYPE_CHECKING:
@@ -263,6 +262,10 @@ class Requests:
             queue = self._begun[kind] = deque([each for each in queue if each.waiter is not None])
         queue.append(operation)
         self._alarm.at(operation.deadline_ms)
+
+    def under_way(self) -> list[Begun]:
+        """All that have begun and are not answered."""
+        return [each for queue in self._begun.values() for each in queue if each.waiter is not None]
 
     def park(
         self, event: Get | Put, error: QuorateError, *, wait_ms: int, again: Parked | None

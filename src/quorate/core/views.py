@@ -15,11 +15,11 @@ from quorate.core.values.status import MemberView, Status
 def status_of(parts: Parts, membership: Membership, hints: Hints, *, is_stopping: bool) -> Status:
     """What the node looks like now."""
     settings, topology = parts.settings, membership.topology
-    reason = why_not_ready(topology, parts.replica.trouble, is_stopping=is_stopping)
+    reason = why_not_ready(membership, parts.replica.trouble, is_stopping=is_stopping)
     copies = topology.copies() if topology is not None else {}
     members = [
         _peer_view(peer, copies.get(peer, 0), hints.count(peer), parts.turn.mono_ms)
-        for peer in membership.peers
+        for peer in membership.roster.peers
     ]
     members.append(_own_view(parts, topology, copies.get(None, 0)))
     members.sort(key=lambda member: member.url)
@@ -87,12 +87,13 @@ def _own_view(parts: Parts, topology: Topology | None, partitions: int) -> Membe
     )
 
 
-def why_not_ready(topology: Topology | None, trouble: StorageState, *, is_stopping: bool) -> str:
+def why_not_ready(membership: Membership, trouble: StorageState, *, is_stopping: bool) -> str:
     """Why clients should go elsewhere, one line; empty if they should not."""
     if is_stopping:
         return "this node is stopping"
+    topology = membership.topology
     if topology is None:
-        return "the cluster's layout is not known yet"
+        return membership.why_none()
     if trouble.code:
         return trouble.reason
     for replicas in topology.distinct:

@@ -22,6 +22,7 @@ from quorate.errors import (
     KeyTooLarge,
     NeedsReadModifyWrite,
     NotReady,
+    Outcome,
     Overloaded,
     PeerProtocolError,
     QuorateError,
@@ -77,3 +78,9 @@ def answer_for(error: QuorateError) -> ErrorAnswer:
         if answer is not None:
             return answer
     raise AssertionError("every QuorateError has QuorateError among its bases")
+
+
+def outcome_of(error: QuorateError) -> Outcome | None:
+    """What became of the write, if it was one. An invalid request is refused before anything is
+    done, whether its error says so or not."""
+    return Outcome.NOT_APPLIED if isinstance(error, InvalidRequest) else error.outcome

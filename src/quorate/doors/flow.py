@@ -19,7 +19,8 @@ What was charged to the budgets is given back once, in CLOSED at the latest. Not
 Two budgets are shared with all connections: one for what arrives (`charge`), one for what waits to
 leave (`has_room`): values that reads brought, replies whose turn has not come, and bytes that the
 kernel has not taken. Of the latter a connection has FREE_REPLY_BYTES in its queue and as many in
-its transport for nothing, so small replies always get through.
+its transport for nothing, so small replies always get through. Who takes them too slowly while
+others find no room is let go (`too_slow`).
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from quorate.doors.limits import (
     Deadlines,
     IdleLimit,
     Timers,
+    too_slow,
 )
 
 WRITE_BYTES_LARGE: Final = 1 << 20
@@ -172,6 +174,7 @@ class Flow:
         "_limits",
         "_owner",
         "_queue",
+        "_refused_before",
         "_taken_bytes",
         "_written_bytes",
         "charged_bytes",
@@ -211,6 +214,8 @@ class Flow:
         self._written_bytes = 0
         self._taken_bytes = 0
         """Of those written, how many the system had taken when the deadline began."""
+        self._refused_before = 0
+        """How many replies, of any client, had found no room by then."""
 
     def open(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
@@ -333,10 +338,13 @@ class Flow:
         self._deadline = None
         state = self.state
         if state is not ARRIVING and state is not LINGERING:
-            if self._count_taken() > self._taken_bytes:
-                self._watch(anew=True)
-            else:
+            taken = self._count_taken() - self._taken_bytes
+            was_short = self._limits.replies.refused != self._refused_before
+            if too_slow(taken, held=self._held_bytes, was_short=was_short):
                 self.abort()
+            else:
+                self._hold_what_is_there()
+                self._watch(anew=True)
             return
         self.go(Input.LATE)
         if state is ARRIVING and self._owner is not None:
@@ -363,6 +371,7 @@ class Flow:
         self._deadline = wanted
         if wanted is not None:
             self._taken_bytes = self._count_taken()
+            self._refused_before = self._limits.replies.refused
             wanted.watch(self)
 
     def _count_taken(self) -> int:

@@ -17,7 +17,7 @@ from quorate.errors import KeyMissing, KeyTooLarge, Outcome, Overloaded, ValueTo
 
 REQUEST_SECONDS: Final = 30.0
 """How long a client may take over one request (of an HTTP body: over each `PROGRESS_BYTES`), and
-how long it may leave its answers unread without taking a byte."""
+how long it may take its answers too slowly (`too_slow`)."""
 LINGER_SECONDS: Final = 2.0
 """How long a refused body is read on, so that its sender sees the answer and not a reset."""
 PROGRESS_BYTES: Final = 64 << 10
@@ -175,6 +175,40 @@ class ByteBudget:
         if more > 0:
             return self.take(more)
         self.give_back(-more)
+        return True
+
+
+SHARE_PARTS: Final = 10
+"""See `too_slow`."""
+
+
+def too_slow(moved: int, *, held: int, was_short: bool) -> bool:
+    """Whether to give up on a client of whose reply, or body, so many bytes moved in
+    REQUEST_SECONDS: none did; or others were refused meanwhile because the budget was used up
+    (`was_short`), and less than a tenth moved of what it holds of that budget. Example: a client
+    takes a byte of 8 MiB every 20 s. If nobody else is in need it may; else it goes, and gives them
+    back."""
+    return moved <= 0 or (was_short and moved * SHARE_PARTS < held)
+
+
+class BodyPace:
+    """When a body that arrives earns its sender more time."""
+
+    __slots__ = ("_budget", "_bytes_before", "_refused_before")
+
+    def __init__(self, budget: ByteBudget) -> None:
+        self._budget = budget
+        self._bytes_before = 0
+        self._refused_before = budget.refused
+
+    def earns(self, size: int) -> bool:
+        """Whether it does now that `size` bytes are there. If so its time begins anew."""
+        part = size - self._bytes_before
+        was_short = self._budget.refused != self._refused_before
+        if part < PROGRESS_BYTES or too_slow(part, held=size - FREE_BYTES, was_short=was_short):
+            return False
+        self._bytes_before = size
+        self._refused_before = self._budget.refused
         return True
 
 

@@ -177,7 +177,6 @@ class Driver:
         self._system.soon(self._guarded_turn)
 
     def _turn(self) -> None:
-        self._is_scheduled = False
         if self._has_failed:
             return
         now = self._system.now()
@@ -185,6 +184,10 @@ class Driver:
         if events or (self._wake_ms is not None and now.mono_ms >= self._wake_ms):
             self._events = []
             self._step(events, now)
+        # What was answered is flushed in this very turn: only new events need another.
+        self._is_scheduled = False
+        if self._events:
+            self._schedule()
         self._set_alarm(now)
         sinks = self._sinks
         if sinks:
@@ -214,7 +217,7 @@ class Driver:
             epoch, clock = node.frame_header()
             for peer, messages in sends.items():
                 self.links.send(peer, Frame(epoch, clock, messages))
-        if node.serving.has_put_off and not self._is_looking_for_room:
+        if node.serving.put_off and not self._is_looking_for_room:
             self._is_looking_for_room = True
             self._supervised.later(ROOM_MS, self._look_for_room)
         if self._is_draining and not node.inflight:
@@ -225,7 +228,7 @@ class Driver:
         self._is_looking_for_room = False
         if self._has_failed:
             return
-        peers = self.node.serving.unserved()
+        peers = [peer.id for peer in self.node.serving.put_off]
         free = [peer for peer in peers if self.links.queued_bytes(peer) <= ROOM_BYTES]
         for peer in free:
             self.submit(LinkRoom(peer))
@@ -394,7 +397,14 @@ class Supervised:
 
     def sync(self, done: Callable[[BaseException | None], None], /) -> None:
         """Part of `System`."""
-        self._system.sync(lambda error: self.guarded(lambda: done(error))())
+
+        def tell(error: BaseException | None) -> None:
+            try:
+                done(error)
+            except Exception as fault:
+                self._fail(fault)
+
+        self._system.sync(tell)
 
     def guarded(self, call: Callable[[], None]) -> Callable[[], None]:
         """The call, made so that a fault in it ends the node."""
@@ -402,9 +412,12 @@ class Supervised:
         def make() -> None:
             try:
                 call()
-            except Exception as error:
-                # First the end, then the telling: the log may be what is broken.
-                self._on_fault(f"internal fault: {error!r}")
-                self._system.fault("internal_fault", error)
+            except Exception as fault:
+                self._fail(fault)
 
         return make
+
+    def _fail(self, fault: Exception) -> None:
+        # First the end, then the telling: the log may be what is broken.
+        self._on_fault(f"internal fault: {fault!r}")
+        self._system.fault("internal_fault", fault)

@@ -100,6 +100,8 @@ class Storing:
         """The mark of the last batch that the engine took and that a sync must cover."""
         self._reached = 0
         """The mark that the sync under way will reach, or the last one reached."""
+        self._durable = 0
+        """The mark that `on_durable` was told last of a sync."""
         self._began_ms: int | None = None
         """When the sync under way began; None between syncs."""
         self._watch: Timer | None = None
@@ -210,10 +212,10 @@ class Storing:
         self._began_ms = self._system.now().mono_ms
         if self._watch is None and self._engine.needs_sync:
             self._watch = self._system.later(self._stuck_after_ms, self._look)
-        before, self._reached = self._reached, self._wanted
-        self._system.sync(lambda error: self._synced(error, is_news=self._reached > before))
+        self._reached = self._wanted
+        self._system.sync(self._synced)
 
-    def _synced(self, error: BaseException | None, *, is_news: bool) -> None:
+    def _synced(self, error: BaseException | None) -> None:
         if self._is_closed:
             return
         self._began_ms = None
@@ -227,7 +229,8 @@ class Storing:
         if self._stuck is not None:
             self._stuck = None
             self._tell()
-        if is_news:
+        if self._reached > self._durable:
+            self._durable = self._reached
             self._on_durable(self._reached)
         if self._wanted > self._reached or self._is_note_due:
             self._sync()

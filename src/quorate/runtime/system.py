@@ -30,11 +30,9 @@ class SyncThread:
         self._loop = loop
         self._sync = sync
         self._asked: SimpleQueue[Done | None] = SimpleQueue()
-        Thread(target=self._run, name="sync", daemon=True).start()
-
-    def ask(self, done: Done) -> None:
+        self.ask: Final[Callable[[Done], None]] = self._asked.put
         """Sync, then call `done` on the loop with what went wrong, if anything."""
-        self._asked.put(done)
+        Thread(target=self._run, name="sync", daemon=True).start()
 
     def close(self) -> None:
         """End the thread once what it was asked is done, which may be never."""

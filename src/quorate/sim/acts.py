@@ -13,6 +13,7 @@ from functools import partial
 from statistics import fmean
 from typing import Final, Generic, TypeVar
 
+from quorate.core.topology.topology import majority
 from quorate.host.links import OUTBOX_BYTES_MAX
 from quorate.sim.checkers import Violation
 from quorate.sim.cluster import SimCluster
@@ -127,6 +128,8 @@ class Acts:
         self._losses: dict[int, Image | None] = {}
         """By machine that lost its disk: the old one with which it starts again, or None for an
         empty one."""
+        self._emptied: set[int] = set()
+        """Machines that lost their disk, ever."""
         self._pauses: _Overlap[int, bool] = _Overlap(self._put_pause)
         self._flags: _Overlap[tuple[int, str], bool] = _Overlap(self._put_flag)
         self._syncs: _Overlap[int, float] = _Overlap(self._put_syncs)
@@ -177,7 +180,7 @@ class Acts:
             before = self.copies.held(index)
             image = self._losses.pop(index)
             self.cluster.restart(index, is_empty=image is None, image=image)
-            self.copies.judge(index, before)
+            self.copies.judge(index, before, is_lost=image is None)
         disk = self.cluster.machines[index].disk
         for name in DISK_FLAGS:
             setattr(disk, name, bool(self._flags.wanted.get((index, name))))
@@ -188,8 +191,17 @@ class Acts:
             self.start(index)
 
     def lose_disk(self, index: int, image: Image | None = None) -> None:
-        """Have a machine that is down come back with an empty disk, or with an old one."""
-        self._losses[index] = image
+        """Have a machine that is down come back with an empty disk, or with an old one of the same
+        id. Not if a majority of all would have lost theirs then: these would be a new cluster."""
+        if image is not None:
+            if image.node_id == self.cluster.machines[index].settings.node_id:
+                self._losses[index] = image
+            return
+        self._emptied.add(index)
+        if len(self._emptied) < majority(self.plan.nodes):
+            self._losses[index] = None
+        else:
+            self._emptied.discard(index)
 
     def pause(self, nodes: Iterable[int]) -> Undo:
         """Stop processes without ending them."""

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import msgspec
 
 from quorate.config import Config
-from quorate.core.topology.layout import first_layout
+from quorate.core.topology.layout import Layout, bound_layout, first_layout
 from quorate.core.topology.membership import LAYOUT_META
 from quorate.core.values.events import Batch, Effects, Event
 from quorate.core.values.settings import NODE_ID_MAX, Settings
@@ -41,8 +41,10 @@ def url_of(index: int) -> str:
 
 
 @functools.cache
-def _encoded_layout(nodes: tuple[str, ...], replication: int) -> bytes:
-    return first_layout(nodes, replication=replication).encode()
+def founded(members: tuple[tuple[str, int], ...], replication: int) -> Layout:
+    """The layout in which all members, each a URL and an id, are bound: a cluster's second."""
+    first = first_layout([url for url, _ in members], replication=replication)
+    return bound_layout(first, dict(members), drawn=b"quorate!")
 
 
 def settings_of(index: int, nodes: Iterable[int], **changes: Any) -> Settings:
@@ -63,8 +65,8 @@ class Observer(Protocol):
 class SimCluster:
     """`count` machines in one world, all started, and linked by the time the constructor returns.
 
-    `nodes` gives machines another `-nodes` list than all of them; disks are then blank, else they
-    hold the layout, which saves every node computing it. A node that breaks (raises in a step,
+    `nodes` gives machines another `-nodes` list than all of them. Disks are then blank; else they
+    hold the layout of a cluster that has found together. A node that breaks (raises in a step,
     answers twice) ends; it is noted in `broken`, and raised again unless `is_tolerant`.
     """
 
@@ -149,7 +151,6 @@ class SimCluster:
         node_id = self.world.generator(f"{machine.url} id {machine.life}").randint(1, NODE_ID_MAX)
         disk = Disk(needs_sync=machine.disk.needs_sync)
         machine.replace_disk(Image(disk, node_id, self.world.now))
-        self._format(machine)
 
     def pause(self, index: int) -> None:
         """Stop a process without ending it (SIGSTOP)."""
@@ -228,11 +229,17 @@ class SimCluster:
         """Whether every running node can ask every other that runs."""
         running = {machine.url: machine.node for machine in self.machines if machine.is_running}
         return all(
-            (peer := node.membership.at(url)) is not None and peer.is_reachable
+            (peer := node.membership.roster.at(url)) is not None and peer.is_reachable
             for own_url, node in running.items()
             for url in running
             if url != own_url
         )
+
+    def lost_ids(self) -> set[int]:
+        """Of disks that were lost: no machine is called so any more."""
+        return {each for machine in self.machines for each in machine.ids} - {
+            machine.settings.node_id for machine in self.machines
+        }
 
     def replicas(self, key: bytes) -> list[int]:
         """The machines that hold a key, in order of preference."""
@@ -267,5 +274,6 @@ class SimCluster:
             raise error
 
     def _format(self, machine: Machine) -> None:
-        layout = _encoded_layout(machine.settings.nodes, machine.settings.replication)
+        members = tuple([(each.url, each.ids[0]) for each in self.machines])
+        layout = founded(members, machine.settings.replication).encode()
         machine.disk.format(Batch([], [], [(LAYOUT_META, layout)]))

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The fault budget: which keys lost more copies than can be repaired, and since when.
 
-A replica whose disk was lost comes back empty, or with what it held long ago, and votes by that at
-once: nothing in the protocol tells such a vote from that of a replica which never had more. A
-majority that counts it may then miss a finished write, though the write is still on W - 1 disks.
-That is a known limit of the store ("treat it as a lost disk"), not a defect to be found here.
+A replica whose disk was emptied is none any more: it votes no more, and the others are asked. One
+that comes back with what it held long ago votes by that at once: nothing in the protocol tells such
+a vote from that of a replica which never had more. A majority that counts it may then miss a
+finished write, though the write is still on W - 1 disks. That is a known limit of the store, not a
+defect to be found here.
 
 So a loss is within budget for a key exactly where no vote can mislead. Let `m` be the version that
 the replica held. Every write that it ever acknowledged is at `m` or below; if so many *other*
-replicas hold `m` or above durably that every quorum without the lost copy meets one of them, then
+replicas hold `m` or above durably that every quorum of those who vote meets one of them, then
 whatever was finished or read is still met by all. This is looked up on the disks at the moment of
 the loss, key by key: a lost disk costs nothing where all copies had arrived and been synced, and
 several losses one after another are each judged by what was there then. Otherwise the key has
@@ -46,6 +47,8 @@ class Copies:
         """By key: when a replica lost what it held, within budget or not."""
         self._cluster = cluster
         self.replicas = {key: cluster.replicas(key) for key in keys}
+        """The machines that hold a key, in order of preference; without those whose disk was lost.
+        """
         self.quorum = quorum
 
     def held(self, index: int) -> Versions:
@@ -56,8 +59,13 @@ class Copies:
             if index in replicas
         }
 
-    def judge(self, index: int, before: Versions) -> None:
-        """Note what a machine held `before` and does not hold any more."""
+    def judge(self, index: int, before: Versions, *, is_lost: bool = False) -> None:
+        """Note what a machine held `before` and does not hold any more; `is_lost`: nor is it a
+        replica of anything any more."""
+        if is_lost:
+            for replicas in self.replicas.values():
+                if index in replicas:
+                    replicas.remove(index)
         for key, version in before.items():
             if self._version(index, key) >= version:
                 continue
@@ -67,9 +75,9 @@ class Copies:
                 self.forgot_ms.setdefault(key, now_ms)
 
     def _is_harmless(self, index: int, key: bytes, version: bytes) -> bool:
-        others = [each for each in self.replicas[key] if each != index]
-        holders = sum(self.durable(each, key) >= version for each in others)
-        return holders + self.quorum > len(self.replicas[key])
+        replicas = self.replicas[key]
+        holders = sum(self.durable(each, key) >= version for each in replicas if each != index)
+        return holders > 0 and holders + self.quorum > len(replicas)
 
     def _version(self, index: int, key: bytes) -> bytes:
         return _version_of(self._cluster.machines[index].disk.held, key)

@@ -100,7 +100,7 @@ class Disk:
 
     def _look_for_faults(self, row: bytes = b"") -> None:
         if self.is_unreadable:
-            raise Corrupt("the database is being opened again")
+            raise StorageError("the database is being opened again")
         if self.is_read_lost is not None and self.is_read_lost():
             self.reads_lost[row] += 1
             raise StorageError("Too many open files")

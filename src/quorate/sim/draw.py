@@ -22,6 +22,8 @@ from quorate.sim.world import Span, UpTo
 MILD_SHARE: Final = 0.15
 """The share of worlds in which only mild faults happen, or none. More is asked of these: hints
 alone bring replicas together, and between two faults every request succeeds."""
+NEW_SHARE: Final = 0.15
+"""The share of worlds whose nodes have yet to find together, where faults are not mild."""
 
 
 class Options(NamedTuple):
@@ -74,6 +76,7 @@ def draw(seed: int, options: Options) -> Plan:
         faults=faults,
         scripts=_draw_scripts(Random(f"{seed} load"), options, nodes, settings, load_ms),
         stays_dead=random.randrange(nodes) if faults and random.random() < 0.3 else None,
+        is_new=random.random() < NEW_SHARE and not are_mild(faults),
     )
 
 

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from msgspec.structs import replace
 
+from quorate.core.exchanges.hints import peer_of
 from quorate.core.values.events import GetResult, PutResult
 from quorate.core.values.record import Record
 from quorate.core.values.slots import key_of, row_of
@@ -119,7 +120,8 @@ def lowered(cluster: SimCluster) -> list[Violation]:
     ]
 
 
-def hints_left(disk: Disk) -> int:
-    """Hints that a disk still holds, whether its node knows of them or not. What cannot be read is
-    left out: nobody can deliver it."""
-    return sum(disk.hint(name) is not None for name in disk.hint_names())
+def hints_left(disk: Disk, lost: Collection[int]) -> int:
+    """Hints that a disk still holds, whether its node knows of them or not, but for those of disks
+    that are lost. What cannot be read is left out: nobody can deliver it."""
+    names = [name for name in disk.hint_names() if peer_of(name) not in lost]
+    return sum(disk.hint(name) is not None for name in names)

@@ -76,6 +76,8 @@ class Plan(msgspec.Struct, frozen=True):
     """What each client does, one visit after another."""
     stays_dead: int | None
     """A node that nobody restarts before the liveness phase is over."""
+    is_new: bool = False
+    """Whether the nodes have yet to find together when the load begins."""
 
     def requests(self) -> Iterator[Request]:
         """What all clients ask, client by client."""

@@ -20,9 +20,9 @@ import msgspec
 
 from quorate.core.node import STARTUP_SKEW_MS_MAX
 from quorate.core.topology.topology import majority
-from quorate.core.values.clock import ms_of
 from quorate.core.values.events import GetResult
 from quorate.core.values.slots import row_of
+from quorate.core.values.versions import ms_of
 from quorate.sim import checkers, judging
 from quorate.sim.acts import Acts, in_turn
 from quorate.sim.checkers import Violation
@@ -102,6 +102,7 @@ class _Run:
         self.cluster = SimCluster(
             plan.seed,
             plan.nodes,
+            nodes={} if plan.is_new else None,
             cache_entries=plan.cache_entries,
             needs_sync=plan.needs_sync,
             is_tolerant=True,
@@ -360,9 +361,14 @@ class _Run:
             world.run_until(each.is_answered, deadline_ms)
 
     def _hints_left(self) -> dict[int, int]:
-        """Hints that wait, by node."""
+        """Hints that wait, by node; but for those of disks that are lost."""
+        lost = self.cluster.lost_ids()
         return {
-            index: machine.node.hints.total
+            index: sum(
+                machine.node.hints.count(peer)
+                for peer in machine.node.roster.peers
+                if lost.isdisjoint(peer.names)
+            )
             for index, machine in enumerate(self.cluster.machines)
             if machine.is_running
         }
@@ -373,10 +379,12 @@ class _Run:
         A damaged copy gives no answer. It is repaired by reading all the others through its own
         node, which asks itself first; so where not all answer, every replica is made to coordinate.
         """
-        n = self.plan.settings["replication"]
-        unread = self._read([(key, 0, n) for key in keys])
+        held = {key: len(self.copies.replicas[key]) for key in keys}
+        unread = self._read([(key, 0, n) for key, n in held.items() if n])
         again = [
-            (key, place, max(len(self._readable(key)), 1)) for key in unread for place in range(n)
+            (key, place, max(len(self._readable(key)), 1))
+            for key in unread
+            for place in range(held[key])
         ]
         self._read(again)
         return unread
@@ -473,7 +481,7 @@ class _Run:
             calm_ms=self._calm_ms(),
             forgotten=self.clients.forgotten(),
             hints_left={
-                index: judging.hints_left(machine.disk)
+                index: judging.hints_left(machine.disk, cluster.lost_ids())
                 for index, machine in enumerate(cluster.machines)
             },
         )

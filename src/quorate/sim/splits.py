@@ -108,6 +108,8 @@ class _Crossed:
         self._spell = Spell(self._acts.cluster.world)
         random, key = self._acts.random, self._acts.hot_key()
         replicas = self._acts.copies.replicas[key]
+        if len(replicas) < 2:
+            return
         alone, *rest = random.sample(replicas, len(replicas))
         near_count = max(self._acts.copies.quorum - 1, 1)
         near, far = rest[:near_count], rest[near_count:]

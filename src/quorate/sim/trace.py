@@ -16,7 +16,6 @@ from typing import Final
 import msgspec
 from xxhash import xxh3_128
 
-from quorate.core.values.clock import ms_of
 from quorate.core.values.events import (
     Batch,
     Durable,
@@ -37,7 +36,7 @@ from quorate.core.values.events import (
 from quorate.core.values.messages import Message, Mutate, Ping, Pong, Read, ReadAnswer
 from quorate.core.values.record import Record
 from quorate.core.values.slots import key_of
-from quorate.core.values.versions import stamp_of
+from quorate.core.values.versions import ms_of, stamp_of
 from quorate.errors import QuorateError
 from quorate.notation import show_bytes, show_size
 from quorate.sim.clock import EPOCH_MS

@@ -17,7 +17,7 @@ takes the row's older record with it: the cache never holds anything but the new
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Final
 
 from quorate.core.values.events import Batch
@@ -114,13 +114,24 @@ class Lru:
 
 
 class CachedEngine:
-    """`inner` with `lru` in front of `get`. Satisfies `Engine`."""
+    """`inner` with `lru` in front of `get`. Satisfies `Engine`.
+
+    All but `get` and `write` are the inner engine's own. A scan is among them: one of everything
+    would evict all that is hot.
+    """
 
     def __init__(self, inner: Engine, lru: Lru) -> None:
         self._inner = inner
         self.lru = lru
         self.needs_sync = inner.needs_sync
         self.note_ms = inner.note_ms
+        self.scan: Final = inner.scan
+        self.get_meta: Final = inner.get_meta
+        self.scan_hints: Final = inner.scan_hints
+        self.note_next: Final = inner.note_next
+        self.sync: Final = inner.sync
+        self.bytes_used: Final = inner.bytes_used
+        self.close: Final = inner.close
 
     def get(self, row: bytes) -> Record | None:
         record = self.lru.get(row)
@@ -133,25 +144,3 @@ class CachedEngine:
     def write(self, batch: Batch) -> None:
         self._inner.write(batch)
         self.lru.put(batch.records)
-
-    def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, Record]]:
-        """Past the cache: a scan of everything would evict all that is hot."""
-        return self._inner.scan(start, end)
-
-    def get_meta(self, name: bytes) -> bytes | None:
-        return self._inner.get_meta(name)
-
-    def scan_hints(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
-        return self._inner.scan_hints(start, end)
-
-    def note_next(self) -> None:
-        self._inner.note_next()
-
-    def sync(self) -> None:
-        self._inner.sync()
-
-    def bytes_used(self) -> int:
-        return self._inner.bytes_used()
-
-    def close(self) -> None:
-        self._inner.close()

@@ -25,7 +25,7 @@ import msgspec
 from quorate.errors import FormatUnsupported, StorageError, StorageLocked
 from quorate.storage.faults import Faults
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """Of the directory as a whole, 1 that of release 0.1.0; records carry a format of their own
 (`wire.records`)."""
 

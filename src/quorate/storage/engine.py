@@ -24,8 +24,9 @@ ENTRY_BYTES: Final = 200
 
 class Engine(Protocol):
     """An ordered store. Reads raise Corrupt for what cannot be read, now or ever: damage, an error
-    of the disk, a record of a newer format; and StorageError for want of files or memory. Others:
-    DiskFull, StorageBusy."""
+    of the disk, a record of a newer format; and StorageError where that says nothing about the
+    data: for want of files or memory, or while a database that met a full disk is opened again.
+    Others: DiskFull, StorageBusy."""
 
     needs_sync: bool
     """False when `write` alone reaches the promised durability."""

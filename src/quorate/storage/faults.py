@@ -40,7 +40,11 @@ _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Faults:
-    """`with faults:` around calls that may fail; one object serves all calls of a directory."""
+    """`with faults:` around calls that may fail; one object serves all calls of a directory.
+
+    What every request does has it around a bare `raise` where the call has failed: each `with`
+    costs two calls of Python.
+    """
 
     __slots__ = ("_by_text", "_directory")
 

@@ -100,14 +100,16 @@ class RocksEngine:
 
     def _why_unusable(self) -> StorageError:
         directory = str(self._directory.path)
-        if self._is_closed:
-            return StorageError("the engine is closed", directory=directory)
-        # Corrupt costs this replica's answer only: the others are asked.
-        return Corrupt("the database is being opened again", directory=directory)
+        why = "the engine is closed" if self._is_closed else "the database is being opened again"
+        # Not Corrupt: it says nothing about the data.
+        return StorageError(why, directory=directory)
 
     def get(self, row: bytes) -> Record | None:
-        with self._read_faults:
+        try:
             blob = self._rocks.data.get(row)
+        except Exception:
+            with self._read_faults:
+                raise
         return None if blob is None else _record(row, blob)
 
     def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, Record]]:
@@ -146,19 +148,25 @@ class RocksEngine:
                     blobs.put(name, blob, handle)
         self._room_bytes -= blobs.size_in_bytes()
         try:
-            with self._faults:
-                rocks.database.write(blobs, self._write_options)
-        except DiskFull:
-            self._room_bytes = 0
-            rocks.reopen_at = time.monotonic() + _REOPEN_PAUSE_SECONDS
-            raise
+            rocks.database.write(blobs, self._write_options)
+        except Exception:
+            try:
+                with self._faults:
+                    raise
+            except DiskFull:
+                self._room_bytes = 0
+                rocks.reopen_at = time.monotonic() + _REOPEN_PAUSE_SECONDS
+                raise
 
     def _make_sure_of_room(self) -> None:
         now = time.monotonic()
         if now < self._ask_at and self._room_bytes > 0:
             return
-        with self._faults:
+        try:
             disk = os.statvfs(self._directory.path)
+        except OSError:
+            with self._faults:
+                raise
         free = disk.f_bavail * disk.f_frsize
         reserve = min(RESERVE_BYTES_MAX, disk.f_blocks * disk.f_frsize // RESERVE_SHARE)
         self._room_bytes = 0
@@ -222,10 +230,13 @@ class RocksEngine:
 
     def _sync(self, rocks: Database) -> None:
         try:
-            with self._faults:
-                rocks.database.flush_wal(True)
-        except LogRefuses:
-            self._sync_log_files()
+            rocks.database.flush_wal(True)
+        except Exception:
+            try:
+                with self._faults:
+                    raise
+            except LogRefuses:
+                self._sync_log_files()
 
     def _note(self, rocks: Database) -> None:
         """Note how much is there and durable. If that cannot be now, the next sync tries again."""

@@ -24,7 +24,11 @@ from xxhash import xxh3_64_intdigest
 from quorate.config import KEY_BYTES_MAX
 from quorate.core.topology.layout import LAYOUT_BYTES_MAX
 from quorate.core.values.messages import (
+    BALLOT_BITS,
+    BALLOT_COUNT_MAX,
     PROTOCOL_VERSION,
+    Accept,
+    Ballot,
     Frame,
     Greeting,
     Message,
@@ -33,12 +37,14 @@ from quorate.core.values.messages import (
     Opening,
     OtherEpoch,
     Ping,
+    Prepare,
     Read,
     ReadAnswer,
     ScannedRows,
     ScanRows,
+    Voted,
 )
-from quorate.core.values.settings import MEMBERS_MAX
+from quorate.core.values.settings import MEMBERS_MAX, NODE_ID_MAX
 from quorate.core.values.slots import PARTITION_COUNT, ROW_END, ROW_PREFIX_BYTES
 from quorate.core.values.versions import VERSION_BYTES
 from quorate.errors import PeerProtocolError
@@ -297,12 +303,29 @@ def _is_ping(message: Ping) -> bool:
     """Whether its members can be shown; whether each is a node's URL is asked once, when it is
     new."""
     return len(message.members) <= MEMBERS_MAX + 1 and all(
-        0 < len(url) <= URL_CHARS_MAX and url.isprintable() for url in message.members
+        0 <= each.id <= NODE_ID_MAX
+        and each.serial >= 0
+        and 0 < len(each.url) <= URL_CHARS_MAX
+        and each.url.isprintable()
+        for each in message.members
     )
 
 
 def _is_other_epoch(message: OtherEpoch) -> bool:
     return message.epoch >= 0
+
+
+def _is_ballot(ballot: Ballot) -> bool:
+    return 0 <= ballot[0] <= BALLOT_COUNT_MAX and 0 <= ballot[1] < 1 << BALLOT_BITS
+
+
+def _is_asked_vote(message: Prepare | Accept) -> bool:
+    return message.number > 0 and _is_ballot(message.ballot)
+
+
+def _is_voted(message: Voted) -> bool:
+    vote = message.vote
+    return vote.number > 0 and _is_ballot(vote.promised) and _is_ballot(vote.accepted)
 
 
 # A table of rules for different message types cannot be typed without Any.
@@ -315,4 +338,7 @@ _RULES: Final[dict[type[Message], Callable[[Any], bool]]] = {
     ScannedRows: _is_scanned_rows,
     Ping: _is_ping,
     OtherEpoch: _is_other_epoch,
+    Prepare: _is_asked_vote,
+    Accept: _is_asked_vote,
+    Voted: _is_voted,
 }

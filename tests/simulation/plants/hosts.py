@@ -36,9 +36,9 @@ def only(*faults: str) -> Options:
     return Options(faults=frozenset(faults))
 
 
-def _failed_sync_is_durable(self: Storing, error: BaseException | None, *, is_news: bool) -> None:
+def _failed_sync_is_durable(self: Storing, error: BaseException | None) -> None:
     del error
-    _synced(self, None, is_news=is_news)
+    _synced(self, None)
 
 
 def _never_stuck(self: Storing) -> None:
@@ -73,12 +73,9 @@ def _unread_is_absent(self: Serving, row: bytes, failed: list[bytes]) -> Record 
 def _reopened_is_empty(self: Serving, row: bytes, failed: list[bytes]) -> Record | None:
     try:
         return self._replica.shown(row)
-    except Corrupt as error:
-        if "opened again" in str(error):
-            return None
-        failed.append(row)
-    except StorageError:
-        failed.append(row)
+    except StorageError as error:
+        if "opened again" not in str(error):
+            failed.append(row)
     return None
 
 

@@ -12,12 +12,13 @@ from quorate.core.exchanges.outbox import Outbox, Sent, Unanswered
 from quorate.core.exchanges.writes import Write, Writes
 from quorate.core.node import Node
 from quorate.core.topology import greeting as handshake
+from quorate.core.topology.layout import Member
+from quorate.core.topology.membership import Membership
 from quorate.core.topology.peer import Liveness, Peer
 from quorate.core.turn import Alarm, Parked, Requests
-from quorate.core.values.clock import stamp_at
 from quorate.core.values.events import Get, Put, Result, Waiter
 from quorate.core.values.messages import Greeting, Message, Mutate, Mutated
-from quorate.core.values.versions import pack_version
+from quorate.core.values.versions import pack_version, stamp_at
 from quorate.errors import QuorateError
 from quorate.sim.draw import Options
 from quorate.sim.faults import MILD
@@ -28,6 +29,7 @@ _send: Final = Outbox.send
 _acked: Final = Writes._acked
 _make_peer: Final = Node._make_peer
 _heard: Final = Liveness.heard
+_place: Final = Membership._place
 _answer: Final = Requests.answer
 _park: Final = Requests.park
 
@@ -46,10 +48,8 @@ def _lost_is_delivered(self: Hints, peer: Peer, ops: list[tuple[bytes, int]]) ->
     self.answered(peer, ops, Mutated(0, [], []))
 
 
-def _begin_without_hints(self: Hints, outbox: Outbox) -> None:
-    queue = _Queue(outbox, self.replay)
+def _count_none(_: Hints, queue: _Queue) -> None:
     queue.uncounted = None
-    self._queues.append(queue)
 
 
 def _stamp_hints_anew(self: Outbox, sent: Unanswered, message: Message) -> None:
@@ -71,6 +71,10 @@ def _count_from_one(self: Node, url: str, index: int) -> Peer:
     peer = _make_peer(self, url, index)
     self.outboxes[index]._batch = 0
     return peer
+
+
+def _known_by_its_url(self: Membership, member: Member) -> Peer | None:
+    return None if member.url == self._settings.url else _place(self, member)
 
 
 def _down_for_ever(self: Liveness, peer: Peer) -> None:
@@ -112,7 +116,7 @@ def _nobody_is_a_twin(acceptor: Greeting, dialler: Greeting) -> bool:
 PLANTS: Final = (
     Plant("a hint is deleted before its ack", Hints, "replay", _forget_what_was_sent),
     Plant("hints that were lost count as delivered", Hints, "lost", _lost_is_delivered),
-    Plant("a restart forgets hints", Hints, "open", _begin_without_hints),
+    Plant("a restart forgets hints", Hints, "_count", _count_none),
     Plant(
         "hints are stamped anew when they are replayed",
         Outbox,
@@ -120,6 +124,7 @@ PLANTS: Final = (
         _stamp_hints_anew,
     ),
     Plant("the same replica counts twice", Writes, "_acked", _count_twice),
+    Plant("a new disk at a member's URL is that member", Membership, "_place", _known_by_its_url),
     Plant(
         "batch numbers begin at 1 after a restart",
         Node,

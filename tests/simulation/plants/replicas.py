@@ -14,11 +14,10 @@ from quorate.core.exchanges.reads import Repairs
 from quorate.core.node import CEILING_META
 from quorate.core.replica import Replica
 from quorate.core.serving import Serving
-from quorate.core.values.clock import HybridClock, ms_of, stamp_at
 from quorate.core.values.events import Batch
 from quorate.core.values.messages import Mutate, Mutated
 from quorate.core.values.record import Record
-from quorate.core.values.versions import ABSENT, stamp_of
+from quorate.core.values.versions import ABSENT, HybridClock, ms_of, stamp_at, stamp_of
 from quorate.storage.cached import CachedEngine
 from tests.simulation.plants.plant import Plant
 

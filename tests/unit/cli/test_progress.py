@@ -82,6 +82,17 @@ def test_on_one_terminal_a_finding_stands_whole_above_the_bar(
     assert f"again: {command}\n" in terminal.getvalue()
 
 
+def test_where_the_bar_cannot_be_seen_a_finding_is_told_on_the_terminal_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Standard error goes to a file."""
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    with ProgressMeter("seeds", total=3) as shown:
+        shown.tell("found")
+    assert terminal.getvalue() == "found\n"
+
+
 def test_one_thing_alone_has_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)

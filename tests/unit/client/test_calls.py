@@ -154,6 +154,14 @@ def test_a_version_is_read_from_its_header_or_the_etag() -> None:
         assert calls.read_get(response(200, b"v", **headers)) == Value(b"v", "07" * 14)
 
 
+@pytest.mark.parametrize("is_write", [True, False])
+@pytest.mark.parametrize("body", [b"", b"<p>Log in first</p>", b"{", b"\xff", b"{}{}"])
+def test_what_should_be_json_and_is_none_is_the_nodes_fault(body: bytes, *, is_write: bool) -> None:
+    with pytest.raises(PeerProtocolError) as caught:
+        calls.read_json(response(200, body, kind="application/json"), is_write=is_write)
+    assert caught.value.outcome == (Outcome.UNKNOWN if is_write else None)
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -8,8 +8,10 @@ from typing import Any, TypeVar
 
 from quorate.core.node import Node
 from quorate.core.topology.greeting import hashed
+from quorate.core.topology.membership import LAYOUT_META
 from quorate.core.topology.peer import Peer
 from quorate.core.values.events import (
+    Batch,
     Durable,
     Effects,
     Event,
@@ -26,7 +28,7 @@ from quorate.core.values.messages import PROTOCOL_VERSION, Frame, Greeting, Mess
 from quorate.core.values.record import Record
 from quorate.core.values.versions import pack_version
 from quorate.sim.clock import EPOCH_MS
-from quorate.sim.cluster import id_of, settings_of, url_of
+from quorate.sim.cluster import founded, id_of, settings_of, url_of
 from quorate.sim.disk import Disk
 
 M = TypeVar("M")
@@ -49,19 +51,22 @@ class Asker:
 
 
 class Alone:
-    """Node 0 of `count`. With `syncs` every batch is durable at once, before the next event."""
+    """Node 0 of `count`, which have found together, unless `is_new`. With `syncs` every batch is
+    durable at once, before the next event."""
 
     def __init__(
         self,
         count: int = 3,
         *,
         listed: list[int] | None = None,
+        is_new: bool = False,
         syncs: bool = True,
         disk: Disk | None = None,
         seed: int = 1,
         **settings: Any,
     ) -> None:
-        self.disk = disk or Disk()
+        chosen = settings_of(0, listed or range(count), **settings)
+        self.disk = disk or _founded(count, chosen.replication, is_new=bool(listed) or is_new)
         self.mono_ms = 0
         self.wall_offset_ms = 0
         self.syncs = syncs
@@ -71,7 +76,6 @@ class Alone:
         """Everything sent to a peer, by its id, and not `taken`."""
         self.notes: list[str] = []
         self.wake_ms: int | None = None
-        chosen = settings_of(0, listed or range(count), **settings)
         self.node = Node(chosen, self.disk, Random(seed), self.now)
         self.step()
 
@@ -124,12 +128,13 @@ class Alone:
         """Peer `index` introduces itself."""
         cluster = hashed(self.node.settings.cluster)
         fields: dict[str, Any] = {"layout_hash": b"", "version": "0.0.0", "process": 1000 + index}
-        told = {"url": url_of(index), "node_id": id_of(index), "epoch": 0, **fields, **changes}
+        fields["epoch"] = self.node.membership.epoch
+        told = {"url": url_of(index), "node_id": id_of(index), **fields, **changes}
         return Met(Greeting(PROTOCOL_VERSION, cluster, **told))
 
     def peer(self, index: int) -> Peer:
         """Peer `index`, as the node knows it."""
-        peer = self.node.membership.at(url_of(index))
+        peer = self.node.membership.roster.at(url_of(index))
         assert peer is not None
         return peer
 
@@ -163,6 +168,16 @@ class Alone:
         asker = Asker()
         self.step(Get(asker, key, **options))
         return asker
+
+
+def _founded(count: int, replication: int, *, is_new: bool) -> Disk:
+    """A disk of a cluster of `count`; blank if `is_new`."""
+    disk = Disk()
+    if not is_new:
+        members = tuple([(url_of(index), id_of(index)) for index in range(count)])
+        layout = founded(members, replication).encode()
+        disk.format(Batch([], [], [(LAYOUT_META, layout)]))
+    return disk
 
 
 def record_at(ms: int, value: bytes | None = b"v", *, node_id: int = 9, count: int = 0) -> Record:

@@ -12,7 +12,7 @@ from quorate.core.values.messages import Mutate, Mutated, Read, ReadAnswer
 from quorate.core.values.record import Record
 from quorate.core.values.slots import partition_of, row_of
 from quorate.core.values.versions import ABSENT
-from quorate.sim.cluster import url_of
+from quorate.sim.cluster import founded, id_of, url_of
 from quorate.sim.disk import Disk
 from tests.unit.core.alone import Alone, record_at
 
@@ -27,7 +27,7 @@ def _key_of_nodes(*indices: int) -> bytes:
 
 KEY = _key_of_nodes(0, 1, 2)
 ROW = row_of(KEY)
-OLD, NEW = record_at(1, b"old"), record_at(2, b"new")
+OLD, NEW, NEWER = record_at(1, b"old"), record_at(2, b"new"), record_at(3, b"newer")
 
 
 def three(**settings: Any) -> Alone:
@@ -39,7 +39,8 @@ def three(**settings: Any) -> Alone:
 
 def outsider(count: int = 5, replication: int = 3) -> tuple[Alone, list[int]]:
     """A node that holds nothing of KEY, and those that do, in the order it asks them."""
-    layout = first_layout([url_of(index) for index in range(1, count)], replication=replication)
+    members = tuple([(url_of(index), id_of(index)) for index in range(1, count)])
+    layout = founded(members, replication)
     disk = Disk()
     disk.format(Batch([], [], [(LAYOUT_META, layout.encode())]))
     alone = Alone(count, listed=[1], disk=disk)

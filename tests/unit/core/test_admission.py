@@ -148,6 +148,26 @@ def test_a_parked_request_keeps_its_deadline_when_it_is_parked_again(
     assert (requests.count, requests.bytes) == (0, 0)
 
 
+def test_each_is_refused_at_its_own_time_whatever_else_is_due(turn: Turn) -> None:
+    """Requests that were parked with different waits, among others that expire."""
+    requests = Requests(turn=turn, count_max=100, bytes_max=100)
+    parked: dict[str, int] = {}
+    begins = {0: 100, 20: 100, 30: 15, 44: 60, 45: 5, 70: 200}
+    for now_ms in range(300):
+        turn.begin(now_ms, 0, stamp_max=0)
+        turn.ring()
+        over = [error.detail for _, error in turn.answers if isinstance(error, QuorumUnreachable)]
+        assert over == [name for name, due_ms in parked.items() if due_ms == now_ms]
+        _begin(requests, 3)
+        if now_ms in begins:
+            event, wait_ms = Get(Asker(), b"k"), begins[now_ms]
+            requests.admit(0)
+            requests.park(event, QuorumUnreachable(str(now_ms)), wait_ms=wait_ms, again=None)
+            parked[str(now_ms)] = now_ms + wait_ms
+    assert turn.counters["failed_quorum_unreachable"] == len(parked)
+    assert not requests.has_parked
+
+
 def test_parked_requests_of_one_wait_keep_their_order(requests: Requests) -> None:
     events = [Get(Asker(), b"%d" % n) for n in range(3)]
     for event in events:

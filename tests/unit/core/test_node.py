@@ -8,29 +8,37 @@ from random import Random
 import pytest
 
 from quorate.core.node import CEILING_META, STARTUP_SKEW_MS_MAX, Node
-from quorate.core.values.clock import stamp_at
 from quorate.core.values.events import (
     Batch,
     Event,
     Explain,
+    Forget,
+    ForgetResult,
     Get,
     GetResult,
     Instant,
     Join,
     JoinResult,
     LinkDown,
+    LinkRefused,
+    LinkRoom,
     LinkUp,
     LocalGet,
     LocalPut,
     LocalResult,
+    LocalScan,
+    PeerFrame,
     Put,
     PutResult,
     Scan,
     Stop,
+    StorageState,
 )
-from quorate.core.values.messages import Mutate, Mutated, Ping, Pong, Read
-from quorate.core.values.record import EXPIRES_MS_MAX
+from quorate.core.values.messages import Frame, Mutate, Mutated, Ping, Pong, Read
+from quorate.core.values.record import EXPIRES_MS_MAX, Record
+from quorate.core.values.settings import MEMBERS_MAX
 from quorate.core.values.slots import row_of
+from quorate.core.values.versions import stamp_at
 from quorate.errors import (
     ClockUntrusted,
     InvalidRequest,
@@ -108,6 +116,52 @@ def test_one_byte_over_the_maximum_is_shed() -> None:
     assert isinstance(_result(alone, Put(Asker(), b"k", b"x" * 41)), Overloaded)
     assert _result(alone, Put(Asker(), b"k", b"x" * 40)) is None
     assert alone.node.parts.requests.bytes == 100
+
+
+def _requests(number: int) -> list[Event]:
+    """Of each kind one that is served, and ones that no settings allow."""
+    key, value, far = b"k%d" % number, b"x" * 10, record_at(3_600_000, b"x" * 10)
+    return [
+        *(Put(Asker(), key, value, w=w) for w in (1, 2, 3, 4)),
+        *(Put(Asker(), key, value, expires_ms=at_ms) for at_ms in (-1, EPOCH_MS)),
+        *(Put(Asker(), b"", value), Put(Asker(), key, b"x" * 101), Get(Asker(), b"")),
+        *(Get(Asker(), key, r=r) for r in (1, 2, 3, 4)),
+        *(Scan(Asker(), limit=0), Scan(Asker(), cursor=b"x"), Scan(Asker(), r=4), Scan(Asker())),
+        *(LocalScan(Asker(), limit=limit) for limit in (0, 1)),
+        *(Explain(Asker(), key), Explain(Asker(), b""), LocalGet(Asker(), key)),
+        *(LocalPut(Asker(), key, record) for record in (record_at(0), far, Record(b"", value))),
+        *(LocalPut(Asker(), b"", record_at(0)), Join(Asker(), url_of(1)), Forget(Asker(), "x")),
+    ]
+
+
+@pytest.mark.parametrize("state", ["whole", "alone", "blank", "full", "unreadable", "stopping"])
+def test_however_a_request_ends_it_is_answered_once_and_what_it_counted_for_is_given_back(
+    state: str,
+) -> None:
+    """P7: else a node takes fewer and fewer, until it takes none."""
+    alone = Alone(3, listed=[1, 2] if state == "blank" else None, value_bytes_max=100)
+    if state in ("whole", "full", "unreadable"):
+        alone.link(1, 2)
+    if state == "full":
+        alone.step(StorageState("disk_full", "no space left"))
+    for number in range(2):
+        events = _requests(number)
+        if state == "unreadable":
+            alone.disk.format(Batch([(row_of(b"k%d" % number), record_at(0))], [], []))
+            assert alone.disk.rot(row_of(b"k%d" % number), Random(1))
+        alone.step(*events)
+        if state == "stopping":
+            alone.step(Stop())
+        for _ in range(4):
+            alone.step(after_ms=3_000)
+            alone.hear(1, Pong(1))
+            alone.hear(2, Pong(1))
+        for event in events:
+            waiter = event.waiter  # type: ignore[union-attr]
+            assert isinstance(waiter, Asker)
+            assert len(waiter.results) == 1, event
+        requests = alone.node.parts.requests
+        assert (requests.count, requests.bytes, alone.node.inflight) == (0, 0, 0)
 
 
 def test_a_stopping_node_refuses_what_is_new_and_what_has_not_begun() -> None:
@@ -193,6 +247,14 @@ def test_a_node_with_nothing_to_do_wakes_for_the_next_heartbeat_only() -> None:
     assert (effects.batch, effects.sends, effects.answers) == (None, {}, [])
 
 
+def test_nothing_is_sent_where_no_link_leads() -> None:
+    alone = Alone(3, heartbeat_ms=2_000)
+    for _ in range(3):
+        assert alone.step(after_ms=2_000).sends == {}
+    alone.step(alone.met(1), LinkUp(id_of(1)))
+    assert alone.step(after_ms=2_000).sends.keys() == {id_of(1)}
+
+
 def test_what_was_said_to_a_link_that_broke_in_the_same_turn_is_lost_at_once() -> None:
     """A reply would never come: better to know now than at the deadline."""
     alone = Alone(2, w=1)
@@ -225,6 +287,24 @@ def test_a_peer_is_asked_only_once_it_was_heard_on_the_link_that_it_has_to_us() 
     assert alone.take(1, Read) == []
 
 
+def test_what_is_told_of_a_peer_that_nobody_knows_means_nothing() -> None:
+    """It may have been forgotten while this was on its way."""
+    alone = Alone(3)
+    alone.link(1)
+    before = alone.node.status()
+    frame = Frame(alone.node.membership.epoch, 0, [Ping(1, [], 0, 0), Read(2, [row_of(b"k")], [])])
+    for event in (
+        PeerFrame(77, frame),
+        LinkUp(77),
+        LinkDown(77),
+        LinkRoom(77),
+        LinkRefused(url_of(7), "no"),
+    ):
+        effects = alone.step(event)
+        assert (effects.batch, effects.sends, effects.peers) == (None, {}, None)
+    assert alone.node.status() == before
+
+
 # --- restarts ----------------------------------------------------------------------------------
 
 
@@ -247,9 +327,9 @@ def test_frames_carry_what_this_node_has_seen_of_all_clocks() -> None:
     alone = Alone(3)
     alone.link(1, 2)
     wall = stamp_at(EPOCH_MS + alone.mono_ms)
-    assert alone.node.frame_header() == (1, wall)
+    assert alone.node.frame_header() == (2, wall)
     alone.hear(1, clock=wall + 7)
-    assert alone.node.frame_header() == (1, wall + 7)
+    assert alone.node.frame_header() == (2, wall + 7)
 
 
 def test_no_version_is_given_out_twice_over_crashes_and_clock_steps() -> None:
@@ -304,7 +384,28 @@ def test_a_stranger_that_joins_becomes_a_member_that_owns_nothing() -> None:
     assert _result(alone, Join(Asker(), url_of(8))) == JoinResult(known=False, owns=False)
     assert _result(alone, Join(Asker(), url_of(8))) == JoinResult(known=True, owns=False)
     assert _result(alone, Join(Asker(), url_of(0))) == JoinResult(known=True, owns=True)
-    assert alone.node.membership.at(url_of(8)) is not None
+    assert alone.node.membership.roster.at(url_of(8)) is not None
+
+
+def test_one_member_too_many_is_refused_with_one_answer() -> None:
+    alone = Alone(1)
+    joins = [Join(Asker(), f"http://x{number}:8000") for number in range(MEMBERS_MAX + 1)]
+    alone.step(*joins)
+    *_, last, surplus = [join.waiter for join in joins]
+    assert isinstance(last, Asker)
+    assert isinstance(surplus, Asker)
+    assert last.result == JoinResult(known=False, owns=False)
+    assert isinstance(surplus.result, InvalidRequest)
+    assert surplus.result.outcome is Outcome.NOT_APPLIED
+
+
+def test_a_member_is_forgotten_or_that_is_refused_with_one_answer() -> None:
+    alone = Alone(3)
+    alone.step(Join(Asker(), url_of(8)))
+    for known in (True, False):
+        assert _result(alone, Forget(Asker(), url_of(8))) == ForgetResult(known)
+    for listed in (0, 1):
+        assert isinstance(_result(alone, Forget(Asker(), url_of(listed))), InvalidRequest)
 
 
 def test_who_introduces_itself_is_a_member() -> None:

@@ -14,12 +14,14 @@ from quorate.core.topology.layout import Layout
 from quorate.core.turn import NOTE_AGAIN_MS
 from quorate.core.values.events import (
     Effects,
+    GetResult,
     LinkDown,
     LinkRoom,
     LocalGet,
     LocalPut,
     LocalResult,
     PeerFrame,
+    PutResult,
     StorageState,
 )
 from quorate.core.values.messages import (
@@ -33,11 +35,12 @@ from quorate.core.values.messages import (
     ReadAnswer,
     ScannedRows,
     ScanRows,
+    Whereabouts,
 )
 from quorate.core.values.record import Record
 from quorate.core.values.slots import partition_of, row_of
 from quorate.core.values.versions import ABSENT, pack_version
-from quorate.errors import DiskFull, InvalidRequest, KeyTooLarge, Outcome, QuorumUnreachable
+from quorate.errors import DiskFull, InvalidRequest, KeyTooLarge, Outcome
 from quorate.sim.clock import EPOCH_MS
 from quorate.sim.cluster import id_of
 from tests.unit.core.alone import Alone, Asker, record_at
@@ -166,48 +169,83 @@ def test_a_peers_clock_too_far_ahead_is_noted_once_and_not_followed(alone: Alone
 
 
 def test_requests_of_another_epoch_are_not_served(alone: Alone) -> None:
-    alone.hear(1, Mutate(7, [(ROW, record_at(0))]), Read(8, [ROW], []), epoch=2)
+    alone.hear(1, Mutate(7, [(ROW, record_at(0))]), Read(8, [ROW], []), epoch=3)
     assert alone.disk.get(ROW) is None
     assert alone.take(1, Mutated) == []
     assert alone.take(1, ReadAnswer) == []
     assert alone.node.parts.turn.counters["requests_of_another_epoch"] == 2
-    assert alone.take(1, OtherEpoch) == [OtherEpoch(1, [7, 8])]
+    assert alone.take(1, OtherEpoch) == [OtherEpoch(2, [7, 8])]
 
 
-def test_who_is_behind_is_sent_the_layout_with_the_refusal(alone: Alone) -> None:
+def test_who_is_behind_is_sent_the_layout_ahead_of_all_else(alone: Alone) -> None:
+    """Else it would refuse what it is asked in the same frame."""
+    alone.put(b"k", b"v")
+    alone.said.clear()
     layout = _move_on(alone)
-    alone.hear(1, Read(8, [ROW], []), Pong(1), epoch=1)
-    assert alone.take(1, OtherEpoch) == [OtherEpoch(2, [8], layout.encode())]
+    alone.hear(1, Read(8, [ROW], []), Pong(1), epoch=2)
+    told, *others = alone.said[id_of(1)]
+    assert told == OtherEpoch(3, [], layout.encode())
+    assert OtherEpoch(3, [8]) in others
+    assert any(isinstance(each, Mutate) for each in others), "the write is begun anew"
+    alone.said.clear()
+    alone.hear(1, Read(9, [ROW], []), Pong(1), epoch=2)
+    assert alone.take(1, OtherEpoch) == [OtherEpoch(3, [9])], "it is told once"
 
 
 def test_who_refuses_because_it_is_behind_is_sent_the_layout(alone: Alone) -> None:
     layout = _move_on(alone)
-    alone.hear(1, OtherEpoch(1, []), epoch=1)
-    assert alone.take(1, OtherEpoch) == [OtherEpoch(2, [], layout.encode())]
     alone.hear(1, OtherEpoch(2, []), epoch=2)
+    assert alone.take(1, OtherEpoch) == [OtherEpoch(3, [], layout.encode())]
+    alone.hear(1, OtherEpoch(3, []), epoch=3)
     assert alone.take(1, OtherEpoch) == [], "nothing to tell"
+    alone.hear(1, OtherEpoch(2, []), epoch=3)
+    assert alone.take(1, OtherEpoch) == [OtherEpoch(3, [], layout.encode())], "it did not take it"
 
 
-def test_what_is_not_served_is_lost_at_once_and_the_newer_layout_adopted(alone: Alone) -> None:
-    """Not after the timeout: whoever waits asks another, or fails honestly."""
+def test_a_write_that_is_refused_for_its_epoch_is_begun_anew_under_the_newer_layout(
+    alone: Alone,
+) -> None:
+    """With the same stamp, and without hints for those that refused it."""
     asker = alone.put(b"k", b"v")
-    newer = msgspec.structs.replace(alone.node.membership.current().layout, epoch=2)
+    sent = [alone.take(index, Mutate)[0] for index in (1, 2)]
+    newer = _next(alone)
+    for index, mutate in zip((1, 2), sent, strict=True):
+        alone.hear(index, OtherEpoch(3, [], newer.encode()), OtherEpoch(3, [mutate.batch]), epoch=3)
+    assert alone.node.membership.layout == newer
+    assert (asker.result, alone.node.hints.total) == (None, 0)
+    (again,) = alone.take(1, Mutate)
+    assert again.items == sent[0].items
+    alone.hear(1, Mutated(again.batch, [], []))
+    assert isinstance(asker.result, PutResult)
+    alone.hear(1, OtherEpoch(4, [4711], b"nonsense"), epoch=4)
+    assert alone.node.membership.layout == newer
+
+
+def test_a_read_that_is_refused_for_its_epoch_is_begun_anew_under_the_newer_layout(
+    alone: Alone,
+) -> None:
+    asker = alone.get(b"k", r=3)
+    (read,) = alone.take(1, Read)
+    newer = _next(alone)
+    alone.hear(1, OtherEpoch(3, [], newer.encode()), OtherEpoch(3, [read.batch]), epoch=3)
+    assert asker.result is None
     for index in (1, 2):
-        (mutate,) = alone.take(index, Mutate)
-        alone.hear(index, OtherEpoch(2, [mutate.batch], newer.encode()), epoch=2)
-    assert isinstance(asker.result, QuorumUnreachable)
-    assert asker.result.outcome is Outcome.UNKNOWN
-    assert alone.node.hints.total == 2
-    assert alone.node.membership.layout == newer
-    alone.hear(1, OtherEpoch(2, [4711], b"nonsense"), epoch=2)
-    assert alone.node.membership.layout == newer
+        (again,) = alone.take(index, Read)[-1:]
+        count = len(again.full), len(again.brief)
+        alone.hear(index, ReadAnswer(again.batch, [None] * count[0], [ABSENT] * count[1]))
+    assert asker.result == GetResult(None, 3)
+
+
+def _next(alone: Alone) -> Layout:
+    """A layout that may follow that of the node: it differs by its number."""
+    layout = alone.node.membership.current().layout
+    return msgspec.structs.replace(layout, epoch=layout.epoch + 1)
 
 
 def _move_on(alone: Alone) -> Layout:
-    """The node learns of epoch 2."""
-    membership = alone.node.membership
-    layout = msgspec.structs.replace(membership.current().layout, epoch=2)
-    membership.adopt(layout)
+    """The node learns of the next epoch."""
+    layout = _next(alone)
+    alone.node.membership.adopt(layout)
     return layout
 
 
@@ -258,7 +296,9 @@ def test_many_large_records_are_answered_in_pieces() -> None:
 
 
 def test_a_ping_is_answered_at_once_and_tells_of_members(alone: Alone) -> None:
-    effects: Effects = alone.hear(1, Ping(3, ["http://n7:8000"], keys=5, bytes_used=6))
+    effects: Effects = alone.hear(
+        1, Ping(3, [Whereabouts(0, 0, "http://n7:8000")], keys=5, bytes_used=6)
+    )
     assert alone.take(1, Pong) == [Pong(3)]
     assert effects.peers == ["http://n1:8000", "http://n2:8000", "http://n7:8000"]
     status = alone.node.status()
@@ -313,13 +353,13 @@ def test_what_a_step_answers_to_one_peer_is_bounded_and_the_rest_follows_as_it_r
 ) -> None:
     alone.hear(1, Mutate(1, [(ROW, record_at(0, b"x" * MIB))]))
     alone.hear(1, Read(2, [ROW] * 100, [ROW] * 3), Read(3, [ROW], []))
-    assert alone.node.serving.unserved() == [id_of(1)]
+    assert [peer.id for peer in alone.node.serving.put_off] == [id_of(1)]
     answers = alone.take(1, ReadAnswer)
     assert STEP_BYTES_MAX - 2 * MIB <= _bytes_of(answers) <= STEP_BYTES_MAX + MIB
     alone.hear(1, Read(4, [ROW], []))
     assert alone.take(1, ReadAnswer) == [], "in order, behind what waits"
     rounds = 1
-    while alone.node.serving.has_put_off:
+    while alone.node.serving.put_off:
         alone.step(LinkRoom(id_of(1)))
         more = alone.take(1, ReadAnswer)
         assert 0 < _bytes_of(more) <= STEP_BYTES_MAX + MIB
@@ -345,7 +385,7 @@ def test_rows_that_are_looked_for_count_whatever_is_found(alone: Alone) -> None:
     assert sum(len(answer.records) for answer in alone.take(1, ReadAnswer)) == count
     alone.step(LinkRoom(id_of(1)))
     assert [len(answer.versions) for answer in alone.take(1, ReadAnswer)] == [count]
-    assert not alone.node.serving.has_put_off
+    assert not alone.node.serving.put_off
 
 
 def test_pages_of_keys_are_bounded_alike(alone: Alone) -> None:
@@ -353,43 +393,59 @@ def test_pages_of_keys_are_bounded_alike(alone: Alone) -> None:
     alone.hear(1, *scans)
     told = alone.take(1, ScannedRows)
     assert 0 < len(told) < len(scans)
-    while alone.node.serving.has_put_off:
+    while alone.node.serving.put_off:
         alone.step(LinkRoom(id_of(1)))
         told += alone.take(1, ScannedRows)
     assert [each.batch for each in told] == list(range(len(scans)))
 
 
-def test_what_is_put_off_is_bounded_and_the_rest_is_dropped_and_counted(alone: Alone) -> None:
+@pytest.mark.parametrize(("full", "brief"), [(1_000_000, 0), (0, 1_000_000), (500_000, 500_000)])
+def test_what_is_put_off_is_bounded_and_the_rest_is_dropped_and_counted(
+    alone: Alone, full: int, brief: int
+) -> None:
     for number in range(10):
-        alone.hear(1, Read(number, [ROW] * 1_000_000, []))
+        alone.hear(1, Read(number, [ROW] * full, [ROW] * brief))
     dropped = alone.node.status().counters["peer_requests_dropped"]
     assert dropped > 0
-    assert alone.node.serving._put_off
-    assert all(each.bytes <= PUT_OFF_BYTES_MAX for each in alone.node.serving._put_off.values())
+    assert alone.node.serving.put_off
+    for each in alone.node.serving.put_off.values():
+        held = [message for message, _ in each.requests if isinstance(message, Read)]
+        rows = sum(len(message.full) + len(message.brief) for message in held)
+        assert rows * len(ROW) <= each.bytes <= PUT_OFF_BYTES_MAX
+
+
+def test_what_was_served_makes_room_for_what_is_put_off_later(alone: Alone) -> None:
+    """Of a peer that always has something put off, and reads all that it is sent."""
+    alone.hear(1, Mutate(1, [(ROW, record_at(0, b"x" * MIB))]))
+    asked = PUT_OFF_BYTES_MAX // (len(ROW) * 1_000) + 10
+    served = 0
+    for number in range(asked):
+        alone.hear(1, Read(number, [ROW] * 15, [ROW] * 1_000))
+        while alone.node.serving.put_off and (number == asked - 1 or served < number * 15 - 30):
+            alone.step(LinkRoom(id_of(1)))
+            served += sum(len(answer.records) for answer in alone.take(1, ReadAnswer))
+    assert served == asked * 15
+    assert "peer_requests_dropped" not in alone.node.status().counters
 
 
 def test_what_was_put_off_is_forgotten_with_the_link_and_with_the_epoch(alone: Alone) -> None:
     alone.hear(1, Mutate(1, [(ROW, record_at(0, b"x" * MIB))]))
     alone.hear(1, Read(2, [ROW] * 100, []))
     alone.step(LinkDown(id_of(1)))
-    assert not alone.node.serving.has_put_off
+    assert not alone.node.serving.put_off
     alone.link(1)
     alone.hear(1, Read(3, [ROW] * 100, []))
     alone.take(1, ReadAnswer)
-    layout = alone.node.membership.layout
-    assert layout is not None
-    alone.node.membership.adopt(msgspec.structs.replace(layout, epoch=2))
+    _move_on(alone)
     alone.step(LinkRoom(id_of(1)))
-    assert not alone.node.serving.has_put_off
+    assert not alone.node.serving.put_off
     assert alone.take(1, ReadAnswer) == []
 
 
 def test_the_layout_is_told_once_in_a_step_however_often_it_is_asked_for(alone: Alone) -> None:
-    layout = alone.node.membership.layout
-    assert layout is not None
-    alone.node.membership.adopt(msgspec.structs.replace(layout, epoch=2))
-    frame = PeerFrame(id_of(1), Frame(1, 0, [Read(1, [ROW], [])]))
+    _move_on(alone)
+    frame = PeerFrame(id_of(1), Frame(2, 0, [Read(1, [ROW], [])]))
     alone.step(*[frame] * 100)
     told = alone.take(1, OtherEpoch)
-    assert len(told) == 100
-    assert [bool(each.layout) for each in told] == [True] + [False] * 99
+    assert len(told) == 101
+    assert [bool(each.layout) for each in told] == [True] + [False] * 100

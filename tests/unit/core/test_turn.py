@@ -6,7 +6,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quorate.core.turn import NOTE_AGAIN_MS, Alarm, Turn
+from quorate.core.turn import _NOTED_MAX, NOTE_AGAIN_MS, Alarm, Turn
 from quorate.core.values.versions import pack_version
 
 
@@ -130,3 +130,29 @@ def test_what_happens_with_every_message_of_a_peer_is_noted_once_in_a_while() ->
         turn.note_rarely("warning", "refused", peer="http://n2:1", reason="no")
         noted += len(turn.notes)
     assert noted == 2 * 3
+
+
+def test_what_was_noted_of_peers_is_remembered_of_so_many_and_not_of_more() -> None:
+    """P7: a peer may have many names."""
+    turn = _turn()
+
+    def is_noted(number: int) -> bool:
+        before = len(turn.notes)
+        turn.note_rarely("warning", "refused", peer=f"http://n{number}:1")
+        return len(turn.notes) > before
+
+    assert all(is_noted(number) for number in range(_NOTED_MAX))
+    assert not any(is_noted(number) for number in (0, _NOTED_MAX - 1))
+    assert is_noted(_NOTED_MAX)
+    assert is_noted(0), "all were forgotten"
+    assert not is_noted(_NOTED_MAX)
+
+
+def test_what_no_peer_is_to_blame_for_is_noted_without_one() -> None:
+    turn = _turn()
+    turn.note_rarely("error", "copy_damaged", reason="no")
+    turn.note_rarely("error", "copy_damaged", peer="http://n1:1", reason="no")
+    assert [note.facts for note in turn.notes] == [
+        {"reason": "no"},
+        {"peer": "http://n1:1", "reason": "no"},
+    ]

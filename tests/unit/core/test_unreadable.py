@@ -74,6 +74,7 @@ def test_a_peer_is_told_that_its_read_failed(starved: Alone) -> None:
 def test_a_peers_write_is_not_taken(starved: Alone, engine: Starved) -> None:
     starved.hear(1, Mutate(1, [(ROW, record_at(0, b"older"))]))
     assert [answer.busy for answer in starved.take(1, Mutated)] == [True]
+    assert "engine_unreadable" in starved.notes
     engine.is_starved = False
     assert engine.get(ROW) == record_at(1, b"mine")
 

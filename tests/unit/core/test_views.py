@@ -3,12 +3,17 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from quorate.core.topology.peer import Ground
-from quorate.core.values.events import LinkRefused, Stop, StorageState
+from quorate.core.values.events import LinkRefused, LinkUp, Stop, StorageState
+from quorate.core.values.messages import Mutate, Ping, Pong
+from quorate.core.values.slots import PARTITION_COUNT, row_of
+from quorate.core.values.status import MemberView
 from quorate.errors import QuorumUnreachable
-from quorate.sim.cluster import SimCluster, url_of
+from quorate.sim.cluster import SimCluster, id_of, url_of
 from tests.simulation import asking
-from tests.unit.core.alone import Alone
+from tests.unit.core.alone import Alone, record_at
 
 
 def test_a_member_is_shown_by_its_url_with_state_and_age() -> None:
@@ -29,6 +34,56 @@ def test_a_member_is_shown_by_its_url_with_state_and_age() -> None:
     assert (lost.state, lost.failures) == ("down", 3)
     assert lost.last_seen_ms is not None
     assert lost.last_seen_ms >= 8_000
+
+
+def test_a_node_shows_all_of_itself_and_of_a_peer() -> None:
+    alone = Alone(3, w=3, r=1)
+    alone.step(alone.met(1, version="1.2.3", w=2, r=2), LinkUp(id_of(1)))
+    (ping,) = alone.take(1, Ping)
+    alone.hear(1, Pong(ping.batch), Ping(7, [], 11, 12))
+    alone.hear(1, Mutate(1, [(row_of(b"k"), record_at(0))]))
+    alone.step(after_ms=30)
+    own, peer, _ = alone.node.status().members
+    assert own == MemberView(
+        url=url_of(0),
+        id=f"{id_of(0):012x}",
+        state="self",
+        last_seen_ms=0,
+        version=alone.node.settings.version,
+        keys=1,
+        bytes=alone.disk.bytes_used(),
+        hints=0,
+        w=3,
+        r=1,
+        owns=True,
+        partitions=PARTITION_COUNT,
+        failures=0,
+        zone="",
+        refusal="",
+    )
+    assert peer == msgspec.structs.replace(
+        own,
+        url=url_of(1),
+        id=f"{id_of(1):012x}",
+        state="up",
+        last_seen_ms=30,
+        version="1.2.3",
+        keys=11,
+        bytes=12,
+        w=2,
+        r=2,
+    )
+    status = alone.node.status()
+    assert (status.url, status.id, status.epoch) == (own.url, own.id, 2)
+    assert (status.keys, status.bytes, status.inflight) == (own.keys, own.bytes, 0)
+    assert (status.hints, status.hint_bytes, status.w, status.r) == (0, 0, 3, 1)
+
+
+def test_a_node_without_a_layout_shows_what_it_was_started_with() -> None:
+    status = Alone(listed=[1], w=2, r=3).node.status()
+    assert (status.epoch, status.replicas, status.w, status.r) == (0, 0, 2, 3)
+    (own,) = [each for each in status.members if each.state == "self"]
+    assert (own.owns, own.partitions, own.w, own.r) == (False, 0, 2, 3)
 
 
 def _ids(*numbers: int) -> list[str]:
@@ -69,7 +124,7 @@ def test_hints_and_requests_under_way_are_counted() -> None:
 
 def test_a_member_that_was_never_met_has_no_age_and_owns_nothing() -> None:
     alone = Alone(3)
-    alone.node.membership.add(url_of(7), Ground.ANNOUNCED)
+    alone.node.membership.roster.add(url_of(7), Ground.ANNOUNCED)
     (stranger,) = [m for m in alone.node.status().members if m.url == url_of(7)]
     assert stranger.state == "connecting"
     assert not stranger.owns

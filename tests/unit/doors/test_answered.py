@@ -5,12 +5,10 @@ from __future__ import annotations
 
 from bisect import bisect_left
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from quorate.doors.answered import BOUNDS_NS, FAILED, OK, Answered, Durations, outcome_word
-from quorate.doors.redis.session import outcome_told
 from quorate.errors import Outcome
 
 
@@ -40,19 +38,3 @@ def test_answers_are_counted_by_operation_and_outcome() -> None:
 def test_an_error_that_tells_no_outcome_is_a_failure() -> None:
     assert outcome_word(None) == FAILED
     assert outcome_word(Outcome.UNKNOWN) == "unknown"
-
-
-@pytest.mark.parametrize(
-    ("reply", "word"),
-    [
-        (b"+OK\r\n", OK),
-        (b"$7\r\n-ERR no\r\n", OK),
-        (b"-ERR syntax error\r\n", "not_applied"),
-        (b"-NOREPLICAS too few (needed=2 live=1)\r\n", FAILED),
-        (b"-NOREPLICAS too few (outcome=not_applied needed=2)\r\n", "not_applied"),
-        (b"-TIMEOUT late (outcome=unknown acked=1)\r\n", "unknown"),
-        (b"-CLUSTERDOWN no layout\r\n", FAILED),
-    ],
-)
-def test_an_error_reply_tells_the_outcome(reply: bytes, word: str) -> None:
-    assert outcome_told(reply) == word

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import pytest
 
-from quorate.doors.errors import ANSWERS, answer_for
+from quorate.doors.errors import ANSWERS, answer_for, outcome_of
 from quorate.errors import (
     BY_CODE,
     Conflict,
     InvalidRequest,
     KeyMissing,
+    Outcome,
     QuorateError,
     StorageError,
     Unavailable,
@@ -49,3 +50,9 @@ def test_a_class_outside_the_table_is_answered_as_its_nearest_base() -> None:
         pass
 
     assert answer_for(Local("no key")) == ANSWERS[KeyMissing]
+
+
+def test_an_invalid_request_is_not_applied_whether_it_says_so_or_not() -> None:
+    assert outcome_of(KeyMissing("no key")) is Outcome.NOT_APPLIED
+    assert outcome_of(Unavailable("not now")) is None
+    assert outcome_of(Unavailable("too late", outcome=Outcome.UNKNOWN)) is Outcome.UNKNOWN

@@ -222,6 +222,15 @@ def test_every_state_that_waits_for_the_client_ends_by_itself(
     bench.check()
 
 
+@pytest.mark.parametrize("state", OPEN, ids=str)
+def test_limits_that_are_closed_leave_no_timer(state: State) -> None:
+    """The loop would wait for it at the node's end."""
+    bench = Bench(WAYS[state])
+    assert bench.timers.count
+    bench.limits.close()
+    assert bench.timers.count == 0
+
+
 def test_a_request_that_never_comes_whole_is_told_to_the_door_once() -> None:
     bench = Bench(WAYS[ARRIVING])
     bench.timers.advance(REQUEST_SECONDS / 2)
@@ -247,6 +256,47 @@ def test_a_client_that_takes_its_answers_slowly_stays_and_one_that_takes_none_go
     bench.flow.write(b"z")
     bench.timers.advance(REQUEST_SECONDS)
     assert bench.transport.aborted
+
+
+def holding(bench: Bench, size: int) -> None:
+    """Let the client of `bench` take nothing of a reply that uses `size` bytes of the budget."""
+    assert bench.flow.has_room(FREE_REPLY_BYTES + size)
+    bench.flow.reply_bytes += FREE_REPLY_BYTES + size
+    bench.flow.write(b"x" * (FREE_REPLY_BYTES + size))
+    bench.flow.choke()
+    assert bench.replies.used == size
+
+
+@pytest.mark.parametrize("way", [(), (Input.LEAVE, Input.ANSWERED)])
+@pytest.mark.parametrize(
+    ("taken", "is_short", "stays"),
+    [(1, False, True), (99, True, False), (100, True, True), (0, False, False)],
+)
+def test_who_takes_less_than_a_tenth_of_its_share_stays_while_nobody_is_in_need(
+    taken: int, is_short: bool, stays: bool, way: tuple[Input, ...]
+) -> None:
+    bench = Bench()
+    bench.replies.take(BUDGET_BYTES + 1)  # Before the time begins.
+    holding(bench, BUDGET_BYTES)
+    for step in way:
+        bench.go(step)
+    bench.timers.advance(REQUEST_SECONDS / 2)
+    if is_short:
+        assert not bench.replies.take(1)
+    bench.transport.unread -= taken
+    bench.timers.advance(REQUEST_SECONDS / 2)
+    assert bench.transport.aborted is not stays
+    bench.check()
+    assert bench.replies.used == (BUDGET_BYTES - taken if stays else 0)
+
+
+def test_who_holds_nothing_of_what_others_need_may_be_slow() -> None:
+    bench = Bench()
+    holding(bench, 0)
+    assert not bench.replies.take(BUDGET_BYTES + 1)
+    bench.transport.unread -= 1
+    bench.timers.advance(REQUEST_SECONDS)
+    assert not bench.transport.aborted
 
 
 @pytest.mark.parametrize("is_choked", [True, False])

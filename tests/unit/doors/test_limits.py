@@ -5,7 +5,14 @@ from __future__ import annotations
 
 import asyncio
 
-from quorate.doors.limits import FREE_BYTES, ByteBudget, Deadlines, IdleLimit
+from quorate.doors.limits import (
+    FREE_BYTES,
+    PROGRESS_BYTES,
+    BodyPace,
+    ByteBudget,
+    Deadlines,
+    IdleLimit,
+)
 
 
 class Watched:
@@ -137,3 +144,19 @@ def test_what_is_small_costs_the_budget_nothing() -> None:
     assert budget.used == 4
     assert budget.charge(0, before=FREE_BYTES + 4)
     assert budget.used == 0
+
+
+def test_a_body_earns_time_by_a_stretch_of_it_and_by_a_tenth_while_others_find_no_room() -> None:
+    budget = ByteBudget(0)
+    assert not budget.take(1)
+    pace = BodyPace(budget)
+    assert not pace.earns(PROGRESS_BYTES - 1)
+    size = 20 * PROGRESS_BYTES
+    assert pace.earns(size)
+    assert not pace.earns(size + PROGRESS_BYTES - 1)
+    assert not budget.take(1)
+    assert not pace.earns(size + PROGRESS_BYTES)
+    assert not pace.earns(size + 2 * PROGRESS_BYTES)
+    size += 3 * PROGRESS_BYTES
+    assert pace.earns(size)
+    assert pace.earns(size + PROGRESS_BYTES)

@@ -305,6 +305,43 @@ def test_who_says_nothing_decisive_is_dropped(monkeypatch: pytest.MonkeyPatch) -
     asyncio.run(main())
 
 
+def test_who_is_slow_to_say_what_it_is_has_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener_module, "_SWEEP_SECONDS", 0.0)
+
+    async def main() -> None:
+        listener = build()
+        slow, newcomer = connect(listener)
+        first = listener._sweeping
+        await until(lambda: listener._sweeping is not first)
+        assert not slow.aborted
+        newcomer.data_received(b"PING\r\n")
+        assert slow.protocol is not None
+        listener.close()
+
+    asyncio.run(main())
+
+
+def test_the_port_looks_again_only_while_somebody_is_connected(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(listener_module, "_SWEEP_SECONDS", 0.0)
+
+    async def main() -> None:
+        listener = build()
+        for _ in range(2):
+            transport, _ = connect(listener)
+            assert listener._sweeping is not None
+            transport.close()
+            await until(lambda: listener._sweeping is None)
+        connect(listener)
+        due = listener._sweeping
+        assert due is not None
+        listener.close()
+        assert due.cancelled(), "nothing is left of a port that was closed"
+
+    asyncio.run(main())
+
+
 def test_close_ends_every_connection_gently() -> None:
     async def main() -> None:
         listener = build()
@@ -327,6 +364,8 @@ def test_a_client_that_never_reads_is_the_kernels_to_end(monkeypatch: pytest.Mon
         await until(lambda: bool(listener._clients))
         (transport,) = listener._clients
         await until(lambda: isinstance(transport.get_protocol(), Recorder))
+        ours = transport.get_extra_info("socket")
+        assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE), "who is gone is found out"
         transport.write(b"x" * 20_000_000)
         async with asyncio.timeout(8):
             while listener.connections:

@@ -8,14 +8,15 @@ from random import Random
 from typing import Any
 
 from quorate.config import Config
-from quorate.core.values.events import Effects, Event, LocalGet, LocalPut, Put
+from quorate.core.topology.membership import LAYOUT_META
+from quorate.core.values.events import Batch, Effects, Event, LocalGet, LocalPut, Put
 from quorate.core.values.messages import PROTOCOL_VERSION, Frame, Greeting, Message, Ping, Pong
 from quorate.core.values.record import Record
 from quorate.core.values.versions import pack_version
 from quorate.host.acceptor import Incoming
 from quorate.host.driver import Driver
 from quorate.sim.clock import EPOCH_MS
-from quorate.sim.cluster import id_of, settings_of, url_of
+from quorate.sim.cluster import founded, id_of, settings_of, url_of
 from quorate.wire.frames import FrameParser, GreetingParser, encode_frame, encode_greeting
 from tests.unit.host.fakes import FakeChannel, FakeClient, FakeEngine, VirtualDial, VirtualSystem
 
@@ -42,6 +43,10 @@ class Stage:
         self.system = VirtualSystem()
         self.story = self.system.story
         self.engine = FakeEngine(self.story, needs_sync=False)
+        members = tuple([(url_of(index), id_of(index)) for index in range(count)])
+        layout = founded(members, replication=3).encode()
+        self.engine.write(Batch([], [], [(LAYOUT_META, layout)]))
+        self.story.clear()
         self.engine.refusal = refusal
         self.client = FakeClient(self.story)
         self.steps: list[list[Event]] = []

@@ -211,9 +211,9 @@ def test_who_has_greeted_is_under_no_deadline(node: Node) -> None:
     ("changes", "reason"),
     [
         ({"cluster": "other"}, "the cluster name differs"),
-        ({"protocol": 9}, "protocol version differs: ours 2, theirs 9"),
+        ({"protocol": 9}, "protocol version differs: ours 3, theirs 9"),
         ({"url": ""}, "URL is none: ''"),
-        ({"layout_hash": b"i" * 16}, "was started with another -nodes list"),
+        ({"lineage": b"i" * 16}, "was started with another -nodes list"),
     ],
     ids=["cluster", "protocol", "url", "layout"],
 )
@@ -233,7 +233,7 @@ def test_a_refused_peer_is_told_why_and_its_frames_are_not_read(
     assert node.journal.handshakes_refused == 1
     (note,) = node.host.notes
     assert note.facts["by"] == "us"
-    told_as = url_of(PEER) if "cluster" in changes or "layout_hash" in changes else "stranger1"
+    told_as = url_of(PEER) if "cluster" in changes or "lineage" in changes else "stranger1"
     assert note.facts["peer"] == told_as
     assert not node.acceptor._connections
     assert not node.host.calls

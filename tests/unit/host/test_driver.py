@@ -13,6 +13,7 @@ from quorate.core.values.events import (
     LocalResult,
     PeerFrame,
     PutResult,
+    Result,
     StorageState,
 )
 from quorate.core.values.messages import Mutate, Mutated, Ping, Pong
@@ -25,7 +26,7 @@ from quorate.errors import (
     StorageBusy,
     StorageError,
 )
-from quorate.host.links import HANDSHAKE_MS
+from quorate.host.links import HANDSHAKE_MS, REFUSAL_CHARS_MAX
 from quorate.host.storing import BUSY_RETRY_MS, FULL_RETRY_MS
 from quorate.sim.cluster import url_of
 from tests.unit.host.fakes import FakeChannel, FakeClient
@@ -125,6 +126,34 @@ def test_a_sink_is_flushed_once_a_turn_however_often_it_asks(stage: Stage) -> No
     stage.driver.flush_soon(stage.client)
     stage.turn()
     assert stage.story == ["flush client", "flush other", "flush client"]
+
+
+def test_what_is_answered_in_a_turn_is_flushed_in_it_and_asks_for_no_other(stage: Stage) -> None:
+    class Answered(FakeClient):
+        def done(self, result: Result) -> None:
+            super().done(result)
+            stage.driver.flush_soon(self)
+
+    class Last(FakeClient):
+        def flush(self) -> None:
+            super().flush()
+            assert stage.system.calls == 0
+
+    stage.submit_ask(Answered(stage.story))
+    stage.driver.flush_soon(Last(stage.story, "last"))
+    stage.turn()
+    assert stage.story == ["done client", "step", "flush last", "flush client"]
+
+
+def test_what_an_answer_leads_to_is_for_the_next_turn(stage: Stage) -> None:
+    class Asking(FakeClient):
+        def done(self, result: Result) -> None:
+            super().done(result)
+            stage.submit_ask(FakeClient(stage.story, "next"))
+
+    stage.submit_ask(Asking(stage.story))
+    stage.turn()
+    assert stage.story == ["done client", "step", "done next", "step"]
 
 
 def test_what_comes_while_a_turn_is_made_is_for_the_next(stage: Stage) -> None:
@@ -326,6 +355,15 @@ def test_a_peer_that_has_our_url_too_ends_the_node() -> None:
         f"two nodes with one identity: another process has the URL {url_of(0)} or a copy of this "
         "data directory"
     ]
+
+
+def test_why_a_peer_refuses_is_shown_cut_short_and_escaped_whatever_it_says() -> None:
+    """P7: it is kept for as long as the link is down, and clients are told of it."""
+    stage = Stage(3)
+    stage.answer(1, refusal="\x1b" + "no" * 5_000)
+    stage.system.run(1)
+    (refusal,) = [each.refusal for each in stage.driver.status().members if each.url == url_of(1)]
+    assert refusal == r"\x1b" + ("no" * 5_000)[: REFUSAL_CHARS_MAX - 1]
 
 
 # --- the alarm ---------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ def net() -> Net:
     [
         ({"cluster": "other"}, "cluster name differs"),
         ({"protocol": 9}, "protocol version differs"),
-        ({"layout_hash": b"i" * 16}, "was started with another -nodes list"),
+        ({"lineage": b"i" * 16}, "was started with another -nodes list"),
         ({"node_id": 77}, "two nodes with one identity"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",

@@ -337,6 +337,7 @@ class Node:
             layout_hash,
             "test",
             process=process or number,
+            lineage=layout_hash,
         )
         self._random = random
         self.twins = 0

@@ -123,6 +123,17 @@ def test_a_fault_that_comes_again_and_again_is_told_once_a_second_with_its_count
     run(main())
 
 
+def test_of_ever_new_faults_so_many_are_remembered_and_no_more() -> None:
+    """P7: a client may know how to cause one that is new each time."""
+    told = process._Repeated()
+    count = process._KINDS_MAX
+    assert [told.times(number, now=0.0) for number in range(count)] == [1] * count
+    assert [told.times(number, now=0.0) for number in (0, count - 1)] == [0, 0]
+    assert told.times(count, now=0.0) == 1
+    assert told.times(0, now=0.0) == 1, "all were forgotten"
+    assert told.times(count, now=0.0) == 0
+
+
 def test_the_first_signal_asks_for_the_end_and_the_second_is_the_end(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

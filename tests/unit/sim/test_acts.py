@@ -8,6 +8,7 @@ import pytest
 from quorate.sim.acts import Acts, Spell
 from quorate.sim.cluster import SimCluster
 from quorate.sim.copies import Copies
+from quorate.sim.disk import Disk
 from quorate.sim.draw import Options, draw
 from quorate.sim.noise import Noise
 from quorate.sim.workload import Clients
@@ -48,11 +49,15 @@ def test_a_lost_disk_is_found_empty_once(acts: Acts, cluster: SimCluster) -> Non
     up()
     assert asking.held(cluster, 0, key) is None
     assert cluster.machines[0].settings.node_id != node_id
-    cluster.run_until(cluster.is_connected)
-    asking.must_get(cluster, 0, key, r=3)
+    cluster.run_until(lambda: cluster.machines[0].node.membership.topology)
+    assert asking.value(cluster, 0, key, r=2) == b"v", "it asks the others"
+    asking.must_put(cluster, 0, key, b"w", w=2)
     cluster.run(100)
     acts.down([0])()
-    assert asking.held(cluster, 0, key) is not None
+    assert asking.held(cluster, 0, key) is None, "it is no replica any more"
+    acts.lose_disk(1)
+    acts.lose_disk(2)
+    assert list(acts._losses) == [1], "a majority keeps theirs"
 
 
 def test_an_old_disk_is_put_back_once_and_its_loss_is_judged(
@@ -68,12 +73,17 @@ def test_an_old_disk_is_put_back_once_and_its_loss_is_judged(
     up()
     assert asking.held(cluster, 0, key) is None
     assert not acts.copies.forgot_ms
-    up = acts.down([cluster.replicas(key)[1]])
-    acts.lose_disk(cluster.replicas(key)[1])
+    other = cluster.replicas(key)[1]
+    up = acts.down([other])
+    acts.lose_disk(other, image)
+    up()
+    assert not acts.copies.forgot_ms, "an image of another disk is none of this"
+    up = acts.down([other])
+    acts.lose_disk(other, cluster.machines[other].image()._replace(disk=Disk()))
     up()
     assert key in acts.copies.forgot_ms
     acts.down([0])()
-    assert cluster.recorder.faults["old disk"] == 1
+    assert cluster.recorder.faults["old disk"] == 2
 
 
 def test_a_link_is_whole_when_the_last_cut_is_over(acts: Acts) -> None:

@@ -123,6 +123,6 @@ def test_hints_that_a_disk_holds_are_left_but_for_damaged_ones() -> None:
     disk = Disk()
     disk.write(Batch([], [(b"hint1", b"x"), (b"hint2", b"y"), (b"hint3", b"z")], []))
     disk.write(Batch([], [(b"hint1", None)], []))
-    assert hints_left(disk) == 2
+    assert hints_left(disk, ()) == 2
     disk.rot_hint(b"hint2")
-    assert hints_left(disk) == 1
+    assert hints_left(disk, ()) == 1

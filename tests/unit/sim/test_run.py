@@ -106,11 +106,21 @@ def test_a_dead_node_stays_dead_through_the_liveness_phase() -> None:
 
 
 def test_a_world_that_lost_too_much_says_so() -> None:
-    wipes = tuple(Fault("wipe", 100.0 + index, 150.0, (index,)) for index in range(5))
+    wipes = tuple(Fault("rollback", 10.0 + index, 150.0, (index,)) for index in range(5))
     outcome = run(_small(1, *wipes))
     assert not outcome.in_budget
     assert not outcome.violations
-    assert outcome.faults == {"wipe": 5}
+    assert outcome.faults == {"rollback": 5}
+
+
+def test_lost_disks_of_fewer_than_a_majority_lose_nothing() -> None:
+    """Of those that are emptied once there is no majority left to lose theirs."""
+    wipes = tuple(
+        Fault("wipe", 100.0 + 50 * index, 120.0 + 50 * index, (index,)) for index in range(5)
+    )
+    outcome = run(_small(1, *wipes))
+    assert outcome.in_budget
+    assert not outcome.violations
 
 
 def test_a_coordinator_that_dies_leaves_clients_without_an_answer() -> None:

@@ -6,7 +6,10 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from quorate.core.values.messages import (
+    BALLOT_BITS,
+    BALLOT_COUNT_MAX,
     PROTOCOL_VERSION,
+    Accept,
     Frame,
     Greeting,
     Mutate,
@@ -14,13 +17,18 @@ from quorate.core.values.messages import (
     OtherEpoch,
     Ping,
     Pong,
+    Prepare,
     Read,
     ReadAnswer,
     ScannedRow,
     ScannedRows,
     ScanRows,
+    Vote,
+    Voted,
+    Whereabouts,
 )
 from quorate.core.values.record import Record
+from quorate.core.values.settings import NODE_ID_MAX
 from quorate.core.values.slots import PARTITION_COUNT, row_of
 from quorate.core.values.versions import ABSENT
 
@@ -36,6 +44,8 @@ RECORD = st.builds(
     expires_ms=st.integers(0, 2**48),
     prior=VERSION_OR_ABSENT,
 )
+NUMBER = st.integers(1, 2**31)
+BALLOT = st.tuples(st.integers(0, BALLOT_COUNT_MAX), st.integers(0, (1 << BALLOT_BITS) - 1))
 SHOWN = st.text(min_size=1, max_size=20).filter(str.isprintable)
 MESSAGE = st.one_of(
     st.builds(Mutate, BATCH, st.lists(st.tuples(ROW, RECORD), max_size=5)),
@@ -67,7 +77,18 @@ MESSAGE = st.one_of(
         st.lists(st.builds(ScannedRow, ROW, VERSION, st.booleans(), BATCH), max_size=4),
         st.booleans(),
     ),
-    st.builds(Ping, BATCH, st.lists(SHOWN, max_size=4), BATCH, BATCH),
+    st.builds(
+        Ping,
+        BATCH,
+        st.lists(st.builds(Whereabouts, st.integers(0, NODE_ID_MAX), BATCH, SHOWN), max_size=4),
+        BATCH,
+        BATCH,
+    ),
+    st.builds(Prepare, BATCH, NUMBER, BALLOT),
+    st.builds(Accept, BATCH, NUMBER, BALLOT, st.binary(max_size=9)),
+    st.builds(
+        Voted, BATCH, st.builds(Vote, NUMBER, st.booleans(), BALLOT, BALLOT, st.binary(max_size=9))
+    ),
     st.builds(Pong, BATCH),
     st.builds(
         OtherEpoch, st.integers(0, 2**31), st.lists(BATCH, max_size=4), st.binary(max_size=9)

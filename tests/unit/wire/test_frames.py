@@ -241,7 +241,7 @@ def test_a_greeting_of_another_protocol_is_read_no_further_than_its_number() -> 
 
 @pytest.mark.parametrize(
     "payload",
-    [b"\x90", b"\x91\xa1x", b"\x92\x02\x01", b"\x97\x02\xa2\xff\xfe\xa0\x01\x01\xc4\x00\xa0"],
+    [b"\x90", b"\x91\xa1x", b"\x92\x03\x01", b"\x97\x03\xa2\xff\xfe\xa0\x01\x01\xc4\x00\xa0"],
     ids=["empty", "text as protocol", "short", "not UTF-8"],
 )
 def test_a_malformed_greeting_is_refused(payload: bytes) -> None:

@@ -69,6 +69,7 @@ class _Queue:
         "first",
         "has_fresh",
         "is_under_way",
+        "named",
         "next",
         "outbox",
         "peer",
@@ -80,7 +81,10 @@ class _Queue:
         peer = outbox.peer
         self.peer = peer
         self.outbox = outbox
-        self.prefix = peer.name.to_bytes(PREFIX_BYTES, "big")
+        name = peer.names[0] if peer.names else 0
+        self.prefix = name.to_bytes(PREFIX_BYTES, "big")
+        self.named = min(len(peer.names), 1)
+        """How many of the peer's names it went through; the last of these is in use."""
         self.first = 0
         self.next = 0
         self.bytes = 0
@@ -106,7 +110,7 @@ class _Queue:
 class Hints:
     """All hints of this node; the exchange that replays them."""
 
-    __slots__ = ("_bytes_max", "_engine", "_fresh", "_queues", "_replica", "_turn", "bytes")
+    __slots__ = ("_bytes_max", "_engine", "_queues", "_replica", "_turn", "bytes", "fresh")
 
     def __init__(self, *, engine: Reader, replica: Replica, turn: Turn, bytes_max: int) -> None:
         self._engine = engine
@@ -115,7 +119,7 @@ class Hints:
         self._bytes_max = bytes_max
         self._queues: list[_Queue] = []
         """By the index of the peer."""
-        self._fresh: list[_Queue] = []
+        self.fresh: list[_Queue] = []
         """Those to which hints were added in this step."""
         self.bytes = 0
 
@@ -156,6 +160,28 @@ class Hints:
             return behind
         return None
 
+    def rename(self) -> None:
+        """Call peers what the layout in force calls them."""
+        for queue in list(self._queues):
+            if queue.named > len(queue.peer.names):
+                # What it held is for another node, whose queue counts it.
+                self.bytes -= queue.bytes
+                self.open(queue.outbox)
+            else:
+                self._rename(queue)
+
+    def _rename(self, queue: _Queue) -> None:
+        """Take the peer's next name, once nothing waits under the one before: a founder's hints
+        were stored under the name of its URL until it was bound."""
+        names = queue.peer.names
+        while queue.named < len(names):
+            if queue.count or queue.uncounted is not None or queue.is_under_way:
+                return
+            queue.prefix = names[queue.named].to_bytes(PREFIX_BYTES, "big")
+            queue.named += 1
+            queue.first = queue.next = queue.uncounted = 0
+            self._count(queue)
+
     def count(self, peer: Peer) -> int:
         """Hints waiting for the peer."""
         return self._queues[peer.index].count
@@ -182,7 +208,7 @@ class Hints:
         queue.next += 1
         if not queue.has_fresh:
             queue.has_fresh = True
-            self._fresh.append(queue)
+            self.fresh.append(queue)
         queue.bytes += len(blob)
         self.bytes += len(blob)
         self._turn.counters["hints_stored"] += 1
@@ -217,11 +243,10 @@ class Hints:
 
     def close_turn(self) -> None:
         """Have the hints of this step sent once they are stored."""
-        if self._fresh:
-            fresh, self._fresh = self._fresh, []
-            for queue in fresh:
-                queue.has_fresh = False
-            self._replica.when_durable(lambda: self._stored(fresh))
+        fresh, self.fresh = self.fresh, []
+        for queue in fresh:
+            queue.has_fresh = False
+        self._replica.when_durable(lambda: self._stored(fresh))
 
     def _stored(self, queues: list[_Queue]) -> None:
         for queue in queues:
@@ -231,6 +256,8 @@ class Hints:
     def answered(self, peer: Peer, ops: list[_Name], answer: Mutated) -> None:
         """The replica holds them: forget them, and go on."""
         queue = self._queues[peer.index]
+        if not ops[0][0].startswith(queue.prefix):
+            return  # The queue is another by now.
         queue.is_under_way = False
         refused = answer.refused
         if refused:
@@ -238,6 +265,7 @@ class Hints:
             self._turn.counters["hints_refused"] += len(refused)
         self._turn.counters["hints_replayed"] += len(ops) - len(refused)
         self._forget(queue, ops)
+        self._rename(queue)
         self.replay(peer)
 
     def lost(self, peer: Peer, ops: list[_Name]) -> None:
@@ -276,7 +304,7 @@ class Hints:
         """The oldest hint cannot be read: drop it, and those behind it up to one that can be.
 
         False if the first cannot be read even now. Of many that are to be dropped a step drops
-        some. And where no hint can be read, the disk may recover (an engine is opened again, say):
+        some. And where no hint can be read, the disk may recover (its cable was loose, say):
         all are kept then and tried later, as they are if it recovered while this looked. Reads
         repair what a dropped hint would have brought.
         """

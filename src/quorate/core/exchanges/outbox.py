@@ -19,7 +19,15 @@ from typing import Final, Generic, Protocol, TypeVar
 
 from quorate.core.topology.peer import Peer
 from quorate.core.turn import Alarm, Turn
-from quorate.core.values.messages import Message, Mutate, Mutated, Read, ReadAnswer, ScannedRows
+from quorate.core.values.messages import (
+    Message,
+    Mutate,
+    Mutated,
+    Read,
+    ReadAnswer,
+    ScannedRows,
+    Voted,
+)
 from quorate.core.values.record import Record
 
 MESSAGE_BYTES_MAX: Final = 1 << 20
@@ -30,7 +38,7 @@ ITEM_BYTES: Final = 100
 HEDGE_MS_MIN: Final = 10.0
 """Below this a hedge costs more than it saves, and times in whole milliseconds say little."""
 
-Answer = Mutated | ReadAnswer | ScannedRows
+Answer = Mutated | ReadAnswer | ScannedRows | Voted
 Op = TypeVar("Op")
 A = TypeVar("A", bound=Answer)
 A_contra = TypeVar("A_contra", bound=Answer, contravariant=True)
@@ -122,7 +130,6 @@ class Outbox:
         "_messages",
         "_order",
         "_timeout_ms",
-        "has_told_layout",
         "is_stirred",
         "lanes",
         "p95_ms",
@@ -149,8 +156,6 @@ class Outbox:
         """Whether there is anything to collect."""
         self.said_bytes = 0
         """Of this step's answers, about."""
-        self.has_told_layout = False
-        """Whether this step's messages hold the layout."""
         self._timeout_ms = timeout_ms
         self._batch = first_batch
         self._messages: list[Message] = []
@@ -192,7 +197,7 @@ class Outbox:
         for lane in self.lanes:
             if lane.bytes:
                 lane.cut()
-        self.is_stirred = self.has_told_layout = False
+        self.is_stirred = False
         self.said_bytes = 0
         messages = self._messages
         if messages:

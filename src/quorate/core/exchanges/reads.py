@@ -7,11 +7,13 @@ the rest. A late answer is hedged by asking one more replica; a lost one is repl
 When answers differ ("missing" is an old version), the newest is written back until a majority holds
 it, and only then is the read answered, if R + W > N; else the repair goes on behind the answer. If
 a replica acks the write-back as superseded, what was read is already old, and the read looks again
-with fresh questions (docs/design.md#reads-and-repair says what goes wrong otherwise).
+with fresh questions (docs/design.md#reads-and-repair says what goes wrong otherwise). A late
+write-back is hedged too.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from operator import attrgetter
 from typing import Final
 
@@ -19,7 +21,7 @@ from quorate.core.exchanges.look import Look
 from quorate.core.exchanges.outbox import Outbox, Questions, Records
 from quorate.core.topology.membership import Membership
 from quorate.core.topology.peer import OWN_BIT, Peer
-from quorate.core.topology.topology import Group, lacking
+from quorate.core.topology.topology import Group, Groups, Replicas, lacking
 from quorate.core.turn import Alarm, Parked, Parts
 from quorate.core.values.events import Get, GetResult
 from quorate.core.values.messages import Mutated, ReadAnswer
@@ -36,6 +38,8 @@ READ_WAIT_MS: Final = 500
 """How long a read waits for enough reachable replicas: a link that broke is re-made in less."""
 WRITE_BACK_AGAIN_MS: Final = 20
 """Between two tries to find a replica for a write-back that nobody could take."""
+WRITE_BACK_HEDGE_MS: Final = 50
+"""Slower than most disks. Most that are written to then hold it already, and store nothing."""
 
 _speed: Final = attrgetter("speed")
 
@@ -46,6 +50,7 @@ class Reads:
     __slots__ = (
         "_again",
         "_lanes",
+        "_late",
         "_membership",
         "_replica",
         "_requests",
@@ -53,6 +58,7 @@ class Reads:
         "_timeout_ms",
         "_turn",
         "_typical_bytes",
+        "_writing_back",
         "repairs",
     )
 
@@ -68,6 +74,10 @@ class Reads:
         self._stranded: list[Look] = []
         """Reads whose answer waits for one more copy that no replica could take."""
         self._again = Alarm(parts.turn, self._write_back_again)
+        self._writing_back: deque[tuple[int, Look]] = deque()
+        """Reads whose answer waits for copies that were sent, oldest first, and when to hedge them.
+        Those that were answered are dropped when they reach the head."""
+        self._late = Alarm(parts.turn, self._hedge_write_backs)
         self._lanes: list[Questions[Look]] = []
         """By the index of the peer."""
         self.repairs = Repairs(self, parts)
@@ -247,6 +257,8 @@ class Reads:
         if look.answers & OWN_BIT:
             look.take_back(OWN_BIT)
             self._ask_self(look)
+            if look.damaged & OWN_BIT:
+                ahead.append(OWN_BIT)  # It was readable when the read began.
         for bit in ahead:
             self._missed(look, bit)
         if look.waiter is not None and not lacking(look.answers, look.groups):
@@ -289,6 +301,7 @@ class Reads:
             if lacking(holders, keepers):
                 look.keepers, look.holders = keepers, holders
                 look.asked = look.answers | look.damaged
+                self._hedge_write_back_later(look)
         self.repairs.send(look, record, behind)
         if not look.keepers:
             self._answer(look)
@@ -331,6 +344,25 @@ class Reads:
         if not self._write_back(look):
             self._strand(look)
 
+    def _hedge_write_back_later(self, look: Look) -> None:
+        order, due_ms = self._writing_back, self._turn.mono_ms + WRITE_BACK_HEDGE_MS
+        while order and order[0][1].waiter is None:
+            order.popleft()
+        order.append((due_ms, look))
+        self._late.at(due_ms)
+
+    def _hedge_write_backs(self) -> None:
+        """Send what a slow replica has not taken to all that were not sent it."""
+        order = self._writing_back
+        while order and order[0][0] <= self._turn.mono_ms:
+            _, look = order.popleft()
+            if look.waiter is not None and self._write_back(look):
+                self._turn.counters["reads_hedged"] += 1
+                while self._write_back(look):
+                    pass
+        if order:
+            self._late.at(order[0][0])
+
     def _write_back_again(self) -> None:
         """Send what nobody could take to those once more that did not take it."""
         stranded, self._stranded = self._stranded, []
@@ -364,9 +396,19 @@ class Reads:
 
     def _look_again(self, look: Look) -> None:
         self._turn.counters["reads_looked_again"] += 1
-        again = Look(look.event, look.row, look.replicas, look.groups)
+        self._ask_anew(look, look.replicas, look.groups)
+
+    def begin_anew(self, look: Look) -> None:
+        """Another layout is in force: ask its replicas."""
+        replicas = self._membership.current().partitions[partition_of(look.row)]
+        r = look.event.r
+        self._ask_anew(look, replicas, replicas.asked(r, name="r") if r else replicas.readers)
+
+    def _ask_anew(self, look: Look, replicas: Replicas, groups: Groups) -> None:
+        """Have another look take the place of one under way."""
+        again = Look(look.event, look.row, replicas, groups)
         again.size = look.size
-        if look.replicas.is_mine:
+        if replicas.is_mine:
             self._ask_self(again)
         if not self._ask(again):
             self._requests.end(look, self._unreachable(again))

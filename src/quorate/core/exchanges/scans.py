@@ -258,6 +258,12 @@ class Scans:
             self._make_ready(listing)
 
     def _take_chunk(self, listing: Listing) -> None:
+        topology = self._membership.current()
+        if listing.topology is not topology:
+            # What came is of another layout.
+            listing.topology = topology
+            self._ask_chunk(listing)
+            return
         for answers in listing.answers.values():
             listing.examined += max([len(told.rows) for told in answers], default=0)
         listing.span = min(listing.span * 2, CHUNK)

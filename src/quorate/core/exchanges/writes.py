@@ -68,10 +68,12 @@ class Write(Begun):
         "groups",
         "highest",
         "is_derived",
+        "is_renewed",
         "is_restamp",
         "record",
         "replicas",
         "row",
+        "w",
     )
 
     def __init__(
@@ -93,6 +95,8 @@ class Write(Begun):
         """Of the topology that the write began with."""
         self.groups = groups
         """Who must ack."""
+        self.w = 0
+        """How many it asked for; 0 if it asked for no number."""
         self.acks = 0
         """The replicas that hold this stamp, or a higher one, durably."""
         self.failed = 0
@@ -101,6 +105,8 @@ class Write(Begun):
         """The highest version that an ack reported above ours."""
         self.is_restamp = False
         self.is_derived = False
+        self.is_renewed = False
+        """Whether another one has taken its place, under another layout."""
 
     def expired(self) -> QuorateError:
         return DeadlineExceeded(
@@ -118,7 +124,6 @@ class Writes:
         "_clock",
         "_hints",
         "_lanes",
-        "_local",
         "_membership",
         "_process",
         "_random",
@@ -129,6 +134,7 @@ class Writes:
         "_turn",
         "_wait_ms",
         "has_stamped",
+        "own",
     )
 
     def __init__(self, parts: Parts, membership: Membership, hints: Hints, retry: Alarm) -> None:
@@ -146,7 +152,7 @@ class Writes:
         self._process = parts.process
         self._timeout_ms = parts.settings.timeout_ms
         self._wait_ms = parts.settings.write_wait_ms
-        self._local: list[Write] = []
+        self.own: list[Write] = []
         """Applied here in this step: acked when durable."""
         self.has_stamped = False
         """Since the node last looked: its clock's ceiling may have to be raised."""
@@ -181,6 +187,7 @@ class Writes:
         prior = event.derived_from or (ABSENT if held is None else held.version)
         record = Record(version, event.value, event.expires_ms, prior)
         write = Write(event.waiter, size_of(event), row, record, replicas=replicas, groups=groups)
+        write.w = event.w
         write.is_derived = event.derived_from is not None
         is_kept = self._is_kept(write, refusal)
         self._send(write, is_mine=is_kept, held=held, others=replicas.others)
@@ -238,7 +245,7 @@ class Writes:
             highest = self._replica.apply_over(row, record, held)
             if highest:
                 write.highest = highest
-            self._local.append(write)
+            self.own.append(write)
         lanes = self._lanes
         for peer in others:
             if peer.is_reachable:
@@ -249,9 +256,8 @@ class Writes:
 
     def close_turn(self) -> None:
         """Have this step's own copies acked once they are durable."""
-        if self._local:
-            local, self._local = self._local, []
-            self._replica.when_durable(lambda: self._acked(local, OWN_BIT))
+        own, self.own = self.own, []
+        self._replica.when_durable(lambda: self._acked(own, OWN_BIT))
 
     # --- answers ---------------------------------------------------------------------------
 
@@ -274,6 +280,8 @@ class Writes:
     def lost(self, peer: Peer, ops: list[Write]) -> None:
         """A replica did not answer: it gets hints."""
         for write in ops:
+            if write.is_renewed:
+                continue
             self._hints.add(peer, write.row, write.record)
             self._failed(write, peer.bit)
 
@@ -329,17 +337,32 @@ class Writes:
             error.outcome = Outcome.UNKNOWN
             self._requests.end(write, error)
             return
-        waiter, replicas = write.waiter, write.replicas
-        assert waiter is not None
         self._turn.counters["writes_restamped"] += 1
         first = write.record
         version = pack_version(stamp, self._process)
         record = Record(version, first.value, first.expires_ms, write.highest)
-        again = Write(waiter, write.size, write.row, record, replicas=replicas, groups=write.groups)
-        again.is_restamp = True
+        self._send_again(write, record, write.replicas, write.groups).is_restamp = True
+
+    def begin_anew(self, write: Write) -> None:
+        """Another layout is in force: ask its replicas, with the same stamp."""
+        replicas = self._membership.current().partitions[partition_of(write.row)]
+        groups = replicas.asked(write.w, name="w") if write.w else replicas.writers
+        again = self._send_again(write, write.record, replicas, groups)
+        again.is_restamp, again.is_derived = write.is_restamp, write.is_derived
+        write.is_renewed = True
+
+    def _send_again(
+        self, write: Write, record: Record, replicas: Replicas, groups: Groups
+    ) -> Write:
+        """Have another write, of this record, take the place of one under way."""
+        waiter = write.waiter
+        assert waiter is not None
+        again = Write(waiter, write.size, write.row, record, replicas=replicas, groups=groups)
+        again.w = write.w
         write.waiter = None
         held, refusal = self._own(write.row) if replicas.is_mine else (None, None)
         is_kept = self._is_kept(again, refusal)
         self._send(again, is_mine=is_kept, held=held, others=replicas.others)
         left_ms = write.deadline_ms - self._turn.mono_ms
         self._requests.watch(again, max(left_ms, 1))
+        return again

@@ -21,7 +21,7 @@ from typing import Final
 
 import msgspec
 
-from quorate.core.topology.layout import decode_layout
+from quorate.core.topology.layout import CLUSTER_BYTES, decode_layout, is_one_cluster
 from quorate.core.values.messages import Greeting
 from quorate.core.values.settings import NODE_ID_MAX
 from quorate.notation import is_url, show_text
@@ -36,9 +36,9 @@ _URLS_SHOWN: Final = 2
 def judge(mine: Greeting, theirs: Greeting) -> str:
     """Why these two must not talk, one line for an operator; empty if they may.
 
-    A node that has not learnt the layout (empty `layout_hash`), or has one of another epoch, is let
-    in: whoever is behind adopts the other's. Two layouts of one epoch are two clusters' worth of
-    keys.
+    A node that has not learnt the layout, or has one of another epoch of the same cluster, is let
+    in: whoever is behind adopts the other's. Layouts of two clusters are two clusters' worth of
+    keys, whatever their epochs.
     """
     if theirs.protocol != mine.protocol:
         return f"protocol version differs: ours {mine.protocol}, theirs {theirs.protocol}"
@@ -84,15 +84,25 @@ def is_other_reached(acceptor: Greeting, dialler: Greeting) -> bool:
 
 
 def _layout_difference(mine: Greeting, theirs: Greeting) -> str:
-    if not mine.layout_hash or not theirs.layout_hash:
+    """Whoever has no layout yet, or an older one of the same cluster, adopts the other's."""
+    if not mine.lineage or not theirs.lineage:
         return ""
-    if mine.epoch != theirs.epoch or mine.layout_hash == theirs.layout_hash:
-        return ""
-    return (
-        f"{theirs.url} was started with another -nodes list or -replication than {mine.url}: "
-        f"{_told_difference(mine, theirs)}; all nodes of a cluster need the same, and another "
-        "cluster needs another -cluster name"
-    )
+    half = min(len(mine.lineage), len(theirs.lineage), CLUSTER_BYTES // 2)
+    if mine.lineage[:half] != theirs.lineage[:half]:
+        return (
+            f"{theirs.url} was started with another -nodes list or -replication than {mine.url}: "
+            f"{_told_difference(mine, theirs)}; all nodes of a cluster need the same, and another "
+            "cluster needs another -cluster name"
+        )
+    if not is_one_cluster(mine.lineage, theirs.lineage):
+        told = theirs.lineage[:CLUSTER_BYTES].hex()
+        return (
+            f"two clusters of one name and one -nodes list: {theirs.url} is of {told}, {mine.url} "
+            f"of {mine.lineage.hex()}; each has records of its own"
+        )
+    if mine.epoch == theirs.epoch and mine.layout_hash != theirs.layout_hash:
+        return f"two layouts of epoch {mine.epoch} in one cluster: {mine.url} and {theirs.url}"
+    return ""
 
 
 def _told_difference(mine: Greeting, theirs: Greeting) -> str:
@@ -100,7 +110,7 @@ def _told_difference(mine: Greeting, theirs: Greeting) -> str:
     try:
         ours, others = decode_layout(mine.layout), decode_layout(theirs.layout)
     except (msgspec.MsgspecError, ValueError):
-        return f"{theirs.layout_hash[:16].hex()} instead of {mine.layout_hash[:16].hex()}"
+        return f"{theirs.lineage[:8].hex()} instead of {mine.lineage[:8].hex()}"
     told = []
     for word, urls in (
         ("with", set(others.urls()) - set(ours.urls())),

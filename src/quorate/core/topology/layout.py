@@ -1,16 +1,26 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which nodes hold each partition: a numbered table that is data, not something to recompute.
 
+The layouts of a cluster are a log: its first is what every founder computes of the list in
+`-nodes`, which knows URLs only; each later one is decided once, by the voters that the one before
+names (`changes`). The second says which disks the founders are (*binding*): from then on a replica
+is an id, wherever it is, and a disk that no layout names is none. Each layout is complete, so who
+has the newest needs no other.
+
+For example: `-nodes` lists A, B and C. The first layout says "partition 5 is on what is at A, B and
+C". A and B meet, and decide the second: "partition 5 is on disk 17, on disk 23, and on what is at
+C". When C comes, the third one says which disk that is.
+
 Invariants: every partition lists `min(replication, nodes)` distinct nodes; shares differ by at most
 one copy where that can be; two equal tables have equal hashes. Liveness never enters here.
-Left out for now: zones, weights, and epochs after the first (docs/design.md#placement).
+Left out for now: zones, weights, and other tables than the first (docs/design.md#placement).
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Final
 
@@ -23,6 +33,10 @@ FIRST_EPOCH: Final = 1
 LAYOUT_BYTES_MAX: Final = 240 << 10
 """Encoded: what fits into a greeting, so that who adopts it can still greet. Three replicas on ten
 nodes take 5 kB, 64 on 1,000 nodes 210 kB."""
+VOTERS_MAX: Final = 7
+"""Of a layout; with more members than that, seven of them vote."""
+CLUSTER_BYTES: Final = 16
+HASH_BYTES: Final = 16
 _ID_BYTES: Final = 6
 
 
@@ -37,9 +51,14 @@ class Member(msgspec.Struct, frozen=True, array_like=True):
     """A node that a layout names."""
 
     id: int
-    """`unmet_id` of its URL, as long as layouts are made of what `-nodes` lists."""
+    """Of its disk; `unmet_id` of its URL until it is bound."""
     url: str
     """Where it was when the layout was made."""
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether it is known which disk it is."""
+        return self.id <= NODE_ID_MAX
 
 
 class Layout(msgspec.Struct, frozen=True, array_like=True):
@@ -51,6 +70,16 @@ class Layout(msgspec.Struct, frozen=True, array_like=True):
     """Sorted by URL; the table refers to them by index."""
     table: tuple[tuple[int, ...], ...]
     """For each partition, the indices of its replicas, in order of preference."""
+    voters: tuple[int, ...]
+    """The ids of the members that decide the next layout."""
+    cluster: bytes = b""
+    """Its id, in all layouts but the first: 8 bytes of the hash of that one, and 8 drawn by who
+    made the second."""
+
+    @property
+    def lineage(self) -> bytes:
+        """The id of the cluster, or the first half of it if this is the cluster's first layout."""
+        return self.cluster or self.hash()[: CLUSTER_BYTES // 2]
 
     def replicas(self, partition: int) -> list[int]:
         """The ids of the partition's replicas, in order of preference."""
@@ -71,7 +100,7 @@ class Layout(msgspec.Struct, frozen=True, array_like=True):
 
     def hash(self) -> bytes:
         """16 bytes that are equal if and only if the layouts are."""
-        return hashlib.blake2b(self.encode(), digest_size=16).digest()
+        return hashlib.blake2b(self.encode(), digest_size=HASH_BYTES).digest()
 
 
 def decode_layout(data: bytes) -> Layout:
@@ -85,8 +114,7 @@ def decode_layout(data: bytes) -> Layout:
         raise ValueError("a layout needs an epoch, every partition and at least one node")
     if not all([_order(one) < _order(other) for one, other in pairwise(members)]):
         raise ValueError("the members of a layout are distinct and sorted")
-    if any([member.id != unmet_id(member.url) for member in members]):
-        raise ValueError("this release makes layouts of nodes that are known by their URLs")
+    _check_ids(layout)
     indices = set(range(len(members)))
     for row in set(table):
         if not (len(row) == len(set(row)) == count and indices.issuperset(row)):
@@ -94,10 +122,67 @@ def decode_layout(data: bytes) -> Layout:
     return layout
 
 
+def _check_ids(layout: Layout) -> None:
+    """ValueError unless each member is named as it may be at this epoch, and known ones vote."""
+    is_first = layout.epoch == FIRST_EPOCH
+    if len(layout.cluster) != (0 if is_first else CLUSTER_BYTES):
+        raise ValueError("every layout but the first names its cluster")
+    for member in layout.members:
+        may_be_bound = not is_first and 0 < member.id <= NODE_ID_MAX
+        if not may_be_bound and member.id != unmet_id(member.url):
+            raise ValueError("a member that is named neither by its disk nor by its URL")
+    ids = {member.id for member in layout.members}
+    voters = set(layout.voters)
+    if len(ids) < len(layout.members) or len(voters) < len(layout.voters):
+        raise ValueError("two members of one id")
+    may_vote = ids if is_first else {each.id for each in layout.members if each.is_bound}
+    if not voters or not voters <= may_vote:
+        raise ValueError("the voters of a layout are members of it that were met")
+
+
 def first_layout(urls: Sequence[str], *, replication: int) -> Layout:
     """The layout that every node started with the same list computes, whatever its order."""
     founders = [Member(unmet_id(url), url) for url in set(urls)]
     return plan_layout(None, founders, replication=replication)
+
+
+def bound_layout(old: Layout, ids: Mapping[str, int], *, drawn: bytes) -> Layout:
+    """The next layout, in which the members at these URLs are the disks of these ids.
+
+    `drawn`: 8 random bytes, which become part of the cluster's id if this is its second layout.
+    """
+    members = tuple(
+        [
+            each if each.is_bound else Member(ids.get(each.url, each.id), each.url)
+            for each in old.members
+        ]
+    )
+    return msgspec.structs.replace(
+        old,
+        epoch=old.epoch + 1,
+        members=members,
+        voters=_voters(members),
+        cluster=old.cluster or old.lineage + drawn,
+    )
+
+
+def is_one_cluster(mine: bytes, theirs: bytes) -> bool:
+    """Whether two lineages may be of one cluster: one of the two may have no more than the first
+    half yet."""
+    count = min(len(mine), len(theirs))
+    return mine[:count] == theirs[:count]
+
+
+def follows(old: Layout, new: Layout) -> bool:
+    """Whether `new` may be decided after `old`."""
+    ids = {each.url: each.id for each in new.members if each.is_bound}
+    return new == bound_layout(
+        old, ids, drawn=new.cluster[CLUSTER_BYTES // 2 :]
+    ) and new.members != (old.members)
+
+
+def _voters(members: Sequence[Member]) -> tuple[int, ...]:
+    return tuple([each.id for each in members if each.is_bound][:VOTERS_MAX])
 
 
 def plan_layout(old: Layout | None, nodes: Sequence[Member], *, replication: int) -> Layout:
@@ -113,8 +198,19 @@ def plan_layout(old: Layout | None, nodes: Sequence[Member], *, replication: int
     _shed(lists, quotas)
     _fill(lists, quotas, copies)
     _level(lists, quotas)
-    epoch = FIRST_EPOCH if old is None else old.epoch + 1
-    return Layout(epoch, replication, members, tuple(tuple(row) for row in lists))
+    table = tuple(tuple(row) for row in lists)
+    if old is not None:
+        return msgspec.structs.replace(
+            old,
+            epoch=old.epoch + 1,
+            replication=replication,
+            members=members,
+            table=table,
+            voters=_voters(members),
+        )
+    # Nobody is bound yet: those at the first URLs vote.
+    voters = tuple([each.id for each in members][:VOTERS_MAX])
+    return Layout(FIRST_EPOCH, replication, members, table, voters)
 
 
 def _order(member: Member) -> tuple[str, int]:

@@ -2,8 +2,8 @@
 """Another node as this one sees it: who it is, and whether it is worth asking.
 
 A node is what its data directory says, an id; where it is, its URL, is a fact about it. Of one that
-was never met only the URL is known, so its `name` in layouts and hints is made of that
-(`layout.unmet_id`).
+was never met only the URL is known. So a layout may name it by that (`layout.unmet_id`), and a
+later one *binds* it: says its id.
 
 A node numbers the others in the order in which it learns of them, and itself first, so a set of
 replicas is an int with a bit for each (`topology`). The numbers mean nothing to other nodes.
@@ -49,6 +49,7 @@ class Peer:
         "_came",
         "bit",
         "bytes_used",
+        "epoch",
         "ground",
         "has_answered",
         "has_come",
@@ -56,18 +57,22 @@ class Peer:
         "id",
         "index",
         "is_ahead",
+        "is_awaited",
+        "is_bound",
         "is_clogged",
         "is_heard",
         "is_linked",
         "is_reachable",
+        "is_there",
         "is_up",
         "keys",
         "last_answer_ms",
         "misses",
-        "name",
         "named_ms",
+        "names",
         "r",
         "refusal",
+        "serial",
         "speed",
         "url",
         "version",
@@ -77,11 +82,16 @@ class Peer:
     def __init__(self, url: str, index: int, came: Alarm) -> None:
         """`index` counts the peers from 0; `came` rings after it became reachable."""
         self.url = url
-        """Where it is, as far as is known."""
-        self.name = unmet_id(url)
-        """What layouts and hints call it."""
+        self.names: tuple[int, ...] = (unmet_id(url),)
+        """What layouts called it, and so hints; the present name last: its id once it is bound."""
+        self.is_bound = False
+        """Whether a layout names it by its id: another id at its URL is another node."""
         self.id = 0
         """What it called itself when last met; 0 while never."""
+        self.serial = 0
+        """Of the telling that `url` is from; the later one holds."""
+        self.epoch = 0
+        """Of the newest layout that it is known to have, or was told of."""
         self.index = index
         self.bit = 2 << index
         """It in a set of replicas."""
@@ -95,24 +105,26 @@ class Peer:
         """Whether its clock was ahead of the guard when last heard: noted when it becomes so."""
         self.refusal = ""
         """Why no link to it comes to be, if either of the two refuses the other."""
-        self.w = 0
-        """How many replicas its writes need that ask for no number; 0 while not known."""
-        self.r = 0
-        """Likewise of its reads."""
+        self.w = self.r = 0
+        """What its writes and reads need that ask for no number; 0 while not known."""
         self.version = ""
         self.keys = 0
         self.bytes_used = 0
         self.is_linked = False
         self.is_heard = False
-        """Whether a frame came from it since our link to it came up: its link to us is up too, so
-        answers can come."""
+        """Whether a frame came from it since our link to it came up: its link to us is up too."""
         self.is_up = True
         self.is_clogged = False
         """More is on its way to it, unanswered, than may be."""
+        self.is_awaited = False
+        """The layout counts on whoever is here, and does not say yet who that is: until then it
+        holds nothing, and refuses what it is sent."""
+        self.is_there = False
+        """Linked both ways, and up. Kept by `judge`."""
         self.is_reachable = False
-        """Linked both ways, up, and keeping up: worth sending a request to. Kept by `judge`."""
+        """There, counted on, and keeping up: worth sending a request to. Kept by `judge`."""
         self.has_come = False
-        """Whether it became reachable since the node last looked."""
+        """Whether it came, or became reachable, since the node last looked."""
         self.misses = 0
         self.has_answered = True
         """Since the last heartbeat."""
@@ -121,10 +133,11 @@ class Peer:
         """Rank by round trip, coarse so that noise does not make all nodes prefer one."""
 
     def judge(self) -> None:
-        """Renew `is_reachable`, after a change of what it follows from."""
-        before = self.is_reachable
-        self.is_reachable = self.is_linked and self.is_heard and self.is_up and not self.is_clogged
-        if self.is_reachable and not before:
+        """Renew `is_there` and `is_reachable`, after a change of what they follow from."""
+        before = self.is_there, self.is_reachable
+        self.is_there = self.is_linked and self.is_heard and self.is_up
+        self.is_reachable = self.is_there and not (self.is_clogged or self.is_awaited)
+        if (self.is_there, self.is_reachable) > before:
             self.has_come = True
             self._came.soon()
 

@@ -9,6 +9,8 @@ with a default is compatible, anything else raises the protocol version.
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from quorate.core.values.record import Record, has_expired
@@ -89,11 +91,21 @@ class ScannedRows(msgspec.Struct, frozen=True, array_like=True, tag=6, gc=False)
     """Damaged bytes were met: counts as no answer."""
 
 
+class Whereabouts(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Where a node is, by its own word. Of two such tellings the one of the higher serial holds."""
+
+    id: int
+    """0 of who was announced, and never met by the teller."""
+    serial: int
+    """The node's wall clock when it started, in milliseconds."""
+    url: str
+
+
 class Ping(msgspec.Struct, frozen=True, array_like=True, tag=7, gc=False):
-    """A heartbeat, answered with a Pong at once. `members` are all URLs that the sender knows."""
+    """A heartbeat, answered with a Pong at once. `members` are all whom the sender tells of."""
 
     batch: int
-    members: list[str]
+    members: list[Whereabouts]
     keys: int
     """Live keys held by the sender."""
     bytes_used: int
@@ -107,7 +119,7 @@ class Pong(msgspec.Struct, frozen=True, array_like=True, tag=8, gc=False):
 
 class OtherEpoch(msgspec.Struct, frozen=True, array_like=True, tag=9, gc=False):
     """I did not serve these requests, for my epoch is another than yours. Who is behind adopts the
-    other's layout; whoever sees that the other is behind tells it with an empty list."""
+    other's layout. With an empty list it only tells, before anything else in its frame."""
 
     epoch: int
     batches: list[int]
@@ -115,7 +127,66 @@ class OtherEpoch(msgspec.Struct, frozen=True, array_like=True, tag=9, gc=False):
     """The sender's encoded layout, where the other's epoch is lower."""
 
 
-Message = Mutate | Mutated | Read | ReadAnswer | ScanRows | ScannedRows | Ping | Pong | OtherEpoch
+Ballot = tuple[int, int]
+"""One try to decide something: a count, and a number drawn for this try alone."""
+NO_BALLOT: Final[Ballot] = (0, 0)
+BALLOT_COUNT_MAX: Final = (1 << 32) - 1
+BALLOT_BITS: Final = 62
+"""Of the number that is drawn."""
+
+
+class Vote(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What an acceptor says of a ballot (`consensus`)."""
+
+    number: int
+    """Of what is to be decided: the epoch of the next layout."""
+    is_granted: bool
+    promised: Ballot
+    """It takes nothing of a lower ballot."""
+    accepted: Ballot = NO_BALLOT
+    value: bytes = b""
+    """What it accepted under that ballot."""
+
+
+class Prepare(msgspec.Struct, frozen=True, array_like=True, tag=10, gc=False):
+    """Promise to take nothing of a lower ballot; ends in Voted, or OtherEpoch where this number is
+    decided or the one before is not known."""
+
+    batch: int
+    number: int
+    ballot: Ballot
+
+
+class Accept(msgspec.Struct, frozen=True, array_like=True, tag=11, gc=False):
+    """Accept this value under this ballot; ends as Prepare does."""
+
+    batch: int
+    number: int
+    ballot: Ballot
+    value: bytes
+
+
+class Voted(msgspec.Struct, frozen=True, array_like=True, tag=12, gc=False):
+    """My vote, durable if granted."""
+
+    batch: int
+    vote: Vote
+
+
+Message = (
+    Mutate
+    | Mutated
+    | Read
+    | ReadAnswer
+    | ScanRows
+    | ScannedRows
+    | Ping
+    | Pong
+    | OtherEpoch
+    | Prepare
+    | Accept
+    | Voted
+)
 
 
 class Frame(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -168,6 +239,11 @@ class Greeting(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """How many replicas a write at the sender needs that asks for no number; 0 while not known."""
     r: int = 0
     """Likewise of a read."""
+    lineage: bytes = b""
+    """Of its layout, which no other cluster's has (`Layout.lineage`); empty while `layout_hash`
+    is."""
+    serial: int = 0
+    """Of the URL: see `Whereabouts`."""
 
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3

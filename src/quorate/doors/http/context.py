@@ -16,7 +16,7 @@ from quorate.doors.answered import Answered
 from quorate.doors.http.kv import Answers
 from quorate.doors.http.problems import Refused, Reply, problem_reply
 from quorate.doors.http.request import Query
-from quorate.doors.limits import ByteBudget
+from quorate.doors.limits import ByteBudget, Deadlines
 from quorate.errors import QuorateError
 from quorate.host.store import Store
 
@@ -28,6 +28,8 @@ class Context(NamedTuple):
     answers: Answers
     bodies: ByteBudget
     replies: ByteBudget
+    taking: Deadlines
+    """For clients that take a large reply."""
     hosts: Hosts
     answered: Sequence[Answered]
     """What the doors answered; this one's first."""

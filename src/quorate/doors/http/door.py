@@ -18,15 +18,21 @@ from aiohttp.typedefs import Middleware
 
 from quorate.doors.access import Hosts, Role
 from quorate.doors.answered import OK, Answered, outcome_word
-from quorate.doors.flow import FREE_REPLY_BYTES
 from quorate.doors.http import batch, health, internal, keys, members, metrics, openapi
 from quorate.doors.http.context import Context, Handler, respond_problem
 from quorate.doors.http.fast import FastConnection, FastLane
 from quorate.doors.http.kv import METHODS, Answers
+from quorate.doors.http.leaving import write_large
 from quorate.doors.http.problems import Refused, problem_of
 from quorate.doors.http.request import Query, parse_query
 from quorate.doors.http.strict import check, path_of, require
-from quorate.doors.limits import IDLE_SECONDS, LINGER_SECONDS, ByteBudget, no_room_for_reply
+from quorate.doors.limits import (
+    IDLE_SECONDS,
+    LINGER_SECONDS,
+    REQUEST_SECONDS,
+    ByteBudget,
+    Deadlines,
+)
 from quorate.errors import Outcome, QuorateError
 from quorate.host.store import Store
 
@@ -132,6 +138,7 @@ class HttpDoor:
         self.answered = Answered("http")
         self._others = others
         self._lane: FastLane | None = None
+        self._taking: Deadlines | None = None
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
@@ -140,8 +147,10 @@ class HttpDoor:
         hosts = Hosts(is_on_loopback=self._is_on_loopback, own_url=store.status().url)
         answers = Answers(store)
         answered = (self.answered, *self._others)
+        self._taking = Deadlines(asyncio.get_running_loop(), REQUEST_SECONDS)
         context = Context(
-            store, answers, self._bodies, self._replies, hosts, answered, self._numbers
+            *(store, answers, self._bodies, self._replies, self._taking),
+            *(hosts, answered, self._numbers),
         )
         self._runner = web.AppRunner(
             build_app(context), handle_signals=False, shutdown_timeout=_SHUTDOWN_SECONDS
@@ -183,6 +192,8 @@ class HttpDoor:
             self._lane.close()
         if self._runner is not None:
             await self._runner.cleanup()
+        if self._taking is not None:
+            self._taking.close()
 
 
 def build_app(context: Context) -> web.Application:
@@ -206,27 +217,10 @@ def _bound(context: Context, route: Route) -> _AiohttpHandler:
         require(route.role, context.principal)
         query = parse_query(request.raw_path, allowed=route.parameters)
         response = await route.handler(context, request, query)
-        await _write(request, response, context.replies)
+        await write_large(request, response, context)
         return response
 
     return serve
-
-
-async def _write(request: web.Request, response: web.StreamResponse, replies: ByteBudget) -> None:
-    """Write a large answer here, charged until the kernel has it. One that only reads were made for
-    is refused where there is no room: Overloaded."""
-    body = response.body if isinstance(response, web.Response) else None
-    if not isinstance(body, bytes) or len(body) <= FREE_REPLY_BYTES or request.method == "HEAD":
-        return
-    if request.method != "GET":
-        replies.add(len(body))
-    elif not replies.take(len(body)):
-        raise no_room_for_reply()
-    try:
-        await response.prepare(request)
-        await response.write_eof()
-    finally:
-        replies.give_back(len(body))
 
 
 class _AiohttpConnection(web.RequestHandler):

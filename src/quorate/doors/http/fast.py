@@ -53,7 +53,7 @@ from quorate.doors.http.problems import (
     problem_reply,
     too_many_bodies,
 )
-from quorate.doors.limits import IDLE_SECONDS, PROGRESS_BYTES, ByteBudget, no_room_for_reply
+from quorate.doors.limits import IDLE_SECONDS, BodyPace, ByteBudget, no_room_for_reply
 from quorate.errors import Outcome, QuorateError
 from quorate.host.store import Store
 
@@ -210,8 +210,7 @@ class _Upload:
     key: bytes
     quorum: int
     length: int
-    next_mark: int = PROGRESS_BYTES
-    """Bytes received that earn the client more time."""
+    pace: BodyPace
     body: bytearray = field(default_factory=bytearray)
 
 
@@ -380,7 +379,7 @@ class FastConnection:
         if end <= len(data):
             self._write(_PUT, key, quorum, data[start:end])
             return end
-        self._upload = _Upload(key, quorum, length)
+        self._upload = _Upload(key, quorum, length, BodyPace(self.lane.bodies))
         self._gather(self._upload, data[start:])
         return len(data)
 
@@ -398,8 +397,7 @@ class FastConnection:
             self.flow.charge(0)
             self.flow.go(Input.WHOLE)
             self._write(_PUT, upload.key, upload.quorum, bytes(upload.body))
-        elif size >= upload.next_mark:
-            upload.next_mark = size + PROGRESS_BYTES
+        elif upload.pace.earns(size):
             self.flow.go(Input.PROGRESS)
         return data[missing:]
 

@@ -39,7 +39,9 @@ async def list_nodes(context: Context, request: web.Request, _query: Query) -> w
     """GET /nodes: every member as this node sees it; with `Accept: text/plain`, their URLs."""
     members = context.store.status().members
     if "text/plain" in request.headers.get("Accept", ""):
-        response = respond_text("".join(f"{member.url}\n" for member in members))
+        response = respond_text(
+            "".join(f"{url}\n" for url in sorted({each.url for each in members}))
+        )
     else:
         response = respond_json(members)
     response.headers["Vary"] = "Accept"

@@ -185,15 +185,18 @@ def _lookups(numbers: dict[str, int]) -> Metric:
 
 
 def _members(members: list[MemberView]) -> Iterable[Metric]:
-    up = GaugeMetricFamily("quorate_member_up", "Whether a member answers", labels=["url"])
+    # By the id too: a disk that was lost and the one in its place have one URL.
+    labels = ["url", "id"]
+    up = GaugeMetricFamily("quorate_member_up", "Whether a member answers", labels=labels)
     failures = GaugeMetricFamily(
-        "quorate_member_failures", "Heartbeats that a member missed in a row", labels=["url"]
+        "quorate_member_failures", "Heartbeats that a member missed in a row", labels=labels
     )
     hints = GaugeMetricFamily(
-        "quorate_member_hints", "Hints that wait here for a member", labels=["url"]
+        "quorate_member_hints", "Hints that wait here for a member", labels=labels
     )
     for member in members:
-        up.add_metric([member.url], int(member.state in ("self", "up")))
-        failures.add_metric([member.url], member.failures)
-        hints.add_metric([member.url], member.hints)
+        values = [member.url, member.id]
+        up.add_metric(values, int(member.state in ("self", "up")))
+        failures.add_metric(values, member.failures)
+        hints.add_metric(values, member.hints)
     return [up, failures, hints]

@@ -13,8 +13,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from quorate.doors.errors import answer_for
-from quorate.errors import Fact, InvalidRequest, Outcome, Overloaded, QuorateError
+from quorate.doors.errors import answer_for, outcome_of
+from quorate.errors import Fact, Outcome, Overloaded, QuorateError
 
 PROBLEM_TYPE: Final = "application/problem+json"
 
@@ -86,8 +86,7 @@ def problem_of(error: QuorateError | Refused) -> Problem:
         title = error.code.replace("_", " ").capitalize()
         return Problem(error.status, error.code, title, error.detail, Outcome.NOT_APPLIED)
     status, _, title = answer_for(error)
-    outcome = Outcome.NOT_APPLIED if isinstance(error, InvalidRequest) else error.outcome
-    return Problem(status, error.code, title, error.detail, outcome, error.facts)
+    return Problem(status, error.code, title, error.detail, outcome_of(error), error.facts)
 
 
 def problem_reply(error: QuorateError | Refused) -> Reply:

@@ -17,7 +17,7 @@ import msgspec
 from aiohttp import StreamReader, web
 
 from quorate.doors.http.problems import Refused, too_many_bodies
-from quorate.doors.limits import PROGRESS_BYTES, REQUEST_SECONDS, ByteBudget, checked_key
+from quorate.doors.limits import REQUEST_SECONDS, BodyPace, ByteBudget, checked_key
 from quorate.errors import InvalidRequest, ValueTooLarge
 from quorate.notation import parse_duration
 
@@ -139,7 +139,7 @@ async def _gather(
     content: StreamReader, body: bytearray, budget: ByteBudget, *, bytes_max: int
 ) -> None:
     clock = asyncio.get_running_loop().time
-    deadline, next_mark = clock() + REQUEST_SECONDS, PROGRESS_BYTES
+    deadline, pace = clock() + REQUEST_SECONDS, BodyPace(budget)
     while True:
         async with asyncio.timeout_at(deadline):
             part = await content.readany()
@@ -150,8 +150,8 @@ async def _gather(
         body += part
         if len(body) > bytes_max:
             raise _too_large(bytes_max)
-        if len(body) >= next_mark:
-            deadline, next_mark = clock() + REQUEST_SECONDS, len(body) + PROGRESS_BYTES
+        if pace.earns(len(body)):
+            deadline = clock() + REQUEST_SECONDS
 
 
 def _too_large(bytes_max: int) -> Refused:

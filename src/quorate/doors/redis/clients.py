@@ -11,7 +11,7 @@ from quorate.doors.access import Role
 from quorate.doors.flow import Input
 from quorate.doors.limits import no_room_for_reply
 from quorate.doors.redis.command import Access, Command, container, integer_argument, quote
-from quorate.doors.redis.session import Collecting, CommandError, Session, failure
+from quorate.doors.redis.session import Collecting, CommandError, Session
 from quorate.wire import resp
 
 REDIS_VERSION: Final = "7.2.0"
@@ -179,7 +179,7 @@ class _Descriptions(Collecting):
         self._at += count
         self._lines += lines
         if not self.hold(sum(map(len, lines))):
-            self.resolve(failure(no_room_for_reply()))
+            self.resolve_failed(no_room_for_reply())
         elif self._at < len(self._chosen):
             return 0
         else:

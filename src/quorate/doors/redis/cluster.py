@@ -23,6 +23,7 @@ from quorate.core.values.slots import (
     slot_of,
 )
 from quorate.doors.access import Role
+from quorate.doors.limits import no_room_for_reply
 from quorate.doors.redis.command import Command, container, integer_argument
 from quorate.doors.redis.scan import Walk
 from quorate.doors.redis.session import CommandError, RespDoor, Session
@@ -186,6 +187,9 @@ class _SlotWalk(Walk):
         self._count += len(keys)
         if self._limit is not None:
             self._found += keys
+            if not self.hold(sum([len(key) for key in keys])):
+                self.fail(no_room_for_reply())
+                return
         if self._limit is not None and len(self._found) >= self._limit:
             self.resolve(resp.encode(self._found[: self._limit], self.session.protocol))
         elif page.cursor and page.cursor < self._end and len(inside) == len(page.rows):

@@ -17,7 +17,7 @@ from collections import deque
 from time import monotonic_ns
 from typing import Final
 
-from quorate.doors.answered import OK, Answered, Operation
+from quorate.doors.answered import Answered, Operation
 from quorate.doors.flow import (
     ARRIVING,
     CLOSED,
@@ -31,7 +31,7 @@ from quorate.doors.flow import (
 from quorate.doors.redis.command import Access, Command
 from quorate.doors.redis.gather import PARTS_MAX
 from quorate.doors.redis.refused import ALLOWED_IN_MULTI, NOT_YET
-from quorate.doors.redis.session import CommandError, Pending, RespDoor, Session, outcome_told
+from quorate.doors.redis.session import CommandError, RespDoor, Session
 from quorate.doors.redis.table import SPELLED, find
 from quorate.host.store import Store
 from quorate.wire import resp
@@ -49,7 +49,6 @@ _BUSY: Final = "BUSY too many request bytes are arriving (outcome=not_applied)"
 _LATE: Final = "ERR Protocol error: command not completed in time"
 _BULK_SLACK: Final = 1024
 """Values that are over the limit by so little are refused alone, and the connection goes on."""
-_MINUS: Final = ord("-")
 
 _NONE, _READ, _WRITE = Access.NONE, Access.READ, Access.WRITE
 _spelled = SPELLED.get
@@ -185,12 +184,14 @@ class RespConnection(Session):
         self.flush_asked = False
         if queue and (replies := queue[0].reply):
             now_ns = monotonic_ns()
-            _count(queue.popleft(), now_ns)
+            done = queue.popleft()
+            done.operation.done(done.outcome, now_ns - done.came_ns)
             if queue and queue[0].reply:
                 ready = [replies]
                 while queue and (reply := queue[0].reply):
                     ready.append(reply)
-                    _count(queue.popleft(), now_ns)
+                    done = queue.popleft()
+                    done.operation.done(done.outcome, now_ns - done.came_ns)
                 replies = b"".join(ready)
             if not queue:
                 # All that began are answered, and what they kept is let go.
@@ -228,7 +229,7 @@ class RespConnection(Session):
             if self._parser.fault:
                 self.operation = self.door.unknown
                 # The client may still be sending, and would see a reset instead of the refusal.
-                self.answer(resp.error(self._parser.fault))
+                self.refuse(self._parser.fault)
                 flow.go(Input.REFUSE)
             else:
                 flow.go(Input.LEAVE)
@@ -278,7 +279,7 @@ class RespConnection(Session):
                 return False
             command.run(self, args)
         except CommandError as refusal:
-            self.answer(resp.error(str(refusal)))
+            self.refuse(str(refusal))
         return True
 
     def _admit(self, command: Command, args: list[bytes]) -> bool:
@@ -306,11 +307,6 @@ class RespConnection(Session):
             return
         if not self.flow.charge(held):
             self._parser.stop(_BUSY)
-
-
-def _count(pending: Pending, now_ns: int) -> None:
-    outcome = outcome_told(pending.reply) if pending.reply[0] == _MINUS else OK
-    pending.operation.done(outcome, now_ns - pending.came_ns)
 
 
 def _operation(answered: Answered, command: Command) -> Operation:

@@ -8,7 +8,7 @@ from typing import Final
 
 from quorate.core.values.events import GetResult, PutResult, Result
 from quorate.doors.limits import checked_key, checked_value
-from quorate.doors.redis.session import Collecting, Session, is_large, told
+from quorate.doors.redis.session import Collecting, Session, is_large
 from quorate.errors import InvalidRequest, Outcome, QuorateError
 
 PARTS_FIRST: Final = 16
@@ -35,11 +35,6 @@ class PartsTally:
         """Count a part that failed."""
         if self.error is None or _GRAVITY[error.outcome] > _GRAVITY[self.error.outcome]:
             self.error = error
-
-    def reply(self) -> bytes:
-        """The error reply for the whole, of which a part failed."""
-        assert self.error is not None
-        return told(self.error, Outcome.UNKNOWN if self.wrote else self.error.outcome)
 
 
 class Gather(Collecting):
@@ -104,7 +99,10 @@ class Gather(Collecting):
             self._next += 1
             self.ask(Part(self, self._next - 1))
         if not self._running:
-            self.resolve(self.conclude() if error is None else self._tally.reply())
+            if error is None:
+                self.resolve(self.conclude())
+            else:
+                self.resolve_failed(error, wrote=self._tally.wrote)
 
     def note_write(self, result: PutResult) -> None:
         """Count a write that was done."""

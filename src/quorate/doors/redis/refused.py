@@ -21,7 +21,7 @@ from quorate.doors.redis.command import (
     writes_key,
     writes_keys,
 )
-from quorate.doors.redis.session import CommandError, Session, failure
+from quorate.doors.redis.session import CommandError, Pending, Session
 from quorate.errors import NeedsReadModifyWrite, Outcome
 from quorate.wire import resp
 
@@ -32,7 +32,8 @@ NOT_YET: Final = "ERR MULTI is not supported yet, so this command was not run"
 def refuse_read_modify_write(session: Session, what: str) -> None:
     """Answer that `what` would need an atomic read-modify-write, and that nothing was done."""
     detail = f"'{what}' needs an atomic read-modify-write, which this release does not have"
-    session.answer(failure(NeedsReadModifyWrite(detail, outcome=Outcome.NOT_APPLIED)))
+    error = NeedsReadModifyWrite(detail, outcome=Outcome.NOT_APPLIED)
+    Pending(session).resolve_failed(error)
 
 
 def _read_modify_write(

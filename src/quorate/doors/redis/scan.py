@@ -35,15 +35,16 @@ from quorate.doors.redis.session import (
     CommandError,
     RespDoor,
     Session,
-    failure,
 )
-from quorate.errors import InvalidRequest, QuorateError, QuorumUnreachable
+from quorate.errors import InvalidRequest, QuorateError, QuorumUnreachable, Unavailable
 from quorate.wire import resp
 
 ROWS_MAX: Final = 10_000
 """Rows in one SCAN reply, about; also the largest COUNT."""
 KEYS_MAX: Final = 100_000
 """Keys in one KEYS reply."""
+RANDOM_PAGES_MAX: Final = 50
+"""Pages of one RANDOMKEY. One that has no key and is not the last passed about 2,000 dead ones."""
 POSITIONS_MAX: Final = 1024
 _PAGE_ROWS_MIN: Final = 16
 _FLUSH_ROWS: Final = 256
@@ -100,7 +101,7 @@ class Walk(Collecting):
 
     def fail(self, result: Result) -> None:
         """Take the error that ends the walk."""
-        self.resolve(failure(result))
+        self.resolve_failed(result)
 
     def take(self, page: ScanResult) -> None:
         """Take a page that nothing is missing from; then `go_on` or `resolve`."""
@@ -291,8 +292,7 @@ class _KeysWalk(_MatchWalk):
 
     def compared(self) -> None:
         if len(self.found) > KEYS_MAX:
-            error = InvalidRequest(f"over {KEYS_MAX} keys match: use SCAN")
-            self.resolve(failure(error))
+            self.resolve_failed(InvalidRequest(f"over {KEYS_MAX} keys match: use SCAN"))
         elif self._cursor:
             self.go_on(self._cursor)
         else:
@@ -300,24 +300,31 @@ class _KeysWalk(_MatchWalk):
 
 
 class _RandomKeyWalk(Walk):
-    """Begins in a partition picked at random, and once more from the start if nothing follows."""
+    """Begins in a partition picked at random, and goes around until a page has a key or it is back
+    where it began: then there is none. It gives up after many pages that were full of dead keys;
+    which of them it passes is chance, so that asking again may find one."""
 
-    __slots__ = ("_wrapped",)
+    __slots__ = ("_is_around", "_pages", "_start")
 
     def __init__(self, session: Session, _args: list[bytes]) -> None:
-        start = partition_bounds(random.randrange(PARTITION_COUNT))[0]
-        self._wrapped = False
-        super().__init__(session, prefix=b"", cursor=start, page_rows=_RANDOM_ROWS)
+        self._start = partition_bounds(random.randrange(PARTITION_COUNT))[0]
+        self._is_around = False
+        self._pages = 0
+        super().__init__(session, prefix=b"", cursor=self._start, page_rows=_RANDOM_ROWS)
 
     def take(self, page: ScanResult) -> None:
         keys = self.live(page.rows)
+        self._pages += 1
         if keys:
             self.resolve(resp.bulk(random.choice(keys)))
-        elif page.cursor or not self._wrapped:
-            self._wrapped = self._wrapped or not page.cursor
-            self.go_on(page.cursor)
-        else:
+        elif self._is_around and (not page.cursor or page.cursor >= self._start):
             self.resolve(self.session.null)
+        elif self._pages > RANDOM_PAGES_MAX:
+            dead = "only deleted and expired keys were found so far"
+            self.fail(Unavailable(f"{dead}: use SCAN, or try again"))
+        else:
+            self._is_around = self._is_around or not page.cursor
+            self.go_on(page.cursor)
 
 
 class _FlushWalk(Walk):
@@ -344,7 +351,7 @@ class _FlushWalk(Walk):
     def fail(self, result: Result) -> None:
         assert isinstance(result, QuorateError)
         self._tally.failed(result)
-        self.resolve(self._tally.reply())
+        self._page_deleted()
 
     def on_deleted(self, result: Result) -> None:
         """One key of the page is gone, or not."""
@@ -358,8 +365,9 @@ class _FlushWalk(Walk):
             self._page_deleted()
 
     def _page_deleted(self) -> None:
-        if self._tally.error is not None:
-            self.resolve(self._tally.reply())
+        tally = self._tally
+        if tally.error is not None:
+            self.resolve_failed(tally.error, wrote=tally.wrote)
         elif self._cursor:
             self.go_on(self._cursor)
         else:

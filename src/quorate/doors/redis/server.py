@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final
 
@@ -53,6 +53,13 @@ def _server(door: RespDoor, status: Status) -> InfoFacts:
     }
 
 
+def _counts(door: RespDoor, status: Status) -> Iterable[tuple[str, int]]:
+    """What was counted since the node began."""
+    yield "total_connections_received", door.connections_received
+    yield "total_commands_processed", door.commands_processed
+    yield from status.counters.items()
+
+
 def _keyspace(door: RespDoor, _status: Status) -> InfoFacts:
     keys = _key_count(door)
     return {"db0": f"keys={keys},expires=0,avg_ttl=0"} if keys else {}
@@ -72,9 +79,7 @@ SECTIONS: Final[dict[str, Callable[[RespDoor, Status], InfoFacts]]] = {
     },
     "Persistence": lambda _door, status: {"loading": 0 if status.ready else 1, "aof_enabled": 1},
     "Stats": lambda door, status: {
-        "total_connections_received": door.connections_received,
-        "total_commands_processed": door.commands_processed,
-        **status.counters,
+        name: count - door.counts_before.get(name, 0) for name, count in _counts(door, status)
     },
     "Replication": lambda _door, status: {
         "role": "master",
@@ -189,6 +194,13 @@ def _config_set(session: Session, args: list[bytes]) -> None:
     session.answer(resp.OK)
 
 
+def _config_resetstat(session: Session, _args: list[bytes]) -> None:
+    # What /metrics shows goes on: to Prometheus a counter that fell is a node that began anew.
+    door = session.door
+    door.counts_before = dict(_counts(door, door.status()))
+    session.answer(resp.OK)
+
+
 def _config_get(session: Session, args: list[bytes]) -> None:
     if len(args) > 2 + CONFIG_PATTERNS_MAX:
         raise CommandError(f"ERR at most {CONFIG_PATTERNS_MAX} patterns")
@@ -222,6 +234,7 @@ COMMANDS: Final = (
         group="server",
         subcommands=(
             _admin("config|set", -4, _config_set, "Accepted if all is so already", "2.0.0"),
+            _admin("config|resetstat", 2, _config_resetstat, "Begin INFO's counters anew", "2.0.0"),
             _admin("config|get", -3, _config_get, "Get the settings that match patterns", "2.0.0"),
         ),
     ),

@@ -27,8 +27,8 @@ from quorate.core.values.events import Get, GetResult, Put, PutResult, Result
 from quorate.core.values.record import Record, is_live
 from quorate.core.values.status import Status
 from quorate.doors.access import ANYBODY, Principal
-from quorate.doors.answered import FAILED, OK, Answered, Operation
-from quorate.doors.errors import answer_for
+from quorate.doors.answered import OK, Answered, Operation, outcome_word
+from quorate.doors.errors import answer_for, outcome_of
 from quorate.doors.flow import SMALL_REPLY_BYTES, VALUE_BYTES_LARGE, Flow, Limits
 from quorate.doors.limits import (
     REQUEST_SECONDS,
@@ -86,6 +86,8 @@ class RespDoor(Limits):
         """What there is no command for."""
         self.connections_received = 0
         self.commands_processed = 0
+        self.counts_before: dict[str, int] = {}
+        """By name what was counted up to the last CONFIG RESETSTAT, which INFO leaves out."""
         self.scan_positions: dict[int, bytes] = {}
         """Where SCANs stopped inside a huge partition, oldest first (`scan`)."""
         self.work = Work(store)
@@ -108,7 +110,7 @@ class RespDoor(Limits):
         """Who holds what. CommandError while that is not known."""
         topology = self.store.topology()
         if topology is None:
-            raise CommandError("CLUSTERDOWN this node has not learnt the layout yet")
+            raise CommandError(f"CLUSTERDOWN {self.status().reason}")
         return topology
 
     def reply(self, name: str, protocol: int, make: Callable[[], object], *, of: str = "") -> bytes:
@@ -194,12 +196,18 @@ class Session(ABC):
         """Drop the client. Called by the store when `flush` raised."""
         self.flow.abort()
 
-    def answer(self, reply: bytes) -> None:
-        """Answer the current command at once."""
-        if len(reply) > SMALL_REPLY_BYTES:
-            reply = _fitting(self.flow, reply)
-        Pending(self).reply = reply
+    def answer(self, reply: bytes, outcome: str = OK) -> None:
+        """Answer the current command at once. `outcome`: as what it is counted."""
+        pending = Pending(self)
+        pending.outcome = outcome
+        if len(reply) > SMALL_REPLY_BYTES and not self.flow.has_room(len(reply)):
+            reply = pending.failed(no_room_for_reply())
+        pending.reply = reply
         self.flow.reply_bytes += len(reply)
+
+    def refuse(self, text: str) -> None:
+        """Answer the current command, of which nothing was done, with an error."""
+        self.answer(resp.error(text), Outcome.NOT_APPLIED.value)
 
     def answer_value(self, value: object) -> None:
         """Answer the current command with a nested value in the client's protocol."""
@@ -209,7 +217,7 @@ class Session(ABC):
 class Pending:
     """A command whose reply is not written yet."""
 
-    __slots__ = ("came_ns", "operation", "reply", "session")
+    __slots__ = ("came_ns", "operation", "outcome", "reply", "session")
 
     def __init__(self, session: Session) -> None:
         self.session = session
@@ -217,14 +225,27 @@ class Pending:
         self.operation = session.operation
         self.reply = b""
         """Empty until it is known; no reply is empty."""
+        self.outcome = OK
+        """As what it is counted."""
         session.queue.append(self)
 
     def resolve(self, reply: bytes) -> None:
         """Take the reply, or say that there is no room for it, and have it written at the end of
         the turn if it is next in line."""
-        if len(reply) > SMALL_REPLY_BYTES:
-            reply = _fitting(self.session.flow, reply)
+        if len(reply) > SMALL_REPLY_BYTES and not self.session.flow.has_room(len(reply)):
+            reply = self.failed(no_room_for_reply())
         self.keep(reply)
+
+    def resolve_failed(self, result: Result, *, wrote: bool = False) -> None:
+        """Take the error that the command ends with. `wrote`: another part of it was written, so
+        that the whole is UNKNOWN whatever the error says of its own."""
+        self.resolve(self.failed(result, wrote=wrote))
+
+    def failed(self, result: Result, *, wrote: bool = False) -> bytes:
+        """The reply for an error, and the command is counted as failed so."""
+        assert isinstance(result, QuorateError), f"unexpected {type(result).__name__}"
+        self.outcome = outcome_word(Outcome.UNKNOWN if wrote else outcome_of(result))
+        return told(result, Outcome.UNKNOWN if wrote else result.outcome)
 
     def keep(self, reply: bytes) -> None:
         """`resolve` with a reply that has room: it is small, or was charged before."""
@@ -234,20 +255,6 @@ class Pending:
         if not session.flush_asked and session.queue[0] is self:
             session.flush_asked = True
             session.store.flush_soon(session)
-
-
-def outcome_told(error: bytes) -> str:
-    """What an error reply says of a write; OK where the reply is none.
-
-    Those that do not say it were refused before anything was done, unless the cluster could not.
-    """
-    if not error.startswith(b"-"):
-        return OK
-    for outcome in Outcome:
-        if b"outcome=%b" % outcome.value.encode() in error:
-            return outcome.value
-    is_refusal = error.startswith((b"-ERR ", b"-NOPERM ", b"-WRONGTYPE "))
-    return Outcome.NOT_APPLIED.value if is_refusal else FAILED
 
 
 class Collecting(Pending):
@@ -279,18 +286,8 @@ class Collecting(Pending):
         super().resolve(reply)
 
 
-def _fitting(flow: Flow, reply: bytes) -> bytes:
-    return reply if flow.has_room(len(reply)) else failure(no_room_for_reply())
-
-
-def failure(result: Result) -> bytes:
-    """The error reply for a failed request."""
-    assert isinstance(result, QuorateError), f"unexpected {type(result).__name__}"
-    return told(result, result.outcome)
-
-
 def told(error: QuorateError, outcome: Outcome | None) -> bytes:
-    """The error reply that says `outcome` of the command, whatever `error` says of its part."""
+    """The error reply that says `outcome` of the command."""
     facts = [f"outcome={outcome.value}"] if outcome is not None else []
     facts += [f"{name}={value}" for name, value in error.facts.items()]
     text = f"{answer_for(error).prefix} {error.detail}"
@@ -321,7 +318,7 @@ class PendingGet(Pending):
         """Take the result of a Get."""
         session = self.session
         if type(result) is not GetResult:
-            self.resolve(failure(result))
+            self.resolve_failed(result)
             return
         record = result.record
         if (
@@ -335,7 +332,7 @@ class PendingGet(Pending):
             if size >= VALUE_BYTES_LARGE:
                 session.flow.saw_large = True
             if size > SMALL_REPLY_BYTES and not session.flow.has_room(size):
-                self.reply = failure(no_room_for_reply())
+                self.reply = self.failed(no_room_for_reply())
             else:
                 self.reply = b"$%d\r\n%b\r\n" % (size, record.value)
         # `resolve` once more, without the call.
@@ -353,7 +350,7 @@ class PendingPut(Pending):
     def done(self, result: Result) -> None:
         """Take the result of a Put."""
         if type(result) is not PutResult:
-            self.resolve(failure(result))
+            self.resolve_failed(result)
             return
         session = self.session
         if result.acks < session.acks_min:
@@ -380,7 +377,7 @@ class PendingRead(Pending):
         if type(result) is GetResult:
             self.resolve(self._render(visible(result, self.session)))
         else:
-            self.resolve(failure(result))
+            self.resolve_failed(result)
 
 
 class Change(NamedTuple):
@@ -422,11 +419,11 @@ class PendingUpdate(Collecting):
                 self.resolve(self._planned)
                 return
             if not self.hold(len(self._planned)):
-                self.resolve(failure(no_room_for_reply()))
+                self.resolve_failed(no_room_for_reply())
                 return
             derived_from = record.version if record is not None and change.derived else None
             session.store.submit(
                 Put(self, self._key, change.value, change.expires_ms, derived_from=derived_from)
             )
         else:
-            self.resolve(failure(result))
+            self.resolve_failed(result)

@@ -45,7 +45,7 @@ class Answering(Judge):
         if not fresh or not step.hinted or step.node is None:
             return
         first = _answered_first(step.machine.events[0]) if step.machine.events else 0
-        peer = step.node.membership.named(first)
+        peer = step.node.membership.roster.by_id.get(first)
         if peer is None or not peer.is_linked:
             return
         for _, hinted in step.hinted:

@@ -9,8 +9,7 @@ itself, this module what it takes from others.
 from __future__ import annotations
 
 from quorate.core.node import Node
-from quorate.core.values.clock import ms_of
-from quorate.core.values.versions import stamp_of
+from quorate.core.values.versions import ms_of, stamp_of
 from quorate.sim.checkers.watch import Judge, Step
 
 

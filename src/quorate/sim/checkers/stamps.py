@@ -12,8 +12,7 @@ of them, as two may carry on one version: of them it is only asked that they are
 
 from __future__ import annotations
 
-from quorate.core.values.clock import ms_of
-from quorate.core.values.versions import stamp_of
+from quorate.core.values.versions import ms_of, stamp_of
 from quorate.sim.checkers.watch import Gift, Judge, Step
 
 

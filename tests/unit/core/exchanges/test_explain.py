@@ -39,7 +39,7 @@ def test_every_replica_is_asked_and_shown_in_order_of_preference() -> None:
         handle = asking.ask(cluster, index, lambda waiter: Explain(waiter, KEY))
         asking.finish(cluster, handle)
         result = handle.of(ExplainResult)
-        assert (result.slot, result.partition, result.epoch) == (12182, 12182 // 16, 1)
+        assert (result.slot, result.partition, result.epoch) == (12182, 12182 // 16, 2)
         assert [view.url for view in result.replicas] == [url_of(i) for i in cluster.replicas(KEY)]
         assert {view.version for view in result.replicas} == {written.version}
         states = {view.url: view.state for view in result.replicas}
@@ -115,11 +115,28 @@ def test_a_deleted_key_and_one_that_expires_are_told_from_one_that_is_there() ->
 def test_another_key_that_begins_alike_is_not_taken_for_it() -> None:
     alone = Alone(2)
     alone.link(1)
-    alone.put(b"{foo}", b"v", w=1)
-    asker = Asker()
-    alone.step(Explain(asker, b"{foo"[:4], timeout_ms=100))
-    alone.step(after_ms=100)
-    assert set(_versions(asker).values()) <= {ABSENT, None}
+    longer = row_of(KEY) + b"bar"
+    alone.disk.format(Batch([(longer, record_at(1))], [], []))
+    asker = _ask(alone)
+    (scan,) = alone.take(1, ScanRows)
+    told = ScannedRow(longer, record_at(2).version, live=True, expires_ms=0)
+    alone.hear(1, ScannedRows(scan.batch, [told], more=False))
+    assert set(_versions(asker).values()) == {ABSENT}
+
+
+def test_a_key_is_answered_for_once_all_replicas_told_and_not_before() -> None:
+    alone = Alone(3)
+    alone.link(1, 2)
+    asker = _ask(alone)
+    for index in (1, 2):
+        assert not asker.results
+        (scan,) = alone.take(index, ScanRows)
+        assert (scan.after, scan.prefix, scan.limit) == (b"", KEY, 1)
+        alone.hear(index, ScannedRows(scan.batch, [_held(KEY)], more=False))
+    assert _versions(asker) == {
+        url_of(0): ABSENT,
+        **dict.fromkeys(map(url_of, (1, 2)), record_at(1).version),
+    }
 
 
 def test_waiting_hints_are_counted() -> None:

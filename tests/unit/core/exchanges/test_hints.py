@@ -10,86 +10,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quorate.core.exchanges.hints import DROP_ITEMS_MAX, REPLAY_ITEMS_MAX, RETRY_MS, Hints
+from quorate.core.exchanges.hints import (
+    DAMAGE_NEAR,
+    DROP_ITEMS_MAX,
+    REPLAY_ITEMS_MAX,
+    RETRY_MS,
+    Hints,
+)
 from quorate.core.exchanges.outbox import MESSAGE_BYTES_MAX
-from quorate.core.replica import Replica
-from quorate.core.turn import Turn
 from quorate.core.values.events import StorageState
 from quorate.core.values.messages import Mutate, Mutated
 from quorate.core.values.record import Record
 from quorate.core.values.slots import row_of
-from quorate.core.values.versions import pack_version
 from quorate.errors import Corrupt, StorageError
 from quorate.sim.disk import Disk
 from quorate.storage.memory import MemoryEngine
 from tests.unit.core.alone import Alone, record_at
-from tests.unit.core.parts import Box, reachable
-
-A, B = "http://a:1", "http://b:1"
-
-
-class Log:
-    """A hint log on a disk, with the runtime's part."""
-
-    def __init__(
-        self,
-        *,
-        bytes_max: int = 1 << 30,
-        disk: Disk | None = None,
-        engine: MemoryEngine | None = None,
-    ) -> None:
-        self.disk = disk or Disk()
-        self.engine = engine or self.disk
-        self.turn = Turn()
-        self.replica = Replica(self.engine, lambda _: None)
-        self.hints = Hints(
-            engine=self.engine, replica=self.replica, turn=self.turn, bytes_max=bytes_max
-        )
-        self.boxes = {url: Box(url, i, turn=self.turn) for i, url in enumerate((A, B))}
-        for box in self.boxes.values():
-            reachable(box.peer)
-            self.hints.open(box.out)
-        self.turn.ring()
-
-    def count(self, url: str) -> int:
-        """Hints for the peer at `url`."""
-        return self.hints.count(self.boxes[url].peer)
-
-    def add(self, url: str, *stamps: int, value: bytes = b"v") -> None:
-        for stamp in stamps:
-            self.hints.add(
-                self.boxes[url].peer, row_of(b"k%d" % stamp), Record(pack_version(stamp, 1), value)
-            )
-
-    def close(self) -> None:
-        """End a step."""
-        self.hints.close_turn()
-        batch, _ = self.replica.close_turn()
-        if batch is not None:
-            self.engine.write(batch)
-
-    def replay(self, url: str) -> list[int]:
-        """Give the peer its next hints; their stamps."""
-        self.hints.replay(self.boxes[url].peer)
-        return self.sent(url)
-
-    def sent(self, url: str) -> list[int]:
-        """The stamps of what was said to the peer."""
-        return [
-            int(row.rpartition(b"k")[2])
-            for message in self.boxes[url].out.collect()
-            if isinstance(message, Mutate)
-            for row, _ in message.items
-        ]
-
-    def ack(self, url: str, *, busy: bool = False, refused: int = 0) -> None:
-        """The peer answers what is under way."""
-        batch = next(iter(self.boxes[url].out.sent))
-        reasons = [(index, "no") for index in range(refused)]
-        self.boxes[url].out.on_answer(Mutated(batch, [], reasons, busy))
-
-    def stored(self) -> list[bytes]:
-        return [blob for _, blob in self.engine.scan_hints(b"", b"\xff" * 17)]
+from tests.unit.core.exchanges.hint_log import A, B, Log
 
 
 @pytest.fixture
@@ -387,7 +324,7 @@ class Reopened(MemoryEngine):
     failing = 0
     readable = 0
     """So many hints can be read before it fails."""
-    error: StorageError = Corrupt("being opened again")
+    error: StorageError = StorageError("being opened again")
 
     def scan_hints(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
         found = super().scan_hints(start, end)
@@ -414,7 +351,7 @@ def test_a_node_that_takes_no_writes_replays_nothing(log: Log) -> None:
 
 
 @pytest.mark.parametrize("failing", [1, 2, 4])
-@pytest.mark.parametrize("error", [Corrupt("opened again"), StorageError("too many files")])
+@pytest.mark.parametrize("error", [Corrupt("a bad sector"), StorageError("being opened again")])
 def test_what_can_be_read_again_in_the_midst_of_looking_costs_no_hint(
     failing: int, error: StorageError
 ) -> None:
@@ -470,9 +407,11 @@ def test_of_many_damaged_hints_a_step_drops_some(log: Log) -> None:
     log.close()
     for name in log.disk.hint_names()[:count]:
         log.disk.rot_hint(name)
+    each = log.hints.bytes // log.count(A)
     steps, replayed = 0, log.replay(A)
     while not replayed:
         assert log.count(A) >= count + 1 - (steps + 1) * DROP_ITEMS_MAX
+        assert log.hints.bytes // log.count(A) in (each - 1, each, each + 1), "their mean"
         assert log.turn.wake_ms() == log.turn.mono_ms, "it goes on by itself"
         log.close()
         log.turn.ring()
@@ -497,3 +436,43 @@ def _damage(log: Log, stamps: set[int]) -> None:
     names = log.disk.hint_names()
     for stamp in stamps:
         log.disk.rot_hint(names[stamp - 1])
+
+
+def test_a_full_log_of_which_nothing_can_be_read_makes_room_all_the_same() -> None:
+    """Hints are a help; that they cannot be read must not keep new ones out for ever."""
+    log = Log(bytes_max=1_000)
+    _damage(log, {1, 2, 3, 4, 5, 6})
+    stamp = 7
+    while not log.turn.counters["hints_dropped"]:
+        log.add(A, stamp)
+        stamp += 1
+    log.close()
+    assert log.turn.counters["hints_dropped"] + log.count(A) == stamp - 1
+    assert 0 < log.hints.bytes <= 1_000
+
+
+class Damaged(MemoryEngine):
+    """An engine that counts the scans of hints, and cannot read the first `damaged`."""
+
+    damaged = 0
+    scans = 0
+
+    def scan_hints(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        self.scans += 1
+        for name, blob in super().scan_hints(start, end):
+            if int.from_bytes(name[-8:], "big") < self.damaged:
+                raise Corrupt("bad block")
+            yield name, blob
+
+
+def test_behind_much_damage_few_places_are_tried_in_a_step() -> None:
+    """P7: each is a read of the disk."""
+    engine = Damaged()
+    log = Log(engine=engine)
+    count = 5_000
+    log.add(A, *range(count + 1))
+    log.close()
+    engine.damaged, engine.scans = count, 0
+    assert log.replay(A) == []
+    assert log.turn.counters["hints_dropped"] == DROP_ITEMS_MAX
+    assert engine.scans <= DAMAGE_NEAR + 2 * count.bit_length() + 5

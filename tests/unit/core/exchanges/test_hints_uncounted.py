@@ -7,7 +7,8 @@ import pytest
 
 from quorate.core.exchanges.hints import RETRY_MS
 from quorate.errors import StorageError
-from tests.unit.core.exchanges.test_hints import A, Log, Reopened
+from tests.unit.core.exchanges.hint_log import A, Log
+from tests.unit.core.exchanges.test_hints import Reopened
 
 
 @pytest.mark.parametrize("readable", [0, 3, 6])

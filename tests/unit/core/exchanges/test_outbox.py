@@ -129,6 +129,7 @@ def test_answers_out_of_order_leave_nothing_behind(box: Box) -> None:
         (Mutated(0, [], []), "of another kind"),
         (ScannedRows(0, [], more=False), "of another kind"),
         (ReadAnswer(0, [None, None], [b""]), "too many records"),
+        (ReadAnswer(0, [None, None], []), "a record for the version"),
         (ReadAnswer(0, [None], [b"", b""]), "too many versions"),
         (ReadAnswer(0, [], []), "nothing at all"),
         (ReadAnswer(0, [], [b""]), "a version before the record"),
@@ -239,6 +240,26 @@ def test_the_p95_follows_the_times_of_answers(box: Box) -> None:
         box.pass_ms(times[turn * 7 % 20])
         box.out.on_answer(ReadAnswer(batch, [None], []))
     assert 30 <= box.out.p95_ms <= 91
+
+
+@pytest.mark.parametrize("before_ms", [0, 7, 1_000])
+@pytest.mark.parametrize("ms", [0, 7, 40, 900])
+def test_the_speed_of_a_peer_follows_its_round_trips_and_not_a_single_one(
+    box: Box, before_ms: int, ms: int
+) -> None:
+    def read(took_ms: int) -> int:
+        box.questions.ask_record(b"f", "op", size=0)
+        (batch,) = _batches(box.out.collect())
+        box.pass_ms(took_ms)
+        box.out.on_answer(ReadAnswer(batch, [None], []))
+        return box.peer.speed
+
+    for _ in range(100):
+        read(before_ms)
+    speeds = [read(ms) for _ in range(100)]
+    assert abs(speeds[0] - before_ms // 4) <= abs(ms - before_ms) // 30 + 1
+    assert sorted(speeds, reverse=ms < before_ms) == speeds
+    assert abs(speeds[-1] - ms // 4) <= 1
 
 
 def test_quick_answers_are_not_hedged_at_once(box: Box) -> None:

@@ -3,15 +3,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
+
+import pytest
 
 from quorate.core.exchanges.outbox import HEDGE_MS_MIN
 from quorate.core.exchanges.reads import READ_WAIT_MS
 from quorate.core.values.events import Batch, GetResult, PutResult
-from quorate.core.values.messages import Mutate, Read, ReadAnswer
+from quorate.core.values.messages import Mutate, Mutated, Read, ReadAnswer
 from quorate.core.values.slots import partition_of, row_of
 from quorate.core.values.versions import ABSENT
 from quorate.errors import Corrupt, DeadlineExceeded, Overloaded, QuorumUnreachable
+from quorate.sim.cluster import id_of
 from tests.unit.core.alone import Alone, record_at
 from tests.unit.core.read_stage import KEY, NEW, OLD, ROW, ack, answer, give, outsider, three
 
@@ -144,6 +148,16 @@ def test_a_read_is_hedged_once_and_at_most_with_all_replicas() -> None:
     assert alone.node.parts.turn.counters["reads_hedged"] == 1
 
 
+def test_a_read_whose_time_is_over_is_not_hedged() -> None:
+    alone = three()
+    asker = alone.get(KEY, timeout_ms=int(HEDGE_MS_MIN) // 2)
+    for _ in range(5):
+        alone.step(after_ms=int(HEDGE_MS_MIN))
+    assert isinstance(asker.result, DeadlineExceeded)
+    assert alone.take(2, Read) == []
+    assert "reads_hedged" not in alone.node.status().counters
+
+
 def test_when_the_last_replicas_are_lost_the_read_fails_at_once() -> None:
     alone = three()
     asker = alone.get(KEY)
@@ -166,6 +180,24 @@ def test_a_damaged_answer_is_none_and_another_is_asked() -> None:
     # Node 0 itself has nothing: the newest is fetched in full, and kept here.
     assert isinstance(asker.result, GetResult)
     assert asker.result.record == NEW
+
+
+def test_answers_that_come_after_the_read_was_answered_change_nothing() -> None:
+    """Of the third replica, which was hedged: whatever it holds, or if it cannot read it."""
+    for late in (None, OLD, NEW, record_at(3), record_at(3_600_000), "damaged"):
+        alone = three()
+        give(alone, NEW)
+        asker = alone.get(KEY)
+        alone.step(after_ms=100)
+        (slow,) = alone.take(1, Read)
+        answer(alone, 2, NEW)
+        assert asker.result == GetResult(NEW, answers=2)
+        if isinstance(late, str):
+            alone.hear(1, ReadAnswer(slow.batch, [], [ABSENT], [ROW]))
+        else:
+            alone.hear(1, ReadAnswer(slow.batch, [], [ABSENT if late is None else late.version]))
+        assert [alone.take(peer, kind) for peer in (1, 2) for kind in (Read, Mutate)] == [[]] * 4
+        assert (asker.results, alone.node.inflight) == ([GetResult(NEW, answers=2)], 0)
 
 
 # --- damage and wrong clocks -------------------------------------------------------------------
@@ -281,6 +313,40 @@ def test_a_full_answer_from_a_wrong_clock_gives_way_to_what_others_have() -> Non
     assert asker.result == GetResult(NEW, answers=2)
 
 
+def test_a_copy_here_that_cannot_be_read_any_more_does_not_count_when_it_is_read_again() -> None:
+    alone = three()
+    give(alone, NEW)
+    asker = alone.get(KEY)
+    assert alone.disk.rot(ROW, Random(1))
+    answer(alone, 1, record_at(3_600_000))
+    for _ in range(2):
+        answer(alone, 2, NEW)
+    assert isinstance(asker.result, Corrupt)
+    assert asker.result.facts == {"needed": 2, "live": 1, "damaged": 1}
+
+    alone = Alone(5, replication=5)
+    alone.link(1, 2, 3, 4)
+    give(alone, NEW)
+    asker = alone.get(KEY)
+    assert alone.disk.rot(row_of(KEY), Random(1))
+    ahead, *others = sorted(range(1, 5), key=lambda index: not alone.said[id_of(index)])
+    answer(alone, ahead, record_at(3_600_000))
+    for index in others * 2:
+        answer(alone, index, NEW)
+    assert asker.result == GetResult(NEW, answers=3, repaired=1)
+
+
+def test_where_nobody_has_anything_a_damaged_copy_is_not_written_over() -> None:
+    """There is nothing to write."""
+    alone = three()
+    asker = alone.get(KEY)
+    (read,) = alone.take(1, Read)
+    alone.hear(1, ReadAnswer(read.batch, [], [ABSENT], [ROW]))
+    answer(alone, 2, None)
+    assert asker.result == GetResult(None, answers=2)
+    assert alone.take(1, Mutate) == []
+
+
 def test_replicas_that_agree_are_believed_whatever_the_clock_here_says() -> None:
     """Else a clock set back would make all that was written before unreadable."""
     ahead = record_at(3_600_000)
@@ -306,7 +372,7 @@ def test_a_damaged_copy_here_does_not_take_what_is_past_the_guard_here() -> None
 
 def test_reads_of_large_values_are_charged_and_shed_at_the_limit() -> None:
     """P7: what a read may bring counts like what a write brings."""
-    alone = Alone(2, listed=[0, 1], replication=1, inflight_bytes_max=1000)
+    alone = Alone(2, replication=1, inflight_bytes_max=1000)
     alone.link(1)
     partitions = alone.node.membership.current().partitions
     keys = (b"key%d" % number for number in range(100))
@@ -323,7 +389,7 @@ def test_reads_of_large_values_are_charged_and_shed_at_the_limit() -> None:
 
 
 def test_what_a_read_may_bring_is_learnt_from_own_copies_too() -> None:
-    alone = Alone(2, listed=[0, 1], replication=1, inflight_bytes_max=1000)
+    alone = Alone(2, replication=1, inflight_bytes_max=1000)
     alone.link(1)
     partitions = alone.node.membership.current().partitions
     keys = [b"key%d" % number for number in range(100)]
@@ -334,3 +400,85 @@ def test_what_a_read_may_bring_is_learnt_from_own_copies_too() -> None:
     askers = [alone.get(theirs) for _ in range(5)]
     assert [bool(each.results) for each in askers] == [False] * 3 + [True] * 2
     assert isinstance(askers[-1].result, Overloaded)
+
+
+def _looked_again(alone: Alone) -> None:
+    """What was read is old already when it is written back."""
+    answer(alone, 1, None)
+    ack(alone, 1, higher=NEW.version)
+
+
+def _looked_again_in_vain(alone: Alone) -> None:
+    alone.unlink(2)
+    answer(alone, 1, None)
+    (mutate,) = alone.take(1, Mutate)
+    alone.peer(1).is_reachable = False
+    alone.hear(1, Mutated(mutate.batch, [(0, NEW.version)], []))
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [lambda alone: answer(alone, 1, OLD)],
+        [lambda alone: answer(alone, 1, None), lambda alone: ack(alone, 1)],
+        [lambda alone: answer(alone, 1, NEW)] * 2,
+        [_looked_again, lambda alone: answer(alone, 1, NEW), lambda alone: answer(alone, 1, NEW)],
+        [_looked_again, lambda alone: alone.unlink(1, 2)],
+        [_looked_again, lambda alone: alone.step(after_ms=100)],
+        [_looked_again_in_vain],
+        [lambda alone: alone.unlink(1, 2)],
+        [lambda alone: alone.step(after_ms=100)],
+    ],
+)
+def test_what_a_read_was_charged_with_is_given_back_however_it_ends(
+    events: list[Callable[[Alone], object]],
+) -> None:
+    """P7: else a node would take fewer and fewer requests."""
+    alone = three()
+    give(alone, record_at(0, bytes(1_000)))
+    assert alone.get(KEY, r=1).results
+    give(alone, OLD)
+    requests = alone.node.parts.requests
+    asker = alone.get(KEY, timeout_ms=100)
+    assert requests.bytes == 1_000
+    for event in events:
+        assert not asker.results
+        event(alone)
+        if not asker.results:
+            assert requests.bytes >= 1_000, "and not before"
+    if not asker.results:
+        ack(alone, 1)
+    assert len(asker.results) == 1
+    assert (requests.count, requests.bytes) == (0, 0)
+
+
+def test_large_values_are_forgotten_slowly_by_what_reads_are_charged_with() -> None:
+    """Between small ones they come again."""
+    alone = three()
+    give(alone, record_at(0, bytes(6_400)))
+    assert alone.get(KEY, r=1).results
+    give(alone, OLD)
+    charges = []
+    for _ in range(500):
+        assert alone.get(KEY, r=1).results
+        alone.get(KEY, timeout_ms=1)
+        charges.append(alone.node.parts.requests.bytes)
+        alone.step(after_ms=1)
+    assert charges[:2] == [6_300, 6_202], "a 64th less for each"
+    assert charges == sorted(charges, reverse=True)
+    assert charges[-1] < 100
+
+
+def test_a_read_that_had_to_wait_is_charged_once() -> None:
+    alone = three()
+    give(alone, record_at(0, bytes(1_000)))
+    assert alone.get(KEY, r=1).results
+    alone.unlink(1, 2)
+    asker = alone.get(KEY)
+    assert alone.node.parts.requests.bytes == 0
+    alone.link(1)
+    assert alone.node.parts.requests.bytes == 1_000
+    answer(alone, 1, None)
+    ack(alone, 1)
+    assert len(asker.results) == 1
+    assert alone.node.parts.requests.bytes == 0

@@ -3,16 +3,20 @@
 
 from __future__ import annotations
 
+from itertools import permutations
+
 import pytest
 
-from quorate.core.exchanges.reads import WRITE_BACK_AGAIN_MS
-from quorate.core.values.events import GetResult, StorageState
+from quorate.core.exchanges.reads import WRITE_BACK_AGAIN_MS, WRITE_BACK_HEDGE_MS
+from quorate.core.values.events import Batch, Get, GetResult, StorageState
 from quorate.core.values.messages import Mutate, Mutated, Read, ReadAnswer
 from quorate.core.values.record import Record
+from quorate.core.values.slots import row_of
 from quorate.core.values.versions import ABSENT
 from quorate.errors import DeadlineExceeded, QuorumUnreachable
-from tests.unit.core.alone import Alone
-from tests.unit.core.read_stage import KEY, NEW, OLD, ROW, ack, answer, give, outsider, three
+from quorate.sim.cluster import id_of
+from tests.unit.core.alone import Alone, Asker
+from tests.unit.core.read_stage import KEY, NEW, NEWER, OLD, ROW, ack, answer, give, outsider, three
 
 
 def test_the_newest_is_fetched_from_one_that_has_it() -> None:
@@ -116,6 +120,44 @@ def test_a_slow_replica_can_take_the_place_of_one_that_dies_while_being_repaired
     alone.unlink(first)
     assert ack(alone, second) == [NEW]
     assert asker.result == GetResult(NEW, answers=2, repaired=1)
+
+
+def test_another_replica_is_written_what_a_slow_one_does_not_take() -> None:
+    """Its disk may take seconds, and the other one may hold it long since."""
+    alone = three()
+    give(alone, NEW)
+    asker = alone.get(KEY)
+    answer(alone, 1, OLD)
+    assert len(alone.take(1, Mutate)) == 1
+    alone.step(after_ms=WRITE_BACK_HEDGE_MS - 1)
+    assert alone.take(2, Mutate) == []
+    alone.step(after_ms=1)
+    assert ack(alone, 2) == [NEW]
+    assert asker.result == GetResult(NEW, answers=2, repaired=1)
+    assert alone.node.parts.turn.counters["reads_hedged"] == 1
+
+
+def test_another_replica_is_written_what_the_slow_disk_here_does_not_take() -> None:
+    alone = three()
+    give(alone, OLD)
+    alone.syncs = False
+    asker = alone.get(KEY)
+    answer(alone, 1, NEW)
+    answer(alone, 1, NEW)
+    alone.step(after_ms=WRITE_BACK_HEDGE_MS)
+    assert ack(alone, 2) == [NEW]
+    assert asker.result == GetResult(NEW, answers=2, repaired=1)
+
+
+def test_what_was_written_back_in_time_is_sent_to_nobody_else() -> None:
+    alone = three()
+    give(alone, NEW)
+    alone.get(KEY)
+    answer(alone, 1, OLD)
+    assert ack(alone, 1) == [NEW]
+    alone.step(after_ms=WRITE_BACK_HEDGE_MS)
+    assert alone.take(2, Mutate) == []
+    assert alone.node.parts.turn.counters["reads_hedged"] == 0
 
 
 def test_a_write_back_that_nobody_can_take_goes_to_whoever_comes_back() -> None:
@@ -281,6 +323,74 @@ def test_one_replica_that_held_more_is_enough_for_a_second_look_whoever_answers_
     ack(alone, asked[1])
     assert not asker.results
     assert alone.node.parts.turn.counters["reads_looked_again"] == 1
+
+
+@pytest.mark.parametrize("late", ["ack", "superseded", "refused", "busy", "lost"])
+def test_what_becomes_of_a_write_back_after_the_answer_changes_nothing(late: str) -> None:
+    """A majority holds it already."""
+    alone = Alone(5, replication=5)
+    alone.link(1, 2, 3, 4)
+    give(alone, NEW)
+    asker = alone.get(KEY, r=4)
+    asked = [index for index in range(1, 5) if answer(alone, index, OLD)]
+    assert len(asked) == 3
+    for index in asked[:2]:
+        assert ack(alone, index) == [NEW]
+    assert asker.result == GetResult(NEW, answers=4, repaired=3)
+    (mutate,) = alone.take(asked[2], Mutate)
+    if late == "lost":
+        alone.unlink(asked[2])
+    else:
+        superseded = [(0, NEWER.version)] if late == "superseded" else []
+        refused = [(0, "no")] if late == "refused" else []
+        is_busy = late == "busy"
+        alone.hear(asked[2], Mutated(mutate.batch, superseded, refused, busy=is_busy))
+    for _ in range(3):
+        alone.step(after_ms=WRITE_BACK_AGAIN_MS)
+    for index in range(1, 5):
+        assert alone.take(index, Mutate) == []
+        assert alone.take(index, Read) == []
+    assert (len(asker.results), alone.node.inflight) == (1, 0)
+
+
+@pytest.mark.parametrize("order", list(permutations(["ack", "superseded", "refused"])))
+def test_of_records_written_back_in_one_message_each_has_what_the_replica_said_of_it(
+    order: tuple[str, ...],
+) -> None:
+    alone = three()
+    alone.unlink(2)
+    held = {said: row_of(said.encode()) for said in order}
+    alone.disk.format(Batch([(row, NEW) for row in held.values()], [], []))
+    askers = {said: Asker() for said in order}
+    alone.step(*[Get(asker, said.encode()) for said, asker in askers.items()])
+    answer(alone, 1, OLD)
+    (mutate,) = alone.take(1, Mutate)
+    rows = [row for row, _ in mutate.items]
+    superseded = [(9, NEWER.version), (rows.index(held["superseded"]), NEWER.version)]
+    refused = [(9, "no"), (rows.index(held["refused"]), "no")]
+    alone.hear(1, Mutated(mutate.batch, superseded, refused))
+    assert [said for said in order if askers[said].results] == ["ack"]
+    (read,) = alone.take(1, Read)
+    assert read.full + read.brief == [held["superseded"]], "the second look"
+    alone.step(after_ms=WRITE_BACK_AGAIN_MS)
+    (again,) = alone.take(1, Mutate)
+    assert [row for row, _ in again.items] == [held["refused"]]
+
+
+def test_what_a_replica_that_is_gone_should_have_is_written_to_another_at_once() -> None:
+    """It had answered, and its link broke before the others did."""
+    alone = Alone(5, replication=5)
+    alone.link(1, 2, 3, 4)
+    give(alone, NEW)
+    asker = alone.get(KEY)
+    gone, other, *spare = sorted(range(1, 5), key=lambda index: not alone.said[id_of(index)])
+    answer(alone, gone, OLD)
+    alone.unlink(gone)
+    answer(alone, other, OLD)
+    told = [index for index in (other, *spare) if ack(alone, index) == [NEW]]
+    assert len(told) == 2
+    assert other in told
+    assert asker.result == GetResult(NEW, answers=3, repaired=2)
 
 
 def test_a_second_look_keeps_the_deadline_of_the_first() -> None:

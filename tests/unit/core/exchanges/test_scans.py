@@ -104,7 +104,8 @@ def test_pages_put_together_are_the_whole_list(limit: int) -> None:
 
 def test_a_prefix_lists_only_keys_that_have_it() -> None:
     alone = Alone(1)
-    _fill(alone, b"user:1", b"user:2", b"user", b"users", b"use\xff", b"\xff\xff", b"\xff")
+    near = [b"user", b"user9", b"user;", b"user<", b"user;1", b"users", b"use\xff"]
+    _fill(alone, b"user:1", b"user:2", *near, b"\xff\xff", b"\xff")
     assert _keys(_scan(alone, prefix=b"user:")) == _in_order([b"user:1", b"user:2"])
     assert _keys(_scan(alone, prefix=b"\xff")) == _in_order([b"\xff\xff", b"\xff"])
 
@@ -371,6 +372,21 @@ def test_a_scan_out_of_time_tells_how_far_it_came() -> None:
     assert isinstance(asker.result, ScanResult)
     assert asker.result.rows == []
     assert asker.result.cursor == partition_bounds(CHUNK)[0]
+
+
+def test_a_scan_that_was_answered_asks_for_nothing_more() -> None:
+    """What it had asked for before its time was over comes late."""
+    alone = Alone(2)
+    alone.link(1)
+    asker = Asker()
+    alone.step(Scan(asker, timeout_ms=100))
+    late = alone.take(1, ScanRows)
+    alone.step(after_ms=100)
+    assert len(asker.results) == 1
+    for scan in late:
+        alone.hear(1, ScannedRows(scan.batch, [], more=False))
+    alone.step()
+    assert alone.take(1, ScanRows) == []
 
 
 # --- dead rows -----------------------------------------------------------------------------------

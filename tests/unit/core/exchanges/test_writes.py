@@ -3,17 +3,17 @@
 
 from __future__ import annotations
 
+from itertools import permutations
 from typing import Any
 
 import pytest
 
 from quorate.core.node import CEILING_META
-from quorate.core.values.clock import stamp_at
-from quorate.core.values.events import Batch, PutResult, StorageState
+from quorate.core.values.events import Batch, Put, PutResult, StorageState
 from quorate.core.values.messages import Mutate, Mutated
 from quorate.core.values.record import Record
 from quorate.core.values.slots import row_of
-from quorate.core.values.versions import ABSENT, pack_version, stamp_of
+from quorate.core.values.versions import ABSENT, pack_version, stamp_at, stamp_of
 from quorate.errors import (
     ClockUntrusted,
     DeadlineExceeded,
@@ -237,6 +237,32 @@ def test_a_replica_that_does_not_answer_in_time_gets_a_hint() -> None:
     assert alone.node.hints.count(alone.peer(2)) == 1
 
 
+@pytest.mark.parametrize("order", list(permutations(["ack", "superseded", "refused"])))
+def test_of_writes_in_one_message_each_has_what_the_replica_said_of_it(
+    order: tuple[str, ...],
+) -> None:
+    """It says so by their places; places that there are none of mean nothing."""
+    alone = _alone()
+    askers = {said: Asker() for said in order}
+    alone.step(*[Put(asker, said.encode(), b"v") for said, asker in askers.items()])
+    (mutate,) = alone.take(1, Mutate)
+    higher, place = record_at(200).version, order.index
+    superseded, refused = [(9, higher)], [(9, "no")]
+    superseded.append((place("superseded"), higher))
+    refused.append((place("refused"), "no"))
+    alone.hear(1, Mutated(mutate.batch, superseded, refused))
+    told = {said: bool(asker.results) for said, asker in askers.items()}
+    assert told == {"ack": True, "superseded": False, "refused": False}
+    assert alone.node.hints.total == 0
+    (again,) = alone.take(1, Mutate)
+    assert [row for row, _ in again.items] == [row_of(b"superseded")]
+    alone.hear(1, Mutated(again.batch, [], []))
+    _ack(alone, 2)
+    for said, asker in askers.items():
+        assert isinstance(asker.result, PutResult)
+        assert (asker.result.acks, asker.result.restamped) == (2, said == "superseded")
+
+
 # --- re-stamping -------------------------------------------------------------------------------
 
 
@@ -263,6 +289,7 @@ def test_a_superseded_write_is_stamped_once_more_above_what_superseded_it() -> N
     assert (second.value, second.prior) == (first.value, higher)
     assert asker.result == PutResult(second.version, acks=2, replicas=3, restamped=True)
     assert alone.disk.get(ROW) == second
+    assert alone.node.status().counters["writes_restamped"] == 1
 
 
 def test_the_second_stamp_is_above_the_highest_of_the_first_w_acks() -> None:

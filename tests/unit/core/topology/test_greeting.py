@@ -6,13 +6,17 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from quorate.core.topology.greeting import answer, is_other_reached, judge
+from quorate.core.topology.greeting import answer, hashed, is_other_reached, judge
 from quorate.core.topology.layout import first_layout
 from quorate.core.values.messages import PROTOCOL_VERSION, Greeting
 from quorate.core.values.settings import NODE_ID_MAX
 
-MINE = Greeting(PROTOCOL_VERSION, "c", "http://127.0.0.1:1", 1, 7, b"h" * 16, "0.1")
-THEIRS = Greeting(PROTOCOL_VERSION, "c", "http://127.0.0.1:2", 2, 7, b"h" * 16, "0.2")
+MINE = Greeting(
+    PROTOCOL_VERSION, "c", "http://127.0.0.1:1", 1, 7, b"h" * 16, "0.1", lineage=b"l" * 16
+)
+THEIRS = Greeting(
+    PROTOCOL_VERSION, "c", "http://127.0.0.1:2", 2, 7, b"h" * 16, "0.2", lineage=b"l" * 16
+)
 
 
 def test_nodes_of_one_cluster_and_layout_may_talk() -> None:
@@ -22,7 +26,7 @@ def test_nodes_of_one_cluster_and_layout_may_talk() -> None:
 @pytest.mark.parametrize(
     ("field", "value", "named"),
     [
-        ("protocol", PROTOCOL_VERSION + 1, "protocol version differs: ours 2, theirs 3"),
+        ("protocol", PROTOCOL_VERSION + 1, "protocol version differs: ours 3, theirs 4"),
         ("cluster", "d", "the cluster name differs"),
         ("url", MINE.url, "two nodes with one URL"),
         ("url", "", "the peer's URL is none: ''"),
@@ -30,8 +34,11 @@ def test_nodes_of_one_cluster_and_layout_may_talk() -> None:
         ("url", "http://n1:8000\x1b[2J", r"the peer's URL is none: 'http://n1:8000\x1b[2J'"),
         ("url", "HTTP://n1:8000", "the peer's URL is none"),
         ("version", "0.2\n", r"the peer's version is none: '0.2\x0a'"),
+        ("version", "1" * 81, f"the peer's version is none: '{'1' * 80}'"),
         ("node_id", MINE.node_id, "two nodes with one identity 000000000001"),
-        ("layout_hash", b"i" * 16, "was started with another -nodes list or -replication"),
+        ("lineage", b"i" * 16, "was started with another -nodes list or -replication"),
+        ("lineage", b"l" * 8 + b"i" * 8, "two clusters of one name and one -nodes list"),
+        ("layout_hash", b"i" * 16, "two layouts of epoch 7 in one cluster"),
     ],
 )
 def test_a_difference_that_matters_is_refused_by_both_sides_and_named(
@@ -39,6 +46,7 @@ def test_a_difference_that_matters_is_refused_by_both_sides_and_named(
 ) -> None:
     theirs = msgspec.structs.replace(THEIRS, **{field: value})
     assert named in judge(MINE, theirs)
+    assert judge(MINE, msgspec.structs.replace(THEIRS, version="1" * 80)) == ""
     if field not in ("url", "version"):
         assert judge(theirs, MINE)
 
@@ -51,16 +59,36 @@ def test_an_id_that_no_directory_has_is_refused(node_id: int) -> None:
     assert judge(MINE, msgspec.structs.replace(THEIRS, node_id=NODE_ID_MAX)) == ""
 
 
-def test_nodes_of_different_epochs_may_talk_so_that_one_can_learn() -> None:
-    theirs = msgspec.structs.replace(THEIRS, epoch=8, layout_hash=b"i" * 16)
+def test_every_release_says_a_clusters_name_alike() -> None:
+    """Else nodes of two releases would refuse each other."""
+    assert hashed("quorate") == "45eadd1d7616401847752e803ec1d373"
+
+
+@pytest.mark.parametrize(("epoch", "lineage"), [(8, b"l" * 16), (1, b"l" * 8)])
+def test_nodes_of_different_epochs_may_talk_so_that_one_can_learn(
+    epoch: int, lineage: bytes
+) -> None:
+    """The first layout knows no more than the first half of the cluster's id."""
+    theirs = msgspec.structs.replace(THEIRS, epoch=epoch, layout_hash=b"i" * 16, lineage=lineage)
     assert judge(MINE, theirs) == judge(theirs, MINE) == ""
+
+
+@pytest.mark.parametrize("epoch", [1, 7, 8])
+def test_two_clusters_never_merge_whatever_their_epochs(epoch: int) -> None:
+    """Whoever is behind would give up its own layout, and what it wrote under that."""
+    for lineage in (b"k" * 16, b"k" * 8, b"l" * 8 + b"k" * 8):
+        theirs = msgspec.structs.replace(
+            THEIRS, epoch=epoch, layout_hash=b"i" * 16, lineage=lineage
+        )
+        assert judge(MINE, theirs)
+        assert judge(theirs, MINE)
 
 
 def test_two_layouts_of_one_epoch_are_refused_with_what_to_do() -> None:
     told = []
     for greeting, nodes, replication in ((MINE, ["a", "b"], 2), (THEIRS, ["a", "b", "c"], 3)):
         layout = first_layout(nodes, replication=replication)
-        changed = {"epoch": layout.epoch, "layout": layout.encode(), "layout_hash": layout.hash()}
+        changed = {"epoch": layout.epoch, "layout": layout.encode(), "lineage": layout.lineage}
         told.append(msgspec.structs.replace(greeting, **changed))
     mine, theirs = told
     assert judge(mine, theirs) == (
@@ -70,7 +98,7 @@ def test_two_layouts_of_one_epoch_are_refused_with_what_to_do() -> None:
     )
     assert "than http://127.0.0.1:2: without 'c', -replication 2 instead" in judge(theirs, mine)
     damaged = msgspec.structs.replace(theirs, layout=b"x")
-    assert f"{theirs.layout_hash.hex()} instead of" in judge(mine, damaged)
+    assert f"{theirs.lineage.hex()} instead of" in judge(mine, damaged)
 
 
 def test_long_lists_are_told_by_their_difference() -> None:
@@ -79,7 +107,7 @@ def test_long_lists_are_told_by_their_difference() -> None:
         layout = first_layout(
             [f"n{i}" for i in range(20)] + [f"{last}{i}" for i in range(5)], replication=3
         )
-        changed = {"epoch": layout.epoch, "layout": layout.encode(), "layout_hash": layout.hash()}
+        changed = {"epoch": layout.epoch, "layout": layout.encode(), "lineage": layout.lineage}
         told.append(msgspec.structs.replace(greeting, **changed))
     assert "with 'y0, y1' and 3 more, without 'x0, x1' and 3 more;" in judge(*told)
 
@@ -108,7 +136,7 @@ def test_who_is_not_the_process_that_its_url_leads_to_is_refused() -> None:
 
 @pytest.mark.parametrize("which", ["mine", "theirs", "both"])
 def test_a_node_without_a_layout_is_let_in_whatever_the_epoch(which: str) -> None:
-    blank = {"layout_hash": b"", "epoch": 0}
+    blank = {"layout_hash": b"", "lineage": b"", "epoch": 0}
     mine = MINE if which == "theirs" else msgspec.structs.replace(MINE, **blank)
     theirs = THEIRS if which == "mine" else msgspec.structs.replace(THEIRS, **blank)
     assert judge(mine, theirs) == ""
@@ -120,7 +148,7 @@ def test_a_reason_stays_one_short_line_whatever_the_peer_calls_itself() -> None:
     assert len(reason) < 500
     assert reason.isprintable()
     layout = first_layout(["\n" * 1_000, "\x1b[31m" * 1_000], replication=1).encode()
-    theirs = msgspec.structs.replace(THEIRS, layout_hash=b"i", url="\n" * 300, layout=layout)
+    theirs = msgspec.structs.replace(THEIRS, lineage=b"i", url="\n" * 300, layout=layout)
     reason = judge(MINE, theirs)
     assert len(reason) < 900
     assert reason.isprintable()

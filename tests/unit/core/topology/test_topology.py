@@ -144,3 +144,24 @@ def test_who_is_in_both_tables_is_asked_once_and_counts_for_both() -> None:
     mask = sum(peer.bit for peer in chosen)
     assert len(chosen) <= 3, "the two that stay are a quorum of both, any three of the four too"
     assert not lacking(mask, replicas.readers)
+
+
+def test_a_fast_one_that_no_lacking_quorum_counts_is_not_asked() -> None:
+    old = first_layout(urls(3), replication=3)
+    new = plan_layout(old, first_layout(urls(6)[3:], replication=3).members, replication=3)
+    replicas = topology_of(old, new, own=9).partitions[0]
+    first, second = replicas.readers
+    for speed, peer in enumerate(sorted(replicas.others, key=lambda peer: peer.bit & second.mask)):
+        reachable(peer).speed = speed
+    chosen = replicas.fastest(first.mask, replicas.readers)
+    assert len(chosen) == second.needed
+    assert all(peer.bit & second.mask for peer in chosen)
+
+
+def test_a_read_promises_most_only_if_it_meets_the_writes_of_every_table() -> None:
+    old = first_layout(urls(3), replication=3)
+    new = plan_layout(old, first_layout(urls(3), replication=3).members, replication=1)
+    for tables in ((old, new), (new, old)):
+        replicas = topology_of(*tables, own=9).partitions[0]
+        assert replicas.overlaps(replicas.readers)
+        assert not replicas.overlaps(replicas.asked(1, name="r")), "it may miss two of three"

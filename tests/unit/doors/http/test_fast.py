@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.generator import http_with_headers
 from quorate.core.values.events import Get
 from quorate.doors.http.fast import HEAD_BYTES_MAX
 from tests.unit.doors.http.lane_bench import GET, VALUE_BYTES_MAX, Bench, head, run
@@ -104,6 +105,19 @@ def test_what_clients_send_of_their_own_stays_here(client: str) -> None:
         await bench.turn()
         assert bench.out.count(b"HTTP/1.1 200 OK") == len(bench.store.events) == 3
         assert bench.taken_over == []
+
+    run(test)
+
+
+def test_requests_that_benchmarks_send_with_a_clients_headers_stay_here() -> None:
+    speech = http_with_headers(8000, b"v", 0)
+
+    async def test(bench: Bench) -> None:
+        bench.send(speech.write)
+        await bench.turn()
+        bench.send(speech.read)
+        await bench.turn()
+        assert bench.out.count(b"HTTP/1.1 200 OK") == len(bench.store.events) == 2
 
     run(test)
 

@@ -45,17 +45,18 @@ def word(store: FakeStore | None = None, *, r: int = 0, w: int = 0) -> bytes:
 
 @pytest.mark.parametrize("n", range(1, 6))
 def test_the_word_is_never_better_than_the_quorums(n: int) -> None:
-    """P2: two strict majorities, else any overlap, else nothing."""
+    """P2: two strict majorities, else any overlap, else nothing; named both, one, or none."""
     nodes = tuple(f"http://127.0.0.1:{8000 + index}" for index in range(n))
     store = FakeStore(Config(nodes=nodes, advertise=nodes[0], replication=n))
-    for r in range(1, n + 1):
-        for w in range(1, n + 1):
+    for named_r in range(n + 1):
+        for named_w in range(n + 1):
+            r, w = named_r or n // 2 + 1, named_w or n // 2 + 1
             if min(r, w) > n / 2:
-                assert word(store, r=r, w=w) == b"linearizable"
+                assert word(store, r=named_r, w=named_w) == b"linearizable"
             elif r + w > n:
-                assert word(store, r=r, w=w) == b"regular"
+                assert word(store, r=named_r, w=named_w) == b"regular"
             else:
-                assert word(store, r=r, w=w) == b"eventual"
+                assert word(store, r=named_r, w=named_w) == b"eventual"
 
 
 def test_the_default_word_follows_configuration_and_layout() -> None:

@@ -123,7 +123,7 @@ def test_info_says_whether_the_node_is_ready(client: Client) -> None:
 def test_without_a_layout_the_cluster_is_down(name: str) -> None:
     client = Client()
     client.store.has_layout = False
-    assert client.ask("CLUSTER", name) == "CLUSTERDOWN this node has not learnt the layout yet"
+    assert client.ask("CLUSTER", name) == "CLUSTERDOWN the cluster's layout is not known yet"
 
 
 def test_large_replies_are_made_once_a_second_at_most(

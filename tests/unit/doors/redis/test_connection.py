@@ -50,6 +50,8 @@ def test_answers_are_counted_by_command_and_outcome_and_timed_if_they_read_or_wr
     client.store.fail_keys = {b"a": QuorumUnreachable("few")}
     client.send(["GET", "a"])
     client.settle()
+    client.send(["CLIENT", "outcome=unknown"], ["AUTH", "stranger", "word"])
+    client.settle()
     client.feed(b"*1\r\nnonsense\r\n")
     client.settle()
     operations = client.door.answered.operations.values()
@@ -65,6 +67,8 @@ def test_answers_are_counted_by_command_and_outcome_and_timed_if_they_read_or_wr
         "get": {"not_applied": 1, "failed": 1},
         "set": {"not_applied": 1},
         "del": {"unknown": 1},
+        "auth": {"not_applied": 1},
+        "client": {"not_applied": 1},
         "unknown": {"not_applied": 2},
     }
     answered = client.door.answered

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 
+from quorate.core.values.slots import slot_of
 from quorate.doors.flow import FREE_REPLY_BYTES, REPLY_BYTES_MAX, VALUE_BYTES_LARGE
 from quorate.doors.limits import FREE_BYTES, LINGER_SECONDS
 from quorate.doors.limits import REQUEST_SECONDS as STALL_SECONDS
@@ -370,6 +371,19 @@ def test_no_large_reply_goes_past_the_budget(client: Client, command: list[bytes
     client.connection.flow.reply_bytes += FREE_REPLY_BYTES
     assert client.ask(*command) == NO_ROOM
     assert client.ask("PING") == b"PONG"
+
+
+def test_the_keys_of_a_slot_are_charged_while_they_are_collected(client: Client) -> None:
+    keys = [b"{tag}%04d" % i + b"k" * 1000 for i in range(1500)]
+    for key in keys:
+        client.store.fill(key, b"v")
+    client.send(["CLUSTER", "GETKEYSINSLOT", slot_of(b"{tag}"), 2000])
+    client.store.turn()
+    assert client.connection.flow.reply_bytes > 900_000
+    assert client.replies() == [keys]
+    assert client.connection.flow.reply_bytes == client.replies_budget.used == 0
+    client.replies_budget.add(BUDGET_BYTES)
+    assert client.ask("CLUSTER", "GETKEYSINSLOT", slot_of(b"{tag}"), 2000) == NO_ROOM
 
 
 # --- silence -------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import pytest
 from quorate.config import KEY_BYTES_MAX
 from quorate.doors.flow import VALUE_BYTES_LARGE
 from quorate.doors.redis.gather import PARTS_MAX, PartsTally
-from quorate.doors.redis.session import WINDOW_FIRST
+from quorate.doors.redis.session import WINDOW_FIRST, Pending
 from quorate.errors import DeadlineExceeded, Outcome, Overloaded, QuorateError
 from tests.unit.doors.redis.turns import Client
 
@@ -17,32 +17,45 @@ LATE = DeadlineExceeded("too late", outcome=Outcome.UNKNOWN)
 UNREAD = DeadlineExceeded("too late to read")
 
 
+def reply(client: Client, tally: PartsTally) -> tuple[bytes, str]:
+    """What a command of these parts is answered with, and counted as."""
+    assert tally.error is not None
+    pending = Pending(client.connection)
+    pending.resolve_failed(tally.error, wrote=tally.wrote)
+    return pending.reply, pending.outcome
+
+
 @pytest.mark.parametrize("failures", [(BUSY, LATE), (LATE, BUSY), (UNREAD, LATE), (LATE, UNREAD)])
 def test_a_part_that_may_have_been_applied_leaves_the_whole_unknown(
+    client: Client,
     failures: tuple[QuorateError, ...],
 ) -> None:
     tally = PartsTally()
     for error in failures:
         tally.failed(error)
-    assert tally.reply() == b"-TIMEOUT too late (outcome=unknown)\r\n"
+    assert reply(client, tally) == (b"-TIMEOUT too late (outcome=unknown)\r\n", "unknown")
 
 
 @pytest.mark.parametrize("error", [BUSY, LATE, UNREAD])
-def test_a_part_that_was_written_leaves_the_whole_unknown(error: QuorateError) -> None:
+def test_a_part_that_was_written_leaves_the_whole_unknown(
+    client: Client, error: QuorateError
+) -> None:
     tally = PartsTally()
     tally.failed(error)
     tally.wrote = True
-    assert tally.reply().endswith(b" (outcome=unknown)\r\n")
+    told, outcome = reply(client, tally)
+    assert told.endswith(b" (outcome=unknown)\r\n")
+    assert outcome == "unknown"
 
 
-def test_the_whole_is_not_applied_only_if_every_part_is() -> None:
+def test_the_whole_is_not_applied_only_if_every_part_is(client: Client) -> None:
     tally = PartsTally()
     for error in (UNREAD, BUSY, BUSY):
         tally.failed(error)
-    assert tally.reply() == b"-BUSY too much (outcome=not_applied)\r\n"
+    assert reply(client, tally) == (b"-BUSY too much (outcome=not_applied)\r\n", "not_applied")
     unread = PartsTally()
     unread.failed(UNREAD)
-    assert unread.reply() == b"-TIMEOUT too late to read\r\n"
+    assert reply(client, unread) == (b"-TIMEOUT too late to read\r\n", "failed")
 
 
 def test_mset_of_a_refused_and_an_unanswered_key_is_unknown(client: Client) -> None:

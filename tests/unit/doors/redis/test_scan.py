@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from quorate.core.values.events import Put, Scan
 from quorate.core.values.slots import row_of
 from quorate.doors.redis import scan
-from quorate.doors.redis.scan import Walk
+from quorate.doors.redis.scan import RANDOM_PAGES_MAX, Walk
 from quorate.errors import DeadlineExceeded, Outcome, QuorumUnreachable
 from tests.unit.doors.redis.turns import Client, plain, three_nodes
 
@@ -186,6 +186,34 @@ def test_randomkey_finds_a_key_wherever_it_begins(client: Client) -> None:
     for i in range(100):
         client.store.fill(b"%d" % i, b"v")
     assert len({client.ask("RANDOMKEY") for _ in range(50)}) > 5
+
+
+def test_randomkey_gives_up_after_many_pages_of_dead_keys(client: Client) -> None:
+    client.store.fill(b"k", b"v")
+    client.store.dead_pages = RANDOM_PAGES_MAX - 1
+    assert client.ask("RANDOMKEY") == b"k"
+    client.store.dead_pages = 1 << 30
+    before = len(client.store.events)
+    assert client.ask("RANDOMKEY") == (
+        "ERR only deleted and expired keys were found so far: use SCAN, or try again"
+    )
+    assert len(client.store.events) - before == RANDOM_PAGES_MAX + 1
+    client.store.dead_pages = 0
+    assert client.ask("RANDOMKEY") == b"k"
+
+
+@limits_can_be_set
+def test_randomkey_looks_at_no_partition_twice(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scan, "SCAN_ROWS_MAX", 10)
+    monkeypatch.setattr(Walk, "live", lambda _walk, _rows: [])
+    for i in range(100):
+        client.store.fill(b"k%d" % i, b"v")
+    assert client.ask("RANDOMKEY") is None
+    cursors = [event.cursor for event in client.store.events if isinstance(event, Scan)]
+    again = cursors.index(b"", 1)
+    assert all(cursor < cursors[0] for cursor in cursors[again:])
 
 
 @pytest.mark.parametrize("name", ["FLUSHDB", "flushall"])

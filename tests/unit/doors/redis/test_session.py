@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from quorate.doors.errors import answer_for
-from quorate.doors.redis.session import REPLY_AGE_MS_MAX, Pending, failure
+from quorate.doors.redis.session import REPLY_AGE_MS_MAX, Pending, told
 from quorate.errors import BY_CODE, Outcome
 from tests.unit.doors.redis.turns import Client
 
@@ -47,5 +47,8 @@ def test_only_the_head_of_the_queue_asks_for_a_flush_and_only_once(client: Clien
 def test_every_error_has_a_reply_with_its_prefix_and_its_outcome(code: str) -> None:
     error = BY_CODE[code]("what happened", outcome=Outcome.UNKNOWN, needed=2)
     prefix = answer_for(error).prefix
-    assert failure(error) == f"-{prefix} what happened (outcome=unknown needed=2)\r\n".encode()
-    assert failure(BY_CODE[code]("what\r\nhappened")) == f"-{prefix} what  happened\r\n".encode()
+    assert (
+        told(error, error.outcome)
+        == f"-{prefix} what happened (outcome=unknown needed=2)\r\n".encode()
+    )
+    assert told(BY_CODE[code]("what\r\nhappened"), None) == f"-{prefix} what  happened\r\n".encode()

@@ -41,7 +41,8 @@ class TurnStore(FakeStore):
         """Keys whose requests are not answered."""
         self.keeps_last = False
         """Whether the newest request stays under way as long as there is another."""
-        self.has_layout = True
+        self.dead_pages = 0
+        """How many pages still have deleted keys alone."""
         super().__init__(config)
 
     @property
@@ -84,6 +85,9 @@ class TurnStore(FakeStore):
         """Nothing happens until `turn`."""
 
     def _scan(self, event: Any) -> Result:
+        if self.dead_pages:
+            self.dead_pages -= 1
+            return ScanResult([], (event.cursor or b"\0\0") + b"\0", True)
         result = super()._scan(event)
         assert isinstance(result, ScanResult)
         return ScanResult(result.rows, result.cursor, self.complete)

@@ -53,7 +53,7 @@ def test_only_answers_show_that_both_directions_work(stage: Stage) -> None:
 
 
 def test_nothing_can_be_sent_without_a_link(stage: Stage) -> None:
-    peer = stage.cluster.machines[0].node.membership.at(url_of(1))
+    peer = stage.cluster.machines[0].node.membership.roster.at(url_of(1))
     assert peer is not None
     peer.is_linked = False
     assert _told(stage, _frame(1, Pong(1))) == []
@@ -77,7 +77,7 @@ def test_a_write_that_a_full_disk_refuses_though_the_peers_could_take_it(stage: 
     ]
     assert _refused(stage, DiskFull("full"), w=3) == []
     assert _refused(stage, Overloaded("too many")) == []
-    peer = stage.machines[0].node.membership.at(url_of(1))
+    peer = stage.machines[0].node.membership.roster.at(url_of(1))
     assert peer is not None
     peer.is_reachable = False
     assert _refused(stage, DiskFull("full")) == []

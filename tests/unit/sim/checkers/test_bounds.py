@@ -141,6 +141,6 @@ def test_a_request_that_still_waits_is_found(node: Node, stage: Stage) -> None:
 
 def test_hints_that_wait_are_no_leak(node: Node) -> None:
     """Their replica may be gone: `hints` judges whether they had to be delivered."""
-    node.hints.add(node.membership.peers[0], ROW, record(1))
+    node.hints.add(node.membership.roster.peers[0], ROW, record(1))
     assert node.hints.bytes
     assert at_rest([node]) == []

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from quorate.core.node import Node
-from quorate.core.values.clock import stamp_at
+from quorate.core.values.versions import stamp_at
 from quorate.sim.checkers.guard import Guard
 from tests.unit.sim.checkers.steps import Stage, record
 

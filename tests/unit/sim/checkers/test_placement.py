@@ -3,17 +3,14 @@
 
 from __future__ import annotations
 
-import msgspec
 import pytest
 
-from quorate.core.topology.layout import first_layout
-from quorate.core.topology.topology import Topology
 from quorate.core.values.events import StorageState
 from quorate.core.values.record import Record
 from quorate.errors import StorageError
 from quorate.sim.checkers.placement import Placing
 from quorate.sim.checkers.watch import Machines, Step
-from quorate.sim.cluster import url_of
+from quorate.sim.cluster import founded, id_of, url_of
 from tests.unit.sim.checkers.steps import KEY, ROW, Stage, given, record
 
 WRITTEN = record(1)
@@ -107,18 +104,14 @@ def test_a_table_that_changes_is_found(stage: Stage) -> None:
     judge = Placing(Machines(stage.machines))
     judge.look(before)
     membership = stage.cluster.machines[1].node.membership
-    moved = first_layout([url_of(0), url_of(1)], replication=2)
-    epoch, url = membership.epoch, url_of(1)
-    moved = msgspec.structs.replace(moved, epoch=epoch)
-    membership.topology = Topology(
-        (moved,), own_url=url, peer_of=lambda member: membership.at(member.url)
-    )
+    members = tuple([(url_of(index), id_of(index)) for index in (0, 1)])
+    membership.layout = founded(members, replication=2)
     judge.look(stage.step(1))
     (found,) = judge.found
     assert "another table of epoch" in found.told
 
 
 def test_a_node_without_a_table_is_not_judged(stage: Stage) -> None:
-    stage.cluster.machines[0].node.membership.topology = None
+    stage.cluster.machines[0].node.membership.layout = None
     stage.machines[1].crash()
     assert _judged(stage, stage.step(0, stored=[WRITTEN]), stage.step(1, stored=[WRITTEN])) == []

@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-from quorate.core.values.clock import ms_of
 from quorate.core.values.record import Record
-from quorate.core.values.versions import pack_version
+from quorate.core.values.versions import ms_of, pack_version
 from quorate.sim.checkers.stamps import Stamps
 from quorate.sim.checkers.watch import Step
 from quorate.sim.clock import EPOCH_MS

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from quorate.core.values.clock import HybridClock, ms_of, stamp_at
+from quorate.core.values.versions import HybridClock, ms_of, stamp_at
 
 WALL_MS = 1_700_000_000_000
 SKEW_MS = 1_000

@@ -1,0 +1,345 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whom this node knows, and where each is.
+
+A node is the id of its disk; where it is, it says itself, when it greets and by what the others
+tell of it (`Whereabouts`). Who is at a URL may change: a new disk at the URL of a member that a
+layout names is another node, beside that member, which nobody reaches then.
+
+Members come by the layout, by `-nodes`, by `join`, by greeting, and ride on the pings; on one of
+four grounds (`peer.Ground`). A node tells of those that are listed, that it has a link to, or that
+were announced here and not reached yet; so whom nobody reaches is told of by nobody. What is
+hearsay alone is kept in memory, a hundred of it at a time, for ten minutes after it was last heard;
+thus a peer that names a thousand strangers takes no place from a true member, and a mistyped `join`
+is gone from all nodes but the one that was asked. Who is not listed and not linked may be forgotten
+by command: were that a mistake, it comes back by greeting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from typing import Final
+
+import msgspec
+
+from quorate.core.topology.layout import Member, unmet_id
+from quorate.core.topology.peer import Ground, Peer
+from quorate.core.turn import Alarm, Turn
+from quorate.core.values.messages import Greeting, Whereabouts
+from quorate.core.values.settings import MEMBERS_MAX
+from quorate.errors import InvalidRequest
+from quorate.notation import member_url
+
+HEARSAY_MAX: Final = 100
+HEARSAY_MS: Final = 600_000
+"""How long hearsay is kept after it was last heard."""
+MEMBERS_META: Final = b"members"
+
+
+class Roster:
+    """All other nodes that one knows."""
+
+    __slots__ = (
+        "_alarm",
+        "_at",
+        "_free",
+        "_hearsay",
+        "_make_peer",
+        "_own",
+        "_store",
+        "_turn",
+        "by_id",
+        "has_changed",
+        "peers",
+    )
+
+    def __init__(
+        self,
+        own: Whereabouts,
+        turn: Turn,
+        make_peer: Callable[[str, int], Peer],
+        store: Callable[[bytes, bytes | None], None],
+    ) -> None:
+        """`own` is this node; `make_peer` is given a URL and a number for the peer; `store` keeps a
+        meta entry."""
+        self._own = own
+        self._turn = turn
+        self._make_peer = make_peer
+        self._store = store
+        self.peers: list[Peer] = []
+        """Every member but this node."""
+        self._free: list[int] = []
+        """Indices of members that were forgotten."""
+        self._hearsay: dict[Peer, None] = {}
+        """The members on that ground."""
+        self._alarm = Alarm(turn, self._forget_hearsay)
+        self.by_id: dict[int, Peer] = {}
+        """Those whose id is known, by that."""
+        self._at: dict[str, Peer] = {}
+        """Who is at a URL, as far as is known."""
+        self.has_changed = False
+        """Since the last `close_turn`."""
+
+    def open(self, stored: bytes | None) -> None:
+        """Know whom an earlier run knew."""
+        known = msgspec.msgpack.decode(stored, type=list[Whereabouts]) if stored else []
+        for each in known:
+            self._learn(each, Ground.MET)
+
+    def add(self, url: str, ground: Ground) -> bool:
+        """Know who is at `url` as a member on this ground at least; whether it is new.
+        InvalidRequest beyond the maximum."""
+        if url == self._own.url:
+            return False
+        peer = self._at.get(url)
+        if peer is not None:
+            peer.named_ms = self._turn.mono_ms
+            self._raise(peer, ground)
+            return False
+        if len(self.peers) >= MEMBERS_MAX and not self._give_way():
+            raise InvalidRequest("too many members", members=len(self.peers))
+        self._at[url] = peer = self._make(url)
+        self._raise(peer, ground)
+        return True
+
+    def _make(self, url: str) -> Peer:
+        index = self._free.pop() if self._free else len(self.peers)
+        peer = self._make_peer(url, index)
+        peer.named_ms = self._turn.mono_ms
+        self.peers.append(peer)
+        self._hearsay[peer] = None
+        self._alarm.at(peer.named_ms + HEARSAY_MS)
+        self.has_changed = True
+        return peer
+
+    def _raise(self, peer: Peer, ground: Ground) -> None:
+        if ground > peer.ground:
+            if peer.ground is Ground.HEARSAY:
+                del self._hearsay[peer]
+                self.has_changed = True
+            peer.ground = ground
+
+    def learn(self, told: Iterable[Whereabouts], *, of: Peer) -> None:
+        """Take what a peer tells of others, as far as they may be members and hearsay has room."""
+        refused = 0
+        for each in told:
+            peer = self.by_id.get(each.id) if each.id else self._at.get(each.url)
+            if peer is not None:
+                peer.named_ms = self._turn.mono_ms
+            if peer is None or peer.serial < each.serial:
+                refused += not self._learn(each, Ground.HEARSAY)
+        if refused:
+            self._turn.counters["members_refused"] += refused
+            if not of.has_misnamed:
+                of.has_misnamed = True
+                self._turn.note("warning", "members_refused", peer=of.url, count=refused)
+
+    def _learn(self, told: Whereabouts, ground: Ground) -> bool:
+        """Take what is told of one node, unless this node knows better; False if it cannot be a
+        member, or is one too many."""
+        url = told.url
+        if url == self._own.url or told.id == self._own.id:
+            return True
+        if not self._may_be_member(url):
+            return False
+        peer, there = self.by_id.get(told.id), self._at.get(url)
+        if peer is not None:
+            # Whom our own link leads to is known for sure, whatever others say.
+            is_sure = peer.is_linked or (there is not None and there.is_linked)
+            may_move = peer.is_bound or peer.ground is not Ground.LISTED
+            if told.serial > peer.serial and may_move and not is_sure:
+                peer.serial = told.serial
+                self._move(peer, url)
+            self._raise(peer, ground)
+            return True
+        if there is None and ground is Ground.HEARSAY and len(self._hearsay) >= HEARSAY_MAX:
+            return False
+        try:
+            self.add(url, ground)
+        except InvalidRequest:
+            return False
+        return True
+
+    def _may_be_member(self, url: str) -> bool:
+        try:
+            return member_url(url, own_url=self._own.url) == url
+        except ValueError:
+            return False
+
+    def reached(self, peer: Peer) -> None:
+        """Our own link leads to this peer: it is where it is said to be."""
+        self._raise(peer, Ground.MET)
+        peer.refusal = ""
+
+    def refused(self, url: str, reason: str) -> None:
+        """No link to this member comes to be, and why."""
+        peer = self.at(url)
+        if peer is not None:
+            peer.refusal = reason
+
+    def forget(self, url: str) -> bool:
+        """Know the member no more; whether it was one. InvalidRequest if it is there, or listed."""
+        peer = self._at.get(url)
+        if peer is None and url != self._own.url:
+            return False
+        if peer is None or peer.ground is Ground.LISTED:
+            raise InvalidRequest("this member holds copies, or is in this node's -nodes", url=url)
+        if peer.is_linked:
+            raise InvalidRequest("this member is there: stop it first", url=url)
+        self._drop(peer)
+        return True
+
+    def _drop(self, peer: Peer) -> None:
+        self.peers.remove(peer)
+        self._free.append(peer.index)
+        self._hearsay.pop(peer, None)
+        if self._at.get(peer.url) is peer:
+            del self._at[peer.url]
+        if self.by_id.get(peer.id) is peer:
+            del self.by_id[peer.id]
+        self.has_changed = True
+
+    def _move(self, peer: Peer, url: str) -> None:
+        """The node is at `url` now. Who was there before is elsewhere, or is no more."""
+        there = self._at.get(url)
+        if there is peer:
+            return
+        if self._at.get(peer.url) is peer:
+            del self._at[peer.url]
+        peer.url = url
+        self._at[url] = peer
+        self.has_changed = True
+        is_nobody = there is not None and not (there.id or there.is_awaited)
+        if there is not None and (is_nobody or there.ground is not Ground.LISTED):
+            self._raise(peer, there.ground)
+            self._drop(there)
+
+    def _give_way(self) -> bool:
+        """Drop the hearsay that was named longest ago; False without any."""
+        if not self._hearsay:
+            return False
+        self._drop(min(self._hearsay, key=_named_ms))
+        return True
+
+    def _forget_hearsay(self) -> None:
+        """Drop what nobody has named for long, and look again when the next may be due."""
+        until_ms = self._turn.mono_ms - HEARSAY_MS
+        for peer in [each for each in self._hearsay if each.named_ms <= until_ms]:
+            self._drop(peer)
+        if self._hearsay:
+            self._alarm.at(min(map(_named_ms, self._hearsay)) + HEARSAY_MS)
+
+    def at(self, url: str) -> Peer | None:
+        """The member at a URL."""
+        return self._at.get(url)
+
+    def place(self, member: Member) -> Peer:
+        """Know who it is that a layout names."""
+        peer, there = self.by_id.get(member.id), self._at.get(member.url)
+        is_free = there is not None and not there.is_bound and not (member.is_bound and there.id)
+        if peer is None:
+            peer = there if there is not None and is_free else self._make(member.url)
+            self._at.setdefault(member.url, peer)
+        if member.is_bound:
+            peer.id = member.id
+            self.by_id[member.id] = peer
+        by_url = unmet_id(member.url)
+        peer.names = (by_url, member.id) if member.is_bound else (by_url,)
+        peer.is_bound = member.is_bound
+        peer.is_awaited = not member.is_bound
+        if member.url == self._own.url:
+            # Another node than this one, so it is not there; nobody dials it.
+            peer.is_up = False
+        peer.judge()
+        self._raise(peer, Ground.LISTED)
+        return peer
+
+    def release(self, peer: Peer) -> None:
+        """No layout means this node any more: another one is what was meant."""
+        peer.names = ()
+        peer.is_bound = peer.is_awaited = False
+        peer.ground = Ground.MET
+        peer.judge()
+
+    def clear_own_place(self, members: Collection[Peer | None]) -> None:
+        """Forget who the layout meant at this node's URL before it meant this node."""
+        for peer in [each for each in self.peers if each.url == self._own.url]:
+            if peer not in members:
+                self._drop(peer)
+
+    def introduce(self, greeting: Greeting) -> Peer | None:
+        """Who greets, known by its id and at its URL from now on; None if it cannot be a member, is
+        one too many, or our own link leads elsewhere."""
+        url = greeting.url
+        peer, there = self.by_id.get(greeting.node_id), self._at.get(url)
+        if peer is not None and peer is there:
+            self._note_start(peer, greeting)
+            return peer
+        # Whom our own link leads to is known for sure, whatever others call themselves.
+        if (peer is not None and peer.is_linked) or (there is not None and there.is_linked):
+            return None
+        if peer is not None and not peer.is_bound and peer.ground is Ground.LISTED:
+            # Who is named by its URL is whoever is there: this node is elsewhere now.
+            peer.id = 0
+            peer = None
+        if there is None and not self._may_be_member(url):
+            self._turn.counters["members_refused"] += 1
+            self._turn.note_rarely("warning", "members_refused", peer="itself", url=url, count=1)
+            return None
+        if peer is None:
+            peer = self._newcomer(url, there)
+        if peer is not None:
+            self.by_id[greeting.node_id] = peer
+            peer.id = greeting.node_id
+            self._move(peer, url)
+            self._note_start(peer, greeting)
+        return peer
+
+    def _note_start(self, peer: Peer, greeting: Greeting) -> None:
+        peer.named_ms = self._turn.mono_ms
+        peer.version = greeting.version
+        if peer.serial != greeting.serial:
+            peer.serial = greeting.serial
+            self.has_changed = True
+
+    def _newcomer(self, url: str, there: Peer | None) -> Peer | None:
+        """A place for who was never met, where `there` was; None if it is one too many."""
+        if there is not None and there.id:
+            # It has not what the one before acknowledged.
+            self._turn.note("error", "peer_has_another_directory", peer=url)
+        if there is not None and not there.is_bound:
+            self.by_id.pop(there.id, None)
+            return there
+        if len(self._hearsay) >= HEARSAY_MAX or len(self.peers) >= MEMBERS_MAX:
+            self._give_way()
+        return self._make(url) if len(self.peers) < MEMBERS_MAX else None
+
+    def told(self) -> list[Whereabouts]:
+        """Whom this node tells others of, itself included, sorted by URL."""
+        told = [
+            Whereabouts(peer.id, peer.serial, peer.url)
+            for peer in self.peers
+            if peer.is_linked or peer.ground in (Ground.LISTED, Ground.ANNOUNCED)
+        ]
+        told.append(self._own)
+        return sorted(told, key=_url)
+
+    def close_turn(self) -> list[str] | None:
+        """Where to dial, if that changed in this step; then the members are stored too."""
+        if not self.has_changed:
+            return None
+        self.has_changed = False
+        kept = [
+            Whereabouts(peer.id, peer.serial, peer.url)
+            for peer in self.peers
+            if peer.ground is not Ground.HEARSAY
+        ]
+        self._store(MEMBERS_META, msgspec.msgpack.encode(sorted(kept, key=_url)))
+        return sorted({peer.url for peer in self.peers if peer.url != self._own.url})
+
+
+def _named_ms(peer: Peer) -> int:
+    return peer.named_ms
+
+
+def _url(told: Whereabouts) -> str:
+    return told.url

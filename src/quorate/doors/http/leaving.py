@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Large answers of the full service on their way to clients, as `Flow` has those of the fast lane:
+charged to the budget of replies until the kernel has them, and given up where the client takes none
+of it in time, or too little while others find no room (`too_slow`)."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+
+from quorate.doors.flow import FREE_REPLY_BYTES
+from quorate.doors.http.context import Context
+from quorate.doors.limits import no_room_for_reply, too_slow
+
+
+async def write_large(request: web.Request, response: web.StreamResponse, context: Context) -> None:
+    """Write a large answer, and return once the kernel has it; a small one is left to aiohttp. One
+    that only reads were made for is refused where there is no room: Overloaded."""
+    body = response.body if isinstance(response, web.Response) else None
+    if not isinstance(body, bytes) or len(body) <= FREE_REPLY_BYTES or request.method == "HEAD":
+        return
+    transport = request.transport
+    if transport is None:
+        return
+    if request.method != "GET":
+        context.replies.add(len(body))
+    elif not context.replies.take(len(body)):
+        raise no_room_for_reply()
+    leaving = Leaving(transport, len(body), context)
+    try:
+        await response.prepare(request)
+        await response.write_eof()
+    finally:
+        leaving.end()
+
+
+class Leaving:
+    """A large answer that its client has yet to take."""
+
+    __slots__ = (
+        *("_deadlines", "_held_bytes", "_refused_before", "_replies", "_transport"),
+        "_waiting_bytes",
+    )
+
+    def __init__(self, transport: asyncio.WriteTransport, size: int, context: Context) -> None:
+        self._transport = transport
+        self._replies = context.replies
+        self._deadlines = context.taking
+        self._held_bytes = size
+        self._waiting_bytes = transport.get_write_buffer_size() + size
+        self._watch()
+
+    def end(self) -> None:
+        """It is taken, or its client is gone."""
+        self._deadlines.forget(self)
+        self._replies.give_back(self._held_bytes)
+
+    def expired(self) -> None:
+        """Part of `Closable`."""
+        waiting = self._transport.get_write_buffer_size()
+        was_short = self._replies.refused != self._refused_before
+        if too_slow(self._waiting_bytes - waiting, held=self._held_bytes, was_short=was_short):
+            self._transport.abort()
+            return
+        self._waiting_bytes = waiting
+        taken = max(self._held_bytes - waiting, 0)
+        self._replies.give_back(taken)
+        self._held_bytes -= taken
+        self._watch()
+
+    def _watch(self) -> None:
+        self._refused_before = self._replies.refused
+        self._deadlines.watch(self)
