@@ -28,6 +28,11 @@ class Voter:
         if stored is not None:
             self._kept = msgspec.msgpack.decode(stored, type=Vote)
 
+    @property
+    def promised(self) -> Ballot:
+        """The highest ballot that it promised."""
+        return self._kept.promised
+
     def stored(self) -> bytes:
         """What is to be durable before the last vote is told."""
         return msgspec.msgpack.encode(self._kept)

@@ -110,7 +110,7 @@ class Node:
             turn,
             self._make_peer,
             process=parts.process,
-            serial=now.wall_ms,
+            serial=max(now.wall_ms, 0),
             adopted=self._on_adopted,
             store=parts.replica.put_meta,
         )
@@ -132,7 +132,9 @@ class Node:
         self.serving: Final = Serving(parts, self.membership, self.liveness, self.changes)
         self.is_stopping = False
         self._handlers: Final = self._table()
-        self.membership.open(engine.get_meta, is_blank=not ceiling and _is_empty(engine))
+        has_voted = engine.get_meta(VOTE_META) is not None
+        is_blank = not (ceiling or has_voted) and _is_empty(engine)
+        self.membership.open(engine.get_meta, is_blank=is_blank)
 
     # --- the one way in and out --------------------------------------------------------------
 

@@ -180,7 +180,7 @@ class Serving:
             self._on_mutate(outbox, message)
         else:
             waiting = self.put_off.get(outbox.peer)
-            if waiting is not None:
+            if waiting is not None and not self._is_void(outbox, waiting):
                 self._add(waiting, message)
             else:
                 self._serve(outbox, message)
@@ -212,11 +212,21 @@ class Serving:
         waiting.bytes += size
         waiting.requests.append((message, size))
 
+    def _is_void(self, outbox: Outbox, waiting: PutOff) -> bool:
+        """Whether what was put off is of another epoch by now; then it is refused as such."""
+        epoch = self._membership.epoch
+        if waiting.epoch == epoch:
+            return False
+        outbox.say(OtherEpoch(epoch, [message.batch for message, _ in waiting.requests]))
+        del self.put_off[outbox.peer]
+        return True
+
     def has_room(self, outbox: Outbox) -> None:
         """The peer has read most of what it was sent: go on with what was put off."""
-        waiting = self.put_off.pop(outbox.peer, None)
-        if waiting is None or waiting.epoch != self._membership.epoch:
+        waiting = self.put_off.get(outbox.peer)
+        if waiting is None or self._is_void(outbox, waiting):
             return
+        del self.put_off[outbox.peer]
         requests = waiting.requests
         while requests and outbox.peer not in self.put_off:
             message, size = requests.popleft()

@@ -22,7 +22,7 @@ import msgspec
 from xxhash import xxh3_64_intdigest
 
 from quorate.config import KEY_BYTES_MAX
-from quorate.core.topology.layout import LAYOUT_BYTES_MAX
+from quorate.core.topology.layout import EPOCH_MAX, LAYOUT_BYTES_MAX
 from quorate.core.values.messages import (
     BALLOT_BITS,
     BALLOT_COUNT_MAX,
@@ -215,13 +215,18 @@ def _decode_greeting(payload: bytes, checksum: int) -> Greeting:
         protocol = _opening_decoder.decode(payload).protocol
         if protocol != PROTOCOL_VERSION:
             return Greeting(protocol, "", "", 0, 0, b"", "")
-        return _greeting_decoder.decode(payload)
+        greeting = _greeting_decoder.decode(payload)
     except _MALFORMED as error:
         raise PeerProtocolError(f"malformed greeting: {error}") from error
+    counts = (greeting.serial, greeting.process, greeting.reached, greeting.w, greeting.r)
+    if not (0 <= greeting.epoch <= EPOCH_MAX and all(0 <= each <= _COUNT_MAX for each in counts)):
+        raise PeerProtocolError("value out of range", message="Greeting")
+    return greeting
 
 
 # --- ranges that types cannot state: plain loops with one condition are the quickest form ------
 
+_COUNT_MAX: Final = (1 << 63) - 1
 _ITEMS_MAX: Final = 16_384
 """In a message that is acknowledged, maybe with a reason for each. Honest ones are cut at a
 megabyte, each item counted with 100 bytes and its value."""
@@ -233,7 +238,7 @@ _VERSION_LENGTHS: Final = (0, VERSION_BYTES)
 
 def check_frame(frame: Frame) -> None:
     """PeerProtocolError if a row, version, index or number in the frame cannot be one."""
-    if not (frame.epoch >= 0 and 0 <= frame.clock < 1 << 64):
+    if not (0 <= frame.epoch <= EPOCH_MAX and 0 <= frame.clock < 1 << 64):
         raise PeerProtocolError("epoch or clock out of range")
     for message in frame.messages:
         rule = _RULES.get(type(message))
@@ -302,9 +307,11 @@ def _is_scanned_rows(message: ScannedRows) -> bool:
 def _is_ping(message: Ping) -> bool:
     """Whether its members can be shown; whether each is a node's URL is asked once, when it is
     new."""
+    if not (0 <= message.keys <= _COUNT_MAX and 0 <= message.bytes_used <= _COUNT_MAX):
+        return False
     return len(message.members) <= MEMBERS_MAX + 1 and all(
         0 <= each.id <= NODE_ID_MAX
-        and each.serial >= 0
+        and 0 <= each.serial <= _COUNT_MAX
         and 0 < len(each.url) <= URL_CHARS_MAX
         and each.url.isprintable()
         for each in message.members
@@ -312,7 +319,7 @@ def _is_ping(message: Ping) -> bool:
 
 
 def _is_other_epoch(message: OtherEpoch) -> bool:
-    return message.epoch >= 0
+    return 0 <= message.epoch <= EPOCH_MAX
 
 
 def _is_ballot(ballot: Ballot) -> bool:
@@ -320,12 +327,19 @@ def _is_ballot(ballot: Ballot) -> bool:
 
 
 def _is_asked_vote(message: Prepare | Accept) -> bool:
-    return message.number > 0 and _is_ballot(message.ballot)
+    if isinstance(message, Accept) and len(message.value) > LAYOUT_BYTES_MAX:
+        return False
+    return 0 < message.number <= EPOCH_MAX and _is_ballot(message.ballot)
 
 
 def _is_voted(message: Voted) -> bool:
     vote = message.vote
-    return vote.number > 0 and _is_ballot(vote.promised) and _is_ballot(vote.accepted)
+    return (
+        0 < vote.number <= EPOCH_MAX
+        and _is_ballot(vote.promised)
+        and _is_ballot(vote.accepted)
+        and len(vote.value) <= LAYOUT_BYTES_MAX
+    )
 
 
 # A table of rules for different message types cannot be typed without Any.

@@ -8,6 +8,8 @@ from typing import Any
 from quorate.core.exchanges.changes import SETTLE_MS
 from quorate.core.exchanges.hints import peer_of
 from quorate.core.topology.layout import Layout, bound_layout, decode_layout, first_layout
+from quorate.core.topology.membership import LAYOUT_META
+from quorate.core.values.events import Batch
 from quorate.core.values.messages import (
     NO_BALLOT,
     Accept,
@@ -20,10 +22,11 @@ from quorate.core.values.messages import (
     Voted,
 )
 from quorate.sim.cluster import id_of, url_of
+from quorate.sim.disk import Disk
 from tests.unit.core.alone import Alone, Asker
 
 DRAWN = b"another!"
-LOW, HIGH = (1, 1), (1 << 20, 1)
+LOW, HIGH = (1, 1), (500, 1)
 """Ballots below and above all that the node draws."""
 
 
@@ -48,6 +51,13 @@ def third(count: int = 3) -> Layout:
     """What follows where all but the last were bound before."""
     last = count - 1
     return bound_layout(second(*range(last), count=count), {url_of(last): id_of(last)}, drawn=DRAWN)
+
+
+def disk_of(layout: Layout) -> Disk:
+    """A disk of a node that has this layout."""
+    disk = Disk()
+    disk.format(Batch([], [], [(LAYOUT_META, layout.encode())]))
+    return disk
 
 
 def bound(layout: Layout) -> list[str]:

@@ -442,6 +442,21 @@ def test_what_was_put_off_is_forgotten_with_the_link_and_with_the_epoch(alone: A
     assert alone.take(1, ReadAnswer) == []
 
 
+def test_what_is_asked_under_a_newer_layout_is_served_and_what_was_put_off_is_refused(
+    alone: Alone,
+) -> None:
+    """Else who began anew under it would wait for its deadline."""
+    alone.hear(1, Mutate(1, [(ROW, record_at(0, b"x" * MIB))]))
+    alone.hear(1, Read(2, [ROW] * 100, []))
+    assert alone.node.serving.put_off
+    alone.said.clear()
+    layout = _next(alone).encode()
+    alone.hear(1, OtherEpoch(3, [], layout), Read(3, [ROW], []), epoch=3)
+    assert [each.batch for each in alone.take(1, ReadAnswer)] == [3]
+    assert OtherEpoch(3, [2]) in alone.take(1, OtherEpoch)
+    assert not alone.node.serving.put_off
+
+
 def test_the_layout_is_told_once_in_a_step_however_often_it_is_asked_for(alone: Alone) -> None:
     _move_on(alone)
     frame = PeerFrame(id_of(1), Frame(2, 0, [Read(1, [ROW], [])]))

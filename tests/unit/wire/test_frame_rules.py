@@ -6,12 +6,14 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 
+from quorate.core.topology.layout import EPOCH_MAX, LAYOUT_BYTES_MAX
 from quorate.core.values.messages import (
     Accept,
     Frame,
     Message,
     Mutate,
     Mutated,
+    OtherEpoch,
     Ping,
     Prepare,
     Read,
@@ -95,7 +97,14 @@ def test_a_record_that_cannot_be_one_refuses_the_frame(record: Record) -> None:
         Ping(1, [Whereabouts(1 << 48, 0, "http://n1:8000")], 0, 0),
         Ping(1, [Whereabouts(1, -1, "http://n1:8000")], 0, 0),
         Ping(1, [Whereabouts(1, 0, "http://n1:8000")] * 1_002, 0, 0),
+        Ping(1, [Whereabouts(1, 1 << 63, "http://n1:8000")], 0, 0),
+        Ping(1, [], -1, 0),
+        Ping(1, [], 0, 1 << 63),
+        OtherEpoch(EPOCH_MAX + 1, []),
         Prepare(1, 0, (1, 1)),
+        Prepare(1, EPOCH_MAX + 1, (1, 1)),
+        Accept(1, 2, (1, 1), bytes(LAYOUT_BYTES_MAX + 1)),
+        Voted(1, Vote(2, True, (1, 1), (1, 1), bytes(LAYOUT_BYTES_MAX + 1))),
         Prepare(1, 2, (-1, 1)),
         Prepare(1, 2, (1 << 32, 1)),
         Prepare(1, 2, (1, 1 << 62)),

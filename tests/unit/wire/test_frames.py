@@ -257,3 +257,13 @@ def test_a_greeting_longer_than_allowed_is_not_sent() -> None:
 def test_fields_added_at_the_end_by_a_later_release_are_skipped() -> None:
     payload = msgspec.msgpack.encode([*msgspec.to_builtins(HELLO, builtin_types=(bytes,)), 1, "x"])
     assert GreetingParser().feed(MAGIC + sealed(payload)) == HELLO
+
+
+@pytest.mark.parametrize("field", ["epoch", "serial", "process", "reached", "w", "r"])
+@pytest.mark.parametrize("value", [-1, 1 << 63])
+def test_a_greeting_with_a_number_that_cannot_be_is_refused(field: str, value: int) -> None:
+    """What is kept of it, and told to others, would end their links."""
+    greeting = Greeting(PROTOCOL_VERSION, "c", "http://n1:1", 1, 1, b"", "1")
+    wrong = msgspec.structs.replace(greeting, **{field: value})
+    with pytest.raises(PeerProtocolError, match="out of range"):
+        GreetingParser().feed(encode_greeting(wrong))

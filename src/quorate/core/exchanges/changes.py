@@ -50,10 +50,15 @@ from quorate.core.values.messages import (
 
 VOTE_META: Final = b"vote"
 """The hash of the layout that names the voters, and what this one voted."""
-SETTLE_MS: Final = 500
+SETTLE_MS: Final = 2_000
 TURN_MS: Final = 5_000
 TRY_MS: Final = 1_000
-"""How long a proposal waits for votes before it is given up."""
+TRY_MS_MAX: Final = 30_000
+"""How long a proposal waits for the votes of a phase before it is given up; twice as long after
+each that was."""
+BALLOT_AHEAD_MAX: Final = 1_000
+"""A ballot that counts further ahead than this of all that was promised is refused: honest ones
+rise by one, and one near the end would be the last for ever."""
 AGAIN_MS_MIN: Final = 50
 AGAIN_MS_MAX: Final = 500
 
@@ -70,6 +75,7 @@ class Changes:
         "_ping",
         "_proposal",
         "_since_ms",
+        "_try_ms",
         "_until_ms",
         "_voter",
         "_voters_of",
@@ -97,6 +103,8 @@ class Changes:
         """The try under way."""
         self._until_ms = 0
         """When it is given up."""
+        self._try_ms = TRY_MS
+        """How long its phases may take."""
         self._count = 0
         """The highest count of a ballot that was seen."""
         self._since_ms: int | None = None
@@ -111,6 +119,9 @@ class Changes:
     def vote(self, outbox: Outbox, message: Prepare | Accept) -> None:
         """Answer a proposer, once the vote is durable."""
         value = message.value if isinstance(message, Accept) else None
+        if not self._membership.is_member(outbox.peer):
+            outbox.say(Voted(message.batch, Vote(message.number, False, NO_BALLOT)))
+            return
         answer = Voted(message.batch, self._vote(message.number, message.ballot, value))
         if answer.vote.is_granted:
             self._parts.replica.when_durable(lambda: outbox.say(answer))
@@ -122,9 +133,10 @@ class Changes:
         for, or the acceptance of `value`."""
         replica, layout = self._parts.replica, self._membership.layout
         if layout is not None and layout.hash() != self._voters_of:
-            # What was voted after another one is decided, or was of a cluster that is no more.
+            # What was voted after an earlier one is decided.
             self._voter, self._voters_of = Voter(None), layout.hash()
-        may_vote = None in self._membership.voters().values() and ballot > NO_BALLOT
+        is_near = NO_BALLOT < ballot <= (self._voter.promised[0] + BALLOT_AHEAD_MAX, 0)
+        may_vote = is_near and None in self._membership.voters().values()
         if not may_vote or replica.trouble.code or (value is not None and not self._read(value)):
             return Vote(number, False, NO_BALLOT)
         if value is None:
@@ -157,6 +169,9 @@ class Changes:
         if tried is not None and tried.number == membership.epoch + 1 and now < self._until_ms:
             self._alarm.at(self._until_ms)
             return
+        if tried is not None and tried.number == membership.epoch + 1:
+            self._try_ms = min(2 * self._try_ms, TRY_MS_MAX)
+            self._parts.turn.note_rarely("warning", "layout_undecided", epoch=tried.number)
         self._proposal = None
         ids, unmet = membership.founders()
         if layout is None or not ids or not self._is_reachable():
@@ -177,7 +192,7 @@ class Changes:
         value = bound_layout(layout, ids, drawn=random.randbytes(CLUSTER_BYTES // 2)).encode()
         ballot = self._count, random.getrandbits(BALLOT_BITS)
         self._proposal = Proposal(layout.epoch + 1, ballot, value, frozenset(layout.voters))
-        self._until_ms = now + TRY_MS
+        self._until_ms = now + self._try_ms
         self._alarm.at(self._until_ms)
         self._ask(self._proposal)
 
@@ -235,6 +250,7 @@ class Changes:
             self._alarm.at(self._parts.turn.mono_ms + again_ms)
         elif proposal.hear(voter, vote):
             if not proposal.is_decided:
+                self._until_ms = self._parts.turn.mono_ms + self._try_ms
                 self._ask(proposal)
                 return
             decided = self._read(proposal.value)
@@ -247,5 +263,6 @@ class Changes:
         self._parts.turn.note(
             "info", "layout_decided", epoch=layout.epoch, members=len(layout.members), bound=bound
         )
+        self._try_ms = TRY_MS
         self._membership.adopt(layout)
         self._ping(self._membership.roster.peers)

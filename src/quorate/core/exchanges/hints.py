@@ -65,11 +65,11 @@ class _Queue:
     __slots__ = (
         "alarm",
         "bytes",
+        "called",
         "due_ms",
         "first",
         "has_fresh",
         "is_under_way",
-        "named",
         "next",
         "outbox",
         "peer",
@@ -81,10 +81,9 @@ class _Queue:
         peer = outbox.peer
         self.peer = peer
         self.outbox = outbox
-        name = peer.names[0] if peer.names else 0
-        self.prefix = name.to_bytes(PREFIX_BYTES, "big")
-        self.named = min(len(peer.names), 1)
-        """How many of the peer's names it went through; the last of these is in use."""
+        self.called = peer.names[0] if peer.names else 0
+        """The name of the peer that is in use; 0 while it has none."""
+        self.prefix = self.called.to_bytes(PREFIX_BYTES, "big")
         self.first = 0
         self.next = 0
         self.bytes = 0
@@ -162,23 +161,24 @@ class Hints:
 
     def rename(self) -> None:
         """Call peers what the layout in force calls them."""
-        for queue in list(self._queues):
-            if queue.named > len(queue.peer.names):
+        for index, queue in enumerate(self._queues):
+            if queue.called not in (queue.peer.names or (0,)):
                 # What it held is for another node, whose queue counts it.
                 self.bytes -= queue.bytes
                 self.open(queue.outbox)
-            else:
-                self._rename(queue)
+                # It may be there already: then nothing else would have them sent.
+                self._queues[index].alarm.soon()
+            self._rename(self._queues[index])
 
     def _rename(self, queue: _Queue) -> None:
         """Take the peer's next name, once nothing waits under the one before: a founder's hints
         were stored under the name of its URL until it was bound."""
         names = queue.peer.names
-        while queue.named < len(names):
+        while names and queue.called != names[-1]:
             if queue.count or queue.uncounted is not None or queue.is_under_way:
                 return
-            queue.prefix = names[queue.named].to_bytes(PREFIX_BYTES, "big")
-            queue.named += 1
+            queue.called = names[names.index(queue.called) + 1]
+            queue.prefix = queue.called.to_bytes(PREFIX_BYTES, "big")
             queue.first = queue.next = queue.uncounted = 0
             self._count(queue)
 

@@ -30,11 +30,13 @@ from quorate.core.values.settings import NODE_ID_MAX
 from quorate.core.values.slots import PARTITION_COUNT
 
 FIRST_EPOCH: Final = 1
+EPOCH_MAX: Final = 1 << 32
 LAYOUT_BYTES_MAX: Final = 240 << 10
 """Encoded: what fits into a greeting, so that who adopts it can still greet. Three replicas on ten
 nodes take 5 kB, 64 on 1,000 nodes 210 kB."""
 VOTERS_MAX: Final = 7
-"""Of a layout; with more members than that, seven of them vote."""
+"""Of a layout; with more members than that, seven of them vote. Of the first layout all founders
+do: it names no disks, and disks may change places."""
 CLUSTER_BYTES: Final = 16
 HASH_BYTES: Final = 16
 _ID_BYTES: Final = 6
@@ -110,7 +112,7 @@ def decode_layout(data: bytes) -> Layout:
     layout = msgspec.msgpack.decode(data, type=Layout)
     members, table = layout.members, layout.table
     count = min(layout.replication, len(members))
-    if layout.epoch < FIRST_EPOCH or len(table) != PARTITION_COUNT or count < 1:
+    if not FIRST_EPOCH <= layout.epoch <= EPOCH_MAX or len(table) != PARTITION_COUNT or count < 1:
         raise ValueError("a layout needs an epoch, every partition and at least one node")
     if not all([_order(one) < _order(other) for one, other in pairwise(members)]):
         raise ValueError("the members of a layout are distinct and sorted")
@@ -173,6 +175,16 @@ def is_one_cluster(mine: bytes, theirs: bytes) -> bool:
     return mine[:count] == theirs[:count]
 
 
+def descends(old: Layout, new: Layout) -> bool:
+    """Whether `new` may be a later layout of the same cluster: all that changes is who is bound."""
+    kept = [before.id for before in old.members if before.is_bound]
+    placed = [
+        after.id for before, after in zip(old.members, new.members, strict=False) if before.is_bound
+    ]
+    same = (old.replication, old.urls(), old.table) == (new.replication, new.urls(), new.table)
+    return same and kept == placed and is_one_cluster(old.lineage, new.lineage)
+
+
 def follows(old: Layout, new: Layout) -> bool:
     """Whether `new` may be decided after `old`."""
     ids = {each.url: each.id for each in new.members if each.is_bound}
@@ -208,8 +220,7 @@ def plan_layout(old: Layout | None, nodes: Sequence[Member], *, replication: int
             table=table,
             voters=_voters(members),
         )
-    # Nobody is bound yet: those at the first URLs vote.
-    voters = tuple([each.id for each in members][:VOTERS_MAX])
+    voters = tuple([each.id for each in members])
     return Layout(FIRST_EPOCH, replication, members, table, voters)
 
 

@@ -30,8 +30,8 @@ from quorate.core.topology.layout import (
     Layout,
     Member,
     decode_layout,
+    descends,
     first_layout,
-    is_one_cluster,
 )
 from quorate.core.topology.peer import Ground, Peer
 from quorate.core.topology.roster import MEMBERS_META, Roster
@@ -99,13 +99,14 @@ class Membership:
 
     def open(self, load: Callable[[bytes], bytes | None], *, is_blank: bool) -> None:
         """Begin with what settings say, and `load` finds of an earlier run. Conflict if these are
-        of two clusters or two nodes; of two clusters they may be if nothing was written through
-        this node or to it (`is_blank`): then the earlier list was a mistake, and is forgotten."""
+        of two clusters; they may be if nothing was written through this node or to it, nor voted
+        by it (`is_blank`), and its founders never met: then the earlier list was a mistake, and is
+        forgotten."""
         settings = self._settings
         stored, members = load(LAYOUT_META), load(MEMBERS_META)
         layout = None if stored is None else decode_layout(stored)
         reason = "" if layout is None else self._contradiction(layout)
-        if reason and not is_blank:
+        if layout is not None and reason and not (is_blank and layout.epoch == FIRST_EPOCH):
             raise Conflict(reason)
         if reason:
             layout = members = None
@@ -162,10 +163,13 @@ class Membership:
         for peer in self._members.values():
             if peer is not None and peer.refusal and not peer.is_linked:
                 return peer.refusal
-        needed = majority(len(layout.members))
+        count, met = len(layout.members), len(self.founders()[0])
+        needed = majority(count)
+        if met >= needed:
+            return f"a new cluster: {met} of its {count} nodes have met, and vote on its layout"
         return (
-            f"a new cluster: {needed} of its {len(layout.members)} nodes have to meet before it "
-            f"serves; here {len(self.founders()[0])} have"
+            f"a new cluster: {needed} of its {count} nodes have to meet before it serves; here "
+            f"{met} have"
         )
 
     def announcement(self) -> OtherEpoch:
@@ -180,7 +184,9 @@ class Membership:
         self.layout = layout
         self.epoch = layout.epoch
         before = self._members.values()
-        self._members = {each.id: self._place(each) for each in layout.members}
+        # The bound first: one of them may be at the URL of who is not.
+        members = sorted(layout.members, key=_is_unbound)
+        self._members = {each.id: self._place(each) for each in members}
         for peer in before:
             if peer is not None and peer not in self._members.values():
                 self.roster.release(peer)
@@ -222,13 +228,21 @@ class Membership:
         for member in layout.members if layout is not None else ():
             if not member.is_bound:
                 peer = self.roster.at(member.url)
-                if member.url == self._settings.url:
+                if member.url == self._settings.url and not self._is_member():
                     ids[member.url] = self._settings.node_id
                 elif peer is not None and peer.is_linked and not peer.is_bound:
                     ids[member.url] = peer.id
                 else:
                     unmet += 1
         return ids, unmet
+
+    def _is_member(self) -> bool:
+        """Whether the layout names this node's disk."""
+        return self._settings.node_id in self._members
+
+    def is_member(self, peer: Peer) -> bool:
+        """Whether the layout means this node."""
+        return peer in self._members.values()
 
     def voters(self) -> dict[int, Peer | None]:
         """Who decides the next layout, by what this one calls them; None is this node."""
@@ -265,8 +279,8 @@ class Membership:
         """A peer's layout, if it is one that this node can adopt. ValueError otherwise."""
         layout = decode_layout(data)
         own = self.layout
-        if own is not None and not is_one_cluster(own.lineage, layout.lineage):
-            raise ValueError("of another cluster")
+        if own is not None and not descends(own, layout):
+            raise ValueError("of another cluster, or of copies that moved")
         places = {peer.url for peer in self.roster.peers if peer.ground is not Ground.HEARSAY}
         if len(places.union(layout.urls())) > MEMBERS_MAX or not all(map(is_url, layout.urls())):
             raise ValueError("too many members, or a URL that is none")
@@ -311,3 +325,7 @@ class Membership:
             self._turn.note(
                 "warning", "quorums_differ", peer=peer.url, W=peer.w, R=peer.r, own_W=w, own_R=r
             )
+
+
+def _is_unbound(member: Member) -> bool:
+    return not member.is_bound

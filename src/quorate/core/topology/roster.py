@@ -259,6 +259,8 @@ class Roster:
         peer.is_bound = peer.is_awaited = False
         peer.ground = Ground.MET
         peer.judge()
+        if not peer.id and self._at.get(peer.url) is not peer:
+            self._drop(peer)  # Nobody was ever met as this one.
 
     def clear_own_place(self, members: Collection[Peer | None]) -> None:
         """Forget who the layout meant at this node's URL before it meant this node."""
@@ -320,8 +322,7 @@ class Roster:
             for peer in self.peers
             if peer.is_linked or peer.ground in (Ground.LISTED, Ground.ANNOUNCED)
         ]
-        told.append(self._own)
-        return sorted(told, key=_url)
+        return sorted([self._own, *told[:MEMBERS_MAX]], key=_url)
 
     def close_turn(self) -> list[str] | None:
         """Where to dial, if that changed in this step; then the members are stored too."""

@@ -26,6 +26,8 @@ from tests.unit.core.founders import (
     ack,
     adopt,
     bind,
+    disk_of,
+    first,
     found,
     hinted,
     layout_of,
@@ -76,6 +78,7 @@ def test_hints_of_who_was_bound_meanwhile_outlive_a_restart_and_keep_their_order
     alone.unlink(2)
     put(alone, b"2")
     again = new(disk=alone.disk)
+    again.wall_offset_ms = alone.mono_ms
     again.link(1)
     assert again.node.hints.count(again.peer(2)) == 2
     again.link(2)
@@ -169,3 +172,28 @@ def test_a_new_disk_gets_no_hints_that_are_stored_under_the_name_of_the_members_
     alone.step(after_ms=RETRY_MS)
     alone.link(2)
     assert ack(alone, 2) == [b"1"]
+
+
+def test_a_member_that_moved_to_where_another_is_awaited_proposes_nothing_for_itself() -> None:
+    """It is one disk, and the other's place is not its own."""
+    layout = bound_layout(first(), {url_of(1): id_of(0), url_of(2): id_of(2)}, drawn=b"another!")
+    alone = new(disk=disk_of(layout))
+    alone.link(2)
+    for _ in range(12):
+        alone.step(after_ms=1_000)
+    assert alone.take(2, Prepare) == []
+
+
+def test_hints_for_a_founder_that_first_came_elsewhere_are_replayed_when_it_is_bound() -> None:
+    alone = new()
+    found(alone, 1)
+    put(alone, b"1")
+    alone.step(alone.met(2, url=url_of(7)), LinkUp(id_of(2)))
+    alone.unlink(2)
+    alone.link(2)
+    layout = bound_layout(layout_of(alone), {url_of(2): id_of(2)}, drawn=b"")
+    alone.hear(1, OtherEpoch(3, [], layout.encode()), epoch=3)
+    alone.step()
+    assert ack(alone, 2) == [b"1"]
+    assert (hinted(alone), alone.node.hints.total) == (set(), 0)
+    assert [peer.url for peer in alone.node.roster.peers] == [url_of(1), url_of(2)]

@@ -8,10 +8,19 @@ from typing import Any
 import msgspec
 import pytest
 
-from quorate.core.exchanges.changes import VOTE_META
+from quorate.core.exchanges.changes import BALLOT_AHEAD_MAX, VOTE_META
 from quorate.core.topology.layout import LAYOUT_BYTES_MAX, Layout, bound_layout
-from quorate.core.values.events import LinkUp, StorageState
-from quorate.core.values.messages import NO_BALLOT, OtherEpoch, Prepare, Vote, Voted
+from quorate.core.values.events import LinkUp, PeerFrame, StorageState
+from quorate.core.values.messages import (
+    BALLOT_COUNT_MAX,
+    NO_BALLOT,
+    Frame,
+    OtherEpoch,
+    Prepare,
+    Vote,
+    Voted,
+)
+from quorate.errors import Conflict
 from quorate.sim.cluster import id_of, url_of
 from tests.unit.core.alone import Alone
 from tests.unit.core.founders import (
@@ -22,7 +31,6 @@ from tests.unit.core.founders import (
     ask,
     first,
     found,
-    layout_of,
     new,
     of_others,
     second,
@@ -219,14 +227,33 @@ def test_a_disk_in_trouble_refuses() -> None:
     assert vote(alone, 1) == Vote(2, True, LOW)
 
 
-def test_what_was_voted_in_a_cluster_that_was_a_mistake_is_forgotten_with_it() -> None:
-    """It was accepted for another list; nothing that follows from this one could be decided."""
-    alone = new(4)
+@pytest.mark.parametrize("has_decided", [True, False])
+def test_who_has_voted_is_not_taken_into_another_cluster(*, has_decided: bool) -> None:
+    """Nothing was written. But were the vote forgotten, two second layouts could be decided."""
+    alone = new()
     alone.link(1)
-    ask(alone, 1, HIGH, second(0, 1, count=4).encode())
+    ask(alone, 1, HIGH, second(0, 1).encode())
     assert vote(alone, 1).is_granted
-    again = new(3, disk=alone.disk)
-    assert layout_of(again) == first()
-    again.link(1)
-    ask(again, 1, LOW)
-    assert vote(again, 1) == Vote(2, True, LOW)
+    if has_decided:
+        alone.hear(1, OtherEpoch(2, [], second(0, 1).encode()))
+    with pytest.raises(Conflict, match="-nodes says"):
+        new(4, disk=alone.disk)
+    assert new(disk=alone.disk).node.membership.epoch == 1 + has_decided
+
+
+def test_a_ballot_that_would_be_the_last_for_ever_is_refused() -> None:
+    alone = new()
+    alone.link(1)
+    for ballot in ((BALLOT_COUNT_MAX, 1), (BALLOT_AHEAD_MAX + 1, 1), NO_BALLOT):
+        ask(alone, 1, ballot)
+        assert not vote(alone, 1).is_granted
+    ask(alone, 1, (BALLOT_AHEAD_MAX - 1, 1))
+    assert vote(alone, 1).is_granted
+
+
+def test_who_is_no_member_is_given_no_vote() -> None:
+    alone = new()
+    alone.step(alone.met(7, node_id=77), LinkUp(77))
+    alone.step(PeerFrame(77, Frame(0, 0, [Prepare(7, 2, LOW)])))
+    (voted,) = [each for each in alone.said[77] if isinstance(each, Voted)]
+    assert not voted.vote.is_granted

@@ -9,8 +9,10 @@ import msgspec
 import pytest
 
 from quorate.core.topology.layout import (
+    EPOCH_MAX,
     LAYOUT_BYTES_MAX,
     Member,
+    bound_layout,
     first_layout,
 )
 from quorate.core.topology.membership import (
@@ -20,7 +22,7 @@ from quorate.core.topology.peer import Ground
 from quorate.core.topology.roster import MEMBERS_META
 from quorate.core.values.messages import Greeting, Mutate
 from quorate.core.values.settings import MEMBERS_MAX
-from quorate.core.values.slots import partition_of, row_of
+from quorate.core.values.slots import PARTITION_COUNT, partition_of, row_of
 from quorate.errors import Conflict, NotReady
 from quorate.sim.cluster import id_of, url_of
 from quorate.sim.disk import Disk
@@ -97,7 +99,7 @@ def test_a_layout_in_force_is_kept_whatever_a_peer_shows() -> None:
 def test_who_is_behind_adopts_and_who_is_ahead_waits() -> None:
     """A layout of a higher epoch comes with a greeting; the other end keeps its own."""
     behind, ahead = membership_of(0, [0, 1]), membership_of(1, [0, 1])
-    newer = bound_after(first_of(0, 1, 2), of=first_of(0, 1))
+    newer = bound_after(first_of(0, 1))
     ahead.adopt(newer)
     ahead.meet(behind.greeting())
     assert ahead.layout == newer
@@ -105,7 +107,7 @@ def test_who_is_behind_adopts_and_who_is_ahead_waits() -> None:
         behind.current()
     behind.meet(ahead.greeting())
     assert (behind.layout, behind.epoch) == (newer, 2)
-    assert urls_of(behind) == [url_of(1), url_of(2)]
+    assert urls_of(behind) == [url_of(1)]
     before = behind.current()
     told: list[int] = []
     behind._adopted = lambda: told.append(behind.epoch)
@@ -202,8 +204,8 @@ def test_a_wrong_first_list_does_not_stick_where_nothing_was_written() -> None:
 @pytest.mark.parametrize("is_readable", [True, False])
 def test_a_directory_of_another_replication_is_refused(*, is_readable: bool) -> None:
     """What cannot be read is something that was written."""
-    alone = Alone(3)
-    Alone(3, disk=alone.disk, replication=2)  # Nothing was written.
+    alone = Alone(3, is_new=True)
+    Alone(3, disk=alone.disk, replication=2)  # Nothing was written, and nobody was met.
     alone = Alone(3)
     alone.link(1)
     alone.hear(1, Mutate(1, [(row_of(b"k"), record_at(0))]))
@@ -226,17 +228,50 @@ def test_a_directory_of_a_node_that_only_coordinated_writes_is_not_taken_elsewhe
 
 def test_a_layout_that_fits_into_no_greeting_is_not_adopted() -> None:
     """A frame may bring it, and whoever adopts it can greet nobody again, for ever."""
-    membership = membership_of(0, [0, 1, 2])
+    membership = membership_of(5, [0])
     domain = ".".join(["x" * 60] * 4)
     urls = [f"http://n{number:03}.{domain}:8000" for number in range(990)]
-    too_long = bound_after(first_layout(urls, replication=3), of=first_of(0, 1, 2))
+    too_long = bound_after(first_layout(urls, replication=3))
     membership.hear_of(too_long.encode(), url_of(1))
-    assert membership.layout == first_of(0, 1, 2)
-    encode_greeting(membership.greeting())
-    most = first_layout(urls[: LAYOUT_BYTES_MAX // 320], replication=3)
-    membership.hear_of(bound_after(most, of=first_of(0, 1, 2)).encode(), url_of(1))
+    assert membership.layout is None
+    most = bound_after(first_layout(urls[: LAYOUT_BYTES_MAX // 320], replication=3))
+    membership.hear_of(most.encode(), url_of(1))
     assert membership.epoch == 2
     encode_greeting(membership.greeting())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"replication": 1},
+        {"epoch": EPOCH_MAX + 1},
+        {"cluster": b"c" * 16},
+        {"table": tuple([(1, 0)] * PARTITION_COUNT)},
+        {"members": (Member(id_of(0), url_of(0)), Member(77, url_of(1))), "voters": (id_of(0),)},
+        {"members": (Member(id_of(0), url_of(0)), Member(id_of(1), url_of(2)))},
+    ],
+)
+def test_a_layout_that_moves_copies_is_not_adopted_whoever_tells_it(
+    changes: dict[str, object],
+) -> None:
+    """Nobody decides such yet: one mistaken peer would take every key from its replicas."""
+    node = membership_of(0, [0, 1])
+    held = bound_after(first_of(0, 1))
+    node.adopt(held)
+    node.hear_of(msgspec.structs.replace(held, **{"epoch": 3, **changes}).encode(), url_of(1))
+    assert node.layout == held
+    assert [note.event for note in node._turn.notes] == ["peer_layout_unreadable"]
+
+
+def test_a_member_that_is_where_another_is_awaited_is_one_member() -> None:
+    node = membership_of(5, [0, 1, 2])
+    first = first_of(0, 1, 2)
+    ids = {url_of(1): id_of(1), url_of(2): id_of(2)}
+    layout = bound_layout(first, ids, drawn=b"d" * 8)
+    node.meet(greeting_of(url_of(0), id_of(2)))
+    node.hear_of(layout.encode(), url_of(0))
+    assert {replicas.n for replicas in node.current().partitions} == {3}
+    assert len(node.current().copies()) == 3
 
 
 def test_a_peer_with_other_defaults_for_w_and_r_is_noted_once() -> None:
