@@ -218,6 +218,8 @@ class Hints:
         queue = self._queues[peer.index]
         if queue.uncounted is not None:
             self._count(queue)
+            # What waits under the next name could not be looked for before.
+            self._rename(queue)
         if not queue.count or queue.is_under_way or not peer.is_reachable:
             return
         if self._replica.trouble.code:

@@ -46,8 +46,8 @@ class Answering(Judge):
             return
         first = _answered_first(step.machine.events[0]) if step.machine.events else 0
         peer = step.node.membership.roster.by_id.get(first)
-        if peer is None or not peer.is_linked:
-            return
+        if peer is None or not peer.is_linked or not peer.is_bound:
+            return  # A new disk has the URL of the one that hints are for.
         for _, hinted in step.hinted:
             if hinted.url == peer.url and hinted.record.version in fresh:
                 told = f"{peer.url} answered, and {step.machine.url} only hints it {hinted.record}"

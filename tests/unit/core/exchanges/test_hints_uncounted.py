@@ -35,3 +35,23 @@ def test_what_cannot_be_counted_at_the_moment_is_counted_later_and_once(readable
     log.add(A, 8)
     log.close()
     assert log.replay(A) == [8]
+
+
+def test_hints_under_a_later_name_are_looked_for_once_the_earlier_could_be_read() -> None:
+    """They wait under the member's id; what was read in vain is the name of its URL."""
+    engine = Reopened()
+    before = Log(engine=engine)
+    peer = before.boxes[A].peer
+    peer.names = (*peer.names, 7)
+    before.hints.rename()
+    before.add(A, 1, 2)
+    before.close()
+    engine.error, engine.failing = StorageError("too many files"), 1
+    log = Log(engine=engine)
+    log.boxes[A].peer.names = peer.names
+    log.hints.rename()
+    assert log.count(A) == 0
+    log.turn.begin(RETRY_MS, 0, stamp_max=0)
+    log.turn.ring()
+    assert log.count(A) == 2
+    assert log.sent(A) == [1, 2]
