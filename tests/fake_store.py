@@ -20,6 +20,8 @@ from quorate.core.topology.peer import Peer
 from quorate.core.topology.topology import Topology
 from quorate.core.turn import Alarm, Turn
 from quorate.core.values.events import (
+    Change,
+    ChangeResult,
     Event,
     Explain,
     ExplainResult,
@@ -46,7 +48,8 @@ from quorate.core.values.record import Record, is_live, wins
 from quorate.core.values.slots import key_of, row_of, slot_of
 from quorate.core.values.status import MemberView, Status
 from quorate.core.values.versions import pack_version
-from quorate.errors import InvalidRequest, QuorateError
+from quorate.core.values.wish import Preview, Share, Wish
+from quorate.errors import Conflict, InvalidRequest, Outcome, QuorateError
 from quorate.host.store import Sink
 
 NODES = ("http://127.0.0.1:8000", "http://127.0.0.1:8001", "http://127.0.0.1:8002")
@@ -58,7 +61,12 @@ def topology_of(nodes: tuple[str, ...], replication: int, *, r: int = 0, w: int 
     layout = first_layout(nodes, replication=replication)
     came = Alarm(Turn(), lambda: None)
     peers = {url: Peer(url, index, came) for index, url in enumerate(nodes[1:])}
-    return Topology((layout,), own_url=nodes[0], peer_of=lambda each: peers.get(each.url), r=r, w=w)
+    return Topology(layout, own_url=nodes[0], peer_of=lambda each: peers.get(each.url), r=r, w=w)
+
+
+def _id_of(url: str) -> str:
+    """The first node's is 0123456789ab."""
+    return f"{0x0123456789AB + NODES.index(url):012x}" if url in NODES else ""
 
 
 class FakeStore:
@@ -89,6 +97,9 @@ class FakeStore:
         self.now_ms = 1_700_000_000_000
         self.is_ready = True
         self.known: set[str] = set(NODES)
+        self.epoch = 1
+        """Of the layout; each change makes another."""
+        self.waits: list[str] = []
         self.counters: dict[str, int] = {"requests": 0}
         self._is_held = False
 
@@ -121,7 +132,7 @@ class FakeStore:
             id="0123456789ab",
             cluster=self.config.cluster,
             version="0.0.0",
-            epoch=1,
+            epoch=self.epoch,
             ready=self.is_ready,
             reason=self._reason(),
             replication=self.config.replication,
@@ -135,6 +146,10 @@ class FakeStore:
             hint_bytes=0,
             members=[self._member(url) for url in sorted(self.known)],
             counters=dict(self.counters),
+            phase="stable",
+            moving=False,
+            left=0,
+            waits=list(self.waits),
         )
 
     # --- what tests turn --------------------------------------------------------------------------
@@ -188,6 +203,7 @@ class FakeStore:
             LocalPut: self._local_put,
             Join: self._join,
             Forget: self._forget,
+            Change: self._change,
         }
         return answers[type(event)](event)
 
@@ -239,7 +255,7 @@ class FakeStore:
     def _join(self, event: Join) -> Result:
         known = event.url in self.known
         self.known.add(event.url)
-        return JoinResult(known, owns=event.url in NODES)
+        return JoinResult(known, owns=event.url in NODES, member=event.url in NODES)
 
     def _forget(self, event: Forget) -> Result:
         if event.url in NODES:
@@ -248,10 +264,49 @@ class FakeStore:
         self.known.discard(event.url)
         return ForgetResult(known)
 
+    def _change(self, event: Change) -> Result:
+        wish = event.wish
+        named = [*wish.leave, *[name for pair in wish.replace for name in pair]]
+        named += [name for name, _ in (*wish.weights, *wish.zones)]
+        if set(named) - self.known:
+            return InvalidRequest("no member of the cluster is called that", name=named[0])
+        if len(wish.leave) > len(NODES) - 3 and not wish.is_forced:
+            return InvalidRequest("2 nodes cannot hold 3 copies of each key")
+        if event.from_epoch not in (0, self.epoch):
+            reason = "the cluster has changed since"
+            return Conflict(reason, outcome=Outcome.NOT_APPLIED, epoch=self.epoch)
+        shares = [
+            Share(
+                url=url,
+                id=_id_of(url),
+                zone="",
+                weight=0 if url in wish.leave else 1,
+                before=1024,
+                after=0 if url in wish.leave else 1024,
+                gains=0,
+                gives=1024 if url in wish.leave else 0,
+            )
+            for url in NODES
+        ]
+        plan = Preview(
+            endangered=0,
+            gone=0,
+            epoch=self.epoch,
+            replication=wish.replication or 3,
+            shares=shares,
+            copies=0,
+            bytes=0,
+            crowded=[],
+        )
+        if event.is_preview or wish in (Wish(), Wish(stops=True)):
+            return ChangeResult(0, plan)
+        self.epoch += 1
+        return ChangeResult(self.epoch, plan)
+
     def _member(self, url: str) -> MemberView:
         return MemberView(
             url=url,
-            id="0123456789ab",
+            id=_id_of(url),
             state="self" if url == self.config.advertise else "up",
             owns=url in NODES,
             partitions=1024 if url in NODES else 0,
@@ -265,4 +320,8 @@ class FakeStore:
             refusal="",
             w=2,
             r=2,
+            member=url in NODES,
+            weight=1,
+            left=0,
+            lost=False,
         )

@@ -13,6 +13,7 @@ import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from random import SystemRandom
 from types import MappingProxyType
@@ -58,6 +59,10 @@ class StartError(Exception):
     """The node cannot start; one line that says why and what to do."""
 
 
+class OldDiskError(StartError):
+    """The data directory was put back as it was before: peers saw more of it."""
+
+
 def run(config: Config, ignored: Mapping[str, str] = MappingProxyType({})) -> int:
     """Run a node until it is told to stop or fails. Returns the process's exit code. `ignored` are
     variables that did not make the configuration, with the reason."""
@@ -67,8 +72,7 @@ def run(config: Config, ignored: Mapping[str, str] = MappingProxyType({})) -> in
     # What it makes is for itself alone: the data, and its files' names, which tell of it.
     os.umask(0o077)
     try:
-        with asyncio.Runner(loop_factory=_loop_factory(config)) as runner:
-            return runner.run(_serve(config))
+        return _run_on_a_disk_that_counts(config)
     except StartError as error:
         print(f"quorate: {error}", file=sys.stderr)
         return EXIT_NOT_STARTED
@@ -77,6 +81,31 @@ def run(config: Config, ignored: Mapping[str, str] = MappingProxyType({})) -> in
         return process.EXIT_FAILED
     finally:
         process.LINES.flush(seconds=process.FLUSH_S)
+
+
+def _run_on_a_disk_that_counts(config: Config) -> int:
+    """Run, and once more on an empty disk if this one is old and may be given up."""
+    while True:
+        try:
+            with asyncio.Runner(loop_factory=_loop_factory(config)) as runner:
+                return runner.run(_serve(config))
+        except OldDiskError:
+            if config.old_disk != "refill":
+                raise
+        _move_aside(_data_directory(config))
+
+
+def _move_aside(directory: Path) -> None:
+    """Make room for an empty directory, and lose nothing."""
+    aside = directory.with_name(f"{directory.name}.old-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
+    try:
+        directory.rename(aside)
+    except OSError as error:
+        raise StartError(
+            f"cannot move -data {directory} aside: {error.strerror}; its copies do not count: move "
+            "it by hand, and start with an empty one"
+        ) from error
+    log.warning("old_disk_moved_aside", directory=str(directory), aside=str(aside))
 
 
 async def _serve(config: Config) -> int:
@@ -147,6 +176,9 @@ async def _run(config: Config, engine: Engine, sockets: list[socket.socket]) -> 
     await http.stop()
     listener.close()
     system.close()
+    refusal = driver.node.membership.marks.refusal
+    if refusal:
+        raise OldDiskError(refusal)
     for reason in dict.fromkeys(failures):
         log.critical("stopped", reason=reason)
     return process.EXIT_FAILED if failures else 0

@@ -121,6 +121,12 @@ def _cluster(text: str) -> str:
     return text
 
 
+def _zone(text: str) -> str:
+    if text and not _CLUSTER.fullmatch(text):
+        raise ValueError(f"{text!r}: a zone's name is 1 to 64 letters, digits, '.', '_', '-'")
+    return text
+
+
 _OURS: Final = "QUORATE_"
 """How the variables begin."""
 
@@ -198,6 +204,16 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         int, Setting(_duration(0), "how long a write waits for enough live replicas")
     ] = 3_000
     """A write that waited in vain is refused, and was not applied."""
+    zone: Annotated[
+        str, Setting(_zone, "where this node is: copies of a key lie in different zones")
+    ] = ""
+    """Taken when the node becomes a member; `quorate plan --zone` changes it later."""
+    weight: Annotated[int, Setting(_integer(1, 1000), "this node's share of the copies")] = 1
+    """Beside those of the others. Taken when the node becomes a member."""
+    grow_after_ms: Annotated[
+        int, Setting(_duration(0), "how long after the last node joined copies are moved to it")
+    ] = 30_000
+    """Nodes that join within that time of each other are one plan, and a copy moves once."""
     max_clock_skew_ms: Annotated[
         int, Setting(_duration(CLOCK_SKEW_MS_LEAST), "how far ahead a peer's clock may be")
     ] = 1_000
@@ -223,6 +239,16 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             "what a stored write survives: sync, a power cut; os, the end of the process",
         ),
     ] = "sync"
+    old_disk: Annotated[
+        str,
+        Setting(
+            _choice("refuse", "refill", "accept"),
+            "a data directory put back as it was before: refuse, refill an empty one, or accept",
+            name="old-disk",
+        ),
+    ] = "refuse"
+    """Refilled, the old directory is moved aside and not deleted: it may be the last copy. Accepted
+    it is where all nodes' directories were put back."""
     value_bytes_max: Annotated[
         int, Setting(_size(1, VALUE_BYTES_MOST), "bytes in the largest value", name="value-max")
     ] = 8 << 20

@@ -27,8 +27,11 @@ _DURATION: Final = re.compile(rf"(?:{_DURATION_PART.pattern})+")
 _SIZE: Final = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?) *(?:([kmgt]?)(i?)b)?", re.IGNORECASE)
 URL_CHARS_MAX: Final = 300
 """A host name has at most 253."""
+_MS_MAX: Final = 253_402_300_799_999
+"""The end of the year 9999."""
 _WEB_PORTS: Final = (80, 443)
 _PRIVILEGED_PORT_MAX: Final = 1023
+_NODE_ID: Final = re.compile("[0-9a-f]{12}")
 _URL: Final = re.compile(
     r"(?:(?P<scheme>[a-z][a-z0-9+.-]*)://)?"
     r"(?P<host>\[[0-9a-f:.]+\]|[a-z0-9_](?:[a-z0-9._-]*[a-z0-9_])?)"
@@ -132,6 +135,18 @@ def member_url(text: str, *, own_url: str) -> str:
     return url
 
 
+def parse_node(text: str) -> str:
+    """A node as an operator names it: by its id, 12 hexadecimal digits, or by its URL, in normal
+    form. ValueError."""
+    name = text.strip().lower()
+    if _NODE_ID.fullmatch(name):
+        return name
+    try:
+        return parse_url(name)
+    except ValueError as fault:
+        raise ValueError(f"{fault}; or a node's id, 12 hexadecimal digits") from None
+
+
 def is_url(text: str) -> bool:
     """Whether `text` is a node's URL in normal form, and no longer than one may be."""
     try:
@@ -218,6 +233,15 @@ def nearest(name: str, names: Iterable[str], *, dashes: str = "") -> str:
 def show_bytes(raw: bytes) -> str:
     """Bytes as text that no terminal obeys: what is no printable UTF-8 becomes `\\xNN`."""
     return show_text(raw.decode(errors="backslashreplace"))
+
+
+def show_utc(ms: int) -> str:
+    """A time since 1970 as people read it; `never` for 0."""
+    from datetime import UTC, datetime  # Late: it takes as long to import as all else here.
+
+    if not ms:
+        return "never"
+    return f"{datetime.fromtimestamp(min(ms, _MS_MAX) // 1000, UTC):%Y-%m-%d %H:%M:%S}"
 
 
 def show_text(text: str) -> str:

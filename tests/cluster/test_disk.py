@@ -128,6 +128,10 @@ def test_an_idle_node_notes_what_is_durable_and_does_not_start_without_it(tmp_pa
 
 def test_a_damaged_copy_is_called_so_at_every_door(tmp_path: Path) -> None:
     node = NodeProcess(tmp_path, free_port(), [])
+    # What is on a disk that no layout gives anything is not its own, and goes.
+    node.start()
+    wait_until(node.is_ready, within_s=20, what="ready")
+    node.stop()
     key = b"{same}b"
     for row in (row_of(b"{same}a"), row_of(key)):
         engine = RocksEngine.open(node.data, durability="sync")

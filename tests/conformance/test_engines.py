@@ -17,10 +17,13 @@ from quorate.core.values.events import Batch
 from quorate.core.values.record import Record
 from quorate.core.values.slots import partition_bounds, partition_of, row_of
 from quorate.core.values.versions import pack_version
+from quorate.errors import StorageBusy
+from quorate.host.storing import BUSY_RETRY_MS, Storing
 from quorate.storage.cached import CachedEngine, Lru
 from quorate.storage.engine import Engine
 from quorate.storage.memory import MemoryEngine
 from quorate.storage.rocks import RocksEngine
+from tests.unit.host.fakes import VirtualSystem
 from tests.unit.storage.samples import EVERYTHING, RECORD, batch, numbered_batch, record, row
 
 Opener = Callable[[Path], Engine]
@@ -229,6 +232,78 @@ def test_writes_go_on_while_another_thread_syncs(engine: Engine) -> None:
     assert len(list(engine.scan(*EVERYTHING))) == 1500
 
 
+def test_a_dropped_range_is_gone_and_its_neighbours_are_not(engine: Engine) -> None:
+    names = [b"\0\0\0\0" + key for key in (b"a", b"b", b"b\0", b"c", b"d")]
+    engine.write(
+        batch(
+            [(name, record(index)) for index, name in enumerate(names)],
+            hints=[(b"h%d" % number, b"blob") for number in range(5)],
+            meta=[(names[1], b"meta"), (b"h1", b"meta")],
+        )
+    )
+    assert [engine.get(name) for name in names] == [record(index) for index in range(5)]
+    engine.write(batch(dropped_rows=[(names[1], names[3])], dropped_hints=[(b"h1", b"h3")]))
+    for _ in range(2):
+        kept = [record(0), None, None, record(3), record(4)]
+        assert [engine.get(name) for name in names] == kept
+    assert [name for name, _ in engine.scan(*EVERYTHING)] == [names[0], names[3], names[4]]
+    assert list(engine.scan(names[1], names[3])) == []
+    assert [name for name, _ in hints_of(engine)] == [b"h0", b"h3", b"h4"]
+    assert engine.get_meta(names[1]) == engine.get_meta(b"h1") == b"meta"
+
+
+def test_a_batch_drops_before_it_puts(engine: Engine) -> None:
+    engine.write(numbered_batch(0))
+    engine.write(
+        batch(
+            [(row(1), record(7)), (row(9), record(9))],
+            hints=[(b"hint-00000000", b"new"), (b"hint-1", None)],
+            dropped_rows=[EVERYTHING],
+            dropped_hints=[(b"hint", b"hinu")],
+        )
+    )
+    kept = {row(1): record(7), row(9): record(9)}
+    assert dict(engine.scan(*EVERYTHING)) == kept
+    assert [engine.get(row(number)) for number in range(10)] == [
+        kept.get(row(number)) for number in range(10)
+    ]
+    assert hints_of(engine) == [(b"hint-00000000", b"new")]
+
+
+def test_a_dropped_range_can_be_written_again_and_with_what_is_lower(engine: Engine) -> None:
+    engine.write(batch([(row(1), record(5))], hints=[(b"h", b"1")]))
+    engine.write(batch(dropped_rows=[EVERYTHING], dropped_hints=[(b"h", b"i")]))
+    engine.write(batch([(row(1), record(2))], hints=[(b"h", b"2")]))
+    assert engine.get(row(1)) == record(2)
+    assert list(engine.scan(*EVERYTHING)) == [(row(1), record(2))]
+    assert hints_of(engine) == [(b"h", b"2")]
+
+
+def test_dropped_ranges_may_overlap_touch_and_hold_nothing(engine: Engine) -> None:
+    names = [b"\0\0\0\0" + bytes([letter]) for letter in b"abcdefgh"]
+    engine.write(batch([(name, record(1)) for name in names]))
+    ranges = [(5, 6), (1, 3), (2, 4), (4, 5), (1, 2)]
+    engine.write(batch(dropped_rows=[(names[first], names[past]) for first, past in ranges]))
+    assert [name for name, _ in engine.scan(*EVERYTHING)] == [names[0], *names[6:]]
+    engine.write(batch(dropped_rows=[(names[first], names[past]) for first, past in ranges]))
+    found = [engine.get(name) is not None for name in names]
+    assert found == [True, False, False, False, False, False, True, True]
+
+
+def test_a_scan_that_began_before_a_drop_shows_what_was_dropped(engine: Engine) -> None:
+    engine.write(numbered_batch(0))
+    before = sorted((row(number), record(number)) for number in range(5))
+    scan, hints = engine.scan(*EVERYTHING), engine.scan_hints(b"", b"\xff")
+    started = engine.scan(*EVERYTHING)
+    first = next(started)
+    engine.write(batch(dropped_rows=[EVERYTHING], dropped_hints=[(b"h", b"i")]))
+    assert list(engine.scan(*EVERYTHING)) == []
+    engine.write(numbered_batch(1))
+    assert list(scan) == before
+    assert [first, *started] == before
+    assert list(hints) == [(b"hint-00000000", b"0")]
+
+
 def test_bytes_used_grows_with_what_is_stored(engine: Engine) -> None:
     empty = engine.bytes_used()
     engine.write(numbered_batch(0, rows=100, size=10_000))
@@ -243,8 +318,24 @@ def test_close_may_be_called_twice(engine: Engine) -> None:
 ROWS = st.sampled_from([b"\0\0\0\0" + key for key in (b"", b"a", b"a\0", b"b", b"\xff")])
 NAMES = st.sampled_from([b"a", b"b", b"c\0", b"c"])
 CHANGES = st.lists(st.tuples(NAMES, st.none() | st.binary(max_size=5)), max_size=4)
+
+
+def ranges_of(names: st.SearchStrategy[bytes]) -> st.SearchStrategy[list[tuple[bytes, bytes]]]:
+    """A few ranges between names: mostly none, as nearly all batches drop nothing."""
+    bounds = st.tuples(names, names).filter(lambda each: each[0] < each[1])
+    return st.just([]) | st.lists(bounds, max_size=3)
+
+
 BATCHES = st.lists(
-    st.builds(Batch, st.lists(st.tuples(ROWS, RECORD), max_size=6), CHANGES, CHANGES), max_size=8
+    st.builds(
+        Batch,
+        st.lists(st.tuples(ROWS, RECORD), max_size=6),
+        CHANGES,
+        CHANGES,
+        ranges_of(ROWS),
+        ranges_of(NAMES),
+    ),
+    max_size=8,
 )
 
 
@@ -257,6 +348,14 @@ class Model:
         self.meta: dict[bytes, bytes] = {}
 
     def write(self, batch: Batch) -> None:
+        for start, end in batch.dropped_rows:
+            self.records = {
+                row: each for row, each in self.records.items() if not start <= row < end
+            }
+        for start, end in batch.dropped_hints:
+            self.hints = {
+                name: each for name, each in self.hints.items() if not start <= name < end
+            }
         self.records.update(batch.records)
         for family, changes in ((self.hints, batch.hints), (self.meta, batch.meta)):
             for name, blob in changes:
@@ -276,20 +375,83 @@ class Model:
 
 @pytest.mark.parametrize("name", ENGINES)
 @settings(max_examples=15)
-@given(batches=BATCHES)
-def test_an_engine_does_what_dictionaries_do(name: str, batches: list[Batch]) -> None:
+@given(batches=BATCHES, reopened=st.sets(st.integers(0, 7), max_size=3))
+def test_an_engine_does_what_dictionaries_do(
+    name: str, batches: list[Batch], reopened: set[int]
+) -> None:
+    """Reopened, what was written so far is in tables, and what a later batch drops lies in them."""
     model = Model()
     with TemporaryDirectory() as directory:
         engine = ENGINES[name](Path(directory) / "data")
-        for batch_given in batches:
+        for number, batch_given in enumerate(batches):
             engine.write(batch_given)
             model.write(batch_given)
             assert model.agrees_with(engine)
+            if number in reopened and name in LASTING:
+                engine.close()
+                engine = ENGINES[name](Path(directory) / "data")
+                assert model.agrees_with(engine)
         engine.close()
         if name in LASTING:
             engine = ENGINES[name](Path(directory) / "data")
             assert model.agrees_with(engine)
             engine.close()
+
+
+class Refusing:
+    """An engine that takes no batch while it is busy."""
+
+    def __init__(self, inner: Engine) -> None:
+        self.inner = inner
+        self.is_busy = False
+        self.needs_sync = inner.needs_sync
+        self.note_ms = 0
+        self.get = inner.get
+        self.scan = inner.scan
+        self.get_meta = inner.get_meta
+        self.scan_hints = inner.scan_hints
+        self.note_next = inner.note_next
+        self.sync = inner.sync
+        self.bytes_used = inner.bytes_used
+        self.close = inner.close
+
+    def write(self, batch: Batch) -> None:
+        if self.is_busy:
+            raise StorageBusy("a write stall")
+        self.inner.write(batch)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+@settings(max_examples=15)
+@given(batches=BATCHES, busy=st.lists(st.booleans(), min_size=8, max_size=8))
+def test_batches_that_had_to_wait_do_what_dictionaries_do(
+    name: str, batches: list[Batch], busy: list[bool]
+) -> None:
+    """Whichever of them were merged meanwhile."""
+    model, system = Model(), VirtualSystem()
+    told: list[object] = []
+    with TemporaryDirectory() as directory:
+        engine = Refusing(ENGINES[name](Path(directory) / "data"))
+        storing = Storing(
+            system,
+            engine,
+            stuck_after_ms=1e9,
+            waiting_bytes_max=1 << 30,
+            on_durable=told.append,
+            on_state=told.append,
+            on_failure=pytest.fail,
+            log=told.append,
+        )
+        for mark, (batch_given, engine.is_busy) in enumerate(zip(batches, busy, strict=False), 1):
+            storing.store(batch_given, mark)
+            model.write(batch_given)
+            if not engine.is_busy:
+                system.run(BUSY_RETRY_MS)
+                assert model.agrees_with(engine)
+        engine.is_busy = False
+        system.run(BUSY_RETRY_MS)
+        assert model.agrees_with(engine)
+        engine.close()
 
 
 def test_everything_is_there_after_close_and_open(lasting: Opener, tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ from quorate.doors.http.door import ROUTES, methods_of
 from quorate.doors.http.internal import encode_record
 from quorate.doors.limits import FREE_BYTES
 from quorate.errors import BY_CODE, Outcome, QuorateError
-from tests.fake_store import FakeStore
-from tests.http_served import Client, Response, Served, get
+from tests.fake_store import NODES, FakeStore
+from tests.http_served import Client, Response, Served, get, post
 
 SOURCE = Path(door.__file__).parent
 DOCUMENT: dict[str, Any] = json.loads(door._document())
@@ -29,6 +29,9 @@ BODIES = {
     "/kv": b"v",
     "/batch": b'{"operations": [{"op": "get", "key": "k"}, {"op": "get", "key": "none"}]}',
     "/join": b"http://127.0.0.1:9000",
+    "/leave": json.dumps({"node": NODES[1], "force": True}).encode(),
+    "/replace": json.dumps({"old": NODES[1], "new": NODES[2]}).encode(),
+    "/plan": b'{"replication": 2}',
     "/internal/replicate": RECORD,
 }
 
@@ -72,7 +75,7 @@ def test_its_operations_are_the_routes() -> None:
         for method, operation in operations.items()
     }
     assert found == {
-        (method, route.path): set(route.parameters)
+        (method, route.path): {*route.parameters, *re.findall(r"{(\w+)}", route.path)}
         for route in ROUTES
         for method in methods_of(route)
     }
@@ -98,7 +101,9 @@ def test_answers_are_as_it_says(http: Served, http_client: Client, route: Any) -
     body = BODIES.get(route.path, b"") if route.method in ("PUT", "POST") else b""
     for method in methods_of(route):
         operation = DOCUMENT["paths"][route.path][method.lower()]
-        head = f"{method} {route.path}{query} HTTP/1.1\r\nHost: localhost\r\n"
+        shown = json.loads(post(http_client, "/plan", b"").body)["hash"]
+        path = route.path.replace("{hash}", shown)
+        head = f"{method} {path}{query} HTTP/1.1\r\nHost: localhost\r\n"
         length = f"Content-Length: {len(body)}\r\n\r\n"
         answer = http_client.ask(head.encode() + length.encode() + body)
         assert answer.status == 200

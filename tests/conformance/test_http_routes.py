@@ -101,6 +101,7 @@ def test_a_join_takes_the_url_raw_or_as_json(
         "url": "http://127.0.0.1:9000",
         "known": False,
         "owns": False,
+        "member": False,
     }
     assert json.loads(post(http_client, "/join", body).body)["known"] is True
     assert "http://127.0.0.1:9000" in http.store.known

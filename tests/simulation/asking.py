@@ -7,6 +7,10 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+import msgspec
+
+from quorate.core.topology.layout import Course, Layout
+from quorate.core.topology.steps import changed
 from quorate.core.values.events import (
     Event,
     Get,
@@ -146,3 +150,11 @@ def counter(cluster: SimCluster, name: str) -> int:
     """The sum of a counter over all running nodes."""
     running = [each.node for each in cluster.machines if each.is_running]
     return sum(node.parts.turn.counters[name] for node in running)
+
+
+def newer(layout: Layout) -> Layout:
+    """A layout that may come next, and in which every copy stays where it is."""
+    members = [msgspec.structs.replace(each, weight=2 * each.weight) for each in layout.members]
+    return changed(
+        layout, members, replication=layout.replication, lost=layout.lost, course=Course.REST
+    )

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import itertools
 
-import msgspec
 import pytest
 
 from quorate.core.topology.layout import Member
@@ -89,7 +88,7 @@ def test_two_joins_at_once_lose_nobody() -> None:
 def test_a_second_join_changes_nothing() -> None:
     cluster = SimCluster(6, 3)
     first, second = _join(cluster, 0, 2), _join(cluster, 0, 2)
-    assert first == second == JoinResult(known=True, owns=True)
+    assert first == second == JoinResult(known=True, owns=True, member=True)
     assert cluster.is_connected()
 
 
@@ -182,7 +181,7 @@ def _return_with_a_newer_layout(cluster: SimCluster, index: int) -> bytes:
     """The node comes back with a table of the next epoch on its disk."""
     layout = cluster.machines[index].node.membership.layout
     assert layout is not None
-    newer = msgspec.structs.replace(layout, epoch=layout.epoch + 1).encode()
+    newer = asking.newer(layout).encode()
     cluster.kill(index)
     cluster.machines[index].disk.format(Batch([], [], [(LAYOUT_META, newer)]))
     cluster.restart(index)

@@ -9,6 +9,7 @@ from quorate.core.values.events import Effects, GetResult
 from quorate.core.values.messages import Mutate
 from quorate.core.values.slots import row_of
 from quorate.core.values.versions import stamp_of
+from quorate.errors import Corrupt
 from quorate.sim.cluster import SimCluster
 from quorate.sim.machine import Machine
 from tests.simulation import asking
@@ -167,6 +168,25 @@ def test_damaged_records_are_never_served_and_are_repaired_by_reads(seed: int) -
         assert [asking.value(cluster, index, key) for key in keys] == keys
     cluster.run(100)
     assert cluster.machines[damaged].disk.damaged() == []
+
+
+def test_a_damaged_copy_that_one_sound_copy_cannot_repair_is_written_over() -> None:
+    """I23: the third disk is lost. Where the damaged copy held a newer write the sound one does not
+    know, so a read fails; who can live with the sound one writes it again."""
+    cluster = SimCluster(9, 3)
+    asking.must_put(cluster, 0, b"k", b"v", w=3)
+    cluster.kill(2)
+    cluster.restart(2, is_empty=True)
+    assert cluster.rot(1, b"k")
+    cluster.run_until(cluster.is_connected)
+    for index in range(3):
+        handle = asking.get(cluster, index, b"k")
+        asking.finish(cluster, handle)
+        assert handle.of(Corrupt).outcome is None
+    assert asking.value(cluster, 0, b"k", r=1) == b"v"
+    asking.must_put(cluster, 1, b"k", b"v")
+    assert [asking.value(cluster, index, b"k") for index in range(3)] == [b"v"] * 3
+    assert cluster.machines[1].disk.damaged() == []
 
 
 # --- clocks ------------------------------------------------------------------------------------

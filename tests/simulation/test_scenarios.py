@@ -20,18 +20,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-import msgspec
 import pytest
 
 from quorate.core.topology.membership import LAYOUT_META
 from quorate.core.values.events import Batch, GetResult, PutResult
-from quorate.core.values.slots import row_of
-from quorate.errors import ClockUntrusted, Outcome, QuorateError, QuorumUnreachable
+from quorate.core.values.slots import PARTITION_COUNT, row_of
+from quorate.errors import ClockUntrusted, Outcome, QuorateError
 from quorate.sim.cluster import SimCluster
-from quorate.sim.trace import Trace
-from quorate.wire.records import encode
 from tests.simulation import asking
-from tests.simulation.asking import Handle
+from tests.simulation.stage import Stage
 
 DIRECTORY: Final = Path(__file__).with_name("scenarios")
 WRITE_COMMAND: Final = "python -m tests.simulation.test_scenarios --write"
@@ -43,64 +40,6 @@ from tests.simulation import asking
 for name in SCENARIOS:
     print(*transcript(name), sep="\\n")
 """
-
-
-class Stage:
-    """A cluster, all linked and with nothing under way, and what is written down from then on."""
-
-    def __init__(self, count: int = 3, *, seed: int = 1, hidden: tuple[str, ...] = ()) -> None:
-        """`hidden`: lines with one of these in them are left out."""
-        self.lines: list[str] = []
-        self._hidden = hidden
-        self.cluster = SimCluster(seed, count, trace=Trace(self._write))
-        self.cluster.run(50)
-        self.lines.clear()
-
-    def _write(self, line: str) -> None:
-        if not any(part in line for part in self._hidden):
-            self.lines.append(line.rstrip())
-
-    def tell(self, told: str) -> None:
-        """Say in plain words what the next lines are."""
-        self.lines += ["", f"# {told}"]
-
-    def given(self, key: bytes, value: bytes) -> None:
-        """All replicas have this before the story begins."""
-        self.put(0, key, value)
-        self.lines.clear()
-
-    def put(self, index: int, key: bytes, value: bytes) -> None:
-        """Write, which must succeed, and let the other replicas get it."""
-        asking.must_put(self.cluster, index, key, value)
-        self.cluster.run(20)
-
-    def assert_failed(self, handle: Handle, outcome: Outcome | None) -> None:
-        """The request ends for want of replicas, and says honestly what became of it."""
-        asking.finish(self.cluster, handle)
-        assert handle.of(QuorumUnreachable).outcome is outcome
-
-    def assert_read(self, index: int, key: bytes, value: bytes | None) -> None:
-        """A reader there gets this."""
-        assert asking.value(self.cluster, index, key) == value
-
-    def assert_converged(self, **values: bytes) -> None:
-        """All replicas of each key have the same bytes on disk, and these are the value."""
-        for name, value in values.items():
-            key = name.encode()
-            row = row_of(key)
-            held = []
-            for index in self.cluster.replicas(key):
-                record = self.cluster.machines[index].disk.durable(row)
-                assert record is not None, f"n{index} has nothing of {name}"
-                assert record.value == value
-                held.append(encode(row, record))
-            assert len(set(held)) == 1, f"replicas of {name} differ"
-
-    def until_hints_are_gone(self) -> None:
-        """Wait until no running node keeps a hint, and that is on the disks."""
-        machines = [machine for machine in self.cluster.machines if machine.is_running]
-        self.cluster.run_until(lambda: not any(m.node.hints.total for m in machines))
-        self.cluster.run(20)
 
 
 # --- the scenarios -----------------------------------------------------------------------------
@@ -361,6 +300,45 @@ def loss_of_a_disk() -> Stage:
     return stage
 
 
+def an_old_disk() -> Stage:
+    """A node's disk is put back as it was before.
+
+    It has the id that it had, and lacks what was acknowledged since. Peers have heard how far it
+    was, and say so in their answers to its greetings: the node ends before it answers anything. Its
+    operator gives the old copies up; the empty disk takes their place, and is given all keys.
+
+    Of the refill only what nodes note is shown: it goes on for hundreds of lines.
+    """
+    stage = Stage(hidden=(" link ",))
+    cluster = stage.cluster
+    stage.given(b"a", b"1")
+    old = cluster.machines[1].image()
+    cluster.run(1_000)
+    stage.put(0, b"a", b"2")
+    cluster.run(2_000)
+    stage.lines.clear()
+    stage.tell("The disk of n1 is put back: it is found out.")
+    cluster.kill(1)
+    cluster.run(20)
+    cluster.restart(1, image=old)
+    held = asking.held(cluster, 1, b"a")
+    assert held is not None
+    assert held.value == b"1"
+    cluster.run_until(lambda: not cluster.machines[1].is_running, 1_000)
+    stage.assert_read(0, b"a", b"2")
+    stage.tell("It is given up, and the empty disk is refilled.")
+    cluster.restart(1, is_empty=True)
+    own_id = cluster.machines[1].settings.node_id
+    told = len(stage.lines)
+    cluster.run_until(lambda: _holds_all(cluster, own_id))
+    cluster.run(20)
+    stage.lines[told:] = [line for line in stage.lines[told:] if "  note  " in line]
+    record = asking.held(cluster, 1, b"a")
+    assert record is not None
+    assert record.value == b"2"
+    return stage
+
+
 def a_newer_layout() -> Stage:
     """A node comes back with a layout of a higher epoch than the others have.
 
@@ -371,7 +349,7 @@ def a_newer_layout() -> Stage:
     stage = Stage(hidden=(" Ping", " Pong"))
     cluster = stage.cluster
     layout = cluster.machines[2].node.membership.current().layout
-    newer = msgspec.structs.replace(layout, epoch=3).encode()
+    newer = asking.newer(layout).encode()
     stage.tell("n2 returns with epoch 3; nothing goes between n1 and n2.")
     cluster.kill(2)
     cluster.run(20)
@@ -392,6 +370,13 @@ def a_newer_layout() -> Stage:
     return stage
 
 
+def _holds_all(cluster: SimCluster, node_id: int) -> bool:
+    """Whether a disk has copies of everything, and none move any more."""
+    layout = cluster.machines[1].node.membership.layout
+    assert layout is not None
+    return layout.copies().get(node_id) == PARTITION_COUNT and not layout.moves
+
+
 SCENARIOS: Final[dict[str, Callable[[], Stage]]] = {
     play.__name__: play
     for play in (
@@ -403,6 +388,7 @@ SCENARIOS: Final[dict[str, Callable[[], Stage]]] = {
         crash_before_ack,
         death_of_the_hint_holder,
         loss_of_a_disk,
+        an_old_disk,
         a_newer_layout,
     )
 }

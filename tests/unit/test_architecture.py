@@ -54,8 +54,9 @@ WALLS: dict[str, set[str]] = {
     "consensus": {"values"},
     "exchanges": _BELOW_EXCHANGES,
     "serving": _BELOW_EXCHANGES | {"exchanges"},
-    "views": _BELOW_EXCHANGES | {"exchanges"},
-    "node": _BELOW_EXCHANGES | {"exchanges", "serving", "views"},
+    "course": _BELOW_EXCHANGES | {"exchanges"},
+    "views": _BELOW_EXCHANGES | {"exchanges", "course"},
+    "node": _BELOW_EXCHANGES | {"exchanges", "serving", "surplus", "views"},
 }
 """What each room of the core, and each module beside the rooms, may import of the core besides
 itself, be it for a type."""

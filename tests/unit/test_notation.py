@@ -25,6 +25,7 @@ from quorate.notation import (
     show_count,
     show_duration,
     show_size,
+    show_utc,
     split_url,
 )
 
@@ -403,3 +404,15 @@ def test_a_members_url_has_a_length_that_a_frame_can_carry(chars: int) -> None:
 def test_what_no_node_can_be_is_refused(text: str, own_url: str) -> None:
     with pytest.raises(ValueError, match=r"node|URL|http|IP|connect"):
         member_url(text, own_url=own_url)
+
+
+@pytest.mark.parametrize(
+    ("ms", "shown"),
+    [
+        (0, "never"),
+        (1_700_000_000_999, "2023-11-14 22:13:20"),
+        (1 << 48, "9999-12-31 23:59:59"),
+    ],
+)
+def test_a_time_is_shown_to_the_second_whatever_a_clock_says(ms: int, shown: str) -> None:
+    assert show_utc(ms) == shown

@@ -15,7 +15,21 @@ from typing import Final, NamedTuple
 from quorate.notation import nearest
 
 _FLAG: Final = re.compile(r"(--?)([A-Za-z][A-Za-z0-9-]*)(?:=(.*))?", re.DOTALL)
-SWITCHES: Final = frozenset({"allow-flush", "help", "json", "once", "shrink", "trace", "version"})
+SWITCHES: Final = frozenset(
+    {
+        "allow-flush",
+        "dry-run",
+        "force",
+        "grow",
+        "help",
+        "json",
+        "once",
+        "shrink",
+        "trace",
+        "version",
+        "yes",
+    }
+)
 """Flags that mean something without a value, and take none."""
 OPTIONAL: Final = {"dev": "3", "timeline": "100ms"}
 """Flags that take a value only behind `=`, and mean this without one. Every other flag takes the

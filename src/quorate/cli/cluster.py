@@ -12,11 +12,12 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from quorate.cli.arguments import Given
+from quorate.cli.changing import topology_of
 from quorate.cli.connect import client_of, key_of, parsed, timeout_seconds, whole_number
 from quorate.cli.output import print_facts, print_json, print_table
 from quorate.client.blocking import Client
 from quorate.client.calls import Call, Unreachable, error_of, options, packed, read_json
-from quorate.errors import InvalidRequest, PeerProtocolError
+from quorate.errors import InvalidRequest, PeerProtocolError, QuorateError
 from quorate.notation import parse_url, show_bytes, show_duration, show_size, show_text
 from quorate.wire.http import quote
 
@@ -136,7 +137,20 @@ def run_status(given: Given) -> int:
     else:
         print_table(columns, rows)
     _warn_of_quorums(members)
+    _tell_what_waits(given)
     return 3 if any(reasons) else 0
+
+
+def _tell_what_waits(given: Given) -> None:
+    """Say what does not go on of a change of the members, as one node sees it."""
+    try:
+        with client_of(given) as client:
+            waits = topology_of(client, timeout=timeout_seconds(given))["waits"]
+    except QuorateError:
+        # Another release, or a cluster that cannot say it now: whether it serves is said above.
+        return
+    for text in waits:
+        print(f"quorate: {show_text(str(text))}", file=sys.stderr)
 
 
 def _warn_of_quorums(members: list[dict[str, Any]]) -> None:
@@ -218,7 +232,7 @@ def _shown_replica(view: dict[str, Any]) -> list[object]:
     if written := _written(view):
         lines.append(f"written {written}")
     if expires_ms := view.get("expires_ms"):
-        lines.append(f"expires {_utc(expires_ms)}")
+        lines.append(f"expires {show_utc(expires_ms)}")
     return [view["url"], view["state"], _record(view), "\n".join(lines), view["hints"]]
 
 
@@ -235,10 +249,10 @@ def _record(view: dict[str, Any]) -> str | None:
 
 def _written(view: dict[str, Any]) -> str | None:
     """When the version was given out: its first 48 bits are milliseconds."""
-    return _utc(int(view["version"][:12], 16)) if view["version"] else None
+    return show_utc(int(view["version"][:12], 16)) if view["version"] else None
 
 
-def _utc(ms: int) -> str | None:
+def show_utc(ms: int) -> str | None:
     """A time to the second; None for one that no calendar has."""
     try:
         return datetime.fromtimestamp(ms // 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

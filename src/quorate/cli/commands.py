@@ -9,14 +9,23 @@ from quorate.cli.arguments import Flag, Subcommand
 from quorate.client.trial import DEFAULT_NODE, TIMEOUT_SECONDS
 
 _JSON: Final = Flag("json", "print JSON")
-_CLUSTER: Final = (
+_NODES: Final = (
     Flag("target", "the one node to ask", "any of --nodes"),
     Flag("nodes", "URLs of nodes, by commas: the first that answers", DEFAULT_NODE),
+)
+_CLUSTER: Final = (
+    *_NODES,
     Flag("timeout", "how long it may take, such as 500ms or 2s", f"{TIMEOUT_SECONDS:g}s"),
     _JSON,
 )
+_NAMED: Final = "its URL, or its id of 12 digits"
+_FORCE: Final = Flag(
+    "force", "though fewer nodes than copies or fewer zones are left, or who leaves is not there"
+)
 _KEY: Final = Flag("key", "the key, any bytes")
 _W: Final = Flag("W", "replicas that must hold the write", "the cluster's", ("w",))
+_ARCHIVE: Final = Flag("archive", "the archive, a file")
+_RATE: Final = Flag("rate", "keys per second at most, such as 500 or 2k", "as many as come")
 _R: Final = Flag("R", "replicas that must answer", "the cluster's", ("r",))
 
 COMMANDS: Final = (
@@ -26,6 +35,7 @@ COMMANDS: Final = (
         "dev",
         (
             Flag("once", "stop after the demonstration"),
+            Flag("grow", "show one node more joining, and another one leaving"),
             Flag("dir", "directory for data and logs, kept", "a temporary one, removed"),
             Flag("nodes-count", "nodes to start", "3"),
             Flag("base-port", "port of the first node; the others follow", "8000"),
@@ -84,6 +94,42 @@ COMMANDS: Final = (
         " (\\n, \\r, \\t, \\0033), and a backslash doubled: `printf %b` gives the key back. --json"
         " has the bytes of every key.",
     ),
+    Subcommand(
+        "backup",
+        "Write all keys into an archive, a file; again, with the same file, goes on.",
+        "backup",
+        (
+            _ARCHIVE,
+            Flag("prefix", "only keys that begin with it", "all"),
+            _RATE,
+            _R,
+            *_NODES,
+            _JSON,
+        ),
+        positionals=("archive",),
+        required=("archive",),
+        notes="Each key is in it as it was at some time between begin and end, with its time of"
+        " expiry; a key that was there throughout is in it.",
+    ),
+    Subcommand(
+        "restore",
+        "Write the keys of an archive into a cluster, of whatever size.",
+        "restore",
+        (
+            _ARCHIVE,
+            Flag("dry-run", "check the archive, say what would be written, and write nothing"),
+            Flag("prefix", "only keys that begin with it", "all"),
+            Flag("existing", "a key that the cluster has: keep it, or replace it", "keep"),
+            _RATE,
+            _W,
+            *_NODES,
+            _JSON,
+        ),
+        positionals=("archive",),
+        required=("archive",),
+        notes="The whole archive is checked before anything is written. Exit code 3: some keys"
+        " could not be written. After an interruption begin again: it does no harm.",
+    ),
     Subcommand("nodes", "List the members as one node sees them.", "cluster", _CLUSTER),
     Subcommand(
         "forget",
@@ -92,6 +138,90 @@ COMMANDS: Final = (
         (Flag("url", "the member"), *_CLUSTER),
         positionals=("url",),
         required=("url",),
+    ),
+    Subcommand(
+        "join",
+        "Make a running node a member; copies move to it by themselves.",
+        "changing",
+        (Flag("url", "the node"), *_CLUSTER),
+        positionals=("url",),
+        required=("url",),
+    ),
+    Subcommand(
+        "leave",
+        "Have a member give its copies to the others, and then be a member no more.",
+        "changing",
+        (Flag("node", _NAMED), _FORCE, *_CLUSTER),
+        positionals=("node",),
+        required=("node",),
+        notes="Its copies are moved from it, so it has to be up. One that is not there is let go"
+        " with --force alone: its disk counts as lost then, and what only it had is gone.",
+    ),
+    Subcommand(
+        "replace",
+        "Have a node that holds no copies take the place of a member.",
+        "changing",
+        (
+            Flag("old", f"who goes: {_NAMED}"),
+            Flag("new", f"who takes its place: {_NAMED}"),
+            *_CLUSTER,
+        ),
+        positionals=("old", "new"),
+        required=("old", "new"),
+        notes="A member that is not there when this is asked counts as lost: nothing of it is"
+        " waited for, and should it come back, its copies do not count.",
+    ),
+    Subcommand(
+        "plan",
+        "Show what changes of the members would come to; changes nothing.",
+        "changing",
+        (
+            Flag("leave", "who goes, by commas"),
+            Flag("replace", "who takes whose place: OLD=NEW, by commas"),
+            Flag("weight", "shares of the copies: NODE=2, by commas"),
+            Flag("zone", "where nodes are: NODE=b, by commas"),
+            Flag("replication", "copies of each key", "as it is"),
+            _FORCE,
+            *_CLUSTER,
+        ),
+        notes="Nodes are named by their URL, or their id of 12 digits. Without any of these it"
+        " shows what the cluster comes to as it is.",
+    ),
+    Subcommand(
+        "apply",
+        "Do what a plan showed; refused if the cluster has changed since.",
+        "changing",
+        (Flag("hash", "the plan's name, as quorate plan printed it"), *_CLUSTER),
+        positionals=("hash",),
+        required=("hash",),
+        notes="Ask the node that showed it: each keeps the last 16 plans that it showed.",
+    ),
+    Subcommand(
+        "cancel",
+        "Move no more copies: every one stays where it is, until another change.",
+        "changing",
+        _CLUSTER,
+    ),
+    Subcommand(
+        "recover",
+        "Go on without members whose disks are lost, where too few are left to decide it.",
+        "changing",
+        (
+            Flag("lost", "who is given up, by commas"),
+            Flag("yes", "do not ask: it is meant"),
+            *_CLUSTER,
+        ),
+        positionals=("lost",),
+        required=("lost",),
+        notes="For a cluster that has lost a majority of the members that vote, and for nothing"
+        " else: nobody is asked. What only those given up had is gone; should one of them live,"
+        " there are two clusters. Shows what it comes to, and wants the word `recover` typed.",
+    ),
+    Subcommand(
+        "topology",
+        "Show each member's share of the copies, what moves, and what waits and why.",
+        "changing",
+        _CLUSTER,
     ),
     Subcommand("status", "Say whether each node is ready.", "cluster", _CLUSTER),
     Subcommand(
@@ -188,7 +318,8 @@ COMMANDS: Final = (
         "Faults: kill, coordinator, echo, wipe, rollback, torn, pause, split, isolate, oneway,"
         " bridge, flap, crossed, hold, swizzle, reset, halfopen, loss, duplicate, reorder, late,"
         " damage, slow, thin, gray, stall, busy, full, rot, hintrot, syncfail, clockstep, drift,"
-        " skew, hintoverflow, twin, stop, hang, reopen, noread, log, pieces, deaf, files.",
+        " skew, hintoverflow, twin, stop, hang, reopen, noread, log, pieces, deaf, files,"
+        " join, leave, replace, bury, weight, zone, copies, cancel, apply.",
     ),
     Subcommand("version", "Print the version.", "serve", (_JSON,)),
 )

@@ -14,11 +14,13 @@ from typing import Final
 
 from quorate.cli.arguments import Given, UsageError
 from quorate.cli.connect import DEV_NODES_MAX, whole_number
+from quorate.cli.growing import GROW_AFTER, show_growth
 from quorate.cli.output import complain, print_json
 from quorate.cli.processes import Children, NodeFailed, busy_ports, stoppable
 from quorate.client.blocking import Client
 from quorate.notation import show_count
 
+GROWING_NODES_MIN: Final = 3
 _KEY: Final = "greeting"
 _VALUE: Final = "hello from quorate"
 
@@ -26,7 +28,7 @@ _VALUE: Final = "hello from quorate"
 def run_dev(given: Given) -> int:
     """Start nodes, show a put and a get, and keep them running; 0 when told to stop."""
     ports = _ports(given)
-    busy = busy_ports(ports)
+    busy = busy_ports([*ports, ports[-1] + 1] if "grow" in given else ports)
     if busy:
         shown = ", ".join(map(str, busy))
         found = f"port {shown} is" if len(busy) == 1 else f"ports {shown} are"
@@ -43,8 +45,10 @@ def run_dev(given: Given) -> int:
 
 
 def _run(given: Given, ports: list[int], directory: Path) -> int:
+    more = [f"--grow-after={GROW_AFTER}"] if "grow" in given else []
+
     def command(port: int) -> list[str]:
-        return node_command(port, ports, directory)
+        return [*node_command(port, ports, directory), *more]
 
     is_json = "json" in given
     with Children(directory, command, is_temporary="dir" not in given) as nodes:
@@ -52,12 +56,16 @@ def _run(given: Given, ports: list[int], directory: Path) -> int:
             count = show_count(len(ports), "node")
             print(f"starting {count}; data and logs in {directory}", flush=True)
         nodes.start(ports)
-        urls = [child.url for child in nodes.all]
-        shown = _demonstrate(urls)
-        if is_json:
-            print_json({"nodes": urls, "directory": str(directory), "demonstration": shown})
-        else:
+        shown = _demonstrate([child.url for child in nodes.all])
+        if not is_json:
             _tell(shown)
+        grown = {}
+        if "grow" in given:
+            grown["growth"] = show_growth(nodes, ports[-1] + 1, is_json=is_json)
+        urls = [child.url for child in nodes.all]
+        if is_json:
+            told = {"nodes": urls, "directory": str(directory), "demonstration": shown}
+            print_json({**told, **grown})
         if "once" in given:
             return 0
         if not is_json:
@@ -84,7 +92,9 @@ def node_command(port: int, ports: list[int], directory: Path) -> list[str]:
 def _ports(given: Given) -> list[int]:
     count = whole_number(given, "nodes-count", low=1, high=DEV_NODES_MAX) or 3
     base = whole_number(given, "base-port", low=1) or 8000
-    if base + count - 1 > 65535:
+    if "grow" in given and count < GROWING_NODES_MIN:
+        raise UsageError(f"--grow: it takes {GROWING_NODES_MIN} nodes, of which one can leave")
+    if base + count - ("grow" not in given) > 65535:
         raise UsageError("--base-port: ports end at 65535")
     return list(range(base, base + count))
 

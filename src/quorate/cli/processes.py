@@ -155,6 +155,12 @@ class Children:
         for child in self.all:
             child.wait_ready(until=until)
 
+    def end(self, child: Child) -> None:
+        """End one of the nodes, and count it among them no more."""
+        child.terminate()
+        child.finish(until=time.monotonic() + STOP_SECONDS)
+        self.all.remove(child)
+
     def watch(self, tell: Callable[[str], None]) -> None:
         """Tell of each node that ends and how to start it again; returns when none is left."""
         running = list(self.all)

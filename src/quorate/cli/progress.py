@@ -16,12 +16,13 @@ _LINE_SECONDS: Final = 10.0
 class ProgressMeter:
     """A context manager: `advance` moves it on, `tell` prints a line beside it."""
 
-    def __init__(self, what: str, *, total: int) -> None:
+    def __init__(self, what: str, *, total: int | None) -> None:
+        """`total` None: nobody knows it."""
         self._what = what
         self._done = 0
         self._total = total
         self._next_line = time.monotonic() + _LINE_SECONDS
-        self._bar = _bar_on_terminal() if sys.stderr.isatty() and total > 1 else None
+        self._bar = _bar_on_terminal() if sys.stderr.isatty() and total != 1 else None
         if self._bar is not None:
             self._task = self._bar.add_task(what, total=total, note="")
             self._bar.start()
@@ -33,15 +34,16 @@ class ProgressMeter:
         if self._bar is not None:
             self._bar.stop()
 
-    def advance(self, note: str = "") -> None:
-        """One more is done."""
-        self._done += 1
+    def advance(self, note: str = "", *, count: int = 1) -> None:
+        """So many more are done."""
+        self._done += count
         if self._bar is not None:
-            self._bar.update(self._task, advance=1, note=note)
+            self._bar.update(self._task, advance=count, note=note)
         elif time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + _LINE_SECONDS
             rest = f", {note}" if note else ""
-            text = f"quorate: {self._done:,} of {self._total:,} {self._what}{rest}"
+            total = "" if self._total is None else f" of {self._total:,}"
+            text = f"quorate: {self._done:,}{total} {self._what}{rest}"
             print(text, file=sys.stderr, flush=True)
 
     def tell(self, text: str) -> None:

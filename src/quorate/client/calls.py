@@ -28,6 +28,8 @@ _NOT_FACTS: Final = frozenset(
     {"type", "title", "status", "detail", "code", "outcome", "instance", "self"}
 )
 _VERSION: Final = re.compile('"?([0-9a-f]{28})"?')
+_ESCAPED: Final = bytes([*range(32), *b'"\\'])
+"""Bytes that JSON writes as two to six."""
 
 Raw = str | bytes | bytearray | memoryview
 """A key or a value; text means its UTF-8 bytes."""
@@ -45,6 +47,9 @@ class Value(NamedTuple):
     value: bytes
     version: str
     """28 hexadecimal digits; a later write of the key compares higher."""
+    expires_ms: int | None = None
+    """When it expires, in milliseconds since 1970, as a batch tells it; None: never. The answer to
+    a get of one key does not tell it."""
 
 
 class Written(NamedTuple):
@@ -81,11 +86,12 @@ class BatchGet(NamedTuple):
 
 
 class BatchPut(NamedTuple):
-    """Write a key; it expires after `ttl` seconds."""
+    """Write a key; it expires after `ttl` seconds, or at `expires_ms`, milliseconds since 1970."""
 
     key: Raw
     value: Raw
     ttl: int | None = None
+    expires_ms: int | None = None
 
 
 class BatchDelete(NamedTuple):
@@ -146,7 +152,8 @@ def batch_call(
     """The request that does `operations`; `r`, `w` and `timeout` are for each."""
     import json  # Late: a single get or put never needs it.
 
-    body = json.dumps({"operations": [_as_json(operation) for operation in operations]})
+    table = {"operations": [_as_json(operation) for operation in operations]}
+    body = json.dumps(table, ensure_ascii=False)
     is_write = any(not isinstance(operation, BatchGet) for operation in operations)
     query = options(r=r, w=w, timeout=timeout)
     return Call("POST", "/batch" + query.replace("&", "?", 1), body.encode(), is_write=is_write)
@@ -300,13 +307,29 @@ def unpacked(item: object) -> bytes:
 def _as_json(operation: BatchOperation) -> dict[str, object]:
     item: dict[str, object] = {
         "op": type(operation).__name__.removeprefix("Batch").lower(),
-        "key": packed(key_bytes(operation.key, is_write=not isinstance(operation, BatchGet))),
+        "key": _short(key_bytes(operation.key, is_write=not isinstance(operation, BatchGet))),
     }
     if isinstance(operation, BatchPut):
-        item["value"] = packed(raw_bytes(operation.value, name="value"))
+        item["value"] = _short(raw_bytes(operation.value, name="value"))
         if operation.ttl is not None:
             item["ttl"] = operation.ttl
+        if operation.expires_ms is not None:
+            item["expires_ms"] = operation.expires_ms
     return item
+
+
+def _short(raw: bytes) -> object:
+    """Bytes as JSON text, or as base64 where that may be much shorter.
+
+    A zero byte is six characters of JSON: a body of such would be refused as too long, though the
+    value is not.
+    """
+    escaped = len(raw) - len(raw.translate(None, _ESCAPED))
+    if 5 * escaped <= len(raw) // 3 + 16:
+        return packed(raw)
+    import base64
+
+    return {"base64": base64.b64encode(raw).decode()}
 
 
 def _result(operation: BatchOperation, item: dict[str, Any]) -> BatchResult:
@@ -318,4 +341,9 @@ def _result(operation: BatchOperation, item: dict[str, Any]) -> BatchResult:
         return error_of_table(item, status=status, is_write=is_write)
     if is_write:
         return Written(str(item["version"]), int(item["acks"]))
-    return Value(unpacked(item["value"]), str(item["version"]))
+    expires_ms = item.get("expires_ms")
+    return Value(
+        unpacked(item["value"]),
+        str(item["version"]),
+        None if expires_ms is None else int(expires_ms),
+    )

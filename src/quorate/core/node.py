@@ -16,19 +16,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from quorate.core.exchanges.changes import VOTE_META, Changes
+from quorate.core.exchanges.changes import Changes
 from quorate.core.exchanges.hints import Hints
 from quorate.core.exchanges.look import Look
 from quorate.core.exchanges.outbox import Outbox
+from quorate.core.exchanges.pulls import Pulls
 from quorate.core.exchanges.reads import Reads
 from quorate.core.exchanges.scans import Explains, Scans
 from quorate.core.exchanges.writes import Write, Writes
 from quorate.core.replica import Reader
 from quorate.core.serving import Serving
+from quorate.core.topology.layout import Layout
 from quorate.core.topology.membership import Membership
 from quorate.core.topology.peer import Ground, Liveness, Peer
 from quorate.core.turn import Alarm, Parked, Parts, size_of
 from quorate.core.values.events import (
+    Change,
     Durable,
     Effects,
     Event,
@@ -113,6 +116,7 @@ class Node:
             serial=max(now.wall_ms, 0),
             adopted=self._on_adopted,
             store=parts.replica.put_meta,
+            ceiling=ceiling,
         )
         self.roster: Final = self.membership.roster
         self.hints: Final = Hints(
@@ -126,14 +130,12 @@ class Node:
         self.scans: Final = Scans(parts, self.membership, self.outboxes)
         self.explains: Final = Explains(parts, self.membership, self.hints, self.outboxes)
         self.liveness: Final = Liveness(settings, turn, self.roster.peers, self._ping)
-        self.changes: Final = Changes(
-            parts, self.membership, self.outboxes, self._ping, stored=engine.get_meta(VOTE_META)
-        )
+        self.pulls: Final = Pulls(parts, self.membership, self.outboxes, self._on_pulled)
+        self.changes: Final = Changes(parts, self.membership, self.outboxes, self._ping, self.pulls)
         self.serving: Final = Serving(parts, self.membership, self.liveness, self.changes)
         self.is_stopping = False
         self._handlers: Final = self._table()
-        has_voted = engine.get_meta(VOTE_META) is not None
-        is_blank = not (ceiling or has_voted) and _is_empty(engine)
+        is_blank = not (ceiling or self.changes.has_voted) and _is_empty(engine)
         self.membership.open(engine.get_meta, is_blank=is_blank)
 
     # --- the one way in and out --------------------------------------------------------------
@@ -167,12 +169,14 @@ class Node:
         effects.answers = turn.answers
         effects.notes = turn.notes
         effects.wake_ms = turn.wake_ms()
+        effects.end = self.membership.marks.refusal
         return effects
 
     def _close_batch(self, effects: Effects) -> None:
         replica, writes, hints = self.parts.replica, self.writes, self.hints
         while True:
-            if writes.has_stamped:
+            is_accepted = self.membership.marks.has_accepted
+            if writes.has_stamped or replica.keeps or self.changes.has_granted or is_accepted:
                 self._raise_ceiling()
             if writes.own:
                 writes.close_turn()
@@ -184,10 +188,13 @@ class Node:
                 return
 
     def _raise_ceiling(self) -> None:
-        self.writes.has_stamped = False
-        ceiling = self.parts.clock.raise_ceiling()
+        self.writes.has_stamped = self.changes.has_granted = False
+        self.membership.marks.has_accepted = False
+        ceiling, replica = self.parts.clock.raise_ceiling(), self.parts.replica
         if ceiling:
-            self.parts.replica.put_meta(CEILING_META, ceiling.to_bytes(8, "big"))
+            replica.put_meta(CEILING_META, ceiling.to_bytes(8, "big"))
+            # Not before: after a power cut this disk would look like an old one.
+            replica.when_durable(lambda: self.membership.marks.reach(ceiling))
 
     def _on_came(self) -> None:
         """Peers became reachable: they get their hints, and parked requests are tried again."""
@@ -198,16 +205,22 @@ class Node:
         self.changes.look()
         self._unpark()
 
-    def _on_adopted(self) -> None:
+    def _on_adopted(self, before: Layout | None, layout: Layout) -> None:
         """Another layout is in force: what is under way begins anew under it."""
         self.hints.rename()
+        self.pulls.adopted(before, layout)
         for operation in self.parts.requests.under_way():
             if isinstance(operation, Write):
                 self.writes.begin_anew(operation)
             elif isinstance(operation, Look):
                 self.reads.begin_anew(operation)
-        self.changes.look_soon()
+        self.changes.adopted(layout)
         self._retry.soon()
+
+    def _on_pulled(self) -> None:
+        """This node has all copies that it is to hold: others wait for that."""
+        self._ping(self.roster.peers)
+        self.changes.look_soon()
 
     def _unpark(self) -> None:
         if self.parts.requests.has_parked:
@@ -327,10 +340,20 @@ class Node:
         peer = self.roster.at(event.url)
         if peer is not None:
             peer.misses = 0
+            peer.is_wanted = not self.membership.is_member(peer)
+            self.changes.look_soon()
         topology = self.membership.topology
         mine = peer is None and event.url == self.settings.url
         owns = topology is not None and (peer is not None or mine) and peer in topology.copies()
-        self.parts.turn.answers.append((event.waiter, JoinResult(not is_new, owns)))
+        is_member = self.membership.is_in if peer is None else self.membership.is_member(peer)
+        result = JoinResult(not is_new, owns, is_member and (peer is not None or mine))
+        self.parts.turn.answers.append((event.waiter, result))
+
+    def _on_change(self, event: Change) -> None:
+        try:
+            self.changes.ask(event)
+        except QuorateError as error:
+            self._refuse(event.waiter, error)
 
     def _on_forget(self, event: Forget) -> None:
         try:
@@ -372,6 +395,7 @@ class Node:
     def _on_stop(self, event: Stop) -> None:
         del event
         self.is_stopping = True
+        self.membership.marks.keep()
         for parked in self.parts.requests.unpark():
             parked.error = _refused(NotReady("this node is stopping"))
             self.parts.requests.refuse(parked)
@@ -390,7 +414,14 @@ class Node:
 
     def status(self) -> Status:
         """A snapshot for people and monitoring."""
-        return status_of(self.parts, self.membership, self.hints, is_stopping=self.is_stopping)
+        return status_of(
+            self.parts,
+            self.membership,
+            self.hints,
+            self.pulls,
+            put_off=self.changes.wants.put_off(),
+            is_stopping=self.is_stopping,
+        )
 
     # --- construction ------------------------------------------------------------------------
 
@@ -406,12 +437,13 @@ class Node:
             LocalScan: self._on_local_scan,
             Join: self._on_join,
             Forget: self._on_forget,
+            Change: self._on_change,
             PeerFrame: self._on_frame,
             LinkUp: self._on_link_up,
             LinkDown: self._on_link_down,
             LinkRefused: lambda event: self.roster.refused(event.url, event.reason),
             LinkRoom: self._on_link_room,
-            Met: lambda event: self.membership.meet(event.greeting),
+            Met: lambda event: self.membership.meet(event.greeting, is_answer=event.is_answer),
             Durable: lambda event: self.parts.replica.on_durable(event.mark),
             StorageState: self._on_storage_state,
             Stop: self._on_stop,
@@ -444,12 +476,13 @@ class Node:
 
     def _ping(self, peers: list[Peer]) -> None:
         """Ask whether they live, and tell who belongs."""
-        members, keys = self.roster.told(), self.parts.replica.keys
-        # Once for all peers: the engine adds it up.
-        bytes_used = self.parts.replica.bytes_used()
+        members, pulls, mark = self.roster.told(), self.pulls, self.membership.marks.own
+        keys, size = self.parts.replica.keys, self.parts.replica.bytes_used()
+        done, left, not_read = pulls.pulled, len(pulls.left), pulls.unreadable
         for peer in peers:
             outbox = self.outboxes[peer.index]
-            outbox.say(Ping(outbox.next_batch(), members, keys, bytes_used))
+            batch = outbox.next_batch()
+            outbox.say(Ping(batch, members, keys, size, done, left, not_read, mark))
 
 
 def _is_empty(engine: Reader) -> bool:

@@ -6,19 +6,23 @@ batch is not durable; every batch has a mark, marks rise by one, and whatever wa
 is released when that mark, and so all before it, is durable.
 
 A row between `apply` and durable has an entry in `_undurable`: what merges must beat (`latest`) and
-what reads may see (`shown`). All other rows are as the engine (and the cache in front of it) says.
+what reads may see (`shown`). All other rows are as the engine (and the cache in front of it) says,
+but for those of a partition whose copy was dropped: until that is durable the engine may still have
+them, as where the batch waits for a full disk, and they are not seen.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from itertools import chain, starmap
 from typing import Final, Protocol
 
 from quorate.core.values.events import Batch, StorageState
 from quorate.core.values.record import Record, wins
+from quorate.core.values.slots import PARTITION_COUNT, ROW_END, partition_bounds, partition_of
 from quorate.core.values.versions import ABSENT
-from quorate.errors import Corrupt
+from quorate.errors import Corrupt, StorageBusy, StorageError
 
 KEYS_META: Final = b"keys"
 
@@ -65,6 +69,9 @@ class Replica:
 
     __slots__ = (
         "_calls",
+        "_dropped",
+        "_dropped_hints",
+        "_dropped_rows",
         "_durable",
         "_engine",
         "_hints",
@@ -77,6 +84,7 @@ class Replica:
         "_waiting",
         "keys",
         "trouble",
+        "withheld",
     )
 
     def __init__(self, engine: Reader, on_damage: Callable[[Corrupt], None]) -> None:
@@ -87,6 +95,10 @@ class Replica:
         self._records: list[tuple[bytes, Record]] = []
         self._hints: list[tuple[bytes, bytes | None]] = []
         self._meta: list[tuple[bytes, bytes | None]] = []
+        self._dropped_rows: list[tuple[bytes, bytes]] = []
+        self._dropped_hints: list[tuple[bytes, bytes]] = []
+        self._dropped: dict[int, int] = {}
+        """By partition: the mark of the batch that drops its rows, until that is durable."""
         self._calls: list[Callable[[], None]] = []
         self._mark = 0
         """Of the last batch that was handed out."""
@@ -98,14 +110,21 @@ class Replica:
         """As of the last batch."""
         self.trouble = StorageState()
         """Why this node takes no writes, when it does not."""
+        self.withheld: set[int] = set()
+        """Partitions of which rows may be left from an earlier layout (`surplus`): until these are
+        gone nothing is read there, and nothing kept."""
 
     # --- reading ---------------------------------------------------------------------------
 
     def shown(self, row: bytes) -> Record | None:
         """The durable record of a row. Corrupt if its bytes are damaged."""
+        if self.withheld:
+            self._check_withheld(row)
         entry = self._undurable.get(row)
         if entry is not None:
             return entry[2]
+        if self._dropped and partition_of(row) in self._dropped:
+            return None
         try:
             return self._engine.get(row)
         except Corrupt as error:
@@ -115,9 +134,13 @@ class Replica:
     def latest(self, row: bytes) -> Record | None:
         """The newest record, durable or not: what a write must beat. A damaged one counts as
         lost, so that a write or a repair can take its place."""
+        if self.withheld:
+            self._check_withheld(row)
         entry = self._undurable.get(row)
         if entry is not None:
             return entry[0]
+        if self._dropped and partition_of(row) in self._dropped:
+            return None
         try:
             return self._engine.get(row)
         except Corrupt as error:
@@ -127,9 +150,12 @@ class Replica:
     def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, Record]]:
         """Durable records of [start, end) in order. Rows whose first record is not durable yet
         are left out; Corrupt on damage."""
+        if self.withheld:
+            self._check_withheld(start)
         undurable = self._undurable
+        parts = self._undropped(start, end)
         try:
-            for row, record in self._engine.scan(start, end):
+            for row, record in chain.from_iterable(starmap(self._engine.scan, parts)):
                 entry = undurable.get(row)
                 if entry is None:
                     yield row, record
@@ -138,6 +164,59 @@ class Replica:
         except Corrupt as error:
             self._on_damage(error)
             raise
+
+    def _check_withheld(self, row: bytes) -> None:
+        """StorageBusy if what is there may be of an earlier layout."""
+        if partition_of(row) in self.withheld:
+            raise StorageBusy("copies of an earlier layout are given up first")
+
+    def partitions(self) -> set[int]:
+        """Those of which anything is on disk, for all that can be read. From each row found to the
+        next partition: a seek for each partition would pass over ranges that were dropped again
+        and again."""
+        found: set[int] = set()
+        start = b"\0\0"
+        try:
+            while start < ROW_END:
+                first = next(iter(self._engine.scan(start, ROW_END)), None)
+                if first is None:
+                    break
+                partition = partition_of(first[0])
+                found.add(partition)
+                _, start = partition_bounds(partition)
+        except StorageError:
+            found.update(range(partition_of(start), PARTITION_COUNT))
+        return found
+
+    def count(self, start: bytes, end: bytes, *, limit: int) -> tuple[int, bytes]:
+        """How many of the first `limit` rows in [start, end) are live, withheld ones too, and after
+        which row to go on; empty at the end, and before damage, behind which nothing is counted."""
+        live, last = 0, b""
+        try:
+            for index, (row, record) in enumerate(self._engine.scan(start, end)):
+                if index == limit:
+                    return live, last
+                live += record.value is not None
+                last = row
+        except Corrupt as error:
+            self._on_damage(error)
+        return live, b""
+
+    def _undropped(self, start: bytes, end: bytes) -> list[tuple[bytes, bytes]]:
+        """The parts of [start, end) that the engine is asked for. None of a dropped partition: of
+        what was written there since, nothing can be durable yet."""
+        parts = []
+        for partition in sorted(self._dropped):
+            first, past = partition_bounds(partition)
+            if start < first:
+                parts.append((start, min(first, end)))
+            start = max(start, past)
+        parts.append((start, end))
+        return [part for part in parts if part[0] < part[1]]
+
+    def meta(self, name: bytes) -> bytes | None:
+        """A meta entry, as an earlier process left it."""
+        return self._engine.get_meta(name)
 
     def bytes_used(self) -> int:
         """Bytes on disk, about."""
@@ -166,6 +245,11 @@ class Replica:
             self.keys += held is None or held.value is None
         return ABSENT
 
+    @property
+    def keeps(self) -> bool:
+        """Whether records were applied in this step."""
+        return bool(self._records)
+
     def put_meta(self, name: bytes, blob: bytes | None) -> None:
         """Write a meta entry with this step's batch; None deletes."""
         self._meta.append((name, blob))
@@ -173,6 +257,25 @@ class Replica:
     def put_hint(self, name: bytes, blob: bytes | None) -> None:
         """Write a hint with this step's batch; None deletes."""
         self._hints.append((name, blob))
+
+    def drop(self, partition: int, live: int) -> None:
+        """Give up this node's copy of a partition, with this step's batch: its rows are nobody's
+        any more, and not seen from now on. `live` of them are no tombstones.
+
+        What is applied to the partition from now on is kept. No row of it may be on its way to the
+        disk."""
+        assert not any(partition_of(row) == partition for row in self._undurable), (
+            f"partition {partition} is dropped while rows of it are not durable"
+        )
+        self._dropped[partition] = self._mark + 1
+        self._dropped_rows.append(partition_bounds(partition))
+        self.keys -= live
+
+    def drop_hints(self, start: bytes, end: bytes) -> None:
+        """Delete the hints of [start, end) with this step's batch, but for those that the step
+        itself puts, before or after this call."""
+        assert start < end, f"no range of hints: {start!r} to {end!r}"
+        self._dropped_hints.append((start, end))
 
     def when_durable(self, call: Callable[[], None]) -> None:
         """Call once all that was applied up to the end of this step is durable."""
@@ -184,7 +287,9 @@ class Replica:
         Promises of a step without a batch wait for the batches before it, as what they speak of
         may be in one of them.
         """
-        if not (self._records or self._hints or self._meta):
+        if not (
+            self._records or self._hints or self._meta or self._dropped_rows or self._dropped_hints
+        ):
             if self._calls:
                 self._waiting.append(_Promised(self._mark, [], self._calls))
                 self._calls = []
@@ -192,18 +297,24 @@ class Replica:
         if self.keys != self._stored_keys:
             self._stored_keys = self.keys
             self._meta.append((KEYS_META, self.keys.to_bytes(8, "big")))
-        batch = Batch(self._records, self._hints, self._meta)
+        batch = Batch(
+            self._records, self._hints, self._meta, self._dropped_rows, self._dropped_hints
+        )
         self._mark += 1
         if self._records or self._calls:
             # Else nothing was promised: on a full disk such batches may come for hours.
             self._waiting.append(_Promised(self._mark, self._records, self._calls))
         self._records, self._hints, self._meta, self._calls = [], [], [], []
+        if self._dropped_rows or self._dropped_hints:
+            self._dropped_rows, self._dropped_hints = [], []
         return batch, self._mark
 
     def on_durable(self, mark: int) -> None:
         """Everything up to `mark` is durable: show it, and make the promised calls."""
         assert self._durable <= mark <= self._mark, f"durable mark {mark} out of order"
         self._durable = mark
+        if self._dropped:
+            self._dropped = {each: at for each, at in self._dropped.items() if at > mark}
         self._release()
 
     def release_settled(self) -> bool:

@@ -33,6 +33,7 @@ from quorate.core.values.messages import (
     Ping,
     Pong,
     Prepare,
+    Pull,
     Read,
     ReadAnswer,
     ScannedRows,
@@ -42,7 +43,7 @@ from quorate.core.values.messages import (
 from quorate.core.values.record import Record
 from quorate.core.values.slots import is_row, partition_of
 from quorate.core.values.versions import ABSENT, pack_version
-from quorate.errors import StorageError
+from quorate.errors import StorageBusy, StorageError
 
 STEP_BYTES_MAX: Final = 8 << 20
 """Of answers to one peer in a step; one value may exceed it."""
@@ -53,7 +54,7 @@ PUT_OFF_BYTES_MAX: Final = 8 << 20
 _ANSWERS: Final = (Mutated, ReadAnswer, ScannedRows, Voted)
 _SIGNS_OF_LIFE: Final = (Mutated, ReadAnswer, ScannedRows, Voted, Pong, OtherEpoch)
 """Only what answers shows that both directions work."""
-_REQUESTS: Final = (Mutate, Read, ScanRows)
+_REQUESTS: Final = (Mutate, Read, ScanRows, Pull)
 _LOWEST: Final = pack_version(1, 0)
 """No clock gives out stamp 0."""
 
@@ -111,7 +112,11 @@ class Serving:
             if isinstance(message, _ANSWERS):
                 if not outbox.on_answer(message):
                     self._turn.note_rarely("error", "peer_answered_out_of_shape", peer=peer.url)
-            elif isinstance(message, _REQUESTS) and frame.epoch == membership.epoch > FIRST_EPOCH:
+            elif (
+                isinstance(message, _REQUESTS)
+                and frame.epoch == membership.epoch > FIRST_EPOCH
+                and (membership.marks.counts or self._is_eventual(peer))
+            ):
                 self._on_request(outbox, message)
             elif isinstance(message, Ping | Pong | OtherEpoch):
                 self._on_signal(outbox, message)
@@ -123,6 +128,12 @@ class Serving:
         if refused:
             self._turn.counters["requests_of_another_epoch"] += len(refused)
             outbox.say(OtherEpoch(membership.epoch, refused))
+
+    def _is_eventual(self, peer: Peer) -> bool:
+        """Whether the quorums of a peer's requests need not meet: then an old copy breaks nothing
+        that these promise."""
+        w, r = peer.told.w, peer.told.r
+        return min(w, r) > 0 and w + r <= self._membership.current().n
 
     def why_refused(self, row: bytes, record: Record) -> str:
         """Why this replica will not keep the record; empty if it will."""
@@ -156,13 +167,24 @@ class Serving:
 
     def _on_signal(self, outbox: Outbox, message: Ping | Pong | OtherEpoch) -> None:
         if isinstance(message, Ping):
-            outbox.peer.keys = message.keys
-            outbox.peer.bytes_used = message.bytes_used
+            self._take_facts(outbox.peer, message)
             self._membership.roster.learn(message.members, of=outbox.peer)
             outbox.say(Pong(message.batch))
         elif isinstance(message, OtherEpoch):
             self._on_other_epoch(outbox, message)
         # That a Pong came is all that it says.
+
+    def _take_facts(self, peer: Peer, message: Ping) -> None:
+        peer.told.keys = message.keys
+        peer.told.bytes_used = message.bytes_used
+        peer.told.left = message.left
+        peer.told.unreadable = message.unreadable
+        if peer.is_linked and self._membership.has(peer.id):
+            # Who is at its URL for sure: anybody may dial, and say that it is another.
+            self._membership.marks.hear(peer.id, message.mark)
+        if peer.told.pulled != message.pulled:
+            peer.told.pulled = message.pulled
+            self._changes.look_soon()
 
     def _on_other_epoch(self, outbox: Outbox, message: OtherEpoch) -> None:
         membership = self._membership
@@ -175,9 +197,13 @@ class Serving:
             outbox.peer.epoch = message.epoch
             outbox.is_stirred = True
 
-    def _on_request(self, outbox: Outbox, message: Mutate | Read | ScanRows) -> None:
+    def _on_request(self, outbox: Outbox, message: Mutate | Read | ScanRows | Pull) -> None:
         if isinstance(message, Mutate):
             self._on_mutate(outbox, message)
+        elif isinstance(message, Pull):
+            # The layout in force, and all that was taken under earlier ones, is durable then.
+            epoch = self._membership.epoch
+            self._replica.when_durable(lambda: self._on_pull(outbox, message, epoch))
         else:
             waiting = self.put_off.get(outbox.peer)
             if waiting is not None and not self._is_void(outbox, waiting):
@@ -258,8 +284,9 @@ class Serving:
             try:
                 higher = apply(row, record)
             except StorageError as error:
-                url = outbox.peer.url
-                self._turn.note_rarely("error", "engine_unreadable", peer=url, reason=str(error))
+                if not isinstance(error, StorageBusy):
+                    url, reason = outbox.peer.url, str(error)
+                    self._turn.note_rarely("error", "engine_unreadable", peer=url, reason=reason)
                 outbox.say(Mutated(message.batch, [], [], busy=True))
                 return
             if higher:
@@ -309,6 +336,16 @@ class Serving:
         except StorageError:
             failed.append(row)
             return None
+
+    def _on_pull(self, outbox: Outbox, message: Pull, epoch: int) -> None:
+        """List a partition for who shall hold it."""
+        if epoch != self._membership.epoch:
+            outbox.say(OtherEpoch(self._membership.epoch, [message.batch]))
+        elif outbox.said_bytes >= STEP_BYTES_MAX:
+            self._turn.counters["peer_requests_dropped"] += 1
+        else:
+            asked = ScanRows(message.batch, message.partition, message.after, b"", message.limit)
+            self._on_scan(outbox, asked)
 
     def _on_scan(self, outbox: Outbox, message: ScanRows) -> None:
         if not self._membership.current().partitions[message.partition].is_mine:

@@ -3,7 +3,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from quorate.core.course import Phase, phase_of, waits_of
 from quorate.core.exchanges.hints import Hints
+from quorate.core.exchanges.pulls import Pulls
+from quorate.core.topology.layout import Member
 from quorate.core.topology.membership import Membership
 from quorate.core.topology.peer import Peer
 from quorate.core.topology.topology import Topology, lacking, needed_of
@@ -12,16 +17,26 @@ from quorate.core.values.events import StorageState
 from quorate.core.values.status import MemberView, Status
 
 
-def status_of(parts: Parts, membership: Membership, hints: Hints, *, is_stopping: bool) -> Status:
-    """What the node looks like now."""
-    settings, topology = parts.settings, membership.topology
+def status_of(
+    parts: Parts,
+    membership: Membership,
+    hints: Hints,
+    pulls: Pulls,
+    *,
+    put_off: list[int],
+    is_stopping: bool,
+) -> Status:
+    """What the node looks like now. `put_off`: partitions that do not move for now."""
+    settings, topology, layout = parts.settings, membership.topology, membership.layout
     reason = why_not_ready(membership, parts.replica.trouble, is_stopping=is_stopping)
     copies = topology.copies() if topology is not None else {}
+    named = {membership.peer(each.id): each for each in layout.members} if layout else {}
     members = [
-        _peer_view(peer, copies.get(peer, 0), hints.count(peer), parts.turn.mono_ms)
+        _peer_view(peer, copies.get(peer, 0), hints.count(peer), named, parts.turn.mono_ms)
         for peer in membership.roster.peers
     ]
-    members.append(_own_view(parts, topology, copies.get(None, 0)))
+    members.append(_own_view(parts, topology, copies.get(None, 0), named, len(pulls.left)))
+    phase = phase_of(membership.layout)
     members.sort(key=lambda member: member.url)
     return Status(
         url=settings.url,
@@ -31,7 +46,7 @@ def status_of(parts: Parts, membership: Membership, hints: Hints, *, is_stopping
         epoch=membership.epoch,
         ready=not reason,
         reason=reason,
-        replication=settings.replication,
+        replication=settings.replication if layout is None else layout.replication,
         replicas=topology.n if topology is not None else 0,
         w=topology.w if topology is not None else settings.w,
         r=topology.r if topology is not None else settings.r,
@@ -42,11 +57,19 @@ def status_of(parts: Parts, membership: Membership, hints: Hints, *, is_stopping
         hint_bytes=hints.bytes,
         members=members,
         counters=dict(parts.turn.counters),
+        phase=phase,
+        moving=phase == Phase.MOVING,
+        left=len(pulls.left),
+        waits=waits_of(parts, membership, pulls, put_off=put_off),
     )
 
 
-def _peer_view(peer: Peer, partitions: int, hints: int, mono_ms: int) -> MemberView:
-    seen_ms = peer.last_answer_ms
+_Named = Mapping[Peer | None, Member]
+"""Whom the layout names, by who it is; None is this node."""
+
+
+def _peer_view(peer: Peer, partitions: int, hints: int, named: _Named, mono_ms: int) -> MemberView:
+    seen_ms, member = peer.last_answer_ms, named.get(peer)
     return MemberView(
         url=peer.url,
         id=f"{peer.id:012x}" if peer.id else "",
@@ -55,19 +78,25 @@ def _peer_view(peer: Peer, partitions: int, hints: int, mono_ms: int) -> MemberV
         partitions=partitions,
         last_seen_ms=None if seen_ms is None else mono_ms - seen_ms,
         failures=peer.misses,
-        version=peer.version,
-        zone="",
-        keys=peer.keys,
-        bytes=peer.bytes_used,
+        version=peer.told.version,
+        zone=peer.told.zone if member is None else member.zone,
+        keys=peer.told.keys,
+        bytes=peer.told.bytes_used,
         hints=hints,
         refusal=peer.refusal,
-        w=peer.w,
-        r=peer.r,
+        w=peer.told.w,
+        r=peer.told.r,
+        member=member is not None,
+        weight=peer.told.weight if member is None else member.weight,
+        left=peer.told.left,
+        lost=peer.is_lost,
     )
 
 
-def _own_view(parts: Parts, topology: Topology | None, partitions: int) -> MemberView:
-    settings, replica = parts.settings, parts.replica
+def _own_view(
+    parts: Parts, topology: Topology | None, partitions: int, named: _Named, left: int
+) -> MemberView:
+    settings, replica, member = parts.settings, parts.replica, named.get(None)
     return MemberView(
         url=settings.url,
         id=f"{settings.node_id:012x}",
@@ -77,13 +106,17 @@ def _own_view(parts: Parts, topology: Topology | None, partitions: int) -> Membe
         last_seen_ms=0,
         failures=0,
         version=settings.version,
-        zone="",
+        zone=settings.zone if member is None else member.zone,
         keys=replica.keys,
         bytes=replica.bytes_used(),
         hints=0,
         refusal="",
         w=topology.w if topology is not None else settings.w,
         r=topology.r if topology is not None else settings.r,
+        member=member is not None,
+        weight=settings.weight if member is None else member.weight,
+        left=left,
+        lost=False,
     )
 
 
@@ -91,6 +124,11 @@ def why_not_ready(membership: Membership, trouble: StorageState, *, is_stopping:
     """Why clients should go elsewhere, one line; empty if they should not."""
     if is_stopping:
         return "this node is stopping"
+    if membership.is_given_up:
+        return (
+            "the cluster has gone on without this node, whose disk was given up for lost: start "
+            "it with an empty directory, and keep this one until nothing is missed"
+        )
     topology = membership.topology
     if topology is None:
         return membership.why_none()
@@ -105,4 +143,6 @@ def why_not_ready(membership: Membership, trouble: StorageState, *, is_stopping:
                 return refusal
             reached, needed = live.bit_count(), needed_of(groups)
             return f"too few replicas of some keys can be reached: {reached} of the {needed} needed"
+        if replicas.is_mine and not membership.marks.counts and replicas.overlaps(replicas.readers):
+            return membership.marks.error().detail
     return ""

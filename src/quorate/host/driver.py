@@ -250,6 +250,8 @@ class Driver:
             self.links.set_peers(effects.peers)
         if self._on_step is not None:
             self._on_step(events, effects)
+        if effects.end:
+            self._fail(effects.end)
         return is_durable
 
     def _set_alarm(self, now: Instant) -> None:
@@ -283,7 +285,9 @@ class Driver:
     def _judge(self, theirs: Greeting) -> Greeting:
         """Our answer to a stranger's greeting."""
         reached = self.links.process(theirs.url, theirs.node_id)
-        return answer(self.node.membership.greeting(), theirs, reached=reached)
+        membership = self.node.membership
+        mark = membership.marks.of(theirs.node_id)
+        return answer(membership.greeting(), theirs, reached=reached, mark=mark)
 
     def _accepted(self, theirs: Greeting) -> None:
         """A peer dialled us."""
@@ -293,7 +297,7 @@ class Driver:
     def _welcome(self, theirs: Greeting) -> None:
         """A peer took our link."""
         self.acceptor.keep_only(theirs)
-        self.submit(Met(theirs))
+        self.submit(Met(theirs, is_answer=True))
 
     def _find_twin(self) -> None:
         url = self.node.settings.url

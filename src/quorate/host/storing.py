@@ -43,7 +43,13 @@ class _WaitingBatch:
 
     def __init__(self, batch: Batch, mark: int, size: int) -> None:
         # Lists of its own: the node still reads those that it handed out.
-        self.batch = Batch([*batch.records], [*batch.hints], [*batch.meta])
+        self.batch = Batch(
+            [*batch.records],
+            [*batch.hints],
+            [*batch.meta],
+            [*batch.dropped_rows],
+            [*batch.dropped_hints],
+        )
         self.mark = mark
         self.bytes = size
 
@@ -157,7 +163,9 @@ class Storing:
 
     def _keep(self, batch: Batch, mark: int) -> None:
         size = bytes_of(batch)
-        if self._waiting and self._waiting[-1].bytes < MERGED_BYTES_MAX:
+        # What a batch drops was there before it, so one that drops is not merged into another.
+        is_apart = not self._waiting or bool(batch.dropped_rows or batch.dropped_hints)
+        if not is_apart and self._waiting[-1].bytes < MERGED_BYTES_MAX:
             size = self._waiting[-1].take_in(batch, mark, size)
         else:
             self._waiting.append(_WaitingBatch(batch, mark, size))

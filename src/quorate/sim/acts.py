@@ -11,15 +11,18 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from statistics import fmean
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
-from quorate.core.topology.topology import majority
+from quorate.core.exchanges.changes import VOTE_META
+from quorate.core.exchanges.pulls import PULL_META
+from quorate.core.topology.membership import LAYOUT_META
+from quorate.core.values.events import Effects
 from quorate.host.links import OUTBOX_BYTES_MAX
 from quorate.sim.checkers import Violation
 from quorate.sim.cluster import SimCluster
-from quorate.sim.copies import Copies
+from quorate.sim.copies import Copies, Versions
 from quorate.sim.history import Kind
-from quorate.sim.machine import Image
+from quorate.sim.machine import Image, Machine
 from quorate.sim.noise import Noise, worst
 from quorate.sim.plan import Plan, Request
 from quorate.sim.workload import Clients
@@ -36,6 +39,12 @@ SILENT_SHARE: Final = 0.2
 """So many of the machines that die do so without their peers being told."""
 PROCESS_SHARE: Final = 0.3
 """So many of the deaths are of the process alone: the kernel keeps what it had written."""
+CHANGES: Final = ("join", "leave", "replace", "bury", "weight", "zone", "copies", "cancel", "apply")
+"""Faults that operators make; a seed draws them apart from the others."""
+MOVING: Final = frozenset(("wipe", *CHANGES))
+"""Faults after which copies move."""
+REFILL_MS: Final = 50.0
+"""How long it takes an operator to give up a disk that was found to be old."""
 DISK_FLAGS: Final = ("is_full", "is_busy", "log_breaks")
 """Those of `FLAGS` that are attributes of a disk; the others are of a machine."""
 FLAGS: Final = {
@@ -84,6 +93,16 @@ class Spell:
         self._is_over = True
 
 
+class Asker(Protocol):
+    """Who asked for a change of the cluster; `changes` has them."""
+
+    def missing(self) -> str:
+        """What was asked, if its node lives and has not answered; else nothing."""
+
+    def let_go(self) -> None:
+        """Refer to nothing any more."""
+
+
 class _Overlap(Generic[Subject, Wanted]):
     """What several faults want of one place at a time, and what that comes to."""
 
@@ -110,6 +129,17 @@ class _Overlap(Generic[Subject, Wanted]):
         return undo
 
 
+class _OldDisk:
+    """What an old disk took the place of."""
+
+    def __init__(self, before: Versions, newest: Image) -> None:
+        self.before = before
+        self.newest = newest
+        """The disk with which its machine goes on, should that be found out and none be emptied."""
+        self.knowing: list[tuple[Machine, int]] = []
+        """The machines that saw more, each with its life, when this one started."""
+
+
 class Acts:
     """The acts on one cluster."""
 
@@ -122,14 +152,17 @@ class Acts:
         """The unit of clock errors."""
         self.found: list[Violation] = []
         """What was seen while faults were on."""
+        self.operators: list[Asker] = []
+        """Who asked for changes of the cluster."""
         self._clients = clients
         self._asked = 0
         self._downs: Counter[int] = Counter()
         self._losses: dict[int, Image | None] = {}
         """By machine that lost its disk: the old one with which it starts again, or None for an
         empty one."""
-        self._emptied: set[int] = set()
-        """Machines that lost their disk, ever."""
+        self._old: dict[int, _OldDisk] = {}
+        """By machine whose disk is an old one and does not count yet."""
+        cluster.observers.append(self)
         self._pauses: _Overlap[int, bool] = _Overlap(self._put_pause)
         self._flags: _Overlap[tuple[int, str], bool] = _Overlap(self._put_flag)
         self._syncs: _Overlap[int, float] = _Overlap(self._put_syncs)
@@ -173,35 +206,102 @@ class Acts:
             self.cluster.kill(index, is_power_cut=False)
         if self._downs[index] or self.cluster.machines[index].is_running:
             return
-        if index not in self._losses:
-            self.cluster.restart(index)
+        # Only now: what is off the air misleads nobody.
+        is_lost = index in self._losses
+        image = self._losses.pop(index, None)
+        if image is not None and self._may_lose(index, image):
+            self._start_old(index, image)
+        elif is_lost:
+            self._start_without(index, is_empty=image is None and self._may_lose(index, None))
         else:
-            # Only now: what is off the air misleads nobody.
-            before = self.copies.held(index)
-            image = self._losses.pop(index)
-            self.cluster.restart(index, is_empty=image is None, image=image)
-            self.copies.judge(index, before, is_lost=image is None)
+            self.cluster.restart(index)
         disk = self.cluster.machines[index].disk
         for name in DISK_FLAGS:
             setattr(disk, name, bool(self._flags.wanted.get((index, name))))
+
+    def _start_old(self, index: int, image: Image) -> None:
+        """Start a machine with a disk as it was before. It is not known yet whether that is found
+        out, and so what it comes to."""
+        machine = self.cluster.machines[index]
+        if index not in self._old:
+            newest = Image(machine.disk, image.node_id, self.cluster.world.now)
+            self._old[index] = _OldDisk(self.copies.held(index), newest)
+        self.cluster.restart(index, image=image)
+        self._old[index].knowing[:] = self._who_knows(machine)
+
+    def _start_without(self, index: int, *, is_empty: bool) -> None:
+        """Start a machine without its disk, or, if that may not be lost, with the newest."""
+        old = self._old.pop(index, None)
+        before = self.copies.held(index) if old is None else old.before
+        newest = None if old is None or is_empty else old.newest
+        self.cluster.restart(index, is_empty=is_empty, image=newest)
+        self.copies.judge(index, before)
+
+    def _who_knows(self, machine: Machine) -> list[tuple[Machine, int]]:
+        """The machines that saw more of a disk than it has, each with its life."""
+        node_id = machine.settings.node_id
+        return [
+            (each, each.life)
+            for each in self.cluster.machines
+            if each is not machine
+            and each.is_running
+            and each.node.membership.marks.of(node_id) > machine.ceiling
+        ]
+
+    def after_step(self, machine: Machine, effects: Effects) -> None:
+        """Be the operator of a machine whose disk is an old one: it is found out, and refilled; or
+        it counts, and what it lacks is lost."""
+        if effects.end:
+            index = self.cluster.machines.index(machine)
+            self._losses[index] = None
+            self.cluster.world.after(REFILL_MS, partial(self.start, index))
+        elif self._old and machine.is_running and machine.node.membership.marks.counts:
+            index = self.cluster.machines.index(machine)
+            if index in self._old:
+                self._blame(machine, self._old[index].knowing)
+                self._judge_old(index)
+
+    def _blame(self, machine: Machine, knowing: list[tuple[Machine, int]]) -> None:
+        """A disk counts: none that its node has met may have seen more of it."""
+        for each, life in knowing:
+            peer = machine.node.membership.roster.by_id.get(each.settings.node_id)
+            is_met = peer is not None and peer.is_linked and each.life == life
+            if is_met and self.plan.needs_sync:
+                told = f"{machine.name} counts, with a disk of which {each.name} saw more"
+                self.found.append(Violation("P1", b"", told))
+
+    def _judge_old(self, index: int) -> None:
+        old = self._old.pop(index, None)
+        if old is not None:
+            self.copies.judge(index, old.before)
 
     def start_all(self) -> None:
         """Start every machine that nothing keeps down."""
         for index in range(self.plan.nodes):
             self.start(index)
+            if self._downs[index]:
+                self._judge_old(index)
 
     def lose_disk(self, index: int, image: Image | None = None) -> None:
         """Have a machine that is down come back with an empty disk, or with an old one of the same
-        id. Not if a majority of all would have lost theirs then: these would be a new cluster."""
-        if image is not None:
-            if image.node_id == self.cluster.machines[index].settings.node_id:
-                self._losses[index] = image
-            return
-        self._emptied.add(index)
-        if len(self._emptied) < majority(self.plan.nodes):
-            self._losses[index] = None
-        else:
-            self._emptied.discard(index)
+        id. Not if the cluster could not do without the disk (`Copies.can_lose`)."""
+        self._losses[index] = image
+
+    def _may_lose(self, index: int, image: Image | None) -> bool:
+        machine = self.cluster.machines[index]
+        if image is None:
+            is_needed = not self.cluster.can_bind_without({machine.settings.node_id})
+            return not is_needed and self.copies.can_lose(index)
+        # Nothing tells yet that a disk is old: with the votes of then it would vote twice.
+        return image.node_id == machine.settings.node_id and all(
+            image.disk.get_meta(name) == machine.disk.get_meta(name)
+            for name in (LAYOUT_META, VOTE_META, PULL_META)
+        )
+
+    def has_moves(self) -> bool:
+        """Whether copies may move in this world."""
+        names = {fault.name for fault in self.plan.faults}
+        return bool(self.plan.refills) or not names.isdisjoint(MOVING)
 
     def pause(self, nodes: Iterable[int]) -> Undo:
         """Stop processes without ending them."""

@@ -9,14 +9,16 @@ Faults are methods here or attributes of links, disks and clocks; the recorder c
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
 
 from quorate.config import Config
-from quorate.core.topology.layout import Layout, bound_layout, first_layout
+from quorate.core.topology.layout import Layout, Member, decode_layout, first_layout, unmet_id
 from quorate.core.topology.membership import LAYOUT_META
+from quorate.core.topology.steps import bound
+from quorate.core.topology.topology import majority
 from quorate.core.values.events import Batch, Effects, Event
 from quorate.core.values.settings import NODE_ID_MAX, Settings
 from quorate.core.values.slots import partition_of, row_of
@@ -40,11 +42,20 @@ def url_of(index: int) -> str:
     return f"http://n{index}:8000"
 
 
+_decoded = functools.lru_cache(maxsize=100)(decode_layout)
+
+
 @functools.cache
 def founded(members: tuple[tuple[str, int], ...], replication: int) -> Layout:
     """The layout in which all members, each a URL and an id, are bound: a cluster's second."""
     first = first_layout([url for url, _ in members], replication=replication)
-    return bound_layout(first, dict(members), drawn=b"quorate!")
+    return bound_to(first, dict(members), drawn=b"quorate!")
+
+
+def bound_to(layout: Layout, ids: Mapping[str, int], *, drawn: bytes) -> Layout:
+    """The next layout, in which the founders at these URLs are the disks of these ids."""
+    met = {url: Member(node_id, url) for url, node_id in ids.items()}
+    return bound(layout, met, drawn=drawn)
 
 
 def settings_of(index: int, nodes: Iterable[int], **changes: Any) -> Settings:
@@ -66,16 +77,19 @@ class SimCluster:
     """`count` machines in one world, all started, and linked by the time the constructor returns.
 
     `nodes` gives machines another `-nodes` list than all of them. Disks are then blank; else they
-    hold the layout of a cluster that has found together. A node that breaks (raises in a step,
-    answers twice) ends; it is noted in `broken`, and raised again unless `is_tolerant`.
+    hold the layout of a cluster that has found together. The last `spares` are in nobody's list,
+    and begin with blank disks: they coordinate, and hold nothing until they become members. A node
+    that breaks (raises in a step, answers twice) ends; it is noted in `broken`, and raised again
+    unless `is_tolerant`.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a world is made of; nobody names all of it
         self,
         seed: int = 0,
         count: int = 3,
         *,
         nodes: dict[int, Sequence[int]] | None = None,
+        spares: int = 0,
         latency_ms: UpTo = (1.0,),
         cache_entries: int = 0,
         needs_sync: bool = True,
@@ -96,15 +110,17 @@ class SimCluster:
         """By machine and URL: where the URL leads this machine, if that is not where it leads all
         others."""
         self.machines: list[Machine] = []
+        founders = range(count - spares)
         for index in range(count):
-            listed = range(count) if nodes is None else nodes.get(index, range(count))
-            chosen = settings_of(index, listed, **settings)
+            listed = founders if nodes is None else nodes.get(index, founders)
+            durability = "sync" if needs_sync else "os"
+            chosen = settings_of(index, listed, **{"durability": durability, **settings})
             disk = Disk(needs_sync=needs_sync)
             self.machines.append(Machine(self.world, self.recorder, chosen, self, disk))
         self._by_url = {machine.url: machine for machine in self.machines}
         for machine in self.machines:
             machine.cache_entries = cache_entries
-            if nodes is None:
+            if nodes is None and machine.url in machine.settings.nodes:
                 self._format(machine)
             machine.start()
         if nodes is None:
@@ -235,19 +251,50 @@ class SimCluster:
             if url != own_url
         )
 
+    def names(self, index: int) -> set[int]:
+        """What a layout may call a machine: the id of its disk, and the number of its URL."""
+        machine = self.machines[index]
+        return {machine.settings.node_id, unmet_id(machine.url)}
+
+    def can_bind_without(self, lost: Collection[int]) -> bool:
+        """Whether all founders are bound but those that are lost, or those who are left can bind
+        them. `lost`: names of machines (`names`). A lost id alone is a lost disk: its machine is
+        left at its URL."""
+        left = set().union(*map(self.names, range(len(self.machines)))).difference(lost)
+        stored = [
+            machine.disk.get_meta(LAYOUT_META)
+            for machine in self.machines
+            if machine.settings.node_id in left
+        ]
+        layouts = [decode_layout(data) for data in set(stored) if data is not None]
+        if not layouts:
+            return len(stored) >= majority(len(self.machines))
+        newest = max(layouts, key=lambda layout: layout.epoch)
+        unbound = [each for each in newest.members if not each.is_bound and each.id in left]
+        return not unbound or len(left.intersection(newest.voters)) >= majority(len(newest.voters))
+
     def lost_ids(self) -> set[int]:
         """Of disks that were lost: no machine is called so any more."""
         return {each for machine in self.machines for each in machine.ids} - {
             machine.settings.node_id for machine in self.machines
         }
 
+    def layout(self) -> Layout:
+        """The newest layout that any machine has, on its disk or in its process."""
+        newest: Layout | None = None
+        for machine in self.machines:
+            layout = machine.node.membership.layout if machine.is_running else None
+            if layout is None:
+                stored = machine.disk.get_meta(LAYOUT_META)
+                layout = None if stored is None else _decoded(stored)
+            if layout is not None and (newest is None or layout.epoch > newest.epoch):
+                newest = layout
+        assert newest is not None, "no machine has a layout"
+        return newest
+
     def replicas(self, key: bytes) -> list[int]:
         """The machines that hold a key, in order of preference."""
-        layout = next(
-            machine.node.membership.layout for machine in self.machines if machine.is_running
-        )
-        assert layout is not None
-        members = layout.replicas(partition_of(row_of(key)))
+        members = self.layout().replicas(partition_of(row_of(key)))
         return [self.machines.index(machine_of(self.machines, each)) for each in members]
 
     # --- what machines ask for (`machine.Cluster`) -------------------------------------------
@@ -274,6 +321,7 @@ class SimCluster:
             raise error
 
     def _format(self, machine: Machine) -> None:
-        members = tuple([(each.url, each.ids[0]) for each in self.machines])
+        founders = [each for each in self.machines if each.url in machine.settings.nodes]
+        members = tuple([(each.url, each.ids[0]) for each in founders])
         layout = founded(members, machine.settings.replication).encode()
         machine.disk.format(Batch([], [], [(LAYOUT_META, layout)]))

@@ -1,36 +1,59 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The fault budget: which keys lost more copies than can be repaired, and since when.
 
-A replica whose disk was emptied is none any more: it votes no more, and the others are asked. One
-that comes back with what it held long ago votes by that at once: nothing in the protocol tells such
-a vote from that of a replica which never had more. A majority that counts it may then miss a
-finished write, though the write is still on W - 1 disks. That is a known limit of the store, not a
-defect to be found here.
+A replica whose disk was emptied is none any more: it votes no more, and the others are asked, until
+its successor has pulled what they have. One that comes back with what it held long ago votes by
+that at once: nothing in the protocol tells such a vote from that of a replica which never had more.
+A majority that counts it may then miss a finished write, though the write is still on W - 1 disks.
+That is a known limit of the store, not a defect to be found here.
 
 So a loss is within budget for a key exactly where no vote can mislead. Let `m` be the version that
 the replica held. Every write that it ever acknowledged is at `m` or below; if so many *other*
-replicas hold `m` or above durably that every quorum of those who vote meets one of them, then
-whatever was finished or read is still met by all. This is looked up on the disks at the moment of
-the loss, key by key: a lost disk costs nothing where all copies had arrived and been synced, and
-several losses one after another are each judged by what was there then. Otherwise the key has
-forgotten from that moment on: what is checked of it later is that nobody lies.
+replicas hold `m` or above durably that every quorum of those who vote meets one of them, and so
+does everybody who pulls, then whatever was finished or read is still met by all. While the
+partition moves this is asked of both its rows; of the next without those who have yet to pull. It
+is looked up on the disks at the moment of the loss, key by key: a lost disk costs nothing where all
+copies had arrived and been synced, and several losses one after another are each judged by what was
+there then. Otherwise the key has forgotten from that moment on: what is checked of it later is that
+nobody lies.
+
+A disk that a layout says is lost is one, though it may be whole: who is replaced while nobody hears
+it is asked nothing any more.
 
 What was under way at that moment is another matter: a read may have asked one of the others before
 it held `m`, and asks this one after. Of such requests no order is asked.
 
 Damaged bytes are told from missing ones: the replica does not vote. But the next write takes their
 place, also an older one that a hint or a repair brings late, so the same rule holds for them.
+Where disks are lost beside that, the loss may mislead no vote and still leave too few sound copies
+for a read to repair the damaged one. Example: of three replicas one lost its disk, one has a
+damaged copy, one is sound. The sound one cannot know whether the other two had a newer write, so
+nothing is put over the damaged bytes. Such a key is *beyond repair* until it is written again. Its
+damaged copy may stay as it is; everything else is asked of the key.
+
+How many disks may be lost at all is another rule (`can_lose`): of those that any row of the layout
+names, the next ones of what moves too, a majority must not be, and of its voters a majority must be
+left; else nobody could pull, or decide. So disks may be lost one after another's refill without
+end. A damaged copy counts as lost there, as it is no source.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import msgspec
+
+from quorate.core.exchanges.pulls import PULL_META
+from quorate.core.topology.layout import FIRST_EPOCH, Layout
+from quorate.core.topology.topology import majority
+from quorate.core.values.events import Effects
 from quorate.core.values.record import Record
-from quorate.core.values.slots import row_of
+from quorate.core.values.slots import partition_of, row_of
 from quorate.core.values.versions import ABSENT
 from quorate.errors import Corrupt
 from quorate.sim.cluster import SimCluster
+from quorate.sim.layouts import Row, rows_of
+from quorate.sim.machine import Machine
 
 Versions = Mapping[bytes, bytes]
 """By key, what a replica has of it; ABSENT for nothing."""
@@ -39,17 +62,52 @@ Versions = Mapping[bytes, bytes]
 class Copies:
     """Watches the keys of one world."""
 
-    def __init__(self, cluster: SimCluster, keys: list[bytes], *, quorum: int) -> None:
-        """`quorum`: the smaller of R and W."""
+    def __init__(self, cluster: SimCluster, keys: list[bytes], *, quorum: int, w: int) -> None:
+        """`quorum`: the smallest R or W of any request; `w`: what writes need by default."""
         self.forgot_ms: dict[bytes, float] = {}
         """By key that is out of budget: since when."""
         self.lost_ms: dict[bytes, list[float]] = {}
         """By key: when a replica lost what it held, within budget or not."""
+        self.given_up: set[int] = set()
+        """Disks that are being given up: a layout that says so may be decided at any time."""
         self._cluster = cluster
-        self.replicas = {key: cluster.replicas(key) for key in keys}
-        """The machines that hold a key, in order of preference; without those whose disk was lost.
-        """
+        self._keys = keys
         self.quorum = quorum
+        self._w = w
+        self._layout = cluster.layout()
+        self._ids: dict[int, int] = {}
+        """The machines, by what layouts call them."""
+        self._replicas: dict[bytes, list[int]] = {}
+        assert self.replicas is not None
+
+    @property
+    def replicas(self) -> dict[bytes, list[int]]:
+        """By key: the machines that hold it by the newest layout, and those that shall, in order of
+        preference; without those whose disk was lost."""
+        layout, ids = self._cluster.layout(), self.called()
+        if ids != self._ids or layout.epoch != self._layout.epoch or not self._replicas:
+            self._layout, self._ids = layout, ids
+            self._replicas = {key: self._found(layout, key) for key in self._keys}
+        return self._replicas
+
+    def called(self) -> dict[int, int]:
+        """The machines, by what layouts call them."""
+        ids = {}
+        for index, machine in enumerate(self._cluster.machines):
+            ids.update(dict.fromkeys(machine.names(), index))
+        return ids
+
+    def _found(self, layout: Layout, key: bytes) -> list[int]:
+        rows = rows_of(layout, row_of(key))
+        return list(dict.fromkeys([index for row in rows for index in self._voters(row)]))
+
+    def _voters(self, row: Row) -> list[int]:
+        return [self._ids[each] for each in row.ids if each in self._ids and each not in row.lost]
+
+    def rows(self, key: bytes) -> list[tuple[Row, list[int]]]:
+        """The rows of the newest layout that a key is in, each with the machines that vote."""
+        assert self.replicas is not None
+        return [(row, self._voters(row)) for row in rows_of(self._layout, row_of(key))]
 
     def held(self, index: int) -> Versions:
         """What a machine has of each key of which it is a replica, durable or not."""
@@ -59,25 +117,110 @@ class Copies:
             if index in replicas
         }
 
-    def judge(self, index: int, before: Versions, *, is_lost: bool = False) -> None:
-        """Note what a machine held `before` and does not hold any more; `is_lost`: nor is it a
-        replica of anything any more."""
-        if is_lost:
-            for replicas in self.replicas.values():
-                if index in replicas:
-                    replicas.remove(index)
+    def after_step(self, machine: Machine, effects: Effects) -> None:
+        """Part of `cluster.Observer`: judge the disks that a new layout gives up."""
+        del effects
+        if not machine.is_running or machine.node.membership.epoch <= self._layout.epoch:
+            return
+        layout = machine.node.membership.layout
+        assert layout is not None
+        lost = set(layout.lost).difference(self._layout.lost)
+        ids = self.called()
+        indices = [ids[each] for each in sorted(lost) if each in ids]
+        before = {index: self.held_before(index) for index in indices}
+        assert self.replicas is not None
+        for index, versions in before.items():
+            for key, version in versions.items():
+                self._lose(index, key, version)
+
+    def held_before(self, index: int) -> Versions:
+        """`held`, by the layout that was last looked at."""
+        return {
+            key: self._version(index, key)
+            for key, replicas in self._replicas.items()
+            if index in replicas
+        }
+
+    def judge(self, index: int, before: Versions) -> None:
+        """Note what a machine held `before` and does not hold any more."""
         for key, version in before.items():
-            if self._version(index, key) >= version:
-                continue
-            now_ms = self._cluster.world.now
-            self.lost_ms.setdefault(key, []).append(now_ms)
-            if not self._is_harmless(index, key, version):
-                self.forgot_ms.setdefault(key, now_ms)
+            if self._version(index, key) < version:
+                self._lose(index, key, version)
+
+    def _lose(self, index: int, key: bytes, version: bytes) -> None:
+        if version == ABSENT:
+            return
+        now_ms = self._cluster.world.now
+        self.lost_ms.setdefault(key, []).append(now_ms)
+        if not self._is_harmless(index, key, version):
+            self.forgot_ms.setdefault(key, now_ms)
 
     def _is_harmless(self, index: int, key: bytes, version: bytes) -> bool:
-        replicas = self.replicas[key]
-        holders = sum(self.durable(each, key) >= version for each in replicas if each != index)
-        return holders > 0 and holders + self.quorum > len(replicas)
+        for row, replicas in self.rows(key):
+            behind = {self._ids.get(each, -1) for each in row.gaining if not self._has(each, key)}
+            voters = [each for each in replicas if each not in behind]
+            holders = sum(self.durable(each, key) >= version for each in voters if each != index)
+            met = min(self.quorum, len(row.ids) - row.majority + 1)
+            is_asked = bool(voters) or not row.gaining
+            if is_asked and not (holders and holders + met > len(voters)):
+                return False
+        return True
+
+    def _has(self, node_id: int, key: bytes) -> bool:
+        """Whether who gains a key has pulled it for the newest layout."""
+        index = self._ids.get(node_id)
+        if index is None:
+            return False
+        stored = self._cluster.machines[index].disk.get_meta(PULL_META)
+        if stored is None:
+            return False
+        epoch, complete = msgspec.msgpack.decode(stored, type=tuple[int, list[int]])
+        return epoch == self._layout.epoch and partition_of(row_of(key)) in complete
+
+    def can_lose(self, index: int) -> bool:
+        """Whether the cluster can do without one more disk."""
+        layout, ids = self._cluster.layout(), self.called()
+        own = self._cluster.machines[index].settings.node_id
+        named = {each.id for each in layout.members}
+        lost = {each for each in named if each not in ids}
+        lost |= {own, *layout.lost, *self.given_up}
+        if layout.epoch == FIRST_EPOCH:
+            # Who has voted with a disk that is lost may vote once more.
+            emptied = [each for each in self._cluster.machines if each.lost_disks]
+            return len(emptied) + 1 < majority(len(layout.members))
+        voters = layout.voters
+        if len(lost.intersection(voters)) > len(voters) - majority(len(voters)):
+            return False
+        rows = {*layout.table, *(row for _, row in layout.moves)}
+        return all(
+            len(lost.intersection(layout.ids(row))) < majority(len(row)) for row in sorted(rows)
+        ) and all(self.has_sources(key, without=index) for key in self._keys)
+
+    def has_sources(self, key: bytes, *, without: int) -> bool:
+        """Whether the copies of a key that are sound, but for that of one machine, are as many as
+        who gains it has to ask: then it can go on moving."""
+        row, machines = row_of(key), self._cluster.machines
+        for each, voters in self.rows(key):
+            damaged = [i for i in voters if i == without or row in machines[i].disk.damaged()]
+            if len(each.ids) - len(voters) + len(damaged) >= each.majority:
+                return False
+        return True
+
+    def readable(self, key: bytes) -> list[int]:
+        """The replicas of a key whose bytes are not damaged."""
+        row, machines = row_of(key), self._cluster.machines
+        return [each for each in self.replicas[key] if row not in machines[each].disk.damaged()]
+
+    def is_beyond_repair(self, key: bytes) -> bool:
+        """Whether a copy is damaged, and reads of all the others (R of them) cannot repair it, as
+        R + W <= N."""
+        readable = set(self.readable(key))
+        for row, voters in self.rows(key):
+            sound = len(readable.intersection(voters))
+            w = self._w or row.majority
+            if sound < len(voters) and sound + w <= len(row.ids):
+                return True
+        return False
 
     def _version(self, index: int, key: bytes) -> bytes:
         return _version_of(self._cluster.machines[index].disk.held, key)

@@ -24,8 +24,9 @@ from quorate.errors import Corrupt, DiskFull, StorageBusy, StorageError
 from quorate.wire.records import decode, encode
 
 _Changes = list[tuple[bytes, bytes | None]]
-_Log = tuple[_Changes, _Changes, _Changes]
-"""A batch as bytes: records, hints, meta."""
+_Ranges = list[tuple[bytes, bytes]]
+_Log = tuple[_Changes, _Changes, _Changes, _Ranges, _Ranges]
+"""A batch as bytes: records, hints, meta; and the ranges of rows and of hints that go before."""
 
 _Blobs = dict[bytes, bytes]
 _Columns = tuple[_Blobs, _Blobs, _Blobs]
@@ -89,6 +90,8 @@ class Disk:
         self._rotten_hints: set[bytes] = set()
         self.rots: Counter[bytes] = Counter()
         """How often each row was damaged."""
+        self._drops: list[tuple[bytes, bytes]] = []
+        """Ranges of rows that were dropped."""
         self.lowered: list[Lowered] = []
         """Where a batch replaced a record by a lower one, or by itself: no node may."""
 
@@ -154,6 +157,10 @@ class Disk:
             raise StorageBusy("a write stall")
         if self.is_broken:
             raise StorageError("the device is gone")
+        for row in _drop(self._columns[0], batch.dropped_rows):
+            self._decoded.pop(row, None)
+        self._drops += batch.dropped_rows
+        self._rotten_hints.difference_update(_drop(self._columns[1], batch.dropped_hints))
         records: _Changes = []
         for row, record in batch.records:
             blob = encode(row, record)
@@ -161,7 +168,8 @@ class Disk:
             self._columns[0][row] = blob
             records.append((row, blob))
         # Lists of its own: the node still reads those that it handed out.
-        log = records, [*batch.hints], [*batch.meta]
+        dropped_rows, dropped_hints = [*batch.dropped_rows], [*batch.dropped_hints]
+        log = records, [*batch.hints], [*batch.meta], dropped_rows, dropped_hints
         _put(self._columns[1], batch.hints)
         _put(self._columns[2], batch.meta)
         self._rotten_hints.difference_update(name for name, _ in batch.hints)
@@ -205,7 +213,10 @@ class Disk:
             self.is_unreadable = self._is_log_broken = False
 
     def _harden(self, log: _Log) -> None:
-        for durable, changes in zip(self._durable, log, strict=True):
+        records, hints, meta, dropped_rows, dropped_hints = log
+        _drop(self._durable[0], dropped_rows)
+        _drop(self._durable[1], dropped_hints)
+        for durable, changes in zip(self._durable, (records, hints, meta), strict=True):
             _put(durable, changes)
 
     def format(self, batch: Batch) -> None:
@@ -234,6 +245,14 @@ class Disk:
     def damaged(self) -> list[bytes]:
         """Rows whose bytes fail their checksum, in order, until they are written again."""
         return [row for row, blob in self._columns[0].items() if self._sound(row, blob) is None]
+
+    def drops(self, row: bytes) -> int:
+        """How often all that there was around a row was dropped."""
+        return sum([start <= row < end for start, end in self._drops])
+
+    def rows(self) -> list[bytes]:
+        """All rows, in order, damaged or not."""
+        return sorted(self._columns[0])
 
     def hint(self, name: bytes) -> bytes | None:
         """What is stored of a hint; None if it is not there, or cannot be read."""
@@ -314,6 +333,14 @@ def _put(blobs: _Blobs, changes: _Changes) -> None:
             blobs.pop(name, None)
         else:
             blobs[name] = blob
+
+
+def _drop(blobs: _Blobs, ranges: _Ranges) -> list[bytes]:
+    """Delete the entries of the ranges; returns their names."""
+    gone = [name for start, end in ranges for name in blobs if start <= name < end]
+    for name in gone:
+        blobs.pop(name, None)
+    return gone
 
 
 def _framed(log: _Log) -> bytes:

@@ -14,6 +14,8 @@ import math
 from random import Random
 from typing import Final, NamedTuple
 
+from quorate.sim.acts import CHANGES
+from quorate.sim.draw_changes import draw_changes
 from quorate.sim.faults import FAULTS, MILD, are_mild
 from quorate.sim.history import DERIVED, Kind
 from quorate.sim.plan import Fault, Plan, Request, Visit
@@ -24,6 +26,10 @@ MILD_SHARE: Final = 0.15
 alone bring replicas together, and between two faults every request succeeds."""
 NEW_SHARE: Final = 0.15
 """The share of worlds whose nodes have yet to find together, where faults are not mild."""
+
+
+REFILL_SHARE: Final = 0.05
+"""The share of worlds in which disks are lost once faults are over."""
 
 
 class Options(NamedTuple):
@@ -49,10 +55,17 @@ def draw(seed: int, options: Options) -> Plan:
     random = Random(f"{seed} sizes")
     replication, nodes = _draw_sizes(random, options)
     load_ms = random.choice((300.0, 1_000.0, 4_000.0))
+    quorums = _draw_quorums(random, options, replication)
+    allowed = options.faults.difference(("copies",) if any(quorums) else ())
+    changing = draw_changes(Random(f"{seed} changes"), allowed, nodes - replication, options.nodes)
+    nodes += changing.spares * (options.nodes is None)
+    load_ms = changing.load_ms or load_ms
     settings = _draw_settings(Random(f"{seed} settings"), load_ms)
     settings["replication"] = replication
-    settings["w"], settings["r"] = _draw_quorums(random, options, replication)
+    settings["w"], settings["r"] = quorums
+    settings.update(changing.settings)
     faults = _draw_faults(Random(f"{seed} faults"), options, nodes, load_ms)
+    faults = tuple(sorted([*faults, *changing.faults(nodes)], key=lambda fault: fault.begin_ms))
     hardware = Random(f"{seed} hardware")
     latencies_ms = _draw_latencies(Random(f"{seed} links"), nodes)
     slowest_ms = 2 * max(map(max, latencies_ms))
@@ -63,6 +76,7 @@ def draw(seed: int, options: Options) -> Plan:
     small_log_bytes = hardware.choice(_SMALL_LOGS_BYTES)
     if any(fault.name == "hintoverflow" for fault in faults):
         settings["hint_bytes_max"] = small_log_bytes
+    habits = _Habits(Random(f"{seed} load"), settings, may_choose="copies" not in changing.names)
     return Plan(
         seed=seed,
         nodes=nodes,
@@ -74,9 +88,11 @@ def draw(seed: int, options: Options) -> Plan:
         latencies_ms=latencies_ms,
         load_ms=load_ms,
         faults=faults,
-        scripts=_draw_scripts(Random(f"{seed} load"), options, nodes, settings, load_ms),
+        scripts=_draw_scripts(habits, options, nodes, load_ms),
         stays_dead=random.randrange(nodes) if faults and random.random() < 0.3 else None,
         is_new=random.random() < NEW_SHARE and not are_mild(faults),
+        spares=changing.spares,
+        refills=_draw_refills(Random(f"{seed} refills"), options, nodes),
     )
 
 
@@ -139,12 +155,19 @@ def _draw_latencies(random: Random, nodes: int) -> tuple[UpTo, ...]:
     return tuple(random.choice(_LATENCIES_MS) for _ in range(nodes * nodes))
 
 
+def _draw_refills(random: Random, options: Options, nodes: int) -> tuple[int, ...]:
+    """Who loses its disk in the end, in a few worlds."""
+    if "wipe" not in options.faults or random.random() >= REFILL_SHARE:
+        return ()
+    return tuple(random.sample(range(nodes), min(nodes, random.choice((1, 2, 3)))))
+
+
 # --- faults ------------------------------------------------------------------------------------
 
 
 def _draw_faults(random: Random, options: Options, nodes: int, load_ms: float) -> tuple[Fault, ...]:
     """A few kinds, or many, a few times each, in order of beginning."""
-    allowed = [name for name in FAULTS if name in options.faults]
+    allowed = [name for name in FAULTS if name in options.faults and name not in CHANGES]
     mild = [name for name in allowed if name in MILD]
     is_mild = bool(mild) and random.random() < MILD_SHARE
     share = random.choice((0.03, 0.1, 0.2, 0.4))
@@ -179,7 +202,9 @@ def _draw_fault(random: Random, name: str, nodes: int, load_ms: float) -> Fault:
 class _Habits:
     """What the clients of one world do, and how often."""
 
-    def __init__(self, random: Random, settings: dict[str, int]) -> None:
+    def __init__(self, random: Random, settings: dict[str, int], *, may_choose: bool) -> None:
+        """`may_choose`: whether requests may ask for a quorum of their own. Not where the number of
+        copies changes, as then no number promises anything."""
         self.random = random
         self.nodes_n = settings["replication"]
         keys = random.choice((1, 3, 3, 10, 60))
@@ -191,7 +216,7 @@ class _Habits:
         self.batch_share = random.choice((0.0, 0.0, 0.1, 0.4))
         self.sizes = random.choice(((0,), (0,), (0, 0, 200, 2_000), (0, 0, 0, 40_000)))
         self.ttl_share = random.choice((0.0, 0.0, 0.2))
-        self.own_quorum_share = random.choice((0.0, 0.0, 0.0, 0.1))
+        self.own_quorum_share = random.choice((0.0, 0.0, 0.0, 0.1)) * may_choose
         self.own_timeout_share = random.choice((0.0, 0.0, 0.2))
         self.serial = 0
 
@@ -226,10 +251,10 @@ class _Habits:
 
 
 def _draw_scripts(
-    random: Random, options: Options, nodes: int, settings: dict[str, int], load_ms: float
+    habits: _Habits, options: Options, nodes: int, load_ms: float
 ) -> tuple[tuple[Visit, ...], ...]:
     """The scripts of all clients. Some clients ask always the same node."""
-    habits = _Habits(random, settings)
+    random = habits.random
     drawn = random.randint(3, 8)
     clients = options.clients or drawn
     share, rest = divmod(options.operations, clients)

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 from quorate.core.values.events import Effects, Put, Result
 from quorate.core.values.messages import Mutate
-from quorate.sim import splits
+from quorate.sim import changes, splits
 from quorate.sim.acts import Acts, Spell, Undo, in_turn
 from quorate.sim.checkers import Violation
 from quorate.sim.machine import Machine
@@ -284,6 +284,9 @@ def _rot(acts: Acts, fault: Fault) -> Undo:
     (index,) = fault.nodes
     before = acts.copies.held(index)
     keys = [key for key, version in before.items() if version == acts.copies.durable(index, key)]
+    if acts.has_moves():
+        # What moves waits for sound copies, as many as who gains it has to ask.
+        keys = [key for key in keys if acts.copies.has_sources(key, without=index)]
     for key in acts.random.sample(keys, min(int(fault.amount), len(keys))):
         acts.cluster.rot(index, key)
     acts.copies.judge(index, before)
@@ -398,6 +401,15 @@ FAULTS: Final[dict[str, FaultKind]] = {
     "pieces": FaultKind(_noise, _NONE, nodes=_SOME_OR_ALL, amounts=(0.2, 1.0)),
     "deaf": FaultKind(_deaf, _SILENCE, nodes=_ONE_OR_TWO),
     "files": FaultKind(_files, _SILENCE, nodes=(1, 2)),
+    "join": FaultKind(changes.join, _NONE, nodes=(2,)),
+    "leave": FaultKind(changes.leave, _NONE, nodes=(2,)),
+    "replace": FaultKind(changes.replace, _NONE, nodes=(3,)),
+    "bury": FaultKind(changes.bury, nodes=(3,), limits_ms=(2_000, 4_000)),
+    "weight": FaultKind(changes.weight, _NONE, nodes=(2,), amounts=(1.0, 2.0, 5.0)),
+    "zone": FaultKind(changes.zone, _NONE, nodes=(2,), amounts=(0.0, 1.0, 2.0)),
+    "copies": FaultKind(changes.copies, _NONE, amounts=(1.0, 2.0, 3.0, 4.0, 5.0)),
+    "cancel": FaultKind(changes.cancel, _NONE),
+    "apply": FaultKind(changes.apply, _NONE),
 }
 """All of them, by name, in the order in which a seed draws them."""
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import enum
 import math
 from binascii import crc32
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
 import msgspec
@@ -21,6 +21,7 @@ from quorate.core.values.events import GetResult, PutResult
 from quorate.core.values.record import Record, is_live, wins
 from quorate.core.values.versions import ABSENT
 from quorate.errors import Outcome, QuorateError
+from quorate.sim.layouts import Row
 from quorate.sim.trace import told_result
 
 _SUM_BYTES: Final = 8
@@ -212,6 +213,10 @@ class Evidence(msgspec.Struct, kw_only=True):
     r: int
     w: int
     """The defaults in effect, never 0."""
+    had: Callable[[ClientOperation], list[list[Row]]] = lambda _: []
+    """Who held the key of an operation, and who was to: by each layout that its coordinator had
+    while it went on, as indices of machines, negative for disks that are no more. None told: the
+    `n` replicas that the key has."""
     epoch_ms: int
     """The world's wall clock at virtual time 0."""
     wall_skew_ms: int = 0
@@ -231,6 +236,9 @@ class Evidence(msgspec.Struct, kw_only=True):
     repaired what hints did not bring. A replica that is down or unreadable is left out."""
     unreadable: dict[bytes, list[int]] = {}
     """Replicas whose copy is still damaged after all that."""
+    beyond_repair: frozenset[bytes] = frozenset()
+    """Keys of which too few sound copies were left to repair a damaged one: R + W <= N, with R the
+    sound ones."""
     is_quiet: bool = True
     """Whether all replicas ran and could talk until nothing was left to do."""
     handed: frozenset[Content] = frozenset()
@@ -254,6 +262,16 @@ class Evidence(msgspec.Struct, kw_only=True):
     def w_of(self, operation: ClientOperation) -> int:
         """The acks that a write needs."""
         return operation.w or self.w
+
+    def rows_of(self, operation: ClientOperation) -> list[list[Row]]:
+        """`had`, or what there is without any change."""
+        return self.had(operation) or [[Row(tuple(range(self.n)))]]
+
+    def needed(self, operation: ClientOperation, row: Row) -> int:
+        """The acks, or answers, that an operation needs of a row."""
+        own = operation.w if operation.is_write else operation.r
+        usual = self.w if operation.is_write else self.r
+        return own or (row.majority if usual == majority(self.n) else usual)
 
     def is_promised(self, op: ClientOperation) -> bool:
         """Whether P2 promises its order: for a read, that it finds the last finished write; for a

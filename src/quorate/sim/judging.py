@@ -11,13 +11,14 @@ from msgspec.structs import replace
 from quorate.core.exchanges.hints import peer_of
 from quorate.core.values.events import GetResult, PutResult
 from quorate.core.values.record import Record
-from quorate.core.values.slots import key_of, row_of
+from quorate.core.values.slots import key_of, partition_of, row_of
 from quorate.errors import Corrupt, QuorateError
 from quorate.sim import checkers
 from quorate.sim.checkers import Violation
 from quorate.sim.cluster import SimCluster
 from quorate.sim.disk import Disk
 from quorate.sim.history import ClientOperation, Evidence, History
+from quorate.sim.plan import Plan
 
 _SECOND_MS = 1_000
 
@@ -120,8 +121,40 @@ def lowered(cluster: SimCluster) -> list[Violation]:
     ]
 
 
-def hints_left(disk: Disk, lost: Collection[int]) -> int:
+def misplaced(cluster: SimCluster) -> list[Violation]:
+    """Copies on machines that the layout does not give them (I18), and nodes that count other keys
+    than they hold (I26). To be asked when the layout is at rest, and all is on the disks."""
+    found = []
+    layout = cluster.layout()
+    damaged = any(d.rots for m in cluster.machines for d in (*m.lost_disks, m.disk))
+    for machine in cluster.machines:
+        own, rows = machine.settings.node_id, machine.disk.rows()
+        strays = [row for row in rows if own not in layout.replicas(partition_of(row))]
+        if strays:
+            told = f"{machine.name} keeps {len(strays)} rows that are not its own"
+            found.append(Violation("I18", key_of(strays[0]), told))
+        # A copy that was damaged may be counted twice: what takes its place cannot know it.
+        if machine.is_running and not damaged:
+            held = [machine.disk.held(row) for row in rows]
+            live = sum(each is not None and each.value is not None for each in held)
+            if machine.node.parts.replica.keys != live:
+                told = f"{machine.name} counts {machine.node.parts.replica.keys} keys, not {live}"
+                found.append(Violation("I26", b"", told))
+    return found
+
+
+def hints_left(disk: Disk, lost: Collection[int], members: Collection[int] = ()) -> int:
     """Hints that a disk still holds, whether its node knows of them or not, but for those of disks
-    that are lost. What cannot be read is left out: nobody can deliver it."""
+    that are lost. What cannot be read is left out: nobody can deliver it. And where damage keeps
+    the node from finding those that are for no member any more, these."""
     names = [name for name in disk.hint_names() if peer_of(name) not in lost]
+    if members and any(disk.hint(name) is None for name in disk.hint_names()):
+        names = [name for name in names if peer_of(name) in members]
     return sum(disk.hint(name) is not None for name in names)
+
+
+def misunderstood(count: int, plan: Plan) -> list[Violation]:
+    """Links that ended for what an honest peer sent, though nobody damaged it (I31)."""
+    if not count or any(fault.name == "damage" for fault in plan.faults):
+        return []
+    return [Violation("I31", b"", f"{count} times a peer was said to break the protocol")]

@@ -174,6 +174,10 @@ class Machine:
     def incoming(self) -> Incoming:
         return self.driver.acceptor.connection()
 
+    def names(self) -> tuple[int, int]:
+        """What layouts may call it: the id of its disk, and until that is bound, its URL."""
+        return self.settings.node_id, unmet_id(self.url)
+
     # --- life --------------------------------------------------------------------------------
 
     @property

@@ -78,6 +78,12 @@ class Plan(msgspec.Struct, frozen=True):
     """A node that nobody restarts before the liveness phase is over."""
     is_new: bool = False
     """Whether the nodes have yet to find together when the load begins."""
+    spares: int = 0
+    """So many of the nodes, the last ones, are in nobody's list: they hold nothing unless they
+    become members."""
+    refills: tuple[int, ...] = ()
+    """The nodes that lose their disks once faults are over, each after the one before is refilled:
+    what is left then was pulled, all of it."""
 
     def requests(self) -> Iterator[Request]:
         """What all clients ask, client by client."""

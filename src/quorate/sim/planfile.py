@@ -52,7 +52,9 @@ def _check_nodes(plan: Plan) -> None:
     visited = [visit.node for script in plan.scripts for visit in script]
     hit = [node for fault in plan.faults for node in fault.nodes]
     dead = [] if plan.stays_dead is None else [plan.stays_dead]
-    for node in (*visited, *hit, *dead):
+    if not 0 <= plan.spares < plan.nodes:
+        raise ValueError(f"spares: there are to be fewer than nodes, which are {plan.nodes}")
+    for node in (*visited, *hit, *dead, *plan.refills):
         if not 0 <= node < plan.nodes:
             raise ValueError(f"there is no node {node}: they count from 0 to {plan.nodes - 1}")
 
@@ -70,11 +72,9 @@ def _check_settings(plan: Plan) -> None:
     for name, least in _LEAST.items():
         if settings.get(name, -1) < least:
             raise ValueError(f"settings: {name} is to be a number from {least} up")
-    copies = settings["replication"]
-    if copies > plan.nodes or max(settings["w"], settings["r"]) > copies:
-        raise ValueError(
-            f"settings: w and r are at most replication, and that is at most {plan.nodes}"
-        )
+    copies, nodes = settings["replication"], plan.nodes - plan.spares
+    if copies > nodes or max(settings["w"], settings["r"]) > copies:
+        raise ValueError(f"settings: w and r are at most replication, and that is at most {nodes}")
 
 
 def _laid_out(value: object, indent: str) -> str:

@@ -3,10 +3,10 @@
 
 Faults and load come first; then every fault ends at once. *Liveness* is a phase of its own, since
 constant faults always heal something by accident: all requests through all nodes that run must
-succeed within a stated time, even if one node stays dead. *Quiescence* then starts what is dead
-and lets hints drain. There is no anti-entropy yet, so what hints do not bring is brought by reads:
-every key is read from all its replicas until no read finds anything to repair. Only then are
-replicas compared.
+succeed within a stated time, even if one node stays dead. *Quiescence* then starts what is dead,
+lets copies come to rest, and hints drain. There is no anti-entropy yet, so what hints do not bring
+is brought by reads: every key is read from all its replicas until no read finds anything to repair.
+Only then are replicas compared.
 """
 
 from __future__ import annotations
@@ -32,8 +32,10 @@ from quorate.sim.cluster import SimCluster
 from quorate.sim.copies import Copies
 from quorate.sim.faults import FAULTS, Harm, Nemesis, are_mild
 from quorate.sim.history import ClientOperation, Evidence, Kind
+from quorate.sim.layouts import Layouts, Row, rows_of
 from quorate.sim.machine import START_AGAIN_MS
 from quorate.sim.plan import Plan, Request
+from quorate.sim.rest import come_to_rest, drain, hints_left, is_at_rest
 from quorate.sim.sometimes import Lives, reached
 from quorate.sim.trace import Trace
 from quorate.sim.workload import Clients
@@ -50,8 +52,6 @@ ROUNDS_MAX: Final = 8
 """So often all keys are read, at most, until nothing is left to repair."""
 CONNECT_MS: Final = 10_000.0
 """Longer than the nodes need to find each other."""
-HINT_RETRY_MS: Final = 1_200.0
-"""Longer than a peer waits for its hints to be tried again."""
 LINK_MS: Final = 500.0
 """More than it takes to break a link, to dial, and to hear from the other side."""
 CALM_MS: Final = 1_500.0
@@ -103,6 +103,7 @@ class _Run:
             plan.seed,
             plan.nodes,
             nodes={} if plan.is_new else None,
+            spares=plan.spares,
             cache_entries=plan.cache_entries,
             needs_sync=plan.needs_sync,
             is_tolerant=True,
@@ -112,12 +113,16 @@ class _Run:
         self.lives = Lives()
         self.handed = checkers.Handed()
         self.watch = checkers.watch(self.cluster.machines, self.handed)
-        self.cluster.observers += [self.lives, self.watch]
+        self.layouts = Layouts(self.cluster.machines)
+        self.cluster.observers += [self.lives, self.watch, self.layouts]
         n = plan.settings["replication"]
         self.w = plan.settings["w"] or majority(n)
         self.r = plan.settings["r"] or majority(n)
         self.keys = plan.keys()
-        self.copies = Copies(self.cluster, self.keys, quorum=self._smallest_quorum())
+        self.copies = Copies(
+            self.cluster, self.keys, quorum=self._smallest_quorum(), w=plan.settings["w"]
+        )
+        self.cluster.observers.append(self.copies)
         self.patience_ms = 2.0 * (settings["timeout_ms"] + settings["write_wait_ms"])
         self.clients = Clients(self.cluster, patience_ms=self.patience_ms)
         self.acts = Acts(self.cluster, plan, self.copies, self.clients)
@@ -131,6 +136,8 @@ class _Run:
         self._revive = in_turn()
         """Lets the dead start again."""
         self.unsettled: list[bytes] = []
+        self.beyond_repair: frozenset[bytes] = frozenset()
+        """Keys of which a damaged copy is left that none of the others can repair."""
         self.found: list[Violation] = []
         """What was seen to be wrong during a phase."""
         self.serial = 0
@@ -186,8 +193,7 @@ class _Run:
 
     def _probe(self) -> None:
         """Liveness: a write and a read of a few keys through every node that runs."""
-        needed = max(self.w, self.r)
-        keys = [key for key in self.keys if len(self._readable(key)) >= needed][:PROBE_KEYS_MAX]
+        keys = [key for key in self.keys if self._has_quorum(key)][:PROBE_KEYS_MAX]
         for node, machine in enumerate(self.cluster.machines):
             if not machine.is_running:
                 continue
@@ -236,10 +242,17 @@ class _Run:
                 self.acts.down([index])()
         cluster.world.run_until(cluster.is_running, cluster.world.now + self._start_ms())
         cluster.world.run_until(cluster.is_connected, cluster.world.now + CONNECT_MS)
-        self._drain()
+        self.found += come_to_rest(self.acts)
+        for index in self.plan.refills:
+            up = self.acts.down([index])
+            self.acts.lose_disk(index)
+            up()
+            cluster.run(CONNECT_MS)
+            self.found += come_to_rest(self.acts)
+        drain(cluster)
         if self._are_hints_enough():
             cluster.run(self.patience_ms)
-            self._drain()
+            drain(cluster)
             self.found += self._what_hints_left_undone()
         unsettled = self.keys
         for _ in range(ROUNDS_MAX):
@@ -250,27 +263,21 @@ class _Run:
             # A read is answered once a majority holds the record; others may be syncing it still.
             cluster.run(REPAIR_MS)
         self.unsettled = [key for key in unsettled if key not in self.copies.forgot_ms]
+        self.beyond_repair = frozenset(filter(self.copies.is_beyond_repair, self.keys))
         cluster.run(LINK_MS)
         self.found += at_rest(each.node for each in cluster.machines if each.is_running)
+        if is_at_rest(cluster):
+            self.found += judging.misplaced(cluster)
 
     def _has_started(self) -> bool:
         """Whether every node runs that is to."""
-        machines = enumerate(self.cluster.machines)
-        return all(machine.is_running for index, machine in machines if index not in self.dead)
+        return all(m.is_running for i, m in enumerate(self.cluster.machines) if i not in self.dead)
 
     def _start_ms(self) -> float:
         """How long until every node starts: one whose clock is far behind its last stamp refuses to
         at first. Whoever came later would replay its hints after the reads that repair."""
         behind_ms = max(ms_of(each.ceiling) - each.now().wall_ms for each in self.cluster.machines)
         return max(behind_ms - STARTUP_SKEW_MS_MAX, 0) + 2 * START_AGAIN_MS
-
-    def _drain(self) -> None:
-        """Let hints be replayed for as long as they get fewer."""
-        left = self._hints_left()
-        before: dict[int, int] = {}
-        while any(left.values()) and left != before:
-            self.cluster.run(HINT_RETRY_MS)
-            left, before = self._hints_left(), left
 
     # --- parts of phases -------------------------------------------------------------------
 
@@ -285,11 +292,18 @@ class _Run:
         lives = [machine.life for machine in self.cluster.machines]
         counted = self.lives.total()
         lost = ("hints_dropped", "hints_refused", "peer_writes_refused")
-        return self._is_mild() and max(lives) == 1 and not any(counted[name] for name in lost)
+        is_settled = len(self.layouts.taken) == 1
+        return (
+            is_settled
+            and self._is_mild()
+            and max(lives) == 1
+            and not any(counted[name] for name in lost)
+        )
 
     def _is_mild(self) -> bool:
         """Whether nothing worse happens than that frames do not arrive."""
-        return not any(self.plan.offsets_ms) and are_mild(self.plan.faults)
+        plan = self.plan
+        return not (plan.is_new or any(plan.offsets_ms)) and are_mild(plan.faults)
 
     def _suspects_nobody_falsely(self) -> bool:
         """Whether links are quicker than heartbeats, as they have to be."""
@@ -324,26 +338,24 @@ class _Run:
         ]
         return [
             Violation("I13", b"", f"{count} hints wait at n{node}, and all can be reached")
-            for node, count in self._hints_left().items()
+            for node, count in hints_left(self.cluster).items()
             if count
         ] + [Violation("I13", key, "hints did not bring it to all") for key in differing]
 
     def _can_do_without(self, index: int) -> bool:
-        """Whether every key keeps a quorum of copies that can be read."""
-        needed = max(self.w, self.r)
-        return all(
-            len([each for each in self._readable(key) if each != index]) >= needed
-            for key in self.keys
+        """Whether every key keeps a quorum of copies that can be read, of each row, and a new
+        cluster those who decide which disks its replicas are."""
+        return self.cluster.can_bind_without(self.cluster.names(index)) and all(
+            self._has_quorum(key, without=index) for key in self.keys
         )
 
-    def _readable(self, key: bytes) -> list[int]:
-        """The replicas of a key whose bytes are not damaged."""
-        row = row_of(key)
-        return [
-            index
-            for index in self.copies.replicas[key]
-            if row not in self.cluster.machines[index].disk.damaged()
-        ]
+    def _has_quorum(self, key: bytes, *, without: int = -1) -> bool:
+        readable = set(self.copies.readable(key)).difference([without])
+        w, r = self.plan.settings["w"], self.plan.settings["r"]
+        return all(
+            len(readable.intersection(voters)) >= max(w or row.majority, r or row.majority)
+            for row, voters in self.copies.rows(key)
+        )
 
     def _clocks_behind_ms(self) -> float:
         """How long it takes until no node has seen a stamp further ahead than the guard allows."""
@@ -360,29 +372,21 @@ class _Run:
         for each in operations:
             world.run_until(each.is_answered, deadline_ms)
 
-    def _hints_left(self) -> dict[int, int]:
-        """Hints that wait, by node; but for those of disks that are lost."""
-        lost = self.cluster.lost_ids()
-        return {
-            index: sum(
-                machine.node.hints.count(peer)
-                for peer in machine.node.roster.peers
-                if lost.isdisjoint(peer.names)
-            )
-            for index, machine in enumerate(self.cluster.machines)
-            if machine.is_running
-        }
-
     def _repair(self, keys: list[bytes]) -> list[bytes]:
         """Read keys from all their replicas; those that had to be repaired or could not be read.
 
         A damaged copy gives no answer. It is repaired by reading all the others through its own
         node, which asks itself first; so where not all answer, every replica is made to coordinate.
+        One that is beyond repair is not waited for.
         """
         held = {key: len(self.copies.replicas[key]) for key in keys}
-        unread = self._read([(key, 0, n) for key, n in held.items() if n])
+        needed = {
+            key: len(self.copies.readable(key)) if self.copies.is_beyond_repair(key) else n
+            for key, n in held.items()
+        }
+        unread = self._read([(key, 0, n) for key, n in needed.items() if n])
         again = [
-            (key, place, max(len(self._readable(key)), 1))
+            (key, place, max(len(self.copies.readable(key)), 1))
             for key in unread
             for place in range(held[key])
         ]
@@ -436,32 +440,39 @@ class _Run:
             weak_reads=weak_reads,
             stale_ages_ms=ages,
             convergence_ms=self.convergence_ms,
-            in_budget=not self.copies.forgot_ms,
+            in_budget=not (self.copies.forgot_ms or self.beyond_repair),
             virtual_ms=cluster.world.now,
             node_steps=cluster.recorder.steps,
         )
+
+    def _had(self, op: ClientOperation) -> list[list[Row]]:
+        """Who held the key of an operation by the layouts that its coordinator had (`Evidence`)."""
+        row, called = row_of(op.key), self.copies.called()
+        return [
+            [each.renamed(called) for each in rows_of(layout, row)]
+            for layout in self.layouts.between(op.node, op.asked_ms, op.over_ms)
+        ]
 
     def _violations(self, evidence: Evidence) -> list[Violation]:
         """What nodes must never do, what steps were wrong, and what the checkers say."""
         found = [Violation("P8", b"", told) for told in self.cluster.broken]
         found += [Violation("I24", key, "never settles") for key in self.unsettled] + self.found
-        found += self.acts.found + self._misunderstood()
+        errors = self.lives.total()["protocol_errors"]
+        found += self.acts.found + judging.misunderstood(errors, self.plan)
+        for operator in self.acts.operators:
+            if operator.missing():
+                found.append(Violation("P3", b"", operator.missing()))
+            operator.let_go()
         if self.clients.busy and not found:
             told = f"{self.clients.busy} clients never came to the end of their scripts"
             found.append(Violation("I24", b"", told))
         found += self.watch.violations() + judging.lowered(self.cluster)
         return found + judging.judged(self.clients.history, evidence)
 
-    def _misunderstood(self) -> list[Violation]:
-        """Links that ended for what an honest peer sent, though nobody damaged it (I31)."""
-        count = self.lives.total()["protocol_errors"]
-        if not count or any(fault.name == "damage" for fault in self.plan.faults):
-            return []
-        return [Violation("I31", b"", f"{count} times a peer was said to break the protocol")]
-
     def _evidence(self) -> Evidence:
         settings, cluster = self.plan.settings, self.cluster
         found, unreadable = judging.settled(cluster, self.copies.replicas)
+        members = frozenset(each.id for each in cluster.layout().members)
         return Evidence(
             n=settings["replication"],
             r=self.r,
@@ -473,15 +484,17 @@ class _Run:
             replicas=self.copies.replicas,
             settled=found,
             unreadable=unreadable,
+            beyond_repair=self.beyond_repair,
             handed=self.handed.contents(),
             is_quiet=not self.unsettled,
             healthy_from_ms=self.healthy_ms,
             answer_within_ms=ANSWER_WITHIN_MS,
             dead=self.dead,
+            had=self._had,
             calm_ms=self._calm_ms(),
             forgotten=self.clients.forgotten(),
             hints_left={
-                index: judging.hints_left(machine.disk, cluster.lost_ids())
+                index: judging.hints_left(machine.disk, cluster.lost_ids(), members)
                 for index, machine in enumerate(cluster.machines)
             },
         )

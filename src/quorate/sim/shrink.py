@@ -141,6 +141,7 @@ def _changes(plan: Plan) -> Iterator[Callable[[Plan], Plan]]:
     yield lambda plan: replace(plan, latencies_ms=(_PLAIN_LATENCY,) * plan.nodes**2)
     yield lambda plan: replace(plan, offsets_ms=(0,) * plan.nodes)
     yield lambda plan: replace(plan, cache_entries=0, stays_dead=None)
+    yield lambda plan: replace(plan, refills=plan.refills[:-1])
     yield _plain_times
     yield partial(_plain_requests, _serials(plan))
     yield from (partial(_plain_requests, (serial,)) for serial in _serials(plan))
@@ -152,7 +153,10 @@ def _without_node(node: int, plan: Plan) -> Plan:
     """`plan` without a node that nothing in it names; those after it move up."""
     named = {visit.node for _, visit in _visits(plan)}
     named.update(index for fault in plan.faults for index in fault.nodes)
-    if node in named or plan.nodes <= plan.settings["replication"] or node == plan.stays_dead:
+    named.update(plan.refills)
+    founders = plan.nodes - plan.spares
+    is_needed = node < founders <= plan.settings["replication"]
+    if node in named or is_needed or node == plan.stays_dead:
         return plan
 
     def moved(index: int) -> int:
@@ -163,6 +167,8 @@ def _without_node(node: int, plan: Plan) -> Plan:
     return replace(
         _changed(plan, lambda visit: replace(visit, node=moved(visit.node))),
         nodes=plan.nodes - 1,
+        spares=plan.spares - (node >= founders),
+        refills=tuple(map(moved, plan.refills)),
         offsets_ms=tuple(plan.offsets_ms[index] for index in others),
         syncs_ms=tuple(plan.syncs_ms[index] for index in others),
         latencies_ms=tuple(plan.latency_ms(a, b) for a in others for b in others),

@@ -35,7 +35,7 @@ from quorate.core.values.events import (
 )
 from quorate.core.values.messages import Message, Mutate, Ping, Pong, Read, ReadAnswer
 from quorate.core.values.record import Record
-from quorate.core.values.slots import key_of
+from quorate.core.values.slots import key_of, partition_of
 from quorate.core.values.versions import ms_of, stamp_of
 from quorate.errors import QuorateError
 from quorate.notation import show_bytes, show_size
@@ -229,7 +229,10 @@ def _told_batch(batch: Batch) -> str:
         f"{show_bytes(key_of(row))[:_SHOWN_CHARS]} {_told_version(record.version)}"
         for row, record in batch.records
     ]
-    parts = told[:_SHOWN_ROWS] + [f"{len(told) - _SHOWN_ROWS} more"] * (len(told) > _SHOWN_ROWS)
+    parts = [f"partition {partition_of(start)} dropped" for start, _ in batch.dropped_rows]
+    parts += told[:_SHOWN_ROWS] + [f"{len(told) - _SHOWN_ROWS} more"] * (len(told) > _SHOWN_ROWS)
+    if batch.dropped_hints:
+        parts.append(f"ranges of hints dropped: {len(batch.dropped_hints)}")
     kept = sum(blob is not None for _, blob in batch.hints)
     if kept:
         parts.append(f"hints kept: {kept}")

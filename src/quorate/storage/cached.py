@@ -16,13 +16,14 @@ takes the row's older record with it: the cache never holds anything but the new
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable
 from typing import Final
 
 from quorate.core.values.events import Batch
 from quorate.core.values.record import Record
-from quorate.storage.engine import Engine
+from quorate.storage.engine import Engine, merged
 
 ENTRY_BYTES: Final = 350
 """What an entry costs beside its row and its value: the objects and their place in the order."""
@@ -38,10 +39,12 @@ def cost_of(row: bytes, record: Record) -> int:
 
 
 class _Entry:
-    __slots__ = ("cost", "is_used", "record")
+    __slots__ = ("cost", "epoch", "is_used", "record")
 
-    def __init__(self, record: Record, cost: int) -> None:
+    def __init__(self, record: Record, cost: int, epoch: int) -> None:
         self.record = record
+        self.epoch = epoch
+        """How often ranges had been forgotten when this was put, or found not to be in them."""
         self.cost = cost
         """Kept, so that it need not be worked out again to take it back."""
         self.is_used = False
@@ -57,6 +60,11 @@ class Lru:
         """The rows of all entries; the first is the next to go."""
         self._entries_max: Final = entries_max
         self._bytes_max: Final = bytes_max
+        self._forgotten: list[tuple[bytes, bytes]] = []
+        """All ranges that ever were, as few as they can be."""
+        self._edges: list[bytes] = []
+        """Their starts and ends, in order."""
+        self._epoch = 0
         self.bytes_used = 0
         self.hits = 0
         self.misses = 0
@@ -67,7 +75,7 @@ class Lru:
     def get(self, row: bytes) -> Record | None:
         """The record of a row, which counts as used then, or None; counts either."""
         entry = self._entries.get(row)
-        if entry is None:
+        if entry is None or (entry.epoch != self._epoch and self._is_forgotten(row, entry)):
             self.misses += 1
             return None
         self.hits += 1
@@ -88,14 +96,32 @@ class Lru:
                     self._queue.remove(row)
                     self._drop(row)
             elif entry is None:
-                entries[row] = _Entry(record, cost)
+                entries[row] = _Entry(record, cost, self._epoch)
                 self._queue.append(row)
                 self.bytes_used += cost
             else:
                 self.bytes_used += cost - entry.cost
                 entry.record, entry.cost, entry.is_used = record, cost, True
+                entry.epoch = self._epoch
         while self.bytes_used > self._bytes_max or len(entries) > self._entries_max:
             self._evict()
+
+    def forget(self, ranges: Iterable[tuple[bytes, bytes]]) -> None:
+        """Answer no more what was put so far of rows in these ranges [start, end). To look at all
+        entries would hold up the loop for tens of milliseconds, so each is looked at when it is
+        asked for, and who is never asked for goes as the unused do."""
+        self._forgotten = merged([*self._forgotten, *ranges])
+        self._edges = [edge for span in self._forgotten for edge in span]
+        self._epoch += 1
+
+    def _is_forgotten(self, row: bytes, entry: _Entry) -> bool:
+        """Whether a row was forgotten since its entry was put, or may have been: ranges that were
+        forgotten before count too, which costs a read of the engine and no more."""
+        # With an odd number of edges at or below it, it is past a start and before the end.
+        if bisect_right(self._edges, row) & 1:
+            return True
+        entry.epoch = self._epoch
+        return False
 
     def _evict(self) -> None:
         queue = self._queue
@@ -143,4 +169,6 @@ class CachedEngine:
 
     def write(self, batch: Batch) -> None:
         self._inner.write(batch)
+        if batch.dropped_rows:
+            self.lru.forget(batch.dropped_rows)
         self.lru.put(batch.records)

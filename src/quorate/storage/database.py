@@ -20,6 +20,7 @@ from quorate.storage import tuning
 from quorate.storage.directory import DataDirectory, Noted
 from quorate.storage.faults import Faults
 from quorate.storage.logs import check_logs, logs_of
+from quorate.storage.reclaim import Reclaimer
 
 
 class Database:
@@ -43,11 +44,13 @@ class Database:
         self.data_handle: ColumnFamily | None = handle("data")
         self.hints_handle: ColumnFamily | None = handle("hints")
         self.meta_handle: ColumnFamily | None = handle("meta")
+        self.reclaimer = Reclaimer(self.database)
         self.reopen_at: float | None = None
         """Set once its log refuses writes because it met a full disk: when to try another."""
 
     def close(self, faults: Faults) -> None:
         """Flush and let go. What a failing flush leaves is in the log. Idempotent."""
+        self.reclaimer.stop()
         self.data_handle = self.hints_handle = self.meta_handle = None
         for part in (self.data, self.hints, self.meta, self.database):
             with contextlib.suppress(StorageError), faults:

@@ -12,7 +12,7 @@ all.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, Protocol
 
 from quorate.core.values.events import Batch
@@ -48,10 +48,10 @@ class Engine(Protocol):
         """Hints of [start, end) in order."""
 
     def write(self, batch: Batch) -> None:
-        """Apply the batch, all or nothing, without waiting for the disk. StorageBusy on a write
-        stall and DiskFull without space: nothing was stored, and the same batch may be tried again;
-        after DiskFull call `sync` first, in which an engine gets over it. Any other StorageError:
-        the engine is broken, stop the node."""
+        """Apply the batch, all or nothing, without waiting for the disk; what it drops goes before
+        what it puts. StorageBusy on a write stall and DiskFull without space: nothing was stored,
+        and the same batch may be tried again; after DiskFull call `sync` first, in which an engine
+        gets over it. Any other StorageError: the engine is broken, stop the node."""
 
     def sync(self) -> None:
         """Make every write that returned before this call durable. Blocks, releases the GIL, runs
@@ -68,9 +68,22 @@ class Engine(Protocol):
         release. The last call, in any thread. Idempotent."""
 
 
+def merged(ranges: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """The same names as few ranges in order, none of which overlaps or touches another."""
+    spans: list[tuple[bytes, bytes]] = []
+    for start, end in sorted(ranges):
+        if spans and start <= spans[-1][1]:
+            spans[-1] = spans[-1][0], max(spans[-1][1], end)
+        else:
+            spans.append((start, end))
+    return spans
+
+
 def bytes_of(batch: Batch) -> int:
     """About what a batch takes of memory while it waits for an engine."""
-    size = ENTRY_BYTES * (len(batch.records) + len(batch.hints) + len(batch.meta))
+    dropped = [*batch.dropped_rows, *batch.dropped_hints]
+    count = len(batch.records) + len(batch.hints) + len(batch.meta) + len(dropped)
+    size = ENTRY_BYTES * count + sum(len(start) + len(end) for start, end in dropped)
     size += sum(len(row) + len(record.value or b"") for row, record in batch.records)
     for changes in (batch.hints, batch.meta):
         size += sum(len(name) + len(blob or b"") for name, blob in changes)

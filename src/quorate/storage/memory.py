@@ -70,15 +70,28 @@ class _Family(Generic[Entry]):
             self._entries[key] = entry
         return before
 
+    def drop(self, start: bytes, end: bytes) -> list[tuple[bytes, Entry]]:
+        """Delete the entries of [start, end) and return them."""
+        if self._scans:
+            self._leave_scans()
+        span = self._span(start, end)
+        dropped = [(key, self._entries.pop(key)) for key in self._keys[span.start : span.stop]]
+        del self._keys[span.start : span.stop]
+        return dropped
+
     def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, Entry]]:
-        if self._changed:
-            if self._scans:
-                self._leave_scans()
-            self._order_keys()
-        span = range(bisect_left(self._keys, start), bisect_left(self._keys, end))
+        if self._changed and self._scans:
+            self._leave_scans()
+        span = self._span(start, end)
         scan = _Scan(self._entries, self._keys, span)
         self._scans.add(scan)
         return scan
+
+    def _span(self, start: bytes, end: bytes) -> range:
+        """Where the keys of [start, end) are, brought into order."""
+        if self._changed:
+            self._order_keys()
+        return range(bisect_left(self._keys, start), bisect_left(self._keys, end))
 
     def _leave_scans(self) -> None:
         """Let the open scans keep the present containers to themselves."""
@@ -127,13 +140,19 @@ class MemoryEngine:
         return self._hints.scan(start, end)
 
     def write(self, batch: Batch) -> None:
+        for start, end in batch.dropped_rows:
+            for row, record in self._records.drop(start, end):
+                self._bytes_used -= _record_bytes(row, record)
+        for start, end in batch.dropped_hints:
+            for name, blob in self._hints.drop(start, end):
+                self._bytes_used -= _blob_bytes(name, blob)
         for row, record in batch.records:
             before = self._records.put(row, record)
             self._bytes_used += _record_bytes(row, record) - _record_bytes(row, before)
         for family, changes in ((self._hints, batch.hints), (self._meta, batch.meta)):
-            for name, blob in changes:
-                held = family.put(name, blob)
-                self._bytes_used += _blob_bytes(name, blob) - _blob_bytes(name, held)
+            for name, fresh in changes:
+                held = family.put(name, fresh)
+                self._bytes_used += _blob_bytes(name, fresh) - _blob_bytes(name, held)
 
     def note_next(self) -> None:
         """Nothing to do: there is no next start."""

@@ -34,6 +34,7 @@ from quorate.errors import Corrupt, DiskFull, FormatUnsupported, StorageError
 from quorate.storage import tuning
 from quorate.storage.database import Cursor, Database, open_database
 from quorate.storage.directory import DataDirectory, Noted, sync_entries
+from quorate.storage.engine import merged
 from quorate.storage.faults import LogRefuses, ReadFaults
 from quorate.storage.logs import logs_of
 from quorate.wire.records import decode, encode
@@ -133,19 +134,7 @@ class RocksEngine:
     def write(self, batch: Batch) -> None:
         self._make_sure_of_room()
         rocks = self._rocks
-        blobs = WriteBatch(raw_mode=True)
-        put, data = blobs.put, rocks.data_handle
-        for row, record in batch.records:
-            put(row, encode(row, record), data)
-        for handle, changes in (
-            (rocks.hints_handle, batch.hints),
-            (rocks.meta_handle, batch.meta),
-        ):
-            for name, blob in changes:
-                if blob is None:
-                    blobs.delete(name, handle)
-                else:
-                    blobs.put(name, blob, handle)
+        blobs = _blobs_of(batch, rocks)
         self._room_bytes -= blobs.size_in_bytes()
         try:
             rocks.database.write(blobs, self._write_options)
@@ -157,6 +146,8 @@ class RocksEngine:
                 self._room_bytes = 0
                 rocks.reopen_at = time.monotonic() + _REOPEN_PAUSE_SECONDS
                 raise
+        if batch.dropped_rows or batch.dropped_hints:
+            rocks.reclaimer.reclaim(data=batch.dropped_rows, hints=batch.dropped_hints)
 
     def _make_sure_of_room(self) -> None:
         now = time.monotonic()
@@ -289,6 +280,27 @@ class RocksEngine:
                 # RocksDB ends with the last reference, without a flush where a sync has failed.
                 del rocks
                 self._directory.release()
+
+
+def _blobs_of(batch: Batch, rocks: Database) -> WriteBatch:
+    """What RocksDB is to do, in order."""
+    blobs = WriteBatch(raw_mode=True)
+    put, data = blobs.put, rocks.data_handle
+    if batch.dropped_rows or batch.dropped_hints:
+        # As few as can be: a seek into a dropped range goes through all that follow without a gap.
+        for start, end in merged(batch.dropped_rows):
+            blobs.delete_range(start, end, data)
+        for start, end in merged(batch.dropped_hints):
+            blobs.delete_range(start, end, rocks.hints_handle)
+    for row, record in batch.records:
+        put(row, encode(row, record), data)
+    for handle, changes in ((rocks.hints_handle, batch.hints), (rocks.meta_handle, batch.meta)):
+        for name, blob in changes:
+            if blob is None:
+                blobs.delete(name, handle)
+            else:
+                blobs.put(name, blob, handle)
+    return blobs
 
 
 def _record(row: bytes, blob: bytes) -> Record:

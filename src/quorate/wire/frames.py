@@ -22,7 +22,7 @@ import msgspec
 from xxhash import xxh3_64_intdigest
 
 from quorate.config import KEY_BYTES_MAX
-from quorate.core.topology.layout import EPOCH_MAX, LAYOUT_BYTES_MAX
+from quorate.core.topology.layout import EPOCH_MAX, LAYOUT_BYTES_MAX, MOVES_MAX
 from quorate.core.values.messages import (
     BALLOT_BITS,
     BALLOT_COUNT_MAX,
@@ -38,6 +38,7 @@ from quorate.core.values.messages import (
     OtherEpoch,
     Ping,
     Prepare,
+    Pull,
     Read,
     ReadAnswer,
     ScannedRows,
@@ -233,6 +234,7 @@ megabyte, each item counted with 100 bytes and its value."""
 REASON_CHARS_MAX: Final = 300
 _ROW_BYTES_MIN: Final = ROW_PREFIX_BYTES + 1
 _ROW_BYTES_MAX: Final = ROW_PREFIX_BYTES + KEY_BYTES_MAX
+_PARTITIONS: Final = frozenset(range(PARTITION_COUNT))
 _VERSION_LENGTHS: Final = (0, VERSION_BYTES)
 
 
@@ -293,7 +295,7 @@ def _is_read_answer(message: ReadAnswer) -> bool:
     return _are_rows(message.failed)
 
 
-def _is_scan_rows(message: ScanRows) -> bool:
+def _is_scan_rows(message: ScanRows | Pull) -> bool:
     return 0 <= message.partition < PARTITION_COUNT and message.limit > 0
 
 
@@ -308,6 +310,10 @@ def _is_ping(message: Ping) -> bool:
     """Whether its members can be shown; whether each is a node's URL is asked once, when it is
     new."""
     if not (0 <= message.keys <= _COUNT_MAX and 0 <= message.bytes_used <= _COUNT_MAX):
+        return False
+    if not (0 <= message.pulled <= EPOCH_MAX and 0 <= message.left <= PARTITION_COUNT):
+        return False
+    if len(message.unreadable) > MOVES_MAX or not _PARTITIONS.issuperset(message.unreadable):
         return False
     return len(message.members) <= MEMBERS_MAX + 1 and all(
         0 <= each.id <= NODE_ID_MAX
@@ -327,9 +333,11 @@ def _is_ballot(ballot: Ballot) -> bool:
 
 
 def _is_asked_vote(message: Prepare | Accept) -> bool:
-    if isinstance(message, Accept) and len(message.value) > LAYOUT_BYTES_MAX:
-        return False
-    return 0 < message.number <= EPOCH_MAX and _is_ballot(message.ballot)
+    if isinstance(message, Accept):
+        is_short = len(message.value) <= LAYOUT_BYTES_MAX
+    else:
+        is_short = len(message.lost) <= MEMBERS_MAX
+    return is_short and 0 < message.number <= EPOCH_MAX and _is_ballot(message.ballot)
 
 
 def _is_voted(message: Voted) -> bool:
@@ -355,4 +363,5 @@ _RULES: Final[dict[type[Message], Callable[[Any], bool]]] = {
     Prepare: _is_asked_vote,
     Accept: _is_asked_vote,
     Voted: _is_voted,
+    Pull: _is_scan_rows,
 }

@@ -73,8 +73,9 @@ def _count_from_one(self: Node, url: str, index: int) -> Peer:
     return peer
 
 
-def _known_by_its_url(self: Membership, member: Member) -> Peer | None:
-    return None if member.url == self._settings.url else _place(self, member)
+def _known_by_its_url(self: Membership, member: Member, *, is_alone: bool) -> Peer | None:
+    is_own = member.url == self._settings.url
+    return None if is_own else _place(self, member, is_alone=is_alone)
 
 
 def _down_for_ever(self: Liveness, peer: Peer) -> None:
@@ -124,7 +125,13 @@ PLANTS: Final = (
         _stamp_hints_anew,
     ),
     Plant("the same replica counts twice", Writes, "_acked", _count_twice),
-    Plant("a new disk at a member's URL is that member", Membership, "_place", _known_by_its_url),
+    Plant(
+        "a new disk at a member's URL is that member",
+        Membership,
+        "_place",
+        _known_by_its_url,
+        Options(faults=frozenset({"wipe", "kill"})),
+    ),
     Plant(
         "batch numbers begin at 1 after a restart",
         Node,

@@ -11,9 +11,12 @@ from typing import Any, Final, NamedTuple
 
 import pytest
 
+from quorate.sim.acts import MOVING
 from quorate.sim.draw import Options
+from quorate.sim.faults import FAULTS
 
-DEFAULT: Final = Options()
+DEFAULT: Final = Options(faults=frozenset(FAULTS) - MOVING)
+"""Worlds in which no copy moves: they are soon over. Who is noticed where copies move says so."""
 
 
 class Plant(NamedTuple):

@@ -14,10 +14,12 @@ from quorate.core.exchanges.reads import Repairs
 from quorate.core.node import CEILING_META
 from quorate.core.replica import Replica
 from quorate.core.serving import Serving
+from quorate.core.topology.marks import Marks
 from quorate.core.values.events import Batch
-from quorate.core.values.messages import Mutate, Mutated
+from quorate.core.values.messages import Greeting, Mutate, Mutated
 from quorate.core.values.record import Record
 from quorate.core.values.versions import ABSENT, HybridClock, ms_of, stamp_at, stamp_of
+from quorate.sim.draw import Options
 from quorate.storage.cached import CachedEngine
 from tests.simulation.plants.plant import Plant
 
@@ -28,6 +30,7 @@ _put_meta: Final = Replica.put_meta
 _close_turn: Final = Replica.close_turn
 _shown: Final = Replica.shown
 _write_here: Final = Repairs._write_here
+_said: Final = Marks.said
 
 
 def _ack_at_once(self: Serving, outbox: Outbox, message: Mutate) -> None:
@@ -118,6 +121,10 @@ def _repair_past_the_cache(self: Repairs, look: Look, record: Record) -> None:
         self._replica.when_durable(lambda: engine.lru.put([(row, held)]))
 
 
+def _whatever_is_remembered(self: Marks, greeting: Greeting, *, is_member: bool) -> None:
+    _said(self, replace(greeting, mark=0), is_member=is_member)
+
+
 PLANTS: Final = (
     Plant("an ack before durable", Serving, "_on_mutate", _ack_at_once),
     Plant(
@@ -154,5 +161,12 @@ PLANTS: Final = (
         Repairs,
         "_write_here",
         _repair_past_the_cache,
+    ),
+    Plant(
+        "an old disk counts",
+        Marks,
+        "said",
+        _whatever_is_remembered,
+        Options(faults=frozenset({"rollback"})),
     ),
 )

@@ -113,6 +113,16 @@ def test_the_number_of_nodes_can_be_chosen(run: Run, base: int, fake: list[str])
     assert ran.out.startswith(b"starting 1 node; ")
 
 
+def test_what_grows_has_three_nodes_and_room_for_one_more_port(run: Run, base: int) -> None:
+    ran = run("dev", "--grow", f"--base-port={base}", "--nodes-count=2")
+    said = "quorate: --grow: it takes 3 nodes, of which one can leave\n"
+    assert (ran.code, ran.err) == (2, said)
+    assert run("dev", "--grow", "--base-port=65533").code == 2
+    with socket.create_server(("127.0.0.1", base + 3)):
+        ran = run("dev", "--grow", f"--base-port={base}")
+    assert ran.err == f"quorate: port {base + 3} is in use: choose another --base-port\n"
+
+
 def test_what_is_counted_is_in_the_right_number(capsys: pytest.CaptureFixture[str]) -> None:
     shown: dict[str, str | int] = {
         "key": "k",

@@ -99,3 +99,13 @@ def test_one_thing_alone_has_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     with ProgressMeter("seeds", total=1) as shown:
         shown.advance()
     assert terminal.getvalue() == ""
+
+
+def test_where_the_end_is_not_known_the_count_alone_is_told(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with ProgressMeter("keys", total=None) as shown:
+        shown.advance(count=1_000)
+        clock.now = 10.0
+        shown.advance("5 kB", count=1_000)
+    assert capsys.readouterr().err == "quorate: 2,000 keys, 5 kB\n"

@@ -93,3 +93,21 @@ def test_an_answer_in_an_unknown_form_leaves_the_writes_unknown(
     with pytest.raises(PeerProtocolError) as raised:
         read_batch(answered(*results), [BatchPut("a", "1")])
     assert raised.value.outcome is Outcome.UNKNOWN
+
+
+def test_a_moment_of_expiry_is_written_and_read() -> None:
+    call = batch_call([BatchPut("k", "v", expires_ms=7)], r=None, w=None, timeout=None)
+    assert json.loads(call.body or b"")["operations"][0]["expires_ms"] == 7
+    item = {"status": 200, "version": "07" * 14, "value": "v"}
+    results = read_batch(answered(item, {**item, "expires_ms": 7}), [BatchGet("a"), BatchGet("b")])
+    assert results == [Value(b"v", "07" * 14), Value(b"v", "07" * 14, 7)]
+
+
+@pytest.mark.parametrize("byte", [*'\0\n\x1f"\\aé€', b"\xff", "\x7f", "\u2028", "\U0001f600"])
+def test_no_value_is_much_longer_in_a_body_than_base64_is(byte: str | bytes) -> None:
+    """A node takes a body of one and a half times the largest value."""
+    raw = (byte.encode() if isinstance(byte, str) else byte) * 10_000
+    for share in (1, 3, 17, 1000):
+        value = raw + b"a" * (share - 1) * len(raw)
+        call = batch_call([BatchPut("k", value)], r=None, w=None, timeout=None)
+        assert len(call.body or b"") < 1.4 * len(value) + 200

@@ -125,12 +125,12 @@ class Alone:
                 self.hear(index, Pong(ping.batch))
 
     def met(self, index: int, **changes: Any) -> Met:
-        """Peer `index` introduces itself."""
+        """Peer `index` introduces itself, in its answer to this node's greeting."""
         cluster = hashed(self.node.settings.cluster)
         fields: dict[str, Any] = {"layout_hash": b"", "version": "0.0.0", "process": 1000 + index}
         fields["epoch"] = self.node.membership.epoch
         told = {"url": url_of(index), "node_id": id_of(index), **fields, **changes}
-        return Met(Greeting(PROTOCOL_VERSION, cluster, **told))
+        return Met(Greeting(PROTOCOL_VERSION, cluster, **told), is_answer=True)
 
     def peer(self, index: int) -> Peer:
         """Peer `index`, as the node knows it."""

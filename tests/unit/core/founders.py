@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from quorate.core.exchanges.changes import SETTLE_MS
 from quorate.core.exchanges.hints import peer_of
-from quorate.core.topology.layout import Layout, bound_layout, decode_layout, first_layout
+from quorate.core.topology.layout import Layout, decode_layout, first_layout
 from quorate.core.topology.membership import LAYOUT_META
+from quorate.core.topology.wants import SETTLE_MS
 from quorate.core.values.events import Batch
 from quorate.core.values.messages import (
     NO_BALLOT,
@@ -21,7 +21,7 @@ from quorate.core.values.messages import (
     Vote,
     Voted,
 )
-from quorate.sim.cluster import id_of, url_of
+from quorate.sim.cluster import bound_to, id_of, url_of
 from quorate.sim.disk import Disk
 from tests.unit.core.alone import Alone, Asker
 
@@ -44,13 +44,13 @@ def first(count: int = 3) -> Layout:
 def second(*met: int, count: int = 3) -> Layout:
     """A second layout in which these founders are bound."""
     ids = {url_of(index): id_of(index) for index in met}
-    return bound_layout(first(count), ids, drawn=DRAWN)
+    return bound_to(first(count), ids, drawn=DRAWN)
 
 
 def third(count: int = 3) -> Layout:
     """What follows where all but the last were bound before."""
     last = count - 1
-    return bound_layout(second(*range(last), count=count), {url_of(last): id_of(last)}, drawn=DRAWN)
+    return bound_to(second(*range(last), count=count), {url_of(last): id_of(last)}, drawn=DRAWN)
 
 
 def disk_of(layout: Layout) -> Disk:
@@ -113,7 +113,7 @@ def vote(alone: Alone, index: int) -> Vote:
 def of_others(*met: int) -> Layout:
     """The second layout of a cluster of nodes 1, 2 and 3."""
     first = first_layout([url_of(index) for index in (1, 2, 3)], replication=3)
-    return bound_layout(first, {url_of(index): id_of(index) for index in met}, drawn=DRAWN)
+    return bound_to(first, {url_of(index): id_of(index) for index in met}, drawn=DRAWN)
 
 
 def adopt(alone: Alone, layout: Layout) -> None:

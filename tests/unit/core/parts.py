@@ -70,9 +70,9 @@ class Box:
         self.turn.ring()
 
 
-def topology_of(*tables: Layout, own: int, w: int = 0, r: int = 0) -> Topology:
-    """The tables seen from node `own`."""
+def topology_of(layout: Layout, *, own: int, w: int = 0, r: int = 0) -> Topology:
+    """The layout seen from node `own`."""
     own_url = f"http://n{own}:1"
-    others = sorted({url for table in tables for url in table.urls()} - {own_url})
+    others = sorted(set(layout.urls()) - {own_url})
     peers = {url: peer_of(url, index) for index, url in enumerate(others)}
-    return Topology(tables, own_url=own_url, peer_of=lambda member: peers.get(member.url), r=r, w=w)
+    return Topology(layout, own_url=own_url, peer_of=lambda member: peers.get(member.url), r=r, w=w)

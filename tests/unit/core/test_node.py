@@ -375,15 +375,23 @@ def test_a_join_resets_the_failures_of_that_node_only() -> None:
     for _ in range(3):
         alone.step(after_ms=2_000)
     assert [alone.peer(i).misses for i in (1, 2)] == [2, 2]
-    assert _result(alone, Join(Asker(), url_of(1))) == JoinResult(known=True, owns=True)
+    assert _result(alone, Join(Asker(), url_of(1))) == JoinResult(
+        known=True, owns=True, member=True
+    )
     assert [alone.peer(i).misses for i in (1, 2)] == [0, 2]
 
 
 def test_a_stranger_that_joins_becomes_a_member_that_owns_nothing() -> None:
     alone = Alone(3)
-    assert _result(alone, Join(Asker(), url_of(8))) == JoinResult(known=False, owns=False)
-    assert _result(alone, Join(Asker(), url_of(8))) == JoinResult(known=True, owns=False)
-    assert _result(alone, Join(Asker(), url_of(0))) == JoinResult(known=True, owns=True)
+    assert _result(alone, Join(Asker(), url_of(8))) == JoinResult(
+        known=False, owns=False, member=False
+    )
+    assert _result(alone, Join(Asker(), url_of(8))) == JoinResult(
+        known=True, owns=False, member=False
+    )
+    assert _result(alone, Join(Asker(), url_of(0))) == JoinResult(
+        known=True, owns=True, member=True
+    )
     assert alone.node.membership.roster.at(url_of(8)) is not None
 
 
@@ -394,7 +402,7 @@ def test_one_member_too_many_is_refused_with_one_answer() -> None:
     *_, last, surplus = [join.waiter for join in joins]
     assert isinstance(last, Asker)
     assert isinstance(surplus, Asker)
-    assert last.result == JoinResult(known=False, owns=False)
+    assert last.result == JoinResult(known=False, owns=False, member=False)
     assert isinstance(surplus.result, InvalidRequest)
     assert surplus.result.outcome is Outcome.NOT_APPLIED
 

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from quorate.core.replica import KEYS_META, Replica
+from quorate.core.values.events import Batch
 from quorate.core.values.record import Record
-from quorate.core.values.slots import partition_bounds, partition_of, row_of
+from quorate.core.values.slots import ROW_END, partition_bounds, partition_of, row_of
 from quorate.core.values.versions import ABSENT, pack_version
 from quorate.errors import Corrupt
 from quorate.sim.disk import Disk
@@ -30,6 +31,9 @@ class Store:
 
     def __init__(self) -> None:
         self.disk = Disk()
+        self.is_full = False
+        """Whether batches wait until the next sync."""
+        self.waiting: list[Batch] = []
         self.damage: list[Corrupt] = []
         self.replica = Replica(self.disk, self.damage.append)
 
@@ -37,10 +41,18 @@ class Store:
         """End a step; the mark of its batch, 0 if there was none."""
         batch, mark = self.replica.close_turn()
         if batch is not None:
-            self.disk.write(batch)
+            self.waiting.append(batch)
+            if not self.is_full:
+                self.write()
         return mark
 
+    def write(self) -> None:
+        """Have the disk take what waits."""
+        while self.waiting:
+            self.disk.write(self.waiting.pop(0))
+
     def durable(self, mark: int) -> None:
+        self.write()
         self.disk.sync()
         self.replica.on_durable(mark)
 
@@ -180,6 +192,108 @@ def test_the_count_of_keys_is_stored_when_it_changes(store: Store) -> None:
     assert counts == [[1], [], [0]]
 
 
+def test_a_dropped_copy_is_not_seen_from_then_on_though_the_engine_may_still_have_it(
+    store: Store,
+) -> None:
+    replica, partition = store.replica, partition_of(ROW)
+    replica.apply(ROW, _record(5))
+    replica.apply(row_of(b"other"), _record(5))
+    replica.apply(row_of(b"{k}dead"), _record(5, None))
+    store.durable(store.turn())
+    store.is_full = True
+    replica.drop(partition, live=1)
+
+    def is_not_seen() -> bool:
+        return (
+            replica.shown(ROW) is None
+            and replica.latest(ROW) is None
+            and list(replica.scan(*partition_bounds(partition))) == []
+            and [row for row, _ in replica.scan(b"", ROW_END)] == [row_of(b"other")]
+        )
+
+    assert is_not_seen()
+    mark = store.turn()
+    assert is_not_seen()
+    assert store.disk.get(ROW) is not None
+    store.durable(mark)
+    assert is_not_seen()
+    assert list(store.disk.scan(*partition_bounds(partition))) == []
+    assert Replica(store.disk, store.damage.append).keys == replica.keys == 1
+
+
+def test_what_comes_after_a_drop_is_kept_though_it_is_older_than_what_was_dropped(
+    store: Store,
+) -> None:
+    """I10 is about a copy: what takes its place later begins with nothing."""
+    replica, partition = store.replica, partition_of(ROW)
+    replica.apply(ROW, _record(5))
+    store.durable(store.turn())
+    store.is_full = True
+    replica.drop(partition, live=1)
+    assert replica.apply(row_of(b"{k}same step"), _record(1)) == ABSENT
+    dropping = store.turn()
+    assert replica.apply(ROW, _record(2)) == ABSENT
+    later = store.turn()
+    assert (replica.latest(ROW), replica.shown(ROW)) == (_record(2), None)
+    bounds = partition_bounds(partition)
+    store.durable(dropping)
+    assert replica.shown(ROW) is None
+    assert list(replica.scan(*bounds)) == [(row_of(b"{k}same step"), _record(1))]
+    store.durable(later)
+    assert replica.shown(ROW) == _record(2)
+    assert [row for row, _ in replica.scan(*bounds)] == [ROW, row_of(b"{k}same step")]
+    assert replica.keys == 2
+    assert store.disk.lowered == []
+
+
+def test_a_damaged_record_is_no_trouble_once_its_copy_was_dropped(store: Store) -> None:
+    store.replica.apply(ROW, _record(5))
+    store.durable(store.turn())
+    store.disk.rot(ROW, Random(1))
+    store.replica.drop(partition_of(ROW), live=0)
+    store.is_full = True
+    mark = store.turn()
+    assert (store.replica.shown(ROW), store.replica.latest(ROW)) == (None, None)
+    assert list(store.replica.scan(b"", ROW_END)) == []
+    store.durable(mark)
+    assert (store.disk.damaged(), store.damage) == ([], [])
+
+
+def test_a_copy_is_not_dropped_while_rows_of_it_are_on_their_way(store: Store) -> None:
+    store.replica.apply(ROW, _record(5))
+    with pytest.raises(AssertionError, match="not durable"):
+        store.replica.drop(partition_of(ROW), live=1)
+    mark = store.turn()
+    with pytest.raises(AssertionError, match="not durable"):
+        store.replica.drop(partition_of(ROW), live=1)
+    store.durable(mark)
+    store.replica.drop(partition_of(ROW), live=1)
+
+
+def test_a_drop_alone_is_something_to_store(store: Store) -> None:
+    store.replica.drop(7, live=0)
+    first, mark = store.replica.close_turn()
+    store.replica.drop_hints(b"a", b"c")
+    second, later = store.replica.close_turn()
+    assert first == Batch([], [], [], [partition_bounds(7)], [])
+    assert second == Batch([], [], [], [], [(b"a", b"c")])
+    assert (mark, later) == (1, 2)
+    assert store.turn() == 0
+    with pytest.raises(AssertionError, match="no range"):
+        store.replica.drop_hints(b"c", b"c")
+
+
+def test_dropped_hints_are_gone_but_for_those_of_the_same_step(store: Store) -> None:
+    replica = store.replica
+    for name in (b"a", b"b", b"c"):
+        replica.put_hint(name, b"old")
+    store.turn()
+    replica.put_hint(b"b", b"new")
+    replica.drop_hints(b"a", b"c")
+    store.turn()
+    assert list(store.disk.scan_hints(b"", b"\xff")) == [(b"b", b"new"), (b"c", b"old")]
+
+
 class ReplicaMachine(RuleBasedStateMachine):
     """Against a model that keeps the whole log of writes, and folds it each time it is asked."""
 
@@ -205,6 +319,22 @@ class ReplicaMachine(RuleBasedStateMachine):
         assert self.store.replica.apply(row_of(key), record) == higher
         self.log.append((len(self.turns), row_of(key), record))
 
+    @rule(key=st.sampled_from([b"a", b"b"]))
+    def drop(self, key: bytes) -> None:
+        row = row_of(key)
+        if any(at == row and turn >= self.durable for turn, at, _ in self.log):
+            return
+        held = self._fold(row, self.durable)
+        live = held is not None and held.value is not None
+        self.store.replica.drop(partition_of(row), live=int(live))
+        self.log = [each for each in self.log if each[1] != row]
+
+    @rule(is_full=st.booleans())
+    def have_room(self, *, is_full: bool) -> None:
+        self.store.is_full = is_full
+        if not is_full:
+            self.store.write()
+
     @rule()
     def end_turn(self) -> None:
         mark = self.store.turn()
@@ -223,6 +353,9 @@ class ReplicaMachine(RuleBasedStateMachine):
         for row in (row_of(b"a"), row_of(b"b")):
             assert self.store.replica.shown(row) == self._fold(row, self.durable)
             assert self.store.replica.latest(row) == self._fold(row, len(self.turns) + 1)
+        shown = [(row, self._fold(row, self.durable)) for row in (row_of(b"a"), row_of(b"b"))]
+        there = sorted(each for each in shown if each[1] is not None)
+        assert list(self.store.replica.scan(b"", ROW_END)) == there
 
     @invariant()
     def it_counts_the_live_keys(self) -> None:

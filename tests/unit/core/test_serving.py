@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from random import Random
 
-import msgspec
 import pytest
 
 from quorate.core.exchanges.outbox import MESSAGE_BYTES_MAX
 from quorate.core.serving import PUT_OFF_BYTES_MAX, ROW_BYTES, STEP_BYTES_MAX
-from quorate.core.topology.layout import Layout
+from quorate.core.topology.layout import Course, Layout
+from quorate.core.topology.wants import with_course
 from quorate.core.turn import NOTE_AGAIN_MS
 from quorate.core.values.events import (
     Effects,
@@ -140,7 +140,7 @@ def test_a_stamp_at_the_guard_is_accepted(alone: Alone) -> None:
 def test_a_key_that_is_not_ours_is_neither_stored_nor_answered() -> None:
     """That there is "nothing here" would count as an answer of a replica."""
     alone = Alone(4)
-    alone.link(1)
+    alone.link(1, 2)
     partitions = alone.node.membership.current().partitions
     keys = [b"%d" % number for number in range(99)]
     key = next(key for key in keys if not partitions[partition_of(row_of(key))].is_mine)
@@ -237,9 +237,8 @@ def test_a_read_that_is_refused_for_its_epoch_is_begun_anew_under_the_newer_layo
 
 
 def _next(alone: Alone) -> Layout:
-    """A layout that may follow that of the node: it differs by its number."""
-    layout = alone.node.membership.current().layout
-    return msgspec.structs.replace(layout, epoch=layout.epoch + 1)
+    """A layout that may follow that of the node, of the same replicas."""
+    return with_course(alone.node.membership.current().layout, Course.SOON)
 
 
 def _move_on(alone: Alone) -> Layout:

@@ -60,6 +60,10 @@ def test_a_node_shows_all_of_itself_and_of_a_peer() -> None:
         failures=0,
         zone="",
         refusal="",
+        member=True,
+        weight=1,
+        left=0,
+        lost=False,
     )
     assert peer == msgspec.structs.replace(
         own,

@@ -221,8 +221,8 @@ def test_what_the_engine_does_not_take_before_the_end_is_told() -> None:
     assert (stage.stops, stage.system.events) == (0, ["storage_refuses_writes"])
     stage.system.run(BUSY_RETRY_MS)
     assert stage.stops == 1
-    # The record, and how many keys there are now.
-    size = bytes_of(batch(1)) + ENTRY_BYTES + len(b"keys") + 8
+    # The record, how many keys there are now, and the ceiling of the clock.
+    size = bytes_of(batch(1)) + 2 * (ENTRY_BYTES + 8) + len(b"keys") + len(b"ceiling")
     assert stage.system.notes[1:] == [
         Note("warning", "stopped_with_writes_waiting", {"bytes": size})
     ]

@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 
 from quorate.core.values.events import Batch, Note, StorageState
+from quorate.core.values.slots import row_of
 from quorate.errors import Corrupt, DiskFull, StorageBusy, StorageError
 from quorate.host.storing import (
     BUSY_RETRY_MS,
@@ -138,6 +139,25 @@ def test_hints_and_meta_are_merged_with_the_rest(stage: Batches) -> None:
     assert stage.engine.writes == 1
     assert [stage.engine.get_meta(b"%d" % mark) for mark in (1, 2)] == [b"meta", b"meta"]
     assert list(stage.engine.scan_hints(b"", b"\xff")) == [(b"1", b"hint"), (b"2", b"hint")]
+
+
+def test_what_a_waiting_batch_drops_is_what_waits_before_it(stage: Batches) -> None:
+    """Merged into the one before, its range would go before what is to be dropped."""
+    stage.engine.refusal = BUSY
+    span = (row_of(b"row-2"), row_of(b"row-2") + b"\0")
+    stage.store(1, 2)
+    assert not stage.storing.store(Batch([], [(b"1", b"old"), (b"2", b"old")], []), 3)
+    dropping = Batch(batch(1).records, [(b"2", b"new")], [], [span], [(b"1", b"3")])
+    assert not stage.storing.store(dropping, 4)
+    stage.store(2, 3)
+    assert (len(dropping.records), len(dropping.hints)) == (1, 1), "the node still reads it"
+    stage.engine.refusal = None
+    stage.system.run(BUSY_RETRY_MS)
+    assert stage.engine.writes == 2
+    assert stage.engine.keys == [b"row-1", b"row-2", b"row-1", b"row-2", b"row-3"]
+    assert list(stage.engine.scan_hints(b"", b"\xff")) == [(b"2", b"new")]
+    assert stage.engine.get(row_of(b"row-2")) is not None
+    assert stage.storing.waiting_bytes == 0
 
 
 def test_meta_entries_that_wait_take_the_place_of_those_before(stage: Batches) -> None:

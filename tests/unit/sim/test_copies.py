@@ -17,7 +17,7 @@ def _lose(cluster: SimCluster, copies: Copies, index: int) -> None:
     cluster.kill(index)
     before = copies.held(index)
     cluster.restart(index, is_empty=True)
-    copies.judge(index, before, is_lost=True)
+    copies.judge(index, before)
 
 
 def _written(*, by: int = 3) -> SimCluster:
@@ -33,7 +33,7 @@ def _written(*, by: int = 3) -> SimCluster:
 @pytest.mark.parametrize("by", [2, 3])
 def test_an_empty_disk_votes_no_more_so_every_quorum_meets_another_copy(by: int) -> None:
     cluster = _written(by=by)
-    copies = Copies(cluster, [KEY], quorum=2)
+    copies = Copies(cluster, [KEY], quorum=2, w=2)
     _lose(cluster, copies, 0)
     assert not copies.forgot_ms
     assert copies.lost_ms == {KEY: [cluster.world.now]}, "but what is under way met it"
@@ -43,7 +43,7 @@ def test_an_empty_disk_votes_no_more_so_every_quorum_meets_another_copy(by: int)
 @pytest.mark.parametrize(("by", "is_missed"), [(3, False), (2, True)])
 def test_small_quorums_need_more_copies(by: int, is_missed: bool) -> None:
     cluster = _written(by=by)
-    copies = Copies(cluster, [KEY], quorum=1)
+    copies = Copies(cluster, [KEY], quorum=1, w=2)
     _lose(cluster, copies, 0)
     assert (KEY in copies.forgot_ms) is is_missed
 
@@ -51,12 +51,12 @@ def test_small_quorums_need_more_copies(by: int, is_missed: bool) -> None:
 def test_a_second_disk_is_judged_by_what_the_first_left() -> None:
     """The last copy is not forgotten, though it is too few to be read."""
     cluster = _written(by=2)
-    copies = Copies(cluster, [KEY], quorum=2)
+    copies = Copies(cluster, [KEY], quorum=2, w=2)
     for index, is_missed in ((0, False), (1, True)):
         _lose(cluster, copies, index)
         assert (KEY in copies.forgot_ms) is is_missed
     cluster = _written()
-    copies = Copies(cluster, [KEY], quorum=2)
+    copies = Copies(cluster, [KEY], quorum=2, w=2)
     for index, is_missed in ((0, False), (1, False), (2, True)):
         _lose(cluster, copies, index)
         assert (KEY in copies.forgot_ms) is is_missed
@@ -71,7 +71,7 @@ def test_an_old_disk_is_missed_when_a_quorum_may_not_meet_another_copy() -> None
             cluster.kill(index)
         asking.must_put(cluster, 0, KEY, b"v", w=by)
         cluster.run(100)
-        copies = Copies(cluster, [KEY], quorum=2)
+        copies = Copies(cluster, [KEY], quorum=2, w=2)
         cluster.kill(0)
         before = copies.held(0)
         cluster.restart(0, image=image)
@@ -81,7 +81,7 @@ def test_an_old_disk_is_missed_when_a_quorum_may_not_meet_another_copy() -> None
 
 def test_an_old_disk_costs_only_what_came_since() -> None:
     cluster = _written(by=2)
-    copies = Copies(cluster, [KEY, b"later"], quorum=2)
+    copies = Copies(cluster, [KEY, b"later"], quorum=2, w=2)
     image = cluster.machines[0].image()
     asking.must_put(cluster, 0, b"later", b"v", w=2)
     cluster.kill(0)
@@ -93,7 +93,7 @@ def test_an_old_disk_costs_only_what_came_since() -> None:
 
 def test_the_first_loss_is_the_one_that_counts() -> None:
     cluster = _written(by=2)
-    copies = Copies(cluster, [KEY], quorum=1)
+    copies = Copies(cluster, [KEY], quorum=1, w=2)
     _lose(cluster, copies, 0)
     since_ms = copies.forgot_ms[KEY]
     cluster.run(100)
@@ -103,7 +103,7 @@ def test_the_first_loss_is_the_one_that_counts() -> None:
 
 def test_a_disk_that_held_nothing_of_a_key_is_no_loss() -> None:
     cluster = _written(by=2)
-    copies = Copies(cluster, [KEY], quorum=2)
+    copies = Copies(cluster, [KEY], quorum=2, w=2)
     cluster.restart(2)
     _lose(cluster, copies, 2)
     assert not copies.forgot_ms
@@ -111,8 +111,32 @@ def test_a_disk_that_held_nothing_of_a_key_is_no_loss() -> None:
 
 def test_a_damaged_copy_counts_as_lost() -> None:
     cluster = _written(by=2)
-    copies = Copies(cluster, [KEY], quorum=2)
+    copies = Copies(cluster, [KEY], quorum=2, w=2)
     before = copies.held(0)
     assert cluster.rot(0, KEY)
     copies.judge(0, before)
     assert KEY in copies.forgot_ms
+
+
+@pytest.mark.parametrize(("w", "is_beyond"), [(2, True), (3, False)])
+def test_a_damaged_copy_is_beyond_repair_where_a_lost_disk_leaves_too_few_sound_ones(
+    w: int, is_beyond: bool
+) -> None:
+    """No vote can mislead: the key is excused from the repair of that copy alone."""
+    cluster = _written()
+    copies = Copies(cluster, [KEY], quorum=2, w=w)
+    _lose(cluster, copies, 0)
+    assert not copies.is_beyond_repair(KEY)
+    before = copies.held(1)
+    assert cluster.rot(1, KEY)
+    copies.judge(1, before)
+    assert copies.readable(KEY) == [2]
+    assert not copies.forgot_ms
+    assert copies.is_beyond_repair(KEY) is is_beyond
+
+
+def test_a_damaged_copy_beside_a_quorum_of_sound_ones_is_to_be_repaired() -> None:
+    cluster = _written()
+    copies = Copies(cluster, [KEY], quorum=2, w=2)
+    assert cluster.rot(1, KEY)
+    assert not copies.is_beyond_repair(KEY)

@@ -14,6 +14,7 @@ from quorate.core.values.versions import pack_version
 from quorate.errors import Corrupt, DiskFull, StorageBusy, StorageError
 from quorate.sim.disk import Disk, Lowered
 
+ALL = (b"", b"\xff" * 9)
 ROW = row_of(b"k")
 
 
@@ -150,6 +151,35 @@ def test_what_a_crash_lost_or_damage_hides_is_no_record_to_win_over() -> None:
     assert disk.rots == {ROW: 1}
 
 
+def test_a_crash_keeps_a_drop_whole_or_not_at_all() -> None:
+    """I22. Never the drop without what its batch puts."""
+    seen = set[bool]()
+    for seed in range(60):
+        disk = Disk()
+        disk.format(_batch(1))
+        second = _batch(2)
+        disk.write(Batch(second.records, second.hints, second.meta, [ALL], [ALL]))
+        assert _found(disk) == [2]
+        kept = disk.crash(Random(seed)).kept
+        assert _found(disk) == [1 + kept]
+        seen.add(bool(kept))
+    assert seen == {False, True}
+
+
+def test_a_drop_lowers_nothing_and_what_follows_it_has_nothing_to_win_over() -> None:
+    """I10."""
+    disk = Disk()
+    disk.format(Batch([(ROW, _record(2))], [], []))
+    disk.write(Batch([(ROW, _record(1))], [], [], [ALL]))
+    assert (disk.get(ROW), disk.durable(ROW)) == (_record(1), _record(2))
+    disk.write(Batch([], [], [], [ALL]))
+    assert disk.get(ROW) is None
+    disk.write(Batch([(ROW, _record(1))], [], []))
+    assert disk.lowered == []
+    disk.write(Batch([(ROW, _record(1))], [], []))
+    assert len(disk.lowered) == 1
+
+
 # --- damage ------------------------------------------------------------------------------------
 
 
@@ -194,6 +224,17 @@ def test_a_damaged_hint_stops_a_scan_where_it_is() -> None:
     assert disk.hint_names() == [b"1", b"2", b"3"]
     disk.write(Batch([], [(b"2", None)], []))
     assert [name for name, _ in disk.scan_hints(b"", b"9")] == [b"1", b"3"]
+
+
+def test_what_is_dropped_is_no_longer_damaged() -> None:
+    disk = Disk()
+    disk.format(Batch([(ROW, _record(1))], [(b"1", b"a"), (b"2", b"b")], []))
+    disk.rot(ROW, Random(1))
+    disk.rot_hint(b"2")
+    disk.write(Batch([], [], [], [ALL], [(b"2", b"3")]))
+    disk.write(Batch([], [(b"2", b"new")], []))
+    assert disk.damaged() == []
+    assert list(disk.scan_hints(b"", b"9")) == [(b"1", b"a"), (b"2", b"new")]
 
 
 def test_an_image_is_what_a_power_cut_would_leave_and_changes_no_more() -> None:

@@ -31,7 +31,7 @@ class Stage:
             asking.must_put(self.cluster, 0, key, b"v", w=3)
         self.cluster.run(100)
         self.clients = Clients(self.cluster, patience_ms=1_000)
-        copies = Copies(self.cluster, PLAN.keys() + KEYS, quorum=2)
+        copies = Copies(self.cluster, PLAN.keys() + KEYS, quorum=2, w=2)
         self.acts = Acts(self.cluster, PLAN, copies, self.clients)
         self.nemesis = Nemesis(self.acts)
 
@@ -244,7 +244,7 @@ def test_splits_cross_where_a_quorum_is_all_nodes_too() -> None:
         plan = draw(seed, options)
         cluster = SimCluster(seed, 3, max_clock_skew_ms=plan.settings["max_clock_skew_ms"])
         clients = Clients(cluster, patience_ms=1_000)
-        acts = Acts(cluster, plan, Copies(cluster, plan.keys(), quorum=3), clients)
+        acts = Acts(cluster, plan, Copies(cluster, plan.keys(), quorum=3, w=3), clients)
         nemesis = Nemesis(acts)
         nemesis.schedule([Fault("crossed", 0.0, LASTS_MS, (0, 1, 2), 4.0)])
         cluster.run(LASTS_MS + 1)

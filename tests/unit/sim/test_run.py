@@ -123,6 +123,44 @@ def test_lost_disks_of_fewer_than_a_majority_lose_nothing() -> None:
     assert not outcome.violations
 
 
+def _new(nodes: int, *faults: Fault, stays_dead: int | None = None) -> Plan:
+    """A plan whose nodes have yet to find together, in a load of 4 s. Two need one answer each."""
+    quorum = 1 if nodes == 2 else 0
+    plan = draw(7, Options(nodes, 3, quorum, quorum, faults=frozenset()))
+    return replace(plan, faults=faults, stays_dead=stays_dead, is_new=True)
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        _new(2, Fault("isolate", 0.0, 3_999.0, (1,)), stays_dead=1),
+        _new(3, Fault("isolate", 0.0, 3_999.0, (2,)), stays_dead=1),
+        _new(3, Fault("isolate", 0.0, 3_999.0, (2,)), Fault("wipe", 3_000.0, 3_100.0, (1,))),
+    ],
+    ids=["a founder of two", "who bound the others", "the disk of one of them"],
+)
+def test_nobody_is_lost_without_whom_the_founders_cannot_be_bound(plan: Plan) -> None:
+    """Two bind each other; the third, that comes late, is bound by both or never."""
+    assert not run(plan).violations
+
+
+def test_a_founder_that_was_never_there_may_stay_dead() -> None:
+    lines: list[str] = []
+    plan = _new(3, Fault("kill", 0.0, 3_999.0, (2,)), stays_dead=2)
+    assert not run(plan, trace=Trace(lines.append)).violations
+    decided = [line.split()[-2] for line in lines if "layout_decided" in line]
+    assert decided == ["bound=2", "bound=3"]
+
+
+def test_no_copy_is_damaged_that_who_gains_it_has_to_ask_for() -> None:
+    plan = draw(6, Options(3, 3, 0, 0, faults=frozenset()))
+    faults = (Fault("wipe", 100.0, 120.0, (0,)), Fault("rot", 290.0, 295.0, (1,), 100.0))
+    outcome = run(replace(plan, faults=faults))
+    assert not outcome.violations
+    assert outcome.in_budget
+    assert outcome.convergence_ms is not None
+
+
 def test_a_coordinator_that_dies_leaves_clients_without_an_answer() -> None:
     outcomes = [run(_small(seed, Fault("coordinator", 0.0, 300.0, (1,)))) for seed in range(8)]
     assert sum(outcome.results["no answer"] for outcome in outcomes) > 0

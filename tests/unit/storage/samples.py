@@ -42,8 +42,10 @@ def batch(
     *,
     hints: Sequence[tuple[bytes, bytes | None]] = (),
     meta: Sequence[tuple[bytes, bytes | None]] = (),
+    dropped_rows: Sequence[tuple[bytes, bytes]] = (),
+    dropped_hints: Sequence[tuple[bytes, bytes]] = (),
 ) -> Batch:
-    return Batch(list(records), list(hints), list(meta))
+    return Batch(list(records), list(hints), list(meta), list(dropped_rows), list(dropped_hints))
 
 
 def numbered_batch(number: int, *, rows: int = 5, size: int = 20) -> Batch:

@@ -10,7 +10,7 @@ from quorate.core.values.record import Record
 from quorate.errors import StorageBusy
 from quorate.storage.cached import CachedEngine, Lru
 from quorate.storage.memory import MemoryEngine
-from tests.unit.storage.samples import batch, record, row
+from tests.unit.storage.samples import EVERYTHING, batch, record, row
 
 
 class Inner(MemoryEngine):
@@ -76,3 +76,21 @@ def test_a_scan_goes_past_the_cache(engine: CachedEngine, inner: Inner) -> None:
     inner.write(batch([(row(1), record(1))]))
     assert list(engine.scan(b"", b"\xff")) == [(row(1), record(1))]
     assert len(engine.lru) == 0
+
+
+def test_a_dropped_row_is_asked_of_the_engine_and_what_the_batch_puts_there_is_not(
+    engine: CachedEngine, inner: Inner
+) -> None:
+    engine.write(batch([(row(number), record(number)) for number in range(4)]))
+    engine.write(batch([(row(1), record(9))], dropped_rows=[EVERYTHING]))
+    assert [engine.get(row(number)) for number in range(4)] == [None, record(9), None, None]
+    assert inner.asked == [row(0), row(2), row(3)]
+
+
+def test_a_refused_drop_leaves_the_cache_as_it_is(engine: CachedEngine, inner: Inner) -> None:
+    engine.write(batch([(row(1), record(1))]))
+    inner.busy = True
+    with pytest.raises(StorageBusy):
+        engine.write(batch(dropped_rows=[EVERYTHING]))
+    assert engine.get(row(1)) == record(1)
+    assert inner.asked == []

@@ -25,6 +25,9 @@ class LruAgainstList(RuleBasedStateMachine):
         self.lru = Lru(entries_max=entries_max, bytes_max=bytes_max)
         self.model: list[tuple[bytes, Record, bool]] = []
         self.hits = self.misses = 0
+        self.ranges: list[tuple[bytes, bytes]] = []
+        self.forgotten: set[bytes] = set()
+        """Rows of entries that are there and not answered."""
 
     def place(self, row: bytes) -> int | None:
         return next((place for place, each in enumerate(self.model) if each[0] == row), None)
@@ -32,7 +35,7 @@ class LruAgainstList(RuleBasedStateMachine):
     @rule(row=ROWS)
     def get(self, row: bytes) -> None:
         place = self.place(row)
-        if place is None:
+        if place is None or row in self.forgotten:
             assert self.lru.get(row) is None
             self.misses += 1
             return
@@ -41,12 +44,21 @@ class LruAgainstList(RuleBasedStateMachine):
         self.hits += 1
         self.model[place] = row, held, True
 
+    @rule(ranges=st.lists(st.tuples(ROWS, ROWS).filter(lambda each: each[0] < each[1]), max_size=4))
+    def forget(self, ranges: list[tuple[bytes, bytes]]) -> None:
+        self.lru.forget(ranges)
+        self.ranges += ranges
+        self.forgotten |= {
+            row for row, _, _ in self.model if any(start <= row < end for start, end in self.ranges)
+        }
+
     @rule(row=ROWS, number=st.integers(0, 10**6), size=SIZES, tombstone=st.booleans())
     def put(self, row: bytes, number: int, size: int, tombstone: bool) -> None:
         given_record = (
             Record(pack_version(number, 1), None) if tombstone else record(number, size=size)
         )
         self.lru.put([(row, given_record)])
+        self.forgotten.discard(row)
         place = self.place(row)
         if cost_of(row, given_record) > self.bytes_max:
             if place is not None:

@@ -54,3 +54,10 @@ def test_bytes_used_returns_to_zero_when_all_is_deleted() -> None:
     assert engine.bytes_used() > 1000
     engine.write(batch(hints=[(b"a", None), (b"gone", None)], meta=[(b"b", None)]))
     assert engine.bytes_used() == 0
+
+
+def test_bytes_used_returns_to_zero_when_all_is_dropped() -> None:
+    engine = MemoryEngine()
+    engine.write(batch([(row(1), record(1)), (row(2), record(2))], hints=[(b"a", b"x" * 1000)]))
+    engine.write(batch(dropped_rows=[EVERYTHING], dropped_hints=[(b"a", b"b")]))
+    assert engine.bytes_used() == 0

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -76,6 +77,26 @@ def test_kill_9_right_after_the_first_batch_leaves_a_directory_that_opens(tmp_pa
         process.communicate(timeout=60)
     engine = open_engine(tmp_path)
     assert whole_batches(engine) == 1
+    engine.close()
+
+
+def test_a_drop_is_replayed_from_the_log_with_what_its_batch_puts(tmp_path: Path) -> None:
+    """I22. The count of durable writes that is noted counts a range as one."""
+    engine = open_engine(tmp_path / "data")
+    engine.write(numbered_batch(0))
+    engine.write(
+        batch([(row(1), record(7))], dropped_rows=[EVERYTHING], dropped_hints=[(b"h", b"i")])
+    )
+    engine.write(batch([(row(2), record(2))]))
+    engine.note_next()
+    engine.sync()
+    # As a kill would leave it.
+    shutil.copytree(tmp_path / "data", tmp_path / "killed")
+    engine.close()
+    engine = open_engine(tmp_path / "killed")
+    assert dict(engine.scan(*EVERYTHING)) == {row(1): record(7), row(2): record(2)}
+    assert list(engine.scan_hints(b"", b"\xff")) == []
+    assert engine.get_meta(b"last") == b"0"
     engine.close()
 
 

@@ -21,6 +21,7 @@ On disk: what layouts call the peer (8 bytes), sequence number (8 bytes, big-end
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import islice
 from typing import Final
 
@@ -35,6 +36,8 @@ from quorate.core.values.record import Record
 from quorate.errors import Corrupt, StorageError
 
 PREFIX_BYTES: Final = 8
+_END: Final = b"\xff" * (PREFIX_BYTES + 9)
+"""Past all names."""
 SEQUENCE_END: Final = (1 << 64) - 1
 REPLAY_ITEMS_MAX: Final = 512
 RETRY_MS: Final = 1_000
@@ -160,15 +163,33 @@ class Hints:
         return None
 
     def rename(self) -> None:
-        """Call peers what the layout in force calls them."""
+        """Call peers what the layout in force calls them, and drop what is for nobody: its
+        successor gets all that from others."""
         for index, queue in enumerate(self._queues):
             if queue.called not in (queue.peer.names or (0,)):
-                # What it held is for another node, whose queue counts it.
+                # What it held is for another node, whose queue counts it; or for nobody.
                 self.bytes -= queue.bytes
+                if queue.count and not queue.peer.names:
+                    self._note_dropped(queue, queue.count)
                 self.open(queue.outbox)
                 # It may be there already: then nothing else would have them sent.
                 self._queues[index].alarm.soon()
             self._rename(self._queues[index])
+        with suppress(StorageError):  # Else the next layout's turn.
+            self._drop_strays()
+
+    def _drop_strays(self) -> None:
+        known = {name for queue in self._queues for name in queue.peer.names}
+        start = b""
+        while True:
+            first = next(iter(self._engine.scan_hints(start, _END)), None)
+            if first is None:
+                return
+            peer = peer_of(first[0])
+            start, end = _bounds(peer)
+            if peer not in known:
+                self._replica.drop_hints(start, end)
+            start = end
 
     def _rename(self, queue: _Queue) -> None:
         """Take the peer's next name, once nothing waits under the one before: a founder's hints
@@ -194,6 +215,8 @@ class Hints:
     def add(self, peer: Peer, row: bytes, record: Record) -> None:
         """Keep `record` for `peer`; stored with this step's batch."""
         queue = self._queues[peer.index]
+        if not queue.called:
+            return  # Its disk is lost: who takes its place gets this from others.
         if self._replica.trouble.code or queue.uncounted is not None:
             # What cannot be stored now would pile up in memory; what is not counted has a number
             # that a hint may have already.
@@ -400,6 +423,11 @@ class Hints:
     def _note_dropped(self, queue: _Queue, count: int) -> None:
         self._turn.counters["hints_dropped"] += count
         self._turn.note_rarely("warning", "hints_dropped", peer=queue.peer.url, count=count)
+
+
+def _bounds(peer: int) -> tuple[bytes, bytes]:
+    """Before the first name of a hint for a peer, and past the last."""
+    return peer.to_bytes(PREFIX_BYTES, "big"), (peer + 1).to_bytes(PREFIX_BYTES, "big")
 
 
 def _sequence_of(name: bytes) -> int:

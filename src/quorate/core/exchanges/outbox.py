@@ -294,7 +294,7 @@ class SentQuestions(Sent[Op, ReadAnswer]):
     """Questions on their way; the first `full_count` operations wait for records, the others for
     versions."""
 
-    __slots__ = ("full_count",)
+    __slots__ = ("full_count", "is_usual")
 
     def __init__(
         self,
@@ -306,6 +306,8 @@ class SentQuestions(Sent[Op, ReadAnswer]):
     ) -> None:
         super().__init__(outbox, exchange, ReadAnswer, ops, size)
         self.full_count = full_count
+        self.is_usual = True
+        """Whether the time that it takes says how fast the peer is."""
 
     def hear(self, answer: Answer) -> bool:
         """A long answer comes in pieces, records first; each is handed on as it comes."""
@@ -320,7 +322,8 @@ class SentQuestions(Sent[Op, ReadAnswer]):
             self.full_count -= len(answer.records)
             ops = ops[:count]
         else:
-            outbox.time(outbox.turn.mono_ms - self.sent_ms)
+            if self.is_usual:
+                outbox.time(outbox.turn.mono_ms - self.sent_ms)
             outbox.close(self)
         self.exchange.answered(outbox.peer, ops, answer)
         return True

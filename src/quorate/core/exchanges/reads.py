@@ -29,6 +29,7 @@ from quorate.core.values.record import Record
 from quorate.core.values.slots import partition_of, row_of
 from quorate.core.values.versions import ABSENT
 from quorate.errors import (
+    InvalidRequest,
     NotReady,
     QuorateError,
     StorageError,
@@ -51,6 +52,7 @@ class Reads:
         "_again",
         "_lanes",
         "_late",
+        "_marks",
         "_membership",
         "_replica",
         "_requests",
@@ -64,6 +66,7 @@ class Reads:
 
     def __init__(self, parts: Parts, membership: Membership) -> None:
         self._membership = membership
+        self._marks = membership.marks
         self._replica = parts.replica
         self._requests = parts.requests
         self._turn = parts.turn
@@ -101,6 +104,11 @@ class Reads:
         groups = replicas.asked(event.r, name="r") if event.r else replicas.readers
         record, is_intact = None, False
         if replicas.is_mine:
+            if not self._marks.counts and replicas.overlaps(groups):
+                is_short = lacking(replicas.reachable(), groups)
+                reason = replicas.unreachable(groups) if is_short else self._marks.error()
+                self._park(event, parked, reason)
+                return
             record, is_intact = self._own(row)
             if is_intact and not lacking(OWN_BIT, groups):
                 # Without a look: most of what such a read would cost.
@@ -402,7 +410,13 @@ class Reads:
         """Another layout is in force: ask its replicas."""
         replicas = self._membership.current().partitions[partition_of(look.row)]
         r = look.event.r
-        self._ask_anew(look, replicas, replicas.asked(r, name="r") if r else replicas.readers)
+        try:
+            groups = replicas.asked(r, name="r") if r else replicas.readers
+        except InvalidRequest as error:
+            # There are fewer replicas than it asked for, by now.
+            self._requests.end(look, error)
+            return
+        self._ask_anew(look, replicas, groups)
 
     def _ask_anew(self, look: Look, replicas: Replicas, groups: Groups) -> None:
         """Have another look take the place of one under way."""

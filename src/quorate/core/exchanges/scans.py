@@ -117,9 +117,10 @@ class Listing(Begun):
         What the others of such a chunk listed was listed in vain."""
 
     def groups(self, partition: int) -> Groups:
-        """Who must answer for a partition."""
+        """Who must answer for a partition: all of its replicas, should there be fewer by now than
+        it asked for."""
         replicas, r = self.topology.partitions[partition], self.event.r
-        return replicas.asked(r, name="r") if r else replicas.readers
+        return replicas.asked(min(r, replicas.least), name="r") if r else replicas.readers
 
     def take(self, partition: int, bit: int, told: ScannedRows) -> None:
         """Note what a replica lists of a partition, unless that is nothing to go by."""
@@ -163,7 +164,8 @@ class Scans:
         """Begin an admitted scan. InvalidRequest for a bad limit, cursor or R."""
         listing = Listing(event, self._membership.current())
         _check(event.limit, event.cursor)
-        listing.groups(0)  # InvalidRequest for an R that cannot be.
+        if event.r:
+            listing.topology.partitions[0].asked(event.r, name="r")
         self._requests.watch(listing, event.timeout_ms or self._timeout_ms)
         self._make_ready(listing)
 
@@ -229,10 +231,12 @@ class Scans:
         prefix = listing.event.prefix
         limit = min(CHUNK_ROWS // listing.span, SCAN_ROWS_MAX)
         replicas = listing.topology.partitions[partition]
-        if replicas.is_mine:
+        groups = listing.groups(partition)
+        counts = self._membership.marks.counts or not replicas.overlaps(groups)
+        if replicas.is_mine and counts:
             told = local_rows(self._replica, partition, after=after, prefix=prefix, limit=limit)
             listing.take(partition, OWN_BIT, told)
-        for peer in replicas.fastest(listing.told[partition], listing.groups(partition)):
+        for peer in replicas.fastest(listing.told[partition], groups):
             outbox = self._outboxes[peer.index]
             sent = Sent(outbox, self, ScannedRows, [(listing, partition)], ITEM_BYTES)
             outbox.send(sent, ScanRows(sent.batch, partition, after, prefix, limit))

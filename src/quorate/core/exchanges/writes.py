@@ -32,7 +32,15 @@ from quorate.core.exchanges.hints import Hints
 from quorate.core.exchanges.outbox import Outbox, Records
 from quorate.core.topology.membership import Membership
 from quorate.core.topology.peer import OWN_BIT, Peer
-from quorate.core.topology.topology import Groups, Replicas, Verdict, lacking, needed_of, verdict
+from quorate.core.topology.topology import (
+    Groups,
+    Replicas,
+    Verdict,
+    do_meet,
+    lacking,
+    needed_of,
+    verdict,
+)
 from quorate.core.turn import Alarm, Begun, Parked, Parts, size_of
 from quorate.core.values.events import Put, PutResult, Waiter
 from quorate.core.values.messages import Mutated
@@ -48,6 +56,7 @@ from quorate.core.values.versions import (
 from quorate.errors import (
     ClockUntrusted,
     DeadlineExceeded,
+    InvalidRequest,
     NotReady,
     Outcome,
     QuorateError,
@@ -124,6 +133,7 @@ class Writes:
         "_clock",
         "_hints",
         "_lanes",
+        "_marks",
         "_membership",
         "_process",
         "_random",
@@ -141,6 +151,7 @@ class Writes:
         """`retry` has parked requests tried again, though nothing else happens."""
         self._clock = parts.clock
         self._membership = membership
+        self._marks = membership.marks
         self._hints = hints
         self._lanes: list[Records[Write]] = []
         """By the index of the peer."""
@@ -179,6 +190,9 @@ class Writes:
             raise refusal
         if lacking(live, groups):
             self._park(event, parked, replicas.unreachable(groups))
+            return
+        if replicas.is_mine and not self._marks.counts and do_meet(replicas.readers, groups):
+            self._park(event, parked, self._marks.error())
             return
         version = self._stamp(event, held)
         if not version:
@@ -346,7 +360,13 @@ class Writes:
     def begin_anew(self, write: Write) -> None:
         """Another layout is in force: ask its replicas, with the same stamp."""
         replicas = self._membership.current().partitions[partition_of(write.row)]
-        groups = replicas.asked(write.w, name="w") if write.w else replicas.writers
+        try:
+            groups = replicas.asked(write.w, name="w") if write.w else replicas.writers
+        except InvalidRequest as error:
+            # There are fewer replicas than it asked for, by now.
+            error.outcome = Outcome.UNKNOWN
+            self._requests.end(write, error)
+            return
         again = self._send_again(write, write.record, replicas, groups)
         again.is_restamp, again.is_derived = write.is_restamp, write.is_derived
         write.is_renewed = True

@@ -21,7 +21,13 @@ from typing import Final
 
 import msgspec
 
-from quorate.core.topology.layout import CLUSTER_BYTES, decode_layout, is_one_cluster
+from quorate.core.topology.layout import (
+    CLUSTER_BYTES,
+    WEIGHT_MAX,
+    ZONE_CHARS_MAX,
+    decode_layout,
+    is_one_cluster,
+)
 from quorate.core.values.messages import Greeting
 from quorate.core.values.settings import NODE_ID_MAX
 from quorate.notation import is_url, show_text
@@ -48,6 +54,10 @@ def judge(mine: Greeting, theirs: Greeting) -> str:
         return f"the peer's URL is none: {_shown(theirs.url)}"
     if len(theirs.version) > _SHOWN_CHARS or not theirs.version.isprintable():
         return f"the peer's version is none: {_shown(theirs.version)}"
+    if len(theirs.zone) > ZONE_CHARS_MAX or not theirs.zone.isprintable():
+        return f"the peer's zone is none: {_shown(theirs.zone)}"
+    if not 0 < theirs.weight <= WEIGHT_MAX:
+        return f"the peer's weight is none: {theirs.weight}"
     if not 0 < theirs.node_id <= NODE_ID_MAX:
         return f"node id {theirs.node_id:x}: no data directory is given that"
     if theirs.url == mine.url:
@@ -67,10 +77,11 @@ def hashed(cluster: str) -> str:
     return hashlib.blake2b(cluster.encode(), digest_size=16).hexdigest()
 
 
-def answer(mine: Greeting, theirs: Greeting, *, reached: int) -> Greeting:
+def answer(mine: Greeting, theirs: Greeting, *, reached: int, mark: int = 0) -> Greeting:
     """What an acceptor says to a greeting; with `refusal` if it will not talk. `reached` is the
-    process that its own link leads to. Who is of another cluster learns nothing."""
-    mine = msgspec.structs.replace(mine, reached=reached)
+    process that its own link leads to, `mark` the highest that it heard of the dialler. Who is of
+    another cluster learns nothing."""
+    mine = msgspec.structs.replace(mine, reached=reached, mark=mark)
     refusal = judge(mine, theirs)
     if (theirs.protocol, theirs.cluster) != (mine.protocol, mine.cluster):
         return Greeting(mine.protocol, "", "", 0, 0, b"", "", refusal=refusal)

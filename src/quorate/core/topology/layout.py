@@ -3,43 +3,58 @@
 
 The layouts of a cluster are a log: its first is what every founder computes of the list in
 `-nodes`, which knows URLs only; each later one is decided once, by the voters that the one before
-names (`changes`). The second says which disks the founders are (*binding*): from then on a replica
-is an id, wherever it is, and a disk that no layout names is none. Each layout is complete, so who
-has the newest needs no other.
+names (`exchanges.changes`); what may come next says `steps`. The second says which disks the
+founders are (*binding*): from then on a replica is an id, wherever it is, and a disk that no layout
+names is none. Each layout is complete, so who has the newest needs no other.
 
 For example: `-nodes` lists A, B and C. The first layout says "partition 5 is on what is at A, B and
 C". A and B meet, and decide the second: "partition 5 is on disk 17, on disk 23, and on what is at
 C". When C comes, the third one says which disk that is.
 
-Invariants: every partition lists `min(replication, nodes)` distinct nodes; shares differ by at most
-one copy where that can be; two equal tables have equal hashes. Liveness never enters here.
-Left out for now: zones, weights, and other tables than the first (docs/design.md#placement).
+A layout is *stable*, or *joint*: then some partitions have two rows, who holds them and who shall,
+and need the quorums of both. For example: partition 5 is on 17, 23 and 42, and moves to 17, 23 and
+99. Then a write needs two of the first three and two of the second three.
+
+Invariants: a row lists distinct nodes, and its next one differs in one node at most; two equal
+layouts have equal hashes. Liveness never enters here.
 """
 
 from __future__ import annotations
 
+import enum
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final
 
 import msgspec
 
+from quorate.core.topology.planner import Site, plan
 from quorate.core.values.settings import NODE_ID_MAX
 from quorate.core.values.slots import PARTITION_COUNT
 
 FIRST_EPOCH: Final = 1
 EPOCH_MAX: Final = 1 << 32
+RECOVERY_EPOCHS: Final = 1 << 20
+"""A layout that was not voted on (`steps.recovered`) has the next multiple of this as its epoch, so
+that it is above all that those who were given up may still decide."""
 LAYOUT_BYTES_MAX: Final = 240 << 10
 """Encoded: what fits into a greeting, so that who adopts it can still greet. Three replicas on ten
 nodes take 5 kB, 64 on 1,000 nodes 210 kB."""
+MOVES_MAX: Final = 64
+"""Partitions that move in one joint layout."""
 VOTERS_MAX: Final = 7
 """Of a layout; with more members than that, seven of them vote. Of the first layout all founders
 do: it names no disks, and disks may change places."""
+WEIGHT_MAX: Final = 1000
+ZONE_CHARS_MAX: Final = 64
 CLUSTER_BYTES: Final = 16
 HASH_BYTES: Final = 16
 _ID_BYTES: Final = 6
+
+Row = tuple[int, ...]
+"""Who holds a partition: indices of members, in order of preference."""
 
 
 def unmet_id(url: str) -> int:
@@ -56,11 +71,26 @@ class Member(msgspec.Struct, frozen=True, array_like=True):
     """Of its disk; `unmet_id` of its URL until it is bound."""
     url: str
     """Where it was when the layout was made."""
+    zone: str = ""
+    """Copies of a key lie in different zones where that can be."""
+    weight: int = 1
+    """Its share of the copies, beside those of the others; 0 if it is to hold none."""
 
     @property
     def is_bound(self) -> bool:
         """Whether it is known which disk it is."""
         return self.id <= NODE_ID_MAX
+
+
+class Course(enum.IntEnum):
+    """Whether copies are brought to where they belong by the members' weights and zones."""
+
+    REST = 0
+    """They stay where they are."""
+    SOON = 1
+    """A node joined: they will be, unless others join first."""
+    MOVE = 2
+    """They are, some partitions at a time."""
 
 
 class Layout(msgspec.Struct, frozen=True, array_like=True):
@@ -69,14 +99,24 @@ class Layout(msgspec.Struct, frozen=True, array_like=True):
     epoch: int
     replication: int
     members: tuple[Member, ...]
-    """Sorted by URL; the table refers to them by index."""
-    table: tuple[tuple[int, ...], ...]
-    """For each partition, the indices of its replicas, in order of preference."""
+    """Sorted by URL, then by id; the table refers to them by index."""
+    table: tuple[Row, ...]
+    """Who holds each partition."""
     voters: tuple[int, ...]
     """The ids of the members that decide the next layout."""
     cluster: bytes = b""
     """Its id, in all layouts but the first: 8 bytes of the hash of that one, and 8 drawn by who
     made the second."""
+    moves: tuple[tuple[int, Row], ...] = ()
+    """The partitions that move, ascending, each with who shall hold it. Empty: it is stable."""
+    lost: tuple[int, ...] = ()
+    """The ids of members whose disk is lost: nobody waits for what they have."""
+    course: int = Course.REST
+
+    @property
+    def recovery(self) -> int:
+        """How often the cluster went on without a majority of its voters."""
+        return self.epoch // RECOVERY_EPOCHS
 
     @property
     def lineage(self) -> bytes:
@@ -84,13 +124,52 @@ class Layout(msgspec.Struct, frozen=True, array_like=True):
         return self.cluster or self.hash()[: CLUSTER_BYTES // 2]
 
     def replicas(self, partition: int) -> list[int]:
-        """The ids of the partition's replicas, in order of preference."""
+        """The ids of those that hold the partition, in order of preference."""
         return [self.members[index].id for index in self.table[partition]]
+
+    def ids(self, row: Row) -> list[int]:
+        """The ids of a row."""
+        return [self.members[index].id for index in row]
 
     def copies(self) -> dict[int, int]:
         """How many partitions each member holds, by its id."""
         counts = Counter(index for row in self.table for index in row)
         return {member.id: counts[index] for index, member in enumerate(self.members)}
+
+    def gaining(self, node_id: int) -> list[int]:
+        """The partitions that this member has yet to get from others, ascending: those it does not
+        hold, and if a row becomes shorter all that are left in it, as what the longer one has was
+        acknowledged by fewer of them."""
+        found = []
+        for partition, row in self.moves:
+            held = self.table[partition]
+            if node_id in self.ids(row) and (node_id not in self.ids(held) or len(row) < len(held)):
+                found.append(partition)
+        return found
+
+    def gainers(self) -> set[int]:
+        """The ids of those that have yet to get copies."""
+        found: set[int] = set()
+        for partition, row in self.moves:
+            held = self.table[partition]
+            found.update(row if len(row) < len(held) else set(row) - set(held))
+        return {self.members[index].id for index in found}
+
+    def member(self, node_id: int) -> Member | None:
+        """The member of this id."""
+        for each in self.members:
+            if each.id == node_id:
+                return each
+        return None
+
+    def is_news_after(self, before: Layout) -> bool:
+        """Whether an operator wants to know: of a course, not of each of its steps."""
+        return (self.members, self.course, self.replication, self.lost) != (
+            before.members,
+            before.course,
+            before.replication,
+            before.lost,
+        )
 
     def urls(self) -> list[str]:
         """Where the members were when it was made."""
@@ -111,20 +190,22 @@ def decode_layout(data: bytes) -> Layout:
         raise ValueError("a layout that fits into no greeting")
     layout = msgspec.msgpack.decode(data, type=Layout)
     members, table = layout.members, layout.table
-    count = min(layout.replication, len(members))
-    if not FIRST_EPOCH <= layout.epoch <= EPOCH_MAX or len(table) != PARTITION_COUNT or count < 1:
-        raise ValueError("a layout needs an epoch, every partition and at least one node")
-    if not all([_order(one) < _order(other) for one, other in pairwise(members)]):
+    if not FIRST_EPOCH <= layout.epoch <= EPOCH_MAX or len(table) != PARTITION_COUNT:
+        raise ValueError("a layout needs an epoch and every partition")
+    if not members or layout.replication < 1 or layout.course not in list(Course):
+        raise ValueError("a layout needs at least one node, and copies")
+    if not all([order(one) < order(other) for one, other in pairwise(members)]):
         raise ValueError("the members of a layout are distinct and sorted")
-    _check_ids(layout)
+    _check_members(layout)
     indices = set(range(len(members)))
     for row in set(table):
-        if not (len(row) == len(set(row)) == count and indices.issuperset(row)):
+        if not (row and len(row) == len(set(row)) and indices.issuperset(row)):
             raise ValueError("a partition must list distinct nodes of the layout")
+    _check_moves(layout)
     return layout
 
 
-def _check_ids(layout: Layout) -> None:
+def _check_members(layout: Layout) -> None:
     """ValueError unless each member is named as it may be at this epoch, and known ones vote."""
     is_first = layout.epoch == FIRST_EPOCH
     if len(layout.cluster) != (0 if is_first else CLUSTER_BYTES):
@@ -133,6 +214,8 @@ def _check_ids(layout: Layout) -> None:
         may_be_bound = not is_first and 0 < member.id <= NODE_ID_MAX
         if not may_be_bound and member.id != unmet_id(member.url):
             raise ValueError("a member that is named neither by its disk nor by its URL")
+        if not 0 <= member.weight <= WEIGHT_MAX or len(member.zone) > ZONE_CHARS_MAX:
+            raise ValueError("a member of no such weight, or of no such zone")
     ids = {member.id for member in layout.members}
     voters = set(layout.voters)
     if len(ids) < len(layout.members) or len(voters) < len(layout.voters):
@@ -140,32 +223,30 @@ def _check_ids(layout: Layout) -> None:
     may_vote = ids if is_first else {each.id for each in layout.members if each.is_bound}
     if not voters or not voters <= may_vote:
         raise ValueError("the voters of a layout are members of it that were met")
+    leaving = {each.id for each in layout.members if not each.weight}
+    if not set(layout.lost) <= leaving or leaving == ids:
+        raise ValueError("who is lost is to hold nothing, and somebody is to hold something")
 
 
-def first_layout(urls: Sequence[str], *, replication: int) -> Layout:
-    """The layout that every node started with the same list computes, whatever its order."""
-    founders = [Member(unmet_id(url), url) for url in set(urls)]
-    return plan_layout(None, founders, replication=replication)
+def _check_moves(layout: Layout) -> None:
+    """ValueError unless each row moves by one node at most, to one that is to hold something."""
+    members, partitions = layout.members, [partition for partition, _ in layout.moves]
+    is_sorted = all([one < other for one, other in pairwise(partitions)])
+    if not is_sorted or len(partitions) > MOVES_MAX or not set(partitions) <= _PARTITIONS:
+        raise ValueError("too many partitions that move, or one that is none")
+    indices = set(range(len(members)))
+    for partition, row in layout.moves:
+        before, after = set(layout.table[partition]), set(row)
+        if not (after and len(after) == len(row) and indices.issuperset(after)):
+            raise ValueError("a partition must move to distinct nodes of the layout")
+        gained, given = after - before, before - after
+        if not gained | given or len(gained) > 1 or len(given) > 1:
+            raise ValueError("a partition moves from one node to one other")
+        if not all([members[index].weight for index in gained]):
+            raise ValueError("a partition moves to who is to hold something")
 
 
-def bound_layout(old: Layout, ids: Mapping[str, int], *, drawn: bytes) -> Layout:
-    """The next layout, in which the members at these URLs are the disks of these ids.
-
-    `drawn`: 8 random bytes, which become part of the cluster's id if this is its second layout.
-    """
-    members = tuple(
-        [
-            each if each.is_bound else Member(ids.get(each.url, each.id), each.url)
-            for each in old.members
-        ]
-    )
-    return msgspec.structs.replace(
-        old,
-        epoch=old.epoch + 1,
-        members=members,
-        voters=_voters(members),
-        cluster=old.cluster or old.lineage + drawn,
-    )
+_PARTITIONS: Final = frozenset(range(PARTITION_COUNT))
 
 
 def is_one_cluster(mine: bytes, theirs: bytes) -> bool:
@@ -175,141 +256,20 @@ def is_one_cluster(mine: bytes, theirs: bytes) -> bool:
     return mine[:count] == theirs[:count]
 
 
-def descends(old: Layout, new: Layout) -> bool:
-    """Whether `new` may be a later layout of the same cluster: all that changes is who is bound."""
-    kept = [before.id for before in old.members if before.is_bound]
-    placed = [
-        after.id for before, after in zip(old.members, new.members, strict=False) if before.is_bound
-    ]
-    same = (old.replication, old.urls(), old.table) == (new.replication, new.urls(), new.table)
-    return same and kept == placed and is_one_cluster(old.lineage, new.lineage)
-
-
-def follows(old: Layout, new: Layout) -> bool:
-    """Whether `new` may be decided after `old`."""
-    ids = {each.url: each.id for each in new.members if each.is_bound}
-    return new == bound_layout(
-        old, ids, drawn=new.cluster[CLUSTER_BYTES // 2 :]
-    ) and new.members != (old.members)
-
-
-def _voters(members: Sequence[Member]) -> tuple[int, ...]:
-    return tuple([each.id for each in members if each.is_bound][:VOTERS_MAX])
-
-
-def plan_layout(old: Layout | None, nodes: Sequence[Member], *, replication: int) -> Layout:
-    """The next layout for `nodes`, moving as few copies off their places in `old` as possible.
-
-    Each node keeps its copies up to its new quota, fewest first where it must give some up; each
-    gap goes to the neediest node that does not hold the partition yet. Cost: partitions x nodes.
-    """
-    members = tuple(sorted(nodes, key=_order))
-    copies = min(replication, len(members))
-    lists = _kept(old, members, copies)
-    quotas = _quotas(copies, held=_counts(lists, len(members)))
-    _shed(lists, quotas)
-    _fill(lists, quotas, copies)
-    _level(lists, quotas)
-    table = tuple(tuple(row) for row in lists)
-    if old is not None:
-        return msgspec.structs.replace(
-            old,
-            epoch=old.epoch + 1,
-            replication=replication,
-            members=members,
-            table=table,
-            voters=_voters(members),
-        )
-    voters = tuple([each.id for each in members])
-    return Layout(FIRST_EPOCH, replication, members, table, voters)
-
-
-def _order(member: Member) -> tuple[str, int]:
+def order(member: Member) -> tuple[str, int]:
+    """By which the members of a layout are sorted."""
     return member.url, member.id
 
 
-def _kept(old: Layout | None, members: tuple[Member, ...], copies: int) -> list[list[int]]:
-    """The old placement in terms of the new members, without nodes that left."""
-    if old is None:
-        return [[] for _ in range(PARTITION_COUNT)]
-    index_of = {member.id: index for index, member in enumerate(members)}
-    renamed = [index_of.get(member.id, -1) for member in old.members]
-    return [[renamed[i] for i in row if renamed[i] >= 0][:copies] for row in old.table]
+def voters_of(members: Sequence[Member]) -> tuple[int, ...]:
+    """Who decides what follows a layout of these members: those that are met and stay."""
+    return tuple([each.id for each in members if each.is_bound and each.weight][:VOTERS_MAX])
 
 
-def _counts(lists: list[list[int]], nodes: int) -> list[int]:
-    counts = [0] * nodes
-    for row in lists:
-        for index in row:
-            counts[index] += 1
-    return counts
-
-
-def _quotas(copies: int, *, held: list[int]) -> list[int]:
-    """Copies that each node should hold. The odd ones stay with those who hold most already."""
-    share, odd = divmod(PARTITION_COUNT * copies, len(held))
-    by_held = sorted(range(len(held)), key=lambda index: (-held[index], index))
-    quotas = [share] * len(held)
-    for index in by_held[:odd]:
-        quotas[index] += 1
-    return quotas
-
-
-def _shed(lists: list[list[int]], quotas: list[int]) -> None:
-    """Take copies from nodes over their quota, spread over the partitions."""
-    surplus = [
-        held - quota for held, quota in zip(_counts(lists, len(quotas)), quotas, strict=True)
-    ]
-    step = 0
-    while max(surplus) > 0:
-        # A stride prime to the count visits all partitions and spreads what is given up.
-        row = lists[step * 389 % PARTITION_COUNT]
-        step += 1
-        giver = max(row, key=lambda index: surplus[index], default=None)
-        if giver is not None and surplus[giver] > 0:
-            row.remove(giver)
-            surplus[giver] -= 1
-
-
-def _fill(lists: list[list[int]], quotas: list[int], copies: int) -> None:
-    """Complete every partition from the nodes with the most room; rotate the first choice."""
-    counts = _counts(lists, len(quotas))
-    room = [quota - held for quota, held in zip(quotas, counts, strict=True)]
-    for partition, row in enumerate(lists):
-        fresh = not row
-        while len(row) < copies:
-            choice = max(
-                (index for index in range(len(quotas)) if index not in row),
-                key=lambda index: (room[index], -((index - partition) % len(quotas))),
-            )
-            row.append(choice)
-            room[choice] -= 1
-        if fresh:
-            # The first of a list is asked first by clients: spread that role too.
-            turn = partition % copies
-            row[:] = sorted(row)[turn:] + sorted(row)[:turn]
-
-
-def _level(lists: list[list[int]], quotas: list[int]) -> None:
-    """Even out what could not be filled evenly, because the nodes with room held those partitions.
-
-    While one node is over its quota and another under, some partition has only the first of them,
-    so every round makes progress.
-    """
-    surplus = [
-        held - quota for held, quota in zip(_counts(lists, len(quotas)), quotas, strict=True)
-    ]
-    step = 0
-    while max(surplus) > 0:
-        row = lists[step * 389 % PARTITION_COUNT]
-        step += 1
-        giver = max(row, key=lambda index: surplus[index])
-        taker = min(
-            (index for index in range(len(quotas)) if index not in row),
-            key=lambda index: surplus[index],
-            default=giver,
-        )
-        if surplus[giver] > 0 > surplus[taker]:
-            row[row.index(giver)] = taker
-            surplus[giver] -= 1
-            surplus[taker] += 1
+def first_layout(urls: Sequence[str], *, replication: int) -> Layout:
+    """The layout that every node started with the same list computes, whatever its order."""
+    members = tuple([Member(unmet_id(url), url) for url in sorted(set(urls))])
+    sites = [Site(each.zone, each.weight) for each in members]
+    table = plan([()] * PARTITION_COUNT, sites, replication=replication)
+    voters = tuple([each.id for each in members])
+    return Layout(FIRST_EPOCH, replication, members, tuple(table), voters)

@@ -19,6 +19,7 @@ is in force.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
@@ -27,14 +28,16 @@ import msgspec
 from quorate.core.topology.greeting import hashed
 from quorate.core.topology.layout import (
     FIRST_EPOCH,
+    Course,
     Layout,
     Member,
     decode_layout,
-    descends,
     first_layout,
 )
+from quorate.core.topology.marks import MARKS_META, Marks
 from quorate.core.topology.peer import Ground, Peer
 from quorate.core.topology.roster import MEMBERS_META, Roster
+from quorate.core.topology.steps import descends
 from quorate.core.topology.topology import Topology, majority
 from quorate.core.turn import Alarm, Turn
 from quorate.core.values.messages import PROTOCOL_VERSION, Greeting, OtherEpoch, Whereabouts
@@ -58,7 +61,9 @@ class Membership:
         "_store",
         "_turn",
         "epoch",
+        "is_given_up",
         "layout",
+        "marks",
         "proposal",
         "roster",
         "topology",
@@ -72,12 +77,14 @@ class Membership:
         *,
         process: int,
         serial: int,
-        adopted: Callable[[], None],
+        adopted: Callable[[Layout | None, Layout], None],
         store: Callable[[bytes, bytes | None], None],
+        ceiling: int = 0,
     ) -> None:
         """`make_peer` is given a URL and how many peers there were before; `serial` is that of this
-        node's whereabouts; `adopted` is told when the layout has changed; `store` keeps a meta
-        entry. Knows nobody before `open`."""
+        node's whereabouts; `adopted` is told the layout before and the one in force, when that
+        is another; `store` keeps a meta entry; `ceiling` is the clock's, as it was found. Knows
+        nobody before `open`."""
         self._settings = settings
         self._turn = turn
         self._process = process
@@ -86,6 +93,8 @@ class Membership:
         self._store = store
         own = Whereabouts(settings.node_id, serial, settings.url)
         self.roster: Final = Roster(own, turn, make_peer, store)
+        is_final = settings.durability == "sync" and settings.old_disk != "accept"
+        self.marks: Final = Marks(turn, store, found=ceiling, is_final=is_final)
         self._newness = Alarm(turn, self._tell_if_new)
         self._members: dict[int, Peer | None] = {}
         """Whom the layout in force names, by what it calls them; None is this node."""
@@ -95,6 +104,8 @@ class Membership:
         """Of the newest layout; 0 while there is none."""
         self.topology: Topology | None = None
         """What follows from it; None while there is no later one than the first."""
+        self.is_given_up = False
+        """Whether the cluster went on without this node."""
         self.proposal: Layout | None = None
 
     def open(self, load: Callable[[bytes], bytes | None], *, is_blank: bool) -> None:
@@ -110,6 +121,7 @@ class Membership:
             raise Conflict(reason)
         if reason:
             layout = members = None
+        self.marks.open(load(MARKS_META), is_fresh=stored is None)
         self._begin(layout)
         self.roster.open(members)
         for url in settings.nodes:
@@ -127,21 +139,24 @@ class Membership:
             self.proposal = first_layout(urls, replication=settings.replication)
 
     def _contradiction(self, stored: Layout) -> str:
-        """Why the settings describe another cluster than the data directory is of; empty if they
-        do not. Started like that, the two would each take writes for the same keys."""
+        """Why the settings describe another cluster than the data directory is of; empty if they do
+        not. Only of a cluster that has yet to find together: later ones change, and their nodes
+        move, and are told apart by their ids."""
         settings = self._settings
         listed, held = set(settings.nodes), set(stored.urls())
+        if stored.epoch > FIRST_EPOCH:
+            return ""
         is_founder = settings.url in listed
         if (is_founder and listed != held) or (settings.url in held and not listed <= held):
             return (
                 f"the data directory is of the cluster {', '.join(stored.urls())}, but -nodes says "
-                f"{', '.join(sorted(listed))}; the nodes of a cluster cannot be changed yet: "
-                "give its list, or another -data"
+                f"{', '.join(sorted(listed))}; a cluster that has yet to find together is what its "
+                "list says: give that list, or another -data"
             )
         if settings.url in held and settings.replication != stored.replication:
             return (
                 f"the data directory is of a cluster with -replication={stored.replication}, "
-                f"but {settings.replication} was given; it cannot be changed yet"
+                f"but {settings.replication} was given"
             )
         return ""
 
@@ -179,20 +194,24 @@ class Membership:
 
     def adopt(self, layout: Layout) -> None:
         """Put a layout in force, and store it."""
-        settings = self._settings
+        settings, before = self._settings, self.layout
         self.proposal = None
         self.layout = layout
         self.epoch = layout.epoch
-        before = self._members.values()
+        known = self._members.values()
         # The bound first: one of them may be at the URL of who is not.
         members = sorted(layout.members, key=_is_unbound)
-        self._members = {each.id: self._place(each) for each in members}
-        for peer in before:
-            if peer is not None and peer not in self._members.values():
+        counts = Counter(layout.urls())
+        self._members = {
+            each.id: self._place(each, is_alone=counts[each.url] == 1) for each in members
+        }
+        placed = set(self._members.values())
+        for peer in known:
+            if peer is not None and peer not in placed:
                 self.roster.release(peer)
         if layout.epoch > FIRST_EPOCH:
             self.topology = Topology(
-                (layout,),
+                layout,
                 own_url=settings.url,
                 peer_of=lambda member: self._members[member.id],
                 r=settings.r,
@@ -201,44 +220,105 @@ class Membership:
         self._store(LAYOUT_META, layout.encode())
         if None in self._members.values():
             self.roster.clear_own_place(self._members.values())
+        self.marks.forget_others(self._members)
+        self._look_at_marks(layout)
         self._newness.soon()
-        self._adopted()
+        self._adopted(before, layout)
+
+    def _look_at_marks(self, layout: Layout) -> None:
+        """Whether this node's copies count by now."""
+        bound = [each.id for each in layout.members if each.is_bound and each.id not in layout.lost]
+        self.marks.look(self._settings.node_id, bound)
 
     def _tell_if_new(self) -> None:
-        """Another disk than this node's holds copies under its URL: this one was lost, or is
-        another's."""
-        layout = self.layout
+        """Say what is not as this node was started: copies of each key, which the cluster decides;
+        and a disk that is another than that which holds copies under its URL."""
+        layout, replication = self.layout, self._settings.replication
+        if layout is not None and layout.replication != replication:
+            self._turn.note_rarely(
+                "warning", "replication_differs", cluster=layout.replication, own=replication
+            )
         if layout is not None and None not in self._members.values():
             for each in layout.members:
                 if each.url == self._settings.url and each.is_bound:
-                    self._turn.note("error", "new_directory", copies_are_of=f"{each.id:012x}")
+                    self._turn.note_rarely(
+                        "error", "new_directory", copies_are_of=f"{each.id:012x}"
+                    )
 
-    def _place(self, member: Member) -> Peer | None:
+    def _place(self, member: Member, *, is_alone: bool) -> Peer | None:
         """Whom a layout means; None is this node. The founders vote on the second layout as those
-        who are at their URLs; later a URL means nobody until it is bound."""
-        settings = self._settings
+        who are at their URLs; later a URL means nobody until it is bound. A member whose disk
+        counts as lost is nobody, should it come back."""
+        settings, layout = self._settings, self.layout
+        assert layout is not None
+        is_lost = member.id in layout.lost
         is_founder = self.epoch == FIRST_EPOCH and member.url == settings.url
-        if is_founder or member.id == settings.node_id:
+        if is_founder or (member.id == settings.node_id and not is_lost):
             return None
-        return self.roster.place(member)
+        return self.roster.place(member, is_alone=is_alone, is_lost=is_lost)
 
-    def founders(self) -> tuple[dict[str, int], int]:
-        """The ids of the members that are met and not bound, by URL; and how many are not met."""
-        layout, ids, unmet = self.layout, {}, 0
+    def has(self, member_id: int) -> bool:
+        """Whether the layout names this id."""
+        return member_id in self._members
+
+    def peer(self, member_id: int) -> Peer | None:
+        """Whom the layout means by an id; None is this node."""
+        return self._members[member_id]
+
+    @property
+    def is_in(self) -> bool:
+        """Whether this node is a member."""
+        return None in self._members.values()
+
+    def founders(self) -> tuple[dict[str, Member], int]:
+        """The members that are met and not bound, by URL, as what they are to be bound; and how
+        many are not met. None that is to hold nothing: it has nothing, so it goes as it is."""
+        settings, layout = self._settings, self.layout
+        met: dict[str, Member] = {}
+        unmet = 0
         for member in layout.members if layout is not None else ():
-            if not member.is_bound:
-                peer = self.roster.at(member.url)
-                if member.url == self._settings.url and not self._is_member():
-                    ids[member.url] = self._settings.node_id
+            if not member.is_bound and member.weight:
+                url = member.url
+                peer = self.roster.at(url)
+                if url == settings.url and not self._is_member():
+                    met[url] = Member(settings.node_id, url, settings.zone, settings.weight)
                 elif peer is not None and peer.is_linked and not peer.is_bound:
-                    ids[member.url] = peer.id
+                    met[url] = Member(peer.id, url, peer.told.zone, peer.told.weight)
                 else:
                     unmet += 1
-        return ids, unmet
+        return met, unmet
 
     def _is_member(self) -> bool:
         """Whether the layout names this node's disk."""
         return self._settings.node_id in self._members
+
+    def has_majority(self) -> bool:
+        """Whether a majority of the voters can be asked."""
+        voters = self.voters().values()
+        return sum([peer is None or peer.is_there for peer in voters]) >= majority(len(voters))
+
+    def find(self, name: str) -> int:
+        """The id of the node that an operator means by an id or a URL; 0 if none is known."""
+        layout, settings = self.layout, self._settings
+        for each in layout.members if layout is not None else ():
+            peer = self._members[each.id]
+            url = settings.url if peer is None else peer.url
+            if name == f"{each.id:012x}" or (name == url and each.weight):
+                return each.id
+        if name in (settings.url, f"{settings.node_id:012x}"):
+            return settings.node_id
+        for peer in self.roster.peers:
+            if peer.id and name in (peer.url, f"{peer.id:012x}"):
+                return peer.id
+        return 0
+
+    def stranger(self, node_id: int) -> Member:
+        """A node that is no member, as the member that it would be. KeyError if not known."""
+        settings = self._settings
+        if node_id == settings.node_id:
+            return Member(node_id, settings.url, settings.zone, settings.weight)
+        peer = self.roster.by_id[node_id]
+        return Member(node_id, peer.url, peer.told.zone, peer.told.weight)
 
     def is_member(self, peer: Peer) -> bool:
         """Whether the layout means this node."""
@@ -249,9 +329,9 @@ class Membership:
         layout = self.layout
         return {} if layout is None else {each: self._members[each] for each in layout.voters}
 
-    def meet(self, greeting: Greeting) -> None:
+    def meet(self, greeting: Greeting, *, is_answer: bool = False) -> None:
         """A peer introduced itself: know it by its id, and adopt its layout if this node is
-        behind."""
+        behind. In its answer it says what it remembers of this node's disk."""
         peer = self.roster.introduce(greeting)
         if peer is None:
             return
@@ -263,6 +343,10 @@ class Membership:
         elif self.proposal is not None and greeting.layout == self.proposal.encode():
             # A peer without a layout in force offers a proposal: that counts if it is ours too.
             self.hear_of(greeting.layout, greeting.url)
+        if is_answer:
+            self.marks.said(greeting, is_member=self.has(greeting.node_id))
+            if self.layout is not None:
+                self._look_at_marks(self.layout)
 
     def hear_of(self, data: bytes, url: str) -> None:
         """Adopt the encoded layout that a peer has, if it is of a higher epoch."""
@@ -271,9 +355,14 @@ class Membership:
         except (msgspec.MsgspecError, ValueError):
             self._turn.note_rarely("error", "peer_layout_unreadable", peer=url)
             return
+        before = self.layout
         if offered.epoch > self.epoch:
             self.adopt(offered)
-            self._turn.note("info", "layout_adopted", peer=url, epoch=offered.epoch)
+            if before is None or offered.is_news_after(before):
+                course = Course(offered.course).name.lower()
+                self._turn.note(
+                    "info", "layout_adopted", peer=url, epoch=offered.epoch, course=course
+                )
 
     def _decode(self, data: bytes) -> Layout:
         """A peer's layout, if it is one that this node can adopt. ValueError otherwise."""
@@ -281,10 +370,24 @@ class Membership:
         own = self.layout
         if own is not None and not descends(own, layout):
             raise ValueError("of another cluster, or of copies that moved")
+        if own is not None and self._goes_on_without(own, layout):
+            # It has what may be the last copies: they are not dropped for a layout.
+            self.is_given_up = True
+            self._turn.note_rarely("error", "given_up", epoch=layout.epoch)
+            raise ValueError("of those who went on without this node")
         places = {peer.url for peer in self.roster.peers if peer.ground is not Ground.HEARSAY}
         if len(places.union(layout.urls())) > MEMBERS_MAX or not all(map(is_url, layout.urls())):
             raise ValueError("too many members, or a URL that is none")
         return layout
+
+    def _goes_on_without(self, own: Layout, layout: Layout) -> bool:
+        """Whether others went on without this member, and without a majority of the voters."""
+        node_id = self._settings.node_id
+        stays = layout.member(node_id) is not None and node_id not in layout.lost
+        # By the first layout nobody holds anything yet: this may be an empty disk in a lost one's
+        # place, which was started with the founders' list.
+        may_hold = own.epoch > FIRST_EPOCH and self.is_in
+        return layout.recovery > own.recovery and may_hold and not stays
 
     def greeting(self) -> Greeting:
         """How this node introduces itself."""
@@ -305,7 +408,15 @@ class Membership:
             r=r,
             lineage=layout.lineage if layout is not None else b"",
             serial=self._serial,
+            zone=settings.zone,
+            weight=settings.weight,
         )
+
+    def quorums(self) -> list[tuple[str, int, int]]:
+        """URL, W and R of all nodes that told theirs; this node's as it was started."""
+        settings = self._settings
+        told = [(peer.url, peer.told.w, peer.told.r) for peer in self.roster.peers]
+        return [(settings.url, settings.w, settings.r), *told]
 
     def _quorums(self) -> tuple[int, int]:
         """The W and R of requests that ask for no number; 0 while not known."""
@@ -316,14 +427,20 @@ class Membership:
     def _compare_quorums(self, peer: Peer, greeting: Greeting) -> None:
         """Note if the peer's defaults are others than ours: what answers promise assumes that all
         writes and reads are made with the same."""
-        before = peer.w, peer.r
-        peer.w, peer.r = greeting.w, greeting.r
+        before = peer.told.w, peer.told.r
+        peer.told.w, peer.told.r = greeting.w, greeting.r
         w, r = self._quorums()
-        if before == (peer.w, peer.r) or not (peer.w and peer.r and w and r):
+        if before == (peer.told.w, peer.told.r) or not (peer.told.w and peer.told.r and w and r):
             return
-        if (peer.w, peer.r) != (w, r):
+        if (peer.told.w, peer.told.r) != (w, r):
             self._turn.note(
-                "warning", "quorums_differ", peer=peer.url, W=peer.w, R=peer.r, own_W=w, own_R=r
+                "warning",
+                "quorums_differ",
+                peer=peer.url,
+                W=peer.told.w,
+                R=peer.told.r,
+                own_W=w,
+                own_R=r,
             )
 
 

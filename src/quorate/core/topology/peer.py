@@ -42,13 +42,45 @@ OWN_BIT: Final = 1
 """This node in a set of replicas."""
 
 
+class Told:
+    """What a node says of itself, in greetings and pings."""
+
+    __slots__ = (
+        "bytes_used",
+        "keys",
+        "left",
+        "pulled",
+        "r",
+        "unreadable",
+        "version",
+        "w",
+        "weight",
+        "zone",
+    )
+
+    def __init__(self) -> None:
+        self.version = ""
+        self.w = self.r = 0
+        """What its writes and reads need that ask for no number; 0 while not known."""
+        self.zone = ""
+        self.weight = 1
+        """What it asks for, should it become a member."""
+        self.keys = 0
+        self.bytes_used = 0
+        self.pulled = 0
+        """The epoch for which it has all copies that it is to hold; 0 if none."""
+        self.left = 0
+        """How many partitions it has yet to get."""
+        self.unreadable: list[int] = []
+        """Those that it cannot get for that epoch."""
+
+
 class Peer:
     """One of the other nodes. Owned by the node; mutated by its parts."""
 
     __slots__ = (
         "_came",
         "bit",
-        "bytes_used",
         "epoch",
         "ground",
         "has_answered",
@@ -62,21 +94,20 @@ class Peer:
         "is_clogged",
         "is_heard",
         "is_linked",
+        "is_lost",
         "is_reachable",
         "is_there",
         "is_up",
-        "keys",
+        "is_wanted",
         "last_answer_ms",
         "misses",
         "named_ms",
         "names",
-        "r",
         "refusal",
         "serial",
         "speed",
+        "told",
         "url",
-        "version",
-        "w",
     )
 
     def __init__(self, url: str, index: int, came: Alarm) -> None:
@@ -99,17 +130,13 @@ class Peer:
         self.ground = Ground.HEARSAY
         self.named_ms = 0
         """When anybody named it last."""
+        self.told = Told()
         self.has_misnamed = False
         """Whether it named members that were refused: noted once."""
         self.is_ahead = False
         """Whether its clock was ahead of the guard when last heard: noted when it becomes so."""
         self.refusal = ""
         """Why no link to it comes to be, if either of the two refuses the other."""
-        self.w = self.r = 0
-        """What its writes and reads need that ask for no number; 0 while not known."""
-        self.version = ""
-        self.keys = 0
-        self.bytes_used = 0
         self.is_linked = False
         self.is_heard = False
         """Whether a frame came from it since our link to it came up: its link to us is up too."""
@@ -119,6 +146,10 @@ class Peer:
         self.is_awaited = False
         """The layout counts on whoever is here, and does not say yet who that is: until then it
         holds nothing, and refuses what it is sent."""
+        self.is_lost = False
+        """The layout says that its disk is lost: should it come back, it is asked nothing."""
+        self.is_wanted = False
+        """Whether an operator asked here that it become a member."""
         self.is_there = False
         """Linked both ways, and up. Kept by `judge`."""
         self.is_reachable = False
@@ -136,7 +167,9 @@ class Peer:
         """Renew `is_there` and `is_reachable`, after a change of what they follow from."""
         before = self.is_there, self.is_reachable
         self.is_there = self.is_linked and self.is_heard and self.is_up
-        self.is_reachable = self.is_there and not (self.is_clogged or self.is_awaited)
+        self.is_reachable = self.is_there and not (
+            self.is_clogged or self.is_awaited or self.is_lost
+        )
         if (self.is_there, self.is_reachable) > before:
             self.has_come = True
             self._came.soon()

@@ -232,8 +232,8 @@ class Roster:
         """The member at a URL."""
         return self._at.get(url)
 
-    def place(self, member: Member) -> Peer:
-        """Know who it is that a layout names."""
+    def place(self, member: Member, *, is_alone: bool, is_lost: bool) -> Peer:
+        """Know who it is that a layout names, alone at its URL or beside another."""
         peer, there = self.by_id.get(member.id), self._at.get(member.url)
         is_free = there is not None and not there.is_bound and not (member.is_bound and there.id)
         if peer is None:
@@ -244,7 +244,13 @@ class Roster:
             self.by_id[member.id] = peer
         by_url = unmet_id(member.url)
         peer.names = (by_url, member.id) if member.is_bound else (by_url,)
+        if is_lost:
+            peer.names = ()
+        elif not is_alone:
+            # Which of the two a hint for the URL is meant for is not known.
+            peer.names = (member.id,)
         peer.is_bound = member.is_bound
+        peer.is_lost = is_lost
         peer.is_awaited = not member.is_bound
         if member.url == self._own.url:
             # Another node than this one, so it is not there; nobody dials it.
@@ -256,11 +262,14 @@ class Roster:
     def release(self, peer: Peer) -> None:
         """No layout means this node any more: another one is what was meant."""
         peer.names = ()
-        peer.is_bound = peer.is_awaited = False
+        peer.is_bound = peer.is_awaited = peer.is_lost = False
+        peer.told.pulled = 0
         peer.ground = Ground.MET
         peer.judge()
-        if not peer.id and self._at.get(peer.url) is not peer:
-            self._drop(peer)  # Nobody was ever met as this one.
+        is_nobody = not peer.id and self._at.get(peer.url) is not peer
+        if is_nobody or peer.id == self._own.id:
+            # Nobody was ever met as this one; or it is this node, whose disk counted as lost.
+            self._drop(peer)
 
     def clear_own_place(self, members: Collection[Peer | None]) -> None:
         """Forget who the layout meant at this node's URL before it meant this node."""
@@ -298,7 +307,8 @@ class Roster:
 
     def _note_start(self, peer: Peer, greeting: Greeting) -> None:
         peer.named_ms = self._turn.mono_ms
-        peer.version = greeting.version
+        peer.told.version = greeting.version
+        peer.told.zone, peer.told.weight = greeting.zone, greeting.weight
         if peer.serial != greeting.serial:
             peer.serial = greeting.serial
             self.has_changed = True

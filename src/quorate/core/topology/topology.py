@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The tables in force, as one node sees them: who holds a partition, and what a quorum of it is.
+"""The layout in force, as one node sees it: who holds a partition, and what a quorum of it is.
 
-Immutable: when the tables change there is a new one, and an operation keeps the one that it began
+Immutable: when the layout changes there is a new one, and an operation keeps the one that it began
 with. Liveness never enters it; whether a replica can be asked is asked of the `Peer`.
 
 A quorum is judged by one pure verdict over the replies so far (Dynamo, section 4.5). A set of
 replicas is an int with a bit for each (`peer`), so a replica counts once however often it answers;
 hints never count. A *group* is such a set of which a number is needed: W of them for a write, R for
-a read. Where two tables are in force each has its group, and all must be met (a joint quorum, as in
-Raft, section 6).
+a read. While a partition moves, those that hold it and those that shall are a group each, and both
+must be met (a joint quorum, as in Raft, section 6).
 
     three = Group(0b0111, 2)
     verdict(0b0101, 0b0000, (three,))  # MET: two of the three
@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Final
 
-from quorate.core.topology.layout import Layout, Member
+from quorate.core.topology.layout import Layout, Member, Row
 from quorate.core.topology.peer import OWN_BIT, Peer
 from quorate.errors import InvalidRequest, QuorumUnreachable
 
@@ -89,6 +89,14 @@ def needed_of(groups: Groups) -> int:
     return max([group.needed for group in groups])
 
 
+def do_meet(readers: Groups, writers: Groups) -> bool:
+    """Whether any such read has a replica in common with any such write: R + W > N."""
+    return all(
+        read.needed + write.needed > read.mask.bit_count()
+        for read, write in zip(readers, writers, strict=True)
+    )
+
+
 def majority(n: int) -> int:
     """The smallest count that any two sets of which share a replica."""
     return n // 2 + 1
@@ -115,6 +123,7 @@ class Replicas:
         "_asked",
         "_own_url",
         "is_mine",
+        "least",
         "majorities",
         "mask",
         "members",
@@ -125,8 +134,8 @@ class Replicas:
     )
 
     def __init__(self, rows: list[list[Peer | None]], *, own_url: str, r: int, w: int) -> None:
-        """`rows`: for each table in force the replicas, in order of preference; None is this node.
-        `r` and `w` of 0 are a majority of each row."""
+        """`rows`: the replicas in order of preference, and if the partition moves those that shall
+        be; None is this node. `r` and `w` of 0 are a majority of each row."""
         members = list(dict.fromkeys([each for row in rows for each in row]))
         self.members: tuple[Peer | None, ...] = tuple(members)
         """In order of preference; None is this node."""
@@ -137,6 +146,8 @@ class Replicas:
         """Those that are not this node, in order of preference."""
         self.n = len(members)
         masks = [_mask_of(row) for row in rows]
+        self.least = min([len(row) for row in rows])
+        """How many there are in the shorter row."""
         self.mask = _mask_of(members)
         """All of them."""
         self.majorities: Groups = tuple([Group(mask, majority(mask.bit_count())) for mask in masks])
@@ -152,11 +163,11 @@ class Replicas:
         return _urls(self.members, self._own_url)
 
     def asked(self, count: int, *, name: str) -> Groups:
-        """Who must answer a request that asks for `count` of each table's replicas. InvalidRequest
-        if there are not as many."""
+        """Who must answer a request that asks for `count` of each row's replicas. InvalidRequest if
+        there are not as many."""
         groups = self._asked.get(count)
         if groups is None:
-            n = min([group.mask.bit_count() for group in self.majorities])
+            n = self.least
             if not 0 < count <= n:
                 raise InvalidRequest(f"{name} must be from 1 to {n}", given=count, replicas=n)
             groups = _groups([group.mask for group in self.majorities], count)
@@ -204,20 +215,17 @@ class Replicas:
 
     def overlaps(self, readers: Groups) -> bool:
         """Whether such a read meets every finished write that asked for no number: R + W > N."""
-        return all(
-            read.needed + write.needed > read.mask.bit_count()
-            for read, write in zip(readers, self.writers, strict=True)
-        )
+        return do_meet(readers, self.writers)
 
 
 class Topology:
-    """The tables that are in force: one, or two while copies move from the one to the other."""
+    """Who holds what, by the layout in force."""
 
     __slots__ = ("_members", "distinct", "epoch", "layout", "n", "own_url", "partitions", "r", "w")
 
     def __init__(
         self,
-        tables: tuple[Layout, ...],
+        layout: Layout,
         *,
         own_url: str,
         peer_of: Callable[[Member], Peer | None],
@@ -226,24 +234,23 @@ class Topology:
     ) -> None:
         """`peer_of` knows who a member is; None is this node. `r` and `w`: what requests need that
         ask for no number; 0 is a majority."""
-        self.layout = tables[-1]
-        """The newest table."""
-        self.epoch = self.layout.epoch
+        self.layout = layout
+        self.epoch = layout.epoch
         self.own_url = own_url
-        self.n = len(self.layout.table[0])
+        self.n = max([len(row) for row in set(layout.table)])
         """Copies of each key."""
         self.r = r or majority(self.n)
         self.w = w or majority(self.n)
-        members = [[peer_of(each) for each in table.members] for table in tables]
-        self._members = members[-1]
-        """As the newest table counts them."""
-        known: dict[tuple[tuple[int, ...], ...], Replicas] = {}
+        self._members = [peer_of(each) for each in layout.members]
+        known: dict[tuple[Row, ...], Replicas] = {}
         self.partitions: list[Replicas] = []
         """Who holds each partition."""
-        for rows in zip(*[table.table for table in tables], strict=True):
+        moves = dict(layout.moves)
+        for partition, row in enumerate(layout.table):
+            rows = (row, moves[partition]) if partition in moves else (row,)
             replicas = known.get(rows)
             if replicas is None:
-                given = [[those[i] for i in row] for those, row in zip(members, rows, strict=True)]
+                given = [[self._members[index] for index in each] for each in rows]
                 replicas = known[rows] = Replicas(given, own_url=own_url, r=r, w=w)
             self.partitions.append(replicas)
         self.distinct = list(known.values())
@@ -251,11 +258,11 @@ class Topology:
 
     @property
     def urls(self) -> list[str]:
-        """Where all are that hold copies, sorted."""
-        return sorted(_urls(self._members, self.own_url))
+        """Where all are that hold copies, or shall, sorted."""
+        return sorted(set(_urls(self._members, self.own_url)))
 
     def copies(self) -> dict[Peer | None, int]:
-        """How many partitions each node holds; None is this node."""
+        """How many partitions each member holds; None is this node."""
         return dict(zip(self._members, self.layout.copies().values(), strict=True))
 
     def consistency(self, *, r: int = 0, w: int = 0) -> Consistency:

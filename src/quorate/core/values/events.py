@@ -14,6 +14,7 @@ import msgspec
 
 from quorate.core.values.messages import Frame, Greeting, Message, ScannedRow
 from quorate.core.values.record import Record
+from quorate.core.values.wish import Preview, Wish
 from quorate.errors import BY_CODE, QuorateError
 
 SCAN_ROWS_MAX: Final = 1000
@@ -125,6 +126,17 @@ class Forget(msgspec.Struct, frozen=True, gc=False):
     url: str
 
 
+class Change(msgspec.Struct, frozen=True, gc=False):
+    """Change the cluster as `wish` says, or tell what that would come to; ends in ChangeResult."""
+
+    waiter: Waiter
+    wish: Wish
+    is_preview: bool = False
+    from_epoch: int = 0
+    """Conflict if another layout is in force by now; 0 whatever is in force."""
+    timeout_ms: int = 0
+
+
 # --- what the runtime reports ------------------------------------------------------------------
 
 
@@ -166,6 +178,8 @@ class Met(msgspec.Struct, frozen=True, gc=False):
     before LinkUp."""
 
     greeting: Greeting
+    is_answer: bool = False
+    """Whether it is the answer to ours."""
 
 
 class Durable(msgspec.Struct, frozen=True, gc=False):
@@ -199,6 +213,7 @@ Event = (
     | LocalScan
     | Join
     | Forget
+    | Change
     | PeerFrame
     | LinkUp
     | LinkDown
@@ -281,16 +296,25 @@ class LocalResult(msgspec.Struct, frozen=True, gc=False):
 
 
 class JoinResult(msgspec.Struct, frozen=True, gc=False):
-    """Whether `url` was already known, and whether it owns partitions in the current layout."""
+    """Whether `url` was already known, and whether the layout names it, and gives it partitions."""
 
     known: bool
     owns: bool
+    member: bool
 
 
 class ForgetResult(msgspec.Struct, frozen=True, gc=False):
     """Whether `url` was a member here."""
 
     known: bool
+
+
+class ChangeResult(msgspec.Struct, frozen=True, gc=False):
+    """What the change comes to, from the layout in force on; `epoch` is that of the layout that
+    decided it, 0 of a preview, or where nothing had to change."""
+
+    epoch: int
+    plan: Preview
 
 
 Result = (
@@ -301,6 +325,7 @@ Result = (
     | LocalResult
     | JoinResult
     | ForgetResult
+    | ChangeResult
     | QuorateError
 )
 
@@ -315,6 +340,11 @@ class Batch(msgspec.Struct, gc=False):
     """Row and record; a later entry for a row replaces an earlier one."""
     hints: list[tuple[bytes, bytes | None]]
     meta: list[tuple[bytes, bytes | None]]
+    dropped_rows: list[tuple[bytes, bytes]] = []
+    """Ranges [start, end), start below end, whose rows go *before* `records` are put: what this
+    batch itself puts there stays."""
+    dropped_hints: list[tuple[bytes, bytes]] = []
+    """The same of hints, by name: before `hints` are put."""
 
 
 class Note(msgspec.Struct, frozen=True, gc=False):
@@ -339,3 +369,5 @@ class Effects(msgspec.Struct):
     """The URLs to keep links to, when they changed in this step."""
     wake_ms: int | None = None
     """Monotonic time by which `step` must be called again even if nothing arrives."""
+    end: str = ""
+    """Why this process must end, one line: nothing is sent any more. Empty if it may go on."""

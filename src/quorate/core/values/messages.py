@@ -109,6 +109,14 @@ class Ping(msgspec.Struct, frozen=True, array_like=True, tag=7, gc=False):
     keys: int
     """Live keys held by the sender."""
     bytes_used: int
+    pulled: int = 0
+    """The epoch for which it has, durably, all copies that it is to hold (`pulls`); 0 if none."""
+    left: int = 0
+    """Partitions of which it has yet to get its copy."""
+    unreadable: list[int] = []
+    """Those of which it gets none for that epoch, as too few replicas can read what they have."""
+    mark: int = 0
+    """How far its disk is, durably (`topology.marks`)."""
 
 
 class Pong(msgspec.Struct, frozen=True, array_like=True, tag=8, gc=False):
@@ -155,6 +163,8 @@ class Prepare(msgspec.Struct, frozen=True, array_like=True, tag=10, gc=False):
     batch: int
     number: int
     ballot: Ballot
+    lost: list[int] = []
+    """The ids of members whose disk the proposer takes for lost: do not promise if you hear one."""
 
 
 class Accept(msgspec.Struct, frozen=True, array_like=True, tag=11, gc=False):
@@ -173,6 +183,16 @@ class Voted(msgspec.Struct, frozen=True, array_like=True, tag=12, gc=False):
     vote: Vote
 
 
+class Pull(msgspec.Struct, frozen=True, array_like=True, tag=13, gc=False):
+    """List up to `limit` rows of `partition` after `after`, and all of them that you acknowledged
+    under an earlier layout: it is I who shall hold them. Ends in ScannedRows."""
+
+    batch: int
+    partition: int
+    after: bytes
+    limit: int
+
+
 Message = (
     Mutate
     | Mutated
@@ -186,6 +206,7 @@ Message = (
     | Prepare
     | Accept
     | Voted
+    | Pull
 )
 
 
@@ -244,6 +265,12 @@ class Greeting(msgspec.Struct, frozen=True, array_like=True, gc=False):
     is."""
     serial: int = 0
     """Of the URL: see `Whereabouts`."""
+    zone: str = ""
+    """Where it says that it is, should it become a member."""
+    weight: int = 1
+    """The share of the copies that it asks for then."""
+    mark: int = 0
+    """The highest that the acceptor heard of the dialler's (`Ping.mark`); 0 from the dialler."""
 
 
 PROTOCOL_VERSION = 3

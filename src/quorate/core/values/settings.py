@@ -35,3 +35,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     inflight_bytes_max: int
     value_bytes_max: int
     key_bytes_max: int
+    durability: str
+    """`sync`, or `os`: then a power cut puts the disk back as it was before."""
+    old_disk: str
+    """`refuse` or `refill` one that was put back as it was before; or `accept` its copies."""
+    zone: str
+    weight: int
+    grow_after_ms: int
+    """How long after the last node joined copies are given to those that did."""

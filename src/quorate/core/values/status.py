@@ -34,6 +34,14 @@ class MemberView(msgspec.Struct, frozen=True, kw_only=True):
     """What its writes need that ask for no number; 0 while not known."""
     r: int
     """Likewise of its reads."""
+    member: bool
+    """Whether the layout names it."""
+    weight: int
+    """Its share of the copies beside those of others; 0 if it is to hold none."""
+    left: int
+    """Copies that it has yet to get in the step under way, by its own word."""
+    lost: bool
+    """Whether the layout says that its disk is lost: nobody waits for what it had."""
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +57,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     """Why it is not ready, one line; empty when it is."""
     replication: int
+    """Copies that a key is to have."""
     replicas: int
     """Copies that a key really has: min(replication, nodes in the layout)."""
     w: int
@@ -61,3 +70,12 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     members: list[MemberView]
     counters: dict[str, int]
     """Monotonic counts since the start, by metric name without prefix."""
+    phase: str
+    """What the cluster is at: `forming` (its founders have yet to meet), `stable`, `waiting` (nodes
+    joined; their copies move soon) or `moving`."""
+    moving: bool
+    """Whether copies move."""
+    left: int
+    """Copies that this node has yet to get in the step under way."""
+    waits: list[str]
+    """What does not go on, a line each: who waits, why, for how long, and what to do."""

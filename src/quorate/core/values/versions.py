@@ -12,8 +12,10 @@ it; what is stored with a stamp is stored with, or behind, a ceiling at or above
 begins at the ceiling that it finds. Nothing waits for that to be durable (docs/design.md, "Versions
 and re-stamping", says why nothing needs to).
 
-The ceiling is raised half a guard at a time, and never past the guard: after a crash the clock
-starts at it, and must not then be so far ahead that peers refuse this node.
+The ceiling is raised half a guard at a time, CEILING_STEP_MS at most, and never past the guard:
+after a crash the clock starts at it, and must not then be so far ahead that peers refuse this node.
+It is raised past the present by what this node keeps for others, too, for it also tells how far a
+disk is (`topology.marks`).
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from __future__ import annotations
 from typing import Final
 
 COUNTER_BITS: Final = 16
+CEILING_STEP_MS: Final = 500
 VERSION_BYTES: Final = 14
 TIE_MAX: Final = (1 << 48) - 1
 TIES: Final = range(1 << 40, 1 << 47)
@@ -114,10 +117,13 @@ class HybridClock:
         return max(ms_of(max(self._last, above) - self._guard), 0) + 1
 
     def raise_ceiling(self) -> int:
-        """The ceiling to store with what was stamped in this step; 0 if the one before will do."""
-        if self._last <= self._ceiling:
+        """The ceiling to store with what was stamped, kept or voted in this step; 0 if the one
+        before will do."""
+        last = max(self._last, self._floor)
+        if last <= self._ceiling:
             return 0
-        ceiling = min(self._last + stamp_at(self._skew_ms_max) // 2, self._guard)
+        step_ms = min(self._skew_ms_max // 2, CEILING_STEP_MS)
+        ceiling = min(last + stamp_at(step_ms), self._guard)
         if ceiling <= self._ceiling:
             # The wall clock stepped back, and the guard with it: nothing above it was given out.
             return 0

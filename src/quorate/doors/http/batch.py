@@ -18,7 +18,7 @@ from aiohttp import web
 from msgspec import UNSET, UnsetType
 
 from quorate.core.values.events import Get, GetResult, Put, PutResult, Waiter
-from quorate.core.values.record import is_live
+from quorate.core.values.record import EXPIRES_MS_MAX, is_live
 from quorate.doors.access import Role
 from quorate.doors.http.context import Context, ask, respond_json
 from quorate.doors.http.keys import Text, from_text, to_text
@@ -47,6 +47,8 @@ class OperationBody(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     value: Text | UnsetType | None = UNSET
     ttl: int | UnsetType | None = UNSET
     """Seconds."""
+    expires_ms: int | UnsetType | None = UNSET
+    """Instead of `ttl`: the moment itself, so that a copied key expires when the first does."""
 
 
 class BatchBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -94,13 +96,22 @@ def _checked(context: Context, operation: OperationBody) -> _CheckedOperation:
         raise InvalidRequest("a put has a value, and nothing else has one")
     bytes_max = context.store.config.value_bytes_max
     value = None if text is None else checked_value(from_text(text), bytes_max=bytes_max)
-    if operation.ttl is None or operation.ttl is UNSET:
-        return _CheckedOperation(operation.op, key, value, 0)
-    if not is_put or not 1 <= operation.ttl <= TTL_SECONDS_MAX:
-        raise InvalidRequest(f"ttl is for puts, from 1 to {TTL_SECONDS_MAX} seconds")
-    return _CheckedOperation(
-        operation.op, key, value, context.store.wall_ms() + operation.ttl * 1000
-    )
+    expires_ms = _expiry(operation, is_put=is_put, wall_ms=context.store.wall_ms())
+    return _CheckedOperation(operation.op, key, value, expires_ms)
+
+
+def _expiry(operation: OperationBody, *, is_put: bool, wall_ms: int) -> int:
+    ttl = None if operation.ttl is UNSET else operation.ttl
+    expires_ms = None if operation.expires_ms is UNSET else operation.expires_ms
+    if ttl is None and expires_ms is None:
+        return 0
+    if not is_put or (ttl is not None and expires_ms is not None):
+        raise InvalidRequest("ttl, or expires_ms, is for puts")
+    if ttl is not None and not 1 <= ttl <= TTL_SECONDS_MAX:
+        raise InvalidRequest(f"ttl is from 1 to {TTL_SECONDS_MAX} seconds")
+    if expires_ms is not None and not 1 <= expires_ms <= EXPIRES_MS_MAX:
+        raise InvalidRequest(f"expires_ms is from 1 to {EXPIRES_MS_MAX}")
+    return wall_ms + ttl * 1000 if ttl is not None else expires_ms or 0
 
 
 class _Running:
@@ -161,7 +172,8 @@ class _Running:
         if not self._replies.take(size):
             self.values.give_back(size)
             raise no_room_for_reply()
-        return {"status": 200, "version": record.version.hex(), "value": to_text(record.value)}
+        answer = {"status": 200, "version": record.version.hex(), "value": to_text(record.value)}
+        return {**answer, "expires_ms": record.expires_ms} if record.expires_ms else answer
 
     async def _put(self, call: _CheckedOperation) -> dict[str, object]:
         def put(waiter: Waiter) -> Put:

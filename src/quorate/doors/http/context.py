@@ -14,6 +14,7 @@ from quorate.core.values.events import Event, Result, Waiter
 from quorate.doors.access import ANYBODY, Hosts, Principal
 from quorate.doors.answered import Answered
 from quorate.doors.http.kv import Answers
+from quorate.doors.http.plans import Plans
 from quorate.doors.http.problems import Refused, Reply, problem_reply
 from quorate.doors.http.request import Query
 from quorate.doors.limits import ByteBudget, Deadlines
@@ -33,8 +34,10 @@ class Context(NamedTuple):
     hosts: Hosts
     answered: Sequence[Answered]
     """What the doors answered; this one's first."""
-    numbers: Callable[[], Mapping[str, int]] = dict
+    numbers: Callable[[], Mapping[str, int]]
     """What other parts count, for the metrics, by name (`metrics.COUNTERS`, `GAUGES`)."""
+    plans: Plans
+    """That this door showed."""
     principal: Principal = ANYBODY
 
 

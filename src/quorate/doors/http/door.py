@@ -5,6 +5,7 @@ up here to be as strict as we are."""
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import cache, partial
 from time import monotonic_ns
@@ -18,11 +19,12 @@ from aiohttp.typedefs import Middleware
 
 from quorate.doors.access import Hosts, Role
 from quorate.doors.answered import OK, Answered, outcome_word
-from quorate.doors.http import batch, health, internal, keys, members, metrics, openapi
+from quorate.doors.http import batch, changes, health, internal, keys, members, metrics, openapi
 from quorate.doors.http.context import Context, Handler, respond_problem
 from quorate.doors.http.fast import FastConnection, FastLane
 from quorate.doors.http.kv import METHODS, Answers
 from quorate.doors.http.leaving import write_large
+from quorate.doors.http.plans import Plans
 from quorate.doors.http.problems import Refused, problem_of
 from quorate.doors.http.request import Query, parse_query
 from quorate.doors.http.strict import check, path_of, require
@@ -38,7 +40,10 @@ from quorate.host.store import Store
 
 _PER_REQUEST: Final = frozenset({"r", "w", "timeout"})
 _PAGED: Final = frozenset({"prefix", "cursor", "limit"})
+_TIMED: Final = frozenset({"timeout"})
 _NONE: Final[frozenset[str]] = frozenset()
+_PLACE: Final = re.compile(r"\\{\w+\\}")
+"""In a route's path, escaped: where a value stands."""
 
 
 class Route(NamedTuple):
@@ -46,6 +51,7 @@ class Route(NamedTuple):
 
     method: str
     path: str
+    """As it is in a request; `{name}` stands for anything but a slash or a percent sign."""
     role: Role
     handler: Handler
     parameters: frozenset[str]
@@ -68,6 +74,12 @@ ROUTES: Final = (
     Route("GET", "/nodes", Role.USER, members.list_nodes, _NONE),
     Route("POST", "/join", Role.ADMIN, members.join, _NONE),
     Route("DELETE", "/join", Role.ADMIN, members.forget, frozenset({"url"})),
+    Route("POST", "/leave", Role.ADMIN, changes.leave, _TIMED),
+    Route("POST", "/replace", Role.ADMIN, changes.replace, _TIMED),
+    Route("POST", "/plan", Role.ADMIN, changes.plan, _TIMED),
+    Route("POST", "/plan/{hash}/apply", Role.ADMIN, changes.apply, _TIMED),
+    Route("POST", "/plan/cancel", Role.ADMIN, changes.cancel, _TIMED),
+    Route("GET", "/topology", Role.USER, changes.topology, _TIMED),
     Route("GET", "/healthz", Role.STRANGER, health.healthz, _NONE),
     Route("GET", "/readyz", Role.STRANGER, health.readyz, _NONE),
     Route("GET", "/metrics", Role.USER, metrics.metrics, _NONE),
@@ -102,6 +114,18 @@ _OPERATIONS: Final = {
 }
 """What is counted; all else is one."""
 _OTHER: Final = "other"
+
+_PATTERNS: Final = [
+    (re.compile(_PLACE.sub("[^/%]+", re.escape(route.path))), route.path)
+    for route in ROUTES
+    if "{" in route.path
+]
+
+
+def _route_at(path: str) -> str:
+    """The path of the route that a request's path is of, or would be."""
+    return next((route for pattern, route in _PATTERNS if pattern.fullmatch(path)), path)
+
 
 TARGET_BYTES_MAX: Final = 8192
 """Longer ones are 414: a key of the greatest length, all escaped, takes 3 kB."""
@@ -150,7 +174,7 @@ class HttpDoor:
         self._taking = Deadlines(asyncio.get_running_loop(), REQUEST_SECONDS)
         context = Context(
             *(store, answers, self._bodies, self._replies, self._taking),
-            *(hosts, answered, self._numbers),
+            *(hosts, answered, self._numbers, Plans()),
         )
         self._runner = web.AppRunner(
             build_app(context), handle_signals=False, shutdown_timeout=_SHUTDOWN_SECONDS
@@ -203,7 +227,10 @@ def build_app(context: Context) -> web.Application:
         # aiohttp answers HEAD by the handler of GET, and leaves the body out.
         for method in methods_of(route):
             app.router.add_route(
-                method, route.path, _bound(context, route), expect_handler=_leave_expectation
+                method,
+                route.path.replace("}", ":[^/]+}"),
+                _bound(context, route),
+                expect_handler=_leave_expectation,
             )
     app.router.add_route("*", "/{path:.*}", _nowhere, expect_handler=_leave_expectation)
     app.on_response_prepare.append(_complete)
@@ -212,7 +239,7 @@ def build_app(context: Context) -> web.Application:
 
 def _bound(context: Context, route: Route) -> _AiohttpHandler:
     async def serve(request: web.Request) -> web.StreamResponse:
-        if path_of(request) != route.path:
+        if _route_at(path_of(request)) != route.path:
             raise _no_such_path()
         require(route.role, context.principal)
         query = parse_query(request.raw_path, allowed=route.parameters)
@@ -291,7 +318,7 @@ def _guard(context: Context) -> Middleware:
             outcome = Outcome.NOT_APPLIED.value
             response = respond_problem(_no_such_path())
         # Those of /kv are there already, with where their times are counted: the fast lane's.
-        name = _OPERATIONS.get((request.method, path_of(request)), _OTHER)
+        name = _OPERATIONS.get((request.method, _route_at(path_of(request))), _OTHER)
         answered.operation(name).done(outcome, monotonic_ns() - came_ns)
         return response
 
@@ -300,7 +327,7 @@ def _guard(context: Context) -> Middleware:
 
 async def _nowhere(request: web.Request) -> web.StreamResponse:
     """Every path and method that no route takes; a route of its own, so that it is guarded too."""
-    path = path_of(request)
+    path = _route_at(path_of(request))
     methods = {route.method for route in ROUTES if route.path == path}
     if not methods:
         raise _no_such_path()

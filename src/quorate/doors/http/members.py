@@ -22,7 +22,9 @@ async def join(context: Context, request: web.Request, _query: Query) -> web.Res
     body = await read_body(request, context.bodies, bytes_max=_BODY_BYTES_MAX)
     url = _member(_url_in(body), context)
     result = await ask(context.store, lambda waiter: Join(waiter, url), JoinResult)
-    return respond_json({"url": url, "known": result.known, "owns": result.owns})
+    return respond_json(
+        {"url": url, "known": result.known, "owns": result.owns, "member": result.member}
+    )
 
 
 async def forget(context: Context, _request: web.Request, query: Query) -> web.Response:

@@ -19,6 +19,7 @@ from quorate.core.values.events import SCAN_ROWS_MAX
 from quorate.core.values.status import MemberView
 from quorate.doors.access import Role
 from quorate.doors.errors import answer_for
+from quorate.doors.http import changes
 from quorate.doors.http.batch import BatchBody
 from quorate.doors.http.internal import RECORD_TYPE
 from quorate.doors.http.problems import PROBLEM_TYPE
@@ -33,6 +34,7 @@ REFUSALS: Final = {
     "forbidden": 403,
     "foreign_origin": 403,
     "no_such_path": 404,
+    "no_such_plan": 404,
     "not_found": 404,
     "method_not_allowed": 405,
     "too_slow": 408,
@@ -84,6 +86,7 @@ PARAMETERS: Final[dict[str, tuple[str, Schema]]] = {
     "prefix": ("List only keys that begin so", _STRING),
     "cursor": ("Where the page before ended, as it said", _STRING),
     "url": ("The member's URL", _STRING),
+    "hash": ("A plan's name, as `POST /plan` said it", _STRING),
     "limit": (
         "The most keys in a page",
         {"type": "integer", "minimum": 1, "maximum": SCAN_ROWS_MAX},
@@ -118,16 +121,25 @@ class Described(NamedTuple):
     """The body of an answer: schemas by type."""
     body: Mapping[str, Schema] = {}
     """The same of a request."""
+    needs_body: bool = True
+    """Whether it has to have one, if it may."""
     headers: tuple[str, ...] = ()
     also: Mapping[str, str] = {}
     """Other answers than 200 and errors, by status."""
+
+
+_JSON: Final = "application/json"
+
+
+def _made(name: str) -> Mapping[str, Schema]:
+    """JSON, of a type's own schema."""
+    return {_JSON: {"$ref": f"#/components/schemas/{name}"}}
 
 
 _BYTES: Final[Schema] = {}
 _READ: Final = ("ETag", "Quorate-Version", "Quorate-Consistency")
 _WRITTEN: Final = (*_READ, "Quorate-Acks", "Quorate-Restamped")
 _PLAIN: Final = "text/plain"
-_JSON: Final = "application/json"
 _OCTETS: Final = "application/octet-stream"
 _RESULT: Final = _object(
     {
@@ -135,10 +147,11 @@ _RESULT: Final = _object(
         "status": {"type": "integer"},
         "version": _VERSION,
         "value": _TEXT,
+        "expires_ms": _COUNT,
         "acks": _COUNT,
         "code": _STRING,
     },
-    optional=("version", "value", "acks", "code"),
+    optional=("version", "value", "expires_ms", "acks", "code"),
 )
 _REPLICA: Final = _object(
     {
@@ -160,6 +173,11 @@ _EXPLAINED: Final = _object(
     }
 )
 _OK: Final = {_PLAIN: {"const": "ok"}}
+
+_CHANGING: Final = (
+    *(changes.LeaveBody, changes.ReplaceBody, changes.PlanBody),
+    *(changes.PlanAnswer, changes.ChangeAnswer, changes.TopologyAnswer),
+)
 
 DESCRIBED: Final[dict[tuple[str, str], Described]] = {
     ("GET", "/kv"): Described(
@@ -188,12 +206,34 @@ DESCRIBED: Final[dict[tuple[str, str], Described]] = {
     ),
     ("POST", "/join"): Described(
         "Make a node a member, or announce it again",
-        {_JSON: _object({"url": _STRING, "known": _FLAG, "owns": _FLAG})},
+        {_JSON: _object({"url": _STRING, "known": _FLAG, "owns": _FLAG, "member": _FLAG})},
         body={_PLAIN: _STRING, _JSON: _object({"url": _STRING})},
     ),
     ("DELETE", "/join"): Described(
         "Forget a member that holds no copies and is not there",
         {_JSON: _object({"url": _STRING, "known": _FLAG})},
+    ),
+    ("POST", "/leave"): Described(
+        "Have a member give its copies to the others, and then go",
+        _made("ChangeAnswer"),
+        body=_made("LeaveBody"),
+    ),
+    ("POST", "/replace"): Described(
+        "Have a node that holds no copies take the place of a member",
+        _made("ChangeAnswer"),
+        body=_made("ReplaceBody"),
+    ),
+    ("POST", "/plan"): Described(
+        "Show what changes would come to; without a body, what the cluster comes to as it is",
+        _made("PlanAnswer"),
+        body=_made("PlanBody"),
+        needs_body=False,
+    ),
+    ("POST", "/plan/{hash}/apply"): Described("Do what a plan showed", _made("ChangeAnswer")),
+    ("POST", "/plan/cancel"): Described("Leave every copy where it is", _made("ChangeAnswer")),
+    ("GET", "/topology"): Described(
+        "Show who has which share of the copies, what moves, and what waits",
+        _made("TopologyAnswer"),
     ),
     ("GET", "/healthz"): Described("Say whether the process serves at all", _OK),
     ("GET", "/readyz"): Described("Say whether requests belong here", _OK),
@@ -263,14 +303,15 @@ def document(routes: Iterable[Served]) -> Schema:
 
 def _parameter(name: str) -> Schema:
     meaning, schema = PARAMETERS[name]
-    is_needed = name in ("key", "url")
-    place: Schema = {"name": name, "in": "query", "required": is_needed}
+    is_needed = name in ("hash", "key", "url")
+    where = "path" if name == "hash" else "query"
+    place: Schema = {"name": name, "in": where, "required": is_needed}
     return {**place, "description": meaning, "schema": schema}
 
 
 def _schemas() -> Schema:
     _, made = msgspec.json.schema_components(
-        [BatchBody, MemberView], ref_template="#/components/schemas/{name}"
+        [BatchBody, MemberView, *_CHANGING], ref_template="#/components/schemas/{name}"
     )
     text = {
         "description": "Bytes: a string where they are UTF-8",
@@ -288,11 +329,12 @@ def _operation(route: Served, method: str) -> Schema:
     if method != "head":
         answer["content"] = _content(described.answer)
     operation: Schema = {
-        "operationId": re.sub("[^a-z]", "_", method + route.path),
+        "operationId": re.sub("[^a-z]+", "_", method + route.path),
         "summary": described.summary,
         "description": f"Needs the role `{route.role}`.",
         "parameters": [
-            {"$ref": f"#/components/parameters/{name}"} for name in sorted(route.parameters)
+            {"$ref": f"#/components/parameters/{name}"}
+            for name in [*re.findall(r"{(\w+)}", route.path), *sorted(route.parameters)]
         ],
         "responses": {
             "200": answer,
@@ -301,7 +343,10 @@ def _operation(route: Served, method: str) -> Schema:
         },
     }
     if described.body:
-        operation["requestBody"] = {"required": True, "content": _content(described.body)}
+        operation["requestBody"] = {
+            "required": described.needs_body,
+            "content": _content(described.body),
+        }
     return operation
 
 

@@ -28,6 +28,8 @@ QUORUM_MAX: Final = 64
 
 _BAD_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _NUMBER: Final = re.compile(rb"[0-9]{1,19}")
+_COUNTED_END: Final = re.compile(r"[A-Za-z0-9_]\Z")
+"""Of a name that is the caller's own, as a node's URL: so those end that _NAME_END finds."""
 Document = TypeVar("Document")
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -181,6 +183,9 @@ def _names_in(value: object) -> int:
     """How many names of objects it takes to write `value` in JSON."""
     if isinstance(value, list):
         return sum(_names_in(each) for each in value)
+    if isinstance(value, dict):
+        ended = [name for name in value if _COUNTED_END.search(name)]
+        return len(ended) + sum(map(_names_in, value.values()))
     if not isinstance(value, msgspec.Struct):
         return 0
     fields = (getattr(value, name) for name in value.__struct_fields__)

@@ -17,7 +17,7 @@ from quorate.doors.redis.command import (
     reads_key,
     writes_key,
 )
-from quorate.doors.redis.session import Change, CommandError, PendingRead, PendingUpdate, Session
+from quorate.doors.redis.session import CommandError, PendingRead, PendingUpdate, Rewrite, Session
 from quorate.wire import resp
 
 
@@ -90,21 +90,21 @@ def _expire(session: Session, args: list[bytes], *, unit: Unit, name: str) -> No
     conditions = _conditions(args[3:])
     moment = moment_ms(session, args[2], unit, command=name)
 
-    def plan(record: Record | None) -> tuple[bytes, Change | None]:
+    def plan(record: Record | None) -> tuple[bytes, Rewrite | None]:
         if record is None or not conditions.hold(record.expires_ms, moment):
             return resp.integer(0), None
         if moment <= session.store.wall_ms():
-            return resp.integer(1), Change(None, derived=True)
-        return resp.integer(1), Change(record.value, moment, derived=True)
+            return resp.integer(1), Rewrite(None, derived=True)
+        return resp.integer(1), Rewrite(record.value, moment, derived=True)
 
     PendingUpdate(session, args[1], plan)
 
 
 def _persist(session: Session, args: list[bytes]) -> None:
-    def plan(record: Record | None) -> tuple[bytes, Change | None]:
+    def plan(record: Record | None) -> tuple[bytes, Rewrite | None]:
         if record is None or not record.expires_ms:
             return resp.integer(0), None
-        return resp.integer(1), Change(record.value, derived=True)
+        return resp.integer(1), Rewrite(record.value, derived=True)
 
     PendingUpdate(session, args[1], plan)
 

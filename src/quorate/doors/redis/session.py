@@ -380,7 +380,7 @@ class PendingRead(Pending):
             self.resolve_failed(result)
 
 
-class Change(NamedTuple):
+class Rewrite(NamedTuple):
     """What to write after a read. `derived`: it carries on the record that was read."""
 
     value: bytes | None
@@ -388,7 +388,7 @@ class Change(NamedTuple):
     derived: bool = False
 
 
-Planner = Callable[[Record | None], tuple[bytes, Change | None]]
+Planner = Callable[[Record | None], tuple[bytes, Rewrite | None]]
 """From the record that clients may see to the reply and what to write before it, if anything."""
 
 

@@ -25,12 +25,12 @@ from quorate.doors.redis.expiry import MILLISECONDS, SECONDS, UNIT_OF_OPTION, ex
 from quorate.doors.redis.gather import Gather, Part
 from quorate.doors.redis.refused import refuse_read_modify_write
 from quorate.doors.redis.session import (
-    Change,
     CommandError,
     PendingGet,
     PendingPut,
     PendingRead,
     PendingUpdate,
+    Rewrite,
     Session,
     visible,
 )
@@ -65,10 +65,10 @@ def _set_with_options(session: Session, args: list[bytes]) -> None:
         session.store.submit(Put(PendingPut(session), key, value, expires))
         return
 
-    def plan(record: Record | None) -> tuple[bytes, Change | None]:
+    def plan(record: Record | None) -> tuple[bytes, Rewrite | None]:
         reply = _bulk_or_null(session, record) if b"GET" in options else resp.OK
         kept = record.expires_ms if record is not None and b"KEEPTTL" in options else expires
-        return reply, Change(value, kept)
+        return reply, Rewrite(value, kept)
 
     PendingUpdate(session, key, plan)
 
@@ -115,20 +115,20 @@ def _getex(session: Session, args: list[bytes]) -> None:
     options = _options(args[2:], flags=(b"PERSIST",), rest=(b"PERSIST",))
     expires = _expiry_option(session, options, command="getex")
 
-    def plan(record: Record | None) -> tuple[bytes, Change | None]:
+    def plan(record: Record | None) -> tuple[bytes, Rewrite | None]:
         reply = _bulk_or_null(session, record)
         if record is None or not options or record.expires_ms == expires:
             return reply, None
         if has_expired(expires, wall_ms=session.store.wall_ms()):
-            return reply, Change(None, derived=True)
-        return reply, Change(record.value, expires, derived=True)
+            return reply, Rewrite(None, derived=True)
+        return reply, Rewrite(record.value, expires, derived=True)
 
     PendingUpdate(session, args[1], plan)
 
 
 def _getdel(session: Session, args: list[bytes]) -> None:
-    def plan(record: Record | None) -> tuple[bytes, Change | None]:
-        change = Change(None, derived=True) if record is not None else None
+    def plan(record: Record | None) -> tuple[bytes, Rewrite | None]:
+        change = Rewrite(None, derived=True) if record is not None else None
         return _bulk_or_null(session, record), change
 
     PendingUpdate(session, args[1], plan)

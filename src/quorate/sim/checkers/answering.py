@@ -6,7 +6,8 @@ Judged are steps whose first event is a frame that begins with an answer, since 
 does comes after it. It matters most to a write that is stamped again: of the few replicas that are
 left, the one that just answered may be the one that makes its W.
 
-And a coordinator whose own disk takes nothing refuses no write that its peers can take.
+And a coordinator whose own disk takes nothing refuses no write that its peers can take. Judged are
+writes after which the step heard of no peer: one that came up later in the step could not be asked.
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ from typing import Final
 from quorate.core.node import Node
 from quorate.core.topology.peer import OWN_BIT
 from quorate.core.topology.topology import lacking
-from quorate.core.values.events import Event, PeerFrame, Put
+from quorate.core.values.events import Event, LinkUp, Met, PeerFrame, Put
 from quorate.core.values.messages import Mutated, Pong, ReadAnswer, ScannedRows
 from quorate.core.values.slots import partition_of, row_of
 from quorate.errors import StorageError
 from quorate.sim.checkers.watch import Judge, Step
 
 _ANSWERS: Final = (Mutated, Pong, ReadAnswer, ScannedRows)
+_OF_PEERS: Final = (PeerFrame, LinkUp, Met)
+"""Events by which peers come."""
 
 
 class Answering(Judge):
@@ -58,12 +61,14 @@ class Answering(Judge):
         topology = node.membership.topology
         if not refused or topology is None:
             return
-        for event in step.machine.events:
+        for event in reversed(step.machine.events):
+            if isinstance(event, _OF_PEERS):
+                return
             if isinstance(event, Put) and event.waiter in refused:
                 row = row_of(event.key)
                 replicas = topology.partitions[partition_of(row)]
                 groups = replicas.asked(event.w, name="w") if event.w else replicas.writers
-                # As of the end of the step: peers only come and go with events before it.
+                # At the end of the step they are as they were when the write began.
                 if not lacking(replicas.reachable() & ~OWN_BIT, groups):
                     told = f"{step.machine.url} refused a write that its peers could take"
                     self.blame("I25", told, row)

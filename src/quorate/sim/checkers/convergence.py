@@ -33,5 +33,5 @@ def check(_history: History, evidence: Evidence) -> Iterator[Violation]:
             yield Violation("I2", key, f"nothing is known of its replicas {missing}")
     if evidence.in_budget:
         for key, nodes in evidence.unreadable.items():
-            if nodes:
+            if nodes and key not in evidence.beyond_repair:
                 yield Violation("I23", key, f"still damaged on {nodes}")

@@ -1,57 +1,138 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""An acknowledged write is on as many disks as its answer says (I7, P1).
+"""An acknowledged write is on as many disks as its answer says (I7, P1), and where copies moved,
+still on as many (I18).
 
 At the moment of the answer, `acks` distinct replicas hold the record, or a higher one, so that a
-power cut would leave it. Hints do not count, nor does a replica counted twice, nor one that has not
-synced.
+power cut would leave it; and of each row of the layout that its coordinator had, as many as the
+write needs. Hints do not count, nor does a replica counted twice, nor one that has not synced.
+
+When a layout says that a partition has moved, the same holds of its new row at that moment: of who
+gained it because it pulled, of who stayed because it was there. Disks that are lost meanwhile are
+counted as if they were not.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from quorate.core.topology.layout import Layout
-from quorate.core.values.events import PutResult
-from quorate.sim.checkers.watch import Gift, Judge, Machines, Place, Step
+from quorate.core.values.events import Put, PutResult, Waiter
+from quorate.core.values.slots import partition_of
+from quorate.sim.checkers.watch import Judge, Machines, Place, Step
+from quorate.sim.layouts import Row
+
+
+class _Acked(NamedTuple):
+    """The newest version of a row that was acknowledged, and how many acks it asked for: 0 for what
+    is usual."""
+
+    version: bytes
+    w: int
 
 
 class Durability(Judge):
-    """Looks at the disks whenever a write is acknowledged."""
+    """Looks at the disks whenever a write is acknowledged, and whenever copies have moved."""
 
     def __init__(self, machines: Machines) -> None:
         super().__init__()
         self._machines = machines
-        self._layout: Layout | None = None
-        """Of all: it never changes (P4)."""
-        self._handed: dict[bytes, tuple[bytes, list[Place]]] = {}
-        """By version: its row, and its places when it was first given to a replica."""
+        self._had: dict[str, Layout] = {}
+        """By URL: the layout that a node had after its last step."""
+        self._seen: dict[int, Layout] = {}
+        """By epoch."""
+        self._asked: dict[Waiter, int] = {}
+        """How many acks each write under way asked for."""
+        self._handed: dict[bytes, tuple[bytes, dict[int, Place]]] = {}
+        """By version: its row, and by what layouts call them where its replicas had their copies
+        when it was first given to one."""
+        self._acked: dict[bytes, _Acked] = {}
+        """By row."""
 
     def look(self, step: Step) -> None:
-        """Judge the acknowledgements of a step."""
-        if self._layout is None and step.node is not None:
-            self._layout = step.node.membership.layout
-        if self._layout is not None:
-            self._note(self._layout, step.given)
-        for result in step.acked:
-            self._judge(step, result)
+        """Judge the acknowledgements of a step, and the layout that it adopted."""
+        url = step.machine.url
+        before = self._had.get(url)
+        layout = before if step.node is None else step.node.membership.layout
+        if layout is None:
+            return
+        before = before or layout
+        for event in step.machine.events:
+            if type(event) is Put:
+                self._asked[event.waiter] = event.w
+        for given in step.given:
+            self._note(layout, given.record.version, given.row)
+        for waiter, result in step.acked:
+            self._judge(step, result, self._asked.pop(waiter, None), [before, layout])
+        if layout is not before or url not in self._had:
+            self._had[url] = layout
+            if layout.epoch not in self._seen:
+                self._seen[layout.epoch] = layout
+                self._look_at_moved(layout)
 
-    def _note(self, layout: Layout, gifts: list[Gift]) -> None:
+    def _note(self, layout: Layout, version: bytes, row: bytes) -> None:
         """When a version is first given to a replica, remember where all of its replicas have their
         copies by then."""
-        for given in gifts:
-            version, row = given.record.version, given.row
-            if version not in self._handed:
-                urls = self._machines.replicas(layout, row)
-                places = [Place(self._machines.by_url[url], row) for url in urls]
-                self._handed[version] = row, places
+        if version not in self._handed:
+            self._handed[version] = row, {}
+            self._place(layout, version)
 
-    def _judge(self, step: Step, result: PutResult) -> None:
-        row, places = self._handed.get(result.version, (b"", []))
-        if not row:
+    def _place(self, layout: Layout, version: bytes) -> dict[int, Place]:
+        """The places of a version, with those of this layout's replicas that are new."""
+        row, places = self._handed[version]
+        for each in self._machines.rows(layout, row):
+            for replica in each.ids:
+                machine = self._machines.by_url[self._machines.url_of(replica)]
+                if replica not in places and replica in machine.names():
+                    places[replica] = Place(machine, row)
+        return places
+
+    def _judge(
+        self, step: Step, result: PutResult, asked: int | None, layouts: list[Layout]
+    ) -> None:
+        if result.version not in self._handed:
             if result.superseded:
                 # What its own copy supersedes is for the others alone, who may get not even hints.
                 return
             self.blame("I7", f"{result} was answered, and no replica was given it")
             return
-        holders = [place.machine.url for place in places if place.may_hold(row, result.version)]
-        if len(holders) < result.acks:
-            told = f"{result} is durable on {holders} only, when {step.machine.url} answers"
+        row, _ = self._handed[result.version]
+        places = self._place(layouts[-1], result.version)
+        holders = [each for each, place in places.items() if place.may_hold(row, result.version)]
+        urls = {places[each].machine.url for each in holders}
+        w = asked or step.machine.settings.w
+        is_met = asked is None or any(
+            self._lacking(layout, row, holders, w) is None for layout in layouts
+        )
+        if len(holders) < result.acks or not is_met:
+            told = f"{result} is durable on {sorted(urls)} only, when {step.machine.url} answers"
             self.blame("I7", told, row)
+        acked = self._acked.get(row)
+        if acked is None or acked.version < result.version:
+            self._acked[row] = _Acked(result.version, w)
+
+    def _lacking(self, layout: Layout, row: bytes, holders: list[int], w: int) -> Row | None:
+        """A row of the layout of which too few hold what a write of this W wrote."""
+        for each in self._machines.rows(layout, row):
+            if len(set(holders).intersection(each.ids)) < min(w or each.majority, len(each.ids)):
+                return each
+        return None
+
+    def _look_at_moved(self, layout: Layout) -> None:
+        """Judge a layout of which the one before had copies that moved, if they have."""
+        before = self._seen.get(layout.epoch - 1)
+        if before is None or layout.moves or layout.members != before.members:
+            return
+        moved = {partition for partition, shall in before.moves if layout.table[partition] == shall}
+        for row, acked in self._acked.items():
+            if partition_of(row) not in moved:
+                continue
+            places = self._place(layout, acked.version)
+            holders = [
+                each
+                for each in self._machines.rows(layout, row)[0].ids
+                if each not in places or places[each].may_hold(row, acked.version)
+            ]
+            if self._lacking(layout, row, holders, acked.w) is not None:
+                urls = [self._machines.url_of(each) for each in holders]
+                told = f"{acked.version.hex()} was acknowledged, and has moved to {urls} only"
+                self.blame("I18", told, row)

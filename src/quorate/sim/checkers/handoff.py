@@ -4,12 +4,15 @@
 A hint is forgotten when it is deleted, and when another takes its name. What a restart changes is
 not held against the node: a crash may lose a hint that was not durable yet, and bring back one
 whose deletion was not; and hints that are damaged are never found again if no other follows them.
-With an old disk the hints of then come back, and those since are lost without being counted, as
-the node cannot know of them.
+What is for nobody that the layout names, or for a disk that it says is lost, is not judged: its
+successor pulls that. With an old disk the hints of then come back, and those since are lost without
+being counted, as the node cannot know of them.
 """
 
 from __future__ import annotations
 
+from quorate.core.exchanges.hints import peer_of
+from quorate.core.topology.layout import unmet_id
 from quorate.sim.checkers.watch import Gift, Judge, Machines, Place, Step
 from quorate.sim.disk import Disk
 
@@ -39,10 +42,15 @@ class Handoff(Judge):
             self._lives[machine.url] = machine.life
             self._counted[machine.url] = 0
             hints = self._hints[machine.url] = self._kept(step, hints)
-        counted = self._newly_counted(step)
-        if step.forgotten or step.hinted:
-            names = [*step.forgotten, *(name for name, _ in step.hinted)]
-            self._judge(step, [hints.pop(name) for name in names if name in hints], counted)
+        forgotten = step.forgotten
+        for start, end in step.dropped_hints:
+            forgotten = [*forgotten, *(name for name in hints if start <= name < end)]
+        counted = self._newly_counted(step, len(forgotten))
+        if forgotten or step.hinted:
+            names = [*forgotten, *(name for name, _ in step.hinted)]
+            gone = [(name, hints.pop(name)) for name in names if name in hints]
+            meant = [each for name, each in gone if not _is_for_nobody(step, name)]
+            self._judge(step, meant, counted)
         for name, given in step.hinted:
             hints[name] = given, Place(self._machines.by_url[given.url], given.row)
 
@@ -72,13 +80,27 @@ class Handoff(Judge):
             told = f"{step.machine.url} forgot hints that were not delivered: {undelivered}"
             self.blame("I13", told, undelivered[0].row)
 
-    def _newly_counted(self, step: Step) -> int:
-        """Hints that the step dropped, or that were refused in it."""
+    def _newly_counted(self, step: Step, forgotten: int) -> int:
+        """Hints that the step dropped, or that were refused in it; all that were forgotten if the
+        node ended in it."""
         if step.node is None:
-            return len(step.forgotten)
+            return forgotten
         counters = step.node.parts.turn.counters
         # Not by index, which calls back into Python for a counter that is not there yet.
         counted = counters.get("hints_dropped", 0) + counters.get("hints_refused", 0)
         before = self._counted[step.machine.url]
         self._counted[step.machine.url] = counted
         return counted - before
+
+
+def _is_for_nobody(step: Step, name: bytes) -> bool:
+    """Whether a hint is for nobody that the layout of its node names."""
+    layout = None if step.node is None else step.node.membership.layout
+    if layout is None:
+        return False
+    peer, urls = peer_of(name), layout.urls()
+    return not any(
+        (peer == each.id and each.id not in layout.lost)
+        or (peer == unmet_id(each.url) and urls.count(each.url) == 1)
+        for each in layout.members
+    )

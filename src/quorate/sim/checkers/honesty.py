@@ -26,18 +26,21 @@ def check(history: History, evidence: Evidence) -> Iterator[Violation]:
 
 
 def _fault(op: ClientOperation, evidence: Evidence) -> str:
-    result, n = op.result, evidence.n
+    result = op.result
+    # Of a partition that moves the replicas are those that hold it, and those that shall.
+    layouts = evidence.rows_of(op)
+    counts = [len({id for row in rows for id in row.ids}) for rows in layouts]
+    needed = min(max(evidence.needed(op, row) for row in rows) for rows in layouts)
+    n = max(counts)
     if isinstance(result, GetResult):
-        r = evidence.r_of(op)
-        if not r <= result.answers <= n:
-            return f"{result.answers} answers where {r} to {n} belong"
+        if not needed <= result.answers <= n:
+            return f"{result.answers} answers where {needed} to {n} belong"
         if not 0 <= result.repaired <= n:
             return f"{result.repaired} of {n} replicas repaired"
     if isinstance(result, PutResult):
-        w = evidence.w_of(op)
-        if not w <= result.acks <= n:
-            return f"{result.acks} acks where {w} to {n} belong"
-        if result.replicas != n:
+        if not needed <= result.acks <= n:
+            return f"{result.acks} acks where {needed} to {n} belong"
+        if result.replicas not in counts:
             return f"{result.replicas} replicas where {n} belong"
         if not result.version:
             return "no version"

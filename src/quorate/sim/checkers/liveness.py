@@ -48,5 +48,10 @@ def _was_calm(op: ClientOperation, evidence: Evidence) -> bool:
 
 
 def _has_quorum(op: ClientOperation, evidence: Evidence) -> bool:
-    live = [node for node in evidence.replicas.get(op.key, []) if node not in evidence.dead]
-    return len(live) >= (evidence.w_of(op) if op.is_write else evidence.r_of(op))
+    """Whether enough replicas live, of each row of each layout that its coordinator had."""
+    for rows in evidence.rows_of(op):
+        for row in rows:
+            live = [each for each in row.ids if each >= 0 and each not in evidence.dead]
+            if len(live) - len(row.lost.intersection(live)) < evidence.needed(op, row):
+                return False
+    return True

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Liveness is not placement (P4): who is down changes where requests go, never where keys belong.
 
-Nodes agree on one table of an epoch, and it never changes; records are given only to the replicas
+Nodes agree on one table of an epoch, and it never changes; what follows on it may follow (I17);
+records are given only to the replicas
 that it lists; and a write is given to all of them, be it as a hint, unless hints had to be dropped
 or the disk takes nothing. A coordinator that could not read its own copy leaves that as it was,
 until a read repairs it.
@@ -11,6 +12,8 @@ from __future__ import annotations
 
 from quorate.core.node import Node
 from quorate.core.topology.layout import Layout
+from quorate.core.topology.steps import follows
+from quorate.core.values.slots import partition_of
 from quorate.core.values.versions import stamp_of
 from quorate.sim.checkers.watch import Gift, Judge, Machines, Step
 from quorate.sim.machine import Machine
@@ -24,8 +27,8 @@ class Placing(Judge):
     def __init__(self, machines: Machines) -> None:
         super().__init__()
         self._machines = machines
-        self._first: dict[int, bytes] = {}
-        """By epoch: the hash of the first table that was seen."""
+        self._seen: dict[int, Layout] = {}
+        """By epoch: the first layout that was seen."""
         self._known: dict[str, Layout] = {}
         """By node: its table, when it was last looked at."""
         self._made: dict[bytes, None] = {}
@@ -38,23 +41,36 @@ class Placing(Judge):
         """Judge the table of a node, and what a step gave to whom."""
         node = step.node
         if node is None or node.membership.layout is None:
+            self._made.update({given.record.version: None for given in step.given})
             return
         layout, url = node.membership.layout, step.machine.url
+        before = self._known.get(url, layout)
         if self._known.get(url) is not layout:
             self._known[url] = layout
             self._compare(url, layout)
         if step.given:
-            self._judge(step, node, layout)
+            self._judge(step, node, before, layout)
 
     def _compare(self, url: str, layout: Layout) -> None:
-        first = self._first.setdefault(layout.epoch, layout.hash())
-        if layout.hash() != first:
-            self.blame("P4", f"{url} has another table of epoch {layout.epoch} than was seen first")
+        epoch = layout.epoch
+        if epoch in self._seen:
+            if layout.hash() != self._seen[epoch].hash():
+                self.blame("P4", f"{url} has another table of epoch {epoch} than was seen first")
+            return
+        self._seen[epoch] = layout
+        for old, new in ((epoch - 1, epoch), (epoch, epoch + 1)):
+            if {old, new} <= self._seen.keys() and not follows(self._seen[old], self._seen[new]):
+                self.blame("P4", f"{url} has a layout of epoch {new} that may not follow on {old}")
 
-    def _judge(self, step: Step, node: Node, layout: Layout) -> None:
+    def _judge(self, step: Step, node: Node, before: Layout, layout: Layout) -> None:
+        """`before`: what the node had when the step began; what it gave by that came first."""
         given_to: dict[bytes, list[Gift]] = {}
         for given in step.given:
-            if given.url not in self._machines.replicas(layout, given.row):
+            is_meant = any(
+                given.url in self._machines.replicas(each, given.row) for each in (before, layout)
+            )
+            # What was hinted under an earlier layout is refused by who is none of them any more.
+            if not is_meant and given.record.version not in self._made:
                 told = f"{given.url} is given {given.record}, of which it is no replica"
                 self.blame("P4", told, given.row)
             given_to.setdefault(given.record.version, []).append(given)
@@ -63,11 +79,11 @@ class Placing(Judge):
         tie = step.machine.process.to_bytes(6, "big")
         unread = self._unread_rows(step)
         for version, gifts in given_to.items():
-            if version.endswith(tie) and version not in self._made:
-                self._made[version] = None
-                if not is_excused:
-                    is_unread = gifts[0].row in unread
-                    self._find_left_out(step.machine, layout, gifts, is_unread=is_unread)
+            is_new = version.endswith(tie) and version not in self._made
+            self._made[version] = None
+            if is_new and not is_excused:
+                is_unread = gifts[0].row in unread
+                self._find_left_out(step.machine, layout, gifts, is_unread=is_unread)
 
     def _find_left_out(
         self, machine: Machine, layout: Layout, gifts: list[Gift], *, is_unread: bool
@@ -75,7 +91,8 @@ class Placing(Judge):
         """Replicas that a new write was not given to."""
         first, url = gifts[0], machine.url
         reached = {given.url for given in gifts}
-        if is_unread or _holds_newer(machine, first):
+        withheld = machine.node.parts.replica.withheld
+        if is_unread or partition_of(first.row) in withheld or _holds_newer(machine, first):
             reached.add(url)
         left_out = [
             each for each in self._machines.replicas(layout, first.row) if each not in reached

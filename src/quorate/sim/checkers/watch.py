@@ -18,10 +18,11 @@ from quorate.core.topology.layout import Layout
 from quorate.core.values.events import Effects, PutResult, Waiter
 from quorate.core.values.messages import Mutate, ReadAnswer, StoredHint
 from quorate.core.values.record import Record
-from quorate.core.values.slots import key_of, partition_of
+from quorate.core.values.slots import key_of
 from quorate.errors import Corrupt, QuorateError
 from quorate.sim.disk import Disk
 from quorate.sim.history import Violation
+from quorate.sim.layouts import Row, rows_of
 from quorate.sim.machine import Machine, machine_of
 
 _decode: Final = msgspec.msgpack.Decoder(StoredHint).decode
@@ -55,8 +56,11 @@ class Step(NamedTuple):
     given: list[Gift]
     """All three of these."""
     forgotten: list[bytes]
-    """Names of hints that were deleted."""
-    acked: list[PutResult]
+    """Names of hints that were deleted one by one."""
+    dropped_hints: list[tuple[bytes, bytes]]
+    """Ranges [start, end) of names whose hints were deleted before others were kept."""
+    acked: list[tuple[Waiter, PutResult]]
+    """Who was told of a write, and what."""
     refused: list[tuple[Waiter, QuorateError]]
     """Who was answered with which error."""
     told: list[tuple[int, ReadAnswer]]
@@ -72,17 +76,23 @@ class Machines:
         self.by_url = {machine.url: machine for machine in machines}
         self._urls: dict[int, str] = {}
         """By what nodes call them: those looked for."""
-        self._replicas: dict[tuple[int, bytes], list[str]] = {}
+        self._rows: dict[tuple[int, bytes], list[Row]] = {}
+
+    def rows(self, layout: Layout, row: bytes) -> list[Row]:
+        """Who holds a row, and who shall. Kept by epoch, as its table never changes (P4) and most
+        rows are asked for again and again."""
+        place = layout.epoch, row
+        rows = self._rows.get(place)
+        if rows is None:
+            rows = self._rows[place] = rows_of(layout, row)
+        return rows
 
     def replicas(self, layout: Layout, row: bytes) -> list[str]:
-        """The URLs of those that hold a row. Kept by epoch, as its table never changes (P4) and
-        most rows are asked for again and again."""
-        place = layout.epoch, row
-        urls = self._replicas.get(place)
-        if urls is None:
-            urls = [self.url_of(each) for each in layout.replicas(partition_of(row))]
-            self._replicas[place] = urls
-        return urls
+        """The URLs of all of them but those whose disk is lost."""
+        rows = self.rows(layout, row)
+        return list(
+            {self.url_of(id): None for each in rows for id in each.ids if id not in each.lost}
+        )
 
     def url_of(self, peer: int) -> str:
         """Of the machine that nodes call, or once called, so."""
@@ -100,23 +110,27 @@ class Machines:
 class Place:
     """Where a machine has, or had, its copy of a row."""
 
-    __slots__ = ("_lost", "_rots", "machine")
+    __slots__ = ("_harms", "_lost", "machine")
 
     def __init__(self, machine: Machine, row: bytes) -> None:
         """Where it has its copy now."""
         self.machine = machine
         self._lost = len(machine.lost_disks)
-        self._rots = machine.disk.rots.get(row, 0)
-        """How often the copy had been damaged by then."""
+        self._harms = _harms(machine.disk, row)
+        """How often the copy had been damaged or given up by then."""
 
     def may_hold(self, row: bytes, version: bytes) -> bool:
         """Whether the machine holds a version or a higher one durably, now or on a disk that it
         lost since. Also if its copy was damaged since, as something older may then have taken its
-        place."""
+        place; or if it was given up since, as a layout said, which others have pulled."""
         disks = [*self.machine.lost_disks[self._lost :], self.machine.disk]
-        if sum(disk.rots.get(row, 0) for disk in disks) > self._rots:
+        if sum(_harms(disk, row) for disk in disks) > self._harms:
             return True
         return any(_holds(disk, row, version) for disk in disks)
+
+
+def _harms(disk: Disk, row: bytes) -> int:
+    return disk.rots.get(row, 0) + disk.drops(row)
 
 
 def _holds(disk: Disk, row: bytes, version: bytes) -> bool:
@@ -208,7 +222,10 @@ class Watch:
             hinted=hinted,
             given=[*stored, *sent, *[hint for _, hint in hinted]],
             forgotten=forgotten,
-            acked=[result for _, result in effects.answers if type(result) is PutResult],
+            dropped_hints=[] if batch is None else batch.dropped_hints,
+            acked=[
+                (waiter, result) for waiter, result in effects.answers if type(result) is PutResult
+            ],
             refused=[
                 (waiter, result)
                 for waiter, result in effects.answers

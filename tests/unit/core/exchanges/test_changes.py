@@ -8,13 +8,14 @@ import pytest
 from quorate.core.exchanges.changes import (
     AGAIN_MS_MAX,
     AGAIN_MS_MIN,
-    SETTLE_MS,
+    BALLOT_AHEAD_MAX,
     TRY_MS,
     TURN_MS,
     VOTE_META,
 )
 from quorate.core.topology.membership import LAYOUT_META
-from quorate.core.values.events import GetResult, LinkUp, PutResult
+from quorate.core.topology.wants import SETTLE_MS
+from quorate.core.values.events import Change, ChangeResult, GetResult, LinkUp, PutResult
 from quorate.core.values.messages import (
     Accept,
     Mutate,
@@ -23,9 +24,10 @@ from quorate.core.values.messages import (
     Vote,
     Voted,
 )
+from quorate.core.values.wish import Wish
 from quorate.errors import NotReady, Outcome
 from quorate.sim.cluster import id_of, url_of
-from tests.unit.core.alone import Alone
+from tests.unit.core.alone import Alone, Asker
 from tests.unit.core.founders import (
     HIGH,
     LOW,
@@ -185,20 +187,15 @@ def test_when_who_is_first_goes_the_next_one_begins() -> None:
     assert alone.take(1, Prepare)
 
 
-def test_who_does_not_vote_proposes_last_and_asks_the_voters_alone() -> None:
-    """It holds nothing, and sees what is wanting as well as others do."""
+def test_who_is_no_member_proposes_nothing() -> None:
+    """It sees what is wanting as well as others do, but nobody votes for it."""
     alone = Alone(4, listed=[1, 2, 3], replication=3, heartbeat_ms=3_600_000)
     layout = of_others(1, 2)
     alone.step(alone.met(1, epoch=2, layout_hash=layout.hash(), layout=layout.encode()))
     alone.link(1, 2, 3)
     assert layout_of(alone) == layout
-    alone.step(after_ms=TURN_MS - 1)
+    alone.step(after_ms=2 * TURN_MS)
     assert alone.take(1, Prepare) == []
-    alone.step(after_ms=1)
-    grant(alone, 1, 2)
-    assert alone.take(3, Prepare) == []
-    assert [bound(each) for each in accept(alone, 1, 2)] == [layout.urls()] * 2
-    assert layout_of(alone).epoch == 3
 
 
 def test_nothing_is_proposed_while_too_few_voters_are_there() -> None:
@@ -409,3 +406,15 @@ def test_slow_voters_are_waited_for_longer_each_time() -> None:
             alone.hear(1, due.pop(0)[1])
     assert alone.node.membership.epoch == 2
     assert "layout_undecided" in alone.notes
+
+
+def test_a_node_proposes_as_many_layouts_as_it_likes() -> None:
+    """Its ballots for each begin low: voters who have promised none refuse what is far ahead."""
+    alone = new(1)
+    layout = layout_of(alone)
+    for turn in range(BALLOT_AHEAD_MAX + 2):
+        asker = Asker()
+        alone.step(Change(asker, Wish(weights=((url_of(0), 1 + turn % 2),), stops=True)))
+        settled = isinstance(asker.result, ChangeResult)
+        assert settled, (turn, asker.result)
+    assert layout_of(alone).epoch > layout.epoch + BALLOT_AHEAD_MAX

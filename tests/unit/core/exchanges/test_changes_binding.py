@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from quorate.core.exchanges.hints import RETRY_MS
-from quorate.core.topology.layout import bound_layout, unmet_id
+from quorate.core.topology.layout import unmet_id
 from quorate.core.values.events import GetResult, LinkDown, LinkUp, PeerFrame, PutResult
 from quorate.core.values.messages import (
     Accept,
@@ -19,7 +19,7 @@ from quorate.core.values.messages import (
     Voted,
 )
 from quorate.core.values.slots import row_of
-from quorate.sim.cluster import id_of, url_of
+from quorate.sim.cluster import bound_to, id_of, url_of
 from tests.unit.core.alone import Alone
 from tests.unit.core.founders import (
     accept,
@@ -145,7 +145,7 @@ def test_a_disk_that_others_bound_another_than_leaves_nothing_behind() -> None:
     found(alone, 1)
     put(alone, b"1")
     alone.step(alone.met(2, node_id=77), LinkUp(77))
-    layout = bound_layout(layout_of(alone), {url_of(2): id_of(2)}, drawn=b"")
+    layout = bound_to(layout_of(alone), {url_of(2): id_of(2)}, drawn=b"")
     alone.hear(1, OtherEpoch(3, [], layout.encode()), epoch=3)
     alone.step(LinkDown(77))
     alone.link(2)
@@ -176,7 +176,7 @@ def test_a_new_disk_gets_no_hints_that_are_stored_under_the_name_of_the_members_
 
 def test_a_member_that_moved_to_where_another_is_awaited_proposes_nothing_for_itself() -> None:
     """It is one disk, and the other's place is not its own."""
-    layout = bound_layout(first(), {url_of(1): id_of(0), url_of(2): id_of(2)}, drawn=b"another!")
+    layout = bound_to(first(), {url_of(1): id_of(0), url_of(2): id_of(2)}, drawn=b"another!")
     alone = new(disk=disk_of(layout))
     alone.link(2)
     for _ in range(12):
@@ -191,7 +191,7 @@ def test_hints_for_a_founder_that_first_came_elsewhere_are_replayed_when_it_is_b
     alone.step(alone.met(2, url=url_of(7)), LinkUp(id_of(2)))
     alone.unlink(2)
     alone.link(2)
-    layout = bound_layout(layout_of(alone), {url_of(2): id_of(2)}, drawn=b"")
+    layout = bound_to(layout_of(alone), {url_of(2): id_of(2)}, drawn=b"")
     alone.hear(1, OtherEpoch(3, [], layout.encode()), epoch=3)
     alone.step()
     assert ack(alone, 2) == [b"1"]

@@ -9,11 +9,12 @@ import msgspec
 import pytest
 
 from quorate.core.exchanges.changes import BALLOT_AHEAD_MAX, VOTE_META
-from quorate.core.topology.layout import LAYOUT_BYTES_MAX, Layout, bound_layout
+from quorate.core.topology.layout import LAYOUT_BYTES_MAX, Layout
 from quorate.core.values.events import LinkUp, PeerFrame, StorageState
 from quorate.core.values.messages import (
     BALLOT_COUNT_MAX,
     NO_BALLOT,
+    Ballot,
     Frame,
     OtherEpoch,
     Prepare,
@@ -21,7 +22,7 @@ from quorate.core.values.messages import (
     Voted,
 )
 from quorate.errors import Conflict
-from quorate.sim.cluster import id_of, url_of
+from quorate.sim.cluster import bound_to, id_of, url_of
 from tests.unit.core.alone import Alone
 from tests.unit.core.founders import (
     DRAWN,
@@ -193,7 +194,7 @@ def test_a_node_that_is_no_voter_refuses() -> None:
     layout = of_others(1, 2)
     alone.step(alone.met(1, epoch=2, layout_hash=layout.hash(), layout=layout.encode()))
     alone.link(1)
-    for value in (None, bound_layout(layout, {url_of(3): id_of(3)}, drawn=DRAWN).encode()):
+    for value in (None, bound_to(layout, {url_of(3): id_of(3)}, drawn=DRAWN).encode()):
         ask(alone, 1, HIGH, value, 3)
         assert vote(alone, 1) == Vote(3, False, NO_BALLOT)
     assert alone.disk.get_meta(VOTE_META) is None
@@ -236,19 +237,40 @@ def test_who_has_voted_is_not_taken_into_another_cluster(*, has_decided: bool) -
     assert vote(alone, 1).is_granted
     if has_decided:
         alone.hear(1, OtherEpoch(2, [], second(0, 1).encode()))
-    with pytest.raises(Conflict, match="-nodes says"):
-        new(4, disk=alone.disk)
+    if has_decided:
+        assert new(4, disk=alone.disk).node.membership.layout == second(0, 1)
+    else:
+        with pytest.raises(Conflict, match="-nodes says"):
+            new(4, disk=alone.disk)
     assert new(disk=alone.disk).node.membership.epoch == 1 + has_decided
 
 
-def test_a_ballot_that_would_be_the_last_for_ever_is_refused() -> None:
+@pytest.mark.parametrize("ballot", [(BALLOT_COUNT_MAX, 1), (BALLOT_AHEAD_MAX + 1, 1), NO_BALLOT])
+def test_a_ballot_that_would_be_the_last_for_ever_is_refused(ballot: Ballot) -> None:
     alone = new()
     alone.link(1)
-    for ballot in ((BALLOT_COUNT_MAX, 1), (BALLOT_AHEAD_MAX + 1, 1), NO_BALLOT):
+    ask(alone, 1, ballot)
+    assert not vote(alone, 1).is_granted
+    ask(alone, 1, (BALLOT_AHEAD_MAX - 1, 1))
+    told = vote(alone, 1)
+    if not told.is_granted:
+        ask(alone, 1, (told.promised[0] + 1, 1))
+        assert vote(alone, 1).is_granted
+
+
+def test_who_counts_far_ahead_is_followed_step_by_step() -> None:
+    """As after a night in which the disks of all other voters were full, and each try of the one
+    that was left had a higher ballot, which nobody else promised."""
+    alone = new()
+    alone.link(1)
+    ballot = (3 * BALLOT_AHEAD_MAX + 5, 1)
+    for _ in range(3):
         ask(alone, 1, ballot)
         assert not vote(alone, 1).is_granted
-    ask(alone, 1, (BALLOT_AHEAD_MAX - 1, 1))
+    ask(alone, 1, ballot)
     assert vote(alone, 1).is_granted
+    ask(alone, 1, LOW)
+    assert vote(alone, 1).promised == ballot
 
 
 def test_who_is_no_member_is_given_no_vote() -> None:

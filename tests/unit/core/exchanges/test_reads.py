@@ -257,7 +257,8 @@ def test_where_damage_is_what_is_in_the_way_the_answer_says_so() -> None:
 
 def test_where_others_are_missing_too_a_damaged_copy_is_not_to_blame() -> None:
     alone = Alone(5, replication=5)
-    alone.link(1)
+    alone.link(1, 2)
+    alone.unlink(2)
     alone.disk.format(Batch([(row_of(KEY), OLD)], [], []))
     assert alone.disk.rot(row_of(KEY), Random(1))
     asker = alone.get(KEY)

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import msgspec
 
-from quorate.core.topology.layout import Layout, Member, bound_layout, first_layout, unmet_id
+from quorate.core.topology.layout import Layout, Member, first_layout, unmet_id
 from quorate.core.topology.membership import Membership
 from quorate.core.turn import Turn
 from quorate.core.values.events import Batch
 from quorate.core.values.messages import Greeting, Whereabouts
-from quorate.sim.cluster import settings_of, url_of
+from quorate.sim.cluster import bound_to, settings_of, url_of
 from quorate.sim.disk import Disk
 from tests.unit.core.parts import peer_of
 
@@ -26,7 +26,7 @@ def membership_of(
         peer_of,
         process=1 + index,
         serial=1,
-        adopted=lambda: None,
+        adopted=lambda _before, _layout: None,
         store=lambda name, blob: disk.format(Batch([], [], [(name, blob)])),
     )
     membership.open(disk.get_meta, is_blank=is_blank)
@@ -46,7 +46,7 @@ def unmet_members(*urls: str) -> tuple[Member, ...]:
 def bound_after(first: Layout, *, of: Layout | None = None) -> Layout:
     """Its second layout, as one of the cluster whose first is `of`."""
     ids = {url: number for number, url in enumerate(first.urls(), 1)}
-    layout = bound_layout(first, ids, drawn=b"d" * 8)
+    layout = bound_to(first, ids, drawn=b"d" * 8)
     return msgspec.structs.replace(layout, cluster=(of or first).lineage + b"d" * 8)
 
 

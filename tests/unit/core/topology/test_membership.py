@@ -11,8 +11,8 @@ import pytest
 from quorate.core.topology.layout import (
     EPOCH_MAX,
     LAYOUT_BYTES_MAX,
+    Course,
     Member,
-    bound_layout,
     first_layout,
 )
 from quorate.core.topology.membership import (
@@ -20,11 +20,13 @@ from quorate.core.topology.membership import (
 )
 from quorate.core.topology.peer import Ground
 from quorate.core.topology.roster import MEMBERS_META
-from quorate.core.values.messages import Greeting, Mutate
+from quorate.core.topology.wants import with_course
+from quorate.core.values.events import Batch
+from quorate.core.values.messages import Greeting
 from quorate.core.values.settings import MEMBERS_MAX
-from quorate.core.values.slots import PARTITION_COUNT, partition_of, row_of
+from quorate.core.values.slots import PARTITION_COUNT, row_of
 from quorate.errors import Conflict, NotReady
-from quorate.sim.cluster import id_of, url_of
+from quorate.sim.cluster import bound_to, id_of, url_of
 from quorate.sim.disk import Disk
 from quorate.wire.frames import encode_greeting
 from tests.unit.core.alone import Alone, record_at
@@ -110,8 +112,8 @@ def test_who_is_behind_adopts_and_who_is_ahead_waits() -> None:
     assert urls_of(behind) == [url_of(1)]
     before = behind.current()
     told: list[int] = []
-    behind._adopted = lambda: told.append(behind.epoch)
-    behind.hear_of(msgspec.structs.replace(newer, epoch=3).encode(), url_of(1))
+    behind._adopted = lambda _before, _layout: told.append(behind.epoch)
+    behind.hear_of(with_course(newer, Course.SOON).encode(), url_of(1))
     assert behind.current().epoch == 3
     assert told == [3]
     assert before.epoch == 2, "whoever has it keeps it"
@@ -206,24 +208,22 @@ def test_a_directory_of_another_replication_is_refused(*, is_readable: bool) -> 
     """What cannot be read is something that was written."""
     alone = Alone(3, is_new=True)
     Alone(3, disk=alone.disk, replication=2)  # Nothing was written, and nobody was met.
-    alone = Alone(3)
-    alone.link(1)
-    alone.hear(1, Mutate(1, [(row_of(b"k"), record_at(0))]))
+    alone = Alone(3, is_new=True)
+    record = Batch([(row_of(b"k"), record_at(0))], [], [])
+    alone.disk.format(record)
     assert is_readable or alone.disk.rot(row_of(b"k"), Random(1))
     with pytest.raises(Conflict, match="-replication=3"):
         Alone(3, disk=alone.disk, replication=2)
 
 
-def test_a_directory_of_a_node_that_only_coordinated_writes_is_not_taken_elsewhere() -> None:
-    """It holds no record, but others have what was written through it."""
-    alone = Alone(2, replication=1)
-    alone.link(1)
-    partitions = alone.node.membership.current().partitions
-    keys = [b"key%d" % number for number in range(100)]
-    theirs = next(key for key in keys if not partitions[partition_of(row_of(key))].is_mine)
-    alone.put(theirs, b"v")
-    with pytest.raises(Conflict, match="-nodes says"):
-        Alone(3, disk=alone.disk, replication=1)
+def test_once_the_founders_have_met_another_list_or_replication_is_no_contradiction() -> None:
+    """Clusters change, and their nodes move: what holds is what was decided."""
+    alone = Alone(3)
+    layout = alone.node.membership.layout
+    again = Alone(4, disk=alone.disk, replication=2)
+    assert again.node.membership.layout == layout
+    assert {peer.url for peer in again.node.roster.peers} == {url_of(1), url_of(2), url_of(3)}
+    assert "replication_differs" in again.notes
 
 
 def test_a_layout_that_fits_into_no_greeting_is_not_adopted() -> None:
@@ -243,18 +243,20 @@ def test_a_layout_that_fits_into_no_greeting_is_not_adopted() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"replication": 1},
+        {},
         {"epoch": EPOCH_MAX + 1},
         {"cluster": b"c" * 16},
         {"table": tuple([(1, 0)] * PARTITION_COUNT)},
         {"members": (Member(id_of(0), url_of(0)), Member(77, url_of(1))), "voters": (id_of(0),)},
-        {"members": (Member(id_of(0), url_of(0)), Member(id_of(1), url_of(2)))},
+        {"moves": ((5, (0,)),)},
+        {"course": Course.MOVE, "moves": ((5, (0,)),)},
+        {"replication": 1, "table": tuple([(0,)] * PARTITION_COUNT)},
     ],
 )
-def test_a_layout_that_moves_copies_is_not_adopted_whoever_tells_it(
+def test_a_layout_that_cannot_come_next_is_not_adopted_whoever_tells_it(
     changes: dict[str, object],
 ) -> None:
-    """Nobody decides such yet: one mistaken peer would take every key from its replicas."""
+    """One mistaken peer would take every key from its replicas."""
     node = membership_of(0, [0, 1])
     held = bound_after(first_of(0, 1))
     node.adopt(held)
@@ -267,7 +269,7 @@ def test_a_member_that_is_where_another_is_awaited_is_one_member() -> None:
     node = membership_of(5, [0, 1, 2])
     first = first_of(0, 1, 2)
     ids = {url_of(1): id_of(1), url_of(2): id_of(2)}
-    layout = bound_layout(first, ids, drawn=b"d" * 8)
+    layout = bound_to(first, ids, drawn=b"d" * 8)
     node.meet(greeting_of(url_of(0), id_of(2)))
     node.hear_of(layout.encode(), url_of(0))
     assert {replicas.n for replicas in node.current().partitions} == {3}

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
-from quorate.core.topology.layout import Layout, first_layout, plan_layout
+from quorate.core.topology.layout import Layout, Row, first_layout
 from quorate.core.topology.peer import OWN_BIT
-from quorate.core.topology.topology import Consistency, Verdict, lacking, verdict
+from quorate.core.topology.topology import Consistency, Replicas, Verdict, lacking, verdict
 from quorate.core.values.slots import PARTITION_COUNT
 from quorate.errors import InvalidRequest
 from tests.unit.core.parts import reachable, topology_of, urls
@@ -115,29 +116,33 @@ def test_what_requests_promise_follows_their_numbers_and_the_defaults() -> None:
     assert topology.consistency(w=3) is Consistency.REGULAR
 
 
-# --- two tables in force -----------------------------------------------------------------------
+# --- a partition that moves --------------------------------------------------------------------
 
 
-def test_while_two_tables_are_in_force_a_quorum_of_each_is_needed() -> None:
-    old = first_layout(urls(3), replication=3)
-    new = plan_layout(old, first_layout(urls(6)[3:], replication=3).members, replication=3)
-    topology = topology_of(old, new, own=0)
-    assert (topology.epoch, topology.urls) == (new.epoch, new.urls())
-    replicas = topology.partitions[0]
-    assert (replicas.n, len(replicas.others), replicas.is_mine) == (6, 5, True)
-    assert replicas.urls == _urls_of(old, 0) + _urls_of(new, 0)
+def _moving(row: Row, shall: Row, *, own: int) -> Replicas:
+    """Partition 0 of five nodes, held by some of them and moving to others."""
+    old = first_layout(urls(5), replication=3)
+    table = (row, *old.table[1:])
+    layout = msgspec.structs.replace(old, table=table, moves=((0, shall),))
+    return topology_of(layout, own=own).partitions[0]
+
+
+def test_while_a_partition_moves_a_quorum_of_both_rows_is_needed() -> None:
+    replicas = _moving((0, 1, 2), (0, 1, 3), own=0)
+    assert (replicas.n, len(replicas.others), replicas.is_mine) == (4, 3, True)
+    assert replicas.urls == urls(4)
     first, second = replicas.writers
-    assert (first.mask | second.mask, first.mask & second.mask) == (replicas.mask, 0)
-    assert verdict(first.mask, 0, replicas.writers) is Verdict.PENDING
-    assert verdict(first.mask, second.mask, replicas.writers) is Verdict.LOST
+    (leaves,) = [peer for peer in replicas.others if not peer.bit & second.mask]
+    (gains,) = [peer for peer in replicas.others if not peer.bit & first.mask]
+    (stays,) = [peer for peer in replicas.others if peer.bit & first.mask & second.mask]
+    assert verdict(OWN_BIT | stays.bit, 0, replicas.writers) is Verdict.MET
+    assert verdict(OWN_BIT | leaves.bit, 0, replicas.writers) is Verdict.PENDING
+    assert verdict(OWN_BIT | leaves.bit | gains.bit, 0, replicas.writers) is Verdict.MET
+    assert verdict(OWN_BIT, stays.bit | gains.bit, replicas.writers) is Verdict.LOST
 
 
-def test_who_is_in_both_tables_is_asked_once_and_counts_for_both() -> None:
-    old = first_layout(urls(3), replication=3)
-    new = plan_layout(old, first_layout(urls(4)[1:], replication=3).members, replication=3)
-    topology = topology_of(old, new, own=9)
-    replicas = topology.partitions[0]
-    assert replicas.n == 4
+def test_who_is_in_both_rows_is_asked_once_and_counts_for_both() -> None:
+    replicas = _moving((0, 1, 2), (1, 2, 3), own=9)
     for peer in replicas.others:
         reachable(peer)
     chosen = replicas.fastest(0, replicas.readers)
@@ -147,21 +152,17 @@ def test_who_is_in_both_tables_is_asked_once_and_counts_for_both() -> None:
 
 
 def test_a_fast_one_that_no_lacking_quorum_counts_is_not_asked() -> None:
-    old = first_layout(urls(3), replication=3)
-    new = plan_layout(old, first_layout(urls(6)[3:], replication=3).members, replication=3)
-    replicas = topology_of(old, new, own=9).partitions[0]
+    replicas = _moving((0, 1, 2), (2, 3, 4), own=9)
     first, second = replicas.readers
     for speed, peer in enumerate(sorted(replicas.others, key=lambda peer: peer.bit & second.mask)):
         reachable(peer).speed = speed
     chosen = replicas.fastest(first.mask, replicas.readers)
-    assert len(chosen) == second.needed
     assert all(peer.bit & second.mask for peer in chosen)
+    assert not lacking(first.mask | sum(peer.bit for peer in chosen), replicas.readers)
 
 
-def test_a_read_promises_most_only_if_it_meets_the_writes_of_every_table() -> None:
-    old = first_layout(urls(3), replication=3)
-    new = plan_layout(old, first_layout(urls(3), replication=3).members, replication=1)
-    for tables in ((old, new), (new, old)):
-        replicas = topology_of(*tables, own=9).partitions[0]
+def test_a_read_promises_most_only_if_it_meets_the_writes_of_both_rows() -> None:
+    for row, shall in (((0, 1, 2), (0,)), ((0,), (0, 1, 2))):
+        replicas = _moving(row, shall, own=9)
         assert replicas.overlaps(replicas.readers)
         assert not replicas.overlaps(replicas.asked(1, name="r")), "it may miss two of three"

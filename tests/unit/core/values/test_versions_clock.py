@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from quorate.core.values.versions import HybridClock, ms_of, stamp_at
+from quorate.core.values.versions import CEILING_STEP_MS, HybridClock, ms_of, stamp_at
 
 WALL_MS = 1_700_000_000_000
 SKEW_MS = 1_000
@@ -32,6 +32,17 @@ def test_a_ceiling_is_stored_with_the_first_stamp_and_then_twice_a_guard() -> No
         assert raised, "with the first"
         assert stamp <= stamp_at(WALL_MS + raised[-1] + 1)
     assert len(raised) == 10
+
+
+def test_what_is_kept_without_a_stamp_raises_the_ceiling_past_the_present() -> None:
+    """It tells how far a disk is: by half a second however wide the guard."""
+    clock = HybridClock(ceiling=0, skew_ms_max=3_600_000)
+    clock.begin(WALL_MS)
+    assert clock.raise_ceiling() == stamp_at(WALL_MS + CEILING_STEP_MS)
+    clock.begin(WALL_MS + CEILING_STEP_MS)
+    assert clock.raise_ceiling() == 0
+    clock.begin(WALL_MS + CEILING_STEP_MS + 1)
+    assert clock.raise_ceiling() == stamp_at(WALL_MS + 2 * CEILING_STEP_MS + 1)
 
 
 def test_without_a_stamp_above_it_a_ceiling_stays() -> None:

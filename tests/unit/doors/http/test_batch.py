@@ -117,3 +117,26 @@ def post_of(operations: list[dict[str, Any]]) -> bytes:
     body = msgspec.json.encode({"operations": operations})
     head = b"POST /batch HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body)
     return head + body
+
+
+def test_an_expiry_is_given_and_told_as_a_moment() -> None:
+    """What copies keys keeps the moment: a duration begins anew with each copy."""
+    store = FakeStore()
+    with Served(store) as served, served.client() as client:
+        put: dict[str, Any] = {"op": "put", "key": "k", "value": "v"}
+        operations = [{**put, "expires_ms": 1_900_000_000_001}, {"op": "get", "key": "k"}]
+        assert post_batch(client, operations)[1]["expires_ms"] == 1_900_000_000_001
+        assert store.records[b"k"].expires_ms == 1_900_000_000_001
+        operations = [{**put, "expires_ms": None, "ttl": None}, {"op": "get", "key": "k"}]
+        assert "expires_ms" not in post_batch(client, operations)[1]
+        past = post_batch(client, [{**put, "expires_ms": 1}, {"op": "get", "key": "k"}])
+        assert [each["status"] for each in past] == [200, 404]
+        for wrong in (
+            {**put, "expires_ms": 0},
+            {**put, "expires_ms": 1 << 63},
+            {**put, "expires_ms": 5, "ttl": 5},
+            {**put, "expires_ms": "5"},
+            {"op": "get", "key": "k", "expires_ms": 5},
+        ):
+            body = msgspec.json.encode({"operations": [wrong]})
+            assert post(client, "/batch", body).status == 400

@@ -9,6 +9,7 @@ from quorate.doors.access import Hosts
 from quorate.doors.http.context import Context
 from quorate.doors.http.kv import Answers
 from quorate.doors.http.leaving import Leaving
+from quorate.doors.http.plans import Plans
 from quorate.doors.limits import REQUEST_SECONDS, ByteBudget, Deadlines
 from tests.fake_store import NODES, FakeStore
 from tests.unit.doors.redis.turns import FakeTransport, ManualTimers
@@ -29,7 +30,8 @@ class Bench:
         store = FakeStore()
         hosts = Hosts(is_on_loopback=True, own_url=NODES[0])
         context = Context(
-            *(store, Answers(store), ByteBudget(0), self.replies, taking), hosts, answered=()
+            *(store, Answers(store), ByteBudget(0), self.replies, taking),
+            *(hosts, (), dict, Plans()),
         )
         assert self.replies.take(SIZE)
         self.leaving = Leaving(self.transport, SIZE, context)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from quorate.core.values.events import Batch, PutResult
+from quorate.core.values.events import Batch, PutResult, Result
 from quorate.core.values.messages import ReadAnswer
 from quorate.core.values.record import Record
 from quorate.core.values.slots import row_of
@@ -31,6 +31,13 @@ def record(ms: int, value: bytes | None = b"v", *, node: int = 0) -> Record:
 def given(to: int, what: Record, row: bytes = ROW) -> Gift:
     """A record for a node."""
     return Gift(url_of(to), row, what)
+
+
+class Nobody:
+    """Does not care what is answered (`events.Waiter`)."""
+
+    def done(self, result: Result) -> None:
+        """Forget it."""
 
 
 class Stage:
@@ -72,7 +79,8 @@ class Stage:
             hinted=hinted or [],
             given=[*kept, *(sent or []), *(hint for _, hint in hinted or [])],
             forgotten=forgotten or [],
-            acked=acked or [],
+            dropped_hints=[],
+            acked=[(Nobody(), each) for each in acked or []],
             refused=[],
             told=told or [],
             ceiling=ceiling,

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from quorate.core.values.events import Event, LinkDown, PeerFrame, Put
+from collections.abc import Sequence
+
+from quorate.core.values.events import Event, Get, LinkDown, LinkUp, PeerFrame, Put
 from quorate.core.values.messages import Frame, Message, Mutate, Mutated, Pong
 from quorate.core.values.record import Record
 from quorate.errors import DiskFull, Overloaded, QuorateError
@@ -63,10 +65,17 @@ def test_a_write_of_before_that_was_refused_is_kept_as_a_hint(stage: Stage) -> N
     assert _told(stage, _frame(1, Mutated(1, [], [])), known=WRITE) == []
 
 
-def _refused(stage: Stage, error: QuorateError, *, w: int = 0) -> list[str]:
+def _refused(
+    stage: Stage,
+    error: QuorateError,
+    *,
+    w: int = 0,
+    before: Sequence[Event] = (),
+    after: Sequence[Event] = (),
+) -> list[str]:
     """What is found when node 0 answers a write with an error."""
     judge, asker = Answering(), Asker()
-    stage.machines[0].events = [Put(asker, KEY, b"v", w=w)]
+    stage.machines[0].events = [*before, Put(asker, KEY, b"v", w=w), *after]
     judge.look(stage.step(0)._replace(refused=[(asker, error)]))
     return [each.told for each in judge.found]
 
@@ -81,3 +90,12 @@ def test_a_write_that_a_full_disk_refuses_though_the_peers_could_take_it(stage: 
     assert peer is not None
     peer.is_reachable = False
     assert _refused(stage, DiskFull("full")) == []
+
+
+def test_a_full_disk_refuses_what_came_before_the_peers_did(stage: Stage) -> None:
+    """Events are taken in their order."""
+    full = DiskFull("full")
+    for event in (_frame(1, Pong(1)), LinkUp(id_of(1))):
+        assert _refused(stage, full, after=[event]) == []
+        assert len(_refused(stage, full, before=[event])) == 1
+    assert len(_refused(stage, full, after=[Get(Asker(), KEY)])) == 1

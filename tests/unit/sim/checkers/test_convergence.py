@@ -39,6 +39,12 @@ def test_a_copy_that_stays_damaged_is_found_once() -> None:
     assert _check(damaged) == []
 
 
+def test_a_copy_beyond_repair_may_stay_damaged_and_the_others_may_not_differ() -> None:
+    assert _check(left(SAME, SAME, unreadable={KEY: [2]}, beyond_repair=frozenset({KEY}))) == []
+    differing = left(SAME, None, unreadable={KEY: [2]}, beyond_repair=frozenset({KEY}))
+    assert _check(differing) == ["I2"]
+
+
 def test_while_anything_is_left_to_do_replicas_may_differ() -> None:
     assert _check(left(SAME, None, is_quiet=False)) == []
     assert _check(evidence()) == []

@@ -17,7 +17,8 @@ from quorate.sim.checkers.watch import Machines
 from quorate.sim.cluster import url_of
 from tests.unit.sim.checkers.steps import ROW, Stage, given, record
 
-NAME, OTHER = b"name one", b"name two"
+# For the disk of node 2.
+NAME, OTHER = b"\0\0\0\0\0\0\0\3one", b"\0\0\0\0\0\0\0\3two"
 KEPT = record(2)
 
 
@@ -37,6 +38,10 @@ class Play:
 
     def forget(self, *names: bytes) -> list[str]:
         self.judge.look(self.stage.step(0, forgotten=[*names]))
+        return [each.invariant for each in self.judge.found]
+
+    def drop(self, start: bytes, end: bytes) -> list[str]:
+        self.judge.look(self.stage.step(0)._replace(dropped_hints=[(start, end)]))
         return [each.invariant for each in self.judge.found]
 
 
@@ -68,6 +73,18 @@ def test_a_loss_that_was_counted_is_none(play: Play, counter: str) -> None:
     counters[counter] += 1
     assert play.forget(NAME) == []
     assert play.forget(OTHER) == ["I13"]
+
+
+def test_a_range_of_hints_that_is_dropped_is_as_if_each_was_forgotten(play: Play) -> None:
+    counters = play.stage.cluster.machines[0].node.parts.turn.counters
+    play.hint(OTHER)
+    counters["hints_dropped"] += 1
+    assert play.drop(NAME, OTHER) == [], "one was forgotten, and one counted"
+    assert play.drop(NAME, OTHER) == [], "it is forgotten already, and the other past the end"
+    assert play.drop(NAME, b"namf") == ["I13"]
+    play.hint(NAME)
+    play.stage.keep(2, KEPT)
+    assert play.drop(NAME, OTHER) == ["I13"], "no other than before: it was delivered"
 
 
 def test_one_count_does_not_stand_for_two_losses(play: Play) -> None:

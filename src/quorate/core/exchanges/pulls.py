@@ -1,0 +1,440 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Getting the copies that a joint layout gives this node.
+
+A partition moves on when who gains it has *pulled*: has heard, of each row, what N - majority + 1
+of the replicas hold that had it before, and what each of them holds that leaves it, but for those
+whose disk is lost. So nothing that was acknowledged by W of them, or by a leaving one alone, can
+be missing. Each source has adopted this very layout, durably, before it tells, and so acknowledges
+nothing under an earlier one that it has not told.
+
+For example: partition 5 moves from 17, 23 and 42 to 17, 23 and 99; the disk 42 is lost. 99 asks 17
+and 23 (two are N - majority + 1), a page of rows at a time: first which versions each has, then the
+newer one for its record. What it acknowledges itself meanwhile is newer, and stays.
+
+One page is under way at a time, and then there is a rest, so that clients are served meanwhile.
+What is done is kept with the number of the layout: after a restart only the partition that was
+under way is listed again, and nothing that was done for another layout counts.
+
+Source: checked as `pull` in a model of the protocol, with each of these conditions left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from operator import attrgetter
+from typing import Final
+
+import msgspec
+
+from quorate.core.exchanges.outbox import ITEM_BYTES, Outbox, Sent, SentQuestions
+from quorate.core.exchanges.surplus import Surplus
+from quorate.core.topology.layout import Layout
+from quorate.core.topology.membership import Membership
+from quorate.core.topology.peer import Peer
+from quorate.core.topology.topology import majority
+from quorate.core.turn import Alarm, Parts
+from quorate.core.values.messages import Pull, Read, ReadAnswer, ScannedRows
+from quorate.core.values.record import Record
+from quorate.core.values.slots import partition_bounds
+from quorate.errors import StorageError
+
+PULL_META: Final = b"pull"
+"""The epoch for which copies are being got, and the partitions that are complete."""
+PAGE_ROWS_MAX: Final = 500
+PAGE_ROWS_MIN: Final = 1
+PAGE_BYTES: Final = 1 << 20
+"""About what a page brings: with larger values it has fewer rows."""
+AGAIN_MS: Final = 500
+"""Until a page is tried again that could not be had."""
+REST_SHARE: Final = 2
+"""After a page, rest for half as long as it took."""
+UNREADABLE_MS: Final = 5_000
+"""After which a partition is done without that too few replicas can read."""
+WAIT_NOTED_MS: Final = 10_000
+"""What waits for so long is told in the log."""
+
+_speed: Final = attrgetter("speed")
+
+
+class _Page:
+    """Some rows of one partition, while they are asked for."""
+
+    __slots__ = ("answers", "began_ms", "bound", "is_short", "partition", "pending")
+
+    def __init__(self, partition: int, began_ms: int) -> None:
+        self.partition = partition
+        self.began_ms = began_ms
+        self.answers: dict[Peer, ScannedRows] = {}
+        self.pending = 0
+        """Answers to come."""
+        self.bound = b""
+        """Up to which row it goes; empty if to the end of the partition."""
+        self.is_short = False
+        """Whether it is to be tried again."""
+
+
+class Pulls:
+    """The exchange that lists rows and gets their records."""
+
+    __slots__ = (
+        "_after",
+        "_alarm",
+        "_bodies",
+        "_complete",
+        "_damaged",
+        "_done",
+        "_due_ms",
+        "_epoch",
+        "_membership",
+        "_outboxes",
+        "_page",
+        "_parts",
+        "_replica",
+        "_row_bytes",
+        "_stored",
+        "_surplus",
+        "_turn",
+        "left",
+        "pulled",
+        "since_ms",
+        "unreadable",
+        "waits_for",
+    )
+
+    def __init__(
+        self,
+        parts: Parts,
+        membership: Membership,
+        outboxes: list[Outbox],
+        done: Callable[[], None],
+    ) -> None:
+        """`done` is told when all is pulled."""
+        self._parts = parts
+        self._turn = parts.turn
+        self._replica = parts.replica
+        self._membership = membership
+        self._outboxes = outboxes
+        self._stored = parts.replica.meta(PULL_META)
+        self._done = done
+        self._alarm = Alarm(parts.turn, self._go_on)
+        self._bodies = _Bodies(self)
+        self._surplus = Surplus(parts, self._dropped)
+        self._epoch = 0
+        """Of the layout that it pulls for."""
+        self._complete: list[int] = []
+        self.left: list[int] = []
+        """Partitions to pull; the first is under way."""
+        self.unreadable: list[int] = []
+        """Partitions that it does without for this layout: too few replicas can read them."""
+        self.pulled = 0
+        """The epoch for which all is pulled, durably; 0 if none."""
+        self.waits_for = ""
+        """Why it does not go on, one line; empty while it does."""
+        self.since_ms = 0
+        """When it last came forward."""
+        self._page: _Page | None = None
+        self._after = b""
+        """Rows of the partition up to and including it are done."""
+        self._damaged: set[Peer] = set()
+        """Sources that cannot read what comes next."""
+        self._row_bytes = 0
+        """What a record lately took, about."""
+        self._due_ms = 0
+
+    def _kept(self) -> tuple[int, list[int]]:
+        if self._stored is None:
+            return 0, []
+        return msgspec.msgpack.decode(self._stored, type=tuple[int, list[int]])
+
+    def adopted(self, before: Layout | None, layout: Layout) -> None:
+        """Another layout is in force, or the node starts (`before` is None): drop what that does
+        not give it, and pull what it does."""
+        node_id = self._parts.settings.node_id
+        wanted = layout.gaining(node_id) if node_id not in layout.lost else []
+        epoch, complete = self._kept()
+        resumed = frozenset(wanted if epoch == layout.epoch else ())
+        self._surplus.adopted(before, layout, resumed=resumed)
+        self._complete = complete if epoch == layout.epoch else []
+        self._epoch = layout.epoch
+        self.left = [each for each in wanted if each not in self._complete]
+        self.pulled = layout.epoch if wanted and not self.left else 0
+        self._page, self._after, self._damaged, self._due_ms = None, b"", set(), 0
+        self.unreadable = []
+        self.waits_for, self.since_ms = "", self._turn.mono_ms
+        if wanted and epoch != layout.epoch and not self._is_withheld():
+            # With the layout: what is kept from now on is not left over from an earlier one.
+            self._keep()
+        self._alarm.soon()
+
+    def _dropped(self) -> None:
+        """No copies of an earlier layout are left, from this step on."""
+        if self.left:
+            self._keep()
+            self._alarm.soon()
+
+    def _is_withheld(self) -> bool:
+        return not self._replica.withheld.isdisjoint(self.left)
+
+    def _keep(self) -> None:
+        self._stored = msgspec.msgpack.encode((self._epoch, self._complete))
+        self._replica.put_meta(PULL_META, self._stored)
+
+    # --- asking ------------------------------------------------------------------------------
+
+    def _go_on(self) -> None:
+        """Ask for the next page, if none is under way and it is time."""
+        if not self.left or self._page is not None or self._is_withheld():
+            return
+        now = self._turn.mono_ms
+        if now < self._due_ms:
+            self._alarm.at(self._due_ms)
+            return
+        partition = self.left[0]
+        sources = self._sources(partition)
+        is_late = now - self.since_ms >= UNREADABLE_MS
+        if sources is None and self._damaged and is_late and not self._is_any_away(partition):
+            self._put_aside(partition)
+            return
+        if sources is None:
+            # Damage may be mended meanwhile, as by a write.
+            self._damaged = set()
+            self._try_again()
+            return
+        self._page = page = _Page(partition, now)
+        page.pending = len(sources)
+        if not sources:
+            self._page_done(page)
+            return
+        limit = PAGE_ROWS_MAX
+        if self._row_bytes:
+            limit = min(max(PAGE_BYTES // self._row_bytes, PAGE_ROWS_MIN), PAGE_ROWS_MAX)
+        for peer in sources:
+            outbox = self._outboxes[peer.index]
+            sent = Sent(outbox, self, ScannedRows, [page], ITEM_BYTES)
+            outbox.send(sent, Pull(sent.batch, partition, self._after, limit))
+
+    def _sources(self, partition: int) -> list[Peer] | None:
+        """Whom to ask for a partition: all that leave it, and the fastest others, as many as make
+        N - majority + 1 with this node, if it has a copy. None, and `waits_for` says why, if these
+        cannot be asked now. Nobody, if one of two copies is lost and this node's is to stay."""
+        membership, layout = self._membership, self._membership.layout
+        assert layout is not None
+        row, shall = layout.table[partition], dict(layout.moves)[partition]
+        needed = len(row) - majority(len(row)) + 1
+        must: list[Peer] = []
+        others: list[Peer] = []
+        for index in row:
+            member = layout.members[index]
+            peer = membership.peer(member.id)
+            if peer is None:
+                needed -= 1
+            elif not member.is_bound or peer.is_lost:
+                continue
+            elif index not in shall:
+                must.append(peer)
+            elif peer.is_reachable and peer not in self._damaged:
+                others.append(peer)
+        for peer in must:
+            if not peer.is_reachable:
+                self.waits_for = f"partition {partition} waits for {peer.url}: {_why(peer)}"
+                return None
+        needed -= len([peer for peer in must if peer not in self._damaged])
+        others.sort(key=_speed)
+        if len(others) < needed:
+            self.waits_for = (
+                f"partition {partition} waits for {needed} of its replicas to be reachable and "
+                f"readable; {len(others)} are"
+            )
+            return None
+        return must + others[: max(needed, 0)]
+
+    def _is_any_away(self, partition: int) -> bool:
+        """Whether a replica that may have what the others cannot read is not there."""
+        layout = self._membership.layout
+        assert layout is not None
+        peers = [self._membership.peer(each) for each in layout.replicas(partition)]
+        return any([peer is not None and not (peer.is_there or peer.is_lost) for peer in peers])
+
+    def _put_aside(self, partition: int) -> None:
+        """Do without a partition of which too few replicas can read what they have: the layout goes
+        on without it, and tries again later. Nobody guesses what the damaged bytes were."""
+        urls = ", ".join(sorted([peer.url for peer in self._damaged]))
+        self._turn.note(
+            "error", "partition_unreadable", partition=partition, after=repr(self._after), at=urls
+        )
+        self.left.remove(partition)
+        self.unreadable.append(partition)
+        self._next_partition()
+
+    def _next_partition(self) -> None:
+        """Go on with the next, or be done."""
+        self._after, self._damaged = b"", set()
+        self.waits_for, self.since_ms = "", self._turn.mono_ms
+        if self.left:
+            self._alarm.at(self._due_ms)
+        else:
+            epoch = self._epoch
+            self._replica.when_durable(lambda: self._finish(epoch))
+
+    def _try_again(self) -> None:
+        now = self._turn.mono_ms
+        self.waits_for = self.waits_for or (
+            f"partition {self.left[0]} waits for rows that did not come, or could not be kept"
+        )
+        if now - self.since_ms >= WAIT_NOTED_MS:
+            self._turn.note_rarely("warning", "pull_waits", reason=self.waits_for)
+        self._page = None
+        self._due_ms = now + AGAIN_MS
+        self._alarm.at(self._due_ms)
+
+    # --- hearing -----------------------------------------------------------------------------
+
+    def answered(self, peer: Peer, ops: list[_Page], answer: ScannedRows) -> None:
+        """A source has listed its rows."""
+        page = ops[0]
+        page.answers[peer] = answer
+        page.is_short |= not _is_fit(answer, page.partition, self._after)
+        self._told(page)
+
+    def lost(self, peer: Peer, ops: list[_Page]) -> None:
+        """A source did not answer."""
+        del peer
+        ops[0].is_short = True
+        self._told(ops[0])
+
+    def _told(self, page: _Page) -> None:
+        page.pending -= 1
+        if page.pending or page is not self._page:
+            return
+        fresh = {peer for peer, told in page.answers.items() if told.failed} - self._damaged
+        if page.is_short or fresh:
+            # Other replicas may be able to read what comes next; who leaves is asked all the same.
+            self._damaged |= fresh
+            self._try_again()
+            return
+        try:
+            wanted = self._wanted(page)
+        except StorageError:
+            self._try_again()
+            return
+        page.pending = sum([len(rows) for rows in wanted.values()])
+        for peer, rows in wanted.items():
+            self._bodies.ask(self._outboxes[peer.index], page, rows)
+        if not wanted:
+            self._page_done(page)
+
+    def _wanted(self, page: _Page) -> dict[Peer, list[bytes]]:
+        """The rows to get from each source: those of which it has a newer version than this node,
+        and the newest of all."""
+        sound = {peer: told for peer, told in page.answers.items() if not told.failed}
+        # Past the last row of a page that was cut, that source has not spoken yet.
+        page.bound = min([told.rows[-1].row for told in sound.values() if told.more], default=b"")
+        if len(sound) < len(page.answers):
+            # Who leaves and cannot read its next row is asked again behind the next row of others.
+            rows = [told.rows[0].row for told in sound.values() if told.rows]
+            page.bound = min(rows, default=b"")
+        newest: dict[bytes, tuple[bytes, Peer]] = {}
+        for peer, told in sound.items():
+            for each in told.rows:
+                if page.bound and each.row > page.bound:
+                    break
+                known = newest.get(each.row)
+                if known is None or each.version > known[0]:
+                    newest[each.row] = each.version, peer
+        wanted: dict[Peer, list[bytes]] = {}
+        for row in sorted(newest):
+            version, peer = newest[row]
+            held = self._replica.latest(row)
+            if held is None or held.version < version:
+                wanted.setdefault(peer, []).append(row)
+        return wanted
+
+    def take(self, page: _Page, row: bytes, record: Record | None) -> None:
+        """Keep what a source sent; None if it could not send it."""
+        if page is not self._page:
+            return
+        if record is None or self._replica.trouble.code:
+            page.is_short = True
+            return
+        size = ITEM_BYTES + len(row) + len(record.value or b"")
+        self._row_bytes += (size - self._row_bytes) // 8 if self._row_bytes else size
+        self._turn.counters["pulled_records"] += 1
+        self._turn.counters["pulled_bytes"] += size
+        try:
+            self._replica.apply(row, record)
+        except StorageError:
+            page.is_short = True
+
+    def taken(self, page: _Page, count: int) -> None:
+        """So many of the page's records came, or will not."""
+        page.pending -= count
+        if page.pending or page is not self._page:
+            return
+        if page.is_short:
+            self._try_again()
+        else:
+            self._page_done(page)
+
+    def _page_done(self, page: _Page) -> None:
+        self._page = None
+        now = self._turn.mono_ms
+        self.waits_for, self.since_ms = "", now
+        self._due_ms = now + (now - page.began_ms) // REST_SHARE
+        self._after = page.bound
+        if page.bound:
+            self._alarm.at(self._due_ms)
+            return
+        self._complete.append(self.left.pop(0))
+        self._turn.counters["copies_pulled"] += 1
+        self._keep()
+        self._next_partition()
+
+    def _finish(self, epoch: int) -> None:
+        if epoch == self._epoch:
+            self.pulled = epoch
+            self._done()
+
+
+class _Bodies:
+    """The exchange that gets records."""
+
+    __slots__ = ("_pulls",)
+
+    def __init__(self, pulls: Pulls) -> None:
+        self._pulls = pulls
+
+    def ask(self, outbox: Outbox, page: _Page, rows: list[bytes]) -> None:
+        """Ask a source for the records of these rows."""
+        ops = [(page, row) for row in rows]
+        sent = SentQuestions(outbox, self, ops, len(rows) * ITEM_BYTES, len(rows))
+        sent.is_usual = False
+        outbox.send(sent, Read(sent.batch, rows, []))
+
+    def answered(self, peer: Peer, ops: list[tuple[_Page, bytes]], answer: ReadAnswer) -> None:
+        """A source sent records, all of them or the first ones."""
+        del peer
+        failed = frozenset(answer.failed)
+        page = ops[0][0]
+        for (_, row), record in zip(ops, answer.records, strict=True):
+            self._pulls.take(page, row, None if row in failed else record)
+        self._pulls.taken(page, len(ops))
+
+    def lost(self, peer: Peer, ops: list[tuple[_Page, bytes]]) -> None:
+        """A source did not answer."""
+        del peer
+        page = ops[0][0]
+        page.is_short = True
+        self._pulls.taken(page, len(ops))
+
+
+def _is_fit(answer: ScannedRows, partition: int, after: bytes) -> bool:
+    """Whether these are rows of a partition behind `after`, in order; and some, if it has more."""
+    rows = [each.row for each in answer.rows]
+    first, past = partition_bounds(partition)
+    if not rows:
+        return not answer.more
+    return rows == sorted(set(rows)) and max(first, after + b"\0") <= rows[0] and rows[-1] < past
+
+
+def _why(peer: Peer) -> str:
+    return "down" if not peer.is_up else "no link to it" if not peer.is_linked else "too busy"

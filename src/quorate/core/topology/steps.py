@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What may come after a layout: the transitions of the log, as pure functions.
+
+    stable --bound--> stable        founders that were met are named by their disks
+    stable --stepped--> joint       some partitions move, each by one node
+    joint --completed--> stable     they have moved: who gained them has all that was acknowledged;
+                                    those of which too few can read their copies stay
+    any --changed--> stable         other members, weights, N; what was moving stays where it was
+    stable --settled--> stable      nothing is left to move: who holds nothing and shall not, goes
+
+    any --recovered--> stable       without a majority of the voters: nobody votes, nobody can
+
+Voters take nothing else (`follows`). That a step may be completed (`Pulls` says when) is for who
+proposes it to know. To call a move off needs no condition, and so is part of every change.
+
+Source: Raft's joint consensus (Ongaro, Ousterhout 2014, section 6), for the sets of each partition;
+what each condition is for says docs/design.md#copies-move.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Container, Mapping, Sequence
+
+import msgspec
+
+from quorate.core.topology.layout import (
+    CLUSTER_BYTES,
+    FIRST_EPOCH,
+    RECOVERY_EPOCHS,
+    Course,
+    Layout,
+    Member,
+    Row,
+    order,
+    voters_of,
+)
+
+_replace = msgspec.structs.replace
+
+
+def bound(old: Layout, met: Mapping[str, Member], *, drawn: bytes) -> Layout:
+    """The founders at these URLs are these disks.
+
+    `drawn`: 8 random bytes, which become part of the cluster's id if this is its second layout.
+    """
+    members = tuple([each if each.is_bound else met.get(each.url, each) for each in old.members])
+    shares = {(each.zone, each.weight) for each in members}
+    return _replace(
+        old,
+        epoch=old.epoch + 1,
+        members=members,
+        # The first table knows neither zones nor weights.
+        course=old.course if len(shares) == 1 else Course.MOVE,
+        voters=voters_of(members),
+        cluster=old.cluster or old.lineage + drawn,
+    )
+
+
+def stepped(old: Layout, moves: Mapping[int, Row]) -> Layout:
+    """These partitions move to these rows."""
+    return _replace(old, epoch=old.epoch + 1, moves=tuple(sorted(moves.items())))
+
+
+def completed(old: Layout, *, without: Container[int] = ()) -> Layout:
+    """The partitions that moved are where they moved to, but for some that stay where they were."""
+    table = list(old.table)
+    for partition, row in old.moves:
+        if partition not in without:
+            table[partition] = row
+    return _replace(old, epoch=old.epoch + 1, table=tuple(table), moves=())
+
+
+def changed(
+    old: Layout,
+    members: Sequence[Member],
+    *,
+    replication: int,
+    lost: Sequence[int],
+    course: Course,
+) -> Layout:
+    """Other members, or other shares of theirs. Whoever holds a copy stays a member: ValueError."""
+    fresh = tuple(sorted(members, key=order))
+    index_of = {member.id: index for index, member in enumerate(fresh)}
+    if not index_of.keys() >= {old.members[index].id for row in old.table for index in row}:
+        raise ValueError("a member that holds copies cannot go")
+    renamed = [index_of.get(member.id, -1) for member in old.members]
+    known: dict[Row, Row] = {}
+    for row in set(old.table):
+        known[row] = tuple([renamed[index] for index in row])
+    return _replace(
+        old,
+        epoch=old.epoch + 1,
+        replication=replication,
+        members=fresh,
+        table=tuple([known[row] for row in old.table]),
+        voters=voters_of(fresh),
+        moves=(),
+        lost=tuple(sorted(lost)),
+        course=course,
+    )
+
+
+def settled(old: Layout) -> Layout:
+    """All copies are where they belong: members that are to hold none, and hold none, go."""
+    holders = {index for row in old.table for index in row}
+    members = [each for index, each in enumerate(old.members) if each.weight or index in holders]
+    lost = {each.id for each in members}.intersection(old.lost)
+    return changed(old, members, replication=old.replication, lost=sorted(lost), course=Course.REST)
+
+
+def recovered(old: Layout, lost: Collection[int]) -> Layout:
+    """Go on without these members, which are more than can be lost: what only they had is gone.
+
+    Rows are what is left of them; a row that is left without any goes to whoever stays. ValueError
+    if nobody does.
+    """
+    members = [_replace(each, weight=0) if each.id in lost else each for each in old.members]
+    staying = [index for index, each in enumerate(members) if each.weight]
+    if not staying:
+        raise ValueError("nobody is left")
+    moves = dict(old.moves)
+    table: list[Row] = []
+    for partition, row in enumerate(old.table):
+        left = [index for index in row if members[index].id not in lost]
+        if not left:
+            gaining = moves.get(partition, ())
+            left = [index for index in gaining if members[index].id not in lost]
+        table.append(tuple(left) or (staying[partition % len(staying)],))
+    return _replace(
+        old,
+        epoch=(old.recovery + 1) * RECOVERY_EPOCHS,
+        members=tuple(members),
+        table=tuple(table),
+        voters=voters_of(members),
+        moves=(),
+        lost=tuple(sorted({*old.lost, *lost})),
+        course=Course.MOVE,
+    )
+
+
+def follows(old: Layout, new: Layout) -> bool:
+    """Whether `new` may be decided after `old`."""
+    met = {each.url: each for each in new.members if each.is_bound}
+    # Without another member it may be another course, which binding brings too.
+    is_other = new.members != old.members
+    if is_other and new == bound(old, met, drawn=new.cluster[CLUSTER_BYTES // 2 :]):
+        return not old.moves
+    if old.epoch == FIRST_EPOCH or new.epoch != old.epoch + 1 or new.cluster != old.cluster:
+        return False
+    if new.moves:
+        is_moving = not old.moves and old.course == Course.MOVE
+        return is_moving and new == stepped(old, dict(new.moves))
+    stays = {
+        partition for partition, _ in old.moves if new.table[partition] == old.table[partition]
+    }
+    if old.moves and new == completed(old, without=stays):
+        return True
+    return _is_change(old, new)
+
+
+def _is_change(old: Layout, new: Layout) -> bool:
+    """Whether only members, their shares and N are others, and not who holds what."""
+    try:
+        alike = changed(
+            old,
+            new.members,
+            replication=new.replication,
+            lost=new.lost,
+            course=Course(new.course),
+        )
+    except ValueError:
+        return False
+    bound_before = {each.url for each in old.members if not each.is_bound}
+    is_unmet_new = any(not each.is_bound and each.url not in bound_before for each in new.members)
+    return new == alike and not is_unmet_new and new != _replace(old, epoch=new.epoch)
+
+
+def descends(old: Layout, new: Layout) -> bool:
+    """Whether `new` may be a later layout of the same cluster, as far as anybody can tell who does
+    not know those in between."""
+    if new.epoch == old.epoch + 1:
+        return follows(old, new)
+    if not new.cluster:
+        return False
+    half = CLUSTER_BYTES // 2
+    return new.cluster == old.cluster or (
+        old.epoch == FIRST_EPOCH and new.cluster[:half] == old.lineage
+    )

@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What operators ask for (`values.wish`): the layout that follows from it, or why it cannot be.
+
+Every command changes what members there are and what share each is to have; the copies move
+afterwards, step by step (`wants`). So two commands, one after the other, are one plan: where copies
+belong is worked out anew from what is there.
+
+For example: `leave C` says that C is to hold nothing. Its copies move to the others, 64 partitions
+at a time, and when it holds none it is no member any more. `cancel` meanwhile leaves every copy
+where it is; C stays a member, and `apply` goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from quorate.core.topology.layout import (
+    FIRST_EPOCH,
+    WEIGHT_MAX,
+    ZONE_CHARS_MAX,
+    Course,
+    Layout,
+    Member,
+    decode_layout,
+)
+from quorate.core.topology.membership import Membership
+from quorate.core.topology.planner import Site, crowded
+from quorate.core.topology.steps import changed, recovered
+from quorate.core.topology.topology import majority
+from quorate.core.topology.wants import goal_of
+from quorate.core.values.wish import Preview, Share, Wish
+from quorate.errors import InvalidRequest, NotReady
+
+REPLICATION_MAX: Final = 64
+_replace = msgspec.structs.replace
+
+
+def wished(membership: Membership, wish: Wish) -> Layout | None:
+    """The layout after a wish; None if it is so already. InvalidRequest for what cannot be."""
+    old = membership.layout
+    if old is None or old.epoch == FIRST_EPOCH:
+        raise NotReady(membership.why_none())
+    members = {each.id: each for each in old.members}
+    lost = set(old.lost)
+    _take_in(membership, members, lost, wish)
+    replication = wish.replication or old.replication
+    _check(old, members, replication, is_forced=wish.is_forced)
+    if wish.replication:
+        _check_quorums(membership, old, replication)
+    fresh = changed(
+        old,
+        list(members.values()),
+        replication=replication,
+        lost=sorted(lost),
+        course=Course.REST if wish.stops else Course.MOVE,
+    )
+    try:
+        # No voter would take what it could not be told.
+        decode_layout(fresh.encode())
+    except ValueError as error:
+        raise InvalidRequest(f"the layout could not be: {error}") from error
+    same = _replace(old, epoch=fresh.epoch)
+    # What moves goes on by itself.
+    return None if fresh == (same if wish.stops else _replace(same, moves=())) else fresh
+
+
+def given_up(membership: Membership, wish: Wish, *, replaced: Mapping[int, int]) -> Layout:
+    """The layout without those that the wish gives up for lost, and with the empty disks that are
+    at their URLs (`replaced`, by the ids of those lost). InvalidRequest if the cluster can
+    decide by itself, if one of them is there, or if who stays could not decide either."""
+    old = membership.layout
+    if old is None or old.epoch == FIRST_EPOCH:
+        raise NotReady(membership.why_none())
+    if wish != Wish(recover=wish.recover):
+        raise InvalidRequest("nothing else may be asked for together with a recovery")
+    members = {each.id: each for each in old.members}
+    lost: set[int] = set()
+    for name in wish.recover:
+        member = members.get(membership.find(name))
+        if member is None:
+            raise InvalidRequest("no member of the cluster is called that", name=name)
+        if not _is_away(membership, member):
+            raise InvalidRequest("its disk is not lost: it is there", name=name)
+        lost.add(member.id)
+    if membership.has_majority():
+        raise InvalidRequest("a majority of the voters is there: replace or leave does it")
+    try:
+        fresh = recovered(old, lost)
+    except ValueError:
+        raise InvalidRequest("this node has no copies, and nobody else would be left") from None
+    successors = [_replace(members[each], id=replaced[each]) for each in lost if each in replaced]
+    grown = changed(
+        fresh,
+        [*fresh.members, *successors],
+        replication=fresh.replication,
+        lost=fresh.lost,
+        course=Course.MOVE,
+    )
+    fresh = _replace(grown, epoch=fresh.epoch, voters=fresh.voters)
+    absent = [members[each].url for each in fresh.voters if _is_away(membership, members[each])]
+    if 2 * len(absent) >= len(fresh.voters):
+        raise InvalidRequest(
+            f"{', '.join(absent)} would have to vote and cannot be reached: start them, or name "
+            "them lost as well"
+        )
+    return fresh
+
+
+def _take_in(
+    membership: Membership, members: dict[int, Member], lost: set[int], wish: Wish
+) -> None:
+    """Change the members as the wish says."""
+    for name, successor in wish.replace:
+        _put_in_place(membership, members, lost, old=name, new=successor)
+    for name in wish.leave:
+        member = _member(membership, members, name)
+        members[member.id] = _replace(member, weight=0)
+        if _is_away(membership, member):
+            if not wish.is_forced:
+                raise InvalidRequest(
+                    "who is to leave is not there to hand over what only it may have: start it, "
+                    "or force it",
+                    name=name,
+                )
+            lost.add(member.id)
+    for name, weight in wish.weights:
+        if not 0 < weight <= WEIGHT_MAX:
+            raise InvalidRequest(f"a weight is from 1 to {WEIGHT_MAX}", given=weight)
+        member = _member(membership, members, name)
+        members[member.id] = _replace(member, weight=weight)
+    for name, zone in wish.zones:
+        if len(zone) > ZONE_CHARS_MAX or not zone.isprintable():
+            raise InvalidRequest(f"a zone has at most {ZONE_CHARS_MAX} characters, all printable")
+        member = _member(membership, members, name)
+        members[member.id] = _replace(member, zone=zone)
+
+
+def plan_of(membership: Membership, layout: Layout) -> Preview:
+    """What a layout comes to, from the one in force on."""
+    before = membership.layout
+    assert before is not None
+    goal = goal_of(layout)
+    held = before.copies()
+    gains, after = dict.fromkeys(range(len(layout.members)), 0), {}
+    gives = dict(gains)
+    after = dict(gains)
+    for row, shall in zip(layout.table, goal, strict=True):
+        for index in set(shall) - set(row):
+            gains[index] += 1
+        for index in set(row) - set(shall):
+            gives[index] += 1
+        for index in shall:
+            after[index] += 1
+    shares = [
+        Share(
+            url=member.url,
+            id=f"{member.id:012x}",
+            zone=member.zone,
+            weight=member.weight,
+            before=held.get(member.id, 0),
+            after=after[index],
+            gains=gains[index],
+            gives=gives[index],
+        )
+        for index, member in enumerate(layout.members)
+    ]
+    copies = sum(gains.values())
+    lost = {index for index, each in enumerate(before.members) if each.id in layout.lost}
+    short = [(row, len(lost.intersection(row))) for row in before.table]
+    sites = [Site(each.zone, each.weight) for each in layout.members]
+    return Preview(
+        epoch=before.epoch,
+        replication=layout.replication,
+        shares=shares,
+        copies=copies,
+        bytes=copies * _copy_bytes(membership, before),
+        endangered=sum([count >= majority(len(row)) for row, count in short]),
+        gone=sum([count == len(row) for row, count in short]),
+        crowded=crowded(goal, sites, replication=layout.replication),
+    )
+
+
+def _copy_bytes(membership: Membership, layout: Layout) -> int:
+    """What a copy of a partition takes, by the word of those that are there."""
+    told, copies = 0, 0
+    for node_id, count in layout.copies().items():
+        peer = membership.peer(node_id)
+        if peer is not None and peer.told.bytes_used:
+            told += peer.told.bytes_used
+            copies += count
+    return told // copies if copies else 0
+
+
+def _put_in_place(
+    membership: Membership, members: dict[int, Member], lost: set[int], *, old: str, new: str
+) -> None:
+    """Have one node take the place of another. Whom nobody here hears has lost its disk."""
+    before, taker_id = _member(membership, members, old), membership.find(new)
+    layout = membership.layout
+    assert layout is not None
+    if not taker_id or taker_id == before.id:
+        raise InvalidRequest("no node that could take its place is known by that name", name=new)
+    if layout.copies().get(taker_id):
+        raise InvalidRequest("who is to take the place holds copies of its own", name=new)
+    taker = members.get(taker_id) or membership.stranger(taker_id)
+    members[taker_id] = _replace(taker, zone=before.zone, weight=max(before.weight, 1))
+    members[before.id] = _replace(before, weight=0)
+    if _is_away(membership, before):
+        lost.add(before.id)
+
+
+def _is_away(membership: Membership, member: Member) -> bool:
+    """Whether nobody here hears a member."""
+    peer = membership.peer(member.id)
+    return peer is not None and not peer.is_there
+
+
+def _member(membership: Membership, members: dict[int, Member], name: str) -> Member:
+    member = members.get(membership.find(name))
+    if member is None:
+        raise InvalidRequest("no member of the cluster is called that", name=name)
+    layout = membership.layout
+    if layout is not None and member.id in layout.lost:
+        raise InvalidRequest("its disk counts as lost, and its copies are moved", name=name)
+    return member
+
+
+def _check_quorums(membership: Membership, old: Layout, replication: int) -> None:
+    """InvalidRequest if some node was started with a W or R that so few copies cannot give. A
+    majority of what there is needs no flag, and follows by itself."""
+    usual = majority(old.replication)
+    for url, w, r in membership.quorums():
+        for name, count in (("W", w), ("R", r)):
+            if count > replication and count != usual:
+                raise InvalidRequest(
+                    f"{url} was started with -{name}={count}: start it with less first",
+                    replication=replication,
+                )
+
+
+def _check(old: Layout, members: dict[int, Member], replication: int, *, is_forced: bool) -> None:
+    """InvalidRequest if this breaks a hard rule."""
+    if not 0 < replication <= REPLICATION_MAX:
+        raise InvalidRequest(f"copies of each key are from 1 to {REPLICATION_MAX}")
+    before = [each for each in old.members if each.weight]
+    staying = [each for each in members.values() if each.weight]
+    if not staying:
+        raise InvalidRequest("somebody has to hold the copies")
+    if is_forced:
+        return
+    if len(staying) < min(replication, len(before)):
+        raise InvalidRequest(
+            f"{len(staying)} nodes cannot hold {replication} copies of each key: lower the "
+            "replication first, or force it"
+        )
+    apart = min(len({each.zone for each in before}), replication)
+    if len({each.zone for each in staying}) < apart:
+        raise InvalidRequest("copies of a key could not be kept in different zones: force it")

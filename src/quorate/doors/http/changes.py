@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A cluster that changes: `POST /leave`, `/replace`, `/plan`, `/plan/HASH/apply`, `/plan/cancel`,
+and `GET /topology`.
+
+A plan is shown before it is done: it is applied as it was shown (`plans`), or, once the cluster has
+moved on, not at all (409). So of two operators at once one is told.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import msgspec
+from aiohttp import web
+
+from quorate.core.values.events import Change, ChangeResult
+from quorate.core.values.status import MemberView
+from quorate.core.values.wish import Preview, Share, Wish
+from quorate.doors.http.context import Context, ask, respond_json
+from quorate.doors.http.request import Query, decode_json, read_body
+from quorate.errors import InvalidRequest
+from quorate.notation import parse_node
+
+_BODY_BYTES_MAX: Final = 64 << 10
+NODES_MAX: Final = 100
+"""That one plan names of a kind: each is looked for among all members."""
+_Few: Final = msgspec.Meta(max_length=NODES_MAX)
+
+
+class LeaveBody(msgspec.Struct, forbid_unknown_fields=True):
+    """Who is to leave."""
+
+    node: str
+    """Its URL or its id."""
+    force: bool | msgspec.UnsetType = msgspec.UNSET
+    """Though fewer nodes than copies are left, zones cannot be kept apart, or it is not there."""
+
+
+class ReplaceBody(msgspec.Struct, forbid_unknown_fields=True):
+    """Who goes, and who takes its place."""
+
+    old: str
+    new: str
+
+
+class PlanBody(msgspec.Struct, forbid_unknown_fields=True):
+    """What is to change. Nothing: what the cluster comes to as it is."""
+
+    leave: Annotated[list[str], _Few] | msgspec.UnsetType = msgspec.UNSET
+    replace: Annotated[dict[str, str], _Few] | msgspec.UnsetType = msgspec.UNSET
+    """By who goes, who takes its place."""
+    weight: Annotated[dict[str, int], _Few] | msgspec.UnsetType = msgspec.UNSET
+    zone: Annotated[dict[str, str], _Few] | msgspec.UnsetType = msgspec.UNSET
+    replication: int | msgspec.UnsetType = msgspec.UNSET
+    recover: Annotated[list[str], _Few] | msgspec.UnsetType = msgspec.UNSET
+    """Whose disks are given up for lost where no majority of the voters is left; alone."""
+    force: bool | msgspec.UnsetType = msgspec.UNSET
+
+
+class MemberCourse(msgspec.Struct, frozen=True):
+    """A member, and what its copies come to."""
+
+    url: str
+    id: str
+    state: str
+    zone: str
+    weight: int
+    """0 if it goes."""
+    copies: int
+    """Partitions of which it has a copy."""
+    gains: int
+    """Copies that it has yet to be given."""
+    gives: int
+    """Copies that it has yet to give up."""
+    left: int
+    """Of those that it is given now, how many it has yet to get, by its own word."""
+    lost: bool
+    """Whether its disk is lost: nobody waits for what it had."""
+
+
+class TopologyAnswer(msgspec.Struct, frozen=True):
+    """What the cluster is, and what it comes to."""
+
+    node: str
+    """Who says so."""
+    epoch: int
+    phase: str
+    replication: int
+    copies: int
+    """Of partitions, altogether, once all are where they belong."""
+    to_move: int
+    """Of these, how many are not yet there."""
+    bytes: int
+    """About, that are to move."""
+    waits: list[str]
+    """What does not go on, as this node sees it: who, why, for how long, and what to do."""
+    crowded: list[str]
+    """Why copies of some keys share a zone."""
+    members: list[MemberCourse]
+
+
+class PlanAnswer(msgspec.Struct, frozen=True):
+    """A plan that can be applied at the node that showed it."""
+
+    hash: str
+    node: str
+    plan: Preview
+
+
+class ChangeAnswer(msgspec.Struct, frozen=True):
+    """What was decided."""
+
+    epoch: int
+    """Of the layout that says so."""
+    changed: bool
+    """False if it was so already."""
+    plan: Preview
+
+
+async def leave(context: Context, request: web.Request, query: Query) -> web.Response:
+    """POST /leave: a member gives its copies to the others, and then is none any more."""
+    asked = decode_json(await _body(context, request), _leaving)
+    wish = Wish(leave=(_node(asked.node),), is_forced=asked.force is True)
+    return await _change(context, query, wish)
+
+
+async def replace(context: Context, request: web.Request, query: Query) -> web.Response:
+    """POST /replace: a node that holds nothing takes the place of a member."""
+    asked = decode_json(await _body(context, request), _replacing)
+    return await _change(context, query, Wish(replace=((_node(asked.old), _node(asked.new)),)))
+
+
+async def plan(context: Context, request: web.Request, query: Query) -> web.Response:
+    """POST /plan: what changes would come to; changes nothing."""
+    asked = decode_json(await _body(context, request) or b"{}", _planning)
+    wish = Wish(
+        leave=tuple(map(_node, asked.leave or ())),
+        replace=tuple([(_node(old), _node(new)) for old, new in (asked.replace or {}).items()]),
+        weights=tuple([(_node(name), weight) for name, weight in (asked.weight or {}).items()]),
+        zones=tuple([(_node(name), zone) for name, zone in (asked.zone or {}).items()]),
+        replication=_replication(asked.replication),
+        recover=tuple(map(_node, asked.recover or ())),
+        is_forced=asked.force is True,
+    )
+    shown = await _preview(context, query, wish)
+    name = context.plans.keep(shown.epoch, wish)
+    return respond_json(PlanAnswer(name, context.store.status().url, shown))
+
+
+async def apply(context: Context, request: web.Request, query: Query) -> web.Response:
+    """POST /plan/HASH/apply: do what was shown."""
+    epoch, wish = context.plans.find(request.match_info["hash"])
+    return await _change(context, query, wish, from_epoch=epoch)
+
+
+async def cancel(context: Context, _request: web.Request, query: Query) -> web.Response:
+    """POST /plan/cancel: every copy stays where it is."""
+    return await _change(context, query, Wish(stops=True))
+
+
+async def topology(context: Context, _request: web.Request, query: Query) -> web.Response:
+    """GET /topology: what the cluster is, what moves, and what waits."""
+    status = context.store.status()
+    coming = None if status.phase == "forming" else await _preview(context, query, Wish())
+    shares = {} if coming is None else {each.id: each for each in coming.shares}
+    waits = list(status.waits)
+    if coming is not None and coming.copies and status.phase == "stable":
+        waits.append(
+            f"{coming.copies} copies stay where they are, though weights and zones want them "
+            "elsewhere: a change was cancelled; to move them: quorate plan, then quorate apply"
+        )
+    answer = TopologyAnswer(
+        node=status.url,
+        epoch=status.epoch,
+        phase=status.phase,
+        replication=status.replication,
+        copies=sum(each.after for each in shares.values()),
+        to_move=0 if coming is None else coming.copies,
+        bytes=0 if coming is None else coming.bytes,
+        waits=waits,
+        crowded=[] if coming is None else coming.crowded,
+        members=[_course(each, shares.get(each.id)) for each in status.members if each.member],
+    )
+    return respond_json(answer)
+
+
+def _course(member: MemberView, share: Share | None) -> MemberCourse:
+    return MemberCourse(
+        url=member.url,
+        id=member.id,
+        state=member.state,
+        zone=member.zone,
+        weight=member.weight,
+        copies=member.partitions if share is None else share.before,
+        gains=0 if share is None else share.gains,
+        gives=0 if share is None else share.gives,
+        left=member.left,
+        lost=member.lost,
+    )
+
+
+async def _preview(context: Context, query: Query, wish: Wish) -> Preview:
+    timeout_ms = query.timeout_ms()
+    result = await ask(
+        context.store,
+        lambda waiter: Change(waiter, wish, is_preview=True, timeout_ms=timeout_ms),
+        ChangeResult,
+    )
+    return result.plan
+
+
+async def _change(
+    context: Context, query: Query, wish: Wish, *, from_epoch: int = 0
+) -> web.Response:
+    timeout_ms = query.timeout_ms()
+    result = await ask(
+        context.store,
+        lambda waiter: Change(waiter, wish, from_epoch=from_epoch, timeout_ms=timeout_ms),
+        ChangeResult,
+    )
+    epoch = result.epoch or result.plan.epoch
+    return respond_json(ChangeAnswer(epoch, result.epoch > 0, result.plan))
+
+
+async def _body(context: Context, request: web.Request) -> bytes:
+    return await read_body(request, context.bodies, bytes_max=_BODY_BYTES_MAX)
+
+
+def _node(text: str) -> str:
+    try:
+        return parse_node(text)
+    except ValueError as fault:
+        raise InvalidRequest(f"not a node: {fault}") from None
+
+
+def _replication(given: int | msgspec.UnsetType) -> int:
+    if given is msgspec.UNSET:
+        return 0
+    if given < 1:
+        raise InvalidRequest("each key has at least one copy", replication=given)
+    return given
+
+
+_leaving: Final = msgspec.json.Decoder(LeaveBody)
+_replacing: Final = msgspec.json.Decoder(ReplaceBody)
+_planning: Final = msgspec.json.Decoder(PlanBody)

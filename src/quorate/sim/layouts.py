@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which layout each node of a world had, and when.
+
+What a request needs, and what its answer may say, follows from the layouts that its coordinator had
+while the request went on; there may be several, and each node adopts them in its own time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from quorate.core.topology.layout import Layout
+from quorate.core.topology.topology import majority
+from quorate.core.values.events import Effects
+from quorate.core.values.slots import partition_of
+from quorate.sim.machine import Machine
+
+
+class Row(NamedTuple):
+    """Who holds a partition by a layout, or shall hold it."""
+
+    ids: tuple[int, ...]
+    """In order of preference."""
+    gaining: frozenset[int] = frozenset()
+    """Of those that shall: who has yet to get it."""
+    lost: frozenset[int] = frozenset()
+    """Of all: whose disk the layout says is lost."""
+
+    @property
+    def majority(self) -> int:
+        """Of all, be they lost or not."""
+        return majority(len(self.ids))
+
+    def renamed(self, names: Mapping[int, int]) -> Row:
+        """The same under other names; who has none gets a negative one."""
+
+        def name(each: int) -> int:
+            return names.get(each, -each)
+
+        return Row(tuple(map(name, self.ids)), *[frozenset(map(name, s)) for s in self[1:]])
+
+
+def rows_of(layout: Layout, row: bytes) -> list[Row]:
+    """Who holds a row; and if its partition moves, who shall."""
+    partition = partition_of(row)
+    held = layout.table[partition]
+    lost = frozenset(layout.lost)
+    found = [Row(tuple(layout.ids(held)), lost=lost.intersection(layout.ids(held)))]
+    for moving, shall in layout.moves:
+        if moving == partition:
+            ids = tuple(layout.ids(shall))
+            gaining = ids if len(shall) < len(held) else set(ids).difference(found[0].ids)
+            found.append(Row(ids, frozenset(gaining), lost.intersection(ids)))
+    return found
+
+
+class Layouts:
+    """Watches who adopts what."""
+
+    def __init__(self, machines: Sequence[Machine]) -> None:
+        self._urls = [machine.url for machine in machines]
+        self.known: dict[int, Layout] = {}
+        """By epoch, of which each has one table (P4)."""
+        self._had: dict[str, list[tuple[float, int]]] = {url: [] for url in self._urls}
+        """By URL: since when, and which epoch."""
+        self.taken: list[tuple[float, Layout]] = []
+        """Every layout, and when it was first seen."""
+
+    def after_step(self, machine: Machine, effects: Effects) -> None:
+        """Part of `cluster.Observer`."""
+        del effects
+        layout = machine.node.membership.layout if machine.is_running else None
+        if layout is None:
+            return
+        had = self._had[machine.url]
+        if not had or had[-1][1] != layout.epoch:
+            if layout.epoch not in self.known:
+                self.known[layout.epoch] = layout
+                self.taken.append((machine.world.now, layout))
+            had.append((machine.world.now, layout.epoch))
+
+    def between(self, index: int, begin_ms: float, end_ms: float) -> list[Layout]:
+        """Those that a node had at any time of a span."""
+        had = self._had[self._urls[index]]
+        found = []
+        for place, (since_ms, epoch) in enumerate(had):
+            until_ms = had[place + 1][0] if place + 1 < len(had) else end_ms
+            if since_ms <= end_ms and begin_ms <= until_ms:
+                found.append(self.known[epoch])
+        return found

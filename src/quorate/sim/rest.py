@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What comes to an end by itself once faults are over.
+
+Each layout is followed by the next in a bounded time, until every copy is where it belongs, lost
+disks are refilled, and all nodes know it (I24). And hints are replayed.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from quorate.core.topology.layout import Course, Layout
+from quorate.core.values.wish import Wish
+from quorate.sim import changes
+from quorate.sim.acts import Acts
+from quorate.sim.checkers import Violation
+from quorate.sim.cluster import SimCluster
+
+MOVE_MS: Final = 120_000.0
+"""Longer than one layout takes to be followed by the next while copies move: all tries to decide
+it, and 64 partitions one after another over the slowest links."""
+LOOK_MS: Final = 50.0
+"""Between two looks at whether they have."""
+HINT_RETRY_MS: Final = 1_200.0
+"""Longer than a peer waits for its hints to be tried again."""
+
+
+def come_to_rest(acts: Acts) -> list[Violation]:
+    """Wait until nothing moves any more, and operators have their answers; what goes on for ever.
+    What was cancelled half-way an operator takes up again."""
+    cluster, epoch, since_ms = acts.cluster, 0, 0.0
+    layout = cluster.layout()
+    if layout.course == Course.REST and not _is_whole(layout):
+        machines = enumerate(cluster.machines)
+        node = next(
+            (i for i, each in machines if each.is_running and each.node.membership.is_in), 0
+        )
+        changes.wish_for(acts, node, Wish())
+    while not (is_at_rest(cluster) and not any(each.missing() for each in acts.operators)):
+        if cluster.broken:
+            break
+        if cluster.layout().epoch > epoch:
+            epoch, since_ms = cluster.layout().epoch, cluster.world.now
+        elif cluster.world.now > since_ms + MOVE_MS:
+            waits = [each.node.pulls.waits_for for each in cluster.machines if each.is_running]
+            told = f"the layout of epoch {epoch} is not at rest, and stays: {waits}"
+            return [Violation("I24", b"", told)]
+        cluster.run(LOOK_MS)
+    return []
+
+
+def is_at_rest(cluster: SimCluster) -> bool:
+    """Whether no copy is to move, and no disk to be replaced, by the word of every node."""
+    layout = cluster.layout()
+    if layout.moves or layout.lost or layout.course != Course.REST:
+        return False
+    ids = {machine.settings.node_id for machine in cluster.machines}
+    running = [machine.node for machine in cluster.machines if machine.is_running]
+    return all(each.id in ids for each in layout.members) and all(
+        node.membership.epoch == layout.epoch and not node.parts.replica.withheld
+        for node in running
+    )
+
+
+def drain(cluster: SimCluster) -> None:
+    """Let hints be replayed for as long as they get fewer."""
+    left = hints_left(cluster)
+    before: dict[int, int] = {}
+    while any(left.values()) and left != before:
+        cluster.run(HINT_RETRY_MS)
+        left, before = hints_left(cluster), left
+
+
+def hints_left(cluster: SimCluster) -> dict[int, int]:
+    """Hints that wait, by node; but for those of disks that are lost."""
+    lost = cluster.lost_ids()
+    return {
+        index: sum(
+            machine.node.hints.count(peer)
+            for peer in machine.node.roster.peers
+            if lost.isdisjoint(peer.names)
+        )
+        for index, machine in enumerate(cluster.machines)
+        if machine.is_running
+    }
+
+
+def _is_whole(layout: Layout) -> bool:
+    """Whether no disk of it is lost, and nobody is to leave."""
+    return not layout.lost and all(each.weight for each in layout.members)

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Faults of layouts that change: of who decides, what is asked of whom, and what is pulled.
+
+Each is a rule of the protocol that is left out, as in a model of it, or one of what the core makes
+of that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from msgspec.structs import replace
+
+from quorate.core.exchanges.look import Look
+from quorate.core.exchanges.outbox import Outbox
+from quorate.core.exchanges.reads import Reads
+from quorate.core.exchanges.writes import Write, Writes
+from quorate.core.replica import Replica
+from quorate.core.serving import Serving
+from quorate.core.topology.layout import FIRST_EPOCH
+from quorate.core.topology.peer import Peer
+from quorate.core.topology.topology import Replicas
+from quorate.core.topology.wants import Wants
+from quorate.core.values.messages import Frame
+from quorate.sim.acts import CHANGES
+from quorate.sim.draw import Options
+from tests.simulation.plants.plant import Plant
+
+_on_frame: Final = Serving.on_frame
+_replicas: Final = Replicas.__init__
+
+CHANGING: Final = Options(faults=frozenset((*CHANGES, "wipe", "kill", "hold", "isolate", "slow")))
+"""Worlds in which copies move, and little else happens."""
+REPLACING: Final = Options(
+    nodes=4,
+    replication=3,
+    faults=frozenset(("join", "replace", "bury", "wipe", "kill", "hold", "isolate", "slow")),
+)
+"""Those of four nodes, whose disks are replaced."""
+
+
+def _of_any_epoch(self: Serving, outbox: Outbox, frame: Frame) -> None:
+    if FIRST_EPOCH < frame.epoch < self._membership.epoch:
+        frame = replace(frame, epoch=self._membership.epoch)
+    _on_frame(self, outbox, frame)
+
+
+def _writers_of_the_old_row(self: Replicas, rows: list[list[Peer | None]], **named: Any) -> None:
+    _replicas(self, rows, **named)
+    self.writers = self.writers[:1] * len(self.writers)
+
+
+def _all_have_pulled(self: Wants, member_id: int) -> tuple[int, list[int]]:
+    del member_id
+    return self._membership.epoch, []
+
+
+def _pulled_ever(self: Wants, member_id: int) -> tuple[int, list[int]]:
+    peer = self._membership.peer(member_id)
+    pulled = self._own_pulled()[0] if peer is None else peer.told.pulled
+    return self._membership.epoch if pulled else 0, []
+
+
+def _nothing_is_dropped(self: Replica, partition: int, live: int) -> None:
+    del self, partition, live
+
+
+def _go_on_with_the_look(self: Reads, look: Look) -> None:
+    del self, look
+
+
+def _go_on_with_the_write(self: Writes, write: Write) -> None:
+    del self, write
+
+
+def _plant(name: str, owner: type, seam: str, faulty: Callable[..., Any]) -> Plant:
+    return Plant(name, owner, seam, faulty, CHANGING)
+
+
+PLANTS: Final = (
+    _plant("a request of an earlier layout is served", Serving, "on_frame", _of_any_epoch),
+    Plant(
+        "a write needs the old row alone",
+        Replicas,
+        "__init__",
+        _writers_of_the_old_row,
+        REPLACING,
+    ),
+    _plant("copies have moved before they are pulled", Wants, "_told", _all_have_pulled),
+    _plant("what was pulled for another layout counts", Wants, "_told", _pulled_ever),
+    _plant("copies are given up and stay", Replica, "drop", _nothing_is_dropped),
+    _plant("a read goes on under an earlier layout", Reads, "begin_anew", _go_on_with_the_look),
+    _plant("a write goes on under an earlier layout", Writes, "begin_anew", _go_on_with_the_write),
+)

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where a scenario is played, and what of it is written down."""
+
+from __future__ import annotations
+
+from quorate.core.values.slots import row_of
+from quorate.errors import Outcome, QuorumUnreachable
+from quorate.sim.cluster import SimCluster
+from quorate.sim.trace import Trace
+from quorate.wire.records import encode
+from tests.simulation import asking
+from tests.simulation.asking import Handle
+
+
+class Stage:
+    """A cluster, all linked and with nothing under way, and what is written down from then on."""
+
+    def __init__(self, count: int = 3, *, seed: int = 1, hidden: tuple[str, ...] = ()) -> None:
+        """`hidden`: lines with one of these in them are left out."""
+        self.lines: list[str] = []
+        self._hidden = hidden
+        self.cluster = SimCluster(seed, count, trace=Trace(self._write))
+        self.cluster.run(50)
+        self.lines.clear()
+
+    def _write(self, line: str) -> None:
+        if not any(part in line for part in self._hidden):
+            self.lines.append(line.rstrip())
+
+    def tell(self, told: str) -> None:
+        """Say in plain words what the next lines are."""
+        self.lines += ["", f"# {told}"]
+
+    def given(self, key: bytes, value: bytes) -> None:
+        """All replicas have this before the story begins."""
+        self.put(0, key, value)
+        self.lines.clear()
+
+    def put(self, index: int, key: bytes, value: bytes) -> None:
+        """Write, which must succeed, and let the other replicas get it."""
+        asking.must_put(self.cluster, index, key, value)
+        self.cluster.run(20)
+
+    def assert_failed(self, handle: Handle, outcome: Outcome | None) -> None:
+        """The request ends for want of replicas, and says honestly what became of it."""
+        asking.finish(self.cluster, handle)
+        assert handle.of(QuorumUnreachable).outcome is outcome
+
+    def assert_read(self, index: int, key: bytes, value: bytes | None) -> None:
+        """A reader there gets this."""
+        assert asking.value(self.cluster, index, key) == value
+
+    def assert_converged(self, **values: bytes) -> None:
+        """All replicas of each key have the same bytes on disk, and these are the value."""
+        for name, value in values.items():
+            key = name.encode()
+            row = row_of(key)
+            held = []
+            for index in self.cluster.replicas(key):
+                record = self.cluster.machines[index].disk.durable(row)
+                assert record is not None, f"n{index} has nothing of {name}"
+                assert record.value == value
+                held.append(encode(row, record))
+            assert len(set(held)) == 1, f"replicas of {name} differ"
+
+    def until_hints_are_gone(self) -> None:
+        """Wait until no running node keeps a hint, and that is on the disks."""
+        machines = [machine for machine in self.cluster.machines if machine.is_running]
+        self.cluster.run_until(lambda: not any(m.node.hints.total for m in machines))
+        self.cluster.run(20)

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Changing a cluster from a terminal: what is asked of the node, and what people read."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+
+from quorate.core.values.events import Change, Join
+from quorate.core.values.wish import Wish
+from quorate.errors import Conflict, Outcome, QuorumUnreachable
+from tests.fake_store import NODES
+from tests.http_served import Served
+from tests.unit.cli.conftest import Run
+from tests.unit.client.scripted import ScriptedNode, reply
+
+A, B, C = NODES
+
+
+def wishes(served: Served) -> list[Wish]:
+    """What was to be changed."""
+    return [each.wish for each in served.store.events if isinstance(each, Change)]
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("127.0.0.1:9000", "becomes a member once it is there"),
+        (A, "is a member and holds copies already"),
+    ],
+)
+def test_a_join_says_what_follows(
+    run: Run, served: Served, target: str, url: str, said: str
+) -> None:
+    ran = run("join", url, target)
+    assert (ran.code, ran.err) == (0, "")
+    assert said in ran.out.decode()
+    assert [type(each) for each in served.store.events] == [Join]
+    table = json.loads(run("join", url, target, "--json").out)
+    assert table["known"] is True
+
+
+def test_leave_and_replace_say_what_moves_and_what_was_decided(
+    run: Run, served: Served, target: str
+) -> None:
+    ran = run("leave", B, "--force", target)
+    assert (ran.code, ran.err) == (0, "")
+    assert f"{B}\t-\t0\t1024\t0\t0\t1024\n" in ran.out.decode()
+    assert "decided, as layout 2" in ran.out.decode()
+    assert run("replace", f"--old={B}", f"--new={C}", target).code == 0
+    wanted = [Wish(leave=(B,), is_forced=True), Wish(replace=((B, C),))]
+    assert wishes(served) == wanted
+    assert json.loads(run("leave", B, "--force", target, "--json").out)["epoch"] == 4
+
+
+def test_a_plan_takes_all_changes_at_once_and_says_how_to_apply_it(
+    run: Run, served: Served, target: str
+) -> None:
+    ran = run(
+        *("plan", f"--leave={A},{B}", f"--replace={A}={C}", f"--weight={B}=2,{C}=3"),
+        *(f"--zone={C}=b", "--replication=2", "--force", target),
+    )
+    assert (ran.code, ran.err) == (0, "")
+    wish = Wish(
+        leave=(A, B),
+        replace=((A, C),),
+        weights=((B, 2), (C, 3)),
+        zones=((C, "b"),),
+        replication=2,
+        is_forced=True,
+    )
+    assert wishes(served) == [wish]
+    command = ran.out.decode().partition("to do it: quorate ")[2].split()
+    assert command[0] == "apply"
+    assert command[2] == f"--target={A}"
+    assert "decided, as layout 2" in run(*command[:2], target).out.decode()
+    assert wishes(served) == [wish, wish]
+    late = run(*command[:2], target)
+    assert (late.code, late.err.count("\n")) == (3, 1)
+    assert "the cluster has changed since (epoch=2); nothing was written" in late.err
+
+
+def test_a_plan_of_nothing_says_nothing_of_doing_it(run: Run, served: Served, target: str) -> None:
+    ran = run("plan", target)
+    assert "to move: 0 copies of partitions; then each key has 3 replicas\n" in ran.out.decode()
+    assert "apply" not in ran.out.decode()
+    assert wishes(served) == [Wish()]
+
+
+def test_to_cancel_where_nothing_moves_is_no_change(run: Run, target: str) -> None:
+    assert run("cancel", target).out == b"nothing to change: it is so already, by layout 1\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["join", "x"], "--url: 'x' has no port"),
+        (["join"], "write quorate join URL"),
+        (["leave", "x"], "or a node's id, 12 hexadecimal digits"),
+        (["leave", A, B], "one argument too many"),
+        (["replace", A], "replace: no new: write quorate replace OLD NEW"),
+        (["plan", f"--weight={A}"], "write --weight=NODE=2"),
+        (["plan", f"--weight={A}=x"], "--weight: 'x' is no whole number"),
+        (["plan", f"--zone={A}="], "write --zone=NODE=b"),
+        (["plan", f"--replace={A}=x"], "--replace: 'x' has no port"),
+        (["plan", "--leave=x"], "--leave: 'x' has no port"),
+        (["plan", "--replication=0"], "--replication: '0' is no whole number"),
+        (["apply"], "write quorate apply HASH"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line(
+    run: Run, served: Served, target: str, arguments: list[str], said: str
+) -> None:
+    ran = run(*arguments, target)
+    assert (ran.code, ran.out) == (2, b"")
+    assert said in ran.err
+    assert ran.err.count("\n") == 1
+    assert served.store.events == []
+
+
+def test_what_the_cluster_refuses_is_one_line_and_exit_code_3(
+    run: Run, served: Served, target: str
+) -> None:
+    ran = run("apply", "0123456789abcdef", target)
+    assert (ran.code, ran.err.count("\n")) == (3, 1)
+    assert "apply it at the same node" in ran.err
+    served.store.failure = Conflict("the cluster has changed", epoch=9)
+    assert run("leave", B, target).code == 3
+
+
+def test_a_change_that_may_be_decided_yet_says_where_to_look(
+    run: Run, served: Served, target: str
+) -> None:
+    reason = "a majority of the voters has not answered in time"
+    served.store.failure = QuorumUnreachable(reason, outcome=Outcome.UNKNOWN)
+    ran = run("leave", B, target)
+    assert ran.code == 3
+    assert ran.err == (f"quorate: {reason}; it may be decided all the same: see quorate topology\n")
+    told = json.loads(run("leave", B, target, "--json").out)["error"]
+    assert told["outcome"] == "unknown"
+
+
+def test_the_topology_is_a_table_and_a_line_for_what_waits(
+    run: Run, served: Served, target: str
+) -> None:
+    served.store.waits = ["http://d:8000 is a member and gets no copies: no link to it"]
+    ran = run("topology", target)
+    assert (ran.code, ran.err) == (0, "")
+    lines = ran.out.decode().splitlines()
+    assert lines[:4] == [f"node\t{A}", "epoch\t1", "phase\tstable", "replication\t3"]
+    assert lines[4] == "copies\t3,072 of 3,072 are where they belong"
+    assert f"{B}\t0123456789ac\tup\t-\t1\t1024\t0\t0\t0\tno" in lines
+    assert lines[-1] == f"waits: {served.store.waits[0]}"
+    assert json.loads(run("topology", target, "--json").out)["waits"] == served.store.waits
+
+
+def test_the_status_says_what_waits_beside_who_is_ready(
+    run: Run, served: Served, target: str
+) -> None:
+    served.store.waits = ["http://d:8000 is a member and gets no copies\x1b[2J"]
+    ran = run("status", target)
+    assert ran.err == "quorate: http://d:8000 is a member and gets no copies\\x1b[2J\n"
+
+
+def test_members_that_have_copies_to_get_say_themselves_what_they_wait_for(run: Run) -> None:
+    facts = {"epoch": 9, "phase": "moving", "replication": 3}
+    shown = {**facts, "copies": 3, "to_move": 1, "bytes": 0, "crowded": ["zone b is small"]}
+
+    def says(node: str, *waits: str, members: list[dict[str, object]]) -> bytes:
+        table = {**shown, "node": node, "waits": waits, "members": members}
+        return json.dumps(table).encode()
+
+    with ScriptedNode(lambda _: reply(200, says(d.url, f"{d.url} waits", "b", members=[]))) as d:
+        members = [{"url": url, "left": 1} for url in (d.url, "http://localhost:1")]
+        with ScriptedNode(lambda _: reply(200, says(a.url, members=members))) as a:
+            ran = run("topology", f"--target={a.url}")
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out.decode().endswith(f"crowded: zone b is small\nwaits: {d.url} waits\n")
+
+
+def test_an_answer_in_an_unknown_form_is_told(run: Run) -> None:
+    with ScriptedNode(lambda _: reply(200, b"[]")) as node:
+        for command in (["topology"], ["plan"], ["cancel"], ["join", A]):
+            ran = run(*command, f"--target={node.url}")
+            assert (ran.code, ran.err) == (3, "quorate: an answer in an unknown form\n")
+
+
+@pytest.mark.parametrize(("typed", "code"), [("recover\n", 0), ("yes\n", 1), ("", 1)])
+def test_a_recovery_wants_the_word_typed(
+    run: Run, served: Served, monkeypatch: pytest.MonkeyPatch, typed: str, code: int
+) -> None:
+    target = f"--target=http://127.0.0.1:{served.port}"
+    monkeypatch.setattr("sys.stdin", io.StringIO(typed))
+    ran = run("recover", f"{A},{B}", target)
+    assert (ran.code, ran.err) == (code, "")
+    assert "given up: 2 members; of 0 partitions" in ran.out.decode()
+    previews = [each.is_preview for each in served.store.events if isinstance(each, Change)]
+    assert previews == [True] + [False] * (code == 0)
+    assert set(wishes(served)) == {Wish(recover=(A, B))}
+    assert run("recover", A, target, "--yes").code == 0
+    assert run("recover", "nonsense here", target, "--yes").code == 2

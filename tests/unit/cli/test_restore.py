@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""quorate restore: what an archive has is written as it was, or a line says why not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from quorate.cli import patience, restore
+from quorate.cli.archive import ArchiveChunk, ArchivedKey, ArchiveHeader, ArchiveWriter
+from quorate.core.values.events import Put
+from quorate.errors import QuorumUnreachable
+from tests.http_served import Served
+from tests.unit.cli.conftest import Run
+from tests.unit.client.scripted import CUT, ScriptedNode, dead_port
+
+FUTURE_MS = 1_900_000_000_000
+VERSION = bytes(13) + b"\1"
+
+
+@pytest.fixture(autouse=True)
+def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(patience, "_PAUSE_SECONDS", (0.01, 0.02))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "a")
+
+
+def key(key: bytes, value: bytes = b"v", expires_ms: int = 0) -> ArchivedKey:
+    return ArchivedKey(key, value, expires_ms, VERSION)
+
+
+def archive(path: str, *chunks: Iterable[ArchivedKey], prefix: bytes = b"") -> None:
+    with ArchiveWriter(path, ArchiveHeader("quorate", ["a"], prefix, 1)) as writer:
+        for each in chunks:
+            writer.add(ArchiveChunk(list(each), ""))
+        writer.finish()
+
+
+def stored(served: Served) -> dict[bytes, tuple[bytes | None, int]]:
+    records = served.store.records.items()
+    return {key: (record.value, record.expires_ms) for key, record in records}
+
+
+def puts(served: Served) -> int:
+    return sum(type(each) is Put for each in served.store.events)
+
+
+def test_each_key_is_written_byte_for_byte_with_its_expiry(
+    run: Run, served: Served, target: str, path: str
+) -> None:
+    written = {
+        b"text": (b"value", 0),
+        b"\xff\n": (b"\0\xfe\n", FUTURE_MS),
+        b"empty": (b"", 0),
+        "ключ".encode(): ("значение".encode() * 1000, FUTURE_MS + 1),
+    }
+    archive(path, [key(name, *each) for name, each in written.items()])
+    ran = run("restore", path, target)
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out.decode() == f"{path}: wrote 4 keys (16.0 kB), of 4 keys\n"
+    assert stored(served) == written
+
+
+@pytest.mark.parametrize("byte", [b"\0", b'"', b"\xff", b"a", "é".encode()])
+def test_the_largest_values_of_any_bytes_fit(
+    run: Run, served: Served, target: str, path: str, byte: bytes
+) -> None:
+    """A zero byte is six characters of JSON."""
+    value = byte * (served.store.config.value_bytes_max // len(byte))
+    archive(path, [key(b"k", value), key(b"\0" * 1024, b"v"), *[key(b"%d" % n) for n in range(9)]])
+    assert run("restore", path, target).code == 0
+    assert stored(served)[b"k"] == (value, 0)
+    assert len(stored(served)) == 11
+
+
+def test_thousands_of_keys_are_written_in_portions(
+    run: Run, served: Served, target: str, path: str
+) -> None:
+    names = [b"\0" * 900 + b"%04d" % number for number in range(2500)]
+    archive(path, [key(each) for each in names])
+    assert run("restore", path, target).code == 0
+    assert set(stored(served)) == set(names)
+
+
+def test_what_the_cluster_has_is_kept_unless_it_is_to_be_replaced(
+    run: Run, served: Served, target: str, path: str
+) -> None:
+    archive(path, [key(b"a", b"old"), key(b"b", b"old"), key(b"c", b"old")])
+    served.store.fill(b"a", b"newer")
+    served.store.fill(b"b", None)  # Deleted since: what a restore is mostly for.
+    ran = run("restore", path, target)
+    told = f"{path}: wrote 2 keys (8 B), kept 1 that the cluster has, of 3 keys\n"
+    assert (ran.code, ran.out.decode()) == (0, told)
+    assert [stored(served)[each][0] for each in (b"a", b"b", b"c")] == [b"newer", b"old", b"old"]
+    ran = run("restore", path, "--existing=replace", target)
+    assert (ran.code, ran.out.decode()) == (0, f"{path}: wrote 3 keys (12 B), of 3 keys\n")
+    assert stored(served)[b"a"][0] == b"old"
+    ran = run("restore", path, "--existing=merge", target)
+    assert (ran.code, "write keep or replace" in ran.err) == (2, True)
+
+
+def test_a_dry_run_writes_nothing_and_says_what_would_be(
+    run: Run, served: Served, target: str, path: str
+) -> None:
+    archive(path, [key(b"a"), key(b"b", b"x" * 10), key(b"gone", b"x", 1)])
+    served.store.fill(b"a", b"there")
+    ran = run("restore", path, "--dry-run", target)
+    origin, told = ran.out.decode().splitlines()
+    assert origin.startswith(
+        f"{path}: 3 keys of cluster quorate, each as it was at some time between 1970-01-01 "
+    )
+    assert told == (
+        f"{path}: would write 1 key (11 B), kept 1 that the cluster has, left out 1 that have"
+        " expired, of 3 keys"
+    )
+    figures = json.loads(run("restore", path, "--dry-run", "--json", target).out)
+    assert figures == {
+        "archive": path,
+        "keys": 3,
+        "written": 1,
+        "bytes": 11,
+        "kept": 1,
+        "expired": 1,
+        "failed": 0,
+    }
+    assert puts(served) == 0
+
+
+def test_one_prefix_alone(run: Run, served: Served, target: str, path: str) -> None:
+    archive(path, [key(b"app:1"), key(b"other")], [key(b"app:2")], prefix=b"")
+    ran = run("restore", path, "--prefix=app:", target)
+    assert ran.out.decode() == f"{path}: wrote 2 keys (12 B), of 2 keys\n"
+    assert set(stored(served)) == {b"app:1", b"app:2"}
+    archive(f"{path}2", [key(b"app:1")], prefix=b"app:")
+    assert run("restore", f"{path}2", "--prefix=a", target).code == 0
+    ran = run("restore", f"{path}2", "--prefix=b", target)
+    assert (ran.code, "only keys that begin with 'app:'" in ran.err) == (2, True)
+
+
+def test_a_damaged_or_cut_archive_is_refused_before_anything_is_written(
+    run: Run, served: Served, target: str, path: str
+) -> None:
+    archive(path, [key(b"a")], [key(b"b")])
+    content = Path(path).read_bytes()
+    for changed, said in (
+        (content[:-1], "cut short: it has 2 whole chunks of 2 keys and no end"),
+        (content[:-1] + b"\xff", "behind 2 whole chunks of 2 keys"),
+        (b"tar" + content, "not an archive of quorate backup; nothing was done"),
+    ):
+        Path(path).write_bytes(changed)
+        for flags in ((), ("--dry-run",), ("--json",)):
+            ran = run("restore", path, target, *flags)
+            assert (ran.code, ran.err.count("\n"), said in ran.err) == (2, 1, True)
+    assert json.loads(ran.out)["error"]["code"] == "archive"
+    assert served.store.events == []
+
+
+def test_a_time_that_no_calendar_has_is_no_crash(run: Run, target: str, path: str) -> None:
+    with ArchiveWriter(path, ArchiveHeader("\x1b[2J", ["a"], b"", 1 << 62)) as writer:
+        writer.finish()
+    ran = run("restore", path, "--dry-run", target)
+    assert ran.code == 0
+    assert b"of cluster \\x1b[2J, each as it was at some time between None and 20" in ran.out
+
+
+@pytest.mark.parametrize("name", ["", "missing"])
+def test_an_archive_that_cannot_be_read_is_named(run: Run, tmp_path: Path, name: str) -> None:
+    where = str(tmp_path / name)
+    ran = run("restore", where)
+    assert (ran.code, ran.err.startswith(f"quorate: {where}: ")) == (2, True)
+
+
+def test_a_key_that_the_cluster_refuses_is_counted_and_the_others_are_written(
+    run: Run, served: Served, target: str, path: str
+) -> None:
+    large = b"x" * (served.store.config.value_bytes_max + 1)
+    archive(path, [key(b"a"), key(b"large", large), key(b"b")])
+    ran = run("restore", path, target)
+    assert ran.code == 3
+    assert ran.err.startswith("quorate: key 'large': ")
+    assert ran.out.decode() == f"{path}: wrote 2 keys (4 B), failed with 1, of 3 keys\n"
+    assert set(stored(served)) == {b"a", b"b"}
+
+
+def test_what_cannot_be_written_now_is_tried_again_and_in_the_end_told(
+    run: Run, served: Served, target: str, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer, tries = served.store._put, 0
+
+    def put(event: Put) -> Any:
+        nonlocal tries
+        tries += event.key == b"k7"
+        refused = QuorumUnreachable("too few")
+        return refused if event.key == b"k7" and tries <= refusals else answer(event)
+
+    monkeypatch.setattr(served.store, "_put", put)
+    archive(path, [key(b"k%d" % number) for number in range(20)])
+    refusals = 3
+    assert run("restore", path, target).code == 0
+    assert len(stored(served)) == 20
+    refusals = 10**9
+    ran = run("restore", path, "--existing=replace", target)
+    assert ran.code == 3
+    assert "wrote 19 keys (67 B) so far, of 20 keys; the same command begins again" in ran.err
+    assert ran.err.splitlines()[-1].startswith("quorate: too few")
+
+
+def test_a_node_that_is_not_there_is_told_of_at_once(run: Run, path: str) -> None:
+    archive(path, [key(b"a")])
+    with dead_port() as url:
+        ran = run("restore", path, f"--target={url}")
+    assert (ran.code, ran.err.count("\n")) == (2, 1)
+
+
+def test_a_cluster_that_goes_away_is_waited_for_a_while(run: Run, path: str) -> None:
+    archive(path, [key(b"a")])
+    with ScriptedNode(lambda _: CUT) as node:
+        ran = run("restore", path, f"--target={node.url}", "--existing=replace")
+        assert len(node.requests) > 3
+    assert ran.code == 2
+    assert "asking again, for 0.3 s at most" in ran.err
+    assert "wrote 0 keys (0 B) so far, of 1 key" in ran.err
+
+
+def test_after_an_interrupt_it_says_what_was_written(
+    run: Run, target: str, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(restore, "read_keys", interrupted)
+    archive(path, [key(b"a")])
+    ran = run("restore", path, target)
+    assert (ran.code, ran.err.count("\n")) == (130, 1)
+    assert "wrote 0 keys (0 B) so far, of 1 key; the same command begins again" in ran.err
