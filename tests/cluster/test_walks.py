@@ -25,6 +25,10 @@ from tests.ports import free_port
 def node(tmp_path: Path) -> Iterator[NodeProcess]:
     """A node that holds 30,000 keys that were deleted or have expired, and one that is there."""
     node = NodeProcess(tmp_path, free_port(), ["-allow-flush"])
+    # It founds its cluster first: what is on a disk that no layout names is dropped.
+    node.start()
+    wait_until(node.is_ready, within_s=20, what="ready")
+    node.stop()
     dead = Record(pack_version(1 << 50, 1), None), Record(pack_version(1 << 50, 1), b"v", 1)
     rows = [(row_of(b"dead%d" % number), dead[number % 2]) for number in range(30_000)]
     rows.append((row_of(b"there"), Record(pack_version(1 << 50, 1), b"v")))
