@@ -20,7 +20,7 @@ from typing import Final
 
 from quorate.core.topology.layout import Layout
 from quorate.core.turn import Alarm, Parts
-from quorate.core.values.slots import partition_bounds
+from quorate.core.values.slots import partition_bounds, partition_of
 from quorate.errors import StorageError
 
 ROWS_PER_STEP: Final = 1_000
@@ -87,6 +87,9 @@ class Surplus:
             return
         withheld = self._replica.withheld
         partition = min(withheld - self._counted.keys(), default=None)
+        if self._position:
+            # To its end first, though one before it was given up meanwhile.
+            partition = partition_of(self._position)
         if partition is None:
             for each, live in sorted(self._counted.items()):
                 self._replica.drop(each, live)

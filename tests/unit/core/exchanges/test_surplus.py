@@ -251,6 +251,20 @@ def test_many_rows_are_counted_some_at_a_time_and_go_at_once() -> None:
     assert alone.node.parts.turn.counters["copies_dropped"] == 2
 
 
+def test_a_partition_is_counted_to_its_end_though_one_before_it_is_given_up_meanwhile() -> None:
+    """Else some of its rows would count twice, and the node would have fewer keys than none."""
+    assert HELD < ALSO
+    alone = node(disk=_filled(OLD, {HELD: 5, ALSO: 3 * ROWS_PER_STEP}))
+    gone = _left(OLD, ALSO)
+    hear(alone, gone)
+    alone.step()
+    assert ALSO in alone.node.parts.replica.withheld, "it is being counted"
+    hear(alone, _left(gone, HELD))
+    settle(alone)
+    assert _held(alone, HELD) == _held(alone, ALSO) == []
+    assert alone.node.parts.replica.keys == 0
+
+
 @pytest.mark.parametrize("count", [1, ROWS_PER_STEP - 1, ROWS_PER_STEP, ROWS_PER_STEP + 1])
 def test_each_row_is_counted_once(count: int) -> None:
     alone = node(disk=_filled(OLD, {HELD: count, ALSO: 2}))
