@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from quorate.cli import main
+from quorate.cli import main, patience
 from tests.fake_store import FakeStore
 from tests.http_served import Served
 
@@ -56,3 +57,16 @@ def served(_served: Served) -> Served:
 def target(served: Served) -> str:
     """The flag that leads to the door."""
     return f"--target=http://127.0.0.1:{served.port}"
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands that go on after an outage wait for it a moment, and no longer."""
+    monkeypatch.setattr(patience, "PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(patience, "_PAUSE_SECONDS", (0.01, 0.02))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    """Where an archive may be."""
+    return str(tmp_path / "a")

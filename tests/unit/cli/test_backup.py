@@ -23,15 +23,7 @@ FUTURE_MS = 1_900_000_000_000
 METRICS = reply(200, b'quorate_node_info{version="1",cluster="c",url="u",id="i"} 1\n')
 
 
-@pytest.fixture(autouse=True)
-def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "PATIENCE_SECONDS", 0.3)
-    monkeypatch.setattr(patience, "_PAUSE_SECONDS", (0.01, 0.02))
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> str:
-    return str(tmp_path / "a")
+pytestmark = pytest.mark.usefixtures("impatient")
 
 
 def archived(path: str) -> dict[bytes, ArchivedKey]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from quorate.cli import patience, restore
+from quorate.cli import restore
 from quorate.cli.archive import ArchiveChunk, ArchivedKey, ArchiveHeader, ArchiveWriter
 from quorate.core.values.events import Put
 from quorate.errors import QuorumUnreachable
@@ -22,15 +22,7 @@ FUTURE_MS = 1_900_000_000_000
 VERSION = bytes(13) + b"\1"
 
 
-@pytest.fixture(autouse=True)
-def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "PATIENCE_SECONDS", 0.3)
-    monkeypatch.setattr(patience, "_PAUSE_SECONDS", (0.01, 0.02))
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> str:
-    return str(tmp_path / "a")
+pytestmark = pytest.mark.usefixtures("impatient")
 
 
 def key(key: bytes, value: bytes = b"v", expires_ms: int = 0) -> ArchivedKey:

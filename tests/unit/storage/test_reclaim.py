@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,7 @@ from quorate.core.values.slots import PARTITION_COUNT, partition_bounds
 from quorate.core.values.versions import pack_version
 from quorate.storage import reclaim
 from quorate.storage.rocks import RocksEngine
+from tests.unit.client.scripted import wait_until
 from tests.unit.storage.samples import EVERYTHING, batch, open_engine, record, row
 
 ROWS, ROWS_PER_BATCH = 100_000, 1_000
@@ -37,13 +36,6 @@ def fill(engine: RocksEngine) -> None:
             engine._rocks.hints.flush()
 
 
-def wait_until(happened: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 @pytest.mark.usefixtures("prompt")
 def test_room_comes_back_and_what_was_not_dropped_stays(tmp_path: Path) -> None:
     engine = open_engine(tmp_path)
@@ -54,7 +46,7 @@ def test_room_comes_back_and_what_was_not_dropped_stays(tmp_path: Path) -> None:
     kept = list(engine.scan(*partition_bounds(3)))
     spans = [partition_bounds(each) for each in range(PARTITION_COUNT) if each != 3]
     engine.write(batch(dropped_rows=spans, dropped_hints=[(b"", b"\xff")]))
-    wait_until(lambda: engine.bytes_used() < used // 10)
+    wait_until(lambda: engine.bytes_used() < used // 10, what="the room comes back")
     assert list(engine.scan(*EVERYTHING)) == kept
     engine.write(batch([(row(1), record(1))]))
     engine.close()
@@ -75,7 +67,7 @@ def test_a_drop_that_the_process_did_not_get_to_is_found_at_the_next_start(
     monkeypatch.setattr(reclaim, "PAUSE_SECONDS", 0.01)
     engine = open_engine(tmp_path)
     assert list(engine.scan(*EVERYTHING)) == []
-    wait_until(lambda: engine.bytes_used() < used // 5)
+    wait_until(lambda: engine.bytes_used() < used // 5, what="the room comes back")
     engine.close()
 
 
