@@ -95,6 +95,25 @@ def test_who_was_given_up_keeps_what_it_has_and_says_so() -> None:
     assert isinstance(handle.result, QuorumUnreachable)
 
 
+def test_rows_that_lost_most_of_their_copies_are_filled_again_by_command() -> None:
+    """Five voters can decide still; but nobody can pull from the one copy that is left."""
+    cluster = _written(5)
+    shared = [key for key in KEYS if {0, 1} <= set(cluster.replicas(key))]
+    for index in (0, 1):
+        cluster.kill(index)
+    for index in (0, 1):
+        cluster.restart(index, is_empty=True)
+    cluster.run(60_000)
+    waits = [machine.node.pulls.waits_for for machine in cluster.machines]
+    assert any("waits for 2 of its replicas" in each for each in waits)
+    told = _wish(cluster, 2, Wish(recover=(f"{1:012x}", f"{2:012x}")))
+    assert isinstance(told, ChangeResult)
+    assert told.plan.endangered > 0
+    cluster.run_until(lambda: _is_at_rest(cluster, *range(5)), 120_000)
+    assert shared
+    assert _missing(cluster, 3) == 0, "each had a copy on a third"
+
+
 def test_a_cluster_that_can_decide_is_not_recovered() -> None:
     cluster = _written(3)
     cluster.kill(0)

@@ -69,8 +69,9 @@ def wished(membership: Membership, wish: Wish) -> Layout | None:
 
 def given_up(membership: Membership, wish: Wish, *, replaced: Mapping[int, int]) -> Layout:
     """The layout without those that the wish gives up for lost, and with the empty disks that are
-    at their URLs (`replaced`, by the ids of those lost). InvalidRequest if the cluster can
-    decide by itself, if one of them is there, or if who stays could not decide either."""
+    at their URLs (`replaced`, by the ids of those lost). InvalidRequest if the cluster can decide
+    by itself and each partition has copies enough, if one of them is there, or if who stays could
+    not decide either."""
     old = membership.layout
     if old is None or old.epoch == FIRST_EPOCH:
         raise NotReady(membership.why_none())
@@ -85,7 +86,7 @@ def given_up(membership: Membership, wish: Wish, *, replaced: Mapping[int, int])
         if not _is_away(membership, member):
             raise InvalidRequest("its disk is not lost: it is there", name=name)
         lost.add(member.id)
-    if membership.has_majority():
+    if membership.has_majority() and not _short_of(old, lost.union(old.lost))[0]:
         raise InvalidRequest("a majority of the voters is there: replace or leave does it")
     try:
         fresh = recovered(old, lost)
@@ -168,8 +169,7 @@ def plan_of(membership: Membership, layout: Layout) -> Preview:
         for index, member in enumerate(layout.members)
     ]
     copies = sum(gains.values())
-    lost = {index for index, each in enumerate(before.members) if each.id in layout.lost}
-    short = [(row, len(lost.intersection(row))) for row in before.table]
+    endangered, gone = _short_of(before, set(layout.lost))
     sites = [Site(each.zone, each.weight) for each in layout.members]
     return Preview(
         epoch=before.epoch,
@@ -177,10 +177,19 @@ def plan_of(membership: Membership, layout: Layout) -> Preview:
         shares=shares,
         copies=copies,
         bytes=copies * _copy_bytes(membership, before),
-        endangered=sum([count >= majority(len(row)) for row, count in short]),
-        gone=sum([count == len(row) for row, count in short]),
+        endangered=endangered,
+        gone=gone,
         crowded=crowded(goal, sites, replication=layout.replication),
     )
+
+
+def _short_of(layout: Layout, lost: set[int]) -> tuple[int, int]:
+    """Of how many partitions so many copies are on these disks that acknowledged writes may be on
+    no other, and nobody can get a copy from who is left; and of how many all are."""
+    indices = {index for index, each in enumerate(layout.members) if each.id in lost}
+    counts = [(len(indices.intersection(row)), len(row)) for row in layout.table]
+    endangered = sum([count >= majority(size) for count, size in counts])
+    return endangered, sum([count == size for count, size in counts])
 
 
 def _copy_bytes(membership: Membership, layout: Layout) -> int:
