@@ -82,6 +82,11 @@ def waits_of(
                 f"it with the -nodes of this cluster, or if that was a mistake: quorate forget "
                 f"{peer.url}"
             )
+        elif peer.is_wanted and not membership.is_in:
+            lines.append(
+                f"{peer.url} is to become a member, and this node is none that could propose it: "
+                f"quorate join {peer.url} --target={layout.members[0].url}"
+            )
     more = len(lines) - WAITS_MAX
     return lines if more <= 0 else [*lines[: WAITS_MAX - 1], f"and {more + 1} more"]
 

@@ -76,6 +76,18 @@ def test_who_was_asked_to_join_and_is_not_there_is_named_with_both_ways_out() ->
     assert line.endswith(f"or if that was a mistake: quorate forget {absent}")
 
 
+def test_who_is_no_member_says_whom_to_ask_for_one_more() -> None:
+    nodes = {index: range(3) for index in range(3)}
+    cluster = SimCluster(1, 5, nodes={**nodes, 3: [0], 4: [0]})
+    cluster.run(10_000)
+    asking.finish(cluster, asking.ask(cluster, 3, lambda waiter: Join(waiter, url_of(4))))
+    cluster.run(5_000)
+    assert waits(cluster, 3) == [
+        f"{url_of(4)} is to become a member, and this node is none that could propose it: quorate "
+        f"join {url_of(4)} --target={url_of(0)}"
+    ]
+
+
 def test_a_member_that_is_away_while_copies_move_is_named_with_how_long_and_what_to_do() -> None:
     cluster = met()
     cluster.kill(2)
