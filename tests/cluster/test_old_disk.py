@@ -17,7 +17,7 @@ from tests.cluster.processes import Cluster, NodeProcess, fetch, wait_until
 KEYS = [f"key{number}" for number in range(200)]
 REFUSED = re.compile(
     r"^quorate: this disk is older than what node (http://localhost:[0-9]+) saw of it "
-    r"\(([0-9: -]{19}) < ([0-9: -]{19})\): its copies do not count\. "
+    r"\(([0-9: .-]{23}) < ([0-9: .-]{23})\): its copies do not count\. "
     r"Start with -old-disk=refill to give them up$",
     re.MULTILINE,
 )

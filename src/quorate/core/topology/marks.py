@@ -132,7 +132,7 @@ class Marks:
         self._said.add(greeting.node_id)
         if not is_member or greeting.mark <= self._found or self.refusal:
             return
-        found, seen = show_utc(ms_of(self._found)), show_utc(ms_of(greeting.mark))
+        found, seen = _shown(ms_of(self._found)), _shown(ms_of(greeting.mark))
         url = show_text(greeting.url)
         self._turn.note(
             "critical" if self._is_final else "warning",
@@ -160,3 +160,8 @@ class Marks:
         if not self.counts and own_id in members and not self.refusal:
             heard = 1 + len(self._said.intersection(members))
             self.counts = heard >= majority(len(members))
+
+
+def _shown(ms: int) -> str:
+    """To the millisecond: the two may lie in one second."""
+    return f"{show_utc(ms)}.{ms % 1000:03}" if ms else show_utc(ms)

@@ -140,8 +140,8 @@ def old(mark: int, **settings: Any) -> Alone:
 def test_a_disk_of_which_a_peer_saw_more_is_refused_in_one_line() -> None:
     alone = old(MARK + stamp_at(61_000))
     assert alone.node.membership.marks.refusal == (
-        f"this disk is older than what node {url_of(1)} saw of it (2023-11-14 22:13:20 < "
-        "2023-11-14 22:14:21): its copies do not count. Start with -old-disk=refill to give them up"
+        f"this disk is older than what node {url_of(1)} saw of it (2023-11-14 22:13:20.100 < "
+        "2023-11-14 22:14:21.100): its copies do not count. Start with -old-disk=refill to give them up"
     )
     assert alone.step().end == alone.node.membership.marks.refusal
     assert "disk_is_old" in alone.notes
@@ -181,7 +181,7 @@ def test_the_word_of_who_is_no_member_does_not_end_a_node() -> None:
 def test_a_mark_that_no_clock_shows_is_shown_all_the_same() -> None:
     alone = Alone(3)
     alone.step(alone.met(1, mark=(1 << 64) - 1))
-    assert "(never < 9999-12-31 23:59:59)" in alone.step().end
+    assert "(never < 9999-12-31 23:59:59.655)" in alone.step().end
 
 
 # --- counting ----------------------------------------------------------------------------------
