@@ -15,7 +15,8 @@ from tests.cluster.processes import Cluster, NodeProcess
 from tests.cluster.test_changing import ask, id_of, one_more, settles, topology
 
 ROUNDS = int(os.environ.get("QUORATE_GROWTH_ROUNDS", "0"))
-"""Of all this, with two nodes more and three kills at a time (`scripts/growth`); 0: one of each."""
+"""Of all this, with two nodes more and three kills at a time (`scripts/growth`); 0: one of each,
+and no lost disk (`test_changing` has one)."""
 JOINING, KILLS = (2, 3) if ROUNDS else (1, 1)
 
 
@@ -55,14 +56,8 @@ def _grow_and_shrink(
         assert ask(founders[0], "/join", {"url": node.url})[0] == 200
         ids.add(id_of(node))
     _killed_meanwhile(cluster, chosen, ids)
-    lost = founders[2]
-    ids.remove(id_of(lost))
-    lost.kill()
-    shutil.rmtree(lost.data)
-    lost.start()
-    cluster.wait_ready()
-    ids.add(id_of(lost))
-    _killed_meanwhile(cluster, chosen, ids)
+    if ROUNDS:
+        _lose_a_disk(cluster, founders[2], chosen, ids)
     for node in joined:
         ids.remove(id_of(node))
         _leave(founders[1], id_of(node))
@@ -71,6 +66,16 @@ def _grow_and_shrink(
     for node in joined:
         node.stop()
         cluster.nodes.remove(node)
+
+
+def _lose_a_disk(cluster: Cluster, lost: NodeProcess, chosen: random.Random, ids: set[str]) -> None:
+    ids.remove(id_of(lost))
+    lost.kill()
+    shutil.rmtree(lost.data)
+    lost.start()
+    cluster.wait_ready()
+    ids.add(id_of(lost))
+    _killed_meanwhile(cluster, chosen, ids)
 
 
 def _leave(at: NodeProcess, node_id: str) -> None:

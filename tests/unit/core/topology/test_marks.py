@@ -141,7 +141,8 @@ def test_a_disk_of_which_a_peer_saw_more_is_refused_in_one_line() -> None:
     alone = old(MARK + stamp_at(61_000))
     assert alone.node.membership.marks.refusal == (
         f"this disk is older than what node {url_of(1)} saw of it (2023-11-14 22:13:20.100 < "
-        "2023-11-14 22:14:21.100): its copies do not count. Start with -old-disk=refill to give them up"
+        "2023-11-14 22:14:21.100): its copies do not count. Start with -old-disk=refill to give "
+        "them up"
     )
     assert alone.step().end == alone.node.membership.marks.refusal
     assert "disk_is_old" in alone.notes
