@@ -200,6 +200,9 @@ class Serving:
     def _on_request(self, outbox: Outbox, message: Mutate | Read | ScanRows | Pull) -> None:
         if isinstance(message, Mutate):
             self._on_mutate(outbox, message)
+        elif isinstance(message, Pull) and self._replica.trouble.code:
+            # It would wait with all others for a disk that may confirm nothing for hours.
+            self._turn.counters["peer_requests_dropped"] += 1
         elif isinstance(message, Pull):
             # The layout in force, and all that was taken under earlier ones, is durable then.
             epoch = self._membership.epoch

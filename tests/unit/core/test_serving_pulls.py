@@ -10,7 +10,7 @@ import pytest
 from quorate.core.serving import STEP_BYTES_MAX
 from quorate.core.topology.layout import Layout
 from quorate.core.topology.steps import completed, stepped
-from quorate.core.values.events import SCAN_ROWS_MAX, PeerFrame
+from quorate.core.values.events import SCAN_ROWS_MAX, PeerFrame, StorageState
 from quorate.core.values.messages import (
     Frame,
     Mutate,
@@ -176,3 +176,15 @@ def test_what_a_peer_tells_of_itself_is_taken_as_it_says() -> None:
     asks = len(alone.said.get(id_of(1), []))
     alone.hear(3, Ping(6, [], keys=7, bytes_used=9, pulled=joint.epoch, left=0))
     assert len(alone.said[id_of(1)]) > asks, "the move is complete: it proposes that at once"
+
+
+def test_while_the_disk_takes_nothing_no_pulls_wait_for_it() -> None:
+    alone = _filled()
+    hear(alone, JOINT)
+    alone.step(StorageState("storage_busy", "stuck"))
+    for _ in range(3):
+        alone.hear(3, Pull(9, P, b"", 100), epoch=JOINT.epoch)
+    assert alone.node.parts.turn.counters["peer_requests_dropped"] == 3
+    assert alone.take(3, ScannedRows) == []
+    alone.step(StorageState())
+    assert [each.row for each in _pulled(alone).rows] == list(ROWS)
