@@ -10,6 +10,9 @@ import shutil
 import threading
 from pathlib import Path
 
+import pytest
+
+import quorate.core.node
 from tests.cluster.load import Load, missing
 from tests.cluster.processes import Cluster, NodeProcess
 from tests.cluster.test_changing import ask, id_of, one_more, settles, topology
@@ -33,6 +36,10 @@ def _killed_meanwhile(cluster: Cluster, chosen: random.Random, ids: set[str]) ->
     settles(cluster, ids)
 
 
+@pytest.mark.skipif(
+    quorate.core.node.__file__.endswith(".py") and not ROUNDS,
+    reason="takes long, and runs on the compiled modules; `scripts/growth` runs it on these",
+)
 def test_no_acknowledged_write_is_missing_however_the_cluster_changes(tmp_path: Path) -> None:
     chosen = random.Random(7)
     flags = ("-heartbeat=300ms", "-grow-after=200ms", "-write-wait=5s")
