@@ -23,7 +23,9 @@ COMPILED: Final = (
     *(
         f"core/{name}.py"
         for name in (
-            *("node", "replica", "serving", "turn"),
+            *("digests", "horizons", "local", "node", "replica", "serving", "turn"),
+            *("exchanges/agreement", "exchanges/anti_entropy", "exchanges/collection"),
+            "exchanges/counting",
             *(
                 "consensus",
                 "exchanges/changes",
@@ -33,7 +35,14 @@ COMPILED: Final = (
                 "exchanges/pulls",
             ),
             *("exchanges/reads", "exchanges/scans", "exchanges/surplus", "exchanges/writes"),
-            *("topology/marks", "topology/membership", "topology/peer", "topology/planner"),
+            *(
+                "topology/facts",
+                "topology/liveness",
+                "topology/marks",
+                "topology/membership",
+                "topology/peer",
+                "topology/planner",
+            ),
             "topology/roster",
             "topology/topology",
             *("values/slots", "values/versions"),
@@ -50,8 +59,9 @@ COMPILED: Final = (
     *(
         f"sim/checkers/{name}.py"
         for name in (
-            *("answering", "bounds", "convergence", "deletes", "derived", "durability", "expiry"),
-            *("freshness", "guard", "handoff", "honesty", "invention"),
+            *("answering", "bounds", "convergence", "deletes", "derived", "digests", "dropping"),
+            "durability",
+            *("expiry", "freshness", "guard", "handoff", "honesty", "invention"),
             *("linearizability", "liveness", "placement", "refusals", "stamps", "survival"),
             *("telling", "watch"),
         )

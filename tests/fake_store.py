@@ -22,6 +22,8 @@ from quorate.core.turn import Alarm, Turn
 from quorate.core.values.events import (
     Change,
     ChangeResult,
+    Check,
+    CheckResult,
     Event,
     Explain,
     ExplainResult,
@@ -100,6 +102,8 @@ class FakeStore:
         self.epoch = 1
         """Of the layout; each change makes another."""
         self.waits: list[str] = []
+        self.level = self.next_level = 1
+        self.level_waits: list[str] = []
         self.counters: dict[str, int] = {"requests": 0}
         self._is_held = False
 
@@ -150,6 +154,13 @@ class FakeStore:
             moving=False,
             left=0,
             waits=list(self.waits),
+            agreed_age_s=90,
+            agreed_waits="",
+            level=self.level,
+            next_level=self.next_level,
+            level_waits=list(self.level_waits),
+            tombstones=0,
+            tombstones_wait="",
         )
 
     # --- what tests turn --------------------------------------------------------------------------
@@ -204,6 +215,7 @@ class FakeStore:
             Join: self._join,
             Forget: self._forget,
             Change: self._change,
+            Check: lambda event: CheckResult(1024, int(event.is_asked), 0, 0),
         }
         return answers[type(event)](event)
 
@@ -272,6 +284,8 @@ class FakeStore:
             return InvalidRequest("no member of the cluster is called that", name=named[0])
         if len(wish.leave) > len(NODES) - 3 and not wish.is_forced:
             return InvalidRequest("2 nodes cannot hold 3 copies of each key")
+        if wish.raises_level and self.level_waits:
+            return Conflict("; ".join(self.level_waits))
         if event.from_epoch not in (0, self.epoch):
             reason = "the cluster has changed since"
             return Conflict(reason, outcome=Outcome.NOT_APPLIED, epoch=self.epoch)
@@ -297,9 +311,12 @@ class FakeStore:
             copies=0,
             bytes=0,
             crowded=[],
+            level=self.next_level if wish.raises_level else self.level,
         )
-        if event.is_preview or wish in (Wish(), Wish(stops=True)):
+        is_so = wish.raises_level and self.level == self.next_level
+        if event.is_preview or is_so or wish in (Wish(), Wish(stops=True)):
             return ChangeResult(0, plan)
+        self.level = plan.level
         self.epoch += 1
         return ChangeResult(self.epoch, plan)
 
@@ -313,6 +330,8 @@ class FakeStore:
             last_seen_ms=0,
             failures=0,
             version="0.0.0",
+            level=self.next_level,
+            protocol=4,
             zone="",
             keys=len(self.records),
             bytes=0,

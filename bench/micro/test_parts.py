@@ -20,7 +20,7 @@ from quorate.wire.records import decode, encode
 from quorate.wire.resp import CommandParser, array, bulk
 
 _FRAME = Frame(epoch=1, clock=1 << 40, messages=[Mutate(batch=1, items=PAIRS)])
-_BATCH = Batch(records=PAIRS, hints=[], meta=[])
+_BATCH = Batch(records=[*PAIRS], hints=[], meta=[])
 
 
 def test_frame_encode_a_write(measure: Measure) -> None:

@@ -24,6 +24,7 @@ import structlog
 from quorate import __version__
 from quorate.addresses import listen_addresses
 from quorate.config import Config
+from quorate.core.values.events import Stop
 from quorate.doors.http.door import HttpDoor
 from quorate.doors.limits import ByteBudget
 from quorate.doors.port import Listener, ProtocolFactory
@@ -41,6 +42,9 @@ from quorate.storage.cached import CachedEngine, Lru
 from quorate.storage.engine import Engine
 from quorate.storage.memory import MemoryEngine
 
+LINGER_S = 0.2
+"""How long a node that stops refuses requests on the connections that are open: several times what
+a busy client takes until its next one."""
 CLOSE_S = 10.0
 """How long a node that stops waits for the disk."""
 FILES_RESERVED = 256 + 64 + 128 + 64
@@ -170,6 +174,11 @@ async def _run(config: Config, engine: Engine, sockets: list[socket.socket]) -> 
     await stopping.wait()
     for server in servers:
         server.close()
+    if not failures:
+        # Whoever is sending now is told to go elsewhere, and that nothing was written. Were its
+        # connection closed at once, it could not know what became of the write on its way here.
+        driver.submit(Stop())
+        await asyncio.sleep(LINGER_S)
     stopped = asyncio.Event()
     driver.stop(stopped.set)
     await stopped.wait()

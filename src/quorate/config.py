@@ -214,6 +214,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         int, Setting(_duration(0), "how long after the last node joined copies are moved to it")
     ] = 30_000
     """Nodes that join within that time of each other are one plan, and a copy moves once."""
+    repair_rate: Annotated[
+        int,
+        Setting(
+            _size(0), "bytes a second that replicas compare and repair; 0 for none", default="1MiB"
+        ),
+    ] = 1 << 20
+    """Of what replicas were found to differ in; reads and hints repair beside it."""
     max_clock_skew_ms: Annotated[
         int, Setting(_duration(CLOCK_SKEW_MS_LEAST), "how far ahead a peer's clock may be")
     ] = 1_000

@@ -11,15 +11,18 @@ import msgspec
 from quorate import __version__
 from quorate.addresses import cluster_urls, own_url
 from quorate.config import KEY_BYTES_MAX, Config
-from quorate.core.values.settings import Settings
+from quorate.core.values.messages import FEATURE_LEVEL
+from quorate.core.values.settings import SLICE_MS, Settings
 
 
 def core_settings(config: Config, *, url: str, nodes: tuple[str, ...], node_id: int) -> Settings:
     """The core's settings. `url` is this node's, and `nodes` calls it that if it names it."""
     values = msgspec.structs.asdict(config)
     shared = {name: values[name] for name in Settings.__struct_fields__ if name in values}
-    own = {"url": url, "nodes": nodes, "node_id": node_id, "version": __version__}
-    return Settings(**{**shared, **own, "key_bytes_max": KEY_BYTES_MAX})
+    own = {"url": url, "nodes": nodes, "node_id": node_id}
+    release = {"version": __version__, "level": FEATURE_LEVEL}
+    fixed = {"key_bytes_max": KEY_BYTES_MAX, "slice_ms": SLICE_MS}
+    return Settings(**{**shared, **own, **release, **fixed})
 
 
 def node_settings(config: Config, *, node_id: int) -> Settings:

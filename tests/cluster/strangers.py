@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import msgspec
 
 from quorate.core.topology.greeting import hashed
-from quorate.core.values.messages import PROTOCOL_VERSION, Frame, Greeting, Message
+from quorate.core.values.messages import PROTOCOL_MAX, PROTOCOL_MIN, Frame, Greeting, Message
 from quorate.wire.frames import FrameParser, GreetingParser, encode_frame, encode_greeting
 from tests.cluster.processes import NodeProcess
 from tests.ports import free_port
@@ -26,7 +26,15 @@ class Stranger:
         port = free_port()
         self.url = f"http://localhost:{port}"
         self.greeting = Greeting(
-            PROTOCOL_VERSION, hashed("quorate"), self.url, node_id, 0, b"", "0.2", process=node_id
+            PROTOCOL_MIN,
+            PROTOCOL_MAX,
+            hashed("quorate"),
+            self.url,
+            node_id,
+            0,
+            b"",
+            "0.2",
+            process=node_id,
         )
         self._listener = socket.create_server(("127.0.0.1", port))
         self._listener.settimeout(WAIT_S)

@@ -32,6 +32,18 @@ def test_a_node_told_to_stop_under_load_ends_cleanly_and_loses_nothing(cluster: 
     assert missing(others[0].url, load.acknowledged) == []
 
 
+def test_a_busy_client_of_several_nodes_notices_no_orderly_stop(cluster: Cluster) -> None:
+    """It is told to go elsewhere before its connection is closed: else it could not know what
+    became of the write that was on its way."""
+    with Load([",".join(cluster.urls)], writers=8) as load:
+        for node in cluster.nodes:
+            load.wait_for(load.count + 100)
+            assert node.stop() == 0
+            node.start()
+            cluster.wait_ready()
+    assert [str(each.error) for each in load.failures] == []
+
+
 def test_a_second_signal_ends_a_node_at_once(cluster: Cluster) -> None:
     node = cluster.nodes[0]
     node.signal(signal.SIGSTOP)

@@ -33,7 +33,7 @@ def node(tmp_path: Path) -> Iterator[NodeProcess]:
     rows = [(row_of(b"dead%d" % number), dead[number % 2]) for number in range(30_000)]
     rows.append((row_of(b"there"), Record(pack_version(1 << 50, 1), b"v")))
     engine = RocksEngine.open(node.data, durability="sync")
-    engine.write(Batch(rows, [], [(KEYS_META, (15_001).to_bytes(8, "big"))]))
+    engine.write(Batch([*rows], [], [(KEYS_META, (15_001).to_bytes(8, "big"))]))
     engine.close()
     node.start()
     wait_until(node.is_ready, within_s=20, what="ready")

@@ -356,7 +356,10 @@ class Model:
             self.hints = {
                 name: each for name, each in self.hints.items() if not start <= name < end
             }
-        self.records.update(batch.records)
+        for name, put in batch.records:
+            self.records.pop(name, None)
+            if put is not None:
+                self.records[name] = put
         for family, changes in ((self.hints, batch.hints), (self.meta, batch.meta)):
             for name, blob in changes:
                 family.pop(name, None)

@@ -206,3 +206,19 @@ def test_the_topology_tells_members_and_shares_and_what_waits(
     assert shown["waits"] == http.store.waits
     assert [each["url"] for each in shown["members"]] == list(NODES), "strangers are no members"
     assert {each["copies"] for each in shown["members"]} == {1024}
+
+
+def test_an_upgrade_is_finished_by_a_request_of_its_own(http: Served, http_client: Client) -> None:
+    http.store.next_level = 2
+    shown = json.loads(get(http_client, "/upgrade").body)
+    assert (shown["node"], shown["level"], shown["next_level"]) == (A, 1, 2)
+    assert [(each["url"], each["level"]) for each in shown["nodes"]] == [(A, 2), (B, 2), (C, 2)]
+    answer = json.loads(ask(http_client, "/upgrade/finish?timeout=2s").body)
+    assert (answer["changed"], answer["plan"]["level"]) == (True, 2)
+    assert asked(http) == [(Wish(raises_level=True), False, 0)]
+    assert not json.loads(ask(http_client, "/upgrade/finish").body)["changed"]
+
+
+def test_an_upgrade_that_a_node_holds_up_is_a_conflict(http: Served, http_client: Client) -> None:
+    http.store.level_waits = [f"{B} knows feature level 1: start a newer release there"]
+    assert problem(ask(http_client, "/upgrade/finish")) == (409, "conflict")

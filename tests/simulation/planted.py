@@ -27,7 +27,7 @@ from quorate.core import node
 from quorate.sim.draw import Options, draw
 from quorate.sim.faults import MILD
 from quorate.sim.run import RunResult, run
-from tests.simulation.plants import hosts, layouts, peers, reads, replicas, writes
+from tests.simulation.plants import hosts, layouts, moves, peers, reads, replicas, writes
 from tests.simulation.plants.plant import DEFAULT, Plant, planted
 
 PLANTS: Final = {
@@ -39,6 +39,7 @@ PLANTS: Final = {
         *peers.PLANTS,
         *hosts.PLANTS,
         *layouts.PLANTS,
+        *moves.PLANTS,
     )
 }
 SEEDS_MAX: Final = 2_000

@@ -36,8 +36,9 @@ def test_a_slow_replica_slows_neither_writes_of_two_nor_reads_of_one() -> None:
 
 
 def test_a_full_disk_is_in_the_way_of_no_request_that_the_others_can_serve() -> None:
-    """I25: through the node whose disk it is. Its own copies come back with reads."""
-    cluster = SimCluster(4, 3)
+    """I25: through the node whose disk it is. Its own copies come back with reads, where nothing
+    else brings them."""
+    cluster = SimCluster(4, 3, repair_rate=0)
     asking.must_put(cluster, 0, b"before", b"v", w=3)
     cluster.machines[0].disk.is_full = True
     asking.put(cluster, 0, b"fills", b"v")

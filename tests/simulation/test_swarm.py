@@ -11,13 +11,17 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from quorate.core.topology.liveness import MESH_MAX
 from quorate.sim.draw import Options, draw
 from quorate.sim.plan import Plan
 from quorate.sim.run import RunResult, run
 from quorate.sim.sometimes import BRANCHES
 
-SEEDS = (*range(50), 167)
-"""The last one is that of a branch which none of the others reaches: a write that stalls."""
+SEEDS = (*range(50), 61)
+"""The last one is that of a branch which none of the others reaches: a clock that is not trusted.
+"""
+LARGE = (0, 1, 2, 3)
+"""Seeds of worlds in which no node pings all others."""
 REGRESSIONS = sorted(Path(__file__).parent.glob("regressions/*.json"))
 
 
@@ -39,6 +43,12 @@ def _run(seed: int) -> RunResult:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_no_seed_finds_a_violation(seed: int) -> None:
     assert not _run(seed).violations
+
+
+@pytest.mark.parametrize("seed", LARGE)
+def test_no_seed_of_a_large_cluster_finds_a_violation(seed: int) -> None:
+    plan = draw(seed, Options(nodes=MESH_MAX + 1 + seed))
+    assert not run(plan).violations
 
 
 def test_the_seeds_reach_every_rare_branch() -> None:

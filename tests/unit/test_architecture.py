@@ -45,18 +45,21 @@ ARROWS: dict[str, set[str]] = {
 """What each part may import of ours, besides itself and the version; a name covers what is under
 it. Only `app` puts concrete parts together, and only `cli` imports it."""
 
-_BELOW_EXCHANGES = {"values", "replica", "turn", "topology", "consensus"}
+_BELOW_EXCHANGES = {"values", "digests", "replica", "horizons", "turn", "topology", "consensus"}
 WALLS: dict[str, set[str]] = {
     "values": set(),
-    "replica": {"values"},
+    "digests": {"values"},
+    "horizons": {"values"},
+    "replica": {"values", "digests", "horizons"},
     "turn": {"values", "replica"},
     "topology": {"values", "turn"},
     "consensus": {"values"},
     "exchanges": _BELOW_EXCHANGES,
     "serving": _BELOW_EXCHANGES | {"exchanges"},
+    "local": _BELOW_EXCHANGES | {"exchanges", "serving"},
     "course": _BELOW_EXCHANGES | {"exchanges"},
     "views": _BELOW_EXCHANGES | {"exchanges", "course"},
-    "node": _BELOW_EXCHANGES | {"exchanges", "serving", "surplus", "views"},
+    "node": _BELOW_EXCHANGES | {"exchanges", "serving", "local", "views"},
 }
 """What each room of the core, and each module beside the rooms, may import of the core besides
 itself, be it for a type."""

@@ -79,6 +79,7 @@ EXAMPLES = {
     "zone": ("rack-7", "rack-7"),
     "weight": ("2", 2),
     "grow-after": ("0s", 0),
+    "repair-rate": ("4MiB", 4 << 20),
     "max-clock-skew": ("250ms", 250),
     "cache-size": ("0", 0),
     "cache-bytes": ("1MiB", 1 << 20),

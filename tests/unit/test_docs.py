@@ -20,6 +20,7 @@ from quorate.addresses import own_url
 from quorate.app import CLOSE_S
 from quorate.cli.commands import COMMANDS
 from quorate.config import KEY_BYTES_MAX, SETTINGS, Config, load
+from quorate.core.exchanges.outbox import UNANSWERED_BYTES_MAX
 from quorate.core.serving import STEP_BYTES_MAX
 from quorate.core.topology.roster import HEARSAY_MAX
 from quorate.core.values.settings import MEMBERS_MAX
@@ -28,6 +29,7 @@ from quorate.doors.port import UNDECIDED_SECONDS
 from quorate.doors.redis import table
 from quorate.host.acceptor import UNPROVEN_MAX
 from quorate.host.driver import DRAIN_MS, SETTLE_MS
+from quorate.host.links import OUTBOX_BYTES_MAX
 from quorate.runtime.process import FLUSH_S
 from quorate.sim.faults import FAULTS
 from quorate.wire.frames import FRAME_BYTES_MAX
@@ -233,6 +235,8 @@ def test_each_limit_is_told_with_its_default() -> None:
         "a client that takes none of its replies": f"{REQUEST_SECONDS:g} s",
         "links of peers": f"one for each, both ways; {UNPROVEN_MAX} more ",
         "answers to one peer": f"{STEP_BYTES_MAX >> 20} MiB ",
+        "what a peer has not answered": f"{UNANSWERED_BYTES_MAX >> 20} MiB",
+        "what a peer has not read": f"{OUTBOX_BYTES_MAX >> 20} MiB",
         "a frame of a peer": f"{FRAME_BYTES_MAX >> 20} MiB",
     }
     for what, setting, told, _ in _rows("operations.md", "Limits"):

@@ -7,7 +7,8 @@ import msgspec
 
 from quorate import __version__
 from quorate.config import KEY_BYTES_MAX, Config
-from quorate.core.values.settings import Settings
+from quorate.core.values.messages import FEATURE_LEVEL
+from quorate.core.values.settings import SLICE_MS, Settings
 from quorate.settings import core_settings
 
 OWN = {
@@ -15,7 +16,9 @@ OWN = {
     "nodes": ("http://a:1", "http://b:1"),
     "node_id": 7,
     "version": __version__,
+    "level": FEATURE_LEVEL,
     "key_bytes_max": KEY_BYTES_MAX,
+    "slice_ms": SLICE_MS,
 }
 """What the core needs and people do not write, or not so: `nodes` under this node's own URL."""
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Changing a cluster: join, leave, replace, plan, apply, cancel; and topology, which shows how far
-it is. What a change comes to is said before it is done (`plan`), and again once it is decided."""
+"""Changing a cluster: join, leave, replace, plan, apply, cancel, upgrade; and topology, which shows
+how far it is. What a change comes to is said before it is done (`plan`), and again once it is
+decided."""
 
 from __future__ import annotations
 
@@ -23,6 +24,7 @@ RECOVER_WORD: Final = "recover"
 _PROBE_SECONDS: Final = 2.0
 _PROBES_AT_ONCE: Final = 16
 _SHARE: Final = ("url", "zone", "weight", "before", "after", "gains", "gives")
+_RELEASE: Final = ("url", "state", "version", "level", "protocol")
 _COURSE: Final = (
     "url",
     "id",
@@ -115,6 +117,28 @@ def run_recover(given: Given) -> int:
     return _change(given, f"/plan/{quote(shown['hash'].encode())}/apply", None)
 
 
+def run_upgrade(given: Given) -> int:
+    """Which releases there are; or put in force what all of them know."""
+    step = given.get("step", "show")
+    if step == "finish":
+        return _change(given, "/upgrade/finish", None)
+    if step != "show":
+        raise UsageError(f"upgrade {step}: write quorate upgrade, or quorate upgrade finish")
+    with client_of(given) as client:
+        shown = read_json(client.request(Call("GET", "/upgrade"), timeout=timeout_seconds(given)))
+    _known(shown, "node", "level", "next_level", "waits", "nodes")
+    if "json" in given:
+        print_json(shown)
+        return 0
+    print_facts({"node": shown["node"], "feature level": shown["level"]})
+    print_table(_RELEASE, [[_cell(each.get(name)) for name in _RELEASE] for each in shown["nodes"]])
+    for text in shown["waits"]:
+        print(f"waits: {show_text(text)}")
+    if shown["next_level"] > shown["level"] and not shown["waits"]:
+        print(f"to put feature level {shown['next_level']} in force: quorate upgrade finish")
+    return 0
+
+
 def run_topology(given: Given) -> int:
     """Who has which share of the copies, what moves, and what waits."""
     timeout = timeout_seconds(given)
@@ -174,6 +198,10 @@ def _change(given: Given, path: str, body: object) -> int:
         print(f"nothing to change: it is so already, by layout {decided['epoch']}")
     elif path.endswith("/cancel"):
         print(f"decided, as layout {decided['epoch']}: every copy stays where it is")
+    elif path.endswith("/finish"):
+        _known(decided["plan"], "level")
+        level = decided["plan"]["level"]
+        print(f"decided, as layout {decided['epoch']}: feature level {level} is in force")
     else:
         _print_plan(decided["plan"])
         print(f"decided, as layout {decided['epoch']}; how far it is says: quorate topology")

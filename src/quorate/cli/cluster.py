@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Looking at a cluster: keys, nodes, status, ring, explain; and forgetting a member of it."""
+"""Looking at a cluster: keys, nodes, status, check, ring, explain; and forgetting a member."""
 
 from __future__ import annotations
 
 import os
 import re
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -30,6 +31,8 @@ _BREAKING: Final = re.compile(rb"[\x00-\x1f\x7f\\]")
 _ESCAPED: Final = {b"\n": b"\\n", b"\r": b"\\r", b"\t": b"\\t", b"\\": b"\\\\"}
 _SHOWN: Final = {"last_seen_ms": show_duration, "bytes": show_size}
 _SHOWN_NAMES: Final = {"last_seen_ms": "last seen"}
+_CHECK: Final = ("url", "partitions", "differed", "unreadable", "fault")
+_CHECK_LOOK_SECONDS: Final = 0.5
 _OF_MEMBER: Final = frozenset({"url", "state", "owns", "keys", "bytes"})
 _OF_KEY: Final = frozenset({"slot", "partition", "epoch"})
 _OF_REPLICA: Final = frozenset({"url", "state", "version", "hints"})
@@ -126,12 +129,14 @@ def run_status(given: Given) -> int:
     members = _members(given)
     urls = [str(member["url"]) for member in members]
     with ThreadPoolExecutor(_PROBES_AT_ONCE) as pool:
-        reasons = list(pool.map(_unreadiness, urls))
+        conditions = list(pool.map(_condition, urls))
+    reasons, ages = [each for each, _ in conditions], [each for _, each in conditions]
     for place, member in enumerate(members):
         if urls.count(urls[place]) > 1 and member.get("state") not in ("self", "up"):
             reasons[place] = "its disk is lost, or elsewhere: another one is at its URL"
     states = ["ready" if not reason else "not ready" for reason in reasons]
-    columns, rows = ["url", "state", "reason"], list(zip(urls, states, reasons, strict=True))
+    columns = ["url", "state", "reason", "agreed"]
+    rows = list(zip(urls, states, reasons, ages, strict=True))
     if "json" in given:
         print_json([dict(zip(columns, row, strict=True)) for row in rows])
     else:
@@ -139,6 +144,36 @@ def run_status(given: Given) -> int:
     _warn_of_quorums(members)
     _tell_what_waits(given)
     return 3 if any(reasons) else 0
+
+
+def run_check(given: Given) -> int:
+    """Have each node check its copies, and wait for them; 3 if one does not answer, 1 if one found
+    something."""
+    urls = [str(member["url"]) for member in _members(given)]
+    with ThreadPoolExecutor(_PROBES_AT_ONCE) as pool:
+        found = list(pool.map(_checked, urls))
+    if "json" in given:
+        print_json(found)
+    else:
+        print_table(_CHECK, [[each.get(name, "-") for name in _CHECK] for each in found])
+    if any("fault" in each for each in found):
+        return 3
+    return int(any(each["differed"] or each["unreadable"] for each in found))
+
+
+def _checked(url: str) -> dict[str, Any]:
+    """What the node at `url` found."""
+    method = "POST"
+    try:
+        while True:
+            with Client(url, timeout=_PROBE_SECONDS) as client:
+                told = read_json(client.request(Call(method, "/check")))
+            if not told["left"]:
+                return {"url": url, **told}
+            method = "GET"
+            time.sleep(_CHECK_LOOK_SECONDS)
+    except (Unreachable, QuorateError) as fault:
+        return {"url": url, "fault": str(fault)}
 
 
 def _tell_what_waits(given: Given) -> None:
@@ -288,9 +323,19 @@ def _are_tables(value: object, names: frozenset[str]) -> bool:
     )
 
 
-def _unreadiness(url: str) -> str:
-    """Why the node at `url` is not ready; empty if it is."""
-    return _fault_of(url, Call("GET", "/readyz"))
+def _condition(url: str) -> tuple[str, str]:
+    """Why the node at `url` is not ready, empty if it is; and when all replicas of what it holds
+    were last known to be equal, and what has held that up since."""
+    reason = _fault_of(url, Call("GET", "/readyz"))
+    if reason:
+        return reason, ""
+    try:
+        with Client(url, timeout=_PROBE_SECONDS) as client:
+            told = topology_of(client)
+        waits = show_text(str(told["agreed_waits"]))
+        return "", show_duration(told["agreed_age_s"] * 1000) + (waits and f": {waits}")
+    except (Unreachable, QuorateError, KeyError):
+        return "", ""  # Another release, or busy: that it is ready was said.
 
 
 def _fault_of(url: str, call: Call) -> str:

@@ -223,7 +223,24 @@ COMMANDS: Final = (
         "changing",
         _CLUSTER,
     ),
+    Subcommand(
+        "upgrade",
+        "Show which releases the nodes are of; `upgrade finish` puts in force what all know.",
+        "changing",
+        (Flag("step", "finish, once every node is of the new release", "show"), *_CLUSTER),
+        positionals=("step",),
+        notes="Until it is finished a node can go back to the release before; then never again.",
+    ),
     Subcommand("status", "Say whether each node is ready.", "cluster", _CLUSTER),
+    Subcommand(
+        "check",
+        "Have each node go through all that it holds, and compare it with its digests.",
+        "cluster",
+        _CLUSTER,
+        notes="Reads the whole disk, slowly; clients are served meanwhile. What differs is counted"
+        " anew, and brought together with the other replicas as usual. It begins where none is"
+        " under way, and goes on without this command. Ends with 1 if anything was found.",
+    ),
     Subcommand(
         "ring",
         "Show where a key belongs, or each node's share of all keys.",
@@ -319,7 +336,8 @@ COMMANDS: Final = (
         " bridge, flap, crossed, hold, swizzle, reset, halfopen, loss, duplicate, reorder, late,"
         " damage, slow, thin, gray, stall, busy, full, rot, hintrot, syncfail, clockstep, drift,"
         " skew, hintoverflow, twin, stop, hang, reopen, noread, log, pieces, deaf, files,"
-        " join, leave, replace, bury, weight, zone, copies, cancel, apply.",
+        " join, leave, replace, bury, weight, zone, copies, cancel, apply, behind, gainer, recall,"
+        " handover.",
     ),
     Subcommand("version", "Print the version.", "serve", (_JSON,)),
 )

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from quorate.core.exchanges.agreement import Agreement
 from quorate.core.exchanges.changes import Changes
 from quorate.core.exchanges.hints import Hints
 from quorate.core.exchanges.look import Look
@@ -24,14 +25,17 @@ from quorate.core.exchanges.pulls import Pulls
 from quorate.core.exchanges.reads import Reads
 from quorate.core.exchanges.scans import Explains, Scans
 from quorate.core.exchanges.writes import Write, Writes
+from quorate.core.local import Local
 from quorate.core.replica import Reader
 from quorate.core.serving import Serving
 from quorate.core.topology.layout import Layout
+from quorate.core.topology.liveness import Liveness
 from quorate.core.topology.membership import Membership
-from quorate.core.topology.peer import Ground, Liveness, Peer
-from quorate.core.turn import Alarm, Parked, Parts, size_of
+from quorate.core.topology.peer import Ground, Peer
+from quorate.core.turn import Alarm, Parked, Parts, not_applied, size_of
 from quorate.core.values.events import (
     Change,
+    Check,
     Durable,
     Effects,
     Event,
@@ -48,12 +52,10 @@ from quorate.core.values.events import (
     LinkUp,
     LocalGet,
     LocalPut,
-    LocalResult,
     LocalScan,
     Met,
     PeerFrame,
     Put,
-    Result,
     Scan,
     Stop,
     StorageState,
@@ -62,7 +64,7 @@ from quorate.core.values.events import (
 from quorate.core.values.messages import Ping
 from quorate.core.values.record import EXPIRES_MS_MAX
 from quorate.core.values.settings import Settings
-from quorate.core.values.slots import ROW_END, row_of
+from quorate.core.values.slots import ROW_END
 from quorate.core.values.status import Status
 from quorate.core.values.versions import ms_of, stamp_at
 from quorate.core.views import status_of
@@ -72,7 +74,6 @@ from quorate.errors import (
     KeyMissing,
     KeyTooLarge,
     NotReady,
-    Outcome,
     QuorateError,
     StorageError,
     ValueTooLarge,
@@ -104,6 +105,7 @@ class Node:
         self.settings: Final = settings
         self.parts: Final = Parts(settings, engine, random, ceiling=ceiling)
         parts, turn = self.parts, self.parts.turn
+        turn.begin(now.mono_ms, now.wall_ms, stamp_max=0)
         self.outboxes: Final[list[Outbox]] = []
         """By the index of the peer."""
         self._came: Final = Alarm(turn, self._on_came)
@@ -120,19 +122,25 @@ class Node:
         )
         self.roster: Final = self.membership.roster
         self.hints: Final = Hints(
-            engine=engine,
-            replica=parts.replica,
-            turn=turn,
-            bytes_max=settings.hint_bytes_max,
+            engine=engine, replica=parts.replica, turn=turn, bytes_max=settings.hint_bytes_max
         )
         self.writes: Final = Writes(parts, self.membership, self.hints, self._retry)
         self.reads: Final = Reads(parts, self.membership)
         self.scans: Final = Scans(parts, self.membership, self.outboxes)
         self.explains: Final = Explains(parts, self.membership, self.hints, self.outboxes)
-        self.liveness: Final = Liveness(settings, turn, self.roster.peers, self._ping)
-        self.pulls: Final = Pulls(parts, self.membership, self.outboxes, self._on_pulled)
-        self.changes: Final = Changes(parts, self.membership, self.outboxes, self._ping, self.pulls)
-        self.serving: Final = Serving(parts, self.membership, self.liveness, self.changes)
+        self.liveness: Final = Liveness(
+            settings, turn, self.roster.peers, ping=self._ping, owes=self._owes, random=random
+        )
+        self.agreement: Final = Agreement(parts, self.membership, self.outboxes)
+        self.pulls: Final = Pulls(
+            parts, self.membership, self.outboxes, self._on_pulled, self.agreement.gained
+        )
+        self.changes: Final = Changes(
+            parts, self.membership, self.outboxes, self.liveness.tell, self.pulls
+        )
+        self.serving: Final = Serving(
+            parts, self.membership, self.liveness, self.changes, self.agreement
+        )
         self.is_stopping = False
         self._handlers: Final = self._table()
         is_blank = not (ceiling or self.changes.has_voted) and _is_empty(engine)
@@ -209,6 +217,7 @@ class Node:
         """Another layout is in force: what is under way begins anew under it."""
         self.hints.rename()
         self.pulls.adopted(before, layout)
+        self.agreement.adopted(layout)
         for operation in self.parts.requests.under_way():
             if isinstance(operation, Write):
                 self.writes.begin_anew(operation)
@@ -219,7 +228,7 @@ class Node:
 
     def _on_pulled(self) -> None:
         """This node has all copies that it is to hold: others wait for that."""
-        self._ping(self.roster.peers)
+        self.liveness.tell(self.membership.voters().values())
         self.changes.look_soon()
 
     def _unpark(self) -> None:
@@ -254,7 +263,7 @@ class Node:
             else:
                 self.reads.begin(event, parked)
         except QuorateError as error:
-            self.parts.requests.answer(event.waiter, _refused(error), size_of(event))
+            self.parts.requests.answer(event.waiter, not_applied(error), size_of(event))
 
     def _on_scan(self, event: Scan) -> None:
         if self._admit(event.waiter, b"-", 0):
@@ -291,45 +300,9 @@ class Node:
         return NotReady("this node is stopping")
 
     def _refuse(self, waiter: Waiter, error: QuorateError) -> None:
-        self.parts.turn.answers.append((waiter, _refused(error)))
+        self.parts.turn.answers.append((waiter, not_applied(error)))
 
-    # --- this node's own copies --------------------------------------------------------------
-
-    def _on_local_get(self, event: LocalGet) -> None:
-        result = self._local_result(row_of(event.key), applied=False)
-        self.parts.turn.answers.append((event.waiter, result))
-
-    def _on_local_put(self, event: LocalPut) -> None:
-        row, waiter, size = row_of(event.key), event.waiter, len(event.record.value or b"")
-        if not self._admit(waiter, event.key, size):
-            return
-        replica, requests = self.parts.replica, self.parts.requests
-        reason = self.serving.why_refused(row, event.record)
-        if reason or replica.trouble.code:
-            error = InvalidRequest(reason) if reason else replica.trouble.error()
-            requests.answer(waiter, _refused(error), size)
-            return
-        try:
-            applied = not replica.apply(row, event.record)
-        except StorageError as error:
-            requests.answer(waiter, _refused(error), size)
-            return
-        replica.when_durable(
-            lambda: requests.answer(waiter, self._local_result(row, applied=applied), size)
-        )
-
-    def _local_result(self, row: bytes, *, applied: bool) -> Result:
-        try:
-            return LocalResult(self.parts.replica.shown(row), applied)
-        except StorageError as error:
-            return error
-
-    def _on_local_scan(self, event: LocalScan) -> None:
-        if self._admit(event.waiter, b"-", 0):
-            try:
-                self.scans.begin_local(event)
-            except QuorateError as error:
-                self.parts.requests.answer(event.waiter, error, 0)
+    # --- members ------------------------------------------------------------------------------
 
     def _on_join(self, event: Join) -> None:
         try:
@@ -354,6 +327,11 @@ class Node:
             self.changes.ask(event)
         except QuorateError as error:
             self._refuse(event.waiter, error)
+
+    def _on_check(self, event: Check) -> None:
+        if event.is_asked:
+            self.agreement.check()
+        self.parts.turn.answers.append((event.waiter, self.agreement.counting.result()))
 
     def _on_forget(self, event: Forget) -> None:
         try:
@@ -397,7 +375,7 @@ class Node:
         self.is_stopping = True
         self.membership.marks.keep()
         for parked in self.parts.requests.unpark():
-            parked.error = _refused(NotReady("this node is stopping"))
+            parked.error = not_applied(NotReady("this node is stopping"))
             self.parts.requests.refuse(parked)
 
     # --- questions of the runtime ------------------------------------------------------------
@@ -419,6 +397,8 @@ class Node:
             self.membership,
             self.hints,
             self.pulls,
+            self.agreement,
+            liveness=self.liveness,
             put_off=self.changes.wants.put_off(),
             is_stopping=self.is_stopping,
         )
@@ -427,17 +407,19 @@ class Node:
 
     def _table(self) -> dict[type[Event], Callable[[Any], None]]:
         """What is done with each kind of event."""
+        local = Local(self.parts, self.scans, self.serving, self._admit)
         return {
             Get: self._on_get,
             Put: self._on_put,
             Scan: self._on_scan,
             Explain: self._on_explain,
-            LocalGet: self._on_local_get,
-            LocalPut: self._on_local_put,
-            LocalScan: self._on_local_scan,
+            LocalGet: local.get,
+            LocalPut: local.put,
+            LocalScan: local.scan,
             Join: self._on_join,
             Forget: self._on_forget,
             Change: self._on_change,
+            Check: self._on_check,
             PeerFrame: self._on_frame,
             LinkUp: self._on_link_up,
             LinkDown: self._on_link_down,
@@ -474,15 +456,19 @@ class Node:
         self.hints.open(outbox)
         return peer
 
+    def _owes(self, peer: Peer, ms: int) -> bool:
+        return self.outboxes[peer.index].owes(ms)
+
     def _ping(self, peers: list[Peer]) -> None:
-        """Ask whether they live, and tell who belongs."""
-        members, pulls, mark = self.roster.told(), self.pulls, self.membership.marks.own
+        """Ask whether they live, and tell how far this node is."""
+        facts, pulls, mark = self.membership.facts, self.pulls, self.membership.marks.own
+        members, known = facts.strangers(), facts.hash()
         keys, size = self.parts.replica.keys, self.parts.replica.bytes_used()
         done, left, not_read = pulls.pulled, len(pulls.left), pulls.unreadable
         for peer in peers:
             outbox = self.outboxes[peer.index]
             batch = outbox.next_batch()
-            outbox.say(Ping(batch, members, keys, size, done, left, not_read, mark))
+            outbox.say(Ping(batch, members, keys, size, done, left, not_read, mark, known))
 
 
 def _is_empty(engine: Reader) -> bool:
@@ -491,10 +477,3 @@ def _is_empty(engine: Reader) -> bool:
         return next(iter(engine.scan(b"", ROW_END)), None) is None
     except StorageError:
         return False
-
-
-def _refused(error: QuorateError) -> QuorateError:
-    """The error, saying that nothing was applied unless it says otherwise."""
-    if error.outcome is None:
-        error.outcome = Outcome.NOT_APPLIED
-    return error

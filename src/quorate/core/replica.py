@@ -9,22 +9,30 @@ A row between `apply` and durable has an entry in `_undurable`: what merges must
 what reads may see (`shown`). All other rows are as the engine (and the cache in front of it) says,
 but for those of a partition whose copy was dropped: until that is durable the engine may still have
 them, as where the batch waits for a full disk, and they are not seen.
+
+`fences` says what must not win here, and `collect` has a row no more: see `horizons`.
 """
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import chain, starmap
 from typing import Final, Protocol
 
+from quorate.core.digests import Digests
+from quorate.core.horizons import Fences
 from quorate.core.values.events import Batch, StorageState
 from quorate.core.values.record import Record, wins
+from quorate.core.values.settings import SLICE_MS
 from quorate.core.values.slots import PARTITION_COUNT, ROW_END, partition_bounds, partition_of
 from quorate.core.values.versions import ABSENT
 from quorate.errors import Corrupt, StorageBusy, StorageError
 
 KEYS_META: Final = b"keys"
+VERSIONS_BYTES: Final = 1 << 20
+"""About what is read to know the versions of some rows: an engine reads records whole."""
 
 
 class Reader(Protocol):
@@ -46,9 +54,10 @@ class Reader(Protocol):
         """Bytes on disk, about."""
 
 
-_Undurable = tuple[Record, int, Record | None]
-"""`latest`, what merges must beat; the mark of its batch; `shown`, what reads may see. A plain
-tuple: one is made for every write."""
+_Undurable = tuple[Record | None, int, Record | None]
+"""`latest`, what merges must beat, None of a row that was collected; the mark of its batch;
+`shown`, what reads may see. A plain tuple: one is made for every write."""
+NEVER_MS: Final = (1 << 63) - 1
 
 
 class _Promised:
@@ -57,7 +66,7 @@ class _Promised:
     __slots__ = ("calls", "mark", "records")
 
     def __init__(
-        self, mark: int, records: list[tuple[bytes, Record]], calls: list[Callable[[], None]]
+        self, mark: int, records: list[tuple[bytes, Record | None]], calls: list[Callable[[], None]]
     ) -> None:
         self.mark = mark
         self.records = records
@@ -82,19 +91,32 @@ class Replica:
         "_stored_keys",
         "_undurable",
         "_waiting",
+        "digests",
+        "expiries_ms",
+        "fences",
         "keys",
+        "tombstones",
         "trouble",
         "withheld",
     )
 
-    def __init__(self, engine: Reader, on_damage: Callable[[Corrupt], None]) -> None:
+    def __init__(
+        self, engine: Reader, on_damage: Callable[[Corrupt], None], *, slice_ms: int = SLICE_MS
+    ) -> None:
         """`on_damage` is told of each read that met damaged bytes."""
         self._engine = engine
         self._on_damage = on_damage
+        self.digests: Final = Digests(slice_ms)
+        """Of what is held, durable or not."""
+        self.tombstones: Final = array("Q", bytes(8 * PARTITION_COUNT))
+        """By partition, of the rows that `digests` covers."""
+        self.expiries_ms: Final = array("q", [NEVER_MS]) * PARTITION_COUNT
+        """By partition: nothing that was looked at since its last scan expires before."""
         self._undurable: dict[bytes, _Undurable] = {}
-        self._records: list[tuple[bytes, Record]] = []
+        self._records: list[tuple[bytes, Record | None]] = []
         self._hints: list[tuple[bytes, bytes | None]] = []
         self._meta: list[tuple[bytes, bytes | None]] = []
+        self.fences: Final = Fences(engine.get_meta, self.put_meta, slice_ms)
         self._dropped_rows: list[tuple[bytes, bytes]] = []
         self._dropped_hints: list[tuple[bytes, bytes]] = []
         self._dropped: dict[int, int] = {}
@@ -145,6 +167,8 @@ class Replica:
             return self._engine.get(row)
         except Corrupt as error:
             self._on_damage(error)
+            # What takes its place cannot be counted against it, as its version is not known.
+            self.digests.forget(partition_of(row))
             return None
 
     def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, Record]]:
@@ -164,6 +188,35 @@ class Replica:
         except Corrupt as error:
             self._on_damage(error)
             raise
+
+    def newest(self, start: bytes, end: bytes, *, limit: int) -> tuple[dict[bytes, Record], bytes]:
+        """The newest records, durable or not, of rows from `start` on: of `limit` rows that are on
+        disk, fewer of large records, and of those between them that are not. Then the row past
+        these; `end` if all below are there. StorageError if they cannot be read, or are of an
+        earlier layout."""
+        self._check_withheld(start)
+        if partition_of(start) in self._dropped:
+            raise StorageBusy("copies of an earlier layout are on their way out")
+        found: dict[bytes, Record] = {}
+        past, room = end, VERSIONS_BYTES
+        try:
+            for row, record in self._engine.scan(start, end):
+                if len(found) == limit or room <= 0:
+                    past = row
+                    break
+                found[row] = record
+                room -= len(record.value or b"")
+        except Corrupt as error:
+            self._on_damage(error)
+            raise
+        for row, entry in self._undurable.items():
+            if start <= row < past:
+                latest = entry[0]
+                if latest is None:
+                    found.pop(row, None)
+                else:
+                    found[row] = latest
+        return found, past
 
     def _check_withheld(self, row: bytes) -> None:
         """StorageBusy if what is there may be of an earlier layout."""
@@ -226,24 +279,83 @@ class Replica:
 
     def apply(self, row: bytes, record: Record) -> bytes:
         """Keep `record` if it is newer. Returns the higher version held instead, else ABSENT.
+        Fenced, and nothing is kept, if it would win and must not.
 
         Either way acknowledge only through `when_durable`: what is held may not be durable yet.
         """
         return self.apply_over(row, record, self.latest(row))
 
-    def apply_over(self, row: bytes, record: Record, held: Record | None) -> bytes:
-        """`apply`, for a caller that has just read `held = latest(row)`."""
+    def apply_over(
+        self, row: bytes, record: Record, held: Record | None, *, is_listed: bool = False
+    ) -> bytes:
+        """`apply`, for a caller that has just read `held = latest(row)`. `is_listed`: those from
+        whom this node gets its copy hold the record, so no fence keeps it out."""
         if held is not None and held.version >= record.version and not wins(record, held):
             return held.version if held.version > record.version else ABSENT
+        if record.version < self.fences.highest and not is_listed:
+            is_unknown = held is None and self._is_damaged(row)
+            if not is_unknown and not self.fences.lets_in(partition_of(row), record, held):
+                return ABSENT
         entry = self._undurable.get(row)
         shown = held if entry is None else entry[2]
         self._undurable[row] = record, self._mark + 1, shown
         self._records.append((row, record))
+        self.digests.feed(row, ABSENT if held is None else held.version, record.version)
         if record.value is None:
             self.keys -= held is not None and held.value is not None
-        else:
-            self.keys += held is None or held.value is None
+            if (held is None or held.value is not None) and self.digests.covers(row):
+                self.tombstones[partition_of(row)] += 1
+        elif held is None:
+            self.keys += 1
+        elif held.value is None:
+            self.keys += 1
+            self._count_tombstone_out(row)
+        if record.expires_ms:
+            self.note_expiry(row, record)
         return ABSENT
+
+    def _is_damaged(self, row: bytes) -> bool:
+        """Whether nobody knows what is held: a repair of it may be older than any fence."""
+        try:
+            self._engine.get(row)
+        except Corrupt:
+            return row not in self._undurable
+        return False
+
+    def _count_tombstone_out(self, row: bytes) -> None:
+        partition = partition_of(row)
+        if self.tombstones[partition] and self.digests.covers(row):
+            self.tombstones[partition] -= 1
+
+    def note_expiry(self, row: bytes, record: Record) -> None:
+        """Take note of when a record that is held expires, if it does."""
+        if record.expires_ms and record.value is not None:
+            partition = partition_of(row)
+            self.expiries_ms[partition] = min(self.expiries_ms[partition], record.expires_ms)
+
+    def collect(self, row: bytes, held: Record) -> None:
+        """Hold nothing of a row any more, from this step's batch on; `held` is its newest record.
+        Until that is durable reads may see what they saw."""
+        entry = self._undurable.get(row)
+        self._undurable[row] = None, self._mark + 1, held if entry is None else entry[2]
+        self._records.append((row, None))
+        self.digests.feed(row, held.version, ABSENT)
+        if held.value is None:
+            self._count_tombstone_out(row)
+        else:
+            self.keys -= 1
+
+    def count_anew(self, partition: int) -> None:
+        """All rows of the partition are about to be gone through, and given to `counted`."""
+        self.tombstones[partition] = 0
+        self.expiries_ms[partition] = NEVER_MS
+
+    def counted(self, rows: dict[bytes, Record]) -> None:
+        """Take note of rows that were not covered so far."""
+        for row, record in rows.items():
+            if record.value is None:
+                self.tombstones[partition_of(row)] += 1
+            self.note_expiry(row, record)
 
     @property
     def keeps(self) -> bool:
@@ -269,6 +381,7 @@ class Replica:
         )
         self._dropped[partition] = self._mark + 1
         self._dropped_rows.append(partition_bounds(partition))
+        self.fences.forget(partition)
         self.keys -= live
 
     def drop_hints(self, start: bytes, end: bytes) -> None:
@@ -333,7 +446,7 @@ class Replica:
             for call in done.calls:
                 call()
 
-    def _show(self, mark: int, records: list[tuple[bytes, Record]]) -> None:
+    def _show(self, mark: int, records: list[tuple[bytes, Record | None]]) -> None:
         undurable = self._undurable
         for row, record in records:
             entry = undurable.get(row)

@@ -6,9 +6,9 @@ is none or past the clock guard, its row is not its key's, its partition is not 
 over the limit, or the disk takes no writes; a refused record leaves no trace.
 
 Some answers are longer than what asks for them: a thousand rows of a megabyte are asked for in
-20 kB. So what a step answers to one peer is bounded, in bytes and in rows looked for; requests
-beyond that are put off until the peer has read what it was sent (`LinkRoom`), in order, and beyond
-a second bound dropped: whoever asked counts that as no answer.
+20 kB. So what a step answers to one peer is bounded, and to all, in bytes and in rows looked for;
+requests beyond that are put off until the peer has read what it was sent (`LinkRoom`), in order,
+and beyond a second bound, of one peer and of all, dropped: whoever asked counts that as no answer.
 """
 
 from __future__ import annotations
@@ -16,17 +16,26 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
+from quorate.core.exchanges.agreement import Agreement
+from quorate.core.exchanges.anti_entropy import LIST_ROWS_MAX, listed
 from quorate.core.exchanges.changes import Changes
 from quorate.core.exchanges.outbox import MESSAGE_BYTES_MAX, Outbox
 from quorate.core.exchanges.scans import local_rows
+from quorate.core.horizons import Fenced
 from quorate.core.topology.layout import FIRST_EPOCH
+from quorate.core.topology.liveness import Liveness
 from quorate.core.topology.membership import Membership
-from quorate.core.topology.peer import Liveness, Peer
+from quorate.core.topology.peer import Peer
 from quorate.core.turn import Parts
 from quorate.core.values.events import SCAN_ROWS_MAX
 from quorate.core.values.messages import (
     Accept,
+    Agree,
+    AskSums,
     Frame,
+    Known,
+    ListBuckets,
+    Listed,
     Mutate,
     Mutated,
     OtherEpoch,
@@ -38,25 +47,31 @@ from quorate.core.values.messages import (
     ReadAnswer,
     ScannedRows,
     ScanRows,
+    Sums,
     Voted,
 )
 from quorate.core.values.record import Record
-from quorate.core.values.slots import is_row, partition_of
-from quorate.core.values.versions import ABSENT, pack_version
+from quorate.core.values.slots import BUCKETS, is_row, partition_of
+from quorate.core.values.versions import ABSENT, VERSION_MIN
 from quorate.errors import StorageBusy, StorageError
 
 STEP_BYTES_MAX: Final = 8 << 20
 """Of answers to one peer in a step; one value may exceed it."""
+STEP_BYTES_MAX_ALL: Final = 64 << 20
+"""Of answers to all; one peer's may exceed it."""
 ROW_BYTES: Final = 512
 """Counted for each row that is looked for, whatever is found."""
+SUMS_BYTES: Final = 9 * BUCKETS
+"""Of an answer with sums."""
 PUT_OFF_BYTES_MAX: Final = 8 << 20
 """Of requests of one peer that are put off."""
-_ANSWERS: Final = (Mutated, ReadAnswer, ScannedRows, Voted)
-_SIGNS_OF_LIFE: Final = (Mutated, ReadAnswer, ScannedRows, Voted, Pong, OtherEpoch)
+PUT_OFF_BYTES_MAX_ALL: Final = 64 << 20
+"""Of those of all."""
+_ANSWERS: Final = (Mutated, ReadAnswer, ScannedRows, Voted, Sums, Listed)
+_SIGNS_OF_LIFE: Final = (*_ANSWERS, Pong, OtherEpoch)
 """Only what answers shows that both directions work."""
-_REQUESTS: Final = (Mutate, Read, ScanRows, Pull)
-_LOWEST: Final = pack_version(1, 0)
-"""No clock gives out stamp 0."""
+_REQUESTS: Final = (Mutate, Read, ScanRows, Pull, AskSums, ListBuckets)
+BELOW_HORIZON: Final = "it is older than what was dropped here for good"
 
 
 class PutOff:
@@ -76,6 +91,7 @@ class Serving:
     """The peers' door into this node."""
 
     __slots__ = (
+        "_agreement",
         "_changes",
         "_liveness",
         "_membership",
@@ -86,8 +102,14 @@ class Serving:
     )
 
     def __init__(
-        self, parts: Parts, membership: Membership, liveness: Liveness, changes: Changes
+        self,
+        parts: Parts,
+        membership: Membership,
+        liveness: Liveness,
+        changes: Changes,
+        agreement: Agreement,
     ) -> None:
+        self._agreement = agreement
         self._changes = changes
         self._parts = parts
         self._replica = parts.replica
@@ -118,8 +140,8 @@ class Serving:
                 and (membership.marks.counts or self._is_eventual(peer))
             ):
                 self._on_request(outbox, message)
-            elif isinstance(message, Ping | Pong | OtherEpoch):
-                self._on_signal(outbox, message)
+            elif isinstance(message, Ping | Pong | OtherEpoch | Agree | Known):
+                self._on_signal(outbox, message, frame.epoch)
             elif isinstance(message, Prepare | Accept) and self._changes.is_open(message.number):
                 # It names the epoch that it is about; the frame's is of no interest.
                 self._changes.vote(outbox, message)
@@ -139,7 +161,7 @@ class Serving:
         """Why this replica will not keep the record; empty if it will."""
         if record.version > self._turn.version_max:
             return "the stamp is further ahead than clocks may differ"
-        if record.version < _LOWEST:
+        if record.version < VERSION_MIN:
             return "no stamp"
         if not is_row(row):
             # Where it would be kept, reads of the key never look, and scans would show it.
@@ -165,16 +187,27 @@ class Serving:
         if peer.is_ahead:
             self._turn.note_rarely("error", "peer_clock_too_far_ahead", peer=peer.url)
 
-    def _on_signal(self, outbox: Outbox, message: Ping | Pong | OtherEpoch) -> None:
+    def _on_signal(
+        self, outbox: Outbox, message: Ping | Pong | OtherEpoch | Agree | Known, epoch: int
+    ) -> None:
+        answer: Known | None = None
         if isinstance(message, Ping):
-            self._take_facts(outbox.peer, message)
+            self._take_figures(outbox.peer, message)
             self._membership.roster.learn(message.members, of=outbox.peer)
             outbox.say(Pong(message.batch))
+            if epoch == self._membership.epoch:
+                answer = self._membership.facts.compare(message.facts)
+        elif isinstance(message, Known):
+            answer = self._membership.facts.hear(message, of=outbox.peer)
         elif isinstance(message, OtherEpoch):
             self._on_other_epoch(outbox, message)
+        elif isinstance(message, Agree) and epoch == self._membership.epoch:
+            self._agreement.hear(outbox.peer, message)
         # That a Pong came is all that it says.
+        if answer is not None:
+            outbox.say(answer)
 
-    def _take_facts(self, peer: Peer, message: Ping) -> None:
+    def _take_figures(self, peer: Peer, message: Ping) -> None:
         peer.told.keys = message.keys
         peer.told.bytes_used = message.bytes_used
         peer.told.left = message.left
@@ -197,7 +230,11 @@ class Serving:
             outbox.peer.epoch = message.epoch
             outbox.is_stirred = True
 
-    def _on_request(self, outbox: Outbox, message: Mutate | Read | ScanRows | Pull) -> None:
+    def _on_request(
+        self,
+        outbox: Outbox,
+        message: Mutate | Read | ScanRows | Pull | AskSums | ListBuckets,
+    ) -> None:
         if isinstance(message, Mutate):
             self._on_mutate(outbox, message)
         elif isinstance(message, Pull) and self._replica.trouble.code:
@@ -207,6 +244,10 @@ class Serving:
             # The layout in force, and all that was taken under earlier ones, is durable then.
             epoch = self._membership.epoch
             self._replica.when_durable(lambda: self._on_pull(outbox, message, epoch))
+        elif isinstance(message, AskSums):
+            self._on_ask_sums(outbox, message)
+        elif isinstance(message, ListBuckets):
+            self._on_list(outbox, message)
         else:
             waiting = self.put_off.get(outbox.peer)
             if waiting is not None and not self._is_void(outbox, waiting):
@@ -219,12 +260,14 @@ class Serving:
     def _serve(self, outbox: Outbox, message: Read | ScanRows) -> None:
         """Answer, or put off what this step has no room for."""
         rest: Read | ScanRows | None = message
-        if outbox.said_bytes < STEP_BYTES_MAX:
+        before = outbox.said_bytes
+        if before < STEP_BYTES_MAX and self._turn.said_bytes < STEP_BYTES_MAX_ALL:
             if isinstance(message, Read):
                 rest = self._on_read(outbox, message)
             else:
                 rest = None
                 self._on_scan(outbox, message)
+            self._turn.said_bytes += outbox.said_bytes - before
         if rest is not None:
             waiting = self.put_off.setdefault(outbox.peer, PutOff(self._membership.epoch))
             self._add(waiting, rest)
@@ -235,7 +278,8 @@ class Serving:
             size += sum([len(row) for row in message.full]) + sum(
                 [len(row) for row in message.brief]
             )
-        if waiting.bytes + size > PUT_OFF_BYTES_MAX:
+        in_all = sum([each.bytes for each in self.put_off.values()])
+        if waiting.bytes + size > PUT_OFF_BYTES_MAX or in_all + size > PUT_OFF_BYTES_MAX_ALL:
             self._turn.counters["peer_requests_dropped"] += 1
             return
         waiting.bytes += size
@@ -254,6 +298,9 @@ class Serving:
         """The peer has read most of what it was sent: go on with what was put off."""
         waiting = self.put_off.get(outbox.peer)
         if waiting is None or self._is_void(outbox, waiting):
+            return
+        if self._turn.said_bytes >= STEP_BYTES_MAX_ALL:
+            # It comes before those that were served in this step, in the next one.
             return
         del self.put_off[outbox.peer]
         requests = waiting.requests
@@ -278,6 +325,8 @@ class Serving:
             return
         superseded: list[tuple[int, bytes]] = []
         refused: list[tuple[int, str]] = []
+        fenced: list[tuple[int, bytes]] = []
+        final = 0
         apply = self._replica.apply
         for index, (row, record) in enumerate(message.items):
             reason = self.why_refused(row, record)
@@ -292,11 +341,19 @@ class Serving:
                     self._turn.note_rarely("error", "engine_unreadable", peer=url, reason=reason)
                 outbox.say(Mutated(message.batch, [], [], busy=True))
                 return
+            except Fenced as error:
+                fenced.append((index, error.bound))
+                if error.is_final:
+                    final += 1
+                    refused.append((index, BELOW_HORIZON))
+                continue
             if higher:
                 superseded.append((index, higher))
-        if refused:
-            self._turn.counters["peer_writes_refused"] += len(refused)
-        answer = Mutated(message.batch, superseded, refused)
+        if len(refused) > final:
+            self._turn.counters["peer_writes_refused"] += len(refused) - final
+        if fenced:
+            self._turn.counters["peer_writes_fenced"] += len(fenced)
+        answer = Mutated(message.batch, superseded, refused, fenced=fenced)
         self._replica.when_durable(lambda: outbox.say(answer))
 
     def _on_read(self, outbox: Outbox, message: Read) -> Read | None:
@@ -362,4 +419,28 @@ class Serving:
             limit=min(message.limit, SCAN_ROWS_MAX),
         )
         outbox.said_bytes += ROW_BYTES + sum([ROW_BYTES + len(row.row) for row in told.rows])
-        outbox.say(ScannedRows(message.batch, told.rows, told.more, told.failed))
+        fence = self._replica.fences.of(message.partition)
+        lock, horizon = (0, 0) if fence is None else (fence.lock, fence.horizon)
+        outbox.say(ScannedRows(message.batch, told.rows, told.more, told.failed, lock, horizon))
+
+    def _on_ask_sums(self, outbox: Outbox, message: AskSums) -> None:
+        """Say in which buckets another replica is to look for a difference."""
+        if outbox.said_bytes >= STEP_BYTES_MAX:
+            self._turn.counters["peer_requests_dropped"] += 1
+            return
+        outbox.said_bytes += SUMS_BYTES
+        sums = self._agreement.sums(message.partition, message.boundary)
+        outbox.say(Sums(message.batch, sums))
+
+    def _on_list(self, outbox: Outbox, message: ListBuckets) -> None:
+        """List what another replica looks for a difference in."""
+        if outbox.said_bytes >= STEP_BYTES_MAX:
+            self._turn.counters["peer_requests_dropped"] += 1
+            return
+        if not self._membership.current().partitions[message.partition].is_mine:
+            outbox.say(Listed(message.batch, [], b"", failed=True))
+            return
+        limit = min(message.limit, LIST_ROWS_MAX)
+        told = listed(self._replica, message.partition, message.buckets, message.after, limit)
+        outbox.said_bytes += limit * ROW_BYTES
+        outbox.say(Listed(message.batch, told.rows, told.bound, told.failed))

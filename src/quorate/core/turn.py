@@ -21,7 +21,14 @@ from typing import TYPE_CHECKING, Final
 from quorate.core.replica import Reader, Replica
 from quorate.core.values.events import Get, Note, Put, Result, Waiter
 from quorate.core.values.settings import Settings
-from quorate.core.values.versions import ABSENT, TIE_MAX, TIES, HybridClock, pack_version
+from quorate.core.values.versions import (
+    ABSENT,
+    TIE_MAX,
+    TIES,
+    HybridClock,
+    pack_version,
+    stamp_of,
+)
 from quorate.errors import Corrupt, Outcome, Overloaded, QuorateError
 
 if TYPE_CHECKING:
@@ -47,6 +54,8 @@ class Turn:
         "counters",
         "mono_ms",
         "notes",
+        "said_bytes",
+        "unanswered_bytes",
         "version_max",
         "wall_ms",
     )
@@ -60,6 +69,10 @@ class Turn:
         self.answers: list[tuple[Waiter, Result]] = []
         self.notes: list[Note] = []
         self.counters: Counter[str] = Counter()
+        self.said_bytes = 0
+        """Of this step's answers to all peers, about."""
+        self.unanswered_bytes = 0
+        """Of all that is on its way to peers, and waits for their answers."""
         self._note_ms: dict[tuple[str, str], int] = {}
         """When `note_rarely` may note an event of a peer again."""
         self._heap: list[tuple[int, int, Alarm]] = []
@@ -75,6 +88,7 @@ class Turn:
             self.version_max = pack_version(stamp_max, TIE_MAX)
         self.answers = []
         self.notes = []
+        self.said_bytes = 0
 
     # --- deadlines ---------------------------------------------------------------------------
 
@@ -319,6 +333,13 @@ class Requests:
         self.answer(parked.event.waiter, parked.error, size_of(parked.event))
 
 
+def not_applied(error: QuorateError) -> QuorateError:
+    """The error, saying that nothing was applied unless it says otherwise."""
+    if error.outcome is None:
+        error.outcome = Outcome.NOT_APPLIED
+    return error
+
+
 def size_of(event: Get | Put) -> int:
     """The bytes that a request is counted with."""
     if isinstance(event, Put) and event.value is not None:
@@ -338,8 +359,10 @@ class Parts:
         """Drawn at each start: the tie-break of versions. Two processes may have one node id, where
         a data directory was copied, and may stamp at one instant."""
         self.turn = Turn()
-        self.clock = HybridClock(ceiling=ceiling, skew_ms_max=settings.max_clock_skew_ms)
-        self.replica = Replica(engine, self._note_damage)
+        self.replica = Replica(engine, self._note_damage, slice_ms=settings.slice_ms)
+        # What is stamped here must be above what is locked here, whatever the wall clock says.
+        floor = max(ceiling, stamp_of(self.replica.fences.highest))
+        self.clock = HybridClock(ceiling=floor, skew_ms_max=settings.max_clock_skew_ms)
         self.requests = Requests(
             turn=self.turn,
             count_max=settings.inflight_max,

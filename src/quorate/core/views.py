@@ -6,14 +6,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from quorate.core.course import Phase, phase_of, waits_of
+from quorate.core.exchanges.agreement import Agreement
 from quorate.core.exchanges.hints import Hints
 from quorate.core.exchanges.pulls import Pulls
 from quorate.core.topology.layout import Member
+from quorate.core.topology.liveness import Liveness
 from quorate.core.topology.membership import Membership
 from quorate.core.topology.peer import Peer
 from quorate.core.topology.topology import Topology, lacking, needed_of
+from quorate.core.topology.wishes import upgrade_of
 from quorate.core.turn import Parts
 from quorate.core.values.events import StorageState
+from quorate.core.values.messages import PROTOCOL_MAX
 from quorate.core.values.status import MemberView, Status
 
 
@@ -22,13 +26,20 @@ def status_of(
     membership: Membership,
     hints: Hints,
     pulls: Pulls,
+    agreement: Agreement,
     *,
+    liveness: Liveness,
     put_off: list[int],
     is_stopping: bool,
 ) -> Status:
     """What the node looks like now. `put_off`: partitions that do not move for now."""
     settings, topology, layout = parts.settings, membership.topology, membership.layout
     reason = why_not_ready(membership, parts.replica.trouble, is_stopping=is_stopping)
+    waits = waits_of(parts, membership, pulls, put_off=put_off)
+    if liveness.hears_few:
+        waits.insert(0, liveness.hears_few)
+        if liveness.is_apart:
+            reason = reason or liveness.hears_few
     copies = topology.copies() if topology is not None else {}
     named = {membership.peer(each.id): each for each in layout.members} if layout else {}
     members = [
@@ -37,6 +48,7 @@ def status_of(
     ]
     members.append(_own_view(parts, topology, copies.get(None, 0), named, len(pulls.left)))
     phase = phase_of(membership.layout)
+    next_level, level_waits = upgrade_of(membership)
     members.sort(key=lambda member: member.url)
     return Status(
         url=settings.url,
@@ -60,7 +72,14 @@ def status_of(
         phase=phase,
         moving=phase == Phase.MOVING,
         left=len(pulls.left),
-        waits=waits_of(parts, membership, pulls, put_off=put_off),
+        waits=waits,
+        agreed_age_s=agreement.age_ms() // 1000,
+        agreed_waits=agreement.waits_for(),
+        level=0 if layout is None else layout.level,
+        next_level=next_level,
+        level_waits=level_waits,
+        tombstones=sum(parts.replica.tombstones),
+        tombstones_wait=agreement.tombstones_wait_for(),
     )
 
 
@@ -79,6 +98,8 @@ def _peer_view(peer: Peer, partitions: int, hints: int, named: _Named, mono_ms: 
         last_seen_ms=None if seen_ms is None else mono_ms - seen_ms,
         failures=peer.misses,
         version=peer.told.version,
+        level=peer.told.level,
+        protocol=peer.told.protocol,
         zone=peer.told.zone if member is None else member.zone,
         keys=peer.told.keys,
         bytes=peer.told.bytes_used,
@@ -106,6 +127,8 @@ def _own_view(
         last_seen_ms=0,
         failures=0,
         version=settings.version,
+        level=settings.level,
+        protocol=PROTOCOL_MAX,
         zone=settings.zone if member is None else member.zone,
         keys=replica.keys,
         bytes=replica.bytes_used(),
@@ -129,6 +152,8 @@ def why_not_ready(membership: Membership, trouble: StorageState, *, is_stopping:
             "the cluster has gone on without this node, whose disk was given up for lost: start "
             "it with an empty directory, and keep this one until nothing is missed"
         )
+    if membership.outdated:
+        return membership.outdated
     topology = membership.topology
     if topology is None:
         return membership.why_none()

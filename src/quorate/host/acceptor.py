@@ -12,7 +12,8 @@ Whoever dials may be a stranger, until our own link reaches the very process at 
 calls its own; then it is *proven*. Of the others there are at most `UNPROVEN_MAX`, of which few
 from one address have yet to greet: the oldest gives way to the newest, for a true peer is proven
 within moments. They may say no more at once than a greeting; a peer has nothing longer to say
-before it hears us, on our own link to it. A frame that was begun must become whole in time.
+before it hears us, on our own link to it. A frame that was begun must become whole in time, and all
+that are begun are bounded together: beyond it the link with the most of them ends.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ from quorate.wire.frames import (
 UNPROVEN_MAX: Final = 64
 GREETING_MAX: Final = 8
 """Connections from one address that have yet to greet."""
+BEGUN_BYTES_MAX: Final = 512 << 20
+"""Of frames of all peers that are begun and not whole."""
 FRAME_MS: Final = 30_000.0
 """How long a frame may take to be whole, once or twice over: it has 32 MiB at most."""
 
@@ -62,6 +65,9 @@ class Acceptor:
         self.on_frames: Final = on_frames
         self.on_accepted: Final = on_accepted
         self.journal: Final = journal
+        self.begun_bytes_max = BEGUN_BYTES_MAX
+        self.begun_bytes = 0
+        """Of frames that are begun, over all connections."""
         self._connections: dict[Incoming, None] = {}
         self._unproven: dict[Incoming, None] = {}
         """Those that may be strangers', oldest first."""
@@ -113,6 +119,17 @@ class Acceptor:
             else:
                 self._prove(each)
 
+    def hold(self, connection: Incoming, begun_bytes: int) -> None:
+        """A connection holds so much of a frame that is not whole."""
+        self.begun_bytes += begun_bytes - connection.begun_bytes
+        connection.begun_bytes = begun_bytes
+        if self.begun_bytes > self.begun_bytes_max:
+            most = max(self._connections, key=_begun_bytes)
+            error = PeerProtocolError("too much of frames that are not whole")
+            self.journal.broke_protocol(most.url or most.host, error)
+            most.abort()
+            self.hold(most, 0)
+
     def _prove(self, connection: Incoming) -> None:
         self._unproven.pop(connection, None)
         connection.is_proven = True
@@ -125,6 +142,7 @@ class Acceptor:
 
     def forget(self, connection: Incoming) -> None:
         """Drop a connection that ended."""
+        self.hold(connection, 0)
         self._connections.pop(connection, None)
         self._unproven.pop(connection, None)
         if self._by_peer.get(connection.peer) is connection:
@@ -142,6 +160,8 @@ class Incoming:
         self._acceptor = acceptor
         self._greeting = GreetingParser()
         self.frames = FrameParser(bytes_max=GREETING_BYTES_MAX)
+        self.begun_bytes = 0
+        """Of a frame that is begun."""
         self._patience: Timer | None = None
         """With a frame that is begun."""
         self._has_moved = False
@@ -184,9 +204,12 @@ class Incoming:
             journal.broke_protocol(self.url or self.host, error)
             self.abort()
             return
-        if self.frames.is_begun and self._patience is None:
+        begun_bytes = self.frames.begun_bytes
+        if begun_bytes and self._patience is None:
             self._has_moved = False
             self._patience = self._acceptor.system.later(FRAME_MS, self._look_whether_stalled)
+        if begun_bytes != self.begun_bytes:
+            self._acceptor.hold(self, begun_bytes)
         if frames:
             self._has_moved = True
             journal.frames_received += len(frames)
@@ -194,7 +217,7 @@ class Incoming:
 
     def _look_whether_stalled(self) -> None:
         self._patience = None
-        if not self.frames.is_begun:
+        if not self.frames.begun_bytes:
             return
         if self._has_moved:
             self._has_moved = False
@@ -242,3 +265,7 @@ class Incoming:
         self.peer, self.url, self.process = theirs.node_id, theirs.url, theirs.process
         self._acceptor.accept(self, mine, theirs)
         return True
+
+
+def _begun_bytes(connection: Incoming) -> int:
+    return connection.begun_bytes

@@ -4,7 +4,8 @@
 Answers of a peer come on the link that it dials to us (`acceptor`), so either direction fails and
 recovers by itself. Invariants: LinkUp only after both greetings were found good; LinkUp and
 LinkDown of a peer alternate; what waits for a peer to read it is bounded by `outbox_bytes_max` and
-one turn's frame, then the link is given up and the peer counts as not answering. A frame without a
+one turn's frame, then the link is given up and the peer counts as not answering; so it is when all
+links hold more than `bytes_max_all`, and this one more than its share of that. A frame without a
 link is dropped: the core knows from LinkDown, and nothing here sends again, for an old frame is of
 no use.
 
@@ -41,6 +42,8 @@ LONGEST_MS: Final = 2_000.0
 OUTBOX_BYTES_MAX: Final = 64 << 20
 """As much as the core leaves unanswered at one peer (`core.exchanges.outbox`): more waits only for
 a peer that does not read."""
+OUTBOX_BYTES_MAX_ALL: Final = 512 << 20
+"""In the links to all peers: then each may hold a share of it."""
 CONNECT_MS: Final = 2_000.0
 HANDSHAKE_MS: Final = 5_000.0
 FLUSH_MS: Final = 1_000.0
@@ -113,6 +116,7 @@ class PeerLinks:
         self.random: Final = random
         self.journal: Final = journal
         self.outbox_bytes_max = OUTBOX_BYTES_MAX
+        self.bytes_max_all = OUTBOX_BYTES_MAX_ALL
         self.links: dict[str, Link] = {}
         """By the peer's URL."""
         self._up: dict[int, Link] = {}
@@ -141,6 +145,13 @@ class PeerLinks:
         link = self._up.get(peer)
         if link is None or not link.send(frame):
             self.journal.frames_dropped += 1
+
+    def is_too_much(self, queued: int) -> bool:
+        """Whether a link holds more than it may, with so much that its peer has not read."""
+        if queued <= self.bytes_max_all // max(len(self._up), 1):
+            return queued > self.outbox_bytes_max
+        in_all = sum([each.queued_bytes() for each in self._up.values()])
+        return queued > self.outbox_bytes_max or in_all > self.bytes_max_all
 
     def queued_bytes(self, peer: int) -> int:
         """What our link to this peer holds that it has not read; 0 without a link."""
@@ -250,7 +261,7 @@ class Link:
         if self.state is not LinkState.UP or connection is None or connection.channel.is_closing():
             return False
         queued = connection.channel.get_write_buffer_size()
-        if queued > self._links.outbox_bytes_max:
+        if queued and self._links.is_too_much(queued):
             self._links.journal.overflowed(self.url, queued)
             connection.channel.abort()
             return False

@@ -41,7 +41,9 @@ PROCESS_SHARE: Final = 0.3
 """So many of the deaths are of the process alone: the kernel keeps what it had written."""
 CHANGES: Final = ("join", "leave", "replace", "bury", "weight", "zone", "copies", "cancel", "apply")
 """Faults that operators make; a seed draws them apart from the others."""
-MOVING: Final = frozenset(("wipe", *CHANGES))
+STRIKES: Final = ("behind", "gainer", "recall", "handover")
+"""Faults that wait for copies to move: a seed draws them with these changes."""
+MOVING: Final = frozenset(("wipe", *CHANGES, *STRIKES))
 """Faults after which copies move."""
 REFILL_MS: Final = 50.0
 """How long it takes an operator to give up a disk that was found to be old."""

@@ -223,11 +223,11 @@ class Copies:
         return False
 
     def _version(self, index: int, key: bytes) -> bytes:
-        return _version_of(self._cluster.machines[index].disk.held, key)
+        return _version_of(self._cluster.machines[index].disk.remembered, key)
 
     def durable(self, index: int, key: bytes) -> bytes:
         """The version that a power cut would leave; ABSENT for nothing, and for damaged bytes."""
-        return _version_of(self._cluster.machines[index].disk.durable, key)
+        return _version_of(self._cluster.machines[index].disk.durable_remembered, key)
 
 
 def _version_of(read: Callable[[bytes], Record | None], key: bytes) -> bytes:

@@ -18,6 +18,7 @@ from zlib import crc32
 
 import msgspec
 
+from quorate.core.horizons import StoredFence, fence_name
 from quorate.core.values.events import Batch
 from quorate.core.values.record import Record, wins
 from quorate.errors import Corrupt, DiskFull, StorageBusy, StorageError
@@ -92,6 +93,8 @@ class Disk:
         """How often each row was damaged."""
         self._drops: list[tuple[bytes, bytes]] = []
         """Ranges of rows that were dropped."""
+        self.collected: dict[bytes, Record] = {}
+        """What was dropped as garbage, where nothing is held now or was dropped since."""
         self.lowered: list[Lowered] = []
         """Where a batch replaced a record by a lower one, or by itself: no node may."""
 
@@ -159,13 +162,24 @@ class Disk:
             raise StorageError("the device is gone")
         for row in _drop(self._columns[0], batch.dropped_rows):
             self._decoded.pop(row, None)
+        if self.collected and batch.dropped_rows:
+            for row in [r for r in self.collected if _is_in(r, batch.dropped_rows)]:
+                del self.collected[row]
         self._drops += batch.dropped_rows
         self._rotten_hints.difference_update(_drop(self._columns[1], batch.dropped_hints))
         records: _Changes = []
         for row, record in batch.records:
+            if record is None:
+                gone = self._columns[0].pop(row, None)
+                known = None if gone is None else self._sound(row, gone)
+                if known is not None:
+                    self.collected[row] = known
+                records.append((row, None))
+                continue
             blob = encode(row, record)
             self._compare(row, record)
             self._columns[0][row] = blob
+            self.collected.pop(row, None)
             records.append((row, blob))
         # Lists of its own: the node still reads those that it handed out.
         dropped_rows, dropped_hints = [*batch.dropped_rows], [*batch.dropped_hints]
@@ -242,6 +256,24 @@ class Disk:
         blob = self._durable[0].get(row)
         return None if blob is None else self._read(row, blob)
 
+    def remembered(self, row: bytes) -> Record | None:
+        """What is held of a row; if nothing, what was dropped as garbage. Corrupt if damaged."""
+        record = self.held(row)
+        return self.collected.get(row) if record is None else record
+
+    def durable_remembered(self, row: bytes) -> Record | None:
+        """The same of what a power cut would leave."""
+        record = self.durable(row)
+        return self.collected.get(row) if record is None else record
+
+    def fence(self, partition: int) -> tuple[int, int]:
+        """The lock and the horizon of a partition that a power cut would leave."""
+        blob = self._durable[2].get(fence_name(partition))
+        if blob is None:
+            return 0, 0
+        stored = msgspec.msgpack.decode(blob, type=StoredFence)
+        return stored[0], stored[1]
+
     def damaged(self) -> list[bytes]:
         """Rows whose bytes fail their checksum, in order, until they are written again."""
         return [row for row, blob in self._columns[0].items() if self._sound(row, blob) is None]
@@ -285,6 +317,7 @@ class Disk:
         """A disk of its own that holds what a power cut would leave of this one now."""
         image = Disk(needs_sync=self.needs_sync)
         image._durable = _copied(self._durable)
+        image.collected = dict(self.collected)
         image._rotten_hints = set(self._rotten_hints)
         image._read_anew()
         return image
@@ -333,6 +366,10 @@ def _put(blobs: _Blobs, changes: _Changes) -> None:
             blobs.pop(name, None)
         else:
             blobs[name] = blob
+
+
+def _is_in(name: bytes, ranges: _Ranges) -> bool:
+    return any([start <= name < end for start, end in ranges])
 
 
 def _drop(blobs: _Blobs, ranges: _Ranges) -> list[bytes]:

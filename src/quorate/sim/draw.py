@@ -11,10 +11,12 @@ Each concern draws from a generator of its own, so that a draw added in one plac
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from random import Random
 from typing import Final, NamedTuple
 
-from quorate.sim.acts import CHANGES
+from quorate.core.topology.topology import majority
+from quorate.sim.acts import CHANGES, STRIKES
 from quorate.sim.draw_changes import draw_changes
 from quorate.sim.faults import FAULTS, MILD, are_mild
 from quorate.sim.history import DERIVED, Kind
@@ -28,6 +30,8 @@ NEW_SHARE: Final = 0.15
 """The share of worlds whose nodes have yet to find together, where faults are not mild."""
 
 
+COLLECT_SHARE: Final = 0.05
+"""The share of worlds with slices of stamp time so short that what is deleted is dropped."""
 REFILL_SHARE: Final = 0.05
 """The share of worlds in which disks are lost once faults are over."""
 
@@ -42,6 +46,7 @@ class Options(NamedTuple):
     operations: int = 200
     clients: int | None = None
     faults: frozenset[str] = frozenset(FAULTS)
+    collect_share: float = COLLECT_SHARE
 
 
 _REPLICATIONS: Final = (1, 2, 3, 3, 3, 3, 4, 5, 5, 7)
@@ -56,7 +61,10 @@ def draw(seed: int, options: Options) -> Plan:
     replication, nodes = _draw_sizes(random, options)
     load_ms = random.choice((300.0, 1_000.0, 4_000.0))
     quorums = _draw_quorums(random, options, replication)
-    allowed = options.faults.difference(("copies",) if any(quorums) else ())
+    w, r = (each or majority(replication) for each in quorums)
+    # As the number of copies changes, quorums of a fixed number promise other things.
+    is_fixed = any(quorums) and w + r > replication
+    allowed = options.faults.difference(("copies",) if is_fixed else ())
     changing = draw_changes(Random(f"{seed} changes"), allowed, nodes - replication, options.nodes)
     nodes += changing.spares * (options.nodes is None)
     load_ms = changing.load_ms or load_ms
@@ -64,6 +72,10 @@ def draw(seed: int, options: Options) -> Plan:
     settings["replication"] = replication
     settings["w"], settings["r"] = quorums
     settings.update(changing.settings)
+    collecting = Random(f"{seed} collecting")
+    if collecting.random() < options.collect_share:
+        load_ms = max(load_ms, 4_000.0)
+        settings["slice_ms"] = collecting.choice((400, 800, 1_600))
     faults = _draw_faults(Random(f"{seed} faults"), options, nodes, load_ms)
     faults = tuple(sorted([*faults, *changing.faults(nodes)], key=lambda fault: fault.begin_ms))
     hardware = Random(f"{seed} hardware")
@@ -76,7 +88,7 @@ def draw(seed: int, options: Options) -> Plan:
     small_log_bytes = hardware.choice(_SMALL_LOGS_BYTES)
     if any(fault.name == "hintoverflow" for fault in faults):
         settings["hint_bytes_max"] = small_log_bytes
-    habits = _Habits(Random(f"{seed} load"), settings, may_choose="copies" not in changing.names)
+    habits = _Habits(Random(f"{seed} load"), settings, changing.names)
     return Plan(
         seed=seed,
         nodes=nodes,
@@ -167,7 +179,8 @@ def _draw_refills(random: Random, options: Options, nodes: int) -> tuple[int, ..
 
 def _draw_faults(random: Random, options: Options, nodes: int, load_ms: float) -> tuple[Fault, ...]:
     """A few kinds, or many, a few times each, in order of beginning."""
-    allowed = [name for name in FAULTS if name in options.faults and name not in CHANGES]
+    apart = (*CHANGES, *STRIKES)
+    allowed = [name for name in FAULTS if name in options.faults and name not in apart]
     mild = [name for name in allowed if name in MILD]
     is_mild = bool(mild) and random.random() < MILD_SHARE
     share = random.choice((0.03, 0.1, 0.2, 0.4))
@@ -202,12 +215,12 @@ def _draw_fault(random: Random, name: str, nodes: int, load_ms: float) -> Fault:
 class _Habits:
     """What the clients of one world do, and how often."""
 
-    def __init__(self, random: Random, settings: dict[str, int], *, may_choose: bool) -> None:
-        """`may_choose`: whether requests may ask for a quorum of their own. Not where the number of
-        copies changes, as then no number promises anything."""
+    def __init__(self, random: Random, settings: dict[str, int], changes: Collection[str]) -> None:
+        """Where anything `changes`, more keys are in what moves. Where the number of copies does,
+        requests ask for no quorum of their own: no number promises anything."""
         self.random = random
         self.nodes_n = settings["replication"]
-        keys = random.choice((1, 3, 3, 10, 60))
+        keys = random.choice((1, 3, 10, 60, 150) if changes else (1, 3, 3, 10, 60))
         self.keys = [b"key%d" % number for number in range(keys)]
         self.hot_share = random.choice((0.0, 0.0, 0.5))
         self.get_share = random.choice((0.3, 0.5, 0.7))
@@ -216,7 +229,7 @@ class _Habits:
         self.batch_share = random.choice((0.0, 0.0, 0.1, 0.4))
         self.sizes = random.choice(((0,), (0,), (0, 0, 200, 2_000), (0, 0, 0, 40_000)))
         self.ttl_share = random.choice((0.0, 0.0, 0.2))
-        self.own_quorum_share = random.choice((0.0, 0.0, 0.0, 0.1)) * may_choose
+        self.own_quorum_share = random.choice((0.0, 0.0, 0.0, 0.1)) * ("copies" not in changes)
         self.own_timeout_share = random.choice((0.0, 0.0, 0.2))
         self.serial = 0
 

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 from quorate.core.values.events import Effects, Put, Result
 from quorate.core.values.messages import Mutate
-from quorate.sim import changes, splits
+from quorate.sim import changes, splits, strikes
 from quorate.sim.acts import Acts, Spell, Undo, in_turn
 from quorate.sim.checkers import Violation
 from quorate.sim.machine import Machine
@@ -410,6 +410,10 @@ FAULTS: Final[dict[str, FaultKind]] = {
     "copies": FaultKind(changes.copies, _NONE, amounts=(1.0, 2.0, 3.0, 4.0, 5.0)),
     "cancel": FaultKind(changes.cancel, _NONE),
     "apply": FaultKind(changes.apply, _NONE),
+    "behind": FaultKind(strikes.behind, limits_ms=(500, 2_000)),
+    "gainer": FaultKind(strikes.gainer, limits_ms=(2_000,), amounts=(0.0, 100.0, 500.0)),
+    "recall": FaultKind(strikes.recall, limits_ms=(2_000,), amounts=(0.0, 20.0, 500.0)),
+    "handover": FaultKind(strikes.handover, _SILENCE, limits_ms=(2_000,)),
 }
 """All of them, by name, in the order in which a seed draws them."""
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from operator import attrgetter
 
 from msgspec.structs import replace
 
 from quorate.core.exchanges.hints import peer_of
+from quorate.core.horizons import beginning
 from quorate.core.values.events import GetResult, PutResult
 from quorate.core.values.record import Record
 from quorate.core.values.slots import key_of, partition_of, row_of
@@ -99,16 +101,27 @@ def stale_ages(history: History, evidence: Evidence) -> tuple[int, list[float]]:
 def settled(
     cluster: SimCluster, replicas: Mapping[bytes, Sequence[int]]
 ) -> tuple[dict[bytes, dict[int, Record | None]], dict[bytes, list[int]]]:
-    """What each replica's disk holds of each key in the end; and where it cannot be read."""
+    """What each replica's disk holds of each key in the end, or dropped as garbage; and where it
+    cannot be read. A copy that was made later never had what was dropped before: below its horizon
+    nothing is as good as that."""
     found: dict[bytes, dict[int, Record | None]] = {}
     unreadable: dict[bytes, list[int]] = {}
     for key, indices in replicas.items():
+        row = row_of(key)
         found[key] = {}
         for index in indices:
             try:
-                found[key][index] = cluster.machines[index].disk.held(row_of(key))
+                found[key][index] = cluster.machines[index].disk.remembered(row)
             except Corrupt:
                 unreadable.setdefault(key, []).append(index)
+        dropped = [cluster.machines[index].disk.collected.get(row) for index in indices]
+        newest = max(filter(None, dropped), key=attrgetter("version"), default=None)
+        for index, record in found[key].items():
+            machine = cluster.machines[index]
+            _, horizon = machine.disk.fence(partition_of(row))
+            past = beginning(horizon, machine.settings.slice_ms)
+            if record is None and newest is not None and newest.version < past:
+                found[key][index] = newest
     return found, unreadable
 
 

@@ -14,6 +14,8 @@ from quorate.core.topology.layout import Layout
 from quorate.core.topology.topology import majority
 from quorate.core.values.events import Effects
 from quorate.core.values.slots import partition_of
+from quorate.core.values.versions import ABSENT
+from quorate.errors import Corrupt
 from quorate.sim.machine import Machine
 
 
@@ -55,10 +57,25 @@ def rows_of(layout: Layout, row: bytes) -> list[Row]:
     return found
 
 
+def moved(old: Layout, new: Layout) -> list[int]:
+    """The partitions that moved in one layout, and have in the one after it."""
+    return [each for each, row in old.moves if set(new.replicas(each)) == set(old.ids(row))]
+
+
+class Sole(NamedTuple):
+    """What only one replica of a row has, which is to leave that row."""
+
+    epoch: int
+    partition: int
+    version: bytes
+    since_ms: float
+
+
 class Layouts:
     """Watches who adopts what."""
 
     def __init__(self, machines: Sequence[Machine]) -> None:
+        self._machines = machines
         self._urls = [machine.url for machine in machines]
         self.known: dict[int, Layout] = {}
         """By epoch, of which each has one table (P4)."""
@@ -66,6 +83,8 @@ class Layouts:
         """By URL: since when, and which epoch."""
         self.taken: list[tuple[float, Layout]] = []
         """Every layout, and when it was first seen."""
+        self.sole: list[Sole] = []
+        """What had a single copy, on its way elsewhere, when copies began to move."""
 
     def after_step(self, machine: Machine, effects: Effects) -> None:
         """Part of `cluster.Observer`."""
@@ -78,7 +97,26 @@ class Layouts:
             if layout.epoch not in self.known:
                 self.known[layout.epoch] = layout
                 self.taken.append((machine.world.now, layout))
+                self._look_for_sole(layout, machine.world.now)
             had.append((machine.world.now, layout.epoch))
+
+    def _look_for_sole(self, layout: Layout, now: float) -> None:
+        """Note what only who leaves a row has of it."""
+        if not layout.moves:
+            return
+        moves = dict(layout.moves)
+        machines = {each.settings.node_id: each for each in self._machines}
+        for node_id, machine in machines.items():
+            for row in machine.disk.rows():
+                partition = partition_of(row)
+                replicas = layout.replicas(partition)
+                stays = node_id in layout.ids(moves.get(partition, ()))
+                if partition not in moves or node_id not in replicas or stays:
+                    continue
+                version = _durable(machine, row)
+                others = [_durable(machines[i], row) for i in replicas if i in machines]
+                if version and sum(other >= version for other in others) == 1:
+                    self.sole.append(Sole(layout.epoch, partition, version, now))
 
     def between(self, index: int, begin_ms: float, end_ms: float) -> list[Layout]:
         """Those that a node had at any time of a span."""
@@ -89,3 +127,12 @@ class Layouts:
             if since_ms <= end_ms and begin_ms <= until_ms:
                 found.append(self.known[epoch])
         return found
+
+
+def _durable(machine: Machine, row: bytes) -> bytes:
+    """The version of a row that a power cut would leave; empty for none, and for damaged bytes."""
+    try:
+        record = machine.disk.durable(row)
+    except Corrupt:
+        return ABSENT
+    return ABSENT if record is None else record.version

@@ -13,8 +13,10 @@ from quorate.core.topology.layout import Course, Layout
 from quorate.core.values.wish import Wish
 from quorate.sim import changes
 from quorate.sim.acts import Acts
-from quorate.sim.checkers import Violation
+from quorate.sim.checkers import Violation, digests
+from quorate.sim.checkers.bounds import at_rest
 from quorate.sim.cluster import SimCluster
+from quorate.sim.judging import misplaced
 
 MOVE_MS: Final = 120_000.0
 """Longer than one layout takes to be followed by the next while copies move: all tries to decide
@@ -60,6 +62,20 @@ def is_at_rest(cluster: SimCluster) -> bool:
         node.membership.epoch == layout.epoch and not node.parts.replica.withheld
         for node in running
     )
+
+
+def wrong_at_rest(cluster: SimCluster, *, within_ms: float) -> list[Violation]:
+    """What nodes have that they must not have, once nothing happens; `within_ms` is for replicas to
+    bring each other what digests showed."""
+    running = [each for each in cluster.machines if each.is_running]
+    cluster.world.run_until(
+        lambda: not any(each.node.agreement.is_repairing for each in running),
+        cluster.world.now + within_ms,
+    )
+    found = [*at_rest(each.node for each in running), *digests.check(running)]
+    if is_at_rest(cluster):
+        found += misplaced(cluster)
+    return found
 
 
 def drain(cluster: SimCluster) -> None:

@@ -4,8 +4,8 @@
 Faults and load come first; then every fault ends at once. *Liveness* is a phase of its own, since
 constant faults always heal something by accident: all requests through all nodes that run must
 succeed within a stated time, even if one node stays dead. *Quiescence* then starts what is dead,
-lets copies come to rest, and hints drain. There is no anti-entropy yet, so what hints do not bring
-is brought by reads: every key is read from all its replicas until no read finds anything to repair.
+lets copies come to rest, and hints drain. Anti-entropy takes minutes, so what hints do not bring is
+brought by reads: every key is read from all its replicas until no read finds anything to repair.
 Only then are replicas compared.
 """
 
@@ -26,7 +26,6 @@ from quorate.core.values.versions import ms_of
 from quorate.sim import checkers, judging
 from quorate.sim.acts import Acts, in_turn
 from quorate.sim.checkers import Violation
-from quorate.sim.checkers.bounds import at_rest
 from quorate.sim.clock import EPOCH_MS
 from quorate.sim.cluster import SimCluster
 from quorate.sim.copies import Copies
@@ -35,7 +34,7 @@ from quorate.sim.history import ClientOperation, Evidence, Kind
 from quorate.sim.layouts import Layouts, Row, rows_of
 from quorate.sim.machine import START_AGAIN_MS
 from quorate.sim.plan import Plan, Request
-from quorate.sim.rest import come_to_rest, drain, hints_left, is_at_rest
+from quorate.sim.rest import come_to_rest, drain, hints_left, wrong_at_rest
 from quorate.sim.sometimes import Lives, reached
 from quorate.sim.trace import Trace
 from quorate.sim.workload import Clients
@@ -265,9 +264,7 @@ class _Run:
         self.unsettled = [key for key in unsettled if key not in self.copies.forgot_ms]
         self.beyond_repair = frozenset(filter(self.copies.is_beyond_repair, self.keys))
         cluster.run(LINK_MS)
-        self.found += at_rest(each.node for each in cluster.machines if each.is_running)
-        if is_at_rest(cluster):
-            self.found += judging.misplaced(cluster)
+        self.found += wrong_at_rest(cluster, within_ms=PHASE_MS)
 
     def _has_started(self) -> bool:
         """Whether every node runs that is to."""
@@ -291,7 +288,7 @@ class _Run:
         acknowledged got one, so replicas are equal before any read repairs them."""
         lives = [machine.life for machine in self.cluster.machines]
         counted = self.lives.total()
-        lost = ("hints_dropped", "hints_refused", "peer_writes_refused")
+        lost = ("hints_dropped", "hints_refused", "peer_writes_refused", "peer_writes_fenced")
         is_settled = len(self.layouts.taken) == 1
         return (
             is_settled
@@ -434,7 +431,7 @@ class _Run:
             operations=len(load),
             results=judging.counted(load),
             faults=self.nemesis.injected,
-            reached=reached(self.lives, cluster, load, evidence),
+            reached=reached(self.lives, self.layouts, cluster, load, evidence),
             violations=self._violations(evidence),
             availability=judging.by_second(load, self.began_ms),
             weak_reads=weak_reads,

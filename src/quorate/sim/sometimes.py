@@ -7,12 +7,14 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from quorate.core.topology.layout import Course, Layout, Member
 from quorate.core.values.events import Effects, GetResult, PutResult
 from quorate.core.values.versions import ABSENT
 from quorate.errors import Outcome, QuorateError
 from quorate.host.driver import Driver
 from quorate.sim.cluster import SimCluster
 from quorate.sim.history import ClientOperation, Evidence
+from quorate.sim.layouts import Layouts, moved
 from quorate.sim.machine import Machine
 
 COUNTERS: Final[dict[str, str]] = {
@@ -31,6 +33,7 @@ COUNTERS: Final[dict[str, str]] = {
     "an outbox ran over": "links_overflowed",
     "damaged bytes ended a link": "protocol_errors",
     "a log line was lost": "log_lines_lost",
+    "a pull went on after a restart": "pulls_resumed",
 }
 """By the counters of nodes, of their links, and of `Lives`."""
 FAULTS: Final[dict[str, str]] = {
@@ -57,6 +60,8 @@ class Lives:
         """How often a node had a request that waits when none did before."""
         self.unparked = 0
         """How often the last request that waited began or was refused."""
+        self.resumed = 0
+        """How often a node started that had pulled a part of what it was to pull."""
 
     def after_step(self, machine: Machine, effects: Effects) -> None:
         """Part of `cluster.Observer`."""
@@ -64,6 +69,8 @@ class Lives:
         if not machine.is_running:
             return
         driver = machine.driver
+        if driver not in self._waiting:
+            self.resumed += _has_resumed(machine)
         has_parked = driver.node.parts.requests.has_parked
         if self._waiting.setdefault(driver, False) is not has_parked:
             self._waiting[driver] = has_parked
@@ -79,6 +86,7 @@ class Lives:
             total["damaged"] += driver.node.parts.turn.counters["copies_damaged"]
         total["parked"] = self.parked
         total["unparked"] = self.unparked
+        total["pulls_resumed"] = self.resumed
         return total
 
 
@@ -117,12 +125,42 @@ OPERATIONS: Final[dict[str, Callable[[ClientOperation, Evidence], bool]]] = {
 }
 """By what clients saw."""
 
-BRANCHES: Final[tuple[str, ...]] = (*COUNTERS, *FAULTS, *OPERATIONS)
+LAYOUTS: Final[dict[str, Callable[[Layout, Layout], bool]]] = {
+    "copies moved": lambda old, new: bool(moved(old, new)),
+    "copies moved without a lost source": lambda old, new: any(
+        not set(old.lost).isdisjoint(old.replicas(each)) for each in moved(old, new)
+    ),
+    "a move was called off": lambda old, new: bool(old.moves) and not moved(old, new),
+    "a row grew": lambda old, new: any(
+        len(new.table[each]) > len(old.table[each]) for each in moved(old, new)
+    ),
+    "a row shrank": lambda old, new: any(
+        len(new.table[each]) < len(old.table[each]) for each in moved(old, new)
+    ),
+    "a plan was made while another was under way": lambda old, new: (
+        old.course == new.course == Course.MOVE and _shares(old) != _shares(new)
+    ),
+    "a member was replaced while copies moved": lambda old, new: (
+        bool(old.moves) and bool(_given_up(old, new)) and bool(_taken_in(old, new))
+    ),
+    "an empty disk took the place of a lost one": lambda old, new: any(
+        each.url == other.url for each in _given_up(old, new) for other in _taken_in(old, new)
+    ),
+    "a lost disk was refilled": lambda old, new: bool(old.lost) and not new.lost,
+}
+"""By a layout and the one after it."""
+SOLE: Final = "copies moved from who alone had an acknowledged write"
+
+BRANCHES: Final[tuple[str, ...]] = (*COUNTERS, *FAULTS, *OPERATIONS, *LAYOUTS, SOLE)
 """All that a set of runs must reach."""
 
 
 def reached(
-    lives: Lives, cluster: SimCluster, operations: Sequence[ClientOperation], evidence: Evidence
+    lives: Lives,
+    layouts: Layouts,
+    cluster: SimCluster,
+    operations: Sequence[ClientOperation],
+    evidence: Evidence,
 ) -> Counter[str]:
     """How often a run reached each branch."""
     counters, faults = lives.total(), cluster.recorder.faults
@@ -130,7 +168,49 @@ def reached(
     found.update({branch: faults[name] for branch, name in FAULTS.items()})
     for branch, is_so in OPERATIONS.items():
         found[branch] = sum(is_so(operation, evidence) for operation in operations)
+    known = layouts.known
+    pairs = [(known[each], known[each + 1]) for each in sorted(known) if each + 1 in known]
+    for name, has_so_followed in LAYOUTS.items():
+        found[name] = sum(has_so_followed(old, new) for old, new in pairs)
+    found[SOLE] = _moved_from_one(layouts, operations)
     return found
+
+
+def _moved_from_one(layouts: Layouts, operations: Sequence[ClientOperation]) -> int:
+    """How many acknowledged writes only one had that left their row, and have moved."""
+    known = layouts.known
+    acked = {op.version: op.over_ms for op in operations if isinstance(op.result, PutResult)}
+    return sum(
+        acked.get(each.version, each.since_ms + 1) <= each.since_ms
+        and each.epoch + 1 in known
+        and each.partition in moved(known[each.epoch], known[each.epoch + 1])
+        for each in layouts.sole
+    )
+
+
+def _has_resumed(machine: Machine) -> bool:
+    """Whether a node that has just started has a part of what it gains already."""
+    node = machine.node
+    layout = node.membership.layout
+    gained = [] if layout is None else layout.gaining(machine.settings.node_id)
+    return 0 < len(node.pulls.left) < len(gained)
+
+
+def _shares(layout: Layout) -> tuple[int, list[tuple[int, str, int]]]:
+    """What copies there are to be, and where."""
+    return layout.replication, [(each.id, each.zone, each.weight) for each in layout.members]
+
+
+def _given_up(old: Layout, new: Layout) -> list[Member]:
+    """The members that are to hold nothing any more."""
+    staying = {each.id for each in new.members if each.weight}
+    return [each for each in old.members if each.weight and each.id not in staying]
+
+
+def _taken_in(old: Layout, new: Layout) -> list[Member]:
+    """The members that were none before, or were to hold nothing."""
+    holding = {each.id for each in old.members if each.weight}
+    return [each for each in new.members if each.weight and each.id not in holding]
 
 
 def _code(op: ClientOperation) -> str:

@@ -33,7 +33,7 @@ from quorate.core.values.events import (
     StorageState,
     Waiter,
 )
-from quorate.core.values.messages import Message, Mutate, Ping, Pong, Read, ReadAnswer
+from quorate.core.values.messages import Agree, Known, Message, Mutate, Ping, Pong, Read, ReadAnswer
 from quorate.core.values.record import Record
 from quorate.core.values.slots import key_of, partition_of
 from quorate.core.values.versions import ms_of, stamp_of
@@ -226,7 +226,8 @@ def _told_version(version: bytes) -> str:
 
 def _told_batch(batch: Batch) -> str:
     told = [
-        f"{show_bytes(key_of(row))[:_SHOWN_CHARS]} {_told_version(record.version)}"
+        f"{show_bytes(key_of(row))[:_SHOWN_CHARS]} "
+        + ("dropped" if record is None else _told_version(record.version))
         for row, record in batch.records
     ]
     parts = [f"partition {partition_of(start)} dropped" for start, _ in batch.dropped_rows]
@@ -257,4 +258,4 @@ def _told_messages(messages: Iterable[Message]) -> str:
 
 
 def _is_heartbeat(messages: Iterable[Message]) -> bool:
-    return all(isinstance(message, Ping | Pong) for message in messages)
+    return all(isinstance(message, Agree | Known | Ping | Pong) for message in messages)

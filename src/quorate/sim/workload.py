@@ -9,12 +9,15 @@ is answered after the client's patience is over is noted all the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Final
 
 from msgspec.structs import replace
 
 from quorate.core.values.events import Get, GetResult, Put, PutResult, Result, Waiter
+from quorate.core.values.record import Record
+from quorate.core.values.slots import row_of
 from quorate.errors import QuorateError
 from quorate.sim.clock import EPOCH_MS
 from quorate.sim.cluster import SimCluster
@@ -85,7 +88,7 @@ class Clients:
     ) -> ClientOperation:
         machine = self._cluster.machines[operation.node]
         self.history.operations.append(operation)
-        asked = _Answered(operation, machine, then)
+        asked = _Answered(operation, machine, then, self._cluster.machines)
         self._asked.append(asked)
         machine.receive(_event(asked, operation))
         return operation
@@ -141,9 +144,14 @@ class _Answered:
     """Notes what a node answers to an operation (`events.Waiter`)."""
 
     def __init__(
-        self, operation: ClientOperation, machine: Machine, then: Callable[[], None] | None
+        self,
+        operation: ClientOperation,
+        machine: Machine,
+        then: Callable[[], None] | None,
+        machines: Sequence[Machine],
     ) -> None:
         self._operation: ClientOperation | None = operation
+        self._machines = machines
         self._machine: Machine | None = machine
         self._then = then
         self._life = machine.life
@@ -155,6 +163,10 @@ class _Answered:
         before = operation.result
         assert before is None, f"answered twice: {before}, then {result}"
         assert isinstance(result, GetResult | PutResult | QuorateError)
+        if isinstance(result, GetResult) and result.record is None:
+            # Nothing is as good as the garbage that was dropped.
+            record = self._collected(row_of(operation.key))
+            result = GetResult(record, result.answers, result.repaired)
         operation.result = result
         operation.done_ms = machine.world.now
         operation.wall_ms = machine.now().wall_ms
@@ -170,6 +182,13 @@ class _Answered:
     def let_go(self) -> None:
         """Refer to nothing any more."""
         self._operation = self._machine = self._then = None
+        self._machines = ()
+
+    def _collected(self, row: bytes) -> Record | None:
+        """The newest record of a row that any replica has dropped as garbage, and none since."""
+        found = [machine.disk.collected.get(row) for machine in self._machines]
+        dropped = [each for each in found if each is not None]
+        return max(dropped, key=attrgetter("version"), default=None)
 
 
 def _event(waiter: Waiter, op: ClientOperation) -> Get | Put:

@@ -27,6 +27,8 @@ from quorate.storage.engine import Engine, merged
 
 ENTRY_BYTES: Final = 350
 """What an entry costs beside its row and its value: the objects and their place in the order."""
+_GONE: Final = -1
+"""The epoch of an entry whose row was deleted."""
 CHANCES_MAX: Final = 32
 """Used entries that are queued again before one goes though it was used: where all are in use, to
 look for one that is not would take milliseconds."""
@@ -82,15 +84,20 @@ class Lru:
         entry.is_used = True
         return entry.record
 
-    def put(self, records: Iterable[tuple[bytes, Record]]) -> None:
-        """Keep records, in place of their rows' older ones.
+    def put(self, records: Iterable[tuple[bytes, Record | None]]) -> None:
+        """Keep records, in place of their rows' older ones; forget rows of which there is none.
 
         One call for a whole batch: this is on every write's way.
         """
         entries = self._entries
         for row, record in records:
-            cost = cost_of(row, record)
             entry = entries.get(row)
+            if record is None:
+                if entry is not None:
+                    # It goes as the unused do: to take it out of the queue would cost a search.
+                    entry.epoch = _GONE
+                continue
+            cost = cost_of(row, record)
             if cost > self._bytes_max:
                 if entry is not None:
                     self._queue.remove(row)
@@ -117,6 +124,8 @@ class Lru:
     def _is_forgotten(self, row: bytes, entry: _Entry) -> bool:
         """Whether a row was forgotten since its entry was put, or may have been: ranges that were
         forgotten before count too, which costs a read of the engine and no more."""
+        if entry.epoch == _GONE:
+            return True
         # With an odd number of edges at or below it, it is past a start and before the end.
         if bisect_right(self._edges, row) & 1:
             return True

@@ -84,7 +84,8 @@ def bytes_of(batch: Batch) -> int:
     dropped = [*batch.dropped_rows, *batch.dropped_hints]
     count = len(batch.records) + len(batch.hints) + len(batch.meta) + len(dropped)
     size = ENTRY_BYTES * count + sum(len(start) + len(end) for start, end in dropped)
-    size += sum(len(row) + len(record.value or b"") for row, record in batch.records)
+    for row, record in batch.records:
+        size += len(row) + (0 if record is None else len(record.value or b""))
     for changes in (batch.hints, batch.meta):
         size += sum(len(name) + len(blob or b"") for name, blob in changes)
     return size

@@ -141,8 +141,8 @@ class MemoryEngine:
 
     def write(self, batch: Batch) -> None:
         for start, end in batch.dropped_rows:
-            for row, record in self._records.drop(start, end):
-                self._bytes_used -= _record_bytes(row, record)
+            for row, dropped in self._records.drop(start, end):
+                self._bytes_used -= _record_bytes(row, dropped)
         for start, end in batch.dropped_hints:
             for name, blob in self._hints.drop(start, end):
                 self._bytes_used -= _blob_bytes(name, blob)

@@ -39,8 +39,7 @@ class Reclaimer:
         self._asked: SimpleQueue[list[_Span]] = SimpleQueue()
         self._stopped = Event()
         self._thread: Thread | None = None
-        # No point deletes among records, and files of the other families are beyond their rows or,
-        # being small, no harm.
+        # Files of the other families are beyond their rows or, being small, no harm.
         left = [
             (each["start_key"], each["end_key"] + b"\0")
             for each in database.live_files()

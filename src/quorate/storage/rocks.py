@@ -45,6 +45,9 @@ RESERVE_SHARE: Final = 16
 """The reserve of a small file system is a 16th of it."""
 _ROOM_SECONDS: Final = 0.05
 """Until the file system is asked again how much is free; sooner if all that was free is written."""
+RECLAIM_DELETES_MIN: Final = 10_000
+RECLAIM_SHARE: Final = 4
+"""Deleted rows are compacted when they are a quarter of what is left, and no fewer than that."""
 _REOPEN_PAUSE_SECONDS: Final = 5.0
 """Between two tries to get over a full disk."""
 NOTE_MS: Final = 10_000
@@ -78,6 +81,10 @@ class RocksEngine:
         self._room_bytes = 0
         """How much may still be written before the file system is asked again."""
         self._ask_at = 0.0
+        self._deleted = 0
+        """Rows that were deleted one by one since some were last compacted."""
+        self._deleted_span: tuple[bytes, bytes] | None = None
+        """The first and the last of these."""
 
     @classmethod
     def open(cls, directory: Path, *, durability: str, note_ms: int = NOTE_MS) -> RocksEngine:
@@ -134,7 +141,8 @@ class RocksEngine:
     def write(self, batch: Batch) -> None:
         self._make_sure_of_room()
         rocks = self._rocks
-        blobs = _blobs_of(batch, rocks)
+        deleted: list[bytes] = []
+        blobs = _blobs_of(batch, rocks, deleted)
         self._room_bytes -= blobs.size_in_bytes()
         try:
             rocks.database.write(blobs, self._write_options)
@@ -148,6 +156,23 @@ class RocksEngine:
                 raise
         if batch.dropped_rows or batch.dropped_hints:
             rocks.reclaimer.reclaim(data=batch.dropped_rows, hints=batch.dropped_hints)
+        if deleted:
+            self._reclaim_deleted(rocks, deleted)
+
+    def _reclaim_deleted(self, rocks: Database, rows: list[bytes]) -> None:
+        """Have rows that were deleted one by one make room, once there are many: until they are
+        compacted every scan passes over them."""
+        self._deleted += len(rows)
+        span = self._deleted_span
+        first, last = (min(rows), max(rows)) if span is None else span
+        self._deleted_span = first, last = min(first, *rows), max(last, *rows)
+        if self._deleted < RECLAIM_DELETES_MIN:
+            return
+        with self._faults:
+            rows_left = rocks.data.property_int_value("rocksdb.estimate-num-keys") or 0
+        if self._deleted * RECLAIM_SHARE >= rows_left:
+            rocks.reclaimer.reclaim(data=[(first, last + b"\0")], hints=[])
+            self._deleted, self._deleted_span = 0, None
 
     def _make_sure_of_room(self) -> None:
         now = time.monotonic()
@@ -282,8 +307,8 @@ class RocksEngine:
                 self._directory.release()
 
 
-def _blobs_of(batch: Batch, rocks: Database) -> WriteBatch:
-    """What RocksDB is to do, in order."""
+def _blobs_of(batch: Batch, rocks: Database, deleted: list[bytes]) -> WriteBatch:
+    """What RocksDB is to do, in order. Adds to `deleted` the rows that are deleted one by one."""
     blobs = WriteBatch(raw_mode=True)
     put, data = blobs.put, rocks.data_handle
     if batch.dropped_rows or batch.dropped_hints:
@@ -293,7 +318,11 @@ def _blobs_of(batch: Batch, rocks: Database) -> WriteBatch:
         for start, end in merged(batch.dropped_hints):
             blobs.delete_range(start, end, rocks.hints_handle)
     for row, record in batch.records:
-        put(row, encode(row, record), data)
+        if record is None:
+            blobs.delete(row, data)
+            deleted.append(row)
+        else:
+            put(row, encode(row, record), data)
     for handle, changes in ((rocks.hints_handle, batch.hints), (rocks.meta_handle, batch.meta)):
         for name, blob in changes:
             if blob is None:

@@ -26,11 +26,17 @@ from quorate.core.topology.layout import EPOCH_MAX, LAYOUT_BYTES_MAX, MOVES_MAX
 from quorate.core.values.messages import (
     BALLOT_BITS,
     BALLOT_COUNT_MAX,
-    PROTOCOL_VERSION,
+    PROTOCOL_MAX,
+    PROTOCOL_MIN,
     Accept,
+    Agree,
+    AskSums,
     Ballot,
     Frame,
     Greeting,
+    Known,
+    ListBuckets,
+    Listed,
     Message,
     Mutate,
     Mutated,
@@ -43,10 +49,12 @@ from quorate.core.values.messages import (
     ReadAnswer,
     ScannedRows,
     ScanRows,
+    Sums,
     Voted,
+    Whereabouts,
 )
 from quorate.core.values.settings import MEMBERS_MAX, NODE_ID_MAX
-from quorate.core.values.slots import PARTITION_COUNT, ROW_END, ROW_PREFIX_BYTES
+from quorate.core.values.slots import BUCKETS, PARTITION_COUNT, ROW_END, ROW_PREFIX_BYTES
 from quorate.core.values.versions import VERSION_BYTES
 from quorate.errors import PeerProtocolError
 from quorate.notation import URL_CHARS_MAX
@@ -133,9 +141,9 @@ class FrameParser:
         return frames
 
     @property
-    def is_begun(self) -> bool:
-        """Whether it holds an unfinished frame."""
-        return bool(self._pending)
+    def begun_bytes(self) -> int:
+        """What it holds of an unfinished frame."""
+        return len(self._pending)
 
     def _cut(self, view: memoryview) -> tuple[list[Frame], int]:
         frames: list[Frame] = []
@@ -166,8 +174,8 @@ class GreetingParser:
     def feed(self, data: bytes) -> Greeting | None:
         """The greeting if `data` completes it. PeerProtocolError for anything that is not one.
 
-        One of another protocol version is read no further than its number: the other fields are
-        empty.
+        One without a protocol in common is read no further than its numbers: the other fields
+        are empty.
         """
         pending = self._pending
         pending += data
@@ -213,16 +221,25 @@ def _decode_greeting(payload: bytes, checksum: int) -> Greeting:
     if _checksum(payload) != checksum:
         raise PeerProtocolError("damaged greeting: wrong checksum")
     try:
-        protocol = _opening_decoder.decode(payload).protocol
-        if protocol != PROTOCOL_VERSION:
-            return Greeting(protocol, "", "", 0, 0, b"", "")
+        opening = _opening_decoder.decode(payload)
+        lowest, highest = opening.protocol_min, opening.protocol_max
+        blank = _blank(lowest, highest if isinstance(highest, int) else lowest)
+        if not blank.spoken_with(_blank(PROTOCOL_MIN, PROTOCOL_MAX)):
+            return blank
         greeting = _greeting_decoder.decode(payload)
     except _MALFORMED as error:
         raise PeerProtocolError(f"malformed greeting: {error}") from error
-    counts = (greeting.serial, greeting.process, greeting.reached, greeting.w, greeting.r)
+    counts = (
+        *(greeting.serial, greeting.process, greeting.reached, greeting.w, greeting.r),
+        *(greeting.level, greeting.in_force),
+    )
     if not (0 <= greeting.epoch <= EPOCH_MAX and all(0 <= each <= _COUNT_MAX for each in counts)):
         raise PeerProtocolError("value out of range", message="Greeting")
     return greeting
+
+
+def _blank(lowest: int, highest: int) -> Greeting:
+    return Greeting(lowest, highest, "", "", 0, 0, b"", "")
 
 
 # --- ranges that types cannot state: plain loops with one condition are the quickest form ------
@@ -236,6 +253,7 @@ _ROW_BYTES_MIN: Final = ROW_PREFIX_BYTES + 1
 _ROW_BYTES_MAX: Final = ROW_PREFIX_BYTES + KEY_BYTES_MAX
 _PARTITIONS: Final = frozenset(range(PARTITION_COUNT))
 _VERSION_LENGTHS: Final = (0, VERSION_BYTES)
+_SUMS_LENGTHS: Final = (0, BUCKETS)
 
 
 def check_frame(frame: Frame) -> None:
@@ -315,12 +333,27 @@ def _is_ping(message: Ping) -> bool:
         return False
     if len(message.unreadable) > MOVES_MAX or not _PARTITIONS.issuperset(message.unreadable):
         return False
-    return len(message.members) <= MEMBERS_MAX + 1 and all(
+    return 0 <= message.facts <= _COUNT_MAX and _are_whereabouts(message.members)
+
+
+def _are_whereabouts(members: list[Whereabouts]) -> bool:
+    return len(members) <= MEMBERS_MAX + 1 and all(
         0 <= each.id <= NODE_ID_MAX
         and 0 <= each.serial <= _COUNT_MAX
         and 0 < len(each.url) <= URL_CHARS_MAX
         and each.url.isprintable()
-        for each in message.members
+        for each in members
+    )
+
+
+def _is_known(message: Known) -> bool:
+    return (
+        len(message.serials) <= MEMBERS_MAX + 1
+        and all(
+            0 <= node_id <= NODE_ID_MAX and 0 <= serial <= _COUNT_MAX
+            for node_id, serial in message.serials
+        )
+        and _are_whereabouts(message.members)
     )
 
 
@@ -350,6 +383,46 @@ def _is_voted(message: Voted) -> bool:
     )
 
 
+def _is_agree(message: Agree) -> bool:
+    return (
+        0 <= message.boundary <= _COUNT_MAX
+        and len(message.digests) <= PARTITION_COUNT
+        and all(
+            0 <= partition < PARTITION_COUNT and 0 <= digest <= _COUNT_MAX
+            for partition, digest in message.digests
+        )
+        and len(message.fences) <= PARTITION_COUNT
+        and all(
+            0 <= partition < PARTITION_COUNT and all([0 <= each <= _COUNT_MAX for each in told])
+            for partition, *told in message.fences
+        )
+    )
+
+
+def _is_ask_sums(message: AskSums) -> bool:
+    return 0 <= message.partition < PARTITION_COUNT and 0 <= message.boundary <= _COUNT_MAX
+
+
+def _is_sums(message: Sums) -> bool:
+    return len(message.sums) in _SUMS_LENGTHS and all(
+        0 <= each <= _COUNT_MAX for each in message.sums
+    )
+
+
+def _is_list_buckets(message: ListBuckets) -> bool:
+    return (
+        0 <= message.partition < PARTITION_COUNT
+        and 0 <= message.buckets < 1 << BUCKETS
+        and message.limit > 0
+    )
+
+
+def _is_listed(message: Listed) -> bool:
+    return _are_rows([row for row, _ in message.rows]) and all(
+        len(version) == VERSION_BYTES for _, version in message.rows
+    )
+
+
 # A table of rules for different message types cannot be typed without Any.
 _RULES: Final[dict[type[Message], Callable[[Any], bool]]] = {
     Mutate: _is_mutate,
@@ -364,4 +437,10 @@ _RULES: Final[dict[type[Message], Callable[[Any], bool]]] = {
     Accept: _is_asked_vote,
     Voted: _is_voted,
     Pull: _is_scan_rows,
+    Agree: _is_agree,
+    AskSums: _is_ask_sums,
+    Sums: _is_sums,
+    Known: _is_known,
+    ListBuckets: _is_list_buckets,
+    Listed: _is_listed,
 }

@@ -13,8 +13,9 @@ from quorate.core.exchanges.writes import Write, Writes
 from quorate.core.node import Node
 from quorate.core.topology import greeting as handshake
 from quorate.core.topology.layout import Member
+from quorate.core.topology.liveness import Liveness
 from quorate.core.topology.membership import Membership
-from quorate.core.topology.peer import Liveness, Peer
+from quorate.core.topology.peer import Peer
 from quorate.core.turn import Alarm, Parked, Requests
 from quorate.core.values.events import Get, Put, Result, Waiter
 from quorate.core.values.messages import Greeting, Message, Mutate, Mutated

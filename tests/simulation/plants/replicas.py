@@ -8,6 +8,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from quorate.core import serving
+from quorate.core.digests import Digests
 from quorate.core.exchanges.look import Look
 from quorate.core.exchanges.outbox import Outbox
 from quorate.core.exchanges.reads import Repairs
@@ -29,6 +30,7 @@ _apply_over: Final = Replica.apply_over
 _put_meta: Final = Replica.put_meta
 _close_turn: Final = Replica.close_turn
 _shown: Final = Replica.shown
+_feed: Final = Digests.feed
 _write_here: Final = Repairs._write_here
 _said: Final = Marks.said
 
@@ -125,6 +127,11 @@ def _whatever_is_remembered(self: Marks, greeting: Greeting, *, is_member: bool)
     _said(self, replace(greeting, mark=0), is_member=is_member)
 
 
+def _unfed_over_a_record(self: Digests, row: bytes, old: bytes, new: bytes) -> None:
+    if not old:
+        _feed(self, row, old, new)
+
+
 PLANTS: Final = (
     Plant("an ack before durable", Serving, "_on_mutate", _ack_at_once),
     Plant(
@@ -168,5 +175,11 @@ PLANTS: Final = (
         "said",
         _whatever_is_remembered,
         Options(faults=frozenset({"rollback"})),
+    ),
+    Plant(
+        "the digest is not fed what is overwritten",
+        Digests,
+        "feed",
+        _unfed_over_a_record,
     ),
 )

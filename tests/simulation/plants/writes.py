@@ -69,9 +69,9 @@ def _the_last_report_counts(self: Writes, peer: Peer, ops: list[Write], answer: 
     _answered(self, peer, ops, answer)
 
 
-def _above_its_own_only(self: Writes, write: Write) -> None:
-    write.highest = write.record.version
-    _restamp(self, write)
+def _above_its_own_only(self: Writes, write: Write, above: bytes) -> Write | None:
+    del above
+    return _restamp(self, write, write.record.version)
 
 
 def _expired_unapplied(self: Write) -> QuorateError:

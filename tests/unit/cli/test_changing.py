@@ -201,3 +201,48 @@ def test_a_recovery_wants_the_word_typed(
     assert set(wishes(served)) == {Wish(recover=(A, B))}
     assert run("recover", A, target, "--yes").code == 0
     assert run("recover", "nonsense here", target, "--yes").code == 2
+
+
+# --- upgrades ----------------------------------------------------------------------------------
+
+
+def test_an_upgrade_is_shown_with_who_holds_it_up_and_what_comes_next(
+    run: Run, served: Served, target: str
+) -> None:
+    store = served.store
+    assert "finish" not in run("upgrade", target).out.decode()
+    store.next_level = 2
+    shown = run("upgrade", target).out.decode()
+    assert shown.startswith(f"node\t{A}\nfeature level\t1\n")
+    assert f"{A}\tself\t0.0.0\t2\t4\n" in shown
+    assert shown.endswith("to put feature level 2 in force: quorate upgrade finish\n")
+    store.level_waits = [f"{B} is not there: start it, or have it leave"]
+    ran = run("upgrade", target)
+    assert ran.out.decode().endswith(f"waits: {store.level_waits[0]}\n")
+    table = json.loads(run("upgrade", target, "--json").out)
+    assert (table["level"], table["next_level"], table["waits"]) == (1, 2, store.level_waits)
+    assert wishes(served) == []
+
+
+def test_an_upgrade_is_finished_once_and_refused_while_a_node_knows_less(
+    run: Run, served: Served, target: str
+) -> None:
+    store = served.store
+    said = b"nothing to change: it is so already, by layout 1\n"
+    assert run("upgrade", "finish", target).out == said
+    store.next_level = 2
+    store.level_waits = [f"{B} knows feature level 1: start a newer release there"]
+    refused = run("upgrade", "finish", target)
+    assert (refused.code, refused.out) == (3, b"")
+    assert store.level_waits[0] in refused.err
+    store.level_waits = []
+    decided = b"decided, as layout 2: feature level 2 is in force\n"
+    assert run("upgrade", "finish", target).out == decided
+    assert wishes(served) == [Wish(raises_level=True)] * 3
+
+
+def test_an_unknown_step_of_an_upgrade_is_refused(run: Run, served: Served, target: str) -> None:
+    ran = run("upgrade", "begin", target)
+    assert ran.code == 2
+    assert "quorate upgrade finish" in ran.err
+    assert served.store.events == []

@@ -194,15 +194,56 @@ def test_status_asks_each_member_itself(run: Run) -> None:
         ran = run("status", f"--target={well.url}")
         assert ran.code == 3
         assert rows(ran.out) == [
-            ["url", "state", "reason"],
-            [well.url, "ready", ""],
-            [ill.url, "not ready", "the disk is stuck"],
-            [dead, "not ready", f"no answer from {dead}: Connection refused"],
+            ["url", "state", "reason", "agreed"],
+            [well.url, "ready", "", ""],
+            [ill.url, "not ready", "the disk is stuck", ""],
+            [dead, "not ready", f"no answer from {dead}: Connection refused", ""],
         ]
         listed = members(well.url)
         healthy = run("status", f"--target={well.url}", "--json")
     assert healthy.code == 0
-    assert json.loads(healthy.out) == [{"url": well.url, "state": "ready", "reason": ""}]
+    assert json.loads(healthy.out) == [
+        {"url": well.url, "state": "ready", "reason": "", "agreed": ""}
+    ]
+
+
+def test_check_waits_for_every_node_and_ends_with_what_they_found(run: Run) -> None:
+    said: dict[str, list[str]] = {"well": [], "ill": []}
+
+    def answers(name: str, *left: int, **found: int) -> Answer:
+        def answer(request: Request) -> bytes:
+            if request.target == "/nodes":
+                return reply(200, json.dumps([{**MEMBER, "url": url} for url in urls]).encode())
+            said[name].append(f"{request.method} {request.target}")
+            table = {"left": left[len(said[name]) - 1], "differed": 0, "unreadable": 0, **found}
+            return reply(200, json.dumps({"partitions": 1024, **table}).encode())
+
+        return answer
+
+    urls: list[str] = []
+    with (
+        ScriptedNode(answers("well", 2, 1, 0, 0)) as well,
+        ScriptedNode(answers("ill", 0, 0, differed=3)) as ill,
+        dead_port() as dead,
+    ):
+        urls[:] = [well.url]
+        assert run("check", f"--target={well.url}").code == 0
+        assert said["well"] == ["POST /check", "GET /check", "GET /check"]
+        urls[:] = [well.url, ill.url]
+        found = run("check", f"--target={well.url}")
+        urls[:] = [ill.url, dead]
+        away = run("check", f"--target={ill.url}", "--json")
+    assert found.code == 1
+    assert rows(found.out) == [
+        ["url", "partitions", "differed", "unreadable", "fault"],
+        [well.url, "1024", "0", "0", "-"],
+        [ill.url, "1024", "3", "0", "-"],
+    ]
+    assert away.code == 3
+    assert [each.get("fault", "") for each in json.loads(away.out)] == [
+        "",
+        f"no answer from {dead}: Connection refused",
+    ]
 
 
 def test_status_goes_on_past_a_member_with_an_impossible_name(run: Run) -> None:

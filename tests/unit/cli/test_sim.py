@@ -310,7 +310,7 @@ def test_the_lowest_seed_that_failed_is_shrunk_to_a_file_that_fails_again(
     run: Run, worlds: FakeWorlds
 ) -> None:
     worlds.broken = lambda plan: plan.seed >= 1 and puts(plan) > 1
-    ran = run("sim", "--seeds=3", "--jobs=1", "--shrink", "--replication=3")
+    ran = run("sim", "--seeds=3", "--jobs=1", "--shrink", "--replication=3", "--faults=kill")
     assert ran.code == 1
     *_, told, again = ran.out.decode().splitlines()
     assert told == "shrunk seed 1 to 2 operations, 0 faults, 3 nodes: seed1.json"

@@ -24,7 +24,15 @@ from quorate.core.values.events import (
     Put,
     Result,
 )
-from quorate.core.values.messages import PROTOCOL_VERSION, Frame, Greeting, Message, Ping, Pong
+from quorate.core.values.messages import (
+    PROTOCOL_MAX,
+    PROTOCOL_MIN,
+    Frame,
+    Greeting,
+    Message,
+    Ping,
+    Pong,
+)
 from quorate.core.values.record import Record
 from quorate.core.values.versions import pack_version
 from quorate.sim.clock import EPOCH_MS
@@ -130,7 +138,7 @@ class Alone:
         fields: dict[str, Any] = {"layout_hash": b"", "version": "0.0.0", "process": 1000 + index}
         fields["epoch"] = self.node.membership.epoch
         told = {"url": url_of(index), "node_id": id_of(index), **fields, **changes}
-        return Met(Greeting(PROTOCOL_VERSION, cluster, **told), is_answer=True)
+        return Met(Greeting(PROTOCOL_MIN, PROTOCOL_MAX, cluster, **told), is_answer=True)
 
     def peer(self, index: int) -> Peer:
         """Peer `index`, as the node knows it."""

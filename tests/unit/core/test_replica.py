@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from quorate.core.replica import KEYS_META, Replica
+from quorate.core.replica import KEYS_META, VERSIONS_BYTES, Replica
 from quorate.core.values.events import Batch
 from quorate.core.values.record import Record
 from quorate.core.values.slots import ROW_END, partition_bounds, partition_of, row_of
@@ -71,6 +71,20 @@ def test_a_record_is_shown_only_once_it_is_durable(store: Store) -> None:
     assert replica.shown(ROW) is None, "the engine has it, but not for sure"
     store.durable(mark)
     assert replica.shown(ROW) == _record(1)
+
+
+def test_versions_of_large_records_are_told_in_short_pages(store: Store) -> None:
+    """An engine reads them whole."""
+    replica = store.replica
+    rows = sorted(row_of(b"{tag}%d" % number) for number in range(8))
+    for row in rows:
+        replica.apply(row, _record(1, b"v" * (VERSIONS_BYTES // 4)))
+    store.durable(store.turn())
+    start, end = partition_bounds(partition_of(rows[0]))
+    found, past = replica.newest(start, end, limit=500)
+    assert (sorted(found), past) == (rows[:4], rows[4])
+    found, past = replica.newest(past, end, limit=500)
+    assert (sorted(found), past) == (rows[4:], end)
 
 
 def test_a_durable_record_stays_shown_while_newer_ones_are_on_their_way(store: Store) -> None:

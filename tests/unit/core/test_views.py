@@ -7,7 +7,7 @@ import msgspec
 
 from quorate.core.topology.peer import Ground
 from quorate.core.values.events import LinkRefused, LinkUp, Stop, StorageState
-from quorate.core.values.messages import Mutate, Ping, Pong
+from quorate.core.values.messages import FEATURE_LEVEL, PROTOCOL_MAX, Mutate, Ping, Pong
 from quorate.core.values.slots import PARTITION_COUNT, row_of
 from quorate.core.values.status import MemberView
 from quorate.errors import QuorumUnreachable
@@ -50,6 +50,8 @@ def test_a_node_shows_all_of_itself_and_of_a_peer() -> None:
         state="self",
         last_seen_ms=0,
         version=alone.node.settings.version,
+        level=FEATURE_LEVEL,
+        protocol=PROTOCOL_MAX,
         keys=1,
         bytes=alone.disk.bytes_used(),
         hints=0,

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from quorate.core.values.events import Instant, LinkDown, LinkUp, Note
-from quorate.core.values.messages import PROTOCOL_VERSION, Frame, Greeting
+from quorate.core.values.messages import PROTOCOL_MAX, PROTOCOL_MIN, Frame, Greeting
 from quorate.host.journal import LinkJournal
 from quorate.host.links import Link, LinkState, PeerLinks
 from quorate.host.system import Channel, Dialled, Timer
@@ -19,7 +19,7 @@ from quorate.wire.frames import encode_greeting
 from tests.unit.host.wires import frame, url_of
 
 PEER = url_of(2)
-MINE = Greeting(PROTOCOL_VERSION, "c", url_of(1), 1, 1, b"h" * 16, "mine", process=1)
+MINE = Greeting(PROTOCOL_MIN, PROTOCOL_MAX, "c", url_of(1), 1, 1, b"h" * 16, "mine", process=1)
 THEIRS = msgspec.structs.replace(MINE, url=PEER, node_id=2, version="theirs", process=2)
 GOOD = encode_greeting(THEIRS)
 REFUSED = encode_greeting(msgspec.structs.replace(THEIRS, refusal="no"))

@@ -10,7 +10,15 @@ from typing import Any
 from quorate.config import Config
 from quorate.core.topology.membership import LAYOUT_META
 from quorate.core.values.events import Batch, Effects, Event, LocalGet, LocalPut, Put
-from quorate.core.values.messages import PROTOCOL_VERSION, Frame, Greeting, Message, Ping, Pong
+from quorate.core.values.messages import (
+    PROTOCOL_MAX,
+    PROTOCOL_MIN,
+    Frame,
+    Greeting,
+    Message,
+    Ping,
+    Pong,
+)
 from quorate.core.values.record import Record
 from quorate.core.values.versions import pack_version
 from quorate.host.acceptor import Incoming
@@ -138,7 +146,8 @@ class Stage:
         """How a peer introduces itself."""
         mine = self.driver.node.membership.greeting()
         fields: dict[str, Any] = {
-            "protocol": PROTOCOL_VERSION,
+            "protocol_min": PROTOCOL_MIN,
+            "protocol_max": PROTOCOL_MAX,
             "cluster": mine.cluster,
             "url": url_of(index),
             "node_id": id_of(index),

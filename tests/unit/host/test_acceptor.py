@@ -211,7 +211,7 @@ def test_who_has_greeted_is_under_no_deadline(node: Node) -> None:
     ("changes", "reason"),
     [
         ({"cluster": "other"}, "the cluster name differs"),
-        ({"protocol": 9}, "protocol version differs: ours 3, theirs 9"),
+        ({"protocol_min": 9, "protocol_max": 9}, "no protocol in common: ours 4, theirs 9"),
         ({"url": ""}, "URL is none: ''"),
         ({"lineage": b"i" * 16}, "was started with another -nodes list"),
     ],
@@ -224,8 +224,9 @@ def test_a_refused_peer_is_told_why_and_its_frames_are_not_read(
     assert peer.words == ["made", "lost"]
     answer = answer_in(peer.data)
     assert answer is not None
-    is_stranger = "cluster" in changes or "protocol" in changes
-    blank = Greeting(node.greeting.protocol, "", "", 0, 0, b"", "", refusal=answer.refusal)
+    is_stranger = "cluster" in changes or "protocol_min" in changes
+    numbers = node.greeting.protocol_min, node.greeting.protocol_max
+    blank = Greeting(*numbers, "", "", 0, 0, b"", "", refusal=answer.refusal)
     assert answer == blank if is_stranger else answer.url == node.url
     assert reason in answer.refusal
     assert node.frames == []
@@ -316,6 +317,29 @@ def test_links_of_other_peers_are_their_own(node: Node) -> None:
     for number, peer in enumerate(list(node.acceptor._connections), 2):
         peer.data_received(encode_frame(Frame(1, 1, [Pong(number)])))
     assert node.frames == [(n, frame(n)) for n in range(2, 12)]
+
+
+def test_frames_that_are_begun_are_bounded_together_and_who_has_begun_most_is_ended(
+    node: Node,
+) -> None:
+    peers = [greeted(node, number) for number in range(2, 5)]
+    links = list(node.acceptor._connections)
+    data = encode_frame(Frame(1, 1, [Pong(1)] * 100))
+    node.acceptor.begun_bytes_max = len(data)
+    for link, count in zip(links, (50, 100, 60), strict=True):
+        link.data_received(data[:count])
+    assert node.acceptor.begun_bytes == 210
+    node.acceptor.begun_bytes_max = 220
+    links[0].data_received(data[50:70])
+    assert node.acceptor.begun_bytes == 70 + 60
+    node.net.run()
+    assert [peer.is_lost for peer in peers] == [False, True, False]
+    assert node.journal.protocol_errors == 1
+    links[0].data_received(data[70:])
+    assert node.acceptor.begun_bytes == 60
+    links[2].abort()
+    node.net.run()
+    assert node.acceptor.begun_bytes == 0
 
 
 def test_close_ends_every_incoming_link_greeted_or_not(node: Node) -> None:

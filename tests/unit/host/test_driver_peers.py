@@ -86,7 +86,7 @@ def test_links_that_cannot_log_go_on() -> None:
     stage = Stage(3)
     stage.system.is_log_broken = True
     stage.answer(1, cluster="another").lose()
-    refused = stage.call(1, protocol=99)
+    refused = stage.call(1, protocol_min=99, protocol_max=99)
     assert refused.is_closed
     broken = stage.call(2)
     incoming, _ = stage.incoming[TWO]

@@ -181,6 +181,32 @@ def test_a_peer_that_does_not_read_costs_its_link_and_bounded_memory(net: Net, h
     assert one.kinds(two.url) == [LinkUp, LinkDown]
 
 
+def test_while_all_links_hold_too_much_one_that_holds_more_than_its_share_is_given_up(
+    net: Net,
+) -> None:
+    one, *others = [Node(net, number) for number in range(1, 6)]
+    one.links.set_peers([each.url for each in others])
+    net.run()
+    size = len(encode_frame(frame(1)))
+    bound = one.links.bytes_max_all = 8 * size
+    slow, full = others[0], others[1:]
+    slow.host.pause()
+    for number in range(5):
+        one.links.send(slow.id, frame(number))
+        net.run()
+    assert one.is_up(slow.url), "more than its share, and the others hold nothing"
+    for each in full:
+        each.host.pause()
+        for number in range(2):
+            one.links.send(each.id, frame(number))
+            net.run()
+    assert sum(one.links.queued_bytes(each.id) for each in others) == 11 * size > bound
+    one.links.send(slow.id, frame(6))
+    net.run()
+    assert not one.is_up(slow.url)
+    assert all(one.is_up(each.url) for each in full)
+
+
 def test_what_is_at_the_bound_is_still_sent(net: Net) -> None:
     one, two = linked(net)
     two.host.pause()

@@ -34,7 +34,7 @@ def net() -> Net:
     ("change", "reason"),
     [
         ({"cluster": "other"}, "cluster name differs"),
-        ({"protocol": 9}, "protocol version differs"),
+        ({"protocol_min": 9, "protocol_max": 9}, "no protocol in common"),
         ({"lineage": b"i" * 16}, "was started with another -nodes list"),
         ({"node_id": 77}, "two nodes with one identity"),
     ],
@@ -51,8 +51,8 @@ def test_a_mismatch_is_refused_and_logged_once_by_both_over_many_tries(
     assert one.events == []
     assert one.welcomes == []
     assert two.frames == []
-    # A greeting of another protocol is read no further than its number.
-    known_as = "n1" if "protocol" in change else one.url
+    # A greeting of another protocol is read no further than its numbers.
+    known_as = "n1" if "protocol_min" in change else one.url
     ((mine,), (theirs,)) = one.host.notes, two.host.notes
     assert (mine.event, mine.facts["by"], mine.facts["peer"]) == ("link_refused", "them", two.url)
     assert (theirs.event, theirs.facts["by"], theirs.facts["peer"]) == (

@@ -17,7 +17,7 @@ import msgspec
 
 from quorate.core.topology.greeting import answer
 from quorate.core.values.events import Instant, LinkDown, LinkUp, Note
-from quorate.core.values.messages import PROTOCOL_VERSION, Frame, Greeting, Mutate, Pong
+from quorate.core.values.messages import PROTOCOL_MAX, PROTOCOL_MIN, Frame, Greeting, Mutate, Pong
 from quorate.core.values.record import Record
 from quorate.core.values.slots import row_of
 from quorate.host.acceptor import Acceptor
@@ -329,7 +329,8 @@ class Node:
         self.id = node_id or number
         self.host = Host(net, name or f"n{number}")
         self.greeting = Greeting(
-            PROTOCOL_VERSION,
+            PROTOCOL_MIN,
+            PROTOCOL_MAX,
             cluster,
             self.url,
             self.id,

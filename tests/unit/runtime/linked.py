@@ -14,7 +14,7 @@ import msgspec
 
 from quorate.core.topology.greeting import answer
 from quorate.core.values.events import LinkDown, LinkUp, Note
-from quorate.core.values.messages import PROTOCOL_VERSION, Frame, Greeting, Pong
+from quorate.core.values.messages import PROTOCOL_MAX, PROTOCOL_MIN, Frame, Greeting, Pong
 from quorate.host.acceptor import Acceptor
 from quorate.host.journal import LinkJournal
 from quorate.host.links import PeerLinks
@@ -44,7 +44,7 @@ class Node:
         self.port = port
         self.url = url_of(port)
         self.greeting = Greeting(
-            PROTOCOL_VERSION, "c", self.url, port, 1, b"h" * 16, "test", process=port
+            PROTOCOL_MIN, PROTOCOL_MAX, "c", self.url, port, 1, b"h" * 16, "test", process=port
         )
         self.events: list[LinkUp | LinkDown] = []
         self.frames: list[tuple[int, Frame]] = []

@@ -38,7 +38,7 @@ def row(number: int) -> bytes:
 
 
 def batch(
-    records: Sequence[tuple[bytes, Record]] = (),
+    records: Sequence[tuple[bytes, Record | None]] = (),
     *,
     hints: Sequence[tuple[bytes, bytes | None]] = (),
     meta: Sequence[tuple[bytes, bytes | None]] = (),

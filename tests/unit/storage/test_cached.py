@@ -94,3 +94,14 @@ def test_a_refused_drop_leaves_the_cache_as_it_is(engine: CachedEngine, inner: I
         engine.write(batch(dropped_rows=[EVERYTHING]))
     assert engine.get(row(1)) == record(1)
     assert inner.asked == []
+
+
+def test_a_row_that_is_deleted_is_not_answered_any_more_and_a_new_record_of_it_is() -> None:
+    engine = CachedEngine(MemoryEngine(), Lru(entries_max=10, bytes_max=1 << 20))
+    engine.write(batch([(row(1), record(1)), (row(2), record(2))]))
+    engine.write(batch([(row(1), None)]))
+    assert engine.get(row(1)) is None
+    assert engine.get(row(2)) == record(2)
+    engine.write(batch([(row(1), record(3)), (row(2), None), (row(2), record(4))]))
+    assert engine.get(row(1)) == record(3)
+    assert engine.get(row(2)) == record(4)

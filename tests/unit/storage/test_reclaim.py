@@ -55,6 +55,19 @@ def test_room_comes_back_and_what_was_not_dropped_stays(tmp_path: Path) -> None:
     engine.close()
 
 
+@pytest.mark.usefixtures("prompt")
+def test_rows_that_are_deleted_one_by_one_make_room_too_once_there_are_many(tmp_path: Path) -> None:
+    engine = open_engine(tmp_path)
+    fill(engine)
+    used = engine.bytes_used()
+    rows = [each for each, _ in engine.scan(*EVERYTHING)]
+    for start in range(0, len(rows), 500):
+        engine.write(batch([(each, None) for each in rows[start : start + 500]]))
+    assert list(engine.scan(*EVERYTHING)) == []
+    wait_until(lambda: engine.bytes_used() < used // 2, what="the room comes back")
+    engine.close()
+
+
 def test_a_drop_that_the_process_did_not_get_to_is_found_at_the_next_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

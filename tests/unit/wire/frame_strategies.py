@@ -8,28 +8,36 @@ from hypothesis import strategies as st
 from quorate.core.values.messages import (
     BALLOT_BITS,
     BALLOT_COUNT_MAX,
-    PROTOCOL_VERSION,
+    PROTOCOL_MAX,
+    PROTOCOL_MIN,
     Accept,
+    Agree,
+    AskSums,
     Frame,
     Greeting,
+    Known,
+    ListBuckets,
+    Listed,
     Mutate,
     Mutated,
     OtherEpoch,
     Ping,
     Pong,
     Prepare,
+    Pull,
     Read,
     ReadAnswer,
     ScannedRow,
     ScannedRows,
     ScanRows,
+    Sums,
     Vote,
     Voted,
     Whereabouts,
 )
 from quorate.core.values.record import Record
 from quorate.core.values.settings import NODE_ID_MAX
-from quorate.core.values.slots import PARTITION_COUNT, row_of
+from quorate.core.values.slots import BUCKETS, PARTITION_COUNT, row_of
 from quorate.core.values.versions import ABSENT
 
 UINT64 = st.integers(0, 2**64 - 1)
@@ -44,6 +52,7 @@ RECORD = st.builds(
     expires_ms=st.integers(0, 2**48),
     prior=VERSION_OR_ABSENT,
 )
+PARTITION = st.integers(0, PARTITION_COUNT - 1)
 NUMBER = st.integers(1, 2**31)
 BALLOT = st.tuples(st.integers(0, BALLOT_COUNT_MAX), st.integers(0, (1 << BALLOT_BITS) - 1))
 SHOWN = st.text(min_size=1, max_size=20).filter(str.isprintable)
@@ -66,7 +75,7 @@ MESSAGE = st.one_of(
     st.builds(
         ScanRows,
         BATCH,
-        st.integers(0, PARTITION_COUNT - 1),
+        PARTITION,
         st.binary(max_size=20),
         st.binary(max_size=20),
         st.integers(1, 10_000),
@@ -84,12 +93,26 @@ MESSAGE = st.one_of(
         BATCH,
         BATCH,
     ),
+    st.builds(Known, st.lists(st.tuples(st.integers(0, NODE_ID_MAX), BATCH), max_size=4)),
     st.builds(Prepare, BATCH, NUMBER, BALLOT),
     st.builds(Accept, BATCH, NUMBER, BALLOT, st.binary(max_size=9)),
     st.builds(
         Voted, BATCH, st.builds(Vote, NUMBER, st.booleans(), BALLOT, BALLOT, st.binary(max_size=9))
     ),
     st.builds(Pong, BATCH),
+    st.builds(Pull, BATCH, PARTITION, st.binary(max_size=20), st.integers(1, 10_000)),
+    st.builds(Agree, BATCH, st.lists(st.tuples(PARTITION, BATCH), max_size=3)),
+    st.builds(AskSums, BATCH, PARTITION, BATCH),
+    st.builds(Sums, BATCH, st.sampled_from([[], list(range(BUCKETS))])),
+    st.builds(
+        ListBuckets,
+        BATCH,
+        PARTITION,
+        st.integers(0, (1 << BUCKETS) - 1),
+        st.binary(max_size=20),
+        st.integers(1, 10_000),
+    ),
+    st.builds(Listed, BATCH, st.lists(st.tuples(ROW, VERSION), max_size=3), st.binary(max_size=9)),
     st.builds(
         OtherEpoch, st.integers(0, 2**31), st.lists(BATCH, max_size=4), st.binary(max_size=9)
     ),
@@ -97,7 +120,8 @@ MESSAGE = st.one_of(
 FRAME = st.builds(Frame, st.integers(0, 2**31), UINT64, st.lists(MESSAGE, max_size=4))
 GREETING = st.builds(
     Greeting,
-    protocol=st.just(PROTOCOL_VERSION),
+    protocol_min=st.just(PROTOCOL_MIN),
+    protocol_max=st.just(PROTOCOL_MAX),
     cluster=st.text(max_size=20),
     url=st.text(max_size=40),
     node_id=st.integers(0, 2**48 - 1),

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from xxhash import xxh3_64_intdigest
 
-from quorate.core.values.messages import PROTOCOL_VERSION, Frame, Greeting, Mutate, Pong
+from quorate.core.values.messages import PROTOCOL_MAX, PROTOCOL_MIN, Frame, Greeting, Mutate, Pong
 from quorate.core.values.record import Record
 from quorate.core.values.slots import row_of
 from quorate.errors import PeerProtocolError
@@ -34,7 +34,7 @@ from tests.unit.wire.frame_strategies import FRAME, GREETING
 
 VERSION = b"v" * 14
 SAMPLE = Frame(1, 2**63, [Mutate(9, [(row_of(b"key"), Record(VERSION, b"value"))]), Pong(3)])
-HELLO = Greeting(PROTOCOL_VERSION, "c", "http://127.0.0.1:1", 1, 7, b"h" * 16, "0.1")
+HELLO = Greeting(PROTOCOL_MIN, PROTOCOL_MAX, "c", "http://127.0.0.1:1", 1, 7, b"h" * 16, "0.1")
 
 
 def sealed(payload: bytes) -> bytes:
@@ -233,15 +233,31 @@ def test_a_greeting_of_a_length_out_of_bounds_is_refused_by_its_header(length: i
         GreetingParser().feed(MAGIC + header_of(length))
 
 
-def test_a_greeting_of_another_protocol_is_read_no_further_than_its_number() -> None:
-    payload = msgspec.msgpack.encode([PROTOCOL_VERSION + 1, {"all": "else"}, 1.5])
-    greeting = GreetingParser().feed(MAGIC + sealed(payload))
-    assert greeting == Greeting(PROTOCOL_VERSION + 1, "", "", 0, 0, b"", "")
+@pytest.mark.parametrize(
+    ("said", "numbers"),
+    [
+        ([PROTOCOL_MAX + 1, PROTOCOL_MAX + 2, {"all": "else"}, 1.5], [1, 2]),
+        ([PROTOCOL_MAX + 1], [1, 1]),
+        ([PROTOCOL_MIN - 1, "a cluster", 7], [-1, -1]),
+    ],
+    ids=["later", "short", "before protocol 4"],
+)
+def test_a_greeting_of_another_protocol_is_read_no_further_than_its_numbers(
+    said: list[object], numbers: list[int]
+) -> None:
+    greeting = GreetingParser().feed(MAGIC + sealed(msgspec.msgpack.encode(said)))
+    lowest, highest = [PROTOCOL_MAX + each for each in numbers]
+    assert greeting == Greeting(lowest, highest, "", "", 0, 0, b"", "")
 
 
 @pytest.mark.parametrize(
     "payload",
-    [b"\x90", b"\x91\xa1x", b"\x92\x03\x01", b"\x97\x03\xa2\xff\xfe\xa0\x01\x01\xc4\x00\xa0"],
+    [
+        b"\x90",
+        b"\x91\xa1x",
+        b"\x93\x04\x04\xa0",
+        b"\x98\x04\x04\xa2\xff\xfe\xa0\x01\x01\xc4\x00\xa0",
+    ],
     ids=["empty", "text as protocol", "short", "not UTF-8"],
 )
 def test_a_malformed_greeting_is_refused(payload: bytes) -> None:
@@ -259,11 +275,13 @@ def test_fields_added_at_the_end_by_a_later_release_are_skipped() -> None:
     assert GreetingParser().feed(MAGIC + sealed(payload)) == HELLO
 
 
-@pytest.mark.parametrize("field", ["epoch", "serial", "process", "reached", "w", "r"])
+@pytest.mark.parametrize(
+    "field", ["epoch", "serial", "process", "reached", "w", "r", "level", "in_force"]
+)
 @pytest.mark.parametrize("value", [-1, 1 << 63])
 def test_a_greeting_with_a_number_that_cannot_be_is_refused(field: str, value: int) -> None:
     """What is kept of it, and told to others, would end their links."""
-    greeting = Greeting(PROTOCOL_VERSION, "c", "http://n1:1", 1, 1, b"", "1")
+    greeting = Greeting(PROTOCOL_MIN, PROTOCOL_MAX, "c", "http://n1:1", 1, 1, b"", "1")
     wrong = msgspec.structs.replace(greeting, **{field: value})
     with pytest.raises(PeerProtocolError, match="out of range"):
         GreetingParser().feed(encode_greeting(wrong))

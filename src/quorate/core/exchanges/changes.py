@@ -3,8 +3,8 @@
 
 The layout of epoch k+1 is decided by single-decree Paxos (`consensus`) among the voters that layout
 k names. Any member proposes: what the layout wants next (`topology.wants`), or what an operator
-asks for (`topology.wishes`). Who has decided adopts it and pings everyone; the layout goes ahead of
-the first frame to a peer that has an older one.
+asks for (`topology.wishes`). Who has decided adopts it and pings those whom it concerns; the layout
+goes ahead of the first frame to a peer that has an older one.
 
 There is no leader. So that nodes do not stand in each other's way, the live voter of the lowest id
 proposes what is wanting first, others TURN_MS later; whoever is beaten waits a little, of random
@@ -14,7 +14,7 @@ nothing else. Who was asked by an operator does not wait.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
 
 import msgspec
@@ -22,7 +22,14 @@ import msgspec
 from quorate.core.consensus import Proposal, Voter
 from quorate.core.exchanges.outbox import ITEM_BYTES, Outbox, Sent
 from quorate.core.exchanges.pulls import Pulls
-from quorate.core.topology.layout import FIRST_EPOCH, HASH_BYTES, Course, Layout, decode_layout
+from quorate.core.topology.layout import (
+    FIRST_EPOCH,
+    HASH_BYTES,
+    Course,
+    Layout,
+    check_known,
+    decode_layout,
+)
 from quorate.core.topology.membership import Membership
 from quorate.core.topology.peer import Peer
 from quorate.core.topology.steps import follows
@@ -43,6 +50,7 @@ from quorate.core.values.messages import (
 from quorate.core.values.wish import Preview
 from quorate.errors import (
     Conflict,
+    FormatUnsupported,
     NotReady,
     Outcome,
     Overloaded,
@@ -99,9 +107,9 @@ class Changes:
         "_membership",
         "_outboxes",
         "_parts",
-        "_ping",
         "_proposal",
         "_since_ms",
+        "_tell",
         "_try_ms",
         "_until_ms",
         "_voter",
@@ -117,10 +125,10 @@ class Changes:
         parts: Parts,
         membership: Membership,
         outboxes: list[Outbox],
-        ping: Callable[[list[Peer]], None],
+        tell: Callable[[Collection[Peer | None]], None],
         pulls: Pulls,
     ) -> None:
-        """`ping` sends a heartbeat, so that others hear of what was decided."""
+        """`tell` pings these at least, so that they hear of what was decided."""
         self.wants = Wants(
             membership,
             parts.turn,
@@ -128,7 +136,7 @@ class Changes:
             grow_after_ms=parts.settings.grow_after_ms,
             own_pulled=lambda: (pulls.pulled, pulls.unreadable),
         )
-        self._ping = ping
+        self._tell = tell
         self._parts = parts
         self._membership = membership
         self._outboxes = outboxes
@@ -218,7 +226,8 @@ class Changes:
         old = self._membership.layout
         try:
             new = decode_layout(value)
-        except (msgspec.MsgspecError, ValueError):
+            check_known(new, value, level=self._parts.settings.level)
+        except (msgspec.MsgspecError, ValueError, FormatUnsupported):
             return None
         return new if old is not None and follows(old, new) else None
 
@@ -263,7 +272,7 @@ class Changes:
                 "error", "recovered", epoch=epoch, lost=len(layout.lost), gone=plan.gone
             )
             membership.adopt(layout)
-            self._ping(membership.roster.peers)
+            self._tell(membership.roster.peers)
         self._parts.turn.answers.append((event.waiter, ChangeResult(epoch, plan)))
 
     def adopted(self, layout: Layout) -> None:
@@ -447,5 +456,8 @@ class Changes:
                 course=Course(layout.course).name.lower(),
             )
         self._try_ms = TRY_MS
-        self._membership.adopt(layout)
-        self._ping(self._membership.roster.peers)
+        membership = self._membership
+        membership.adopt(layout)
+        # Who is to get copies begins; who leads, should this node die, goes on.
+        gainers = map(membership.peer, layout.gainers())
+        self._tell({*membership.voters().values(), *gainers})

@@ -8,9 +8,10 @@ one message at a time, so that they never crowd out requests.
 Invariants:
 - A hint never counts toward W.
 - Hints survive a restart.
-- A hint is deleted when its replica acknowledged it. It is dropped, which is counted and noted, in
-  three cases: its replica refuses it for good; it cannot be read and one behind it can be; the log
-  is full and it is among the oldest of the peer with most.
+- A hint is deleted when its replica acknowledged it. One that its replica cannot take yet, as it
+  has locked what is older (`horizons`), goes behind the others. A hint is dropped, which is counted
+  and noted, in three cases: its replica refuses it for good; it cannot be read and one behind it
+  can be; the log is full and it is among the oldest of the peer with most.
 - The log never holds more than its stated bytes. What this step added cannot be dropped, so where
   that alone fills the log, the next hints are not kept.
 
@@ -40,6 +41,8 @@ _END: Final = b"\xff" * (PREFIX_BYTES + 9)
 """Past all names."""
 SEQUENCE_END: Final = (1 << 64) - 1
 REPLAY_ITEMS_MAX: Final = 512
+FENCED_MS: Final = 15_000
+"""Until hints are sent again none of which could be taken yet."""
 RETRY_MS: Final = 1_000
 """Between attempts at a peer that takes no hints: its disk may be full."""
 DROP_ITEMS_MAX: Final = 256
@@ -288,10 +291,32 @@ class Hints:
         if refused:
             self._turn.note_rarely("warning", "hints_refused", peer=peer.url, reason=refused[0][1])
             self._turn.counters["hints_refused"] += len(refused)
-        self._turn.counters["hints_replayed"] += len(ops) - len(refused)
+        final = {index for index, _ in refused}
+        put_off = [ops[index] for index, _ in answer.fenced if index not in final]
+        self._turn.counters["hints_replayed"] += len(ops) - len(refused) - len(put_off)
+        if put_off and len(put_off) + len(refused) == len(ops):
+            queue.due_ms = self._turn.mono_ms + FENCED_MS
+        for name in put_off:
+            self._put_behind(queue, name)
         self._forget(queue, ops)
         self._rename(queue)
         self.replay(peer)
+
+    def _put_behind(self, queue: _Queue, name: _Name) -> None:
+        """Keep a hint once more, behind all others, for the one that is about to be forgotten."""
+        sequence = _sequence_of(name[0])
+        if sequence < queue.first:
+            return  # dropped as oldest while under way
+        try:
+            stored = next(iter(self._scan(queue, sequence, sequence + 1)), None)
+        except StorageError as error:
+            self._note_unreadable(queue, error)
+            stored = None
+        if stored is None or self._replica.trouble.code:
+            self._note_dropped(queue, 1)
+            return
+        hint = _decode(stored[1])
+        self.add(queue.peer, hint.row, hint.record)
 
     def lost(self, peer: Peer, ops: list[_Name]) -> None:
         """They stay, and are sent again a little later if the peer is reachable."""

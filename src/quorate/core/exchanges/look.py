@@ -26,6 +26,7 @@ class Look(Begun):
         "failed",
         "groups",
         "holders",
+        "is_fenced",
         "is_superseded",
         "keepers",
         "lost",
@@ -68,6 +69,8 @@ class Look(Begun):
         self.lost = 0
         """Replicas that did not take it when they were last sent it."""
         self.is_superseded = False
+        self.is_fenced = False
+        """Whether one may not take it: something newer was dropped there, or will be written."""
 
     def expired(self) -> QuorateError:
         return DeadlineExceeded(

@@ -8,7 +8,8 @@ core keeps nothing per operation and peer: a lane of records to keep (`Records`)
 for records and versions (`Questions`).
 
 Unanswered bytes are bounded: past the bound the peer is clogged, and counts as unreachable until it
-catches up.
+catches up. So is one that has more than its share while all peers together are past a bound of
+their own: a thousand that answer slowly take no more memory than eight that do not answer at all.
 """
 
 from __future__ import annotations
@@ -20,25 +21,31 @@ from typing import Final, Generic, Protocol, TypeVar
 from quorate.core.topology.peer import Peer
 from quorate.core.turn import Alarm, Turn
 from quorate.core.values.messages import (
+    Listed,
     Message,
     Mutate,
     Mutated,
     Read,
     ReadAnswer,
     ScannedRows,
+    Sums,
     Voted,
 )
 from quorate.core.values.record import Record
+from quorate.core.values.settings import MEMBERS_MAX
 
 MESSAGE_BYTES_MAX: Final = 1 << 20
 """A message is cut here (one item may exceed it), so that frames stay far under their limit."""
 UNANSWERED_BYTES_MAX: Final = 64 << 20
+UNANSWERED_BYTES_MAX_ALL: Final = 512 << 20
+"""By all peers; then each may leave a share of it unanswered."""
+SHARES: Final = MEMBERS_MAX
 ITEM_BYTES: Final = 100
 """Counted for each item on top of its value."""
 HEDGE_MS_MIN: Final = 10.0
 """Below this a hedge costs more than it saves, and times in whole milliseconds say little."""
 
-Answer = Mutated | ReadAnswer | ScannedRows | Voted
+Answer = Mutated | ReadAnswer | ScannedRows | Voted | Sums | Listed
 Op = TypeVar("Op")
 A = TypeVar("A", bound=Answer)
 A_contra = TypeVar("A_contra", bound=Answer, contravariant=True)
@@ -179,8 +186,16 @@ class Outbox:
         self._order.append(sent)
         self._alarm.at(sent.sent_ms + self._timeout_ms + 1)
         self.unanswered_bytes += sent.bytes
-        if self.unanswered_bytes >= UNANSWERED_BYTES_MAX:
+        self.turn.unanswered_bytes += sent.bytes
+        if self.is_full(self.unanswered_bytes):
             self.clog()
+
+    def is_full(self, unanswered_bytes: int) -> bool:
+        """Whether no more may be on its way to the peer than so much."""
+        return unanswered_bytes >= UNANSWERED_BYTES_MAX or (
+            self.turn.unanswered_bytes >= UNANSWERED_BYTES_MAX_ALL
+            and unanswered_bytes >= UNANSWERED_BYTES_MAX_ALL // SHARES
+        )
 
     def clog(self) -> None:
         """Ask nothing of the peer until it has answered some of what it was asked."""
@@ -220,12 +235,17 @@ class Outbox:
                 self.close(sent)
                 sent.lose()
 
+    def owes(self, ms: int) -> bool:
+        """Whether something has waited for an answer so long."""
+        return bool(self._order) and self._order[0].sent_ms <= self.turn.mono_ms - ms
+
     def close(self, sent: Unanswered) -> None:
         """Wait for the message no longer."""
         del self.sent[sent.batch]
         sent.is_done = True
         self.unanswered_bytes -= sent.bytes
-        if self.peer.is_clogged and self.unanswered_bytes < UNANSWERED_BYTES_MAX:
+        self.turn.unanswered_bytes -= sent.bytes
+        if self.peer.is_clogged and not self.is_full(self.unanswered_bytes):
             self.peer.is_clogged = False
             self.peer.judge()
         order = self._order
@@ -377,7 +397,7 @@ class Questions(Lane, Generic[Op]):
         self._full.append(row)
         self._full_ops.append(op)
         self.bytes += ITEM_BYTES + size
-        if self.outbox.unanswered_bytes + self.bytes >= UNANSWERED_BYTES_MAX:
+        if self.outbox.is_full(self.outbox.unanswered_bytes + self.bytes):
             # At once: a turn may ask for more than the link could hold.
             self.outbox.clog()
 

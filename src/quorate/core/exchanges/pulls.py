@@ -11,9 +11,13 @@ For example: partition 5 moves from 17, 23 and 42 to 17, 23 and 99; the disk 42 
 and 23 (two are N - majority + 1), a page of rows at a time: first which versions each has, then the
 newer one for its record. What it acknowledges itself meanwhile is newer, and stays.
 
-One page is under way at a time, and then there is a rest, so that clients are served meanwhile.
-What is done is kept with the number of the layout: after a restart only the partition that was
-under way is listed again, and nothing that was done for another layout counts.
+Where the sources have locked what is old, or dropped some of it (`core.horizons`), so has this node
+from the first page on; what it took before and they would refuse goes. Garbage below the horizon
+goes when all is there.
+
+One small page is under way at a time, and then there is a rest of as long as it took: clients are
+served meanwhile. What is done is kept with the number of the layout: after a restart only the
+partition that was under way is listed again, and nothing that was done for another layout counts.
 
 Source: checked as `pull` in a model of the protocol, with each of these conditions left out.
 """
@@ -33,21 +37,21 @@ from quorate.core.topology.membership import Membership
 from quorate.core.topology.peer import Peer
 from quorate.core.topology.topology import majority
 from quorate.core.turn import Alarm, Parts
-from quorate.core.values.messages import Pull, Read, ReadAnswer, ScannedRows
+from quorate.core.values.messages import Pull, Read, ReadAnswer, ScannedRow, ScannedRows
 from quorate.core.values.record import Record
 from quorate.core.values.slots import partition_bounds
 from quorate.errors import StorageError
 
 PULL_META: Final = b"pull"
 """The epoch for which copies are being got, and the partitions that are complete."""
-PAGE_ROWS_MAX: Final = 500
+PAGE_ROWS_MAX: Final = 50
 PAGE_ROWS_MIN: Final = 1
+OWN_ROWS_MAX: Final = 500
+"""Looked at for a page, of what this node has already."""
 PAGE_BYTES: Final = 1 << 20
 """About what a page brings: with larger values it has fewer rows."""
 AGAIN_MS: Final = 500
 """Until a page is tried again that could not be had."""
-REST_SHARE: Final = 2
-"""After a page, rest for half as long as it took."""
 UNREADABLE_MS: Final = 5_000
 """After which a partition is done without that too few replicas can read."""
 WAIT_NOTED_MS: Final = 10_000
@@ -85,6 +89,8 @@ class Pulls:
         "_done",
         "_due_ms",
         "_epoch",
+        "_gained",
+        "_horizon",
         "_membership",
         "_outboxes",
         "_page",
@@ -107,8 +113,9 @@ class Pulls:
         membership: Membership,
         outboxes: list[Outbox],
         done: Callable[[], None],
+        gained: Callable[[int], None],
     ) -> None:
-        """`done` is told when all is pulled."""
+        """`done` is told when all is pulled, `gained` of each partition."""
         self._parts = parts
         self._turn = parts.turn
         self._replica = parts.replica
@@ -116,6 +123,7 @@ class Pulls:
         self._outboxes = outboxes
         self._stored = parts.replica.meta(PULL_META)
         self._done = done
+        self._gained = gained
         self._alarm = Alarm(parts.turn, self._go_on)
         self._bodies = _Bodies(self)
         self._surplus = Surplus(parts, self._dropped)
@@ -135,6 +143,8 @@ class Pulls:
         self._page: _Page | None = None
         self._after = b""
         """Rows of the partition up to and including it are done."""
+        self._horizon = 0
+        """Of the partition: the highest of those from whom it is got."""
         self._damaged: set[Peer] = set()
         """Sources that cannot read what comes next."""
         self._row_bytes = 0
@@ -159,6 +169,7 @@ class Pulls:
         self.left = [each for each in wanted if each not in self._complete]
         self.pulled = layout.epoch if wanted and not self.left else 0
         self._page, self._after, self._damaged, self._due_ms = None, b"", set(), 0
+        self._horizon = 0
         self.unreadable = []
         self.waits_for, self.since_ms = "", self._turn.mono_ms
         if wanted and epoch != layout.epoch and not self._is_withheld():
@@ -268,7 +279,7 @@ class Pulls:
 
     def _next_partition(self) -> None:
         """Go on with the next, or be done."""
-        self._after, self._damaged = b"", set()
+        self._after, self._horizon, self._damaged = b"", 0, set()
         self.waits_for, self.since_ms = "", self._turn.mono_ms
         if self.left:
             self._alarm.at(self._due_ms)
@@ -333,21 +344,59 @@ class Pulls:
             # Who leaves and cannot read its next row is asked again behind the next row of others.
             rows = [told.rows[0].row for told in sound.values() if told.rows]
             page.bound = min(rows, default=b"")
-        newest: dict[bytes, tuple[bytes, Peer]] = {}
+        lock = max([max(told.lock, told.horizon) for told in page.answers.values()], default=0)
+        own = self._own_rows(page, lock) if lock else {}
+        newest: dict[bytes, tuple[ScannedRow, Peer]] = {}
         for peer, told in sound.items():
             for each in told.rows:
                 if page.bound and each.row > page.bound:
                     break
                 known = newest.get(each.row)
-                if known is None or each.version > known[0]:
-                    newest[each.row] = each.version, peer
+                if known is None or each.version > known[0].version:
+                    newest[each.row] = each, peer
+        self._drop_refused(own, newest, lock)
         wanted: dict[Peer, list[bytes]] = {}
         for row in sorted(newest):
-            version, peer = newest[row]
+            each, peer = newest[row]
             held = self._replica.latest(row)
-            if held is None or held.version < version:
+            if held is None or held.version < each.version:
                 wanted.setdefault(peer, []).append(row)
         return wanted
+
+    def _own_rows(self, page: _Page, lock: int) -> dict[bytes, Record]:
+        """What this node took of the page's rows so far; from now on it takes nothing that these
+        sources would refuse, as that may be what was deleted there and dropped."""
+        fences, partition = self._replica.fences, page.partition
+        self._horizon = max(self._horizon, *[told.horizon for told in page.answers.values()])
+        fence = fences.of(partition)
+        if fence is None or fence.lock < lock:
+            fences.lock(partition, lock, 0)
+        first, end = partition_bounds(partition)
+        first = self._after + b"\0" if self._after else first
+        past = page.bound + b"\0" if page.bound else end
+        own, next_row = self._replica.newest(first, past, limit=OWN_ROWS_MAX)
+        if next_row < past:
+            page.bound = max(own)
+        return own
+
+    def _drop_refused(
+        self,
+        own: dict[bytes, Record],
+        newest: dict[bytes, tuple[ScannedRow, Peer]],
+        lock: int,
+    ) -> None:
+        """Drop what came here before the lock was known and the sources would not have taken."""
+        replica = self._replica
+        for row, record in own.items():
+            listed = newest.get(row)
+            held: Record | None = None
+            if listed is not None:
+                told = listed[0]
+                held = Record(told.version, b"" if told.live else None, told.expires_ms)
+            is_newer = held is None or held.version < record.version
+            if is_newer and replica.fences.refuses(record, held, lock):
+                self._turn.counters["pulled_rows_refused"] += 1
+                replica.collect(row, record)
 
     def take(self, page: _Page, row: bytes, record: Record | None) -> None:
         """Keep what a source sent; None if it could not send it."""
@@ -361,7 +410,7 @@ class Pulls:
         self._turn.counters["pulled_records"] += 1
         self._turn.counters["pulled_bytes"] += size
         try:
-            self._replica.apply(row, record)
+            self._replica.apply_over(row, record, self._replica.latest(row), is_listed=True)
         except StorageError:
             page.is_short = True
 
@@ -379,12 +428,16 @@ class Pulls:
         self._page = None
         now = self._turn.mono_ms
         self.waits_for, self.since_ms = "", now
-        self._due_ms = now + (now - page.began_ms) // REST_SHARE
+        self._due_ms = 2 * now - page.began_ms
         self._after = page.bound
         if page.bound:
             self._alarm.at(self._due_ms)
             return
-        self._complete.append(self.left.pop(0))
+        partition = self.left.pop(0)
+        if self._horizon:
+            self._replica.fences.advance(partition, self._horizon)
+        self._gained(partition)
+        self._complete.append(partition)
         self._turn.counters["copies_pulled"] += 1
         self._keep()
         self._next_partition()

@@ -19,6 +19,7 @@ from typing import Final
 
 from quorate.core.exchanges.look import Look
 from quorate.core.exchanges.outbox import Outbox, Questions, Records
+from quorate.core.horizons import Fenced
 from quorate.core.topology.membership import Membership
 from quorate.core.topology.peer import OWN_BIT, Peer
 from quorate.core.topology.topology import Group, Groups, Replicas, lacking
@@ -377,6 +378,9 @@ class Reads:
         for look in stranded:
             if look.waiter is None:
                 continue
+            if look.is_fenced:
+                self._look_again(look)
+                continue
             # Not before: two replicas that take nothing would be sent it in turns, as fast as they
             # refuse.
             is_own_lost = look.lost & OWN_BIT
@@ -461,8 +465,10 @@ class Repairs:
     def answered(self, peer: Peer, ops: list[Look], answer: Mutated) -> None:
         """A replica holds the records."""
         superseded = {index for index, _ in answer.superseded}
-        refused = {index for index, _ in answer.refused}
+        fenced = {index for index, _ in answer.fenced}
+        refused = fenced.union([index for index, _ in answer.refused])
         for index, look in enumerate(ops):
+            look.is_fenced |= index in fenced
             if index in refused:
                 self._reads.not_written_back(look, peer.bit)
             else:
@@ -480,7 +486,8 @@ class Repairs:
             return
         try:
             higher = self._replica.apply(look.row, record)
-        except StorageError:
+        except (StorageError, Fenced) as error:
+            look.is_fenced |= isinstance(error, Fenced)
             self._reads.not_written_back(look, OWN_BIT)
             return
         reads = self._reads

@@ -21,6 +21,9 @@ A coordinator whose own disk takes nothing, or cannot be read to see what a writ
 without its own copy if W others can be reached. That copy stays behind until a read repairs it: it
 gets no hint, as there is no disk to keep one.
 
+A replica may refuse a stamp for being too old (`core.horizons`): that is no ack. When enough have
+answered, the write is stamped above what they refuse, as often as need be.
+
 Outcomes: NOT_APPLIED only while no replica, this one included, was handed the record.
 """
 
@@ -30,6 +33,7 @@ from typing import Final
 
 from quorate.core.exchanges.hints import Hints
 from quorate.core.exchanges.outbox import Outbox, Records
+from quorate.core.horizons import Fenced
 from quorate.core.topology.membership import Membership
 from quorate.core.topology.peer import OWN_BIT, Peer
 from quorate.core.topology.topology import (
@@ -74,6 +78,8 @@ class Write(Begun):
     __slots__ = (
         "acks",
         "failed",
+        "fence",
+        "fenced",
         "groups",
         "highest",
         "is_derived",
@@ -112,6 +118,10 @@ class Write(Begun):
         """The replicas that will not ack any more."""
         self.highest = ABSENT
         """The highest version that an ack reported above ours."""
+        self.fenced = 0
+        """The replicas that refused it, as nothing so old may win there any more."""
+        self.fence = ABSENT
+        """Above which it has to be stamped for these."""
         self.is_restamp = False
         self.is_derived = False
         self.is_renewed = False
@@ -199,7 +209,12 @@ class Writes:
             self._park(event, parked, self._untrusted(ABSENT if held is None else held.version))
             return
         prior = event.derived_from or (ABSENT if held is None else held.version)
-        record = Record(version, event.value, event.expires_ms, prior)
+        expires_ms = event.expires_ms
+        if event.derived_from is not None and event.value is None:
+            # With the stamp of what it carries on it may be below a lock. It is no garbage there,
+            # and so may take its place, if its time is that of now.
+            expires_ms = self._turn.wall_ms
+        record = Record(version, event.value, expires_ms, prior)
         write = Write(event.waiter, size_of(event), row, record, replicas=replicas, groups=groups)
         write.w = event.w
         write.is_derived = event.derived_from is not None
@@ -256,10 +271,15 @@ class Writes:
     ) -> None:
         row, record = write.row, write.record
         if is_mine:
-            highest = self._replica.apply_over(row, record, held)
-            if highest:
-                write.highest = highest
-            self.own.append(write)
+            try:
+                highest = self._replica.apply_over(row, record, held)
+                if highest:
+                    write.highest = highest
+                self.own.append(write)
+            except Fenced as error:
+                write.fence = error.bound
+                write.failed |= OWN_BIT if write.is_derived else 0
+                write.fenced |= 0 if write.is_derived else OWN_BIT
         lanes = self._lanes
         for peer in others:
             if peer.is_reachable:
@@ -287,8 +307,8 @@ class Writes:
             elif index < len(writes):
                 write = writes[index]
                 write.highest = max(write.highest, version)
-        if refused:
-            writes = self._without_refused(peer, writes, refused)
+        if refused or answer.fenced:
+            writes = self._without_refused(peer, writes, refused, answer.fenced)
         self._acked(writes, peer.bit)
 
     def lost(self, peer: Peer, ops: list[Write]) -> None:
@@ -302,10 +322,33 @@ class Writes:
     def _acked(self, writes: list[Write], bit: int) -> None:
         for write in writes:
             write.acks |= bit
-            if write.waiter is not None and (
-                verdict(write.acks, write.failed, write.groups) is _MET
-            ):
-                self._met(write)
+            if write.waiter is not None:
+                if verdict(write.acks, write.failed, write.groups) is _MET:
+                    self._met(write)
+                elif write.fenced:
+                    self._look_at_fenced(write)
+
+    def _fence(self, write: Write, bit: int, bound: bytes) -> None:
+        """A replica refuses the stamp: that is no ack, and no hint would be taken either."""
+        self._turn.counters["writes_fenced"] += 1
+        write.fence = max(write.fence, bound)
+        if write.is_derived:
+            # What it carries on is gone, or will be.
+            self._failed(write, bit)
+            return
+        write.fenced |= bit
+        self._look_at_fenced(write)
+
+    def _look_at_fenced(self, write: Write) -> None:
+        """Stamp a write again once enough have answered: a lock is no other writer, so this may
+        happen any number of times until the deadline."""
+        if write.waiter is None or verdict(write.acks, write.failed, write.groups) is _MET:
+            return
+        if verdict(write.acks | write.fenced, write.failed, write.groups) is _MET:
+            is_restamp = write.is_restamp
+            again = self._restamp(write, max(write.fence, write.highest))
+            if again is not None:
+                again.is_restamp = is_restamp
 
     def _failed(self, write: Write, bit: int) -> None:
         write.failed |= bit
@@ -321,19 +364,31 @@ class Writes:
             self._requests.end(write, error)
 
     def _without_refused(
-        self, peer: Peer, writes: list[Write], refused: list[tuple[int, str]]
+        self,
+        peer: Peer,
+        writes: list[Write],
+        refused: list[tuple[int, str]],
+        fenced: list[tuple[int, bytes]],
     ) -> list[Write]:
-        self._turn.note_rarely("warning", "writes_refused", peer=peer.url, reason=refused[0][1])
-        indices = {index for index, _ in refused if index < len(writes)}
-        for index in sorted(indices):
+        bounds = {index: bound for index, bound in fenced if index < len(writes)}
+        reasons = {index: reason for index, reason in refused if index < len(writes)}
+        for index in sorted({*bounds, *reasons}):
+            if index in bounds:
+                self._fence(writes[index], peer.bit, bounds[index])
+                continue
+            reason = reasons[index]
+            self._turn.note_rarely("warning", "writes_refused", peer=peer.url, reason=reason)
             self._failed(writes[index], peer.bit)
+        indices = {*bounds, *reasons}
         return [write for index, write in enumerate(writes) if index not in indices]
 
     def _met(self, write: Write) -> None:
         waiter = write.waiter
         assert waiter is not None
         if write.highest and not write.is_restamp and not write.is_derived:
-            self._restamp(write)
+            again = self._restamp(write, write.highest)
+            if again is not None:
+                again.is_restamp = True
             return
         write.waiter = None
         superseded = bool(write.highest)
@@ -341,21 +396,21 @@ class Writes:
         result = PutResult(write.record.version, acks, n, write.is_restamp, superseded)
         self._requests.answer(waiter, result, write.size)
 
-    def _restamp(self, write: Write) -> None:
-        """Send the write once more, stamped above what its first acks reported."""
+    def _restamp(self, write: Write, above: bytes) -> Write | None:
+        """Send the write once more, stamped above what its first acks reported, or refused."""
         self.has_stamped = True
-        stamp = self._clock.next(stamp_of(write.highest))
+        stamp = self._clock.next(stamp_of(above))
         if not stamp:
             # The first stamp may be visible at some replica: no longer NOT_APPLIED.
-            error = self._untrusted(write.highest)
+            error = self._untrusted(above)
             error.outcome = Outcome.UNKNOWN
             self._requests.end(write, error)
-            return
+            return None
         self._turn.counters["writes_restamped"] += 1
         first = write.record
         version = pack_version(stamp, self._process)
-        record = Record(version, first.value, first.expires_ms, write.highest)
-        self._send_again(write, record, write.replicas, write.groups).is_restamp = True
+        record = Record(version, first.value, first.expires_ms, write.highest or first.prior)
+        return self._send_again(write, record, write.replicas, write.groups)
 
     def begin_anew(self, write: Write) -> None:
         """Another layout is in force: ask its replicas, with the same stamp."""

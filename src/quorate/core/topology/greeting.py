@@ -46,8 +46,8 @@ def judge(mine: Greeting, theirs: Greeting) -> str:
     in: whoever is behind adopts the other's. Layouts of two clusters are two clusters' worth of
     keys, whatever their epochs.
     """
-    if theirs.protocol != mine.protocol:
-        return f"protocol version differs: ours {mine.protocol}, theirs {theirs.protocol}"
+    if not mine.spoken_with(theirs):
+        return f"no protocol in common: ours {_protocols(mine)}, theirs {_protocols(theirs)}"
     if theirs.cluster != mine.cluster:
         return "the cluster name differs: -cluster must be the same on all nodes of a cluster"
     if not is_url(theirs.url):
@@ -69,7 +69,7 @@ def judge(mine: Greeting, theirs: Greeting) -> str:
         )
     if theirs.node_id == mine.node_id:
         return f"two nodes with one identity {mine.node_id:012x}: {mine.url} and {theirs.url!r}"
-    return _layout_difference(mine, theirs)
+    return _layout_difference(mine, theirs) or _level_difference(mine, theirs)
 
 
 def hashed(cluster: str) -> str:
@@ -83,8 +83,9 @@ def answer(mine: Greeting, theirs: Greeting, *, reached: int, mark: int = 0) -> 
     another cluster learns nothing."""
     mine = msgspec.structs.replace(mine, reached=reached, mark=mark)
     refusal = judge(mine, theirs)
-    if (theirs.protocol, theirs.cluster) != (mine.protocol, mine.cluster):
-        return Greeting(mine.protocol, "", "", 0, 0, b"", "", refusal=refusal)
+    if not mine.spoken_with(theirs) or theirs.cluster != mine.cluster:
+        lowest, highest = mine.protocol_min, mine.protocol_max
+        return Greeting(lowest, highest, "", "", 0, 0, b"", "", refusal=refusal)
     return msgspec.structs.replace(mine, refusal=refusal)
 
 
@@ -114,6 +115,22 @@ def _layout_difference(mine: Greeting, theirs: Greeting) -> str:
     if mine.epoch == theirs.epoch and mine.layout_hash != theirs.layout_hash:
         return f"two layouts of epoch {mine.epoch} in one cluster: {mine.url} and {theirs.url}"
     return ""
+
+
+def _level_difference(mine: Greeting, theirs: Greeting) -> str:
+    """Who does not know what the cluster does by now would lose it; true whichever reads it."""
+    for one, other in ((mine, theirs), (theirs, mine)):
+        if one.level < other.in_force:
+            return (
+                f"{one.url} (release {one.version}) knows feature level {one.level}, and that of "
+                f"the cluster is {other.in_force}: start a newer release there"
+            )
+    return ""
+
+
+def _protocols(greeting: Greeting) -> str:
+    lowest, highest = greeting.protocol_min, greeting.protocol_max
+    return f"{lowest}" if lowest == highest else f"{lowest} to {highest}"
 
 
 def _told_difference(mine: Greeting, theirs: Greeting) -> str:

@@ -16,7 +16,7 @@ and need the quorums of both. For example: partition 5 is on 17, 23 and 42, and 
 99. Then a write needs two of the first three and two of the second three.
 
 Invariants: a row lists distinct nodes, and its next one differs in one node at most; two equal
-layouts have equal hashes. Liveness never enters here.
+layouts have equal hashes, whatever the releases that made them. Liveness never enters here.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ import msgspec
 from quorate.core.topology.planner import Site, plan
 from quorate.core.values.settings import NODE_ID_MAX
 from quorate.core.values.slots import PARTITION_COUNT
+from quorate.errors import FormatUnsupported
 
 FIRST_EPOCH: Final = 1
 EPOCH_MAX: Final = 1 << 32
@@ -51,6 +52,7 @@ WEIGHT_MAX: Final = 1000
 ZONE_CHARS_MAX: Final = 64
 CLUSTER_BYTES: Final = 16
 HASH_BYTES: Final = 16
+FIRST_LEVEL: Final = 1
 _ID_BYTES: Final = 6
 
 Row = tuple[int, ...]
@@ -112,6 +114,9 @@ class Layout(msgspec.Struct, frozen=True, array_like=True):
     lost: tuple[int, ...] = ()
     """The ids of members whose disk is lost: nobody waits for what they have."""
     course: int = Course.REST
+    level: int = FIRST_LEVEL
+    """The feature level in force: what newer releases do that older ones do not know, all do from
+    its level on, and none before. It only rises (`steps.raised`)."""
 
     @property
     def recovery(self) -> int:
@@ -176,12 +181,38 @@ class Layout(msgspec.Struct, frozen=True, array_like=True):
         return [member.url for member in self.members]
 
     def encode(self) -> bytes:
-        """The layout as bytes, the same on every node."""
-        return msgspec.msgpack.encode(self)
+        """The layout as bytes, the same on every node. A field that came after `course` is left
+        out while it and all behind it are as they are by default: thus a release that does not
+        know it, and cannot, as it is used from its level on, writes the same bytes."""
+        fields = msgspec.structs.astuple(self)
+        defaults = self.__struct_defaults__
+        while len(fields) > _FIELDS_AT_FIRST and fields[-1] == defaults[len(fields) - 1 - _NEEDED]:
+            fields = fields[:-1]
+        return msgspec.msgpack.encode(fields)
 
     def hash(self) -> bytes:
         """16 bytes that are equal if and only if the layouts are."""
         return hashlib.blake2b(self.encode(), digest_size=HASH_BYTES).digest()
+
+
+_FIELDS_AT_FIRST: Final = Layout.__struct_fields__.index("course") + 1
+_NEEDED: Final = len(Layout.__struct_fields__) - len(Layout.__struct_defaults__)
+"""Fields without a default."""
+
+
+def check_known(layout: Layout, data: bytes, *, level: int) -> None:
+    """Whether all that a layout says was understood, which `data` is the bytes of. `level` is the
+    highest feature level that this node knows: FormatUnsupported if the layout's is higher.
+    ValueError for fields that no such level has: who adopted the rest could not pass them on."""
+    if layout.level > level:
+        raise FormatUnsupported(
+            "the cluster's feature level is one that this release does not know: start a newer "
+            "one, which finds all that is here",
+            found=layout.level,
+            supported=level,
+        )
+    if len(data) > len(layout.encode()):
+        raise ValueError("a layout with fields that its feature level does not have")
 
 
 def decode_layout(data: bytes) -> Layout:
@@ -192,7 +223,8 @@ def decode_layout(data: bytes) -> Layout:
     members, table = layout.members, layout.table
     if not FIRST_EPOCH <= layout.epoch <= EPOCH_MAX or len(table) != PARTITION_COUNT:
         raise ValueError("a layout needs an epoch and every partition")
-    if not members or layout.replication < 1 or layout.course not in list(Course):
+    is_placed = members and layout.replication >= 1 and layout.course in list(Course)
+    if not is_placed or layout.level < FIRST_LEVEL:
         raise ValueError("a layout needs at least one node, and copies")
     if not all([order(one) < order(other) for one, other in pairwise(members)]):
         raise ValueError("the members of a layout are distinct and sorted")

@@ -25,12 +25,15 @@ from typing import Final
 
 import msgspec
 
+from quorate.core.topology.facts import Facts
 from quorate.core.topology.greeting import hashed
 from quorate.core.topology.layout import (
     FIRST_EPOCH,
+    FIRST_LEVEL,
     Course,
     Layout,
     Member,
+    check_known,
     decode_layout,
     first_layout,
 )
@@ -40,9 +43,15 @@ from quorate.core.topology.roster import MEMBERS_META, Roster
 from quorate.core.topology.steps import descends
 from quorate.core.topology.topology import Topology, majority
 from quorate.core.turn import Alarm, Turn
-from quorate.core.values.messages import PROTOCOL_VERSION, Greeting, OtherEpoch, Whereabouts
+from quorate.core.values.messages import (
+    PROTOCOL_MAX,
+    PROTOCOL_MIN,
+    Greeting,
+    OtherEpoch,
+    Whereabouts,
+)
 from quorate.core.values.settings import MEMBERS_MAX, Settings
-from quorate.errors import Conflict, NotReady
+from quorate.errors import Conflict, FormatUnsupported, NotReady
 from quorate.notation import is_url
 
 LAYOUT_META: Final = b"layout"
@@ -61,9 +70,11 @@ class Membership:
         "_store",
         "_turn",
         "epoch",
+        "facts",
         "is_given_up",
         "layout",
         "marks",
+        "outdated",
         "proposal",
         "roster",
         "topology",
@@ -93,6 +104,7 @@ class Membership:
         self._store = store
         own = Whereabouts(settings.node_id, serial, settings.url)
         self.roster: Final = Roster(own, turn, make_peer, store)
+        self.facts: Final = Facts(own, turn, self.roster, self._is_bound)
         is_final = settings.durability == "sync" and settings.old_disk != "accept"
         self.marks: Final = Marks(turn, store, found=ceiling, is_final=is_final)
         self._newness = Alarm(turn, self._tell_if_new)
@@ -106,16 +118,21 @@ class Membership:
         """What follows from it; None while there is no later one than the first."""
         self.is_given_up = False
         """Whether the cluster went on without this node."""
+        self.outdated = ""
+        """Why this release cannot go on with the cluster; empty if it can."""
         self.proposal: Layout | None = None
 
     def open(self, load: Callable[[bytes], bytes | None], *, is_blank: bool) -> None:
-        """Begin with what settings say, and `load` finds of an earlier run. Conflict if these are
-        of two clusters; they may be if nothing was written through this node or to it, nor voted
+        """Begin with what settings say, and `load` finds of an earlier run. FormatUnsupported if
+        that was of a feature level that this release does not know. Conflict if these are of two
+        clusters; they may be if nothing was written through this node or to it, nor voted
         by it (`is_blank`), and its founders never met: then the earlier list was a mistake, and is
         forgotten."""
         settings = self._settings
         stored, members = load(LAYOUT_META), load(MEMBERS_META)
         layout = None if stored is None else decode_layout(stored)
+        if layout is not None and stored is not None:
+            check_known(layout, stored, level=settings.level)
         reason = "" if layout is None else self._contradiction(layout)
         if layout is not None and reason and not (is_blank and layout.epoch == FIRST_EPOCH):
             raise Conflict(reason)
@@ -173,11 +190,11 @@ class Membership:
     def why_none(self) -> str:
         """Why there is no topology, one line."""
         layout = self.layout
-        if layout is None:
-            return "the cluster's layout is not known yet"
-        for peer in self._members.values():
+        for peer in self.roster.peers if layout is None else self._members.values():
             if peer is not None and peer.refusal and not peer.is_linked:
                 return peer.refusal
+        if layout is None:
+            return "the cluster's layout is not known yet"
         count, met = len(layout.members), len(self.founders()[0])
         needed = majority(count)
         if met >= needed:
@@ -218,11 +235,14 @@ class Membership:
                 w=settings.w,
             )
         self._store(LAYOUT_META, layout.encode())
+        self.roster.edition += 1
         if None in self._members.values():
             self.roster.clear_own_place(self._members.values())
         self.marks.forget_others(self._members)
         self._look_at_marks(layout)
         self._newness.soon()
+        if before is not None and layout.level > before.level:
+            self._turn.note("info", "level_raised", feature_level=layout.level)
         self._adopted(before, layout)
 
     def _look_at_marks(self, layout: Layout) -> None:
@@ -292,6 +312,10 @@ class Membership:
         """Whether the layout names this node's disk."""
         return self._settings.node_id in self._members
 
+    def _is_bound(self) -> bool:
+        """Whether it names it, and its disk is not lost."""
+        return self._is_member() and self._members[self._settings.node_id] is None
+
     def has_majority(self) -> bool:
         """Whether a majority of the voters can be asked."""
         voters = self.voters().values()
@@ -352,6 +376,10 @@ class Membership:
         """Adopt the encoded layout that a peer has, if it is of a higher epoch."""
         try:
             offered = self._decode(data)
+        except FormatUnsupported as error:
+            self.outdated = str(error)
+            self._turn.note_rarely("error", "level_unknown", peer=url, reason=self.outdated)
+            return
         except (msgspec.MsgspecError, ValueError):
             self._turn.note_rarely("error", "peer_layout_unreadable", peer=url)
             return
@@ -365,11 +393,13 @@ class Membership:
                 )
 
     def _decode(self, data: bytes) -> Layout:
-        """A peer's layout, if it is one that this node can adopt. ValueError otherwise."""
+        """A peer's layout, if it is one that this node can adopt. FormatUnsupported if a newer
+        release could; ValueError otherwise."""
         layout = decode_layout(data)
         own = self.layout
         if own is not None and not descends(own, layout):
             raise ValueError("of another cluster, or of copies that moved")
+        check_known(layout, data, level=self._settings.level)
         if own is not None and self._goes_on_without(own, layout):
             # It has what may be the last copies: they are not dropped for a layout.
             self.is_given_up = True
@@ -395,7 +425,8 @@ class Membership:
         shown = layout or self.proposal
         w, r = self._quorums()
         return Greeting(
-            protocol=PROTOCOL_VERSION,
+            protocol_min=PROTOCOL_MIN,
+            protocol_max=PROTOCOL_MAX,
             cluster=hashed(settings.cluster),
             url=settings.url,
             node_id=settings.node_id,
@@ -410,7 +441,22 @@ class Membership:
             serial=self._serial,
             zone=settings.zone,
             weight=settings.weight,
+            level=settings.level,
+            in_force=layout.level if layout is not None else FIRST_LEVEL,
         )
+
+    def levels(self) -> list[tuple[str, int, bool]]:
+        """URL, highest feature level known, and whether it is a member, of each node that is there
+        or a member. Of a member that is not there the level is 0, as it may come back in another
+        release; who counts as lost is none."""
+        found = [(self._settings.url, self._settings.level, self.is_in)]
+        members = set(self._members.values())
+        for peer in self.roster.peers:
+            is_member = peer in members and not peer.is_lost
+            if peer.is_there or is_member:
+                level = peer.told.level if peer.is_there else 0
+                found.append((peer.url, level, is_member))
+        return found
 
     def quorums(self) -> list[tuple[str, int, int]]:
         """URL, W and R of all nodes that told theirs; this node's as it was started."""

@@ -8,21 +8,16 @@ later one *binds* it: says its id.
 A node numbers the others in the order in which it learns of them, and itself first, so a set of
 replicas is an int with a bit for each (`topology`). The numbers mean nothing to other nodes.
 
-Every peer is pinged each heartbeat, for ever; `down_after` misses in a row mark it down, one answer
-of any kind marks it up again. Only answers count: they alone show that both directions work.
-Liveness changes where requests are sent, never where keys belong. Left out until clusters grow past
-about 16 nodes: asking others before suspecting (SWIM).
+Who answers says `liveness`. It changes where requests are sent, never where keys belong.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
 from typing import Final
 
 from quorate.core.topology.layout import unmet_id
-from quorate.core.turn import Alarm, Turn
-from quorate.core.values.settings import Settings
+from quorate.core.turn import Alarm
 
 
 class Ground(enum.IntEnum):
@@ -49,6 +44,8 @@ class Told:
         "bytes_used",
         "keys",
         "left",
+        "level",
+        "protocol",
         "pulled",
         "r",
         "unreadable",
@@ -60,6 +57,9 @@ class Told:
 
     def __init__(self) -> None:
         self.version = ""
+        self.level = self.protocol = 0
+        """The highest feature level that it knows, and what links with it speak; 0 while not
+        known."""
         self.w = self.r = 0
         """What its writes and reads need that ask for no number; 0 while not known."""
         self.zone = ""
@@ -89,6 +89,7 @@ class Peer:
         "id",
         "index",
         "is_ahead",
+        "is_asked",
         "is_awaited",
         "is_bound",
         "is_clogged",
@@ -123,9 +124,8 @@ class Peer:
         """Of the telling that `url` is from; the later one holds."""
         self.epoch = 0
         """Of the newest layout that it is known to have, or was told of."""
-        self.index = index
-        self.bit = 2 << index
-        """It in a set of replicas."""
+        self.index, self.bit = index, 2 << index
+        """And it in a set of replicas."""
         self._came = came
         self.ground = Ground.HEARSAY
         self.named_ms = 0
@@ -157,8 +157,9 @@ class Peer:
         self.has_come = False
         """Whether it came, or became reachable, since the node last looked."""
         self.misses = 0
+        self.is_asked = False
         self.has_answered = True
-        """Since the last heartbeat."""
+        """Whether it was pinged at the last heartbeat, and whether it has answered since."""
         self.last_answer_ms: int | None = None
         self.speed = 0
         """Rank by round trip, coarse so that noise does not make all nodes prefer one."""
@@ -180,77 +181,3 @@ class Peer:
         if not self.is_up:
             return "down"
         return "up" if self.is_linked else "connecting"
-
-
-class Liveness:
-    """The heartbeats of one node."""
-
-    __slots__ = ("_alarm", "_beat_ms", "_down_after", "_peers", "_ping", "_turn")
-
-    def __init__(
-        self,
-        settings: Settings,
-        turn: Turn,
-        peers: list[Peer],
-        ping: Callable[[list[Peer]], None],
-    ) -> None:
-        """`ping` sends a heartbeat, which is to be answered at once."""
-        self._turn = turn
-        self._beat_ms = settings.heartbeat_ms
-        self._down_after = settings.down_after
-        self._peers = peers
-        self._ping = ping
-        self._alarm = Alarm(turn, self._beat)
-        self._alarm.at(0)
-
-    def _beat(self) -> None:
-        """Count misses and ping everyone."""
-        # From now, not from when it was due: a paused process does not catch up on beats it
-        # missed and call everyone down in one instant.
-        self._alarm.at(self._turn.mono_ms + self._beat_ms)
-        for peer in self._peers:
-            self._judge(peer)
-        self._ping(self._peers)
-
-    def linked(self, peer: Peer) -> None:
-        """Our link to the peer came up. It is asked nothing before it is heard, which shows that
-        its link to us is up too; the ping makes it speak."""
-        peer.is_linked = True
-        peer.is_heard = False
-        peer.judge()
-        self.heard(peer)
-        self._ping([peer])
-
-    def unlinked(self, peer: Peer) -> None:
-        """Our link to the peer is gone."""
-        peer.is_linked = False
-        peer.judge()
-
-    def spoke(self, peer: Peer) -> None:
-        """A frame came from the peer: its link to us is up."""
-        if not peer.is_heard:
-            peer.is_heard = True
-            peer.judge()
-
-    def heard(self, peer: Peer) -> None:
-        """The peer answered something."""
-        peer.has_answered = True
-        peer.last_answer_ms = self._turn.mono_ms
-        if peer.misses:
-            peer.misses = 0
-        if not peer.is_up:
-            peer.is_up = True
-            # At once: what it answers may be followed by something to send it.
-            peer.judge()
-            self._turn.note("info", "peer_up", peer=peer.url)
-
-    def _judge(self, peer: Peer) -> None:
-        if peer.has_answered:
-            peer.has_answered = False
-            return
-        peer.misses += 1
-        if peer.is_up and peer.misses >= self._down_after:
-            peer.is_up = False
-            peer.judge()
-            if peer.ground is not Ground.HEARSAY:
-                self._turn.note("warning", "peer_down", peer=peer.url, misses=peer.misses)

@@ -5,13 +5,12 @@ A node is the id of its disk; where it is, it says itself, when it greets and by
 tell of it (`Whereabouts`). Who is at a URL may change: a new disk at the URL of a member that a
 layout names is another node, beside that member, which nobody reaches then.
 
-Members come by the layout, by `-nodes`, by `join`, by greeting, and ride on the pings; on one of
-four grounds (`peer.Ground`). A node tells of those that are listed, that it has a link to, or that
-were announced here and not reached yet; so whom nobody reaches is told of by nobody. What is
-hearsay alone is kept in memory, a hundred of it at a time, for ten minutes after it was last heard;
-thus a peer that names a thousand strangers takes no place from a true member, and a mistyped `join`
-is gone from all nodes but the one that was asked. Who is not listed and not linked may be forgotten
-by command: were that a mistake, it comes back by greeting.
+Members come by the layout, by `-nodes`, by `join`, by greeting, and by what peers tell (`facts`);
+on one of four grounds (`peer.Ground`). What is hearsay alone is told to nobody, and kept in memory,
+a hundred of it at a time, for ten minutes after it was last heard; thus a peer that names a
+thousand strangers takes no place from a true member, and a mistyped `join` is gone from all nodes
+but the one that was asked. Who is not listed and not linked may be forgotten by command: were that
+a mistake, it comes back by greeting.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ import msgspec
 from quorate.core.topology.layout import Member, unmet_id
 from quorate.core.topology.peer import Ground, Peer
 from quorate.core.turn import Alarm, Turn
-from quorate.core.values.messages import Greeting, Whereabouts
+from quorate.core.values.messages import PROTOCOL_MAX, Greeting, Whereabouts
 from quorate.core.values.settings import MEMBERS_MAX
 from quorate.errors import InvalidRequest
 from quorate.notation import member_url
@@ -48,6 +47,7 @@ class Roster:
         "_store",
         "_turn",
         "by_id",
+        "edition",
         "has_changed",
         "peers",
     )
@@ -78,6 +78,8 @@ class Roster:
         """Who is at a URL, as far as is known."""
         self.has_changed = False
         """Since the last `close_turn`."""
+        self.edition = 0
+        """Another one whenever a serial is, or whom the layout names."""
 
     def open(self, stored: bytes | None) -> None:
         """Know whom an earlier run knew."""
@@ -147,7 +149,7 @@ class Roster:
             is_sure = peer.is_linked or (there is not None and there.is_linked)
             may_move = peer.is_bound or peer.ground is not Ground.LISTED
             if told.serial > peer.serial and may_move and not is_sure:
-                peer.serial = told.serial
+                self._renew(peer, told.serial)
                 self._move(peer, url)
             self._raise(peer, ground)
             return True
@@ -308,10 +310,17 @@ class Roster:
     def _note_start(self, peer: Peer, greeting: Greeting) -> None:
         peer.named_ms = self._turn.mono_ms
         peer.told.version = greeting.version
+        peer.told.level = greeting.level
+        peer.told.protocol = min(greeting.protocol_max, PROTOCOL_MAX)
         peer.told.zone, peer.told.weight = greeting.zone, greeting.weight
         if peer.serial != greeting.serial:
-            peer.serial = greeting.serial
+            self._renew(peer, greeting.serial)
             self.has_changed = True
+
+    def _renew(self, peer: Peer, serial: int) -> None:
+        """There is a later telling of where it is."""
+        peer.serial = serial
+        self.edition += 1
 
     def _newcomer(self, url: str, there: Peer | None) -> Peer | None:
         """A place for who was never met, where `there` was; None if it is one too many."""
@@ -324,15 +333,6 @@ class Roster:
         if len(self._hearsay) >= HEARSAY_MAX or len(self.peers) >= MEMBERS_MAX:
             self._give_way()
         return self._make(url) if len(self.peers) < MEMBERS_MAX else None
-
-    def told(self) -> list[Whereabouts]:
-        """Whom this node tells others of, itself included, sorted by URL."""
-        told = [
-            Whereabouts(peer.id, peer.serial, peer.url)
-            for peer in self.peers
-            if peer.is_linked or peer.ground in (Ground.LISTED, Ground.ANNOUNCED)
-        ]
-        return sorted([self._own, *told[:MEMBERS_MAX]], key=_url)
 
     def close_turn(self) -> list[str] | None:
         """Where to dial, if that changed in this step; then the members are stored too."""

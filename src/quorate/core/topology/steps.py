@@ -6,6 +6,7 @@
     joint --completed--> stable     they have moved: who gained them has all that was acknowledged;
                                     those of which too few can read their copies stay
     any --changed--> stable         other members, weights, N; what was moving stays where it was
+    any --raised--> stable          the same at a higher feature level
     stable --settled--> stable      nothing is left to move: who holds nothing and shall not, goes
 
     any --recovered--> stable       without a majority of the voters: nobody votes, nobody can
@@ -26,6 +27,7 @@ import msgspec
 from quorate.core.topology.layout import (
     CLUSTER_BYTES,
     FIRST_EPOCH,
+    FIRST_LEVEL,
     RECOVERY_EPOCHS,
     Course,
     Layout,
@@ -38,10 +40,14 @@ from quorate.core.topology.layout import (
 _replace = msgspec.structs.replace
 
 
-def bound(old: Layout, met: Mapping[str, Member], *, drawn: bytes) -> Layout:
+def bound(
+    old: Layout, met: Mapping[str, Member], *, drawn: bytes, level: int = FIRST_LEVEL
+) -> Layout:
     """The founders at these URLs are these disks.
 
-    `drawn`: 8 random bytes, which become part of the cluster's id if this is its second layout.
+    If this is the cluster's second layout, `drawn`, 8 random bytes, becomes part of its id, and
+    `level` is the feature level at which it begins. (The first is computed by all founders, and
+    they may be of two releases.)
     """
     members = tuple([each if each.is_bound else met.get(each.url, each) for each in old.members])
     shares = {(each.zone, each.weight) for each in members}
@@ -53,6 +59,7 @@ def bound(old: Layout, met: Mapping[str, Member], *, drawn: bytes) -> Layout:
         course=old.course if len(shares) == 1 else Course.MOVE,
         voters=voters_of(members),
         cluster=old.cluster or old.lineage + drawn,
+        level=level if old.epoch == FIRST_EPOCH else old.level,
     )
 
 
@@ -100,6 +107,11 @@ def changed(
     )
 
 
+def raised(old: Layout, level: int) -> Layout:
+    """A higher feature level is in force; what was moving stays where it was, and begins again."""
+    return _replace(old, epoch=old.epoch + 1, moves=(), level=level)
+
+
 def settled(old: Layout) -> Layout:
     """All copies are where they belong: members that are to hold none, and hold none, go."""
     holders = {index for row in old.table for index in row}
@@ -143,10 +155,13 @@ def follows(old: Layout, new: Layout) -> bool:
     met = {each.url: each for each in new.members if each.is_bound}
     # Without another member it may be another course, which binding brings too.
     is_other = new.members != old.members
-    if is_other and new == bound(old, met, drawn=new.cluster[CLUSTER_BYTES // 2 :]):
+    drawn = new.cluster[CLUSTER_BYTES // 2 :]
+    if is_other and new == bound(old, met, drawn=drawn, level=new.level):
         return not old.moves
     if old.epoch == FIRST_EPOCH or new.epoch != old.epoch + 1 or new.cluster != old.cluster:
         return False
+    if new.level != old.level:
+        return new.level > old.level and new == raised(old, new.level)
     if new.moves:
         is_moving = not old.moves and old.course == Course.MOVE
         return is_moving and new == stepped(old, dict(new.moves))

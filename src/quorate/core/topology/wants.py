@@ -117,7 +117,9 @@ class Wants:
         if met:
             wait_ms = SETTLE_MS if unmet and layout.epoch == FIRST_EPOCH else 0
             drawn = self._random.randbytes(CLUSTER_BYTES // 2)
-            return Want("bind", wait_ms, lambda: bound(layout, met, drawn=drawn))
+            # Whoever is not there and knows less is refused when it comes.
+            level = min([each for _, each, _ in self._membership.levels() if each])
+            return Want("bind", wait_ms, lambda: bound(layout, met, drawn=drawn, level=level))
         if layout.course == Course.MOVE:
             return Want("move", 0, lambda: self._moved_on(layout))
         if layout.course == Course.SOON:

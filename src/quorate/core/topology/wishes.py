@@ -28,21 +28,24 @@ from quorate.core.topology.layout import (
 )
 from quorate.core.topology.membership import Membership
 from quorate.core.topology.planner import Site, crowded
-from quorate.core.topology.steps import changed, recovered
+from quorate.core.topology.steps import changed, raised, recovered
 from quorate.core.topology.topology import majority
 from quorate.core.topology.wants import goal_of
 from quorate.core.values.wish import Preview, Share, Wish
-from quorate.errors import InvalidRequest, NotReady
+from quorate.errors import Conflict, InvalidRequest, NotReady
 
 REPLICATION_MAX: Final = 64
 _replace = msgspec.structs.replace
 
 
 def wished(membership: Membership, wish: Wish) -> Layout | None:
-    """The layout after a wish; None if it is so already. InvalidRequest for what cannot be."""
+    """The layout after a wish; None if it is so already. InvalidRequest for what cannot be,
+    Conflict for what cannot be yet."""
     old = membership.layout
     if old is None or old.epoch == FIRST_EPOCH:
         raise NotReady(membership.why_none())
+    if wish.raises_level:
+        return _raised(membership, old, wish)
     members = {each.id: each for each in old.members}
     lost = set(old.lost)
     _take_in(membership, members, lost, wish)
@@ -65,6 +68,30 @@ def wished(membership: Membership, wish: Wish) -> Layout | None:
     same = _replace(old, epoch=fresh.epoch)
     # What moves goes on by itself.
     return None if fresh == (same if wish.stops else _replace(same, moves=())) else fresh
+
+
+def upgrade_of(membership: Membership) -> tuple[int, list[str]]:
+    """The highest feature level that members know, or that is in force; and, if these are two, what
+    holds the higher one up, a line for each node."""
+    layout, levels = membership.layout, membership.levels()
+    in_force = 0 if layout is None else layout.level
+    highest = max([in_force, *[level for _, level, is_member in levels if is_member]])
+    waits = []
+    for url, level, _ in sorted(levels) if highest > in_force else ():
+        if not level:
+            waits.append(f"{url} is not there: start it, or have it leave")
+        elif level < highest:
+            waits.append(f"{url} knows feature level {level}: start a newer release there")
+    return highest, waits
+
+
+def _raised(membership: Membership, old: Layout, wish: Wish) -> Layout | None:
+    if wish != Wish(raises_level=True):
+        raise InvalidRequest("nothing else may be asked for together with the end of an upgrade")
+    level, waits = upgrade_of(membership)
+    if waits:
+        raise Conflict(f"feature level {level} is not known everywhere yet: {'; '.join(waits)}")
+    return raised(old, level) if level > old.level else None
 
 
 def given_up(membership: Membership, wish: Wish, *, replaced: Mapping[int, int]) -> Layout:
@@ -180,6 +207,7 @@ def plan_of(membership: Membership, layout: Layout) -> Preview:
         endangered=endangered,
         gone=gone,
         crowded=crowded(goal, sites, replication=layout.replication),
+        level=layout.level,
     )
 
 

@@ -137,6 +137,15 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     timeout_ms: int = 0
 
 
+class Check(msgspec.Struct, frozen=True, gc=False):
+    """Compare the digests of this node's partitions with what it holds, or tell how far that is;
+    ends in CheckResult, at once."""
+
+    waiter: Waiter
+    is_asked: bool = True
+    """Whether to begin, unless a check is under way."""
+
+
 # --- what the runtime reports ------------------------------------------------------------------
 
 
@@ -214,6 +223,7 @@ Event = (
     | Join
     | Forget
     | Change
+    | Check
     | PeerFrame
     | LinkUp
     | LinkDown
@@ -309,6 +319,19 @@ class ForgetResult(msgspec.Struct, frozen=True, gc=False):
     known: bool
 
 
+class CheckResult(msgspec.Struct, frozen=True, gc=False):
+    """How far the check of a node's digests is, or what came of the last one."""
+
+    partitions: int
+    """That are compared; 0 if no check was ever asked for."""
+    left: int
+    """Of these, how many are yet to be."""
+    differed: int
+    """Whose digest was not that of what is held, and was made anew."""
+    unreadable: int
+    """That have a row that cannot be read."""
+
+
 class ChangeResult(msgspec.Struct, frozen=True, gc=False):
     """What the change comes to, from the layout in force on; `epoch` is that of the layout that
     decided it, 0 of a preview, or where nothing had to change."""
@@ -326,6 +349,7 @@ Result = (
     | JoinResult
     | ForgetResult
     | ChangeResult
+    | CheckResult
     | QuorateError
 )
 
@@ -334,10 +358,10 @@ Result = (
 
 
 class Batch(msgspec.Struct, gc=False):
-    """One atomic, ordered storage write. None as a blob deletes."""
+    """One atomic, ordered storage write. None as a record or a blob deletes."""
 
-    records: list[tuple[bytes, Record]]
-    """Row and record; a later entry for a row replaces an earlier one."""
+    records: list[tuple[bytes, Record | None]]
+    """Row and record, None to delete it; a later entry for a row replaces an earlier one."""
     hints: list[tuple[bytes, bytes | None]]
     meta: list[tuple[bytes, bytes | None]]
     dropped_rows: list[tuple[bytes, bytes]] = []

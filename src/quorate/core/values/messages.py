@@ -3,8 +3,12 @@
 
 A request message carries a `batch` number, never used before between the two nodes; the answer
 repeats it and lists its items in the same order. Answers to writes are sent only when
-the writes are durable. Everything is array-like msgpack (`wire.frames`): adding a field at the end
-with a default is compatible, anything else raises the protocol version.
+the writes are durable. Everything is array-like msgpack (`wire.frames`).
+
+Two adjacent releases talk to each other. A field at the end with a default is compatible at once:
+who does not know it passes over it, and who misses it takes the default. A new message is used from
+its feature level on, and so is a new field of what others pass on, keep or hash (a record, a
+layout), as who does not know it would lose it. Anything else is another protocol.
 """
 
 from __future__ import annotations
@@ -35,6 +39,10 @@ class Mutated(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
     busy: bool = False
     """The disk takes no writes now, or cannot be read to see what they must beat. As good as no
     answer: some of the batch may be stored, and all of it may be sent again."""
+    fenced: list[tuple[int, bytes]] = []
+    """Index and version, for items that were not stored as nothing below that version may win here
+    (`core.horizons`): a write has to be stamped again above it. Those that are not in `refused`,
+    too, may be taken later."""
 
 
 class Read(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
@@ -89,6 +97,9 @@ class ScannedRows(msgspec.Struct, frozen=True, array_like=True, tag=6, gc=False)
     more: bool
     failed: bool = False
     """Damaged bytes were met: counts as no answer."""
+    lock: int = 0
+    """Of the partition, at who was asked to `Pull`."""
+    horizon: int = 0
 
 
 class Whereabouts(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -102,10 +113,11 @@ class Whereabouts(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Ping(msgspec.Struct, frozen=True, array_like=True, tag=7, gc=False):
-    """A heartbeat, answered with a Pong at once. `members` are all whom the sender tells of."""
+    """A heartbeat, answered with a Pong at once."""
 
     batch: int
     members: list[Whereabouts]
+    """Some that the sender knows, and that its layout does not name by their ids."""
     keys: int
     """Live keys held by the sender."""
     bytes_used: int
@@ -117,6 +129,17 @@ class Ping(msgspec.Struct, frozen=True, array_like=True, tag=7, gc=False):
     """Those of which it gets none for that epoch, as too few replicas can read what they have."""
     mark: int = 0
     """How far its disk is, durably (`topology.marks`)."""
+    facts: int = 0
+    """A hash of what it knows of where the members are (`topology.facts`); 0 while nothing."""
+
+
+class Known(msgspec.Struct, frozen=True, array_like=True, tag=19, gc=False):
+    """What I know of where members are, as far as you may know other things."""
+
+    serials: list[tuple[int, int]]
+    """Id and serial: tell me of those of whom you know a later one."""
+    members: list[Whereabouts] = []
+    """Those of whom I do."""
 
 
 class Pong(msgspec.Struct, frozen=True, array_like=True, tag=8, gc=False):
@@ -193,6 +216,58 @@ class Pull(msgspec.Struct, frozen=True, array_like=True, tag=13, gc=False):
     limit: int
 
 
+Fencing = tuple[int, int, int, int]
+"""Partition, lock, the digest on whose ground it was set, and horizon (`core.horizons`)."""
+
+
+class Agree(msgspec.Struct, frozen=True, array_like=True, tag=14, gc=False):
+    """What I hold, durably, of all stamps below a boundary (`digests`)."""
+
+    boundary: int
+    digests: list[tuple[int, int]]
+    """Partition and digest."""
+    fences: list[Fencing] = []
+    """Of partitions that have a lock, all of `digests` among them and maybe others."""
+
+
+class AskSums(msgspec.Struct, frozen=True, array_like=True, tag=15, gc=False):
+    """Send the sums of a partition's buckets at this boundary; ends in Sums."""
+
+    batch: int
+    partition: int
+    boundary: int
+
+
+class Sums(msgspec.Struct, frozen=True, array_like=True, tag=16, gc=False):
+    """By bucket; empty while there are none at that boundary."""
+
+    batch: int
+    sums: list[int]
+
+
+class ListBuckets(msgspec.Struct, frozen=True, array_like=True, tag=17, gc=False):
+    """Of the `limit` rows of `partition` after `after` list those of some buckets; ends in
+    Listed."""
+
+    batch: int
+    partition: int
+    buckets: int
+    """A bit for each."""
+    after: bytes
+    limit: int
+
+
+class Listed(msgspec.Struct, frozen=True, array_like=True, tag=18, gc=False):
+    """Rows in order, and their versions, all durable."""
+
+    batch: int
+    rows: list[tuple[bytes, bytes]]
+    bound: bytes
+    """Rows behind it were not looked at; empty if there are none."""
+    failed: bool = False
+    """They cannot be read: counts as no answer."""
+
+
 Message = (
     Mutate
     | Mutated
@@ -207,6 +282,12 @@ Message = (
     | Accept
     | Voted
     | Pull
+    | Agree
+    | AskSums
+    | Sums
+    | ListBuckets
+    | Listed
+    | Known
 )
 
 
@@ -228,15 +309,19 @@ class StoredHint(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Opening(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The part of a greeting that every protocol version shares; a decoder skips the rest."""
+    """The part of a greeting that every protocol shares; a decoder skips the rest."""
 
-    protocol: int
+    protocol_min: int
+    protocol_max: object = None
+    """A number from protocol 4 on."""
 
 
 class Greeting(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The handshake: who I am and what must match. Sent by both sides of a new link."""
 
-    protocol: int
+    protocol_min: int
+    protocol_max: int
+    """The lowest and the highest protocol that the sender speaks."""
     cluster: str
     """A hash of its name; empty, as all that follows but `refusal`, to who is of another."""
     url: str
@@ -271,6 +356,20 @@ class Greeting(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The share of the copies that it asks for then."""
     mark: int = 0
     """The highest that the acceptor heard of the dialler's (`Ping.mark`); 0 from the dialler."""
+    level: int = 1
+    """The highest feature level that the sender knows (`Layout.level`)."""
+    in_force: int = 1
+    """The one that is in force by its layout."""
+
+    def spoken_with(self, other: Greeting) -> int:
+        """The protocol of a link between these two, the lower of the highest that each speaks; 0 if
+        they have none in common."""
+        highest = min(self.protocol_max, other.protocol_max)
+        return highest if highest >= max(self.protocol_min, other.protocol_min) else 0
 
 
-PROTOCOL_VERSION = 3
+PROTOCOL_MIN: Final = 4
+PROTOCOL_MAX: Final = 4
+"""What this release speaks on links: its own, and that of the release before, once there is one."""
+FEATURE_LEVEL: Final = 1
+"""The highest that this release knows: raised with what is to be used from then on."""

@@ -7,6 +7,8 @@ from typing import Final
 
 import msgspec
 
+SLICE_MS: Final = 60_000
+"""`Settings.slice_ms` of the product."""
 NODE_ID_MAX: Final = (1 << 48) - 1
 MEMBERS_MAX: Final = 1000
 """Besides this node."""
@@ -19,6 +21,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     node_id: int
     """48 bits, drawn once for a data directory."""
     version: str
+    level: int
+    """The highest feature level that this release knows (`Layout.level`)."""
     cluster: str
     nodes: tuple[str, ...]
     """As given; may lack `url`, may be empty."""
@@ -43,3 +47,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     weight: int
     grow_after_ms: int
     """How long after the last node joined copies are given to those that did."""
+    repair_rate: int
+    """Bytes a second that are spent on what replicas differ in; 0 for none."""
+    slice_ms: int
+    """Of stamp time (`core.digests`). All nodes have the same, and keep boundaries on disk as
+    numbers of slices: it is no setting of the product, but of tests that cannot wait for minutes.
+    """

@@ -17,6 +17,8 @@ from typing import Final
 SLOT_COUNT: Final = 16384
 PARTITION_COUNT: Final = 1024
 SLOTS_PER_PARTITION: Final = SLOT_COUNT // PARTITION_COUNT
+BUCKETS: Final = 64
+"""Into which the rows of a partition are divided to compare them (`core.digests`)."""
 ROW_PREFIX_BYTES: Final = 4
 ROW_END: Final = PARTITION_COUNT.to_bytes(2, "big")
 """Every row is below it: the first two bytes are the partition."""

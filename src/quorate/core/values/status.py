@@ -23,6 +23,10 @@ class MemberView(msgspec.Struct, frozen=True, kw_only=True):
     failures: int
     """Heartbeats missed in a row."""
     version: str
+    level: int
+    """The highest feature level that it knows; 0 while never met."""
+    protocol: int
+    """What links with it speak; 0 while never met."""
     zone: str
     keys: int
     bytes: int
@@ -79,3 +83,18 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """Copies that this node has yet to get in the step under way."""
     waits: list[str]
     """What does not go on, a line each: who waits, why, for how long, and what to do."""
+    agreed_age_s: int
+    """How long ago the replicas of all partitions of which this node is one were last known to
+    hold the same; since its start, or since it holds a partition, where they were not yet."""
+    agreed_waits: str
+    """What holds that up, one line: a partition, who, and why; empty if nothing does."""
+    level: int
+    """The feature level in force; 0 while the node has not learnt a layout."""
+    next_level: int
+    """The one to which it can rise, by what nodes know; the same if to none."""
+    level_waits: list[str]
+    """What holds that up, a line for each node."""
+    tombstones: int
+    """Held here, of the partitions that this node has gone through since its start."""
+    tombstones_wait: str
+    """What keeps them from being dropped, one line; empty if nothing does."""

@@ -55,6 +55,10 @@ def pack_version(stamp: int, tie: int) -> bytes:
     return (stamp << 48 | tie).to_bytes(VERSION_BYTES, "big")
 
 
+VERSION_MIN: Final = pack_version(1, 0)
+"""Every record's is above it: no clock gives out stamp 0."""
+
+
 def derived_version(seen: bytes, drawn: int) -> bytes:
     """A version for a write that carries on the content of `seen`: above it, and below whatever any
     process stamps later. `drawn`, of DERIVED_BITS random bits, makes two such writes differ.
@@ -83,6 +87,13 @@ class HybridClock:
     def last(self) -> int:
         """The highest stamp given out or observed."""
         return self._last
+
+    @property
+    def reading(self) -> int:
+        """The stamp of now: nodes that hear of each other have about the same, however their wall
+        clocks differ, within the guard."""
+        last = self._last
+        return last if self._floor < last <= self._guard else self._floor
 
     def begin(self, wall_ms: int) -> int:
         """Note the wall clock. Returns the highest stamp to accept from anyone in this step."""

@@ -23,6 +23,9 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     left: the cluster goes on without them, and nobody is asked. Nothing else goes with it."""
     stops: bool = False
     """Move nothing any more: every copy stays where it is."""
+    raises_level: bool = False
+    """Put the highest feature level in force that members know, which all of them must. Nothing
+    else goes with it."""
     is_forced: bool = False
     """Though fewer nodes than copies are left, or zones cannot be kept apart."""
 
@@ -59,3 +62,5 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     """Of these, those of which no copy is left."""
     crowded: list[str]
     """Why copies of some keys share a zone, in words; empty if none do."""
+    level: int
+    """The feature level that is in force then."""

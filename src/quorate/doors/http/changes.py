@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A cluster that changes: `POST /leave`, `/replace`, `/plan`, `/plan/HASH/apply`, `/plan/cancel`,
-and `GET /topology`.
+`/upgrade/finish`, and `GET /topology` and `/upgrade`.
 
 A plan is shown before it is done: it is applied as it was shown (`plans`), or, once the cluster has
 moved on, not at all (409). So of two operators at once one is told.
@@ -97,6 +97,41 @@ class TopologyAnswer(msgspec.Struct, frozen=True):
     crowded: list[str]
     """Why copies of some keys share a zone."""
     members: list[MemberCourse]
+    agreed_age_s: int
+    """How long ago all replicas of what this node holds were last known to be equal."""
+    agreed_waits: str
+    """What holds that up; empty if nothing does."""
+    tombstones: int
+    """That this node holds."""
+    tombstones_wait: str
+    """What keeps them from being dropped; empty if nothing does."""
+
+
+class NodeRelease(msgspec.Struct, frozen=True):
+    """A node, and of which release it is."""
+
+    url: str
+    id: str
+    state: str
+    version: str
+    level: int
+    """The highest feature level that it knows; 0 while never met."""
+    protocol: int
+    """What links with it speak; 0 while never met."""
+
+
+class UpgradeAnswer(msgspec.Struct, frozen=True):
+    """How far an upgrade is."""
+
+    node: str
+    """Who says so."""
+    level: int
+    """The feature level in force."""
+    next_level: int
+    """The one that `POST /upgrade/finish` puts in force; the same if there is none."""
+    waits: list[str]
+    """What holds that up, a line for each node."""
+    nodes: list[NodeRelease]
 
 
 class PlanAnswer(msgspec.Struct, frozen=True):
@@ -158,6 +193,22 @@ async def cancel(context: Context, _request: web.Request, query: Query) -> web.R
     return await _change(context, query, Wish(stops=True))
 
 
+async def upgrade(context: Context, _request: web.Request, _query: Query) -> web.Response:
+    """GET /upgrade: which releases there are, and what holds the next feature level up."""
+    status = context.store.status()
+    nodes = [
+        NodeRelease(each.url, each.id, each.state, each.version, each.level, each.protocol)
+        for each in status.members
+    ]
+    answer = UpgradeAnswer(status.url, status.level, status.next_level, status.level_waits, nodes)
+    return respond_json(answer)
+
+
+async def finish(context: Context, _request: web.Request, query: Query) -> web.Response:
+    """POST /upgrade/finish: put the highest feature level in force that all nodes know."""
+    return await _change(context, query, Wish(raises_level=True))
+
+
 async def topology(context: Context, _request: web.Request, query: Query) -> web.Response:
     """GET /topology: what the cluster is, what moves, and what waits."""
     status = context.store.status()
@@ -180,6 +231,10 @@ async def topology(context: Context, _request: web.Request, query: Query) -> web
         waits=waits,
         crowded=[] if coming is None else coming.crowded,
         members=[_course(each, shares.get(each.id)) for each in status.members if each.member],
+        agreed_age_s=status.agreed_age_s,
+        agreed_waits=status.agreed_waits,
+        tombstones=status.tombstones,
+        tombstones_wait=status.tombstones_wait,
     )
     return respond_json(answer)
 

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""For what watches a node: `/healthz` and `/readyz`."""
+"""For what watches a node: `/healthz`, `/readyz`, and `/check` of the copies on its disk."""
 
 from __future__ import annotations
 
 from aiohttp import web
 
-from quorate.doors.http.context import Context, respond_text
+from quorate.core.values.events import Check, CheckResult
+from quorate.doors.http.context import Context, ask, respond_json, respond_text
 from quorate.doors.http.request import Query
 from quorate.errors import NotReady
 
@@ -21,3 +22,18 @@ async def readyz(context: Context, _request: web.Request, _query: Query) -> web.
     if not status.ready:
         raise NotReady(status.reason or "not ready")
     return respond_text("ok")
+
+
+async def begin_check(context: Context, _request: web.Request, _query: Query) -> web.Response:
+    """POST /check: compare this node's digests with what it holds, unless that is under way."""
+    return await _check(context, is_asked=True)
+
+
+async def check(context: Context, _request: web.Request, _query: Query) -> web.Response:
+    """GET /check: how far that is, or what came of it."""
+    return await _check(context, is_asked=False)
+
+
+async def _check(context: Context, *, is_asked: bool) -> web.Response:
+    result = await ask(context.store, lambda waiter: Check(waiter, is_asked), CheckResult)
+    return respond_json(result)

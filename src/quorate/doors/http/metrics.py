@@ -33,6 +33,8 @@ COUNTERS: Final = {
     "bytes_sent": ("peer_bytes_sent", "Bytes sent to other nodes"),
     "connections_accepted": ("connections_accepted", "Connections accepted, of peers too"),
     "connections_refused": ("connections_refused", "Connections closed for want of room"),
+    "collected_expired": ("collected_expired", "Copies of expired keys dropped for good"),
+    "collected_tombstones": ("collected_tombstones", "Records of deleted keys dropped for good"),
     "copies_dropped": ("copies_dropped", "Copies of partitions that went elsewhere, and are gone"),
     "copies_pulled": ("copies_pulled", "Copies of partitions that this node got from others"),
     "copies_damaged": ("copies_damaged", "Copies found that cannot be read"),
@@ -52,11 +54,35 @@ COUNTERS: Final = {
         "peer_requests_dropped",
         "Requests of peers that asked for more than they read",
     ),
+    "peer_writes_fenced": (
+        "peer_writes_fenced",
+        "Writes of peers refused as older than what this node has locked or dropped",
+    ),
     "peer_writes_refused": (
         "peer_writes_refused",
         "Writes of peers refused as stamped too far ahead of this clock",
     ),
     "protocol_errors": ("protocol_errors", "Connections that broke the protocol of peers"),
+    "partitions_compared": (
+        "partitions_compared",
+        "Times that a partition was gone through as another replica differed",
+    ),
+    "partitions_collected": (
+        "partitions_collected",
+        "Times that a partition was gone through to drop what is deleted or has expired",
+    ),
+    "partitions_locked": (
+        "partitions_locked",
+        "Times that a partition was locked, so that nothing old can win any more",
+    ),
+    "partitions_unlocked": (
+        "partitions_unlocked",
+        "Times that a lock was taken back, as another replica went on without it",
+    ),
+    "pulled_rows_refused": (
+        "pulled_rows_refused",
+        "Records dropped as those from whom this node gets its copy would not have taken them",
+    ),
     "pulled_bytes": ("pulled_bytes", "Bytes of records that this node got with its copies"),
     "pulled_records": ("pulled_records", "Records that this node got with its copies"),
     "read_answers_distrusted": (
@@ -66,6 +92,18 @@ COUNTERS: Final = {
     "reads_hedged": ("reads_hedged", "Reads that asked one replica more, as one was slow"),
     "reads_looked_again": ("reads_looked_again", "Reads that began anew as a write overtook them"),
     "reads_repaired": ("reads_repaired", "Reads that found a replica behind and wrote it back"),
+    "repair_records_got": (
+        "repair_records_got",
+        "Records that anti-entropy got from a replica that had newer ones",
+    ),
+    "repair_records_refused": (
+        "repair_records_refused",
+        "Records that another replica lacked and refused when it was sent them",
+    ),
+    "repair_records_sent": (
+        "repair_records_sent",
+        "Records that anti-entropy sent to a replica that had older ones",
+    ),
     "replicas_repaired": ("replicas_repaired", "Copies that reads wrote back"),
     "replies_refused": ("replies_refused", "Replies refused for want of room among those untaken"),
     "requests_of_another_epoch": (
@@ -73,12 +111,20 @@ COUNTERS: Final = {
         "Requests of peers under another layout",
     ),
     "requests_shed": ("requests_shed", "Requests refused for want of room among those under way"),
+    "writes_fenced": (
+        "writes_fenced",
+        "Times that a replica refused a write as too old, so that it was stamped again",
+    ),
     "writes_restamped": ("writes_restamped", "Writes stamped again above a newer version"),
 }
 """From a counter's name in `Status.counters` or `Context.numbers` to that of its metric, without
 prefix and `_total`, and what it counts."""
 
 GAUGES: Final = {
+    "agreed_age_s": (
+        "agreed_age_seconds",
+        "Since all replicas of this node's partitions were last known to be equal",
+    ),
     "bytes": ("stored_bytes", "Bytes on disk of this node's copies"),
     "connections": ("connections", "Connections open now, of peers too"),
     "disk_free_bytes": ("disk_free_bytes", "Bytes free for this process where its data is"),
@@ -89,10 +135,16 @@ GAUGES: Final = {
     "inflight": ("inflight_requests", "Requests under way"),
     "keys": ("keys", "Live keys among this node's copies"),
     "left": ("copies_left", "Copies that this node has yet to get in the step under way"),
+    "level": ("feature_level", "The feature level in force"),
     "moving": ("layout_moving", "Whether copies move: 1 until all are where they belong"),
+    "next_level": (
+        "next_feature_level",
+        "What an upgrade that is under way comes to; else the feature level in force",
+    ),
     "ready": ("ready", "Whether requests belong here: 1 where /readyz is 200"),
     "replicas": ("replicas", "Copies of each key"),
     "reply_bytes": ("reply_bytes", "Bytes of replies that clients have not taken"),
+    "tombstones": ("tombstones", "Deleted keys that this node still keeps a record of"),
 }
 """The same of what can fall too; some are fields of a status."""
 

@@ -15,7 +15,7 @@ import msgspec
 
 from quorate import __version__
 from quorate.config import KEY_BYTES_MAX
-from quorate.core.values.events import SCAN_ROWS_MAX
+from quorate.core.values.events import SCAN_ROWS_MAX, CheckResult
 from quorate.core.values.status import MemberView
 from quorate.doors.access import Role
 from quorate.doors.errors import answer_for
@@ -176,7 +176,8 @@ _OK: Final = {_PLAIN: {"const": "ok"}}
 
 _CHANGING: Final = (
     *(changes.LeaveBody, changes.ReplaceBody, changes.PlanBody),
-    *(changes.PlanAnswer, changes.ChangeAnswer, changes.TopologyAnswer),
+    CheckResult,
+    *(changes.PlanAnswer, changes.ChangeAnswer, changes.TopologyAnswer, changes.UpgradeAnswer),
 )
 
 DESCRIBED: Final[dict[tuple[str, str], Described]] = {
@@ -234,6 +235,18 @@ DESCRIBED: Final[dict[tuple[str, str], Described]] = {
     ("GET", "/topology"): Described(
         "Show who has which share of the copies, what moves, and what waits",
         _made("TopologyAnswer"),
+    ),
+    ("POST", "/check"): Described(
+        "Compare the digests of this node's copies with what it holds", _made("CheckResult")
+    ),
+    ("GET", "/check"): Described("Say how far that is, or what came of it", _made("CheckResult")),
+    ("GET", "/upgrade"): Described(
+        "Show which releases there are, and what holds the next feature level up",
+        _made("UpgradeAnswer"),
+    ),
+    ("POST", "/upgrade/finish"): Described(
+        "Put the highest feature level in force that all nodes know, for good",
+        _made("ChangeAnswer"),
     ),
     ("GET", "/healthz"): Described("Say whether the process serves at all", _OK),
     ("GET", "/readyz"): Described("Say whether requests belong here", _OK),

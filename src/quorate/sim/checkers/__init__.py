@@ -25,6 +25,7 @@ from quorate.sim.checkers import (
 )
 from quorate.sim.checkers.answering import Answering
 from quorate.sim.checkers.bounds import Bounds
+from quorate.sim.checkers.dropping import Dropping
 from quorate.sim.checkers.durability import Durability
 from quorate.sim.checkers.guard import Guard
 from quorate.sim.checkers.handoff import Handoff
@@ -64,6 +65,7 @@ def watch(machines: Sequence[Machine], handed: Handed) -> Watch:
     judges: list[Judge] = [
         *measuring,
         Durability(known),
+        Dropping(known),
         Stamps(),
         Placing(known),
         Handoff(known),

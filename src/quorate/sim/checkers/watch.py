@@ -13,12 +13,13 @@ from typing import Final, NamedTuple
 import msgspec
 
 from quorate.core.exchanges.hints import peer_of
+from quorate.core.horizons import beginning
 from quorate.core.node import CEILING_META, Node
 from quorate.core.topology.layout import Layout
 from quorate.core.values.events import Effects, PutResult, Waiter
 from quorate.core.values.messages import Mutate, ReadAnswer, StoredHint
 from quorate.core.values.record import Record
-from quorate.core.values.slots import key_of
+from quorate.core.values.slots import key_of, partition_of
 from quorate.errors import Corrupt, QuorateError
 from quorate.sim.disk import Disk
 from quorate.sim.history import Violation
@@ -55,6 +56,8 @@ class Step(NamedTuple):
     """By the name under which the hint is kept."""
     given: list[Gift]
     """All three of these."""
+    collected: list[bytes]
+    """Rows that were deleted one by one."""
     forgotten: list[bytes]
     """Names of hints that were deleted one by one."""
     dropped_hints: list[tuple[bytes, bytes]]
@@ -126,20 +129,25 @@ class Place:
         disks = [*self.machine.lost_disks[self._lost :], self.machine.disk]
         if sum(_harms(disk, row) for disk in disks) > self._harms:
             return True
-        return any(_holds(disk, row, version) for disk in disks)
+        slice_ms = self.machine.settings.slice_ms
+        return any(_holds(disk, row, version, slice_ms) for disk in disks)
 
 
 def _harms(disk: Disk, row: bytes) -> int:
     return disk.rots.get(row, 0) + disk.drops(row)
 
 
-def _holds(disk: Disk, row: bytes, version: bytes) -> bool:
+def _holds(disk: Disk, row: bytes, version: bytes, slice_ms: int) -> bool:
     """Whether a power cut would leave a version or a higher one, or something damaged."""
     try:
-        record = disk.durable(row)
+        record = disk.durable_remembered(row)
     except Corrupt:
         return True
-    return record is not None and record.version >= version
+    if record is not None and record.version >= version:
+        return True
+    # Garbage below the horizon counts as kept where nothing is held.
+    _, horizon = disk.fence(partition_of(row))
+    return record is None and version < beginning(horizon, slice_ms)
 
 
 class Judge:
@@ -205,10 +213,16 @@ class Watch:
         stored: list[Gift] = []
         hinted: list[tuple[bytes, Gift]] = []
         forgotten: list[bytes] = []
+        collected: list[bytes] = []
         ceiling = 0
         if batch is not None:
             ceiling = int.from_bytes(dict(batch.meta).get(CEILING_META) or b"", "big")
-            stored = [Gift(machine.url, row, record) for row, record in batch.records]
+            stored = [
+                Gift(machine.url, row, record)
+                for row, record in batch.records
+                if record is not None
+            ]
+            collected = [row for row, record in batch.records if record is None]
             for name, blob in batch.hints:
                 if blob is None:
                     forgotten.append(name)
@@ -221,6 +235,7 @@ class Watch:
             sent=sent,
             hinted=hinted,
             given=[*stored, *sent, *[hint for _, hint in hinted]],
+            collected=collected,
             forgotten=forgotten,
             dropped_hints=[] if batch is None else batch.dropped_hints,
             acked=[

@@ -10,9 +10,13 @@ from quorate.core.exchanges.outbox import (
     HEDGE_MS_MIN,
     ITEM_BYTES,
     MESSAGE_BYTES_MAX,
+    SHARES,
     UNANSWERED_BYTES_MAX,
+    UNANSWERED_BYTES_MAX_ALL,
 )
 from quorate.core.values.messages import (
+    Agree,
+    Known,
     Message,
     Mutate,
     Mutated,
@@ -34,7 +38,8 @@ def box() -> Box:
 
 
 def _batches(messages: list[Message]) -> list[int]:
-    return [message.batch for message in messages if not isinstance(message, OtherEpoch)]
+    unnumbered = Agree | Known | OtherEpoch
+    return [message.batch for message in messages if not isinstance(message, unnumbered)]
 
 
 def test_a_turns_writes_and_reads_leave_as_one_message_each(box: Box) -> None:
@@ -275,3 +280,21 @@ def test_batch_numbers_of_two_processes_do_not_meet() -> None:
     first, second = Box(first_batch=1 << 40), Box(first_batch=1 << 41)
     numbers = {box.out.next_batch() for box in (first, second) for _ in range(1000)}
     assert len(numbers) == 2000
+
+
+def test_while_all_peers_leave_too_much_unanswered_each_may_leave_a_share() -> None:
+    """A thousand that answer slowly."""
+    box = Box()
+    reachable(box.peer)
+    box.turn.unanswered_bytes = UNANSWERED_BYTES_MAX_ALL
+    half = bytes(UNANSWERED_BYTES_MAX_ALL // SHARES // 2)
+    batches, reachability = [], []
+    for op in range(2):
+        box.records.add(b"w", Record(pack_version(1, 1), half), op)
+        batches += _batches(box.out.collect())
+        reachability.append(box.peer.is_reachable)
+    box.out.on_answer(Mutated(batches[0], [], []))
+    reachability.append(box.peer.is_reachable)
+    assert reachability == [True, False, True]
+    box.out.lose_all()
+    assert box.turn.unanswered_bytes == UNANSWERED_BYTES_MAX_ALL

@@ -13,7 +13,6 @@ from quorate.core.exchanges.pulls import (
     PAGE_BYTES,
     PAGE_ROWS_MAX,
     PULL_META,
-    REST_SHARE,
     WAIT_NOTED_MS,
 )
 from quorate.core.topology.layout import Course, Layout
@@ -396,8 +395,8 @@ def test_it_rests_after_a_page_for_a_part_of_what_that_took() -> None:
     alone.step(after_ms=took_ms)
     while any([source.answer() for source in sources]):
         pass
-    assert alone.wake_ms == alone.mono_ms + took_ms // REST_SHARE
-    alone.step(after_ms=took_ms // REST_SHARE - 1)
+    assert alone.wake_ms == alone.mono_ms + took_ms
+    alone.step(after_ms=took_ms - 1)
     assert asked_to_list(alone) == {}
     alone.step(after_ms=1)
     assert len(asked_to_list(alone)) == 2

@@ -11,16 +11,19 @@ from quorate.core.exchanges.pulls import (
     AGAIN_MS,
     UNREADABLE_MS,
 )
+from quorate.core.topology.steps import completed
 from quorate.core.values.events import StorageState
 from quorate.core.values.messages import Pull, Read, ScannedRow, ScannedRows
 from quorate.sim.cluster import id_of
 from tests.unit.core.alone import record_at
 from tests.unit.core.moving import (
+    Source,
     asked_to_list,
     copy_of,
     gaining,
     has_pulled,
     hear,
+    later,
     node,
     records_of,
     rows_in,
@@ -134,6 +137,41 @@ def test_what_too_few_can_read_is_done_without_and_holds_up_no_other_partition()
     assert alone.node.pulls.unreadable == [P]
     assert "partition_unreadable" in alone.notes
     assert copy_of(alone, Q) == records_of(*rows_in(Q, 4))
+
+
+def test_the_partition_after_one_that_was_put_aside_half_way_is_asked_for_from_its_beginning() -> (
+    None
+):
+    alone = node()
+    lost = shared(OLD, 3, lost=(3,))
+    hear(alone, lost)
+    hear(alone, gaining(lost, P, Q))
+    held = records_of(*ROWS[:6], *rows_in(Q, 4))
+    one, two = Source(alone, 1, held, page=2), Source(alone, 2, held, page=2)
+    one.damaged.add(ROWS[3])
+    work(alone, one, two, ms=UNREADABLE_MS + 4 * AGAIN_MS)
+    assert alone.node.pulls.unreadable == [P]
+    assert next(pull.after for pull in two.pulls if pull.partition == Q) == b""
+
+
+def test_what_could_not_be_read_is_tried_again_for_another_layout() -> None:
+    alone = node()
+    lost = shared(OLD, 3, lost=(3,))
+    hear(alone, lost)
+    joint = gaining(lost, P)
+    hear(alone, joint)
+    one, two = sources_of(alone, records_of(*ROWS[:6]), 1, 2)
+    one.damaged.add(ROWS[2])
+    work(alone, one, two, ms=UNREADABLE_MS + 4 * AGAIN_MS)
+    assert alone.node.pulls.unreadable == [P]
+    hear(alone, completed(joint, without={P}))
+    assert alone.node.pulls.unreadable == []
+    one.damaged.clear()
+    hear(alone, later(joint, 2))
+    work(alone, one, two)
+    assert has_pulled(alone)
+    assert alone.node.pulls.unreadable == []
+    assert copy_of(alone, P) == records_of(*ROWS[:6])
 
 
 @pytest.mark.parametrize("code", ["disk_full", "storage_busy"])

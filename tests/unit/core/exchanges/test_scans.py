@@ -410,7 +410,7 @@ def _dead(count: int, dead: Record, *, live: list[bytes]) -> tuple[Alone, Counti
     alone, engine = Alone(1), Counting()
     rows = [(row_of(b"dead%d" % number), dead) for number in range(count)]
     rows += [(row_of(key), Record(pack_version(1, 1), b"v")) for key in live]
-    engine.write(Batch(rows, [], []))
+    engine.write(Batch([*rows], [], []))
     alone.node.parts.replica._engine = engine
     return alone, engine
 

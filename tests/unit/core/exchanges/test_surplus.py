@@ -71,7 +71,7 @@ def _filled(layout: Layout, partitions: dict[int, int], *, keys: int | None = No
     disk = disk_of(layout)
     records = [(row, record_at(1)) for p, count in partitions.items() for row in rows_in(p, count)]
     total = len(records) if keys is None else keys
-    disk.format(Batch(records, [], [(b"keys", total.to_bytes(8, "big"))]))
+    disk.format(Batch([*records], [], [(b"keys", total.to_bytes(8, "big"))]))
     return disk
 
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from itertools import permutations
-from typing import Any
 
 import pytest
 
@@ -19,69 +18,38 @@ from quorate.errors import (
     DeadlineExceeded,
     InvalidRequest,
     Outcome,
-    QuorateError,
     QuorumUnreachable,
 )
 from tests.unit.core.alone import Alone, Asker, record_at
 from tests.unit.core.read_stage import KEY as KEY_OF_OTHERS
 from tests.unit.core.read_stage import outsider
+from tests.unit.core.write_stage import ack, alone_of, error_of
 
 KEY = b"k"
 ROW = row_of(KEY)
 WRITE_WAIT_MS = 3_000
 
 
-def _alone(count: int = 3, **settings: Any) -> Alone:
-    """Node 0 of `count`, which hold every key, after its first write."""
-    alone = Alone(count, replication=count, **settings)
-    alone.link(*range(1, count))
-    alone.put(b"first write", b"v")
-    for index in range(1, count):
-        _ack(alone, index)
-    return alone
-
-
-def _ack(
-    alone: Alone, index: int, *, higher: bytes = ABSENT, refused: bool = False, busy: bool = False
-) -> list[Record]:
-    """Peer `index` answers what it was told to keep; the records."""
-    kept = []
-    for mutate in alone.take(index, Mutate):
-        kept += [record for _, record in mutate.items]
-        count = range(len(mutate.items))
-        superseded = [(at, higher) for at in count] if higher else []
-        reasons = [(at, "no") for at in count] if refused else []
-        alone.hear(index, Mutated(mutate.batch, superseded, reasons, busy))
-    return kept
-
-
-def _error(asker: Asker, kind: type[QuorateError], outcome: Outcome) -> QuorateError:
-    result = asker.result
-    assert isinstance(result, kind), result
-    assert result.outcome is outcome
-    return result
-
-
 # --- the usual way -----------------------------------------------------------------------------
 
 
 def test_a_write_goes_to_all_replicas_and_is_answered_when_w_have_it() -> None:
-    alone = _alone()
+    alone = alone_of()
     asker = alone.put(KEY, b"v", expires_ms=7)
     assert not asker.results, "one ack, its own"
-    (record,) = _ack(alone, 1)
+    (record,) = ack(alone, 1)
     assert (record.value, record.expires_ms, record.prior) == (b"v", 7, ABSENT)
     assert asker.result == PutResult(record.version, acks=2, replicas=3)
-    assert _ack(alone, 2) == [record]
+    assert ack(alone, 2) == [record]
     assert len(asker.results) == 1
 
 
 def test_its_own_ack_waits_for_its_own_disk() -> None:
     """P1."""
-    alone = _alone()
+    alone = alone_of()
     alone.syncs = False
     asker = alone.put(KEY, b"v", w=2)
-    _ack(alone, 1)
+    ack(alone, 1)
     assert not asker.results
     alone.sync()
     assert isinstance(asker.result, PutResult)
@@ -89,43 +57,43 @@ def test_its_own_ack_waits_for_its_own_disk() -> None:
 
 def test_an_answer_that_comes_twice_is_one_ack() -> None:
     """I7: W acks are of W distinct replicas."""
-    alone = _alone()
+    alone = alone_of()
     asker = alone.put(KEY, b"v", w=3)
     (mutate,) = alone.take(1, Mutate)
     for _ in range(3):
         alone.hear(1, Mutated(mutate.batch, [], []))
         alone.hear(2, Mutated(mutate.batch + 1_000, [], []))
     assert not asker.results
-    _ack(alone, 2)
+    ack(alone, 2)
     assert isinstance(asker.result, PutResult)
     assert asker.result.acks == 3
 
 
 def test_what_the_coordinator_saw_before_is_recorded() -> None:
-    alone = _alone()
+    alone = alone_of()
     old = record_at(-5)
     alone.disk.format(Batch([(ROW, old)], [], []))
     alone.put(KEY, b"v")
-    (record,) = _ack(alone, 1)
+    (record,) = ack(alone, 1)
     assert record.prior == old.version
 
 
 def test_a_coordinator_that_holds_a_higher_version_starts_above_it() -> None:
     """Conflicts are rare: nothing is re-stamped."""
-    alone = _alone()
+    alone = alone_of()
     ahead = record_at(300)
     alone.disk.format(Batch([(ROW, ahead)], [], []))
     asker = alone.put(KEY, b"v")
-    (record,) = _ack(alone, 1)
+    (record,) = ack(alone, 1)
     assert record.version > ahead.version
     assert asker.result == PutResult(record.version, acks=2, replicas=3)
 
 
 def test_stamps_of_one_turn_rise_in_the_order_of_the_writes() -> None:
-    alone = _alone()
+    alone = alone_of()
     for number in range(5):
         alone.put(KEY, b"%d" % number)
-    records = _ack(alone, 1)
+    records = ack(alone, 1)
     assert [record.value for record in records] == [b"0", b"1", b"2", b"3", b"4"]
     assert [r.version for r in records] == sorted({r.version for r in records})
 
@@ -135,14 +103,14 @@ def test_stamps_of_one_turn_rise_in_the_order_of_the_writes() -> None:
 
 def test_too_few_replicas_are_waited_for_and_then_surely_nothing_was_applied() -> None:
     """I5."""
-    alone = _alone()
+    alone = alone_of()
     alone.unlink(1, 2)
     asker = alone.put(KEY, b"v")
     alone.step(after_ms=WRITE_WAIT_MS - 1)
     assert not asker.results
     assert alone.wake_ms == alone.mono_ms + 1
     alone.step(after_ms=1)
-    error = _error(asker, QuorumUnreachable, Outcome.NOT_APPLIED)
+    error = error_of(asker, QuorumUnreachable, Outcome.NOT_APPLIED)
     assert error.facts == {"needed": 2, "live": 1}
     assert alone.disk.get(ROW) is None
     alone.link(1, 2)
@@ -150,17 +118,17 @@ def test_too_few_replicas_are_waited_for_and_then_surely_nothing_was_applied() -
 
 
 def test_a_replica_that_comes_meanwhile_makes_the_write_succeed() -> None:
-    alone = _alone()
+    alone = alone_of()
     alone.unlink(1, 2)
     asker = alone.put(KEY, b"v")
     alone.step(after_ms=WRITE_WAIT_MS - 1)
     alone.link(2)
-    _ack(alone, 2)
+    ack(alone, 2)
     assert isinstance(asker.result, PutResult)
 
 
 def test_a_write_begun_late_still_has_its_whole_timeout_and_the_node_wakes_for_it() -> None:
-    alone = _alone(heartbeat_ms=60_000, timeout_ms=50_000)
+    alone = alone_of(heartbeat_ms=60_000, timeout_ms=50_000)
     alone.unlink(1, 2)
     asker = alone.put(KEY, b"v", timeout_ms=400)
     alone.syncs = False
@@ -168,50 +136,50 @@ def test_a_write_begun_late_still_has_its_whole_timeout_and_the_node_wakes_for_i
     alone.link(1)
     assert alone.wake_ms == 500
     alone.step(after_ms=400)
-    _error(asker, DeadlineExceeded, Outcome.UNKNOWN)
+    error_of(asker, DeadlineExceeded, Outcome.UNKNOWN)
 
 
 def test_a_replica_that_is_not_there_gets_a_hint_that_is_no_ack() -> None:
     """I7."""
-    alone = _alone()
+    alone = alone_of()
     alone.unlink(2)
     asker = alone.put(KEY, b"v", w=2)
     assert not asker.results
     assert alone.node.hints.count(alone.peer(2)) == 1
-    _ack(alone, 1)
+    ack(alone, 1)
     assert isinstance(asker.result, PutResult)
 
 
 @pytest.mark.parametrize("w", [-1, 4])
 def test_a_w_that_cannot_be_is_refused(w: int) -> None:
-    alone = _alone()
-    _error(alone.put(KEY, b"v", w=w), InvalidRequest, Outcome.NOT_APPLIED)
+    alone = alone_of()
+    error_of(alone.put(KEY, b"v", w=w), InvalidRequest, Outcome.NOT_APPLIED)
 
 
 # --- failures after it was sent ----------------------------------------------------------------
 
 
 def test_at_the_deadline_the_outcome_is_unknown() -> None:
-    alone = _alone()
+    alone = alone_of()
     asker = alone.put(KEY, b"v", timeout_ms=100)
     alone.step(after_ms=100)
-    error = _error(asker, DeadlineExceeded, Outcome.UNKNOWN)
+    error = error_of(asker, DeadlineExceeded, Outcome.UNKNOWN)
     assert error.facts == {"needed": 2, "acked": 1}
-    _ack(alone, 1)
+    ack(alone, 1)
     assert len(asker.results) == 1, "a late ack changes nothing"
 
 
 @pytest.mark.parametrize("how", ["lost", "refused", "busy"])
 def test_when_too_few_replicas_are_left_the_write_fails_at_once_and_is_unknown(how: str) -> None:
-    alone = _alone()
+    alone = alone_of()
     asker = alone.put(KEY, b"v")
     for index in (1, 2):
         assert not asker.results
         if how == "lost":
             alone.unlink(index)
         else:
-            _ack(alone, index, refused=how == "refused", busy=how == "busy")
-    error = _error(asker, QuorumUnreachable, Outcome.UNKNOWN)
+            ack(alone, index, refused=how == "refused", busy=how == "busy")
+    error = error_of(asker, QuorumUnreachable, Outcome.UNKNOWN)
     assert error.facts == {"needed": 2, "acked": 1}
 
 
@@ -219,19 +187,19 @@ def test_when_too_few_replicas_are_left_the_write_fails_at_once_and_is_unknown(h
 def test_a_replica_that_did_not_take_it_gets_a_hint_unless_it_never_will(
     how: str, hints: int
 ) -> None:
-    alone = _alone()
+    alone = alone_of()
     alone.put(KEY, b"v")
     if how == "lost":
         alone.unlink(2)
     else:
-        _ack(alone, 2, refused=how == "refused", busy=how == "busy")
+        ack(alone, 2, refused=how == "refused", busy=how == "busy")
     assert alone.node.hints.count(alone.peer(2)) == hints
 
 
 def test_a_replica_that_does_not_answer_in_time_gets_a_hint() -> None:
-    alone = _alone(timeout_ms=500)
+    alone = alone_of(timeout_ms=500)
     asker = alone.put(KEY, b"v")
-    _ack(alone, 1)
+    ack(alone, 1)
     assert isinstance(asker.result, PutResult)
     alone.step(after_ms=501)
     assert alone.node.hints.count(alone.peer(2)) == 1
@@ -242,7 +210,7 @@ def test_of_writes_in_one_message_each_has_what_the_replica_said_of_it(
     order: tuple[str, ...],
 ) -> None:
     """It says so by their places; places that there are none of mean nothing."""
-    alone = _alone()
+    alone = alone_of()
     askers = {said: Asker() for said in order}
     alone.step(*[Put(asker, said.encode(), b"v") for said, asker in askers.items()])
     (mutate,) = alone.take(1, Mutate)
@@ -257,7 +225,7 @@ def test_of_writes_in_one_message_each_has_what_the_replica_said_of_it(
     (again,) = alone.take(1, Mutate)
     assert [row for row, _ in again.items] == [row_of(b"superseded")]
     alone.hear(1, Mutated(again.batch, [], []))
-    _ack(alone, 2)
+    ack(alone, 2)
     for said, asker in askers.items():
         assert isinstance(asker.result, PutResult)
         assert (asker.result.acks, asker.result.restamped) == (2, said == "superseded")
@@ -268,23 +236,23 @@ def test_of_writes_in_one_message_each_has_what_the_replica_said_of_it(
 
 def test_a_second_stamp_is_not_put_over_what_cannot_be_read_here() -> None:
     """While the disk takes no writes its records may be unreadable, and count as lost."""
-    alone = _alone()
+    alone = alone_of()
     alone.put(KEY, b"v")
     alone.step(StorageState("disk_full", "no space"))
-    (first,) = _ack(alone, 1, higher=record_at(200).version)
+    (first,) = ack(alone, 1, higher=record_at(200).version)
     assert alone.disk.get(ROW) == first
-    (second,) = _ack(alone, 1)
+    (second,) = ack(alone, 1)
     assert second.version > first.version
     assert alone.disk.get(ROW) == first
 
 
 def test_a_superseded_write_is_stamped_once_more_above_what_superseded_it() -> None:
-    alone = _alone()
+    alone = alone_of()
     higher = record_at(200).version
     asker = alone.put(KEY, b"v")
-    (first,) = _ack(alone, 1, higher=higher)
+    (first,) = ack(alone, 1, higher=higher)
     assert not asker.results
-    (second,) = _ack(alone, 1)
+    (second,) = ack(alone, 1)
     assert second.version > higher > first.version
     assert (second.value, second.prior) == (first.value, higher)
     assert asker.result == PutResult(second.version, acks=2, replicas=3, restamped=True)
@@ -293,21 +261,21 @@ def test_a_superseded_write_is_stamped_once_more_above_what_superseded_it() -> N
 
 
 def test_the_second_stamp_is_above_the_highest_of_the_first_w_acks() -> None:
-    alone = _alone(5)
+    alone = alone_of(5)
     low, high = record_at(100).version, record_at(300).version
     alone.put(KEY, b"v")
-    _ack(alone, 3, higher=high)
-    _ack(alone, 4, higher=low)
-    (second,) = _ack(alone, 1)[1:]
+    ack(alone, 3, higher=high)
+    ack(alone, 4, higher=low)
+    (second,) = ack(alone, 1)[1:]
     assert second.version > high
 
 
 def test_a_write_superseded_twice_is_answered_all_the_same() -> None:
     """Whatever supersedes the second stamp ran while we did, and may be ordered after us."""
-    alone = _alone()
+    alone = alone_of()
     asker = alone.put(KEY, b"v")
-    _ack(alone, 1, higher=record_at(200).version)
-    (second,) = _ack(alone, 1, higher=record_at(400).version)
+    ack(alone, 1, higher=record_at(200).version)
+    (second,) = ack(alone, 1, higher=record_at(400).version)
     assert asker.result == PutResult(
         second.version, acks=2, replicas=3, restamped=True, superseded=True
     )
@@ -315,10 +283,10 @@ def test_a_write_superseded_twice_is_answered_all_the_same() -> None:
 
 
 def test_an_ack_that_comes_after_the_answer_stamps_nothing_again() -> None:
-    alone = _alone()
+    alone = alone_of()
     asker = alone.put(KEY, b"v")
-    _ack(alone, 1)
-    _ack(alone, 2, higher=record_at(200).version)
+    ack(alone, 1)
+    ack(alone, 2, higher=record_at(200).version)
     assert isinstance(asker.result, PutResult)
     assert not asker.result.restamped
     assert alone.take(2, Mutate) == []
@@ -326,13 +294,13 @@ def test_an_ack_that_comes_after_the_answer_stamps_nothing_again() -> None:
 
 def test_a_second_stamp_far_above_the_clocks_ceiling_waits_for_nothing() -> None:
     """Peers' clocks may be ahead by nearly the guard."""
-    alone = _alone()
+    alone = alone_of()
     alone.syncs = False
     higher = record_at(950).version
     asker = alone.put(KEY, b"v")
     alone.sync()
-    _ack(alone, 1, higher=higher)
-    (second,) = _ack(alone, 1)
+    ack(alone, 1, higher=higher)
+    (second,) = ack(alone, 1)
     alone.sync()
     assert second.version > higher
     assert asker.result == PutResult(second.version, acks=2, replicas=3, restamped=True)
@@ -341,33 +309,33 @@ def test_a_second_stamp_far_above_the_clocks_ceiling_waits_for_nothing() -> None
 
 def test_a_second_stamp_that_the_clock_refuses_leaves_a_write_unknown() -> None:
     """P3. A peer has the first stamp, which a reader may have seen."""
-    alone = _alone()
+    alone = alone_of()
     asker = alone.put(KEY, b"v")
     last = stamp_at(alone.now.wall_ms + alone.node.settings.max_clock_skew_ms + 1) - 1
-    _ack(alone, 1, higher=pack_version(last, 9))
-    _error(asker, ClockUntrusted, Outcome.UNKNOWN)
+    ack(alone, 1, higher=pack_version(last, 9))
+    error_of(asker, ClockUntrusted, Outcome.UNKNOWN)
 
 
 def test_a_replica_that_holds_what_no_trusted_clock_gave_out_is_no_ack() -> None:
     """It can neither be beaten nor believed; the others decide."""
-    alone = _alone()
+    alone = alone_of()
     asker = alone.put(KEY, b"v")
-    _ack(alone, 1, higher=record_at(3_600_000).version)
+    ack(alone, 1, higher=record_at(3_600_000).version)
     assert not asker.results
-    _ack(alone, 2)
+    ack(alone, 2)
     assert isinstance(asker.result, PutResult)
     assert not asker.result.restamped
 
 
 def test_the_deadline_counts_from_the_first_stamp() -> None:
-    alone = _alone()
+    alone = alone_of()
     asker = alone.put(KEY, b"v", timeout_ms=100)
     alone.step(after_ms=60)
-    _ack(alone, 1, higher=record_at(200).version)
+    ack(alone, 1, higher=record_at(200).version)
     alone.step(after_ms=39)
     assert not asker.results
     alone.step(after_ms=1)
-    _error(asker, DeadlineExceeded, Outcome.UNKNOWN)
+    error_of(asker, DeadlineExceeded, Outcome.UNKNOWN)
 
 
 # --- the clock ---------------------------------------------------------------------------------
@@ -398,14 +366,14 @@ def test_a_coordinator_that_holds_no_copy_stores_its_ceiling_and_waits_for_no_sy
     asker = alone.put(KEY_OF_OTHERS, b"v")
     assert len(alone.marks) == 1
     for index in holders[:2]:
-        (record,) = _ack(alone, index)
+        (record,) = ack(alone, index)
     assert isinstance(asker.result, PutResult)
     assert stamp_of(record.version) <= _ceiling(alone)
 
 
 def test_a_clock_that_was_set_back_a_little_delays_writes_and_refuses_none() -> None:
     """The wall clock catches up within write-wait, and nothing else has to happen for it."""
-    alone = _alone()
+    alone = alone_of()
     alone.wall_offset_ms = -2_500
     asker = alone.put(KEY, b"v", w=1)
     assert not asker.results
@@ -419,21 +387,21 @@ def test_a_clock_that_was_set_back_a_little_delays_writes_and_refuses_none() -> 
 
 
 def test_a_clock_that_was_set_far_back_refuses_writes_and_says_why() -> None:
-    alone = _alone()
+    alone = alone_of()
     alone.wall_offset_ms = -3_600_000
     asker = alone.put(KEY, b"v")
     alone.step(after_ms=WRITE_WAIT_MS)
-    _error(asker, ClockUntrusted, Outcome.NOT_APPLIED)
+    error_of(asker, ClockUntrusted, Outcome.NOT_APPLIED)
 
 
 # --- derived writes ----------------------------------------------------------------------------
 
 
 def test_a_derived_write_is_stamped_directly_above_what_it_carries_on() -> None:
-    alone = _alone()
+    alone = alone_of()
     base = record_at(-10)
     asker = alone.put(KEY, b"v", derived_from=base.version)
-    (record,) = _ack(alone, 1)
+    (record,) = ack(alone, 1)
     assert record.version > base.version
     assert record.prior == base.version
     assert asker.result == PutResult(record.version, acks=2, replicas=3)
@@ -441,52 +409,52 @@ def test_a_derived_write_is_stamped_directly_above_what_it_carries_on() -> None:
 
 def test_a_derived_write_loses_to_the_very_next_stamp_of_any_node() -> None:
     """A node that saw what was read gives out just that, if clocks are ahead of the wall."""
-    alone = _alone()
+    alone = alone_of()
     base = record_at(-10)
     alone.put(KEY, b"v", derived_from=base.version)
-    (record,) = _ack(alone, 1)
+    (record,) = ack(alone, 1)
     assert record.version < pack_version(stamp_of(base.version) + 1, 1)
 
 
 def test_a_derived_write_that_something_newer_met_is_never_stamped_again() -> None:
     """It would undo what was written meanwhile."""
-    alone = _alone()
+    alone = alone_of()
     base, newer = record_at(-10), record_at(-5)
     alone.disk.format(Batch([(ROW, newer)], [], []))
     asker = alone.put(KEY, b"v", derived_from=base.version)
-    (record,) = _ack(alone, 1)
+    (record,) = ack(alone, 1)
     assert asker.result == PutResult(record.version, acks=2, replicas=3, superseded=True)
     assert alone.disk.get(ROW) == newer
 
 
 def test_two_derived_writes_from_one_version_are_different_writes() -> None:
-    alone = _alone()
+    alone = alone_of()
     base = record_at(-10)
     for expires_ms in (1, 2):
         alone.put(KEY, b"v", expires_ms=expires_ms, derived_from=base.version)
-    one, other = _ack(alone, 1)
+    one, other = ack(alone, 1)
     assert one.version != other.version
 
 
 def test_nothing_is_derived_from_what_no_trusted_clock_gave_out() -> None:
-    alone = _alone()
+    alone = alone_of()
     asker = alone.put(KEY, b"v", derived_from=pack_version((1 << 64) - 1, 1))
-    _error(asker, ClockUntrusted, Outcome.NOT_APPLIED)
+    error_of(asker, ClockUntrusted, Outcome.NOT_APPLIED)
 
 
 def test_a_stamp_above_what_this_replica_holds_is_the_clocks_own() -> None:
     """I8: later ones are above it, and it is within the guard."""
-    alone = _alone()
+    alone = alone_of()
     wall_ms, row = alone.now.wall_ms, row_of(KEY)
     for ahead_ms in (500, 10_000):
         held = Record(pack_version(stamp_at(wall_ms + ahead_ms) - 1, 9), b"old")
         alone.disk.write(Batch([(row, held)], [], []))
         asker = alone.put(KEY, b"v")
         if ahead_ms == 500:
-            (sent,) = _ack(alone, 1)
+            (sent,) = ack(alone, 1)
             assert stamp_of(sent.version) == stamp_of(held.version) + 1
             alone.put(b"another", b"v")
             assert alone.node.parts.clock.last > stamp_of(sent.version)
         else:
             alone.step(after_ms=WRITE_WAIT_MS)
-            _error(asker, ClockUntrusted, Outcome.NOT_APPLIED)
+            error_of(asker, ClockUntrusted, Outcome.NOT_APPLIED)

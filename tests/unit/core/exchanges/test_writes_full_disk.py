@@ -8,20 +8,21 @@ import pytest
 from quorate.core.values.events import PutResult, StorageState
 from quorate.core.values.messages import Mutate
 from quorate.errors import DiskFull, Outcome, QuorumUnreachable
-from tests.unit.core.exchanges.test_writes import KEY, ROW, _ack, _alone, _error
+from tests.unit.core.exchanges.test_writes import KEY, ROW
+from tests.unit.core.write_stage import ack, alone_of, error_of
 
 
 def test_a_full_disk_here_is_in_the_way_only_of_writes_that_need_its_copy() -> None:
     """I25. Its own copy counts for nothing, and is left as it was."""
-    alone = _alone()
+    alone = alone_of()
     alone.put(KEY, b"before")
     for peer in (1, 2):
         alone.take(peer, Mutate)
     alone.step(StorageState("disk_full", "no space"))
     asker = alone.put(KEY, b"v")
-    _ack(alone, 1)
+    ack(alone, 1)
     assert not asker.results
-    (record,) = _ack(alone, 2)
+    (record,) = ack(alone, 2)
     assert asker.result == PutResult(record.version, acks=2, replicas=3)
     held = alone.disk.get(ROW)
     assert held is not None
@@ -36,19 +37,19 @@ def test_a_full_disk_here_is_in_the_way_only_of_writes_that_need_its_copy() -> N
 def test_with_too_few_peers_a_full_disk_refuses_before_anything_is_sent(
     w: int, unlinked: list[int]
 ) -> None:
-    alone = _alone()
+    alone = alone_of()
     alone.unlink(*unlinked)
     for peer in (1, 2):
         alone.take(peer, Mutate)
     alone.step(StorageState("disk_full", "no space"))
-    _error(alone.put(KEY, b"v", w=w), DiskFull, Outcome.NOT_APPLIED)
+    error_of(alone.put(KEY, b"v", w=w), DiskFull, Outcome.NOT_APPLIED)
     assert alone.take(1, Mutate) == alone.take(2, Mutate) == []
 
 
 def test_where_peers_are_lost_the_copy_that_is_left_out_is_not_waited_for() -> None:
-    alone = _alone()
+    alone = alone_of()
     alone.step(StorageState("disk_full", "no space"))
     asker = alone.put(KEY, b"v")
     alone.unlink(1)
-    error = _error(asker, QuorumUnreachable, Outcome.UNKNOWN)
+    error = error_of(asker, QuorumUnreachable, Outcome.UNKNOWN)
     assert error.facts == {"needed": 2, "acked": 0}

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from quorate.core.topology.layout import Layout, Member, first_layout, unmet_id
@@ -16,12 +18,17 @@ from tests.unit.core.parts import peer_of
 
 
 def membership_of(
-    index: int, nodes: list[int], disk: Disk | None = None, *, is_blank: bool = False
+    index: int,
+    nodes: list[int],
+    disk: Disk | None = None,
+    *,
+    is_blank: bool = False,
+    **settings: Any,
 ) -> Membership:
     """Node `index` with this list. What it stores goes into the disk."""
     disk, turn = disk or Disk(), Turn()
     membership = Membership(
-        settings_of(index, nodes),
+        settings_of(index, nodes, **settings),
         turn,
         peer_of,
         process=1 + index,
@@ -56,8 +63,8 @@ def told_of(*urls: str) -> list[Whereabouts]:
 
 
 def where_told(node: Membership) -> list[str]:
-    """Of whom it tells."""
-    return [each.url for each in node.roster.told()]
+    """Of whom it tells that its layout does not name."""
+    return [each.url for each in node.facts.strangers()]
 
 
 def first_of(*nodes: int) -> Layout:

@@ -8,14 +8,14 @@ import pytest
 
 from quorate.core.topology.greeting import answer, hashed, is_other_reached, judge
 from quorate.core.topology.layout import first_layout
-from quorate.core.values.messages import PROTOCOL_VERSION, Greeting
+from quorate.core.values.messages import PROTOCOL_MAX, PROTOCOL_MIN, Greeting
 from quorate.core.values.settings import NODE_ID_MAX
 
 MINE = Greeting(
-    PROTOCOL_VERSION, "c", "http://127.0.0.1:1", 1, 7, b"h" * 16, "0.1", lineage=b"l" * 16
+    PROTOCOL_MIN, PROTOCOL_MAX, "c", "http://127.0.0.1:1", 1, 7, b"h" * 16, "0.1", lineage=b"l" * 16
 )
 THEIRS = Greeting(
-    PROTOCOL_VERSION, "c", "http://127.0.0.1:2", 2, 7, b"h" * 16, "0.2", lineage=b"l" * 16
+    PROTOCOL_MIN, PROTOCOL_MAX, "c", "http://127.0.0.1:2", 2, 7, b"h" * 16, "0.2", lineage=b"l" * 16
 )
 
 
@@ -26,7 +26,6 @@ def test_nodes_of_one_cluster_and_layout_may_talk() -> None:
 @pytest.mark.parametrize(
     ("field", "value", "named"),
     [
-        ("protocol", PROTOCOL_VERSION + 1, "protocol version differs: ours 3, theirs 4"),
         ("cluster", "d", "the cluster name differs"),
         ("url", MINE.url, "two nodes with one URL"),
         ("url", "", "the peer's URL is none: ''"),
@@ -49,6 +48,44 @@ def test_a_difference_that_matters_is_refused_by_both_sides_and_named(
     assert judge(MINE, msgspec.structs.replace(THEIRS, version="1" * 80)) == ""
     if field not in ("url", "version"):
         assert judge(theirs, MINE)
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "spoken"),
+    [
+        ((4, 4), (4, 4), 4),
+        ((4, 4), (4, 5), 4),
+        ((4, 5), (4, 5), 5),
+        ((4, 6), (5, 7), 6),
+        ((4, 4), (5, 5), 0),
+        ((4, 5), (6, 7), 0),
+        ((5, 4), (4, 5), 0),
+    ],
+)
+def test_a_link_speaks_the_lower_of_the_highest_protocols_or_is_refused_with_both_numbers(
+    mine: tuple[int, int], theirs: tuple[int, int], spoken: int
+) -> None:
+    one, other = [
+        msgspec.structs.replace(each, protocol_min=lowest, protocol_max=highest)
+        for each, (lowest, highest) in ((MINE, mine), (THEIRS, theirs))
+    ]
+    assert one.spoken_with(other) == other.spoken_with(one) == spoken
+    assert bool(judge(one, other)) is bool(judge(other, one)) is (not spoken)
+    if not spoken and mine == (4, 5):
+        assert judge(one, other) == "no protocol in common: ours 4 to 5, theirs 6 to 7"
+    if mine == (4, 4) and not spoken:
+        assert judge(one, other) == "no protocol in common: ours 4, theirs 5"
+
+
+def test_who_knows_less_than_the_level_in_force_is_refused_by_both_with_one_line() -> None:
+    newer = msgspec.structs.replace(MINE, level=3, in_force=2, version="0.3")
+    told = (
+        "http://127.0.0.1:2 (release 0.2) knows feature level 1, and that of the cluster is 2: "
+        "start a newer release there"
+    )
+    assert judge(newer, THEIRS) == judge(THEIRS, newer) == told
+    assert judge(newer, msgspec.structs.replace(THEIRS, level=2)) == ""
+    assert judge(msgspec.structs.replace(newer, in_force=1), THEIRS) == "", "not in force yet"
 
 
 @pytest.mark.parametrize("node_id", [0, -1, NODE_ID_MAX + 1])
@@ -113,10 +150,11 @@ def test_long_lists_are_told_by_their_difference() -> None:
 
 
 def test_who_is_of_another_cluster_or_protocol_is_told_nothing_but_why() -> None:
-    for change in ({"cluster": "d"}, {"protocol": 9}):
+    for change in ({"cluster": "d"}, {"protocol_min": 8, "protocol_max": 9}):
         theirs = msgspec.structs.replace(THEIRS, **change)
         refused = answer(MINE, theirs, reached=5)
-        assert refused == Greeting(MINE.protocol, "", "", 0, 0, b"", "", refusal=refused.refusal)
+        numbers = MINE.protocol_min, MINE.protocol_max
+        assert refused == Greeting(*numbers, "", "", 0, 0, b"", "", refusal=refused.refusal)
         assert refused.refusal
         assert "'c'" not in refused.refusal
     assert answer(MINE, THEIRS, reached=0) == MINE

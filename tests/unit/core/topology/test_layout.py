@@ -10,13 +10,16 @@ import msgspec
 import pytest
 
 from quorate.core.topology.layout import (
+    FIRST_LEVEL,
     Layout,
     Member,
+    check_known,
     decode_layout,
     first_layout,
     unmet_id,
 )
 from quorate.core.values.slots import PARTITION_COUNT
+from quorate.errors import FormatUnsupported
 
 
 def _urls(count: int) -> list[str]:
@@ -104,6 +107,8 @@ _ROWS = ((0, 1),) * (PARTITION_COUNT - 1)
         _changed(epoch=-1),
         _changed(replication=0),
         _changed(replication=-2),
+        _changed(level=0),
+        _changed(level=-1),
         _changed(members=()),
         _changed(table=_ROWS),
         _changed(table=(*_ROWS, ())),
@@ -121,3 +126,39 @@ _ROWS = ((0, 1),) * (PARTITION_COUNT - 1)
 def test_bytes_that_are_no_layout_are_refused(data: bytes) -> None:
     with pytest.raises((msgspec.DecodeError, ValueError)):
         decode_layout(data)
+
+
+def _fields(layout: Layout) -> list[object]:
+    """As the first release with feature levels wrote it, and those before it: without the level."""
+    return list(msgspec.structs.astuple(layout))[:-1]
+
+
+def test_at_the_first_level_every_release_writes_the_same_bytes() -> None:
+    """So a hash is the same everywhere: a release that knows no levels wrote no such field."""
+    layout = first_layout(_urls(3), replication=3)
+    without = msgspec.msgpack.encode(_fields(layout))
+    assert layout.encode() == without
+    assert decode_layout(without) == layout
+    assert layout.level == FIRST_LEVEL
+    raised = msgspec.structs.replace(layout, level=2)
+    assert decode_layout(raised.encode()) == raised
+    assert raised.hash() != layout.hash()
+
+
+def test_a_layout_of_an_earlier_release_may_lack_fields() -> None:
+    layout = first_layout(_urls(3), replication=3)
+    assert decode_layout(msgspec.msgpack.encode(_fields(layout)[:5])) == layout
+
+
+def test_a_layout_is_taken_only_if_all_of_it_is_understood() -> None:
+    layout = first_layout(_urls(3), replication=3)
+    check_known(layout, layout.encode(), level=1)
+    raised = msgspec.structs.replace(layout, level=2)
+    check_known(raised, raised.encode(), level=2)
+    longer = msgspec.msgpack.encode([*_fields(layout), 2, "made up"])
+    for data in (raised.encode(), longer):
+        with pytest.raises(FormatUnsupported, match="found=2 supported=1"):
+            check_known(decode_layout(data), data, level=1)
+    odd = msgspec.msgpack.encode([*_fields(layout), 1, "made up"])
+    with pytest.raises(ValueError, match="fields that its feature level does not have"):
+        check_known(decode_layout(odd), odd, level=1)

@@ -20,12 +20,13 @@ from quorate.core.topology.membership import (
 )
 from quorate.core.topology.peer import Ground
 from quorate.core.topology.roster import MEMBERS_META
+from quorate.core.topology.steps import raised
 from quorate.core.topology.wants import with_course
 from quorate.core.values.events import Batch
 from quorate.core.values.messages import Greeting
 from quorate.core.values.settings import MEMBERS_MAX
 from quorate.core.values.slots import PARTITION_COUNT, row_of
-from quorate.errors import Conflict, NotReady
+from quorate.errors import Conflict, FormatUnsupported, NotReady
 from quorate.sim.cluster import bound_to, id_of, url_of
 from quorate.sim.disk import Disk
 from quorate.wire.frames import encode_greeting
@@ -57,7 +58,7 @@ def test_a_node_that_lists_only_others_holds_a_proposal_and_serves_nothing() -> 
     node = membership_of(0, [1])
     assert node.layout is None
     assert urls_of(node) == [url_of(1)], "whom it dials"
-    assert where_told(node) == [url_of(0), url_of(1)]
+    assert where_told(node) == [url_of(1)]
     with pytest.raises(NotReady, match="not known yet"):
         node.current()
     assert node.proposal == first_of(0, 1)
@@ -312,3 +313,49 @@ def test_a_new_directory_under_the_url_of_a_member_is_told_at_each_start() -> No
         assert any(each.is_mine for each in alone.node.membership.current().partitions) is (
             not wanted
         ), "it holds nothing, and says so"
+
+
+# --- feature levels ----------------------------------------------------------------------------
+
+
+def test_a_directory_of_a_higher_level_than_this_release_knows_is_refused_with_one_line() -> None:
+    disk = Disk()
+    newer = raised(bound_after(first_of(0, 1)), 2)
+    disk.format(Batch([], [], [(LAYOUT_META, newer.encode())]))
+    with pytest.raises(FormatUnsupported) as caught:
+        membership_of(0, [0, 1], disk)
+    assert str(caught.value) == (
+        "the cluster's feature level is one that this release does not know: start a newer one, "
+        "which finds all that is here (found=2 supported=1)"
+    )
+    assert membership_of(0, [0, 1], disk, level=2).layout == newer
+
+
+def test_a_level_that_a_running_node_does_not_know_is_not_adopted_and_is_said() -> None:
+    """Nothing is stored of it: a newer release goes on from here."""
+    disk = Disk()
+    node, bound = membership_of(0, [0, 1], disk), bound_after(first_of(0, 1))
+    node.adopt(bound)
+    node.hear_of(raised(bound, 2).encode(), url_of(1))
+    assert node.layout == bound
+    assert disk.get_meta(LAYOUT_META) == bound.encode()
+    assert "start a newer one" in node.outdated
+    assert [note.event for note in node._turn.notes] == ["level_unknown"]
+    assert membership_of(0, [0, 1], disk, level=2).outdated == ""
+
+
+def test_a_layout_with_unknown_fields_is_not_adopted_as_its_rest_would_be_told_on() -> None:
+    node, bound = membership_of(0, [0, 1]), bound_after(first_of(0, 1))
+    node.adopt(bound)
+    longer = [*msgspec.structs.astuple(with_course(bound, Course.SOON)), "made up"]
+    node.hear_of(msgspec.msgpack.encode(longer), url_of(1))
+    assert node.layout == bound
+    assert [note.event for note in node._turn.notes] == ["peer_layout_unreadable"]
+
+
+def test_who_is_refused_by_the_cluster_that_it_is_to_join_says_why() -> None:
+    node = membership_of(0, [1])
+    assert node.why_none() == "the cluster's layout is not known yet"
+    node.roster.refused(url_of(1), "start a newer release there")
+    with pytest.raises(NotReady, match="start a newer release there"):
+        node.current()

@@ -27,6 +27,8 @@ from quorate.core.topology.steps import (
     completed,
     descends,
     follows,
+    raised,
+    recovered,
     settled,
     stepped,
 )
@@ -87,6 +89,13 @@ def _successors() -> list[tuple[str, Layout, Layout]]:
         ("with more copies", old, _copied(old, 4)),
         ("with fewer copies", old, _copied(old, 2)),
         ("at rest", old, settled(old)),
+        ("raised", old, raised(old, 2)),
+        ("raised while copies move", joint, raised(joint, 3)),
+        (
+            "bound at a level",
+            _first(),
+            bound(_first(), _met(0, 1), drawn=DRAWN, level=2),
+        ),
     ]
 
 
@@ -290,3 +299,18 @@ def test_another_course_is_a_step_whatever_the_shares_and_zones() -> None:
         ):
             assert follows(replace(old, course=before), later(old, course=after))
             assert not follows(replace(old, course=after), later(old, course=after))
+
+
+def test_a_feature_level_only_rises_and_every_other_step_keeps_it() -> None:
+    old = replace(stable(), level=3)
+    assert not follows(old, raised(old, 3))
+    assert not follows(old, raised(old, 2))
+    assert not follows(old, replace(shared(old, 3), level=4)), "with nothing else"
+    half = bound(_first(), _met(0, 1), drawn=DRAWN, level=3)
+    later_ones = bound(half, _met(2), drawn=b"", level=4)
+    for new in (shared(old, 3), _with(old, zone="z"), settled(old), recovered(old, [id_of(3)])):
+        assert new.level == 3
+    assert later_ones.level == 3, "it begins with one, once"
+    assert not follows(half, replace(later_ones, level=4))
+    joint = replace(_joint(), level=3)
+    assert completed(joint).level == stepped(old, dict(joint.moves)).level == 3

@@ -18,7 +18,7 @@ from quorate.core.topology.layout import (
     unmet_id,
 )
 from quorate.core.topology.steps import changed, completed, settled, stepped
-from quorate.core.topology.wants import REPLACE_MS, joined_by, with_course
+from quorate.core.topology.wants import PUT_OFF_MS, REPLACE_MS, joined_by, with_course
 from quorate.core.values.events import Change, ChangeResult, Join, JoinResult, LinkUp, PeerFrame
 from quorate.core.values.messages import Accept, Frame, Ping, Prepare, Vote, Voted
 from quorate.core.values.settings import MEMBERS_MAX
@@ -29,6 +29,7 @@ from tests.unit.core.founders import disk_of, first
 from tests.unit.core.moving import (
     gaining,
     hear,
+    held_by,
     later,
     node,
     replace,
@@ -213,6 +214,15 @@ def test_the_next_partitions_move_to_who_is_there() -> None:
     assert layout.gainers() == {id_of(4)}
 
 
+def test_copies_of_a_lost_disk_are_made_good_before_others_move() -> None:
+    layout = shared(stable(6), 2, 5, lost=(5,))
+    alone = node(count=6, layout_of=layout)
+    moving = _wanted(alone)
+    assert moving is not None
+    assert len(moving.moves) == MOVES_MAX
+    assert all(5 in layout.table[partition] for partition, _ in moving.moves)
+
+
 def test_while_nobody_is_there_to_take_copies_it_is_looked_again() -> None:
     alone = Alone(5, disk=disk_of(_uneven()), heartbeat_ms=3_600_000)
     alone.link(1, 2, 3)
@@ -244,6 +254,18 @@ def test_a_move_is_complete_when_all_who_gain_say_so_for_this_very_layout() -> N
     assert layout == completed(joint)
 
 
+def test_a_row_that_becomes_shorter_does_not_wait_for_who_stays_and_lost_its_disk() -> None:
+    lost = shared(stable(), 3, lost=(3,))
+    partition = held_by(lost, 0, 1, 3)[0]
+    shorter = tuple([index for index in lost.table[partition] if index != 1])
+    joint = stepped(lost, {partition: shorter})
+    assert joint.gainers() == {id_of(0), id_of(3)}
+    alone = _node(lost)
+    hear(alone, joint)
+    work(alone, *sources_of(alone, {}, 1, 2))
+    assert _wanted(alone) == completed(joint)
+
+
 def test_what_it_has_pulled_itself_counts_once_that_is_durable() -> None:
     alone = _node(stable())
     hear(alone, gaining(stable(), P))
@@ -254,6 +276,25 @@ def test_what_it_has_pulled_itself_counts_once_that_is_durable() -> None:
     alone.sync()
     settle(alone)
     assert _wanted(alone) == completed(gaining(stable(), P))
+
+
+def test_what_too_few_could_read_stays_and_is_moved_again_only_some_time_later() -> None:
+    alone = node(count=5, layout_of=_uneven())
+    joint = _wanted(alone)
+    assert joint is not None
+    hear(alone, joint)
+    unreadable = joint.moves[0][0]
+    alone.hear(4, Ping(9, [], 0, 0, pulled=joint.epoch, unreadable=[unreadable]))
+    done = _wanted(alone)
+    assert done == completed(joint, without={unreadable})
+    hear(alone, done)
+    following = _wanted(alone)
+    assert following is not None
+    assert following.moves
+    assert unreadable not in dict(following.moves)
+    assert alone.node.changes.wants.put_off() == [unreadable]
+    alone.step(after_ms=PUT_OFF_MS)
+    assert alone.node.changes.wants.put_off() == []
 
 
 def test_when_all_is_where_it_belongs_it_rests_and_who_left_is_gone() -> None:

@@ -16,11 +16,11 @@ from quorate.core.topology.layout import (
     decode_layout,
 )
 from quorate.core.topology.steps import follows, settled
-from quorate.core.topology.wishes import REPLICATION_MAX, plan_of, wished
-from quorate.core.values.events import LinkUp
+from quorate.core.topology.wishes import REPLICATION_MAX, plan_of, upgrade_of, wished
+from quorate.core.values.events import LinkDown, LinkUp
 from quorate.core.values.messages import Ping
 from quorate.core.values.wish import Wish
-from quorate.errors import InvalidRequest, NotReady
+from quorate.errors import Conflict, InvalidRequest, NotReady
 from quorate.sim.cluster import bound_to, id_of, url_of
 from tests.unit.core.alone import Alone
 from tests.unit.core.founders import disk_of, first, new
@@ -395,3 +395,81 @@ def test_a_plan_says_who_gains_and_gives_what() -> None:
     assert sum(share.gains for share in plan.shares) == plan.copies == held
     assert sum(share.after for share in plan.shares) == sum(len(row) for row in OLD.table)
     assert plan.bytes == held * (768_000 // sum(1 in row for row in OLD.table))
+
+
+# --- the end of an upgrade ---------------------------------------------------------------------
+
+FINISH = Wish(raises_level=True)
+
+
+def _upgraded(alone: Alone, *indices: int, level: int = 2) -> None:
+    """These nodes were started again, in a release that knows this level."""
+    for index in indices:
+        alone.unlink(index)
+        alone.step(alone.met(index, level=level, serial=level), LinkUp(id_of(index)))
+        alone.hear(index, Ping(1, [], 0, 0))
+
+
+def test_a_level_rises_once_all_members_know_it() -> None:
+    alone = _node(level=2)
+    _upgraded(alone, 1, 2)
+    with pytest.raises(Conflict) as caught:
+        wished(alone.node.membership, FINISH)
+    assert caught.value.detail == (
+        "feature level 2 is not known everywhere yet: http://n3:8000 knows feature level 1: start "
+        "a newer release there"
+    )
+    _upgraded(alone, 3)
+    fresh = _grant(alone, FINISH)
+    assert (fresh.level, fresh.table, fresh.members) == (2, OLD.table, OLD.members)
+    assert "level_raised" in alone.notes
+    assert _wished(alone, Wish(weights=((url_of(1), 2),))).level == 2  # type: ignore[union-attr]
+
+
+def test_a_node_that_is_behind_itself_says_so() -> None:
+    alone = _node()
+    _upgraded(alone, 1, 2, 3)
+    level, waits = upgrade_of(alone.node.membership)
+    assert level == 2
+    assert waits == ["http://n0:8000 knows feature level 1: start a newer release there"]
+
+
+def test_who_is_not_there_holds_a_level_up_unless_it_is_lost() -> None:
+    """It may come back in the release before."""
+    alone = _node(level=2)
+    _upgraded(alone, 1, 2, 3)
+    alone.unlink(3)
+    _, waits = upgrade_of(alone.node.membership)
+    assert waits == ["http://n3:8000 is not there: start it, or have it leave"]
+    _grant(alone, Wish(leave=(url_of(3),), is_forced=True))
+    assert upgrade_of(alone.node.membership) == (2, [])
+
+
+def test_who_is_no_member_holds_a_level_up_while_it_is_there() -> None:
+    alone = _node(level=2)
+    _upgraded(alone, 1, 2, 3)
+    _stranger(alone, 9)
+    assert upgrade_of(alone.node.membership)[1] == [
+        "http://n9:8000 knows feature level 1: start a newer release there"
+    ]
+    alone.step(LinkDown(id_of(9)))
+    assert upgrade_of(alone.node.membership) == (2, [])
+
+
+def test_who_is_no_member_raises_nothing_whatever_it_knows() -> None:
+    alone = _node()
+    _stranger(alone, 9, level=3)
+    assert upgrade_of(alone.node.membership) == (1, [])
+    assert _wished(alone, FINISH) is None
+
+
+def test_where_no_release_knows_more_there_is_nothing_to_raise_whoever_is_away() -> None:
+    alone = _node()
+    alone.unlink(3)
+    assert upgrade_of(alone.node.membership) == (1, [])
+    assert _wished(alone, FINISH) is None
+
+
+def test_nothing_else_goes_with_the_end_of_an_upgrade() -> None:
+    wish = Wish(raises_level=True, replication=2)
+    assert "nothing else may be asked" in _refusal(_node(level=2), wish)

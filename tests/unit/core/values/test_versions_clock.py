@@ -20,6 +20,18 @@ def _ready(wall_ms: int = WALL_MS) -> HybridClock:
     return clock
 
 
+def test_a_reading_is_the_latest_clock_heard_of_within_the_guard() -> None:
+    clock = _ready()
+    assert clock.reading == stamp_at(WALL_MS)
+    ahead = stamp_at(WALL_MS + SKEW_MS)
+    assert clock.observe(ahead)
+    assert clock.reading == ahead
+    clock.begin(WALL_MS + 2 * SKEW_MS)
+    assert clock.reading == stamp_at(WALL_MS + 2 * SKEW_MS)
+    clock.begin(WALL_MS - SKEW_MS)
+    assert clock.reading == stamp_at(WALL_MS - SKEW_MS), "the wall clock was set back"
+
+
 def test_a_ceiling_is_stored_with_the_first_stamp_and_then_twice_a_guard() -> None:
     clock = _ready()
     raised = []

@@ -78,6 +78,7 @@ class Stage:
             sent=sent or [],
             hinted=hinted or [],
             given=[*kept, *(sent or []), *(hint for _, hint in hinted or [])],
+            collected=[],
             forgotten=forgotten or [],
             dropped_hints=[],
             acked=[(Nobody(), each) for each in acked or []],
