@@ -37,6 +37,7 @@ from __future__ import annotations
 
 from array import array
 from binascii import crc32
+from collections import defaultdict, deque
 from typing import TYPE_CHECKING, Final
 
 from quorate.core.values.settings import SLICE_MS
@@ -46,11 +47,17 @@ from quorate.core.values.versions import ABSENT, VERSION_BYTES
 if TYPE_CHECKING:
     from mypy_extensions import i64
 
+    _Sums = array[int] | defaultdict[int, int]
+    """By partition and bucket. An array costs a write one place in memory, and a table several; but
+    a table is small for a slice in which a clock that was years ahead stamped one record."""
+
 MASK: Final = (1 << 62) - 1
 """Sums are modulo 2^62."""
 CELLS_PER_STEP: Final = 4_096
 """Added to the base in one step."""
 _CELLS: Final = PARTITION_COUNT * BUCKETS
+DENSE_MAX: Final = 8
+"""Slices that have a cell for each sum. There are three at most, unless a clock was wrong."""
 GATHERED_MAX: Final = 256
 """Records that are counted at once."""
 _NONE, _PARTIAL, _WHOLE, _CHECKED = 0, 1, 2, 3
@@ -102,6 +109,7 @@ class Digests:
     __slots__ = (
         "_base",
         "_before",
+        "_folded",
         "_now",
         "_recent",
         "_rows",
@@ -117,17 +125,17 @@ class Digests:
         self._slice_ms = slice_ms
         self.boundary = 0
         """The first slice that is not part of the base."""
-        self._base = array("Q", bytes(8 * _CELLS))
-        """By partition and bucket."""
-        self._recent: dict[int, dict[int, int]] = {}
-        """Later slices, and of each what it adds. Sparse, for there may be a record whose stamp is
-        years ahead, of a clock that was wrong."""
+        self._base = _zeros()
+        self._recent: dict[int, _Sums] = {}
+        """Later slices, and of each what it adds."""
         self._rows: list[bytes] = []
         self._before: list[bytes] = []
         self._now: list[bytes] = []
         """Of what is yet to be counted: the row, and its version before and now."""
-        self._unfolded: list[dict[int, int]] = []
-        """Slices that are yet to be added to the base."""
+        self._unfolded: deque[_Sums] = deque()
+        """What is yet to be added to the base, in order."""
+        self._folded = 0
+        """So many cells of the first of these are, if it is an array."""
         self._states = [_NONE] * PARTITION_COUNT
         self._scanned = b""
         """Rows below are counted of the partition that is being scanned, or checked."""
@@ -161,7 +169,7 @@ class Digests:
         # Most are of one slice.
         begin: i64 = 0
         end: i64 = 0
-        sums: dict[int, int] = {}
+        sums: _Sums = self._base
         for place, row in enumerate(rows):
             old, new = olds[place], news[place]
             ms: i64 = _ms_of(new)
@@ -171,7 +179,7 @@ class Digests:
                 sums = self._sums_of(begin // self._slice_ms)
             row_hash: i64 = crc32(row)
             cell: i64 = partition_of(row) * BUCKETS + (row_hash & BUCKETS - 1)
-            more: i64 = sums.get(cell, 0)
+            more: i64 = sums[cell]
             sums[cell] = more + _term(row_hash, new) - _term(row_hash, old) & MASK
 
     def _count_aside(self, row: bytes, old: bytes, new: bytes) -> None:
@@ -180,14 +188,18 @@ class Digests:
         more = _term(row_hash, new) - _term(row_hash, old)
         self._shadow[row_hash & BUCKETS - 1] += more
 
-    def _sums_of(self, piece: int) -> dict[int, int]:
-        """Where records of a slice are counted. Late ones, of slices in the base, in its newest
-        part; it is added with the rest."""
+    def _sums_of(self, piece: int) -> _Sums:
+        """Where records of a slice are counted. Late ones, of slices in the base, are added to it
+        with the rest."""
         if piece < self.boundary:
-            if not self._unfolded:
-                self._unfolded.append({})
+            if not self._unfolded or isinstance(self._unfolded[-1], array):
+                self._unfolded.append(defaultdict(int))
             return self._unfolded[-1]
-        return self._recent.setdefault(piece, {})
+        sums = self._recent.get(piece)
+        if sums is None:
+            is_dense = len(self._recent) < DENSE_MAX
+            sums = self._recent[piece] = _zeros() if is_dense else defaultdict(int)
+        return sums
 
     # --- making them -------------------------------------------------------------------------
 
@@ -197,20 +209,24 @@ class Digests:
 
     def forget(self, partition: int) -> None:
         """The partition's rows are no longer what was counted."""
-        if self._states[partition] != _NONE:
-            self._count()
-            self._states[partition] = _NONE
-            for cell in range(partition * BUCKETS, (partition + 1) * BUCKETS):
-                self._base[cell] = 0
-                for later in (*self._unfolded, *self._recent.values()):
-                    later.pop(cell, None)
+        if self._states[partition] == _NONE:
+            return
+        self._count()
+        self._states[partition] = _NONE
+        cells = range(partition * BUCKETS, (partition + 1) * BUCKETS)
+        for sums in (self._base, *self._unfolded, *self._recent.values()):
+            for cell in cells:
+                if isinstance(sums, array):
+                    sums[cell] = 0
+                else:
+                    sums.pop(cell, None)
 
     def forget_all(self) -> None:
         """As if nothing was ever counted, nor the boundary moved."""
         for partition in range(PARTITION_COUNT):
             self.forget(partition)
         self.boundary = 0
-        self._recent, self._unfolded = {}, []
+        self._recent, self._unfolded, self._folded = {}, deque(), 0
 
     def begin_scan(self, partition: int) -> None:
         """Count the partition's rows from the first on; no other is being scanned."""
@@ -261,18 +277,32 @@ class Digests:
         if boundary > self.boundary:
             self.boundary = boundary
             past = sorted([piece for piece in self._recent if piece < boundary])
-            self._unfolded += [self._recent.pop(piece) for piece in past]
-        base, room = self._base, CELLS_PER_STEP
-        while self._unfolded:
-            last = self._unfolded[-1]
-            while last and room:
-                cell, more = last.popitem()
-                base[cell] = base[cell] + more & MASK
-                room -= 1
-            if last:
-                return False
-            self._unfolded.pop()
-        return True
+            self._unfolded.extend([self._recent.pop(piece) for piece in past])
+        room = CELLS_PER_STEP
+        while self._unfolded and room:
+            room = self._fold(self._unfolded[0], room)
+        return not self._unfolded
+
+    def _fold(self, first: _Sums, room: int) -> int:
+        """Add so many cells of the first to the base; returns how many more there is room for."""
+        base = self._base
+        if isinstance(first, array):
+            begin, end = self._folded, min(self._folded + room, _CELLS)
+            for cell in range(begin, end):
+                if first[cell]:
+                    base[cell] = base[cell] + first[cell] & MASK
+                    first[cell] = 0
+            self._folded = end % _CELLS
+            if end == _CELLS:
+                self._unfolded.popleft()
+            return room - (end - begin)
+        while first and room:
+            cell, more = first.popitem()
+            base[cell] = base[cell] + more & MASK
+            room -= 1
+        if not first:
+            self._unfolded.popleft()
+        return room
 
     def total(self, partition: int) -> int:
         """The digest of a partition at the boundary."""
@@ -289,8 +319,15 @@ class Digests:
         first, found = partition * BUCKETS, self.sums(partition)
         for later in (*self._unfolded, *self._recent.values()):
             for bucket in range(BUCKETS):
-                found[bucket] = found[bucket] + later.get(first + bucket, 0) & MASK
+                cell = first + bucket
+                # A table would have one more for each cell that is looked at.
+                more = later[cell] if isinstance(later, array) else later.get(cell, 0)
+                found[bucket] = found[bucket] + more & MASK
         return found
+
+
+def _zeros() -> array[int]:
+    return array("Q", bytes(8 * _CELLS))
 
 
 def sums_of(rows: list[tuple[bytes, bytes]]) -> list[int]:

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quorate.core.digests import CELLS_PER_STEP, Digests, bucket_of, sums_of
+from quorate.core.digests import CELLS_PER_STEP, Digests, sums_of
 from quorate.core.values.settings import SLICE_MS
-from quorate.core.values.slots import PARTITION_COUNT, partition_of, row_of
+from quorate.core.values.slots import BUCKETS, PARTITION_COUNT, partition_of, row_of
 from quorate.core.values.versions import ABSENT, pack_version, stamp_at
 
 ROWS = [row_of(b"{tag}%d" % number) for number in range(6)]
@@ -162,6 +162,10 @@ def test_what_was_forgotten_is_scanned_anew() -> None:
     assert holder.advance(5) == whole
 
 
+def sums_in(rows: dict[bytes, bytes], partition: int) -> list[int]:
+    return sums_of([each for each in rows.items() if partition_of(each[0]) == partition])
+
+
 def test_the_boundary_moves_by_bounded_steps() -> None:
     digests = Digests()
     keys = [b"key%d" % number for number in range(3 * CELLS_PER_STEP)]
@@ -171,11 +175,31 @@ def test_the_boundary_moves_by_bounded_steps() -> None:
         digests.end_scan(partition)
     for key in keys:
         digests.feed(row_of(key), ABSENT, version(3))
-    cells = len({(partition_of(row_of(key)), bucket_of(row_of(key))) for key in keys})
     steps = 1
     while not digests.advance(5):
         steps += 1
-    assert steps == -(-cells // CELLS_PER_STEP)
+    assert steps == PARTITION_COUNT * BUCKETS // CELLS_PER_STEP
+    rows = {row_of(key): version(3) for key in keys}
+    assert all(digests.sums(each) == sums_in(rows, each) for each in range(PARTITION_COUNT))
+
+
+def test_what_comes_late_while_the_boundary_moves_is_counted() -> None:
+    """Half of the cells are added by then, some to which it belongs among them."""
+    digests = Digests()
+    for partition in range(PARTITION_COUNT):
+        digests.begin_scan(partition)
+        digests.scanned(partition, [], b"\xff")
+        digests.end_scan(partition)
+    rows = {row_of(b"key%d" % number): version(3) for number in range(4 * CELLS_PER_STEP)}
+    for row, each in rows.items():
+        digests.feed(row, ABSENT, each)
+    for number, row in enumerate(list(rows)[::3]):
+        assert number % 400 or not digests.advance(5)
+        digests.feed(row, rows[row], version(4))
+        rows[row] = version(4)
+    while not digests.advance(5):
+        pass
+    assert all(digests.sums(each) == sums_in(rows, each) for each in range(PARTITION_COUNT))
 
 
 def test_stamps_far_ahead_take_no_room_but_their_own() -> None:
