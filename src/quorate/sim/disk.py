@@ -95,6 +95,8 @@ class Disk:
         """Ranges of rows that were dropped."""
         self.collected: dict[bytes, Record] = {}
         """What was dropped as garbage, where nothing is held now or was dropped since."""
+        self.garbage: dict[bytes, Record] = {}
+        """The newest that was ever dropped as garbage, by row."""
         self.lowered: list[Lowered] = []
         """Where a batch replaced a record by a lower one, or by itself: no node may."""
 
@@ -173,7 +175,7 @@ class Disk:
                 gone = self._columns[0].pop(row, None)
                 known = None if gone is None else self._sound(row, gone)
                 if known is not None:
-                    self.collected[row] = known
+                    self.collected[row] = self.garbage[row] = known
                 records.append((row, None))
                 continue
             blob = encode(row, record)
@@ -317,7 +319,7 @@ class Disk:
         """A disk of its own that holds what a power cut would leave of this one now."""
         image = Disk(needs_sync=self.needs_sync)
         image._durable = _copied(self._durable)
-        image.collected = dict(self.collected)
+        image.collected, image.garbage = dict(self.collected), dict(self.garbage)
         image._rotten_hints = set(self._rotten_hints)
         image._read_anew()
         return image

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from operator import attrgetter
 
 from msgspec.structs import replace
 
@@ -20,6 +19,7 @@ from quorate.sim.checkers import Violation
 from quorate.sim.cluster import SimCluster
 from quorate.sim.disk import Disk
 from quorate.sim.history import ClientOperation, Evidence, History
+from quorate.sim.machine import newest_garbage
 from quorate.sim.plan import Plan
 
 _SECOND_MS = 1_000
@@ -114,8 +114,7 @@ def settled(
                 found[key][index] = cluster.machines[index].disk.remembered(row)
             except Corrupt:
                 unreadable.setdefault(key, []).append(index)
-        dropped = [cluster.machines[index].disk.collected.get(row) for index in indices]
-        newest = max(filter(None, dropped), key=attrgetter("version"), default=None)
+        newest = newest_garbage(cluster.machines, row)
         for index, record in found[key].items():
             machine = cluster.machines[index]
             _, horizon = machine.disk.fence(partition_of(row))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from operator import attrgetter
 from typing import Final, NamedTuple, Protocol
 
 import msgspec
@@ -409,3 +410,11 @@ class Machine:
 def machine_of(machines: Iterable[Machine], peer: int) -> Machine:
     """The machine that nodes call, or once called, so."""
     return next(each for each in machines if peer in each.ids or peer == unmet_id(each.url))
+
+
+def newest_garbage(machines: Iterable[Machine], row: bytes) -> Record | None:
+    """The newest record of a row that any disk ever dropped as garbage: to hold nothing below a
+    horizon is as good, also for who has the copy since."""
+    disks = [disk for each in machines for disk in (*each.lost_disks, each.disk)]
+    dropped = [disk.garbage[row] for disk in disks if row in disk.garbage]
+    return max(dropped, key=attrgetter("version"), default=None)

@@ -10,19 +10,17 @@ is answered after the client's patience is over is noted all the same.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from operator import attrgetter
 from typing import Final
 
 from msgspec.structs import replace
 
 from quorate.core.values.events import Get, GetResult, Put, PutResult, Result, Waiter
-from quorate.core.values.record import Record
 from quorate.core.values.slots import row_of
 from quorate.errors import QuorateError
 from quorate.sim.clock import EPOCH_MS
 from quorate.sim.cluster import SimCluster
 from quorate.sim.history import DERIVED, ClientOperation, History, Kind, value_of
-from quorate.sim.machine import Machine
+from quorate.sim.machine import Machine, newest_garbage
 from quorate.sim.plan import Request, Visit
 
 RETRY_MS: Final = 20.0
@@ -165,7 +163,7 @@ class _Answered:
         assert isinstance(result, GetResult | PutResult | QuorateError)
         if isinstance(result, GetResult) and result.record is None:
             # Nothing is as good as the garbage that was dropped.
-            record = self._collected(row_of(operation.key))
+            record = newest_garbage(self._machines, row_of(operation.key))
             result = GetResult(record, result.answers, result.repaired)
         operation.result = result
         operation.done_ms = machine.world.now
@@ -183,12 +181,6 @@ class _Answered:
         """Refer to nothing any more."""
         self._operation = self._machine = self._then = None
         self._machines = ()
-
-    def _collected(self, row: bytes) -> Record | None:
-        """The newest record of a row that any replica has dropped as garbage, and none since."""
-        found = [machine.disk.collected.get(row) for machine in self._machines]
-        dropped = [each for each in found if each is not None]
-        return max(dropped, key=attrgetter("version"), default=None)
 
 
 def _event(waiter: Waiter, op: ClientOperation) -> Get | Put:
