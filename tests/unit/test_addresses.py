@@ -11,7 +11,8 @@ import pytest
 
 from quorate import addresses
 from quorate.addresses import cluster_urls, listen_addresses, own_url
-from quorate.config import Config, ConfigError, load
+from quorate.config import Config, ConfigError
+from quorate.loading import load
 
 LAN = "http://192.0.2.7:8000"
 ROUTED = "198.51.100.9"

@@ -14,8 +14,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from quorate import app
-from quorate.config import Config, load
+from quorate.config import Config
 from quorate.errors import StorageError
+from quorate.loading import load
 from quorate.runtime.process import close_in_time
 from quorate.storage.directory import DataDirectory
 from quorate.storage.memory import MemoryEngine

@@ -25,6 +25,7 @@ ARROWS: dict[str, set[str]] = {
     "errors": set(),
     "notation": set(),
     "config": {"notation"},
+    "loading": {"config", "notation"},
     "addresses": {"config", "notation"},
     "settings": {"addresses", "config", "core.values"},
     "core": {"errors", "notation"},
@@ -39,7 +40,18 @@ ARROWS: dict[str, set[str]] = {
     "bench": {"errors", "config", "notation", "wire", "client"},
     "sim": {"core", "host", "wire", "storage", "errors", "notation", "config", "settings"},
     "app": _EVERYTHING,
-    "cli": {"errors", "config", "notation", "addresses", "wire", "client", "bench", "sim", "app"},
+    "cli": {
+        "errors",
+        "config",
+        "loading",
+        "notation",
+        "addresses",
+        "wire",
+        "client",
+        "bench",
+        "sim",
+        "app",
+    },
     "__main__": {"cli"},
 }
 """What each part may import of ours, besides itself and the version; a name covers what is under

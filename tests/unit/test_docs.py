@@ -19,7 +19,7 @@ import pytest
 from quorate.addresses import own_url
 from quorate.app import CLOSE_S
 from quorate.cli.commands import COMMANDS
-from quorate.config import KEY_BYTES_MAX, SETTINGS, Config, load
+from quorate.config import KEY_BYTES_MAX, SETTINGS, Config
 from quorate.core.exchanges.outbox import UNANSWERED_BYTES_MAX
 from quorate.core.serving import STEP_BYTES_MAX
 from quorate.core.topology.roster import HEARSAY_MAX
@@ -30,6 +30,7 @@ from quorate.doors.redis import table
 from quorate.host.acceptor import UNPROVEN_MAX
 from quorate.host.driver import DRAIN_MS, SETTLE_MS
 from quorate.host.links import OUTBOX_BYTES_MAX
+from quorate.loading import load
 from quorate.runtime.process import FLUSH_S
 from quorate.sim.faults import FAULTS
 from quorate.wire.frames import FRAME_BYTES_MAX

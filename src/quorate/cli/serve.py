@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from quorate import __version__
 from quorate.cli.arguments import Given
 from quorate.cli.output import print_json
-from quorate.config import file_of, ignored, load
+from quorate.loading import file_of, ignored, load
 
 
 def run_serve(given: Given) -> int:

@@ -8,7 +8,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from quorate.config import SETTINGS, Config, ConfigError, Setting, file_of, ignored, load
+from quorate.config import SETTINGS, Config, ConfigError, Setting
+from quorate.loading import file_of, ignored, load
 
 
 def flags(**given: str) -> Config:
