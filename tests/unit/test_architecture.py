@@ -32,10 +32,11 @@ ARROWS: dict[str, set[str]] = {
     "wire": _VALUES | {"errors", "notation", "config"},
     "storage": _VALUES | {"errors", "wire"},
     "host": {"core", "errors", "notation", "config", "wire", "storage.engine"},
-    "runtime": _VALUES | {"errors", "notation", "host"},
+    "security": {"errors", "notation", "config"},
+    "runtime": _VALUES | {"errors", "notation", "host", "security"},
     "doors": _VALUES
     | {"core.topology.topology"}
-    | {"errors", "config", "notation", "wire", "host.store"},
+    | {"errors", "config", "notation", "wire", "host.store", "security"},
     "client": {"errors", "notation", "wire"},
     "bench": {"errors", "config", "notation", "wire", "client"},
     "sim": {"core", "host", "wire", "storage", "errors", "notation", "config", "settings"},
@@ -50,6 +51,7 @@ ARROWS: dict[str, set[str]] = {
         "client",
         "bench",
         "sim",
+        "security",
         "app",
     },
     "__main__": {"cli"},
