@@ -62,7 +62,11 @@ class Box:
         self.recorder = Recorder()
         self.hedged: list[list[object]] = []
         self.records: Records[object] = Records(self.out, self.recorder)
-        self.questions: Questions[object] = Questions(self.out, self.recorder, self.hedged.append)
+        self.questions: Questions[object] = Questions(self.out, self.recorder, self._hedge)
+
+    def _hedge(self, late: Peer, ops: list[object]) -> None:
+        assert late is self.peer
+        self.hedged.append(ops)
 
     def pass_ms(self, ms: int) -> None:
         """Let time go by, and make the calls that are due."""

@@ -359,8 +359,8 @@ class SentQuestions(Sent[Op, ReadAnswer]):
 class Questions(Lane, Generic[Op]):
     """What one exchange asks of one peer.
 
-    `hedge` is called with the operations of a message that has waited longer than the peer's p95,
-    once for each message.
+    `hedge` is called with the peer and the operations of a message that has waited longer than its
+    p95, once for each message.
     """
 
     __slots__ = (
@@ -378,7 +378,7 @@ class Questions(Lane, Generic[Op]):
         self,
         outbox: Outbox,
         exchange: Exchange[Op, ReadAnswer],
-        hedge: Callable[[list[Op]], None],
+        hedge: Callable[[Peer, list[Op]], None],
     ) -> None:
         super().__init__(outbox)
         self._exchange = exchange
@@ -430,5 +430,5 @@ class Questions(Lane, Generic[Op]):
                 if due_ms > outbox.turn.mono_ms:
                     self._alarm.at(due_ms)
                     return
-                self._hedge(sent.ops)
+                self._hedge(outbox.peer, sent.ops)
             order.popleft()

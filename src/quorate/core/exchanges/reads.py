@@ -2,7 +2,7 @@
 """Coordinating a read: ask R replicas, newest wins, repair before answering where that is promised.
 
 This node is asked first if it is a replica, then the fastest others: one full record, versions from
-the rest. A late answer is hedged by asking one more replica; a lost one is replaced.
+the rest. In place of a late replica, or a lost one, another is asked in each group that it was in.
 
 When answers differ ("missing" is an old version), the newest is written back until a majority holds
 it, and only then is the read answered, if R + W > N; else the repair goes on behind the answer. If
@@ -127,10 +127,10 @@ class Reads:
             return
         self._requests.watch(look, event.timeout_ms or self._timeout_ms)
 
-    def _hedge(self, ops: list[Look]) -> None:
-        """Ask one more replica for what a slow one has not answered by its p95."""
+    def _hedge(self, late: Peer, ops: list[Look]) -> None:
+        """Ask others for what a slow replica has not answered by its p95."""
         for look in ops:
-            if look.waiter is not None and not look.keepers and self._ask_more(look):
+            if look.waiter is not None and not look.keepers and self._ask_more(look, late.bit):
                 self._turn.counters["reads_hedged"] += 1
 
     def _park(self, event: Get, parked: Parked | None, error: QuorateError) -> None:
@@ -171,20 +171,23 @@ class Reads:
             self._judge(look)
         return True
 
-    def _ask_more(self, look: Look) -> bool:
-        """Ask a replica that was not asked before; whether there was any."""
-        wanted = lacking(look.answers, look.groups) & ~look.asked
-        fresh = [peer for peer in look.replicas.others if wanted & peer.bit and peer.is_reachable]
-        if not fresh:
-            return False
-        peer = min(fresh, key=_speed)
-        look.asked |= peer.bit
-        lane = self._lanes[peer.index]
-        if look.record is None:
-            lane.ask_record(look.row, look, size=look.size)
-        else:
-            lane.ask_version(look.row, look)
-        return True
+    def _ask_more(self, look: Look, bit: int) -> bool:
+        """In place of a replica that is late or lost ask another one in each group that it was in;
+        whether there was any."""
+        vacant = [g for g in look.groups if g.mask & bit and lacking(look.answers, (g,))]
+        before = look.asked
+        for peer in sorted(look.replicas.others, key=_speed) if vacant else ():
+            rest = [group for group in vacant if not group.mask & peer.bit]
+            if len(rest) == len(vacant) or look.asked & peer.bit or not peer.is_reachable:
+                continue
+            vacant = rest
+            look.asked |= peer.bit
+            lane = self._lanes[peer.index]
+            if look.record is None:
+                lane.ask_record(look.row, look, size=look.size)
+            else:
+                lane.ask_version(look.row, look)
+        return look.asked != before
 
     # --- hearing ---------------------------------------------------------------------------
 
@@ -200,7 +203,7 @@ class Reads:
     def lost(self, peer: Peer, ops: list[Look]) -> None:
         """A replica did not answer: ask another."""
         for look in ops:
-            self._missed(look, peer.bit)
+            self._missed(look, [peer.bit])
 
     def _heard(
         self, peer: Peer, look: Look, version: bytes, record: Record | None, *, is_failed: bool
@@ -209,20 +212,20 @@ class Reads:
             return
         if is_failed:
             look.damaged |= peer.bit
-            self._missed(look, peer.bit)
+            self._missed(look, [peer.bit])
             return
         look.note(peer.bit, version, record)
         if not lacking(look.answers, look.groups):
             self._judge(look)
 
-    def _missed(self, look: Look, bit: int) -> None:
-        """A replica will not answer: ask another; without one, and without enough answers still to
-        come, the read has failed."""
+    def _missed(self, look: Look, bits: list[int]) -> None:
+        """Replicas will not answer: ask others. Without enough answers that may still come the
+        read has failed."""
         if look.waiter is None or look.keepers:
             return
-        look.failed |= bit
-        if self._ask_more(look):
-            return
+        for bit in bits:
+            look.failed |= bit
+            self._ask_more(look, bit)
         live = look.answers | look.asked & ~look.failed
         if lacking(live, look.groups):
             detail = "replicas were lost while they were being read"
@@ -268,8 +271,7 @@ class Reads:
             self._ask_self(look)
             if look.damaged & OWN_BIT:
                 ahead.append(OWN_BIT)  # It was readable when the read began.
-        for bit in ahead:
-            self._missed(look, bit)
+        self._missed(look, ahead)
         if look.waiter is not None and not lacking(look.answers, look.groups):
             self._judge(look)
 
