@@ -213,6 +213,9 @@ class Evidence(msgspec.Struct, kw_only=True):
     r: int
     w: int
     """The defaults in effect, never 0."""
+    set_r: int = 0
+    set_w: int = 0
+    """What the nodes were started with: 0 is a majority of the replicas, however many there are."""
     had: Callable[[ClientOperation], list[list[Row]]] = lambda _: []
     """Who held the key of an operation, and who was to: by each layout that its coordinator had
     while it went on, as indices of machines, negative for disks that are no more. None told: the
@@ -269,9 +272,10 @@ class Evidence(msgspec.Struct, kw_only=True):
 
     def needed(self, operation: ClientOperation, row: Row) -> int:
         """The acks, or answers, that an operation needs of a row."""
-        own = operation.w if operation.is_write else operation.r
-        usual = self.w if operation.is_write else self.r
-        return own or (row.majority if usual == majority(self.n) else usual)
+        asked, usual = (
+            (operation.w, self.set_w) if operation.is_write else (operation.r, self.set_r)
+        )
+        return asked or usual or row.majority
 
     def is_promised(self, op: ClientOperation) -> bool:
         """Whether P2 promises its order: for a read, that it finds the last finished write; for a

@@ -474,6 +474,8 @@ class _Run:
             n=settings["replication"],
             r=self.r,
             w=self.w,
+            set_r=settings["r"],
+            set_w=settings["w"],
             epoch_ms=EPOCH_MS,
             wall_skew_ms=math.ceil(max(each.clock.worst_ms for each in cluster.machines)),
             forgot_ms=self.copies.forgot_ms,

@@ -22,6 +22,7 @@ from quorate.sim.history import (
     parse_value,
     value_of,
 )
+from quorate.sim.layouts import Row
 
 _NUMBERS = st.integers(0, 1 << 40)
 VERSION = pack_version(7, 1)
@@ -110,6 +111,19 @@ def test_order_is_promised_where_reading_and_writing_ask_majorities(
     # A read that does not write back may be older than one before it.
     is_read = kind is Kind.GET or kind in DERIVED
     assert Evidence(n=3, r=2, w=1, epoch_ms=0).is_promised(op) is (is_promised and not is_read)
+
+
+@pytest.mark.parametrize(
+    ("asked", "started_with", "needed"), [(0, 0, 3), (0, 2, 2), (1, 2, 1), (4, 0, 4)]
+)
+def test_a_number_that_nodes_were_started_with_does_not_grow_with_the_copies(
+    asked: int, started_with: int, needed: int
+) -> None:
+    """A majority of 3 is 2, and of 5 copies 3."""
+    evidence = Evidence(n=3, r=2, w=2, set_r=started_with, set_w=started_with, epoch_ms=0)
+    for kind in (Kind.GET, Kind.PUT):
+        op = ClientOperation(1, 0, 0, kind, b"k", asked_ms=0.0, r=asked, w=asked)
+        assert evidence.needed(op, Row((0, 1, 2, 3, 4))) == needed
 
 
 def test_a_read_is_none_of_these() -> None:

@@ -130,14 +130,14 @@ class Place:
         if sum(_harms(disk, row) for disk in disks) > self._harms:
             return True
         slice_ms = self.machine.settings.slice_ms
-        return any(_holds(disk, row, version, slice_ms) for disk in disks)
+        return any(holds(disk, row, version, slice_ms) for disk in disks)
 
 
 def _harms(disk: Disk, row: bytes) -> int:
     return disk.rots.get(row, 0) + disk.drops(row)
 
 
-def _holds(disk: Disk, row: bytes, version: bytes, slice_ms: int) -> bool:
+def holds(disk: Disk, row: bytes, version: bytes, slice_ms: int) -> bool:
     """Whether a power cut would leave a version or a higher one, or something damaged."""
     try:
         record = disk.durable_remembered(row)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from quorate.core.values.events import PeerFrame
+from quorate.core.values.events import Batch, PeerFrame
 from quorate.core.values.messages import Frame, Read, ReadAnswer
 from quorate.core.values.record import Record
 from quorate.core.values.slots import row_of
@@ -57,6 +57,13 @@ def test_what_is_not_durable_yet_must_not_be_told(stage: Stage) -> None:
     stage.keep(0, NEW, is_durable=False)
     assert _version(stage, NEW.version) == ["I7"]
     assert _record(stage, NEW, []) == ["I7"]
+
+
+def test_what_is_dropped_as_garbage_in_the_step_that_tells_it_may_be_told(stage: Stage) -> None:
+    stage.keep(0, OLD)
+    stage.machines[0].disk.format(Batch([(ROW, None)], [], []))
+    assert _version(stage, OLD.version) == []
+    assert _version(stage, NEW.version) == ["I7"]
 
 
 def test_a_damaged_copy_is_no_answer(stage: Stage) -> None:
