@@ -290,9 +290,12 @@ class Replica:
     ) -> bytes:
         """`apply`, for a caller that has just read `held = latest(row)`. `is_listed`: those from
         whom this node gets its copy hold the record, so no fence keeps it out."""
-        if held is not None and held.version >= record.version and not wins(record, held):
-            return held.version if held.version > record.version else ABSENT
-        if record.version < self.fences.highest and not is_listed:
+        # What is read twice is read once: each attribute of a Struct is looked up by its name.
+        version, value = record.version, record.value
+        before, was = (ABSENT, None) if held is None else (held.version, held.value)
+        if before >= version and held is not None and not wins(record, held):
+            return before if before > version else ABSENT
+        if version < self.fences.highest and not is_listed:
             is_unknown = held is None and self._is_damaged(row)
             if not is_unknown and not self.fences.lets_in(partition_of(row), record, held):
                 return ABSENT
@@ -300,16 +303,15 @@ class Replica:
         shown = held if entry is None else entry[2]
         self._undurable[row] = record, self._mark + 1, shown
         self._records.append((row, record))
-        self.digests.feed(row, ABSENT if held is None else held.version, record.version)
-        if record.value is None:
-            self.keys -= held is not None and held.value is not None
-            if (held is None or held.value is not None) and self.digests.covers(row):
+        self.digests.feed(row, before, version)
+        if value is None:
+            self.keys -= was is not None
+            if (held is None or was is not None) and self.digests.covers(row):
                 self.tombstones[partition_of(row)] += 1
-        elif held is None:
+        elif was is None:
             self.keys += 1
-        elif held.value is None:
-            self.keys += 1
-            self._count_tombstone_out(row)
+            if held is not None:
+                self._count_tombstone_out(row)
         if record.expires_ms:
             self.note_expiry(row, record)
         return ABSENT
