@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from quorate.core.values.slots import row_of
 from quorate.errors import Outcome, QuorumUnreachable
 from quorate.sim.cluster import SimCluster
@@ -15,11 +17,13 @@ from tests.simulation.asking import Handle
 class Stage:
     """A cluster, all linked and with nothing under way, and what is written down from then on."""
 
-    def __init__(self, count: int = 3, *, seed: int = 1, hidden: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, count: int = 3, *, seed: int = 1, hidden: tuple[str, ...] = (), **settings: Any
+    ) -> None:
         """`hidden`: lines with one of these in them are left out."""
         self.lines: list[str] = []
         self._hidden = hidden
-        self.cluster = SimCluster(seed, count, trace=Trace(self._write))
+        self.cluster = SimCluster(seed, count, trace=Trace(self._write), **settings)
         self.cluster.run(50)
         self.lines.clear()
 
@@ -36,7 +40,7 @@ class Stage:
         self.put(0, key, value)
         self.lines.clear()
 
-    def put(self, index: int, key: bytes, value: bytes) -> None:
+    def put(self, index: int, key: bytes, value: bytes | None) -> None:
         """Write, which must succeed, and let the other replicas get it."""
         asking.must_put(self.cluster, index, key, value)
         self.cluster.run(20)
@@ -68,3 +72,14 @@ class Stage:
         machines = [machine for machine in self.cluster.machines if machine.is_running]
         self.cluster.run_until(lambda: not any(m.node.hints.total for m in machines))
         self.cluster.run(20)
+
+    def says(self, index: int) -> None:
+        """Write down what a node says that its tombstones wait for."""
+        status = self.cluster.machines[index].node.status()
+        self.lines.append(f"# n{index} says: {status.tombstones_wait or 'nothing'}")
+
+    def until_nobody_holds(self, key: bytes) -> None:
+        """Wait until no disk has a record of a key, not even a tombstone."""
+        row = row_of(key)
+        disks = [machine.disk for machine in self.cluster.machines]
+        self.cluster.run_until(lambda: not any(disk.durable(row) for disk in disks))

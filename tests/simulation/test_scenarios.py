@@ -27,7 +27,7 @@ from quorate.core.values.events import Batch, GetResult, PutResult
 from quorate.core.values.slots import PARTITION_COUNT, row_of
 from quorate.errors import ClockUntrusted, Outcome, QuorateError
 from quorate.sim.cluster import SimCluster
-from tests.simulation import asking
+from tests.simulation import asking, scenarios_of_collection
 from tests.simulation.stage import Stage
 
 DIRECTORY: Final = Path(__file__).with_name("scenarios")
@@ -390,6 +390,7 @@ SCENARIOS: Final[dict[str, Callable[[], Stage]]] = {
         loss_of_a_disk,
         an_old_disk,
         a_newer_layout,
+        *scenarios_of_collection.ALL,
     )
 }
 

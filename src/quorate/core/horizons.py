@@ -30,7 +30,8 @@ from quorate.core.values.record import Record
 from quorate.core.values.slots import PARTITION_COUNT
 from quorate.core.values.versions import ABSENT, pack_version, stamp_at
 
-_FENCE_META: Final = b"fence"
+FENCE_META: Final = b"fence"
+"""With the partition behind it."""
 
 
 class Fenced(Exception):
@@ -181,7 +182,7 @@ class Fences:
 
 def fence_name(partition: int) -> bytes:
     """Of the meta entry of a partition."""
-    return _FENCE_META + partition.to_bytes(2, "big")
+    return FENCE_META + partition.to_bytes(2, "big")
 
 
 def beginning(boundary: int, slice_ms: int) -> bytes:

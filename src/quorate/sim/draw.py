@@ -32,6 +32,9 @@ NEW_SHARE: Final = 0.15
 
 COLLECT_SHARE: Final = 0.05
 """The share of worlds with slices of stamp time so short that what is deleted is dropped."""
+LATE_SHARE: Final = 0.7
+"""The share of these in which frames come again when what they were about is dropped: else nothing
+there would be late by several slices."""
 REFILL_SHARE: Final = 0.05
 """The share of worlds in which disks are lost once faults are over."""
 
@@ -73,11 +76,11 @@ def draw(seed: int, options: Options) -> Plan:
     settings["w"], settings["r"] = quorums
     settings.update(changing.settings)
     collecting = Random(f"{seed} collecting")
-    if collecting.random() < options.collect_share:
-        load_ms = max(load_ms, 4_000.0)
-        settings["slice_ms"] = collecting.choice((400, 800, 1_600))
+    load_ms, slices, late = _draw_collecting(collecting, options, nodes, load_ms)
+    settings.update(slices)
     faults = _draw_faults(Random(f"{seed} faults"), options, nodes, load_ms)
-    faults = tuple(sorted([*faults, *changing.faults(nodes)], key=lambda fault: fault.begin_ms))
+    faults = (*faults, *changing.faults(nodes), *late)
+    faults = tuple(sorted(faults, key=lambda fault: fault.begin_ms))
     hardware = Random(f"{seed} hardware")
     latencies_ms = _draw_latencies(Random(f"{seed} links"), nodes)
     slowest_ms = 2 * max(map(max, latencies_ms))
@@ -193,6 +196,20 @@ def _draw_faults(random: Random, options: Options, nodes: int, load_ms: float) -
         for _ in range(random.choice((1, 1, 2, 4)))
     ]
     return tuple(sorted(faults, key=lambda fault: fault.begin_ms))
+
+
+def _draw_collecting(
+    random: Random, options: Options, nodes: int, load_ms: float
+) -> tuple[float, dict[str, int], list[Fault]]:
+    """How long the load takes, the slices of a world that collects, and what comes late there."""
+    if random.random() >= options.collect_share:
+        return load_ms, {}, []
+    load_ms = max(load_ms, 4_000.0)
+    slices = {"slice_ms": random.choice((400, 800, 1_600))}
+    if "late" not in options.faults or random.random() >= LATE_SHARE:
+        return load_ms, slices, []
+    share = random.choice((0.05, 0.2))
+    return load_ms, slices, [Fault("late", 0.0, load_ms, tuple(range(nodes)), share)]
 
 
 def _draw_fault(random: Random, name: str, nodes: int, load_ms: float) -> Fault:

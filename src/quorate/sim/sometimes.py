@@ -26,6 +26,8 @@ COUNTERS: Final[dict[str, str]] = {
     "a hint was replayed": "hints_replayed",
     "a hint was dropped": "hints_dropped",
     "a peer's write was refused": "peer_writes_refused",
+    "a lock refused a late write": "peer_writes_fenced",
+    "garbage was dropped by all": "partitions_collected",
     "a request was shed": "requests_shed",
     "a request had to wait": "parked",
     "no request had to wait any more": "unparked",

@@ -16,6 +16,7 @@ from typing import Final
 import msgspec
 from xxhash import xxh3_128
 
+from quorate.core.horizons import FENCE_META, StoredFence
 from quorate.core.values.events import (
     Batch,
     Durable,
@@ -239,8 +240,22 @@ def _told_batch(batch: Batch) -> str:
         parts.append(f"hints kept: {kept}")
     if kept < len(batch.hints):
         parts.append(f"hints done: {len(batch.hints) - kept}")
-    parts += [show_bytes(name) for name, _ in batch.meta if name != b"keys"]
+    # The last of an entry is what is kept.
+    kept_meta = {name: blob for name, blob in batch.meta if name != b"keys"}
+    parts += [_told_meta(name, blob) for name, blob in kept_meta.items()]
     return ", ".join(parts)
+
+
+def _told_meta(name: bytes, blob: bytes | None) -> str:
+    if not name.startswith(FENCE_META):
+        return show_bytes(name)
+    partition = int.from_bytes(name[len(FENCE_META) :], "big")
+    if blob is None:
+        return f"partition {partition} has no lock"
+    lock, horizon, _, is_swept = msgspec.msgpack.decode(blob, type=StoredFence)
+    if lock > horizon:
+        return f"partition {partition} is locked"
+    return f"partition {partition} " + ("has no garbage" if is_swept else "has a horizon")
 
 
 def _told_messages(messages: Iterable[Message]) -> str:
