@@ -337,7 +337,7 @@ COMMANDS: Final = (
         " damage, slow, thin, gray, stall, busy, full, rot, hintrot, syncfail, clockstep, drift,"
         " skew, hintoverflow, twin, stop, hang, reopen, noread, log, pieces, deaf, files,"
         " join, leave, replace, bury, weight, zone, copies, cancel, apply, behind, gainer, recall,"
-        " handover.",
+        " handover, upgrade.",
     ),
     Subcommand("version", "Print the version.", "serve", (_JSON,)),
 )

@@ -43,8 +43,10 @@ CHANGES: Final = ("join", "leave", "replace", "bury", "weight", "zone", "copies"
 """Faults that operators make; a seed draws them apart from the others."""
 STRIKES: Final = ("behind", "gainer", "recall", "handover")
 """Faults that wait for copies to move: a seed draws them with these changes."""
-MOVING: Final = frozenset(("wipe", *CHANGES, *STRIKES))
-"""Faults after which copies move."""
+UPGRADES: Final = ("upgrade",)
+"""Faults that a seed draws last of all, so that they shift no other."""
+MOVING: Final = frozenset(("wipe", *CHANGES, *STRIKES, *UPGRADES))
+"""Faults after which copies move, or another layout is in force."""
 REFILL_MS: Final = 50.0
 """How long it takes an operator to give up a disk that was found to be old."""
 DISK_FLAGS: Final = ("is_full", "is_busy", "log_breaks")

@@ -15,8 +15,10 @@ from collections.abc import Collection
 from random import Random
 from typing import Final, NamedTuple
 
+from msgspec.structs import replace
+
 from quorate.core.topology.topology import majority
-from quorate.sim.acts import CHANGES, STRIKES
+from quorate.sim.acts import CHANGES, STRIKES, UPGRADES
 from quorate.sim.draw_changes import draw_changes
 from quorate.sim.faults import FAULTS, MILD, are_mild
 from quorate.sim.history import DERIVED, Kind
@@ -35,6 +37,8 @@ COLLECT_SHARE: Final = 0.05
 LATE_SHARE: Final = 0.7
 """The share of these in which frames come again when what they were about is dropped: else nothing
 there would be late by several slices."""
+UPGRADE_SHARE: Final = 0.04
+"""The share of worlds in which another release is installed."""
 REFILL_SHARE: Final = 0.05
 """The share of worlds in which disks are lost once faults are over."""
 
@@ -92,7 +96,7 @@ def draw(seed: int, options: Options) -> Plan:
     if any(fault.name == "hintoverflow" for fault in faults):
         settings["hint_bytes_max"] = small_log_bytes
     habits = _Habits(Random(f"{seed} load"), settings, changing.names)
-    return Plan(
+    plan = Plan(
         seed=seed,
         nodes=nodes,
         settings=settings,
@@ -109,6 +113,19 @@ def draw(seed: int, options: Options) -> Plan:
         spares=changing.spares,
         refills=_draw_refills(Random(f"{seed} refills"), options, nodes),
     )
+    return _with_upgrade(plan, Random(f"{seed} upgrade"), options)
+
+
+def _with_upgrade(plan: Plan, random: Random, options: Options) -> Plan:
+    """Have the cluster be upgraded in a few worlds; in all if nothing else is allowed. Not where
+    its nodes have yet to find together: who found it know its level."""
+    names = options.faults.intersection(UPGRADES)
+    share = UPGRADE_SHARE if options.faults.difference(UPGRADES) else 1.0
+    if not names or plan.is_new or random.random() >= share:
+        return plan
+    drawn = [_draw_fault(random, name, plan.nodes, plan.load_ms) for name in sorted(names)]
+    faults = sorted([*plan.faults, *drawn], key=lambda each: each.begin_ms)
+    return replace(plan, faults=tuple(faults))
 
 
 _SMALL_LOGS_BYTES: Final = (200, 1_000, 5_000)
@@ -182,7 +199,7 @@ def _draw_refills(random: Random, options: Options, nodes: int) -> tuple[int, ..
 
 def _draw_faults(random: Random, options: Options, nodes: int, load_ms: float) -> tuple[Fault, ...]:
     """A few kinds, or many, a few times each, in order of beginning."""
-    apart = (*CHANGES, *STRIKES)
+    apart = (*CHANGES, *STRIKES, *UPGRADES)
     allowed = [name for name in FAULTS if name in options.faults and name not in apart]
     mild = [name for name in allowed if name in MILD]
     is_mild = bool(mild) and random.random() < MILD_SHARE

@@ -23,6 +23,7 @@ from quorate.sim.machine import Machine
 from quorate.sim.noise import Noise
 from quorate.sim.plan import Fault
 from quorate.sim.twins import twin_of
+from quorate.sim.upgrades import upgrade
 from quorate.sim.world import UpTo
 
 BROKEN_SHARE: Final = 0.5
@@ -414,6 +415,7 @@ FAULTS: Final[dict[str, FaultKind]] = {
     "gainer": FaultKind(strikes.gainer, limits_ms=(2_000,), amounts=(0.0, 100.0, 500.0)),
     "recall": FaultKind(strikes.recall, limits_ms=(2_000,), amounts=(0.0, 20.0, 500.0)),
     "handover": FaultKind(strikes.handover, _SILENCE, limits_ms=(2_000,)),
+    "upgrade": FaultKind(upgrade, nodes=(0,), limits_ms=(500, 2_000), amounts=(0.5, 1.0, 1.0)),
 }
 """All of them, by name, in the order in which a seed draws them."""
 

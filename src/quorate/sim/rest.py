@@ -29,7 +29,7 @@ HINT_RETRY_MS: Final = 1_200.0
 
 def come_to_rest(acts: Acts) -> list[Violation]:
     """Wait until nothing moves any more, and operators have their answers; what goes on for ever.
-    What was cancelled half-way an operator takes up again."""
+    What was cancelled half-way an operator takes up again, as the end of an upgrade."""
     cluster, epoch, since_ms = acts.cluster, 0, 0.0
     layout = cluster.layout()
     if layout.course == Course.REST and not _is_whole(layout):
@@ -38,6 +38,8 @@ def come_to_rest(acts: Acts) -> list[Violation]:
             (i for i, each in machines if each.is_running and each.node.membership.is_in), 0
         )
         changes.wish_for(acts, node, Wish())
+    if all(each.settings.level > layout.level for each in cluster.machines):
+        changes.wish_for(acts, 0, Wish(raises_level=True))
     while not (is_at_rest(cluster) and not any(each.missing() for each in acts.operators)):
         if cluster.broken:
             break

@@ -148,6 +148,7 @@ LAYOUTS: Final[dict[str, Callable[[Layout, Layout], bool]]] = {
     "an empty disk took the place of a lost one": lambda old, new: any(
         each.url == other.url for each in _given_up(old, new) for other in _taken_in(old, new)
     ),
+    "a feature level was raised": lambda old, new: new.level > old.level,
     "a lost disk was refilled": lambda old, new: bool(old.lost) and not new.lost,
 }
 """By a layout and the one after it."""

@@ -18,16 +18,19 @@ from quorate.core.exchanges.reads import Reads
 from quorate.core.exchanges.writes import Write, Writes
 from quorate.core.replica import Replica
 from quorate.core.serving import Serving
+from quorate.core.topology import wishes
 from quorate.core.topology.layout import FIRST_EPOCH
+from quorate.core.topology.membership import Membership
 from quorate.core.topology.peer import Peer
 from quorate.core.topology.topology import Replicas
 from quorate.core.topology.wants import Wants
 from quorate.core.values.messages import Frame
-from quorate.sim.acts import CHANGES
+from quorate.sim.acts import CHANGES, UPGRADES
 from quorate.sim.draw import Options
 from tests.simulation.plants.plant import Plant
 
 _on_frame: Final = Serving.on_frame
+_upgrade_of: Final = wishes.upgrade_of
 _replicas: Final = Replicas.__init__
 
 CHANGING: Final = Options(faults=frozenset((*CHANGES, "wipe", "kill", "hold", "isolate", "slow")))
@@ -38,6 +41,9 @@ REPLACING: Final = Options(
     faults=frozenset(("join", "replace", "bury", "wipe", "kill", "hold", "isolate", "slow")),
 )
 """Those of four nodes, whose disks are replaced."""
+
+UPGRADING: Final = Options(faults=frozenset(UPGRADES))
+"""Worlds in which the next release is installed."""
 
 
 def _of_any_epoch(self: Serving, outbox: Outbox, frame: Frame) -> None:
@@ -74,6 +80,11 @@ def _go_on_with_the_write(self: Writes, write: Write) -> None:
     del self, write
 
 
+def _known_to_all(membership: Membership) -> tuple[int, list[str]]:
+    level, _ = _upgrade_of(membership)
+    return level, []
+
+
 def _plant(name: str, owner: type, seam: str, faulty: Callable[..., Any]) -> Plant:
     return Plant(name, owner, seam, faulty, CHANGING)
 
@@ -92,4 +103,5 @@ PLANTS: Final = (
     _plant("copies are given up and stay", Replica, "drop", _nothing_is_dropped),
     _plant("a read goes on under an earlier layout", Reads, "begin_anew", _go_on_with_the_look),
     _plant("a write goes on under an earlier layout", Writes, "begin_anew", _go_on_with_the_write),
+    Plant("a level is raised that not all know", wishes, "upgrade_of", _known_to_all, UPGRADING),
 )

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from quorate.core.topology.layout import Course, Layout, Member
-from quorate.core.topology.steps import completed, stepped
+from quorate.core.topology.steps import completed, raised, stepped
 from quorate.core.topology.wants import with_course
 from quorate.core.values.events import GetResult, Join, PutResult, Result
 from quorate.core.values.record import Record
@@ -135,6 +135,7 @@ FOLLOWED: dict[str, list[tuple[Layout, Layout]]] = {
         (JOINT, replace(shared(JOINT, 3), members=REPLACED.members))
     ],
     "an empty disk took the place of a lost one": [(OLD, REPLACED)],
+    "a feature level was raised": [(OLD, raised(OLD, OLD.level + 1))],
     "a lost disk was refilled": [(LOST, replace(LOST, lost=()))],
 }
 DULL_PAIRS = [
