@@ -116,11 +116,12 @@ def test_a_restart_forgets_nothing_and_a_copy_that_is_given_up_everything() -> N
     first.lock(3, LOCK, 99)
     first.advance(3, HORIZON)
     second = meta.fences()
-    fence = second.of(3)
-    assert fence is not None
-    assert (fence.lock, fence.horizon, fence.digest, fence.is_swept) == (LOCK, HORIZON, 99, False)
+    assert _state(second, 3) == (LOCK, HORIZON, 99, False)
+    assert second.highest == second.beginning(LOCK)
     assert second.unswept() == [3]
+    assert not second.is_swept(3)
     second.swept(3)
+    assert second.is_swept(3)
     assert meta.fences().unswept() == []
     second.forget(3)
     assert meta.fences().of(3) is None
@@ -135,3 +136,49 @@ def test_a_lock_that_is_taken_back_leaves_the_horizon() -> None:
     fences.unlock(3)
     assert fences.highest == fences.beginning(HORIZON)
     assert fences.horizon(3) == HORIZON
+    assert _state(fences, 3) == (HORIZON, HORIZON, 0, False)
+
+
+def test_a_partition_without_any_has_no_horizon_and_no_garbage(fences: Fences) -> None:
+    assert fences.of(4) is None
+    assert fences.horizon(4) == 0
+    assert fences.is_swept(4)
+    assert Meta().fences().highest == b""
+
+
+def test_a_first_lock_drops_nothing(fences: Fences) -> None:
+    fences.lock(4, LOCK, 7)
+    assert _state(fences, 4) == (LOCK, 0, 7, True)
+    assert fences.unswept() == [3]
+
+
+def test_a_horizon_without_a_lock_is_one_and_never_goes_back(fences: Fences) -> None:
+    """As a copy comes with it that was got from others."""
+    fences.advance(4, HORIZON)
+    assert _state(fences, 4) == (HORIZON, HORIZON, 0, False)
+    fences.swept(4)
+    for lower in (HORIZON, HORIZON - 1):
+        fences.advance(4, lower)
+        assert _state(fences, 4) == (HORIZON, HORIZON, 0, True)
+
+
+def test_a_horizon_below_the_lock_leaves_that(fences: Fences) -> None:
+    fences.advance(3, HORIZON + 1)
+    assert _state(fences, 3) == (LOCK, HORIZON + 1, 99, False)
+    fences.advance(3, LOCK + 1)
+    assert _state(fences, 3) == (LOCK + 1, LOCK + 1, 99, False)
+
+
+def test_the_highest_is_that_of_any_partition(fences: Fences) -> None:
+    fences.lock(4, LOCK + 5, 1)
+    assert fences.highest == fences.beginning(LOCK + 5)
+    fences.forget(4)
+    assert fences.highest == fences.beginning(LOCK)
+    fences.forget(9)
+    assert fences.highest == fences.beginning(LOCK)
+
+
+def _state(fences: Fences, partition: int) -> tuple[int, int, int, bool]:
+    fence = fences.of(partition)
+    assert fence is not None
+    return fence.lock, fence.horizon, fence.digest, fence.is_swept
