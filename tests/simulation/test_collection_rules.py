@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import count
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -298,6 +299,11 @@ STORIES: Final[dict[str, Callable[[], list[str]]]] = {
 
 def test_there_is_a_story_for_each_rule() -> None:
     assert list(STORIES) == [plant.name for plant in RULES]
+
+
+def test_each_rule_is_told_with_the_switch_of_the_model() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "simulation.md").read_text(encoding="utf-8")
+    assert [plant.name for plant in RULES if f"` | {plant.name}" not in page] == []
 
 
 @pytest.mark.parametrize("name", STORIES)
