@@ -289,6 +289,17 @@ def test_a_later_layout_of_the_cluster_descends_whatever_lies_between() -> None:
     assert not descends(old, replace(later(old, 7), cluster=b""))
 
 
+def test_the_very_next_layout_descends_only_if_it_is_a_step() -> None:
+    old = stable()
+    assert descends(old, later(shared(old, 3), 1))
+    assert not descends(old, replace(later(old), cluster=b"another cluster!"))
+
+
+def test_who_is_to_hold_copies_and_has_none_yet_stays_when_all_is_settled() -> None:
+    joined = with_member(stable(), Member(77, url_of(9)))
+    assert 77 in [each.id for each in settled(joined).members]
+
+
 def test_another_course_is_a_step_whatever_the_shares_and_zones() -> None:
     """Binding brings the course to move too, where shares or zones differ."""
     for old in (_with(stable(), weight=3), _with(stable(), zone="z"), shared(stable(), 3)):
