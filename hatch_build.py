@@ -48,7 +48,10 @@ COMPILED: Final = (
             *("values/slots", "values/versions"),
         )
     ),
-    *(f"host/{name}.py" for name in ("acceptor", "driver", "journal", "links", "storing")),
+    *(
+        f"host/{name}.py"
+        for name in ("acceptor", "backoff", "driver", "journal", "links", "storing")
+    ),
     *(
         f"sim/{name}.py"
         for name in (
@@ -71,8 +74,8 @@ COMPILED: Final = (
     *(
         f"doors/redis/{name}.py"
         for name in (
-            *("clients", "cluster", "command", "connection", "gather", "keys", "scan", "session"),
-            *("strings", "work"),
+            *("clients", "cluster", "command", "connection", "gather", "keys", "login", "scan"),
+            *("session", "strings", "work"),
         )
     ),
     "storage/cached.py",

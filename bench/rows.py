@@ -98,6 +98,12 @@ _ONE_DEAD: Final = Asked(
 )
 _SEVEN_SET: Final = Asked("CPU of the same SET on 7 nodes", Quorate(nodes=7), Load())
 _SEVEN_GET: Final = Asked("CPU of the same GET on 7 nodes", Quorate(nodes=7), _GET)
+_SECRET_SET: Final = Asked(
+    "CPU of the same SET, links between nodes inside TLS", Quorate(has_secret=True), Load()
+)
+_SECRET_GET: Final = Asked(
+    "CPU of the same GET, links between nodes inside TLS", Quorate(has_secret=True), _GET
+)
 _QUIET: Final = Asked(
     f"median latency of a SET W=2, `sync`: {_SYNCED}, through a node that was quiet for 1.25 s",
     _SYNC,
@@ -123,6 +129,8 @@ _GOALS: Final = (
     beside("one-dead", _ONE_DEAD, _ALL_ALIVE, Bound(at_least=0.9)),
     beside("seven-set", _SEVEN_SET, _SET_OS, Bound(at_most=1.15), figure=cost),
     beside("seven-get", _SEVEN_GET, _GET_R2, Bound(at_most=1.15), figure=cost),
+    beside("secret-set", _SECRET_SET, _SET_OS, Bound(at_most=1.25), figure=cost),
+    beside("secret-get", _SECRET_GET, _GET_R2, Bound(at_most=1.25), figure=cost),
     beside("quiet-set", _QUIET, _ONE_BY_ONE, Bound(at_most=1.5), figure=latency),
     Row(
         "memory-records",

@@ -12,12 +12,17 @@ from typing import NamedTuple, Self, TypeVar
 
 import uvloop
 
+from quorate.core.values.status import Probe
 from quorate.doors.http.door import HttpDoor
-from quorate.doors.limits import ByteBudget
+from quorate.doors.limits import Budgets, ByteBudget, Timers
 from quorate.doors.port import Listener
+from quorate.doors.principals import Principals
 from tests.fake_store import FakeStore
+from tests.principals import open_principals
 
 WAIT_SECONDS = 10.0
+SECRET = b"s" * 32
+"""Of the cluster that the door is of."""
 _HOST = b"Host: localhost\r\n"
 Value = TypeVar("Value")
 
@@ -43,13 +48,21 @@ class Served:
         loop: str = "asyncio",
         is_on_loopback: bool = True,
         connections_max: int = 1000,
+        make_principals: Callable[[Timers], Principals] = open_principals,
     ) -> None:
         self.store = store
+        self._loop = uvloop.new_event_loop() if loop == "uvloop" else asyncio.new_event_loop()
+        self.principals = make_principals(self._loop)
         self.http = HttpDoor(
             store,
-            bodies=ByteBudget(store.config.inflight_bytes_max),
-            replies=ByteBudget(store.config.reply_bytes_max),
+            budgets=Budgets(
+                ByteBudget(store.config.inflight_bytes_max),
+                ByteBudget(store.config.reply_bytes_max),
+            ),
             is_on_loopback=is_on_loopback,
+            probe=_reached,
+            secrets=lambda: (SECRET,),
+            principals=self.principals,
         )
         self.listener = Listener(
             http=lambda: self.http.connection(),
@@ -58,7 +71,6 @@ class Served:
             connections_max=connections_max,
         )
         self.port = 0
-        self._loop = uvloop.new_event_loop() if loop == "uvloop" else asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._server: asyncio.Server | None = None
 
@@ -102,6 +114,19 @@ class Served:
         self.listener.close()
         await self.http.stop()
         await _until(lambda: self.listener.connections == 0 and len(asyncio.all_tasks()) == 1)
+
+
+async def _reached(url: str) -> Probe:
+    """As if the member were there."""
+    return Probe(
+        url=url,
+        addresses=["127.0.0.1"],
+        stage="",
+        fault="",
+        round_trip_ms=0.5,
+        seen="127.0.0.1",
+        wall_ms=1,
+    )
 
 
 async def _until(condition: Callable[[], bool]) -> None:

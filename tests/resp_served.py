@@ -14,7 +14,8 @@ from typing import Self, TypeVar, cast
 import uvloop
 
 from quorate.config import Config
-from quorate.doors.limits import ByteBudget
+from quorate.doors.limits import ByteBudget, Timers
+from quorate.doors.principals import Principals
 from quorate.doors.redis.connection import RespConnection
 from quorate.doors.redis.session import RespDoor
 from quorate.host.driver import Driver
@@ -23,6 +24,7 @@ from quorate.runtime.system import AsyncioSystem
 from quorate.settings import core_settings
 from quorate.storage.memory import MemoryEngine
 from tests.fake_store import FakeStore
+from tests.principals import open_principals
 
 WAIT_SECONDS = 10.0
 Value = TypeVar("Value")
@@ -31,8 +33,15 @@ Value = TypeVar("Value")
 class RespServed:
     """The door over the store that `make_store` makes for an address, until the `with` ends."""
 
-    def __init__(self, make_store: Callable[[str], Store], *, loop: str) -> None:
+    def __init__(
+        self,
+        make_store: Callable[[str], Store],
+        *,
+        loop: str,
+        make_principals: Callable[[Timers], Principals] = open_principals,
+    ) -> None:
         self._make_store = make_store
+        self._make_principals = make_principals
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._socket.getsockname()[1]
         self.connections: list[RespConnection] = []
@@ -65,7 +74,9 @@ class RespServed:
         self.store = self._make_store(f"http://127.0.0.1:{self.port}")
         self.bodies = ByteBudget(self.store.config.inflight_bytes_max)
         self.replies = ByteBudget(self.store.config.reply_bytes_max)
-        self.door = RespDoor(self.store, self.bodies, self.replies)
+        self.door = RespDoor(
+            self.store, self.bodies, self.replies, principals=self._make_principals(self._loop)
+        )
         self._server = await self._loop.create_server(self._connect, sock=self._socket)
 
     def _connect(self) -> asyncio.Protocol:

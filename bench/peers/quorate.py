@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from bench.processes import Process, make_directory, wait_for
 from bench.systems import Place, Running
 from quorate.cli.processes import free_ports
+from quorate.security.secret import new_secret, write_secret
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,17 +25,22 @@ class Quorate:
     r: int = 2
     w: int = 2
     durability: str = "os"
+    has_secret: bool = False
+    """Whether links between nodes are inside TLS."""
 
     @property
     def name(self) -> str:
         dead = f"-{self.dead}dead" if self.dead else ""
-        return f"quorate-{self.nodes}{dead}-r{self.r}-w{self.w}-{self.durability}"
+        secret = "-secret" if self.has_secret else ""
+        return f"quorate-{self.nodes}{dead}-r{self.r}-w{self.w}-{self.durability}{secret}"
 
     @contextmanager
     def start(self, place: Place) -> Iterator[Running]:
         """Started, and those to die dead and known to be."""
         ports = free_ports(self.nodes)
         alive = ports[: self.nodes - self.dead]
+        if self.has_secret:
+            write_secret(place.directory / "secret", new_secret())
         with Running(alive) as running:
             for port in ports:
                 running.processes.append(self._node(place, port, ports))
@@ -61,6 +67,8 @@ class Quorate:
         command = [place.python, "-m", "quorate", "serve", f"-port={port}", f"-nodes={nodes}"]
         command += [f"-R={self.r}", f"-W={self.w}", f"-durability={self.durability}"]
         command += [f"-data={directory / 'data'}", "-log-level=warning"]
+        if self.has_secret:
+            command.append(f"-secret-file={place.directory / 'secret'}")
         return Process(command, log=directory / "log")
 
 

@@ -9,9 +9,9 @@ that spans machines must never be told `localhost`. Nothing here sends a packet,
 from __future__ import annotations
 
 import socket
-from typing import Final
+from typing import Final, NamedTuple
 
-from quorate.config import Config, ConfigError
+from quorate.config import AUTO, DNS, MDNS, Config, ConfigError
 from quorate.notation import address_of, is_loopback, split_url
 
 _WILDCARDS: Final = frozenset({"0.0.0.0", "::"})
@@ -19,30 +19,45 @@ _ANYWHERE: Final = "192.0.2.1"
 """A documentation address (RFC 5737): it routes like any address of the internet."""
 
 
+class OwnUrl(NamedTuple):
+    """What this node is called, and why."""
+
+    url: str
+    reason: str
+    """One line, for the log."""
+
+
 def own_url(config: Config) -> str:
+    """The one URL of this node: see `own_url_told`."""
+    return own_url_told(config).url
+
+
+def own_url_told(config: Config) -> OwnUrl:
     """The one URL of this node: `advertise` if given, else the entry of `nodes` that is this node,
     else an address that the other nodes can reach, else that entry though it is on loopback.
     ConfigError if there is none."""
-    if config.advertise:
-        return config.advertise
-    local = all(_is_on_loopback(url) for url in config.nodes)
+    if config.advertise not in ("", AUTO):
+        return OwnUrl(config.advertise, "-advertise says it")
+    local = is_local(config)
     bound = _listened(config)
     for url in config.nodes:
         if _is_this_node(url, config.port, bound) and (local or not _is_on_loopback(url)):
-            return url
+            return OwnUrl(url, "it is the entry of -nodes with an address of this machine")
     if bound and bound not in _WILDCARDS:
-        return _url(bound, config.port)
+        return OwnUrl(node_url(bound, config.port), "-listen says it")
     if local and not bound:
-        return _url("localhost", config.port)
-    peers = [split_url(url)[0] for url in config.nodes if not _is_on_loopback(url)]
+        return OwnUrl(node_url("localhost", config.port), "no node on another machine is named")
+    named = (*config.nodes, *seeds_of(config))
+    peers = [split_url(url)[0] for url in named if not _is_on_loopback(url)]
     for peer in [*peers, _ANYWHERE]:
         # A name that does not resolve is a peer that is down, and stops nobody else.
         address = _routing_address(peer)
         if address:
-            return _url(address, config.port)
+            way = "of the default route" if peer == _ANYWHERE else f"that routes to {peer}"
+            return OwnUrl(node_url(address, config.port), f"it is of the interface {way}")
     for url in config.nodes:
         if _is_this_node(url, config.port, bound):
-            return url
+            return OwnUrl(url, "it is the entry of -nodes with an address of this machine")
     unreached = (peers or [_ANYWHERE])[0]
     raise ConfigError([f"-advertise: cannot tell which address reaches {unreached}: give this one"])
 
@@ -59,17 +74,41 @@ def cluster_urls(config: Config) -> tuple[str, ...]:
     return (own, *others)
 
 
+def peer_urls(config: Config) -> list[str]:
+    """The nodes that are named and are not this one, however it is called there."""
+    named = dict.fromkeys((*config.nodes, *seeds_of(config)))
+    return [url for url in named if not is_this_node(url, config)]
+
+
 def listen_addresses(config: Config) -> list[tuple[str, int]]:
     """Where to accept connections: `listen`, else loopback when all nodes are there, else all."""
     if config.listen:
         return [(_listened(config), config.port)]
+    if config.advertise == AUTO and not is_local(config):
+        return [("0.0.0.0", config.port)]
     own = split_url(own_url(config))[0]
-    if not (is_loopback(own) and all(_is_on_loopback(url) for url in config.nodes)):
+    if not (is_loopback(own) and is_local(config)):
         return [("::" if ":" in own else "0.0.0.0", config.port)]
     if address_of(own) is not None:
         return [(own, config.port)]
     # A client may try either family of "localhost" first.
     return [(host, config.port) for host in ("127.0.0.1", "::1") if _is_own_host(host)]
+
+
+def is_local(config: Config) -> bool:
+    """Whether no node on another machine is named."""
+    is_near = all(_is_on_loopback(url) for url in (*config.nodes, *seeds_of(config)))
+    return is_near and not any(each == MDNS or each.startswith(DNS) for each in config.discover)
+
+
+def seeds_of(config: Config) -> list[str]:
+    """The nodes that `discover` names by their URLs."""
+    return [each for each in config.discover if each != MDNS and not each.startswith(DNS)]
+
+
+def is_this_node(url: str, config: Config) -> bool:
+    """Whether `url` leads to an address that this node listens on. Names are looked up."""
+    return any(_is_this_node(url, config.port, host) for host, _ in listen_addresses(config))
 
 
 def _listened(config: Config) -> str:
@@ -125,5 +164,6 @@ def _is_on_loopback(url: str) -> bool:
     return is_loopback(split_url(url)[0])
 
 
-def _url(host: str, port: int) -> str:
+def node_url(host: str, port: int) -> str:
+    """The URL of a node at an address or a name."""
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

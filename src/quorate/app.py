@@ -9,35 +9,67 @@ import os
 import shlex
 import shutil
 import socket
+import ssl
 import stat
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from random import SystemRandom
 from types import MappingProxyType
 from typing import NamedTuple, cast
 
+import msgspec
 import structlog
 
 from quorate import __version__
-from quorate.addresses import listen_addresses
-from quorate.config import Config
-from quorate.core.values.events import Stop
+from quorate.addresses import (
+    is_this_node,
+    listen_addresses,
+)
+from quorate.config import MDNS, Config
+from quorate.core.topology.membership import LAYOUT_META
+from quorate.core.values.events import Discovered, Stop
+from quorate.doors.audit import Audit
+from quorate.doors.handshakes import Handshakes
 from quorate.doors.http.door import HttpDoor
-from quorate.doors.limits import ByteBudget
+from quorate.doors.limits import Budgets, ByteBudget
 from quorate.doors.port import Listener, ProtocolFactory
+from quorate.doors.principals import Principals
 from quorate.doors.redis.connection import RespConnection
 from quorate.doors.redis.session import RespDoor
+from quorate.doors.users_file import UsersFile
 from quorate.errors import QuorateError, StorageError
 from quorate.host.driver import Driver
 from quorate.host.identity import node_id_of
 from quorate.notation import is_loopback
 from quorate.runtime import process
+from quorate.runtime.discovery import Discovery
+from quorate.runtime.entering import carry
+from quorate.runtime.probe import Prober
+from quorate.runtime.proving import refusal_of
+from quorate.runtime.renewing import Renewal
 from quorate.runtime.sockets import bind
 from quorate.runtime.system import AsyncioSystem
+from quorate.security.contexts import Standing
+from quorate.security.keeping import Keeper, tls_mode
+from quorate.security.users import UsersError
 from quorate.settings import node_settings
+from quorate.starting import (
+    StartError,
+    begin_joining,
+    data_directory,
+    keeper_of,
+    let_in,
+    located,
+    refuse_strangers,
+    secret_file_of,
+    secrets_of,
+    starting,
+    trust_of,
+)
 from quorate.storage.cached import CachedEngine, Lru
 from quorate.storage.engine import Engine
 from quorate.storage.memory import MemoryEngine
@@ -59,24 +91,23 @@ _LISTEN_ADVICE = {
 log = structlog.get_logger()
 
 
-class StartError(Exception):
-    """The node cannot start; one line that says why and what to do."""
-
-
 class OldDiskError(StartError):
     """The data directory was put back as it was before: peers saw more of it."""
 
 
-def run(config: Config, ignored: Mapping[str, str] = MappingProxyType({})) -> int:
+def run(
+    config: Config, ignored: Mapping[str, str] = MappingProxyType({}), *, secret: str = ""
+) -> int:
     """Run a node until it is told to stop or fails. Returns the process's exit code. `ignored` are
-    variables that did not make the configuration, with the reason."""
+    variables that did not make the configuration, with the reason. `secret` is the text of the
+    cluster's, where no file has it."""
     process.configure_logs(form=config.log_format, level=config.log_level)
     for variable, reason in ignored.items():
         log.warning("variable_ignored", variable=variable, reason=reason)
     # What it makes is for itself alone: the data, and its files' names, which tell of it.
     os.umask(0o077)
     try:
-        return _run_on_a_disk_that_counts(config)
+        return _run_on_a_disk_that_counts(config, secret)
     except StartError as error:
         print(f"quorate: {error}", file=sys.stderr)
         return EXIT_NOT_STARTED
@@ -87,16 +118,16 @@ def run(config: Config, ignored: Mapping[str, str] = MappingProxyType({})) -> in
         process.LINES.flush(seconds=process.FLUSH_S)
 
 
-def _run_on_a_disk_that_counts(config: Config) -> int:
+def _run_on_a_disk_that_counts(config: Config, secret: str) -> int:
     """Run, and once more on an empty disk if this one is old and may be given up."""
     while True:
         try:
             with asyncio.Runner(loop_factory=_loop_factory(config)) as runner:
-                return runner.run(_serve(config))
+                return runner.run(_serve(config, secret))
         except OldDiskError:
             if config.old_disk != "refill":
                 raise
-        _move_aside(_data_directory(config))
+        _move_aside(data_directory(config))
 
 
 def _move_aside(directory: Path) -> None:
@@ -109,36 +140,40 @@ def _move_aside(directory: Path) -> None:
             f"cannot move -data {directory} aside: {error.strerror}; its copies do not count: move "
             "it by hand, and start with an empty one"
         ) from error
+    carry(aside, directory)
     log.warning("old_disk_moved_aside", directory=str(directory), aside=str(aside))
 
 
-async def _serve(config: Config) -> int:
+async def _serve(config: Config, secret: str) -> int:
+    if MDNS in config.discover and find_spec("zeroconf") is None:
+        raise StartError(
+            "-discover=mdns needs the package zeroconf: pip install 'quorate[mdns]', or name nodes"
+            " with -nodes or -discover=URL"
+        )
     try:
         sockets = bind(listen_addresses(config))
     except OSError as error:
         advice = _LISTEN_ADVICE.get(error.errno or 0, "choose another -port")
         raise StartError(f"cannot listen on {error.strerror}; {advice}") from error
     try:
-        with _starting():
+        config = msgspec.structs.replace(config, secret_file=secret_file_of(config, secret))
+        has_secret = bool(secret or config.secret_file or config.token_file)
+        refuse_strangers(config, sockets, has_secret=has_secret)
+        with starting():
+            keeper = keeper_of(config, secret)
             engine = _open_engine(config)
         code = process.EXIT_FAILED
         try:
-            code = await _run(config, engine, sockets)
+            admitted = let_in(config)
+            with starting():
+                keeper = keeper if admitted is config else keeper_of(admitted, secret)
+            code = await _run(admitted, engine, sockets, keeper)
         finally:
             is_closed = await process.close_in_time(engine.close, seconds=CLOSE_S)
         return code if is_closed else process.EXIT_FAILED
     finally:
         for each in sockets:
             each.close()
-
-
-@contextmanager
-def _starting() -> Iterator[None]:
-    """What fails in here keeps the node from starting; what fails later ends it."""
-    try:
-        yield
-    except QuorateError as error:
-        raise StartError(str(error)) from error
 
 
 class _Assembled(NamedTuple):
@@ -148,9 +183,36 @@ class _Assembled(NamedTuple):
     driver: Driver
     http: HttpDoor
     listener: Listener
+    principals: Principals
+    users: UsersFile | None
+    renewal: Renewal | None
+    discovery: Discovery | None
+
+    def follow_files(self) -> list[Callable[[], None]]:
+        """Have files read again when they change; the calls that have it done at once."""
+        read_now: list[Callable[[], None]] = []
+        if self.renewal is not None:
+            self.renewal.start()
+            read_now.append(self.renewal.read_now)
+        if self.users is not None:
+            self.users.follow(self.principals)
+            read_now.append(self.users.look)
+        return read_now
+
+    def close(self) -> None:
+        """Let nothing of it go on."""
+        self.listener.close()
+        self.system.close()
+        self.principals.close()
+        if self.users is not None:
+            self.users.close()
+        if self.renewal is not None:
+            self.renewal.close()
 
 
-async def _run(config: Config, engine: Engine, sockets: list[socket.socket]) -> int:
+async def _run(
+    config: Config, engine: Engine, sockets: list[socket.socket], keeper: Keeper | None
+) -> int:
     """From a usable engine and bound sockets to the end of the node's life."""
     stopping = asyncio.Event()
     failures: list[str] = []
@@ -159,33 +221,35 @@ async def _run(config: Config, engine: Engine, sockets: list[socket.socket]) -> 
         failures.append(reason)
         stopping.set()
 
-    with _starting():
-        parts = _assemble(config, engine, sockets, fail)
-    system, driver, http, listener = parts
+    random = SystemRandom()
+    is_new = engine.get_meta(LAYOUT_META) is None
+    with starting():
+        node_id = node_id_of(engine, random)
+        if keeper is not None:
+            keeper.show_as(node_id)
+    config = await located(config, engine, keeper, node_id)
+    with starting():
+        parts = _assemble(config, engine, sockets, keeper, fail, random=random, node_id=node_id)
     process.handle_faults(fail)
-    await http.start()
-    driver.start()
-    loop = asyncio.get_running_loop()
-    servers = [await loop.create_server(listener, sock=each, backlog=1024) for each in sockets]
-    process.handle_signals(stopping)
+    servers = await _start(parts, sockets)
+    process.handle_signals(stopping, parts.follow_files())
     process.settle_memory()
-    url = driver.node.settings.url
-    log.info("listening", url=url, version=__version__, engine=config.engine)
+    log.info(
+        "listening",
+        url=parts.driver.node.settings.url,
+        version=__version__,
+        engine=config.engine,
+        links="plain" if parts.system.is_plain() else "tls",
+        tls=tls_mode(config),
+    )
+    url = parts.driver.node.settings.url
+    end_joining = begin_joining(config, url, keeper, is_new=is_new)
     await stopping.wait()
+    end_joining()
     for server in servers:
         server.close()
-    if not failures:
-        # Whoever is sending now is told to go elsewhere, and that nothing was written. Were its
-        # connection closed at once, it could not know what became of the write on its way here.
-        driver.submit(Stop())
-        await asyncio.sleep(LINGER_S)
-    stopped = asyncio.Event()
-    driver.stop(stopped.set)
-    await stopped.wait()
-    await http.stop()
-    listener.close()
-    system.close()
-    refusal = driver.node.membership.marks.refusal
+    await _stop(parts, is_orderly=not failures)
+    refusal = parts.driver.node.membership.marks.refusal
     if refusal:
         raise OldDiskError(refusal)
     for reason in dict.fromkeys(failures):
@@ -193,38 +257,158 @@ async def _run(config: Config, engine: Engine, sockets: list[socket.socket]) -> 
     return process.EXIT_FAILED if failures else 0
 
 
+async def _start(parts: _Assembled, sockets: list[socket.socket]) -> list[asyncio.Server]:
+    await parts.http.start()
+    parts.driver.start()
+    loop, listener = asyncio.get_running_loop(), parts.listener
+    servers = [await loop.create_server(listener, sock=each, backlog=1024) for each in sockets]
+    if parts.discovery is not None:
+        parts.discovery.start()
+    return servers
+
+
+async def _stop(parts: _Assembled, *, is_orderly: bool) -> None:
+    driver = parts.driver
+    if parts.discovery is not None:
+        await parts.discovery.close()
+    if is_orderly:
+        # Whoever is sending now is told to go elsewhere, and that nothing was written. Were its
+        # connection closed at once, it could not know what became of the write on its way here.
+        driver.submit(Stop())
+        await asyncio.sleep(LINGER_S)
+    stopped = asyncio.Event()
+    driver.stop(stopped.set)
+    await stopped.wait()
+    await parts.http.stop()
+    parts.close()
+
+
 def _assemble(
-    config: Config, engine: Engine, sockets: list[socket.socket], fail: Callable[[str], None]
+    config: Config,
+    engine: Engine,
+    sockets: list[socket.socket],
+    keeper: Keeper | None,
+    fail: Callable[[str], None],
+    *,
+    random: SystemRandom,
+    node_id: int,
 ) -> _Assembled:
-    random = SystemRandom()
-    settings = node_settings(config, node_id=node_id_of(engine, random))
-    system = AsyncioSystem(own_url=settings.url, sync=engine.sync, on_end=fail)
+    settings = node_settings(config, node_id=node_id)
+    system = AsyncioSystem(
+        own_url=settings.url, sync=engine.sync, on_end=fail, trust=trust_of(keeper)
+    )
     driver = Driver(config, settings, engine, system, random, counts=lambda: _counts(engine))
     bodies = ByteBudget(config.inflight_bytes_max)
     replies = ByteBudget(config.reply_bytes_max)
-    resp = RespDoor(driver, bodies, replies)
+    users = _users_file(config)
+    principals = _principals(config, driver, keeper, users)
+    resp = RespDoor(driver, bodies, replies, principals=principals)
     http = HttpDoor(
         driver,
-        bodies=bodies,
-        replies=replies,
+        budgets=Budgets(bodies, replies),
         is_on_loopback=all(is_loopback(str(each.getsockname()[0])) for each in sockets),
+        principals=principals,
         others=(resp.answered,),
+        probe=Prober(system, settings, wall_ms=driver.wall_ms).probe,
         numbers=lambda: {
             "connections": listener.connections,
             "connections_accepted": listener.accepted,
             "connections_refused": listener.refused,
             "reply_bytes": replies.used,
             "replies_refused": replies.refused,
+            **principals.audit.counts(),
             **_disk_sizes(config),
+            **_tls_numbers(keeper, listener),
         },
+        secrets=partial(secrets_of, keeper),
     )
     listener = Listener(
         http=http.connection,
         resp=lambda: RespConnection(driver, resp),
         peer=cast(ProtocolFactory, driver.acceptor.connection),
         connections_max=_connections_max(config),
+        handshakes=None
+        if keeper is None
+        else Handshakes(lambda: keeper.trust, partial(_note_failed, driver, principals.audit)),
+        is_plain_refused=tls_mode(config) == "required",
     )
-    return _Assembled(system, driver, http, listener)
+    renewal = None if keeper is None else Renewal(keeper)
+    discovery = _discovery(config, driver)
+    return _Assembled(system, driver, http, listener, principals, users, renewal, discovery)
+
+
+def _tls_numbers(keeper: Keeper | None, listener: Listener) -> dict[str, int]:
+    handshakes = listener.handshakes
+    numbers = {} if handshakes is None else {"tls_handshakes_failed": handshakes.failed}
+    expires_s = None if keeper is None else keeper.expires_s
+    return numbers if expires_s is None else {**numbers, "certificate_expires_s": expires_s}
+
+
+def _note_failed(
+    driver: Driver, audit: Audit, address: str, error: Exception, is_peer: bool
+) -> None:
+    """Somebody did not come inside TLS: a peer's is a refused link."""
+    if is_peer:
+        is_ours = isinstance(error, ssl.SSLError)
+        by = "us" if is_ours else "them"
+        driver.journal.refused(address, refusal_of(error), by=by, address=address)
+    else:
+        audit.handshake_refused(source=address, reason=str(error) or type(error).__name__)
+
+
+def _discovery(config: Config, driver: Driver) -> Discovery | None:
+    """What looks for other nodes, where that is asked for."""
+    if not config.discover:
+        return None
+    settings = driver.node.settings
+    nearby = None
+    if MDNS in config.discover:
+        from quorate.runtime.mdns import Nearby  # Late: the package is an extra.
+
+        nearby = Nearby(
+            cluster=config.cluster,
+            url=settings.url,
+            name=f"{settings.node_id:012x}",
+            interface=listen_addresses(config)[0][0],
+        )
+    return Discovery(
+        config.discover,
+        own_url=settings.url,
+        port=config.port,
+        is_own=lambda url: is_this_node(url, config),
+        offer=lambda urls: driver.submit(Discovered(urls)),
+        nearby=nearby,
+    )
+
+
+def _principals(
+    config: Config, driver: Driver, keeper: Keeper | None, users: UsersFile | None
+) -> Principals:
+    return Principals(
+        asyncio.get_running_loop(),
+        cluster=config.cluster,
+        wall_ms=driver.wall_ms,
+        users=users.users if users is not None else None,
+        is_open=config.insecure or keeper is None or not keeper.trust.authorities,
+        is_of_cluster=partial(_is_of_cluster, keeper),
+    )
+
+
+def _is_of_cluster(keeper: Keeper | None, transport: asyncio.BaseTransport) -> bool:
+    """Whether a client showed a certificate that was made from the cluster's secret."""
+    channel = transport.get_extra_info("ssl_object")
+    if keeper is None or channel is None:
+        return False
+    proved = keeper.trust.identify(channel)
+    # A node of a PKI has no id, and is no client with all rights.
+    return proved is not None and (proved.standing is Standing.HOLDER or proved.node_id > 0)
+
+
+def _users_file(config: Config) -> UsersFile | None:
+    try:
+        return UsersFile(Path(config.users)) if config.users else None
+    except UsersError as error:
+        raise StartError(f"cannot use -users {error}") from error
 
 
 def _open_engine(config: Config) -> Engine:
@@ -233,7 +417,7 @@ def _open_engine(config: Config) -> Engine:
         return MemoryEngine()
     from quorate.storage.rocks import RocksEngine  # Late: the wheel is not on every platform.
 
-    directory = _data_directory(config)
+    directory = data_directory(config)
     try:
         engine = RocksEngine.open(directory, durability=config.durability)
     except StorageError as error:
@@ -258,16 +442,12 @@ def _counts(engine: Engine) -> dict[str, int]:
     return counts
 
 
-def _data_directory(config: Config) -> Path:
-    return Path(config.data or f"quorate-data/{config.port}")
-
-
 def _disk_sizes(config: Config) -> dict[str, int]:
     """Of the file system of the data. The kernel knows them without asking the disk."""
     if config.engine == "memory":
         return {}
     try:
-        usage = shutil.disk_usage(_data_directory(config))
+        usage = shutil.disk_usage(data_directory(config))
     except OSError:
         return {}
     return {"disk_bytes": usage.total, "disk_free_bytes": usage.free}

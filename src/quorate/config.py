@@ -30,6 +30,13 @@ VALUE_BYTES_MOST: Final = 16 << 20
 """The largest `value_bytes_max`: a frame between nodes, at most 32 MiB, must take any record, or it
 would be stored on one node and never reach another."""
 
+AUTO: Final = "auto"
+"""As `advertise`: the node finds out by itself."""
+
+MDNS: Final = "mdns"
+DNS: Final = "dns:"
+"""As an entry of `discover`, and how one begins."""
+
 CLOCK_SKEW_MS_LEAST: Final = 100
 """Clocks that are kept by NTP differ by some milliseconds, and more for a while: with less, nodes
 would refuse each other's writes on a usual day."""
@@ -55,18 +62,55 @@ def _urls(text: str) -> tuple[str, ...]:
 
 
 def _advertise(text: str) -> str:
+    if text.strip() == AUTO:
+        return AUTO
+    return parse_url(text) if text.strip() else ""
+
+
+def _client_url(text: str) -> str:
     return parse_url(text) if text.strip() else ""
 
 
 def _listen(text: str) -> str:
+    host, port = _host_and_port(text, example="0.0.0.0:8000")
+    return f"{host or '0.0.0.0'}:{port}"
+
+
+def _stun(text: str) -> str:
+    if not text.strip():
+        return ""
+    host, port = _host_and_port(text, example="stun.example.org:3478")
+    if not host:
+        raise ValueError(f"{text!r} names no server: write host:port")
+    return f"{host}:{port}"
+
+
+def _host_and_port(text: str, *, example: str) -> tuple[str, int]:
     host, colon, port = text.strip().rpartition(":")
     if not colon or not re.fullmatch(r"[0-9]{1,5}", port):
-        raise ValueError(f"{text!r} has no port: write host:port, for example 0.0.0.0:8000")
+        raise ValueError(f"{text!r} has no port: write host:port, for example {example}")
     if host.count(":") and not host.startswith("["):
         raise ValueError(f"{text!r}: write an IPv6 address in brackets, [{host}]:{port}")
     if host and not can_be_looked_up(host):
         raise ValueError(f"{text!r} holds no host name: 1 to 63 characters between two dots")
-    return f"{host or '0.0.0.0'}:{bounded(int(port), text, low=1, high=65535)}"
+    return host, bounded(int(port), text, low=1, high=65535)
+
+
+def _discover(text: str) -> tuple[str, ...]:
+    parts = [part.strip() for part in text.split(",")]
+    return tuple(dict.fromkeys(_source(part) for part in parts if part))
+
+
+def _source(text: str) -> str:
+    """One way to find others, in its normal form."""
+    if text == MDNS:
+        return MDNS
+    if not text.startswith(DNS):
+        return parse_url(text)
+    host, colon, port = text.removeprefix(DNS).partition(":")
+    if not host or not can_be_looked_up(host) or (colon and not re.fullmatch("[0-9]{1,5}", port)):
+        raise ValueError(f"{text!r}: write dns:name or dns:name:port")
+    return f"{DNS}{host}:{bounded(int(port), text, low=1, high=65535)}" if colon else text
 
 
 def _integer(low: int, high: int) -> Callable[[str], int]:
@@ -124,6 +168,23 @@ def _zone(text: str) -> str:
     return text
 
 
+_PEER_NAME: Final = re.compile(
+    r"(?:\*\.)?(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*"
+    r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+)
+
+
+def _peer_names(text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(part.strip().lower() for part in text.split(",") if part.strip()))
+    for name in names:
+        if not _PEER_NAME.fullmatch(name):
+            raise ValueError(
+                f"{name!r} is no name in a certificate: write one as node1.example.org, or"
+                " *.nodes.example.org, where * is one label"
+            )
+    return names
+
+
 VARIABLE_PREFIX: Final = "QUORATE_"
 """How the variables begin."""
 
@@ -166,14 +227,53 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     ] = ""
     """`host:port`; empty: `port` on loopback when every node is on loopback, else on all."""
     advertise: Annotated[
-        str, Setting(_advertise, "URL that others reach this node at", default="worked out")
+        str,
+        Setting(
+            _advertise, "URL that others reach this node at; auto: find out", default="worked out"
+        ),
     ] = ""
-    """Empty: worked out from `listen` and `nodes`."""
+    """Empty: worked out from `listen` and `nodes`. `auto`: what peers, or `stun`, see."""
+    advertise_client: Annotated[
+        str, Setting(_client_url, "URL that clients reach this node at", default="as others")
+    ] = ""
+    """Where it is another than nodes use among themselves: CLUSTER SLOTS and the like tell it."""
+    stun: Annotated[
+        str,
+        Setting(_stun, "STUN server, host:port, for -advertise=auto", default="none: peers say it"),
+    ] = ""
     nodes: Annotated[
         tuple[str, ...],
         Setting(_urls, "URLs of the cluster's nodes, by commas", default="this node alone"),
     ] = ()
-    """Normalised; empty: this node alone."""
+    """Normalised; empty: this node alone, or whom it discovers."""
+    discover: Annotated[
+        tuple[str, ...],
+        Setting(
+            _discover,
+            "where to find other nodes: mdns, dns:name[:port], URLs of some, by commas",
+            default="nowhere: -nodes alone",
+        ),
+    ] = ()
+    """Whoever is found is dialled; the cluster's name, and secret, say who belongs to it. Without
+    `nodes` the node founds no cluster of its own, but waits to find one."""
+    expect: Annotated[
+        int,
+        Setting(
+            _integer(0, 64),
+            "how many nodes that -discover each other found the cluster; 0: those of -nodes",
+        ),
+    ] = 0
+    """They agree on one list of exactly so many, which then is what `nodes` would have said."""
+    join: Annotated[
+        tuple[str, ...],
+        Setting(_urls, "URLs of nodes of a cluster that is there: become a member", default="none"),
+    ] = ()
+    """Instead of `nodes`, which has them then too."""
+    token_file: Annotated[
+        str, Setting(str, "file with the join token, for -join", default="none")
+    ] = ""
+    """What the cluster gives for it, the secret, is kept in the data directory: the token is used
+    once, and every later start finds that."""
     cluster: Annotated[
         str, Setting(_cluster, "the cluster's name; nodes of another cluster are refused")
     ] = "quorate"
@@ -283,6 +383,46 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Over all connections, beside 64 KiB that each has free; what finds no room is refused as
     overloaded. At least 32 MiB, so that one value of the greatest length always fits."""
     allow_flush: Annotated[bool, Setting(_switch, "let FLUSHDB delete all keys")] = False
+    insecure: Annotated[
+        bool, Setting(_switch, "start though all who reach the address may do everything")
+    ] = False
+    """Without it a node that can be reached from other machines has to know who may do what."""
+    secret_file: Annotated[
+        str,
+        Setting(str, "file with the cluster's secret: links between nodes are TLS", default="none"),
+    ] = ""
+    """One line, or two while it is changed: the first signs, both are accepted. The secret itself
+    is QUORATE_SECRET and never a flag, which others can see."""
+    tls: Annotated[
+        str,
+        Setting(
+            _choice("off", "optional", "required"),
+            "TLS for clients: off, optional or required",
+            default="required with -tls-cert, else off",
+        ),
+    ] = ""
+    """Off, clients speak plain, but for who shows a certificate of the secret."""
+    tls_cert: Annotated[
+        str, Setting(str, "PEM file with the certificate that clients see", default="none")
+    ] = ""
+    """And peers, where there is no secret. The chain may follow it."""
+    tls_key: Annotated[str, Setting(str, "PEM file with the key of -tls-cert", default="none")] = ""
+    tls_ca: Annotated[
+        str,
+        Setting(
+            str, "PEM file with authorities whose certificates are accepted", default="the secret's"
+        ),
+    ] = ""
+    """Of clients, and of nodes where `peer_names` has their name."""
+    peer_names: Annotated[
+        tuple[str, ...],
+        Setting(_peer_names, "names in nodes' certificates of -tls-ca, by commas", default="none"),
+    ] = ()
+    """`*` is one label. Any other certificate of that authority is a client's."""
+    users: Annotated[
+        str, Setting(str, "TOML file of users, who have to log in", default="there are none")
+    ] = ""
+    """`quorate user` writes it. Read again when it changes."""
     loop: Annotated[
         str,
         Setting(_choice("auto", "uvloop", "asyncio"), "event loop: auto, uvloop or asyncio"),

@@ -9,7 +9,7 @@ crosses the wire.
 from __future__ import annotations
 
 import enum
-from typing import ClassVar
+from typing import ClassVar, Final
 
 Fact = int | str
 
@@ -70,6 +70,18 @@ class NeedsReadModifyWrite(InvalidRequest):
     release does not have: its answer could be wrong."""
 
     code = "needs_read_modify_write"
+
+
+class Unauthenticated(QuorateError):
+    """It is not shown who asks, or what was shown is wrong, expired or revoked."""
+
+    code = "unauthenticated"
+
+
+class Forbidden(QuorateError):
+    """It is known who asks, and it may not."""
+
+    code = "forbidden"
 
 
 class Unavailable(QuorateError):
@@ -157,6 +169,10 @@ class FormatUnsupported(StorageError):
     """The data directory was written by another release."""
 
     code = "format_unsupported"
+
+
+NEVER_BEGUN: Final = (InvalidRequest, Unauthenticated, Forbidden)
+"""What is refused before anything is done, so that no write of it survives."""
 
 
 def _tree(root: type[QuorateError]) -> dict[str, type[QuorateError]]:

@@ -13,13 +13,27 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from quorate.config import SETTINGS, VARIABLE_PREFIX, Config, ConfigError
+from quorate.config import AUTO, SETTINGS, VARIABLE_PREFIX, Config, ConfigError
 from quorate.notation import nearest, split_url
 
 _BY_NAME: Final = {name: each for each in SETTINGS for name in (each.name, *each.aliases)}
 _BY_VARIABLE: Final = {each.variable: each for each in SETTINGS}
-_ELSEWHERE: Final = frozenset({"QUORATE_TARGET", "QUORATE_COMPILE"})
-"""Ours, and no setting of a node: of the command line, and of `hatch_build`."""
+SECRET_VARIABLE: Final = "QUORATE_SECRET"
+"""Has the cluster's secret itself, as a flag never does: `ps` shows those."""
+_ELSEWHERE: Final = frozenset(
+    {
+        "QUORATE_CA",
+        "QUORATE_CERT",
+        "QUORATE_CERT_KEY",
+        "QUORATE_COMPILE",
+        "QUORATE_PASSWORD",
+        "QUORATE_TARGET",
+        "QUORATE_TOKEN",
+        "QUORATE_USER",
+        SECRET_VARIABLE,
+    }
+)
+"""Ours, and no setting of a node: of the command line, of `hatch_build`, and the secret."""
 _SERVICE_LINK: Final = re.compile(
     r"QUORATE_(?:\w+_)?(?:SERVICE_(?:HOST|PORT\w*)|PORT(?:_[0-9]+_(?:TCP|UDP|SCTP)\w*)?)"
 )
@@ -46,6 +60,8 @@ def load(*, flags: Mapping[str, str], environment: Mapping[str, str], file: Path
     given.update(_of_flags(flags, faults))
     values = _parsed(given, faults)
     _reconcile(values, given, faults)
+    _reconcile_joining(values, environment, faults)
+    _reconcile_tls(values, given, has_secret=bool(environment.get(SECRET_VARIABLE)), faults=faults)
     if faults:
         raise ConfigError(faults)
     return msgspec.convert(values, Config)
@@ -155,7 +171,8 @@ def _parsed(given: Mapping[str, _GivenText], faults: list[str]) -> dict[str, obj
 def _reconcile(
     values: dict[str, object], given: Mapping[str, _GivenText], faults: list[str]
 ) -> None:
-    """Check the settings against each other; `port` follows `listen` where only that is given."""
+    """Check the settings against each other; `port` follows `listen` where only that is given, and
+    who names a STUN server wants to be told its address."""
     copies = values.get("replication", None if "replication" in given else Config().replication)
     for name in ("w", "r"):
         asked = values.get(name)
@@ -164,9 +181,64 @@ def _reconcile(
                 f"{given[name].source}: {asked} replicas can never answer where each key has"
                 f" {copies}: lower it, or raise -replication"
             )
+    if values.get("stun") and values.setdefault("advertise", AUTO) != AUTO:
+        faults.append(
+            f"{given['stun'].source}: -advertise={values['advertise']} leaves nothing to ask: give"
+            " one of the two"
+        )
+    if values.get("expect") and (values.get("nodes") or not values.get("discover")):
+        advice = "-nodes says who founds: give one" if values.get("nodes") else "give -discover too"
+        faults.append(f"{given['expect'].source}: it is for nodes that find each other: {advice}")
     if "listen" in values:
         _, port = split_url(str(values["listen"]))
         if values.setdefault("port", port) != port:
             faults.append(
                 f"{given['listen'].source}: port {port} is not -port {values['port']}: give one"
             )
+
+
+def _reconcile_joining(
+    values: dict[str, object], environment: Mapping[str, str], faults: list[str]
+) -> None:
+    """Check what is said of joining a cluster; `nodes` is whom it is joined by."""
+    has = {name for name, value in values.items() if value}
+    if "join" in has and "nodes" in has:
+        faults.append("-join: -nodes is the list that founds a cluster: give one of the two")
+    if "token_file" in has:
+        if "join" not in has:
+            faults.append("-token-file: it needs -join, a node of the cluster that gave the token")
+        if "secret_file" in has or environment.get(SECRET_VARIABLE):
+            faults.append("-token-file: a token is for who has no secret: give one of the two")
+        if values.get("engine") == "memory":
+            faults.append("-token-file: -engine=memory has no directory to keep the secret in")
+    values.setdefault("nodes", values.get("join", ()))
+
+
+def _reconcile_tls(
+    values: dict[str, object],
+    given: Mapping[str, _GivenText],
+    *,
+    has_secret: bool,
+    faults: list[str],
+) -> None:
+    """Check what is said of TLS: each line says what is missing."""
+    has = {name for name, value in values.items() if value}
+    # A flag goes before a variable; of two variables nobody can say which is meant.
+    if has_secret and "secret_file" in has and not given["secret_file"].source.startswith("-"):
+        source = given["secret_file"].source
+        faults.append(f"{source}: {SECRET_VARIABLE} has a secret too: give one of the two")
+    has_secret = has_secret or "secret_file" in has
+    if ("tls_cert" in has) != ("tls_key" in has):
+        there, missing = ("cert", "key") if "tls_cert" in has else ("key", "cert")
+        faults.append(f"-tls-{there}: it needs -tls-{missing}: the two belong together")
+    if "peer_names" in has and "tls_ca" not in has:
+        faults.append("-peer-names: it needs -tls-ca, the authority of those names")
+    if has_secret:
+        return
+    if values.get("tls") in ("optional", "required") and "tls_cert" not in has:
+        faults.append(f"-tls={values['tls']}: it needs -tls-cert and -tls-key, or a -secret-file")
+    if "tls_ca" in has and not has >= {"peer_names", "tls_cert"}:
+        faults.append(
+            "-tls-ca: without a secret nodes are known by it: give -peer-names, -tls-cert and"
+            " -tls-key too, or a -secret-file"
+        )

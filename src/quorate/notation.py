@@ -30,6 +30,8 @@ URL_CHARS_MAX: Final = 300
 _MS_MAX: Final = 253_402_300_799_999
 """The end of the year 9999."""
 _WEB_PORTS: Final = (80, 443)
+_SCHEMES: Final = {"http": 80, "https": 443}
+"""What a client speaks, and where if no port is given."""
 _PRIVILEGED_PORT_MAX: Final = 1023
 _NODE_ID: Final = re.compile("[0-9a-f]{12}")
 _URL: Final = re.compile(
@@ -64,16 +66,30 @@ def parse_size(text: str) -> int:
 
 
 def parse_url(text: str) -> str:
-    """A node's URL in its one normal form, `http://host:port`; `host:port` alone is taken too."""
+    """A node's URL in its one normal form, `http://host:port`; `host:port` alone is taken too.
+
+    It is the node's name, and the same whether or not it is reached through TLS."""
+    url = parse_target(text)
+    if url.startswith("https:"):
+        name = url.replace("https:", "http:", 1)
+        raise ValueError(f"{text!r}: nodes are named by http, with TLS too: write {name}")
+    return url
+
+
+def parse_target(text: str, *, scheme: str = "http") -> str:
+    """Where a client finds a node, in normal form: `http://host:port`, or `https://host:port` where
+    it is reached through TLS. `host:port` alone has `scheme`. ValueError."""
     match = _URL.fullmatch(text.strip().lower())
     if match is None:
-        raise ValueError(f"{text!r} is no node's URL: write http://host:port")
-    scheme, host, port = match["scheme"], match["host"], match["port"]
-    if scheme not in (None, "http"):
-        raise ValueError(f"{text!r}: only http is spoken here: write http://host:port")
-    if port is None and scheme is None:
-        raise ValueError(f"{text!r} has no port: write http://{host}:8000")
-    return f"http://{_host(host, text)}:{bounded(int(port or 80), text, low=1, high=65535)}"
+        raise ValueError(f"{text!r} is no node's URL: write {scheme}://host:port")
+    given, host, port = match["scheme"], match["host"], match["port"]
+    if given not in (None, *_SCHEMES):
+        raise ValueError(f"{text!r}: only http and https are spoken here: write http://host:port")
+    if port is None and given is None:
+        raise ValueError(f"{text!r} has no port: write {scheme}://{host}:8000")
+    number = int(port) if port else _SCHEMES[given]
+    shown = bounded(number, text, low=1, high=65535)
+    return f"{given or scheme}://{_host(host, text)}:{shown}"
 
 
 def _host(host: str, text: str) -> str:
@@ -107,7 +123,7 @@ def can_be_looked_up(host: str) -> bool:
 
 def split_url(url: str) -> tuple[str, int]:
     """Host (IPv6 without brackets) and port of a URL in normal form. ValueError for another."""
-    host, _, port = url.removeprefix("http://").rpartition(":")
+    host, _, port = url.removeprefix("http://").removeprefix("https://").rpartition(":")
     if not host or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
         raise ValueError(f"{url!r} has no host and port")
     return host.strip("[]"), int(port)
@@ -168,13 +184,23 @@ def is_loopback(host: str) -> bool:
     return name == "localhost" or name.endswith(".localhost")
 
 
+_NAT64: Final = 0x64FF9B << 64
+"""The first 96 bits of an IPv6 address that leads to an IPv4 one (RFC 6052)."""
+
+
 def is_nowhere(host: str) -> bool:
     """Whether a host is an address at which no node can be: one of a link only (where clouds keep
-    their metadata), of many machines, or of none."""
+    their metadata), of many machines, of none, or of the future (240.0.0.0/4)."""
     address = address_of(host)
     if address is None:
         return False
-    return address.is_link_local or address.is_multicast or address.is_unspecified
+    if address.version == 6 and int(address) >> 32 == _NAT64:
+        from ipaddress import IPv4Address  # Late, as below.
+
+        return is_nowhere(str(IPv4Address(int(address) & 0xFFFFFFFF)))
+    is_of_future = address.version == 4 and address.is_reserved
+    is_of_none = address.is_unspecified or is_of_future
+    return address.is_link_local or address.is_multicast or is_of_none
 
 
 def address_of(host: str) -> IPv4Address | IPv6Address | None:
@@ -191,6 +217,15 @@ def address_of(host: str) -> IPv4Address | IPv6Address | None:
         return None
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return mapped or address
+
+
+def one_source(address: str) -> str:
+    """What counts as one source with this address: itself, or, as one host has them all, the 64
+    bits of network of an IPv6 address."""
+    found = address_of(address)
+    if found is None or found.version == 4:
+        return address
+    return str(int(found) >> 64)
 
 
 def show_duration(duration_ms: int) -> str:

@@ -147,7 +147,7 @@ class SpacedCluster(Cluster):
         self.switch = switch
         count = len(switch.addresses)
         nodes = ",".join(f"http://{switch.addresses[i]}:{PORT + i}" for i in range(count))
-        listed = [f"-nodes={nodes}", *flags]
+        listed = [f"-nodes={nodes}", "-insecure", *flags]
         self.nodes.extend(SpacedNode(directory, switch, index, listed) for index in range(count))
 
 

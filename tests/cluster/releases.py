@@ -19,7 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 NEXT_VERSION = "99.0.0"
-_BUILT_OF = ("src", "scripts", "pyproject.toml", "hatch_build.py", "README.md", "LICENSE")
+BUILT_OF = ("src", "scripts", "pyproject.toml", "hatch_build.py", "README.md", "LICENSE")
 _IGNORED = shutil.ignore_patterns("__pycache__")
 
 
@@ -33,8 +33,8 @@ _EDITS: tuple[tuple[str, str, str | Callable[[re.Match[str]], str]], ...] = (
     (_MESSAGES, r"(PROTOCOL_MAX: Final = )(\d+)", _raise),
     (_MESSAGES, r"(FEATURE_LEVEL: Final = )(\d+)", _raise),
     (_MESSAGES, r'("""I heard your ping."""\n\n    batch: int\n)', r'\1    mood: str = "well"\n'),
-    (_MESSAGES, r"(    in_force: int = 1\n)", r'\1    mood: str = "well"\n'),
-    ("core/topology/layout.py", r"(    level: int = FIRST_LEVEL\n)", r'\1    motto: str = ""\n'),
+    (_MESSAGES, r"(    expect: int = 0\n)", r'\1    mood: str = "well"\n'),
+    ("core/topology/layout.py", r"(    spent: Spent = \(\)\n)", r'\1    motto: str = ""\n'),
     ("core/topology/steps.py", r"(moves=\(\), level=level)\)", r'\1, motto="onwards")'),
 )
 """File, pattern, and what the one match becomes."""
@@ -44,7 +44,7 @@ def install(directory: Path, *, is_next: bool) -> Path:
     """Where a release's package is, built as a wheel from this tree."""
     tree, site = directory / "tree", directory / "site"
     tree.mkdir(parents=True)
-    for name in _BUILT_OF:
+    for name in BUILT_OF:
         source = ROOT / name
         if source.is_dir():
             shutil.copytree(source, tree / name, ignore=_IGNORED)

@@ -19,7 +19,7 @@ import quorate.client
 from quorate.core.values.events import Get, Put
 from quorate.errors import (
     BY_CODE,
-    InvalidRequest,
+    NEVER_BEGUN,
     Outcome,
     Overloaded,
     QuorateError,
@@ -234,7 +234,7 @@ def test_every_error_is_the_same_problem_in_both_lanes(
     assert problem["code"] == kind.code
     assert problem["status"] == answers[0].status
     assert (problem["needed"], problem["acked"]) == (2, 1)
-    refused = issubclass(kind, InvalidRequest)
+    refused = issubclass(kind, NEVER_BEGUN)
     assert problem["outcome"] == ("not_applied" if refused else "unknown")
 
 

@@ -322,12 +322,16 @@ def test_a_conditional_write_is_refused_and_never_faked(
     "origin", [b"http://evil.example", b"null", b"http://localhost:1", b"x", b"http://["]
 )
 @pytest.mark.parametrize(
-    "request_line", [b"PUT /kv?key=k", b"DELETE /kv?key=k", b"POST /batch", b"POST /join"]
+    "request_line",
+    [
+        *(b"PUT /kv?key=k", b"DELETE /kv?key=k", b"POST /batch", b"POST /join"),
+        *(b"GET /kv?key=k", b"HEAD /kv?key=k", b"GET /nodes", b"GET /metrics", b"GET /keys"),
+    ],
 )
-def test_a_write_from_a_page_of_another_origin_is_403(
+def test_a_request_from_a_page_of_another_origin_is_403(
     http_client: Client, request_line: bytes, origin: bytes
 ) -> None:
-    """Simple requests change nothing, and no header allows more."""
+    """Simple requests do nothing, not even read, and no header allows more."""
     head = request_line + b" HTTP/1.1\r\n" + HOST + b"Origin: " + origin + b"\r\n"
     body = b"Content-Type: text/plain\r\nContent-Length: 21\r\n\r\nhttp://127.0.0.1:9000"
     answer = http_client.ask(head + body)

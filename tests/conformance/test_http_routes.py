@@ -68,6 +68,7 @@ def test_head_is_served_wherever_get_is_and_has_no_body(
 ) -> None:
     http.store.fill(b"k", b"v")
     query = "?key=k" if path in ("/kv", "/explain", "/internal/get") else ""
+    query = f"?url={NODES[1]}" if path == "/probe" else query
     found = get(http_client, path + query)
     assert found.body != b""
     assert get(http_client, path + query, method="HEAD").status == found.status == 200

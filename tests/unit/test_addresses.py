@@ -10,7 +10,7 @@ from __future__ import annotations
 import pytest
 
 from quorate import addresses
-from quorate.addresses import cluster_urls, listen_addresses, own_url
+from quorate.addresses import cluster_urls, listen_addresses, own_url, peer_urls
 from quorate.config import Config, ConfigError
 from quorate.loading import load
 
@@ -138,3 +138,23 @@ def test_ipv6_listens_without_and_advertises_with_brackets() -> None:
 def test_a_name_that_does_not_resolve_is_another_machine() -> None:
     named = config(advertise="http://kv-1:8000", nodes="http://no-such-host.invalid:8000")
     assert cluster_urls(named) == ("http://kv-1:8000", "http://no-such-host.invalid:8000")
+
+
+@pytest.mark.usefixtures("_routed")
+@pytest.mark.parametrize("discover", ["mdns", "dns:kv.example", LAN])
+def test_who_looks_for_nodes_elsewhere_can_be_reached_from_there(discover: str) -> None:
+    looking = config(discover=discover)
+    assert own_url(looking) == f"http://{ROUTED}:8000"
+    assert listen_addresses(looking) == [("0.0.0.0", 8000)]
+
+
+def test_who_looks_on_loopback_stays_there() -> None:
+    looking = config(port="8001", discover="http://127.0.0.1:8000")
+    assert own_url(looking) == "http://localhost:8001"
+
+
+def test_a_node_that_is_to_find_out_its_address_asks_no_other_name_of_its_own() -> None:
+    auto = config(advertise="auto", nodes="http://127.0.0.1:8000,http://127.0.0.1:8001")
+    assert own_url(auto) == "http://127.0.0.1:8000"
+    assert peer_urls(auto) == ["http://127.0.0.1:8001"]
+    assert listen_addresses(config(advertise="auto", nodes=LAN)) == [("0.0.0.0", 8000)]

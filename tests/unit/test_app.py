@@ -5,22 +5,71 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import resource
 import socket
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
-from quorate import app
+from quorate import app, starting
 from quorate.config import Config
 from quorate.errors import StorageError
 from quorate.loading import load
 from quorate.runtime.process import close_in_time
+from quorate.runtime.sockets import bind
 from quorate.storage.directory import DataDirectory
 from quorate.storage.memory import MemoryEngine
 from quorate.storage.tuning import OPEN_FILES_MAX
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0", "[::]"])
+def test_a_node_that_strangers_reach_does_not_start_unless_told_to(
+    listen: str, ports: Iterator[int], tmp_path: Path
+) -> None:
+    port = next(ports)
+    given = {"listen": f"{listen}:{port}", "data": str(tmp_path / "data")}
+    with pytest.raises(starting.StartError) as caught:
+        asyncio.run(app._serve(load(flags=given, environment={}, file=None), ""))
+    said = str(caught.value)
+    assert said.startswith(f"other machines reach -port {port} of {listen.strip('[]')}, ")
+    assert re.findall(r"-(?:secret-file|users|tls-cert|insecure)", said) == [
+        "-secret-file",
+        "-users",
+        "-tls-cert",
+        "-insecure",
+    ]
+    assert "\n" not in said
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("host", "given", "may"),
+    [
+        ("0.0.0.0", {}, False),
+        ("0.0.0.0", {"insecure": "true"}, True),
+        ("0.0.0.0", {"tls-cert": "c", "tls-key": "k"}, True),
+        ("0.0.0.0", {"users": "u"}, True),
+        ("127.0.0.1", {}, True),
+        ("127.0.0.2", {}, True),
+        ("::1", {}, True),
+    ],
+)
+def test_who_may_come_is_judged_by_the_addresses_that_are_bound(
+    host: str, given: dict[str, str], may: bool, ports: Iterator[int]
+) -> None:
+    config = load(flags={"port": str(next(ports)), **given}, environment={}, file=None)
+    sockets = bind([("127.0.0.1", config.port), (host, next(ports))])
+    try:
+        with nullcontext() if may else pytest.raises(starting.StartError):
+            starting.refuse_strangers(config, sockets, has_secret=False)
+        starting.refuse_strangers(config, sockets, has_secret=True)
+    finally:
+        for each in sockets:
+            each.close()
 
 
 @pytest.mark.parametrize(
@@ -53,21 +102,21 @@ def test_an_engine_that_fails_to_close_is_told_and_hides_no_other_error() -> Non
 
 
 def test_what_fails_while_starting_is_one_line() -> None:
-    with pytest.raises(app.StartError, match="in use"), app._starting():
+    with pytest.raises(starting.StartError, match="in use"), starting.starting():
         raise StorageError("in use")
 
 
 def test_a_data_directory_that_is_a_file_is_one_line_which_names_it_once(tmp_path: Path) -> None:
     data = tmp_path / "file"
     data.write_text("")
-    with pytest.raises(app.StartError) as caught:
+    with pytest.raises(starting.StartError) as caught:
         app._open_engine(Config(data=str(data)))
     assert str(caught.value) == f"cannot use -data {data}: Not a directory"
 
 
 def test_a_data_directory_in_use_is_named_once_with_who_uses_it(tmp_path: Path) -> None:
     held = DataDirectory(tmp_path)
-    with pytest.raises(app.StartError) as caught:
+    with pytest.raises(starting.StartError) as caught:
         app._open_engine(Config(data=str(tmp_path)))
     held.release()
     said = f"cannot use -data {tmp_path}: another process uses the data directory"
@@ -87,6 +136,16 @@ def test_a_data_directory_that_others_may_enter_is_told_with_the_cure(tmp_path: 
     ]
 
 
+def test_an_open_directory_that_was_moved_aside_makes_room_for_one_of_the_node_alone(
+    tmp_path: Path,
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir(0o755)
+    app._move_aside(data)
+    app._open_engine(Config(data=str(data))).close()
+    assert data.stat().st_mode & 0o777 == 0o700
+
+
 @pytest.mark.parametrize(
     ("listen", "advice"),
     [
@@ -100,7 +159,18 @@ def test_who_cannot_listen_is_told_what_to_change(
     with socket.create_server(("127.0.0.1", next(ports))) as busy:
         address = listen.format(busy=busy.getsockname()[1])
         config = load(flags={"listen": address}, environment={}, file=None)
-        with pytest.raises(app.StartError) as caught:
-            asyncio.run(app._serve(config))
+        with pytest.raises(starting.StartError) as caught:
+            asyncio.run(app._serve(config, ""))
     assert str(caught.value).startswith(f"cannot listen on {address}: ")
     assert str(caught.value).endswith(f"; {advice}")
+
+
+def test_without_the_extra_for_mdns_one_line_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(app, "find_spec", lambda _name: None)
+    config = load(
+        flags={"discover": "mdns", "data": str(tmp_path / "data")}, environment={}, file=None
+    )
+    with pytest.raises(starting.StartError, match=r"pip install 'quorate\[mdns\]'"):
+        asyncio.run(app._serve(config, ""))

@@ -33,13 +33,15 @@ ARROWS: dict[str, set[str]] = {
     "storage": _VALUES | {"errors", "wire"},
     "host": {"core", "errors", "notation", "config", "wire", "storage.engine"},
     "security": {"errors", "notation", "config"},
-    "runtime": _VALUES | {"errors", "notation", "host", "security"},
+    "runtime": _VALUES | {"errors", "notation", "host", "security", "wire.stun"},
     "doors": _VALUES
     | {"core.topology.topology"}
     | {"errors", "config", "notation", "wire", "host.store", "security"},
     "client": {"errors", "notation", "wire"},
     "bench": {"errors", "config", "notation", "wire", "client"},
     "sim": {"core", "host", "wire", "storage", "errors", "notation", "config", "settings"},
+    "starting": {"addresses", "config", "errors", "notation"}
+    | {"runtime", "security", "storage.engine"},
     "app": _EVERYTHING,
     "cli": {
         "errors",

@@ -16,28 +16,26 @@ from typing import Final
 
 import pytest
 
-from quorate.addresses import own_url
-from quorate.app import CLOSE_S
 from quorate.cli.commands import COMMANDS
 from quorate.config import KEY_BYTES_MAX, SETTINGS, Config
 from quorate.core.exchanges.outbox import UNANSWERED_BYTES_MAX
 from quorate.core.serving import STEP_BYTES_MAX
 from quorate.core.topology.roster import HEARSAY_MAX
 from quorate.core.values.settings import MEMBERS_MAX
+from quorate.doors.handshakes import ADDRESS_MAX, HANDSHAKE_SECONDS, HANDSHAKES_MAX
 from quorate.doors.limits import IDLE_SECONDS, PROGRESS_BYTES, REQUEST_SECONDS
+from quorate.doors.logins import CHECKS_MAX, SOURCE_CHECKS_MAX
 from quorate.doors.port import UNDECIDED_SECONDS
 from quorate.doors.redis import table
 from quorate.host.acceptor import UNPROVEN_MAX
-from quorate.host.driver import DRAIN_MS, SETTLE_MS
 from quorate.host.links import OUTBOX_BYTES_MAX
 from quorate.loading import load
-from quorate.runtime.process import FLUSH_S
 from quorate.sim.faults import FAULTS
 from quorate.wire.frames import FRAME_BYTES_MAX
 
 ROOT: Final = Path(__file__).parents[2]
 _SOURCES: Final = ROOT / "src" / "quorate"
-_TEXT: Final = {"", ".py", ".md", ".toml", ".yml", ".json", ".txt", ".ps1"}
+_TEXT: Final = {"", ".py", ".md", ".toml", ".yml", ".yaml", ".service", ".json", ".txt", ".ps1"}
 _FOREIGN: Final = {"LICENSE", "tests/unit/test_docs.py"}
 """Another's text, and this file, which has to say what it looks for."""
 
@@ -57,7 +55,7 @@ _FLAG: Final = re.compile(r"(?:^|(?<=[\s,]))--?([RW]\b|[A-Za-z][\w-]+)")
 
 
 def _texts() -> Iterator[Path]:
-    roots = (".ci", ".github", "bench", "docs", "scripts", "src", "tests")
+    roots = (".ci", ".github", "bench", "deploy", "docs", "scripts", "src", "tests")
     inside = (path for root in roots for path in (ROOT / root).rglob("*"))
     for path in sorted([*inside, *ROOT.glob("*.*"), ROOT / "LICENSE"]):
         if path.is_file() and path.suffix in _TEXT and _name(path) not in _FOREIGN:
@@ -230,10 +228,14 @@ def test_each_limit_is_told_with_its_default() -> None:
             f"{REQUEST_SECONDS:g} s, and {UNDECIDED_SECONDS:g} s"
         ),
         "silence of an HTTP client between requests": f"{IDLE_SECONDS:g} s",
+        "TLS handshakes at once": (
+            f"{HANDSHAKES_MAX}, of one address {ADDRESS_MAX}, {HANDSHAKE_SECONDS:g} s each"
+        ),
         "half a request": (
             f"{REQUEST_SECONDS:g} s, of an HTTP body for each {PROGRESS_BYTES >> 10} KiB"
         ),
         "a client that takes none of its replies": f"{REQUEST_SECONDS:g} s",
+        "logins that wait to be checked": f"{CHECKS_MAX}, and {SOURCE_CHECKS_MAX} of one address",
         "links of peers": f"one for each, both ways; {UNPROVEN_MAX} more ",
         "answers to one peer": f"{STEP_BYTES_MAX >> 20} MiB ",
         "what a peer has not answered": f"{UNANSWERED_BYTES_MAX >> 20} MiB",
@@ -302,26 +304,10 @@ def test_the_settings_of_an_example_are_settings(tmp_path: Path) -> None:
         assert load(flags={}, environment={}, file=file) != Config()
 
 
-def test_the_arguments_of_an_example_are_those_of_a_node() -> None:
-    (text,) = _examples("yaml")
-    arguments = re.findall(r"^ +- (-\S+)$", text, re.MULTILINE)
-    assert len(arguments) == 4
-    flags = dict(each.lstrip("-").replace("$(POD)", "q-0").split("=", 1) for each in arguments)
-    config = load(flags=flags, environment={}, file=None)
-    assert own_url(config) in config.nodes
-
-
 def test_the_commands_of_examples_can_be_read_by_a_shell() -> None:
     for text in _examples("sh"):
         done = subprocess.run(["sh", "-n"], input=text, text=True, capture_output=True, check=False)
         assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_a_service_may_take_as_long_to_stop_as_a_node_does() -> None:
-    (unit,) = _examples("ini")
-    given = re.search(r"^TimeoutStopSec=([0-9]+)$", unit, re.MULTILINE)
-    assert given is not None
-    assert int(given[1]) > (DRAIN_MS + SETTLE_MS) / 1000 + CLOSE_S + FLUSH_S
 
 
 # --- flags -------------------------------------------------------------------------------------

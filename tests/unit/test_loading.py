@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -32,6 +33,32 @@ def toml(tmp_path: Path, text: str) -> Path:
     return path
 
 
+@pytest.mark.parametrize(
+    "text", ["dns:", "dns:a..b", "dns:a:x", "dns:a:0", "a", "ftp://a:1", "mdns:x"]
+)
+def test_what_names_no_way_to_find_nodes_is_a_fault_that_says_what_to_write(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"-discover: .*(write|least)"):
+        load(flags={"discover": text}, environment={}, file=None)
+
+
+@pytest.mark.parametrize("others", [{}, {"nodes": "a:1", "discover": "mdns"}])
+def test_founders_are_expected_where_they_find_each_other_and_no_list_names_them(
+    others: dict[str, str],
+) -> None:
+    with pytest.raises(ConfigError, match="-expect: it is for nodes that find each other"):
+        load(flags={"expect": "3", **others}, environment={}, file=None)
+
+
+def test_a_stun_server_is_for_a_node_that_is_to_find_out_its_address() -> None:
+    flags = {"stun": "127.0.0.1:1", "advertise": "http://127.0.0.1:8000"}
+    with pytest.raises(ConfigError, match=r"-stun: -advertise=\S+ leaves nothing to ask"):
+        load(flags=flags, environment={}, file=None)
+    config = load(flags={"stun": "127.0.0.1:1"}, environment={}, file=None)
+    assert (config.stun, config.advertise) == ("127.0.0.1:1", "auto")
+    with pytest.raises(ConfigError, match="has no port"):
+        load(flags={"stun": "127.0.0.1", "advertise": "auto"}, environment={}, file=None)
+
+
 def test_nothing_given_means_the_defaults() -> None:
     assert flags() == Config()
 
@@ -49,10 +76,12 @@ def test_every_field_has_exactly_one_flag() -> None:
 
 
 def test_the_default_that_help_shows_is_the_fields_wherever_it_is_a_value() -> None:
-    words = {"listen", "advertise", "nodes", "W", "R", "data", "config"}
+    words = {"listen", "advertise", "advertise-client", "stun", "discover", "nodes", "W", "R"}
+    words |= {"data", "config", "secret-file", "tls", "tls-cert", "tls-key", "tls-ca", "peer-names"}
+    words |= {"join", "token-file", "users"}
     for setting in SETTINGS:
         if setting.name in words:
-            assert " " in setting.default or setting.name in ("data", "config")
+            assert " " in setting.default or setting.default in ("./quorate-data/<port>", "none")
         else:
             assert setting.parse(setting.default) == getattr(Config(), setting.field)
 
@@ -68,8 +97,13 @@ EXAMPLES = {
     "port": ("81", 81),
     "listen": ("0.0.0.0:8000", "0.0.0.0:8000"),
     "advertise": ("http://a:1/", "http://a:1"),
+    "advertise-client": ("a:1", "http://a:1"),
+    "stun": ("stun.example.org:3478", "stun.example.org:3478"),
     "nodes": ("http://a:1, http://b:2/", ("http://a:1", "http://b:2")),
+    "discover": ("mdns, dns:kv.example, a:1", ("mdns", "dns:kv.example", "http://a:1")),
+    "expect": ("3", 3),
     "cluster": ("blue", "blue"),
+    "users": ("users.toml", "users.toml"),
     "replication": ("5", 5),
     "W": ("3", 3),
     "R": ("1", 1),
@@ -96,10 +130,36 @@ EXAMPLES = {
     "inflight-bytes": ("9MiB", 9 << 20),
     "reply-bytes": ("64MiB", 64 << 20),
     "allow-flush": ("true", True),
+    "insecure": ("true", True),
+    "join": ("a:1,b:2", ("http://a:1", "http://b:2")),
+    "token-file": ("t", "t"),
+    "secret-file": ("s", "s"),
+    "tls": ("off", "off"),
+    "tls-cert": ("c", "c"),
+    "tls-key": ("k", "k"),
+    "tls-ca": ("a", "a"),
+    "peer-names": ("*.N.test, m.test", ("*.n.test", "m.test")),
     "loop": ("asyncio", "asyncio"),
     "log-level": ("debug", "debug"),
     "log-format": ("json", "json"),
 }
+
+BESIDE = {
+    "tls-cert": {"tls-key": "k"},
+    "tls-key": {"tls-cert": "c"},
+    "tls-ca": {"secret-file": "s"},
+    "peer-names": {"tls-ca": "a", "secret-file": "s"},
+    "expect": {"discover": "mdns"},
+    "token-file": {"join": "a:1"},
+}
+"""What has to be given with a setting."""
+IMPLIED: dict[str, dict[str, object]] = {
+    "expect": {"discover": ("mdns",)},
+    "stun": {"advertise": "auto"},
+    "join": {"nodes": ("http://a:1", "http://b:2")},
+    "token-file": {"nodes": ("http://a:1",), "join": ("http://a:1",)},
+}
+"""What a setting, with what it needs, means for others."""
 
 
 @pytest.mark.parametrize(
@@ -109,15 +169,16 @@ def test_a_setting_can_be_given_as_flag_alias_variable_and_toml_key(
     setting: Setting, tmp_path: Path
 ) -> None:
     text, value = EXAMPLES[setting.name]
-    expected = msgspec.structs.replace(Config(), **{setting.field: value})
+    beside = BESIDE.get(setting.name, {})
+    given = {name.replace("-", "_"): text for name, text in beside.items()}
+    fields: dict[str, Any] = {**given, **IMPLIED.get(setting.name, {}), setting.field: value}
+    expected = msgspec.structs.replace(Config(), **fields)
     variable = "QUORATE_" + setting.name.upper().replace("-", "_")
     for name in (setting.name, *setting.aliases):
-        assert load(flags={name: text}, environment={}, file=None) == expected
-    assert load(flags={}, environment={variable: text}, file=None) == expected
-    assert (
-        load(flags={}, environment={}, file=toml(tmp_path, f"{setting.name} = '{text}'"))
-        == expected
-    )
+        assert load(flags={name: text, **beside}, environment={}, file=None) == expected
+    assert load(flags=beside, environment={variable: text}, file=None) == expected
+    file = toml(tmp_path, f"{setting.name} = '{text}'")
+    assert load(flags=beside, environment={}, file=file) == expected
 
 
 def test_the_seeds_names_and_short_names_mean_the_same() -> None:
@@ -338,3 +399,60 @@ def test_the_file_is_named_by_the_flag_or_else_by_the_environment() -> None:
     assert file_of(flags={"config": "a.toml"}, environment=environment) == Path("a.toml")
     assert file_of(flags={}, environment=environment) == Path("b.toml")
     assert file_of(flags={}, environment={}) is None
+
+
+@pytest.mark.parametrize(
+    ("given", "fault"),
+    [
+        ({"join": "a:1", "nodes": "b:2"}, "-join: -nodes is the list that founds a cluster"),
+        ({"token-file": "t"}, "-token-file: it needs -join"),
+        (
+            {"join": "a:1", "token-file": "t", "secret-file": "s"},
+            "-token-file: a token is for who has no secret",
+        ),
+        (
+            {"join": "a:1", "token-file": "t", "engine": "memory"},
+            "-token-file: -engine=memory has no directory",
+        ),
+    ],
+)
+def test_what_cannot_be_said_of_joining_is_a_fault(given: dict[str, str], fault: str) -> None:
+    (said,) = faults(**given)
+    assert said.startswith(fault)
+
+
+# --- secret and TLS -------------------------------------------------------------------------------
+
+
+def tls_fault(*, secret: str = "", **given: str) -> str:
+    environment = {"QUORATE_SECRET": secret}
+    named = {name.replace("_", "-"): text for name, text in given.items()}
+    with pytest.raises(ConfigError) as caught:
+        load(flags=named, environment=environment, file=None)
+    (fault,) = caught.value.faults
+    return fault
+
+
+def test_what_belongs_together_is_asked_for() -> None:
+    assert "-tls-cert: it needs -tls-key" in tls_fault(tls_cert="c")
+    assert "-tls-key: it needs -tls-cert" in tls_fault(tls_key="k")
+    assert "-peer-names: it needs -tls-ca" in tls_fault(secret="s", peer_names="a.test")
+    assert "-tls=required: it needs" in tls_fault(tls="required")
+    assert "give -peer-names" in tls_fault(tls_ca="a", tls_cert="c", tls_key="k")
+    assert "no name in a certificate" in tls_fault(secret="s", tls_ca="a", peer_names="a.*.test")
+    load(flags={"tls": "required"}, environment={"QUORATE_SECRET": "s"}, file=None)
+
+
+def test_of_two_variables_with_a_secret_neither_is_meant_and_a_flag_goes_before() -> None:
+    both = {"QUORATE_SECRET": "s", "QUORATE_SECRET_FILE": "f"}
+    with pytest.raises(ConfigError, match="QUORATE_SECRET_FILE: QUORATE_SECRET has a secret too"):
+        load(flags={}, environment=both, file=None)
+    found = load(flags={"secret-file": "g"}, environment=both, file=None)
+    assert found.secret_file == "g"
+
+
+def test_the_secret_itself_is_no_flag_and_stands_in_no_file_of_settings(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="secret: no such flag"):
+        load(flags={"secret": "x"}, environment={}, file=None)
+    with pytest.raises(ConfigError, match="secret: no such setting"):
+        load(flags={}, environment={}, file=toml(tmp_path, "secret = 'x'"))

@@ -20,6 +20,7 @@ from quorate.notation import (
     nearest,
     parse_duration,
     parse_size,
+    parse_target,
     parse_url,
     show_bytes,
     show_count,
@@ -146,7 +147,7 @@ def test_a_url_comes_out_in_one_normal_form(text: str, url: str) -> None:
         ("http://münchen:8000", "is no node's URL"),
         ("-a:8000", "is no node's URL"),
         ("ftp://a:8000", "only http"),
-        ("https://a:8000", "only http"),
+        ("https://a:8000", "named by http, with TLS too: write http://a:8000"),
         ("alpha", "has no port: write http://alpha:8000"),
         ("a:0", "too small"),
         ("a:65536", "too large"),
@@ -169,6 +170,31 @@ def test_a_url_comes_out_in_one_normal_form(text: str, url: str) -> None:
 def test_what_is_no_nodes_url_is_refused(text: str, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         parse_url(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "scheme", "url"),
+    [
+        ("https://KV.example.com/", "http", "https://kv.example.com:443"),
+        ("http://a", "https", "http://a:80"),
+        ("a:8000", "https", "https://a:8000"),
+        ("a:8000", "http", "http://a:8000"),
+        ("https://[2001:DB8:0:0::1]:8443", "http", "https://[2001:db8::1]:8443"),
+    ],
+)
+def test_a_client_may_reach_a_node_through_tls_and_without_a_scheme_as_it_says(
+    text: str, scheme: str, url: str
+) -> None:
+    assert parse_target(text, scheme=scheme) == url
+    assert parse_target(url) == url
+    assert split_url(url) == split_url(url.replace("https", "http"))
+
+
+def test_what_a_client_cannot_reach_shows_what_to_write() -> None:
+    with pytest.raises(ValueError, match="write https://alpha:8000"):
+        parse_target("alpha", scheme="https")
+    with pytest.raises(ValueError, match="only http and https are spoken here"):
+        parse_target("rediss://alpha:8000")
 
 
 @pytest.mark.parametrize(
@@ -251,8 +277,13 @@ def test_loopback_is_an_address_or_a_name_by_convention(host: str, is_it: bool) 
         ("ff02::1", True),
         ("0.0.0.0", True),
         ("::", True),
+        ("240.0.0.1", True),
+        ("255.255.255.255", True),
+        ("64:ff9b::169.254.169.254", True),
+        ("64:ff9b::198.51.100.1", False),
         ("10.0.0.1", False),
         ("127.0.0.1", False),
+        ("::1", False),
         ("2001:db8::1", False),
         ("metadata.internal", False),
     ],

@@ -21,10 +21,15 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from quorate.bench.protocols import Codec, ProtocolFault, Tally
 from quorate.bench.result import Slice
+
+if TYPE_CHECKING:
+    import ssl
+
+    from quorate.client.tls import TlsConnection
 
 DRAIN_SECONDS: Final = 2.0
 _CATCH_UP_SECONDS: Final = 1.0
@@ -56,6 +61,7 @@ class TargetConnection:
 
     __slots__ = (
         "_address",
+        "_context",
         "_family",
         "_skip",
         "_unread",
@@ -64,12 +70,18 @@ class TargetConnection:
         "codec",
         "is_open",
         "missing",
+        "secured",
         "socket",
         "target",
         "unsent",
     )
 
-    def __init__(self, target: tuple[str, int], codec: Codec) -> None:
+    def __init__(
+        self, target: tuple[str, int], codec: Codec, context: ssl.SSLContext | None = None
+    ) -> None:
+        self._context = context
+        self.secured: TlsConnection | None = None
+        """What stands between the codec and the socket, from the handshake on; None: nothing."""
         self.target = target
         self.codec = codec
         self.socket = _NONE
@@ -89,6 +101,9 @@ class TargetConnection:
         """Connect, waiting for it; raises OSError."""
         self.socket = socket.create_connection(self.target, CONNECT_SECONDS)
         self._family, self._address = self.socket.family, self.socket.getpeername()
+        is_greeted = self.greet()
+        while not is_greeted:
+            is_greeted = self.greet(self.socket.recv(_READ_BYTES))
         self._settle()
         self.is_open = True
 
@@ -98,6 +113,21 @@ class TargetConnection:
         self.socket = socket.socket(self._family)
         self._settle()
         self.socket.connect_ex(self._address)
+
+    def greet(self, data: bytes | None = None) -> bool:
+        """Go on with the handshake, where there is one, by what came: whether it is done. OSError
+        where there is no agreement."""
+        if self._context is None:
+            return True
+        if self.secured is None:
+            from quorate.client.tls import TlsConnection  # Late: most measure without.
+
+            self.secured = TlsConnection(self.socket, self._context, self.target[0])
+        reply, is_done = self.secured.shake(data)
+        if reply:
+            # A kilobyte or so, into an empty buffer.
+            self.socket.send(reply)
+        return is_done
 
     def has_failed(self) -> bool:
         """Whether connecting failed."""
@@ -121,6 +151,7 @@ class TargetConnection:
         """Be closed; what was half sent or half read is forgotten."""
         self.socket.close()
         self.is_open = False
+        self.secured = None
         self.unsent = self._unread = b""
         self._skip = 0
 
@@ -238,6 +269,8 @@ class Load:
             # What failed took the connection away.
             if mask & selectors.EVENT_READ and connection.is_open:
                 self._receive(connection)
+            elif mask & selectors.EVENT_READ and connection.secured is not None:
+                self._greet(connection)
         now = time.perf_counter()
         if self._lost and now > self._retry_at:
             self._reconnect()
@@ -285,6 +318,12 @@ class Load:
         connection.begun = begun
         connection.missing = batch.replies
         connection.unsent = batch.payload
+        if connection.secured is not None:
+            try:
+                connection.unsent = connection.secured.sealed(batch.payload)
+            except OSError as fault:
+                self._lose(connection, fault)
+                return
         self._send(connection)
 
     def _send(self, connection: TargetConnection) -> None:
@@ -312,7 +351,11 @@ class Load:
 
     def _receive(self, connection: TargetConnection) -> None:
         try:
-            data = connection.socket.recv(_READ_BYTES)
+            data: bytes | None = connection.socket.recv(_READ_BYTES)
+            if connection.secured is not None:
+                data = connection.secured.opened(data or b"")
+                if data is None:
+                    return
             if not data:
                 raise ConnectionResetError("connection closed")
             count = connection.take(data, self.tally)
@@ -381,10 +424,21 @@ class Load:
         if connection.has_failed():
             self._lose(connection, ConnectionRefusedError())
             return
-        connection.is_open = True
-        self._away -= 1
         self._selector.modify(connection.socket, selectors.EVENT_READ, connection)
-        self._begin(connection, time.perf_counter())
+        self._greet(connection, is_first=True)
+
+    def _greet(self, connection: TargetConnection, *, is_first: bool = False) -> None:
+        """Go on with the handshake, where there is one; then there is work again."""
+        try:
+            data = None if is_first else connection.socket.recv(_READ_BYTES)
+            is_greeted = connection.greet(data)
+        except OSError as fault:
+            self._lose(connection, fault)
+            return
+        if is_greeted:
+            connection.is_open = True
+            self._away -= 1
+            self._begin(connection, time.perf_counter())
 
 
 class _Slices:

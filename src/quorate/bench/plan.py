@@ -21,6 +21,10 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     targets: tuple[tuple[str, int], ...]
     """Hosts and ports."""
+    tls: bool = False
+    """Whether they are reached through TLS."""
+    ca: str = ""
+    """A file with the CA by which they are known then; empty: the system's count."""
     protocol: str = "resp"
     """`resp` or `http`; in a result, whatever was measured."""
     scenario: str = ""

@@ -26,6 +26,7 @@ from quorate.bench.plan import LoadPlan
 from quorate.bench.protocols import Codec, HttpCodec, ProtocolFault, RespCodec
 from quorate.bench.result import Slice, WorkerResult
 from quorate.bench.routing import held_only, held_slots
+from quorate.client.access import context_of
 
 PRELOAD_SECONDS: Final = 120.0
 """What writing the keys may take, and a millisecond more for each."""
@@ -165,7 +166,8 @@ class Worker:
         value = bytes(random.Random(2).choices(range(97, 123), k=plan.value_bytes))
         codecs = {target: _codec(plan, target, value, wait) for target in set(plan.targets)}
         targets = [plan.targets[place % len(plan.targets)] for place in self.places]
-        return [TargetConnection(target, codecs[target]) for target in targets]
+        context = context_of(ca=plan.ca or None) if plan.tls else None
+        return [TargetConnection(target, codecs[target], context) for target in targets]
 
 
 def source_of(plan: LoadPlan, *, worker: int) -> Source:

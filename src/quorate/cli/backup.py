@@ -36,6 +36,7 @@ from quorate.client.blocking import Client
 from quorate.client.calls import Call, KeyPage, Value, options, read_get, read_json
 from quorate.errors import PeerProtocolError, QuorateError, QuorumUnreachable
 from quorate.notation import show_bytes, show_count, show_size
+from quorate.wire.http import quote
 
 _CLUSTER: Final = re.compile(rb'^quorate_node_info\{[^}]*\bcluster="([^"]{1,64})"', re.MULTILINE)
 _PAGE_BYTES: Final = 16 << 20
@@ -102,7 +103,9 @@ class _Reading:
     def is_eventual(self) -> bool:
         """Whether reads may miss a finished write. Raises what a read ends with, as for an R above
         N."""
-        answer = self._client.request(Call("GET", f"/kv?key=quorate{options(r=self._r)}"))
+        # Some key that whoever may read those of the archive may read, there or not.
+        key = quote(self._prefix or b"quorate")
+        answer = self._client.request(Call("GET", f"/kv?key={key}{options(r=self._r)}"))
         read_get(answer)
         return answer.headers.get("quorate-consistency") == "eventual"
 

@@ -13,6 +13,7 @@ import msgspec
 from quorate.bench.plan import SCENARIOS, LoadPlan, with_scenario
 from quorate.cli.arguments import Given, UsageError
 from quorate.cli.connect import DEV_NODES_MAX, node_urls, parsed, whole_number
+from quorate.client.access import context_of
 from quorate.config import VALUE_BYTES_MOST
 from quorate.notation import nearest, parse_duration, parse_size, split_url
 
@@ -82,8 +83,8 @@ def asked_of(given: Given) -> BenchAsked:
 
 
 def _plan(given: Given, dev: int) -> LoadPlan:
-    targets = () if dev else tuple(split_url(url) for url in node_urls(given))
-    plan = LoadPlan(targets=targets)
+    urls = [] if dev else node_urls(given, is_tls="ca" in given)
+    plan = LoadPlan(targets=tuple(split_url(url) for url in urls), **_tls(given, urls))
     if "scenario" in given:
         plan = with_scenario(plan, _one_of("scenario", given["scenario"], SCENARIOS))
     plan = msgspec.structs.replace(plan, **_numbers(given), **_choices(given))
@@ -95,11 +96,28 @@ def _plan(given: Given, dev: int) -> LoadPlan:
             f"--{name}: the Redis protocol cannot ask for it: use --protocol=http, or start the"
             f" nodes with --{name}"
         )
+    if plan.route and plan.tls:
+        raise UsageError("--route: who holds which key is asked without TLS alone")
     if plan.route and plan.writes == "insert":
         raise UsageError("--route: new keys are written wherever a connection leads")
     if plan.workers > plan.connections:
         raise UsageError(f"--workers: there are only {plan.connections} connections for them")
     return plan
+
+
+def _tls(given: Given, urls: list[str]) -> dict[str, Any]:
+    """The plan's fields that say whether there is TLS."""
+    plain = [url for url in urls if not url.startswith("https:")]
+    if ("ca" in given or len(plain) < len(urls)) and (plain or not urls):
+        name = plain[0] if plain else "--dev"
+        raise UsageError(f"--target: {name} is without TLS: write https:// for all or for none")
+    if plain or not urls:
+        return {}
+    try:
+        context_of(ca=given.get("ca"))
+    except ValueError as fault:
+        raise UsageError(f"--ca: {fault}") from None
+    return {"tls": True, "ca": given.get("ca", "")}
 
 
 def _numbers(given: Given) -> dict[str, Any]:

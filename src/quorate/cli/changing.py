@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 from quorate.cli.arguments import Given, UsageError
-from quorate.cli.connect import client_of, parsed, timeout_seconds, whole_number
+from quorate.cli.connect import client_at, client_of, parsed, timeout_seconds, whole_number
 from quorate.cli.output import print_facts, print_json, print_table
 from quorate.client.blocking import Client
 from quorate.client.calls import Call, Unreachable, options, read_json
@@ -144,7 +144,7 @@ def run_topology(given: Given) -> int:
     timeout = timeout_seconds(given)
     with client_of(given) as client:
         shown = topology_of(client, timeout=timeout)
-    for url, lines in _heard(shown).items():
+    for url, lines in _heard(given, shown).items():
         shown["waits"] += [each for each in lines if each.startswith(url)]
     if "json" in given:
         print_json(shown)
@@ -170,19 +170,20 @@ def topology_of(client: Client, *, timeout: float | None = None) -> dict[str, An
     return dict(shown)
 
 
-def _heard(shown: dict[str, Any]) -> dict[str, list[str]]:
+def _heard(given: Given, shown: dict[str, Any]) -> dict[str, list[str]]:
     """What members say of what waits that have yet to get copies: they alone know it."""
     urls = [str(each["url"]) for each in shown["members"] if each.get("left")]
     urls = [url for url in urls if url != shown["node"]]
     if not urls:
         return {}
     with ThreadPoolExecutor(_PROBES_AT_ONCE) as pool:
-        return dict(zip(urls, pool.map(_waits_at, urls), strict=True))
+        found = pool.map(lambda url: _waits_at(given, url), urls)
+        return dict(zip(urls, found, strict=True))
 
 
-def _waits_at(url: str) -> list[str]:
+def _waits_at(given: Given, url: str) -> list[str]:
     try:
-        with Client(url, timeout=_PROBE_SECONDS) as client:
+        with client_at(given, url, timeout=_PROBE_SECONDS) as client:
             return [str(each) for each in topology_of(client)["waits"]]
     except (QuorateError, Unreachable):
         return []

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from quorate.cli.arguments import Given
 from quorate.cli.changing import topology_of
-from quorate.cli.connect import client_of, key_of, parsed, timeout_seconds, whole_number
+from quorate.cli.connect import client_at, client_of, key_of, parsed, timeout_seconds, whole_number
 from quorate.cli.output import print_facts, print_json, print_table
 from quorate.client.blocking import Client
 from quorate.client.calls import Call, Unreachable, error_of, options, packed, read_json
@@ -101,7 +101,7 @@ def run_nodes(given: Given) -> int:
         return 0
     columns = ["url", "state", "owns", "failures", "last_seen_ms", "keys", "bytes", "hints"]
     if not sys.stdout.isatty():
-        columns += ["version", "id", "w", "r", "refusal"]
+        columns += ["version", "id", "w", "r", "refusal", "client"]
     _print_members(columns, members)
     return 0
 
@@ -115,7 +115,7 @@ def run_forget(given: Given) -> int:
     urls = [url for url in met if url != forgotten]
     faults: dict[str, str] = {}
     for url in urls:
-        if fault := _fault_of(url, Call("DELETE", target)):
+        if fault := _fault_of(given, url, Call("DELETE", target)):
             faults[url] = fault
     if "json" in given:
         print_json({"url": forgotten, "faults": faults})
@@ -129,7 +129,7 @@ def run_status(given: Given) -> int:
     members = _members(given)
     urls = [str(member["url"]) for member in members]
     with ThreadPoolExecutor(_PROBES_AT_ONCE) as pool:
-        conditions = list(pool.map(_condition, urls))
+        conditions = list(pool.map(lambda url: _condition(given, url), urls))
     reasons, ages = [each for each, _ in conditions], [each for _, each in conditions]
     for place, member in enumerate(members):
         if urls.count(urls[place]) > 1 and member.get("state") not in ("self", "up"):
@@ -151,7 +151,7 @@ def run_check(given: Given) -> int:
     something."""
     urls = [str(member["url"]) for member in _members(given)]
     with ThreadPoolExecutor(_PROBES_AT_ONCE) as pool:
-        found = list(pool.map(_checked, urls))
+        found = list(pool.map(lambda url: _checked(given, url), urls))
     if "json" in given:
         print_json(found)
     else:
@@ -161,12 +161,12 @@ def run_check(given: Given) -> int:
     return int(any(each["differed"] or each["unreadable"] for each in found))
 
 
-def _checked(url: str) -> dict[str, Any]:
+def _checked(given: Given, url: str) -> dict[str, Any]:
     """What the node at `url` found."""
     method = "POST"
     try:
         while True:
-            with Client(url, timeout=_PROBE_SECONDS) as client:
+            with client_at(given, url, timeout=_PROBE_SECONDS) as client:
                 told = read_json(client.request(Call(method, "/check")))
             if not told["left"]:
                 return {"url": url, **told}
@@ -323,14 +323,14 @@ def _are_tables(value: object, names: frozenset[str]) -> bool:
     )
 
 
-def _condition(url: str) -> tuple[str, str]:
+def _condition(given: Given, url: str) -> tuple[str, str]:
     """Why the node at `url` is not ready, empty if it is; and when all replicas of what it holds
     were last known to be equal, and what has held that up since."""
-    reason = _fault_of(url, Call("GET", "/readyz"))
+    reason = _fault_of(given, url, Call("GET", "/readyz"))
     if reason:
         return reason, ""
     try:
-        with Client(url, timeout=_PROBE_SECONDS) as client:
+        with client_at(given, url, timeout=_PROBE_SECONDS) as client:
             told = topology_of(client)
         waits = show_text(str(told["agreed_waits"]))
         return "", show_duration(told["agreed_age_s"] * 1000) + (waits and f": {waits}")
@@ -338,10 +338,10 @@ def _condition(url: str) -> tuple[str, str]:
         return "", ""  # Another release, or busy: that it is ready was said.
 
 
-def _fault_of(url: str, call: Call) -> str:
+def _fault_of(given: Given, url: str, call: Call) -> str:
     """Why the node at `url` does not do this; empty if it does."""
     try:
-        with Client(url, timeout=_PROBE_SECONDS) as client:
+        with client_at(given, url, timeout=_PROBE_SECONDS) as client:
             error = error_of(client.request(call), is_write=False)
     except (Unreachable, InvalidRequest) as fault:
         return str(fault)  # Invalid is a URL that another release took.

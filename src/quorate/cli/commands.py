@@ -9,9 +9,18 @@ from quorate.cli.arguments import Flag, Subcommand
 from quorate.client.trial import DEFAULT_NODE, TIMEOUT_SECONDS
 
 _JSON: Final = Flag("json", "print JSON")
+_CA: Final = Flag("ca", "file with the CA by which nodes at https:// are known", "the system's")
 _NODES: Final = (
     Flag("target", "the one node to ask", "any of --nodes"),
     Flag("nodes", "URLs of nodes, by commas: the first that answers", DEFAULT_NODE),
+    _CA,
+    Flag("cert", "file with a certificate to show to nodes, and its key"),
+    Flag("cert-key", "file with that key", "in --cert"),
+    Flag("secret-file", "file with the cluster's secret, to be let in and know nodes by"),
+    Flag("cluster", "with the secret: the cluster's name", "quorate"),
+    Flag("user", "who logs in; without --password-file it asks for the password"),
+    Flag("password-file", "file with the user's password"),
+    Flag("token-file", "file with a token, instead of a user and a password"),
 )
 _CLUSTER: Final = (
     *_NODES,
@@ -233,6 +242,16 @@ COMMANDS: Final = (
     ),
     Subcommand("status", "Say whether each node is ready.", "cluster", _CLUSTER),
     Subcommand(
+        "doctor",
+        "Try every way between the nodes, and from here to each, and say what to open.",
+        "doctor",
+        _CLUSTER,
+        positionals=("target",),
+        notes="Each node is asked to reach each other one at its advertised address: does the name"
+        " resolve, is the port open, is it the same cluster, does a long message pass, do the"
+        " clocks agree. Ends with 0 if all is well, with 3 if anything is not.",
+    ),
+    Subcommand(
         "check",
         "Have each node go through all that it holds, and compare it with its digests.",
         "cluster",
@@ -266,6 +285,7 @@ COMMANDS: Final = (
                 "URLs to load evenly, by commas; or compare, with two results",
                 DEFAULT_NODE,
             ),
+            _CA,
             Flag("before", "with compare: files that --json printed, by commas"),
             Flag("after", "with compare: files to compare them with, by commas"),
             Flag("protocol", "resp or http", "resp"),
@@ -338,6 +358,55 @@ COMMANDS: Final = (
         " skew, hintoverflow, twin, stop, hang, reopen, noread, log, pieces, deaf, files,"
         " join, leave, replace, bury, weight, zone, copies, cancel, apply, behind, gainer, recall,"
         " handover, upgrade.",
+    ),
+    Subcommand(
+        "secret",
+        "Make the secret that is to make some nodes one cluster: quorate secret new [FILE].",
+        "secret",
+        (Flag("act", "new"), Flag("file", "a file for it, of which there is none yet"), _JSON),
+        positionals=("act", "file"),
+        required=("act",),
+        notes="Printed, or written to a file that only its owner can read. Every node of a cluster"
+        " is given the same, by serve's -secret-file or QUORATE_SECRET.",
+    ),
+    Subcommand(
+        "user",
+        "Write the file of users who may log in: add, passwd, list, remove, check.",
+        "users",
+        (
+            Flag("act", "add, passwd, list, remove or check"),
+            Flag("file", "the users file, as -users of a node names it"),
+            Flag("name", "the user, of add, passwd and remove"),
+            Flag("roles", "of add: what the user may, of read,write,admin,peer"),
+            Flag("keys", "of add: patterns of the keys, by commas, such as app:*", "all keys"),
+            Flag("from", "of add: addresses and networks, by commas", "everywhere"),
+            Flag("certificate", "of add: a name in a client's certificate that is this user"),
+            Flag("no-password", "of add: log in by certificate or token alone"),
+            _JSON,
+        ),
+        positionals=("act", "file", "name"),
+        required=("act", "file"),
+        notes="The password is asked for at the terminal, or is the first line of standard input."
+        " Nodes read the file again when it changes.",
+    ),
+    Subcommand(
+        "token",
+        "Print a token: new, for which a joining node is given the cluster's secret; issue, which"
+        " stands for a user.",
+        "tokens",
+        (
+            Flag("act", "new or issue"),
+            Flag("ttl", "how long it is good, such as 30m or 8h", remedy="write --ttl=8h"),
+            Flag("uses", "of new: how many nodes it lets in", "1"),
+            Flag("users", "of issue: the users file, whose key signs it; --user is whose it is"),
+            *_CLUSTER,
+        ),
+        positionals=("act",),
+        required=("act", "ttl"),
+        notes="Write a join token into a file that only its owner can read, and start the new node"
+        " with -join=URL -token-file=FILE.\n\nA user's token is shown as `Authorization: Bearer` by"
+        " programs. It ends before its time when its user is removed, or the file gets another"
+        " token-key.",
     ),
     Subcommand("version", "Print the version.", "serve", (_JSON,)),
 )

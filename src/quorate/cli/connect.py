@@ -8,9 +8,10 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 from quorate.cli.arguments import Given, UsageError
+from quorate.cli.login import TLS_FLAGS, access_of, is_tls_meant
 from quorate.client.blocking import Client
-from quorate.client.trial import DEFAULT_NODE
-from quorate.notation import parse_duration, parse_url
+from quorate.client.trial import DEFAULT_NODE, TIMEOUT_SECONDS
+from quorate.notation import parse_duration, parse_target
 
 Value = TypeVar("Value")
 _NUMBER_MAX: Final = 10**18 - 1
@@ -31,21 +32,43 @@ def _parsed_as(shown: str, text: str, parse: Callable[[str], Value]) -> Value:
         raise UsageError(f"{shown}: {fault}") from None
 
 
-def node_urls(given: Given) -> list[str]:
-    """The nodes to try: the target alone, else the first that answers of the list."""
+def node_urls(given: Given, *, is_tls: bool | None = None) -> list[str]:
+    """The nodes to try: the target alone, else the first that answers of the list. Those without a
+    scheme are reached through TLS if `is_tls`, or if anything of it is given."""
+    is_tls = is_tls_meant(given) if is_tls is None else is_tls
     for source, names in (
         (given, {"target": "--target", "nodes": "--nodes"}),
         (os.environ, {each: each for each in ("QUORATE_TARGET", "QUORATE_NODES")}),
     ):
         for name, shown in names.items():
             if text := source.get(name):
-                return _parsed_as(shown, text, _urls)
-    return [DEFAULT_NODE]
+                return _parsed_as(shown, text, lambda text: _urls(text, is_tls=is_tls))
+    return [_through_tls(DEFAULT_NODE) if is_tls else DEFAULT_NODE]
 
 
-def client_of(given: Given) -> Client:
+def client_of(given: Given, *, timeout: float = TIMEOUT_SECONDS) -> Client:
     """A client for the nodes that the flags name."""
-    return Client(node_urls(given))
+    return _client(given, node_urls(given), timeout)
+
+
+def client_at(given: Given, url: str, *, timeout: float) -> Client:
+    """A client for one member, reached as the nodes are that the flags name: a member's URL is the
+    same with TLS and without."""
+    is_tls = node_urls(given)[0].startswith("https:")
+    return _client(given, [_through_tls(url) if is_tls else url], timeout)
+
+
+def _client(given: Given, urls: list[str], timeout: float) -> Client:
+    plain = [url for url in urls if not url.startswith("https:")]
+    for name in TLS_FLAGS:
+        # What was set for all commands may be of no use to this one; what was typed has to be.
+        if plain and name in given:
+            raise UsageError(f"--{name}: {plain[0]} is without TLS: write https://")
+    return Client(urls, timeout=timeout, **access_of(given, is_tls=len(plain) < len(urls)))
+
+
+def _through_tls(url: str) -> str:
+    return url.replace("http:", "https:", 1)
 
 
 def key_of(given: Given) -> bytes:
@@ -97,8 +120,9 @@ def _ttl(text: str) -> int:
     return ttl_ms // 1000
 
 
-def _urls(text: str) -> list[str]:
-    urls = [parse_url(part) for part in text.split(",") if part.strip()]
+def _urls(text: str, *, is_tls: bool) -> list[str]:
+    scheme = "https" if is_tls else "http"
+    urls = [parse_target(part, scheme=scheme) for part in text.split(",") if part.strip()]
     if not urls:
         raise ValueError(f"{text!r} names no node")
     return urls

@@ -19,6 +19,7 @@ from quorate.cli.output import complain, print_json
 from quorate.cli.processes import Children, NodeFailed, busy_ports, stoppable
 from quorate.client.blocking import Client
 from quorate.notation import show_count
+from quorate.security.secret import new_secret, write_secret
 
 GROWING_NODES_MIN: Final = 3
 _KEY: Final = "greeting"
@@ -45,7 +46,9 @@ def run_dev(given: Given) -> int:
 
 
 def _run(given: Given, ports: list[int], directory: Path) -> int:
-    more = [f"--grow-after={GROW_AFTER}"] if "grow" in given else []
+    more = [f"--secret-file={_secret_in(directory)}"]
+    if "grow" in given:
+        more.append(f"--grow-after={GROW_AFTER}")
 
     def command(port: int) -> list[str]:
         return [*node_command(port, ports, directory), *more]
@@ -73,6 +76,17 @@ def _run(given: Given, ports: list[int], directory: Path) -> int:
         nodes.watch(_say)
         _say("all nodes have ended" + ("" if "dir" in given else f"; {directory} is removed"))
     return 3
+
+
+def _secret_in(directory: Path) -> Path:
+    """The file with the nodes' secret, made if there is none yet."""
+    file = directory / "secret"
+    if not file.exists():
+        try:
+            write_secret(file, new_secret())
+        except OSError as fault:
+            raise UsageError(f"--dir: {fault.strerror}: {file}") from None
+    return file
 
 
 def node_command(port: int, ports: list[int], directory: Path) -> list[str]:

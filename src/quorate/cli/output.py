@@ -12,8 +12,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from quorate.client.calls import Unreachable
-from quorate.errors import Fact, Outcome, QuorateError
+from quorate.client.calls import TlsFailed, Unreachable
+from quorate.errors import Fact, Outcome, QuorateError, Unauthenticated
 from quorate.notation import show_text
 
 _COLUMNS_MAX: Final = 10_000
@@ -70,7 +70,9 @@ def report(error: QuorateError, *, is_json: bool) -> int:
             facts=error.facts,
         )
     advice = [_fate(error)] if error.outcome else []
-    if isinstance(error, Unreachable):
+    if isinstance(error, Unauthenticated):
+        advice.append("who asks is said by --user and --password-file, or by --token-file")
+    if isinstance(error, Unreachable) and not isinstance(error, TlsFailed):
         advice.append("check --target or --nodes, or start a node with: quorate serve")
     print("; ".join([f"quorate: {show_text(str(error))}", *advice]), file=sys.stderr)
     return 2 if isinstance(error, Unreachable) else 3

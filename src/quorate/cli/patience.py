@@ -11,7 +11,7 @@ from typing import Final, NamedTuple, TypeVar
 
 from quorate.cli.arguments import Given
 from quorate.cli.bench_asked import parse_rate
-from quorate.cli.connect import node_urls, parsed
+from quorate.cli.connect import client_of, parsed
 from quorate.client.blocking import Client
 from quorate.client.calls import BatchGet, Value
 from quorate.errors import QuorateError
@@ -60,7 +60,7 @@ class Found(NamedTuple):
 
 def patient_client(given: Given) -> Client:
     """A client for the nodes that the flags name, for batches."""
-    return Client(node_urls(given), timeout=_REQUEST_SECONDS)
+    return client_of(given, timeout=_REQUEST_SECONDS)
 
 
 def read_keys(client: Client, keys: Sequence[bytes], *, r: int | None) -> Found:

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from quorate import __version__
 from quorate.cli.arguments import Given
 from quorate.cli.output import print_json
-from quorate.loading import file_of, ignored, load
+from quorate.loading import SECRET_VARIABLE, file_of, ignored, load
 
 
 def run_serve(given: Given) -> int:
@@ -24,7 +24,7 @@ def run_serve(given: Given) -> int:
     )
     from quorate.app import run  # Late: the settings' faults need none of the server's packages.
 
-    return run(config, ignored(os.environ))
+    return run(config, ignored(os.environ), secret=os.environ.get(SECRET_VARIABLE, ""))
 
 
 def run_version(given: Given) -> int:

@@ -18,10 +18,12 @@ import socket
 import time
 from asyncio import Semaphore
 from collections.abc import AsyncIterator, Sequence
+from contextlib import closing
 from types import TracebackType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from quorate.client import calls
+from quorate.client.access import Credentials, File, authorization_of, chosen_context
 from quorate.client.async_sockets import acquire, dial, look_up, owner, receive, send_all
 from quorate.client.calls import (
     BatchOperation,
@@ -32,7 +34,7 @@ from quorate.client.calls import (
     Value,
     Written,
 )
-from quorate.client.sockets import Pool, reason_of
+from quorate.client.sockets import NodeConnection, Pool, TlsFault, broken, reason_of
 from quorate.client.trial import (
     CONNECT_SECONDS,
     DEFAULT_NODE,
@@ -45,8 +47,11 @@ from quorate.client.trial import (
     Trial,
     endpoints_of,
 )
-from quorate.errors import PeerProtocolError, QuorumUnreachable
+from quorate.errors import InvalidRequest, Outcome, PeerProtocolError, QuorumUnreachable
 from quorate.wire.http import Response, ResponseParser
+
+if TYPE_CHECKING:
+    import ssl
 
 CONNECTIONS_MAX: Final = 64
 """Calls under way at once; more wait for their turn, within their own time."""
@@ -59,12 +64,37 @@ class AsyncClient:
     `timeout` bounds each call, connecting included. A call's own `timeout` replaces it and is told
     to the node too, whose answer at that deadline is waited for half a second more. At most 64
     calls are under way at once; more wait for their turn, within their own time.
+
+    `https://` URLs are reached through TLS, and those without a scheme if any of these is given:
+    `ca`, a file with the CAs by which nodes are known (default: the system's); `cert`, a file with
+    a certificate and its key for nodes to know this client by, or one file of each; `tls`, True, or
+    a context of `ssl` that has all that. Nodes' certificates are for the host in the URL, or for
+    `server_name`. `user` (default: `default`) and `password` log in, or
+    `token`. InvalidRequest for what cannot be used.
     """
 
-    def __init__(
-        self, nodes: str | Sequence[str] = DEFAULT_NODE, *, timeout: float = TIMEOUT_SECONDS
+    def __init__(  # noqa: PLR0913 - a word for each thing that there is to say
+        self,
+        nodes: str | Sequence[str] = DEFAULT_NODE,
+        *,
+        timeout: float = TIMEOUT_SECONDS,
+        tls: ssl.SSLContext | bool = False,
+        ca: File | None = None,
+        cert: File | tuple[File, File] | None = None,
+        user: str | None = None,
+        password: str | None = None,
+        token: str | None = None,
+        server_name: str | None = None,
     ) -> None:
-        self._nodes = NodeOrder(endpoints_of(nodes))
+        try:
+            access = Credentials(
+                authorization=authorization_of(user=user, password=password, token=token),
+                context=chosen_context(tls, ca=ca, cert=cert),
+                server_name=server_name,
+            )
+            self._nodes = NodeOrder(endpoints_of(nodes, access))
+        except ValueError as fault:
+            raise InvalidRequest(str(fault), outcome=Outcome.NOT_APPLIED) from None
         self._timeout = timeout
         self._pool: Pool[Semaphore] | None = None
 
@@ -211,21 +241,21 @@ class AsyncClient:
 
 
 async def _prove(endpoint: Endpoint, *, until: float) -> None:
-    """Raise OSError unless the node answers a ping, if only with a refusal.
+    """Raise Lost or OSError unless the node answers a ping, if only with a refusal.
 
     On a connection of its own: pings are served in the slow lane, and a connection that went there
     stays there.
     """
     until = min(until, time.monotonic() + CONNECT_SECONDS)
-    with await _connected(endpoint, until=until) as connection:
+    with closing(await _connected(endpoint, until=until)) as connection:
         try:
             await _exchanged(connection, endpoint, PING, until=until, was_kept=False)
         except Lost as lost:
-            raise ConnectionError(lost.reason) from None
+            raise Lost(lost.reason, was_sent=False, is_tls=lost.is_tls) from None
 
 
-async def _connected(endpoint: Endpoint, *, until: float) -> socket.socket:
-    """A socket that is connected to the first of the node's addresses that answers.
+async def _connected(endpoint: Endpoint, *, until: float) -> NodeConnection:
+    """A connection to the first of the node's addresses that answers.
 
     Each has an equal share of the time that is left, so that a silent one (of IPv6 where there is
     no route, say) leaves some for the next.
@@ -237,37 +267,65 @@ async def _connected(endpoint: Endpoint, *, until: float) -> socket.socket:
         share = (until - time.monotonic()) / (len(found) - tried)
         try:
             connected = socket.socket(family, kind, protocol)
-            return await _dialled(connected, address, until=time.monotonic() + share)
+            await _dialled(connected, address, until=time.monotonic() + share)
         except OSError as fault:
             last = fault
+        else:
+            return await _secured(connected, endpoint, until=until)
     raise last
 
 
-async def _dialled(connected: socket.socket, address: Any, *, until: float) -> socket.socket:
+async def _dialled(connected: socket.socket, address: Any, *, until: float) -> None:
     try:
         await dial(connected, address, until=until)
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except BaseException:
         connected.close()
         raise
-    return connected
+
+
+async def _secured(connected: socket.socket, endpoint: Endpoint, *, until: float) -> NodeConnection:
+    """The connection that is made of a socket: after the handshake, where there is TLS."""
+    context = endpoint.access.context
+    if context is None:
+        return NodeConnection(connected)
+    from quorate.client.tls import CLOSED, TlsConnection
+
+    data, is_done = None, False
+    try:
+        name = endpoint.access.server_name or endpoint.host
+        connection = TlsConnection(connected, context, name)
+        while True:
+            reply, is_done = connection.shake(data)
+            if reply:
+                await send_all(connected, memoryview(reply), until=until)
+            if is_done:
+                return connection
+            data = await receive(connected, _READ_BYTES, until=until)
+    except ConnectionError:
+        raise ConnectionResetError(CLOSED) from None
+    finally:
+        if not is_done:
+            connected.close()
 
 
 async def _exchanged(
-    connection: socket.socket, endpoint: Endpoint, call: Call, *, until: float, was_kept: bool
+    connection: NodeConnection, endpoint: Endpoint, call: Call, *, until: float, was_kept: bool
 ) -> Response:
     """Send `call` and read its answer; raises Lost. `was_kept`: the connection is not a new one."""
     was_sent = False
     try:
-        request = memoryview(endpoint.request(call))
+        request = memoryview(connection.sealed(endpoint.request(call)))
         # The buffer of a socket at rest is empty. Where it takes nothing, nothing was sent.
-        count = connection.send(request)
+        count = connection.socket.send(request)
         was_sent = True
         if count < len(request):
-            await send_all(connection, request[count:], until=until)
+            await send_all(connection.socket, request[count:], until=until)
         parser, response = ResponseParser(), None
         while response is None:
-            data = await receive(connection, _READ_BYTES, until=until)
+            data = connection.opened(await receive(connection.socket, _READ_BYTES, until=until))
+            if data is None:
+                continue
             response = parser.feed(data) if data else parser.end()
             if response is None and not data:
                 raise ConnectionResetError("connection closed before the answer")
@@ -275,5 +333,8 @@ async def _exchanged(
     except PeerProtocolError as fault:
         raise Lost(str(fault), was_sent=True) from None
     except OSError as fault:
+        fault = broken(connection, fault)
+        if isinstance(fault, TlsFault):
+            raise Lost.of(fault) from None
         was_kept = was_kept and not isinstance(fault, TimeoutError)
         raise Lost(reason_of(fault), was_sent=was_sent, was_kept=was_kept) from None

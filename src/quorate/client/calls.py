@@ -15,11 +15,14 @@ from typing import Any, Final, NamedTuple
 
 from quorate.errors import (
     BY_CODE,
+    NEVER_BEGUN,
+    Forbidden,
     InvalidRequest,
     KeyMissing,
     Outcome,
     PeerProtocolError,
     QuorateError,
+    Unauthenticated,
     Unavailable,
 )
 from quorate.wire.http import Response, quote
@@ -39,6 +42,14 @@ class Unreachable(Unavailable):
     """No node answered: none could be connected to, or the answer did not come in time."""
 
     code = "unreachable"
+
+
+class TlsFailed(Unreachable):
+    """No node answered, and each for want of TLS, or of a certificate that the other side trusts.
+    Somebody has to change something: trying again does not help."""
+
+    code = "tls"
+    retryable = False
 
 
 class Value(NamedTuple):
@@ -234,7 +245,7 @@ def error_of_table(table: dict[str, Any], *, status: int, is_write: bool) -> Quo
         for name, value in table.items()
         if name not in _NOT_FACTS and name.isidentifier() and isinstance(value, int | str)
     }
-    detail = str(table.get("detail") or table.get("title") or f"HTTP status {status}")
+    detail = str(table.get("detail") or table.get("title") or _untold(status))
     return kind(detail, outcome=_outcome(table, kind) if is_write else None, **facts)
 
 
@@ -248,8 +259,8 @@ def _outcome(table: dict[str, Any], kind: type[QuorateError]) -> Outcome:
     try:
         return Outcome(table.get("outcome"))
     except ValueError:
-        # Only a node's own refusal of a malformed request is sure not to have been applied.
-        refused = "code" in table and issubclass(kind, InvalidRequest)
+        # Only what a node itself refused at once is sure not to have been applied.
+        refused = "code" in table and issubclass(kind, NEVER_BEGUN)
         return Outcome.NOT_APPLIED if refused else Outcome.UNKNOWN
 
 
@@ -265,10 +276,17 @@ def _problem(response: Response) -> dict[str, Any]:
     return table if isinstance(table, dict) else {}
 
 
+def _untold(status: int) -> str:
+    if status == 401:
+        return "HTTP status 401: give user= and password=, or token="
+    return f"HTTP status {status}"
+
+
 def _kind_by_status(status: int) -> type[QuorateError]:
     if status < 400:
         return PeerProtocolError
-    return InvalidRequest if status < 500 else Unavailable
+    known = {401: Unauthenticated, 403: Forbidden}
+    return known.get(status, InvalidRequest if status < 500 else Unavailable)
 
 
 def _version(response: Response, *, is_write: bool) -> str:

@@ -7,10 +7,44 @@ import os
 import socket
 import time
 from collections.abc import Iterable
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
+_LAST_BYTES: Final = 4096
+_TLS_ALERT: Final = b"\x15\x03"
+"""What a server that speaks TLS says to plain HTTP (RFC 8446, 5.1)."""
 Turns = TypeVar("Turns")
 """A semaphore of threading or of asyncio."""
+
+
+class TlsFault(OSError):
+    """The two ends do not agree about TLS. Nothing was asked; the text says what to do."""
+
+
+class NodeConnection:
+    """A socket that is connected, and what goes over it."""
+
+    __slots__ = ("_is_new", "socket")
+
+    def __init__(self, connected: socket.socket) -> None:
+        self.socket = connected
+        self._is_new = True
+        """Whether nothing has come yet."""
+
+    def sealed(self, data: bytes) -> bytes:
+        """`data` as it goes over the socket."""
+        return data
+
+    def opened(self, data: bytes) -> bytes | None:
+        """What `data`, which came over the socket, brings; None: nothing whole yet. Nothing: the
+        end. TlsFault, ConnectionResetError."""
+        if self._is_new and data.startswith(_TLS_ALERT):
+            raise TlsFault("it speaks TLS: write https://")
+        self._is_new = False
+        return data
+
+    def close(self) -> None:
+        """Close the socket. TLS is told no end: a fork may share the socket and go on with it."""
+        self.socket.close()
 
 
 class Pool(Generic[Turns]):
@@ -23,17 +57,17 @@ class Pool(Generic[Turns]):
     def __init__(self, endpoints: Iterable[object], *, owner: object, turns: Turns) -> None:
         self.owner = owner
         self.turns = turns
-        self._idle: dict[object, list[socket.socket]] = {each: [] for each in endpoints}
+        self._idle: dict[object, list[NodeConnection]] = {each: [] for each in endpoints}
 
-    def take(self, endpoint: object) -> socket.socket | None:
+    def take(self, endpoint: object) -> NodeConnection | None:
         """The connection that was used last of those that are still good, if there is one."""
         while (idle := _last_of(self._idle[endpoint])) is not None:
-            if not is_stale(idle):
+            if not is_stale(idle.socket):
                 return idle
             idle.close()
         return None
 
-    def give(self, endpoint: object, connection: socket.socket) -> None:
+    def give(self, endpoint: object, connection: NodeConnection) -> None:
         """Keep a connection whose answer was read to the end. No more are kept than have turns."""
         self._idle[endpoint].append(connection)
 
@@ -44,7 +78,7 @@ class Pool(Generic[Turns]):
                 idle.close()
 
 
-def _last_of(idle: list[socket.socket]) -> socket.socket | None:
+def _last_of(idle: list[NodeConnection]) -> NodeConnection | None:
     try:
         return idle.pop()
     except IndexError:
@@ -57,6 +91,26 @@ def seconds_left(until: float) -> float:
     if left <= 0:
         raise TimeoutError
     return left
+
+
+def broken(connection: NodeConnection, fault: OSError) -> OSError:
+    """Why a connection broke: `fault`, if the other side did not say before that it is TLS.
+
+    Who refuses a handshake often hangs up before it is asked anything: that what is sent then is
+    not taken hides what was said.
+    """
+    if isinstance(fault, ConnectionError):
+        try:
+            rest = connection.socket.recv(_LAST_BYTES)
+        except OSError:
+            rest = b""  # Reset: what was said is lost, and the end says something by itself.
+        try:
+            connection.opened(rest)
+        except (TlsFault, ConnectionError) as end:
+            return end
+        except OSError:
+            pass
+    return fault
 
 
 def is_stale(idle: socket.socket) -> bool:

@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from quorate.client.calls import Call, Unreachable, error_of
-from quorate.client.sockets import reason_of
-from quorate.errors import InvalidRequest, Outcome, QuorateError
-from quorate.notation import parse_url, split_url
+from quorate.client.access import PLAIN, Credentials, context_of
+from quorate.client.calls import Call, TlsFailed, Unreachable, error_of
+from quorate.client.sockets import TlsFault, reason_of
+from quorate.errors import Outcome, QuorateError
+from quorate.notation import parse_target, split_url
 from quorate.wire.http import Response, encode_request
 
 DEFAULT_NODE: Final = "http://localhost:8000"
@@ -33,23 +34,34 @@ class Endpoint(NamedTuple):
     url: str
     host: str
     port: int
+    access: Credentials = PLAIN
 
     def request(self, call: Call) -> bytes:
         """The bytes of `call` to this node."""
-        authority = self.url.removeprefix("http://")
-        return encode_request(call.method, call.target, authority, body=call.body)
+        return encode_request(
+            call.method,
+            call.target,
+            self.url.partition("://")[2],
+            body=call.body,
+            authorization=self.access.authorization,
+        )
 
 
-def endpoints_of(nodes: str | Sequence[str]) -> list[Endpoint]:
-    """The nodes to talk to, in order, each once; InvalidRequest for a malformed URL or none."""
+def endpoints_of(nodes: str | Sequence[str], access: Credentials = PLAIN) -> list[Endpoint]:
+    """The nodes to talk to, in order, each once. ValueError for a malformed URL, for none, or for
+    one without TLS where `access` has it."""
+    scheme = "https" if access.context else "http"
     urls = nodes.split(",") if isinstance(nodes, str) else nodes
-    try:
-        normal = dict.fromkeys(parse_url(url) for url in urls if url.strip())
-    except ValueError as fault:
-        raise InvalidRequest(str(fault), outcome=Outcome.NOT_APPLIED) from None
+    normal = dict.fromkeys(parse_target(url, scheme=scheme) for url in urls if url.strip())
     if not normal:
-        raise InvalidRequest("name at least one node's URL", outcome=Outcome.NOT_APPLIED)
-    return [Endpoint(url, *split_url(url)) for url in normal]
+        raise ValueError("name at least one node's URL")
+    plain = [url for url in normal if not url.startswith("https:")]
+    if access.context and plain:
+        raise ValueError(f"{plain[0]} is without TLS: write https://")
+    secured = access
+    if not access.context and len(plain) < len(normal):
+        secured = access.with_context(context_of())
+    return [Endpoint(url, *split_url(url), access if url in plain else secured) for url in normal]
 
 
 class NodeOrder:
@@ -86,14 +98,23 @@ class Lost(Exception):
     """A connection gave no answer.
 
     `was_sent`: some of the request may have arrived. `was_kept`: the connection was not a new one,
-    so the node may be well: it may have closed the connection as idle.
+    so the node may be well: it may have closed the connection as idle. `is_tls`: the two ends do
+    not agree about TLS.
     """
 
-    def __init__(self, reason: str, *, was_sent: bool, was_kept: bool = False) -> None:
+    def __init__(
+        self, reason: str, *, was_sent: bool, was_kept: bool = False, is_tls: bool = False
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.was_sent = was_sent
         self.was_kept = was_kept
+        self.is_tls = is_tls
+
+    @classmethod
+    def of(cls, fault: OSError) -> Lost:
+        """What a failure comes to before anything was sent."""
+        return cls(reason_of(fault), was_sent=False, is_tls=isinstance(fault, TlsFault))
 
 
 class Trial:
@@ -104,6 +125,8 @@ class Trial:
         self._nodes = nodes
         self._order = nodes.order()
         self._reasons: list[str] = []
+        self._is_tls = True
+        """Whether TLS is all that was wrong."""
         self._refusal: QuorateError | None = None
 
     def next(self) -> Endpoint:
@@ -115,13 +138,14 @@ class Trial:
     def lost(self, endpoint: Endpoint, fault: Lost | OSError, *, is_late: bool) -> None:
         """Take note of a failed attempt; by an OSError nothing was sent. Raises where the call must
         not, or (`is_late`) cannot, be sent again."""
-        lost = fault if isinstance(fault, Lost) else Lost(reason_of(fault), was_sent=False)
+        lost = fault if isinstance(fault, Lost) else Lost.of(fault)
         may_have_happened = self.call.is_write and lost.was_sent
         if lost.was_kept and not may_have_happened:
             self._order.insert(0, endpoint)
             return
         self._nodes.failed(endpoint)
         self._reasons.append(f"{endpoint.url}: {lost.reason}")
+        self._is_tls = self._is_tls and lost.is_tls
         if may_have_happened or is_late:
             raise self._unreachable(was_sent=lost.was_sent)
 
@@ -141,4 +165,5 @@ class Trial:
         outcome = None
         if self.call.is_write:
             outcome = Outcome.UNKNOWN if was_sent else Outcome.NOT_APPLIED
-        return Unreachable("no answer from " + "; ".join(self._reasons), outcome=outcome)
+        kind = TlsFailed if self._is_tls else Unreachable
+        return kind("no answer from " + "; ".join(self._reasons), outcome=outcome)

@@ -36,6 +36,7 @@ from quorate.core.turn import Alarm, Parked, Parts, not_applied, size_of
 from quorate.core.values.events import (
     Change,
     Check,
+    Discovered,
     Durable,
     Effects,
     Event,
@@ -424,6 +425,7 @@ class Node:
             LinkUp: self._on_link_up,
             LinkDown: self._on_link_down,
             LinkRefused: lambda event: self.roster.refused(event.url, event.reason),
+            Discovered: lambda event: self.roster.discover(event.urls, known_as=event.known_as),
             LinkRoom: self._on_link_room,
             Met: lambda event: self.membership.meet(event.greeting, is_answer=event.is_answer),
             Durable: lambda event: self.parts.replica.on_durable(event.mark),

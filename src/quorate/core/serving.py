@@ -32,6 +32,7 @@ from quorate.core.values.messages import (
     Accept,
     Agree,
     AskSums,
+    Foundation,
     Frame,
     Known,
     ListBuckets,
@@ -140,7 +141,7 @@ class Serving:
                 and (membership.marks.counts or self._is_eventual(peer))
             ):
                 self._on_request(outbox, message)
-            elif isinstance(message, Ping | Pong | OtherEpoch | Agree | Known):
+            elif isinstance(message, Ping | Pong | OtherEpoch | Agree | Known | Foundation):
                 self._on_signal(outbox, message, frame.epoch)
             elif isinstance(message, Prepare | Accept) and self._changes.is_open(message.number):
                 # It names the epoch that it is about; the frame's is of no interest.
@@ -188,7 +189,10 @@ class Serving:
             self._turn.note_rarely("error", "peer_clock_too_far_ahead", peer=peer.url)
 
     def _on_signal(
-        self, outbox: Outbox, message: Ping | Pong | OtherEpoch | Agree | Known, epoch: int
+        self,
+        outbox: Outbox,
+        message: Ping | Pong | OtherEpoch | Agree | Known | Foundation,
+        epoch: int,
     ) -> None:
         answer: Known | None = None
         if isinstance(message, Ping):
@@ -203,6 +207,8 @@ class Serving:
             self._on_other_epoch(outbox, message)
         elif isinstance(message, Agree) and epoch == self._membership.epoch:
             self._agreement.hear(outbox.peer, message)
+        elif isinstance(message, Foundation):
+            self._changes.founders.hear(outbox.peer, message)
         # That a Pong came is all that it says.
         if answer is not None:
             outbox.say(answer)

@@ -111,6 +111,7 @@ def _peer_view(peer: Peer, partitions: int, hints: int, named: _Named, mono_ms: 
         weight=peer.told.weight if member is None else member.weight,
         left=peer.told.left,
         lost=peer.is_lost,
+        client=peer.told.client,
     )
 
 
@@ -140,6 +141,7 @@ def _own_view(
         weight=settings.weight if member is None else member.weight,
         left=left,
         lost=False,
+        client=settings.advertise_client,
     )
 
 

@@ -1,24 +1,31 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Who may do what: the role that each command and each route asks for, who has which, and which
-Host a browser may have come by.
+Host a browser may have come by. Who somebody is, `principals` finds out.
 
 The table of commands (`redis.table`) and the table of routes (`http.door`) state one role for
 each entry: `GET k` and `GET /kv?key=k` ask for READ, `POST /join` for ADMIN. Whoever executes an
-entry looks first whether the principal has its role. There is one principal today, ANYBODY, who has
-all of them, so that nothing is refused; the look costs a set's membership, and no call.
+entry looks first whether the principal has its role. While no users are configured there is one
+principal, ANYBODY, who has all of them, so that nothing is refused; the look costs a set's
+membership, and no call. Who has roles for some keys alone has them in `key_roles`, so that nobody
+else pays for the look at keys.
 
-A node on loopback is protected by nothing but the fact that strangers cannot connect. A web page
-can, once its name is made to resolve to 127.0.0.1 (DNS rebinding); its Host header gives it away.
-A node on a network is reached by names it does not know, so there every Host is taken.
+All connections of a user hold the one Principal of its name: what its file says anew is in force
+for each of their next commands.
+
+Who comes from loopback may be trusted for that alone, as strangers cannot. But a web page can, once
+its name is made to resolve to 127.0.0.1 (DNS rebinding); its Host header gives it away. A node on a
+network is reached by names it does not know, so from there every Host is taken.
 """
 
 from __future__ import annotations
 
 import enum
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Final
 
+from quorate.doors.redis.glob import compile_glob, steps_per_byte
+from quorate.errors import Outcome, Overloaded
 from quorate.notation import is_loopback, split_url
 
 _KNOWN_MAX: Final = 100
@@ -40,27 +47,95 @@ class Role(enum.StrEnum):
     """To be another node of the cluster (`/internal/replicate`)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Principal:
-    """Somebody who asks."""
+_NO_ROLES: Final[frozenset[Role]] = frozenset()
+STEPS_MAX: Final = 20_000_000
+"""What comparing the keys of one command with a user's patterns may take: a fifth of a second. With
+a pattern such as `app:*` all keys of the largest command take less."""
 
-    name: str
-    roles: frozenset[Role]
+
+class Patterns:
+    """The keys that a user's roles are for."""
+
+    __slots__ = ("_match", "_steps_per_byte")
+
+    def __init__(self, patterns: Sequence[bytes]) -> None:
+        self._steps_per_byte = sum(map(steps_per_byte, patterns))
+        parts = [b"(?:%b)" % compile_glob(pattern).pattern for pattern in patterns]
+        # No pattern matches nothing, which an empty expression does not.
+        self._match = re.compile(b"|".join(parts) or rb"(?!)", re.DOTALL)
+
+    def other(self, keys: Sequence[bytes]) -> bytes | None:
+        """The first of `keys` that no pattern matches. Overloaded where that takes too long."""
+        steps = self._steps_per_byte * sum(map(len, keys))
+        if steps > STEPS_MAX and len(keys) > 1:
+            raise Overloaded(
+                "too many keys at once to compare with this user's patterns",
+                outcome=Outcome.NOT_APPLIED,
+            )
+        fullmatch = self._match.fullmatch
+        for key in keys:
+            if fullmatch(key) is None:
+                return key
+        return None
+
+
+class Principal:
+    """Somebody who asks. What it may can change while its connections last."""
+
+    __slots__ = ("key_roles", "name", "patterns", "roles")
+
+    def __init__(
+        self,
+        name: str,
+        roles: frozenset[Role],
+        key_roles: frozenset[Role] = _NO_ROLES,
+        patterns: Patterns | None = None,
+    ) -> None:
+        self.name = name
+        """Empty: it is not known who."""
+        self.roles = roles
+        """For every key."""
+        self.key_roles = key_roles
+        """For the keys of `patterns` alone."""
+        self.patterns = patterns
+
+    def become(self, other: Principal) -> None:
+        """Be and may what `other` is and may."""
+        self.name = other.name
+        self.roles = other.roles
+        self.key_roles = other.key_roles
+        self.patterns = other.patterns
+
+    def has(self, role: Role) -> bool:
+        """Whether it has `role`, be it for some keys alone."""
+        return role in self.roles or role in self.key_roles
+
+    def forbidden(self, role: Role, keys: Sequence[bytes]) -> bytes | None:
+        """The first of `keys` for which it, which has `role`, has it not. Overloaded."""
+        if role in self.roles or self.patterns is None:
+            return None
+        return self.patterns.other(keys)
 
 
 ANYBODY: Final = Principal("default", frozenset(Role))
 """Who every client is while no users are configured."""
+CLUSTER: Final = Principal("cluster", frozenset(Role))
+"""Who shows a certificate of the cluster's own."""
+NOBODY: Final = Principal("", frozenset({Role.STRANGER}))
+"""Who has yet to log in."""
 
 
 class Hosts:
     """The names of one node."""
 
-    __slots__ = ("_own", "known")
+    __slots__ = ("_own", "here", "known")
 
     def __init__(self, *, is_on_loopback: bool, own_url: str) -> None:
         self._own = split_url(own_url)[0] if is_on_loopback else None
         self.known: set[bytes] = set()
         """Hosts found welcome: clients say the same few with every request."""
+        self.here: Hosts = self if is_on_loopback else Hosts(is_on_loopback=True, own_url=own_url)
+        """Those for who is trusted because he comes from this machine."""
 
     def welcome(self, host: bytes) -> bool:
         """Whether a request with this Host is for us."""

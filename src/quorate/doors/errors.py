@@ -11,11 +11,13 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from quorate.errors import (
+    NEVER_BEGUN,
     ClockUntrusted,
     Conflict,
     Corrupt,
     DeadlineExceeded,
     DiskFull,
+    Forbidden,
     FormatUnsupported,
     InvalidRequest,
     KeyMissing,
@@ -30,6 +32,7 @@ from quorate.errors import (
     StorageBusy,
     StorageError,
     StorageLocked,
+    Unauthenticated,
     Unavailable,
     ValueTooLarge,
 )
@@ -54,6 +57,8 @@ ANSWERS: Final[dict[type[QuorateError], ErrorAnswer]] = {
     KeyTooLarge: ErrorAnswer(414, "ERR", "Key too large"),
     ValueTooLarge: ErrorAnswer(413, "ERR", "Value too large"),
     NeedsReadModifyWrite: ErrorAnswer(400, "ERR", "Needs atomic read-modify-write"),
+    Unauthenticated: ErrorAnswer(401, "NOAUTH", "Unauthenticated"),
+    Forbidden: ErrorAnswer(403, "NOPERM", "Forbidden"),
     Unavailable: ErrorAnswer(503, "ERR", "Unavailable"),
     QuorumUnreachable: ErrorAnswer(503, "NOREPLICAS", "Quorum unreachable"),
     DeadlineExceeded: ErrorAnswer(503, "TIMEOUT", "Deadline exceeded"),
@@ -81,6 +86,6 @@ def answer_for(error: QuorateError) -> ErrorAnswer:
 
 
 def outcome_of(error: QuorateError) -> Outcome | None:
-    """What became of the write, if it was one. An invalid request is refused before anything is
-    done, whether its error says so or not."""
-    return Outcome.NOT_APPLIED if isinstance(error, InvalidRequest) else error.outcome
+    """What became of the write, if it was one. What is refused before anything is done was not
+    applied, whether its error says so or not."""
+    return Outcome.NOT_APPLIED if isinstance(error, NEVER_BEGUN) else error.outcome

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from quorate.config import KEY_BYTES_MAX
 from quorate.errors import KeyMissing, KeyTooLarge, Outcome, Overloaded, ValueTooLarge
@@ -189,6 +189,14 @@ def too_slow(moved: int, *, held: int, was_short: bool) -> bool:
     takes a byte of 8 MiB every 20 s. If nobody else is in need it may; else it goes, and gives them
     back."""
     return moved <= 0 or (was_short and moved * SHARE_PARTS < held)
+
+
+class Budgets(NamedTuple):
+    """What all clients of a node share."""
+
+    bodies: ByteBudget
+    """For requests."""
+    replies: ByteBudget
 
 
 class BodyPace:

@@ -21,6 +21,8 @@ import socket
 from collections.abc import Callable
 from typing import Any, Final, Protocol, cast
 
+from quorate.doors.handshakes import Handshakes
+from quorate.security.handshake import Handshake
 from quorate.wire.frames import MAGIC
 
 UNDECIDED_SECONDS: Final = 10.0
@@ -29,6 +31,8 @@ RESERVE: Final = 64
 undecided one that has waited longest is closed for a new one."""
 STALL_SECONDS: Final = 60
 """How long bytes sent to a client may stay unread."""
+HELLO_BYTES_MAX: Final = 64 << 10
+"""Of a connection that waits for its handshake."""
 _SWEEP_SECONDS: Final = 2.0
 _TLS_HANDSHAKE: Final = 0x16
 _TARGETS: Final = (b"/", b"http://", b"https://")
@@ -85,6 +89,18 @@ _TOO_MANY: Final = {
     b"Content-Length: %d\r\n\r\n%b" % (len(_PROBLEM), _PROBLEM),
 }
 
+_NOT_INSIDE: Final = (
+    b'{"type":"urn:quorate:tls_required","title":"TLS required","status":400,'
+    b'"detail":"this port takes TLS alone: use https://","code":"tls_required",'
+    b'"outcome":"not_applied"}'
+)
+_PLAIN_REFUSED: Final = {
+    Speech.RESP: b"-ERR this port takes TLS alone: use rediss://, or redis-cli --tls\r\n",
+    Speech.HTTP: b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/problem+json\r\n"
+    b"Cache-Control: no-store\r\nConnection: close\r\n"
+    b"Content-Length: %d\r\n\r\n%b" % (len(_NOT_INSIDE), _NOT_INSIDE),
+}
+
 
 def recognise(head: bytes) -> Speech | None:
     """What begins with `head`, None while more bytes are needed; never more than 12."""
@@ -118,17 +134,25 @@ class Listener:
         resp: ProtocolFactory,
         peer: ProtocolFactory,
         connections_max: int,
+        handshakes: Handshakes | None = None,
+        is_plain_refused: bool = False,
     ) -> None:
         self._factories = {Speech.HTTP: http, Speech.RESP: resp, Speech.PEER: peer}
         self._clients_max = connections_max
+        self.handshakes: Final = handshakes
+        """None: nobody speaks TLS here."""
+        self._is_plain_refused = is_plain_refused
         self._undecided: dict[asyncio.Transport, float] = {}
         """Deadlines of connections that have not said what they are, in order."""
-        self._clients: dict[asyncio.Transport, None] = {}
-        self._peers: dict[asyncio.Transport, None] = {}
+        # By the TCP transport, which knows best that it is gone; what doors speak through beside.
+        self._clients: dict[asyncio.Transport, asyncio.Transport] = {}
+        self._peers: dict[asyncio.Transport, asyncio.Transport] = {}
         self._sweeping: asyncio.TimerHandle | None = None
         self.accepted = 0
         self.refused = 0
         """Connections closed for want of room."""
+        self.refused_plain = 0
+        """Clients' that were not inside TLS."""
 
     def __call__(self) -> asyncio.Protocol:
         return _Newcomer(self)
@@ -141,7 +165,9 @@ class Listener:
 
     def close(self) -> None:
         """Close every connection once what was written to it is sent."""
-        for transport in (*self._undecided, *self._clients, *self._peers):
+        if self.handshakes is not None:
+            self.handshakes.close()
+        for transport in (*self._undecided, *self._clients.values(), *self._peers.values()):
             transport.close()
         if self._sweeping is not None:
             self._sweeping.cancel()
@@ -160,20 +186,34 @@ class Listener:
         _tune(transport)
         return True
 
-    def decided(self, transport: asyncio.Transport, speech: Speech) -> asyncio.Protocol | None:
-        """The protocol that takes the connection over; None if nobody here speaks that, or there
-        are too many clients, which then were told."""
+    def is_inside(self, raw: asyncio.Transport) -> bool:
+        """A connection goes on inside TLS: it has its time anew. False if it gave way."""
+        if self._undecided.pop(raw, None) is None:
+            return False
+        self._undecided[raw] = asyncio.get_running_loop().time() + UNDECIDED_SECONDS
+        return True
+
+    def decided(
+        self, raw: asyncio.Transport, transport: asyncio.Transport, speech: Speech
+    ) -> asyncio.Protocol | None:
+        """The protocol that takes the connection over, over `transport`; None if nobody here
+        speaks that, it has to be inside TLS, or there are too many clients, which then were told.
+        """
         # Gone already if it gave way, and its last bytes were still on their way here.
-        if self._undecided.pop(transport, None) is None:
+        if self._undecided.pop(raw, None) is None:
             return None
-        # TLS: nobody yet. Its place is here: start_tls, then recognise what it carries.
         factory = self._factories.get(speech)
         if factory is None:
             return None
         if speech is Speech.PEER:
-            self._peers[transport] = None
+            self._peers[raw] = transport
+        elif self._is_plain_refused and transport is raw:
+            self.refused_plain += 1
+            transport.write(_PLAIN_REFUSED[speech])
+            transport.close()
+            return None
         elif self._has_room_for_client():
-            self._clients[transport] = None
+            self._clients[raw] = transport
         else:
             self.refused += 1
             transport.write(_TOO_MANY[speech])
@@ -243,29 +283,43 @@ def _tune(transport: asyncio.Transport) -> None:
 class _Newcomer(asyncio.Protocol):
     """A connection that has not said what it speaks."""
 
-    __slots__ = ("_head", "_listener", "_transport")
+    __slots__ = ("_head", "_is_shaking", "_listener", "_raw", "_transport")
 
-    def __init__(self, listener: Listener) -> None:
+    def __init__(self, listener: Listener, raw: asyncio.Transport | None = None) -> None:
+        """`raw`: the transport below TLS, of a connection that is inside already."""
         self._listener = listener
         self._head = b""
+        self._raw = raw
         self._transport: asyncio.Transport | None = None
+        self._is_shaking = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         connection = cast(asyncio.Transport, transport)
-        if self._listener.admit(connection):
+        is_inside = self._raw is not None
+        if is_inside or self._listener.admit(connection):
             self._transport = connection
+            self._raw = self._raw or connection
         else:
             connection.abort()
 
     def data_received(self, data: bytes) -> None:
-        if self._transport is None:
+        transport, raw = self._transport, self._raw
+        if transport is None or raw is None:
             return
         self._head += data
+        if self._is_shaking:
+            self._bound_hello(transport)
+            return
         speech = recognise(self._head)
         if speech is None:
             return
-        transport, self._transport = self._transport, None
-        protocol = self._listener.decided(transport, speech)
+        handshakes = self._listener.handshakes
+        if speech is Speech.TLS and transport is raw and handshakes is not None:
+            self._is_shaking = True
+            handshakes.begin(raw, self._taken, self._inside)
+            return
+        self._transport = None
+        protocol = self._listener.decided(raw, transport, speech)
         if protocol is None:
             if not transport.is_closing():
                 transport.abort()
@@ -273,3 +327,23 @@ class _Newcomer(asyncio.Protocol):
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
         protocol.data_received(self._head)
+
+    def connection_lost(self, _: Exception | None) -> None:
+        handshakes = self._listener.handshakes
+        if self._is_shaking and handshakes is not None and self._raw is not None:
+            handshakes.forget(self._raw)
+
+    def _bound_hello(self, transport: asyncio.Transport) -> None:
+        """Whoever waits for its turn has said enough with the first message."""
+        if len(self._head) > HELLO_BYTES_MAX:
+            transport.abort()
+
+    def _taken(self) -> bytes:
+        return self._head
+
+    def _inside(self, handshake: Handshake) -> None:
+        assert self._raw is not None
+        if self._listener.is_inside(self._raw):
+            handshake.give(_Newcomer(self._listener, self._raw))
+        else:
+            self._raw.abort()

@@ -21,11 +21,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
+
+from quorate.core.topology.greeting import ASKED, ITSELF
 from quorate.core.values.messages import Frame, Greeting
 from quorate.errors import PeerProtocolError
 from quorate.host.journal import LinkJournal
-from quorate.host.links import HANDSHAKE_MS
+from quorate.host.links import HANDSHAKE_MS, other_named
 from quorate.host.system import Channel, System, Timer
+from quorate.notation import one_source
 from quorate.wire.frames import (
     FRAME_BYTES_MAX,
     GREETING_BYTES_MAX,
@@ -88,8 +92,8 @@ class Acceptor:
         """Know a connection, from its beginning; one that is not proven may give way to it."""
         self._connections[connection] = None
         self._unproven[connection] = None
-        host = connection.host
-        silent = [each for each in self._unproven if not each.peer and each.host == host]
+        source = connection.source
+        silent = [each for each in self._unproven if not each.peer and each.source == source]
         if len(silent) > GREETING_MAX:
             self._give_way(silent[0], "more connections of one address than may be silent")
         elif len(self._unproven) > UNPROVEN_MAX:
@@ -168,6 +172,8 @@ class Incoming:
         """Whether a frame became whole since then."""
         self.host = ""
         """Where it comes from; the port changes with every try and tells nothing."""
+        self.source = ""
+        """What counts as one address with that."""
         self._channel: Channel | None = None
         self._deadline: Timer | None = None
         self.peer = 0
@@ -175,6 +181,8 @@ class Incoming:
         self.url = ""
         self.process = 0
         self.is_proven = False
+        self._proven_id = 0
+        """The node that its certificate names, if that names one."""
         self._is_over = False
 
     def abort(self) -> None:
@@ -187,9 +195,21 @@ class Incoming:
         self._channel = channel
         peername: tuple[str | int, ...] | None = channel.get_extra_info("peername")
         self.host = str(peername[0]) if peername else "unknown"
+        self.source = one_source(self.host)
+        proof = self._acceptor.system.proof(channel)
+        if proof.refusal:
+            self._end_silently(proof.refusal)
+            return
+        self._proven_id = proof.node_id
         self._acceptor.system.tune(channel)
         self._deadline = self._acceptor.system.later(HANDSHAKE_MS, self.abort)
         self._acceptor.add(self)
+
+    def _end_silently(self, reason: str) -> None:
+        """Say in our log why, and nothing to whoever dialled."""
+        host = self.host
+        self._acceptor.journal.refused(host, reason, by="us", address=host)
+        self.abort()
 
     def data_received(self, data: bytes) -> None:
         if self._is_over:
@@ -252,14 +272,18 @@ class Incoming:
         """Answer the greeting; whether the peer may go on."""
         assert self._channel is not None
         assert self._deadline is not None
-        mine = self._acceptor.judge(theirs)
+        if self._proven_id not in (0, theirs.node_id):
+            self._end_silently(other_named(self._proven_id, theirs.node_id))
+            return False
+        mine = msgspec.structs.replace(self._acceptor.judge(theirs), seen=self.host)
         self._channel.write(encode_greeting(mine))
         if mine.refusal:
             # The deadline stays, for a peer that does not even read its refusal.
             self._is_over = True
             self._channel.close()
-            host, journal = self.host, self._acceptor.journal
-            journal.refused(theirs.url or host, mine.refusal, by="us", address=host)
+            if mine.refusal not in (ASKED, ITSELF):
+                host, journal = self.host, self._acceptor.journal
+                journal.refused(theirs.url or host, mine.refusal, by="us", address=host)
             return False
         self._deadline.cancel()
         self.peer, self.url, self.process = theirs.node_id, theirs.url, theirs.process

@@ -23,6 +23,7 @@ from quorate.core.node import Node
 from quorate.core.topology.greeting import answer
 from quorate.core.topology.topology import Topology
 from quorate.core.values.events import (
+    Discovered,
     Durable,
     Effects,
     Event,
@@ -138,6 +139,7 @@ class Driver:
 
     def start(self) -> None:
         """Begin stepping, and with it to dial the peers."""
+        self.links.on_other_name = self._has_other_name
         self._schedule()
 
     def submit(self, event: Event) -> None:
@@ -299,6 +301,14 @@ class Driver:
         self.acceptor.keep_only(theirs)
         self.submit(Met(theirs, is_answer=True))
 
+    def _has_other_name(self, url: str, real: str) -> bool:
+        """Who was dialled at `url` calls itself `real`: go there instead, if only discovery named
+        the first."""
+        is_candidate = self.node.roster.is_candidate(url)
+        if is_candidate:
+            self.submit(Discovered([real], known_as=url))
+        return is_candidate
+
     def _find_twin(self) -> None:
         url = self.node.settings.url
         self._fail(
@@ -386,6 +396,7 @@ class Supervised:
         self._on_fault = on_fault
         self.now: Final = system.now
         self.dial: Final = system.dial
+        self.proof: Final = system.proof
         self.tune: Final = system.tune
         self.log: Final = system.log
         self.fault: Final = system.fault

@@ -93,6 +93,7 @@ class LinkJournal:
         facts: dict[str, int | str] = {"peer": told[0], "reason": told[1], "by": by}
         if address:
             facts["address"] = address  # The one thing that a stranger does not choose.
+            facts["audit"] = True
         self._log(Note("warning", "link_refused", facts))
 
     def _has_said_enough_of(self, address: str) -> bool:

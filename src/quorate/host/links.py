@@ -28,17 +28,15 @@ from quorate.core.topology.greeting import TWIN_MS, is_other_reached, judge
 from quorate.core.values.events import LinkDown, LinkUp
 from quorate.core.values.messages import Frame, Greeting
 from quorate.errors import PeerProtocolError
+from quorate.host.backoff import LONGEST_MS, Backoff
 from quorate.host.journal import LinkJournal
-from quorate.host.system import Channel, System, Timer
+from quorate.host.system import Channel, Proof, System, Timer
 from quorate.notation import show_text
 from quorate.wire.frames import FrameTooLarge, GreetingParser, encode_frame, encode_greeting
 
 if TYPE_CHECKING:
     from random import Random
 
-FIRST_MS: Final = 50.0
-LONGEST_MS: Final = 2_000.0
-"""Ceilings of the first wait for the next try and of the last."""
 OUTBOX_BYTES_MAX: Final = 64 << 20
 """As much as the core leaves unanswered at one peer (`core.exchanges.outbox`): more waits only for
 a peer that does not read."""
@@ -52,28 +50,6 @@ REFUSAL_CHARS_MAX: Final = 500
 """Of a peer's, kept and shown."""
 STEADY_MS: Final = LONGEST_MS
 """A link that lived so long was a success; one that did not is tried again with longer waits."""
-
-
-class Backoff:
-    """The waits of one series of tries: exponential, from nothing to the ceiling. Such full jitter
-    spreads the retries of many nodes best and costs the least work in all (M. Brooker, "Exponential
-    Backoff And Jitter", AWS 2015). The same generator state gives the same waits."""
-
-    __slots__ = ("_ceiling_ms", "_random")
-
-    def __init__(self, random: Random) -> None:
-        self._random = random
-        self._ceiling_ms = FIRST_MS
-
-    def next_ms(self) -> float:
-        """The wait before the next try; the ceiling doubles from `FIRST_MS` to `LONGEST_MS`."""
-        wait = self._random.uniform(0.0, self._ceiling_ms)
-        self._ceiling_ms = min(LONGEST_MS, self._ceiling_ms * 2)
-        return wait
-
-    def reset(self) -> None:
-        """Begin again at `FIRST_MS`: the last try was a success."""
-        self._ceiling_ms = FIRST_MS
 
 
 class LinkState(enum.Enum):
@@ -111,6 +87,9 @@ class PeerLinks:
         self.greeting: Final = greeting
         self.on_event: Final = on_event
         self.on_refused: Final = on_refused
+        self.on_other_name: Callable[[str, str], bool] = _is_fault
+        """Told a URL and what the node there calls itself; whether that is no fault, as nobody
+        vouched for the URL."""
         self.on_welcome: Final = on_welcome
         self.on_twin: Final = on_twin
         self.random: Final = random
@@ -202,6 +181,10 @@ class PeerLinks:
             self.system.soon(done)
 
 
+def _is_fault(_url: str, _real: str) -> bool:
+    return False
+
+
 class Link:
     """The link to one peer, over all its connections."""
 
@@ -220,6 +203,10 @@ class Link:
         self._due: Timer | None = None
         """Of the present state."""
         self._is_hurried = False
+        self._proof = Proof()
+        """Of the present connection."""
+        self._silent_ends = 0
+        """How often in a row the connection ended before the peer greeted."""
         self._refusal = ""
         """Why the last greeting was of no use."""
         self._up_ms = 0
@@ -300,11 +287,18 @@ class Link:
         self._dial = None
         self._links.system.tune(connection.channel)
         self._enter(LinkState.GREETING, HANDSHAKE_MS, self._close)
+        proof = self._links.system.proof(connection.channel)
+        if proof.refusal:
+            self._refuse(proof.refusal, by="us")
+            self._close()
+            return
+        self._proof = proof
         connection.channel.write(encode_greeting(self._links.greeting()))
 
     def on_dial_failed(self, connection: _Outgoing, why_not_tried: str) -> None:
         """Nobody is there, or may be dialled there."""
         if connection is self._connection:
+            self._silent_ends = 0
             if why_not_tried:
                 self._refuse(why_not_tried, by="us")
             elif self._refusal:
@@ -316,6 +310,7 @@ class Link:
         """The peer's greeting is whole."""
         if connection is not self._connection or self.state is not LinkState.GREETING:
             return
+        self._silent_ends = 0
         links = self._links
         if not self._agrees(theirs):
             if is_other_reached(theirs, links.greeting()):
@@ -338,6 +333,8 @@ class Link:
     def on_lost(self, connection: _Outgoing) -> None:
         """The connection is gone."""
         if connection is self._connection:
+            if self.state is LinkState.GREETING and self._proof.silence:
+                self._note_silent_end()
             self._part()
             self._end_of_connection()
 
@@ -394,6 +391,9 @@ class Link:
     # --- greetings -------------------------------------------------------------------------
 
     def _agrees(self, theirs: Greeting) -> bool:
+        has_other_name = theirs.url not in ("", self.url)
+        if has_other_name and self._links.on_other_name(self.url, theirs.url):
+            return False
         # What they say first: a refusal need not give away who they are.
         if theirs.refusal:
             self._refuse(theirs.refusal[:REFUSAL_CHARS_MAX], by="them")
@@ -404,6 +404,8 @@ class Link:
             refusal = f"the node at {self.url} calls itself {theirs.url}"
         if not refusal and self._links.is_up(theirs.node_id):
             refusal = f"two nodes with one identity {theirs.node_id:012x}: another link leads to it"
+        if not refusal and self._proof.node_id not in (0, theirs.node_id):
+            refusal = other_named(self._proof.node_id, theirs.node_id)
         if refusal:
             self._refuse(refusal, by="us")
             return False
@@ -418,12 +420,23 @@ class Link:
             self._refusal = reason
             self._links.on_refused(self.url, reason)
 
+    def _note_silent_end(self) -> None:
+        """Once, it may just stop. Who refuses strangers does so over and over, without a word."""
+        self._silent_ends += 1
+        if self._silent_ends > 1:
+            self._refuse(self._proof.silence, by="them")
+
     def _note_twin(self) -> None:
         now_ms = self._links.system.now().mono_ms
         before_ms = self._twin_before_ms
         self._twin_since_ms = now_ms if before_ms is None else before_ms
         if now_ms - self._twin_since_ms >= TWIN_MS:
             self._links.on_twin()
+
+
+def other_named(proven_id: int, said_id: int) -> str:
+    """The refusal of a node that says it is another than its certificate names."""
+    return f"its certificate is of node {proven_id:012x}, and it calls itself {said_id:012x}"
 
 
 class _Outgoing:

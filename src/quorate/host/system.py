@@ -12,9 +12,21 @@ All calls are made on one thread, and none from inside the call that asked for i
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from quorate.core.values.events import Instant, Note
+
+
+class Proof(NamedTuple):
+    """What the other end of a connection proved before it said anything."""
+
+    refusal: str = ""
+    """Why it is no node of this cluster, one line for an operator; empty if it is one, or nodes
+    have nothing to prove here."""
+    node_id: int = 0
+    """Which node it is; 0 if that is not proved."""
+    silence: str = ""
+    """Why it may be that it ends each connection before it greets; empty if that says nothing."""
 
 
 class Timer(Protocol):
@@ -74,7 +86,7 @@ class Dialled(Connection, Protocol):
 
     def dial_failed(self, why_not_tried: str) -> None:
         """It did not come to be, and never will: nobody answers there. Or, with a reason, nobody
-        was asked, as no peer may be at that address."""
+        was asked, as no peer may be at that address; or the two do not trust each other."""
 
 
 class System(Protocol):
@@ -95,6 +107,9 @@ class System(Protocol):
 
     def dial(self, url: str, connection: Dialled) -> Timer:
         """Connect to a peer; `cancel` gives it up."""
+
+    def proof(self, channel: Channel, /) -> Proof:
+        """What the other end proved when the connection began."""
 
     def tune(self, channel: Channel) -> None:
         """Set what the operating system is to do for a connection between nodes: send at once, and

@@ -11,7 +11,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
@@ -42,9 +42,10 @@ def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
     return uvloop.new_event_loop
 
 
-def handle_signals(stopping: asyncio.Event) -> None:
-    """The first SIGINT or SIGTERM sets `stopping`, the second ends the process at once. SIGHUP is
-    not heeded, as with Redis: it comes from a terminal that closes, or who rotates logs."""
+def handle_signals(stopping: asyncio.Event, read_again: Sequence[Callable[[], None]] = ()) -> None:
+    """The first SIGINT or SIGTERM sets `stopping`, the second ends the process at once. SIGHUP has
+    files read again, by the calls of `read_again`. With none it is not heeded, as with Redis: it
+    comes from a terminal that closes, or who rotates logs."""
     loop = asyncio.get_running_loop()
 
     def stop(signum: int) -> None:
@@ -54,9 +55,15 @@ def handle_signals(stopping: asyncio.Event) -> None:
         stopping.set()
         log.info("stopping", signal=signal.Signals(signum).name)
 
+    def hang_up() -> None:
+        if not read_again:
+            log.info("signal_ignored", signal="SIGHUP")
+        for each in read_again:
+            each()
+
     for signum in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(signum, stop, signum)
-    loop.add_signal_handler(signal.SIGHUP, lambda: log.info("signal_ignored", signal="SIGHUP"))
+    loop.add_signal_handler(signal.SIGHUP, hang_up)
 
 
 def handle_faults(fail: Callable[[str], None]) -> None:

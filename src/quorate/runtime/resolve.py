@@ -41,7 +41,7 @@ class Names:
         Loopback only for a node that is reached there itself: to others it is another machine.
         """
         host, port = _split(url)
-        found = await self._addresses(host)
+        found = await self.addresses(host)
         usable = [each for each in found if not is_nowhere(each)]
         if any(is_loopback(each) for each in usable) and not await self._is_on_loopback():
             usable = [each for each in usable if not is_loopback(each)]
@@ -54,9 +54,10 @@ class Names:
         # Our own name may be that of the machine, which often resolves to an address of loopback.
         if is_loopback(host):
             return True
-        return any(is_loopback(each) for each in await self._addresses(host))
+        return any(is_loopback(each) for each in await self.addresses(host))
 
-    async def _addresses(self, host: str) -> list[str]:
+    async def addresses(self, host: str) -> list[str]:
+        """What a name resolves to; an address is that. ConnectionError if it is none."""
         if address_of(host) is not None:
             return [host]
         lookup = self._under_way.get(host)
@@ -64,9 +65,13 @@ class Names:
             if len(self._under_way) >= LOOKUPS_MAX:
                 raise ConnectionError(f"too many lookups of names are under way for {host!r}")
             loop = asyncio.get_running_loop()
-            lookup = self._under_way[host] = loop.create_future()
             look = threading.Thread(target=self._look, args=(loop, host), daemon=True)
-            look.start()
+            try:
+                look.start()
+            except RuntimeError as error:  # The system gives this process no more of them.
+                raise ConnectionError(f"no look-up of {host!r}: {error}") from error
+            # The thread's answer comes by the loop, so later than this.
+            lookup = self._under_way[host] = loop.create_future()
         found = await asyncio.shield(lookup)
         if isinstance(found, OSError):
             raise ConnectionError(str(found)) from found

@@ -9,15 +9,18 @@ import time
 from collections.abc import Callable
 from queue import SimpleQueue
 from threading import Thread
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import structlog
 
 from quorate.core.values.events import Instant, Note
-from quorate.host.system import Dialled, Timer
+from quorate.host.system import Channel, Dialled, Proof, Timer
 from quorate.runtime.process import LINES
 from quorate.runtime.resolve import Names, NotDialled
 from quorate.runtime.sockets import tune
+
+if TYPE_CHECKING:
+    from quorate.security.contexts import Trust
 
 Done = Callable[[BaseException | None], None]
 
@@ -52,12 +55,23 @@ class SyncThread:
 
 log = structlog.get_logger()
 
+_PLAIN: Final = Proof(
+    silence="it ends each connection before it greets: it may take links inside TLS alone; give "
+    "this node the cluster's secret (-secret-file)"
+)
+
 
 class AsyncioSystem:
-    """The running loop and what is around it. `on_end` is told why the node cannot go on."""
+    """The running loop and what is around it. `on_end` is told why the node cannot go on. `trust`
+    is what links to peers go by, asked for each; None: they are plain."""
 
     def __init__(
-        self, *, own_url: str, sync: Callable[[], None], on_end: Callable[[str], None]
+        self,
+        *,
+        own_url: str,
+        sync: Callable[[], None],
+        on_end: Callable[[str], None],
+        trust: Callable[[], Trust | None] = lambda: None,
     ) -> None:
         self._loop: Final = asyncio.get_running_loop()
         self._names = Names(own_url)
@@ -66,6 +80,7 @@ class AsyncioSystem:
         self.sync: Final = self._thread.ask
         self.tune: Final = tune
         self.end: Final = on_end
+        self._trust: Final = trust
 
     def now(self) -> Instant:
         """Part of `System`."""
@@ -80,6 +95,19 @@ class AsyncioSystem:
         task = self._loop.create_task(self._dial(url, connection))
         task.add_done_callback(_report)
         return task
+
+    def is_plain(self) -> bool:
+        """Whether links to peers are."""
+        trust = self._trust()
+        return trust is None or trust.dialling is None
+
+    def proof(self, channel: Channel) -> Proof:
+        """Part of `System`."""
+        if self.is_plain():
+            return _PLAIN
+        from quorate.runtime.proving import proof_of  # Late: nodes without TLS need none of it.
+
+        return proof_of(channel)
 
     def log(self, note: Note) -> None:
         """Part of `System`."""
@@ -102,9 +130,9 @@ class AsyncioSystem:
         try:
             for host, port in await self._names.resolve(url):
                 try:
-                    await self._loop.create_connection(
-                        lambda: cast(asyncio.Protocol, connection), host, port
-                    )
+                    await self._connect(host, port, connection)
+                except NotDialled:
+                    raise
                 except OSError:
                     continue
                 return
@@ -114,6 +142,19 @@ class AsyncioSystem:
             # Not there, too slow, or gone: the usual case.
             pass
         connection.dial_failed(why)
+
+    async def _connect(self, host: str, port: int, connection: Dialled) -> None:
+        """Connect to one address. OSError if nobody is there; NotDialled if the two do not trust
+        each other."""
+        trust = self._trust()
+        if trust is None or trust.dialling is None:
+            await self._loop.create_connection(
+                lambda: cast(asyncio.Protocol, connection), host, port
+            )
+            return
+        from quorate.runtime.proving import connect  # Late: nodes without TLS need none of it.
+
+        await connect(host, port, connection, trust)
 
 
 def _report(task: asyncio.Task[None]) -> None:

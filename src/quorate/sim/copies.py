@@ -206,6 +206,17 @@ class Copies:
                 return False
         return True
 
+    def can_vouch_without(self, index: int) -> bool:
+        """Whether enough members are left, where some lost their disks, to say of a disk how far it
+        was: before a majority has, it counts for nothing."""
+        machines = self._cluster.machines
+        left = {each.settings.node_id for each in machines}
+        ids = {each.id for each in self._layout.members}
+        if ids <= left:
+            return True
+        left.discard(machines[index].settings.node_id)
+        return len(ids & left) >= majority(len(ids))
+
     def readable(self, key: bytes) -> list[int]:
         """The replicas of a key whose bytes are not damaged."""
         row, machines = row_of(key), self._cluster.machines
@@ -221,6 +232,18 @@ class Copies:
             if sound < len(voters) and sound + w <= len(row.ids):
                 return True
         return False
+
+    def cannot_be_repaired(self, key: bytes) -> bool:
+        """The same; or a copy is damaged of what the others dropped as garbage, so that there is
+        nothing to write over it until the key is written again."""
+        readable, row = self.readable(key), row_of(key)
+        disks = [self._cluster.machines[each].disk for each in readable]
+        is_dropped = len(readable) < len(self.replicas[key]) and any(
+            [row in disk.collected for disk in disks]
+        )
+        return (is_dropped and not any([disk.held(row) for disk in disks])) or (
+            self.is_beyond_repair(key)
+        )
 
     def _version(self, index: int, key: bytes) -> bytes:
         return _version_of(self._cluster.machines[index].disk.remembered, key)

@@ -26,7 +26,7 @@ from quorate.errors import QuorateError, StorageError
 from quorate.host.acceptor import Incoming
 from quorate.host.driver import DRAIN_MS, Driver
 from quorate.host.links import OUTBOX_BYTES_MAX
-from quorate.host.system import Channel, Dialled, Timer
+from quorate.host.system import Channel, Dialled, Proof, Timer
 from quorate.sim.clock import Clock
 from quorate.sim.disk import Disk
 from quorate.sim.network import Socket
@@ -389,6 +389,10 @@ class Machine:
         if self.lacks_files:
             return self.later(0.0, partial(connection.dial_failed, ""))
         return self._cluster.dial(self, url, connection)
+
+    def proof(self, _channel: Channel) -> Proof:
+        """Nothing is to be proved: links are as they are without a secret."""
+        return Proof()
 
     def tune(self, channel: Channel) -> None:
         """Kernels here always do what `network.SILENCE_MS` says."""

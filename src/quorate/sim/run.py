@@ -342,7 +342,8 @@ class _Run:
     def _can_do_without(self, index: int) -> bool:
         """Whether every key keeps a quorum of copies that can be read, of each row, and a new
         cluster those who decide which disks its replicas are."""
-        return self.cluster.can_bind_without(self.cluster.names(index)) and all(
+        can_decide = self.cluster.can_bind_without(self.cluster.names(index))
+        return (can_decide and self.copies.can_vouch_without(index)) and all(
             self._has_quorum(key, without=index) for key in self.keys
         )
 
@@ -378,7 +379,7 @@ class _Run:
         """
         held = {key: len(self.copies.replicas[key]) for key in keys}
         needed = {
-            key: len(self.copies.readable(key)) if self.copies.is_beyond_repair(key) else n
+            key: len(self.copies.readable(key)) if self.copies.cannot_be_repaired(key) else n
             for key, n in held.items()
         }
         unread = self._read([(key, 0, n) for key, n in needed.items() if n])
@@ -483,7 +484,7 @@ class _Run:
             replicas=self.copies.replicas,
             settled=found,
             unreadable=unreadable,
-            beyond_repair=self.beyond_repair,
+            beyond_repair=frozenset(filter(self.copies.cannot_be_repaired, self.keys)),
             handed=self.handed.contents(),
             is_quiet=not self.unsettled,
             healthy_from_ms=self.healthy_ms,

@@ -32,6 +32,8 @@ from quorate.core.values.messages import (
     Agree,
     AskSums,
     Ballot,
+    Foundation,
+    FoundStage,
     Frame,
     Greeting,
     Known,
@@ -53,11 +55,11 @@ from quorate.core.values.messages import (
     Voted,
     Whereabouts,
 )
-from quorate.core.values.settings import MEMBERS_MAX, NODE_ID_MAX
+from quorate.core.values.settings import FOUNDERS_MAX, MEMBERS_MAX, NODE_ID_MAX
 from quorate.core.values.slots import BUCKETS, PARTITION_COUNT, ROW_END, ROW_PREFIX_BYTES
 from quorate.core.values.versions import VERSION_BYTES
 from quorate.errors import PeerProtocolError
-from quorate.notation import URL_CHARS_MAX
+from quorate.notation import URL_CHARS_MAX, is_url
 
 FRAME_BYTES_MAX: Final = 32 << 20
 """Payload of one frame; a longer one is refused by its header, before anything is buffered."""
@@ -231,7 +233,7 @@ def _decode_greeting(payload: bytes, checksum: int) -> Greeting:
         raise PeerProtocolError(f"malformed greeting: {error}") from error
     counts = (
         *(greeting.serial, greeting.process, greeting.reached, greeting.w, greeting.r),
-        *(greeting.level, greeting.in_force),
+        *(greeting.level, greeting.in_force, greeting.expect),
     )
     if not (0 <= greeting.epoch <= EPOCH_MAX and all(0 <= each <= _COUNT_MAX for each in counts)):
         raise PeerProtocolError("value out of range", message="Greeting")
@@ -254,6 +256,7 @@ _ROW_BYTES_MAX: Final = ROW_PREFIX_BYTES + KEY_BYTES_MAX
 _PARTITIONS: Final = frozenset(range(PARTITION_COUNT))
 _VERSION_LENGTHS: Final = (0, VERSION_BYTES)
 _SUMS_LENGTHS: Final = (0, BUCKETS)
+_STAGES: Final = frozenset(FoundStage)
 
 
 def check_frame(frame: Frame) -> None:
@@ -342,6 +345,8 @@ def _are_whereabouts(members: list[Whereabouts]) -> bool:
         and 0 <= each.serial <= _COUNT_MAX
         and 0 < len(each.url) <= URL_CHARS_MAX
         and each.url.isprintable()
+        and len(each.client) <= URL_CHARS_MAX
+        and each.client.isprintable()
         for each in members
     )
 
@@ -417,6 +422,15 @@ def _is_list_buckets(message: ListBuckets) -> bool:
     )
 
 
+def _is_found(message: Foundation) -> bool:
+    return (
+        message.stage in _STAGES
+        and 0 < len(message.founders) <= FOUNDERS_MAX
+        and 0 < message.replication <= FOUNDERS_MAX
+        and all(0 < node_id <= NODE_ID_MAX and is_url(url) for node_id, url in message.founders)
+    )
+
+
 def _is_listed(message: Listed) -> bool:
     return _are_rows([row for row, _ in message.rows]) and all(
         len(version) == VERSION_BYTES for _, version in message.rows
@@ -443,4 +457,5 @@ _RULES: Final[dict[type[Message], Callable[[Any], bool]]] = {
     Known: _is_known,
     ListBuckets: _is_list_buckets,
     Listed: _is_listed,
+    Foundation: _is_found,
 }

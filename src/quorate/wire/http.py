@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """HTTP/1.1 as our own client speaks it (RFC 9112): requests out, responses in, no sockets.
 
-Requests are *canonical*: one Host, at most one Content-Length, nothing else, so that a node answers
-them in its fast lane. Responses are read from any server or proxy in between: by Content-Length,
-chunked, or to the end of the connection. Left out: trailers' values, HEAD, upgrades, compression.
+Requests are *canonical*: one Host, at most one Authorization and one Content-Length, nothing else,
+so that a node answers them in its fast lane. Responses are read from any server or proxy in
+between: by Content-Length, chunked, or to the end of the connection. Left out: trailers' values,
+HEAD, upgrades, compression.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ HEAD_BYTES_MAX: Final = 64 << 10
 BODY_BYTES_MAX: Final = 1 << 30
 """Above any value limit a cluster can be given in practice; a page of keys is far smaller."""
 _LINE_BYTES_MAX: Final = 4096
+_BEGIN: Final = b"HTTP/1."
 _UNRESERVED: Final = frozenset(
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
 )
@@ -41,9 +43,14 @@ def quote(raw: bytes) -> str:
     return "".join([_QUOTED[byte] for byte in raw])
 
 
-def encode_request(method: str, target: str, host: str, *, body: bytes | None = None) -> bytes:
-    """The bytes of a canonical request. `target` and `host` are already escaped ASCII."""
+def encode_request(
+    method: str, target: str, host: str, *, body: bytes | None = None, authorization: str = ""
+) -> bytes:
+    """The bytes of a canonical request. `target`, `host` and `authorization` are already escaped
+    ASCII."""
     head = f"{method} {target} HTTP/1.1\r\nHost: {host}\r\n"
+    if authorization:
+        head += f"Authorization: {authorization}\r\n"
     if body is None:
         return (head + "\r\n").encode("ascii")
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode("ascii") + body
@@ -69,6 +76,9 @@ class ResponseParser:
         """Take bytes in; the response once it is complete."""
         self._buffer += data
         if self._response is None and not self._read_head():
+            # What is no HTTP may never have a head's end.
+            if not _BEGIN.startswith(self._buffer[: len(_BEGIN)]):
+                raise _not_http(self._buffer)
             return None
         done = self._read_chunks() if self._chunked else self._read_body()
         if not done:
@@ -190,12 +200,17 @@ class ResponseParser:
         return line
 
 
+def _not_http(raw: bytes | bytearray) -> PeerProtocolError:
+    begins = raw[:40].partition(b"\r\n")[0].decode("latin-1")
+    return PeerProtocolError("not an HTTP response", begins=begins)
+
+
 def _parse_head(head: bytes) -> Response:
     first, *lines = head.decode("latin-1").split("\r\n")
     protocol, _, rest = first.partition(" ")
     status = rest[:3]
     if protocol not in ("HTTP/1.1", "HTTP/1.0") or not (status.isascii() and status.isdigit()):
-        raise PeerProtocolError("not an HTTP response", begins=first[:40])
+        raise _not_http(head)
     headers: dict[str, str] = {}
     for line in lines:
         name, colon, value = line.partition(":")

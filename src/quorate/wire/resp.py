@@ -25,6 +25,9 @@ ARGS_MAX: Final = 65_536
 ARGS_SKIPPED_MAX: Final = 1024 * 1024
 """Above ARGS_MAX and up to here a command is read, thrown away and refused; beyond, a fault."""
 INLINE_BYTES_MAX: Final = 64 * 1024
+STRANGER_ARGS_MAX: Final = 10
+STRANGER_BULK_BYTES_MAX: Final = 16 * 1024
+"""Of a command before login, as in Redis."""
 _HEADER_BYTES_MAX: Final = 64
 _ARG_OVERHEAD_BYTES: Final = 48
 """What an argument takes beside its bytes."""
@@ -138,6 +141,7 @@ class CommandParser:
         "_value_bytes_max",
         "fault",
         "is_partial",
+        "is_strict",
     )
 
     def __init__(self, *, bulk_bytes_max: int, value_bytes_max: int) -> None:
@@ -162,11 +166,20 @@ class CommandParser:
         """Whether the last command is incomplete."""
         self.fault: str | None = None
         """Why nothing more is parsed: an error text for the client, or empty to say nothing."""
+        self.is_strict = False
+        """Whether it is a stranger's: a command is short, and the next is parsed by another `feed`,
+        as the answer to this one may be that its sender is a stranger no more."""
 
     def feed(self, data: bytes) -> list[Command]:
         """The commands that `data` completes, in order. Look at `fault` afterwards."""
         commands: list[Command] = []
         if self.fault is not None:
+            return commands
+        if self.is_strict:
+            self._buffer += data
+            while not commands and self._parse_one(commands):
+                pass
+            self._compact()
             return commands
         if self.is_partial:
             self._buffer += data
@@ -241,6 +254,9 @@ class CommandParser:
             limit = f" (outcome=not_applied arguments_max={ARGS_MAX})" if count else ""
             self._fail(f"invalid multibulk length{limit}")
             return None
+        if self.is_strict and count > STRANGER_ARGS_MAX:
+            self._fail("unauthenticated multibulk length")
+            return None
         self._missing = max(count, 0)
         self._skipping = count > ARGS_MAX
         return self._missing
@@ -277,6 +293,8 @@ class CommandParser:
             length = parse_integer(line[1:])
             if length is None or length < 0:
                 return self._fail("invalid bulk length")
+            if self.is_strict and length > STRANGER_BULK_BYTES_MAX:
+                return self._fail("unauthenticated bulk length")
             if length > self._bulk_bytes_max:
                 return self._fail(
                     "invalid bulk length: an argument is too large (outcome=not_applied "
@@ -315,7 +333,8 @@ class CommandParser:
         if self._buffer[self._at] in _NOT_INLINE:
             return self._fail(f"expected '*', got '{chr(self._buffer[self._at])}'")
         end = self._buffer.find(b"\n", max(self._at, self._seen))
-        if (end if end >= 0 else len(self._buffer)) - self._at > INLINE_BYTES_MAX:
+        bytes_max = STRANGER_BULK_BYTES_MAX if self.is_strict else INLINE_BYTES_MAX
+        if (end if end >= 0 else len(self._buffer)) - self._at > bytes_max:
             return self._fail("too big inline request")
         if end < 0:
             self._seen = len(self._buffer)

@@ -9,7 +9,7 @@ from quorate.core.exchanges.look import Look
 from quorate.core.exchanges.reads import Reads, Repairs
 from quorate.core.replica import Replica
 from quorate.core.serving import Serving
-from quorate.core.topology.peer import OWN_BIT
+from quorate.core.topology.peer import OWN_BIT, Peer
 from quorate.core.topology.topology import Group
 from quorate.core.turn import Begun, Requests
 from quorate.core.values.events import GetResult, Result
@@ -78,8 +78,8 @@ def _damage_is_nothing(self: Serving, row: bytes, failed: list[bytes]) -> Record
     return _serving_shown(self, row, [])
 
 
-def _never_hedge(self: Reads, ops: list[Look]) -> None:
-    del self, ops
+def _never_hedge(self: Reads, late: Peer, ops: list[Look]) -> None:
+    del self, late, ops
 
 
 PLANTS: Final = (

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -18,9 +19,10 @@ Mood = Callable[[list[bytes]], bytes | None]
 
 
 class FakeRedis:
-    """Answers GET, SET and WAIT while the `with` lasts."""
+    """Answers GET, SET and WAIT while the `with` lasts, through TLS if `tls` is given."""
 
-    def __init__(self, mood: Mood = lambda _: None) -> None:
+    def __init__(self, mood: Mood = lambda _: None, *, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.values: dict[bytes, bytes] = {}
         self.commands: list[bytes] = []
         """The names of all commands, in the order of their arrival."""
@@ -55,6 +57,10 @@ class FakeRedis:
                 accepted, _ = self._listener.accept()
                 accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self.connections += 1
+                if self._tls is not None:
+                    accepted = self._tls.wrap_socket(
+                        accepted, server_side=True, do_handshake_on_connect=False
+                    )
                 self._sockets.append(accepted)
                 self._spawn(lambda accepted=accepted: self._serve(accepted))  # type: ignore[misc]
 

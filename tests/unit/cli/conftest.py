@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from structlog.testing import capture_logs
 
 from quorate.cli import main, patience
 from tests.fake_store import FakeStore
@@ -27,9 +29,9 @@ Run = Callable[..., Ran]
 
 @pytest.fixture
 def run(capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs a command line: `run("get", "foo")`. The environment names no nodes."""
-    for variable in ("QUORATE_TARGET", "QUORATE_NODES"):
-        monkeypatch.delenv(variable, raising=False)
+    """Runs a command line: `run("get", "foo")`. The environment says nothing of ours."""
+    for variable in [name for name in os.environ if name.startswith("QUORATE_")]:
+        monkeypatch.delenv(variable)
 
     def run(*arguments: str) -> Ran:
         capsysbinary.readouterr()
@@ -47,10 +49,11 @@ def _served() -> Iterator[Served]:
 
 
 @pytest.fixture
-def served(_served: Served) -> Served:
-    """The HTTP door over an empty store."""
+def served(_served: Served) -> Iterator[Served]:
+    """The HTTP door over an empty store. What it logs is no output of a command's."""
     _served.reset()
-    return _served
+    with capture_logs():
+        yield _served
 
 
 @pytest.fixture

@@ -45,10 +45,10 @@ class Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-def main(port: str, mode: str, shared: str) -> None:
-    """Serve until killed."""
-    print(f"fake node on {port}", flush=True)
-    if mode == "dies":
+def main(port: str, mode: str, shared: str, *flags: str) -> None:
+    """Serve until killed. `flags` are shown, and mean nothing but `--die`."""
+    print(f"fake node on {port}", *flags, flush=True)
+    if mode == "dies" or "--die" in flags:
         print("cannot go on", flush=True)
         sys.exit(7)
     if mode == "stubborn":

@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from quorate.bench.plan import SCENARIOS, LoadPlan
+from quorate.cli.arguments import UsageError
 from quorate.cli.bench_asked import SweepAsked, asked_of, parse_rate
 from quorate.cli.commands import BY_NAME
+from tests.authority import Authority
 
 TARGET = {"target": "localhost:1"}
 
@@ -47,6 +51,23 @@ def test_flags_are_taken_at_their_word() -> None:
         route=True,
         distribution="once",
     )
+
+
+def test_targets_are_reached_through_tls_all_or_none(tmp_path: Path) -> None:
+    ca = Authority(tmp_path).ca
+    for target in ("https://a:1,https://b:2", "a:1,b:2"):
+        plan = asked_of({"target": target, "ca": ca}).plan
+        assert (plan.tls, plan.ca, plan.targets) == (True, ca, (("a", 1), ("b", 2)))
+    assert asked_of({"target": "https://a:1"}).plan.tls
+    for given, why in (
+        ({"target": "https://a:1,http://b:2"}, "http://b:2 is without TLS"),
+        ({"target": "http://b:2", "ca": ca}, "http://b:2 is without TLS"),
+        ({"dev": "3", "ca": ca}, "--dev is without TLS"),
+        ({"target": "https://a:1", "ca": "absent"}, "--ca: absent: No such file"),
+        ({"target": "https://a:1", "route": "yes"}, "--route: who holds which key"),
+    ):
+        with pytest.raises(UsageError, match=why):
+            asked_of(given)
 
 
 def test_nodes_that_are_started_get_the_quorums_and_the_durability() -> None:

@@ -70,8 +70,7 @@ def test_a_node_that_does_not_start_is_a_failure(
 
 
 def test_flags_for_the_nodes_reach_them(started: list[list[int]]) -> None:
-    # The fake takes three arguments and dies of a fourth.
-    with pytest.raises(NodeFailed), dev_cluster(1, ["--durability=os"]):
+    with pytest.raises(NodeFailed), dev_cluster(1, ["--die"]):
         pass
     assert len(started) == 1
 

@@ -17,6 +17,7 @@ import pytest
 
 from quorate.cli import dev
 from quorate.cli.processes import Children, busy_ports
+from quorate.security.secret import read_secrets
 from tests.ports import free_ports
 from tests.unit.cli.conftest import Run
 from tests.unit.client.scripted import wait_until
@@ -59,7 +60,20 @@ def test_once_shows_a_put_and_a_get_and_leaves_nothing_behind(
 def test_a_directory_that_was_given_is_made_and_kept(run: Run, base: int, tmp_path: Path) -> None:
     kept = tmp_path / "made" / "here"
     assert run("dev", "--once", f"--base-port={base}", f"--dir={kept}").code == 0
-    assert {path.name for path in kept.iterdir()} == {f"{base + step}.log" for step in range(3)}
+    logs = {f"{base + step}.log" for step in range(3)}
+    assert {path.name for path in kept.iterdir()} == {*logs, "secret"}
+
+
+@pytest.mark.usefixtures("fake")
+def test_its_nodes_have_a_secret_that_stays_the_same(run: Run, base: int, tmp_path: Path) -> None:
+    assert run("dev", "--once", f"--base-port={base}", f"--dir={tmp_path / 'a'}").code == 0
+    file = tmp_path / "a" / "secret"
+    text = file.read_text()
+    assert len(read_secrets(text)) == 1
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert run("dev", "--once", f"--base-port={base}", f"--dir={tmp_path / 'a'}").code == 0
+    assert file.read_text() == text
+    assert f"--secret-file={file}" in (tmp_path / "a" / f"{base}.log").read_text()
 
 
 @pytest.mark.usefixtures("fake")

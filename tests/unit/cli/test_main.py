@@ -116,7 +116,8 @@ def test_an_output_that_cannot_be_written_is_one_line_and_2(
 def test_a_failure_of_the_node_itself_keeps_its_trace(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(_config: object, _ignored: object) -> int:
+    def broken(_config: object, _ignored: object, *, secret: str) -> int:
+        del secret
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr("quorate.app.run", broken)

@@ -10,9 +10,9 @@ import sys
 import pytest
 
 from quorate.cli.output import complain, print_facts, print_json, print_table, report
-from quorate.client import Unreachable
+from quorate.client import TlsFailed, Unreachable
 from quorate.client.calls import packed
-from quorate.errors import BY_CODE, Outcome, QuorateError, QuorumUnreachable
+from quorate.errors import BY_CODE, Outcome, QuorateError, QuorumUnreachable, Unauthenticated
 
 
 class Terminal(io.StringIO):
@@ -86,6 +86,18 @@ def test_an_answered_error_is_one_line_and_3(
 def test_unreachable_is_2_and_says_what_to_check(capsys: pytest.CaptureFixture[str]) -> None:
     assert report(Unreachable("no answer"), is_json=False) == 2
     assert "check --target or --nodes" in capsys.readouterr().err
+
+
+def test_what_is_wrong_with_tls_is_2_too_and_says_itself_what_to_do(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert report(TlsFailed("no answer from a: give its CA"), is_json=False) == 2
+    assert capsys.readouterr().err == "quorate: no answer from a: give its CA\n"
+
+
+def test_who_is_not_known_hears_how_to_log_in(capsys: pytest.CaptureFixture[str]) -> None:
+    assert report(Unauthenticated("who asks?"), is_json=False) == 3
+    assert "who asks is said by --user and --password-file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("outcome", [None, *Outcome])

@@ -24,7 +24,8 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
     """The settings of the nodes that were started."""
     configs: list[Config] = []
 
-    def run_node(config: Config, ignored: dict[str, str]) -> int:
+    def run_node(config: Config, ignored: dict[str, str], *, secret: str) -> int:
+        assert not secret
         assert set(ignored) <= {"QUORATE_SERVICE_HOST"}
         configs.append(config)
         return 0

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 
 import pytest
 
+from tests.authority import Authority
 from tests.fake_store import FakeStore
 from tests.http_served import Served
 from tests.unit.client.scripted import Caller, asynchronous, blocking
@@ -33,3 +34,15 @@ def served(_served: Served) -> Served:
     """The HTTP door over an empty store."""
     _served.reset()
     return _served
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """The CA that nodes' certificates are of."""
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="session")
+def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Another CA."""
+    return Authority(tmp_path_factory.mktemp("stranger"))

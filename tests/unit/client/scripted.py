@@ -11,6 +11,7 @@ import asyncio
 import json
 import re
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -69,16 +70,23 @@ def well(request: Request) -> bytes:
 
 
 class ScriptedNode:
-    """Listens while the `with` lasts. Pings are answered well unless `pings` says otherwise."""
+    """Listens while the `with` lasts, with TLS if `tls` is given. Pings are answered well unless
+    `pings` says otherwise."""
 
-    def __init__(self, answer: Answer = well, *, pings: Answer = well) -> None:
+    def __init__(
+        self, answer: Answer = well, *, pings: Answer = well, tls: ssl.SSLContext | None = None
+    ) -> None:
         self.requests: list[Request] = []
         """All but pings, in order of arrival."""
         self.connections = 0
+        self.faults: list[str] = []
+        """Why handshakes failed."""
+        self._tls = tls
         self._answer = answer
         self._pings = pings
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        scheme = "http" if tls is None else "https"
+        self.url = f"{scheme}://127.0.0.1:{self._listener.getsockname()[1]}"
         self._over = threading.Event()
         self._sockets: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
@@ -122,11 +130,17 @@ class ScriptedNode:
             number = self.connections
             self.connections += 1
             self._sockets.append(accepted)
+            if self._tls is not None:
+                accepted = self._tls.wrap_socket(
+                    accepted, server_side=True, do_handshake_on_connect=False
+                )
+                self._sockets[-1] = accepted
             self._spawn(lambda accepted=accepted, number=number: self._serve(accepted, number))  # type: ignore[misc]
 
     def _serve(self, accepted: socket.socket, number: int) -> None:
         # The client may go away at any moment.
         with suppress(OSError), accepted, accepted.makefile("rb") as file:
+            self._shake(accepted)
             while request := _read(file, number):
                 answer = self._answered(request)
                 if answer == HANG:
@@ -134,6 +148,15 @@ class ScriptedNode:
                 if answer in (CUT, HANG):
                     return
                 accepted.sendall(answer)
+
+    def _shake(self, accepted: socket.socket) -> None:
+        if not isinstance(accepted, ssl.SSLSocket):
+            return
+        try:
+            accepted.do_handshake()
+        except ssl.SSLError as fault:
+            self.faults.append(str(fault.reason))
+            raise
 
     def _answered(self, request: Request) -> bytes:
         if request.is_ping:
@@ -239,16 +262,20 @@ class _Asynchronous:
 
 
 @contextmanager
-def blocking(nodes: str | Sequence[str], *, timeout: float = 10.0) -> Iterator[Caller]:
+def blocking(
+    nodes: str | Sequence[str], *, timeout: float = 10.0, **access: Any
+) -> Iterator[Caller]:
     """Calls of a Client."""
-    with Client(nodes, timeout=timeout) as client:
+    with Client(nodes, timeout=timeout, **access) as client:
         yield _Blocking(client)
 
 
 @contextmanager
-def asynchronous(nodes: str | Sequence[str], *, timeout: float = 10.0) -> Iterator[Caller]:
+def asynchronous(
+    nodes: str | Sequence[str], *, timeout: float = 10.0, **access: Any
+) -> Iterator[Caller]:
     """Calls of an AsyncClient."""
-    client = AsyncClient(nodes, timeout=timeout)
+    client = AsyncClient(nodes, timeout=timeout, **access)
     with asyncio.Runner() as runner:
         yield _Asynchronous(client, runner)
         runner.run(client.close())

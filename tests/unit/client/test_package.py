@@ -41,6 +41,15 @@ def test_the_blocking_client_alone_loads_neither_asyncio_nor_json() -> None:
     assert not loaded_after("from quorate.client import Client") & {"asyncio", "json", "ssl"}
 
 
+def test_tls_and_logins_load_no_package_of_the_server_either() -> None:
+    loaded = loaded_after(
+        "from quorate.client import Client; Client('https://a:1', user='u', password='p');"
+        "import quorate.client.tls"
+    )
+    assert "ssl" in loaded
+    assert not loaded & (SERVER_PACKAGES | {"cryptography", "asyncio"})
+
+
 def test_every_public_name_can_be_had_and_no_other() -> None:
     for name in quorate.client.__all__:
         assert getattr(quorate.client, name) is not None

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from quorate.client import async_sockets, blocking_sockets
-from quorate.client.sockets import Pool, is_stale, reason_of, seconds_left
+from quorate.client.sockets import NodeConnection, Pool, is_stale, reason_of, seconds_left
 
 
 def test_silence_is_good_and_bytes_or_an_end_are_not() -> None:
@@ -31,12 +31,13 @@ def test_the_last_connection_is_taken_first_and_a_stale_one_is_closed() -> None:
     pool = Pool(["node"], owner=1, turns=None)
     (old, _old), (good, _good), (stale, gone) = (socket.socketpair() for _ in range(3))
     with old, _old, good, _good, stale, gone:
-        for each in (old, good, stale):
+        kept = [NodeConnection(each) for each in (old, good, stale)]
+        for each in kept:
             pool.give("node", each)
         gone.close()
-        assert pool.take("node") is good
+        assert pool.take("node") is kept[1]
         assert stale.fileno() == -1
-        assert pool.take("node") is old
+        assert pool.take("node") is kept[0]
         assert pool.take("node") is None
 
 
@@ -44,7 +45,7 @@ def test_closing_a_pool_closes_what_is_idle() -> None:
     pool = Pool(["node"], owner=1, turns=None)
     mine, theirs = socket.socketpair()
     with theirs:
-        pool.give("node", mine)
+        pool.give("node", NodeConnection(mine))
         pool.close()
         assert mine.fileno() == -1
         assert pool.take("node") is None
@@ -67,7 +68,10 @@ def test_no_time_left_is_a_timeout() -> None:
     [
         (TimeoutError(), "no answer in time"),
         (TimeoutError(errno.ETIMEDOUT, "Connection timed out"), "no answer in time"),
-        (ConnectionRefusedError(errno.ECONNREFUSED, "Connect call failed"), "Connection refused"),
+        (
+            ConnectionRefusedError(errno.ECONNREFUSED, "Connect call failed"),
+            "Connection refused",
+        ),
         (socket.gaierror(-2, "Name or service not known"), "Name or service not known"),
         (ConnectionResetError("closed"), "closed"),
     ],

@@ -4,22 +4,23 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import pytest
 from aiohttp import web
 
-from quorate.doors.access import ANYBODY, Hosts, Principal, Role
+from quorate.doors.access import ANYBODY, Hosts, Patterns, Principal, Role
 from quorate.doors.http import batch, door
 from quorate.doors.http.context import Context
 from quorate.doors.http.door import ROUTES, Route
 from quorate.doors.http.kv import METHODS
-from quorate.doors.http.problems import Refused
 from quorate.doors.redis.command import Access, Command
 from quorate.doors.redis.table import COMMANDS
+from quorate.errors import Forbidden, Overloaded, Unauthenticated
 from tests.fake_store import FakeStore
+from tests.principals import open_principals
 from tests.unit.doors.http.lane_bench import Bench, head, run
-from tests.unit.doors.redis.turns import Client
+from tests.unit.doors.redis.turns import Client, ManualTimers
 
 ROWS: list[Command] = [
     each for command in COMMANDS.values() for each in (command, *command.subcommands.values())
@@ -60,8 +61,9 @@ def test_only_logging_in_and_out_is_for_strangers() -> None:
     assert {command.name for command in ROWS if command.role is Role.STRANGER} == {
         *("auth", "hello", "quit", "reset")
     }
+    # And to be let in by a join token, which is proof enough.
     assert {route.path for route in ROUTES if route.role is Role.STRANGER} == {
-        *("/healthz", "/readyz")
+        *("/healthz", "/readyz", "/join/secret")
     }
 
 
@@ -86,7 +88,7 @@ def test_the_fast_lane_leaves_it_to_the_full_service_to_refuse(name: bytes) -> N
     ))  # fmt: skip
 
     async def test(bench: Bench) -> None:
-        bench.lane.principal = WITHOUT[METHODS[name].role]
+        bench.connection.principal = WITHOUT[METHODS[name].role]
         bench.send(request)
         assert bench.taken_over[0].data == request
         assert bench.store.events == []
@@ -95,24 +97,37 @@ def test_the_fast_lane_leaves_it_to_the_full_service_to_refuse(name: bytes) -> N
 
 
 def context(principal: Principal) -> Context:
-    return cast(Context, SimpleNamespace(principal=principal, store=FakeStore()))
+    principals = open_principals(ManualTimers())
+    given = SimpleNamespace(principal=principal, store=FakeStore(), principals=principals)
+    return cast(Context, given)
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
 def test_a_route_is_refused_to_whoever_has_not_its_role(route: Route) -> None:
-    serve = door._bound(context(WITHOUT[route.role]), route)
-    request: Any = SimpleNamespace(raw_path=route.path)
-    with pytest.raises(Refused, match=route.role) as refused:
-        serve(cast(web.Request, request)).send(None)  # type: ignore[attr-defined]
-    assert (refused.value.status, refused.value.code) == (403, "forbidden")
+    request = cast(web.Request, SimpleNamespace(raw_path=route.path, transport=None))
+    with pytest.raises(Forbidden, match=route.role):
+        door._permitted(context(WITHOUT[route.role]), route, request)
+    with pytest.raises(Unauthenticated):
+        door._permitted(context(Principal("", frozenset())), route, request)
 
 
 @pytest.mark.parametrize(("op", "role"), [("get", Role.READ), ("put", Role.WRITE)])
 def test_each_operation_of_a_batch_asks_for_its_own_role(op: str, role: Role) -> None:
-    operation = batch.OperationBody(cast(Any, op), "k", value="v" if op == "put" else None)
-    with pytest.raises(Refused, match=role):
-        batch._checked(context(WITHOUT[role]), operation)
-    batch._checked(context(ANYBODY), operation)
+    operation = batch._CheckedOperation(op, b"k", None, 0)
+    with pytest.raises(Forbidden, match=role):
+        batch._permit(WITHOUT[role], [operation])
+    batch._permit(ANYBODY, [operation])
+
+
+@pytest.mark.parametrize("op", ["get", "put", "delete"])
+def test_the_keys_of_a_batch_are_compared_with_patterns_within_one_bound(op: str) -> None:
+    roles = frozenset({Role.READ, Role.WRITE})
+    slow = Principal("ann", frozenset(), roles, Patterns([b"*" + b"a" * 120]))
+    keys = [b"b" * 1000 + b"a" * 120 for _ in range(1000)]
+    operations = [batch._CheckedOperation(op, key, None, 0) for key in keys]
+    with pytest.raises(Overloaded):
+        batch._permit(slow, operations)
+    batch._permit(slow, operations[:10])
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,14 @@ import pytest
 from quorate.doors.errors import ANSWERS, answer_for, outcome_of
 from quorate.errors import (
     BY_CODE,
+    NEVER_BEGUN,
     Conflict,
-    InvalidRequest,
+    Forbidden,
     KeyMissing,
     Outcome,
     QuorateError,
     StorageError,
+    Unauthenticated,
     Unavailable,
 )
 
@@ -25,7 +27,7 @@ def test_every_class_of_the_taxonomy_has_an_answer_and_nothing_else_has() -> Non
 @pytest.mark.parametrize("kind", BY_CODE.values(), ids=lambda kind: kind.code)
 def test_the_status_follows_the_family(kind: type[QuorateError]) -> None:
     answer = answer_for(kind("what happened"))
-    if issubclass(kind, InvalidRequest | Conflict):
+    if issubclass(kind, (*NEVER_BEGUN, Conflict)):
         assert 400 <= answer.status < 500
     elif issubclass(kind, Unavailable) or kind.retryable:
         assert answer.status == 503
@@ -52,7 +54,9 @@ def test_a_class_outside_the_table_is_answered_as_its_nearest_base() -> None:
     assert answer_for(Local("no key")) == ANSWERS[KeyMissing]
 
 
-def test_an_invalid_request_is_not_applied_whether_it_says_so_or_not() -> None:
+def test_what_is_refused_at_once_is_not_applied_whether_it_says_so_or_not() -> None:
     assert outcome_of(KeyMissing("no key")) is Outcome.NOT_APPLIED
+    assert outcome_of(Unauthenticated("who asks?")) is Outcome.NOT_APPLIED
+    assert outcome_of(Forbidden("not you")) is Outcome.NOT_APPLIED
     assert outcome_of(Unavailable("not now")) is None
     assert outcome_of(Unavailable("too late", outcome=Outcome.UNKNOWN)) is Outcome.UNKNOWN

@@ -375,3 +375,41 @@ def test_a_client_that_never_reads_is_the_kernels_to_end(monkeypatch: pytest.Mon
         listener.close()
 
     asyncio.run(main())
+
+
+# --- TLS ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sent", "answer"),
+    [(b"PING\r\n", b"-ERR this port takes TLS alone"), (b"GET / HTTP/1.1\r\n", b"HTTP/1.1 400 ")],
+)
+def test_plain_clients_are_told_in_their_own_words_where_tls_is_required(
+    sent: bytes, answer: bytes
+) -> None:
+    async def main() -> None:
+        listener = Listener(
+            http=Recorder, resp=Recorder, peer=Recorder, connections_max=10, is_plain_refused=True
+        )
+        transport, newcomer = connect(listener)
+        newcomer.data_received(sent)
+        assert transport.written.startswith(answer)
+        assert transport.closing
+        assert not transport.aborted
+        assert transport.protocol is None
+        assert (listener.refused_plain, listener.connections) == (1, 0)
+
+    asyncio.run(main())
+
+
+def test_a_plain_peer_is_for_its_own_door_to_refuse() -> None:
+    async def main() -> None:
+        listener = Listener(
+            http=Recorder, resp=Recorder, peer=Recorder, connections_max=10, is_plain_refused=True
+        )
+        transport, newcomer = connect(listener)
+        newcomer.data_received(b"QRT1")
+        assert isinstance(transport.protocol, Recorder)
+        assert transport.written == b""
+
+    asyncio.run(main())

@@ -15,7 +15,7 @@ from typing import Any
 
 from quorate.core.values.events import Batch, Instant, Note, Result
 from quorate.core.values.slots import key_of
-from quorate.host.system import Channel, Connection, Dialled
+from quorate.host.system import Channel, Connection, Dialled, Proof
 from quorate.sim.clock import EPOCH_MS
 from quorate.storage.memory import MemoryEngine
 
@@ -69,6 +69,8 @@ class VirtualSystem:
         self.ends: list[str] = []
         self.dials: list[VirtualDial] = []
         self.tuned: list[Channel] = []
+        self.proven = Proof()
+        """What the other end of each connection proves."""
         self.syncs = 0
         """Begun so far."""
         self._syncing: Done | None = None
@@ -102,6 +104,10 @@ class VirtualSystem:
         dial = VirtualDial(url, connection)
         self.dials.append(dial)
         return dial
+
+    def proof(self, channel: Channel) -> Proof:
+        del channel
+        return self.proven
 
     def tune(self, channel: Channel) -> None:
         self.tuned.append(channel)

@@ -14,7 +14,7 @@ from quorate.core.values.events import Instant, LinkDown, LinkUp, Note
 from quorate.core.values.messages import PROTOCOL_MAX, PROTOCOL_MIN, Frame, Greeting
 from quorate.host.journal import LinkJournal
 from quorate.host.links import Link, LinkState, PeerLinks
-from quorate.host.system import Channel, Dialled, Timer
+from quorate.host.system import Channel, Dialled, Proof, Timer
 from quorate.wire.frames import encode_greeting
 from tests.unit.host.wires import frame, url_of
 
@@ -138,6 +138,8 @@ class Script:
         self.ceilings = Ceilings()
         self.is_broken = False
         """Whether a welcome raises."""
+        self.proven = Proof()
+        """What the other end of each connection proves."""
         self.closes = 0
         """How often `close` was done."""
         self.journal = LinkJournal(log=self.notes.append, mono_ms=lambda: int(self.now_ms))
@@ -183,6 +185,10 @@ class Script:
     def dial(self, url: str, connection: Dialled) -> Timer:
         self.dials.append(FakeDial(url, connection))
         return self.dials[-1]
+
+    def proof(self, channel: Channel) -> Proof:
+        del channel
+        return self.proven
 
     def tune(self, channel: Channel) -> None:
         self.tuned.append(channel)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import random
 
-from quorate.host.links import FIRST_MS, LONGEST_MS, Backoff
+from quorate.host.backoff import FIRST_MS, LONGEST_MS, Backoff
 
 
 class Highest(random.Random):

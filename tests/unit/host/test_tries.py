@@ -7,7 +7,8 @@ import msgspec
 import pytest
 
 from quorate.core.values.events import LinkDown, LinkUp
-from quorate.host.links import CONNECT_MS, FIRST_MS, HANDSHAKE_MS, STEADY_MS
+from quorate.host.backoff import FIRST_MS
+from quorate.host.links import CONNECT_MS, HANDSHAKE_MS, STEADY_MS
 from quorate.wire.frames import encode_frame
 from tests.unit.host.wires import (
     MOMENT_MS,

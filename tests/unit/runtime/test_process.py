@@ -161,6 +161,22 @@ def test_the_first_signal_asks_for_the_end_and_the_second_is_the_end(
     run(main())
 
 
+def test_at_sighup_what_there_is_to_read_is_read_again(run: Run) -> None:
+    calls: list[str] = []
+
+    async def main() -> None:
+        read_again = [lambda: calls.append("secret"), lambda: calls.append("users")]
+        process.handle_signals(asyncio.Event(), read_again)
+        with capture_logs() as lines:
+            os.kill(os.getpid(), signal.SIGHUP)
+            await until(lambda: calls == ["secret", "users"])
+        assert lines == []
+        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            asyncio.get_running_loop().remove_signal_handler(signum)
+
+    run(main())
+
+
 # --- files and memory --------------------------------------------------------------------------
 
 

@@ -28,7 +28,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> None:
     async def addresses(_names: Names, host: str) -> list[str]:
         return NAMES.get(host, [host])
 
-    monkeypatch.setattr(Names, "_addresses", addresses)
+    monkeypatch.setattr(Names, "addresses", addresses)
 
 
 def resolved(url: str, own_url: str) -> list[tuple[str, int]]:
@@ -82,6 +82,23 @@ def test_a_url_that_leads_nowhere_is_a_connection_that_failed(url: str) -> None:
 
 def test_a_name_is_looked_up() -> None:
     assert ("127.0.0.1", 80) in resolved("http://localhost:80", HERE)
+
+
+def test_a_lookup_without_a_thread_for_it_fails_and_a_later_one_is_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def run() -> None:
+        names = Names(HERE)
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            with pytest.raises(ConnectionError, match="can't start new thread"):
+                await names.addresses("localhost")
+        assert await names.addresses("localhost")
+
+    asyncio.run(run())
 
 
 def test_a_name_whose_server_is_silent_is_looked_up_once_and_holds_up_nobody(

@@ -13,6 +13,8 @@ from quorate.core.values.messages import (
     Accept,
     Agree,
     AskSums,
+    Foundation,
+    FoundStage,
     Frame,
     Greeting,
     Known,
@@ -113,6 +115,16 @@ MESSAGE = st.one_of(
         st.integers(1, 10_000),
     ),
     st.builds(Listed, BATCH, st.lists(st.tuples(ROW, VERSION), max_size=3), st.binary(max_size=9)),
+    st.builds(
+        Foundation,
+        st.sampled_from(FoundStage),
+        st.lists(
+            st.tuples(st.integers(1, NODE_ID_MAX), st.just("http://n1:8000")),
+            min_size=1,
+            max_size=4,
+        ),
+        st.integers(1, 64),
+    ),
     st.builds(
         OtherEpoch, st.integers(0, 2**31), st.lists(BATCH, max_size=4), st.binary(max_size=9)
     ),

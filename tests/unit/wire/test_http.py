@@ -47,6 +47,23 @@ def test_an_empty_body_is_declared_and_no_body_is_not() -> None:
     assert b"Content-Length" not in encode_request("DELETE", "/", "h")
 
 
+def test_who_asks_is_told_behind_the_host() -> None:
+    request = encode_request("PUT", "/kv?key=a", "h", body=b"", authorization="Bearer x")
+    assert b"Host: h\r\nAuthorization: Bearer x\r\nContent-Length: 0\r\n\r\n" in request
+
+
+@pytest.mark.parametrize("raw", [b"-ERR what?\r\n", b"\x15\x03\x01\x00\x02\x02\x46", b"SSH-2.0"])
+def test_what_is_no_http_is_refused_at_once_and_shown(raw: bytes) -> None:
+    with pytest.raises(PeerProtocolError, match="not an HTTP response") as raised:
+        parse(raw)
+    assert raised.value.facts["begins"] == raw.partition(b"\r\n")[0].decode("latin-1")
+
+
+@pytest.mark.parametrize("size", range(len(b"HTTP/1.1")))
+def test_the_beginning_of_an_answer_is_waited_for(size: int) -> None:
+    assert parse(b"HTTP/1.1"[:size]) is None
+
+
 @given(st.binary(max_size=200))
 def test_quoted_bytes_survive_unquoting_and_hold_nothing_special(raw: bytes) -> None:
     text = quote(raw)

@@ -20,8 +20,10 @@ from typing import Final
 import msgspec
 
 from quorate.core.consensus import Proposal, Voter
+from quorate.core.exchanges.founders import Founders
 from quorate.core.exchanges.outbox import ITEM_BYTES, Outbox, Sent
 from quorate.core.exchanges.pulls import Pulls
+from quorate.core.topology.admission import is_kept_long_enough
 from quorate.core.topology.layout import (
     FIRST_EPOCH,
     HASH_BYTES,
@@ -115,6 +117,7 @@ class Changes:
         "_voter",
         "_voters_of",
         "_wanted",
+        "founders",
         "has_granted",
         "has_voted",
         "wants",
@@ -136,6 +139,7 @@ class Changes:
             grow_after_ms=parts.settings.grow_after_ms,
             own_pulled=lambda: (pulls.pulled, pulls.unreadable),
         )
+        self.founders = Founders(parts, membership, outboxes)
         self._tell = tell
         self._parts = parts
         self._membership = membership
@@ -206,7 +210,7 @@ class Changes:
             # What was voted after an earlier one is decided.
             self._voter, self._voters_of = Voter(None), layout.hash()
         may_vote = ballot > NO_BALLOT and None in self._membership.voters().values()
-        if not may_vote or replica.trouble.code or (value is not None and not self._read(value)):
+        if not may_vote or replica.trouble.code or (value is not None and not self._takes(value)):
             return Vote(number, False, NO_BALLOT)
         highest = self._voter.promised[0] + BALLOT_AHEAD_MAX, 0
         if ballot > highest:
@@ -220,6 +224,16 @@ class Changes:
         if vote.is_granted or ballot > highest:
             replica.put_meta(VOTE_META, self._voters_of + self._voter.stored())
         return vote
+
+    def _takes(self, value: bytes) -> bool:
+        """Whether this voter may accept it, by its own clock too."""
+        old, new = self._membership.layout, self._read(value)
+        if old is None or new is None:
+            return False
+        return is_kept_long_enough(old.spent, new.spent, now_s=self._now_s())
+
+    def _now_s(self) -> int:
+        return self._parts.turn.wall_ms // 1000
 
     def _read(self, value: bytes) -> Layout | None:
         """The layout of `encode`d bytes, if it may come next."""
@@ -239,7 +253,7 @@ class Changes:
         if event.wish.recover:
             self._recover(event)
             return
-        layout = wished(self._membership, event.wish)
+        layout = wished(self._membership, event.wish, now_s=self._now_s())
         before = self._membership.layout
         assert before is not None
         if event.is_preview:
@@ -314,7 +328,7 @@ class Changes:
                 self._answer(asked, Conflict(reason, outcome=outcome, epoch=layout.epoch))
                 continue
             try:
-                wanted = wished(membership, event.wish)
+                wanted = wished(membership, event.wish, now_s=self._now_s())
             except QuorateError as error:
                 self._answer(asked, error)
                 continue

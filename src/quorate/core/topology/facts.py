@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Where the members are, as nodes tell each other.
 
-That a member is at a URL is a *fact*: its id, a serial and the URL. It tells it itself, when it
-greets, and the later serial holds (`roster`). All nodes of one layout have facts of the same
-members, so each ping bears a hash of their ids and serials, and nothing more while these are the
-same. Where they are not, who was pinged sends its list of serials, at most once in AGAIN_MS; the
-other answers with the facts of which it has later ones, and with the serials of those of which it
-has earlier ones, and gets these. For example, B has learnt that C moved, and A has not:
+That a member is at a URL is a *fact*: its id, a serial, the URL, and the one for clients where that
+is another. It tells it itself, when it greets, and the later serial holds (`roster`). All nodes of
+one layout have facts of the same members, so each ping bears a hash of their ids and serials, and
+nothing more while these are the same. Where they are not, who was pinged sends its list of serials,
+at most once in AGAIN_MS; the other answers with the facts of which it has later ones, and with the
+serials of those of which it has earlier ones, and gets these. For example, B has learnt that C
+moved, and A has not:
 
     A -> B  Ping(facts=71)
     B -> A  Known(serials=[(a, 5), (b, 5), (c, 9)])
@@ -91,7 +92,7 @@ class Facts:
     def strangers(self) -> list[Whereabouts]:
         """The next that have to be named, each as often as the others."""
         found = [
-            Whereabouts(peer.id, peer.serial, peer.url)
+            Whereabouts(peer.id, peer.serial, peer.url, peer.told.client)
             for peer in self._roster.peers
             if not peer.is_bound
             and (peer.is_linked or peer.ground in (Ground.LISTED, Ground.ANNOUNCED))
@@ -127,7 +128,7 @@ class Facts:
     def _known(self, node_id: int) -> Whereabouts | None:
         peer = self._roster.by_id.get(node_id)
         if peer is not None and _is_told(peer):
-            return Whereabouts(node_id, peer.serial, peer.url)
+            return Whereabouts(node_id, peer.serial, peer.url, peer.told.client)
         return self._own if node_id == self._own.id else None
 
 

@@ -35,6 +35,9 @@ from quorate.notation import is_url, show_text
 TWIN_MS: Final = 16_000
 """Who is refused for so long, again and again, because another process has its URL, knows that the
 other lives: longer than the link to a dead one looks alive (`transport.sockets`)."""
+ASKED: Final = "who does not say its URL asks where it is seen, and is told no more"
+"""The refusal of a greeting without a URL (`host.sighting`)."""
+ITSELF: Final = "this is the node itself, under another name"
 _SHOWN_CHARS: Final = 80
 _URLS_SHOWN: Final = 2
 
@@ -50,16 +53,13 @@ def judge(mine: Greeting, theirs: Greeting) -> str:
         return f"no protocol in common: ours {_protocols(mine)}, theirs {_protocols(theirs)}"
     if theirs.cluster != mine.cluster:
         return "the cluster name differs: -cluster must be the same on all nodes of a cluster"
-    if not is_url(theirs.url):
-        return f"the peer's URL is none: {_shown(theirs.url)}"
-    if len(theirs.version) > _SHOWN_CHARS or not theirs.version.isprintable():
-        return f"the peer's version is none: {_shown(theirs.version)}"
-    if len(theirs.zone) > ZONE_CHARS_MAX or not theirs.zone.isprintable():
-        return f"the peer's zone is none: {_shown(theirs.zone)}"
-    if not 0 < theirs.weight <= WEIGHT_MAX:
-        return f"the peer's weight is none: {theirs.weight}"
-    if not 0 < theirs.node_id <= NODE_ID_MAX:
-        return f"node id {theirs.node_id:x}: no data directory is given that"
+    if not theirs.url:
+        return ASKED
+    malformed = _malformed(theirs)
+    if malformed:
+        return malformed
+    if theirs.process == mine.process != 0 and theirs.node_id == mine.node_id:
+        return ITSELF
     if theirs.url == mine.url:
         return f"two nodes with one URL: {mine.url}"
     if is_other_reached(mine, theirs):
@@ -70,6 +70,23 @@ def judge(mine: Greeting, theirs: Greeting) -> str:
     if theirs.node_id == mine.node_id:
         return f"two nodes with one identity {mine.node_id:012x}: {mine.url} and {theirs.url!r}"
     return _layout_difference(mine, theirs) or _level_difference(mine, theirs)
+
+
+def _malformed(theirs: Greeting) -> str:
+    """What of a greeting cannot be what it is said to be."""
+    if not is_url(theirs.url):
+        return f"the peer's URL is none: {_shown(theirs.url)}"
+    if theirs.client and not is_url(theirs.client):
+        return f"the peer's URL for clients is none: {_shown(theirs.client)}"
+    if len(theirs.version) > _SHOWN_CHARS or not theirs.version.isprintable():
+        return f"the peer's version is none: {_shown(theirs.version)}"
+    if len(theirs.zone) > ZONE_CHARS_MAX or not theirs.zone.isprintable():
+        return f"the peer's zone is none: {_shown(theirs.zone)}"
+    if not 0 < theirs.weight <= WEIGHT_MAX:
+        return f"the peer's weight is none: {theirs.weight}"
+    if not 0 < theirs.node_id <= NODE_ID_MAX:
+        return f"node id {theirs.node_id:x}: no data directory is given that"
+    return ""
 
 
 def hashed(cluster: str) -> str:
@@ -83,7 +100,7 @@ def answer(mine: Greeting, theirs: Greeting, *, reached: int, mark: int = 0) -> 
     another cluster learns nothing."""
     mine = msgspec.structs.replace(mine, reached=reached, mark=mark)
     refusal = judge(mine, theirs)
-    if not mine.spoken_with(theirs) or theirs.cluster != mine.cluster:
+    if not mine.spoken_with(theirs) or theirs.cluster != mine.cluster or refusal == ASKED:
         lowest, highest = mine.protocol_min, mine.protocol_max
         return Greeting(lowest, highest, "", "", 0, 0, b"", "", refusal=refusal)
     return msgspec.structs.replace(mine, refusal=refusal)

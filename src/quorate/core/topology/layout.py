@@ -30,6 +30,7 @@ from typing import Final
 
 import msgspec
 
+from quorate.core.topology.admission import Spent, check_spent
 from quorate.core.topology.planner import Site, plan
 from quorate.core.values.settings import NODE_ID_MAX
 from quorate.core.values.slots import PARTITION_COUNT
@@ -117,6 +118,8 @@ class Layout(msgspec.Struct, frozen=True, array_like=True):
     level: int = FIRST_LEVEL
     """The feature level in force: what newer releases do that older ones do not know, all do from
     its level on, and none before. It only rises (`steps.raised`)."""
+    spent: Spent = ()
+    """The join tokens that were used and are not over yet."""
 
     @property
     def recovery(self) -> int:
@@ -234,6 +237,7 @@ def decode_layout(data: bytes) -> Layout:
         if not (row and len(row) == len(set(row)) and indices.issuperset(row)):
             raise ValueError("a partition must list distinct nodes of the layout")
     _check_moves(layout)
+    check_spent(layout.spent)
     return layout
 
 

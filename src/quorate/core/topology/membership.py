@@ -74,6 +74,7 @@ class Membership:
         "is_given_up",
         "layout",
         "marks",
+        "may_adopt",
         "outdated",
         "proposal",
         "roster",
@@ -102,7 +103,7 @@ class Membership:
         self._serial = serial
         self._adopted = adopted
         self._store = store
-        own = Whereabouts(settings.node_id, serial, settings.url)
+        own = Whereabouts(settings.node_id, serial, settings.url, settings.advertise_client)
         self.roster: Final = Roster(own, turn, make_peer, store)
         self.facts: Final = Facts(own, turn, self.roster, self._is_bound)
         is_final = settings.durability == "sync" and settings.old_disk != "accept"
@@ -121,6 +122,8 @@ class Membership:
         self.outdated = ""
         """Why this release cannot go on with the cluster; empty if it can."""
         self.proposal: Layout | None = None
+        self.may_adopt: Callable[[Layout, str], bool] = lambda _layout, _url: True
+        """Whether to take another's layout, and from which URL."""
 
     def open(self, load: Callable[[bytes], bytes | None], *, is_blank: bool) -> None:
         """Begin with what settings say, and `load` finds of an earlier run. FormatUnsupported if
@@ -149,6 +152,8 @@ class Membership:
         listed = settings.nodes or (settings.url,)
         if stored is not None:
             self.adopt(stored)
+        elif settings.is_seeking:
+            return
         elif settings.url in listed:
             self.adopt(first_layout(listed, replication=settings.replication))
         else:
@@ -194,7 +199,7 @@ class Membership:
             if peer is not None and peer.refusal and not peer.is_linked:
                 return peer.refusal
         if layout is None:
-            return "the cluster's layout is not known yet"
+            return self._settings.why_no_layout
         count, met = len(layout.members), len(self.founders()[0])
         needed = majority(count)
         if met >= needed:
@@ -217,7 +222,7 @@ class Membership:
         self.epoch = layout.epoch
         known = self._members.values()
         # The bound first: one of them may be at the URL of who is not.
-        members = sorted(layout.members, key=_is_unbound)
+        members = sorted(layout.members, key=lambda each: not each.is_bound)
         counts = Counter(layout.urls())
         self._members = {
             each.id: self._place(each, is_alone=counts[each.url] == 1) for each in members
@@ -384,7 +389,7 @@ class Membership:
             self._turn.note_rarely("error", "peer_layout_unreadable", peer=url)
             return
         before = self.layout
-        if offered.epoch > self.epoch:
+        if offered.epoch > self.epoch and self.may_adopt(offered, url):
             self.adopt(offered)
             if before is None or offered.is_news_after(before):
                 course = Course(offered.course).name.lower()
@@ -443,6 +448,8 @@ class Membership:
             weight=settings.weight,
             level=settings.level,
             in_force=layout.level if layout is not None else FIRST_LEVEL,
+            client=settings.advertise_client,
+            expect=settings.expect if layout is None else 0,
         )
 
     def levels(self) -> list[tuple[str, int, bool]]:
@@ -488,7 +495,3 @@ class Membership:
                 own_W=w,
                 own_R=r,
             )
-
-
-def _is_unbound(member: Member) -> bool:
-    return not member.is_bound

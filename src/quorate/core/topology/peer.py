@@ -42,6 +42,8 @@ class Told:
 
     __slots__ = (
         "bytes_used",
+        "client",
+        "expect",
         "keys",
         "left",
         "level",
@@ -56,6 +58,10 @@ class Told:
     )
 
     def __init__(self) -> None:
+        self.client = ""
+        """Where clients reach it; empty: where it is."""
+        self.expect = 0
+        """How many founders it looks for, while it has no layout."""
         self.version = ""
         self.level = self.protocol = 0
         """The highest feature level that it knows, and what links with it speak; 0 while not

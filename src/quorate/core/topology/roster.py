@@ -26,7 +26,7 @@ from quorate.core.turn import Alarm, Turn
 from quorate.core.values.messages import PROTOCOL_MAX, Greeting, Whereabouts
 from quorate.core.values.settings import MEMBERS_MAX
 from quorate.errors import InvalidRequest
-from quorate.notation import member_url
+from quorate.notation import is_url, member_url
 
 HEARSAY_MAX: Final = 100
 HEARSAY_MS: Final = 600_000
@@ -39,6 +39,7 @@ class Roster:
 
     __slots__ = (
         "_alarm",
+        "_aliases",
         "_at",
         "_free",
         "_hearsay",
@@ -76,6 +77,8 @@ class Roster:
         """Those whose id is known, by that."""
         self._at: dict[str, Peer] = {}
         """Who is at a URL, as far as is known."""
+        self._aliases: dict[str, str] = {}
+        """What nodes that were discovered call themselves, by where they were dialled."""
         self.has_changed = False
         """Since the last `close_turn`."""
         self.edition = 0
@@ -150,6 +153,7 @@ class Roster:
             may_move = peer.is_bound or peer.ground is not Ground.LISTED
             if told.serial > peer.serial and may_move and not is_sure:
                 self._renew(peer, told.serial)
+                peer.told.client = told.client if is_url(told.client) else ""
                 self._move(peer, url)
             self._raise(peer, ground)
             return True
@@ -160,6 +164,39 @@ class Roster:
         except InvalidRequest:
             return False
         return True
+
+    def discover(self, urls: Iterable[str], *, known_as: str = "") -> None:
+        """Dial who may be at these URLs, as hearsay: it takes the place of what was named longest
+        ago, so that however many are named each has its turn."""
+        for url in urls:
+            if known_as:
+                self._alias(known_as, url)
+            known = self._aliases.get(url, "")
+            there = self._at.get(known)
+            if known and (known == self._own.url or (there is not None and there.is_linked)):
+                continue
+            peer = self._at.get(url)
+            if peer is not None:
+                peer.named_ms = self._turn.mono_ms
+            elif url != self._own.url and self._may_be_member(url):
+                if len(self._hearsay) >= HEARSAY_MAX or len(self.peers) >= MEMBERS_MAX:
+                    self._give_way()
+                if len(self.peers) < MEMBERS_MAX:
+                    self.add(url, Ground.HEARSAY)
+
+    def is_candidate(self, url: str) -> bool:
+        """Whether no more is known of who is at this URL than that somebody may be."""
+        peer = self._at.get(url)
+        return peer is not None and peer.ground is Ground.HEARSAY and not peer.id
+
+    def _alias(self, url: str, real: str) -> None:
+        """Who was dialled at `url` calls itself `real`."""
+        if self.is_candidate(url):
+            self._drop(self._at[url])
+        self._aliases.pop(url, None)
+        if len(self._aliases) >= HEARSAY_MAX:
+            del self._aliases[next(iter(self._aliases))]
+        self._aliases[url] = real
 
     def _may_be_member(self, url: str) -> bool:
         try:
@@ -313,6 +350,7 @@ class Roster:
         peer.told.level = greeting.level
         peer.told.protocol = min(greeting.protocol_max, PROTOCOL_MAX)
         peer.told.zone, peer.told.weight = greeting.zone, greeting.weight
+        peer.told.client, peer.told.expect = greeting.client, greeting.expect
         if peer.serial != greeting.serial:
             self._renew(peer, greeting.serial)
             self.has_changed = True
@@ -340,7 +378,7 @@ class Roster:
             return None
         self.has_changed = False
         kept = [
-            Whereabouts(peer.id, peer.serial, peer.url)
+            Whereabouts(peer.id, peer.serial, peer.url, peer.told.client)
             for peer in self.peers
             if peer.ground is not Ground.HEARSAY
         ]

@@ -7,6 +7,7 @@
                                     those of which too few can read their copies stay
     any --changed--> stable         other members, weights, N; what was moving stays where it was
     any --raised--> stable          the same at a higher feature level
+    any --admitted--> stable        a join token let somebody in; what was moving begins again
     stable --settled--> stable      nothing is left to move: who holds nothing and shall not, goes
 
     any --recovered--> stable       without a majority of the voters: nobody votes, nobody can
@@ -24,6 +25,7 @@ from collections.abc import Collection, Container, Mapping, Sequence
 
 import msgspec
 
+from quorate.core.topology.admission import Spent, is_one_more
 from quorate.core.topology.layout import (
     CLUSTER_BYTES,
     FIRST_EPOCH,
@@ -112,6 +114,11 @@ def raised(old: Layout, level: int) -> Layout:
     return _replace(old, epoch=old.epoch + 1, moves=(), level=level)
 
 
+def admitted(old: Layout, spent: Spent) -> Layout:
+    """These tokens were used; what was moving stays where it was, and begins again."""
+    return _replace(old, epoch=old.epoch + 1, moves=(), spent=spent)
+
+
 def settled(old: Layout) -> Layout:
     """All copies are where they belong: members that are to hold none, and hold none, go."""
     holders = {index for row in old.table for index in row}
@@ -160,6 +167,8 @@ def follows(old: Layout, new: Layout) -> bool:
         return not old.moves
     if old.epoch == FIRST_EPOCH or new.epoch != old.epoch + 1 or new.cluster != old.cluster:
         return False
+    if new.spent != old.spent:
+        return is_one_more(old.spent, new.spent) and new == admitted(old, new.spent)
     if new.level != old.level:
         return new.level > old.level and new == raised(old, new.level)
     if new.moves:

@@ -17,6 +17,7 @@ from typing import Final
 
 import msgspec
 
+from quorate.core.topology.admission import TooMany, UsedUp, spent_after
 from quorate.core.topology.layout import (
     FIRST_EPOCH,
     WEIGHT_MAX,
@@ -28,24 +29,26 @@ from quorate.core.topology.layout import (
 )
 from quorate.core.topology.membership import Membership
 from quorate.core.topology.planner import Site, crowded
-from quorate.core.topology.steps import changed, raised, recovered
+from quorate.core.topology.steps import admitted, changed, raised, recovered
 from quorate.core.topology.topology import majority
 from quorate.core.topology.wants import goal_of
 from quorate.core.values.wish import Preview, Share, Wish
-from quorate.errors import Conflict, InvalidRequest, NotReady
+from quorate.errors import Conflict, InvalidRequest, NotReady, Unauthenticated
 
 REPLICATION_MAX: Final = 64
 _replace = msgspec.structs.replace
 
 
-def wished(membership: Membership, wish: Wish) -> Layout | None:
+def wished(membership: Membership, wish: Wish, *, now_s: int) -> Layout | None:
     """The layout after a wish; None if it is so already. InvalidRequest for what cannot be,
-    Conflict for what cannot be yet."""
+    Conflict for what cannot be yet, Unauthenticated for who is not let in. `now_s` since 1970."""
     old = membership.layout
     if old is None or old.epoch == FIRST_EPOCH:
         raise NotReady(membership.why_none())
     if wish.raises_level:
         return _raised(membership, old, wish)
+    if wish.admits is not None:
+        return _admitted(old, wish, now_s=now_s)
     members = {each.id: each for each in old.members}
     lost = set(old.lost)
     _take_in(membership, members, lost, wish)
@@ -60,11 +63,7 @@ def wished(membership: Membership, wish: Wish) -> Layout | None:
         lost=sorted(lost),
         course=Course.REST if wish.stops else Course.MOVE,
     )
-    try:
-        # No voter would take what it could not be told.
-        decode_layout(fresh.encode())
-    except ValueError as error:
-        raise InvalidRequest(f"the layout could not be: {error}") from error
+    _check_possible(fresh)
     same = _replace(old, epoch=fresh.epoch)
     # What moves goes on by itself.
     return None if fresh == (same if wish.stops else _replace(same, moves=())) else fresh
@@ -92,6 +91,23 @@ def _raised(membership: Membership, old: Layout, wish: Wish) -> Layout | None:
     if waits:
         raise Conflict(f"feature level {level} is not known everywhere yet: {'; '.join(waits)}")
     return raised(old, level) if level > old.level else None
+
+
+def _admitted(old: Layout, wish: Wish, *, now_s: int) -> Layout | None:
+    asked = wish.admits
+    if asked is None or wish != Wish(admits=asked):
+        raise InvalidRequest("nothing else may be asked for together with an admission")
+    try:
+        spent = spent_after(old.spent, asked, now_s=now_s)
+    except UsedUp:
+        raise Unauthenticated("the join token is used up: have a new one made") from None
+    except TooMany:
+        raise Conflict("too many join tokens were used lately: try again in an hour") from None
+    if spent == old.spent:
+        return None
+    fresh = admitted(old, spent)
+    _check_possible(fresh)
+    return fresh
 
 
 def given_up(membership: Membership, wish: Wish, *, replaced: Mapping[int, int]) -> Layout:
@@ -263,6 +279,14 @@ def _member(membership: Membership, members: dict[int, Member], name: str) -> Me
     if layout is not None and member.id in layout.lost:
         raise InvalidRequest("its disk counts as lost, and its copies are moved", name=name)
     return member
+
+
+def _check_possible(fresh: Layout) -> None:
+    """InvalidRequest for a layout that no voter would take, as it could not be told."""
+    try:
+        decode_layout(fresh.encode())
+    except ValueError as error:
+        raise InvalidRequest(f"the layout could not be: {error}") from error
 
 
 def _check_quorums(membership: Membership, old: Layout, replication: int) -> None:

@@ -176,6 +176,14 @@ class LinkRefused(msgspec.Struct, frozen=True, gc=False):
     reason: str
 
 
+class Discovered(msgspec.Struct, frozen=True, gc=False):
+    """Nodes may be at these URLs, of whatever cluster: dial them. `known_as`: what the first of
+    them was dialled at, which calls itself so; empty if none was."""
+
+    urls: list[str]
+    known_as: str = ""
+
+
 class LinkRoom(msgspec.Struct, frozen=True, gc=False):
     """`peer`, some of whose requests were put off, has read most of what it was sent."""
 
@@ -228,6 +236,7 @@ Event = (
     | LinkUp
     | LinkDown
     | LinkRefused
+    | Discovered
     | LinkRoom
     | Met
     | Durable

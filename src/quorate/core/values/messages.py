@@ -13,6 +13,7 @@ layout), as who does not know it would lose it. Anything else is another protoco
 
 from __future__ import annotations
 
+import enum
 from typing import Final
 
 import msgspec
@@ -110,6 +111,8 @@ class Whereabouts(msgspec.Struct, frozen=True, array_like=True, gc=False):
     serial: int
     """The node's wall clock when it started, in milliseconds."""
     url: str
+    client: str = ""
+    """Where clients reach it; empty: at `url`."""
 
 
 class Ping(msgspec.Struct, frozen=True, array_like=True, tag=7, gc=False):
@@ -268,6 +271,28 @@ class Listed(msgspec.Struct, frozen=True, array_like=True, tag=18, gc=False):
     """They cannot be read: counts as no answer."""
 
 
+class FoundStage(enum.IntEnum):
+    """What is said of a list of founders (`topology.founding`)."""
+
+    ASK = 0
+    """Are you free for it?"""
+    FREE = 1
+    """I am, for a while."""
+    PROMISE = 2
+    """Promise to it."""
+    PROMISED = 3
+    """I did, durably."""
+
+
+class Foundation(msgspec.Struct, frozen=True, array_like=True, tag=20, gc=False):
+    """What I say of this list of founders. For those alone that expect some (`Greeting.expect`)."""
+
+    stage: int
+    founders: list[tuple[int, str]]
+    """Id and URL, ascending."""
+    replication: int
+
+
 Message = (
     Mutate
     | Mutated
@@ -288,6 +313,7 @@ Message = (
     | ListBuckets
     | Listed
     | Known
+    | Foundation
 )
 
 
@@ -360,6 +386,13 @@ class Greeting(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The highest feature level that the sender knows (`Layout.level`)."""
     in_force: int = 1
     """The one that is in force by its layout."""
+    seen: str = ""
+    """The address that the acceptor sees the dialler at; empty if not known, and from the dialler.
+    Told to whoever greets, a stranger too: it is his own."""
+    client: str = ""
+    """Where clients reach the sender; empty: at `url`."""
+    expect: int = 0
+    """How many founders it looks for, itself among them; 0 if it looks for none."""
 
     def spoken_with(self, other: Greeting) -> int:
         """The protocol of a link between these two, the lower of the highest that each speaks; 0 if

@@ -12,12 +12,16 @@ SLICE_MS: Final = 60_000
 NODE_ID_MAX: Final = (1 << 48) - 1
 MEMBERS_MAX: Final = 1000
 """Besides this node."""
+FOUNDERS_MAX: Final = 64
+"""That find each other; a longer list has to be given."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What a node was started with."""
 
     url: str
+    advertise_client: str
+    """Where clients reach it; empty: at `url`."""
     node_id: int
     """48 bits, drawn once for a data directory."""
     version: str
@@ -26,6 +30,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     cluster: str
     nodes: tuple[str, ...]
     """As given; may lack `url`, may be empty."""
+    discover: tuple[str, ...]
+    """Where others are looked for."""
+    expect: int
+    """How many nodes are to found the cluster, this one among them; 0: those that `nodes` says."""
     replication: int
     w: int
     r: int
@@ -53,3 +61,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Of stamp time (`core.digests`). All nodes have the same, and keep boundaries on disk as
     numbers of slices: it is no setting of the product, but of tests that cannot wait for minutes.
     """
+
+    @property
+    def is_seeking(self) -> bool:
+        """Whether it founds nothing by a list, but looks for a cluster, or for who founds one."""
+        return bool(self.discover) and not self.nodes
+
+    @property
+    def why_no_layout(self) -> str:
+        """What to say while it has none."""
+        if self.expect:
+            return f"a new cluster: {self.expect} nodes that expect as many have yet to agree on it"
+        if self.is_seeking:
+            return "no cluster was found yet, by -discover"
+        return "the cluster's layout is not known yet"

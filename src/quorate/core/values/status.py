@@ -46,6 +46,27 @@ class MemberView(msgspec.Struct, frozen=True, kw_only=True):
     """Copies that it has yet to get in the step under way, by its own word."""
     lost: bool
     """Whether the layout says that its disk is lost: nobody waits for what it had."""
+    client: str = ""
+    """Where clients reach it; empty: at `url`."""
+
+
+class Probe(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of trying to reach a member at its URL, step by step."""
+
+    url: str
+    addresses: list[str]
+    """What its name resolves to."""
+    stage: str
+    """The step that failed: `resolve`, `connect`, `greet`, `cluster` or `large`; empty if none
+    did."""
+    fault: str
+    """What went wrong there, one line."""
+    round_trip_ms: float | None
+    """How long a connection took to be made."""
+    seen: str
+    """The address that the member sees the asker at."""
+    wall_ms: int
+    """The asker's clock, once it was done."""
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):

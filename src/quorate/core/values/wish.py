@@ -4,7 +4,24 @@ be asked. Nodes are named by their id (12 hexadecimal digits) or by their URL.""
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
+
+TOKEN_USES_MAX: Final = 100
+"""How many one join token may let in."""
+
+
+class Admission(msgspec.Struct, frozen=True, kw_only=True):
+    """Somebody is to be let in by a join token, which was found to be genuine and not expired."""
+
+    nonce: bytes
+    expires_s: int
+    """When the token does, since 1970."""
+    uses: int
+    """How many it lets in."""
+    claim: bytes
+    """Who is let in: a hash of what only the newcomer knows."""
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,6 +43,8 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     raises_level: bool = False
     """Put the highest feature level in force that members know, which all of them must. Nothing
     else goes with it."""
+    admits: Admission | None = None
+    """Who is let in. Nothing else goes with it."""
     is_forced: bool = False
     """Though fewer nodes than copies are left, or zones cannot be kept apart."""
 

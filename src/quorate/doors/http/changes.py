@@ -20,8 +20,10 @@ from quorate.doors.http.context import Context, ask, respond_json
 from quorate.doors.http.request import Query, decode_json, read_body
 from quorate.errors import InvalidRequest
 from quorate.notation import parse_node
+from quorate.security.keeping import WARN_BEFORE
 
 _BODY_BYTES_MAX: Final = 64 << 10
+_DAY_S: Final = 86_400
 NODES_MAX: Final = 100
 """That one plan names of a kind: each is looked for among all members."""
 _Few: Final = msgspec.Meta(max_length=NODES_MAX)
@@ -105,6 +107,8 @@ class TopologyAnswer(msgspec.Struct, frozen=True):
     """That this node holds."""
     tombstones_wait: str
     """What keeps them from being dropped; empty if nothing does."""
+    certificate_expires_s: int | None
+    """Until the first certificate that this node was given expires; null where none was."""
 
 
 class NodeRelease(msgspec.Struct, frozen=True):
@@ -220,6 +224,13 @@ async def topology(context: Context, _request: web.Request, query: Query) -> web
             f"{coming.copies} copies stay where they are, though weights and zones want them "
             "elsewhere: a change was cancelled; to move them: quorate plan, then quorate apply"
         )
+    expires_s = context.numbers().get("certificate_expires_s")
+    if expires_s is not None and expires_s < WARN_BEFORE.total_seconds():
+        when = f"expires in {expires_s // _DAY_S} days" if expires_s > 0 else "has expired"
+        waits.append(
+            f"a certificate that {status.url} was given {when}: put a new one in the place of"
+            " -tls-cert, or of -tls-ca; it is read by itself"
+        )
     answer = TopologyAnswer(
         node=status.url,
         epoch=status.epoch,
@@ -235,6 +246,7 @@ async def topology(context: Context, _request: web.Request, query: Query) -> web
         agreed_waits=status.agreed_waits,
         tombstones=status.tombstones,
         tombstones_wait=status.tombstones_wait,
+        certificate_expires_s=expires_s,
     )
     return respond_json(answer)
 

@@ -11,13 +11,15 @@ import msgspec
 from aiohttp import web
 
 from quorate.core.values.events import Event, Result, Waiter
-from quorate.doors.access import ANYBODY, Hosts, Principal
+from quorate.core.values.status import Probe
+from quorate.doors.access import NOBODY, Hosts, Principal
 from quorate.doors.answered import Answered
 from quorate.doors.http.kv import Answers
 from quorate.doors.http.plans import Plans
 from quorate.doors.http.problems import Refused, Reply, problem_reply
 from quorate.doors.http.request import Query
 from quorate.doors.limits import ByteBudget, Deadlines
+from quorate.doors.principals import Principals
 from quorate.errors import QuorateError
 from quorate.host.store import Store
 
@@ -38,7 +40,13 @@ class Context(NamedTuple):
     """What other parts count, for the metrics, by name (`metrics.COUNTERS`, `GAUGES`)."""
     plans: Plans
     """That this door showed."""
-    principal: Principal = ANYBODY
+    probe: Callable[[str], Awaitable[Probe]]
+    """Tries to reach the member at a URL."""
+    secrets: Callable[[], tuple[bytes, ...]]
+    """The cluster's, the first signs; empty if there is none."""
+    principals: Principals
+    principal: Principal = NOBODY
+    """Who sent the request at hand."""
 
 
 Handler = Callable[[Context, web.Request, Query], Awaitable[web.StreamResponse]]

@@ -17,25 +17,40 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from aiohttp.typedefs import Middleware
 
+from quorate.core.values.status import Probe
 from quorate.doors.access import Hosts, Role
 from quorate.doors.answered import OK, Answered, outcome_word
-from quorate.doors.http import batch, changes, health, internal, keys, members, metrics, openapi
+from quorate.doors.http import (
+    batch,
+    changes,
+    health,
+    internal,
+    joining,
+    keys,
+    members,
+    metrics,
+    openapi,
+    probing,
+)
 from quorate.doors.http.context import Context, Handler, respond_problem
 from quorate.doors.http.fast import FastConnection, FastLane
 from quorate.doors.http.kv import METHODS, Answers
 from quorate.doors.http.leaving import write_large
+from quorate.doors.http.login import identify, require
 from quorate.doors.http.plans import Plans
+from quorate.doors.http.probing import unable
 from quorate.doors.http.problems import Refused, problem_of
 from quorate.doors.http.request import Query, parse_query
-from quorate.doors.http.strict import check, path_of, require
+from quorate.doors.http.strict import check, path_of
 from quorate.doors.limits import (
     IDLE_SECONDS,
     LINGER_SECONDS,
     REQUEST_SECONDS,
-    ByteBudget,
+    Budgets,
     Deadlines,
 )
-from quorate.errors import Outcome, QuorateError
+from quorate.doors.principals import Principals, source_of
+from quorate.errors import Forbidden, Outcome, QuorateError, Unauthenticated
 from quorate.host.store import Store
 
 _PER_REQUEST: Final = frozenset({"r", "w", "timeout"})
@@ -74,6 +89,9 @@ ROUTES: Final = (
     Route("GET", "/nodes", Role.USER, members.list_nodes, _NONE),
     Route("POST", "/join", Role.ADMIN, members.join, _NONE),
     Route("DELETE", "/join", Role.ADMIN, members.forget, frozenset({"url"})),
+    Route("POST", "/join/token", Role.ADMIN, joining.make_token, _NONE),
+    # Who shows a join token is nobody yet.
+    Route("POST", "/join/secret", Role.STRANGER, joining.give_secret, _NONE),
     Route("POST", "/leave", Role.ADMIN, changes.leave, _TIMED),
     Route("POST", "/replace", Role.ADMIN, changes.replace, _TIMED),
     Route("POST", "/plan", Role.ADMIN, changes.plan, _TIMED),
@@ -84,6 +102,7 @@ ROUTES: Final = (
     Route("GET", "/check", Role.USER, health.check, _NONE),
     Route("GET", "/upgrade", Role.USER, changes.upgrade, _NONE),
     Route("POST", "/upgrade/finish", Role.ADMIN, changes.finish, _TIMED),
+    Route("GET", "/probe", Role.ADMIN, probing.probe, frozenset({"url"})),
     Route("GET", "/healthz", Role.STRANGER, health.healthz, _NONE),
     Route("GET", "/readyz", Role.STRANGER, health.readyz, _NONE),
     Route("GET", "/metrics", Role.USER, metrics.metrics, _NONE),
@@ -151,18 +170,22 @@ class HttpDoor:
         self,
         store: Store,
         *,
-        bodies: ByteBudget,
-        replies: ByteBudget,
+        budgets: Budgets,
         is_on_loopback: bool,
+        principals: Principals,
         others: Sequence[Answered] = (),
         numbers: Callable[[], Mapping[str, int]] = dict,
+        probe: Callable[[str], Awaitable[Probe]] = unable,
+        secrets: Callable[[], tuple[bytes, ...]] = tuple,
     ) -> None:
-        """`others`: what other doors answered. `numbers`: see `Context`."""
+        """`others`: what other doors answered. `numbers`, `probe`, `secrets`: see `Context`."""
         self._store = store
-        self._bodies = bodies
-        self._replies = replies
+        self._bodies, self._replies = budgets
         self._is_on_loopback = is_on_loopback
         self._numbers = numbers
+        self._probe = probe
+        self._secrets = secrets
+        self._principals = principals
         self.answered = Answered("http")
         self._others = others
         self._lane: FastLane | None = None
@@ -177,8 +200,18 @@ class HttpDoor:
         answered = (self.answered, *self._others)
         self._taking = Deadlines(asyncio.get_running_loop(), REQUEST_SECONDS)
         context = Context(
-            *(store, answers, self._bodies, self._replies, self._taking),
-            *(hosts, answered, self._numbers, Plans()),
+            store=store,
+            answers=answers,
+            bodies=self._bodies,
+            replies=self._replies,
+            taking=self._taking,
+            hosts=hosts,
+            answered=answered,
+            numbers=self._numbers,
+            plans=Plans(),
+            probe=self._probe,
+            secrets=self._secrets,
+            principals=self._principals,
         )
         self._runner = web.AppRunner(
             build_app(context), handle_signals=False, shutdown_timeout=_SHUTDOWN_SECONDS
@@ -202,6 +235,7 @@ class HttpDoor:
                 max_field_size=HEADER_BYTES_MAX,
             ),
             hosts=hosts,
+            principals=self._principals,
             bodies=self._bodies,
             answered=self.answered,
             replies=self._replies,
@@ -242,16 +276,72 @@ def build_app(context: Context) -> web.Application:
 
 
 def _bound(context: Context, route: Route) -> _AiohttpHandler:
+    handler = partial(_audited, route) if route.role is Role.ADMIN else route.handler
+
     async def serve(request: web.Request) -> web.StreamResponse:
         if _route_at(path_of(request)) != route.path:
             raise _no_such_path()
-        require(route.role, context.principal)
-        query = parse_query(request.raw_path, allowed=route.parameters)
-        response = await route.handler(context, request, query)
+        asked = context._replace(principal=await identify(context.principals, request))
+        try:
+            query = _permitted(asked, route, request)
+            response = await handler(asked, request, query)
+        except (Forbidden, Unauthenticated) as error:
+            # Who shows a join token is told of by itself; and browsers ask before they log in.
+            is_told = isinstance(error, Forbidden) and route.role is not Role.STRANGER
+            if is_told or route.role is Role.ADMIN:
+                context.principals.audit.permission_refused(
+                    who=asked.principal.name, source=_source(request), what=_name(route)
+                )
+            raise
         await write_large(request, response, context)
         return response
 
     return serve
+
+
+def _permitted(context: Context, route: Route, request: web.Request) -> Query:
+    """The request's query, if who sent it may send it. Unauthenticated, Forbidden."""
+    require(route.role, context.principal)
+    query = parse_query(request.raw_path, allowed=route.parameters)
+    key = query.get("key")
+    if key is not None:
+        require(route.role, context.principal, key)
+    return query
+
+
+async def _audited(
+    route: Route, context: Context, request: web.Request, query: Query
+) -> web.StreamResponse:
+    """Serve what changes the node or the cluster; the log tells who asked for it."""
+    outcome = "failed"
+    try:
+        response = await route.handler(context, request, query)
+        outcome = OK
+    except (Refused, QuorateError) as error:
+        outcome = problem_of(error).code
+        raise
+    finally:
+        context.principals.audit.admin_act(
+            who=context.principal.name,
+            source=_source(request),
+            what=_name(route),
+            outcome=outcome,
+        )
+    return response
+
+
+def _name(route: Route) -> str:
+    return f"{route.method} {route.path}"
+
+
+def _hosts(context: Context, request: web.Request) -> Hosts:
+    transport = request.transport
+    is_here = transport is not None and context.principals.trusts_machine(transport)
+    return context.hosts.here if is_here else context.hosts
+
+
+def _source(request: web.Request) -> str:
+    return source_of(request.transport) if request.transport is not None else ""
 
 
 class _AiohttpConnection(web.RequestHandler):
@@ -312,7 +402,7 @@ def _guard(context: Context) -> Middleware:
     async def guard(request: web.Request, handler: _AiohttpHandler) -> web.StreamResponse:
         came_ns, outcome = monotonic_ns(), OK
         try:
-            check(request, context.hosts)
+            check(request, _hosts(context, request))
             response = await handler(request)
         except (Refused, QuorateError) as error:
             outcome = outcome_word(problem_of(error).outcome)

@@ -1,11 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The fast lane: canonical `/kv` requests, answered without a framework.
 
-Canonical is what `_CANONICAL` matches: one strict expression over the whole head. It takes a Host,
-at most one Content-Length, a Connection that says nothing new, and any header that decides nothing:
-what HTTP libraries send of their own (Accept, User-Agent, an Upgrade that we do not follow) keeps
-nobody out. On anything else the connection goes to aiohttp, with the request byte for byte, as soon
-as the answers before it are written, and stays there.
+Canonical is what `canonical` matches. On anything else the connection goes to aiohttp, with the
+request byte for byte, as soon as the answers before it are written, and stays there.
 
 Nothing is made for a request but its waiter: no Future, Task or timer. Answers leave in the order
 of the requests, one write per turn. Reads overlap; a write has the connection to itself, so that
@@ -38,6 +35,7 @@ from quorate.doors.flow import (
     CLOSED,
     ENDING,
     READING,
+    REFUSING,
     REPLY_BYTES_MAX,
     SMALL_REPLY_BYTES,
     VALUE_BYTES_LARGE,
@@ -45,6 +43,7 @@ from quorate.doors.flow import (
     Input,
     Limits,
 )
+from quorate.doors.http.canonical import CANONICAL, WITH_LOGIN
 from quorate.doors.http.kv import METHODS, Answers, Method
 from quorate.doors.http.problems import (
     Refused,
@@ -54,6 +53,7 @@ from quorate.doors.http.problems import (
     too_many_bodies,
 )
 from quorate.doors.limits import IDLE_SECONDS, BodyPace, ByteBudget, no_room_for_reply
+from quorate.doors.principals import Answer, Principals, source_of
 from quorate.errors import Outcome, QuorateError
 from quorate.host.store import Store
 
@@ -61,42 +61,6 @@ HEAD_BYTES_MAX: Final = 16 << 10
 """An incomplete head that is longer is aiohttp's to refuse."""
 WINDOW_MAX: Final = 32
 """Requests of a connection that may be unanswered."""
-
-
-def _once(group: int, name: bytes, value: bytes) -> bytes:
-    """A header whose value is `group`; a second one, (?(group)(?!)), matches nothing."""
-    return rb"(?(%d)(?!))(?i:%b):[ \t]*+(%b)\r\n" % (group, name, value)
-
-
-_DECIDING: Final = (
-    *(b"host", b"content-length", b"connection", b"transfer-encoding", b"expect", b"origin"),
-    *(b"content-encoding", b"content-range"),
-    *(b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since"),
-)
-"""Headers that decide what a request means, where it ends, or whether it is served. Whatever the
-full service learns to look at on `/kv` must stand here."""
-# The set of first letters is for speed: few headers begin with one of them.
-_OTHER: Final = rb"(?!(?i:(?=[%b])(?:%b)):)[!#$%%&'*+.^_`|~0-9A-Za-z-]++:[ \t]*+%b\r\n" % (
-    bytes(sorted({name[0] for name in _DECIDING})),
-    b"|".join(_DECIDING),
-    rb"[\x20-\x7e]{0,8192}+",
-)
-_NOTHING_NEW: Final = rb"(?:keep-alive|te|upgrade|http2-settings)"
-_CONNECTION: Final = rb"(?i:connection:[ \t]*+%b(?:[ \t]*+,[ \t]*+%b)*+)[ \t]*+\r\n" % (
-    _NOTHING_NEW,
-    _NOTHING_NEW,
-)
-_HEADERS: Final = (
-    _once(5, b"host", rb"[A-Za-z0-9._:\[\]-]+"),
-    _once(6, b"content-length", rb"[0-9]{1,10}"),
-    _CONNECTION,
-    _OTHER,
-)
-_CANONICAL: Final = re.compile(
-    rb"(%b) /kv\?key=((?:[A-Za-z0-9._~:@/,!'()*+-]++|%%[0-9A-Fa-f]{2}){1,%d}+)"
-    rb"(?:&([rw])=([1-9]))? HTTP/1\.1\r\n(?:%b){1,64}+(?(5)|(?!))\r\n"
-    % (b"|".join(METHODS), KEY_BYTES_MAX, b"|".join(_HEADERS))
-)
 _PERCENT: Final = ord("%")
 _PLUS: Final = ord("+")
 _PUT: Final = METHODS[b"PUT"]
@@ -115,6 +79,7 @@ class FastLane(Limits):
         *,
         full_service: Callable[[], asyncio.Protocol],
         hosts: Hosts,
+        principals: Principals,
         bodies: ByteBudget,
         answered: Answered,
         replies: ByteBudget,
@@ -137,10 +102,12 @@ class FastLane(Limits):
         }
         self.full_service = full_service
         """Makes the aiohttp protocol that takes over a connection."""
-        self.is_welcome = hosts.welcome
-        """Whether a Host header names this node."""
-        self.known_hosts = hosts.known
-        self.principal: Principal = ANYBODY
+        self.hosts = hosts
+        """Which Host headers name this node."""
+        self.principals = principals
+        self.match = (WITH_LOGIN if principals.asks else CANONICAL).match
+        """Finds a canonical request. Where nobody logs in, what is shown decides nothing."""
+        self.asks = principals.asks
         self._date = b""
         self._date_second = -1
 
@@ -162,11 +129,11 @@ class FastLane(Limits):
             reply.body if has_body else b"",
         )
 
-    def render_last(self, error: QuorateError | Refused) -> bytes:
+    def render_last(self, error: QuorateError | Refused, *, has_body: bool = True) -> bytes:
         """The bytes of a refusal after which the connection ends."""
         reply = problem_reply(error)
         reply = msgspec.structs.replace(reply, lines=reply.lines + b"Connection: close\r\n")
-        return self.render(reply, wall_ms=self.store.wall_ms(), has_body=True)
+        return self.render(reply, wall_ms=self.store.wall_ms(), has_body=has_body)
 
 
 class _PendingAnswer:
@@ -217,7 +184,19 @@ class _Upload:
 class FastConnection:
     """One connection in the fast lane: an asyncio.Protocol in all but its base (`Speaker`)."""
 
-    __slots__ = ("_buffer", "_is_fenced", "_upload", "asked", "came_ns", "flow", "lane")
+    __slots__ = (
+        "_buffer",
+        "_hosts",
+        "_is_fenced",
+        "_login",
+        "_source",
+        "_upload",
+        "asked",
+        "came_ns",
+        "flow",
+        "lane",
+        "principal",
+    )
 
     def __init__(self, lane: FastLane) -> None:
         self.lane = lane
@@ -229,12 +208,24 @@ class FastConnection:
         self._buffer = b""
         self._upload: _Upload | None = None
         self._is_fenced = False
-        """Nothing may begin before all is answered: a write is under way, or comes next."""
+        """Nothing may begin before all is answered: a write is under way, or comes next; or before
+        it is known who asks."""
+        self.principal: Principal = ANYBODY
+        """Who sends what shows nothing else."""
+        self._hosts = lane.hosts
+        self._source = ""
+        self._login: Method | None = None
+        """Of the request whose sender is looked for."""
 
     # --- what the transport, the store and the flow call ------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.flow.open(transport)
+        lane = self.lane
+        self.principal = lane.principals.at(transport)
+        if lane.principals.trusts_machine(transport):
+            self._hosts = lane.hosts.here
+        self._source = source_of(transport) if lane.asks else ""
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self.flow.go(Input.LOST)
@@ -292,6 +283,7 @@ class FastConnection:
         """Take requests off the buffer until it is empty, unclear, or enough is under way."""
         data, at, flow, asked = self._buffer, 0, self.flow, self.asked
         is_full = is_foreign = False
+        match_at = self.lane.match
         while at < len(data) and not is_full and not is_foreign:
             if (
                 self._is_fenced
@@ -300,7 +292,7 @@ class FastConnection:
                 or flow.reply_bytes > REPLY_BYTES_MAX
             ):
                 is_full = True
-            elif (match := _CANONICAL.match(data, at)) is None:
+            elif (match := match_at(data, at)) is None:
                 if data.find(b"\r\n\r\n", at) < 0 and len(data) - at <= HEAD_BYTES_MAX:
                     break
                 is_foreign = True
@@ -344,21 +336,35 @@ class FastConnection:
         """Begin a canonical request. Returns where in `data` to go on: behind the request, or at
         its start if it has to wait; None if it is for aiohttp."""
         name, key, parameter, digit, host, length = match.group(1, 2, 3, 4, 5, 6)
-        lane, method = self.lane, METHODS[name]
+        lane, hosts, method = self.lane, self._hosts, METHODS[name]
         quorum = int(digit or 0)
         if (
-            (host not in lane.known_hosts and not lane.is_welcome(host))
+            (host not in hosts.known and not hosts.welcome(host))
             or (quorum and method.is_read != (parameter == b"r"))
             # Java and requests say of a request without a body that it has 0 bytes.
             or (length is None if method.has_body else length is not None and length != b"0")
-            or method.role not in lane.principal.roles
         ):
             return None
+        principal = self.principal
+        if lane.asks and (shown := match[7]) is not None:
+            known = lane.principals.known(shown, self._source)
+            if known is None:
+                self._look_for(shown, method)
+                # Refused at once: what follows is dropped.
+                return match.start() if self.flow.state is not REFUSING else len(data)
+            principal = known
         if _PLUS in key:
             key = key.replace(b"+", b"%20")
         if _PERCENT in key:
             key = _unquote(key)
-        if len(key) > KEY_BYTES_MAX:
+        if len(key) > KEY_BYTES_MAX or (
+            # It is the full service that says what is refused.
+            method.role not in principal.roles
+            and (
+                not principal.has(method.role)
+                or principal.forbidden(method.role, (key,)) is not None
+            )
+        ):
             return None
         if method.is_read:
             lane.store.submit(Get(_PendingAnswer(self, method, quorum), key, quorum))
@@ -370,6 +376,25 @@ class FastConnection:
             self._write(method, key, quorum, None)
             return match.end()
         return self._take_put(key, quorum, data, match)
+
+    def _look_for(self, shown: bytes, method: Method) -> None:
+        """Find out who sends a request, once those before it are answered."""
+        self._is_fenced = True
+        if not self.asked and self._login is None:
+            self._login = method
+            self.lane.principals.apply(shown, self._source, self)
+
+    def logged_in(self, answer: Answer) -> None:
+        """Go on with the request, whose sender is known now, or refuse it. Part of `Applicant`."""
+        method, self._login = self._login, None
+        if self.flow.state is CLOSED or method is None:
+            return
+        if isinstance(answer, QuorateError):
+            self._buffer = b""
+            self._refuse(method, answer)
+        else:
+            self._is_fenced = False
+            self.lane.store.flush_soon(self)
 
     def _take_put(self, key: bytes, quorum: int, data: bytes, match: re.Match[bytes]) -> int | None:
         length, start = int(match[6]), match.end()
@@ -389,7 +414,9 @@ class FastConnection:
         part = data[:missing]
         size = len(upload.body) + len(part)
         if not self.flow.charge(size):
-            self._refuse()
+            self._upload = None
+            self.flow.charge(0)
+            self._refuse(_PUT, too_many_bodies())
             return b""
         upload.body += part
         if size == upload.length:
@@ -405,13 +432,11 @@ class FastConnection:
         self._is_fenced = True
         self.lane.store.submit(Put(_PendingAnswer(self, method, quorum), key, value, 0, quorum))
 
-    def _refuse(self) -> None:
-        """Refuse the unfinished body, answer what came before it, and close."""
-        self._upload = None
-        self.flow.charge(0)
-        asked = _PendingAnswer(self, _PUT, 0)
+    def _refuse(self, method: Method, error: QuorateError) -> None:
+        """Refuse what is coming, answer what came before it, and close."""
+        asked = _PendingAnswer(self, method, 0)
         asked.outcome = Outcome.NOT_APPLIED.value
-        asked.answer = self.lane.render_last(too_many_bodies())
+        asked.answer = self.lane.render_last(error, has_body=method.shows_body)
         self.flow.reply_bytes += len(asked.answer)
         self.flow.go(Input.REFUSE)
         self.lane.store.flush_soon(self)

@@ -17,8 +17,11 @@ async def healthz(_context: Context, _request: web.Request, _query: Query) -> we
 
 
 async def readyz(context: Context, _request: web.Request, _query: Query) -> web.Response:
-    """200 when requests belong here, else 503 with the reason. `/internal/ping` asks the same."""
+    """200 when requests belong here, else 503, with the reason unless a stranger asks.
+    `/internal/ping` asks the same."""
     status = context.store.status()
+    if not status.ready and not context.principal.name:
+        raise NotReady("not ready")
     if not status.ready:
         raise NotReady(status.reason or "not ready")
     return respond_text("ok")

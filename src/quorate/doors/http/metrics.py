@@ -48,6 +48,8 @@ COUNTERS: Final = {
     "hints_stored": ("hints_stored", "Writes kept for a replica that did not take them"),
     "links_overflowed": ("links_overflowed", "Links given up as the peer did not read"),
     "log_lines_lost": ("log_lines_lost", "Lines of the log that could not be written"),
+    "logins_ok": ("logins", "Logins that were accepted"),
+    "logins_refused": ("logins_refused", "Logins that were refused, and tokens"),
     "own_copies_missed": ("own_copies_missed", "Writes that went on without this node's copy"),
     "members_refused": ("members_refused", "Members named by a peer that cannot be members"),
     "peer_requests_dropped": (
@@ -70,6 +72,10 @@ COUNTERS: Final = {
     "partitions_collected": (
         "partitions_collected",
         "Times that a partition was gone through to drop what is deleted or has expired",
+    ),
+    "permissions_refused": (
+        "permissions_refused",
+        "Requests refused to a user who has no role for them, or not for that key",
     ),
     "partitions_locked": (
         "partitions_locked",
@@ -111,6 +117,10 @@ COUNTERS: Final = {
         "Requests of peers under another layout",
     ),
     "requests_shed": ("requests_shed", "Requests refused for want of room among those under way"),
+    "tls_handshakes_failed": (
+        "tls_handshakes_failed",
+        "Handshakes of clients and nodes that failed",
+    ),
     "writes_fenced": (
         "writes_fenced",
         "Times that a replica refused a write as too old, so that it was stamped again",
@@ -126,6 +136,10 @@ GAUGES: Final = {
         "Since all replicas of this node's partitions were last known to be equal",
     ),
     "bytes": ("stored_bytes", "Bytes on disk of this node's copies"),
+    "certificate_expires_s": (
+        "certificate_expires_seconds",
+        "Until the first certificate that was given expires",
+    ),
     "connections": ("connections", "Connections open now, of peers too"),
     "disk_free_bytes": ("disk_free_bytes", "Bytes free for this process where its data is"),
     "disk_bytes": ("disk_bytes", "Size of the file system where the data is"),

@@ -16,10 +16,10 @@ import msgspec
 from quorate import __version__
 from quorate.config import KEY_BYTES_MAX
 from quorate.core.values.events import SCAN_ROWS_MAX, CheckResult
-from quorate.core.values.status import MemberView
+from quorate.core.values.status import MemberView, Probe
 from quorate.doors.access import Role
 from quorate.doors.errors import answer_for
-from quorate.doors.http import changes
+from quorate.doors.http import changes, joining
 from quorate.doors.http.batch import BatchBody
 from quorate.doors.http.internal import RECORD_TYPE
 from quorate.doors.http.problems import PROBLEM_TYPE
@@ -31,7 +31,6 @@ REFUSALS: Final = {
     "bad_host": 400,
     "bad_request": 400,
     "partial_write": 400,
-    "forbidden": 403,
     "foreign_origin": 403,
     "no_such_path": 404,
     "no_such_plan": 404,
@@ -176,8 +175,9 @@ _OK: Final = {_PLAIN: {"const": "ok"}}
 
 _CHANGING: Final = (
     *(changes.LeaveBody, changes.ReplaceBody, changes.PlanBody),
-    CheckResult,
+    *(CheckResult, Probe),
     *(changes.PlanAnswer, changes.ChangeAnswer, changes.TopologyAnswer, changes.UpgradeAnswer),
+    *(joining.TokenBody, joining.TokenAnswer, joining.EntryBody, joining.EntryAnswer),
 )
 
 DESCRIBED: Final[dict[tuple[str, str], Described]] = {
@@ -205,6 +205,9 @@ DESCRIBED: Final[dict[tuple[str, str], Described]] = {
         "List the members as this node sees them; with Accept: text/plain their URLs",
         {_JSON: _list({"$ref": "#/components/schemas/MemberView"}), _PLAIN: _STRING},
     ),
+    ("GET", "/probe"): Described(
+        "Try to reach a member at its URL, step by step, from this node", _made("Probe")
+    ),
     ("POST", "/join"): Described(
         "Make a node a member, or announce it again",
         {_JSON: _object({"url": _STRING, "known": _FLAG, "owns": _FLAG, "member": _FLAG})},
@@ -213,6 +216,16 @@ DESCRIBED: Final[dict[tuple[str, str], Described]] = {
     ("DELETE", "/join"): Described(
         "Forget a member that holds no copies and is not there",
         {_JSON: _object({"url": _STRING, "known": _FLAG})},
+    ),
+    ("POST", "/join/token"): Described(
+        "Make a token that lets new nodes have the cluster's secret",
+        _made("TokenAnswer"),
+        body=_made("TokenBody"),
+    ),
+    ("POST", "/join/secret"): Described(
+        "Have the cluster's secret, by a join token, inside TLS",
+        _made("EntryAnswer"),
+        body=_made("EntryBody"),
     ),
     ("POST", "/leave"): Described(
         "Have a member give its copies to the others, and then go",
@@ -310,6 +323,9 @@ def document(routes: Iterable[Served]) -> Schema:
                 }
             },
             "schemas": _schemas(),
+            "securitySchemes": {
+                scheme: {"type": "http", "scheme": scheme} for scheme in ("basic", "bearer")
+            },
         },
     }
 
@@ -355,6 +371,9 @@ def _operation(route: Served, method: str) -> Schema:
             "default": {"$ref": "#/components/responses/Problem"},
         },
     }
+    if route.role is not Role.STRANGER:
+        # Of nobody, where no users are configured.
+        operation["security"] = [{"basic": []}, {"bearer": []}, {}]
     if described.body:
         operation["requestBody"] = {
             "required": described.needs_body,

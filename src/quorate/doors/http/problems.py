@@ -14,9 +14,13 @@ from typing import Final, NamedTuple
 import msgspec
 
 from quorate.doors.errors import answer_for, outcome_of
-from quorate.errors import Fact, Outcome, Overloaded, QuorateError
+from quorate.errors import Fact, Outcome, Overloaded, QuorateError, Unauthenticated
 
 PROBLEM_TYPE: Final = "application/problem+json"
+_SCHEMES: Final = (
+    b'WWW-Authenticate: Basic realm="quorate", charset="UTF-8", Bearer realm="quorate"\r\n'
+)
+"""What an answer of 401 has to say (RFC 9110, 15.5.2)."""
 
 
 class Reply(msgspec.Struct, frozen=True, gc=False):
@@ -92,6 +96,8 @@ def problem_of(error: QuorateError | Refused) -> Problem:
 def problem_reply(error: QuorateError | Refused) -> Reply:
     """The answer that says what went wrong."""
     reply = reply_of(problem_of(error))
+    if isinstance(error, Unauthenticated):
+        return msgspec.structs.replace(reply, lines=reply.lines + _SCHEMES)
     if not isinstance(error, Refused):
         return reply
     lines = "".join(f"{name}: {value}\r\n" for name, value in error.headers.items())

@@ -2,7 +2,7 @@
 """What is refused before anything else: a stranger's host, headers that could mislead.
 
 Of all this the fast lane asks only for the Host and the role: it never matches a request with any
-of the other headers (`fast._DECIDING`).
+of the other headers (`canonical.DECIDING`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 
 from aiohttp import web
 
-from quorate.doors.access import Hosts, Principal, Role
+from quorate.doors.access import Hosts
 from quorate.doors.http.problems import Refused
 from quorate.errors import NeedsReadModifyWrite
 
@@ -38,8 +38,8 @@ def check(request: web.BaseRequest, hosts: Hosts) -> None:
     _check_body(request)
     if request.headers.get("Expect", "100-continue").lower() != "100-continue":
         raise Refused(417, "expectation_failed", "only 100-continue can be expected", is_final=True)
+    _check_origin(request, authority)
     if request.method not in _SAFE_METHODS:
-        _check_origin(request, authority)
         for name in _CONDITIONS:
             if name in request.headers:
                 raise NeedsReadModifyWrite(
@@ -90,13 +90,7 @@ def _check_body(request: web.BaseRequest) -> None:
 
 
 def _check_origin(request: web.BaseRequest, authority: str) -> None:
-    """A page of another site may not write through the browser of somebody who can reach us."""
+    """A page of another site may do nothing through the browser of somebody who can reach us."""
     origin = request.headers.get("Origin")
     if origin is not None and origin.partition("://")[2].lower() != authority.lower():
-        raise Refused(403, "foreign_origin", "writes from pages of other origins are refused")
-
-
-def require(role: Role, principal: Principal) -> None:
-    """Refused unless `principal` has `role`."""
-    if role not in principal.roles:
-        raise Refused(403, "forbidden", f"this needs the role '{role}'")
+        raise Refused(403, "foreign_origin", "requests from pages of other origins are refused")

@@ -33,10 +33,6 @@ def _zeros(session: Session, args: list[bytes]) -> None:
     session.answer(resp.array([resp.integer(0)] * (len(args) - 2)))
 
 
-def _whoami(session: Session, _args: list[bytes]) -> None:
-    session.answer(resp.bulk(session.principal.name.encode()))
-
-
 _user = partial(Command, role=Role.USER)
 _server = partial(_user, group="server")
 _script = partial(_user, group="scripting")
@@ -85,11 +81,5 @@ COMMANDS: Final = (
         summary="Commands about modules, of which there are none",
         group="server",
         subcommands=(_server("module|list", 2, _nothing, "List modules: there are none", "4.0.0"),),
-    ),
-    container(
-        "acl",
-        summary="Commands about users, of which there is one",
-        group="server",
-        subcommands=(_server("acl|whoami", 2, _whoami, "Get the user's name", "6.0.0"),),
     ),
 )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Commands about the connection itself: HELLO, AUTH, CLIENT and their kin."""
+"""Commands about the connection itself: PING, SELECT, CLIENT and their kin."""
 
 from __future__ import annotations
 
@@ -16,10 +16,6 @@ from quorate.wire import resp
 
 REDIS_VERSION: Final = "7.2.0"
 """The Redis whose commands and texts these are; clients decide by it what to send."""
-NO_PASSWORD: Final = (
-    "ERR AUTH <password> called without any password configured for the default user. "
-    "Are you sure your configuration is correct?"
-)
 _DESCRIBE_STEPS: Final = 800
 """What a line of CLIENT LIST costs (`work`)."""
 _NAME: Final = re.compile(rb"[!-~]{0,256}")
@@ -44,76 +40,14 @@ def _quit(session: Session, _args: list[bytes]) -> None:
     session.flow.go(Input.LEAVE)
 
 
-def _reset(session: Session, _args: list[bytes]) -> None:
-    session.reset()
-    session.answer(resp.simple("RESET"))
-
-
 def _select(session: Session, args: list[bytes]) -> None:
     if integer_argument(args[1]):
         raise CommandError("ERR DB index is out of range")
     session.answer(resp.OK)
 
 
-def _auth(session: Session, args: list[bytes]) -> None:
-    if len(args) > 3:
-        raise CommandError("ERR syntax error")
-    if len(args) == 2:
-        raise CommandError(NO_PASSWORD)
-    _check_user(args[1])
-    session.answer(resp.OK)
-
-
-def _check_user(name: bytes) -> None:
-    """CommandError unless it is the user `default`, who has no password: as in Redis, any will do,
-    so that `redis://default:secret@host` connects."""
-    if name != b"default":
-        raise CommandError("WRONGPASS invalid username-password pair or user is disabled.")
-
-
-def _hello(session: Session, args: list[bytes]) -> None:
-    version = session.protocol
-    if len(args) > 1:
-        wanted = resp.parse_integer(args[1])
-        if wanted is None:
-            raise CommandError("ERR Protocol version is not an integer or out of range")
-        if wanted not in (2, 3):
-            raise CommandError("NOPROTO unsupported protocol version")
-        version = wanted
-    name = _hello_name(args[2:])
-    # Nothing changes unless all of it is accepted.
-    session.use_protocol(version)
-    session.name = session.name if name is None else name
-    session.answer_value(
-        {
-            "server": "redis",
-            "version": REDIS_VERSION,
-            "proto": version,
-            "id": session.id,
-            # Not "cluster": that would make clients route who were not asked to.
-            "mode": "standalone",
-            "role": "master",
-            "modules": [],
-        }
-    )
-
-
-def _hello_name(options: list[bytes]) -> bytes | None:
-    name = None
-    while options:
-        word = options[0].upper()
-        if word == b"AUTH" and len(options) > 2:
-            _check_user(options[1])
-            options = options[3:]
-            continue
-        if word != b"SETNAME" or len(options) < 2:
-            raise CommandError(f"ERR Syntax error in HELLO option '{quote(options[0])}'")
-        name = _checked_name(options[1], what="Client names")
-        options = options[2:]
-    return name
-
-
-def _checked_name(name: bytes, *, what: str) -> bytes:
+def checked_name(name: bytes, *, what: str) -> bytes:
+    """A name that a client gives itself. CommandError."""
     if _NAME.fullmatch(name) is None:
         raise CommandError(f"ERR {what} cannot contain spaces, newlines or special characters.")
     return name
@@ -128,16 +62,16 @@ def _client_getname(session: Session, _args: list[bytes]) -> None:
 
 
 def _client_setname(session: Session, args: list[bytes]) -> None:
-    session.name = _checked_name(args[2], what="Client names")
+    session.name = checked_name(args[2], what="Client names")
     session.answer(resp.OK)
 
 
 def _client_setinfo(session: Session, args: list[bytes]) -> None:
     option = args[2].lower()
     if option == b"lib-name":
-        session.lib_name = _checked_name(args[3], what="lib-name")
+        session.lib_name = checked_name(args[3], what="lib-name")
     elif option == b"lib-ver":
-        session.lib_version = _checked_name(args[3], what="lib-ver")
+        session.lib_version = checked_name(args[3], what="lib-ver")
     else:
         raise CommandError(f"ERR Unrecognized option '{quote(args[2])}'")
     session.answer(resp.OK)
@@ -193,7 +127,7 @@ def _describe(session: Session) -> str:
         f"id={session.id} addr={session.peer} laddr={session.laddr}"
         f" name={session.name.decode()} age={max(age, 0)} flags={'x' if session.in_multi else 'N'}"
         f" db=0 sub=0 psub=0 ssub=0 multi={0 if session.in_multi else -1}"
-        f" oll={len(session.queue)} user=default"
+        f" oll={len(session.queue)} user={session.principal.name}"
         f" lib-name={session.lib_name.decode()} lib-ver={session.lib_version.decode()}"
         f" resp={session.protocol}\n"
     )
@@ -209,15 +143,10 @@ def _client_switch(session: Session, args: list[bytes]) -> None:
 _anyone = partial(Command, group="connection", role=Role.STRANGER)
 _user = partial(Command, group="connection", role=Role.USER)
 _admin = partial(Command, group="connection", role=Role.ADMIN)
-# Replies of commands before these must still be encoded as the old protocol has them.
-_alone = partial(_anyone, access=Access.ALONE)
 
 COMMANDS: Final = (
     _user("ping", -1, _ping, "Get PONG, or the argument, back"),
     _user("echo", 2, _echo, "Get the argument back"),
-    _alone("hello", -1, _hello, "Choose the protocol version", "6.0.0"),
-    _alone("reset", 1, _reset, "Make the connection as new", "6.2.0"),
-    _anyone("auth", -2, _auth, "Log in, which no node asks for yet"),
     _anyone("quit", -1, _quit, "Close the connection"),
     _user("select", 2, _select, "Choose the database, of which there is only 0"),
     _user("readonly", 1, _ok, "Accepted: any node serves any key", "3.0.0"),

@@ -65,7 +65,7 @@ def _unreached(door: RespDoor) -> dict[str, str]:
 def _answer(session: Session, name: str, make: Callable[[], object]) -> None:
     """Answer with what `make` makes: it is kept for a while, unless others are reached by then."""
     door = session.door
-    kept_as = name + repr(sorted(_unreached(door)))
+    kept_as = name + repr(sorted(_unreached(door))) + repr(sorted(_for_clients(door).items()))
     session.answer(door.reply(name, session.protocol, make, of=kept_as))
 
 
@@ -74,19 +74,24 @@ def node_id(url: str) -> str:
     return hashlib.blake2b(url.encode(), digest_size=20).hexdigest()
 
 
-def _address(url: str) -> tuple[str, int]:
-    parts = urlsplit(url)
+def _for_clients(door: RespDoor) -> dict[str, str]:
+    """The URLs that clients are told of nodes that have another one for them."""
+    return {each.url: each.client for each in door.status().members if each.client}
+
+
+def _address(url: str, for_clients: dict[str, str]) -> tuple[str, int]:
+    parts = urlsplit(for_clients.get(url, url))
     return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def _slots(session: Session, _args: list[bytes]) -> None:
     def make() -> object:
-        away = _unreached(session.door)
+        away, for_clients = _unreached(session.door), _for_clients(session.door)
         found = []
         for each in ranges(session.door):
             # If none is reached, all are named: clients try them, and need an entry for each slot.
             urls = [url for url in each.replicas if url not in away] or each.replicas
-            nodes = ([*_address(url), node_id(url), []] for url in urls)
+            nodes = ([*_address(url, for_clients), node_id(url), []] for url in urls)
             found.append([each.start, each.end, *nodes])
         return found
 
@@ -95,20 +100,25 @@ def _slots(session: Session, _args: list[bytes]) -> None:
 
 def _shards(session: Session, _args: list[bytes]) -> None:
     def make() -> object:
-        away = _unreached(session.door)
+        away, for_clients = _unreached(session.door), _for_clients(session.door)
         shards: dict[tuple[str, ...], list[int]] = {}
         for each in ranges(session.door):
             shards.setdefault(each.replicas, []).extend((each.start, each.end))
         return [
-            {"slots": slots, "nodes": [_shard_node(url, urls, away) for url in urls]}
+            {
+                "slots": slots,
+                "nodes": [_shard_node(_address(url, for_clients), url, urls, away) for url in urls],
+            }
             for urls, slots in shards.items()
         ]
 
     _answer(session, "shards", make)
 
 
-def _shard_node(url: str, urls: tuple[str, ...], away: dict[str, str]) -> dict[str, object]:
-    host, port = _address(url)
+def _shard_node(
+    address: tuple[str, int], url: str, urls: tuple[str, ...], away: dict[str, str]
+) -> dict[str, object]:
+    host, port = address
     return {
         "id": node_id(url),
         "port": port,
@@ -125,13 +135,13 @@ def _nodes(session: Session, _args: list[bytes]) -> None:
 
     def make() -> object:
         status = door.status()
-        away = _unreached(door)
+        away, for_clients = _unreached(door), _for_clients(door)
         spans: dict[str, list[str]] = {}
         for each in ranges(door):
             spans.setdefault(each.replicas[0], []).append(f"{each.start}-{each.end}")
         lines = []
         for url in door.topology().urls:
-            host, port = _address(url)
+            host, port = _address(url, for_clients)
             mine = "myself," if url == status.url else ""
             fail = f",{away[url]}" if url in away else ""
             link = "disconnected" if url in away else "connected"

@@ -97,6 +97,22 @@ writes_key = partial(Command, role=Role.WRITE, access=Access.WRITE, keys=ONE_KEY
 writes_keys = partial(Command, role=Role.WRITE, access=Access.WRITE_MANY, keys=ALL_KEYS)
 
 
+def audited(run: RunCommand, name: str) -> RunCommand:
+    """`run` of a command that changes the node, or all data at once; the log tells who ran it."""
+
+    def act(session: Session, args: list[bytes]) -> None:
+        outcome = "refused"
+        try:
+            run(session, args)
+            outcome = "begun"
+        finally:
+            session.door.principals.audit.admin_act(
+                who=session.principal.name, source=session.source, what=name, outcome=outcome
+            )
+
+    return act
+
+
 def container(name: str, *, summary: str, group: str, subcommands: Iterable[Command]) -> Command:
     """A command whose first argument picks one of `subcommands` (`table.find`), or HELP."""
     table = {sub.name.partition("|")[2].upper().encode(): sub for sub in subcommands}

@@ -28,6 +28,7 @@ from quorate.doors.flow import (
     REPLY_BYTES_MAX,
     Input,
 )
+from quorate.doors.principals import source_of
 from quorate.doors.redis.command import Access, Command
 from quorate.doors.redis.gather import PARTS_MAX
 from quorate.doors.redis.refused import ALLOWED_IN_MULTI, NOT_YET
@@ -92,6 +93,9 @@ class RespConnection(Session):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.flow.open(transport)
+        self.principal = self.door.principals.at(transport)
+        self._parser.is_strict = not self.principal.name
+        self.source = source_of(transport)
         self.peer = _address(transport.get_extra_info("peername"))
         self.laddr = _address(transport.get_extra_info("sockname"))
         self.door.connections_received += 1
@@ -131,6 +135,7 @@ class RespConnection(Session):
         flow, parser = self.flow, self._parser
         if not flow.state.takes:
             return
+        parser.is_strict = not self.principal.name
         commands = parser.feed(data)
         self._backlog.extend(commands)
         self._request_bytes += len(data)
@@ -203,6 +208,9 @@ class RespConnection(Session):
                     self._charge_half()
             flow.write(replies)
         if flow.state is not READING and flow.state is not ARRIVING:
+            if self._parser.is_strict and not queue:
+                # What a stranger sent behind the command that is answered now.
+                self._take(b"")
             self._proceed()
 
     def _proceed(self) -> None:
@@ -241,7 +249,7 @@ class RespConnection(Session):
             backlog.clear()
             if not queue:
                 flow.go(Input.ANSWERED)
-        elif backlog or is_full:
+        elif backlog or is_full or (self._parser.is_strict and queue):
             flow.go(Input.FULL)
         elif flow.state is not READING or self._parser.is_partial:
             flow.go(Input.PART if self._parser.is_partial else Input.WHOLE)
@@ -260,10 +268,7 @@ class RespConnection(Session):
             if len(args) != arity and (arity > 0 or len(args) < -arity):
                 raise CommandError(f"ERR wrong number of arguments for '{command.name}' command")
             if command.role not in self.principal.roles:
-                raise CommandError(
-                    f"NOPERM User {self.principal.name} has no permissions to run the"
-                    f" '{command.name}' command"
-                )
+                self.permit(command.role, command.keys.of(args), name=command.name)
             if self.in_multi and command.name not in ALLOWED_IN_MULTI:
                 raise CommandError(NOT_YET)
             access = command.access

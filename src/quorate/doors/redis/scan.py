@@ -27,7 +27,7 @@ from quorate.doors.access import Role
 from quorate.doors.flow import CLOSED
 from quorate.doors.limits import no_room_for_reply
 from quorate.doors.pages import live_keys
-from quorate.doors.redis.command import Access, Command, integer_argument, pattern_argument
+from quorate.doors.redis.command import Access, Command, audited, integer_argument, pattern_argument
 from quorate.doors.redis.gather import PartsTally
 from quorate.doors.redis.glob import compile_glob, literal_prefix, steps_per_byte
 from quorate.doors.redis.session import (
@@ -403,6 +403,8 @@ COMMANDS: Final = (
     _walk("scan", -2, _scan, "List keys a few at a time", "2.8.0"),
     _walk("keys", 2, _KeysWalk, "List all keys that match a pattern"),
     _walk("randomkey", 1, _RandomKeyWalk, "Get a key at random"),
-    _flush_all("flushdb", -1, _flush, "Delete all keys, if the node allows it"),
-    _flush_all("flushall", -1, _flush, "Delete all keys, if the node allows it"),
+    _flush_all("flushdb", -1, audited(_flush, "flushdb"), "Delete all keys, if the node allows it"),
+    _flush_all(
+        "flushall", -1, audited(_flush, "flushall"), "Delete all keys, if the node allows it"
+    ),
 )

@@ -23,6 +23,7 @@ from quorate.doors.redis.clients import REDIS_VERSION
 from quorate.doors.redis.command import (
     Access,
     Command,
+    audited,
     container,
     integer_argument,
     pattern_argument,
@@ -233,8 +234,20 @@ COMMANDS: Final = (
         summary="Commands about settings",
         group="server",
         subcommands=(
-            _admin("config|set", -4, _config_set, "Accepted if all is so already", "2.0.0"),
-            _admin("config|resetstat", 2, _config_resetstat, "Begin INFO's counters anew", "2.0.0"),
+            _admin(
+                "config|set",
+                -4,
+                audited(_config_set, "config|set"),
+                "Accepted if all is so already",
+                "2.0.0",
+            ),
+            _admin(
+                "config|resetstat",
+                2,
+                audited(_config_resetstat, "config|resetstat"),
+                "Begin INFO's counters anew",
+                "2.0.0",
+            ),
             _admin("config|get", -3, _config_get, "Get the settings that match patterns", "2.0.0"),
         ),
     ),

@@ -26,7 +26,7 @@ from quorate.core.topology.topology import Topology
 from quorate.core.values.events import Get, GetResult, Put, PutResult, Result
 from quorate.core.values.record import Record, is_live
 from quorate.core.values.status import Status
-from quorate.doors.access import ANYBODY, Principal
+from quorate.doors.access import ANYBODY, Principal, Role
 from quorate.doors.answered import OK, Answered, Operation, outcome_word
 from quorate.doors.errors import answer_for, outcome_of
 from quorate.doors.flow import SMALL_REPLY_BYTES, VALUE_BYTES_LARGE, Flow, Limits
@@ -37,8 +37,9 @@ from quorate.doors.limits import (
     Timers,
     no_room_for_reply,
 )
+from quorate.doors.principals import Principals
 from quorate.doors.redis.work import Work
-from quorate.errors import Outcome, QuorateError
+from quorate.errors import Outcome, Overloaded, QuorateError
 from quorate.host.store import Store
 from quorate.wire import resp
 
@@ -48,6 +49,7 @@ STATUS_AGE_MS_MAX: Final = 100
 """How long a status is reused: it costs a millisecond, and clients may ask in a loop."""
 REPLY_AGE_MS_MAX: Final = 1000
 """Likewise the large replies made from the layout and the states of nodes."""
+NOAUTH: Final = "NOAUTH Authentication required."
 WINDOW_FIRST: Final = 8
 WINDOW_MAX: Final = 1024
 """Requests of a connection under way at once: at first, and at most."""
@@ -66,6 +68,7 @@ class RespDoor(Limits):
         bodies: ByteBudget,
         replies: ByteBudget,
         *,
+        principals: Principals,
         timers: Timers | None = None,
     ) -> None:
         super().__init__(
@@ -79,6 +82,7 @@ class RespDoor(Limits):
         self.newcomers = Deadlines(self.timers, REQUEST_SECONDS)
         """Connections that have yet to send a command."""
         self.store = store
+        self.principals = principals
         self.sessions: dict[int, Session] = {}
         self.started_ms = store.wall_ms()
         self.answered = Answered("redis")
@@ -147,6 +151,7 @@ class Session(ABC):
         "principal",
         "protocol",
         "queue",
+        "source",
         "store",
     )
 
@@ -169,7 +174,7 @@ class Session(ABC):
         """The same up to the last WAIT."""
         self.created_ms = store.wall_ms()
         self.id = 0
-        self.peer = self.laddr = ""
+        self.peer = self.laddr = self.source = ""
         self.lib_name = self.lib_version = b""
         self.reset()
 
@@ -178,6 +183,29 @@ class Session(ABC):
         self.use_protocol(2)
         self.name = b""
         self.in_multi = False
+
+    def permit(self, role: Role, keys: list[bytes], *, name: str) -> None:
+        """CommandError unless the client may run the command of this name, which asks for `role`,
+        on these keys."""
+        principal = self.principal
+        if not principal.name:
+            if role is Role.ADMIN:
+                self.door.principals.audit.permission_refused(who="", source=self.source, what=name)
+            raise CommandError(NOAUTH)
+        what, refusal = name, f"to run the '{name}' command"
+        if principal.has(role):
+            try:
+                other = principal.forbidden(role, keys)
+            except Overloaded as error:
+                raise CommandError(f"{answer_for(error).prefix} {error.detail}") from None
+            if other is None:
+                return
+            what = f"{name} on a key"
+            refusal = f"to access the '{other[:128].decode('utf-8', 'replace')}' key"
+        self.door.principals.audit.permission_refused(
+            who=principal.name, source=self.source, what=what
+        )
+        raise CommandError(f"NOPERM User {principal.name} has no permissions {refusal}")
 
     def use_protocol(self, version: int) -> None:
         """Encode replies from now on as RESP2 or RESP3 has them."""

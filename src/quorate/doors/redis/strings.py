@@ -12,6 +12,7 @@ from typing import Final
 
 from quorate.core.values.events import Get, GetResult, Put, PutResult, Result
 from quorate.core.values.record import Record, has_expired
+from quorate.doors.access import Role
 from quorate.doors.limits import no_room_for_reply
 from quorate.doors.redis.command import (
     KEY_VALUE_PAIRS,
@@ -61,7 +62,9 @@ def _set_with_options(session: Session, args: list[bytes]) -> None:
     if b"NX" in options or b"XX" in options:
         refuse_read_modify_write(session, "set with NX or XX")
         return
-    if b"GET" not in options and b"KEEPTTL" not in options:
+    if b"GET" in options:
+        _permit_reading(session, key, "set")
+    elif b"KEEPTTL" not in options:
         session.store.submit(Put(PendingPut(session), key, value, expires))
         return
 
@@ -112,6 +115,7 @@ def _psetex(session: Session, args: list[bytes]) -> None:
 
 
 def _getex(session: Session, args: list[bytes]) -> None:
+    _permit_reading(session, args[1], "getex")
     options = _options(args[2:], flags=(b"PERSIST",), rest=(b"PERSIST",))
     expires = _expiry_option(session, options, command="getex")
 
@@ -127,11 +131,19 @@ def _getex(session: Session, args: list[bytes]) -> None:
 
 
 def _getdel(session: Session, args: list[bytes]) -> None:
+    _permit_reading(session, args[1], "getdel")
+
     def plan(record: Record | None) -> tuple[bytes, Rewrite | None]:
         change = Rewrite(None, derived=True) if record is not None else None
         return _bulk_or_null(session, record), change
 
     PendingUpdate(session, args[1], plan)
+
+
+def _permit_reading(session: Session, key: bytes, name: str) -> None:
+    """CommandError if who may write must not see the value, which the answer shows."""
+    if Role.READ not in session.principal.roles:
+        session.permit(Role.READ, [key], name=name)
 
 
 def _bulk_or_null(session: Session, record: Record | None) -> bytes:

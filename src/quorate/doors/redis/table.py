@@ -16,6 +16,7 @@ from quorate.doors.redis import (
     cluster,
     expiry,
     keys,
+    login,
     refused,
     scan,
     server,
@@ -88,6 +89,23 @@ def _getkeys(session: Session, args: list[bytes]) -> None:
     session.answer_value(command.keys.of(line))
 
 
+def _cat(session: Session, args: list[bytes]) -> None:
+    """ACL CAT: the categories are the roles that commands ask for."""
+    by_role: dict[str, list[str]] = {}
+    for command in COMMANDS.values():
+        for each in command.subcommands.values() or (command,):
+            by_role.setdefault(each.role.value, []).append(each.name)
+    if len(args) > 3:
+        raise CommandError("ERR wrong number of arguments for 'acl|cat' command")
+    if len(args) == 2:
+        session.answer_value(sorted(by_role))
+        return
+    names = by_role.get(args[2].decode("utf-8", "replace").lower())
+    if names is None:
+        raise CommandError(f"ERR Unknown category '{quote(args[2])}'")
+    session.answer_value(sorted(names))
+
+
 def _entry(command: Command) -> list[object]:
     """COMMAND INFO's ten elements."""
     keys = command.keys
@@ -154,10 +172,17 @@ _CONTAINER: Final = container(
 
 COMMANDS: Final[dict[bytes, Command]] = {
     command.name.upper().encode(): command
-    for module in (strings, keys, expiry, scan, clients, server, absent, cluster, refused)
+    for module in (strings, keys, expiry, scan, clients, login, server, absent, cluster, refused)
     for command in module.COMMANDS
 }
 """Every command by its name in upper case."""
+COMMANDS[b"ACL"] = login.acl(
+    Command(
+        *("acl|cat", -2, _cat, "List categories, or the commands of one", "6.0.0"),
+        group="server",
+        role=Role.USER,
+    )
+)
 COMMANDS[b"COMMAND"] = replace(_CONTAINER, arity=-1, run=_command, since="2.8.13")
 
 SPELLED: Final = {

@@ -8,7 +8,7 @@ write needs. Hints do not count, nor does a replica counted twice, nor one that 
 
 When a layout says that a partition has moved, the same holds of its new row at that moment: of who
 gained it because it pulled, of who stayed because it was there. Disks that are lost meanwhile are
-counted as if they were not.
+counted as if they were not, and a write that as many disks may have had alone is not judged.
 """
 
 from __future__ import annotations
@@ -132,7 +132,10 @@ class Durability(Judge):
                 for each in self._machines.rows(layout, row)[0].ids
                 if each not in places or places[each].may_hold(row, acked.version)
             ]
-            if self._lacking(layout, row, holders, acked.w) is not None:
+            short = self._lacking(layout, row, holders, acked.w)
+            # As many lost disks as it has acks may have been all that had it (P1).
+            gone = sum([place.is_lost() for place in places.values()])
+            if short is not None and gone < (acked.w or short.majority):
                 urls = [self._machines.url_of(each) for each in holders]
                 told = f"{acked.version.hex()} was acknowledged, and has moved to {urls} only"
                 self.blame("I18", told, row)

@@ -122,6 +122,10 @@ class Place:
         self._harms = _harms(machine.disk, row)
         """How often the copy had been damaged or given up by then."""
 
+    def is_lost(self) -> bool:
+        """Whether the machine lost that disk."""
+        return len(self.machine.lost_disks) > self._lost
+
     def may_hold(self, row: bytes, version: bytes) -> bool:
         """Whether the machine holds a version or a higher one durably, now or on a disk that it
         lost since. Also if its copy was damaged since, as something older may then have taken its

@@ -9,7 +9,9 @@ import msgspec
 import pytest
 
 from quorate.core.exchanges.changes import BALLOT_AHEAD_MAX, VOTE_META
-from quorate.core.topology.layout import LAYOUT_BYTES_MAX, Layout
+from quorate.core.topology.admission import KEPT_S, SpentToken
+from quorate.core.topology.layout import LAYOUT_BYTES_MAX, Course, Layout
+from quorate.core.topology.steps import admitted
 from quorate.core.values.events import LinkUp, PeerFrame, StorageState
 from quorate.core.values.messages import (
     BALLOT_COUNT_MAX,
@@ -22,6 +24,7 @@ from quorate.core.values.messages import (
     Voted,
 )
 from quorate.errors import Conflict
+from quorate.sim.clock import EPOCH_MS
 from quorate.sim.cluster import bound_to, id_of, url_of
 from tests.unit.core.alone import Alone
 from tests.unit.core.founders import (
@@ -38,6 +41,7 @@ from tests.unit.core.founders import (
     third,
     vote,
 )
+from tests.unit.core.moving import hear, node, stable
 
 
 def _is_refused(alone: Alone, value: bytes, *, number: int = 2) -> bool:
@@ -279,3 +283,20 @@ def test_who_is_no_member_is_given_no_vote() -> None:
     alone.step(PeerFrame(77, Frame(0, 0, [Prepare(7, 2, LOW)])))
     (voted,) = [each for each in alone.said[77] if isinstance(each, Voted)]
     assert not voted.vote.is_granted
+
+
+@pytest.mark.parametrize("late_s", [0, 1])
+def test_a_layout_that_forgets_a_token_before_it_is_over_is_refused(late_s: int) -> None:
+    """By the voter's own clock."""
+    over_s = EPOCH_MS // 1000 - KEPT_S - late_s
+    spent = SpentToken(b"n" * 16, over_s, 1, (b"a" * 16,))
+    other = SpentToken(b"o" * 16, over_s + 10_000, 1, (b"b" * 16,))
+    layout = msgspec.structs.replace(stable(3, course=Course.REST), spent=(spent,))
+    alone = node(layout_of=layout)
+    hear(alone, layout)
+    value = admitted(layout, (other,)).encode()
+    number = layout.epoch + 1
+    ask(alone, 1, LOW, None, number)
+    assert vote(alone, 1).is_granted
+    ask(alone, 1, LOW, value, number)
+    assert vote(alone, 1).is_granted is (late_s > 0)

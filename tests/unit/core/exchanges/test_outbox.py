@@ -16,6 +16,7 @@ from quorate.core.exchanges.outbox import (
 )
 from quorate.core.values.messages import (
     Agree,
+    Foundation,
     Known,
     Message,
     Mutate,
@@ -38,7 +39,7 @@ def box() -> Box:
 
 
 def _batches(messages: list[Message]) -> list[int]:
-    unnumbered = Agree | Known | OtherEpoch
+    unnumbered = Agree | Known | OtherEpoch | Foundation
     return [message.batch for message in messages if not isinstance(message, unnumbered)]
 
 

@@ -71,6 +71,17 @@ def test_of_two_nodes_the_one_learns_what_the_other_knows(who_knows: int) -> Non
     assert exchange(a, b) == exchange(b, a) == []
 
 
+def test_where_clients_reach_a_node_goes_with_where_it_is() -> None:
+    a, b = node_of(0), node_of(1)
+    told = Whereabouts(id_of(2), 9, MOVED, "http://public:80")
+    a.roster.learn([told], of=a.roster.peers[0])
+    exchange(a, b)
+    assert b.roster.by_id[id_of(2)].told.client == "http://public:80"
+    lie = Whereabouts(id_of(2), 10, MOVED, "no url")
+    a.roster.learn([lie], of=a.roster.peers[0])
+    assert a.roster.by_id[id_of(2)].told.client == ""
+
+
 def test_what_each_knows_better_goes_both_ways() -> None:
     a, b = node_of(0, 4), node_of(1, 4)
     a.roster.learn([Whereabouts(id_of(2), 9, MOVED)], of=a.roster.peers[0])

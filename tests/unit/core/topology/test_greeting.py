@@ -6,7 +6,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from quorate.core.topology.greeting import answer, hashed, is_other_reached, judge
+from quorate.core.topology.greeting import ASKED, ITSELF, answer, hashed, is_other_reached, judge
 from quorate.core.topology.layout import first_layout
 from quorate.core.values.messages import PROTOCOL_MAX, PROTOCOL_MIN, Greeting
 from quorate.core.values.settings import NODE_ID_MAX
@@ -28,10 +28,11 @@ def test_nodes_of_one_cluster_and_layout_may_talk() -> None:
     [
         ("cluster", "d", "the cluster name differs"),
         ("url", MINE.url, "two nodes with one URL"),
-        ("url", "", "the peer's URL is none: ''"),
+        ("url", "", ASKED),
         ("url", "x" * 100_000, f"the peer's URL is none: '{'x' * 80}'"),
         ("url", "http://n1:8000\x1b[2J", r"the peer's URL is none: 'http://n1:8000\x1b[2J'"),
         ("url", "HTTP://n1:8000", "the peer's URL is none"),
+        ("client", "http://n1:8000/x", "the peer's URL for clients is none"),
         ("version", "0.2\n", r"the peer's version is none: '0.2\x0a'"),
         ("version", "1" * 81, f"the peer's version is none: '{'1' * 80}'"),
         ("node_id", MINE.node_id, "two nodes with one identity 000000000001"),
@@ -46,8 +47,14 @@ def test_a_difference_that_matters_is_refused_by_both_sides_and_named(
     theirs = msgspec.structs.replace(THEIRS, **{field: value})
     assert named in judge(MINE, theirs)
     assert judge(MINE, msgspec.structs.replace(THEIRS, version="1" * 80)) == ""
-    if field not in ("url", "version"):
+    if field not in ("url", "version", "client"):
         assert judge(theirs, MINE)
+
+
+def test_a_node_that_dials_itself_under_another_name_is_told_so() -> None:
+    mine = msgspec.structs.replace(MINE, process=7)
+    assert judge(mine, mine) == ITSELF
+    assert judge(mine, msgspec.structs.replace(mine, process=8)) != ITSELF
 
 
 @pytest.mark.parametrize(

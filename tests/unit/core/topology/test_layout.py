@@ -9,6 +9,7 @@ from random import Random
 import msgspec
 import pytest
 
+from quorate.core.topology.admission import SpentToken
 from quorate.core.topology.layout import (
     FIRST_LEVEL,
     Layout,
@@ -110,6 +111,7 @@ _ROWS = ((0, 1),) * (PARTITION_COUNT - 1)
         _changed(level=0),
         _changed(level=-1),
         _changed(members=()),
+        _changed(spent=(SpentToken(b"short", 1, 1, (b"c" * 16,)),)),
         _changed(table=_ROWS),
         _changed(table=(*_ROWS, ())),
         _changed(table=(*_ROWS, (0, 0))),
@@ -129,8 +131,8 @@ def test_bytes_that_are_no_layout_are_refused(data: bytes) -> None:
 
 
 def _fields(layout: Layout) -> list[object]:
-    """As the first release with feature levels wrote it, and those before it: without the level."""
-    return list(msgspec.structs.astuple(layout))[:-1]
+    """Those that are always written: the level, and what came behind it, are left out."""
+    return list(msgspec.structs.astuple(layout))[:-2]
 
 
 def test_at_the_first_level_every_release_writes_the_same_bytes() -> None:
@@ -155,10 +157,10 @@ def test_a_layout_is_taken_only_if_all_of_it_is_understood() -> None:
     check_known(layout, layout.encode(), level=1)
     raised = msgspec.structs.replace(layout, level=2)
     check_known(raised, raised.encode(), level=2)
-    longer = msgspec.msgpack.encode([*_fields(layout), 2, "made up"])
+    longer = msgspec.msgpack.encode([*_fields(layout), 2, [], "made up"])
     for data in (raised.encode(), longer):
         with pytest.raises(FormatUnsupported, match="found=2 supported=1"):
             check_known(decode_layout(data), data, level=1)
-    odd = msgspec.msgpack.encode([*_fields(layout), 1, "made up"])
+    odd = msgspec.msgpack.encode([*_fields(layout), 1, [], "made up"])
     with pytest.raises(ValueError, match="fields that its feature level does not have"):
         check_known(decode_layout(odd), odd, level=1)

@@ -243,3 +243,50 @@ def test_whom_our_own_link_leads_to_is_believed_before_what_others_call_themselv
     assert node.roster.by_id.get(77) is node.roster.at(url_of(1))
     assert node.roster.by_id.get(78) is None
     assert [peer.id for peer in node.roster.peers] == [77, 0]
+
+
+# --- what was discovered ---------------------------------------------------------------------
+
+
+def test_who_was_discovered_is_dialled_and_told_to_nobody() -> None:
+    node = membership_of(0, [0, 1])
+    node.roster.discover([url_of(0), url_of(1), url_of(2), "http://n7:22", "no url"])
+    assert urls_of(node) == [url_of(1), url_of(2)]
+    assert node.roster.is_candidate(url_of(2))
+    assert not node.roster.is_candidate(url_of(1))
+    assert url_of(2) not in where_told(node)
+
+
+def test_of_many_that_were_discovered_each_has_its_turn_and_no_member_gives_way() -> None:
+    node = membership_of(0, [0, 1])
+    seen: set[str] = set()
+    for turn in range(10):
+        node._turn.begin(turn, 0, stamp_max=0)
+        node.roster.discover([f"http://x{turn * 50 + number}:8000" for number in range(50)])
+        seen.update(urls_of(node))
+        assert len(node.roster.peers) <= HEARSAY_MAX + 1
+        assert url_of(1) in urls_of(node)
+    assert len(seen) == 501
+
+
+def test_who_calls_itself_otherwise_is_dialled_there_and_not_again_where_it_was_found() -> None:
+    node = membership_of(0, [0, 1])
+    node.roster.discover(["http://10.0.0.9:8000", "http://10.0.0.8:8000"])
+    node.roster.discover([url_of(2)], known_as="http://10.0.0.9:8000")
+    node.roster.discover([url_of(0)], known_as="http://10.0.0.8:8000")
+    assert urls_of(node) == [url_of(1), url_of(2)]
+    peer = node.roster.at(url_of(2))
+    assert peer is not None
+    peer.is_linked = True
+    found = ["http://10.0.0.9:8000", "http://10.0.0.8:8000"]
+    node.roster.discover(found)
+    assert urls_of(node) == [url_of(1), url_of(2)]
+    peer.is_linked = False
+    node.roster.discover(found)
+    assert urls_of(node) == ["http://10.0.0.9:8000", url_of(1), url_of(2)], "another may be there"
+
+
+def test_a_member_that_is_listed_is_no_candidate_whatever_it_calls_itself() -> None:
+    node = membership_of(0, [0, 1])
+    node.roster.discover([url_of(2)], known_as=url_of(1))
+    assert urls_of(node) == [url_of(1), url_of(2)]

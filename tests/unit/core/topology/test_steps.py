@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from quorate.core.topology.admission import SpentToken
 from quorate.core.topology.layout import (
     EPOCH_MAX,
     FIRST_EPOCH,
@@ -22,6 +23,7 @@ from quorate.core.topology.layout import (
     unmet_id,
 )
 from quorate.core.topology.steps import (
+    admitted,
     bound,
     changed,
     completed,
@@ -45,6 +47,9 @@ from tests.unit.core.moving import (
 )
 
 DRAWN = b"drawn by"
+ONE = SpentToken(b"n" * 16, 9, 2, (b"a" * 16,))
+TWO = replace(ONE, claims=(b"a" * 16, b"b" * 16))
+OTHER = SpentToken(b"o" * 16, 9, 1, (b"c" * 16,))
 
 
 def _first(count: int = 3) -> Layout:
@@ -91,6 +96,10 @@ def _successors() -> list[tuple[str, Layout, Layout]]:
         ("at rest", old, settled(old)),
         ("raised", old, raised(old, 2)),
         ("raised while copies move", joint, raised(joint, 3)),
+        ("admitted", old, admitted(old, (ONE,))),
+        ("admitted while copies move", joint, admitted(joint, (ONE,))),
+        ("admitted one more", replace(old, spent=(ONE,)), admitted(old, (TWO,))),
+        ("admitted, and one forgotten", replace(old, spent=(ONE,)), admitted(old, (OTHER,))),
         (
             "bound at a level",
             _first(),
@@ -325,3 +334,29 @@ def test_a_feature_level_only_rises_and_every_other_step_keeps_it() -> None:
     assert not follows(half, replace(later_ones, level=4))
     joint = replace(_joint(), level=3)
     assert completed(joint).level == stepped(old, dict(joint.moves)).level == 3
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ((), (TWO,)),
+        ((), (ONE, OTHER)),
+        ((ONE,), ()),
+        ((ONE,), (replace(TWO, uses=3),)),
+        ((ONE,), (replace(TWO, expires_s=8),)),
+        ((ONE,), (replace(ONE, claims=(b"b" * 16,)),)),
+        ((ONE,), (replace(ONE, claims=()), OTHER)),
+    ],
+)
+def test_no_step_lets_in_two_or_forgets_who_was_let_in(
+    before: tuple[SpentToken, ...], after: tuple[SpentToken, ...]
+) -> None:
+    old = replace(stable(), spent=before)
+    assert not follows(old, admitted(old, after))
+
+
+def test_an_admission_changes_nothing_else() -> None:
+    old = stable()
+    assert not follows(old, replace(admitted(old, (ONE,)), course=Course.REST))
+    assert not follows(old, replace(_with(old, weight=5), spent=(ONE,)))
+    assert not follows(old, replace(raised(old, 2), spent=(ONE,)))

@@ -38,6 +38,7 @@ from tests.unit.core.moving import (
 
 OLD = stable(4, course=Course.REST)
 ZONES = ("a", "b", "b", "c")
+NOW_S = 1_700_000_000
 
 
 def _node(layout: Layout = OLD, **settings: Any) -> Alone:
@@ -47,7 +48,7 @@ def _node(layout: Layout = OLD, **settings: Any) -> Alone:
 def _wished(alone: Alone, wish: Wish) -> Layout | None:
     """What follows; it may be decided."""
     membership = alone.node.membership
-    fresh = wished(membership, wish)
+    fresh = wished(membership, wish, now_s=NOW_S)
     if fresh is not None:
         assert membership.layout is not None
         assert follows(membership.layout, fresh)
@@ -71,7 +72,7 @@ def _grant(alone: Alone, wish: Wish) -> Layout:
 
 def _refusal(alone: Alone, wish: Wish) -> str:
     with pytest.raises(InvalidRequest) as caught:
-        wished(alone.node.membership, wish)
+        wished(alone.node.membership, wish, now_s=NOW_S)
     return str(caught.value)
 
 
@@ -216,7 +217,7 @@ def test_a_node_takes_the_place_of_another() -> None:
     )
     voters = tuple([m.id for m in members])
     alone = _node(replace(layout, members=tuple(members), voters=voters))
-    fresh = wished(alone.node.membership, Wish(replace=((url_of(1), _hex(0)),)))
+    fresh = wished(alone.node.membership, Wish(replace=((url_of(1), _hex(0)),)), now_s=NOW_S)
     assert fresh is not None
     assert {each.id for each in fresh.members if each.weight} >= {id_of(0)}
 
@@ -259,7 +260,7 @@ def test_what_a_peer_was_called_before_it_got_another_disk_ends_no_node() -> Non
     alone.step(alone.met(8, node_id=99))
     for name in (_hex(8), f"{99:012x}", url_of(8)):
         try:
-            fresh = wished(alone.node.membership, Wish(replace=((url_of(2), name),)))
+            fresh = wished(alone.node.membership, Wish(replace=((url_of(2), name),)), now_s=NOW_S)
             assert fresh is not None
         except InvalidRequest:
             continue
@@ -376,7 +377,7 @@ def test_who_has_left_is_nobody() -> None:
 
 def test_before_the_second_layout_nothing_can_be_asked() -> None:
     with pytest.raises(NotReady):
-        wished(new().node.membership, Wish())
+        wished(new().node.membership, Wish(), now_s=NOW_S)
 
 
 # --- what it comes to --------------------------------------------------------------------------
@@ -414,7 +415,7 @@ def test_a_level_rises_once_all_members_know_it() -> None:
     alone = _node(level=2)
     _upgraded(alone, 1, 2)
     with pytest.raises(Conflict) as caught:
-        wished(alone.node.membership, FINISH)
+        wished(alone.node.membership, FINISH, now_s=NOW_S)
     assert caught.value.detail == (
         "feature level 2 is not known everywhere yet: http://n3:8000 knows feature level 1: start "
         "a newer release there"

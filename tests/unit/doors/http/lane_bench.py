@@ -12,8 +12,10 @@ from quorate.doors.access import Hosts
 from quorate.doors.answered import Answered
 from quorate.doors.http.fast import FastLane
 from quorate.doors.http.kv import Answers
-from quorate.doors.limits import ByteBudget, Closable, Deadlines
+from quorate.doors.limits import ByteBudget, Closable, Deadlines, Timers
+from quorate.doors.principals import Principals
 from tests.fake_store import NODES, FakeStore
+from tests.principals import open_principals
 
 GET = b"GET /kv?key=k HTTP/1.1\r\nHost: h\r\n\r\n"
 VALUE_BYTES_MAX = 1 << 20
@@ -89,7 +91,12 @@ class CountingDeadlines(Deadlines):
 class Bench:
     """A connection of the fast lane with everything around it."""
 
-    def __init__(self, *, budget_bytes: int = 64 << 20) -> None:
+    def __init__(
+        self,
+        *,
+        budget_bytes: int = 64 << 20,
+        make_principals: Callable[[Timers], Principals] | None = None,
+    ) -> None:
         self.store = FakeStore(
             Config(nodes=NODES, advertise=NODES[0], value_bytes_max=VALUE_BYTES_MAX)
         )
@@ -99,6 +106,7 @@ class Bench:
             Answers(self.store),
             full_service=self._full_service,
             hosts=Hosts(is_on_loopback=True, own_url="http://h:8000"),
+            principals=(make_principals or open_principals)(asyncio.get_running_loop()),
             bodies=ByteBudget(budget_bytes),
             answered=Answered("http"),
             replies=ByteBudget(budget_bytes),
@@ -130,7 +138,7 @@ class Bench:
             await asyncio.sleep(0)
 
 
-def run(test: Callable[[Bench], Awaitable[None]], **given: int) -> None:
+def run(test: Callable[[Bench], Awaitable[None]], **given: Any) -> None:
     """Run a test on a bench of its own."""
 
     async def main() -> None:

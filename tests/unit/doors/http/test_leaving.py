@@ -10,8 +10,10 @@ from quorate.doors.http.context import Context
 from quorate.doors.http.kv import Answers
 from quorate.doors.http.leaving import Leaving
 from quorate.doors.http.plans import Plans
+from quorate.doors.http.probing import unable
 from quorate.doors.limits import REQUEST_SECONDS, ByteBudget, Deadlines
 from tests.fake_store import NODES, FakeStore
+from tests.principals import open_principals
 from tests.unit.doors.redis.turns import FakeTransport, ManualTimers
 
 SIZE = 1000
@@ -30,8 +32,18 @@ class Bench:
         store = FakeStore()
         hosts = Hosts(is_on_loopback=True, own_url=NODES[0])
         context = Context(
-            *(store, Answers(store), ByteBudget(0), self.replies, taking),
-            *(hosts, (), dict, Plans()),
+            store=store,
+            answers=Answers(store),
+            bodies=ByteBudget(0),
+            replies=self.replies,
+            taking=taking,
+            hosts=hosts,
+            answered=(),
+            numbers=dict,
+            plans=Plans(),
+            probe=unable,
+            secrets=tuple,
+            principals=open_principals(self.timers),
         )
         assert self.replies.take(SIZE)
         self.leaving = Leaving(self.transport, SIZE, context)

@@ -10,7 +10,7 @@ import pytest
 from quorate.doors.http.problems import Problem, Refused, problem_of, problem_reply
 from quorate.errors import (
     BY_CODE,
-    InvalidRequest,
+    NEVER_BEGUN,
     Outcome,
     Overloaded,
     QuorateError,
@@ -38,7 +38,7 @@ def test_the_outcome_is_the_errors_own_but_for_mistakes_which_were_not_applied(
 ) -> None:
     """P3."""
     silent, unknown = kind("x"), kind("x", outcome=Outcome.UNKNOWN)
-    if issubclass(kind, InvalidRequest):
+    if issubclass(kind, NEVER_BEGUN):
         assert problem_of(silent).outcome is Outcome.NOT_APPLIED
     else:
         assert "outcome" not in problem_of(silent).members()

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from quorate.doors.redis.clients import NO_PASSWORD
+from quorate.doors.redis.login import NO_PASSWORD
 from tests.unit.doors.redis.turns import Client
 
 BAD_NAME = "ERR Client names cannot contain spaces, newlines or special characters."

@@ -32,6 +32,35 @@ class OneDown(TurnStore):
         return msgspec.structs.replace(member, state=state)
 
 
+class BehindNat(TurnStore):
+    """A store whose second node has another URL for clients."""
+
+    client = "http://public.example:9000"
+
+    def status(self) -> Status:
+        status = super().status()
+        members = [
+            msgspec.structs.replace(each, client=self.client) if each.url == NODES[1] else each
+            for each in status.members
+        ]
+        return msgspec.structs.replace(status, members=members)
+
+
+def test_clients_are_told_the_address_that_is_for_them_everywhere() -> None:
+    store = BehindNat()
+    client = Client(store)
+    mine = node_id(NODES[1])
+    slots = {
+        (n[0].decode(), n[1]) for nodes in owners(client) for n in nodes if n[2] == mine.encode()
+    }
+    assert slots == {("public.example", 9000)}
+    assert f"{mine} public.example:9000@9000" in client.ask("CLUSTER", "NODES").decode()
+    assert b"public.example" in repr(client.ask("CLUSTER", "SHARDS")).encode()
+    store.client = "http://other.example:9000"
+    store.now_ms += STATUS_AGE_MS_MAX
+    assert "other.example:9000" in client.ask("CLUSTER", "NODES").decode(), "not kept for long"
+
+
 def owners(client: Client) -> list[list[Any]]:
     """For each slot the nodes that CLUSTER SLOTS names, first to ask first."""
     found: list[list[Any]] = [[] for _ in range(SLOT_COUNT)]

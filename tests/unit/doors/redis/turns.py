@@ -15,10 +15,12 @@ from quorate.core.topology.topology import Topology
 from quorate.core.values.events import Event, Get, Put, Result, Scan, ScanResult
 from quorate.doors.limits import ByteBudget
 from quorate.doors.port import Speaker
+from quorate.doors.principals import Principals
 from quorate.doors.redis.connection import RespConnection
 from quorate.doors.redis.session import RespDoor
 from quorate.wire import resp
 from tests.fake_store import NODES, FakeStore
+from tests.principals import open_principals
 
 TURNS_MAX = 10_000
 BUDGET_BYTES = 64 << 20
@@ -152,7 +154,7 @@ class FakeTransport(asyncio.Transport):
         self._is_paused = False
 
     def get_extra_info(self, name: str, default: object = None) -> object:  # noqa: ARG002
-        return ("127.0.0.1", 50_000) if name == "peername" else ("::1", 8000, 0, 0)
+        return {"peername": ("127.0.0.1", 50_000), "sockname": ("::1", 8000, 0, 0)}.get(name)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         assert not self._closing, "uvloop raises here"
@@ -198,13 +200,22 @@ class FakeTransport(asyncio.Transport):
 class Client:
     """One client of a door over a TurnStore."""
 
-    def __init__(self, store: TurnStore | None = None, door: RespDoor | None = None) -> None:
+    def __init__(
+        self,
+        store: TurnStore | None = None,
+        door: RespDoor | None = None,
+        principals: Principals | None = None,
+    ) -> None:
         self.store = store or TurnStore()
         self.timers = ManualTimers()
         self.bodies = ByteBudget(BUDGET_BYTES)
         self.replies_budget = ByteBudget(BUDGET_BYTES)
         self.door = door or RespDoor(
-            self.store, self.bodies, self.replies_budget, timers=self.timers
+            self.store,
+            self.bodies,
+            self.replies_budget,
+            principals=principals or open_principals(self.timers),
+            timers=self.timers,
         )
         self.transport = FakeTransport()
         self.connection = RespConnection(self.store, self.door)

@@ -11,10 +11,10 @@ from tests.unit.sim.checkers.steps import Stage, record
 GUARD_MS = 1_000
 
 
-def _taken(stage: Stage, ms: int) -> list[str]:
-    """What is said of a peer's record with a stamp so far ahead."""
+def _taken(stage: Stage, ms: int, *, maker: int = 1) -> list[str]:
+    """What is said of the record of a node with a stamp so far ahead, which node 0 stores."""
     judge = Guard()
-    judge.look(stage.step(0, stored=[record(int(stage.cluster.world.now) + ms, node=1)]))
+    judge.look(stage.step(0, stored=[record(int(stage.cluster.world.now) + ms, node=maker)]))
     return [each.told for each in judge.found]
 
 
@@ -25,6 +25,10 @@ def test_a_stamp_within_the_guard_may_be_stored(stage: Stage) -> None:
 def test_a_stamp_past_the_guard_that_is_stored_is_found(stage: Stage) -> None:
     (told,) = _taken(stage, GUARD_MS + 1)
     assert "took a stamp 1 ms past its guard" in told
+
+
+def test_its_own_write_may_be_stored_late_after_the_clock_was_set_back(stage: Stage) -> None:
+    assert _taken(stage, GUARD_MS + 1, maker=0) == []
 
 
 def _lead(node: Node, ms: int) -> None:

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`quorate doctor`: who reaches whom at the address that is advertised, and what to open.
+
+Each node is asked to try each other one (`GET /probe`), and this command tries each at the address
+that is for clients. Nothing is believed of one node about two others.
+"""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from quorate.bench.interpreter import interpreter
+from quorate.cli.arguments import Given
+from quorate.cli.connect import client_at, client_of, timeout_seconds
+from quorate.cli.output import print_json, print_table
+from quorate.client.calls import Call, Unreachable, read_json
+from quorate.errors import PeerProtocolError, QuorateError
+from quorate.notation import is_loopback, is_url, show_text, split_url
+from quorate.wire.http import quote
+
+HERE: Final = "this command"
+PROBE_SECONDS: Final = 15.0
+"""Longer than a node takes for all steps."""
+CLIENT_SECONDS: Final = 3.0
+AT_ONCE: Final = 16
+CLOCK_MS_MAX: Final = 500
+"""Two clocks that differ by more need a look: writes are refused from `-max-clock-skew` on."""
+
+
+class Way(NamedTuple):
+    """From one place to a node."""
+
+    source: str
+    """A node's URL, or `HERE`."""
+    target: str
+    """The node's own URL, whatever address was tried."""
+    stage: str
+    """The step that failed (`core.values.status.Probe`); `ask` where the source could not be
+    asked; empty if all is well."""
+    fault: str
+    round_trip_ms: float | None = None
+    clock_ms: float | None = None
+    """How far the source's clock is ahead of this machine's, as near as can be told."""
+    tried: str = ""
+    """The URL that was tried, where it is not the node's own."""
+
+
+class _Probed(msgspec.Struct):
+    """What counts of a node's answer (`core.values.status.Probe`)."""
+
+    stage: str
+    fault: str
+    round_trip_ms: float | None
+    wall_ms: int
+
+
+def run_doctor(given: Given) -> int:
+    """Try every way; 3 if one of them fails or a clock is off."""
+    with client_of(given) as client:
+        told = read_json(client.request(Call("GET", "/nodes"), timeout=timeout_seconds(given)))
+    members = _members(told)
+    urls = list(dict.fromkeys(members))
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        ways = list(pool.map(lambda url: _from_here(given, url, members[url] or url), urls))
+        reached = {way.target: members[way.target] or way.target for way in ways if not way.stage}
+        pairs = [(one, other) for one in urls for other in urls if one != other]
+        ways += pool.map(lambda pair: _between(given, *pair, at=reached.get(pair[0], "")), pairs)
+    advice = [advise(way, ways) for way in ways if way.stage and way.stage != "ask"]
+    advice += _clocks(ways)
+    if "json" in given:
+        shown = [way._asdict() for way in ways]
+        print_json({"ways": shown, "advice": advice, "interpreter": interpreter()})
+    else:
+        _print_matrix(urls, ways)
+        print("\n".join(map(show_text, advice)) or "all is well")
+        if "without" in (built := interpreter()):
+            print(f"interpreter: {show_text(built)}")
+    return 3 if advice or any(way.stage for way in ways) else 0
+
+
+def _members(told: object) -> dict[str, str]:
+    """Where clients reach each node (empty: at its URL), by its URL; without lost disks."""
+    if not isinstance(told, list) or not all(isinstance(each, dict) for each in told):
+        raise PeerProtocolError("a list of nodes in an unknown form")
+    found: dict[str, str] = {}
+    for each in told:
+        if not each.get("lost"):
+            url, client = str(each.get("url")), str(each.get("client") or "")
+            if not is_url(url) or (client and not is_url(client)):
+                raise PeerProtocolError("a list of nodes in an unknown form")
+            found.setdefault(url, client)
+    return found
+
+
+def _from_here(given: Given, target: str, at: str) -> Way:
+    """From this command, at the address for clients."""
+    tried = "" if at == target else at
+    begun = time.monotonic()
+    try:
+        with client_at(given, at, timeout=CLIENT_SECONDS) as client:
+            client.request(Call("GET", "/healthz"))
+    except (Unreachable, QuorateError) as fault:
+        return Way(HERE, target, "connect", str(fault), tried=tried)
+    return Way(HERE, target, "", "", round((time.monotonic() - begun) * 1000, 2), tried=tried)
+
+
+def _between(given: Given, source: str, target: str, *, at: str) -> Way:
+    """From one node to another; `at` is where the first can be asked, empty if nowhere."""
+    if not at:
+        return Way(source, target, "ask", "it cannot be asked from here")
+    begun_ms = time.time() * 1000
+    try:
+        with client_at(given, at, timeout=PROBE_SECONDS) as client:
+            told = read_json(client.request(Call("GET", f"/probe?url={quote(target.encode())}")))
+        done_ms = time.time() * 1000
+        probe = msgspec.convert(told, _Probed)
+        is_late = done_ms - begun_ms > CLOCK_MS_MAX
+        ahead_ms = None if is_late else round(probe.wall_ms - done_ms, 1)
+        return Way(source, target, probe.stage, probe.fault, probe.round_trip_ms, ahead_ms)
+    except (Unreachable, QuorateError, msgspec.ValidationError, OverflowError) as fault:
+        return Way(source, target, "ask", f"it does not say: {fault}")
+
+
+def advise(way: Way, ways: list[Way]) -> str:
+    """What is wrong with a way, and what to open or to change, in one line."""
+    host, port = split_url(way.tried or way.target)
+    flag = "-advertise-client" if way.tried else "-advertise"
+    said = f"{way.source} -> {way.target}: {way.fault}: "
+    match way.stage:
+        case "resolve":
+            return f"{said}make {host} known there (DNS, /etc/hosts), or {flag} an address"
+        case "greet":
+            return (
+                f"{said}is it a node that listens at {host}:{port}, and is TLS on at both or none?"
+            )
+        case "cluster":
+            return f"{said}another cluster is at {host}:{port}: look at -cluster, and at {flag}"
+        case "large":
+            return (
+                f"{said}short messages pass and long ones do not: let ICMP 'fragmentation needed'"
+                " through, or lower the MTU of the interface (VPN, tunnel)"
+            )
+    return said + _what_to_open(way, ways, host=host, port=port, flag=flag)
+
+
+def _what_to_open(way: Way, ways: list[Way], *, host: str, port: int, flag: str) -> str:
+    """Of a port that takes no connection."""
+    reaching = [each.source for each in ways if each.target == way.target and not each.stage]
+    if is_loopback(host) and way.source != HERE and not is_loopback(split_url(way.source)[0]):
+        return f"{host} is another machine to each node: {flag} an address that others reach"
+    if "refused" in way.fault.lower():
+        return (
+            f"that machine answers and nothing listens on TCP {port} there: start the node, or"
+            f" look at its -listen; in a container or behind NAT forward {port} to it"
+        )
+    if not reaching:
+        return (
+            f"nobody reaches it: start the node, open TCP {port} inwards in its firewall, forward"
+            f" {port} to it where it is behind NAT, or {flag} the right address"
+        )
+    return (
+        f"others reach it ({reaching[0]}): open TCP {port} from {way.source} to {host} in the"
+        " firewalls between; if both are behind one NAT, it has to lead back inside (hairpin), or"
+        " -advertise the inner address and -advertise-client the outer one"
+    )
+
+
+def _clocks(ways: list[Way]) -> list[str]:
+    """A line for each node whose clock is far from what most have."""
+    ahead: dict[str, float] = {}
+    for way in ways:
+        if way.clock_ms is not None and abs(way.clock_ms) < abs(ahead.get(way.source, 1e18)):
+            ahead[way.source] = way.clock_ms
+    if not ahead:
+        return []
+    usual = sorted(ahead.values())[len(ahead) // 2]
+    return [
+        f"{url}: its clock is {abs(ms - usual):.0f} ms {'ahead of' if ms > usual else 'behind'} the"
+        " others': keep it by NTP"
+        for url, ms in ahead.items()
+        if abs(ms - usual) > CLOCK_MS_MAX
+    ]
+
+
+def _print_matrix(urls: list[str], ways: list[Way]) -> None:
+    numbers = {url: number for number, url in enumerate(urls, 1)}
+    cells: dict[tuple[str, str], str] = {(way.source, way.target): _cell(way) for way in ways}
+    rows: list[list[Any]] = []
+    for source in (HERE, *urls):
+        name = f"{numbers[source]} {source}" if source in numbers else source
+        rows.append([name, *(cells.get((source, url), "-") for url in urls)])
+    print_table(["from / to", *(str(numbers[url]) for url in urls)], rows)
+
+
+def _cell(way: Way) -> str:
+    if way.stage:
+        return "not asked" if way.stage == "ask" else f"x {way.stage}"
+    return "ok" if way.round_trip_ms is None else f"ok {way.round_trip_ms:.1f} ms"

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Agreeing with others on who founds the cluster (`topology.founding`), over links.
+
+Whoever has a layout founds nothing, and whoever found one first shows it to the others. A node that
+promised to a list takes no other cluster's layout but from a node of that list: who has one will
+not promise any more, so the list founds nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from quorate.core.exchanges.outbox import Outbox
+from quorate.core.topology.founding import Founding, Said, decode_promise
+from quorate.core.topology.layout import Layout, first_layout, is_one_cluster
+from quorate.core.topology.membership import LAYOUT_META, Membership
+from quorate.core.topology.peer import Peer
+from quorate.core.turn import Alarm, Parts
+from quorate.core.values.messages import Foundation
+from quorate.errors import Conflict
+
+FOUNDING_META: Final = b"founding"
+"""The list that this node promised to."""
+LOOK_MS: Final = 200
+WAIT_MS: Final = 10_000
+"""After so long it is said for whom a node that promised waits."""
+
+
+class Founders:
+    """The exchange that founds a cluster."""
+
+    __slots__ = ("_alarm", "_founding", "_membership", "_outboxes", "_parts", "_since_ms")
+
+    def __init__(self, parts: Parts, membership: Membership, outboxes: list[Outbox]) -> None:
+        """Conflict if this node promised to found a cluster with others than it is told to now."""
+        settings, stored = parts.settings, parts.replica.meta(FOUNDING_META)
+        self._parts = parts
+        self._membership = membership
+        self._outboxes = outboxes
+        self._founding = Founding(
+            (settings.node_id, settings.url),
+            count=settings.expect,
+            replication=settings.replication,
+            stored=stored,
+            random=parts.random,
+        )
+        self._alarm = Alarm(parts.turn, self._look)
+        self._since_ms: int | None = None
+        """Since when this process waits for others to promise."""
+        promised = sorted([url for _, url in decode_promise(stored)])
+        listed = sorted(settings.nodes or (settings.url,))
+        if promised and parts.replica.meta(LAYOUT_META) is None:
+            if not settings.expect and promised != listed:
+                raise Conflict(
+                    f"this directory promised to found a cluster with {', '.join(promised)}: go on"
+                    " with the same -discover and -expect, or begin with an empty -data"
+                )
+            membership.may_adopt = self._may_adopt
+        if settings.expect:
+            self._alarm.soon()
+
+    def hear(self, peer: Peer, message: Foundation) -> None:
+        """Take what another node says of a list."""
+        founding = self._founding
+        is_elsewhere = self._membership.layout is not None and not founding.promised
+        if self._parts.settings.expect and not is_elsewhere:
+            self._carry_out(founding.hear(peer.id, message, self._parts.turn.mono_ms))
+
+    def _look(self) -> None:
+        """Say what is to be said now, and look again a little later, until there is a layout."""
+        if self._membership.layout is not None:
+            return
+        turn, expect = self._parts.turn, self._parts.settings.expect
+        seen = [
+            (peer.id, peer.url)
+            for peer in self._membership.roster.peers
+            if peer.is_there and peer.told.expect == expect and not peer.epoch
+        ]
+        self._carry_out(self._founding.look(turn.mono_ms, seen))
+        self._alarm.at(turn.mono_ms + LOOK_MS)
+        waits_for = self._founding.waits_for()
+        if waits_for and self._since_ms is None:
+            self._since_ms = turn.mono_ms
+        if self._since_ms is not None and turn.mono_ms >= self._since_ms + WAIT_MS:
+            turn.note_rarely("warning", "founding_waits", nodes=", ".join(waits_for))
+
+    def _carry_out(self, said: list[Said]) -> None:
+        founding, replica = self._founding, self._parts.replica
+        for node_id, message in said:
+            peer = self._membership.roster.by_id.get(node_id)
+            if peer is not None:
+                self._outboxes[peer.index].say(message)
+        if founding.keep is not None:
+            replica.put_meta(FOUNDING_META, founding.keep)
+            founding.keep = None
+            self._membership.may_adopt = self._may_adopt
+            replica.when_durable(lambda: self._carry_out(founding.kept()))
+        if founding.founded and self._membership.layout is None:
+            layout = self._promised_layout()
+            self._parts.turn.note("info", "founded", nodes=", ".join(layout.urls()))
+            self._membership.adopt(layout)
+
+    def _promised_layout(self) -> Layout:
+        urls = [url for _, url in self._founding.promised]
+        return first_layout(urls, replication=self._parts.settings.replication)
+
+    def _may_adopt(self, layout: Layout, url: str) -> bool:
+        """Whether to take a first layout from the node at `url`."""
+        if self._membership.layout is not None:
+            return True
+        peer = self._membership.roster.at(url)
+        is_of_list = peer is not None and (peer.id, url) in self._founding.promised
+        return is_of_list or is_one_cluster(layout.lineage, self._promised_layout().lineage)

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Who was refused, and who changed the node: lines of the log with `audit=true`.
+
+Each says who, from where, what and the outcome, and never a key, a value or a secret. What anybody
+can cause as often as they like is told once a second at most, each kind by itself; `held_back` says
+how many more there were since the line before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from quorate.doors.limits import Timers
+
+QUIET_SECONDS: Final = 1.0
+
+_log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger()
+
+
+class Audit:
+    """The audit events of a node, and how many there were."""
+
+    def __init__(self, timers: Timers) -> None:
+        self._logins = _Rarely(timers, lambda facts: _log.warning("login_refused", **facts))
+        self._permissions = _Rarely(
+            timers, lambda facts: _log.warning("permission_refused", **facts)
+        )
+        self._handshakes = _Rarely(timers, lambda facts: _log.info("tls_refused", **facts))
+        self._tokens = _Rarely(timers, lambda facts: _log.warning("token_refused", **facts))
+        self.logins_ok = 0
+        self.logins_refused = 0
+        self.permissions_refused = 0
+
+    def counts(self) -> dict[str, int]:
+        """For the metrics."""
+        return {
+            "logins_ok": self.logins_ok,
+            "logins_refused": self.logins_refused,
+            "permissions_refused": self.permissions_refused,
+        }
+
+    def login_refused(self, *, who: str, source: str, door: str) -> None:
+        """Somebody did not prove to be whom they said. `who`: a user that there is, or empty: what
+        was typed in its place may be a password."""
+        self.logins_refused += 1
+        self._logins.tell(_facts(who, source, door, "refused"))
+
+    def handshake_refused(self, *, source: str, reason: str) -> None:
+        """A client did not come inside TLS."""
+        self._handshakes.tell({**_facts("", source, "tls", "refused"), "reason": reason})
+
+    def permission_refused(self, *, who: str, source: str, what: str) -> None:
+        """Somebody may not do what they asked for."""
+        self.permissions_refused += 1
+        self._permissions.tell(_facts(who, source, what, "refused"))
+
+    def token_used(self, *, token: str, source: str) -> None:
+        """Somebody had the cluster's secret for a join token. `token`: how the log calls it."""
+        _log.info("token_used", **_facts(f"token {token}", source, "the secret", "ok"))
+
+    def token_refused(self, *, token: str, source: str, reason: str) -> None:
+        """Somebody showed a join token that is not good, or something else (`token` is empty)."""
+        facts = _facts(f"token {token}" if token else "", source, "the secret", "refused")
+        self._tokens.tell({**facts, "reason": reason})
+
+    def admin_act(self, *, who: str, source: str, what: str, outcome: str) -> None:
+        """Somebody changed the node, or all data at once, or tried to."""
+        _log.info("admin_act", **_facts(who, source, what, outcome))
+
+
+_Facts = dict[str, object]
+
+
+def _facts(who: str, source: str, what: str, outcome: str) -> _Facts:
+    return {
+        "audit": True,
+        "who": who or "unknown",
+        "from": source,
+        "what": what,
+        "outcome": outcome,
+    }
+
+
+class _Rarely:
+    """Tells the first of a kind at once, and then once in a while the last that came, with how many
+    more there were."""
+
+    def __init__(self, timers: Timers, log: Callable[[_Facts], object]) -> None:
+        self._timers = timers
+        self._log = log
+        self._is_quiet = False
+        self._held_back = 0
+        self._last: _Facts = {}
+
+    def tell(self, facts: _Facts) -> None:
+        """Tell of one, now or with those that follow."""
+        if self._is_quiet:
+            self._held_back += 1
+            self._last = facts
+            return
+        self._say({**facts, "held_back": 0})
+
+    def _say(self, facts: _Facts) -> None:
+        self._is_quiet = True
+        self._timers.call_later(QUIET_SECONDS, self._speak)
+        self._log(facts)
+
+    def _speak(self) -> None:
+        self._is_quiet = False
+        if self._held_back:
+            more, self._held_back = self._held_back - 1, 0
+            self._say({**self._last, "held_back": more})

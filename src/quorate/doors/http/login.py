@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Who sends a request of the full service, and whether it may: Basic (RFC 7617), Bearer (RFC 6750),
+a client's certificate, or nothing where nobody has to log in."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from aiohttp import web
+
+from quorate.doors.access import NOBODY, Principal, Role
+from quorate.doors.principals import NOT_ACCEPTED, Answer, Principals, source_of
+from quorate.errors import Forbidden, Unauthenticated
+
+HEADER: Final = "Authorization"
+
+
+class _FutureApplicant:
+    def __init__(self, future: asyncio.Future[Answer]) -> None:
+        self._future = future
+
+    def logged_in(self, answer: Answer) -> None:
+        if not self._future.done():
+            self._future.set_result(answer)
+
+
+async def identify(principals: Principals, request: web.Request) -> Principal:
+    """Who sends the request. Unauthenticated, Overloaded."""
+    transport = request.transport
+    here = NOBODY if transport is None else principals.at(transport)
+    given = request.headers.getall(HEADER, [])
+    if not given or transport is None or not principals.asks:
+        return here
+    if len(given) > 1:
+        raise Unauthenticated(NOT_ACCEPTED)
+    header, source = given[0].encode("utf-8", "surrogateescape"), source_of(transport)
+    known = principals.known(header, source)
+    if known is not None:
+        return known
+    future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+    principals.apply(header, source, _FutureApplicant(future))
+    answer = await future
+    if isinstance(answer, Principal):
+        return answer
+    raise answer
+
+
+def require(role: Role, principal: Principal, *keys: bytes) -> None:
+    """Unauthenticated, or Forbidden, unless `principal` has `role`, for `keys` if they are given.
+    Overloaded."""
+    if not principal.has(role):
+        if not principal.name:
+            raise Unauthenticated("log in: this is not for everybody")
+        raise Forbidden(f"this needs the role '{role}', which {principal.name} does not have")
+    if keys and principal.forbidden(role, keys) is not None:
+        raise Forbidden(f"{principal.name} does not have the role '{role}' for this key")

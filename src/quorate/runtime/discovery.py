@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Looking for other nodes (`-discover`): URLs that are named, names in the DNS, and the network
+around this machine (`mdns`). All of them come to one thing, URLs at which somebody may be.
+
+What is found is dialled and no more: the greeting decides who is of this cluster. So whoever can
+answer for a name, or on the network, can have a node dial an address of his choice, but not one
+that no peer may be at (`notation.member_url`, `resolve`), and not many at once: of what is found
+1,000 are kept, and 32 offered at a time, by turns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+import structlog
+
+from quorate.notation import address_of, member_url
+from quorate.runtime.resolve import Names
+
+CANDIDATES_MAX: Final = 1_000
+OFFERED_MAX: Final = 32
+FIRST_S: Final = 1.0
+LONGEST_S: Final = 10.0
+"""The first wait before names are asked for again, and the last; each is twice the one before."""
+
+log = structlog.get_logger()
+
+
+class Around(Protocol):
+    """What finds nodes on the network around this machine."""
+
+    async def start(self) -> None:
+        """Begin to look, and to be found."""
+
+    async def close(self) -> None:
+        """End that."""
+
+    def urls(self) -> list[str]:
+        """Of those that are there, by what they say."""
+
+
+class Discovery:
+    """What one node finds. `offer` is given URLs to dial, again and again; `is_own` says whether
+    one is this node's."""
+
+    def __init__(
+        self,
+        sources: Sequence[str],
+        *,
+        own_url: str,
+        port: int,
+        is_own: Callable[[str], bool],
+        offer: Callable[[list[str]], None],
+        nearby: Around | None,
+    ) -> None:
+        """`sources` as `config.Config.discover` has them; `port` is that of nodes that the DNS
+        names without one."""
+        self._seeds = [each for each in sources if each.startswith("http://")]
+        self._names = [each.removeprefix("dns:") for each in sources if each.startswith("dns:")]
+        self._own_url = own_url
+        self._port = port
+        self._is_own = is_own
+        self._offer = offer
+        self._nearby = nearby
+        self._lookups = Names(own_url)
+        self._judged: dict[str, bool] = {}
+        """Whether a URL is another node's, of those that were found last."""
+        self._next = 0
+        """Which candidate is offered next."""
+        self._told: dict[str, str] = {}
+        """What was logged of each source, so that it is logged once."""
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def close(self) -> None:
+        """Look no more."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        if self._nearby is not None:
+            await self._nearby.close()
+
+    async def _run(self) -> None:
+        if self._nearby is not None:
+            try:
+                await self._nearby.start()
+            except OSError as error:
+                self._tell("mdns", str(error))
+        wait_s = FIRST_S
+        while True:
+            self.offer(await self._found())
+            await asyncio.sleep(wait_s)
+            # What is around comes by itself, and is offered as often as at first.
+            wait_s = FIRST_S if self._nearby is not None else min(wait_s * 2, LONGEST_S)
+
+    async def _found(self) -> list[str]:
+        """All that is found now, as it came."""
+        found = list(self._seeds)
+        for name in self._names:
+            found += await self._looked_up(name)
+        if self._nearby is not None:
+            found += self._nearby.urls()
+        return found
+
+    async def _looked_up(self, name: str) -> list[str]:
+        host, _, port = name.partition(":")
+        try:
+            addresses = await self._lookups.addresses(host)
+        except OSError as error:
+            self._tell(f"dns:{name}", str(error))
+            return []
+        self._told.pop(f"dns:{name}", None)
+        shown = [f"[{each}]" if ":" in each else each for each in addresses]
+        return [f"http://{each}:{port or self._port}" for each in shown]
+
+    def offer(self, found: Sequence[str]) -> None:
+        """Offer the next of those that may be other nodes."""
+        unique = list(dict.fromkeys(found))
+        if len(unique) > CANDIDATES_MAX:
+            self._tell("all", f"{len(unique)} addresses, of which {CANDIDATES_MAX} are tried")
+        kept = unique[:CANDIDATES_MAX]
+        before = self._judged
+        self._judged = {
+            url: before[url] if url in before else self._may_be_another(url) for url in kept
+        }
+        urls = [url for url, may_be in self._judged.items() if may_be]
+        if urls:
+            first = self._next % len(urls)
+            self._next = first + OFFERED_MAX
+            self._offer([*urls, *urls][first : first + min(OFFERED_MAX, len(urls))])
+
+    def _may_be_another(self, url: str) -> bool:
+        try:
+            is_good = member_url(url, own_url=self._own_url) == url
+        except ValueError as fault:
+            self._tell("refused", str(fault))
+            return False
+        host = url.removeprefix("http://").rpartition(":")[0]
+        # Names are left to the greeting, which tells who is there: a look-up may take seconds.
+        is_own = url == self._own_url or (address_of(host) is not None and self._is_own(url))
+        return is_good and not is_own
+
+    def _tell(self, source: str, reason: str) -> None:
+        if self._told.get(source) is None:
+            self._told[source] = reason
+            log.warning("discovery_limited", source=source, reason=reason)

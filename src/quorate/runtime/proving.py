@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Links to peers inside TLS: how one is dialled, and what the other end has proved.
+
+A node that has another secret fails in the handshake: whoever dials sees a certificate of an
+authority that is not ours and ends it, before anything is said.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import Final
+
+from quorate.host.system import Channel, Dialled, Proof
+from quorate.runtime.resolve import NotDialled
+from quorate.security.certificates import PEER_NAME
+from quorate.security.contexts import Identity, Standing, Trust
+from quorate.security.handshake import Handshake
+
+HANDSHAKE_SECONDS: Final = 5.0
+_ANOTHER: Final = (
+    "it proved to be of no cluster of ours: its secret (-secret-file) or its -cluster name is "
+    "another, or its certificate is none of -tls-ca"
+)
+_NOT_ACCEPTED: Final = (
+    "it ends each connection before it greets: it may not accept this node's certificate, as its "
+    "-secret-file lacks our first line, or its -peer-names our name"
+)
+_ENDED: Final = (
+    "it ended the TLS handshake: it has no secret, or another (-secret-file), or is just stopping"
+)
+
+
+def proof_of(channel: Channel) -> Proof:
+    """What a connection's other end proved, where nodes have to."""
+    identity: Identity | None = channel.get_extra_info("identity")
+    if identity is None:
+        return Proof("it shows no certificate: a node needs this cluster's secret (-secret-file)")
+    if identity.standing is not Standing.NODE:
+        return Proof(f"its certificate is {identity.name}'s, which is no node's")
+    if channel.get_extra_info("ssl_object").version() != "TLSv1.3":
+        return Proof("nodes speak TLS 1.3 with each other, and it spoke an older one")
+    return Proof(node_id=identity.node_id, silence=_NOT_ACCEPTED)
+
+
+async def connect(host: str, port: int, connection: Dialled, trust: Trust) -> None:
+    """Connect, shake hands, and hand over. OSError if nobody is there; NotDialled if there is
+    somebody who does not shake hands."""
+    loop = asyncio.get_running_loop()
+    assert trust.dialling is not None
+    raw, _ = await loop.create_connection(asyncio.Protocol, host, port)
+    handshake = Handshake(raw)
+    try:
+        await handshake.run(
+            trust.dialling,
+            identify=trust.identify,
+            seconds=HANDSHAKE_SECONDS,
+            server_name=PEER_NAME,
+        )
+    except OSError as error:
+        raise NotDialled(refusal_of(error)) from error
+    if not handshake.give(connection):
+        raise NotDialled(_ENDED)
+
+
+def refusal_of(error: Exception) -> str:
+    """Why a handshake between nodes failed, in words; the same whichever side saw it."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"{_ANOTHER} ({error.verify_message})"
+    if isinstance(error, ssl.SSLError):
+        return f"it does not speak TLS as nodes do ({error.reason})"
+    return _ENDED

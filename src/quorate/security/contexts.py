@@ -1,0 +1,307 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a node shows inside TLS, whom it accepts, and who somebody proved to be.
+
+A `Trust` is made whole from secrets and files, and never changed: when they change, another takes
+its place, and connections that are there go on. Nodes speak TLS 1.3 with each other; clients may
+use 1.2 with forward secrecy and authenticated ciphers.
+
+Who dials by the name `peer.quorate.invalid` is shown the node's own certificate, whoever else the
+one for clients. Any certificate that is shown to us is verified by OpenSSL against the authorities
+that are accepted; what it is good for is judged here, after the handshake: a node's is signed by
+an authority of the secret itself, or by one of `-tls-ca` and for a name that `-peer-names` has.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import ssl
+import tempfile
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from quorate.security.certificates import (
+    CLIENT_NAME,
+    JOIN_NAME,
+    PEER_NAME,
+    Authority,
+    Minted,
+    authority_of,
+    common_name,
+    dns_names,
+    node_id_in,
+)
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
+
+_CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
+"""Of TLS 1.2; those of 1.3 are all good."""
+_CLIENTS_PROTOCOLS: Final = ["http/1.1"]
+
+
+class CertificateError(ValueError):
+    """Certificate files cannot be used: one line that says which, what is and what to do."""
+
+
+class Standing(enum.Enum):
+    """What a certificate makes of whoever shows it."""
+
+    NODE = enum.auto()
+    """Another node of this cluster."""
+    HOLDER = enum.auto()
+    """Who has the cluster's secret, and is no node: the command line."""
+    NAMED = enum.auto()
+    """A client of `-tls-ca`."""
+
+
+class Identity(NamedTuple):
+    """Who the other end of a connection proved to be."""
+
+    standing: Standing
+    name: str
+    node_id: int = 0
+    """Of a node, where the certificate names one."""
+
+
+class CertificateFiles(NamedTuple):
+    """Paths as given; empty for what is not."""
+
+    certificate: str = ""
+    key: str = ""
+    authorities: str = ""
+
+
+class Trust(NamedTuple):
+    """What a node shows and accepts, as of one reading of secrets and files."""
+
+    server: ssl.SSLContext
+    """For the port."""
+    dialling: ssl.SSLContext | None
+    """For links to peers; None: they are plain."""
+    joining: ssl.SSLContext | None
+    """For the port, where a new node dials by `JOIN_NAME`: it shows no certificate, and is shown
+    the one of the secret. None without a secret."""
+    secrets: tuple[bytes, ...]
+    """The first signs."""
+    authorities: tuple[Authority, ...]
+    """Of the secrets."""
+    peer_names: tuple[str, ...]
+    expires: datetime | None
+    """When the first certificate that was given does; None if none was."""
+
+    def context_for(self, hello: bytes) -> ssl.SSLContext:
+        """What a connection is taken with that begins like this. A server's name that comes in the
+        handshake could choose the certificate, and not whether the client has to show one."""
+        is_new = JOIN_NAME.encode() in hello
+        return self.joining if is_new and self.joining is not None else self.server
+
+    def identify(self, channel: ssl.SSLObject) -> Identity | None:
+        """Who the other end is; None if it showed no certificate."""
+        shown = channel.getpeercert(binary_form=True)
+        if shown is None:
+            return None
+        from cryptography.x509 import load_der_x509_certificate
+
+        certificate = load_der_x509_certificate(shown)
+        if any(each.has_issued(certificate) for each in self.authorities):
+            node_id = node_id_in(certificate)
+            if node_id:
+                return Identity(Standing.NODE, f"{node_id:012x}", node_id)
+            return Identity(Standing.HOLDER, CLIENT_NAME)
+        names = dns_names(certificate)
+        for name in names:
+            if any(is_name_of(name, pattern) for pattern in self.peer_names):
+                return Identity(Standing.NODE, name)
+        return Identity(Standing.NAMED, common_name(certificate) or "".join(names[:1]))
+
+
+def is_name_of(name: str, pattern: str) -> bool:
+    """Whether a pattern means this name. `*` may be the first label, and is exactly one (RFC 6125,
+    6.4.3)."""
+    first, _, rest = pattern.lower().partition(".")
+    label, _, behind = name.lower().partition(".")
+    return behind == rest and bool(label) and first in ("*", label)
+
+
+def make_trust(
+    secrets: tuple[bytes, ...],
+    files: CertificateFiles,
+    *,
+    cluster: str,
+    node_id: int,
+    peer_names: tuple[str, ...] = (),
+    is_for_clients: bool,
+    now: datetime,
+) -> Trust:
+    """Of secrets (the first signs) and files, at least one of them. CertificateError.
+    `is_for_clients`: whether somebody without a certificate may come in."""
+    authorities = tuple(authority_of(each, cluster=cluster) for each in secrets)
+    own = authorities[0].mint_node(node_id) if authorities else None
+    expires = check_files(files, now=now)
+    trusted = b"".join(each.der() for each in authorities)
+    accepted = trusted + _der(files.authorities)
+    server = _context(ssl.PROTOCOL_TLS_SERVER, accepted)
+    server.set_ciphers(_CIPHERS)
+    server.set_alpn_protocols(_CLIENTS_PROTOCOLS)
+    server.options |= ssl.OP_NO_RENEGOTIATION
+    if is_for_clients:
+        server.verify_mode = ssl.CERT_OPTIONAL if accepted else ssl.CERT_NONE
+    is_shown = bool(files.certificate) and is_for_clients
+    _show(server, files, None if is_shown else own)
+    if own is not None and is_shown:
+        peers = _context(ssl.PROTOCOL_TLS_SERVER, accepted)
+        _show(peers, files, own)
+        server.sni_callback = _chooser(peers)
+    dialling = None
+    if accepted and (own is not None or peer_names):
+        dialling = _context(ssl.PROTOCOL_TLS_CLIENT, accepted if peer_names else trusted)
+        dialling.minimum_version = ssl.TLSVersion.TLSv1_3
+        _show(dialling, files, own)
+    joining = None
+    if own is not None:
+        joining = _context(ssl.PROTOCOL_TLS_SERVER, b"")
+        joining.minimum_version = ssl.TLSVersion.TLSv1_3
+        joining.verify_mode = ssl.CERT_NONE
+        _show(joining, files, own)
+    return Trust(server, dialling, joining, secrets, authorities, peer_names, expires)
+
+
+def holder_context(*secrets: bytes, cluster: str) -> ssl.SSLContext:
+    """For who has the secrets (the first signs) and dials a node as a client; the server's name is
+    `PEER_NAME`."""
+    authorities = [authority_of(each, cluster=cluster) for each in secrets]
+    context = _context(ssl.PROTOCOL_TLS_CLIENT, b"".join(each.der() for each in authorities))
+    context.check_hostname = True
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    _load(context, authorities[0].mint_client())
+    return context
+
+
+def newcomer_context() -> ssl.SSLContext:
+    """For who has neither a certificate nor an authority yet, dials a node by `JOIN_NAME`, and
+    looks at the node's certificate before it says anything."""
+    context = _context(ssl.PROTOCOL_TLS_CLIENT, b"")
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _context(protocol: int, accepted: bytes) -> ssl.SSLContext:
+    """`accepted`: certificates of authorities in DER, one behind the other."""
+    context = ssl.SSLContext(protocol)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # Nodes are dialled by addresses that change. Who they are is in the certificate, and is judged.
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_REQUIRED
+    if accepted:
+        context.load_verify_locations(cadata=accepted)
+    return context
+
+
+def _chooser(
+    peers: ssl.SSLContext,
+) -> Callable[[ssl.SSLSocket | ssl.SSLObject, str | None, ssl.SSLContext], int | None]:
+    def choose(
+        channel: ssl.SSLSocket | ssl.SSLObject, name: str | None, _: ssl.SSLContext
+    ) -> int | None:
+        if name == PEER_NAME:
+            channel.context = peers
+        return None  # No alert.
+
+    return choose
+
+
+def _show(context: ssl.SSLContext, files: CertificateFiles, minted: Minted | None) -> None:
+    if minted is not None:
+        _load(context, minted)
+        return
+    try:
+        # With a password that is none, as OpenSSL would else ask a terminal for the key's.
+        context.load_cert_chain(files.certificate, files.key, password="")
+    except ssl.SSLError as error:
+        raise CertificateError(
+            f"-tls-key {files.key} is not the key of -tls-cert {files.certificate}: "
+            f"{error.reason or 'no key in PEM without a password'}"
+        ) from None
+
+
+def _load(context: ssl.SSLContext, minted: Minted) -> None:
+    # OpenSSL takes files alone here. What lies there for a moment is of no use without a password
+    # that nobody ever sees.
+    from cryptography.hazmat.primitives.serialization import (
+        BestAvailableEncryption,
+        Encoding,
+        PrivateFormat,
+        load_pem_private_key,
+    )
+
+    password = os.urandom(32).hex()
+    key = load_pem_private_key(minted.key, None).private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(password.encode())
+    )
+    with tempfile.NamedTemporaryFile(prefix="quorate-") as file:
+        file.write(minted.certificate + key)
+        file.flush()
+        context.load_cert_chain(file.name, password=password)
+
+
+# --- files --------------------------------------------------------------------------------------
+
+
+def check_files(files: CertificateFiles, *, now: datetime) -> datetime | None:
+    """When the first of their certificates expires. CertificateError if one of `-tls-cert` is not
+    good now, or none of `-tls-ca` is."""
+    ends: list[datetime] = []
+    if files.certificate:
+        for each in _certificates(files.certificate, "-tls-cert"):
+            fault = _fault_of(each, now)
+            if fault:
+                raise CertificateError(f"-tls-cert {files.certificate}: {fault}")
+            ends.append(each.not_valid_after_utc)
+        _readable(files.key, "-tls-key")
+    if files.authorities:
+        found = _certificates(files.authorities, "-tls-ca")
+        faults = [_fault_of(each, now) for each in found]
+        if all(faults):
+            raise CertificateError(f"-tls-ca {files.authorities}: {faults[0]}")
+        ends += [
+            each.not_valid_after_utc for each, fault in zip(found, faults, strict=True) if not fault
+        ]
+    return min(ends, default=None)
+
+
+def _fault_of(certificate: Certificate, now: datetime) -> str:
+    begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if now < begin:
+        return f"it is not valid before {begin:%Y-%m-%d %H:%M} UTC: look at this machine's clock"
+    if now > end:
+        return f"it expired at {end:%Y-%m-%d %H:%M} UTC: put a new one there"
+    return ""
+
+
+def _certificates(path: str, flag: str) -> list[Certificate]:
+    from cryptography.x509 import load_pem_x509_certificates
+
+    data = _readable(path, flag)
+    try:
+        return load_pem_x509_certificates(data)
+    except ValueError:
+        raise CertificateError(f"{flag} {path}: there is no certificate in PEM") from None
+
+
+def _readable(path: str, flag: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise CertificateError(f"{flag} {path}: it cannot be read: {error.strerror}") from None
+
+
+def _der(path: str) -> bytes:
+    """The certificates of a bundle, without what else people write in it."""
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    found = _certificates(path, "-tls-ca") if path else []
+    return b"".join(each.public_bytes(Encoding.DER) for each in found)

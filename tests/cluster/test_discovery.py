@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Real nodes that were told where to look, and not whom they find."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.processes import NodeProcess, fetch, wait_until
+from tests.ports import free_ports
+
+
+@pytest.fixture
+def ports() -> list[int]:
+    return free_ports(3)
+
+
+@pytest.fixture
+def first(tmp_path: Path, ports: list[int]) -> Iterator[NodeProcess]:
+    """A cluster of one, which others can find."""
+    node = NodeProcess(tmp_path, ports[0], [f"-nodes=http://localhost:{ports[0]}"])
+    node.start()
+    try:
+        yield node
+    finally:
+        node.kill()
+
+
+def seeker(tmp_path: Path, port: int, *flags: str) -> NodeProcess:
+    return NodeProcess(tmp_path, port, [f"-listen=127.0.0.1:{port}", *flags])
+
+
+def urls_at(node: NodeProcess) -> list[str]:
+    try:
+        return sorted(each["url"] for each in json.loads(fetch(f"{node.url}/nodes")[1]))
+    except OSError:
+        return []
+
+
+@pytest.mark.parametrize("source", ["http://127.0.0.1:{}", "dns:127.0.0.1:{}", "dns:localhost:{}"])
+def test_a_node_finds_a_cluster_under_whatever_name_it_is_found(
+    tmp_path: Path, ports: list[int], first: NodeProcess, source: str
+) -> None:
+    node = seeker(tmp_path, ports[1], f"-discover={source.format(first.port)}")
+    node.start()
+    try:
+        wait_until(node.is_ready, within_s=30, what="it serves")
+        assert urls_at(node) == sorted([first.url, f"http://127.0.0.1:{node.port}"])
+        assert "link_refused" not in node.log.read_text() + first.log.read_text()
+    finally:
+        node.kill()
+
+
+def test_a_cluster_of_another_name_is_found_and_never_joined(
+    tmp_path: Path, ports: list[int], first: NodeProcess
+) -> None:
+    flags = [f"-discover={first.url}", "-cluster=other"]
+    node = seeker(tmp_path, ports[1], *flags)
+    node.start()
+    try:
+        wait_until(
+            lambda: "the cluster name differs" in node.log.read_text(),
+            within_s=30,
+            what="it is refused",
+        )
+        assert urls_at(first) == [first.url]
+        status, body = fetch(f"{node.url}/readyz")
+        assert status == 503
+        assert first.url.encode() not in body
+    finally:
+        node.kill()
+
+
+def test_nodes_that_were_told_nothing_but_how_many_find_each_other_and_found_a_cluster(
+    tmp_path: Path, ports: list[int]
+) -> None:
+    """By mDNS; one of another name, which they find too, stays alone."""
+    flags = ["-discover=mdns", f"-cluster=c{ports[0]}", "-expect=2"]
+    nodes = [seeker(tmp_path, port, *flags) for port in ports[:2]]
+    other = seeker(tmp_path, ports[2], "-discover=mdns", f"-cluster=d{ports[0]}", "-expect=2")
+    for node in (*nodes, other):
+        node.start()
+    try:
+        for node in nodes:
+            wait_until(node.is_ready, within_s=30, what=f"{node.url} serves")
+        urls = sorted(f"http://127.0.0.1:{node.port}" for node in nodes)
+        assert urls_at(nodes[0]) == urls_at(nodes[1]) == urls
+        assert urls_at(other) == [f"http://127.0.0.1:{other.port}"]
+        assert b"2 nodes that expect as many" in fetch(f"{other.url}/readyz")[1]
+        nodes[0].kill()
+        nodes[0].start()
+        wait_until(nodes[0].is_ready, within_s=30, what="it serves again")
+    finally:
+        for node in (*nodes, other):
+            if node.is_running:
+                node.kill()

@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Network namespaces as machines: nodes that find each other by mDNS and by DNS, one behind a NAT
+with a forwarded port, and a firewall that drops one direction; `quorate doctor` names each."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster.namespaces import NoNamespaces, Switch
+from tests.cluster.processes import NodeProcess, quorate, wait_until
+
+PORT = 7600
+INSIDE = "10.77.0"
+"""The network behind the NAT."""
+
+
+class MachineNode(NodeProcess):
+    """A node in a namespace, found under `url`."""
+
+    def __init__(self, directory: Path, space: list[str], url: str, *flags: str) -> None:
+        directory.mkdir()
+        super().__init__(directory, PORT, ["-log-format=json", *flags])
+        self.url = url
+        self._space = space
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*self._space, sys.executable, "-m", "quorate", "serve", *self.flags],
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            )
+
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        """What it logged of this."""
+        lines = [json.loads(line) for line in self.log.read_text().splitlines() if line[:1] == "{"]
+        return [line for line in lines if line["event"] == event]
+
+
+@pytest.fixture
+def switch() -> Iterator[Switch]:
+    try:
+        with Switch(3) as made:
+            yield made
+    except NoNamespaces as why:
+        pytest.skip(str(why))
+
+
+@contextmanager
+def running(*nodes: MachineNode) -> Iterator[None]:
+    """These nodes, ready."""
+    try:
+        for node in nodes:
+            node.start()
+        for node in nodes:
+            wait_until(node.is_ready, within_s=40, what=f"{node.url} ready")
+        yield
+    finally:
+        for node in nodes:
+            if node.is_running:
+                node.kill()
+
+
+def three(switch: Switch, directory: Path, *flags: str) -> list[MachineNode]:
+    return [
+        MachineNode(
+            directory / str(index),
+            switch.command(index),
+            f"http://{address}:{PORT}",
+            "-insecure",
+            f"-listen={address}:{PORT}",
+            *flags,
+        )
+        for index, address in enumerate(switch.addresses)
+    ]
+
+
+def founded_by(nodes: list[MachineNode]) -> set[str]:
+    return {line["nodes"] for node in nodes for line in node.logged("founded")}
+
+
+def doctor(target: str) -> tuple[int, dict[tuple[str, str], str], list[str]]:
+    """Its exit code, each way that fails with the step, and its advice."""
+    done = quorate("doctor", target, "--json")
+    told = json.loads(done.stdout)
+    failed = {(way["source"], way["target"]): way["stage"] for way in told["ways"] if way["stage"]}
+    return done.returncode, failed, told["advice"]
+
+
+def in_space(space: list[str], *words: str, feed: str | None = None) -> None:
+    subprocess.run([*space, *words], input=feed, text=True, check=True, timeout=30)
+
+
+def filtered(space: list[str], rules: str) -> None:
+    """Give a namespace these rules; the test is skipped where there is no nft."""
+    if shutil.which("nft") is None:
+        pytest.skip("nft is not installed (Debian: nftables)")
+    in_space(space, "nft", "-f", "-", feed=rules)
+
+
+def test_machines_on_one_network_find_each_other_by_mdns(switch: Switch, tmp_path: Path) -> None:
+    nodes = three(switch, tmp_path, "-discover=mdns", "-expect=3", f"-cluster=m{os.getpid()}")
+    with running(*nodes):
+        assert founded_by(nodes) == {", ".join(sorted(node.url for node in nodes))}
+        code, failed, advice = doctor(nodes[0].url)
+        assert (code, failed, advice) == (0, {}, [])
+
+
+def test_machines_find_each_other_by_a_name_that_has_all_their_addresses(
+    switch: Switch, tmp_path: Path
+) -> None:
+    """`ip netns exec` lays `/etc/netns/NAME/hosts` over `/etc/hosts`."""
+    name = "kv.quorate.invalid"
+    hosts = "".join(f"{address} {name}\n" for address in switch.addresses)
+    with ExitStack() as stack:
+        for index in range(3):
+            directory = Path("/etc/netns") / switch.command(index)[-1]
+            directory.mkdir(parents=True)
+            stack.callback(shutil.rmtree, directory)
+            (directory / "hosts").write_text(f"127.0.0.1 localhost\n{hosts}")
+        nodes = three(switch, tmp_path, f"-discover=dns:{name}:{PORT}", "-expect=3")
+        with running(*nodes):
+            assert founded_by(nodes) == {", ".join(sorted(node.url for node in nodes))}
+            assert all(node.logged("link_refused") == [] for node in nodes)
+
+
+def test_doctor_names_the_direction_that_a_firewall_drops(switch: Switch, tmp_path: Path) -> None:
+    listed = ",".join(f"http://{address}:{PORT}" for address in switch.addresses)
+    nodes = three(switch, tmp_path, f"-nodes={listed}")
+    with running(*nodes):
+        one, _, third = nodes
+        filtered(
+            switch.command(2),
+            f"""table inet f {{
+                chain in {{
+                    type filter hook input priority 0;
+                    ip saddr {switch.addresses[0]} tcp dport {PORT} drop
+                }}
+            }}""",
+        )
+        code, failed, (line,) = doctor(nodes[1].url)
+        assert code == 3
+        assert failed == {(one.url, third.url): "connect"}
+        assert f"open TCP {PORT} from {one.url} to {switch.addresses[2]}" in line
+
+
+def behind_nat(switch: Switch) -> tuple[list[str], list[str]]:
+    """The second machine as a router with a NAT, and a namespace behind it: how to run commands in
+    each."""
+    router = switch.command(1)
+    inside = f"{router[-1]}-in"
+    ip = ["ip", "-n", router[-1]]
+    link = ["link", "add", "eth1", "type", "veth", "peer", "name", "eth0", "netns", inside]
+    for words in (
+        ["ip", "netns", "add", inside],
+        [*ip, *link],
+        [*ip, "address", "add", f"{INSIDE}.1/24", "dev", "eth1"],
+        [*ip, "link", "set", "eth1", "up"],
+        ["ip", "-n", inside, "address", "add", f"{INSIDE}.2/24", "dev", "eth0"],
+        ["ip", "-n", inside, "link", "set", "lo", "up"],
+        ["ip", "-n", inside, "link", "set", "eth0", "up"],
+        ["ip", "-n", inside, "route", "add", "default", "via", f"{INSIDE}.1"],
+    ):
+        in_space([], *words)
+    in_space(router, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
+    return router, ["ip", "netns", "exec", inside]
+
+
+def translated(forwarded: bool) -> str:
+    """The router's rules: inner addresses are hidden, and the port may be forwarded."""
+    forward = f'iifname "eth0" tcp dport {PORT} dnat to {INSIDE}.2' if forwarded else ""
+    return f"""table ip n {{
+        chain pre {{
+            type nat hook prerouting priority -100;
+            {forward}
+        }}
+        chain post {{
+            type nat hook postrouting priority 100;
+            oifname "eth0" masquerade
+        }}
+    }}
+    """
+
+
+def test_a_node_behind_a_nat_finds_out_its_address_and_doctor_misses_the_forwarded_port(
+    switch: Switch, tmp_path: Path
+) -> None:
+    router, inside = behind_nat(switch)
+    try:
+        filtered(router, translated(True))
+        outer = f"http://{switch.addresses[0]}:{PORT}"
+        public = f"http://{switch.addresses[1]}:{PORT}"
+        first = MachineNode(
+            tmp_path / "first",
+            switch.command(0),
+            outer,
+            "-insecure",
+            f"-listen={switch.addresses[0]}:{PORT}",
+            f"-nodes={outer}",
+        )
+        hidden = MachineNode(
+            tmp_path / "hidden",
+            inside,
+            public,
+            "-insecure",
+            f"-listen=0.0.0.0:{PORT}",
+            "-advertise=auto",
+            f"-discover={outer}",
+        )
+        with running(first), running(hidden):
+            (told,) = hidden.logged("advertised")
+            assert (told["url"], told["reason"]) == (public, f"{outer} sees it there")
+            first.sees(public, "up")
+            assert doctor(outer) == (0, {}, [])
+            filtered(router, f"delete table ip n\n{translated(False)}")
+            code, failed, advice = doctor(outer)
+            assert code == 3
+            assert failed[(outer, public)] == "connect"
+            assert failed[("this command", public)] == "connect"
+            line = next(each for each in advice if each.startswith(f"{outer} -> {public}"))
+            assert f"forward {PORT} to it" in line
+    finally:
+        in_space([], "ip", "netns", "delete", inside[-1])

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What doctor makes of ways that fail; real nodes are in `tests/cluster/test_doctor.py`."""
+
+from __future__ import annotations
+
+import json
+import ssl
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from quorate.cli.doctor import HERE, Way, _clocks, advise
+from tests.authority import Authority
+from tests.unit.cli.conftest import Run
+from tests.unit.client.scripted import Request, ScriptedNode, problem, reply
+
+A, B, C = "http://10.0.0.1:8000", "http://10.0.0.2:8000", "http://kv-3:8000"
+WELL = Way(C, B, "", "", 0.4)
+
+
+@pytest.mark.parametrize(
+    ("way", "ways", "said"),
+    [
+        (Way(A, C, "resolve", "unknown"), [], "make kv-3 known there (DNS, /etc/hosts)"),
+        (Way(A, B, "connect", "Connection refused"), [], "nothing listens on TCP 8000"),
+        (Way(A, B, "connect", "no answer in time"), [], "nobody reaches it: start the node"),
+        (
+            Way(A, B, "connect", "no answer in time"),
+            [WELL],
+            f"others reach it ({C}): open TCP 8000 from {A} to 10.0.0.2",
+        ),
+        (Way(A, B, "connect", "no answer in time"), [WELL], "hairpin"),
+        (Way(A, "http://localhost:1", "connect", "x"), [], "localhost is another machine to each"),
+        (Way(HERE, B, "connect", "x", tried="http://1.2.3.4:99"), [], "-advertise-client"),
+        (Way(A, B, "greet", "nobody"), [], "is TLS on at both or none"),
+        (Way(A, B, "cluster", "the cluster name differs"), [], "look at -cluster"),
+        (Way(A, B, "large", "nobody"), [], "fragmentation needed"),
+    ],
+)
+def test_each_failure_is_said_with_what_to_do(way: Way, ways: list[Way], said: str) -> None:
+    line = advise(way, [way, *ways])
+    assert said in line
+    assert line.startswith(f"{way.source} -> {way.target}: {way.fault}: ")
+
+
+def test_a_clock_that_is_not_like_the_others_is_named() -> None:
+    ways = [
+        Way(A, B, "", "", 1.0, 5_000.0),
+        Way(B, A, "", "", 1.0, 5_010.0),
+        Way(C, A, "", "", 1.0, 3_000.0),
+        Way(C, B, "", "", 1.0, None),
+    ]
+    (line,) = _clocks(ways)
+    assert line.startswith(f"{C}: its clock is 2000 ms behind the others'")
+    assert _clocks(ways[:2]) == _clocks([]) == []
+
+
+GOOD = {
+    "url": A,
+    "addresses": ["10.0.0.1"],
+    "stage": "",
+    "fault": "",
+    "round_trip_ms": 0.5,
+    "seen": "10.0.0.1",
+    "wall_ms": 1,
+}
+
+
+@contextmanager
+def two(told: Any, *, tls: ssl.SSLContext | None = None, token: str = "") -> Iterator[list[str]]:
+    """Two nodes' URLs for peers, of which each says `told` of the other to who shows the token."""
+    urls: list[str] = []
+
+    def answer(request: Request) -> bytes:
+        if f"Authorization: Bearer {token}".encode() not in request.head and token:
+            return problem(401, "unauthenticated")
+        nodes = [{"url": url, "client": ""} for url in urls]
+        return reply(200, json.dumps(nodes if request.target == "/nodes" else told).encode())
+
+    with ExitStack() as stack:
+        for _ in range(2):
+            node = stack.enter_context(ScriptedNode(answer, pings=answer, tls=tls))
+            urls.append(node.url.replace("https:", "http:"))
+        yield urls
+
+
+def test_each_node_is_asked_as_the_first_one_is_inside_tls_and_with_a_login(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority(tmp_path)
+    monkeypatch.setenv("QUORATE_TOKEN", "qt1.x")
+    with two(GOOD, tls=authority.server(), token="qt1.x") as urls:
+        target = urls[0].replace("http:", "https:")
+        ran = run("doctor", target, "--ca", authority.ca, "--json")
+    told = json.loads(ran.out)
+    assert (ran.code, [way["stage"] for way in told["ways"]]) == (0, [""] * 4), told
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"stage": 7},
+        {"stage": "connect", "fault": None},
+        {"stage": "connect", "fault": ["refused"]},
+        {"round_trip_ms": "soon"},
+        {"wall_ms": "now"},
+        {"wall_ms": 10**400},
+        {"stage": "\x1b[2J", "fault": "\x1b[2J\n"},
+    ],
+)
+def test_an_answer_that_is_none_is_told_and_no_fault(run: Run, lie: dict[str, Any]) -> None:
+    with two({**GOOD, **lie}) as urls:
+        ran = run("doctor", urls[0])
+    assert ran.code == 3, ran.err
+    assert "\x1b" not in ran.out.decode() + ran.err
+    assert "Traceback" not in ran.err
+
+
+BAD_URLS = ["x", "http://a b:1", "http://h:99999", "\x1b[2J", 7]
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        {},
+        {"url": None},
+        {"url": ""},
+        {"url": A, "client": {"a": 1}},
+        *({"url": url} for url in BAD_URLS),
+        *({"url": A, "client": url} for url in BAD_URLS),
+    ],
+)
+def test_a_list_of_nodes_that_is_none_is_refused(run: Run, member: dict[str, object]) -> None:
+    def answer(_: Request) -> bytes:
+        return reply(200, json.dumps([member]).encode())
+
+    with ScriptedNode(answer, pings=answer) as node:
+        ran = run("doctor", node.url)
+    assert "a list of nodes in an unknown form" in ran.err

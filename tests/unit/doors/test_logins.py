@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Checks of passwords: one at a time, bounded, and later for who was wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from quorate.doors.logins import (
+    CHECKS_MAX,
+    DELAY_S_MAX,
+    FORGET_S,
+    SOURCE_CHECKS_MAX,
+    SOURCES_MAX,
+    Logins,
+    Thread,
+)
+from quorate.security.passwords import parse_hash
+from tests.principals import quick_hash
+from tests.unit.doors.redis.turns import ManualTimers
+
+KEPT = parse_hash(quick_hash("right"))
+
+
+class ByHand(Thread):
+    """Makes checks when it is told to."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Callable[[], bool], Callable[[bool], None]]] = []
+        super().__init__()
+
+    def run(self, check: Callable[[], bool], done: Callable[[bool], None]) -> None:
+        self.asked.append((check, done))
+
+    def make(self) -> None:
+        """Make the one that was asked for."""
+        ((check, done),) = self.asked
+        self.asked.clear()
+        done(check())
+
+    def make_all(self) -> None:
+        """Make those asked for, and those that this leads to."""
+        while self.asked:
+            self.make()
+
+
+class Bench:
+    """Logins by hand."""
+
+    def __init__(self) -> None:
+        self.timers = ManualTimers()
+        self.thread = ByHand()
+        self.logins = Logins(self.timers, self.thread)
+        self.told: list[bool | None] = []
+        self._number = 0
+
+    def ask(self, password: bytes, address: str = "10.0.0.1", *, digest: bytes = b"") -> None:
+        self._number += 1
+        self.logins.check(
+            password,
+            KEPT,
+            digest=digest or b"%d" % self._number,
+            address=address,
+            done=self.told.append,
+        )
+
+    def fail(self, count: int, address: str = "10.0.0.1") -> None:
+        """So many wrong passwords, each waited for."""
+        for _ in range(count):
+            self.ask(b"wrong", address)
+            self.timers.advance(DELAY_S_MAX)
+            self.thread.make_all()
+        self.told.clear()
+
+
+def test_a_right_password_is_right_and_a_wrong_one_is_not() -> None:
+    bench = Bench()
+    bench.ask(b"right")
+    bench.ask(b"wrong")
+    assert bench.told == []
+    bench.thread.make_all()
+    assert bench.told == [True, False]
+
+
+def test_one_check_is_made_at_a_time() -> None:
+    bench = Bench()
+    for number in range(5):
+        bench.ask(b"right", f"10.0.0.{number}")
+    for count in range(5):
+        assert len(bench.told) == count
+        bench.thread.make()
+    assert bench.told == [True] * 5
+
+
+def test_who_asks_the_same_meanwhile_waits_for_the_one_check() -> None:
+    bench = Bench()
+    for number in range(1000):
+        bench.ask(b"right", f"10.0.{number // 250}.{number % 250}", digest=b"one")
+    bench.thread.make()
+    assert bench.told == [True] * 1000
+    assert bench.thread.asked == []
+
+
+def test_more_than_so_many_are_not_kept_waiting() -> None:
+    bench = Bench()
+    for _ in range(SOURCE_CHECKS_MAX + 1):
+        bench.ask(b"wrong")
+    assert bench.told == [None]
+    for number in range(CHECKS_MAX):
+        bench.ask(b"wrong", f"10.1.{number}.1")
+    assert bench.told == [None] * (1 + SOURCE_CHECKS_MAX)
+    while bench.thread.asked or len(bench.told) < CHECKS_MAX:
+        bench.thread.make_all()
+        bench.timers.advance(DELAY_S_MAX)
+    bench.told.clear()
+    bench.ask(b"right", "10.2.0.1")
+    bench.thread.make_all()
+    assert bench.told == [True]
+
+
+def test_addresses_that_guess_keep_no_other_from_logging_in() -> None:
+    bench = Bench()
+    guessers = [f"10.1.{number}.1" for number in range(CHECKS_MAX // SOURCE_CHECKS_MAX)]
+    for each in guessers:
+        bench.fail(10, each)
+    for each in guessers:
+        for _ in range(SOURCE_CHECKS_MAX):
+            bench.ask(b"wrong", each)
+    bench.ask(b"right", "10.2.0.1")
+    bench.thread.make_all()
+    assert [bench.told.count(each) for each in (None, True)] == [1, 1]
+    for _ in range(SOURCE_CHECKS_MAX):
+        bench.timers.advance(DELAY_S_MAX)
+        bench.thread.make_all()
+    assert bench.told.count(False) == CHECKS_MAX - 1
+    assert not bench.logins._checks
+    assert {each.checks for each in bench.logins._sources.values()} == {0}
+
+
+def test_each_wrong_password_makes_the_next_check_of_that_address_begin_later() -> None:
+    bench = Bench()
+    waited = []
+    for _ in range(8):
+        bench.ask(b"wrong")
+        begun = bench.timers.now
+        while not bench.thread.asked:
+            bench.timers.advance(0.1)
+        waited.append(round(bench.timers.now - begun, 1))
+        bench.thread.make()
+    assert waited == [0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 3.2]
+
+
+def test_what_comes_at_once_is_spread_too() -> None:
+    bench = Bench()
+    bench.fail(10)
+    for _ in range(SOURCE_CHECKS_MAX):
+        bench.ask(b"wrong")
+    begun = bench.timers.now
+    while len(bench.told) < SOURCE_CHECKS_MAX:
+        bench.timers.advance(0.1)
+        bench.thread.make_all()
+    assert bench.timers.now - begun >= DELAY_S_MAX * (SOURCE_CHECKS_MAX - 1)
+
+
+def test_other_addresses_are_not_held_up() -> None:
+    bench = Bench()
+    bench.fail(10)
+    bench.ask(b"wrong")
+    bench.ask(b"right", "10.0.0.2")
+    bench.thread.make_all()
+    assert bench.told == [True]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [
+        ("2001:db8::1", "2001:db8::2", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("10.0.0.1", "::ffff:10.0.0.1", False),
+        ("", "", True),
+    ],
+)
+def test_addresses_of_one_network_of_ipv6_are_one_source(
+    one: str, other: str, is_same: bool
+) -> None:
+    bench = Bench()
+    bench.fail(10, one)
+    bench.ask(b"right", other)
+    bench.thread.make_all()
+    assert (bench.told == []) is is_same
+
+
+def test_an_address_that_was_quiet_for_long_is_forgiven() -> None:
+    bench = Bench()
+    bench.fail(10)
+    bench.timers.advance(FORGET_S)
+    bench.ask(b"right")
+    bench.thread.make_all()
+    assert bench.told == [True]
+
+
+def test_a_right_password_does_not_forgive_the_wrong_ones() -> None:
+    bench = Bench()
+    bench.fail(10)
+    bench.ask(b"right")
+    bench.timers.advance(DELAY_S_MAX)
+    bench.thread.make_all()
+    assert bench.told == [True]
+    bench.ask(b"right")
+    bench.thread.make_all()
+    assert bench.told == [True]
+
+
+def test_endlessly_many_addresses_take_no_memory() -> None:
+    bench = Bench()
+    for number in range(SOURCES_MAX + 100):
+        bench.ask(b"wrong", f"10.{number // 62500}.{number // 250 % 250}.{number % 250}")
+        bench.thread.make_all()
+    assert len(bench.logins._sources) == SOURCES_MAX
+    assert not bench.logins._checks
+
+
+def test_a_check_is_made_off_the_loop_and_one_that_fails_is_a_wrong_password() -> None:
+    threads: set[str] = set()
+
+    def check() -> bool:
+        threads.add(threading.current_thread().name)
+        return True
+
+    def broken() -> bool:
+        raise MemoryError
+
+    async def main() -> list[bool]:
+        thread, told = Thread(), list[bool]()
+        for each in (check, broken, check):
+            done = asyncio.get_running_loop().create_future()
+            thread.run(each, done.set_result)
+            told.append(await done)
+        thread.close()
+        return told
+
+    assert asyncio.run(main()) == [True, False, True]
+    assert threads == {"logins_0"}
+
+
+def test_where_there_is_no_thread_any_more_each_check_is_a_wrong_password() -> None:
+    """As of a node that stops, or one whose system has no thread for it; no check is stuck."""
+    told: list[bool | None] = []
+
+    async def main() -> None:
+        thread = Thread()
+        logins = Logins(asyncio.get_running_loop(), thread)
+        thread.close()
+        for number in range(3):
+            logins.check(b"right", KEPT, digest=b"%d" % number, address="::1", done=told.append)
+        while len(told) < 3:
+            await asyncio.sleep(0.01)
+
+    asyncio.run(asyncio.wait_for(main(), 10))
+    assert told == [False] * 3
+
+
+def test_the_loop_goes_on_while_a_password_is_checked() -> None:
+    """hashlib lets go of the interpreter's lock: a check of a tenth of a second is many turns."""
+    turns = 0
+
+    async def main() -> None:
+        nonlocal turns
+        thread, done = Thread(), asyncio.get_running_loop().create_future()
+        thread.run(_slow, done.set_result)
+        while not done.done():
+            turns += 1
+            await asyncio.sleep(0)
+        thread.close()
+
+    asyncio.run(main())
+    assert turns > 100
+
+
+def _slow() -> bool:
+    return bool(hashlib.scrypt(b"x", salt=b"y", n=1 << 14, r=8, p=2, maxmem=1 << 26))

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A node that asks a peer where it is seen, and what is left of that."""
+
+from __future__ import annotations
+
+import pytest
+
+from quorate.host.acceptor import Incoming
+from quorate.host.sighting import SIGHTING_MS, Sighting
+from quorate.host.system import Proof
+from quorate.wire.frames import encode_greeting
+from tests.unit.host.wires import Host, Net, Node, greeting_for, raw_peer, url_of
+
+
+def ask(net: Net, number: int, *, cluster: str = "c") -> list[str]:
+    """What node `number` says, once."""
+    told: list[str] = []
+    host = Host(net, "asker")
+    net.hosts[host.name] = host
+    Sighting(
+        host,
+        url_of(number),
+        cluster=cluster,
+        node_id=9,
+        told=lambda answer: told.append("" if answer is None else answer.seen),
+    )
+    return told
+
+
+@pytest.fixture
+def node(monkeypatch: pytest.MonkeyPatch) -> Node:
+    # The rig compares clusters by name, not by a hash of it.
+    monkeypatch.setattr("quorate.host.sighting.hashed", str)
+    return Node(Net(), 1)
+
+
+@pytest.mark.parametrize("cluster", ["c", "another"])
+def test_a_peer_says_where_it_sees_who_asks_and_keeps_nothing_of_it(
+    node: Node, cluster: str
+) -> None:
+    told = ask(node.net, 1, cluster=cluster)
+    node.net.run()
+    assert told == ["asker"]
+    assert node.accepted == []
+    assert not node.acceptor._by_peer
+
+
+def test_a_question_is_no_refusal_that_is_logged(node: Node) -> None:
+    ask(node.net, 1)
+    node.net.run()
+    assert node.journal.handshakes_refused == 0
+    assert node.host.notes == []
+
+
+def test_whoever_asks_learns_nothing_but_that(node: Node) -> None:
+    asked = Host(node.net, "asker")
+    node.net.hosts["asker"] = asked
+    heard: list[bytes] = []
+
+    class Hearing(Sighting):
+        def data_received(self, data: bytes) -> None:
+            heard.append(data)
+            super().data_received(data)
+
+    Hearing(asked, url_of(1), cluster="c", node_id=9, told=lambda _: None)
+    node.net.run()
+    (answer,) = heard
+    assert url_of(1).encode() not in answer
+    assert b"h" * 16 not in answer
+
+
+def test_who_proves_to_be_no_node_is_asked_nothing(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proofs = {"asker": Proof("its certificate is a client's")}
+    monkeypatch.setattr(Host, "proof", lambda host, _: proofs.get(host.name, Proof()))
+    heard: list[bytes] = []
+    monkeypatch.setattr(Incoming, "data_received", lambda _, data: heard.append(data))
+    told = ask(node.net, 1)
+    node.net.run()
+    assert (told, heard) == ([""], [])
+
+
+@pytest.mark.parametrize("says", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
+def test_who_does_not_answer_says_nothing_within_a_time(says: bytes) -> None:
+    net = Net()
+    raw_peer(net, 1, says)
+    told = ask(net, 1)
+    net.run(SIGHTING_MS + 1)
+    assert told == [""]
+
+
+def test_a_release_that_does_not_say_it_says_nothing(node: Node) -> None:
+    net = Net()
+    raw_peer(net, 1, encode_greeting(greeting_for(node, 1, refusal="the peer's URL is none")))
+    told = ask(net, 1)
+    net.run()
+    assert told == [""]
+
+
+def test_nobody_there_says_nothing() -> None:
+    net = Net()
+    told = ask(net, 1)
+    net.run(SIGHTING_MS + 1)
+    assert told == [""]

@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Who shakes hands with whom, and who they prove to be: two ends in memory, without a socket."""
+
+from __future__ import annotations
+
+import ssl
+import tempfile
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from quorate.security.certificates import PEER_NAME, authority_of
+from quorate.security.contexts import (
+    CertificateError,
+    CertificateFiles,
+    Identity,
+    Standing,
+    Trust,
+    holder_context,
+    is_name_of,
+    make_trust,
+)
+from tests.pki import Files, Pki
+
+NOW = datetime.now(UTC)
+ONE, TWO = bytes(32), bytes(range(32))
+
+
+def trust_of(
+    *secrets: bytes,
+    files: CertificateFiles | None = None,
+    node_id: int = 7,
+    peer_names: tuple[str, ...] = (),
+    is_for_clients: bool = False,
+    cluster: str = "quorate",
+) -> Trust:
+    return make_trust(
+        secrets,
+        files or CertificateFiles(),
+        cluster=cluster,
+        node_id=node_id,
+        peer_names=peer_names,
+        is_for_clients=is_for_clients,
+        now=NOW,
+    )
+
+
+def shake(
+    client: ssl.SSLContext, server: ssl.SSLContext, name: str = PEER_NAME
+) -> tuple[ssl.SSLObject, ssl.SSLObject]:
+    """Both ends after the handshake. ssl.SSLError of whichever refuses."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    dialler = client.wrap_bio(to_client, to_server, server_hostname=name)
+    acceptor = server.wrap_bio(to_server, to_client, server_side=True)
+    done = {dialler: False, acceptor: False}
+    for _ in range(10):
+        for end in done:
+            try:
+                end.do_handshake()
+                done[end] = True
+            except ssl.SSLWantReadError:
+                pass
+        if all(done.values()):
+            return dialler, acceptor
+    raise AssertionError("no end of it")
+
+
+def files_of(issued: Files, pki: Pki | None = None) -> CertificateFiles:
+    return CertificateFiles(
+        str(issued.certificate), str(issued.key), "" if pki is None else str(pki.path)
+    )
+
+
+def test_two_nodes_of_one_secret_prove_their_ids_to_each_other() -> None:
+    seven, nine = trust_of(ONE, node_id=7), trust_of(ONE, node_id=9)
+    assert seven.dialling is not None
+    dialler, acceptor = shake(seven.dialling, nine.server)
+    assert nine.identify(acceptor) == Identity(Standing.NODE, "000000000007", 7)
+    assert seven.identify(dialler) == Identity(Standing.NODE, "000000000009", 9)
+    assert dialler.version() == "TLSv1.3"
+
+
+@pytest.mark.parametrize("other", [{"cluster": "green"}, {}])
+def test_another_secret_or_another_name_fails_in_the_handshake(other: dict[str, str]) -> None:
+    mine = trust_of(ONE)
+    theirs = trust_of(ONE if other else TWO, **other)  # type: ignore[arg-type]
+    assert mine.dialling is not None
+    with pytest.raises(ssl.SSLCertVerificationError):
+        shake(mine.dialling, theirs.server)
+
+
+def test_while_the_secret_is_changed_every_step_trusts_the_one_before_and_after() -> None:
+    steps = [(ONE,), (ONE, TWO), (TWO, ONE), (TWO,)]
+    for before, after in pairwise(steps):
+        for one, other in ((before, after), (after, before)):
+            mine, theirs = trust_of(*one), trust_of(*other)
+            assert mine.dialling is not None
+            _, acceptor = shake(mine.dialling, theirs.server)
+            found = theirs.identify(acceptor)
+            assert found is not None
+            assert found.standing is Standing.NODE
+    first, last = trust_of(*steps[0]), trust_of(*steps[-1])
+    assert first.dialling is not None
+    with pytest.raises(ssl.SSLError):
+        shake(first.dialling, last.server)
+
+
+def test_who_has_the_secret_is_a_holder_and_no_node() -> None:
+    node = trust_of(ONE)
+    _, acceptor = shake(holder_context(ONE, cluster="quorate"), node.server)
+    found = node.identify(acceptor)
+    assert found is not None
+    assert (found.standing, found.node_id) == (Standing.HOLDER, 0)
+    with pytest.raises(ssl.SSLError):
+        shake(holder_context(TWO, cluster="quorate"), node.server)
+
+
+def test_a_client_sees_the_certificate_for_clients_and_a_peer_the_nodes_own(tmp_path: Path) -> None:
+    pki = Pki(tmp_path)
+    files = files_of(pki.issue("node", "localhost"))
+    node = trust_of(ONE, files=files, is_for_clients=True)
+    context = ssl.create_default_context(cafile=str(pki.path))
+    client, acceptor = shake(context, node.server, "localhost")
+    assert node.identify(acceptor) is None
+    shown = client.getpeercert()
+    assert shown is not None
+    assert ("DNS", "localhost") in shown["subjectAltName"]
+    assert node.dialling is not None
+    dialler, _ = shake(node.dialling, node.server)
+    assert node.identify(dialler) == Identity(Standing.NODE, "000000000007", 7)
+
+
+def test_without_tls_for_clients_nobody_comes_in_without_a_certificate(tmp_path: Path) -> None:
+    pki = Pki(tmp_path)
+    node = trust_of(ONE, files=files_of(pki.issue("node", "localhost")))
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    with pytest.raises(ssl.SSLError, match="did not return a certificate"):
+        shake(context, node.server, "localhost")
+
+
+def test_nodes_of_a_pki_are_known_by_their_names_and_others_are_clients(tmp_path: Path) -> None:
+    pki = Pki(tmp_path)
+    node = trust_of(
+        files=files_of(pki.issue("node", "a.nodes.test"), pki), peer_names=("*.nodes.test",)
+    )
+    assert node.dialling is not None
+    _, acceptor = shake(node.dialling, node.server)
+    assert node.identify(acceptor) == Identity(Standing.NODE, "a.nodes.test")
+    client = ssl.create_default_context(cafile=str(pki.path))
+    issued = pki.issue("client", "app.test", common_name="billing")
+    client.load_cert_chain(issued.certificate, issued.key)
+    client.check_hostname = False
+    _, acceptor = shake(client, node.server)
+    assert node.identify(acceptor) == Identity(Standing.NAMED, "billing")
+
+
+def test_an_authority_of_the_pki_that_says_the_name_of_ours_makes_no_nodes(tmp_path: Path) -> None:
+    """A certificate that names a node's id counts only if the secret's authority signed it."""
+    pki = Pki(tmp_path)
+    issued = pki.issue("forged", PEER_NAME, common_name="node-000000000009")
+    node = trust_of(ONE, files=CertificateFiles(authorities=str(pki.path)), is_for_clients=True)
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname = False
+    client.verify_mode = ssl.CERT_NONE
+    client.load_cert_chain(issued.certificate, issued.key)
+    _, acceptor = shake(client, node.server)
+    found = node.identify(acceptor)
+    assert found == Identity(Standing.NAMED, "node-000000000009")
+    # Nor is it shown to us as one: links trust the authority of the secret alone.
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(issued.certificate, issued.key)
+    assert node.dialling is not None
+    with pytest.raises(ssl.SSLCertVerificationError):
+        shake(node.dialling, server)
+
+
+# --- names --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern", "is_one"),
+    [
+        ("a.nodes.test", "*.nodes.test", True),
+        ("A.Nodes.TEST", "*.nodes.test", True),
+        ("a.nodes.test", "a.nodes.test", True),
+        ("nodes.test", "*.nodes.test", False),
+        (".nodes.test", "*.nodes.test", False),
+        ("a.b.nodes.test", "*.nodes.test", False),
+        ("a.nodes.test.evil.test", "*.nodes.test", False),
+        ("a.nodes.test", "b.nodes.test", False),
+        ("nodes", "*", True),
+        ("", "*", False),
+    ],
+)
+def test_a_star_is_one_label(name: str, pattern: str, is_one: bool) -> None:
+    assert is_name_of(name, pattern) is is_one
+
+
+# --- files --------------------------------------------------------------------------------------
+
+
+def test_the_first_end_of_all_certificates_is_told(tmp_path: Path) -> None:
+    pki = Pki(tmp_path)
+    issued = pki.issue("node", "a.test", days=9)
+    found = trust_of(files=files_of(issued), is_for_clients=True).expires
+    assert found is not None
+    assert timedelta(days=8) < found - NOW < timedelta(days=9)
+    assert trust_of(ONE).expires is None
+
+
+def test_a_bundle_may_hold_an_authority_that_has_expired_beside_one_that_is_good(
+    tmp_path: Path,
+) -> None:
+    pki = Pki(tmp_path)
+    old = pki.issue("old", "a.test", begins=NOW - timedelta(days=9), days=1)
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_bytes(old.certificate.read_bytes() + pki.path.read_bytes())
+    trust_of(ONE, files=CertificateFiles(authorities=str(bundle)), is_for_clients=True)
+    bundle.write_bytes(old.certificate.read_bytes())
+    with pytest.raises(CertificateError, match="it expired at"):
+        trust_of(ONE, files=CertificateFiles(authorities=str(bundle)), is_for_clients=True)
+
+
+def test_a_bundle_may_hold_text_in_any_language(tmp_path: Path) -> None:
+    pki = Pki(tmp_path)
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_bytes("# Autorité\n".encode() + pki.path.read_bytes())
+    trust_of(ONE, files=CertificateFiles(authorities=str(bundle)), is_for_clients=True)
+
+
+def test_a_key_with_a_password_is_refused_and_nobody_is_asked_for_it(tmp_path: Path) -> None:
+    issued = Pki(tmp_path).issue("node", "a.test")
+    key = serialization.load_pem_private_key(issued.key.read_bytes(), None)
+    issued.key.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"password"),
+        )
+    )
+    with pytest.raises(CertificateError, match="-tls-key"):
+        trust_of(files=files_of(issued), is_for_clients=True)
+
+
+@given(st.binary(max_size=200))
+@settings(max_examples=50)
+def test_whatever_a_file_holds_is_a_certificate_or_one_line(data: bytes) -> None:
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(b"-----BEGIN CERTIFICATE-----\n" + data + b"\n-----END CERTIFICATE-----\n")
+        file.flush()
+        with pytest.raises(CertificateError) as caught:
+            trust_of(files=CertificateFiles(file.name, file.name), is_for_clients=True)
+    assert "\n" not in str(caught.value)
+
+
+# --- what strangers send ------------------------------------------------------------------------
+
+
+def hello_of(context: ssl.SSLContext) -> bytes:
+    sent = ssl.MemoryBIO()
+    end = context.wrap_bio(ssl.MemoryBIO(), sent, server_hostname=PEER_NAME)
+    with pytest.raises(ssl.SSLWantReadError):
+        end.do_handshake()
+    return sent.read()
+
+
+HELLO = hello_of(holder_context(ONE, cluster="quorate"))
+NODE = trust_of(ONE)
+
+
+@given(st.lists(st.tuples(st.integers(0, len(HELLO) - 1), st.integers(0, 255)), max_size=8))
+@settings(max_examples=300)
+def test_a_hello_with_any_bytes_changed_is_taken_or_refused(changes: list[tuple[int, int]]) -> None:
+    data = bytearray(HELLO)
+    for place, byte in changes:
+        data[place] = byte
+    came = ssl.MemoryBIO()
+    end = NODE.server.wrap_bio(came, ssl.MemoryBIO(), server_side=True)
+    came.write(bytes(data))
+    with pytest.raises(ssl.SSLError):  # One of which is that it wants more.
+        end.do_handshake()
+
+
+def test_authorities_are_made_once_for_a_secret() -> None:
+    assert authority_of(ONE, cluster="quorate") is authority_of(ONE, cluster="quorate")
