@@ -14,14 +14,13 @@ stay with it: with them, and with nothing that anybody else could see, it may as
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import hmac
 import secrets
 import struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from quorate.security.base32 import from_line, to_line
 from quorate.security.certificates import authority_of, node_id_in
 from quorate.security.secret import JOIN_TOKENS, derive_key
 
@@ -59,8 +58,7 @@ class JoinToken(NamedTuple):
 
     def text(self) -> str:
         """As it is passed on."""
-        body = base64.b32encode(_FORM.pack(*self[:5]) + self.proof)
-        return PREFIX + body.decode().rstrip("=").lower()
+        return to_line(PREFIX, _FORM.pack(*self[:5]) + self.proof)
 
     def is_genuine(self, secret: bytes, *, cluster_name: str) -> bool:
         """Whether who has the secret made it."""
@@ -94,20 +92,10 @@ def new_token(
 def read_token(text: str) -> JoinToken:
     """What a token says. JoinTokenError."""
     text = text.strip().lower()
-    if not text.startswith(PREFIX):
-        raise JoinTokenError(f"a join token begins with {PREFIX}, and this does not")
-    body = text.removeprefix(PREFIX)
-    if len(body) != _CHARACTERS:
-        raise JoinTokenError(
-            f"a join token has {_CHARACTERS} characters behind {PREFIX}, and this has {len(body)}:"
-            " copy the whole line"
-        )
     try:
-        whole = base64.b32decode(body.encode() + b"=" * (-_CHARACTERS % 8), casefold=True)
-    except (binascii.Error, UnicodeEncodeError):
-        raise JoinTokenError(
-            "a join token has letters and the digits 2 to 7 alone: copy it anew"
-        ) from None
+        whole = from_line(text, prefix=PREFIX, characters=_CHARACTERS, kind="a join token")
+    except ValueError as fault:
+        raise JoinTokenError(str(fault)) from None
     cluster, expires_s, nonce, uses, authority = _FORM.unpack(whole[:-_PROOF_BYTES])
     token = JoinToken(cluster, expires_s, nonce, uses, authority, whole[-_PROOF_BYTES:])
     if token.text() != text:

@@ -13,14 +13,14 @@ own, so that no key says anything about another.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import os
 import secrets
 import stat
 import zlib
 from pathlib import Path
 from typing import Final
+
+from quorate.security.base32 import from_line, to_line
 
 PREFIX: Final = "qs1."
 SECRET_BYTES: Final = 32
@@ -46,26 +46,17 @@ def new_secret() -> bytes:
 def show_secret(secret: bytes) -> str:
     """The text of a secret."""
     whole = secret + zlib.crc32(secret).to_bytes(_CHECK_BYTES, "big")
-    return PREFIX + base64.b32encode(whole).decode().rstrip("=").lower()
+    return to_line(PREFIX, whole)
 
 
 def read_secret(text: str) -> bytes:
     """The secret that `text` is. SecretError, which does not repeat it."""
     text = text.strip().lower()
-    if not text.startswith(PREFIX):
-        raise SecretError(f"a secret begins with {PREFIX}, and this does not: {_NEW}")
-    body = text.removeprefix(PREFIX)
-    if len(body) != _CHARACTERS:
-        raise SecretError(
-            f"a secret has {_CHARACTERS} characters behind {PREFIX}, and this has {len(body)}: "
-            "copy the whole line"
-        )
     try:
-        whole = base64.b32decode(body.encode() + b"=" * (-_CHARACTERS % 8), casefold=True)
-    except (binascii.Error, UnicodeEncodeError):
-        raise SecretError(
-            "a secret has letters and the digits 2 to 7 alone, and this has others: copy it anew"
-        ) from None
+        whole = from_line(text, prefix=PREFIX, characters=_CHARACTERS, kind="a secret")
+    except ValueError as fault:
+        hint = "" if text.startswith(PREFIX) else f": {_NEW}"
+        raise SecretError(f"{fault}{hint}") from None
     secret = whole[:SECRET_BYTES]
     # Written again, for the last character has bits that mean nothing and must be as written.
     if show_secret(secret) != text:
