@@ -23,9 +23,10 @@ COMPILED: Final = (
     *(
         f"core/{name}.py"
         for name in (
-            *("digests", "horizons", "local", "node", "replica", "serving", "turn"),
+            *("digests", "horizons", "kept_votes", "local", "moved_votes", "node", "replica"),
+            *("serving", "turn", "votes", "voting"),
             *("exchanges/agreement", "exchanges/anti_entropy", "exchanges/collection"),
-            "exchanges/counting",
+            *("exchanges/attempt", "exchanges/bases", "exchanges/counting"),
             *(
                 "consensus",
                 "exchanges/changes",
@@ -34,7 +35,9 @@ COMPILED: Final = (
                 "exchanges/outbox",
                 "exchanges/pulls",
             ),
-            *("exchanges/reads", "exchanges/scans", "exchanges/surplus", "exchanges/writes"),
+            *("exchanges/reads", "exchanges/rounds", "exchanges/scans", "exchanges/sources"),
+            *("exchanges/spreads", "exchanges/successions", "exchanges/surplus"),
+            *("exchanges/updates", "exchanges/vote_pulls", "exchanges/write", "exchanges/writes"),
             *(
                 "topology/facts",
                 "topology/liveness",
@@ -62,11 +65,11 @@ COMPILED: Final = (
     *(
         f"sim/checkers/{name}.py"
         for name in (
-            *("answering", "bounds", "convergence", "deletes", "derived", "digests", "dropping"),
+            *("answering", "bounds", "convergence", "deletes", "digests", "dropping"),
             "durability",
             *("expiry", "freshness", "guard", "handoff", "honesty", "invention"),
             *("linearizability", "liveness", "placement", "refusals", "stamps", "survival"),
-            *("telling", "watch"),
+            *("telling", "updates", "watch"),
         )
     ),
     *("doors/access.py", "doors/answered.py", "doors/flow.py"),
@@ -74,8 +77,8 @@ COMPILED: Final = (
     *(
         f"doors/redis/{name}.py"
         for name in (
-            *("clients", "cluster", "command", "connection", "gather", "keys", "login", "scan"),
-            *("session", "strings", "work"),
+            *("clients", "cluster", "command", "connection", "gather", "keys", "lcs", "login"),
+            *("moving", "one_key", "plans", "scan", "session", "strings", "transactions", "work"),
         )
     ),
     "storage/cached.py",
@@ -93,7 +96,8 @@ class CompileHook(BuildHookInterface[Any]):
         """Add what is not in git: the blocking client, and what was compiled. With the latter a
         wheel is of one Python and one platform."""
         subprocess.run([sys.executable, "scripts/blocking_client.py"], cwd=self.root, check=True)
-        build_data["artifacts"].append("src/quorate/client/blocking.py")
+        for made in ("blocking.py", "leases.py"):
+            build_data["artifacts"].append(f"src/quorate/client/{made}")
         wanted = os.environ.get("QUORATE_COMPILE", "")
         if version == "editable" or wanted == "0":
             return

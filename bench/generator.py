@@ -76,6 +76,13 @@ def resp(port: int, value: bytes, wait: int) -> Speech:
     return _speech("resp", RespCodec(value=value, wait=wait))
 
 
+def resp_incr(port: int, value: bytes, wait: int) -> Speech:
+    """Counters, under keys of their own."""
+    plain, alone = resp(port, value, wait), resp(port, value, 0)
+    count = b"*2\r\n$4\r\nINCR\r\n$29\r\nquorate-count:%b\r\n" % (b"0" * 15)
+    return plain._replace(write=count + plain.write[len(alone.write) :])
+
+
 def http(port: int, value: bytes, wait: int) -> Speech:
     del wait
     return _speech("http", HttpCodec(value=value, authority=f"127.0.0.1:{port}"))

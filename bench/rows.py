@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from bench.generator import Load, http, http_with_headers
+from bench.generator import Load, http, http_with_headers, resp_incr
 from bench.growth import GROWTHS
-from bench.peers.etcd import Etcd, EtcdLoad, etcd_gateway, etcd_grpc
+from bench.peers.etcd import Etcd, EtcdLoad, etcd_gateway, etcd_grpc, etcd_txn
 from bench.peers.postgres import Pgbench, Postgres
 from bench.peers.quorate import Quorate
 from bench.peers.redis import Redis
@@ -104,6 +104,22 @@ _SECRET_SET: Final = Asked(
 _SECRET_GET: Final = Asked(
     "CPU of the same GET, links between nodes inside TLS", Quorate(has_secret=True), _GET
 )
+_INCR_OS: Final = Asked(f"INCR, `os`: {_WITH_OS}", _OS, Load(speak=resp_incr))
+_INCR_SYNC: Final = Asked(f"INCR, `sync`: {_SYNCED}", _SYNC, Load(speak=resp_incr))
+_INCR_HOT: Final = Load(speak=resp_incr, keys=1)
+_INCR_ALONE: Final = Asked(
+    f"median latency of an INCR, `os`: {_WITH_OS}, in a row",
+    _OS,
+    Load(speak=resp_incr, connections=1),
+)
+_SET_ALONE: Final = Asked(f"SET W=2, `os`: {_WITH_OS}, in a row", _OS, Load(connections=1))
+_INCR_CPU: Final = Asked("CPU of an INCR of the same", _OS, Load(speak=resp_incr))
+_REDIS_INCR: Final = Asked(
+    "Redis INCR + WAIT 1: in memory of 2 of 3", _REDIS, Load(speak=resp_incr, wait=1)
+)
+_ETCD_TXN: Final = Asked(
+    f"etcd transaction, one comparison and one put: {_SYNCED}", _ETCD, EtcdLoad(speak=etcd_txn)
+)
 _QUIET: Final = Asked(
     f"median latency of a SET W=2, `sync`: {_SYNCED}, through a node that was quiet for 1.25 s",
     _SYNC,
@@ -131,6 +147,16 @@ _GOALS: Final = (
     beside("seven-get", _SEVEN_GET, _GET_R2, Bound(at_most=1.15), figure=cost),
     beside("secret-set", _SECRET_SET, _SET_OS, Bound(at_most=1.25), figure=cost),
     beside("secret-get", _SECRET_GET, _GET_R2, Bound(at_most=1.25), figure=cost),
+    beside("incr-cost", _INCR_CPU, _SET_OS, Bound(at_most=3.0), figure=cost),
+    beside("incr-latency", _INCR_ALONE, _SET_ALONE, Bound(at_most=3.2), figure=latency),
+    Row(
+        "incr-hot",
+        "INCR of one key, `os`",
+        "64 connections through three nodes",
+        alone(_OS, _INCR_HOT),
+        Bound(at_least=5_000),
+        "/s",
+    ),
     beside("quiet-set", _QUIET, _ONE_BY_ONE, Bound(at_most=1.5), figure=latency),
     Row(
         "memory-records",
@@ -168,6 +194,8 @@ _GOALS: Final = (
     ),
 )
 _OTHERS: Final = (
+    beside("incr-redis", _INCR_OS, _REDIS_INCR),
+    beside("incr-sync-etcd", _INCR_SYNC, _ETCD_TXN),
     beside("bare-get", _BARE_GET, _REDIS_GET),
     beside("pipelined-get", _PIPELINED_GET, _REDIS_PIPELINED),
     beside("http-get-headers", _FULL_GET, _HTTP_GET),

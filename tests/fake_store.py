@@ -43,13 +43,15 @@ from quorate.core.values.events import (
     Result,
     Scan,
     ScanResult,
+    Update,
+    UpdateResult,
     Waiter,
 )
 from quorate.core.values.messages import ScannedRow
 from quorate.core.values.record import Record, is_live, wins
 from quorate.core.values.slots import key_of, row_of, slot_of
 from quorate.core.values.status import MemberView, Status
-from quorate.core.values.versions import pack_version
+from quorate.core.values.versions import link_of, pack_version, stamp_at, stamp_of, successor
 from quorate.core.values.wish import Preview, Share, Wish
 from quorate.errors import Conflict, InvalidRequest, Outcome, QuorateError
 from quorate.host.store import Sink
@@ -207,6 +209,7 @@ class FakeStore:
         answers: dict[type, Callable[[Any], Result]] = {
             Get: self._get,
             Put: self._put,
+            Update: self._update,
             Scan: self._scan,
             LocalScan: self._scan,
             Explain: self._explain,
@@ -227,12 +230,38 @@ class FakeStore:
     def _put(self, event: Put) -> Result:
         if event.w > 3:
             return InvalidRequest("w is more than there are replicas", w=event.w, replicas=3)
-        old = self.records.get(event.key)
-        if event.derived_from is not None and (old is None or old.version != event.derived_from):
-            return PutResult(event.derived_from, event.w or 2, 3, superseded=True)
         version = self.next_version()
         self.records[event.key] = Record(version, event.value, event.expires_ms)
         return PutResult(version, acks=event.w or 2, replicas=3)
+
+    def _update(self, event: Update) -> Result:
+        held = self.records.get(event.key)
+        winners = held.winners if held is not None else ()
+        if event.request and event.request in (number for _, number in winners):
+            return UpdateResult(None, held, 2, 3, is_repeated=True)
+        is_young = held is not None and stamp_of(held.version) >= stamp_at(event.since_ms)
+        if event.since_ms and is_young:
+            return Conflict("it cannot be told", outcome=Outcome.UNKNOWN)
+        before = held if is_live(held, wall_ms=self.now_ms) else None
+        try:
+            edited = event.edit(before)
+        except QuorateError as error:
+            error.outcome = error.outcome or Outcome.NOT_APPLIED
+            return error
+        if edited is None:
+            # Nothing was written, so nobody acknowledged.
+            return UpdateResult(before, None, 0, 0)
+        version = successor(held.version if held is not None else pack_version(0, 0))
+        after = Record(
+            version,
+            edited.value,
+            # A tombstone that has no stamp of its own tells when it was made.
+            edited.expires_ms if edited.value is not None else self.now_ms,
+            held.version if held is not None else b"",
+            (*winners, (link_of(held.version if held is not None else b""), event.request))[-6:],
+        )
+        self.records[event.key] = after
+        return UpdateResult(before, after, 2, 3)
 
     def _scan(self, event: Scan | LocalScan) -> Result:
         rows: list[ScannedRow] = []

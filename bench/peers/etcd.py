@@ -119,6 +119,19 @@ def etcd_grpc(port: int, value: bytes, wait: int) -> Speech:
     )
 
 
+def etcd_txn(port: int, value: bytes, wait: int) -> Speech:
+    """A transaction that looks at the key, and puts it either way: fields 1 to 3 are what to
+    compare, and what to do if that is so, or not."""
+    plain = etcd_grpc(port, value, wait)
+    key = _KEY
+    is_there = b"\x08\x01\x10\x00\x1a\x1d%b\x20\x00" % key
+    put = b"\x0a\x1d%b\x12%c%b" % (key, len(value), value)
+    then = b"\x12%c%b" % (len(put), put)
+    parts = ((b"\x0a", is_there), (b"\x12", then), (b"\x1a", then))
+    message = b"".join(b"%b%c%b" % (name, len(part), part) for name, part in parts)
+    return plain._replace(write=_call(b"Txn", message))
+
+
 def etcd_gateway(port: int, value: bytes, wait: int) -> Speech:
     """JSON with bytes in base64: the value's letters are some, and the key has one byte more, so
     that its digits begin where a group of base64 does."""

@@ -65,13 +65,6 @@ class ValueTooLarge(InvalidRequest):
     code = "value_too_large"
 
 
-class NeedsReadModifyWrite(InvalidRequest):
-    """The operation reads and writes as one step, as INCR does. That takes consensus, which this
-    release does not have: its answer could be wrong."""
-
-    code = "needs_read_modify_write"
-
-
 class Unauthenticated(QuorateError):
     """It is not shown who asks, or what was shown is wrong, expired or revoked."""
 
@@ -125,6 +118,18 @@ class Conflict(QuorateError):
     """What is asked for contradicts what is already there."""
 
     code = "conflict"
+
+
+class PreconditionFailed(Conflict):
+    """Another version is there than the one that the request is for. The fact `version` is that
+    version, empty if there is no value."""
+
+    code = "precondition_failed"
+
+    @property
+    def version(self) -> str:
+        """The version that is there, in hexadecimal digits; empty if there is no value."""
+        return str(self.facts.get("version", ""))
 
 
 class PeerProtocolError(QuorateError):

@@ -24,7 +24,8 @@ from quorate.core.values.events import GetResult, PutResult
 from quorate.core.values.record import Record
 from quorate.doors.http.internal import decode_record
 from quorate.errors import QuorateError
-from quorate.sim.history import ClientOperation, Evidence, History, Kind, value_of
+from quorate.sim.history import ClientOperation, Evidence, History, Kind
+from quorate.sim.tokens import token_of
 from quorate.wire.http import Response, quote
 from tests.cluster.processes import wait_until
 from tests.cluster.threads import Threads
@@ -111,7 +112,7 @@ class Recorder(Threads):
             serial = len(self.history.operations)
             is_once = key is None
             key = b"%s-once-%d" % (self._name, serial) if key is None else key
-            value = value_of(client, serial, key) if kind is Kind.PUT else None
+            value = token_of((client, serial, 0), key) if kind is Kind.PUT else None
             asked_ms = self.now_ms()
             operation = ClientOperation(
                 serial, client, node, kind, key, asked_ms=asked_ms, value=value

@@ -9,8 +9,11 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from threading import Lock
+from typing import Any
 
 import pytest
 import redis
@@ -30,7 +33,11 @@ const ports = process.argv.slice(2).map(Number);
   await many.set('cluster', 'client');
   const found = await many.get('io');
   const piped = await one.pipeline().set('a', '1').get('a').ttl('io').exec();
-  console.log(JSON.stringify({ found, piped, cluster: await one.get('cluster') }));
+  const multi = await one.multi().incr('m').expire('m', 60).incr('m').exec();
+  const several = many.multi().set('{m}a', 1).get('{m}b');
+  const crossed = await several.exec().catch(error => error.message);
+  const cluster = await one.get('cluster');
+  console.log(JSON.stringify({ found, piped, multi, crossed, cluster }));
   one.disconnect();
   many.disconnect();
 })();
@@ -62,15 +69,17 @@ def test_redis_cli_sets_and_gets(ports: list[int]) -> None:
     assert run(ports[0], "set", "cli", "a b") == "OK"
     assert run(ports[1], "get", "cli") == "a b"
     assert run(ports[2], "-3", "ttl", "cli") == "-1"
-    assert run(ports[0], "incr", "cli").startswith("ERR")
+    assert run(ports[0], "incr", "cli").startswith("ERR value is not an integer")
+    assert run(ports[1], "incr", "counter") == "1"
+    assert run(ports[2], "incr", "counter") == "2"
 
 
 def test_redis_benchmark_runs(ports: list[int]) -> None:
     benchmark = tool("redis-benchmark")
-    words = f"-p {ports[0]} -t ping,set,get,mset -n 2000 -c 20 -q --csv".split()
+    words = f"-p {ports[0]} -t ping,set,get,incr,mset -n 2000 -c 20 -q --csv".split()
     done = subprocess.run([benchmark, *words], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    for name in ("PING_INLINE", "PING_MBULK", "SET", "GET", "MSET (10 keys)"):
+    for name in ("PING_INLINE", "PING_MBULK", "SET", "GET", "INCR", "MSET (10 keys)"):
         assert f'"{name}"' in done.stdout
 
 
@@ -85,8 +94,62 @@ def test_redis_py_round_trips(ports: list[int], protocol: int) -> None:
         assert client.delete(f"py{protocol}", "nothing") == 1
         pipe = client.pipeline(transaction=False)
         assert pipe.set("piped", 1).get("piped").exists("piped").execute() == [True, b"1", 1]
-        with pytest.raises(redis.ResponseError, match="atomic read-modify-write"):
-            client.incr("piped")
+        assert client.incr("piped") == 2
+        assert client.set("piped", 3, nx=True) is None
+        assert client.getdel("piped") == b"2"
+        counted: Any = client.pipeline().incr("piped").expire("piped", 60)
+        assert counted.execute() == [1, True]
+        with pytest.raises(redis.ResponseError, match="CROSSKEY"):
+            counted.incr("piped").incr("other").execute()
+        assert client.getdel("piped") == b"1"
+
+
+def test_no_step_of_many_clients_of_all_nodes_is_lost(ports: list[int]) -> None:
+    def count(port: int) -> None:
+        def more(pipeline: Any) -> None:
+            value = int(pipeline.get("watched") or 0)
+            pipeline.multi()
+            pipeline.set("watched", value + 1)
+
+        with redis.Redis(port=port, socket_timeout=30) as client:
+            for _ in range(20):
+                client.incr("counted")
+                client.append("appended", "x")
+                client.transaction(more, "watched")
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(count, ports * 2))
+    with redis.Redis(port=ports[0]) as client:
+        assert client.mget("counted", "watched") == [b"120", b"120"]
+        assert client.strlen("appended") == 120
+
+
+def test_a_lease_is_one_holders_and_its_tokens_rise(ports: list[int]) -> None:
+    held: list[tuple[bytes, bytes]] = []
+    guard = Lock()
+
+    def hold(port: int) -> None:
+        with redis.Redis(port=port, socket_timeout=30) as client:
+            lease: Any = partial(client.execute_command, "QUORATE.LEASE")
+            for _ in range(5):
+                tokens: list[bytes] = []
+
+                def taken(tokens: list[bytes] = tokens) -> bool:
+                    tokens[:] = filter(None, [lease("ACQUIRE", "lease", port, 60_000)])
+                    return bool(tokens)
+
+                wait_until(taken, within_s=60, what="the lease")
+                assert guard.acquire(blocking=False)
+                renewed = lease("RENEW", "lease", tokens[0], 60_000)
+                held.append((tokens[0], renewed))
+                guard.release()
+                assert lease("RELEASE", "lease", renewed) == 1
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(hold, ports))
+    tokens = [token for pair in held for token in pair]
+    assert len(tokens) == 30
+    assert tokens == sorted(set(tokens))
 
 
 def test_redis_py_async_round_trips(ports: list[int]) -> None:
@@ -138,6 +201,8 @@ def test_ioredis_alone_and_as_a_cluster(ports: list[int], tmp_path: Path) -> Non
     assert told["found"] == "redis"
     assert told["cluster"] == "client"
     assert [reply for _, reply in told["piped"]][:2] == ["OK", "1"]
+    assert told["multi"] == [[None, 1], [None, 1], [None, 2]]
+    assert told["crossed"].startswith("CROSSKEY Transaction discarded")
 
 
 FAILED_AFTER = """

@@ -23,8 +23,9 @@ from quorate.storage.cached import CachedEngine, Lru
 from quorate.storage.engine import Engine
 from quorate.storage.memory import MemoryEngine
 from quorate.storage.rocks import RocksEngine
+from tests.conformance.engine_model import BATCHES, Model, hints_of, votes_of
 from tests.unit.host.fakes import VirtualSystem
-from tests.unit.storage.samples import EVERYTHING, RECORD, batch, numbered_batch, record, row
+from tests.unit.storage.samples import EVERYTHING, batch, numbered_batch, record, row
 
 Opener = Callable[[Path], Engine]
 
@@ -78,14 +79,12 @@ def lasting(request: pytest.FixtureRequest) -> Opener:
     return found
 
 
-def hints_of(engine: Engine) -> list[tuple[bytes, bytes]]:
-    return list(engine.scan_hints(b"", b"\xff" * 9))
-
-
 def test_a_new_engine_is_empty(engine: Engine) -> None:
     assert engine.get(row(1)) is None
     assert engine.get_meta(b"name") is None
+    assert engine.get_votes(row(1)) is None
     assert list(engine.scan(*EVERYTHING)) == []
+    assert votes_of(engine) == []
     assert hints_of(engine) == []
 
 
@@ -110,8 +109,10 @@ def test_the_later_entry_of_a_batch_replaces_the_earlier(engine: Engine) -> None
             [(row(1), record(1)), (row(2), record(2)), (row(1), record(3))],
             hints=[(b"h", b"1"), (b"h", None), (b"i", None), (b"i", b"2")],
             meta=[(b"m", b"1"), (b"m", b"2"), (b"n", b"1"), (b"n", None)],
+            votes=[(row(1), b"1"), (row(1), b"2"), (row(2), b"1"), (row(2), None)],
         )
     )
+    assert votes_of(engine) == [(row(1), b"2")]
     assert dict(engine.scan(*EVERYTHING)) == {row(1): record(3), row(2): record(2)}
     assert engine.get(row(1)) == record(3)
     assert hints_of(engine) == [(b"i", b"2")]
@@ -136,12 +137,35 @@ def test_none_deletes_hints_and_meta_but_a_tombstone_is_kept(engine: Engine) -> 
 
 def test_the_families_do_not_mix(engine: Engine) -> None:
     name = row(1)
-    engine.write(batch([(name, record(1))], hints=[(name, b"hint")], meta=[(name, b"meta")]))
+    engine.write(
+        batch(
+            [(name, record(1))],
+            hints=[(name, b"hint")],
+            meta=[(name, b"meta")],
+            votes=[(name, b"votes")],
+        )
+    )
     assert engine.get(name) == record(1)
+    assert engine.get_votes(name) == b"votes"
     assert engine.get_meta(name) == b"meta"
     assert hints_of(engine) == [(name, b"hint")]
     engine.write(batch(hints=[(name, None)], meta=[(name, None)]))
     assert engine.get(name) == record(1)
+    assert engine.get_votes(name) == b"votes"
+    engine.write(batch([(name, None)]))
+    assert votes_of(engine) == [(name, b"votes")]
+    engine.write(batch([(name, record(2))], votes=[(name, None)]))
+    assert engine.get(name) == record(2)
+    assert engine.get_votes(name) is None
+
+
+def test_votes_are_there_without_a_record(engine: Engine) -> None:
+    names = sorted(row(number) for number in range(20))
+    engine.write(batch(votes=[(name, b"votes of " + name) for name in reversed(names)]))
+    assert votes_of(engine) == [(name, b"votes of " + name) for name in names]
+    assert [name for name, _ in engine.scan_votes(names[3], names[7])] == names[3:7]
+    assert engine.get_votes(names[5]) == b"votes of " + names[5]
+    assert list(engine.scan(*EVERYTHING)) == []
 
 
 @pytest.mark.parametrize(
@@ -239,6 +263,7 @@ def test_a_dropped_range_is_gone_and_its_neighbours_are_not(engine: Engine) -> N
             [(name, record(index)) for index, name in enumerate(names)],
             hints=[(b"h%d" % number, b"blob") for number in range(5)],
             meta=[(names[1], b"meta"), (b"h1", b"meta")],
+            votes=[(name, b"votes") for name in names],
         )
     )
     assert [engine.get(name) for name in names] == [record(index) for index in range(5)]
@@ -248,6 +273,8 @@ def test_a_dropped_range_is_gone_and_its_neighbours_are_not(engine: Engine) -> N
         assert [engine.get(name) for name in names] == kept
     assert [name for name, _ in engine.scan(*EVERYTHING)] == [names[0], names[3], names[4]]
     assert list(engine.scan(names[1], names[3])) == []
+    assert [name for name, _ in votes_of(engine)] == [names[0], names[3], names[4]]
+    assert engine.get_votes(names[1]) is engine.get_votes(names[2]) is None
     assert [name for name, _ in hints_of(engine)] == [b"h0", b"h3", b"h4"]
     assert engine.get_meta(names[1]) == engine.get_meta(b"h1") == b"meta"
 
@@ -260,8 +287,10 @@ def test_a_batch_drops_before_it_puts(engine: Engine) -> None:
             hints=[(b"hint-00000000", b"new"), (b"hint-1", None)],
             dropped_rows=[EVERYTHING],
             dropped_hints=[(b"hint", b"hinu")],
+            votes=[(row(1), b"votes")],
         )
     )
+    assert votes_of(engine) == [(row(1), b"votes")]
     kept = {row(1): record(7), row(9): record(9)}
     assert dict(engine.scan(*EVERYTHING)) == kept
     assert [engine.get(row(number)) for number in range(10)] == [
@@ -307,73 +336,15 @@ def test_a_scan_that_began_before_a_drop_shows_what_was_dropped(engine: Engine) 
 def test_bytes_used_grows_with_what_is_stored(engine: Engine) -> None:
     empty = engine.bytes_used()
     engine.write(numbered_batch(0, rows=100, size=10_000))
-    assert 900_000 < engine.bytes_used() - empty < 4_000_000
+    records = engine.bytes_used()
+    assert 900_000 < records - empty < 4_000_000
+    engine.write(batch(votes=[(row(number), bytes(10_000)) for number in range(100)]))
+    assert 900_000 < engine.bytes_used() - records < 4_000_000
 
 
 def test_close_may_be_called_twice(engine: Engine) -> None:
     engine.close()
     engine.close()
-
-
-ROWS = st.sampled_from([b"\0\0\0\0" + key for key in (b"", b"a", b"a\0", b"b", b"\xff")])
-NAMES = st.sampled_from([b"a", b"b", b"c\0", b"c"])
-CHANGES = st.lists(st.tuples(NAMES, st.none() | st.binary(max_size=5)), max_size=4)
-
-
-def ranges_of(names: st.SearchStrategy[bytes]) -> st.SearchStrategy[list[tuple[bytes, bytes]]]:
-    """A few ranges between names: mostly none, as nearly all batches drop nothing."""
-    bounds = st.tuples(names, names).filter(lambda each: each[0] < each[1])
-    return st.just([]) | st.lists(bounds, max_size=3)
-
-
-BATCHES = st.lists(
-    st.builds(
-        Batch,
-        st.lists(st.tuples(ROWS, RECORD), max_size=6),
-        CHANGES,
-        CHANGES,
-        ranges_of(ROWS),
-        ranges_of(NAMES),
-    ),
-    max_size=8,
-)
-
-
-class Model:
-    """What an engine holds, as three dictionaries."""
-
-    def __init__(self) -> None:
-        self.records: dict[bytes, Record] = {}
-        self.hints: dict[bytes, bytes] = {}
-        self.meta: dict[bytes, bytes] = {}
-
-    def write(self, batch: Batch) -> None:
-        for start, end in batch.dropped_rows:
-            self.records = {
-                row: each for row, each in self.records.items() if not start <= row < end
-            }
-        for start, end in batch.dropped_hints:
-            self.hints = {
-                name: each for name, each in self.hints.items() if not start <= name < end
-            }
-        for name, put in batch.records:
-            self.records.pop(name, None)
-            if put is not None:
-                self.records[name] = put
-        for family, changes in ((self.hints, batch.hints), (self.meta, batch.meta)):
-            for name, blob in changes:
-                family.pop(name, None)
-                if blob is not None:
-                    family[name] = blob
-
-    def agrees_with(self, engine: Engine) -> bool:
-        rows = [b"\0\0\0\0" + key for key in (b"", b"a", b"a\0", b"b", b"\xff", b"missing")]
-        return (
-            list(engine.scan(*EVERYTHING)) == sorted(self.records.items())
-            and hints_of(engine) == sorted(self.hints.items())
-            and [engine.get(name) for name in rows] == [self.records.get(name) for name in rows]
-            and all(engine.get_meta(name) == self.meta.get(name) for name in (b"a", b"c", b"z"))
-        )
 
 
 @pytest.mark.parametrize("name", ENGINES)
@@ -412,6 +383,8 @@ class Refusing:
         self.get = inner.get
         self.scan = inner.scan
         self.get_meta = inner.get_meta
+        self.get_votes = inner.get_votes
+        self.scan_votes = inner.scan_votes
         self.scan_hints = inner.scan_hints
         self.note_next = inner.note_next
         self.sync = inner.sync
@@ -461,11 +434,13 @@ def test_everything_is_there_after_close_and_open(lasting: Opener, tmp_path: Pat
     engine = lasting(tmp_path / "data")
     for number in range(100):
         engine.write(numbered_batch(number))
+    engine.write(batch(votes=[(row(1), b"votes")]))
     engine.close()
     engine = lasting(tmp_path / "data")
     assert dict(engine.scan(*EVERYTHING)) == {row(number): record(number) for number in range(500)}
     assert [blob for _, blob in hints_of(engine)] == [b"%d" % number for number in range(100)]
     assert engine.get_meta(b"last") == b"99"
+    assert engine.get_votes(row(1)) == b"votes"
     engine.close()
 
 

@@ -13,7 +13,7 @@ import pytest
 from quorate.doors.http import door
 from tests.conformance.conftest import VALUE_BYTES_MAX, refusal
 from tests.fake_store import FakeStore
-from tests.http_served import Client, Served
+from tests.http_served import Client, Served, post
 
 HOST = b"Host: localhost\r\n"
 
@@ -305,17 +305,81 @@ def test_a_part_of_a_value_is_not_taken_for_the_whole(http_client: Client) -> No
 
 
 @pytest.mark.parametrize(
-    "condition", [b'If-Match: "1"', b"If-Match: junk", b"If-None-Match: *", b"If-Match: *"]
+    "header",
+    [
+        *(b"If-Match: junk", b"If-Match: *, *", b'If-Match: *\r\nIf-Match: "1"', b'If-Match: "1'),
+        *(b'If-Match: "1" "2"', b'If-Match: w/"1"', b'If-Match: "\x01"', b"If-None-Match: 1"),
+        *(b'If-Match: "1"\r\nIf-None-Match: junk', b'If-None-Match: "a b"', b"If-Match: W/*"),
+        *(b"If-Unmodified-Since: Fri, 01 Jan 2100 00:00:00 GMT", b"If-Modified-Since: x"),
+        *(b"Idempotency-Key:", b"Idempotency-Key: " + b"x" * 256, b"Idempotency-Key: \xc3\xa9"),
+        b"Idempotency-Key: a\r\nIdempotency-Key: a",
+    ],
 )
 @pytest.mark.parametrize("method", [b"PUT", b"DELETE"])
-def test_a_conditional_write_is_refused_and_never_faked(
-    http_client: Client, method: bytes, condition: bytes
+def test_a_condition_that_cannot_be_read_lets_nothing_through(
+    http_client: Client, method: bytes, header: bytes
 ) -> None:
-    """It needs an atomic read-modify-write."""
-    head = method + b" /kv?key=k HTTP/1.1\r\n" + HOST + condition + b"\r\n"
+    head = method + b" /kv?key=k HTTP/1.1\r\n" + HOST + header + b"\r\n"
     answer = http_client.ask(head + b"Content-Length: 1\r\n\r\nv")
     assert answer.status == 400
-    assert json.loads(answer.body)["code"] == "needs_read_modify_write"
+    assert json.loads(answer.body)["outcome"] == "not_applied"
+
+
+@pytest.mark.parametrize(
+    ("target", "header"),
+    [
+        *(("/batch", b'If-Match: "1"'), ("/batch", b"If-Modified-Since: x")),
+        *(("/batch", b"Idempotency-Key: a"), ("/incr?key=k", b"If-None-Match: *")),
+    ],
+)
+def test_what_would_decide_nothing_is_refused(
+    http_client: Client, target: str, header: bytes
+) -> None:
+    body = b'{"operations": [{"op": "put", "key": "k", "value": "v"}]}'
+    assert post(http_client, target, body, headers=header + b"\r\n").status == 400
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        *("/kv?key=k&w=1", "/kv?key=k&r=2", "/kv?key=k&w=3", "/kv?key=k&since_ms=9&w=2"),
+        *("/kv?key=k&since_ms=0", "/kv?key=k&since_ms=", "/kv?key=k&ttl=0", "/kv?key=k&since_ms=9"),
+    ],
+)
+def test_a_conditional_write_needs_its_majority_and_says_so(
+    http_client: Client, target: str
+) -> None:
+    head = f"PUT {target} HTTP/1.1\r\n".encode() + HOST + b"If-None-Match: *\r\n"
+    answer = http_client.ask(head + b"Content-Length: 1\r\n\r\nv")
+    assert answer.status == 400
+    assert json.loads(answer.body)["outcome"] == "not_applied"
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        *("/incr", "/incr?key=", "/incr?key=k&by=1.5", "/incr?key=k&by=", "/incr?key=k&by=+1"),
+        *("/incr?key=k&by=01", "/incr?key=k&by=nan", "/incr?key=k&by=9223372036854775808"),
+        *(
+            "/incr?key=k&by=1&by=2",
+            "/incr?key=k&w=2",
+            "/incr?key=k&since_ms=9",
+            "/incr?key=k&ttl=0",
+        ),
+        "/incr?key=k&by=" + "9" * 5000,
+    ],
+)
+def test_a_step_that_is_no_integer_of_64_bits_is_refused(http_client: Client, target: str) -> None:
+    answer = post(http_client, target, b"")
+    assert answer.status == 400
+    assert json.loads(answer.body)["outcome"] == "not_applied"
+
+
+def test_a_header_of_many_tags_is_read_at_once(http_client: Client) -> None:
+    """A backtracking expression would take years over what is almost a list."""
+    tags = b'"a",' * 3000 + b"x"
+    head = b"PUT /kv?key=k HTTP/1.1\r\n" + HOST + b"If-Match: " + tags + b"\r\n"
+    assert http_client.ask(head + b"Content-Length: 1\r\n\r\nv").status == 400
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,11 @@ def test_its_operations_are_the_routes() -> None:
         for method, operation in operations.items()
     }
     assert found == {
-        (method, route.path): {*route.parameters, *re.findall(r"{(\w+)}", route.path)}
+        (method, route.path): {
+            *route.parameters,
+            *re.findall(r"{(\w+)}", route.path),
+            *openapi.DESCRIBED[route.method, route.path].asks,
+        }
         for route in ROUTES
         for method in methods_of(route)
     }
@@ -99,7 +103,7 @@ def test_its_codes_are_those_that_the_door_answers_with() -> None:
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
 def test_answers_are_as_it_says(http: Served, http_client: Client, route: Any) -> None:
-    http.store.fill(b"k", b"v")
+    http.store.fill(b"k", b"1")
     url = NODES[1] if route.path == "/probe" else "http://gone.invalid:8000"
     needed = {"key": "?key=k", "url": f"?url={url}"}
     query = next((needed[name] for name in route.parameters if name in needed), "")

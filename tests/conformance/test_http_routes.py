@@ -387,14 +387,15 @@ def test_an_absolute_target_is_understood(http: Served, http_client: Client) -> 
         ('If-None-Match: "x", {}', 304),
         ("If-None-Match: *", 304),
         ('If-None-Match: "x"', 200),
-        ("If-None-Match: junk", 200),
         ("If-Match: {}", 200),
         ('If-Match: "x" , {}', 200),
         ("If-Match: *", 200),
         ('If-Match: "x"', 412),
         ("If-Match: W/{}", 412),
-        ("If-Match: junk", 412),
         ("If-Match:", 412),
+        ("If-Match: , ,{} ,", 200),
+        ('If-Match: "x"\r\nIf-Match: {}', 200),
+        ('If-Match: "a,b"', 412),
         ('If-Match: "x"\r\nIf-None-Match: {}', 412),
         ("If-Match: {0}\r\nIf-None-Match: {0}", 304),
         ("If-Modified-Since: Fri, 01 Jan 2100 00:00:00 GMT", 200),
@@ -413,6 +414,7 @@ def test_a_read_is_judged_by_its_conditions(
     assert get(http_client, "/kv?key=k", headers=headers, method="HEAD").status == status
     if status == 412:
         assert json.loads(answer.body)["code"] == "precondition_failed"
+        assert answer.headers["etag"] == etag
         return
     assert answer.headers["etag"] == etag
     assert answer.headers["quorate-consistency"] == "linearizable"

@@ -30,7 +30,14 @@ from tests.mutation.trial import ROOT, Copy, Trial, make_copy
 
 PACKAGE: Final = ROOT / "src" / "quorate"
 WHERE: Final = ROOT / "build" / "mutation"
-EXCLUDED: Final = ("bench/", "cli/bench", "cli/help.py", "client/blocking.py", "__main__.py")
+EXCLUDED: Final = (
+    "bench/",
+    "cli/bench",
+    "cli/help.py",
+    "client/blocking.py",
+    "client/leases.py",
+    "__main__.py",
+)
 """The load generator, texts, and what is made from another file."""
 
 

@@ -31,7 +31,14 @@ _BESIDE: Final = {
     "storage/": ["tests/cluster/test_durability.py"],
     "doors/": ["tests/cluster/test_limits.py"],
 }
-_SIMULATED: Final = ("core/", "host/", "sim/", "wire/frames.py", "wire/records.py")
+_SIMULATED: Final = (
+    "core/",
+    "host/",
+    "sim/",
+    "wire/frames.py",
+    "wire/frame_rules.py",
+    "wire/records.py",
+)
 
 
 class Test(msgspec.Struct, frozen=True):

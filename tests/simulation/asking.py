@@ -12,6 +12,7 @@ import msgspec
 from quorate.core.topology.layout import Course, Layout
 from quorate.core.topology.steps import changed
 from quorate.core.values.events import (
+    Edit,
     Event,
     Get,
     GetResult,
@@ -19,6 +20,7 @@ from quorate.core.values.events import (
     PutResult,
     Result,
     Scan,
+    Update,
     Waiter,
 )
 from quorate.core.values.record import Record
@@ -71,6 +73,11 @@ def ask(cluster: SimCluster, index: int, make: Callable[[Waiter], Event]) -> Han
 def put(cluster: SimCluster, index: int, key: bytes, value: bytes | None, **options: Any) -> Handle:
     """Write through node `index`; None deletes."""
     return ask(cluster, index, lambda waiter: Put(waiter, key, value, **options))
+
+
+def update(cluster: SimCluster, index: int, key: bytes, edit: Edit, **options: Any) -> Handle:
+    """Read and write through node `index`."""
+    return ask(cluster, index, lambda waiter: Update(waiter, key, edit, **options))
 
 
 def get(cluster: SimCluster, index: int, key: bytes, **options: Any) -> Handle:

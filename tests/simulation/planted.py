@@ -27,13 +27,14 @@ from quorate.core import node
 from quorate.sim.draw import Options, draw
 from quorate.sim.faults import MILD
 from quorate.sim.run import RunResult, run
-from tests.simulation.plants import hosts, layouts, moves, peers, reads, replicas, writes
+from tests.simulation.plants import hosts, layouts, moves, peers, reads, replicas, updates, writes
 from tests.simulation.plants.plant import DEFAULT, Plant, planted
 
 PLANTS: Final = {
     plant.name: plant
     for plant in (
         *writes.PLANTS,
+        *updates.PLANTS,
         *reads.PLANTS,
         *replicas.PLANTS,
         *peers.PLANTS,

@@ -8,13 +8,8 @@ from random import Random
 
 from quorate.core.values.events import GetResult, PutResult
 from quorate.errors import Outcome, QuorateError
-from quorate.sim.checkers.linearizability import (
-    RegisterOperation,
-    is_linearizable,
-    read,
-    unknown_write,
-    write,
-)
+from quorate.sim.checkers.register import RegisterOperation, read, unknown_write, write
+from quorate.sim.checkers.search import is_linearizable
 from quorate.sim.cluster import SimCluster
 from tests.simulation import asking
 from tests.simulation.asking import Handle

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from quorate.core.values.events import Edited
 from quorate.core.values.record import Record
 from quorate.sim.checkers.digests import check
 from quorate.sim.cluster import url_of
@@ -94,16 +95,18 @@ def test_a_restart_forgets_no_horizon() -> None:
 
 
 def test_what_is_written_on_an_old_version_is_taken_below_the_horizon() -> None:
-    """EXPIRE and GETDEL have the stamp of what they read; nothing of it was dropped."""
+    """EXPIRE and GETDEL build on what they read; nothing of it was dropped."""
     cluster = world()
     keys = [b"{t}expire", b"{t}getdel", b"{t}gone"]
-    versions = [write(cluster, 0, key, b"v", w=3) for key in keys]
+    for key in keys:
+        write(cluster, 0, key, b"v", w=3)
     write(cluster, 0, keys[2], None, w=3)
     cluster.run(COLLECTED_MS)
     assert held(cluster, keys[2]) == [None] * 3
     later_ms = cluster.machines[0].now().wall_ms + 3_600_000
-    write(cluster, 1, keys[0], b"v", expires_ms=later_ms, derived_from=versions[0])
-    write(cluster, 1, keys[1], None, derived_from=versions[1])
+    expire = asking.update(cluster, 1, keys[0], lambda _: Edited(b"v", later_ms))
+    getdel = asking.update(cluster, 1, keys[1], lambda _: Edited(None))
+    asking.finish(cluster, expire, getdel)
     assert read(cluster, 2, keys[0]).expires_ms == later_ms  # type: ignore[union-attr]
     assert read(cluster, 2, keys[1]).value is None  # type: ignore[union-attr]
     cluster.run(2 * COLLECTED_MS)

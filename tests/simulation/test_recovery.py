@@ -134,6 +134,7 @@ def test_two_operators_on_two_sides_make_two_clusters_that_do_not_talk() -> None
     cluster.run(20_000)
     assert isinstance(_give_up(cluster, 0, 2, 3), ChangeResult)
     assert isinstance(_give_up(cluster, 3, 0, 1), ChangeResult)
+    cluster.run_until(lambda: _is_at_rest(cluster, 0, 1) and _is_at_rest(cluster, 2, 3))
     for source in (0, 1):
         for target in (2, 3):
             cluster.mend(source, target)

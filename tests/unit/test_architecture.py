@@ -61,17 +61,24 @@ ARROWS: dict[str, set[str]] = {
 """What each part may import of ours, besides itself and the version; a name covers what is under
 it. Only `app` puts concrete parts together, and only `cli` imports it."""
 
-_BELOW_EXCHANGES = {"values", "digests", "replica", "horizons", "turn", "topology", "consensus"}
+_BELOW_EXCHANGES = {
+    *("values", "digests", "replica", "horizons", "turn", "topology", "consensus", "votes"),
+    "moved_votes",
+}
 WALLS: dict[str, set[str]] = {
     "values": set(),
     "digests": {"values"},
     "horizons": {"values"},
-    "replica": {"values", "digests", "horizons"},
-    "turn": {"values", "replica"},
+    "kept_votes": {"values"},
+    "replica": {"values", "digests", "horizons", "kept_votes"},
+    "votes": {"values", "replica", "consensus"},
+    "moved_votes": {"values", "replica", "votes"},
+    "turn": {"values", "replica", "votes"},
     "topology": {"values", "turn"},
     "consensus": {"values"},
     "exchanges": _BELOW_EXCHANGES,
-    "serving": _BELOW_EXCHANGES | {"exchanges"},
+    "voting": _BELOW_EXCHANGES | {"exchanges"},
+    "serving": _BELOW_EXCHANGES | {"exchanges", "voting"},
     "local": _BELOW_EXCHANGES | {"exchanges", "serving"},
     "course": _BELOW_EXCHANGES | {"exchanges"},
     "views": _BELOW_EXCHANGES | {"exchanges", "course"},

@@ -39,7 +39,7 @@ def test_one_command_builds_a_wheel_that_says_what_it_needs(tmp_path: Path) -> N
         metadata = next(name for name in names if name.endswith(".dist-info/METADATA"))
         told = archive.read(metadata).decode()
     assert {"quorate/app.py", "quorate/core/node.py", "quorate/py.typed"} <= names
-    assert "quorate/client/blocking.py" in names
+    assert {"quorate/client/blocking.py", "quorate/client/leases.py"} <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert "Requires-Python: >=3.11" in told
     assert "License-Expression: GPL-3.0-or-later" in told

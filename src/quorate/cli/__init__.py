@@ -2,8 +2,8 @@
 """The `quorate` command. Exit codes: 0 done; 1 no such key; 2 wrong usage or settings, or no node
 could be reached, or the output cannot be written; 3 the cluster refused; 130 interrupted.
 
-get, put and delete are run from here, past `front`: what it imports alone takes longer than asking
-the cluster.
+get, put, delete and incr are run from here, past `front`: what it imports alone takes longer than
+asking the cluster.
 """
 
 from __future__ import annotations

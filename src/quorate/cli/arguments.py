@@ -22,6 +22,7 @@ SWITCHES: Final = frozenset(
         "force",
         "grow",
         "help",
+        "if-absent",
         "insecure",
         "json",
         "no-password",

@@ -33,6 +33,7 @@ _FORCE: Final = Flag(
 )
 _KEY: Final = Flag("key", "the key, any bytes")
 _W: Final = Flag("W", "replicas that must hold the write", "the cluster's", ("w",))
+_IF_VERSION: Final = Flag("if-version", "only if that version is there: see get --json")
 _ARCHIVE: Final = Flag("archive", "the archive, a file")
 _RATE: Final = Flag("rate", "keys per second at most, such as 500 or 2k", "as many as come")
 _R: Final = Flag("R", "replicas that must answer", "the cluster's", ("r",))
@@ -64,6 +65,8 @@ COMMANDS: Final = (
                 remedy="use - to read the value from standard input",
             ),
             Flag("ttl", "when it expires: seconds, or a duration such as 30s or 1h", "never"),
+            _IF_VERSION,
+            Flag("if-absent", "only where there is no value"),
             _W,
             *_CLUSTER,
         ),
@@ -83,10 +86,18 @@ COMMANDS: Final = (
         "delete",
         "Delete a key, whether or not it is there.",
         "data",
-        (_KEY, _W, *_CLUSTER),
+        (_KEY, _IF_VERSION, _W, *_CLUSTER),
         positionals=("key",),
         required=("key",),
         aliases=("del",),
+    ),
+    Subcommand(
+        "incr",
+        "Add to a counter, and print what it comes to.",
+        "data",
+        (_KEY, Flag("by", "what to add, such as -5", "1"), *_CLUSTER),
+        positionals=("key", "by"),
+        required=("key",),
     ),
     Subcommand(
         "keys",

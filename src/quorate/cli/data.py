@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""put, get and delete. Importing this must stay cheap: `quorate get` is to take under 150 ms."""
+"""put, get, delete and incr. Importing this must stay cheap: `quorate get` is to take under 150
+ms."""
 
 from __future__ import annotations
 
@@ -22,6 +23,8 @@ def run_put(given: Given) -> int:
             w=whole_number(given, "W", low=1),
             ttl=ttl_seconds(given),
             timeout=timeout_seconds(given),
+            if_version=given.get("if-version"),
+            if_absent="if-absent" in given,
         )
     _acknowledge(given, written.version, written.acks)
     return 0
@@ -49,9 +52,27 @@ def run_delete(given: Given) -> int:
     """Delete a key."""
     with client_of(given) as client:
         written = client.delete(
-            key_of(given), w=whole_number(given, "W", low=1), timeout=timeout_seconds(given)
+            key_of(given),
+            w=whole_number(given, "W", low=1),
+            timeout=timeout_seconds(given),
+            if_version=given.get("if-version"),
         )
     _acknowledge(given, written.version, written.acks)
+    return 0
+
+
+def run_incr(given: Given) -> int:
+    """Add to a counter, and print what it comes to; `ok` where others have added since."""
+    try:
+        by = int(given.get("by", "1"))
+    except ValueError:
+        raise UsageError("by: it is a whole number, such as -5") from None
+    with client_of(given) as client:
+        made = client.increment(key_of(given), by, timeout=timeout_seconds(given))
+    if "json" in given:
+        print_json({"value": made.value, "version": made.version, "acks": made.acks})
+    else:
+        print("ok" if made.value is None else made.value)
     return 0
 
 

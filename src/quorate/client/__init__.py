@@ -6,6 +6,10 @@
     with Client(["http://localhost:8000", "http://localhost:8001"]) as client:
         version = client.put("greeting", "hello").version
         found = client.get("greeting")
+        client.put("greeting", "hi", if_version=version)  # or PreconditionFailed
+        client.increment("greetings")
+        with client.lock("greeter") as lease:
+            ...
 
 Errors are those of `quorate.errors`: `outcome` tells whether a failed write may survive.
 `AsyncClient` is the same for asyncio; it is imported when it is first asked for.
@@ -23,18 +27,24 @@ from quorate.client.calls import (
     BatchPut,
     BatchResult,
     Call,
+    Incremented,
     KeyPage,
+    LeaseLost,
+    LeaseTaken,
     TlsFailed,
     Unreachable,
     Value,
     Written,
 )
+from quorate.client.leases import Lease
 
 if TYPE_CHECKING:
+    from quorate.client.async_leases import AsyncLease
     from quorate.client.asynchronous import AsyncClient
 
 __all__ = [
     "AsyncClient",
+    "AsyncLease",
     "BatchDelete",
     "BatchGet",
     "BatchOperation",
@@ -42,7 +52,11 @@ __all__ = [
     "BatchResult",
     "Call",
     "Client",
+    "Incremented",
     "KeyPage",
+    "Lease",
+    "LeaseLost",
+    "LeaseTaken",
     "TlsFailed",
     "Unreachable",
     "Value",
@@ -52,8 +66,12 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     """Import what a single get or put never needs (asyncio costs more than the request)."""
-    if name != "AsyncClient":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from quorate.client.asynchronous import AsyncClient
+    if name == "AsyncClient":
+        from quorate.client.asynchronous import AsyncClient
 
-    return AsyncClient
+        return AsyncClient
+    if name == "AsyncLease":
+        from quorate.client.async_leases import AsyncLease
+
+        return AsyncLease
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

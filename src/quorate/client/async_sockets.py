@@ -27,6 +27,11 @@ async def acquire(turns: asyncio.Semaphore, *, until: float) -> None:
         await turns.acquire()
 
 
+async def pause(seconds: float) -> None:
+    """Wait."""
+    await asyncio.sleep(seconds)
+
+
 async def look_up(host: str, port: int, *, until: float) -> list[Any]:
     """What `socket.getaddrinfo` finds: for an address at once, for a name in a thread."""
     kind, number = socket.SOCK_STREAM, socket.AI_NUMERICHOST

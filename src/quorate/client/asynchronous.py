@@ -5,11 +5,11 @@ Each call takes an idle connection or opens one, and gives it back only when the
 read. A call that is cancelled closes its connection: the answer that is still on its way can never
 reach another call. What became of a cancelled write is unknown.
 
-`scripts/blocking_client.py` makes `blocking.py` of this file at every setup and build: it drops
-`async` and `await` and puts other names for some. Generators that yield what to wait for, with a
-driver for each client, would not do: the public methods, half of this file, would still stand
-twice, with their types and docstrings. How each client waits is in `async_sockets` and
-`blocking_sockets`.
+`scripts/blocking_client.py` makes `blocking.py` of this file, and `leases.py` of `async_leases.py`,
+at every setup and build: it drops `async` and `await` and puts other names for some. Generators
+that yield what to wait for, with a driver for each client, would not do: the public methods, half
+of this file, would still stand twice, with their types and docstrings. How each client waits is in
+`async_sockets` and `blocking_sockets`.
 """
 
 from __future__ import annotations
@@ -17,18 +17,21 @@ from __future__ import annotations
 import socket
 import time
 from asyncio import Semaphore
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import closing
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
 from quorate.client import calls
 from quorate.client.access import Credentials, File, authorization_of, chosen_context
-from quorate.client.async_sockets import acquire, dial, look_up, owner, receive, send_all
+from quorate.client.async_leases import CLOCK_SKEW_SECONDS, LEASE_SECONDS, AsyncLease
+from quorate.client.async_sockets import acquire, dial, look_up, owner, pause, receive, send_all
 from quorate.client.calls import (
     BatchOperation,
     BatchResult,
     Call,
+    Doubt,
+    Incremented,
     KeyPage,
     Raw,
     Value,
@@ -47,7 +50,15 @@ from quorate.client.trial import (
     Trial,
     endpoints_of,
 )
-from quorate.errors import InvalidRequest, Outcome, PeerProtocolError, QuorumUnreachable
+from quorate.errors import (
+    InvalidRequest,
+    Outcome,
+    PeerProtocolError,
+    PreconditionFailed,
+    QuorateError,
+    QuorumUnreachable,
+    Unavailable,
+)
 from quorate.wire.http import Response, ResponseParser
 
 if TYPE_CHECKING:
@@ -129,17 +140,104 @@ class AsyncClient:
         w: int | None = None,
         ttl: int | None = None,
         timeout: float | None = None,
+        if_version: str | None = None,
+        if_absent: bool = False,
     ) -> Written:
-        """Write a value that `w` replicas hold when this returns; it expires after `ttl`."""
+        """Write a value that `w` replicas hold when this returns; it expires after `ttl`.
+
+        `if_version`: only if that is the version that is there; `if_absent`: only if there is no
+        value. PreconditionFailed otherwise, with the `version` that is there."""
         call = calls.kv_call("PUT", key, value, w=w, ttl=ttl, timeout=timeout)
-        return calls.read_written(await self.request(call, timeout=timeout))
+        if if_version is not None or if_absent:
+            call = calls.once(call, if_version=if_version, if_absent=if_absent)
+        return calls.read_written(await self._write(call, timeout=timeout))
 
     async def delete(
-        self, key: Raw, *, w: int | None = None, timeout: float | None = None
+        self,
+        key: Raw,
+        *,
+        w: int | None = None,
+        timeout: float | None = None,
+        if_version: str | None = None,
     ) -> Written:
-        """Delete a key, whether or not it is there."""
+        """Delete a key, whether or not it is there; with `if_version` only that version of it,
+        PreconditionFailed otherwise."""
         call = calls.kv_call("DELETE", key, w=w, timeout=timeout)
-        return calls.read_written(await self.request(call, timeout=timeout))
+        if if_version is not None:
+            call = calls.once(call, if_version=if_version)
+        return calls.read_written(await self._write(call, timeout=timeout))
+
+    async def compare_and_set(
+        self,
+        key: Raw,
+        version: str | None,
+        value: Raw,
+        *,
+        ttl: int | None = None,
+        timeout: float | None = None,
+    ) -> Written:
+        """Write `value` if `version` is there, or, if it is None, if nothing is. PreconditionFailed
+        otherwise, with the `version` that is there."""
+        return await self.put(
+            key, value, ttl=ttl, timeout=timeout, if_version=version, if_absent=version is None
+        )
+
+    async def increment(
+        self, key: Raw, by: int = 1, *, ttl: int | None = None, timeout: float | None = None
+    ) -> Incremented:
+        """Add `by` to an integer of 64 bits, kept as decimal text, or to 0 where there is none,
+        which then expires after `ttl`.
+
+        Where the answer is lost it is asked for again, and never added twice. Conflict if the value
+        is no such integer, or the sum would be none."""
+        call = calls.increment_call(key, by, ttl=ttl, timeout=timeout)
+        return calls.read_incremented(await self._write(call, timeout=timeout))
+
+    async def update(
+        self,
+        key: Raw,
+        change: Callable[[bytes | None], Raw | None],
+        *,
+        ttl: int | None = None,
+        timeout: float | None = None,
+    ) -> Written | None:
+        """Replace the value by what `change` makes of it, which is given None where there is none,
+        and returns None to leave the key as it is. It then expires after `ttl`, or never.
+
+        `change` is called again where another write came in between, until `timeout` is over: then
+        PreconditionFailed."""
+        until = time.monotonic() + (self._timeout if timeout is None else timeout)
+        tries = 0
+        while True:
+            found = await self.get(key, timeout=timeout)
+            value = change(None if found is None else found.value)
+            if value is None:
+                return None
+            version = None if found is None else found.version
+            try:
+                return await self.compare_and_set(key, version, value, ttl=ttl, timeout=timeout)
+            except PreconditionFailed:
+                if time.monotonic() >= until:
+                    raise
+            tries += 1
+            await pause(calls.back_off(tries))
+
+    def lock(
+        self,
+        name: Raw,
+        *,
+        ttl: int = LEASE_SECONDS,
+        timeout: float | None = None,
+        max_clock_skew: float = CLOCK_SKEW_SECONDS,
+    ) -> AsyncLease:
+        """A lock to hold within `with`, kept under the key `name`. It is waited for until `timeout`
+        is over: then LeaseTaken.
+
+        It is renewed in the background; where its holder is cut off it is free after `ttl` seconds.
+        `max_clock_skew` is the nodes' setting: the holder takes its lease to be over that much
+        earlier. See the lease for what can still go wrong, and its `token` for what helps."""
+        seconds = self._timeout if timeout is None else timeout
+        return AsyncLease(self, name, ttl=ttl, timeout=seconds, max_clock_skew=max_clock_skew)
 
     async def page(
         self,
@@ -205,14 +303,36 @@ class AsyncClient:
             if chosen is not None:
                 return chosen
 
+    async def _write(self, call: Call, *, timeout: float | None) -> Response:
+        """The answer to a write that is done. One that may be sent again is, while there is time,
+        where it is not known what became of it."""
+        began = time.monotonic()
+        until = began + (self._timeout if timeout is None else timeout)
+        doubt, left, tries = Doubt(call), timeout, 0
+        while True:
+            error: QuorateError | None
+            try:
+                if doubt.needs_time:
+                    clock = await self.request(PING, timeout=left)
+                    doubt.tell_time(clock, seconds=time.monotonic() - began)
+                response = await self.request(doubt.call, timeout=left)
+                error = calls.error_of(response, is_write=True)
+            except Unavailable as fault:
+                error = fault
+            if doubt.is_over(error, is_late=time.monotonic() >= until):
+                return response
+            tries += 1
+            await pause(calls.back_off(tries))
+            left = max(until - time.monotonic(), 0.0)
+
     async def _attempt(self, endpoint: Endpoint, call: Call, *, until: float) -> Response:
         """One node's answer. Raises Lost; OSError where nothing was sent."""
-        pool = self._own_pool()
+        pool, use = self._own_pool(), (endpoint, call.is_plain)
         await acquire(pool.turns, until=until)
         try:
             if self._nodes.needs_proof(endpoint):
                 await _prove(endpoint, until=until)
-            kept = pool.take(endpoint)
+            kept = pool.take(use)
             connection = kept or await _connected(endpoint, until=until)
             is_good = False
             try:
@@ -224,7 +344,7 @@ class AsyncClient:
             finally:
                 # Not good: cancelled or interrupted, too, for the answer may still come.
                 if is_good:
-                    pool.give(endpoint, connection)
+                    pool.give(use, connection)
                 else:
                     connection.close()
         finally:
@@ -236,7 +356,11 @@ class AsyncClient:
             if pool is not None:
                 pool.close()
             turns = Semaphore(CONNECTIONS_MAX)
-            self._pool = pool = Pool(self._nodes.endpoints, owner=mine, turns=turns)
+            # What leads its connection out of the fast lane has connections of its own.
+            uses = [
+                (each, is_plain) for each in self._nodes.endpoints for is_plain in (True, False)
+            ]
+            self._pool = pool = Pool(uses, owner=mine, turns=turns)
         return pool
 
 

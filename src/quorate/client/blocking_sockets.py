@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 from typing import Any
 
 from quorate.client.sockets import seconds_left
@@ -23,6 +24,11 @@ def acquire(turns: threading.Semaphore, *, until: float) -> None:
     """Wait for a turn."""
     if not turns.acquire(timeout=seconds_left(until)):
         raise TimeoutError
+
+
+def pause(seconds: float) -> None:
+    """Wait."""
+    time.sleep(seconds)
 
 
 def look_up(host: str, port: int, *, until: float) -> list[Any]:

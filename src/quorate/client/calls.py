@@ -9,13 +9,15 @@ not say it (a proxy's own page, say), the write is UNKNOWN.
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from quorate.errors import (
     BY_CODE,
     NEVER_BEGUN,
+    Conflict,
     Forbidden,
     InvalidRequest,
     KeyMissing,
@@ -30,7 +32,8 @@ from quorate.wire.http import Response, quote
 _NOT_FACTS: Final = frozenset(
     {"type", "title", "status", "detail", "code", "outcome", "instance", "self"}
 )
-_VERSION: Final = re.compile('"?([0-9a-f]{28})"?')
+_VERSION: Final = re.compile('"?([0-9a-f]{28}(?:[0-9a-f]{16})?)"?')
+_PLAIN: Final = re.compile("/kv[?]key=[^&]+(?:&[rw]=[1-9])?")
 _ESCAPED: Final = bytes([*range(32), *b'"\\'])
 """Bytes that JSON writes as two to six."""
 
@@ -52,12 +55,24 @@ class TlsFailed(Unreachable):
     retryable = False
 
 
+class LeaseTaken(Conflict):
+    """Another holder has the lease, and had it until the time to wait for it was over."""
+
+    code = "lease_taken"
+
+
+class LeaseLost(Conflict):
+    """The lease is not held any more: it ran out, or somebody replaced it."""
+
+    code = "lease_lost"
+
+
 class Value(NamedTuple):
     """A key's value and the version that it was written with."""
 
     value: bytes
     version: str
-    """28 hexadecimal digits; a later write of the key compares higher."""
+    """28 or 44 hexadecimal digits; a later write of the key compares higher."""
     expires_ms: int | None = None
     """When it expires, in milliseconds since 1970, as a batch tells it; None: never. The answer to
     a get of one key does not tell it."""
@@ -68,7 +83,18 @@ class Written(NamedTuple):
 
     version: str
     acks: int
-    """Replicas that held it when it was answered."""
+    """Replicas that held it when it was answered; 0, for "not told", where the answer was lost, and
+    it was found out later that it is done."""
+
+
+class Incremented(NamedTuple):
+    """What an increment made of a counter."""
+
+    value: int | None
+    """None if this was found out late: the answer to a first request was lost, and others have
+    changed the counter since."""
+    version: str
+    acks: int
 
 
 class KeyPage(NamedTuple):
@@ -88,6 +114,56 @@ class Call(NamedTuple):
     target: str
     body: bytes | None = None
     is_write: bool = False
+    headers: Mapping[str, str] = {}
+    has_name: bool = False
+    """Whether nodes know it again if it is sent once more."""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nodes answer it in their fast lane (docs/http.md). Another one leads its
+        connection out of that, for good."""
+        return not self.headers and _PLAIN.fullmatch(self.target) is not None
+
+
+class Doubt:
+    """A write, and whether it may be sent again: the first that failed with an unknown outcome says
+    what the call ends with, unless it turns out later that it took effect."""
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+        """What to send next."""
+        self.needs_time = False
+        """Whether `tell_time` comes before that."""
+        self._unknown: QuorateError | None = None
+
+    def is_over(self, error: QuorateError | None, *, is_late: bool) -> bool:
+        """Whether the write is done. False: send `call`. Raises what failed where it cannot, or
+        (`is_late`) must not be sent."""
+        if error is None:
+            return True
+        if self._unknown is None:
+            is_unknown = isinstance(error, Unavailable) and error.outcome is Outcome.UNKNOWN
+            if not is_unknown or not self.call.has_name:
+                raise error
+            self._unknown = error
+            # Of a version that is still there it is known that nothing was built on it.
+            self.needs_time = "If-Match" not in self.call.headers
+        elif not isinstance(error, Unavailable):
+            # Not remembered; or another version is there, which may be built on what this wrote.
+            raise self._unknown from error
+        if is_late:
+            raise self._unknown
+        return False
+
+    def tell_time(self, answer: Response, *, seconds: float) -> None:
+        """Have the write say since when it is under way: so many seconds, by the clock of the node
+        that answered now. Without a clock, for ever."""
+        from email.utils import mktime_tz, parsedate_tz  # Late: rarely needed.
+
+        date = parsedate_tz(answer.headers.get("date", ""))
+        since_ms = 1 if date is None else int((mktime_tz(date) - seconds) * 1000)
+        self.call = self.call._replace(target=f"{self.call.target}&since_ms={since_ms}")
+        self.needs_time = False
 
 
 class BatchGet(NamedTuple):
@@ -147,6 +223,31 @@ def kv_call(method: str, key: Raw, value: Raw = b"", **chosen: float | None) -> 
     )
 
 
+def once(call: Call, *, if_version: str | None = None, if_absent: bool = False) -> Call:
+    """The same write under a condition, and with a name by which a node knows it if it is sent
+    again. InvalidRequest for what is no condition."""
+    headers = {"Idempotency-Key": os.urandom(16).hex()}
+    if if_version is not None:
+        version = _VERSION.fullmatch(if_version)
+        if if_absent or version is None:
+            raise InvalidRequest(
+                "a write is for one version, of 28 or 44 hexadecimal digits as a get or put tells "
+                "it, or for none there",
+                outcome=Outcome.NOT_APPLIED,
+            )
+        headers["If-Match"] = f'"{version[1]}"'
+    elif if_absent:
+        headers["If-None-Match"] = "*"
+    return call._replace(headers=headers, has_name=True)
+
+
+def increment_call(key: Raw, by: int, *, ttl: int | None, timeout: float | None) -> Call:
+    """Add `by` to a counter, once."""
+    target = f"/incr?key={quote(key_bytes(key, is_write=True))}&by={by}"
+    target += options(ttl=ttl, timeout=timeout)
+    return once(Call("POST", target, b"", is_write=True))
+
+
 def page_call(
     prefix: Raw, *, cursor: str, limit: int, r: int | None, timeout: float | None
 ) -> Call:
@@ -194,6 +295,15 @@ def read_written(response: Response) -> Written:
     version = _version(response, is_write=True)
     acks = response.headers.get("quorate-acks", "").partition("/")[0]
     return Written(version, int(acks) if acks.isdigit() else 0)
+
+
+def read_incremented(response: Response) -> Incremented:
+    """What a counter came to."""
+    version, acks = read_written(response)
+    try:
+        return Incremented(int(response.body) if response.body else None, version, acks)
+    except ValueError:
+        raise PeerProtocolError("the counter is no number", outcome=Outcome.UNKNOWN) from None
 
 
 def read_page(response: Response) -> KeyPage:
@@ -247,6 +357,14 @@ def error_of_table(table: dict[str, Any], *, status: int, is_write: bool) -> Quo
     }
     detail = str(table.get("detail") or table.get("title") or _untold(status))
     return kind(detail, outcome=_outcome(table, kind) if is_write else None, **facts)
+
+
+def back_off(tries: int) -> float:
+    """Seconds to wait before another try, after so many: at random, so that those who were in each
+    other's way are not again."""
+    import random  # Late: few calls are ever tried again.
+
+    return random.uniform(0.0, min(0.004 * 2**tries, 0.25))
 
 
 def _check(response: Response, *, is_write: bool) -> None:

@@ -48,28 +48,29 @@ class NodeConnection:
 
 
 class Pool(Generic[Turns]):
-    """Idle connections of one owner, by endpoint, and the turns of those who may have one.
+    """Idle connections of one owner, by endpoint and what they were used for, and the turns of
+    those who may have one.
 
     Without a lock, which a fork could copy while another thread holds it: `pop` and `append` of
     several threads to one list happen one after the other.
     """
 
-    def __init__(self, endpoints: Iterable[object], *, owner: object, turns: Turns) -> None:
+    def __init__(self, uses: Iterable[object], *, owner: object, turns: Turns) -> None:
         self.owner = owner
         self.turns = turns
-        self._idle: dict[object, list[NodeConnection]] = {each: [] for each in endpoints}
+        self._idle: dict[object, list[NodeConnection]] = {each: [] for each in uses}
 
-    def take(self, endpoint: object) -> NodeConnection | None:
+    def take(self, use: object) -> NodeConnection | None:
         """The connection that was used last of those that are still good, if there is one."""
-        while (idle := _last_of(self._idle[endpoint])) is not None:
+        while (idle := _last_of(self._idle[use])) is not None:
             if not is_stale(idle.socket):
                 return idle
             idle.close()
         return None
 
-    def give(self, endpoint: object, connection: NodeConnection) -> None:
+    def give(self, use: object, connection: NodeConnection) -> None:
         """Keep a connection whose answer was read to the end. No more are kept than have turns."""
-        self._idle[endpoint].append(connection)
+        self._idle[use].append(connection)
 
     def close(self) -> None:
         """Close what is idle: this process's ends, where a fork shares them."""

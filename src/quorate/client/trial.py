@@ -44,6 +44,7 @@ class Endpoint(NamedTuple):
             self.url.partition("://")[2],
             body=call.body,
             authorization=self.access.authorization,
+            headers=call.headers,
         )
 
 

@@ -17,6 +17,16 @@ import msgspec
 from quorate.core.values.messages import NO_BALLOT, Ballot, Vote
 
 
+def may_promise(ballot: Ballot, promised: Ballot) -> bool:
+    """Whether a voter that promised one ballot may promise another."""
+    return ballot > promised
+
+
+def may_accept(ballot: Ballot, promised: Ballot) -> bool:
+    """Whether it may accept what is proposed under it. To accept is to promise."""
+    return ballot >= promised
+
+
 class Voter:
     """What one voter promised and accepted for the one number that is open."""
 
@@ -40,7 +50,7 @@ class Voter:
     def prepare(self, number: int, ballot: Ballot) -> Vote:
         """Promise to take nothing of a lower ballot, and tell what was accepted; or refuse."""
         kept = self._kept_of(number)
-        if ballot <= kept.promised:
+        if not may_promise(ballot, kept.promised):
             return Vote(number, False, kept.promised)
         self._kept = Vote(number, True, ballot, kept.accepted, kept.value)
         return self._kept
@@ -48,7 +58,7 @@ class Voter:
     def accept(self, number: int, ballot: Ballot, value: bytes) -> Vote:
         """Accept a value, unless a higher ballot was promised."""
         kept = self._kept_of(number)
-        if ballot < kept.promised:
+        if not may_accept(ballot, kept.promised):
             return Vote(number, False, kept.promised)
         self._kept = Vote(number, True, ballot, ballot, value)
         return Vote(number, True, ballot, ballot)

@@ -42,7 +42,7 @@ from typing import TYPE_CHECKING, Final
 
 from quorate.core.values.settings import SLICE_MS
 from quorate.core.values.slots import BUCKETS, PARTITION_COUNT, partition_of
-from quorate.core.values.versions import ABSENT, VERSION_BYTES
+from quorate.core.values.versions import ABSENT, LINKED_BYTES, VERSION_BYTES
 
 if TYPE_CHECKING:
     from mypy_extensions import i64
@@ -76,7 +76,7 @@ def bucket_of(row: bytes) -> int:
 
 
 def _term(row_hash: i64, version: bytes) -> i64:
-    """What a version of a row counts."""
+    """What a version of a row counts. A link is two more coefficients, of 24 bits each."""
     if not version:
         return 0
     high: i64 = 0
@@ -96,15 +96,23 @@ def _term(row_hash: i64, version: bytes) -> i64:
     b = ((b & _PRIME) + (b >> 31)) * y + (low >> 28)
     a = ((a & _PRIME) + (a >> 31)) * x + (low & _PIECE)
     b = ((b & _PRIME) + (b >> 31)) * y + (low & _PIECE)
+    if len(version) > VERSION_BYTES:
+        place = VERSION_BYTES
+        while place < LINKED_BYTES:
+            piece: i64 = version[place] << 8 | version[place + 1]
+            a = ((a & _PRIME) + (a >> 31)) * x + piece
+            b = ((b & _PRIME) + (b >> 31)) * y + piece
+            place += 2
     return a % _PRIME << 31 | b % _PRIME
 
 
 def _ms_of(version: bytes) -> i64:
-    """The millisecond of its stamp; 0 for ABSENT."""
+    """The millisecond of its stamp, or of its link; 0 for ABSENT."""
     ms: i64 = 0
     if version:
-        place: i64 = 0
-        while place < 6:
+        first: i64 = VERSION_BYTES if len(version) > VERSION_BYTES else 0
+        place: i64 = first
+        while place < first + 6:
             ms = ms << 8 | version[place]
             place += 1
     return ms

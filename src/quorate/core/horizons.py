@@ -94,6 +94,19 @@ class Fences:
         fence = self._by_partition.get(partition)
         return 0 if fence is None else fence.horizon
 
+    def boundary(self, partition: int) -> int:
+        """The lock of a partition; 0 if there is none."""
+        fence = self._by_partition.get(partition)
+        return 0 if fence is None else fence.lock
+
+    def locked(self, partition: int) -> bytes:
+        """The lowest version that is not below the lock of a partition."""
+        return self.beginning(self.boundary(partition))
+
+    def collected(self, partition: int) -> bytes:
+        """The lowest version that is not below the horizon of a partition."""
+        return self.beginning(self.horizon(partition))
+
     def is_swept(self, partition: int) -> bool:
         """Whether no garbage below the horizon of a partition is left."""
         fence = self._by_partition.get(partition)
@@ -167,6 +180,12 @@ class Fences:
         if record.version >= self.beginning(lock):
             return False
         return held is None or self.is_garbage(held, lock) or self.is_garbage(record, lock)
+
+    def is_proven(self, partition: int, record: Record, lock: int) -> bool:
+        """Whether a record, which another replica holds with this lock, may win here whatever is
+        held: all that was dropped here was dropped, or beaten by the record, there."""
+        own = self.boundary(partition)
+        return 0 < own <= lock and not self.is_garbage(record, own)
 
     def lets_in(self, partition: int, record: Record, held: Record | None) -> bool:
         """Whether to keep a record that would win over `held`; False if it is garbage of which

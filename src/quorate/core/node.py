@@ -6,10 +6,9 @@ Same state, events, `now` and random generator: same effects. Storage is read in
 the injected engine; what is to be stored, sent and answered comes out as `Effects`. A step takes
 the events, then makes the calls that are due (`turn`), then flushes what all that has to say.
 
-The parts: `writes`, `reads`, `scans` coordinate requests; `replica` is this node's copies; an
-`outbox` for each peer gathers what it is told in a turn; `hints` and `membership` do what their
-names say; `peer` knows who answers; `turn` bounds and expires what clients asked.
-"""
+The parts: `writes`, `updates`, `reads`, `scans` coordinate requests; `replica` is this node's
+copies; an `outbox` for each peer gathers what it is told in a turn; `hints` and `membership` do
+what their names say; `peer` knows who answers; `turn` bounds and expires what clients asked."""
 
 from __future__ import annotations
 
@@ -20,11 +19,16 @@ from quorate.core.exchanges.agreement import Agreement
 from quorate.core.exchanges.changes import Changes
 from quorate.core.exchanges.hints import Hints
 from quorate.core.exchanges.look import Look
+from quorate.core.exchanges.open_votes import OpenVotes
 from quorate.core.exchanges.outbox import Outbox
 from quorate.core.exchanges.pulls import Pulls
 from quorate.core.exchanges.reads import Reads
+from quorate.core.exchanges.rounds import Rounds
 from quorate.core.exchanges.scans import Explains, Scans
-from quorate.core.exchanges.writes import Write, Writes
+from quorate.core.exchanges.spreads import Spreads
+from quorate.core.exchanges.updates import Updates
+from quorate.core.exchanges.write import Write
+from quorate.core.exchanges.writes import Writes
 from quorate.core.local import Local
 from quorate.core.replica import Reader
 from quorate.core.serving import Serving
@@ -32,7 +36,7 @@ from quorate.core.topology.layout import Layout
 from quorate.core.topology.liveness import Liveness
 from quorate.core.topology.membership import Membership
 from quorate.core.topology.peer import Ground, Peer
-from quorate.core.turn import Alarm, Parked, Parts, not_applied, size_of
+from quorate.core.turn import Alarm, Parked, Parts, not_applied, size_of, too_large
 from quorate.core.values.events import (
     Change,
     Check,
@@ -60,6 +64,7 @@ from quorate.core.values.events import (
     Scan,
     Stop,
     StorageState,
+    Update,
     Waiter,
 )
 from quorate.core.values.messages import Ping
@@ -77,7 +82,6 @@ from quorate.errors import (
     NotReady,
     QuorateError,
     StorageError,
-    ValueTooLarge,
 )
 
 if TYPE_CHECKING:
@@ -96,13 +100,7 @@ class Node:
     def __init__(self, settings: Settings, engine: Reader, random: Random, now: Instant) -> None:
         """Take up what `engine` holds. ClockUntrusted if the wall clock is far behind the last
         stamp that this node gave out."""
-        ceiling = int.from_bytes(engine.get_meta(CEILING_META) or b"", "big")
-        if ms_of(ceiling) > now.wall_ms + STARTUP_SKEW_MS_MAX:
-            behind_s = (ms_of(ceiling) - now.wall_ms) // 1000
-            raise ClockUntrusted(
-                "this machine's clock is behind the last stamp in the data directory",
-                behind_s=behind_s,
-            )
+        ceiling = _ceiling_of(engine, now)
         self.settings: Final = settings
         self.parts: Final = Parts(settings, engine, random, ceiling=ceiling)
         parts, turn = self.parts, self.parts.turn
@@ -125,14 +123,19 @@ class Node:
         self.hints: Final = Hints(
             engine=engine, replica=parts.replica, turn=turn, bytes_max=settings.hint_bytes_max
         )
-        self.writes: Final = Writes(parts, self.membership, self.hints, self._retry)
+        self.rounds: Final = Rounds(parts, self.membership)
+        self.spreads: Final = Spreads(parts, self.hints)
+        asking = self.membership, self.rounds, self.spreads
+        self.writes: Final = Writes(parts, *asking, hints=self.hints, retry=self._retry)
+        self.updates: Final = Updates(parts, *asking)
         self.reads: Final = Reads(parts, self.membership)
         self.scans: Final = Scans(parts, self.membership, self.outboxes)
         self.explains: Final = Explains(parts, self.membership, self.hints, self.outboxes)
         self.liveness: Final = Liveness(
             settings, turn, self.roster.peers, ping=self._ping, owes=self._owes, random=random
         )
-        self.agreement: Final = Agreement(parts, self.membership, self.outboxes)
+        open_votes = OpenVotes(parts, self.membership, self.rounds, self.updates.finish)
+        self.agreement: Final = Agreement(parts, self.membership, self.outboxes, open_votes)
         self.pulls: Final = Pulls(
             parts, self.membership, self.outboxes, self._on_pulled, self.agreement.gained
         )
@@ -184,8 +187,8 @@ class Node:
     def _close_batch(self, effects: Effects) -> None:
         replica, writes, hints = self.parts.replica, self.writes, self.hints
         while True:
-            is_accepted = self.membership.marks.has_accepted
-            if writes.has_stamped or replica.keeps or self.changes.has_granted or is_accepted:
+            voted = self.changes.has_granted or self.membership.marks.has_accepted
+            if voted or writes.has_stamped or replica.keeps or replica.votes.fresh:
                 self._raise_ceiling()
             if writes.own:
                 writes.close_turn()
@@ -224,6 +227,7 @@ class Node:
                 self.writes.begin_anew(operation)
             elif isinstance(operation, Look):
                 self.reads.begin_anew(operation)
+        self.updates.begin_anew()
         self.changes.adopted(layout)
         self._retry.soon()
 
@@ -239,28 +243,26 @@ class Node:
 
     # --- client requests ---------------------------------------------------------------------
 
-    def _on_get(self, event: Get) -> None:
-        if self._admit(event.waiter, event.key, 0):
+    def _on_small(self, event: Get | Update) -> None:
+        """It brings no value, or none that is known to be written."""
+        if self._admit(event.waiter, event.key, size_of(event)):
             self._begin(event, None)
 
     def _on_put(self, event: Put) -> None:
         value = event.value
         if value is not None and len(value) > self.settings.value_bytes_max:
-            error = ValueTooLarge(
-                "the value is too large",
-                bytes=len(value),
-                bytes_max=self.settings.value_bytes_max,
-            )
-            self._refuse(event.waiter, error)
+            self._refuse(event.waiter, too_large(value, self.settings))
         elif not 0 <= event.expires_ms <= EXPIRES_MS_MAX:
             self._refuse(event.waiter, InvalidRequest("no such expiry", given=event.expires_ms))
         elif self._admit(event.waiter, event.key, size_of(event)):
             self._begin(event, None)
 
-    def _begin(self, event: Get | Put, parked: Parked | None) -> None:
+    def _begin(self, event: Get | Put | Update, parked: Parked | None) -> None:
         try:
             if isinstance(event, Put):
                 self.writes.begin(event, parked)
+            elif isinstance(event, Update):
+                self.updates.begin(event, parked)
             else:
                 self.reads.begin(event, parked)
         except QuorateError as error:
@@ -410,8 +412,9 @@ class Node:
         """What is done with each kind of event."""
         local = Local(self.parts, self.scans, self.serving, self._admit)
         return {
-            Get: self._on_get,
+            Get: self._on_small,
             Put: self._on_put,
+            Update: self._on_small,
             Scan: self._on_scan,
             Explain: self._on_explain,
             LocalGet: local.get,
@@ -454,6 +457,8 @@ class Node:
         )
         self.outboxes.append(outbox)
         self.writes.open(outbox)
+        self.rounds.open(outbox)
+        self.spreads.open(outbox)
         self.reads.open(outbox)
         self.hints.open(outbox)
         return peer
@@ -471,6 +476,18 @@ class Node:
             outbox = self.outboxes[peer.index]
             batch = outbox.next_batch()
             outbox.say(Ping(batch, members, keys, size, done, left, not_read, mark, known))
+
+
+def _ceiling_of(engine: Reader, now: Instant) -> int:
+    """Below which all stamps are that this node gave out. ClockUntrusted if that is absurd."""
+    ceiling = int.from_bytes(engine.get_meta(CEILING_META) or b"", "big")
+    behind_ms = ms_of(ceiling) - now.wall_ms
+    if behind_ms > STARTUP_SKEW_MS_MAX:
+        raise ClockUntrusted(
+            "this machine's clock is behind the last stamp in the data directory",
+            behind_s=behind_ms // 1000,
+        )
+    return ceiling
 
 
 def _is_empty(engine: Reader) -> bool:

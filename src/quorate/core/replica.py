@@ -23,6 +23,7 @@ from typing import Final, Protocol
 
 from quorate.core.digests import Digests
 from quorate.core.horizons import Fences
+from quorate.core.kept_votes import KeptVotes, VoteReader
 from quorate.core.values.events import Batch, StorageState
 from quorate.core.values.record import Record, wins
 from quorate.core.values.settings import SLICE_MS
@@ -35,7 +36,7 @@ VERSIONS_BYTES: Final = 1 << 20
 """About what is read to know the versions of some rows: an engine reads records whole."""
 
 
-class Reader(Protocol):
+class Reader(VoteReader, Protocol):
     """The reads of an engine that a step makes; `storage.engine.Engine` has them."""
 
     def get(self, row: bytes) -> Record | None:
@@ -97,6 +98,7 @@ class Replica:
         "keys",
         "tombstones",
         "trouble",
+        "votes",
         "withheld",
     )
 
@@ -112,6 +114,8 @@ class Replica:
         """By partition, of the rows that `digests` covers."""
         self.expiries_ms: Final = array("q", [NEVER_MS]) * PARTITION_COUNT
         """By partition: nothing that was looked at since its last scan expires before."""
+        self.votes: Final = KeptVotes(engine, on_damage)
+        """On the successors of rows."""
         self._undurable: dict[bytes, _Undurable] = {}
         self._records: list[tuple[bytes, Record | None]] = []
         self._hints: list[tuple[bytes, bytes | None]] = []
@@ -224,9 +228,9 @@ class Replica:
             raise StorageBusy("copies of an earlier layout are given up first")
 
     def partitions(self) -> set[int]:
-        """Those of which anything is on disk, for all that can be read. From each row found to the
-        next partition: a seek for each partition would pass over ranges that were dropped again
-        and again."""
+        """Those of which anything is on disk, votes too, for all that can be read. From each row
+        found to the next partition: a seek for each partition would pass over ranges that were
+        dropped again and again."""
         found: set[int] = set()
         start = b"\0\0"
         try:
@@ -239,7 +243,10 @@ class Replica:
                 _, start = partition_bounds(partition)
         except StorageError:
             found.update(range(partition_of(start), PARTITION_COUNT))
-        return found
+        try:
+            return found | self.votes.partitions()
+        except StorageError:
+            return set(range(PARTITION_COUNT))
 
     def count(self, start: bytes, end: bytes, *, limit: int) -> tuple[int, bytes]:
         """How many of the first `limit` rows in [start, end) are live, withheld ones too, and after
@@ -277,19 +284,21 @@ class Replica:
 
     # --- writing ---------------------------------------------------------------------------
 
-    def apply(self, row: bytes, record: Record) -> bytes:
+    def apply(self, row: bytes, record: Record, lock: int = 0) -> bytes:
         """Keep `record` if it is newer. Returns the higher version held instead, else ABSENT.
-        Fenced, and nothing is kept, if it would win and must not.
+        Fenced, and nothing is kept, if it would win and must not. `lock`: of the partition, where
+        another replica holds it.
 
         Either way acknowledge only through `when_durable`: what is held may not be durable yet.
         """
-        return self.apply_over(row, record, self.latest(row))
+        is_listed = lock > 0 and self.fences.is_proven(partition_of(row), record, lock)
+        return self.apply_over(row, record, self.latest(row), is_listed=is_listed)
 
     def apply_over(
         self, row: bytes, record: Record, held: Record | None, *, is_listed: bool = False
     ) -> bytes:
         """`apply`, for a caller that has just read `held = latest(row)`. `is_listed`: those from
-        whom this node gets its copy hold the record, so no fence keeps it out."""
+        whom this node gets it hold the record so that no fence keeps it out."""
         # What is read twice is read once: each attribute of a Struct is looked up by its name.
         version, value = record.version, record.value
         before, was = (ABSENT, None) if held is None else (held.version, held.value)
@@ -382,6 +391,7 @@ class Replica:
             f"partition {partition} is dropped while rows of it are not durable"
         )
         self._dropped[partition] = self._mark + 1
+        self.votes.drop(partition, self._mark + 1)
         self._dropped_rows.append(partition_bounds(partition))
         self.fences.forget(partition)
         self.keys -= live
@@ -402,9 +412,7 @@ class Replica:
         Promises of a step without a batch wait for the batches before it, as what they speak of
         may be in one of them.
         """
-        if not (
-            self._records or self._hints or self._meta or self._dropped_rows or self._dropped_hints
-        ):
+        if not (self._records or self.votes.fresh or self._has_more()):
             if self._calls:
                 self._waiting.append(_Promised(self._mark, [], self._calls))
                 self._calls = []
@@ -416,6 +424,8 @@ class Replica:
             self._records, self._hints, self._meta, self._dropped_rows, self._dropped_hints
         )
         self._mark += 1
+        if self.votes.fresh:
+            batch.votes = self.votes.take(self._mark)
         if self._records or self._calls:
             # Else nothing was promised: on a full disk such batches may come for hours.
             self._waiting.append(_Promised(self._mark, self._records, self._calls))
@@ -424,12 +434,17 @@ class Replica:
             self._dropped_rows, self._dropped_hints = [], []
         return batch, self._mark
 
+    def _has_more(self) -> bool:
+        """Whether there is anything to store but records and votes."""
+        return bool(self._hints or self._meta or self._dropped_rows or self._dropped_hints)
+
     def on_durable(self, mark: int) -> None:
         """Everything up to `mark` is durable: show it, and make the promised calls."""
         assert self._durable <= mark <= self._mark, f"durable mark {mark} out of order"
         self._durable = mark
         if self._dropped:
             self._dropped = {each: at for each, at in self._dropped.items() if at > mark}
+        self.votes.on_durable(mark)
         self._release()
 
     def release_settled(self) -> bool:

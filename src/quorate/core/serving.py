@@ -22,6 +22,7 @@ from quorate.core.exchanges.changes import Changes
 from quorate.core.exchanges.outbox import MESSAGE_BYTES_MAX, Outbox
 from quorate.core.exchanges.scans import local_rows
 from quorate.core.horizons import Fenced
+from quorate.core.moved_votes import told_votes
 from quorate.core.topology.layout import FIRST_EPOCH
 from quorate.core.topology.liveness import Liveness
 from quorate.core.topology.membership import Membership
@@ -30,6 +31,7 @@ from quorate.core.turn import Parts
 from quorate.core.values.events import SCAN_ROWS_MAX
 from quorate.core.values.messages import (
     Accept,
+    AcceptRows,
     Agree,
     AskSums,
     Foundation,
@@ -43,9 +45,12 @@ from quorate.core.values.messages import (
     Ping,
     Pong,
     Prepare,
+    PrepareRows,
     Pull,
+    PulledVotes,
     Read,
     ReadAnswer,
+    RowsVoted,
     ScannedRows,
     ScanRows,
     Sums,
@@ -53,25 +58,25 @@ from quorate.core.values.messages import (
 )
 from quorate.core.values.record import Record
 from quorate.core.values.slots import BUCKETS, is_row, partition_of
-from quorate.core.values.versions import ABSENT, VERSION_MIN
+from quorate.core.values.versions import ABSENT, LINK_BYTES, VERSION_BYTES, VERSION_MIN, link_of
+from quorate.core.voting import ROW_BYTES, STEP_BYTES_MAX, Voting
 from quorate.errors import StorageBusy, StorageError
 
-STEP_BYTES_MAX: Final = 8 << 20
-"""Of answers to one peer in a step; one value may exceed it."""
 STEP_BYTES_MAX_ALL: Final = 64 << 20
 """Of answers to all; one peer's may exceed it."""
-ROW_BYTES: Final = 512
-"""Counted for each row that is looked for, whatever is found."""
 SUMS_BYTES: Final = 9 * BUCKETS
 """Of an answer with sums."""
 PUT_OFF_BYTES_MAX: Final = 8 << 20
 """Of requests of one peer that are put off."""
 PUT_OFF_BYTES_MAX_ALL: Final = 64 << 20
 """Of those of all."""
-_ANSWERS: Final = (Mutated, ReadAnswer, ScannedRows, Voted, Sums, Listed)
+_ANSWERS: Final = (
+    *(Mutated, ReadAnswer, ScannedRows, Voted, Sums, Listed),
+    *(RowsVoted, PulledVotes),
+)
 _SIGNS_OF_LIFE: Final = (*_ANSWERS, Pong, OtherEpoch)
 """Only what answers shows that both directions work."""
-_REQUESTS: Final = (Mutate, Read, ScanRows, Pull, AskSums, ListBuckets)
+_REQUESTS: Final = (Mutate, Read, ScanRows, Pull, AskSums, ListBuckets, PrepareRows, AcceptRows)
 BELOW_HORIZON: Final = "it is older than what was dropped here for good"
 
 
@@ -99,6 +104,7 @@ class Serving:
         "_parts",
         "_replica",
         "_turn",
+        "_voting",
         "put_off",
     )
 
@@ -117,6 +123,7 @@ class Serving:
         self._turn = parts.turn
         self._membership = membership
         self._liveness = liveness
+        self._voting = Voting(parts, membership, self.why_refused)
         self.put_off: dict[Peer, PutOff] = {}
         """Requests that wait, by who asked."""
 
@@ -160,15 +167,19 @@ class Serving:
 
     def why_refused(self, row: bytes, record: Record) -> str:
         """Why this replica will not keep the record; empty if it will."""
-        if record.version > self._turn.version_max:
+        version, version_max = record.version, self._turn.version_max
+        is_linked = len(version) > VERSION_BYTES
+        if version > version_max or (
+            is_linked and version[VERSION_BYTES:] > version_max[:LINK_BYTES]
+        ):
             return "the stamp is further ahead than clocks may differ"
-        if record.version < VERSION_MIN:
+        if record.version < VERSION_MIN and not link_of(record.version):
             return "no stamp"
         if not is_row(row):
             # Where it would be kept, reads of the key never look, and scans would show it.
             return "the row is not the key's"
         topology = self._membership.topology
-        if topology is None or not topology.partitions[partition_of(row)].is_mine:
+        if topology is None or not topology.is_mine(row):
             return "not a replica of this key"
         value = record.value
         if value is not None and len(value) > self._parts.settings.value_bytes_max:
@@ -239,10 +250,14 @@ class Serving:
     def _on_request(
         self,
         outbox: Outbox,
-        message: Mutate | Read | ScanRows | Pull | AskSums | ListBuckets,
+        message: (
+            Mutate | Read | ScanRows | Pull | AskSums | ListBuckets | PrepareRows | AcceptRows
+        ),
     ) -> None:
         if isinstance(message, Mutate):
             self._on_mutate(outbox, message)
+        elif isinstance(message, PrepareRows | AcceptRows):
+            self._voting.hear(outbox, message)
         elif isinstance(message, Pull) and self._replica.trouble.code:
             # It would wait with all others for a disk that may confirm nothing for hours.
             self._turn.counters["peer_requests_dropped"] += 1
@@ -340,7 +355,7 @@ class Serving:
                 refused.append((index, reason))
                 continue
             try:
-                higher = apply(row, record)
+                higher = apply(row, record, message.lock)
             except StorageError as error:
                 if not isinstance(error, StorageBusy):
                     url, reason = outbox.peer.url, str(error)
@@ -378,7 +393,7 @@ class Serving:
                 size += len(record.value)
                 outbox.said_bytes += len(record.value)
             if size >= MESSAGE_BYTES_MAX:
-                outbox.say(ReadAnswer(message.batch, records, [], failed))
+                outbox.say(ReadAnswer(message.batch, records, [], failed, self._lock(message)))
                 records, failed, size = [], [], 0
         versions: list[bytes] = []
         for row in message.brief:
@@ -388,10 +403,15 @@ class Serving:
             versions.append(ABSENT if record is None else record.version)
             outbox.said_bytes += ROW_BYTES
         if records or versions:
-            outbox.say(ReadAnswer(message.batch, records, versions, failed))
+            lock = self._lock(message)
+            outbox.say(ReadAnswer(message.batch, records, versions, failed, lock))
         if full_count == len(message.full) and len(versions) == len(message.brief):
             return None
-        return Read(message.batch, message.full[full_count:], message.brief[len(versions) :])
+        full, brief = message.full[full_count:], message.brief[len(versions) :]
+        return Read(message.batch, full, brief, message.partition)
+
+    def _lock(self, message: Read) -> int:
+        return self._replica.fences.boundary(message.partition) if message.partition >= 0 else 0
 
     def _shown(self, row: bytes, failed: list[bytes]) -> Record | None:
         if not self._membership.current().partitions[partition_of(row)].is_mine:
@@ -409,9 +429,32 @@ class Serving:
             outbox.say(OtherEpoch(self._membership.epoch, [message.batch]))
         elif outbox.said_bytes >= STEP_BYTES_MAX:
             self._turn.counters["peer_requests_dropped"] += 1
-        else:
+        elif message.base is None:
             asked = ScanRows(message.batch, message.partition, message.after, b"", message.limit)
             self._on_scan(outbox, asked)
+        else:
+            self._tell_votes(outbox, message, message.base)
+
+    def _tell_votes(self, outbox: Outbox, message: Pull, base: bytes) -> None:
+        """List what was voted in a partition for who shall hold it."""
+        batch, partition = message.batch, message.partition
+        limit = min(message.limit, SCAN_ROWS_MAX)
+        try:
+            if not self._membership.current().partitions[partition].is_mine:
+                raise StorageBusy("no copy of it is held here")
+            told, more = told_votes(
+                *(self._replica, self._parts.votes, partition),
+                after=message.after,
+                base=base,
+                limit=limit,
+            )
+        except StorageError:
+            outbox.say(PulledVotes(batch, [], more=False, failed=True))
+            return
+        records = [each.record for _, _, _, each in told if each is not None]
+        sizes = [len(each.value or b"") for each in records if each is not None]
+        outbox.said_bytes += ROW_BYTES * (1 + len(told)) + sum(sizes)
+        outbox.say(PulledVotes(batch, told, more))
 
     def _on_scan(self, outbox: Outbox, message: ScanRows) -> None:
         if not self._membership.current().partitions[message.partition].is_mine:

@@ -19,17 +19,21 @@ from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Final
 
 from quorate.core.replica import Reader, Replica
-from quorate.core.values.events import Get, Note, Put, Result, Waiter
+from quorate.core.values.events import Get, Note, Put, Result, Update, Waiter
+from quorate.core.values.record import Record
 from quorate.core.values.settings import Settings
 from quorate.core.values.versions import (
     ABSENT,
+    LINK_BYTES,
     TIE_MAX,
     TIES,
+    VERSION_BYTES,
     HybridClock,
     pack_version,
     stamp_of,
 )
-from quorate.errors import Corrupt, Outcome, Overloaded, QuorateError
+from quorate.core.votes import Votes
+from quorate.errors import Corrupt, Outcome, Overloaded, QuorateError, ValueTooLarge
 
 if TYPE_CHECKING:
     from random import Random
@@ -89,6 +93,11 @@ class Turn:
         self.answers = []
         self.notes = []
         self.said_bytes = 0
+
+    def is_ahead(self, version: bytes) -> bool:
+        """Whether a version was stamped, or made, further ahead than clocks may differ."""
+        version_max = self.version_max
+        return version > version_max or version[VERSION_BYTES:] > version_max[:LINK_BYTES]
 
     # --- deadlines ---------------------------------------------------------------------------
 
@@ -163,6 +172,10 @@ class Alarm:
         """Make the call in this step, or in the next if this one is past its events."""
         self.at(self._turn.mono_ms)
 
+    def cancel(self) -> None:
+        """Do not make the call."""
+        self.due_ms = NEVER_MS
+
     def ring(self, mono_ms: int) -> None:
         """Make the call if it is set for this very time."""
         if mono_ms == self.due_ms:
@@ -195,7 +208,7 @@ class Parked:
     __slots__ = ("deadline_ms", "error", "event", "wait_ms")
 
     def __init__(
-        self, event: Get | Put, error: QuorateError, *, wait_ms: int, deadline_ms: int
+        self, event: Get | Put | Update, error: QuorateError, *, wait_ms: int, deadline_ms: int
     ) -> None:
         self.event = event
         self.error = error
@@ -215,6 +228,7 @@ class Requests:
         "_turn",
         "bytes",
         "count",
+        "typical_bytes",
     )
 
     def __init__(self, *, turn: Turn, count_max: int, bytes_max: int) -> None:
@@ -231,6 +245,9 @@ class Requests:
         self.bytes = 0
         """Value bytes of them: of writes what they bring, of reads, from their beginning, what they
         may."""
+        self.typical_bytes = 0
+        """How many bytes a read is charged with, before it is known what it will bring: about the
+        largest value that was read lately. Many large reads at once could exhaust the memory."""
 
     def admit(self, size: int) -> None:
         """Count a request in. Overloaded if a maximum is reached."""
@@ -250,6 +267,12 @@ class Requests:
         self.count -= 1
         self.bytes -= size
         self._turn.answers.append((waiter, result))
+
+    def learn_size(self, record: Record | None) -> None:
+        """A larger value counts at once; smaller ones bring `typical_bytes` down by a 64th each."""
+        if record is not None and record.value is not None:
+            lately = self.typical_bytes - (self.typical_bytes >> 6)
+            self.typical_bytes = max(lately, len(record.value))
 
     def end(self, operation: Begun, result: Result) -> None:
         """Answer a begun request, unless it was answered."""
@@ -282,7 +305,7 @@ class Requests:
         return [each for queue in self._begun.values() for each in queue if each.waiter is not None]
 
     def park(
-        self, event: Get | Put, error: QuorateError, *, wait_ms: int, again: Parked | None
+        self, event: Get | Put | Update, error: QuorateError, *, wait_ms: int, again: Parked | None
     ) -> None:
         """Keep an admitted request to try again; `error` refuses it after `wait_ms`.
 
@@ -340,8 +363,17 @@ def not_applied(error: QuorateError) -> QuorateError:
     return error
 
 
-def size_of(event: Get | Put) -> int:
+def too_large(value: bytes, settings: Settings) -> QuorateError:
+    """Why a value is not taken."""
+    return ValueTooLarge(
+        "the value is too large", bytes=len(value), bytes_max=settings.value_bytes_max
+    )
+
+
+def size_of(event: Get | Put | Update) -> int:
     """The bytes that a request is counted with."""
+    if isinstance(event, Update):
+        return event.size
     if isinstance(event, Put) and event.value is not None:
         return len(event.value)
     return 0
@@ -350,7 +382,7 @@ def size_of(event: Get | Put) -> int:
 class Parts:
     """Shared by the coordinators of one node; all of them live as long as the node."""
 
-    __slots__ = ("clock", "process", "random", "replica", "requests", "settings", "turn")
+    __slots__ = ("clock", "process", "random", "replica", "requests", "settings", "turn", "votes")
 
     def __init__(self, settings: Settings, engine: Reader, random: Random, *, ceiling: int) -> None:
         self.settings = settings
@@ -363,6 +395,7 @@ class Parts:
         # What is stamped here must be above what is locked here, whatever the wall clock says.
         floor = max(ceiling, stamp_of(self.replica.fences.highest))
         self.clock = HybridClock(ceiling=floor, skew_ms_max=settings.max_clock_skew_ms)
+        self.votes = Votes(self.replica, self.clock)
         self.requests = Requests(
             turn=self.turn,
             count_max=settings.inflight_max,

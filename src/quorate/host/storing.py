@@ -49,6 +49,7 @@ class _WaitingBatch:
             [*batch.meta],
             [*batch.dropped_rows],
             [*batch.dropped_hints],
+            [*batch.votes],
         )
         self.mark = mark
         self.bytes = size
@@ -64,6 +65,7 @@ class _WaitingBatch:
         self.batch.records += batch.records
         self.batch.hints += batch.hints
         self.batch.meta += batch.meta
+        self.batch.votes += batch.votes
         self.mark = mark
         self.bytes += size
         return size

@@ -184,6 +184,14 @@ class SimCluster:
         self._fault(index, "rot", key.hex())
         return self.machines[index].disk.rot(row_of(key), self.world.generator(f"rot {key.hex()}"))
 
+    def rot_votes(self, index: int, key: bytes) -> bool:
+        """Flip a bit of what a disk remembers of its votes on a key; whether it remembers any."""
+        random = self.world.generator(f"rot votes {key.hex()}")
+        has_any = self.machines[index].disk.rot_votes(row_of(key), random)
+        if has_any:
+            self._fault(index, "rot", f"votes on {key.hex()}")
+        return has_any
+
     def step_clock(self, index: int, ms: int) -> None:
         """Move a wall clock."""
         self._fault(index, "clock step", f"by {ms} ms")

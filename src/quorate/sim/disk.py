@@ -22,16 +22,17 @@ from quorate.core.horizons import StoredFence, fence_name
 from quorate.core.values.events import Batch
 from quorate.core.values.record import Record, wins
 from quorate.errors import Corrupt, DiskFull, StorageBusy, StorageError
-from quorate.wire.records import decode, encode
+from quorate.wire.records import decode, encode, open_votes, seal, sound_votes
 
 _Changes = list[tuple[bytes, bytes | None]]
 _Ranges = list[tuple[bytes, bytes]]
-_Log = tuple[_Changes, _Changes, _Changes, _Ranges, _Ranges]
-"""A batch as bytes: records, hints, meta; and the ranges of rows and of hints that go before."""
+_Log = tuple[_Changes, _Changes, _Changes, _Changes, _Ranges, _Ranges]
+"""A batch as bytes: records, hints, meta, votes; and the ranges of rows and of hints that go
+before."""
 
 _Blobs = dict[bytes, bytes]
-_Columns = tuple[_Blobs, _Blobs, _Blobs]
-"""By name: records, hints, meta."""
+_Columns = tuple[_Blobs, _Blobs, _Blobs, _Blobs]
+"""By name: records, hints, meta, votes."""
 
 _HEAD_BYTES: Final = 8
 _encode_log: Final = msgspec.msgpack.Encoder().encode
@@ -81,16 +82,18 @@ class Disk:
         """Whether hints cannot be read now."""
         self.written = 0
         """Batches written so far."""
-        self._columns: _Columns = {}, {}, {}
-        """Records, hints, meta as reads see them."""
-        self._durable: _Columns = {}, {}, {}
+        self._columns: _Columns = {}, {}, {}, {}
+        """Records, hints, meta, votes as reads see them."""
+        self._durable: _Columns = {}, {}, {}, {}
         """The same as a power cut leaves them."""
         self._decoded: dict[bytes, tuple[bytes, Record]] = {}
         """By row: the blob that was last found sound, and what it says."""
         self._unsynced: deque[tuple[int, _Log]] = deque()
         self._rotten_hints: set[bytes] = set()
         self.rots: Counter[bytes] = Counter()
-        """How often each row was damaged."""
+        """How often each row's record was damaged."""
+        self.vote_rots: Counter[bytes] = Counter()
+        """How often its votes were."""
         self._drops: list[tuple[bytes, bytes]] = []
         """Ranges of rows that were dropped."""
         self.collected: dict[bytes, Record] = {}
@@ -142,6 +145,19 @@ class Disk:
     def get_meta(self, name: bytes) -> bytes | None:
         return self._columns[2].get(name)
 
+    def get_votes(self, row: bytes) -> bytes | None:
+        self._look_for_faults(row)
+        blob = self._columns[3].get(row)
+        return None if blob is None else open_votes(row, blob)
+
+    def scan_votes(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        self._look_for_faults()
+        return self._open_each(_slice(self._columns[3], start, end))
+
+    def _open_each(self, entries: list[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
+        for row, blob in entries:
+            yield row, sound_votes(row, blob)
+
     def scan_hints(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
         self._look_for_faults()
         if self.are_hints_unreadable:
@@ -164,6 +180,7 @@ class Disk:
             raise StorageError("the device is gone")
         for row in _drop(self._columns[0], batch.dropped_rows):
             self._decoded.pop(row, None)
+        _drop(self._columns[3], batch.dropped_rows)
         if self.collected and batch.dropped_rows:
             for row in [r for r in self.collected if _is_in(r, batch.dropped_rows)]:
                 del self.collected[row]
@@ -185,9 +202,13 @@ class Disk:
             records.append((row, blob))
         # Lists of its own: the node still reads those that it handed out.
         dropped_rows, dropped_hints = [*batch.dropped_rows], [*batch.dropped_hints]
-        log = records, [*batch.hints], [*batch.meta], dropped_rows, dropped_hints
+        votes: _Changes = [
+            (row, None if voted is None else seal(row, voted)) for row, voted in batch.votes
+        ]
+        log = records, [*batch.hints], [*batch.meta], votes, dropped_rows, dropped_hints
         _put(self._columns[1], batch.hints)
         _put(self._columns[2], batch.meta)
+        _put(self._columns[3], votes)
         self._rotten_hints.difference_update(name for name, _ in batch.hints)
         self.written += 1
         self._unsynced.append((self.written, log))
@@ -229,10 +250,11 @@ class Disk:
             self.is_unreadable = self._is_log_broken = False
 
     def _harden(self, log: _Log) -> None:
-        records, hints, meta, dropped_rows, dropped_hints = log
+        dropped_rows, dropped_hints = log[4:]
         _drop(self._durable[0], dropped_rows)
+        _drop(self._durable[3], dropped_rows)
         _drop(self._durable[1], dropped_hints)
-        for durable, changes in zip(self._durable, (records, hints, meta), strict=True):
+        for durable, changes in zip(self._durable, log[:4], strict=True):
             _put(durable, changes)
 
     def format(self, batch: Batch) -> None:
@@ -340,6 +362,22 @@ class Disk:
                 blobs[row] = flipped(blob, int(position * len(blob) * 8))
         return True
 
+    def rot_votes(self, row: bytes, random: Random) -> bool:
+        """Flip a bit of what was voted of a row. False if nothing is stored."""
+        if row not in self._columns[3]:
+            return False
+        self.vote_rots[row] += 1
+        position = random.random()
+        for blobs in (self._columns[3], self._durable[3]):
+            blob = blobs.get(row)
+            if blob is not None and sound_votes(row, blob):
+                blobs[row] = flipped(blob, int(position * len(blob) * 8))
+        return True
+
+    def vote_rows(self) -> list[bytes]:
+        """All rows of which anything was voted, in order, damaged or not."""
+        return sorted(self._columns[3])
+
     def rot_hint(self, name: bytes) -> None:
         """Damage the block in which a hint is stored, until it is written or deleted."""
         self._rotten_hints.add(name)
@@ -358,8 +396,8 @@ def _slice(blobs: _Blobs, start: bytes, end: bytes) -> list[tuple[bytes, bytes]]
 
 
 def _copied(columns: _Columns) -> _Columns:
-    records, hints, meta = columns
-    return dict(records), dict(hints), dict(meta)
+    records, hints, meta, votes = columns
+    return dict(records), dict(hints), dict(meta), dict(votes)
 
 
 def _put(blobs: _Blobs, changes: _Changes) -> None:

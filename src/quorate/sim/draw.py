@@ -10,6 +10,7 @@ Each concern draws from a generator of its own, so that a draw added in one plac
 
 from __future__ import annotations
 
+import enum
 import math
 from collections.abc import Collection
 from random import Random
@@ -21,7 +22,7 @@ from quorate.core.topology.topology import majority
 from quorate.sim.acts import CHANGES, STRIKES, UPGRADES
 from quorate.sim.draw_changes import draw_changes
 from quorate.sim.faults import FAULTS, MILD, are_mild
-from quorate.sim.history import DERIVED, Kind
+from quorate.sim.history import UPDATES, Kind
 from quorate.sim.plan import Fault, Plan, Request, Visit
 from quorate.sim.world import Span, UpTo
 
@@ -246,6 +247,20 @@ def _draw_fault(random: Random, name: str, nodes: int, load_ms: float) -> Fault:
 # --- what clients do ---------------------------------------------------------------------------
 
 
+class _Role(enum.Enum):
+    """What a key is for."""
+
+    ANY = enum.auto()
+    COUNTER = enum.auto()
+    LOCK = enum.auto()
+
+
+_ROLES: Final = (*[_Role.ANY] * 4, _Role.COUNTER, _Role.LOCK)
+_OFTEN: Final = tuple(sorted(UPDATES, key=lambda kind: kind.value))
+_EXPIRING: Final = (Kind.PUT, Kind.EXPIRE, Kind.LOCK, Kind.CAS)
+"""What has an expiry of its own."""
+
+
 class _Habits:
     """What the clients of one world do, and how often."""
 
@@ -259,7 +274,10 @@ class _Habits:
         self.hot_share = random.choice((0.0, 0.0, 0.5))
         self.get_share = random.choice((0.3, 0.5, 0.7))
         self.delete_share = random.choice((0.0, 0.1, 0.3))
-        self.derived_share = random.choice((0.0, 0.0, 0.1, 0.4))
+        self.update_share = random.choice((0.0, 0.2, 0.5, 0.9))
+        self.updates = random.choice((_OFTEN, _OFTEN, _OFTEN, (Kind.APPEND, Kind.CAS)))
+        self.retried_share = random.choice((0.0, 0.0, 0.3))
+        self.roles = {key: random.choice(_ROLES) for key in self.keys}
         self.batch_share = random.choice((0.0, 0.0, 0.1, 0.4))
         self.sizes = random.choice(((0,), (0,), (0, 0, 200, 2_000), (0, 0, 0, 40_000)))
         self.ttl_share = random.choice((0.0, 0.0, 0.2))
@@ -272,10 +290,13 @@ class _Habits:
         random = self.random
         self.serial += 1
         key = self.keys[0] if random.random() < self.hot_share else random.choice(self.keys)
-        kind = self._kind()
+        kind = self._kind(self.roles[key])
         ttl_ms = random.choice((10, 100, 1_000)) if random.random() < self.ttl_share else 0
         if kind is Kind.EXPIRE:
             ttl_ms = random.choice((0, 100, 1_000, 10_000))
+        elif kind is Kind.LOCK:
+            ttl_ms = random.choice((30, 100, 1_000))
+        is_retried = kind in UPDATES and random.random() < self.retried_share
         own = random.randint(1, self.nodes_n) if random.random() < self.own_quorum_share else 0
         has_own_timeout = random.random() < self.own_timeout_share
         return Request(
@@ -283,17 +304,22 @@ class _Habits:
             kind,
             key,
             value_bytes=random.choice(self.sizes) if kind is Kind.PUT else 0,
-            ttl_ms=ttl_ms if kind in (Kind.PUT, Kind.EXPIRE) else 0,
-            r=own if kind is Kind.GET or kind in DERIVED else 0,
-            w=0 if kind is Kind.GET else own,
+            ttl_ms=ttl_ms if kind in _EXPIRING else 0,
+            r=own if kind is Kind.GET else 0,
+            w=own if kind in (Kind.PUT, Kind.DELETE) else 0,
             timeout_ms=random.choice((30, 100, 500)) if has_own_timeout else 0,
+            tries=random.choice((2, 3)) if is_retried else 1,
         )
 
-    def _kind(self) -> Kind:
+    def _kind(self, role: _Role) -> Kind:
         if self.random.random() < self.get_share:
             return Kind.GET
-        if self.random.random() < self.derived_share:
-            return self.random.choice((Kind.EXPIRE, Kind.EXPIRE, Kind.GETDEL))
+        if role is _Role.COUNTER:
+            return Kind.INCREMENT
+        if role is _Role.LOCK:
+            return self.random.choice((Kind.LOCK, Kind.LOCK, Kind.UNLOCK))
+        if self.random.random() < self.update_share:
+            return self.random.choice(self.updates)
         return Kind.DELETE if self.random.random() < self.delete_share else Kind.PUT
 
 

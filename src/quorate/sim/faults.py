@@ -280,16 +280,18 @@ def _hang(acts: Acts, fault: Fault) -> Undo:
 
 
 def _rot(acts: Acts, fault: Fault) -> Undo:
-    """Bits of some records flip: costs a copy of each. What is still on its way to the disk is
-    spared, as it would be written over."""
+    """Bits of some records flip, and of what was voted on every other one: costs a copy of each.
+    What is still on its way to the disk is spared, as it would be written over."""
     (index,) = fault.nodes
     before = acts.copies.held(index)
     keys = [key for key, version in before.items() if version == acts.copies.durable(index, key)]
     if acts.has_moves():
         # What moves waits for sound copies, as many as who gains it has to ask.
         keys = [key for key in keys if acts.copies.has_sources(key, without=index)]
-    for key in acts.random.sample(keys, min(int(fault.amount), len(keys))):
+    for number, key in enumerate(acts.random.sample(keys, min(int(fault.amount), len(keys)))):
         acts.cluster.rot(index, key)
+        if number % 2 == 0:
+            acts.cluster.rot_votes(index, key)
     acts.copies.judge(index, before)
     return in_turn()
 

@@ -1,31 +1,29 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What clients asked and saw, and what else a checker may look at.
 
-Every value says who wrote it, as which of that client's operations, and to which key, under a
-checksum: a value that nobody wrote, or that turns up under another key, shows in a single read.
-Times are virtual milliseconds, wall-clock times the world's own clock (no machine's offset).
+Every value is a list of *tokens* (`tokens`), one of each operation that it is of: it says who wrote
+it, and on what that was built. Times are virtual milliseconds, wall-clock times the world's own
+clock (no machine's offset).
 """
 
 from __future__ import annotations
 
 import enum
 import math
-from binascii import crc32
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from typing import Final, NamedTuple
 
 import msgspec
 
 from quorate.core.topology.topology import majority
-from quorate.core.values.events import GetResult, PutResult
+from quorate.core.values.events import GetResult, PutResult, UpdateResult
 from quorate.core.values.record import Record, is_live, wins
 from quorate.core.values.versions import ABSENT
 from quorate.errors import Outcome, QuorateError
 from quorate.sim.layouts import Row
+from quorate.sim.tokens import Name, Token, last_of, tokens_of
 from quorate.sim.trace import told_result
-
-_SUM_BYTES: Final = 8
-"""A CRC32 in hexadecimal: values stay readable in transcripts."""
 
 
 class Kind(enum.Enum):
@@ -34,23 +32,35 @@ class Kind(enum.Enum):
     GET = "get"
     PUT = "put"
     DELETE = "delete"
+    APPEND = "append"
+    """Put a token behind what is there."""
+    INCREMENT = "increment"
+    """The same, and count one more."""
+    CAS = "cas"
+    """Put a token behind what is there, if it is what the client saw last."""
+    LOCK = "lock"
+    """Write a token, if there is nothing: SET NX PX."""
+    UNLOCK = "unlock"
+    """Delete it, if it is what the client saw last."""
     EXPIRE = "expire"
-    """Write what was read with another expiry, or with none: EXPIRE, PERSIST, GETEX."""
+    """Give it another expiry, or none: EXPIRE, PERSIST, GETEX."""
     GETDEL = "getdel"
-    """Delete what was read."""
+    """Delete it, and tell what it was."""
 
 
-DERIVED: Final = frozenset((Kind.EXPIRE, Kind.GETDEL))
-"""What begins with a read, and then is a write that carries on what was read."""
+UPDATES: Final = frozenset(Kind) - {Kind.GET, Kind.PUT, Kind.DELETE}
+"""Read-modify-writes."""
+WRITES_TOKEN: Final = frozenset((Kind.PUT, Kind.APPEND, Kind.INCREMENT, Kind.CAS, Kind.LOCK))
+"""What leaves a value with its own token at the end."""
+KEEPS_EXPIRY: Final = frozenset((Kind.APPEND, Kind.INCREMENT))
+"""What leaves a value with the expiry that it had."""
 
 
 class ClientOperation(msgspec.Struct, eq=False):
     """One operation as its client saw it; `result` is None until it is answered, and for ever if
     the coordinator died or the connection did.
 
-    A derived write is told as two: its read, and, if that found something, its write. The write
-    began when its read did: it takes effect directly behind what was read, and what was written
-    since may be over before it is even sent.
+    A request that is asked again is told as several, its attempts: each takes effect once at most.
     """
 
     serial: int
@@ -61,27 +71,34 @@ class ClientOperation(msgspec.Struct, eq=False):
     key: bytes
     asked_ms: float
     value: bytes | None = None
-    """What is written; None deletes."""
+    """What a put writes; None deletes."""
     expires_ms: int = 0
     """Absolute, by the world's wall clock; 0 never."""
     r: int = 0
     w: int = 0
     timeout_ms: int = 0
     """What the coordinator was given; 0 if the history does not tell."""
-    derived_from: bytes | None = None
-    """Of a derived write: the version that it carries on."""
+    attempt: int = 0
+    """How often it was asked before."""
+    request: int = 0
+    """The number that all of its attempts have; 0 if it is not asked again."""
+    since_ms: float = 0.0
+    """When the first of them was asked; 0 of that one."""
+    seen: Record | None = None
+    """What its client saw of the key last, for who compares with that."""
     done_ms: float | None = None
     wall_ms: int = 0
     """The coordinator's wall clock at the answer: what a door judges expiry by."""
-    result: GetResult | PutResult | QuorateError | None = None
+    result: GetResult | PutResult | UpdateResult | QuorateError | None = None
 
     def __repr__(self) -> str:
         end = "..." if self.done_ms is None else f"{self.done_ms:.3f}"
         wrote = "" if self.value is None else f" {self.value[:40]!r}"
-        wrote += "" if self.derived_from is None else f" from {self.derived_from.hex()}"
+        again = f" attempt {self.attempt}" if self.attempt else ""
         return (
-            f"#{self.serial} client {self.client} at n{self.node} {self.asked_ms:.3f}-{end}: "
-            f"{self.kind.value} {self.key!r}{wrote} -> {told_result(self.result)}"
+            f"#{self.serial}{again} client {self.client} at n{self.node} "
+            f"{self.asked_ms:.3f}-{end}: {self.kind.value} {self.key!r}{wrote} "
+            f"-> {told_result(self.result)}"
         )
 
     def is_answered(self) -> bool:
@@ -99,17 +116,52 @@ class ClientOperation(msgspec.Struct, eq=False):
         return math.inf if self.done_ms is None else self.done_ms
 
     @property
+    def name(self) -> Name:
+        """By which values tell who wrote them."""
+        return self.client, self.serial, self.attempt
+
+    @property
     def version(self) -> bytes:
-        """Of what it read or wrote; ABSENT if it did neither."""
-        if isinstance(self.result, PutResult):
-            return self.result.version
-        if isinstance(self.result, GetResult) and self.result.record is not None:
-            return self.result.record.version
-        return ABSENT
+        """Of what it read or wrote; ABSENT if it did neither, or of what it does not know."""
+        result = self.result
+        if isinstance(result, PutResult):
+            return result.version
+        record = None
+        if isinstance(result, GetResult):
+            record = result.record
+        elif isinstance(result, UpdateResult):
+            record = result.after or result.before
+        return ABSENT if record is None else record.version
+
+    @property
+    def wrote(self) -> Record | None:
+        """What it was told that it wrote: of an update the record, of a put its version."""
+        result = self.result
+        if isinstance(result, PutResult):
+            return Record(result.version, self.value, self.expires_ms)
+        if isinstance(result, UpdateResult) and not result.is_repeated:
+            return result.after
+        return None
+
+    @property
+    def told(self) -> list[Record]:
+        """The records that its client was told of."""
+        result = self.result
+        found: tuple[Record | None, ...] = ()
+        if isinstance(result, GetResult):
+            found = (result.record,)
+        elif isinstance(result, UpdateResult):
+            found = result.before, result.after
+        return [each for each in found if each is not None]
+
+    @property
+    def is_update(self) -> bool:
+        """Whether it is a read-modify-write."""
+        return self.kind in UPDATES
 
     @property
     def is_write(self) -> bool:
-        """Whether it is a put or a delete, derived or not."""
+        """Whether it may write."""
         return self.kind is not Kind.GET
 
     @property
@@ -125,12 +177,23 @@ class ClientOperation(msgspec.Struct, eq=False):
     def may_have_written(self, record: Record) -> bool:
         """Whether a record can be of this write, by its value and version. A write that was stamped
         twice may have left its first stamp somewhere."""
-        if not self.is_write or self.is_refused or self.value != record.value:
+        if not self.is_write or self.is_refused:
             return False
-        result = self.result
-        if not isinstance(result, PutResult) or result.version == record.version:
-            return True
-        return result.restamped and record.version < result.version
+        wrote, result = self.wrote, self.result
+        if wrote is not None:
+            is_first = isinstance(result, PutResult) and result.restamped
+            return wrote.value == record.value and (
+                wrote.version == record.version or (is_first and record.version < wrote.version)
+            )
+        if isinstance(result, UpdateResult) and not result.is_repeated:
+            return False
+        if self.kind is Kind.PUT:
+            return record.value == self.value
+        if self.kind in WRITES_TOKEN:
+            return last_of(record.value) == self.name
+        if self.kind is Kind.EXPIRE:
+            return record.value is not None and record.expires_ms == self.expires_ms
+        return record.value is None
 
     @property
     def read(self) -> bytes | None:
@@ -147,33 +210,6 @@ class ClientOperation(msgspec.Struct, eq=False):
         return self.read if is_live(record, wall_ms=self.wall_ms) else None
 
 
-def value_of(client: int, serial: int, key: bytes, *, size: int = 0) -> bytes:
-    """The value that operation `serial` of `client` writes to `key`, padded to `size` bytes."""
-    content = b"%d|%d|%s|" % (client, serial, key.hex().encode())
-    return _summed(content + b"." * (size - len(content) - _SUM_BYTES))
-
-
-def parse_value(value: bytes) -> tuple[int, int, bytes] | None:
-    """Client, serial and key of a value; None if nobody made it."""
-    content, found = value[:-_SUM_BYTES], value[-_SUM_BYTES:]
-    if _summed(content)[-_SUM_BYTES:] != found:
-        return None
-    parts = content.split(b"|", 3)
-    if len(parts) != 4:
-        return None
-    client, serial, key, _ = parts
-    return int(client), int(serial), bytes.fromhex(key.decode())
-
-
-def _summed(content: bytes) -> bytes:
-    return content + b"%08x" % crc32(content)
-
-
-Content = tuple[bytes, int]
-"""A value and when it expires, by which a write is known: each put has a value of its own, and a
-derived write gives that value another expiry."""
-
-
 class History:
     """Every operation of a run, in the order in which nodes were asked."""
 
@@ -184,10 +220,57 @@ class History:
         """The operations of each key, in order."""
         return _grouped((op.key, op) for op in self.operations)
 
-    def by_value(self) -> dict[bytes, list[ClientOperation]]:
-        """The writes of each value, in order: its put, and those that carry it on."""
-        writes = (op for op in self.operations if op.is_write)
-        return _grouped((op.value, op) for op in writes if op.value is not None)
+    @cached_property
+    def by_name(self) -> dict[Name, ClientOperation]:
+        """The operations by what values call them. Of a history that does not grow any more."""
+        return {op.name: op for op in self.operations}
+
+    def writers(self, key: bytes, record: Record) -> list[ClientOperation]:
+        """The writes of a key that may have left a record: who put the last token, and who gave it
+        another expiry. Of tombstones none is told."""
+        if record.value is None:
+            return []
+        last = last_of(record.value)
+        found = [] if last is None or last not in self.by_name else [self.by_name[last]]
+        found += self._expiring.get(key, [])
+        return [op for op in found if op.key == key and op.may_have_written(record)]
+
+    @cached_property
+    def _expiring(self) -> dict[bytes, list[ClientOperation]]:
+        return _grouped((op.key, op) for op in self.operations if op.kind is Kind.EXPIRE)
+
+    def writer_of(self, token: Token) -> ClientOperation | None:
+        """Who wrote a token."""
+        return self.by_name.get(token.name)
+
+    def expiries(self, record: Record, *, by_ms: float = math.inf) -> list[int]:
+        """When a record may expire by what was asked for it until then: by those whose tokens it
+        has, and by those who gave it another expiry."""
+        assert record.value is not None, "a tombstone does not expire"
+        found = [0]
+        for token in tokens_of(record.value) or ():
+            op = self.writer_of(token)
+            if op is None:
+                continue
+            if op.kind not in KEEPS_EXPIRY:
+                found = [op.expires_ms]
+            later = self._expired_behind(op, record)
+            found += [each.expires_ms for each in later if each.asked_ms <= by_ms]
+        return found
+
+    def _expired_behind(self, op: ClientOperation, record: Record) -> Iterable[ClientOperation]:
+        """Who may have given another expiry to what ended in the token of an operation."""
+        for each in self._expiring.get(op.key, []):
+            if each.is_refused:
+                continue
+            result = each.result
+            if isinstance(result, UpdateResult) and not result.is_repeated:
+                after = each.wrote
+                if after is None or after.value is None or last_of(after.value) != op.name:
+                    continue
+                if after.version > record.version:
+                    continue
+            yield each
 
 
 def _grouped(named: Iterable[tuple[bytes, ClientOperation]]) -> dict[bytes, list[ClientOperation]]:
@@ -244,8 +327,8 @@ class Evidence(msgspec.Struct, kw_only=True):
     sound ones."""
     is_quiet: bool = True
     """Whether all replicas ran and could talk until nothing was left to do."""
-    handed: frozenset[Content] = frozenset()
-    """Everything that was given to a replica, as `checkers.refusals.Handed` saw it."""
+    handed: frozenset[Name] = frozenset()
+    """Whose writes were given to a replica, as `checkers.refusals.Handed` saw it."""
     forgotten: list[ClientOperation] = []
     """What a coordinator that lives never answered."""
     healthy_from_ms: float = float("inf")
@@ -272,6 +355,8 @@ class Evidence(msgspec.Struct, kw_only=True):
 
     def needed(self, operation: ClientOperation, row: Row) -> int:
         """The acks, or answers, that an operation needs of a row."""
+        if operation.is_update:
+            return row.majority
         asked, usual = (
             (operation.w, self.set_w) if operation.is_write else (operation.r, self.set_r)
         )
@@ -282,7 +367,7 @@ class Evidence(msgspec.Struct, kw_only=True):
         write, that each such read finds it or a later one."""
         if self.met_loss(op) or (op.is_write and self.w_of(op) < majority(self.n)):
             return False
-        if op.is_write and op.derived_from is None:
+        if op.is_write:
             return True
         # The default W too: by that a read decides whether to write back before it answers.
         return self.r_of(op) >= majority(self.n) and self.r_of(op) + self.w > self.n

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from quorate.core.exchanges.hints import peer_of
 from quorate.core.horizons import beginning
-from quorate.core.values.events import GetResult, PutResult
+from quorate.core.values.events import GetResult, PutResult, UpdateResult
 from quorate.core.values.record import Record
 from quorate.core.values.slots import key_of, partition_of, row_of
 from quorate.errors import Corrupt, QuorateError
@@ -71,7 +71,7 @@ def by_second(operations: Sequence[ClientOperation], began_ms: float) -> list[tu
     for operation in operations:
         second = int(operation.asked_ms - began_ms) // _SECOND_MS
         every[second] += 1
-        fine[second] += isinstance(operation.result, GetResult | PutResult)
+        fine[second] += isinstance(operation.result, GetResult | PutResult | UpdateResult)
     return [(fine[second], every[second]) for second in range(max(every, default=-1) + 1)]
 
 
@@ -81,7 +81,7 @@ def stale_ages(history: History, evidence: Evidence) -> tuple[int, list[float]]:
     weak = 0
     ages: list[float] = []
     for operations in history.by_key().values():
-        finished = [op for op in operations if isinstance(op.result, PutResult)]
+        finished = [op for op in operations if op.wrote is not None]
         for read in operations:
             if not isinstance(read.result, GetResult):
                 continue

@@ -44,6 +44,8 @@ class Request(msgspec.Struct, frozen=True, omit_defaults=True):
     r: int = 0
     w: int = 0
     timeout_ms: int = 0
+    tries: int = 1
+    """How often it is asked, under one number, until its outcome is known: of an update."""
 
 
 class Visit(msgspec.Struct, frozen=True):

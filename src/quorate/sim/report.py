@@ -59,6 +59,8 @@ class SwarmSummary:
         self.converged = Times()
         self.stale_ages = Times()
         self.weak_reads = 0
+        self.strict = 0
+        """Reads that only the exception of P2 explains."""
         self.virtual_ms = 0.0
         self.node_steps = 0
         self.seconds: list[tuple[int, int]] = []
@@ -82,6 +84,7 @@ class SwarmSummary:
             self.converged[round(outcome.convergence_ms)] += 1
         self.stale_ages.update(map(int, outcome.stale_ages_ms))
         self.weak_reads += outcome.weak_reads
+        self.strict += outcome.strict
         self.virtual_ms += outcome.virtual_ms
         self.node_steps += outcome.node_steps
         both = zip_longest(self.seconds, outcome.availability, fillvalue=(0, 0))
@@ -107,6 +110,7 @@ class SwarmSummary:
                 **self.stale_ages.as_json(),
                 "by_age": by_age(self.stale_ages),
             },
+            "strict": self.strict,
             "convergence": {
                 "unsettled": self.unsettled,
                 "unsettled_out_of_budget": self.unsettled_beyond,

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from quorate.core.topology.layout import Course, Layout
+from quorate.core.values.versions import ms_of
 from quorate.core.values.wish import Wish
 from quorate.sim import changes
 from quorate.sim.acts import Acts
@@ -25,6 +26,18 @@ LOOK_MS: Final = 50.0
 """Between two looks at whether they have."""
 HINT_RETRY_MS: Final = 1_200.0
 """Longer than a peer waits for its hints to be tried again."""
+CLOCK_ROOM_MS: Final = 100.0
+"""How far from the guard a clock has to be before requests must succeed."""
+
+
+def clocks_behind_ms(cluster: SimCluster, skew_ms_max: int) -> float:
+    """How long it takes until no node has seen a stamp further ahead than the guard allows."""
+    lead_ms = 0
+    for machine in cluster.machines:
+        if machine.is_running:
+            seen_ms = ms_of(machine.node.parts.clock.last)
+            lead_ms = max(lead_ms, seen_ms - machine.now().wall_ms)
+    return max(0.0, lead_ms - skew_ms_max + CLOCK_ROOM_MS)
 
 
 def come_to_rest(acts: Acts) -> list[Violation]:

@@ -25,7 +25,7 @@ from quorate.core.values.slots import row_of
 from quorate.core.values.versions import ms_of
 from quorate.sim import checkers, judging
 from quorate.sim.acts import Acts, in_turn
-from quorate.sim.checkers import Violation
+from quorate.sim.checkers import Violation, linearizability
 from quorate.sim.clock import EPOCH_MS
 from quorate.sim.cluster import SimCluster
 from quorate.sim.copies import Copies
@@ -34,7 +34,7 @@ from quorate.sim.history import ClientOperation, Evidence, Kind
 from quorate.sim.layouts import Layouts, Row, rows_of
 from quorate.sim.machine import START_AGAIN_MS
 from quorate.sim.plan import Plan, Request
-from quorate.sim.rest import come_to_rest, drain, hints_left, wrong_at_rest
+from quorate.sim.rest import clocks_behind_ms, come_to_rest, drain, hints_left, wrong_at_rest
 from quorate.sim.sometimes import Lives, reached
 from quorate.sim.trace import Trace
 from quorate.sim.workload import Clients
@@ -55,8 +55,6 @@ LINK_MS: Final = 500.0
 """More than it takes to break a link, to dial, and to hear from the other side."""
 CALM_MS: Final = 1_500.0
 """More than it takes until what a fault held up has come, links are new, and time-outs are over."""
-CLOCK_ROOM_MS: Final = 100.0
-"""How far from the guard a clock has to be before requests must succeed."""
 TURNS_MS: Final = 5.0
 """More than the turns take in which a read is begun, hedged and answered."""
 PHASE_MS: Final = 120_000.0
@@ -77,6 +75,8 @@ class RunResult(msgspec.Struct):
     """Operations answered well, and all, by the second in which they were asked."""
     weak_reads: int = 0
     """Answered reads for which R + W <= N."""
+    strict: int = 0
+    """Reads that only the exception of P2 explains."""
     stale_ages_ms: list[float] = msgspec.field(default_factory=list)
     """Of weak reads that missed a finished write: how long before it had finished."""
     convergence_ms: float | None = None
@@ -187,7 +187,7 @@ class _Run:
         world.run_until(lambda: not self.clients.forgotten(), world.now + self.patience_ms)
         world.run_until(self._has_started, world.now + self._start_ms())
         cluster.run(LINK_MS + self._beats_ms())
-        cluster.run(self._clocks_behind_ms())
+        cluster.run(clocks_behind_ms(cluster, plan.settings["max_clock_skew_ms"]))
         self.healthy_ms = cluster.world.now
 
     def _probe(self) -> None:
@@ -355,15 +355,6 @@ class _Run:
             for row, voters in self.copies.rows(key)
         )
 
-    def _clocks_behind_ms(self) -> float:
-        """How long it takes until no node has seen a stamp further ahead than the guard allows."""
-        lead_ms = 0
-        for machine in self.cluster.machines:
-            if machine.is_running:
-                seen_ms = ms_of(machine.node.parts.clock.last)
-                lead_ms = max(lead_ms, seen_ms - machine.now().wall_ms)
-        return max(0.0, lead_ms - self.plan.settings["max_clock_skew_ms"] + CLOCK_ROOM_MS)
-
     def _wait_for(self, *operations: ClientOperation) -> None:
         world = self.cluster.world
         deadline_ms = world.now + 2 * ANSWER_WITHIN_MS
@@ -436,6 +427,7 @@ class _Run:
             violations=self._violations(evidence),
             availability=judging.by_second(load, self.began_ms),
             weak_reads=weak_reads,
+            strict=linearizability.strict(history, evidence),
             stale_ages_ms=ages,
             convergence_ms=self.convergence_ms,
             in_budget=not (self.copies.forgot_ms or self.beyond_repair),
@@ -485,7 +477,7 @@ class _Run:
             settled=found,
             unreadable=unreadable,
             beyond_repair=frozenset(filter(self.copies.cannot_be_repaired, self.keys)),
-            handed=self.handed.contents(),
+            handed=self.handed.names(),
             is_quiet=not self.unsettled,
             healthy_from_ms=self.healthy_ms,
             answer_within_ms=ANSWER_WITHIN_MS,

@@ -27,7 +27,14 @@ TRIES_MAX: Final = 1_000
 _PLAIN_LATENCY: Final = (1.0,)
 _PLAIN_SYNC: Final = (0.3, 3.0)
 _SHORT_MS: Final = 10
-_PLAIN_REQUEST: Final = {"value_bytes": 0, "ttl_ms": 0, "r": 0, "w": 0, "timeout_ms": 0}
+_PLAIN_REQUEST: Final = {
+    "value_bytes": 0,
+    "ttl_ms": 0,
+    "r": 0,
+    "w": 0,
+    "timeout_ms": 0,
+    "tries": 1,
+}
 
 
 def shrink(

@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from quorate.core.topology.layout import Course, Layout, Member
-from quorate.core.values.events import Effects, GetResult, PutResult
-from quorate.core.values.versions import ABSENT
+from quorate.core.values.events import Effects, GetResult, PutResult, UpdateResult
+from quorate.core.values.versions import ABSENT, chain_of
+from quorate.core.votes import is_phantom
 from quorate.errors import Outcome, QuorateError
 from quorate.host.driver import Driver
 from quorate.sim.cluster import SimCluster
@@ -19,6 +20,12 @@ from quorate.sim.machine import Machine
 
 COUNTERS: Final[dict[str, str]] = {
     "a write was stamped again": "writes_restamped",
+    "a write was moved": "writes_moved",
+    "an update lost a race": "updates_lost_race",
+    "an update wrote back what it found": "updates_wrote_back",
+    "what another proposed was adopted": "proposals_adopted",
+    "several updates were one proposal": "updates_combined",
+    "so many votes were gone that nobody knows": "updates_gone",
     "a read looked again": "reads_looked_again",
     "a read was hedged": "reads_hedged",
     "an answer was too far ahead to trust": "read_answers_distrusted",
@@ -99,8 +106,22 @@ OPERATIONS: Final[dict[str, Callable[[ClientOperation, Evidence], bool]]] = {
     "a second stamp was superseded": lambda op, _: (
         isinstance(op.result, PutResult) and op.result.restamped and op.result.superseded
     ),
-    "a derived write was superseded": lambda op, _: (
-        isinstance(op.result, PutResult) and op.derived_from is not None and op.result.superseded
+    "an update was built on a phantom": lambda op, _: (
+        op.is_update and op.wrote is not None and is_phantom(chain_of(op.wrote.version))
+    ),
+    "an update went on under another layout": lambda op, ev: (
+        op.is_update and op.wrote is not None and len(ev.rows_of(op)) > 1
+    ),
+    "a request was found to be done": lambda op, _: (
+        isinstance(op.result, UpdateResult) and op.result.is_repeated
+    ),
+    "an update left things alone": lambda op, _: (
+        isinstance(op.result, UpdateResult) and op.result.after is None
+    ),
+    "an update ended unknown": lambda op, _: (
+        op.is_update
+        and isinstance(op.result, QuorateError)
+        and op.result.outcome is Outcome.UNKNOWN
     ),
     "a read repaired one replica": lambda op, _: (
         isinstance(op.result, GetResult) and op.result.repaired == 1

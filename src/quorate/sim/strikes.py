@@ -12,9 +12,12 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
+import msgspec
+
 from quorate.core.exchanges.pulls import PULL_META
 from quorate.core.topology.layout import Layout
 from quorate.core.values.events import Effects
+from quorate.core.values.slots import partition_bounds
 from quorate.core.values.wish import Wish
 from quorate.sim.acts import Acts, Spell, Undo, in_turn
 from quorate.sim.changes import wish_for
@@ -30,8 +33,8 @@ STALLS_MS_MAX: Final = 5_000.0
 
 def gainer(acts: Acts, fault: Fault) -> Undo:
     """A node dies when it has pulled a partition in which there is something. Or, if the fault has
-    an amount, no sync of its disk ends from then on until it has pulled all, and so many
-    milliseconds later it dies."""
+    an amount, no sync of its disk ends from the first records on until it has pulled all, and so
+    many milliseconds later it dies."""
     return _Gainer(acts, fault.amount).wait()
 
 
@@ -90,6 +93,34 @@ class _Strike:
         raise NotImplementedError
 
 
+class _Pulled:
+    """What of the partitions that are pulled has anything in it: its records come first, and the
+    note that it is complete some steps later, when its votes are here too."""
+
+    def __init__(self) -> None:
+        self._held: set[tuple[Machine, int]] = set()
+        """Who has written records of which partition while it pulled that."""
+
+    def has_records(self, machine: Machine, effects: Effects) -> bool:
+        """Whether a step writes records of the partition under way. Each step is asked for."""
+        left, batch = machine.node.pulls.left, effects.batch
+        if not left or batch is None:
+            return False
+        first, past = partition_bounds(left[0])
+        has_records = any(first <= row < past for row, _ in batch.records)
+        if has_records:
+            self._held.add((machine, left[0]))
+        return has_records
+
+    def is_complete(self, machine: Machine, effects: Effects) -> bool:
+        """Whether a step notes that one of these is complete."""
+        noted = effects.batch and dict(effects.batch.meta).get(PULL_META)
+        if not noted:
+            return False
+        _, complete = msgspec.msgpack.decode(noted, type=tuple[int, list[int]])
+        return any((machine, partition) in self._held for partition in complete)
+
+
 class _Gainer(_Strike):
     """Kills one that pulls."""
 
@@ -97,26 +128,25 @@ class _Gainer(_Strike):
         super().__init__(acts)
         self._stalls_ms = stalls_ms
         self._stalled: Machine | None = None
+        self._pulled = _Pulled()
 
     def after_step(self, machine: Machine, effects: Effects) -> None:
         """Part of `cluster.Observer`."""
-        if not (self.is_waiting and machine.is_running and self._is_noted(machine, effects)):
+        if not self.is_waiting or not machine.is_running:
             return
+        has_records = self._pulled.has_records(machine, effects)
         if not self._stalls_ms:
-            self._strike(machine, self.acts.random.uniform(0, DIES_WITHIN_MS))
+            if self._pulled.is_complete(machine, effects):
+                self._strike(machine, self.acts.random.uniform(0, DIES_WITHIN_MS))
             return
-        machine.stall(STALLS_MS_MAX)
-        self._stalled = machine
-        if not machine.node.pulls.left:
-            self._strike(machine, self._stalls_ms)
-
-    def _is_noted(self, machine: Machine, effects: Effects) -> bool:
-        """Whether the step notes a partition that was pulled: the first one with anything in it,
-        and then any of the same machine."""
-        batch = effects.batch
-        if batch is None or PULL_META not in dict(batch.meta):
-            return False
-        return bool(batch.records) if self._stalled is None else machine is self._stalled
+        if self._stalled is None and has_records:
+            self._stalled = machine
+        if machine is not self._stalled or effects.batch is None:
+            return
+        if has_records or PULL_META in dict(effects.batch.meta):
+            machine.stall(STALLS_MS_MAX)
+            if not machine.node.pulls.left:
+                self._strike(machine, self._stalls_ms)
 
     def _strike(self, machine: Machine, after_ms: float) -> None:
         self.is_waiting = False
@@ -143,17 +173,19 @@ class _Recall(_Strike):
         self._node = fault.nodes[0]
         self._after_ms = fault.amount
         self._is_recalled = False
+        self._pulled = _Pulled()
 
     def after_step(self, machine: Machine, effects: Effects) -> None:
         """Part of `cluster.Observer`."""
         if not self.is_waiting or not machine.is_running:
             return
-        layout, batch = machine.node.membership.layout, effects.batch
+        self._pulled.has_records(machine, effects)
+        layout = machine.node.membership.layout
         if self._is_recalled:
             if layout is not None and not layout.moves:
                 self.is_waiting = False
                 self._wish(self._after_ms, Wish())
-        elif batch and batch.records and PULL_META in dict(batch.meta):
+        elif self._pulled.is_complete(machine, effects):
             self._is_recalled = True
             self.undo = self.acts.drag(self.acts.cluster.machines.index(machine), SLOW_SYNC_MS)
             self._wish(0.0, Wish(stops=True))

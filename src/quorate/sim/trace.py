@@ -32,12 +32,27 @@ from quorate.core.values.events import (
     Result,
     Scan,
     StorageState,
+    Update,
+    UpdateResult,
     Waiter,
 )
-from quorate.core.values.messages import Agree, Known, Message, Mutate, Ping, Pong, Read, ReadAnswer
+from quorate.core.values.messages import (
+    AcceptRows,
+    Agree,
+    Known,
+    Message,
+    Mutate,
+    Ping,
+    Pong,
+    PrepareRows,
+    Read,
+    ReadAnswer,
+    RowsVoted,
+    Said,
+)
 from quorate.core.values.record import Record
 from quorate.core.values.slots import key_of, partition_of
-from quorate.core.values.versions import ms_of, stamp_of
+from quorate.core.values.versions import VERSION_BYTES, link_of, ms_of, stamp_of
 from quorate.errors import QuorateError
 from quorate.notation import show_bytes, show_size
 from quorate.sim.clock import EPOCH_MS
@@ -175,13 +190,14 @@ def _told_request(event: Event) -> str:
         f", {name}={getattr(event, name)}" for name in ("r", "w") if getattr(event, name, 0)
     )
     if isinstance(event, Put):
-        quorum += f", from {_told_version(event.derived_from)}" if event.derived_from else ""
         if event.value is None:
             return f"delete {key}{quorum}"
         expiry = f", expires at {event.expires_ms - EPOCH_MS} ms" if event.expires_ms else ""
         return f"put {key} = {_told_value(event.value)}{quorum}{expiry}"
     if isinstance(event, Get):
         return f"get {key}{quorum}"
+    if isinstance(event, Update):
+        return f"{event.edit!r} {key}" + f", as request {event.request:x}" * bool(event.request)
     if isinstance(event, Scan):
         return f"scan {show_bytes(event.prefix)[:_SHOWN_CHARS]}*{quorum}"
     return f"{type(event).__name__} {key}".rstrip()
@@ -202,7 +218,19 @@ def told_result(result: Result | None) -> str:
         flags = ", restamped" * result.restamped + ", superseded" * result.superseded
         told = _told_version(result.version)
         return f"is done {told}, {result.acks} of {result.replicas} acks{flags}"
+    if isinstance(result, UpdateResult):
+        return _told_update(result)
     return f"ends in {type(result).__name__}"
+
+
+def _told_update(result: UpdateResult) -> str:
+    after = "nothing" if result.after is None else _told_record(result.after)
+    if result.is_repeated:
+        return f"was done before; there is {after}"
+    before = "nothing" if result.before is None else _told_record(result.before)
+    if result.after is None:
+        return f"leaves {before}"
+    return f"makes {after} of {before}, {result.acks} of {result.replicas} acks"
 
 
 def _told_record(record: Record) -> str:
@@ -217,12 +245,15 @@ def _told_value(value: bytes) -> str:
 
 
 def _told_version(version: bytes) -> str:
-    """A version as milliseconds since the beginning, counter, and the end of its tie-break."""
+    """A version as milliseconds since the beginning, counter, the end of its tie-break, and its
+    link."""
     if not version:
         return "@nothing"
     stamp = stamp_of(version)
     ms, counter = ms_of(stamp) - EPOCH_MS, stamp & 0xFFFF
-    return f"@{ms}.{counter}/{version[12:].hex()}"
+    told = f"@{ms}.{counter}/{version[12:VERSION_BYTES].hex()}"
+    link = link_of(version)
+    return f"{told}+{link}" if link else told
 
 
 def _told_batch(batch: Batch) -> str:
@@ -235,6 +266,8 @@ def _told_batch(batch: Batch) -> str:
     parts += told[:_SHOWN_ROWS] + [f"{len(told) - _SHOWN_ROWS} more"] * (len(told) > _SHOWN_ROWS)
     if batch.dropped_hints:
         parts.append(f"ranges of hints dropped: {len(batch.dropped_hints)}")
+    if batch.votes:
+        parts.append(f"votes on {len(batch.votes)} rows")
     kept = sum(blob is not None for _, blob in batch.hints)
     if kept:
         parts.append(f"hints kept: {kept}")
@@ -265,6 +298,10 @@ def _told_messages(messages: Iterable[Message]) -> str:
             counts["Mutate"] += len(message.items)
         elif isinstance(message, Read):
             counts["Read"] += len(message.full) + len(message.brief)
+        elif isinstance(message, PrepareRows | AcceptRows):
+            counts[type(message).__name__] += len(message.items)
+        elif isinstance(message, RowsVoted):
+            counts.update([Said(vote.said).name.lower() for vote in message.votes])
         elif isinstance(message, ReadAnswer):
             counts["ReadAnswer"] += len(message.records) + len(message.versions)
         else:

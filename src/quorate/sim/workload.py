@@ -1,30 +1,44 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Clients: each follows its script, one visit after another, and notes what it asked and saw.
 
-A client asks the node that its script names, or the next one that runs. For a derived write that
-is two requests, as the Redis door makes them: a read, and a write of what it found. It waits for
-the answers of a visit before it goes on, but not for ever: a dead coordinator never answers. What
-is answered after the client's patience is over is noted all the same.
+A client asks the node that its script names, or the next one that runs. Some read-modify-writes are
+asked again, at the next node, where nobody knows what became of them. It waits for the answers of a
+visit before it goes on, but not for ever: a dead coordinator never answers. What is answered after
+the client's patience is over is noted all the same. It remembers what it saw of each key last, and
+compares with that.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
-from msgspec.structs import replace
-
-from quorate.core.values.events import Get, GetResult, Put, PutResult, Result, Waiter
+from quorate.core.values.events import (
+    Get,
+    GetResult,
+    Put,
+    PutResult,
+    Result,
+    Update,
+    UpdateResult,
+    Waiter,
+)
+from quorate.core.values.record import Record, is_live
 from quorate.core.values.slots import row_of
-from quorate.errors import QuorateError
+from quorate.errors import Outcome, QuorateError
 from quorate.sim.clock import EPOCH_MS
 from quorate.sim.cluster import SimCluster
-from quorate.sim.history import DERIVED, ClientOperation, History, Kind, value_of
+from quorate.sim.edits import OperationEdit
+from quorate.sim.history import ClientOperation, History, Kind
 from quorate.sim.machine import Machine, newest_garbage
 from quorate.sim.plan import Request, Visit
+from quorate.sim.tokens import token_of
 
 RETRY_MS: Final = 20.0
 """After which a client that found no running node tries again."""
+_SERIAL_BITS: Final = 32
+"""Of the number of a request that may be asked again; the others are its client's."""
 
 
 class Clients:
@@ -40,6 +54,13 @@ class Clients:
         self.patience_ms = patience_ms
         """After which a client goes on without an answer."""
         self._cluster = cluster
+        self._seen: dict[tuple[int, bytes], Record | None] = {}
+        """By client and key: what it saw last, if that was live."""
+
+    @property
+    def machines(self) -> Sequence[Machine]:
+        """Of the world."""
+        return self._cluster.machines
 
     def start(self, scripts: tuple[tuple[Visit, ...], ...]) -> None:
         """Have every client begin its script."""
@@ -58,65 +79,57 @@ class Clients:
         return None
 
     def ask(
-        self, client: int, node: int, request: Request, then: Callable[[], None] | None = None
+        self,
+        client: int,
+        node: int,
+        request: Request,
+        then: Callable[[], None] | None = None,
+        *,
+        before: ClientOperation | None = None,
     ) -> ClientOperation:
-        """Give a node a request; `then` is called once all of it is answered."""
-        is_derived = request.kind in DERIVED
+        """Give a node a request; `then` is called once it is answered, or will not be. `before`:
+        the attempt before this one."""
+        attempt = 0 if before is None else before.attempt + 1
         operation = ClientOperation(
             request.serial,
             client,
             node,
-            Kind.GET if is_derived else request.kind,
+            request.kind,
             request.key,
             asked_ms=self._cluster.world.now,
-            value=value_of(client, request.serial, request.key, size=request.value_bytes)
-            if request.kind is Kind.PUT
-            else None,
-            expires_ms=0 if is_derived else self._expires_ms(request),
+            expires_ms=self._expires_ms(request),
             r=request.r,
             w=request.w,
             timeout_ms=request.timeout_ms or self._cluster.machines[node].settings.timeout_ms,
+            attempt=attempt,
+            since_ms=0.0 if before is None else before.since_ms or before.asked_ms,
+            request=(client << _SERIAL_BITS) + request.serial if request.tries > 1 else 0,
         )
-        if is_derived:
-            return self._submit(operation, lambda: self._carry_on(operation, request, then))
-        return self._submit(operation, then)
-
-    def _submit(
-        self, operation: ClientOperation, then: Callable[[], None] | None
-    ) -> ClientOperation:
-        machine = self._cluster.machines[operation.node]
+        if request.kind is Kind.PUT:
+            operation.value = token_of(operation.name, request.key, size=request.value_bytes)
+        if operation.is_update:
+            operation.seen = self._seen.get((client, request.key))
+        machine = self._cluster.machines[node]
         self.history.operations.append(operation)
-        asked = _Answered(operation, machine, then, self._cluster.machines)
+        more = None
+        if attempt + 1 < request.tries:
+            more = _OnceMore(self, client, request, then)
+            self.world.after(self.patience_ms / 2, partial(more.look, operation))
+        answered = then if more is None else partial(more.answered, operation)
+        asked = _Answered(operation, machine, answered, self)
         self._asked.append(asked)
         machine.receive(_event(asked, operation))
         return operation
 
-    def _carry_on(
-        self, read: ClientOperation, request: Request, then: Callable[[], None] | None
-    ) -> None:
-        """Write what follows from a read. Nothing does if there is no live record, or if an expiry
-        is to be taken away that the record does not have."""
-        found = read.result.record if isinstance(read.result, GetResult) else None
-        is_delete = request.kind is Kind.GETDEL
-        if (
-            found is None
-            or read.served is None
-            or not (is_delete or request.ttl_ms or found.expires_ms)
-        ):
-            if then is not None:
-                then()
-            return
-        write = replace(
-            read,
-            kind=request.kind,
-            value=None if is_delete else found.value,
-            expires_ms=0 if is_delete else self._expires_ms(request),
-            derived_from=found.version,
-            done_ms=None,
-            wall_ms=0,
-            result=None,
-        )
-        self._submit(write, then)
+    def note(self, operation: ClientOperation) -> None:
+        """Remember what a client saw of a key last."""
+        result, place = operation.result, (operation.client, operation.key)
+        if not isinstance(result, QuorateError):
+            wall_ms = operation.wall_ms
+            seen = operation.wrote or getattr(result, "record", None)
+            if isinstance(result, UpdateResult):
+                seen = result.after or result.before
+            self._seen[place] = seen if is_live(seen, wall_ms=wall_ms) else None
 
     def _expires_ms(self, request: Request) -> int:
         return EPOCH_MS + int(self._cluster.world.now) + request.ttl_ms if request.ttl_ms else 0
@@ -138,6 +151,45 @@ class Clients:
         self._asked.clear()
 
 
+class _OnceMore:
+    """A request that is asked again, once, where nobody knows what became of it."""
+
+    def __init__(
+        self,
+        clients: Clients,
+        client: int,
+        request: Request,
+        then: Callable[[], None] | None,
+    ) -> None:
+        self._clients = clients
+        self._client = client
+        self._request = request
+        self._then = then
+        self._is_over = False
+
+    def answered(self, before: ClientOperation) -> None:
+        """The attempt before is answered."""
+        result = before.result
+        if isinstance(result, QuorateError) and result.outcome is Outcome.UNKNOWN:
+            self.look(before)
+        elif not self._is_over:
+            self._is_over = True
+            if self._then is not None:
+                self._then()
+
+    def look(self, before: ClientOperation) -> None:
+        """Ask again, unless it was asked or is known what became of it."""
+        if self._is_over:
+            return
+        self._is_over = True
+        node = self._clients.running((before.node + 1) % len(self._clients.machines))
+        if node is not None:
+            more = self._request, self._then
+            self._clients.ask(self._client, node, *more, before=before)
+        elif self._then is not None:
+            self._then()
+
+
 class _Answered:
     """Notes what a node answers to an operation (`events.Waiter`)."""
 
@@ -146,28 +198,30 @@ class _Answered:
         operation: ClientOperation,
         machine: Machine,
         then: Callable[[], None] | None,
-        machines: Sequence[Machine],
+        clients: Clients,
     ) -> None:
         self._operation: ClientOperation | None = operation
-        self._machines = machines
+        self._clients: Clients | None = clients
         self._machine: Machine | None = machine
         self._then = then
         self._life = machine.life
 
     def done(self, result: Result) -> None:
-        operation, machine = self._operation, self._machine
+        operation, machine, clients = self._operation, self._machine, self._clients
         assert operation is not None, "the world is over"
         assert machine is not None
+        assert clients is not None
         before = operation.result
         assert before is None, f"answered twice: {before}, then {result}"
-        assert isinstance(result, GetResult | PutResult | QuorateError)
+        assert isinstance(result, GetResult | PutResult | UpdateResult | QuorateError)
         if isinstance(result, GetResult) and result.record is None:
             # Nothing is as good as the garbage that was dropped.
-            record = newest_garbage(self._machines, row_of(operation.key))
+            record = newest_garbage(clients.machines, row_of(operation.key))
             result = GetResult(record, result.answers, result.repaired)
         operation.result = result
         operation.done_ms = machine.world.now
         operation.wall_ms = machine.now().wall_ms
+        clients.note(operation)
         if self._then is not None:
             self._then()
 
@@ -179,15 +233,17 @@ class _Answered:
 
     def let_go(self) -> None:
         """Refer to nothing any more."""
-        self._operation = self._machine = self._then = None
-        self._machines = ()
+        self._operation = self._machine = self._then = self._clients = None
 
 
-def _event(waiter: Waiter, op: ClientOperation) -> Get | Put:
+def _event(waiter: Waiter, op: ClientOperation) -> Get | Put | Update:
     """What a node is given."""
     if op.kind is Kind.GET:
         return Get(waiter, op.key, op.r, op.timeout_ms)
-    return Put(waiter, op.key, op.value, op.expires_ms, op.w, op.timeout_ms, op.derived_from)
+    if op.is_update:
+        since_ms = EPOCH_MS + int(op.since_ms) if op.attempt else 0
+        return Update(waiter, op.key, OperationEdit(op), op.timeout_ms, op.request, since_ms)
+    return Put(waiter, op.key, op.value, op.expires_ms, op.w, op.timeout_ms)
 
 
 class _Client:

@@ -162,6 +162,8 @@ class CachedEngine:
         self.note_ms = inner.note_ms
         self.scan: Final = inner.scan
         self.get_meta: Final = inner.get_meta
+        self.get_votes: Final = inner.get_votes
+        self.scan_votes: Final = inner.scan_votes
         self.scan_hints: Final = inner.scan_hints
         self.note_next: Final = inner.note_next
         self.sync: Final = inner.sync

@@ -17,7 +17,7 @@ from rocksdict import Cache, ColumnFamily, Rdict, RdictIter
 
 from quorate.errors import Corrupt, StorageError
 from quorate.storage import tuning
-from quorate.storage.directory import DataDirectory, Noted
+from quorate.storage.directory import FORMAT, DataDirectory, Noted
 from quorate.storage.faults import Faults
 from quorate.storage.logs import check_logs, logs_of
 from quorate.storage.reclaim import Reclaimer
@@ -35,15 +35,19 @@ class Database:
             for name, memtable_bytes in tuning.MEMTABLE_BYTES.items()
         }
         check_logs(path, noted=None if noted is None else noted.logs)
-        options = tuning.database_options(create=noted is None)
+        options = tuning.database_options(
+            create=noted is None, create_families=noted is None or noted.format < FORMAT
+        )
         self.database = Rdict(str(path), options, column_families=families)
         self.data = self.database.get_column_family("data")
         self.hints = self.database.get_column_family("hints")
         self.meta = self.database.get_column_family("meta")
+        self.votes = self.database.get_column_family("votes")
         handle = self.database.get_column_family_handle
         self.data_handle: ColumnFamily | None = handle("data")
         self.hints_handle: ColumnFamily | None = handle("hints")
         self.meta_handle: ColumnFamily | None = handle("meta")
+        self.votes_handle: ColumnFamily | None = handle("votes")
         self.reclaimer = Reclaimer(self.database)
         self.reopen_at: float | None = None
         """Set once its log refuses writes because it met a full disk: when to try another."""
@@ -51,8 +55,8 @@ class Database:
     def close(self, faults: Faults) -> None:
         """Flush and let go. What a failing flush leaves is in the log. Idempotent."""
         self.reclaimer.stop()
-        self.data_handle = self.hints_handle = self.meta_handle = None
-        for part in (self.data, self.hints, self.meta, self.database):
+        self.data_handle = self.hints_handle = self.meta_handle = self.votes_handle = None
+        for part in (self.data, self.hints, self.meta, self.votes, self.database):
             with contextlib.suppress(StorageError), faults:
                 part.close()
 

@@ -25,9 +25,11 @@ import msgspec
 from quorate.errors import FormatUnsupported, StorageError, StorageLocked
 from quorate.storage.faults import Faults
 
-FORMAT: Final = 3
+FORMAT: Final = 4
 """Of the directory as a whole, 1 that of release 0.1.0; records carry a format of their own
 (`wire.records`)."""
+FORMAT_MIN: Final = 3
+"""Taken as well: it differs only in that it has no family of votes yet."""
 
 
 class Noted(NamedTuple):
@@ -37,6 +39,7 @@ class Noted(NamedTuple):
     """As RocksDB counts them."""
     logs: list[str]
     """File names, oldest first; those that are not needed any more may be gone."""
+    format: int = FORMAT
 
 
 class _Format(msgspec.Struct):
@@ -94,14 +97,14 @@ class DataDirectory:
             raise StorageError(
                 "the FORMAT file is damaged", directory=str(self.path), reason=str(error)
             ) from error
-        if found.format != FORMAT:
+        if not FORMAT_MIN <= found.format <= FORMAT:
             raise FormatUnsupported(
                 "the data directory was written by another release",
                 directory=str(self.path),
                 found=found.format,
                 supported=FORMAT,
             )
-        return Noted(found.writes, found.logs)
+        return Noted(found.writes, found.logs, found.format)
 
     def note(self, noted: Noted) -> None:
         """Write FORMAT, durably. What it counts must be durable already."""
@@ -110,7 +113,8 @@ class DataDirectory:
             sync_entries(self.rocks)
             fresh = self.path / "FORMAT.new"
             with fresh.open("wb") as file:
-                text = msgspec.json.encode(_Format(FORMAT, "rocksdb", noted.writes, noted.logs))
+                told = _Format(noted.format, "rocksdb", noted.writes, noted.logs)
+                text = msgspec.json.encode(told)
                 file.write(text + b"\n")
                 file.flush()
                 os.fsync(file.fileno())

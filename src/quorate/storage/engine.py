@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The contract of a storage engine; `tests/conformance/test_engines.py` runs on every one.
 
-Three families of entries: *records* (row -> Record), *hints* and *meta* (bytes -> bytes), ordered
-by key. All calls but `sync` are made on the event loop's thread and must return in microseconds;
-`sync` is called in one other thread and may block.
+Four families of entries: *records* (row -> Record), *votes* (row -> bytes: what this replica voted
+on what is to follow the record), *hints* and *meta* (bytes -> bytes), ordered by key. All calls but
+`sync` are made on the event loop's thread and must return in microseconds; `sync` is called in one
+other thread and may block.
 
 Writes are visible to `get` and `scan` as soon as `write` returns, durable when a `sync` that began
 after it has returned. Of the batches not yet synced a crash keeps a prefix, each whole or not at
@@ -44,6 +45,13 @@ class Engine(Protocol):
     def get_meta(self, name: bytes) -> bytes | None:
         """A meta entry."""
 
+    def get_votes(self, row: bytes) -> bytes | None:
+        """What was voted of a row, or None. Corrupt if it is not what was written."""
+
+    def scan_votes(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """The votes of rows of [start, end), as `scan` does it; but what is not what was written is
+        empty, and the scan goes on behind it."""
+
     def scan_hints(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Hints of [start, end) in order."""
 
@@ -82,10 +90,10 @@ def merged(ranges: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
 def bytes_of(batch: Batch) -> int:
     """About what a batch takes of memory while it waits for an engine."""
     dropped = [*batch.dropped_rows, *batch.dropped_hints]
-    count = len(batch.records) + len(batch.hints) + len(batch.meta) + len(dropped)
+    count = len(batch.records) + len(dropped)
     size = ENTRY_BYTES * count + sum(len(start) + len(end) for start, end in dropped)
     for row, record in batch.records:
         size += len(row) + (0 if record is None else len(record.value or b""))
-    for changes in (batch.hints, batch.meta):
-        size += sum(len(name) + len(blob or b"") for name, blob in changes)
+    for changes in (batch.hints, batch.meta, batch.votes):
+        size += sum(ENTRY_BYTES + len(name) + len(blob or b"") for name, blob in changes)
     return size

@@ -24,7 +24,7 @@ _INSERTS_MAX: Final = 64
 _RECORD_BYTES: Final = 250
 """About what a record's objects and its place in the family take beside row and value."""
 _BLOB_BYTES: Final = 130
-"""The same for a hint or a meta entry."""
+"""The same for a hint, a meta entry or votes."""
 
 
 class _Scan(Generic[Entry]):
@@ -125,6 +125,7 @@ class MemoryEngine:
         self._records: _Family[Record] = _Family()
         self._hints: _Family[bytes] = _Family()
         self._meta: _Family[bytes] = _Family()
+        self._votes: _Family[bytes] = _Family()
         self._bytes_used = 0
 
     def get(self, row: bytes) -> Record | None:
@@ -136,6 +137,12 @@ class MemoryEngine:
     def get_meta(self, name: bytes) -> bytes | None:
         return self._meta.get(name)
 
+    def get_votes(self, row: bytes) -> bytes | None:
+        return self._votes.get(row)
+
+    def scan_votes(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        return self._votes.scan(start, end)
+
     def scan_hints(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
         return self._hints.scan(start, end)
 
@@ -143,13 +150,19 @@ class MemoryEngine:
         for start, end in batch.dropped_rows:
             for row, dropped in self._records.drop(start, end):
                 self._bytes_used -= _record_bytes(row, dropped)
+            for row, voted in self._votes.drop(start, end):
+                self._bytes_used -= _blob_bytes(row, voted)
         for start, end in batch.dropped_hints:
             for name, blob in self._hints.drop(start, end):
                 self._bytes_used -= _blob_bytes(name, blob)
         for row, record in batch.records:
             before = self._records.put(row, record)
             self._bytes_used += _record_bytes(row, record) - _record_bytes(row, before)
-        for family, changes in ((self._hints, batch.hints), (self._meta, batch.meta)):
+        for family, changes in (
+            (self._hints, batch.hints),
+            (self._meta, batch.meta),
+            (self._votes, batch.votes),
+        ):
             for name, fresh in changes:
                 held = family.put(name, fresh)
                 self._bytes_used += _blob_bytes(name, fresh) - _blob_bytes(name, held)

@@ -51,10 +51,11 @@ class Reclaimer:
     def reclaim(
         self, *, data: Iterable[tuple[bytes, bytes]], hints: Iterable[tuple[bytes, bytes]]
     ) -> None:
-        """Compact these ranges of the two families soon. They were dropped."""
+        """Compact these ranges of rows, with what was voted of them, and of hints soon. They were
+        dropped."""
         # Handles of its own: one that is in use cannot be closed.
-        rows, names = map(self._database.get_column_family, ("data", "hints"))
-        spans = [(rows, start, end) for start, end in merged(data)]
+        rows, votes, names = map(self._database.get_column_family, ("data", "votes", "hints"))
+        spans = [(family, start, end) for start, end in merged(data) for family in (rows, votes)]
         spans += [(names, start, end) for start, end in merged(hints)]
         self._asked.put(spans)
         if self._thread is None:

@@ -37,7 +37,7 @@ from quorate.storage.directory import DataDirectory, Noted, sync_entries
 from quorate.storage.engine import merged
 from quorate.storage.faults import LogRefuses, ReadFaults
 from quorate.storage.logs import logs_of
-from quorate.wire.records import decode, encode
+from quorate.wire.records import decode, encode, open_votes, seal, sound_votes
 
 RESERVE_BYTES_MAX: Final = 256 << 20
 """Free space that is not written into: a flush of all memtables and a compaction need it."""
@@ -128,6 +128,18 @@ class RocksEngine:
         with self._read_faults:
             blob: bytes | None = self._rocks.meta.get(name)
         return blob
+
+    def get_votes(self, row: bytes) -> bytes | None:
+        try:
+            blob = self._rocks.votes.get(row)
+        except Exception:
+            with self._read_faults:
+                raise
+        return None if blob is None else open_votes(row, blob)
+
+    def scan_votes(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        cursor = self._cursor(self._rocks.votes, start, end)
+        return ((row, sound_votes(row, blob)) for row, blob in cursor)
 
     def scan_hints(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
         return self._cursor(self._rocks.hints, start, end)
@@ -282,7 +294,7 @@ class RocksEngine:
         with self._faults:
             return sum(
                 (family.property_int_value("rocksdb." + name) or 0)
-                for family in (rocks.data, rocks.hints, rocks.meta)
+                for family in (rocks.data, rocks.hints, rocks.meta, rocks.votes)
                 for name in ("total-sst-files-size", "cur-size-all-mem-tables")
             )
 
@@ -315,6 +327,7 @@ def _blobs_of(batch: Batch, rocks: Database, deleted: list[bytes]) -> WriteBatch
         # As few as can be: a seek into a dropped range goes through all that follow without a gap.
         for start, end in merged(batch.dropped_rows):
             blobs.delete_range(start, end, data)
+            blobs.delete_range(start, end, rocks.votes_handle)
         for start, end in merged(batch.dropped_hints):
             blobs.delete_range(start, end, rocks.hints_handle)
     for row, record in batch.records:
@@ -328,7 +341,12 @@ def _blobs_of(batch: Batch, rocks: Database, deleted: list[bytes]) -> WriteBatch
             if blob is None:
                 blobs.delete(name, handle)
             else:
-                blobs.put(name, blob, handle)
+                put(name, blob, handle)
+    for row, voted in batch.votes:
+        if voted is None:
+            blobs.delete(row, rocks.votes_handle)
+        else:
+            put(row, seal(row, voted), rocks.votes_handle)
     return blobs
 
 

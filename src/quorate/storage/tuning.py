@@ -2,7 +2,7 @@
 """How RocksDB is set up, and why: rare write stalls, small memory, no silent loss.
 
 Memory is at most about the block cache (64 MiB, indexes and filters included), the memtables
-(96 MiB of records, little else) and what the allocator keeps.
+(96 MiB of records, half as much of votes, little else) and what the allocator keeps.
 """
 
 from __future__ import annotations
@@ -24,7 +24,12 @@ from rocksdict import (
 OPEN_FILES_MAX: Final = 256
 """Tables held open. Unlimited by default; a node must live with a low limit of open files."""
 BLOCK_CACHE_BYTES: Final = 64 << 20
-MEMTABLE_BYTES: Final[Mapping[str, int]] = {"data": 16 << 20, "hints": 8 << 20, "meta": 1 << 20}
+MEMTABLE_BYTES: Final[Mapping[str, int]] = {
+    "data": 16 << 20,
+    "hints": 8 << 20,
+    "meta": 1 << 20,
+    "votes": 8 << 20,
+}
 """Column families and the memory that fills before a flush. Small ones, and many (below): a burst
 meets the write stall only when all are full."""
 MEMTABLE_SHARES: Final = (0.6, 1.0)
@@ -40,12 +45,13 @@ _WAL_BYTES_MAX: Final = 128 << 20
 """Also bounds what a start after a crash replays."""
 
 
-def database_options(*, create: bool) -> Options:
-    """Settings of the database as a whole. Without `create`, anything missing is an error: RocksDB
-    would put an empty database in the place of a lost one."""
+def database_options(*, create: bool, create_families: bool) -> Options:
+    """Settings of the database as a whole. Without `create`, a missing database is an error, and
+    without `create_families` a missing family: RocksDB would put an empty one in the place of one
+    that was lost."""
     options = Options(raw_mode=True)
     options.create_if_missing(create)
-    options.create_missing_column_families(create)
+    options.create_missing_column_families(create_families)
     # The default, point in time, drops whatever follows a damaged entry of the log, acknowledged
     # writes included, and opens as if nothing had happened. This mode refuses, and forgives only
     # what a crash does: an entry cut short at the end.

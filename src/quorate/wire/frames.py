@@ -15,51 +15,21 @@ partitions, our clock, the value limit) is the core's to judge, item by item.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from xxhash import xxh3_64_intdigest
 
-from quorate.config import KEY_BYTES_MAX
-from quorate.core.topology.layout import EPOCH_MAX, LAYOUT_BYTES_MAX, MOVES_MAX
+from quorate.core.topology.layout import EPOCH_MAX, LAYOUT_BYTES_MAX
 from quorate.core.values.messages import (
-    BALLOT_BITS,
-    BALLOT_COUNT_MAX,
     PROTOCOL_MAX,
     PROTOCOL_MIN,
-    Accept,
-    Agree,
-    AskSums,
-    Ballot,
-    Foundation,
-    FoundStage,
     Frame,
     Greeting,
-    Known,
-    ListBuckets,
-    Listed,
-    Message,
-    Mutate,
-    Mutated,
     Opening,
-    OtherEpoch,
-    Ping,
-    Prepare,
-    Pull,
-    Read,
-    ReadAnswer,
-    ScannedRows,
-    ScanRows,
-    Sums,
-    Voted,
-    Whereabouts,
 )
-from quorate.core.values.settings import FOUNDERS_MAX, MEMBERS_MAX, NODE_ID_MAX
-from quorate.core.values.slots import BUCKETS, PARTITION_COUNT, ROW_END, ROW_PREFIX_BYTES
-from quorate.core.values.versions import VERSION_BYTES
 from quorate.errors import PeerProtocolError
-from quorate.notation import URL_CHARS_MAX, is_url
+from quorate.wire.frame_rules import COUNT_MAX, check_frame
 
 FRAME_BYTES_MAX: Final = 32 << 20
 """Payload of one frame; a longer one is refused by its header, before anything is buffered."""
@@ -235,227 +205,10 @@ def _decode_greeting(payload: bytes, checksum: int) -> Greeting:
         *(greeting.serial, greeting.process, greeting.reached, greeting.w, greeting.r),
         *(greeting.level, greeting.in_force, greeting.expect),
     )
-    if not (0 <= greeting.epoch <= EPOCH_MAX and all(0 <= each <= _COUNT_MAX for each in counts)):
+    if not (0 <= greeting.epoch <= EPOCH_MAX and all(0 <= each <= COUNT_MAX for each in counts)):
         raise PeerProtocolError("value out of range", message="Greeting")
     return greeting
 
 
 def _blank(lowest: int, highest: int) -> Greeting:
     return Greeting(lowest, highest, "", "", 0, 0, b"", "")
-
-
-# --- ranges that types cannot state: plain loops with one condition are the quickest form ------
-
-_COUNT_MAX: Final = (1 << 63) - 1
-_ITEMS_MAX: Final = 16_384
-"""In a message that is acknowledged, maybe with a reason for each. Honest ones are cut at a
-megabyte, each item counted with 100 bytes and its value."""
-REASON_CHARS_MAX: Final = 300
-_ROW_BYTES_MIN: Final = ROW_PREFIX_BYTES + 1
-_ROW_BYTES_MAX: Final = ROW_PREFIX_BYTES + KEY_BYTES_MAX
-_PARTITIONS: Final = frozenset(range(PARTITION_COUNT))
-_VERSION_LENGTHS: Final = (0, VERSION_BYTES)
-_SUMS_LENGTHS: Final = (0, BUCKETS)
-_STAGES: Final = frozenset(FoundStage)
-
-
-def check_frame(frame: Frame) -> None:
-    """PeerProtocolError if a row, version, index or number in the frame cannot be one."""
-    if not (0 <= frame.epoch <= EPOCH_MAX and 0 <= frame.clock < 1 << 64):
-        raise PeerProtocolError("epoch or clock out of range")
-    for message in frame.messages:
-        rule = _RULES.get(type(message))
-        if rule is not None and not rule(message):
-            raise PeerProtocolError("value out of range", message=type(message).__name__)
-
-
-def _are_rows(rows: list[bytes]) -> bool:
-    return all(_ROW_BYTES_MIN <= len(row) <= _ROW_BYTES_MAX and row < ROW_END for row in rows)
-
-
-def _is_mutate(message: Mutate) -> bool:
-    if len(message.items) > _ITEMS_MAX:
-        return False
-    for row, record in message.items:
-        if not (
-            _ROW_BYTES_MIN <= len(row) <= _ROW_BYTES_MAX
-            and row < ROW_END
-            and len(record.version) == VERSION_BYTES
-            and len(record.prior) in _VERSION_LENGTHS
-            and record.expires_ms >= 0
-        ):
-            return False
-    return True
-
-
-def _is_mutated(message: Mutated) -> bool:
-    for index, version in message.superseded:
-        if index < 0 or len(version) != VERSION_BYTES:
-            return False
-    return all(
-        index >= 0 and len(reason) <= REASON_CHARS_MAX and reason.isprintable()
-        for index, reason in message.refused
-    )
-
-
-def _is_read(message: Read) -> bool:
-    return _are_rows(message.full) and _are_rows(message.brief)
-
-
-def _is_read_answer(message: ReadAnswer) -> bool:
-    for record in message.records:
-        if record is not None and not (
-            len(record.version) == VERSION_BYTES
-            and len(record.prior) in _VERSION_LENGTHS
-            and record.expires_ms >= 0
-        ):
-            return False
-    for version in message.versions:
-        if len(version) not in _VERSION_LENGTHS:
-            return False
-    return _are_rows(message.failed)
-
-
-def _is_scan_rows(message: ScanRows | Pull) -> bool:
-    return 0 <= message.partition < PARTITION_COUNT and message.limit > 0
-
-
-def _is_scanned_rows(message: ScannedRows) -> bool:
-    for entry in message.rows:
-        if len(entry.version) != VERSION_BYTES:
-            return False
-    return _are_rows([entry.row for entry in message.rows])
-
-
-def _is_ping(message: Ping) -> bool:
-    """Whether its members can be shown; whether each is a node's URL is asked once, when it is
-    new."""
-    if not (0 <= message.keys <= _COUNT_MAX and 0 <= message.bytes_used <= _COUNT_MAX):
-        return False
-    if not (0 <= message.pulled <= EPOCH_MAX and 0 <= message.left <= PARTITION_COUNT):
-        return False
-    if len(message.unreadable) > MOVES_MAX or not _PARTITIONS.issuperset(message.unreadable):
-        return False
-    return 0 <= message.facts <= _COUNT_MAX and _are_whereabouts(message.members)
-
-
-def _are_whereabouts(members: list[Whereabouts]) -> bool:
-    return len(members) <= MEMBERS_MAX + 1 and all(
-        0 <= each.id <= NODE_ID_MAX
-        and 0 <= each.serial <= _COUNT_MAX
-        and 0 < len(each.url) <= URL_CHARS_MAX
-        and each.url.isprintable()
-        and len(each.client) <= URL_CHARS_MAX
-        and each.client.isprintable()
-        for each in members
-    )
-
-
-def _is_known(message: Known) -> bool:
-    return (
-        len(message.serials) <= MEMBERS_MAX + 1
-        and all(
-            0 <= node_id <= NODE_ID_MAX and 0 <= serial <= _COUNT_MAX
-            for node_id, serial in message.serials
-        )
-        and _are_whereabouts(message.members)
-    )
-
-
-def _is_other_epoch(message: OtherEpoch) -> bool:
-    return 0 <= message.epoch <= EPOCH_MAX
-
-
-def _is_ballot(ballot: Ballot) -> bool:
-    return 0 <= ballot[0] <= BALLOT_COUNT_MAX and 0 <= ballot[1] < 1 << BALLOT_BITS
-
-
-def _is_asked_vote(message: Prepare | Accept) -> bool:
-    if isinstance(message, Accept):
-        is_short = len(message.value) <= LAYOUT_BYTES_MAX
-    else:
-        is_short = len(message.lost) <= MEMBERS_MAX
-    return is_short and 0 < message.number <= EPOCH_MAX and _is_ballot(message.ballot)
-
-
-def _is_voted(message: Voted) -> bool:
-    vote = message.vote
-    return (
-        0 < vote.number <= EPOCH_MAX
-        and _is_ballot(vote.promised)
-        and _is_ballot(vote.accepted)
-        and len(vote.value) <= LAYOUT_BYTES_MAX
-    )
-
-
-def _is_agree(message: Agree) -> bool:
-    return (
-        0 <= message.boundary <= _COUNT_MAX
-        and len(message.digests) <= PARTITION_COUNT
-        and all(
-            0 <= partition < PARTITION_COUNT and 0 <= digest <= _COUNT_MAX
-            for partition, digest in message.digests
-        )
-        and len(message.fences) <= PARTITION_COUNT
-        and all(
-            0 <= partition < PARTITION_COUNT and all([0 <= each <= _COUNT_MAX for each in told])
-            for partition, *told in message.fences
-        )
-    )
-
-
-def _is_ask_sums(message: AskSums) -> bool:
-    return 0 <= message.partition < PARTITION_COUNT and 0 <= message.boundary <= _COUNT_MAX
-
-
-def _is_sums(message: Sums) -> bool:
-    return len(message.sums) in _SUMS_LENGTHS and all(
-        0 <= each <= _COUNT_MAX for each in message.sums
-    )
-
-
-def _is_list_buckets(message: ListBuckets) -> bool:
-    return (
-        0 <= message.partition < PARTITION_COUNT
-        and 0 <= message.buckets < 1 << BUCKETS
-        and message.limit > 0
-    )
-
-
-def _is_found(message: Foundation) -> bool:
-    return (
-        message.stage in _STAGES
-        and 0 < len(message.founders) <= FOUNDERS_MAX
-        and 0 < message.replication <= FOUNDERS_MAX
-        and all(0 < node_id <= NODE_ID_MAX and is_url(url) for node_id, url in message.founders)
-    )
-
-
-def _is_listed(message: Listed) -> bool:
-    return _are_rows([row for row, _ in message.rows]) and all(
-        len(version) == VERSION_BYTES for _, version in message.rows
-    )
-
-
-# A table of rules for different message types cannot be typed without Any.
-_RULES: Final[dict[type[Message], Callable[[Any], bool]]] = {
-    Mutate: _is_mutate,
-    Mutated: _is_mutated,
-    Read: _is_read,
-    ReadAnswer: _is_read_answer,
-    ScanRows: _is_scan_rows,
-    ScannedRows: _is_scanned_rows,
-    Ping: _is_ping,
-    OtherEpoch: _is_other_epoch,
-    Prepare: _is_asked_vote,
-    Accept: _is_asked_vote,
-    Voted: _is_voted,
-    Pull: _is_scan_rows,
-    Agree: _is_agree,
-    AskSums: _is_ask_sums,
-    Sums: _is_sums,
-    Known: _is_known,
-    ListBuckets: _is_list_buckets,
-    Listed: _is_listed,
-    Foundation: _is_found,
-}

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """HTTP/1.1 as our own client speaks it (RFC 9112): requests out, responses in, no sockets.
 
-Requests are *canonical*: one Host, at most one Authorization and one Content-Length, nothing else,
-so that a node answers them in its fast lane. Responses are read from any server or proxy in
-between: by Content-Length, chunked, or to the end of the connection. Left out: trailers' values,
-HEAD, upgrades, compression.
+Requests are *canonical*: one Host, at most one Authorization and one Content-Length, nothing else
+unless it is asked for, so that a node answers them in its fast lane. Responses are read from any
+server or proxy in between: by Content-Length, chunked, or to the end of the connection. Left out:
+trailers' values, HEAD, upgrades, compression.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from quorate.errors import PeerProtocolError
@@ -44,11 +45,18 @@ def quote(raw: bytes) -> str:
 
 
 def encode_request(
-    method: str, target: str, host: str, *, body: bytes | None = None, authorization: str = ""
+    method: str,
+    target: str,
+    host: str,
+    *,
+    body: bytes | None = None,
+    authorization: str = "",
+    headers: Mapping[str, str] = {},
 ) -> bytes:
-    """The bytes of a canonical request. `target`, `host` and `authorization` are already escaped
-    ASCII."""
+    """The bytes of a request. All text is already escaped ASCII."""
     head = f"{method} {target} HTTP/1.1\r\nHost: {host}\r\n"
+    for name, value in headers.items():
+        head += f"{name}: {value}\r\n"
     if authorization:
         head += f"Authorization: {authorization}\r\n"
     if body is None:

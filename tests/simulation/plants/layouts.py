@@ -15,7 +15,8 @@ from msgspec.structs import replace
 from quorate.core.exchanges.look import Look
 from quorate.core.exchanges.outbox import Outbox
 from quorate.core.exchanges.reads import Reads
-from quorate.core.exchanges.writes import Write, Writes
+from quorate.core.exchanges.write import Write
+from quorate.core.exchanges.writes import Writes
 from quorate.core.replica import Replica
 from quorate.core.serving import Serving
 from quorate.core.topology import wishes

@@ -11,18 +11,22 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from quorate.core.exchanges import vote_pulls
 from quorate.core.exchanges.pulls import Pulls
+from quorate.core.exchanges.sources import CopySources
 from quorate.core.exchanges.surplus import Surplus
+from quorate.core.moved_votes import Told
 from quorate.core.topology.layout import Layout
 from quorate.core.topology.peer import Peer
 from quorate.core.topology.topology import Replicas, majority
 from quorate.core.turn import Parts
+from quorate.core.votes import Votes
 from quorate.sim.acts import CHANGES, STRIKES
 from quorate.sim.draw import Options
 from tests.simulation.plants.plant import Plant
 
 _replicas: Final = Replicas.__init__
-_sources: Final = Pulls._sources
+_sources: Final = CopySources.of
 _next_partition: Final = Pulls._next_partition
 _kept: Final = Pulls._kept
 _adopted: Final = Surplus.adopted
@@ -46,12 +50,12 @@ def _readers_of_the_old_row(self: Replicas, rows: list[list[Peer | None]], **nam
     self.readers = self.readers[:1] * len(self.readers)
 
 
-def _one_source(self: Pulls, partition: int) -> list[Peer] | None:
+def _one_source(self: CopySources, partition: int) -> list[Peer] | None:
     sources = _sources(self, partition)
     return sources and sources[-1:]
 
 
-def _lost_ones_count(self: Pulls, partition: int) -> list[Peer] | None:
+def _lost_ones_count(self: CopySources, partition: int) -> list[Peer] | None:
     sources, layout = _sources(self, partition), self._membership.layout
     assert layout is not None
     lost = set(layout.replicas(partition)).intersection(layout.lost)
@@ -69,7 +73,7 @@ def _kept_of_any_epoch(self: Pulls) -> tuple[int, list[int]]:
     return self._membership.epoch if epoch else 0, complete
 
 
-def _leavers_are_the_last(self: Pulls, partition: int) -> list[Peer] | None:
+def _leavers_are_the_last(self: CopySources, partition: int) -> list[Peer] | None:
     layout = self._membership.layout
     assert layout is not None
     row, shall = layout.replicas(partition), layout.ids(dict(layout.moves)[partition])
@@ -111,14 +115,24 @@ def _gainers_where_rows_grow(self: Layout) -> set[int]:
     return {self.members[index].id for index in found}
 
 
+def _taken_by_nobody(votes: Votes, told: Told) -> None:
+    del votes, told
+
+
 PLANTS: Final = (
     Plant("a read asks the old row alone", Replicas, "__init__", _readers_of_the_old_row, SINGLE),
-    Plant("a pull asks one source alone", Pulls, "_sources", _one_source, BEHIND),
-    Plant("a lost disk counts as a source", Pulls, "_sources", _lost_ones_count, LOST),
-    Plant("who leaves need not be pulled", Pulls, "_sources", _leavers_are_the_last, ALONE),
+    Plant("a pull asks one source alone", CopySources, "of", _one_source, BEHIND),
+    Plant("a lost disk counts as a source", CopySources, "of", _lost_ones_count, LOST),
+    Plant("who leaves need not be pulled", CopySources, "of", _leavers_are_the_last, ALONE),
     Plant("pulled is told before it is durable", Pulls, "_next_partition", _told_at_once, SINGLE),
     Plant("what was kept of another pull counts", Pulls, "_kept", _kept_of_any_epoch, SINGLE),
     Plant("copies are given up at joint", Surplus, "adopted", _dropped_at_joint, SINGLE),
-    Plant("what is withheld is used", Surplus, "__init__", _nothing_is_withheld, SINGLE),
     Plant("a row shrinks unpulled", Layout, "gainers", _gainers_where_rows_grow, WEAK),
 )
+RARE: Final = (
+    Plant("what is withheld is used", Surplus, "__init__", _nothing_is_withheld, SINGLE),
+    Plant("votes are not pulled", vote_pulls, "take_votes", _taken_by_nobody, BEHIND),
+)
+"""What chance hardly ever finds. A copy must be given up and gained again before the disk has
+dropped it; who proposes must be away for as long as a move takes, at the very moment at which its
+record is decided and nobody has been told."""

@@ -9,7 +9,8 @@ from msgspec.structs import replace
 
 from quorate.core.exchanges.hints import RETRY_MS, Hints, _Queue
 from quorate.core.exchanges.outbox import Outbox, Sent, Unanswered
-from quorate.core.exchanges.writes import Write, Writes
+from quorate.core.exchanges.write import Write
+from quorate.core.exchanges.writes import Writes
 from quorate.core.node import Node
 from quorate.core.topology import greeting as handshake
 from quorate.core.topology.layout import Member

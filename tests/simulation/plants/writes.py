@@ -5,17 +5,16 @@ from __future__ import annotations
 
 from typing import Final
 
-from msgspec.structs import replace
-
 from quorate.core.exchanges import writes
-from quorate.core.exchanges.writes import Write, Writes
+from quorate.core.exchanges.write import Write
+from quorate.core.exchanges.writes import Writes
 from quorate.core.topology.peer import Peer
 from quorate.core.topology.topology import Groups, Verdict, verdict
 from quorate.core.turn import Parked
 from quorate.core.values.events import Put
 from quorate.core.values.messages import Mutated
 from quorate.core.values.record import Record
-from quorate.core.values.versions import ABSENT, pack_version, stamp_of
+from quorate.core.values.versions import ABSENT, pack_version
 from quorate.errors import Outcome, QuorateError
 from quorate.sim.draw import Options
 from quorate.sim.faults import MILD
@@ -24,9 +23,7 @@ from tests.simulation.plants.plant import Plant
 _begin: Final = Writes.begin
 _send: Final = Writes._send
 _answered: Final = Writes.answered
-_restamp: Final = Writes._restamp
-_stamp: Final = Writes._stamp
-_met: Final = Writes._met
+_above: Final = Writes._above
 _expired: Final = Write.expired
 
 
@@ -65,13 +62,13 @@ def _superseded_is_plain(self: Writes, peer: Peer, ops: list[Write], answer: Mut
 
 def _the_last_report_counts(self: Writes, peer: Peer, ops: list[Write], answer: Mutated) -> None:
     for write in ops:
-        write.highest = ABSENT
+        write.highest, write.ahead = ABSENT, 0
     _answered(self, peer, ops, answer)
 
 
-def _above_its_own_only(self: Writes, write: Write, above: bytes) -> Write | None:
-    del above
-    return _restamp(self, write, write.record.version)
+def _above_its_own_only(self: Writes, write: Write) -> Record | None:
+    write.highest = write.record.version
+    return _above(self, write)
 
 
 def _expired_unapplied(self: Write) -> QuorateError:
@@ -90,23 +87,6 @@ def _no_hint_for_the_lost(self: Writes, peer: Peer, ops: list[Write]) -> None:
         self._failed(write, peer.bit)
 
 
-def _derived_by_the_clock(self: Writes, event: Put, held: Record | None) -> bytes:
-    return _stamp(self, replace(event, derived_from=None), held)
-
-
-def _derived_at_the_next_stamp(self: Writes, event: Put, held: Record | None) -> bytes:
-    version = _stamp(self, event, held)
-    if event.derived_from is None:
-        return version
-    drawn = int.from_bytes(version[8:], "big")
-    return pack_version(stamp_of(event.derived_from) + 1, drawn)
-
-
-def _derived_is_stamped_again(self: Writes, write: Write) -> None:
-    write.is_derived = False
-    _met(self, write)
-
-
 PLANTS: Final = (
     Plant("a hint counts toward W", Writes, "_send", _hints_count),
     Plant(
@@ -123,7 +103,7 @@ PLANTS: Final = (
     Plant(
         "the second stamp is not above the reported version",
         Writes,
-        "_restamp",
+        "_above",
         _above_its_own_only,
         Options(5, 3, 0, 0, faults=frozenset({"crossed", "skew"})),
     ),
@@ -148,7 +128,4 @@ PLANTS: Final = (
         Options(faults=frozenset({"full"})),
     ),
     Plant("versions without a tie-break", writes, "pack_version", _without_node_id),
-    Plant("a derived write is stamped by the clock", Writes, "_stamp", _derived_by_the_clock),
-    Plant("a derived write has the next stamp", Writes, "_stamp", _derived_at_the_next_stamp),
-    Plant("a derived write is stamped again", Writes, "_met", _derived_is_stamped_again),
 )

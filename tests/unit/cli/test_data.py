@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""put, get and delete as people type them."""
+"""put, get, delete and incr as people type them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from quorate.errors import DeadlineExceeded, Outcome, QuorumUnreachable
 from tests.http_served import Served
 from tests.unit.cli.conftest import Run
-from tests.unit.client.scripted import ScriptedNode, dead_port, problem
+from tests.unit.client.scripted import ScriptedNode, dead_port, problem, reply
 
 ALL_BYTES = bytes(range(256))
 
@@ -166,6 +166,38 @@ def test_delete_is_done_also_where_nothing_is(run: Run, served: Served, target: 
     for _ in range(2):
         assert run("delete", "foo", target).out == b"ok\n"
     assert served.store.records[b"foo"].value is None
+
+
+def test_put_and_delete_may_have_a_condition(run: Run, served: Served, target: str) -> None:
+    assert run("put", "foo", "a", "--if-absent", target).code == 0
+    version = json.loads(run("get", "foo", "--json", target).out)["version"]
+    refused = run("put", "foo", "b", "--if-absent", target)
+    assert (refused.code, refused.out) == (3, b"")
+    assert refused.err.startswith("quorate: there is a value under this key (version=")
+    assert run("put", "foo", "b", f"--if-version={version}", target).out == b"ok\n"
+    refused = run("delete", "foo", "--if-version", version, target)
+    assert refused.code == 3
+    assert "nothing was written" in refused.err
+    assert served.store.records[b"foo"].value == b"b"
+
+
+def test_incr_prints_what_the_counter_comes_to(run: Run, served: Served, target: str) -> None:
+    assert run("incr", "n", target).out == b"1\n"
+    assert run("incr", "n", "-8", target).out == b"-7\n"
+    assert run("incr", "--key=n", "--by=10", target).out == b"3\n"
+    told = json.loads(run("incr", "n", "--json", target).out)
+    assert told == {"value": 4, "version": served.store.records[b"n"].version.hex(), "acks": 2}
+    assert run("incr", "n", "1.5", target).err == "quorate: by: it is a whole number, such as -5\n"
+    run("put", "n", "x", target)
+    refused = run("incr", "n", target)
+    assert refused.code == 3
+    assert "not an integer" in refused.err
+
+
+def test_an_increment_that_was_found_out_late_has_no_number(run: Run) -> None:
+    late = reply(200, Quorate_Version="07" * 22, Quorate_Repeated="true")
+    with ScriptedNode(lambda _: late) as node:
+        assert run("incr", "n", f"--target={node.url}").out == b"ok\n"
 
 
 def test_options_reach_the_node(run: Run, served: Served, target: str) -> None:

@@ -17,10 +17,10 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import Any, Protocol, Self
 
-from quorate.client import AsyncClient, Client
+from quorate.client import AsyncClient, AsyncLease, Client, Lease
 
 WAIT_SECONDS = 10.0
 _LENGTH = re.compile(rb"content-length: *([0-9]+)", re.IGNORECASE)
@@ -227,6 +227,12 @@ class Caller(Protocol):
     def together(self, name: str, keys: Iterable[str]) -> list[Any]:
         """Make a call for each key, all at once."""
 
+    def lock(self, name: str, **named: Any) -> AbstractContextManager[Lease | AsyncLease]:
+        """Hold a lock."""
+
+    def until(self, condition: Callable[[], bool], *, what: str) -> None:
+        """`wait_until`, while what the client does in the background goes on."""
+
 
 class _Blocking:
     def __init__(self, client: Client) -> None:
@@ -240,6 +246,12 @@ class _Blocking:
         names = list(keys)
         with ThreadPoolExecutor(len(names)) as pool:
             return list(pool.map(lambda key: self(name, key), names))
+
+    def lock(self, name: str, **named: Any) -> Lease:
+        return self._client.lock(name, **named)
+
+    def until(self, condition: Callable[[], bool], *, what: str) -> None:
+        wait_until(condition, what=what)
 
 
 class _Asynchronous:
@@ -255,6 +267,23 @@ class _Asynchronous:
             return await asyncio.gather(*(self._run(name, key) for key in keys))
 
         return self._runner.run(run())
+
+    @contextmanager
+    def lock(self, name: str, **named: Any) -> Iterator[AsyncLease]:
+        run, lease = self._runner.run, self._client.lock(name, **named)
+        run(lease.__aenter__())
+        try:
+            yield lease
+        except BaseException as error:
+            run(lease.__aexit__(type(error), error, None))
+            raise
+        run(lease.__aexit__(None, None, None))
+
+    def until(self, condition: Callable[[], bool], *, what: str) -> None:
+        async def wait() -> None:
+            await asyncio.to_thread(wait_until, condition, what=what)
+
+        self._runner.run(wait())
 
     async def _run(self, name: str, *given: Any, **named: Any) -> Any:
         call = getattr(self._client, name)(*given, **named)

@@ -10,12 +10,13 @@ import pytest
 
 from quorate.client import Client, Unreachable
 from quorate.client import blocking as module
-from scripts.blocking_client import SOURCE, TARGET, blocking
+from scripts.blocking_client import CLIENT, MADE, blocking, made
 from tests.unit.client.scripted import HANG, ScriptedNode, echo, wait_until
 
 
-def test_the_blocking_client_is_what_the_other_one_says() -> None:
-    assert TARGET.read_text() == blocking(SOURCE.read_text()), "run scripts/setup"
+@pytest.mark.parametrize("name", MADE)
+def test_the_blocking_client_is_what_the_other_one_says(name: str) -> None:
+    assert (CLIENT / name).read_text() == made(name), "run scripts/setup"
 
 
 def test_names_are_put_for_others_in_code_and_not_in_strings_or_comments() -> None:
@@ -27,7 +28,7 @@ async def ask(client: AsyncClient) -> str:
     async with client:  # Not await.
         return await  client.get("await asyncio")
 '''
-    _, _, code = blocking(source).rpartition('"""')
+    _, _, code = blocking(source, '"""Another."""').rpartition('"""')
     assert (
         code.strip()
         == """from threading import Semaphore

@@ -11,11 +11,13 @@ from typing import Any
 import msgspec
 
 from quorate.core.exchanges.pulls import PAGE_ROWS_MAX
+from quorate.core.moved_votes import Told
 from quorate.core.topology.layout import Course, Layout, Member
 from quorate.core.topology.steps import changed, stepped
 from quorate.core.values.messages import (
     OtherEpoch,
     Pull,
+    PulledVotes,
     Read,
     ReadAnswer,
     ScannedRow,
@@ -134,6 +136,11 @@ class Source:
         self.page = page
         """How many rows it tells at once."""
         self.damaged: set[bytes] = set()
+        self.votes: list[Told] = []
+        """In order."""
+        self.votes_asked: list[Pull] = []
+        self.is_silent_on_votes = False
+        self.are_votes_damaged = False
         self.pulls: list[Pull] = []
         self.read: list[bytes] = []
         """The rows whose records it was asked for."""
@@ -143,6 +150,11 @@ class Source:
         asked = self.alone.take(self.index, Pull)
         reads = self.alone.take(self.index, Read)
         for pull in asked:
+            if pull.base is not None:
+                self.votes_asked.append(pull)
+                if not self.is_silent_on_votes:
+                    self.alone.hear(self.index, self.told(pull, pull.base))
+                continue
             self.pulls.append(pull)
             self.alone.hear(self.index, self.listed(pull))
         for read in reads:
@@ -163,6 +175,15 @@ class Source:
                 return ScannedRows(pull.batch, rows, more=True)
             rows.append(ScannedRow(row, record.version, record.value is not None, 0))
         return ScannedRows(pull.batch, rows, more=False)
+
+    def told(self, pull: Pull, base: bytes) -> PulledVotes:
+        """What it answers to a question for votes."""
+        if self.are_votes_damaged:
+            return PulledVotes(pull.batch, [], more=False, failed=True)
+        place = pull.after, base
+        wanted = [told for told in self.votes if partition_of(told[0]) == pull.partition]
+        behind = [told for told in wanted if (told[0], told[3].base if told[3] else b"") > place]
+        return PulledVotes(pull.batch, behind[: self.page], more=len(behind) > self.page)
 
     def sent(self, read: Read) -> list[ReadAnswer]:
         """What it answers to a question for records: each in a piece of its own."""

@@ -12,19 +12,35 @@ from hypothesis import strategies as st
 from quorate.core.digests import CELLS_PER_STEP, Digests, sums_of
 from quorate.core.values.settings import SLICE_MS
 from quorate.core.values.slots import BUCKETS, PARTITION_COUNT, partition_of, row_of
-from quorate.core.values.versions import ABSENT, pack_version, stamp_at
+from quorate.core.values.versions import ABSENT, pack_version, stamp_at, successor
 
 ROWS = [row_of(b"{tag}%d" % number) for number in range(6)]
 PARTITION = partition_of(ROWS[0])
 WRITES = st.lists(
     st.tuples(st.sampled_from(ROWS), st.integers(1, 9), st.integers(0, 5)), max_size=30
 )
-"""Row, slice of the stamp, and what tells stamps of one slice apart."""
+"""Row, slice of the stamp, and what tells versions of one slice apart."""
 
 
 def version(piece: int, count: int = 0) -> bytes:
-    """A version of that slice."""
-    return pack_version(stamp_at(piece * SLICE_MS) + count, 7)
+    """A version of that slice; every other one is a link, of the one before or of an older one."""
+    stamp = stamp_at(piece * SLICE_MS) + count
+    if count % 2:
+        return successor(pack_version(stamp - 1, 7), stamp)
+    return pack_version(stamp, 7)
+
+
+@given(
+    st.sampled_from(ROWS),
+    st.integers(1, 2**64 - 1),
+    st.sets(st.integers(0, 2**64 - 1), min_size=2, max_size=9),
+)
+def test_versions_that_differ_in_their_link_alone_count_differently(
+    row: bytes, stamp: int, links: set[int]
+) -> None:
+    base = pack_version(stamp, 7)
+    found = {tuple(sums_of([(row, successor(base, link) if link else base)])) for link in links}
+    assert len(found) == len(links)
 
 
 class Holder:
@@ -111,6 +127,20 @@ def test_a_version_that_one_never_had_differs_until_its_successor_is_counted() -
         each.keep(ROWS[0], version(7))
     assert holder.advance(5) != other.advance(5)
     assert holder.advance(8) == other.advance(8)
+
+
+def test_a_link_counts_in_the_slice_in_which_it_was_made() -> None:
+    """Its base may be long past: two that agree on that would differ until all have the link."""
+    base = version(3)
+    holder, other = Holder(), Holder()
+    for each in (holder, other):
+        each.keep(ROWS[0], base)
+    before = holder.advance(6)
+    holder.keep(ROWS[0], successor(base, stamp_at(8 * SLICE_MS)))
+    assert holder.advance(6) == before
+    assert holder.advance(9) != before
+    other.keep(ROWS[0], successor(base, stamp_at(8 * SLICE_MS)))
+    assert holder.advance(9) == other.advance(9)
 
 
 def test_two_that_lack_one_record_each_differ() -> None:

@@ -23,6 +23,7 @@ from quorate.core.values.slots import partition_of, row_of
 from quorate.errors import Outcome, QuorateError, StorageError
 from quorate.storage.memory import MemoryEngine
 from tests.unit.core.alone import Alone, Asker, record_at
+from tests.unit.core.vote_stage import accept
 
 ROW = row_of(b"k")
 
@@ -114,17 +115,20 @@ def test_a_write_here_goes_to_the_others_alone_and_is_refused_without_them(
     assert engine.get(ROW) == record_at(1, b"mine")
 
 
-def test_a_second_stamp_goes_only_to_the_others(engine: Starved) -> None:
+def test_what_a_write_is_moved_to_goes_only_to_the_others(engine: Starved) -> None:
     alone = Alone(3)
     alone.link(1, 2)
     alone.put(b"k", b"new")
     alone.node.parts.replica._engine = engine
     engine.is_starved = True
-    first, _ = alone.take(1, Mutate)[0], alone.take(2, Mutate)
-    alone.hear(1, Mutated(first.batch, [(0, record_at(200).version)], []))
+    first = {index: alone.take(index, Mutate)[0] for index in (1, 2)}
+    alone.hear(1, Mutated(first[1].batch, [(0, record_at(200).version)], []))
+    alone.hear(2, Mutated(first[2].batch, [(0, record_at(200).version)], []))
+    accept(alone, 1)
+    accept(alone, 2)
     for index in (1, 2):
         assert len(alone.take(index, Mutate)) == 1
-    assert alone.disk.get(ROW) == first.items[0][1]
+    assert alone.disk.get(ROW) == first[1].items[0][1]
 
 
 def test_lists_are_answered_once_and_are_not_complete(starved: Alone) -> None:

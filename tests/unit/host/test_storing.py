@@ -129,16 +129,19 @@ def test_much_that_waits_is_tried_a_part_in_each_turn(stage: Batches) -> None:
     assert stage.codes == ["storage_busy", ""]
 
 
-def test_hints_and_meta_are_merged_with_the_rest(stage: Batches) -> None:
+def test_hints_meta_and_votes_are_merged_with_the_rest(stage: Batches) -> None:
     stage.engine.refusal = BUSY
     for mark in (1, 2):
         name = b"%d" % mark
-        assert not stage.storing.store(Batch([], [(name, b"hint")], [(name, b"meta")]), mark)
+        given = Batch([], [(name, b"hint")], [(name, b"meta")], votes=[(name, b"votes")])
+        assert not stage.storing.store(given, mark)
+        assert len(given.votes) == 1, "the node still reads it"
     stage.engine.refusal = None
     stage.system.run(BUSY_RETRY_MS)
     assert stage.engine.writes == 1
     assert [stage.engine.get_meta(b"%d" % mark) for mark in (1, 2)] == [b"meta", b"meta"]
     assert list(stage.engine.scan_hints(b"", b"\xff")) == [(b"1", b"hint"), (b"2", b"hint")]
+    assert list(stage.engine.scan_votes(b"", b"\xff")) == [(b"1", b"votes"), (b"2", b"votes")]
 
 
 def test_what_a_waiting_batch_drops_is_what_waits_before_it(stage: Batches) -> None:

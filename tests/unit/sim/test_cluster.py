@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from quorate.core.values.events import Effects, GetResult, PutResult
+from quorate.core.values.events import Edited, Effects, GetResult, PutResult, UpdateResult
+from quorate.core.values.record import Record
 from quorate.core.values.slots import row_of
 from quorate.errors import Corrupt
 from quorate.sim.cluster import SimCluster, url_of
@@ -136,6 +137,31 @@ def test_a_machine_that_vanishes_is_found_out_by_its_silence_or_its_return() -> 
     cluster.restart(2)
     cluster.run_until(cluster.is_connected, 1_000)
     asking.must_put(cluster, 0, b"k", b"v", w=3)
+
+
+def test_votes_that_rot_are_noticed_and_the_next_version_is_voted_on_again() -> None:
+    """An increment goes on by the others meanwhile."""
+    cluster = SimCluster(1, 3)
+
+    def add(index: int) -> None:
+        asking.finish(cluster, handle := asking.update(cluster, index, b"k", _one_longer))
+        handle.of(UpdateResult)
+        cluster.run(100)
+
+    add(0)
+    assert cluster.rot_votes(1, b"k")
+    assert not cluster.rot_votes(1, b"none")
+    with pytest.raises(Corrupt):
+        cluster.machines[1].disk.get_votes(row_of(b"k"))
+    add(0)
+    assert cluster.machines[1].disk.get_votes(row_of(b"k"))
+    cluster.kill(2)
+    add(1)
+    assert asking.value(cluster, 0, b"k") == b"+++"
+
+
+def _one_longer(found: Record | None) -> Edited:
+    return Edited(((found and found.value) or b"") + b"+")
 
 
 def test_rot_is_found_by_the_codec_and_repaired_by_reads() -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 
 import pytest
@@ -23,9 +24,10 @@ def _record(stamp: int, value: bytes | None = b"v") -> Record:
 
 
 def _batch(number: int) -> Batch:
-    """A record, a hint and a meta entry that must survive together or not at all."""
+    """A record, a hint, a meta entry and votes that must survive together or not at all."""
     name = b"%03d" % number
-    return Batch([(row_of(name), _record(number))], [(name, name)], [(b"last", name)])
+    row = row_of(name)
+    return Batch([(row, _record(number))], [(name, name)], [(b"last", name)], votes=[(row, name)])
 
 
 def _found(disk: Disk) -> list[int]:
@@ -33,6 +35,7 @@ def _found(disk: Disk) -> list[int]:
     hints = [int(name) for name, _ in disk.scan_hints(b"", b"\xff")]
     records = sorted(record.version for _, record in disk.scan(b"", b"\xff" * 9))
     assert records == [pack_version(number, 1) for number in hints]
+    assert sorted(votes for _, votes in disk.scan_votes(*ALL)) == [b"%03d" % n for n in hints]
     assert disk.get_meta(b"last") == (b"%03d" % hints[-1] if hints else None)
     return hints
 
@@ -158,7 +161,7 @@ def test_a_crash_keeps_a_drop_whole_or_not_at_all() -> None:
         disk = Disk()
         disk.format(_batch(1))
         second = _batch(2)
-        disk.write(Batch(second.records, second.hints, second.meta, [ALL], [ALL]))
+        disk.write(Batch(second.records, second.hints, second.meta, [ALL], [ALL], second.votes))
         assert _found(disk) == [2]
         kept = disk.crash(Random(seed)).kept
         assert _found(disk) == [1 + kept]
@@ -211,6 +214,30 @@ def test_damage_survives_a_crash_and_is_not_undone_by_more_of_it() -> None:
 
 def test_nothing_rots_where_nothing_is_held() -> None:
     assert not Disk().rot(ROW, Random(1))
+
+
+def test_votes_are_read_as_they_were_written_until_they_rot_or_are_dropped() -> None:
+    disk, random = Disk(), Random(1)
+    rows = sorted(row_of(name) for name in (b"a", b"b", b"c"))
+    disk.format(Batch([], [], [], votes=[(row, b"of " + row) for row in rows]))
+    assert list(disk.scan_votes(rows[0], rows[2])) == [(row, b"of " + row) for row in rows[:2]]
+    assert disk.rot_votes(rows[1], random)
+    told = [votes for _, votes in disk.scan_votes(*ALL)]
+    assert told == [b"of " + rows[0], b"", b"of " + rows[2]]
+    disk.crash(random)
+    assert disk.rot_votes(rows[1], random)
+    with pytest.raises(Corrupt):
+        disk.get_votes(rows[1])
+    with pytest.raises(Corrupt):
+        disk.image().get_votes(rows[1])
+    assert (disk.vote_rots[rows[1]], disk.vote_rows()) == (2, rows)
+    disk.write(Batch([], [], [], [(rows[1], rows[2] + b"\0")], votes=[(rows[1], b"new")]))
+    disk.sync()
+    disk.crash(random)
+    assert [disk.get_votes(row) for row in rows] == [b"of " + rows[0], b"new", None]
+    disk.write(Batch([], [], [], votes=[(rows[0], None)]))
+    assert disk.vote_rows() == [rows[1]]
+    assert not disk.rot_votes(rows[0], random)
 
 
 def test_a_damaged_hint_stops_a_scan_where_it_is() -> None:
@@ -277,7 +304,11 @@ def test_a_disk_that_cannot_be_read_for_a_while_is_no_empty_one() -> None:
     disk = Disk()
     disk.write(_batch(1))
     disk.is_unreadable = True
-    for read in (disk.get, lambda row: disk.scan(row, row), lambda row: disk.scan_hints(row, row)):
+    reads: list[Callable[[bytes], object]] = [
+        *(disk.get, disk.get_votes, lambda row: disk.scan_votes(row, row)),
+        *(lambda row: disk.scan(row, row), lambda row: disk.scan_hints(row, row)),
+    ]
+    for read in reads:
         with pytest.raises(StorageError, match="opened again"):
             read(row_of(b"001"))
     disk.is_unreadable = False

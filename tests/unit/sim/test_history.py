@@ -4,53 +4,25 @@
 from __future__ import annotations
 
 import math
+from operator import attrgetter
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from quorate.core.values.events import GetResult, PutResult
+from quorate.core.values.events import GetResult, PutResult, UpdateResult
 from quorate.core.values.record import Record
-from quorate.core.values.versions import pack_version
+from quorate.core.values.versions import pack_version, successor
 from quorate.errors import DeadlineExceeded, Outcome, QuorumUnreachable
 from quorate.sim.history import (
-    DERIVED,
+    UPDATES,
     ClientOperation,
     Evidence,
     History,
     Kind,
-    parse_value,
-    value_of,
 )
 from quorate.sim.layouts import Row
+from quorate.sim.tokens import behind, token_of
 
-_NUMBERS = st.integers(0, 1 << 40)
 VERSION = pack_version(7, 1)
-
-
-@given(_NUMBERS, _NUMBERS, st.binary(max_size=40), st.integers(0, 300))
-def test_a_value_says_who_made_it(client: int, serial: int, key: bytes, size: int) -> None:
-    value = value_of(client, serial, key, size=size)
-    assert parse_value(value) == (client, serial, key)
-    assert len(value) >= size
-    assert len(value) == size or size < 100
-
-
-@given(st.integers(0, 120), st.integers(1, 255))
-def test_a_value_with_any_byte_changed_is_nobodys(place: int, change: int) -> None:
-    value = bytearray(value_of(3, 14, b"key", size=121))
-    value[place] ^= change
-    assert parse_value(bytes(value)) is None
-
-
-@pytest.mark.parametrize("value", [b"", b"00000000", b"x" * 8, b"|||", b"1|2|3|abcdefgh"])
-def test_what_is_no_value_is_nobodys(value: bytes) -> None:
-    assert parse_value(value) is None
-
-
-def test_a_cut_value_is_nobodys() -> None:
-    value = value_of(3, 14, b"key", size=60)
-    assert all(parse_value(value[:cut]) is None for cut in range(60))
 
 
 def _asked(kind: Kind) -> ClientOperation:
@@ -97,20 +69,24 @@ def test_a_record_may_be_of_a_write_that_has_its_value_and_not_another_version()
         (Kind.GET, 1, 3, False),
         (Kind.PUT, 1, 2, True),
         (Kind.DELETE, 3, 1, False),
-        (Kind.EXPIRE, 2, 2, True),
-        (Kind.GETDEL, 1, 2, False),
-        (Kind.EXPIRE, 2, 1, False),
     ],
 )
 def test_order_is_promised_where_reading_and_writing_ask_majorities(
     kind: Kind, r: int, w: int, *, is_promised: bool
 ) -> None:
-    derived_from = VERSION if kind in DERIVED else None
-    op = ClientOperation(1, 0, 0, kind, b"k", asked_ms=0.0, r=r, w=w, derived_from=derived_from)
+    op = ClientOperation(1, 0, 0, kind, b"k", asked_ms=0.0, r=r, w=w)
     assert Evidence(n=3, r=2, w=2, epoch_ms=0).is_promised(op) is is_promised
     # A read that does not write back may be older than one before it.
-    is_read = kind is Kind.GET or kind in DERIVED
+    is_read = kind is Kind.GET
     assert Evidence(n=3, r=2, w=1, epoch_ms=0).is_promised(op) is (is_promised and not is_read)
+
+
+@pytest.mark.parametrize("kind", sorted(UPDATES, key=attrgetter("value")))
+def test_a_read_modify_write_needs_majorities_whatever_is_asked(kind: Kind) -> None:
+    op = ClientOperation(1, 0, 0, kind, b"k", asked_ms=0.0)
+    assert Evidence(n=3, r=2, w=2, epoch_ms=0).is_promised(op)
+    assert not Evidence(n=3, r=2, w=1, epoch_ms=0).is_promised(op)
+    assert Evidence(n=3, r=3, w=3, set_w=3, epoch_ms=0).needed(op, Row((0, 1, 2))) == 2
 
 
 @pytest.mark.parametrize(
@@ -169,9 +145,35 @@ def test_an_operation_tells_all_that_its_client_knows(
     assert "put b'k' b'v'" in repr(op)
 
 
-def test_a_derived_write_tells_what_it_carries_on() -> None:
-    op = ClientOperation(1, 2, 0, Kind.EXPIRE, b"k", asked_ms=5.0, value=b"v", derived_from=VERSION)
-    assert f"expire b'k' b'v' from {VERSION.hex()} -> no answer" in repr(op)
+def test_an_update_tells_what_it_found_and_made() -> None:
+    op = ClientOperation(1, 2, 0, Kind.EXPIRE, b"k", asked_ms=5.0, attempt=1)
+    assert "#1 attempt 1 client 2 at n0 5.000-...: expire b'k' -> no answer" in repr(op)
+    before, after = Record(VERSION, b"v"), Record(successor(VERSION, 3), b"v", 9)
+    op.result = UpdateResult(before, after, 2, 3)
+    assert "makes v @" in repr(op)
+    assert "/0001 of v @" not in repr(op)
+    assert (op.wrote, op.version, op.told) == (after, after.version, [before, after])
+    op.result = UpdateResult(before, None, 0, 0)
+    assert "leaves v @" in repr(op)
+    assert (op.wrote, op.version, op.told) == (None, VERSION, [before])
+    op.result = UpdateResult(None, after, 0, 3, is_repeated=True)
+    assert "was done before; there is v @" in repr(op)
+    assert op.wrote is None
+
+
+def test_who_may_have_written_a_record_is_known_by_its_last_token() -> None:
+    played, key = History(), b"k"
+    put = ClientOperation(1, 2, 0, Kind.PUT, key, asked_ms=0.0, value=token_of((2, 1, 0), key))
+    append = ClientOperation(2, 2, 0, Kind.APPEND, key, asked_ms=1.0)
+    expire = ClientOperation(3, 2, 0, Kind.EXPIRE, key, asked_ms=2.0, expires_ms=9)
+    played.operations = [put, append, expire]
+    value = behind(put.value, append.name, key)
+    assert played.writers(key, Record(VERSION, put.value)) == [put]
+    assert played.writers(key, Record(VERSION, value)) == [append]
+    assert played.writers(key, Record(VERSION, value, 9)) == [append, expire]
+    assert played.writers(key, Record(VERSION, None)) == []
+    assert played.expiries(Record(VERSION, value)) == [0, 9, 9]
+    assert played.expiries(Record(VERSION, value), by_ms=1.5) == [0]
 
 
 def test_operations_are_found_by_key_in_the_order_in_which_they_were_asked() -> None:

@@ -10,8 +10,9 @@ from quorate.errors import DeadlineExceeded, Outcome, QuorateError
 from quorate.sim.clock import EPOCH_MS
 from quorate.sim.cluster import SimCluster
 from quorate.sim.disk import Disk
-from quorate.sim.history import ClientOperation, Evidence, History, Kind, value_of
+from quorate.sim.history import ClientOperation, Evidence, History, Kind
 from quorate.sim.judging import by_second, counted, hints_left, judged, settled, stale_ages
+from quorate.sim.tokens import token_of
 from tests.simulation import asking
 
 KEY = b"k"
@@ -20,7 +21,7 @@ KEY = b"k"
 def _operation(
     serial: int, kind: Kind, start_ms: float, end_ms: float | None, *, r: int = 0, key: bytes = KEY
 ) -> ClientOperation:
-    value = value_of(0, serial, key) if kind is Kind.PUT else None
+    value = token_of((0, serial, 0), key) if kind is Kind.PUT else None
     operation = ClientOperation(serial, 0, 0, kind, key, asked_ms=start_ms, value=value, r=r)
     operation.done_ms = end_ms
     return operation

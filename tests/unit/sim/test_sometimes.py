@@ -11,9 +11,9 @@ import pytest
 from quorate.core.topology.layout import Course, Layout, Member
 from quorate.core.topology.steps import completed, raised, stepped
 from quorate.core.topology.wants import with_course
-from quorate.core.values.events import GetResult, Join, PutResult, Result
+from quorate.core.values.events import GetResult, Join, PutResult, Result, UpdateResult
 from quorate.core.values.record import Record
-from quorate.core.values.versions import pack_version
+from quorate.core.values.versions import pack_version, successor
 from quorate.errors import (
     ClockUntrusted,
     DeadlineExceeded,
@@ -26,7 +26,7 @@ from quorate.errors import (
 from quorate.sim.clock import EPOCH_MS
 from quorate.sim.cluster import SimCluster, url_of
 from quorate.sim.history import ClientOperation, Evidence, Kind
-from quorate.sim.layouts import Layouts
+from quorate.sim.layouts import Layouts, Row
 from quorate.sim.rest import is_at_rest
 from quorate.sim.sometimes import (
     BRANCHES,
@@ -51,14 +51,13 @@ from tests.unit.core.moving import (
 )
 
 VERSION = pack_version(1, 1)
-EVIDENCE = Evidence(n=3, r=2, w=2, epoch_ms=EPOCH_MS)
+ROWS = [[Row((0, 1, 2))], [Row((0, 1, 3))]]
+EVIDENCE = Evidence(n=3, r=2, w=2, epoch_ms=EPOCH_MS, had=lambda op: ROWS if op.wrote else [])
 
 
-def _operation(
-    result: Result | None, *, kind: Kind = Kind.PUT, derived_from: bytes | None = None
-) -> ClientOperation:
-    assert result is None or isinstance(result, GetResult | PutResult | QuorateError)
-    operation = ClientOperation(1, 0, 0, kind, b"k", asked_ms=0.0, derived_from=derived_from)
+def _operation(result: Result | None, *, kind: Kind = Kind.PUT) -> ClientOperation:
+    assert result is None or isinstance(result, GetResult | PutResult | UpdateResult | QuorateError)
+    operation = ClientOperation(1, 0, 0, kind, b"k", asked_ms=0.0)
     operation.result = result
     operation.wall_ms = 1_000
     return operation
@@ -68,12 +67,23 @@ def _get(record: Record | None, *, repaired: int = 0) -> ClientOperation:
     return _operation(GetResult(record, 2, repaired), kind=Kind.GET)
 
 
+def _update(result: Result) -> ClientOperation:
+    return _operation(result, kind=Kind.APPEND)
+
+
+MADE = Record(successor(VERSION, 5), b"v")
+MADE_OF_NOTHING = Record(successor(pack_version(1, 0), 5), b"v")
 SAMPLES = {
     "a quorum was met exactly": [_operation(PutResult(VERSION, 2, 3))],
     "a second stamp was superseded": [_operation(PutResult(VERSION, 3, 3, True, True))],
-    "a derived write was superseded": [
-        _operation(PutResult(VERSION, 2, 3, superseded=True), derived_from=VERSION)
+    "an update was built on a phantom": [_update(UpdateResult(None, MADE_OF_NOTHING, 2, 3))],
+    "an update went on under another layout": [_update(UpdateResult(None, MADE, 2, 3))],
+    "a request was found to be done": [
+        _update(UpdateResult(None, None, 0, 3, is_repeated=True)),
+        _update(UpdateResult(None, MADE, 0, 3, is_repeated=True)),
     ],
+    "an update left things alone": [_update(UpdateResult(None, None, 0, 0))],
+    "an update ended unknown": [_update(DeadlineExceeded("", outcome=Outcome.UNKNOWN))],
     "a read repaired one replica": [_get(None, repaired=1)],
     "a read repaired several": [_get(None, repaired=2)],
     "a tombstone was read": [_get(Record(VERSION, None))],
@@ -93,7 +103,6 @@ DULL = [
     _operation(PutResult(VERSION, 3, 3)),
     _operation(PutResult(VERSION, 3, 3, True)),
     _operation(PutResult(VERSION, 3, 3, superseded=True)),
-    _operation(PutResult(VERSION, 3, 3), derived_from=VERSION),
     _get(None),
     _get(Record(VERSION, b"v")),
     _get(Record(VERSION, b"v", 1_001)),

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from quorate.core.topology.layout import Course
 from quorate.core.values.events import Join
 from quorate.sim.acts import Acts
@@ -71,7 +73,7 @@ def test_who_gains_dies_after_its_disk_stood_while_it_pulled_all() -> None:
     stage.cluster.run_until(lambda: not stage.joining.node.pulls.left)
     noted_ms = stage.cluster.world.now
     stage.cluster.run_until(lambda: not stage.joining.is_running)
-    assert stage.cluster.world.now - noted_ms == 100
+    assert stage.cluster.world.now - noted_ms == pytest.approx(100)
     stage.cluster.run(LASTS_MS)
     assert stage.joining.life == 3
     stage.come_to_rest()

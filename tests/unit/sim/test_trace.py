@@ -10,10 +10,12 @@ import sys
 
 from quorate.core.values.events import Effects, Note, PutResult
 from quorate.errors import QuorumUnreachable
-from quorate.sim.clock import EPOCH_MS
 from quorate.sim.cluster import SimCluster
+from quorate.sim.history import Kind
 from quorate.sim.noise import Noise
+from quorate.sim.plan import Request
 from quorate.sim.trace import Recorder, Trace
+from quorate.sim.workload import Clients
 from quorate.sim.world import World
 from tests.simulation import asking
 from tests.simulation.asking import Handle
@@ -85,18 +87,30 @@ def test_faults_and_links_and_notes_have_their_lines() -> None:
         assert needed in told, needed
 
 
-def test_a_derived_write_says_what_it_carries_on() -> None:
+def test_an_update_says_what_it_is_and_what_it_made_of_what() -> None:
     lines: list[str] = []
     cluster = SimCluster(1, 3, trace=Trace(lines.append))
-    seen = asking.must_put(cluster, 0, b"k", b"v").version
-    asking.must_put(cluster, 0, b"k", b"v", expires_ms=EPOCH_MS + 9_000, derived_from=seen)
-    asking.must_put(cluster, 0, b"k", None, derived_from=seen)
+    clients = Clients(cluster, patience_ms=600)
+    for request in (
+        Request(1, Kind.APPEND, b"k"),
+        Request(2, Kind.LOCK, b"k"),
+        Request(3, Kind.GETDEL, b"k", tries=2),
+    ):
+        cluster.run_until(clients.ask(4, 0, request).is_answered)
     told = "\n".join(lines)
     for needed in (
-        r"ask +#2 put k = v, from @\d+\.\d+/[0-9a-f]+, expires at 9000 ms",
-        r"ask +#3 delete k, from @\d+\.\d+/[0-9a-f]+",
+        r"ask +#1 append k$",
+        r"send +to n1: 1 PrepareRows",
+        r"hear +n[12]: 1 promised",
+        r"send +to n1: 1 AcceptRows",
+        r"hear +n[12]: 1 accepted",
+        r"store +mark \d+: votes on 1 rows",
+        r"answer +#1 makes 4\|1\S+ @\S+\+\d+ of nothing, [23] of 3 acks",
+        r"answer +#2 leaves 4\|1\S+ @",
+        r"ask +#3 getdel k, as request 400000003$",
+        r"answer +#3 makes a tombstone @\S+ of 4\|1",
     ):
-        assert re.search(needed, told), f"{needed} is missing:\n{told}"
+        assert re.search(needed, told, re.MULTILINE), f"{needed} is missing:\n{told}"
 
 
 def test_heartbeats_have_no_lines() -> None:

@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from quorate.core.values.events import Effects, Get, GetResult, PutResult
-from quorate.core.values.record import Record
+from quorate.core.values.events import Effects, Get, GetResult, PutResult, UpdateResult
 from quorate.errors import DeadlineExceeded
 from quorate.sim.clock import EPOCH_MS
 from quorate.sim.cluster import SimCluster
-from quorate.sim.history import ClientOperation, Kind, parse_value
+from quorate.sim.history import ClientOperation, Kind
 from quorate.sim.machine import Machine
 from quorate.sim.plan import Request, Visit
+from quorate.sim.tokens import Token, tokens_of
 from quorate.sim.workload import Clients
 from tests.simulation import asking
 
@@ -39,7 +39,7 @@ def test_a_client_does_one_visit_after_another_and_notes_what_it_sees() -> None:
     assert get.asked_ms >= put.done_ms
     assert [put.node, get.node] == [0, 1]
     assert get.read is not None
-    assert parse_value(get.read) == (0, 1, KEY)
+    assert tokens_of(get.read) == (Token(0, 1, 0, KEY, 0),)
     assert not clients.forgotten()
 
 
@@ -81,66 +81,54 @@ def test_a_delete_writes_nothing() -> None:
     assert isinstance(clients.history.operations[0].result, PutResult)
 
 
-def _derived(cluster: SimCluster, request: Request) -> ClientOperation | None:
-    """What a client writes once it has read; None if it writes nothing."""
-    clients = _play(cluster, Visit(0.0, 1, (request,)))
-    read, *writes = clients.history.operations
-    assert read.kind is Kind.GET
-    assert read.serial == request.serial
-    assert not clients.forgotten()
-    return writes[0] if writes else None
+def _asked(clients: Clients, cluster: SimCluster, request: Request) -> ClientOperation:
+    operation = clients.ask(4, 1, request)
+    cluster.run_until(operation.is_answered)
+    return operation
 
 
-def test_an_expiry_is_changed_by_a_write_of_what_was_read_which_began_with_its_read() -> None:
+def test_updates_are_what_their_edits_make_and_a_client_compares_with_what_it_saw() -> None:
     cluster = SimCluster(1)
-    written = asking.must_put(cluster, 0, KEY, b"v")
-    cluster.run(10)
-    began_ms = cluster.world.now
-    expire = _derived(cluster, Request(2, Kind.EXPIRE, KEY, ttl_ms=5_000, r=2, w=3, timeout_ms=90))
-    assert expire is not None
-    assert (expire.kind, expire.serial, expire.value) == (Kind.EXPIRE, 2, b"v")
-    assert (expire.r, expire.w, expire.timeout_ms) == (2, 3, 90)
-    assert expire.derived_from == written.version
-    assert expire.asked_ms == began_ms
-    assert 0 <= expire.expires_ms - EPOCH_MS - 5_000 - began_ms < 10
-    record = asking.must_get(cluster, 0, KEY).record
-    assert isinstance(expire.result, PutResult)
-    assert record == Record(expire.result.version, b"v", expire.expires_ms, written.version)
-
-
-def test_an_expiry_is_taken_away_where_there_is_one() -> None:
-    cluster = SimCluster(1)
-    persist = Request(2, Kind.EXPIRE, KEY)
+    clients = _clients(cluster)
+    put = _asked(clients, cluster, PUT)
+    append = _asked(clients, cluster, Request(2, Kind.APPEND, KEY))
+    assert append.seen == put.wrote
+    cas = _asked(clients, cluster, Request(3, Kind.CAS, KEY, ttl_ms=1_000))
+    assert cas.seen == append.wrote
+    assert cas.wrote is not None
+    assert cas.wrote.expires_ms == cas.expires_ms
+    tokens = tokens_of(cas.wrote.value or b"") or ()
+    assert [each.name for each in tokens] == [put.name, append.name, cas.name]
     asking.must_put(cluster, 0, KEY, b"v")
-    assert _derived(cluster, persist) is None
-    asking.must_put(cluster, 0, KEY, b"v", expires_ms=EPOCH_MS + 60_000)
-    write = _derived(cluster, persist)
-    assert write is not None
-    assert (write.value, write.expires_ms) == (b"v", 0)
-
-
-def test_what_was_read_is_deleted() -> None:
-    cluster = SimCluster(1)
-    written = asking.must_put(cluster, 0, KEY, b"v")
-    write = _derived(cluster, Request(2, Kind.GETDEL, KEY))
-    assert write is not None
-    assert (write.kind, write.value, write.derived_from) == (Kind.GETDEL, None, written.version)
+    assert _asked(clients, cluster, Request(4, Kind.UNLOCK, KEY)).wrote is None
+    deleted = _asked(clients, cluster, Request(5, Kind.UNLOCK, KEY)).wrote
+    assert deleted is not None
+    assert deleted.value is None
     assert asking.value(cluster, 2, KEY) is None
-    assert _derived(cluster, Request(3, Kind.GETDEL, KEY)) is None
+    assert _asked(clients, cluster, Request(6, Kind.LOCK, KEY, ttl_ms=90)).wrote is not None
 
 
-def test_nothing_is_derived_from_what_is_absent_expired_or_could_not_be_read() -> None:
+def test_an_update_whose_outcome_nobody_knows_is_asked_again_at_the_next_node() -> None:
     cluster = SimCluster(1)
-    request = Request(2, Kind.EXPIRE, KEY, ttl_ms=5_000)
-    assert _derived(cluster, request) is None
-    asking.must_put(cluster, 0, KEY, b"v", expires_ms=EPOCH_MS + int(cluster.world.now) + 20)
-    cluster.run(50)
-    assert _derived(cluster, request) is None
-    asking.must_put(cluster, 0, KEY, b"v")
+    clients = _clients(cluster)
+    clients.start(((Visit(0.0, 0, (Request(1, Kind.INCREMENT, KEY, tries=3),)),),))
+    cluster.run_until(lambda: clients.history.operations)
     cluster.kill(0)
-    cluster.kill(2)
-    cluster.run(20)
-    assert _derived(cluster, request) is None
+    cluster.run_until(lambda: not clients.busy)
+    first, again = clients.history.operations
+    assert (first.node, first.attempt, first.since_ms, first.result) == (0, 0, 0, None)
+    assert (again.node, again.attempt, again.since_ms) == (1, 1, first.asked_ms)
+    assert first.request == again.request != 0
+    assert isinstance(again.result, UpdateResult)
+    cluster.run(2_000)
+    assert len(clients.history.operations) == 2
+
+
+def test_an_update_that_was_answered_is_not_asked_again() -> None:
+    cluster = SimCluster(1)
+    clients = _play(cluster, Visit(0.0, 0, (Request(1, Kind.INCREMENT, KEY, tries=3),)))
+    cluster.run(2_000)
+    assert len(clients.history.operations) == 1
 
 
 def test_a_client_goes_on_after_its_coordinator_died() -> None:

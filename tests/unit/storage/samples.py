@@ -6,24 +6,36 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 from hypothesis import strategies as st
 
 from quorate.core.values.events import Batch
 from quorate.core.values.record import Record
 from quorate.core.values.slots import row_of
-from quorate.core.values.versions import ABSENT, pack_version
+from quorate.core.values.versions import ABSENT, pack_version, successor
 from quorate.storage.rocks import RocksEngine
 
 EVERYTHING = (b"", b"\xff" * 3)
 """Bounds of a scan of all rows: partitions end at 1023, far below."""
 
 VERSION = st.binary(min_size=14, max_size=14)
-RECORD = st.builds(
+LINK = st.integers(1, 2**64 - 1)
+LINKED = st.builds(successor, VERSION, LINK)
+WINNERS = st.lists(st.tuples(LINK, st.integers(0, 2**64 - 1)), max_size=6).map(tuple)
+_STAMPED_RECORD = st.builds(
     Record,
     version=VERSION,
     value=st.none() | st.binary(max_size=60),
     expires_ms=st.just(0) | st.integers(1, 2**64 - 1),
-    prior=st.just(ABSENT) | VERSION,
+    prior=st.just(ABSENT) | VERSION | LINKED,
+)
+RECORD = _STAMPED_RECORD | st.builds(
+    lambda record, link, winners: msgspec.structs.replace(
+        record, version=successor(record.version, link), winners=winners
+    ),
+    _STAMPED_RECORD,
+    LINK,
+    WINNERS,
 )
 ROW = st.binary(min_size=1, max_size=20).map(row_of)
 
@@ -44,8 +56,10 @@ def batch(
     meta: Sequence[tuple[bytes, bytes | None]] = (),
     dropped_rows: Sequence[tuple[bytes, bytes]] = (),
     dropped_hints: Sequence[tuple[bytes, bytes]] = (),
+    votes: Sequence[tuple[bytes, bytes | None]] = (),
 ) -> Batch:
-    return Batch(list(records), list(hints), list(meta), list(dropped_rows), list(dropped_hints))
+    dropped = list(dropped_rows), list(dropped_hints)
+    return Batch(list(records), list(hints), list(meta), *dropped, list(votes))
 
 
 def numbered_batch(number: int, *, rows: int = 5, size: int = 20) -> Batch:

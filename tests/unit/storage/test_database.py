@@ -4,6 +4,7 @@ missing in silence (I23)."""
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,10 +19,10 @@ from quorate.core.values.record import Record
 from quorate.errors import Corrupt, StorageError
 from quorate.storage import tuning
 from quorate.storage.database import Database
-from quorate.storage.directory import DataDirectory
+from quorate.storage.directory import DataDirectory, Noted
 from quorate.storage.faults import Faults
 from quorate.storage.logs import logs_of
-from quorate.wire.records import FORMAT, encode
+from quorate.wire.records import LINKED_FORMAT, encode
 from tests.unit.storage import writer
 from tests.unit.storage.samples import EVERYTHING, batch, numbered_batch, open_engine, record, row
 
@@ -197,7 +198,7 @@ def test_a_record_of_a_newer_format_is_as_good_as_none(tmp_path: Path) -> None:
     """One of them does not stop the node."""
     engine = open_engine(tmp_path)
     engine.write(batch([(row(1), record(1)), (row(2), record(2))]))
-    body = bytes([FORMAT + 1]) + encode(row(1), record(1))[1:-4]
+    body = bytes([LINKED_FORMAT + 1]) + encode(row(1), record(1))[1:-4]
     checksum = crc32(body, crc32(row(1))).to_bytes(4, "little")
     engine._rocks.data[row(1)] = body + checksum
     reads: list[Callable[[], object]] = [
@@ -209,6 +210,61 @@ def test_a_record_of_a_newer_format_is_as_good_as_none(tmp_path: Path) -> None:
             read()
     assert engine.get(row(2)) == record(2)
     engine.close()
+
+
+def test_damaged_votes_are_corrupt_until_they_are_written_again(tmp_path: Path) -> None:
+    engine = open_engine(tmp_path)
+    engine.write(batch(votes=[(row(1), b"one"), (row(2), b"two")]))
+    whole = engine._rocks.votes.get(row(1))
+    assert isinstance(whole, bytes)
+    for damaged in (whole[:-1], whole[:2], b"\xff" + whole[1:], engine._rocks.votes[row(2)]):
+        engine._rocks.votes[row(1)] = damaged
+        with pytest.raises(Corrupt):
+            engine.get_votes(row(1))
+        assert dict(engine.scan_votes(*EVERYTHING)) == {row(1): b"", row(2): b"two"}
+    assert engine.get_votes(row(2)) == b"two"
+    engine.write(batch(votes=[(row(1), b"new")]))
+    assert dict(engine.scan_votes(*EVERYTHING)) == {row(1): b"new", row(2): b"two"}
+    engine.close()
+
+
+def without_votes(directory: Path) -> None:
+    """Make a closed data directory what it was before there were votes."""
+    rocks = Database(directory / "rocks", Noted(0, []))
+    rocks.database.drop_column_family("votes")
+    rocks.close(Faults(directory))
+    del rocks
+    form = json.loads((directory / "FORMAT").read_text())
+    logs = logs_of(directory / "rocks")
+    (directory / "FORMAT").write_text(json.dumps({**form, "format": 3, "logs": logs}))
+
+
+def test_a_directory_from_before_there_were_votes_opens_with_all_it_has(
+    whole: Path, tmp_path: Path
+) -> None:
+    directory = tmp_path / "data"
+    shutil.copytree(whole, directory)
+    without_votes(directory)
+    assert "votes" not in Rdict.list_cf(str(directory / "rocks"), Options(raw_mode=True))
+    assert verdict(directory) == "whole"
+    assert json.loads((directory / "FORMAT").read_text())["format"] == 4
+    engine = open_engine(directory)
+    engine.write(batch(votes=[(row(1), b"votes")]))
+    engine.close()
+    engine = open_engine(directory)
+    assert engine.get_votes(row(1)) == b"votes"
+    engine.close()
+
+
+def test_a_directory_that_lost_its_votes_is_refused(whole: Path, tmp_path: Path) -> None:
+    """A replica must never forget what it promised."""
+    directory = tmp_path / "data"
+    shutil.copytree(whole, directory)
+    without_votes(directory)
+    form = json.loads((directory / "FORMAT").read_text())
+    (directory / "FORMAT").write_text(json.dumps({**form, "format": 4}))
+    with pytest.raises(StorageError, match="votes"):
+        open_engine(directory)
 
 
 class BadDisk:
@@ -224,19 +280,21 @@ class BadDisk:
 def test_what_the_disk_does_not_give_back_is_corrupt_to_gets_and_scans(tmp_path: Path) -> None:
     """It costs this replica's answer, not the node."""
     engine = open_engine(tmp_path)
-    whole = engine._rocks.data, engine._rocks.hints, engine._rocks.meta
-    bad = cast(Rdict, BadDisk())
-    engine._rocks.data = engine._rocks.hints = engine._rocks.meta = bad
+    rocks = engine._rocks
+    whole = rocks.data, rocks.hints, rocks.meta, rocks.votes
+    rocks.data = rocks.hints = rocks.meta = rocks.votes = cast(Rdict, BadDisk())
     reads: list[Callable[[], object]] = [
         lambda: engine.get(row(1)),
         lambda: engine.get_meta(b"last"),
         lambda: engine.scan(*EVERYTHING),
         lambda: engine.scan_hints(b"", b"\xff"),
+        lambda: engine.get_votes(row(1)),
+        lambda: engine.scan_votes(*EVERYTHING),
     ]
     for read in reads:
         with pytest.raises(Corrupt, match="Input/output error"):
             read()
-    engine._rocks.data, engine._rocks.hints, engine._rocks.meta = whole
+    rocks.data, rocks.hints, rocks.meta, rocks.votes = whole
     engine.close()
 
 

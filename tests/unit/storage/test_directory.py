@@ -78,7 +78,7 @@ def test_of_a_new_directory_nothing_is_noted(tmp_path: Path) -> None:
     for writes in (0, 17, 2**63):
         (tmp_path / "rocks").mkdir(exist_ok=True)
         held.note(Noted(writes, ["000004.log"]))
-        assert held.noted() == (writes, ["000004.log"])
+        assert held.noted() == (writes, ["000004.log"], 4)
     held.release()
 
 
@@ -93,16 +93,16 @@ def test_the_format_file_is_one_line_of_json(tmp_path: Path) -> None:
     held_with_note(tmp_path).release()
     text = (tmp_path / "FORMAT").read_text()
     logs = '["000004.log","000017.log"]'
-    assert text == f'{{"format":3,"engine":"rocksdb","writes":123,"logs":{logs}}}\n'
+    assert text == f'{{"format":4,"engine":"rocksdb","writes":123,"logs":{logs}}}\n'
 
 
-@pytest.mark.parametrize("other", [2, 4])
+@pytest.mark.parametrize("other", [2, 5])
 def test_another_format_is_refused_with_both_numbers(tmp_path: Path, other: int) -> None:
     held = DataDirectory(tmp_path)
     (tmp_path / "FORMAT").write_text(f'{{"format": {other}, "something": "new"}}\n')
     with pytest.raises(FormatUnsupported) as caught:
         held.noted()
-    assert caught.value.facts == {"directory": str(tmp_path), "found": other, "supported": 3}
+    assert caught.value.facts == {"directory": str(tmp_path), "found": other, "supported": 4}
     held.release()
 
 
@@ -202,7 +202,7 @@ def test_a_note_replaces_the_one_before_once_it_is_durable_itself(
     held.note(Noted(5, ["000004.log"]))
     assert calls == [
         "sync a/rocks",
-        'sync a/FORMAT.new: {"format":3,"engine":"rocksdb","writes":5,"logs":["000004.log"]}',
+        'sync a/FORMAT.new: {"format":4,"engine":"rocksdb","writes":5,"logs":["000004.log"]}',
         "rename a/FORMAT.new to a/FORMAT",
         "sync a",
     ]

@@ -332,6 +332,8 @@ def test_rocksdb_is_opened_again_by_a_sync_and_meanwhile_nothing_can_be_read(dis
         lambda: engine.get_meta(b"last"),
         lambda: engine.scan(*EVERYTHING),
         lambda: engine.scan_hints(b"", b"\xff"),
+        lambda: engine.get_votes(row(0)),
+        lambda: engine.scan_votes(*EVERYTHING),
     ]
     for read in reads:
         with pytest.raises(StorageError, match="being opened again") as caught:

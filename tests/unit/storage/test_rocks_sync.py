@@ -103,7 +103,7 @@ def test_a_note_is_made_once_and_of_all_that_is_durable_by_then(tmp_path: Path) 
     engine.sync()
     noted = (tmp_path / "FORMAT").read_bytes()
     logs = logs_of(tmp_path / "rocks")
-    assert json.loads(noted) == {"format": 3, "engine": "rocksdb", "writes": 7, "logs": logs}
+    assert json.loads(noted) == {"format": 4, "engine": "rocksdb", "writes": 7, "logs": logs}
     engine.write(numbered_batch(1))
     engine.sync()
     assert (tmp_path / "FORMAT").read_bytes() == noted

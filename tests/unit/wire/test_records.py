@@ -11,9 +11,17 @@ from hypothesis import strategies as st
 
 from quorate.core.values.record import Record
 from quorate.core.values.slots import row_of
-from quorate.core.values.versions import pack_version
+from quorate.core.values.versions import pack_version, successor
 from quorate.errors import Corrupt, FormatUnsupported
-from quorate.wire.records import FORMAT, decode, encode
+from quorate.wire.records import (
+    FORMAT,
+    LINKED_FORMAT,
+    decode,
+    encode,
+    open_votes,
+    seal,
+    sound_votes,
+)
 from tests.unit.storage.samples import RECORD, ROW
 
 KEY_ROW = row_of(b"key")
@@ -23,6 +31,16 @@ SAMPLES = [
     Record(pack_version(2**40, 7), None),
     Record(pack_version(2**63, 2**48 - 1), bytes(range(256)), 1_800_000_000_000, b"p" * 14),
     Record(pack_version(1, 1), None, 2**64 - 1, b"p" * 14),
+    Record(successor(pack_version(2**40, 7)), b"value", winners=((0, 2**64 - 1),)),
+    Record(
+        successor(b"v" * 14, 2**64 - 1),
+        bytes(range(256)),
+        1_800_000_000_000,
+        successor(b"p" * 14),
+        tuple((2**64 - 1 - place, place) for place in range(6, 0, -1)),
+    ),
+    Record(successor(b"v" * 14), None),
+    Record(pack_version(2**40, 7), b"stamped above a link", 5, successor(b"p" * 14, 7)),
 ]
 
 
@@ -46,6 +64,23 @@ def test_the_bytes_of_a_record_stay_what_released_nodes_wrote() -> None:
     body = bytes.fromhex("0106" + "0102030405060708" + "0a0b0c0d0e0f" + "0000000000000011")
     body += b"P" * 14 + b"v"
     assert encode(KEY_ROW, full) == sealed(KEY_ROW, body)
+
+
+def test_what_has_a_link_is_of_the_second_format() -> None:
+    version = successor(pack_version(0x0102030405060708, 0x0A0B0C0D0E0F), 0x1112131415161718)
+    winners = ((0x1112131415161717, 0x33),)
+    full = Record(version, b"v", 0x11, successor(b"P" * 14, 0x22), winners)
+    body = bytes.fromhex("021e" + "0102030405060708" + "0a0b0c0d0e0f")
+    body += bytes.fromhex("0000000000000011") + b"P" * 14
+    body += bytes.fromhex("1112131415161718" + "01" + "1112131415161717" + "0000000000000033")
+    body += bytes.fromhex("0000000000000022") + b"v"
+    assert encode(KEY_ROW, full) == sealed(KEY_ROW, body)
+    assert encode(KEY_ROW, Record(version, None)) == sealed(
+        KEY_ROW, bytes.fromhex("0209") + version + b"\0"
+    )
+    assert encode(KEY_ROW, Record(b"v" * 14, b"", 0, successor(b"P" * 14))) == sealed(
+        KEY_ROW, bytes.fromhex("0214") + b"v" * 14 + successor(b"P" * 14)
+    )
 
 
 @pytest.mark.parametrize("record", SAMPLES)
@@ -74,18 +109,56 @@ def test_a_record_under_another_row_is_corrupt(row: bytes, other: bytes, record:
         assert caught.value.facts == {"row": other.hex()}
 
 
-@given(st.integers(FORMAT + 1, 255), st.binary(min_size=15, max_size=60))
+@given(st.integers(LINKED_FORMAT + 1, 255), st.binary(min_size=15, max_size=60))
 def test_a_newer_format_is_told_from_damage(number: int, rest: bytes) -> None:
     with pytest.raises(FormatUnsupported) as caught:
         decode(KEY_ROW, sealed(KEY_ROW, bytes([number]) + rest))
-    assert caught.value.facts == {"found": number, "supported": FORMAT}
+    assert caught.value.facts == {"found": number, "supported": LINKED_FORMAT}
 
 
-@given(st.binary(max_size=60))
-def test_a_right_checksum_over_anything_else_is_a_record_or_corrupt(rest: bytes) -> None:
+@given(st.sampled_from([FORMAT, LINKED_FORMAT]), st.integers(0, 40), st.binary(max_size=90))
+def test_a_right_checksum_over_anything_else_is_a_record_or_corrupt(
+    number: int, flags: int, rest: bytes
+) -> None:
     try:
-        found = decode(KEY_ROW, sealed(KEY_ROW, bytes([FORMAT]) + rest))
+        found = decode(KEY_ROW, sealed(KEY_ROW, bytes([number, flags]) + rest))
     except Corrupt:
         return
-    assert len(found.version) == 14
-    assert len(found.prior) in {0, 14}
+    assert len(found.version) in {14, 22}
+    assert len(found.prior) in {0, 14, 22}
+
+
+@pytest.mark.parametrize("record", SAMPLES)
+def test_a_record_cut_behind_a_right_checksum_is_a_record_or_corrupt(record: Record) -> None:
+    blob = encode(KEY_ROW, record)
+    for length in range(2, len(blob) - 4):
+        try:
+            found = decode(KEY_ROW, sealed(KEY_ROW, blob[:length]))
+        except Corrupt:
+            continue
+        assert (found.version, found.prior) == (record.version, record.prior)
+        assert found.winners == record.winners
+
+
+# --- votes ---------------------------------------------------------------------------------------
+
+
+@given(ROW, st.binary(min_size=1, max_size=60))
+def test_what_was_sealed_of_votes_is_opened(row: bytes, body: bytes) -> None:
+    assert open_votes(row, seal(row, body)) == sound_votes(row, seal(row, body)) == body
+
+
+def test_damaged_votes_and_those_of_another_row_are_corrupt() -> None:
+    blob = seal(KEY_ROW, b"votes")
+    for bit in range(len(blob) * 8):
+        damaged = bytearray(blob)
+        damaged[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(Corrupt):
+            open_votes(KEY_ROW, bytes(damaged))
+        assert sound_votes(KEY_ROW, bytes(damaged)) == b""
+    for length in range(len(blob)):
+        with pytest.raises(Corrupt):
+            open_votes(KEY_ROW, blob[:length])
+    with pytest.raises(Corrupt) as caught:
+        open_votes(row_of(b"other"), blob)
+    assert caught.value.facts == {"row": row_of(b"other").hex()}

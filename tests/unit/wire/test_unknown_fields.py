@@ -13,13 +13,15 @@ from quorate.core.topology.layout import Member
 from quorate.core.values.messages import (
     Frame,
     Greeting,
+    Instance,
     Message,
+    RowVote,
     ScannedRow,
-    StoredHint,
     Vote,
     Whereabouts,
 )
 from quorate.core.values.record import Record
+from quorate.core.values.stored import StoredHint
 from quorate.errors import PeerProtocolError
 from quorate.wire.frames import MAGIC, FrameParser, GreetingParser
 from tests.unit.wire.frame_strategies import FRAME, GREETING, MESSAGE
@@ -29,7 +31,10 @@ SURPLUS = [{"made up": [1, None]}, b"later", -1.5]
 """Of a later release, behind all that this one knows."""
 QUICKLY = settings(phases=[Phase.generate], max_examples=5_000)
 """The first that is found will do."""
-STRUCTS = (*get_args(Message), Whereabouts, ScannedRow, Vote, Record, Frame, Greeting)
+STRUCTS = (
+    *get_args(Message),
+    *(Whereabouts, ScannedRow, Vote, RowVote, Instance, Record, Frame, Greeting),
+)
 
 
 def _longer(value: object) -> object:

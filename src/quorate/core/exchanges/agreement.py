@@ -26,6 +26,7 @@ from typing import Final
 from quorate.core.exchanges.anti_entropy import AntiEntropy
 from quorate.core.exchanges.collection import Collection
 from quorate.core.exchanges.counting import Counting
+from quorate.core.exchanges.open_votes import OpenVotes
 from quorate.core.exchanges.outbox import Outbox
 from quorate.core.topology.layout import Layout
 from quorate.core.topology.membership import Membership
@@ -100,6 +101,7 @@ class Agreement:
         parts: Parts,
         membership: Membership,
         outboxes: list[Outbox],
+        open_votes: OpenVotes,
     ) -> None:
         self._parts = parts
         self._turn = parts.turn
@@ -109,7 +111,7 @@ class Agreement:
         self._anti_entropy = AntiEntropy(parts, outboxes)
         self._slice_ms = parts.settings.slice_ms
         self._round_ms = max(self._slice_ms // ROUNDS_PER_SLICE, ROUND_STEPS)
-        self._collection = Collection(parts, self._tell_fences)
+        self._collection = Collection(parts, self._tell_fences, open_votes)
         self._alarm = Alarm(parts.turn, self._tell_some)
         self.counting: Final = Counting(parts)
         self.boundary = 0

@@ -229,7 +229,7 @@ class AntiEntropy:
         sent = SentQuestions(outbox, self._records, ops, len(rows) * ITEM_BYTES, len(rows))
         sent.is_usual = False
         task.pending = len(rows)
-        outbox.send(sent, Read(sent.batch, rows, []))
+        outbox.send(sent, Read(sent.batch, rows, [], task.partition))
 
     def _push(self, task: _Task) -> None:
         items: list[tuple[bytes, Record]] = []
@@ -251,7 +251,8 @@ class AntiEntropy:
         outbox = self._outboxes[task.peer.index]
         sent = Sent(outbox, self, Mutated, [task], size)
         task.pending, task.pushed = 1, len(items)
-        outbox.send(sent, Mutate(sent.batch, items))
+        lock = self._replica.fences.boundary(task.partition)
+        outbox.send(sent, Mutate(sent.batch, items, lock))
 
     # --- hearing -----------------------------------------------------------------------------
 
@@ -328,8 +329,8 @@ class AntiEntropy:
         counters["repair_records_sent"] += taken
         task.has_moved |= taken > 0
 
-    def take(self, task: _Task, found: list[tuple[bytes, Record]]) -> None:
-        """Keep what the peer sent."""
+    def take(self, task: _Task, found: list[tuple[bytes, Record]], lock: int) -> None:
+        """Keep what the peer sent, which has this lock."""
         if task is not self._task:
             # Under another layout these may be for another to hold.
             return
@@ -341,7 +342,7 @@ class AntiEntropy:
             if record.version > self._turn.version_max or self._replica.trouble.code:
                 continue
             try:
-                self._replica.apply(row, record)
+                self._replica.apply(row, record, lock)
             except (StorageError, Fenced):
                 continue
             self._turn.counters["repair_records_got"] += 1
@@ -365,7 +366,7 @@ class _Records:
         for (_, row), record in zip(ops, answer.records, strict=True):
             if record is not None and row not in failed:
                 found.append((row, record))
-        self._owner.take(ops[0][0], found)
+        self._owner.take(ops[0][0], found, answer.lock)
         self._owner.done(ops[0][0], len(ops))
 
     def lost(self, peer: Peer, ops: list[tuple[_Task, bytes]]) -> None:

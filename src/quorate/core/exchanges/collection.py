@@ -37,6 +37,7 @@ from collections.abc import Callable
 from typing import Final
 
 from quorate.core.exchanges.counting import REST_BUSY_MS, REST_MS, ROWS_PER_STEP
+from quorate.core.exchanges.open_votes import OpenVotes
 from quorate.core.replica import NEVER_MS
 from quorate.core.topology.peer import Peer
 from quorate.core.turn import Alarm, Parts
@@ -66,6 +67,7 @@ class Collection:
         "_floor",
         "_fresh",
         "_moving",
+        "_open_votes",
         "_parts",
         "_replica",
         "_reports",
@@ -79,8 +81,14 @@ class Collection:
         "_turn",
     )
 
-    def __init__(self, parts: Parts, tell: Callable[[list[int]], None]) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        tell: Callable[[list[int]], None],
+        open_votes: OpenVotes,
+    ) -> None:
         """`tell` has others told of the locks and horizons of partitions."""
+        self._open_votes = open_votes
         self._parts = parts
         self._turn = parts.turn
         self._counters = parts.turn.counters
@@ -93,7 +101,8 @@ class Collection:
         self._fresh: dict[int, None] = {}
         """Partitions of which others have yet to be told."""
         self._reports: dict[Peer, dict[int, _Report]] = {}
-        """What peers told under the present layout, of partitions that they had locked."""
+        """What peers told under the present layout, of partitions that they or this node had
+        locked."""
         self._rows: dict[int, tuple[int, ...]] = {}
         self._moving: frozenset[int] = frozenset()
         self._floor = max(parts.turn.wall_ms, ms_of(parts.clock.last)) // self._slice_ms
@@ -135,17 +144,28 @@ class Collection:
         report = boundary, lock, horizon, digest
         if before is not None and report[:3] < before[:3]:
             return False
-        if lock or before is not None:
-            reports[partition] = report
         fence = self._fences.of(partition)
-        if fence is not None and fence.lock > fence.horizon:
+        is_open = fence is not None and fence.lock > fence.horizon
+        if lock or is_open or before is not None:
+            reports[partition] = report
+        if fence is not None and is_open:
             self._look_at_locked(partition, fence.lock, fence.digest, others)
             # One that has dropped it is looked at before.
-            is_passed = boundary > fence.lock and lock != fence.lock
-            if is_passed and fence.lock > fence.horizon:
+            passed = self._passed(partition, fence.lock, others)
+            is_passed = bool(passed & peer.bit) and fence.lock > fence.horizon
+            if is_passed and not self._open_votes.hold_up_unlock(partition, passed):
                 self._counters["partitions_unlocked"] += 1
                 self._fences.unlock(partition)
         return horizon > (0 if before is None else before[2])
+
+    def _passed(self, partition: int, lock: int, others: tuple[Peer, ...]) -> int:
+        """The bits of those that told a boundary past a lock of this node, and did not have it."""
+        found = 0
+        for peer in others:
+            report = self._reports.get(peer, {}).get(partition)
+            if report is not None and report[0] > lock != report[1]:
+                found |= peer.bit
+        return found
 
     def is_comparable(self, peer: Peer, partition: int) -> bool:
         """Whether a peer has dropped what this node has."""
@@ -169,6 +189,8 @@ class Collection:
                 return
         digests = self._replica.digests
         if not digests.advance(boundary) or digests.total(partition) != digest:
+            return
+        if self._open_votes.hold_up_lock(partition, boundary):
             return
         self._counters["partitions_locked"] += 1
         self._fences.lock(partition, boundary, digest)
@@ -257,6 +279,10 @@ class Collection:
             is_tombstone = record.value is None
             self._counters["collected_tombstones" if is_tombstone else "collected_expired"] += 1
             replica.collect(row, record)
+        try:
+            self._parts.votes.forget(start, past, limit=limit)
+        except StorageError:
+            self._counters["copies_damaged"] += 1
         if past < end:
             self._sweeping = partition, past
         else:

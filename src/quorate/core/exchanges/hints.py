@@ -32,8 +32,9 @@ from quorate.core.exchanges.outbox import ITEM_BYTES, MESSAGE_BYTES_MAX, Outbox,
 from quorate.core.replica import Reader, Replica
 from quorate.core.topology.peer import Peer
 from quorate.core.turn import Alarm, Turn
-from quorate.core.values.messages import Mutate, Mutated, StoredHint
+from quorate.core.values.messages import Mutate, Mutated
 from quorate.core.values.record import Record
+from quorate.core.values.stored import StoredHint
 from quorate.errors import Corrupt, StorageError
 
 PREFIX_BYTES: Final = 8

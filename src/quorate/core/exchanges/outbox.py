@@ -25,8 +25,10 @@ from quorate.core.values.messages import (
     Message,
     Mutate,
     Mutated,
+    PulledVotes,
     Read,
     ReadAnswer,
+    RowsVoted,
     ScannedRows,
     Sums,
     Voted,
@@ -45,7 +47,7 @@ ITEM_BYTES: Final = 100
 HEDGE_MS_MIN: Final = 10.0
 """Below this a hedge costs more than it saves, and times in whole milliseconds say little."""
 
-Answer = Mutated | ReadAnswer | ScannedRows | Voted | Sums | Listed
+Answer = Mutated | ReadAnswer | ScannedRows | Voted | Sums | Listed | RowsVoted | PulledVotes
 Op = TypeVar("Op")
 A = TypeVar("A", bound=Answer)
 A_contra = TypeVar("A_contra", bound=Answer, contravariant=True)

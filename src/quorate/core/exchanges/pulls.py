@@ -9,7 +9,8 @@ nothing under an earlier one that it has not told.
 
 For example: partition 5 moves from 17, 23 and 42 to 17, 23 and 99; the disk 42 is lost. 99 asks 17
 and 23 (two are N - majority + 1), a page of rows at a time: first which versions each has, then the
-newer one for its record. What it acknowledges itself meanwhile is newer, and stays.
+newer one for its record. What it acknowledges itself meanwhile is newer, and stays. Then it asks
+what each has voted on successors (`core.moved_votes`).
 
 Where the sources have locked what is old, or dropped some of it (`core.horizons`), so has this node
 from the first page on; what it took before and they would refuse goes. Garbage below the horizon
@@ -25,17 +26,17 @@ Source: checked as `pull` in a model of the protocol, with each of these conditi
 from __future__ import annotations
 
 from collections.abc import Callable
-from operator import attrgetter
 from typing import Final
 
 import msgspec
 
 from quorate.core.exchanges.outbox import ITEM_BYTES, Outbox, Sent, SentQuestions
+from quorate.core.exchanges.sources import CopySources
 from quorate.core.exchanges.surplus import Surplus
+from quorate.core.exchanges.vote_pulls import VotePage, VotePulls
 from quorate.core.topology.layout import Layout
 from quorate.core.topology.membership import Membership
 from quorate.core.topology.peer import Peer
-from quorate.core.topology.topology import majority
 from quorate.core.turn import Alarm, Parts
 from quorate.core.values.messages import Pull, Read, ReadAnswer, ScannedRow, ScannedRows
 from quorate.core.values.record import Record
@@ -56,8 +57,6 @@ UNREADABLE_MS: Final = 5_000
 """After which a partition is done without that too few replicas can read."""
 WAIT_NOTED_MS: Final = 10_000
 """What waits for so long is told in the log."""
-
-_speed: Final = attrgetter("speed")
 
 
 class _Page:
@@ -85,11 +84,11 @@ class Pulls:
         "_alarm",
         "_bodies",
         "_complete",
-        "_damaged",
         "_done",
         "_due_ms",
         "_epoch",
         "_gained",
+        "_has_rows",
         "_horizon",
         "_membership",
         "_outboxes",
@@ -97,9 +96,11 @@ class Pulls:
         "_parts",
         "_replica",
         "_row_bytes",
+        "_sources",
         "_stored",
         "_surplus",
         "_turn",
+        "_votes",
         "left",
         "pulled",
         "since_ms",
@@ -126,6 +127,8 @@ class Pulls:
         self._gained = gained
         self._alarm = Alarm(parts.turn, self._go_on)
         self._bodies = _Bodies(self)
+        self._sources = CopySources(membership)
+        self._votes = VotePulls(parts, outboxes, self._voted)
         self._surplus = Surplus(parts, self._dropped)
         self._epoch = 0
         """Of the layout that it pulls for."""
@@ -145,8 +148,8 @@ class Pulls:
         """Rows of the partition up to and including it are done."""
         self._horizon = 0
         """Of the partition: the highest of those from whom it is got."""
-        self._damaged: set[Peer] = set()
-        """Sources that cannot read what comes next."""
+        self._has_rows = False
+        """Whether all rows of the partition are here, and only votes are wanting."""
         self._row_bytes = 0
         """What a record lately took, about."""
         self._due_ms = 0
@@ -168,8 +171,8 @@ class Pulls:
         self._epoch = layout.epoch
         self.left = [each for each in wanted if each not in self._complete]
         self.pulled = layout.epoch if wanted and not self.left else 0
-        self._page, self._after, self._damaged, self._due_ms = None, b"", set(), 0
-        self._horizon = 0
+        self._page, self._due_ms = None, 0
+        self._forget_partition()
         self.unreadable = []
         self.waits_for, self.since_ms = "", self._turn.mono_ms
         if wanted and epoch != layout.epoch and not self._is_withheld():
@@ -194,28 +197,40 @@ class Pulls:
 
     def _go_on(self) -> None:
         """Ask for the next page, if none is under way and it is time."""
-        if not self.left or self._page is not None or self._is_withheld():
+        is_asking = self._page is not None or self._votes.is_asking
+        if not self.left or is_asking or self._is_withheld():
             return
         now = self._turn.mono_ms
         if now < self._due_ms:
             self._alarm.at(self._due_ms)
             return
         partition = self.left[0]
-        sources = self._sources(partition)
+        sources = self._sources.of(partition)
+        if sources is None:
+            self._wait(partition)
+        elif sources and not self._has_rows:
+            self._ask(partition, sources)
+        elif wanting := self._votes.wanting(sources):
+            self._votes.ask(partition, wanting)
+        else:
+            self._gain()
+
+    def _wait(self, partition: int) -> None:
+        """Nobody can be asked."""
+        sources, now = self._sources, self._turn.mono_ms
+        self.waits_for = sources.why_none
         is_late = now - self.since_ms >= UNREADABLE_MS
-        if sources is None and self._damaged and is_late and not self._is_any_away(partition):
+        if sources.damaged and is_late and not sources.is_any_away(partition):
             self._put_aside(partition)
             return
-        if sources is None:
-            # Damage may be mended meanwhile, as by a write.
-            self._damaged = set()
-            self._try_again()
-            return
-        self._page = page = _Page(partition, now)
+        # Damage may be mended meanwhile, as by a write.
+        sources.damaged = set()
+        self._try_again()
+
+    def _ask(self, partition: int, sources: list[Peer]) -> None:
+        """Ask for the next page of rows."""
+        self._page = page = _Page(partition, self._turn.mono_ms)
         page.pending = len(sources)
-        if not sources:
-            self._page_done(page)
-            return
         limit = PAGE_ROWS_MAX
         if self._row_bytes:
             limit = min(max(PAGE_BYTES // self._row_bytes, PAGE_ROWS_MIN), PAGE_ROWS_MAX)
@@ -224,52 +239,10 @@ class Pulls:
             sent = Sent(outbox, self, ScannedRows, [page], ITEM_BYTES)
             outbox.send(sent, Pull(sent.batch, partition, self._after, limit))
 
-    def _sources(self, partition: int) -> list[Peer] | None:
-        """Whom to ask for a partition: all that leave it, and the fastest others, as many as make
-        N - majority + 1 with this node, if it has a copy. None, and `waits_for` says why, if these
-        cannot be asked now. Nobody, if one of two copies is lost and this node's is to stay."""
-        membership, layout = self._membership, self._membership.layout
-        assert layout is not None
-        row, shall = layout.table[partition], dict(layout.moves)[partition]
-        needed = len(row) - majority(len(row)) + 1
-        must: list[Peer] = []
-        others: list[Peer] = []
-        for index in row:
-            member = layout.members[index]
-            peer = membership.peer(member.id)
-            if peer is None:
-                needed -= 1
-            elif not member.is_bound or peer.is_lost:
-                continue
-            elif index not in shall:
-                must.append(peer)
-            elif peer.is_reachable and peer not in self._damaged:
-                others.append(peer)
-        for peer in must:
-            if not peer.is_reachable:
-                self.waits_for = f"partition {partition} waits for {peer.url}: {_why(peer)}"
-                return None
-        needed -= len([peer for peer in must if peer not in self._damaged])
-        others.sort(key=_speed)
-        if len(others) < needed:
-            self.waits_for = (
-                f"partition {partition} waits for {needed} of its replicas to be reachable and "
-                f"readable; {len(others)} are"
-            )
-            return None
-        return must + others[: max(needed, 0)]
-
-    def _is_any_away(self, partition: int) -> bool:
-        """Whether a replica that may have what the others cannot read is not there."""
-        layout = self._membership.layout
-        assert layout is not None
-        peers = [self._membership.peer(each) for each in layout.replicas(partition)]
-        return any([peer is not None and not (peer.is_there or peer.is_lost) for peer in peers])
-
     def _put_aside(self, partition: int) -> None:
         """Do without a partition of which too few replicas can read what they have: the layout goes
         on without it, and tries again later. Nobody guesses what the damaged bytes were."""
-        urls = ", ".join(sorted([peer.url for peer in self._damaged]))
+        urls = ", ".join(sorted([peer.url for peer in self._sources.damaged]))
         self._turn.note(
             "error", "partition_unreadable", partition=partition, after=repr(self._after), at=urls
         )
@@ -279,13 +252,19 @@ class Pulls:
 
     def _next_partition(self) -> None:
         """Go on with the next, or be done."""
-        self._after, self._horizon, self._damaged = b"", 0, set()
+        self._forget_partition()
         self.waits_for, self.since_ms = "", self._turn.mono_ms
         if self.left:
             self._alarm.at(self._due_ms)
         else:
             epoch = self._epoch
             self._replica.when_durable(lambda: self._finish(epoch))
+
+    def _forget_partition(self) -> None:
+        """Nothing is known of the partition that comes next."""
+        self._after, self._horizon, self._has_rows = b"", 0, False
+        self._sources.damaged = set()
+        self._votes.begin()
 
     def _try_again(self) -> None:
         now = self._turn.mono_ms
@@ -317,11 +296,8 @@ class Pulls:
         page.pending -= 1
         if page.pending or page is not self._page:
             return
-        fresh = {peer for peer, told in page.answers.items() if told.failed} - self._damaged
-        if page.is_short or fresh:
-            # Other replicas may be able to read what comes next; who leaves is asked all the same.
-            self._damaged |= fresh
-            self._try_again()
+        failed = {peer for peer, told in page.answers.items() if told.failed}
+        if self._is_wanting(failed, is_short=page.is_short):
             return
         try:
             wanted = self._wanted(page)
@@ -333,6 +309,16 @@ class Pulls:
             self._bodies.ask(self._outboxes[peer.index], page, rows)
         if not wanted:
             self._page_done(page)
+
+    def _is_wanting(self, failed: set[Peer], *, is_short: bool) -> bool:
+        """Whether a page has to be tried again. Other replicas may be able to read what comes next;
+        who leaves is asked all the same."""
+        fresh = failed - self._sources.damaged
+        if not (is_short or fresh):
+            return False
+        self._sources.damaged |= fresh
+        self._try_again()
+        return True
 
     def _wanted(self, page: _Page) -> dict[Peer, list[bytes]]:
         """The rows to get from each source: those of which it has a newer version than this node,
@@ -426,13 +412,24 @@ class Pulls:
 
     def _page_done(self, page: _Page) -> None:
         self._page = None
+        self._after = page.bound
+        self._has_rows = not page.bound
+        self._come_forward(page.began_ms)
+
+    def _voted(self, page: VotePage) -> None:
+        """Sources told votes, or did not."""
+        if not self._is_wanting(page.damaged, is_short=page.is_short):
+            self._come_forward(page.began_ms)
+
+    def _come_forward(self, began_ms: int) -> None:
+        """A page is done that was begun then: rest for as long as it took."""
         now = self._turn.mono_ms
         self.waits_for, self.since_ms = "", now
-        self._due_ms = 2 * now - page.began_ms
-        self._after = page.bound
-        if page.bound:
-            self._alarm.at(self._due_ms)
-            return
+        self._due_ms = 2 * now - began_ms
+        self._alarm.at(self._due_ms)
+
+    def _gain(self) -> None:
+        """All that there is of a partition is here."""
         partition = self.left.pop(0)
         if self._horizon:
             self._replica.fences.advance(partition, self._horizon)
@@ -487,7 +484,3 @@ def _is_fit(answer: ScannedRows, partition: int, after: bytes) -> bool:
     if not rows:
         return not answer.more
     return rows == sorted(set(rows)) and max(first, after + b"\0") <= rows[0] and rows[-1] < past
-
-
-def _why(peer: Peer) -> str:
-    return "down" if not peer.is_up else "no link to it" if not peer.is_linked else "too busy"

@@ -60,7 +60,6 @@ class Reads:
         "_stranded",
         "_timeout_ms",
         "_turn",
-        "_typical_bytes",
         "_writing_back",
         "repairs",
     )
@@ -72,9 +71,6 @@ class Reads:
         self._requests = parts.requests
         self._turn = parts.turn
         self._timeout_ms = parts.settings.timeout_ms
-        self._typical_bytes = 0
-        """How many bytes a read is charged with, before it is known what it will bring: about the
-        largest value that was read lately. Many large reads at once could exhaust the memory."""
         self._stranded: list[Look] = []
         """Reads whose answer waits for one more copy that no replica could take."""
         self._again = Alarm(parts.turn, self._write_back_again)
@@ -113,13 +109,13 @@ class Reads:
             record, is_intact = self._own(row)
             if is_intact and not lacking(OWN_BIT, groups):
                 # Without a look: most of what such a read would cost.
-                self._learn_size(record)
+                self._requests.learn_size(record)
                 self._requests.answer(event.waiter, GetResult(record, 1), 0)
                 return
         look = Look(event, row, replicas, groups)
         if replicas.is_mine:
             look.note_own(record, is_intact=is_intact)
-        look.size = self._typical_bytes
+        look.size = self._requests.typical_bytes
         self._requests.bytes += look.size
         if not self._ask(look):
             self._requests.bytes -= look.size
@@ -322,16 +318,10 @@ class Reads:
         assert waiter is not None
         look.waiter = None
         record = look.record
-        self._learn_size(record)
+        self._requests.learn_size(record)
         self._requests.answer(
             waiter, GetResult(record, len(look.versions), look.repaired), look.size
         )
-
-    def _learn_size(self, record: Record | None) -> None:
-        """A larger value counts at once; smaller ones bring the number down by a 64th each."""
-        if record is not None and record.value is not None:
-            lately = self._typical_bytes - (self._typical_bytes >> 6)
-            self._typical_bytes = max(lately, len(record.value))
 
     def wrote_back(self, look: Look, bit: int, *, is_superseded: bool) -> None:
         """A replica holds what this look read, or something newer."""

@@ -4,35 +4,46 @@
 Stamp a version, send the record to every replica, answer when W distinct replicas have it on disk.
 Replicas that cannot be asked, or do not answer in time, get a hint, which never counts.
 
-Re-stamping (an optimistic multi-writer ABD register: Attiya, Bar-Noy, Dolev 1995; Lynch, Shvartsman
-1997): a replica that holds a higher version acks with it. If the first W acks report one, the write
-is stamped once more above the highest reported, sent again, and answered when W hold that stamp,
-superseded again or not. One extra round is enough: every write that finished before ours began is
-held by a majority, which meets our first W acks; what supersedes the second stamp ran while we did.
+A replica that holds a higher version acks with that: it was AHEAD. Others HELD the stamp, as did
+those that hold what a read-modify-write built on it. (An optimistic multi-writer ABD register:
+Attiya, Bar-Noy, Dolev 1995; Lynch, Shvartsman 1997; with what read-modify-writes need of it.)
 
-A *derived* write (EXPIRE, PERSIST, ...) carries on the content of a version that was read. For
-example: EXPIRE reads version 7 of a key and writes its value back with an expiry. Meanwhile a
-client SETs another value, version 9. The EXPIRE must not undo that, so its version lies directly
-above 7: the same stamp, and a higher tie-break, of which the lower part is drawn, because two such
-writes may start from one version. It is never re-stamped. (The next stamp, 8, would not do: a node
-that saw 7 gives out 8 to its next client.)
+1. A majority held it: done. Every write that finished before ours began is held by a majority,
+   which has a replica in common with this one; so our stamp is above all of them.
+2. All that it was sent to answered, and none held it: nobody ever had it, so it is stamped once
+   more above the highest that was told, and answered when W hold that stamp or something higher.
+   What supersedes the second stamp ran while we did.
+3. Some held it, and no majority did. It may have been read, and built on: stamped again it would
+   overwrite that. So it is *moved*: the replicas decide (`successions`) whether what comes after
+   this stamp is the same write under a higher one, or what somebody built on it, and then it has
+   taken effect. For example: A held version 9 of a SET, B and C were ahead with 11. An INCR may
+   have read 9 at A and be about to write 9+1.
+
+Where W is less than a majority nothing of that is promised: the first W acks decide, and if one was
+ahead the write is stamped again.
 
 A coordinator whose own disk takes nothing, or cannot be read to see what a write must beat, goes on
 without its own copy if W others can be reached. That copy stays behind until a read repairs it: it
 gets no hint, as there is no disk to keep one.
 
-A replica may refuse a stamp for being too old (`core.horizons`): that is no ack. When enough have
-answered, the write is stamped above what they refuse, as often as need be.
+A replica may refuse a stamp for being too old (`core.horizons`): that is no ack, and it did not
+hold it. The write is stamped above what they refuse, as often as need be.
 
 Outcomes: NOT_APPLIED only while no replica, this one included, was handed the record.
 """
 
 from __future__ import annotations
 
+from collections import deque
+from functools import partial
 from typing import Final
 
 from quorate.core.exchanges.hints import Hints
 from quorate.core.exchanges.outbox import Outbox, Records
+from quorate.core.exchanges.rounds import Rounds
+from quorate.core.exchanges.spreads import Spread, Spreads
+from quorate.core.exchanges.successions import Decided, Succession
+from quorate.core.exchanges.write import Write
 from quorate.core.horizons import Fenced
 from quorate.core.topology.membership import Membership
 from quorate.core.topology.peer import OWN_BIT, Peer
@@ -40,26 +51,25 @@ from quorate.core.topology.topology import (
     Groups,
     Replicas,
     Verdict,
+    are_majorities,
     do_meet,
     lacking,
     needed_of,
     verdict,
 )
-from quorate.core.turn import Alarm, Begun, Parked, Parts, size_of
-from quorate.core.values.events import Put, PutResult, Waiter
+from quorate.core.turn import Alarm, Parked, Parts, size_of
+from quorate.core.values.events import Put, PutResult
 from quorate.core.values.messages import Mutated
 from quorate.core.values.record import Record
 from quorate.core.values.slots import partition_of, row_of
 from quorate.core.values.versions import (
     ABSENT,
-    DERIVED_BITS,
-    derived_version,
+    chain_of,
     pack_version,
     stamp_of,
 )
 from quorate.errors import (
     ClockUntrusted,
-    DeadlineExceeded,
     InvalidRequest,
     NotReady,
     Outcome,
@@ -68,72 +78,11 @@ from quorate.errors import (
     StorageError,
 )
 
+PATIENCE_MS: Final = 100
+"""How long those that have not answered are waited for, where their answer decides whether a write
+is moved: slower than most disks."""
 _MET: Final = Verdict.MET
 _LOST: Final = Verdict.LOST
-
-
-class Write(Begun):
-    """One stamp of one write, until every replica has answered or been given up."""
-
-    __slots__ = (
-        "acks",
-        "failed",
-        "fence",
-        "fenced",
-        "groups",
-        "highest",
-        "is_derived",
-        "is_renewed",
-        "is_restamp",
-        "record",
-        "replicas",
-        "row",
-        "w",
-    )
-
-    def __init__(
-        self,
-        waiter: Waiter,
-        size: int,
-        row: bytes,
-        record: Record,
-        *,
-        replicas: Replicas,
-        groups: Groups,
-    ) -> None:
-        self.waiter = waiter  # Not by super(): a call for each write.
-        self.size = size
-        self.deadline_ms = 0
-        self.row = row
-        self.record = record
-        self.replicas = replicas
-        """Of the topology that the write began with."""
-        self.groups = groups
-        """Who must ack."""
-        self.w = 0
-        """How many it asked for; 0 if it asked for no number."""
-        self.acks = 0
-        """The replicas that hold this stamp, or a higher one, durably."""
-        self.failed = 0
-        """The replicas that will not ack any more."""
-        self.highest = ABSENT
-        """The highest version that an ack reported above ours."""
-        self.fenced = 0
-        """The replicas that refused it, as nothing so old may win there any more."""
-        self.fence = ABSENT
-        """Above which it has to be stamped for these."""
-        self.is_restamp = False
-        self.is_derived = False
-        self.is_renewed = False
-        """Whether another one has taken its place, under another layout."""
-
-    def expired(self) -> QuorateError:
-        return DeadlineExceeded(
-            "too few replicas confirmed the write in time",
-            outcome=Outcome.UNKNOWN,
-            needed=needed_of(self.groups),
-            acked=self.acks.bit_count(),
-        )
 
 
 class Writes:
@@ -142,14 +91,18 @@ class Writes:
     __slots__ = (
         "_clock",
         "_hints",
+        "_impatient",
         "_lanes",
+        "_late",
         "_marks",
         "_membership",
+        "_parts",
         "_process",
-        "_random",
         "_replica",
         "_requests",
         "_retry",
+        "_rounds",
+        "_spreads",
         "_timeout_ms",
         "_turn",
         "_wait_ms",
@@ -157,8 +110,24 @@ class Writes:
         "own",
     )
 
-    def __init__(self, parts: Parts, membership: Membership, hints: Hints, retry: Alarm) -> None:
-        """`retry` has parked requests tried again, though nothing else happens."""
+    def __init__(
+        self,
+        parts: Parts,
+        membership: Membership,
+        rounds: Rounds,
+        spreads: Spreads,
+        *,
+        hints: Hints,
+        retry: Alarm,
+    ) -> None:
+        """`retry` has parked requests tried again, though nothing else happens. `rounds` and
+        `spreads` move writes."""
+        self._parts = parts
+        self._rounds = rounds
+        self._spreads = spreads
+        self._impatient: deque[Write] = deque()
+        """Writes that wait for others, though enough have answered; in order of `due_ms`."""
+        self._late = Alarm(parts.turn, self._look_at_late)
         self._clock = parts.clock
         self._membership = membership
         self._marks = membership.marks
@@ -169,7 +138,6 @@ class Writes:
         self._replica = parts.replica
         self._requests = parts.requests
         self._turn = parts.turn
-        self._random = parts.random
         self._process = parts.process
         self._timeout_ms = parts.settings.timeout_ms
         self._wait_ms = parts.settings.write_wait_ms
@@ -204,20 +172,14 @@ class Writes:
         if replicas.is_mine and not self._marks.counts and do_meet(replicas.readers, groups):
             self._park(event, parked, self._marks.error())
             return
-        version = self._stamp(event, held)
+        version = self._stamp(held)
         if not version:
             self._park(event, parked, self._untrusted(ABSENT if held is None else held.version))
             return
-        prior = event.derived_from or (ABSENT if held is None else held.version)
-        expires_ms = event.expires_ms
-        if event.derived_from is not None and event.value is None:
-            # With the stamp of what it carries on it may be below a lock. It is no garbage there,
-            # and so may take its place, if its time is that of now.
-            expires_ms = self._turn.wall_ms
-        record = Record(version, event.value, expires_ms, prior)
+        prior = ABSENT if held is None else held.version
+        record = Record(version, event.value, event.expires_ms, prior)
         write = Write(event.waiter, size_of(event), row, record, replicas=replicas, groups=groups)
         write.w = event.w
-        write.is_derived = event.derived_from is not None
         is_kept = self._is_kept(write, refusal)
         self._send(write, is_mine=is_kept, held=held, others=replicas.others)
         self._requests.watch(write, event.timeout_ms or self._timeout_ms)
@@ -240,13 +202,8 @@ class Writes:
             self._turn.counters["own_copies_missed"] += 1
         return refusal is None
 
-    def _stamp(self, event: Put, held: Record | None) -> bytes:
+    def _stamp(self, held: Record | None) -> bytes:
         """A version for the write, above what this replica holds; ABSENT if none may be given."""
-        seen = event.derived_from
-        if seen is not None:
-            if seen > self._turn.version_max:
-                raise ClockUntrusted("what was read is further ahead than clocks may differ")
-            return derived_version(seen, self._random.getrandbits(DERIVED_BITS))
         self.has_stamped = True
         stamp = self._clock.next()
         if held is not None and stamp:
@@ -271,18 +228,18 @@ class Writes:
     ) -> None:
         row, record = write.row, write.record
         if is_mine:
+            write.sent |= OWN_BIT
             try:
                 highest = self._replica.apply_over(row, record, held)
                 if highest:
-                    write.highest = highest
+                    self._note_ahead(write, OWN_BIT, highest)
                 self.own.append(write)
             except Fenced as error:
-                write.fence = error.bound
-                write.failed |= OWN_BIT if write.is_derived else 0
-                write.fenced |= 0 if write.is_derived else OWN_BIT
+                self._note_fenced(write, OWN_BIT, error.bound)
         lanes = self._lanes
         for peer in others:
             if peer.is_reachable:
+                write.sent |= peer.bit
                 lanes[peer.index].add(row, record, write)
             else:
                 write.failed |= peer.bit
@@ -305,8 +262,7 @@ class Writes:
                     (index, "it holds a stamp further ahead than clocks may differ"),
                 ]
             elif index < len(writes):
-                write = writes[index]
-                write.highest = max(write.highest, version)
+                self._note_ahead(writes[index], peer.bit, version)
         if refused or answer.fenced:
             writes = self._without_refused(peer, writes, refused, answer.fenced)
         self._acked(writes, peer.bit)
@@ -323,38 +279,29 @@ class Writes:
         for write in writes:
             write.acks |= bit
             if write.waiter is not None:
-                if verdict(write.acks, write.failed, write.groups) is _MET:
+                if write.ahead or write.fenced:
+                    self._judge(write)
+                elif verdict(write.acks, write.failed, write.groups) is _MET:
                     self._met(write)
-                elif write.fenced:
-                    self._look_at_fenced(write)
 
-    def _fence(self, write: Write, bit: int, bound: bytes) -> None:
+    def _note_ahead(self, write: Write, bit: int, version: bytes) -> None:
+        """A replica holds a higher version: it acks, but may never have held this one, unless what
+        it holds was built on this one."""
+        if chain_of(version) != write.record.version:
+            write.ahead |= bit
+            write.highest = max(write.highest, version)
+
+    def _note_fenced(self, write: Write, bit: int, bound: bytes) -> None:
         """A replica refuses the stamp: that is no ack, and no hint would be taken either."""
         self._turn.counters["writes_fenced"] += 1
         write.fence = max(write.fence, bound)
-        if write.is_derived:
-            # What it carries on is gone, or will be.
-            self._failed(write, bit)
-            return
         write.fenced |= bit
-        self._look_at_fenced(write)
-
-    def _look_at_fenced(self, write: Write) -> None:
-        """Stamp a write again once enough have answered: a lock is no other writer, so this may
-        happen any number of times until the deadline."""
-        if write.waiter is None or verdict(write.acks, write.failed, write.groups) is _MET:
-            return
-        if verdict(write.acks | write.fenced, write.failed, write.groups) is _MET:
-            is_restamp = write.is_restamp
-            again = self._restamp(write, max(write.fence, write.highest))
-            if again is not None:
-                again.is_restamp = is_restamp
 
     def _failed(self, write: Write, bit: int) -> None:
         write.failed |= bit
         if write.waiter is None:
             return
-        if verdict(write.acks, write.failed, write.groups) is _LOST:
+        if verdict(write.acks | write.fenced, write.failed, write.groups) is _LOST:
             error = QuorumUnreachable(
                 "replicas were lost while they were being written",
                 outcome=Outcome.UNKNOWN,
@@ -362,6 +309,53 @@ class Writes:
                 acked=write.acks.bit_count(),
             )
             self._requests.end(write, error)
+        elif write.ahead or write.fenced:
+            self._judge(write)
+
+    def _judge(self, write: Write) -> None:
+        """Some replica was ahead, or refused the stamp: is it done, to be stamped again, to be
+        moved, or is there more to come?"""
+        if write.succession is not None:
+            return
+        did_answer = write.acks | write.fenced
+        is_acked = verdict(write.acks, write.failed, write.groups) is _MET
+        held = write.acks & ~write.ahead
+        is_held = not lacking(held, write.replicas.majorities)
+        if is_acked and (is_held or write.is_settled):
+            self._met(write)
+        elif verdict(did_answer, write.failed, write.groups) is not _MET:
+            return
+        elif not are_majorities(write.groups) or not (
+            held or write.is_renewal or self._may_hold(write)
+        ):
+            self._restamp(write)
+        elif not write.sent & ~(did_answer | write.failed) or self._is_late(write):
+            self._move(write)
+
+    def _may_hold(self, write: Write) -> int:
+        """The replicas that may hold the stamp, for all that is known: all that have not answered.
+        Who could not be sent it may have got the hint."""
+        others = write.replicas.mask & ~OWN_BIT
+        return (write.sent | others) & ~(write.acks | write.fenced)
+
+    def _is_late(self, write: Write) -> bool:
+        """Whether others were waited for long enough."""
+        now = self._turn.mono_ms
+        if not write.due_ms:
+            write.due_ms = now + PATIENCE_MS
+            self._impatient.append(write)
+            self._late.at(write.due_ms)
+        return write.due_ms <= now
+
+    def _look_at_late(self) -> None:
+        """Judge those again that waited for others long enough."""
+        waiting = self._impatient
+        while waiting and (waiting[0].waiter is None or waiting[0].due_ms <= self._turn.mono_ms):
+            write = waiting.popleft()
+            if write.waiter is not None:
+                self._judge(write)
+        if waiting:
+            self._late.at(waiting[0].due_ms)
 
     def _without_refused(
         self,
@@ -374,7 +368,9 @@ class Writes:
         reasons = {index: reason for index, reason in refused if index < len(writes)}
         for index in sorted({*bounds, *reasons}):
             if index in bounds:
-                self._fence(writes[index], peer.bit, bounds[index])
+                self._note_fenced(writes[index], peer.bit, bounds[index])
+                if writes[index].waiter is not None:
+                    self._judge(writes[index])
                 continue
             reason = reasons[index]
             self._turn.note_rarely("warning", "writes_refused", peer=peer.url, reason=reason)
@@ -385,19 +381,16 @@ class Writes:
     def _met(self, write: Write) -> None:
         waiter = write.waiter
         assert waiter is not None
-        if write.highest and not write.is_restamp and not write.is_derived:
-            again = self._restamp(write, write.highest)
-            if again is not None:
-                again.is_restamp = True
-            return
         write.waiter = None
         superseded = bool(write.highest)
         acks, n = write.acks.bit_count(), write.replicas.n
         result = PutResult(write.record.version, acks, n, write.is_restamp, superseded)
         self._requests.answer(waiter, result, write.size)
 
-    def _restamp(self, write: Write, above: bytes) -> Write | None:
-        """Send the write once more, stamped above what its first acks reported, or refused."""
+    def _above(self, write: Write) -> Record | None:
+        """The same write, stamped above all that was told. None, and it is answered, if no stamp
+        may be given out."""
+        above = max(write.highest, write.fence)
         self.has_stamped = True
         stamp = self._clock.next(stamp_of(above))
         if not stamp:
@@ -406,14 +399,69 @@ class Writes:
             error.outcome = Outcome.UNKNOWN
             self._requests.end(write, error)
             return None
-        self._turn.counters["writes_restamped"] += 1
         first = write.record
         version = pack_version(stamp, self._process)
-        record = Record(version, first.value, first.expires_ms, write.highest or first.prior)
-        return self._send_again(write, record, write.replicas, write.groups)
+        return Record(version, first.value, first.expires_ms, write.highest or first.prior)
+
+    def _restamp(self, write: Write) -> None:
+        """Send the write once more, stamped above what its first acks reported, or refused."""
+        record = self._above(write)
+        if record is not None:
+            self._turn.counters["writes_restamped"] += 1
+            self._replace(write, record)
+
+    def _replace(self, write: Write, record: Record) -> None:
+        again = self._send_again(write, record, write.replicas, write.groups)
+        # A lock is no other writer: what was only refused is as good as never sent.
+        again.is_restamp = again.is_settled = write.is_restamp or bool(write.highest)
+
+    def _move(self, write: Write) -> None:
+        """Have the replicas decide whether the write goes on under a higher stamp, or has taken
+        effect."""
+        record = self._above(write)
+        if record is None:
+            return
+        self._turn.counters["writes_moved"] += 1
+        write.succession = Succession(
+            *(self._parts, self._rounds, write.row, write.record.version, record),
+            then=partial(self._moved, write),
+            is_wanted=lambda: write.waiter is not None,
+        )
+        write.succession.move(write.replicas)
+
+    def _moved(self, write: Write, decided: Decided, record: Record | None) -> None:
+        succession, write.succession = write.succession, None
+        assert succession is not None
+        if write.waiter is None:
+            return
+        if decided is Decided.RECORD and record is succession.mine:
+            self._replace(write, record)
+        elif decided is Decided.RECORD and record is not None:
+            # Somebody built on it: it has taken effect, once that is held by a majority.
+            built = Spread(write.row, record, write.replicas, partial(self._built_on, write))
+            self._spreads.begin(built)
+        elif decided is Decided.RESOLVED:
+            self._settle(write)
+        else:
+            error = QuorumUnreachable(
+                "too late to learn whether the write was moved", outcome=Outcome.UNKNOWN
+            )
+            self._requests.end(write, error)
+
+    def _built_on(self, write: Write, spread: Spread) -> None:
+        if write.waiter is not None and spread.verdict() is _MET:
+            self._settle(write)
+
+    def _settle(self, write: Write) -> None:
+        """It has taken effect: what is left is that enough replicas have it, or something newer,
+        those of the layout that is in force by now."""
+        again = self._send_again(write, write.record, write.replicas, write.groups)
+        again.is_restamp, again.is_settled = write.is_restamp, True
+        again.highest = write.highest
 
     def begin_anew(self, write: Write) -> None:
-        """Another layout is in force: ask its replicas, with the same stamp."""
+        """Another layout is in force: ask its replicas, with the same stamp. What the replicas of
+        the one before answered does not count."""
         replicas = self._membership.current().partitions[partition_of(write.row)]
         try:
             groups = replicas.asked(write.w, name="w") if write.w else replicas.writers
@@ -422,8 +470,14 @@ class Writes:
             error.outcome = Outcome.UNKNOWN
             self._requests.end(write, error)
             return
+        if write.succession is not None:
+            write.replicas, write.groups = replicas, groups
+            write.succession.begin(replicas)
+            return
         again = self._send_again(write, write.record, replicas, groups)
-        again.is_restamp, again.is_derived = write.is_restamp, write.is_derived
+        # A replica may be ahead by now of what it held before.
+        again.is_restamp, again.is_settled = write.is_restamp, write.is_settled
+        again.is_renewal = True
         write.is_renewed = True
 
     def _send_again(

@@ -25,6 +25,7 @@ from typing import Final
 
 from quorate.core.topology.layout import Layout, Member, Row
 from quorate.core.topology.peer import OWN_BIT, Peer
+from quorate.core.values.slots import partition_of
 from quorate.errors import InvalidRequest, QuorumUnreachable
 
 
@@ -82,6 +83,11 @@ def lacking(done: int, groups: Groups) -> int:
         if (group.mask & done).bit_count() < group.needed:
             found |= group.mask
     return found
+
+
+def are_majorities(groups: Groups) -> bool:
+    """Whether who meets these has met a majority of each."""
+    return all([group.needed >= majority(group.mask.bit_count()) for group in groups])
 
 
 def needed_of(groups: Groups) -> int:
@@ -260,6 +266,10 @@ class Topology:
     def urls(self) -> list[str]:
         """Where all are that hold copies, or shall, sorted."""
         return sorted(set(_urls(self._members, self.own_url)))
+
+    def is_mine(self, row: bytes) -> bool:
+        """Whether this node holds a row, or shall."""
+        return self.partitions[partition_of(row)].is_mine
 
     def copies(self) -> dict[Peer | None, int]:
         """How many partitions each member holds; None is this node."""

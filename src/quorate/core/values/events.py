@@ -8,6 +8,7 @@ All times are milliseconds; 0 means "the configured default" for `r`, `w` and `t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, Protocol
 
 import msgspec
@@ -58,10 +59,40 @@ class Put(msgspec.Struct, frozen=True, gc=False):
     """Absolute wall-clock milliseconds; 0 never."""
     w: int = 0
     timeout_ms: int = 0
-    derived_from: bytes | None = None
-    """The version whose content this write carries on (EXPIRE, PERSIST, GETEX, GETDEL). It is
-    stamped directly above that version and never re-stamped, so whatever was written meanwhile wins
-    and is never overwritten with what it replaced. None: an ordinary write."""
+
+
+class Edited(msgspec.Struct, frozen=True, gc=False):
+    """What a read-modify-write makes of a key: a value (None: delete) and when it expires."""
+
+    value: bytes | None
+    expires_ms: int = 0
+    """Absolute wall-clock milliseconds; 0 never."""
+
+
+Edit = Callable[[Record | None], Edited | None]
+"""A read-modify-write as a function of the live record that it finds, None if there is none. It
+tells what is to be there instead, or None for "leave it"; a QuorateError refuses the request. Pure,
+and called any number of times: each proposal that another one beats makes it anew."""
+
+
+class Update(msgspec.Struct, frozen=True, gc=False):
+    """Read-modify-write (`exchanges.updates`): takes effect exactly once, on the record directly
+    before it; ends in UpdateResult."""
+
+    waiter: Waiter
+    key: bytes
+    edit: Edit
+    timeout_ms: int = 0
+    request: int = 0
+    """A number of 64 bits under which a client may ask once more; 0: it will not. If it is still
+    remembered that this request took effect, it is answered as `is_repeated`."""
+    since_ms: int = 0
+    """It was asked before, at this time of the wall clock or later, and the answer is not known; 0:
+    never. Where it cannot be told any more whether it took effect, it is not done; that is a
+    Conflict, UNKNOWN."""
+    size: int = 0
+    """The bytes of the values that the edit keeps in memory, which are counted as those of a Put
+    are."""
 
 
 class Scan(msgspec.Struct, frozen=True, gc=False):
@@ -223,6 +254,7 @@ class Stop(msgspec.Struct, frozen=True, gc=False):
 Event = (
     Get
     | Put
+    | Update
     | Scan
     | Explain
     | LocalGet
@@ -268,6 +300,20 @@ class PutResult(msgspec.Struct, frozen=True, gc=False):
     restamped: bool = False
     superseded: bool = False
     """A newer concurrent write won; this one is ordered directly before it."""
+
+
+class UpdateResult(msgspec.Struct, frozen=True, gc=False):
+    """What a read-modify-write found, and what it made of that."""
+
+    before: Record | None
+    """The live record that it was built on; None without one, or if `is_repeated`."""
+    after: Record | None
+    """What it wrote: a read of the key may have seen it, and what is built on it has its version.
+    None if it left the key as it was."""
+    acks: int
+    replicas: int
+    is_repeated: bool = False
+    """Whether this very request took effect before; then `after` is what the key has now."""
 
 
 class ScanResult(msgspec.Struct, frozen=True, gc=False):
@@ -352,6 +398,7 @@ class ChangeResult(msgspec.Struct, frozen=True, gc=False):
 Result = (
     GetResult
     | PutResult
+    | UpdateResult
     | ScanResult
     | ExplainResult
     | LocalResult
@@ -378,6 +425,9 @@ class Batch(msgspec.Struct, gc=False):
     batch itself puts there stays."""
     dropped_hints: list[tuple[bytes, bytes]] = []
     """The same of hints, by name: before `hints` are put."""
+    votes: list[tuple[bytes, bytes | None]] = []
+    """Row and what this replica voted on its successor (`core.votes`), None to delete it.
+    `dropped_rows` drop these too."""
 
 
 class Note(msgspec.Struct, frozen=True, gc=False):

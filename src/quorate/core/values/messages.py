@@ -27,6 +27,8 @@ class Mutate(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
     batch: int
     items: list[tuple[bytes, Record]]
     """Row and record."""
+    lock: int = 0
+    """Of a partition (`core.horizons`), if the sender holds all of these in it, now, with this."""
 
 
 class Mutated(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
@@ -52,6 +54,8 @@ class Read(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
     batch: int
     full: list[bytes]
     brief: list[bytes]
+    partition: int = -1
+    """If all are of one, and its lock is to be told."""
 
 
 class ReadAnswer(msgspec.Struct, frozen=True, array_like=True, tag=4, gc=False):
@@ -65,6 +69,8 @@ class ReadAnswer(msgspec.Struct, frozen=True, array_like=True, tag=4, gc=False):
     records: list[Record | None]
     versions: list[bytes]
     failed: list[bytes] = []
+    lock: int = 0
+    """Of the partition that was asked for."""
 
 
 class ScannedRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -211,12 +217,15 @@ class Voted(msgspec.Struct, frozen=True, array_like=True, tag=12, gc=False):
 
 class Pull(msgspec.Struct, frozen=True, array_like=True, tag=13, gc=False):
     """List up to `limit` rows of `partition` after `after`, and all of them that you acknowledged
-    under an earlier layout: it is I who shall hold them. Ends in ScannedRows."""
+    under an earlier layout: it is I who shall hold them. Ends in ScannedRows, or PulledVotes."""
 
     batch: int
     partition: int
     after: bytes
     limit: int
+    base: bytes | None = None
+    """If given: list what you voted on successors instead, behind that of this version of that
+    row."""
 
 
 Fencing = tuple[int, int, int, int]
@@ -293,6 +302,89 @@ class Foundation(msgspec.Struct, frozen=True, array_like=True, tag=20, gc=False)
     replication: int
 
 
+class PrepareRows(msgspec.Struct, frozen=True, array_like=True, tag=21, gc=False):
+    """Promise, for the successor of each version, to take nothing of a lower ballot
+    (`exchanges.rmw`); ends in RowsVoted."""
+
+    batch: int
+    items: list[tuple[bytes, bytes | None, Ballot, bytes]]
+    """Row, version, ballot, and the version that the proposer has the record of, so that it need
+    not be sent. Instead of the first version None: the one that you hold."""
+
+
+class AcceptRows(msgspec.Struct, frozen=True, array_like=True, tag=22, gc=False):
+    """Accept each record as the successor of a version; ends in RowsVoted. Nobody sees it before it
+    is written by a Mutate."""
+
+    batch: int
+    items: list[tuple[bytes, bytes, Ballot, Record]]
+    """Row, version, ballot, record."""
+
+
+class Said(enum.IntEnum):
+    """What a replica says of one ballot for the successor of a version."""
+
+    PROMISED = 0
+    ACCEPTED = 1
+    OUTBID = 2
+    """A higher ballot was promised."""
+    RESOLVED = 3
+    """It is decided: a later record of that chain is held, or was."""
+    GONE = 4
+    """It may have voted, and does not remember: no vote, ever."""
+    REFUSED = 5
+    """The row is not held here, or cannot be read or written now."""
+
+
+class RowVote(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One replica's answer, durable as far as it is a promise or an acceptance."""
+
+    said: int
+    """A Said."""
+    base: bytes = b""
+    """The version whose successor it is about; what the replica holds, where it was asked for that.
+    A row of which nothing is held has that of the lock (`horizons`)."""
+    promised: Ballot = NO_BALLOT
+    accepted: Ballot = NO_BALLOT
+    """The ballot under which it accepted `record`."""
+    record: Record | None = None
+    """If RESOLVED: a later one of the chain, without its value."""
+    held: Record | None = None
+    """What it holds, where that is of another version than the proposer has."""
+
+
+class RowsVoted(msgspec.Struct, frozen=True, array_like=True, tag=23, gc=False):
+    """My votes, in the order asked."""
+
+    batch: int
+    votes: list[RowVote]
+
+
+class Instance(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What a replica voted on the successor of one version."""
+
+    base: bytes
+    promised: Ballot
+    accepted: Ballot = NO_BALLOT
+    record: Record | None = None
+    """What it accepted under that ballot."""
+    is_resolved: bool = False
+    """A successor was held when the row was last voted on. `record` then is of that chain, without
+    its value: its winners tell who won."""
+
+
+class PulledVotes(msgspec.Struct, frozen=True, array_like=True, tag=24, gc=False):
+    """What I voted, in order."""
+
+    batch: int
+    votes: list[tuple[bytes, bytes, int, Instance | None]]
+    """Row, its floor and what of it is lost (`StoredVotes`), and one of its instances; None if it
+    has none."""
+    more: bool
+    failed: bool = False
+    """They cannot be read: counts as no answer."""
+
+
 Message = (
     Mutate
     | Mutated
@@ -314,6 +406,10 @@ Message = (
     | Listed
     | Known
     | Foundation
+    | PrepareRows
+    | AcceptRows
+    | RowsVoted
+    | PulledVotes
 )
 
 
@@ -325,13 +421,6 @@ class Frame(msgspec.Struct, frozen=True, array_like=True, gc=False):
     clock: int
     """The sender's hybrid clock (64 bits), so that conflicts are rare."""
     messages: list[Message]
-
-
-class StoredHint(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A write as the hint log keeps it."""
-
-    row: bytes
-    record: Record
 
 
 class Opening(msgspec.Struct, frozen=True, array_like=True, gc=False):

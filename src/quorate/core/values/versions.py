@@ -5,6 +5,11 @@ A version is 14 bytes, big-endian: a stamp (64 bits), then 48 bits as the tie-br
 process when it starts. Comparing the bytes compares versions, and the empty version, "nothing
 here", is below all of them.
 
+A read-modify-write carries on what it read, its *base*. Its version is that of the base with a
+*link* behind it, the stamp of when it was made: so it lies directly above its base, and below what
+is stamped later: `u < u+1 < u+2 < the next stamp`, as one writes it. Versions that differ only in
+the link are a *chain*; a link is above those before it.
+
 A stamp is a reading of a hybrid logical clock (Kulkarni et al. 2014) with a persisted ceiling: 48
 bits of wall-clock milliseconds, 16 of counter. Invariants: stamps of one process strictly increase;
 no stamp is further than `skew_ms_max` ahead of this node's wall clock, because peers would refuse
@@ -25,12 +30,15 @@ from typing import Final
 COUNTER_BITS: Final = 16
 CEILING_STEP_MS: Final = 500
 VERSION_BYTES: Final = 14
+"""Of one that was stamped."""
+LINK_BYTES: Final = 8
+LINKED_BYTES: Final = VERSION_BYTES + LINK_BYTES
+"""Of one that a read-modify-write made."""
+RECORD_LENGTHS: Final = (VERSION_BYTES, LINKED_BYTES)
+"""Of a record's version."""
 TIE_MAX: Final = (1 << 48) - 1
 TIES: Final = range(1 << 40, 1 << 47)
-"""From which processes draw theirs: there is room above and below for `derived_version`."""
-DERIVED_BITS: Final = 24
-"""Enough to tell apart the few that carry on one version, and few enough that no process's tie
-lies in between."""
+"""From which processes draw theirs. No process has 0, which is the tie of phantoms (`votes`)."""
 ABSENT: Final = b""
 """The version of a record that a replica does not have."""
 
@@ -59,15 +67,27 @@ VERSION_MIN: Final = pack_version(1, 0)
 """Every record's is above it: no clock gives out stamp 0."""
 
 
-def derived_version(seen: bytes, drawn: int) -> bytes:
-    """A version for a write that carries on the content of `seen`: above it, and below whatever any
-    process stamps later. `drawn`, of DERIVED_BITS random bits, makes two such writes differ.
+def chain_of(version: bytes) -> bytes:
+    """What all versions of a chain have in common: the version that was stamped, which may be no
+    record's (`horizons`)."""
+    return version[:VERSION_BYTES]
 
-    It is `seen` plus a small number. After millions of derived writes in a row the tie-break would
-    run over into the stamp: the version then has the next stamp, with a tie-break below that of
-    every process. Long before, every clock is past that stamp.
-    """
-    return (int.from_bytes(seen, "big") + 1 + drawn).to_bytes(VERSION_BYTES, "big")
+
+def link_of(version: bytes) -> int:
+    """What makes a version a later one of its chain; 0 of one that was stamped."""
+    return int.from_bytes(version[VERSION_BYTES:], "big")
+
+
+def made_of(version: bytes) -> int:
+    """The stamp at which a version was made."""
+    return link_of(version) or stamp_of(version)
+
+
+def successor(version: bytes, stamp: int = 0) -> bytes:
+    """A version of the same chain that lies above `version`, made at `stamp`, or later if that is
+    not above the link before."""
+    link = max(stamp, link_of(version) + 1)
+    return version[:VERSION_BYTES] + link.to_bytes(LINK_BYTES, "big")
 
 
 class HybridClock:

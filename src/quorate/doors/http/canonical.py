@@ -25,6 +25,7 @@ DECIDING: Final = (
     *(b"host", b"content-length", b"connection", b"transfer-encoding", b"expect", b"origin"),
     *(b"content-encoding", b"content-range"),
     *(b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since"),
+    b"idempotency-key",
 )
 """Headers that decide what a request means, where it ends, or whether it is served. Whatever the
 full service learns to look at on `/kv` must stand here."""

@@ -31,6 +31,7 @@ from quorate.doors.http import (
     metrics,
     openapi,
     probing,
+    updates,
 )
 from quorate.doors.http.context import Context, Handler, respond_problem
 from quorate.doors.http.fast import FastConnection, FastLane
@@ -56,6 +57,7 @@ from quorate.host.store import Store
 _PER_REQUEST: Final = frozenset({"r", "w", "timeout"})
 _PAGED: Final = frozenset({"prefix", "cursor", "limit"})
 _TIMED: Final = frozenset({"timeout"})
+_COUNTED: Final = frozenset({"by", "key", "since_ms", "timeout", "ttl"})
 _NONE: Final[frozenset[str]] = frozenset()
 _PLACE: Final = re.compile(r"\\{\w+\\}")
 """In a route's path, escaped: where a value stands."""
@@ -82,6 +84,7 @@ ROUTES: Final = (
     Route("GET", "/kv", Role.READ, keys.serve_kv, METHODS[b"GET"].parameters),
     Route("PUT", "/kv", Role.WRITE, keys.serve_kv, METHODS[b"PUT"].parameters),
     Route("DELETE", "/kv", Role.WRITE, keys.serve_kv, METHODS[b"DELETE"].parameters),
+    Route("POST", "/incr", Role.WRITE, updates.increment, _COUNTED),
     Route("GET", "/keys", Role.READ, keys.list_keys, _PAGED | {"r", "timeout"}),
     # Each operation asks for a role of its own.
     Route("POST", "/batch", Role.USER, batch.batch, _PER_REQUEST),
@@ -397,6 +400,7 @@ def _unreadable(fault: HttpProcessingError) -> Refused:
 
 def _guard(context: Context) -> Middleware:
     answered = context.answered[0]
+    answered.operation("POST /incr", answered.writes)
 
     @web.middleware
     async def guard(request: web.Request, handler: _AiohttpHandler) -> web.StreamResponse:
@@ -411,7 +415,7 @@ def _guard(context: Context) -> Middleware:
             # A target that is not even a path, such as that of CONNECT.
             outcome = Outcome.NOT_APPLIED.value
             response = respond_problem(_no_such_path())
-        # Those of /kv are there already, with where their times are counted: the fast lane's.
+        # Those that read and write keys are there already, with where their times are counted.
         name = _OPERATIONS.get((request.method, _route_at(path_of(request))), _OTHER)
         answered.operation(name).done(outcome, monotonic_ns() - came_ns)
         return response

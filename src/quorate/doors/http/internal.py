@@ -2,7 +2,8 @@
 """One replica, spoken to directly: its own records and keys, without a quorum.
 
 A record travels as a msgpack array: format (1), key, version, value or nil, expiry in milliseconds,
-prior. What one node's `get` returns, another's `replicate` takes.
+prior; and the winners, where there are any. What one node's `get` returns, another's `replicate`
+takes.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from quorate.core.values.events import (
     ScanResult,
 )
 from quorate.core.values.record import EXPIRES_MS_MAX, Record
-from quorate.core.values.versions import ABSENT, VERSION_BYTES
+from quorate.core.values.versions import ABSENT, RECORD_LENGTHS
 from quorate.doors.http.context import Context, ask, respond_text
 from quorate.doors.http.keys import CURSOR_HEADER, decode_cursor, encode_cursor
 from quorate.doors.http.problems import Refused
@@ -29,12 +30,13 @@ from quorate.doors.http.request import Query, read_body
 from quorate.doors.limits import checked_key, checked_value
 from quorate.doors.pages import live_keys
 from quorate.errors import InvalidRequest, QuorateError
+from quorate.wire.frame_rules import is_record
 from quorate.wire.http import quote
 
 RECORD_TYPE: Final = "application/vnd.quorate.record"
 FORMAT: Final = 1
-OVERHEAD_BYTES_MAX: Final = 2048
-"""What a body is longer than its value, at most: the key and a few dozen bytes."""
+OVERHEAD_BYTES_MAX: Final = 4096
+"""What a body is longer than its value, at most: the key, the winners and a few dozen bytes."""
 
 
 async def replicate(context: Context, request: web.Request, _query: Query) -> web.Response:
@@ -119,6 +121,7 @@ class _Body(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
     value: bytes | None
     expires_ms: int
     prior: bytes
+    winners: tuple[tuple[int, int], ...] = ()
 
 
 _decoder: Final = msgspec.msgpack.Decoder(_Body)
@@ -126,8 +129,13 @@ _decoder: Final = msgspec.msgpack.Decoder(_Body)
 
 def encode_record(key: bytes, record: Record) -> bytes:
     """The body for a record."""
+    winners = [record.winners] if record.winners else []
+    # Without winners it is what release 0.1.0 takes.
     return msgspec.msgpack.encode(
-        _Body(FORMAT, key, record.version, record.value, record.expires_ms, record.prior)
+        (
+            *(FORMAT, key, record.version, record.value, record.expires_ms, record.prior),
+            *winners,
+        )
     )
 
 
@@ -139,14 +147,17 @@ def decode_record(body: bytes, *, value_bytes_max: int) -> tuple[bytes, Record]:
         raise InvalidRequest(f"not a record: {fault}") from None
     if found.format != FORMAT:
         raise InvalidRequest("a record of another format", found=found.format, supported=FORMAT)
-    if len(found.version) != VERSION_BYTES or not any(found.version):
-        raise InvalidRequest("a record's version has 14 bytes and is not zero")
-    if found.prior != ABSENT and (len(found.prior) != VERSION_BYTES):
-        raise InvalidRequest("a record's prior version has 14 bytes, or none")
+    if len(found.version) not in RECORD_LENGTHS or not any(found.version):
+        raise InvalidRequest("a record's version has 14 or 22 bytes and is not zero")
+    if found.prior != ABSENT and len(found.prior) not in RECORD_LENGTHS:
+        raise InvalidRequest("a record's prior version has 14 or 22 bytes, or none")
     if found.prior >= found.version:
         raise InvalidRequest("a record's prior version is below its own")
     if not 0 <= found.expires_ms <= EXPIRES_MS_MAX:
         raise InvalidRequest("a record's expiry is out of range")
     if found.value is not None:
         checked_value(found.value, bytes_max=value_bytes_max)
-    return checked_key(found.key), Record(found.version, found.value, found.expires_ms, found.prior)
+    record = Record(found.version, found.value, found.expires_ms, found.prior, found.winners)
+    if not is_record(record):
+        raise InvalidRequest("a record's winners are of links of its version, in order")
+    return checked_key(found.key), record

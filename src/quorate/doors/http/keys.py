@@ -21,10 +21,11 @@ from quorate.core.values.events import (
     Scan,
     ScanResult,
 )
+from quorate.doors.http.conditions import IDEMPOTENCY, VersionConditions, conditions_of
 from quorate.doors.http.context import Context, ask, respond, respond_json
 from quorate.doors.http.kv import METHODS
-from quorate.doors.http.problems import Refused
 from quorate.doors.http.request import Query, read_body
+from quorate.doors.http.updates import update, writing
 from quorate.doors.pages import live_keys
 from quorate.errors import InvalidRequest
 
@@ -46,13 +47,18 @@ async def serve_kv(context: Context, request: web.Request, query: Query) -> web.
     """GET, HEAD, PUT (the body is the value, whatever its type is said to be), and DELETE: a
     tombstone under the same quorum rules, also where nothing is."""
     store, method, value = context.store, METHODS[request.method.encode()], None
+    conditions = conditions_of(request.headers)
     key = query.key()
     if method.has_body:
         value = await read_body(request, context.bodies, bytes_max=store.config.value_bytes_max)
     ttl_ms, timeout_ms = query.ttl_ms(), query.timeout_ms()
-    r, w = query.quorum("r"), query.quorum("w")
     expires_ms = store.wall_ms() + ttl_ms if ttl_ms else 0
+    is_update = conditions.names_any or IDEMPOTENCY in request.headers or query.get("since_ms")
+    if is_update and not method.is_read:
+        edit = writing(value, expires_ms, conditions)
+        return await update(context, request, query, edit, said=value or b"")
 
+    r, w = query.quorum("r"), query.quorum("w")
     result: GetResult | PutResult
     if method.is_read:
         result = await ask(store, lambda waiter: Get(waiter, key, r, timeout_ms), GetResult)
@@ -61,21 +67,17 @@ async def serve_kv(context: Context, request: web.Request, query: Query) -> web.
             store, lambda waiter: Put(waiter, key, value, expires_ms, w, timeout_ms), PutResult
         )
     response = respond(context.answers.of(result, r=r, w=w, wall_ms=store.wall_ms()))
-    return _judged(request, response) if method.is_read else response
+    return _judged(conditions, response) if method.is_read else response
 
 
-def _judged(request: web.Request, response: web.Response) -> web.Response:
-    """The answer to a read under its conditions (RFC 9110, 13.2.2). Those about dates are ignored,
-    as a value has no date, and so are all where there is no value."""
+def _judged(conditions: VersionConditions, response: web.Response) -> web.Response:
+    """The answer to a read under its conditions (RFC 9110, 13.2.2), which are ignored where there
+    is no value."""
     etag = response.etag
     if response.status != 200 or etag is None:
         return response
-    wanted, known = request.if_match or (), request.if_none_match or ()
-    if "If-Match" in request.headers and not any(
-        each == etag or each.value == "*" for each in wanted
-    ):
-        raise Refused(412, "precondition_failed", "If-Match names other versions than this one")
-    if any(each.value in (etag.value, "*") for each in known):
+    conditions.check_read(etag.value)
+    if conditions.is_known(etag.value):
         kept = ("ETag", "Quorate-Version", "Quorate-Consistency")
         headers = {name: response.headers[name] for name in kept}
         return web.Response(status=304, headers=headers)

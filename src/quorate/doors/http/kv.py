@@ -14,8 +14,9 @@ from typing import Final
 import msgspec
 
 from quorate.core.topology.topology import consistency, majority
-from quorate.core.values.events import GetResult, PutResult, Result
-from quorate.core.values.record import is_live
+from quorate.core.values.events import GetResult, PutResult, Result, UpdateResult
+from quorate.core.values.record import Record, is_live
+from quorate.core.values.versions import chain_of, successor
 from quorate.doors.access import Role
 from quorate.doors.http.problems import Problem, Reply, problem_reply, reply_of
 from quorate.errors import QuorateError
@@ -41,8 +42,8 @@ _PARAMETERS: Final = frozenset({"key", "r", "w", "timeout"})
 METHODS: Final = {
     b"GET": Method("GET /kv", Role.READ, _PARAMETERS, is_read=True),
     b"HEAD": Method("HEAD /kv", Role.READ, _PARAMETERS, is_read=True, shows_body=False),
-    b"PUT": Method("PUT /kv", Role.WRITE, _PARAMETERS | {"ttl"}, has_body=True),
-    b"DELETE": Method("DELETE /kv", Role.WRITE, _PARAMETERS),
+    b"PUT": Method("PUT /kv", Role.WRITE, _PARAMETERS | {"since_ms", "ttl"}, has_body=True),
+    b"DELETE": Method("DELETE /kv", Role.WRITE, _PARAMETERS | {"since_ms"}),
 }
 
 _VALUE_LINES: Final = (
@@ -52,6 +53,10 @@ _VALUE_LINES: Final = (
 _WRITTEN_LINES: Final = (
     b"Content-Type: text/plain; charset=utf-8\r\n"
     b'ETag: "%b"\r\nQuorate-Version: %b\r\nQuorate-Acks: %d/%d\r\nQuorate-Consistency: %b\r\n'
+)
+_REPEATED_LINES: Final = (
+    b"Content-Type: text/plain; charset=utf-8\r\n"
+    b'ETag: "%b"\r\nQuorate-Version: %b\r\nQuorate-Repeated: true\r\nQuorate-Consistency: %b\r\n'
 )
 _ABSENT: Final = Problem(404, "not_found", "Not found", "there is no value under this key")
 
@@ -96,6 +101,23 @@ class Answers:
         assert isinstance(result, QuorateError)
         return problem_reply(result)
 
+    def of_update(self, result: UpdateResult, *, request: int, shows_value: bool) -> Reply:
+        """The answer to a write that took effect by `Update`, under the number `request`. One that
+        did so before is told the version that it made then, and the value only if that is still
+        the newest."""
+        record = result.after
+        assert record is not None, "no edit of this door leaves a key as it was"
+        version = _version_of(record, request) if result.is_repeated else record.version
+        text, word = hexlify(version), self._word(0, 0)
+        if result.is_repeated:
+            # Nobody acknowledged it now; a majority holds it, or what came after it.
+            lines = _REPEATED_LINES % (text, text, word)
+        else:
+            lines = _WRITTEN_LINES % (text, text, result.acks, result.replicas, word)
+        if not shows_value:
+            return Reply(200, lines, b"ok")
+        return Reply(200, lines, record.value or b"" if record.version == version else b"")
+
     def _word(self, r: int, w: int) -> bytes:
         topology, config = self._store.topology(), self._store.config
         if topology is not None:
@@ -103,3 +125,11 @@ class Answers:
         n = config.replication
         r, w = r or config.r or majority(n), w or config.w or majority(n)
         return consistency(n=n, r=r, w=w).value.encode()
+
+
+def _version_of(record: Record, request: int) -> bytes:
+    """The version that the request of this number made, which the record remembers: the next link
+    that is told of, or the record's own."""
+    before = next(link for link, number in record.winners if number == request)
+    later = [link for link, _ in record.winners if link > before]
+    return successor(chain_of(record.version), later[0]) if later else record.version

@@ -91,6 +91,7 @@ COUNTERS: Final = {
     ),
     "pulled_bytes": ("pulled_bytes", "Bytes of records that this node got with its copies"),
     "pulled_records": ("pulled_records", "Records that this node got with its copies"),
+    "pulled_votes": ("pulled_votes", "Votes on read-modify-writes that it got with them"),
     "read_answers_distrusted": (
         "read_answers_distrusted",
         "Answers of replicas to reads that were stamped too far ahead of this clock",
@@ -121,9 +122,50 @@ COUNTERS: Final = {
         "tls_handshakes_failed",
         "Handshakes of clients and nodes that failed",
     ),
+    "locks_waited_for_votes": (
+        "locks_waited_for_votes",
+        "Times that a lock was put off for an open vote to be brought to its end",
+    ),
+    "votes_given_up": (
+        "votes_given_up",
+        "Open votes that were dropped, as what was accepted cannot be decided any more",
+    ),
+    "proposals_adopted": (
+        "proposals_adopted",
+        "Times that what another node proposed was brought on first, as it may have been decided",
+    ),
+    "proposals_repeated": (
+        "proposals_repeated",
+        "Times that too few replicas voted for a proposal, so that it was made again",
+    ),
+    "update_rounds": ("update_rounds", "Questions to all replicas of a key about their votes"),
+    "updates_combined": (
+        "updates_combined",
+        "Read-modify-writes that were part of the proposal of another of their key",
+    ),
+    "updates_gone": (
+        "updates_gone",
+        "Read-modify-writes of which nobody knew any more what became of them",
+    ),
+    "updates_lost_race": (
+        "updates_lost_race",
+        "Times that read-modify-writes began anew, as another node's came first",
+    ),
+    "updates_met_two_locks": (
+        "updates_met_two_locks",
+        "Times that replicas told different locks of a partition, and were asked again",
+    ),
+    "updates_wrote_back": (
+        "updates_wrote_back",
+        "Read-modify-writes that found a replica behind and wrote it back",
+    ),
     "writes_fenced": (
         "writes_fenced",
         "Times that a replica refused a write as too old, so that it was stamped again",
+    ),
+    "writes_moved": (
+        "writes_moved",
+        "Writes put under a higher stamp by a vote, as the first was held by some and may be read",
     ),
     "writes_restamped": ("writes_restamped", "Writes stamped again above a newer version"),
 }

@@ -16,6 +16,7 @@ import msgspec
 from quorate import __version__
 from quorate.config import KEY_BYTES_MAX
 from quorate.core.values.events import SCAN_ROWS_MAX, CheckResult
+from quorate.core.values.record import EXPIRES_MS_MAX
 from quorate.core.values.status import MemberView, Probe
 from quorate.doors.access import Role
 from quorate.doors.errors import answer_for
@@ -37,7 +38,6 @@ REFUSALS: Final = {
     "not_found": 404,
     "method_not_allowed": 405,
     "too_slow": 408,
-    "precondition_failed": 412,
     "target_too_long": 414,
     "unsupported_encoding": 415,
     "expectation_failed": 417,
@@ -52,7 +52,7 @@ Schema = dict[str, Any]
 _STRING: Final[Schema] = {"type": "string"}
 _COUNT: Final[Schema] = {"type": "integer", "minimum": 0}
 _FLAG: Final[Schema] = {"type": "boolean"}
-_VERSION: Final[Schema] = {"type": "string", "pattern": "^[0-9a-f]{28}$"}
+_VERSION: Final[Schema] = {"type": "string", "pattern": "^[0-9a-f]{28}([0-9a-f]{16})?$"}
 _TEXT: Final[Schema] = {"$ref": "#/components/schemas/Text"}
 
 
@@ -79,8 +79,14 @@ PARAMETERS: Final[dict[str, tuple[str, Schema]]] = {
     "w": _quorum("How many replicas must have a write on disk; the node's -W if not given"),
     "timeout": ("How long it may take, with a unit: 500ms, 2s", {"type": "string"}),
     "ttl": (
-        "Seconds after which the value is gone",
+        "Seconds after which the value is gone; to /incr, that of a counter that begins",
         {"type": "integer", "minimum": 1, "maximum": TTL_SECONDS_MAX},
+    ),
+    "by": ("What to add, from -2^63 to 2^63 - 1; 1 if not given", {"type": "string"}),
+    "since_ms": (
+        "This was first sent then, in milliseconds since 1970, under the same Idempotency-Key: do "
+        "nothing if it cannot be told whether it took effect",
+        {"type": "integer", "minimum": 1, "maximum": EXPIRES_MS_MAX},
     ),
     "prefix": ("List only keys that begin so", _STRING),
     "cursor": ("Where the page before ended, as it said", _STRING),
@@ -93,7 +99,10 @@ PARAMETERS: Final[dict[str, tuple[str, Schema]]] = {
 }
 
 HEADERS: Final[dict[str, tuple[str, Schema]]] = {
-    "ETag": ("The version, in quotes", {"type": "string", "pattern": '^"[0-9a-f]{28}"$'}),
+    "ETag": (
+        "The version, in quotes",
+        {"type": "string", "pattern": '^"[0-9a-f]{28}([0-9a-f]{16})?"$'},
+    ),
     "Quorate-Version": ("The version: higher is newer", _VERSION),
     "Quorate-Consistency": (
         "What operations with these r and w promise",
@@ -107,8 +116,18 @@ HEADERS: Final[dict[str, tuple[str, Schema]]] = {
         "There if the write met a newer version and was stamped again",
         {"const": "true"},
     ),
+    "Quorate-Repeated": (
+        "There if the request took effect before, by its Idempotency-Key",
+        {"const": "true"},
+    ),
     "Quorate-Applied": ("Whether this replica holds the record now", {"enum": ["true", "false"]}),
     "Quorate-Cursor": ("Where the next page begins, if there is one", _STRING),
+}
+
+REQUEST_HEADERS: Final = {
+    "If-Match": "Only if one of these versions is there (RFC 9110); 412 otherwise",
+    "If-None-Match": "Only if none of these is there; * is any. 412 otherwise, to a read 304",
+    "Idempotency-Key": "A name for the request, so that it may be sent again without harm",
 }
 
 
@@ -122,6 +141,8 @@ class Described(NamedTuple):
     """The same of a request."""
     needs_body: bool = True
     """Whether it has to have one, if it may."""
+    asks: tuple[str, ...] = ()
+    """Headers of a request."""
     headers: tuple[str, ...] = ()
     also: Mapping[str, str] = {}
     """Other answers than 200 and errors, by status."""
@@ -137,7 +158,9 @@ def _made(name: str) -> Mapping[str, Schema]:
 
 _BYTES: Final[Schema] = {}
 _READ: Final = ("ETag", "Quorate-Version", "Quorate-Consistency")
-_WRITTEN: Final = (*_READ, "Quorate-Acks", "Quorate-Restamped")
+_WRITTEN: Final = (*_READ, "Quorate-Acks", "Quorate-Repeated")
+_PUT: Final = (*_WRITTEN, "Quorate-Restamped")
+_CONDITIONS: Final = ("If-Match", "If-None-Match")
 _PLAIN: Final = "text/plain"
 _OCTETS: Final = "application/octet-stream"
 _RESULT: Final = _object(
@@ -184,11 +207,24 @@ DESCRIBED: Final[dict[tuple[str, str], Described]] = {
     ("GET", "/kv"): Described(
         "Read a value",
         {_OCTETS: _BYTES},
+        asks=_CONDITIONS,
         headers=_READ,
         also={"304": "If-None-Match names the version that was read"},
     ),
-    ("PUT", "/kv"): Described("Write a value", _OK, body={_OCTETS: _BYTES}, headers=_WRITTEN),
-    ("DELETE", "/kv"): Described("Delete a key", _OK, headers=_WRITTEN),
+    ("PUT", "/kv"): Described(
+        "Write a value",
+        _OK,
+        body={_OCTETS: _BYTES},
+        asks=tuple(REQUEST_HEADERS),
+        headers=_PUT,
+    ),
+    ("DELETE", "/kv"): Described("Delete a key", _OK, asks=tuple(REQUEST_HEADERS), headers=_PUT),
+    ("POST", "/incr"): Described(
+        "Add to a counter, and say what it comes to: it is read, too",
+        {_PLAIN: {"type": "string", "pattern": "^-?[0-9]*$"}},
+        asks=("Idempotency-Key",),
+        headers=_WRITTEN,
+    ),
     ("GET", "/keys"): Described(
         "List keys, in the order of the store",
         {_JSON: _object({"keys": _list(_TEXT), "cursor": _or_null(_STRING), "complete": _FLAG})},
@@ -311,7 +347,10 @@ def document(routes: Iterable[Served]) -> Schema:
         },
         "paths": paths,
         "components": {
-            "parameters": {name: _parameter(name) for name in PARAMETERS},
+            "parameters": {
+                **{name: _parameter(name) for name in PARAMETERS},
+                **{name: _header(name) for name in REQUEST_HEADERS},
+            },
             "headers": {
                 name: {"description": meaning, "schema": schema}
                 for name, (meaning, schema) in HEADERS.items()
@@ -336,6 +375,15 @@ def _parameter(name: str) -> Schema:
     where = "path" if name == "hash" else "query"
     place: Schema = {"name": name, "in": where, "required": is_needed}
     return {**place, "description": meaning, "schema": schema}
+
+
+def _header(name: str) -> Schema:
+    return {
+        "name": name,
+        "in": "header",
+        "description": REQUEST_HEADERS[name],
+        "schema": _STRING,
+    }
 
 
 def _schemas() -> Schema:
@@ -363,7 +411,11 @@ def _operation(route: Served, method: str) -> Schema:
         "description": f"Needs the role `{route.role}`.",
         "parameters": [
             {"$ref": f"#/components/parameters/{name}"}
-            for name in [*re.findall(r"{(\w+)}", route.path), *sorted(route.parameters)]
+            for name in [
+                *re.findall(r"{(\w+)}", route.path),
+                *sorted(route.parameters),
+                *described.asks,
+            ]
         ],
         "responses": {
             "200": answer,

@@ -14,7 +14,14 @@ from typing import Final, NamedTuple
 import msgspec
 
 from quorate.doors.errors import answer_for, outcome_of
-from quorate.errors import Fact, Outcome, Overloaded, QuorateError, Unauthenticated
+from quorate.errors import (
+    Fact,
+    Outcome,
+    Overloaded,
+    PreconditionFailed,
+    QuorateError,
+    Unauthenticated,
+)
 
 PROBLEM_TYPE: Final = "application/problem+json"
 _SCHEMES: Final = (
@@ -98,6 +105,10 @@ def problem_reply(error: QuorateError | Refused) -> Reply:
     reply = reply_of(problem_of(error))
     if isinstance(error, Unauthenticated):
         return msgspec.structs.replace(reply, lines=reply.lines + _SCHEMES)
+    if isinstance(error, PreconditionFailed):
+        version = error.facts.get("version")
+        lines = f'ETag: "{version}"\r\nQuorate-Version: {version}\r\n' if version else ""
+        return msgspec.structs.replace(reply, lines=reply.lines + lines.encode())
     if not isinstance(error, Refused):
         return reply
     lines = "".join(f"{name}: {value}\r\n" for name, value in error.headers.items())

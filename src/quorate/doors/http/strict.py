@@ -13,13 +13,12 @@ from typing import Final
 from aiohttp import web
 
 from quorate.doors.access import Hosts
+from quorate.doors.http.conditions import refuse_misplaced
 from quorate.doors.http.problems import Refused
-from quorate.errors import NeedsReadModifyWrite
 
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD"})
 _VERSIONS: Final = ((1, 1), (1, 0))
 _ABSOLUTE: Final = re.compile(r"(https?)://([^/?#]*)", re.IGNORECASE)
-_CONDITIONS: Final = ("If-Match", "If-None-Match", "If-Unmodified-Since", "If-Modified-Since")
 
 
 def path_of(request: web.BaseRequest) -> str:
@@ -31,7 +30,7 @@ def path_of(request: web.BaseRequest) -> str:
 
 
 def check(request: web.BaseRequest, hosts: Hosts) -> None:
-    """Refuse what cannot be served safely or honestly. Refused, NeedsReadModifyWrite."""
+    """Refuse what cannot be served safely or honestly. Refused, InvalidRequest."""
     if request.version not in _VERSIONS:
         raise Refused(505, "http_version", "only HTTP/1.1 and 1.0 are spoken", is_final=True)
     authority = _checked_authority(request, hosts)
@@ -40,12 +39,7 @@ def check(request: web.BaseRequest, hosts: Hosts) -> None:
         raise Refused(417, "expectation_failed", "only 100-continue can be expected", is_final=True)
     _check_origin(request, authority)
     if request.method not in _SAFE_METHODS:
-        for name in _CONDITIONS:
-            if name in request.headers:
-                raise NeedsReadModifyWrite(
-                    f"{name} on a write needs an atomic read-modify-write, which this release does"
-                    " not have"
-                )
+        refuse_misplaced(path_of(request), request.headers)
 
 
 def _checked_authority(request: web.BaseRequest, hosts: Hosts) -> str:

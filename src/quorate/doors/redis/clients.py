@@ -11,6 +11,7 @@ from quorate.doors.access import Role
 from quorate.doors.flow import Input
 from quorate.doors.limits import no_room_for_reply
 from quorate.doors.redis.command import Access, Command, container, integer_argument, quote
+from quorate.doors.redis.plans import CommandPlan, answers
 from quorate.doors.redis.session import Collecting, CommandError, Session
 from quorate.wire import resp
 
@@ -22,13 +23,25 @@ _NAME: Final = re.compile(rb"[!-~]{0,256}")
 
 
 def _ping(session: Session, args: list[bytes]) -> None:
+    session.answer(_pong(args))
+
+
+def _pong(args: list[bytes]) -> bytes:
     if len(args) > 2:
         raise CommandError("ERR wrong number of arguments for 'ping' command")
-    session.answer(b"+PONG\r\n" if len(args) == 1 else resp.bulk(args[1]))
+    return b"+PONG\r\n" if len(args) == 1 else resp.bulk(args[1])
+
+
+def _plan_ping(_session: Session, args: list[bytes]) -> CommandPlan:
+    return answers(_pong(args))
 
 
 def _echo(session: Session, args: list[bytes]) -> None:
     session.answer(resp.bulk(args[1]))
+
+
+def _plan_echo(_session: Session, args: list[bytes]) -> CommandPlan:
+    return answers(resp.bulk(args[1]))
 
 
 def _ok(session: Session, _args: list[bytes]) -> None:
@@ -123,10 +136,11 @@ class _Descriptions(Collecting):
 
 def _describe(session: Session) -> str:
     age = (session.store.wall_ms() - session.created_ms) // 1000
+    block = session.block
     return (
         f"id={session.id} addr={session.peer} laddr={session.laddr}"
-        f" name={session.name.decode()} age={max(age, 0)} flags={'x' if session.in_multi else 'N'}"
-        f" db=0 sub=0 psub=0 ssub=0 multi={0 if session.in_multi else -1}"
+        f" name={session.name.decode()} age={max(age, 0)} flags={'N' if block is None else 'x'}"
+        f" db=0 sub=0 psub=0 ssub=0 multi={-1 if block is None else len(block.lines)}"
         f" oll={len(session.queue)} user={session.principal.name}"
         f" lib-name={session.lib_name.decode()} lib-ver={session.lib_version.decode()}"
         f" resp={session.protocol}\n"
@@ -145,8 +159,8 @@ _user = partial(Command, group="connection", role=Role.USER)
 _admin = partial(Command, group="connection", role=Role.ADMIN)
 
 COMMANDS: Final = (
-    _user("ping", -1, _ping, "Get PONG, or the argument, back"),
-    _user("echo", 2, _echo, "Get the argument back"),
+    _user("ping", -1, _ping, "Get PONG, or the argument, back", plan=_plan_ping),
+    _user("echo", 2, _echo, "Get the argument back", plan=_plan_echo),
     _anyone("quit", -1, _quit, "Close the connection"),
     _user("select", 2, _select, "Choose the database, of which there is only 0"),
     _user("readonly", 1, _ok, "Accepted: any node serves any key", "3.0.0"),

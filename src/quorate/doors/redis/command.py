@@ -11,12 +11,21 @@ from typing import Final
 
 from quorate.doors.access import Role
 from quorate.doors.redis.glob import PATTERN_BYTES_MAX
+from quorate.doors.redis.one_key import begin, permit_reading
+from quorate.doors.redis.plans import CommandPlan, KeyCommand
 from quorate.doors.redis.session import CommandError, Session
 from quorate.wire import resp
 
 RunCommand = Callable[[Session, list[bytes]], object]
 """Begins a command: makes exactly one Pending, or raises CommandError having made none. May be the
 class of that Pending."""
+
+PlanCommand = Callable[[Session, list[bytes]], CommandPlan]
+"""Says what a command does, and does nothing. CommandError if its arguments cannot be."""
+PlanKey = Callable[[Session, list[bytes]], KeyCommand]
+"""The same of a command on the key at position 1."""
+ShownKeys = Callable[[list[bytes]], list[bytes]]
+"""Of a command that writes: the keys whose values its answer shows."""
 
 
 class Access(enum.Enum):
@@ -78,6 +87,10 @@ class Command:
     access: Access = field(default=Access.NONE, kw_only=True)
     keys: KeyPositions = field(default=NO_KEYS, kw_only=True)
     subcommands: Mapping[bytes, Command] = field(default_factory=dict, kw_only=True)
+    plan: PlanCommand | None = field(default=None, kw_only=True)
+    """What it does as part of a transaction; None: it cannot be a part of one."""
+    shown: ShownKeys | None = field(default=None, kw_only=True)
+    """Who runs it must be allowed to read these keys, too."""
 
     def takes(self, args: list[bytes]) -> bool:
         """Whether the number of arguments is right."""
@@ -95,6 +108,34 @@ reads_key = partial(Command, role=Role.READ, access=Access.READ, keys=ONE_KEY)
 reads_keys = partial(Command, role=Role.READ, access=Access.READ_MANY, keys=ALL_KEYS)
 writes_key = partial(Command, role=Role.WRITE, access=Access.WRITE, keys=ONE_KEY)
 writes_keys = partial(Command, role=Role.WRITE, access=Access.WRITE_MANY, keys=ALL_KEYS)
+
+
+def first_key(args: list[bytes]) -> list[bytes]:
+    """The key at position 1."""
+    return args[1:2]
+
+
+def on_key(
+    kind: Callable[..., Command],
+    name: str,
+    arity: int,
+    plan_key: PlanKey,
+    summary: str,
+    *,
+    since: str = "1.0.0",
+    shown: ShownKeys | None = None,
+) -> Command:
+    """The row of a command on the key at position 1, which `kind` makes."""
+
+    def run(session: Session, args: list[bytes]) -> None:
+        if shown is not None:
+            permit_reading(session, shown(args), name)
+        begin(session, args[1], plan_key(session, args), size=sum(map(len, args)))
+
+    def plan(session: Session, args: list[bytes]) -> CommandPlan:
+        return CommandPlan([(args[1], plan_key(session, args))])
+
+    return kind(name, arity, run, summary, since, plan=plan, shown=shown)
 
 
 def audited(run: RunCommand, name: str) -> RunCommand:

@@ -31,9 +31,9 @@ from quorate.doors.flow import (
 from quorate.doors.principals import source_of
 from quorate.doors.redis.command import Access, Command
 from quorate.doors.redis.gather import PARTS_MAX
-from quorate.doors.redis.refused import ALLOWED_IN_MULTI, NOT_YET
 from quorate.doors.redis.session import CommandError, RespDoor, Session
 from quorate.doors.redis.table import SPELLED, find
+from quorate.doors.redis.transactions import ABORTED, NOT_QUEUED, queue
 from quorate.host.store import Store
 from quorate.wire import resp
 from quorate.wire.resp import CommandParser
@@ -109,6 +109,7 @@ class RespConnection(Session):
         self.flush_asked = True
         self.queue.clear()
         self._backlog.clear()
+        self.leave_block()
         self._parser.stop("")
         self.door.sessions.pop(self.id, None)
         self.door.newcomers.forget(self)
@@ -141,7 +142,7 @@ class RespConnection(Session):
         self._request_bytes += len(data)
         self.door.commands_processed += len(commands)
         if parser.is_partial:
-            self._charge_half()
+            self.charge_requests()
             if commands:
                 flow.go(Input.PROGRESS)
         if parser.fault is not None:
@@ -205,7 +206,7 @@ class RespConnection(Session):
                 self._is_alone = False
                 self._parts = self._request_bytes = 0
                 if flow.charged_bytes:
-                    self._charge_half()
+                    self.charge_requests()
             flow.write(replies)
         if flow.state is not READING and flow.state is not ARRIVING:
             if self._parser.is_strict and not queue:
@@ -269,8 +270,9 @@ class RespConnection(Session):
                 raise CommandError(f"ERR wrong number of arguments for '{command.name}' command")
             if command.role not in self.principal.roles:
                 self.permit(command.role, command.keys.of(args), name=command.name)
-            if self.in_multi and command.name not in ALLOWED_IN_MULTI:
-                raise CommandError(NOT_YET)
+            if self.block is not None and command.name not in NOT_QUEUED:
+                queue(self, command, args)
+                return True
             access = command.access
             if access is _READ:
                 if args[1] in self._writes:
@@ -284,8 +286,14 @@ class RespConnection(Session):
                 return False
             command.run(self, args)
         except CommandError as refusal:
-            self.refuse(str(refusal))
+            self._refuse(str(refusal))
         return True
+
+    def _refuse(self, text: str) -> None:
+        """Answer with an error; the transaction that the command was for, if any, is aborted."""
+        if self.block is not None and not self.block.fault:
+            self.block.fault = ABORTED
+        self.refuse(text)
 
     def _admit(self, command: Command, args: list[bytes]) -> bool:
         """`_begin`'s question for commands of many keys or any."""
@@ -303,11 +311,13 @@ class RespConnection(Session):
         self._parts += parts
         return True
 
-    def _charge_half(self) -> None:
-        """Charge the budget for the half command. Never give back what finished commands were
-        charged for before they are answered: of `SET k <1 MiB>` and half a GET behind it the
-        megabyte stays charged until the SET is answered."""
+    def charge_requests(self) -> None:
+        """Charge the budget for the half command, and for those queued until EXEC. Never give back
+        what finished commands were charged for before they are answered: of `SET k <1 MiB>` and
+        half a GET behind it the megabyte stays charged until the SET is answered."""
         held = self._parser.held_bytes
+        if self.block is not None:
+            held += self.block.bytes
         if held < self.flow.charged_bytes and (self.queue or self._backlog):
             return
         if not self.flow.charge(held):

@@ -9,15 +9,18 @@ from __future__ import annotations
 from functools import partial
 from typing import Final, NamedTuple
 
+from quorate.core.values.events import Edited
 from quorate.core.values.record import EXPIRES_MS_MAX, Record
 from quorate.doors.redis.command import (
     Command,
     integer_argument,
+    on_key,
     quote,
     reads_key,
     writes_key,
 )
-from quorate.doors.redis.session import CommandError, PendingRead, PendingUpdate, Rewrite, Session
+from quorate.doors.redis.plans import KeyCommand
+from quorate.doors.redis.session import CommandError, Session
 from quorate.wire import resp
 
 
@@ -56,6 +59,36 @@ def expires_ms(session: Session, argument: bytes, unit: Unit, *, command: str) -
     return moment_ms(session, argument, unit, command=command)
 
 
+def options_of(
+    words: list[bytes], *, flags: tuple[bytes, ...], rest: tuple[bytes, ...]
+) -> dict[bytes, bytes]:
+    """Options by name, expiry units with their argument. `rest`: flags that set the expiry too.
+    CommandError."""
+    found: dict[bytes, bytes] = {}
+    at = 0
+    while at < len(words):
+        name = words[at].upper()
+        at += 1
+        if name in UNIT_OF_OPTION and at < len(words):
+            found[name] = words[at]
+            at += 1
+        elif name in flags:
+            found[name] = b""
+        else:
+            raise CommandError("ERR syntax error")
+    if sum(name in UNIT_OF_OPTION or name in rest for name in found) > 1:
+        raise CommandError("ERR syntax error")
+    return found
+
+
+def expiry_option(session: Session, options: dict[bytes, bytes], *, command: str) -> int:
+    """When what is written expires by its options; 0 never. CommandError."""
+    for name, unit in UNIT_OF_OPTION.items():
+        if name in options:
+            return expires_ms(session, options[name], unit, command=command)
+    return 0
+
+
 class Conditions(NamedTuple):
     """When EXPIRE and its kin do anything."""
 
@@ -86,31 +119,32 @@ def _conditions(options: list[bytes]) -> Conditions:
     return found
 
 
-def _expire(session: Session, args: list[bytes], *, unit: Unit, name: str) -> None:
+def _expire(session: Session, args: list[bytes], *, unit: Unit, name: str) -> KeyCommand:
     conditions = _conditions(args[3:])
     moment = moment_ms(session, args[2], unit, command=name)
+    is_over = moment <= session.store.wall_ms()
 
-    def plan(record: Record | None) -> tuple[bytes, Rewrite | None]:
+    def edit(record: Record | None) -> Edited | None:
         if record is None or not conditions.hold(record.expires_ms, moment):
-            return resp.integer(0), None
-        if moment <= session.store.wall_ms():
-            return resp.integer(1), Rewrite(None, derived=True)
-        return resp.integer(1), Rewrite(record.value, moment, derived=True)
+            return None
+        return Edited(None) if is_over else Edited(record.value, moment)
 
-    PendingUpdate(session, args[1], plan)
+    return KeyCommand(_has_changed, edit)
 
 
-def _persist(session: Session, args: list[bytes]) -> None:
-    def plan(record: Record | None) -> tuple[bytes, Rewrite | None]:
-        if record is None or not record.expires_ms:
-            return resp.integer(0), None
-        return resp.integer(1), Rewrite(record.value, derived=True)
+def _persist(_session: Session, _args: list[bytes]) -> KeyCommand:
+    def edit(record: Record | None) -> Edited | None:
+        return Edited(record.value) if record is not None and record.expires_ms else None
 
-    PendingUpdate(session, args[1], plan)
+    return KeyCommand(_has_changed, edit)
 
 
-def _ttl(session: Session, args: list[bytes], *, unit: Unit) -> None:
-    def render(record: Record | None) -> bytes:
+def _has_changed(_before: Record | None, after: Record | None) -> bytes:
+    return resp.integer(int(after is not None))
+
+
+def _ttl(session: Session, _args: list[bytes], *, unit: Unit) -> KeyCommand:
+    def render(record: Record | None, _after: Record | None) -> bytes:
         if record is None:
             return resp.integer(-2)
         if not record.expires_ms:
@@ -119,18 +153,19 @@ def _ttl(session: Session, args: list[bytes], *, unit: Unit) -> None:
         # Rounded as Redis does, so that a key just set with EX 10 says 10.
         return resp.integer((max(left, 0) + unit.milliseconds // 2) // unit.milliseconds)
 
-    PendingRead(session, args[1], render)
+    return KeyCommand(render)
 
 
 _read, _write = partial(reads_key, group="generic"), partial(writes_key, group="generic")
 
 
 def _expire_command(name: str, unit: Unit, summary: str, since: str) -> Command:
-    return _write(name, -3, partial(_expire, unit=unit, name=name), summary, since)
+    plan_key = partial(_expire, unit=unit, name=name)
+    return on_key(_write, name, -3, plan_key, summary, since=since)
 
 
 def _ttl_command(name: str, unit: Unit, summary: str, since: str) -> Command:
-    return _read(name, 2, partial(_ttl, unit=unit), summary, since)
+    return on_key(_read, name, 2, partial(_ttl, unit=unit), summary, since=since)
 
 
 COMMANDS: Final = (
@@ -142,5 +177,5 @@ COMMANDS: Final = (
     _ttl_command("pttl", MILLISECONDS, "Get the milliseconds until a key expires", "2.6.0"),
     _ttl_command("expiretime", SECONDS_AT, "Get the Unix time a key expires at", "7.0.0"),
     _ttl_command("pexpiretime", MILLISECONDS_AT, "Get the Unix ms a key expires at", "7.0.0"),
-    _write("persist", 2, _persist, "Make a key never expire", "2.2.0"),
+    on_key(_write, "persist", 2, _persist, "Make a key never expire", since="2.2.0"),
 )

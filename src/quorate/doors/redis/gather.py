@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from quorate.core.values.events import GetResult, PutResult, Result
-from quorate.doors.limits import checked_key, checked_value
+from quorate.core.values.events import GetResult, PutResult, Result, UpdateResult
+from quorate.doors.limits import checked_key, checked_value, no_room_for_reply
 from quorate.doors.redis.session import Collecting, Session, is_large
 from quorate.errors import InvalidRequest, Outcome, QuorateError
 
@@ -47,7 +47,15 @@ class Gather(Collecting):
 
     __slots__ = ("_next", "_running", "_tally", "_width", "keys")
 
-    def __init__(self, session: Session, keys: list[bytes], values: Sequence[bytes] = ()) -> None:
+    def __init__(
+        self,
+        session: Session,
+        keys: list[bytes],
+        values: Sequence[bytes] = (),
+        *,
+        room: int = 0,
+    ) -> None:
+        """`room`: what the reply takes, which must be free before anything is asked."""
         super().__init__(session)
         self.keys = keys
         self._tally = PartsTally()
@@ -63,6 +71,8 @@ class Gather(Collecting):
                 checked_value(value, bytes_max=session.store.config.value_bytes_max)
         except InvalidRequest as error:
             self.fail(error)
+        if not self.hold(room):
+            self.fail(no_room_for_reply())
         self._start()
 
     def ask(self, part: Part) -> None:
@@ -76,6 +86,10 @@ class Gather(Collecting):
     def conclude(self) -> bytes:
         """The reply when all parts are done."""
         raise NotImplementedError
+
+    def finish(self) -> None:
+        """All parts are done: answer, or begin what takes longer."""
+        self.resolve(self.conclude())
 
     def fail(self, error: QuorateError) -> None:
         """Start no more parts and answer with `error`."""
@@ -100,11 +114,11 @@ class Gather(Collecting):
             self.ask(Part(self, self._next - 1))
         if not self._running:
             if error is None:
-                self.resolve(self.conclude())
+                self.finish()
             else:
                 self.resolve_failed(error, wrote=self._tally.wrote)
 
-    def note_write(self, result: PutResult) -> None:
+    def note_write(self, result: PutResult | UpdateResult) -> None:
         """Count a write that was done."""
         self._tally.wrote = True
         self.session.acks_min = min(self.session.acks_min, result.acks)

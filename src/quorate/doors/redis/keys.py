@@ -7,10 +7,11 @@ have missed it. Two clients that delete one key at once may both be told that it
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
-from quorate.core.values.events import Get, GetResult, Put, PutResult, Result
+from quorate.core.values.events import Edited, Get, GetResult, Put, PutResult, Result
 from quorate.core.values.record import Record
 from quorate.doors.access import Role
 from quorate.doors.redis.command import (
@@ -18,11 +19,13 @@ from quorate.doors.redis.command import (
     Command,
     KeyPositions,
     container,
+    on_key,
     reads_key,
     reads_keys,
     writes_keys,
 )
 from quorate.doors.redis.gather import Gather, Part
+from quorate.doors.redis.plans import CommandPlan, Depends, KeyCommand
 from quorate.doors.redis.session import CommandError, PendingRead, Session, visible
 from quorate.wire import resp
 
@@ -70,11 +73,32 @@ class _DeleteKeys(_CountKeys):
         return False
 
 
-def _type(session: Session, args: list[bytes]) -> None:
-    def render(record: Record | None) -> bytes:
-        return resp.simple("none" if record is None else "string")
+_ONE: Final = resp.integer(1)
 
-    PendingRead(session, args[1], render)
+
+def _is_there(before: Record | None, _after: Record | None) -> bytes:
+    return resp.integer(int(before is not None))
+
+
+def _count_ones(replies: Sequence[bytes]) -> bytes:
+    return resp.integer(sum(reply == _ONE for reply in replies))
+
+
+def _plan_count(_session: Session, args: list[bytes]) -> CommandPlan:
+    return CommandPlan([(key, KeyCommand(_is_there)) for key in args[1:]], _count_ones)
+
+
+def _plan_delete(_session: Session, args: list[bytes]) -> CommandPlan:
+    command = KeyCommand(
+        _is_there,
+        lambda record: None if record is None else Edited(None),
+        depends=Depends.REPLY,
+    )
+    return CommandPlan([(key, command) for key in dict.fromkeys(args[1:])], _count_ones)
+
+
+def _type(_session: Session, _args: list[bytes]) -> KeyCommand:
+    return KeyCommand(lambda before, _after: resp.simple("none" if before is None else "string"))
 
 
 def _usage(session: Session, args: list[bytes]) -> None:
@@ -123,14 +147,15 @@ _about_key = partial(
     keys=KeyPositions(2, 2, 1),
     since="2.2.3",
 )
+_read = partial(reads_key, group="generic")
 _read_many = partial(reads_keys, group="generic")
 _write_many = partial(writes_keys, group="generic")
 
 COMMANDS: Final = (
-    _write_many("del", -2, _DeleteKeys, "Delete keys"),
-    _write_many("unlink", -2, _DeleteKeys, "Delete keys", "4.0.0"),
-    _read_many("exists", -2, _CountKeys, "Count keys that exist"),
-    _read_many("touch", -2, _CountKeys, "Count keys that exist", "3.2.1"),
+    _write_many("del", -2, _DeleteKeys, "Delete keys", plan=_plan_delete),
+    _write_many("unlink", -2, _DeleteKeys, "Delete keys", "4.0.0", plan=_plan_delete),
+    _read_many("exists", -2, _CountKeys, "Count keys that exist", plan=_plan_count),
+    _read_many("touch", -2, _CountKeys, "Count keys that exist", "3.2.1", plan=_plan_count),
     container(
         "memory",
         summary="Commands about memory",
@@ -152,5 +177,5 @@ COMMANDS: Final = (
             _about_key("object|idletime", 3, _idletime, "Refused: not tracked"),
         ),
     ),
-    reads_key("type", 2, _type, "Get the type of a key, which is `string`", group="generic"),
+    on_key(_read, "type", 2, _type, "Get the type of a key, which is `string`"),
 )

@@ -1,14 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What commands see of a client's connection, and what waits for their results: one write, one
-read, a read that decides on a write. `gather` has what waits for many.
+"""What commands see of a client's connection, and what waits for the result of one write or read.
+`one_key` has what waits for a read-modify-write, `gather` what waits for many requests.
 
 A command that needs the store makes a `Pending`, which takes its place in the session's queue and
 is the waiter of its own events. When it has its reply it asks for one flush per turn, and the flush
 writes all replies that are ready at the head of the queue. No Future, task or coroutine is made for
 an operation.
-
-A write that carries on what was read (EXPIRE, GETDEL ...) says so with `derived_from`, so that it
-never overwrites what was written meanwhile.
 
 What a read will answer is not known before, so its size is watched: after a large value fewer reads
 are under way at once.
@@ -20,10 +17,10 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final
 
 from quorate.core.topology.topology import Topology
-from quorate.core.values.events import Get, GetResult, Put, PutResult, Result
+from quorate.core.values.events import Get, GetResult, PutResult, Result
 from quorate.core.values.record import Record, is_live
 from quorate.core.values.status import Status
 from quorate.doors.access import ANYBODY, Principal, Role
@@ -38,6 +35,7 @@ from quorate.doors.limits import (
     no_room_for_reply,
 )
 from quorate.doors.principals import Principals
+from quorate.doors.redis.plans import CommandPlan, RedisRefusal
 from quorate.doors.redis.work import Work
 from quorate.errors import Outcome, Overloaded, QuorateError
 from quorate.host.store import Store
@@ -81,6 +79,8 @@ class RespDoor(Limits):
         )
         self.newcomers = Deadlines(self.timers, REQUEST_SECONDS)
         """Connections that have yet to send a command."""
+        self.blocks = Deadlines(self.timers, REQUEST_SECONDS)
+        """Transactions that use the budget of requests until EXEC."""
         self.store = store
         self.principals = principals
         self.sessions: dict[int, Session] = {}
@@ -101,6 +101,7 @@ class RespDoor(Limits):
     def close(self) -> None:
         """Let no connection run into a limit any more."""
         self.newcomers.close()
+        self.blocks.close()
         super().close()
 
     def status(self) -> Status:
@@ -134,13 +135,13 @@ class Session(ABC):
     __slots__ = (
         "acks_before",
         "acks_min",
+        "block",
         "came_ns",
         "created_ms",
         "door",
         "flow",
         "flush_asked",
         "id",
-        "in_multi",
         "laddr",
         "lib_name",
         "lib_version",
@@ -153,6 +154,7 @@ class Session(ABC):
         "queue",
         "source",
         "store",
+        "watched",
     )
 
     def __init__(self, store: Store, door: RespDoor) -> None:
@@ -175,6 +177,10 @@ class Session(ABC):
         self.created_ms = store.wall_ms()
         self.id = 0
         self.peer = self.laddr = self.source = ""
+        self.block: Block | None = None
+        """What was queued since MULTI; None outside of a transaction."""
+        self.watched: dict[bytes, bytes] = {}
+        """The version of each watched key; ABSENT if nothing is there."""
         self.lib_name = self.lib_version = b""
         self.reset()
 
@@ -182,7 +188,14 @@ class Session(ABC):
         """Be as after connecting (RESET)."""
         self.use_protocol(2)
         self.name = b""
-        self.in_multi = False
+        self.leave_block()
+
+    def leave_block(self) -> None:
+        """Queue commands no more, and watch nothing (EXEC, DISCARD)."""
+        if self.block is not None:
+            self.door.blocks.forget(self.block)
+            self.block = None
+        self.watched = {}
 
     def permit(self, role: Role, keys: list[bytes], *, name: str) -> None:
         """CommandError unless the client may run the command of this name, which asks for `role`,
@@ -217,6 +230,10 @@ class Session(ABC):
         """Write the replies that are ready. Called by the store at the end of a turn."""
 
     @abstractmethod
+    def charge_requests(self) -> None:
+        """Charge the budget of requests for what the client has sent and is not answered yet."""
+
+    @abstractmethod
     def late(self) -> None:
         """Refuse the half command whose rest did not come in time. Called by the flow."""
 
@@ -240,6 +257,30 @@ class Session(ABC):
     def answer_value(self, value: object) -> None:
         """Answer the current command with a nested value in the client's protocol."""
         self.answer(resp.encode(value, self.protocol))
+
+
+class Block:
+    """The commands of a transaction, from MULTI to EXEC (`transactions`)."""
+
+    __slots__ = ("_session", "bytes", "count", "fault", "lines")
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.lines: list[Callable[[], CommandPlan]] = []
+        """Each tells what its command does, or raises CommandError."""
+        self.count = 0
+        """How many they are, one of several keys once for each."""
+        self.bytes = 0
+        """About what they take, which the budget of requests is charged for."""
+        self.fault = ""
+        """Why EXEC runs none of them; empty if it will."""
+
+    def expired(self) -> None:
+        """Let go what others find no room for: EXEC did not come in time (`Deadlines`)."""
+        self.lines.clear()
+        self.bytes = 0
+        self.fault = "EXECABORT Transaction discarded: EXEC did not come in time"
+        self._session.charge_requests()
 
 
 class Pending:
@@ -303,6 +344,11 @@ class Collecting(Pending):
         flow.reply_bytes += count
         return True
 
+    def hold_only(self, count: int) -> bool:
+        """`hold`, in place of what was charged before."""
+        self.release(self._held_bytes)
+        return self.hold(count)
+
     def release(self, count: int) -> None:
         """`count` bytes of it are not kept any more."""
         self._held_bytes -= count
@@ -316,6 +362,8 @@ class Collecting(Pending):
 
 def told(error: QuorateError, outcome: Outcome | None) -> bytes:
     """The error reply that says `outcome` of the command."""
+    if isinstance(error, RedisRefusal):
+        return resp.error(f"{answer_for(error).prefix} {error.detail}")
     facts = [f"outcome={outcome.value}"] if outcome is not None else []
     facts += [f"{name}={value}" for name, value in error.facts.items()]
     text = f"{answer_for(error).prefix} {error.detail}"
@@ -404,54 +452,5 @@ class PendingRead(Pending):
         """Take the result of the Get."""
         if type(result) is GetResult:
             self.resolve(self._render(visible(result, self.session)))
-        else:
-            self.resolve_failed(result)
-
-
-class Rewrite(NamedTuple):
-    """What to write after a read. `derived`: it carries on the record that was read."""
-
-    value: bytes | None
-    expires_ms: int = 0
-    derived: bool = False
-
-
-Planner = Callable[[Record | None], tuple[bytes, Rewrite | None]]
-"""From the record that clients may see to the reply and what to write before it, if anything."""
-
-
-class PendingUpdate(Collecting):
-    """A read, then the write it leads to, then the reply, which has room before anything is
-    written."""
-
-    __slots__ = ("_key", "_plan", "_planned")
-
-    def __init__(self, session: Session, key: bytes, plan: Planner):
-        super().__init__(session)
-        self._key = key
-        self._plan = plan
-        self._planned = b""
-        session.store.submit(Get(self, key))
-
-    def done(self, result: Result) -> None:
-        """Take the result of the Get, then that of the Put."""
-        session = self.session
-        if type(result) is PutResult:
-            session.acks_min = min(session.acks_min, result.acks)
-            self.release(len(self._planned))
-            self.keep(self._planned)
-        elif type(result) is GetResult:
-            record = visible(result, session)
-            self._planned, change = self._plan(record)
-            if change is None:
-                self.resolve(self._planned)
-                return
-            if not self.hold(len(self._planned)):
-                self.resolve_failed(no_room_for_reply())
-                return
-            derived_from = record.version if record is not None and change.derived else None
-            session.store.submit(
-                Put(self, self._key, change.value, change.expires_ms, derived_from=derived_from)
-            )
         else:
             self.resolve_failed(result)

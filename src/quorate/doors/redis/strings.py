@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Commands on values: GET, SET and their kin.
+"""Commands on whole values: GET, SET and their kin.
 
-MSET is not atomic, unlike Redis's: each key is a write of its own, and a failure says so by
-`outcome=unknown`.
+SET and MSET without conditions are plain writes; what looks at the value that was there is a
+read-modify-write. MSET is not atomic, unlike Redis's: each key is a write of its own, and a failure
+says so by `outcome=unknown`. MSETNX of several keys could not even be undone, so it is refused.
 """
 
 from __future__ import annotations
@@ -10,31 +11,32 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
-from quorate.core.values.events import Get, GetResult, Put, PutResult, Result
+from quorate.core.values.events import Edit, Edited, Get, GetResult, Put, PutResult, Result
 from quorate.core.values.record import Record, has_expired
-from quorate.doors.access import Role
-from quorate.doors.limits import no_room_for_reply
+from quorate.doors.limits import checked_value, no_room_for_reply
 from quorate.doors.redis.command import (
     KEY_VALUE_PAIRS,
-    integer_argument,
+    Command,
+    first_key,
+    on_key,
     reads_key,
     reads_keys,
     writes_key,
     writes_keys,
 )
-from quorate.doors.redis.expiry import MILLISECONDS, SECONDS, UNIT_OF_OPTION, expires_ms
-from quorate.doors.redis.gather import Gather, Part
-from quorate.doors.redis.refused import refuse_read_modify_write
-from quorate.doors.redis.session import (
-    CommandError,
-    PendingGet,
-    PendingPut,
-    PendingRead,
-    PendingUpdate,
-    Rewrite,
-    Session,
-    visible,
+from quorate.doors.redis.expiry import (
+    MILLISECONDS,
+    SECONDS,
+    UNIT_OF_OPTION,
+    Unit,
+    expires_ms,
+    expiry_option,
+    options_of,
 )
+from quorate.doors.redis.gather import Gather, Part
+from quorate.doors.redis.one_key import begin, permit_reading
+from quorate.doors.redis.plans import CommandPlan, Depends, KeyCommand, kept_expiry, value_of
+from quorate.doors.redis.session import CommandError, PendingGet, PendingPut, Session, visible
 from quorate.errors import InvalidRequest, QuorateError
 from quorate.wire import resp
 
@@ -46,133 +48,160 @@ def _get(session: Session, args: list[bytes]) -> None:
     session.store.submit(Get(PendingGet(session), args[1]))
 
 
+def _plan_get(session: Session, args: list[bytes]) -> CommandPlan:
+    def reply(before: Record | None, _after: Record | None) -> bytes:
+        return bulk_or_null(session, before)
+
+    return CommandPlan([(args[1], KeyCommand(reply, shows=True))])
+
+
 def _set(session: Session, args: list[bytes]) -> None:
     if len(args) == 3:
         session.store.submit(Put(PendingPut(session), args[1], args[2]))
+        return
+    permit_reading(session, _shown_by_set(args), "set")
+    options = _set_options(args)
+    if options.keys() <= UNIT_OF_OPTION.keys():
+        expires = expiry_option(session, options, command="set")
+        session.store.submit(Put(PendingPut(session), args[1], args[2], expires))
     else:
-        _set_with_options(session, args)
+        begin(session, args[1], _set_command(session, args[2], options), size=len(args[2]))
 
 
-def _set_with_options(session: Session, args: list[bytes]) -> None:
-    key, value = args[1], args[2]
-    options = _options(args[3:], flags=(b"KEEPTTL", b"GET", b"NX", b"XX"), rest=(b"KEEPTTL",))
+def _plan_set(session: Session, args: list[bytes]) -> CommandPlan:
+    return CommandPlan([(args[1], _set_command(session, args[2], _set_options(args)))])
+
+
+def _shown_by_set(args: list[bytes]) -> list[bytes]:
+    return args[1:2] if b"GET" in map(bytes.upper, args[3:]) else []
+
+
+def _set_options(args: list[bytes]) -> dict[bytes, bytes]:
+    options = options_of(args[3:], flags=(b"KEEPTTL", b"GET", b"NX", b"XX"), rest=(b"KEEPTTL",))
     if b"NX" in options and b"XX" in options:
         raise CommandError("ERR syntax error")
-    expires = _expiry_option(session, options, command="set")
-    if b"NX" in options or b"XX" in options:
-        refuse_read_modify_write(session, "set with NX or XX")
-        return
+    return options
+
+
+def _set_command(session: Session, value: bytes, options: dict[bytes, bytes]) -> KeyCommand:
+    expires = expiry_option(session, options, command="set")
+    if options.keys() <= UNIT_OF_OPTION.keys():
+        return _put(session, value, expires)
+    keeps = b"KEEPTTL" in options
+
+    def edit(record: Record | None) -> Edited | None:
+        if (b"NX" in options and record is not None) or (b"XX" in options and record is None):
+            return None
+        return Edited(value, kept_expiry(record) if keeps else expires)
+
     if b"GET" in options:
-        _permit_reading(session, key, "set")
-    elif b"KEEPTTL" not in options:
-        session.store.submit(Put(PendingPut(session), key, value, expires))
-        return
-
-    def plan(record: Record | None) -> tuple[bytes, Rewrite | None]:
-        reply = _bulk_or_null(session, record) if b"GET" in options else resp.OK
-        kept = record.expires_ms if record is not None and b"KEEPTTL" in options else expires
-        return reply, Rewrite(value, kept)
-
-    PendingUpdate(session, key, plan)
+        return KeyCommand(lambda before, _after: bulk_or_null(session, before), edit, shows=True)
+    return KeyCommand(lambda _before, after: resp.OK if after else session.null, edit)
 
 
-def _options(
-    words: list[bytes], *, flags: tuple[bytes, ...], rest: tuple[bytes, ...]
-) -> dict[bytes, bytes]:
-    """Options by name, expiry units with their argument. `rest`: flags that set the expiry too."""
-    found: dict[bytes, bytes] = {}
-    at = 0
-    while at < len(words):
-        name = words[at].upper()
-        at += 1
-        if name in UNIT_OF_OPTION and at < len(words):
-            found[name] = words[at]
-            at += 1
-        elif name in flags:
-            found[name] = b""
-        else:
-            raise CommandError("ERR syntax error")
-    if sum(name in UNIT_OF_OPTION or name in rest for name in found) > 1:
-        raise CommandError("ERR syntax error")
-    return found
+def _put(session: Session, value: bytes, expires: int = 0) -> KeyCommand:
+    """A write whatever is there. ValueTooLarge."""
+    checked_value(value, bytes_max=session.store.config.value_bytes_max)
+    return KeyCommand(
+        lambda _before, _after: resp.OK, lambda _: Edited(value, expires), depends=Depends.NOTHING
+    )
 
 
-def _expiry_option(session: Session, options: dict[bytes, bytes], *, command: str) -> int:
-    for name, unit in UNIT_OF_OPTION.items():
-        if name in options:
-            return expires_ms(session, options[name], unit, command=command)
-    return 0
+def _if_absent(value: bytes) -> Edit:
+    return lambda record: Edited(value) if record is None else None
 
 
-def _setex(session: Session, args: list[bytes]) -> None:
-    expires = expires_ms(session, args[2], SECONDS, command="setex")
+def _has_set(_before: Record | None, after: Record | None) -> bytes:
+    return resp.integer(int(after is not None))
+
+
+def _setnx(_session: Session, args: list[bytes]) -> KeyCommand:
+    return KeyCommand(_has_set, _if_absent(args[2]))
+
+
+def _getset(session: Session, args: list[bytes]) -> KeyCommand:
+    return KeyCommand(
+        lambda before, _after: bulk_or_null(session, before),
+        lambda _: Edited(args[2]),
+        shows=True,
+    )
+
+
+def _msetnx(session: Session, args: list[bytes]) -> None:
+    begin(session, args[1], _msetnx_command(args), size=sum(map(len, args)))
+
+
+def _plan_msetnx(_session: Session, args: list[bytes]) -> CommandPlan:
+    return CommandPlan([(args[1], _msetnx_command(args))])
+
+
+def _msetnx_command(args: list[bytes]) -> KeyCommand:
+    pairs = _pairs(args, name="msetnx")
+    if len(pairs) > 1:
+        raise CommandError(
+            "CROSSKEY MSETNX takes one key here: several are not written as one step"
+            " (outcome=not_applied)"
+        )
+    return KeyCommand(_has_set, _if_absent(args[-1]))
+
+
+def _setex(session: Session, args: list[bytes], *, unit: Unit, name: str) -> None:
+    expires = expires_ms(session, args[2], unit, command=name)
     session.store.submit(Put(PendingPut(session), args[1], args[3], expires))
 
 
-def _psetex(session: Session, args: list[bytes]) -> None:
-    expires = expires_ms(session, args[2], MILLISECONDS, command="psetex")
-    session.store.submit(Put(PendingPut(session), args[1], args[3], expires))
+def _plan_setex(session: Session, args: list[bytes], *, unit: Unit, name: str) -> CommandPlan:
+    expires = expires_ms(session, args[2], unit, command=name)
+    return CommandPlan([(args[1], _put(session, args[3], expires))])
 
 
-def _getex(session: Session, args: list[bytes]) -> None:
-    _permit_reading(session, args[1], "getex")
-    options = _options(args[2:], flags=(b"PERSIST",), rest=(b"PERSIST",))
-    expires = _expiry_option(session, options, command="getex")
+def _getex(session: Session, args: list[bytes]) -> KeyCommand:
+    options = options_of(args[2:], flags=(b"PERSIST",), rest=(b"PERSIST",))
+    expires = expiry_option(session, options, command="getex")
+    is_over = has_expired(expires, wall_ms=session.store.wall_ms())
 
-    def plan(record: Record | None) -> tuple[bytes, Rewrite | None]:
-        reply = _bulk_or_null(session, record)
-        if record is None or not options or record.expires_ms == expires:
-            return reply, None
-        if has_expired(expires, wall_ms=session.store.wall_ms()):
-            return reply, Rewrite(None, derived=True)
-        return reply, Rewrite(record.value, expires, derived=True)
+    def reply(before: Record | None, _after: Record | None) -> bytes:
+        return bulk_or_null(session, before)
 
-    PendingUpdate(session, args[1], plan)
+    def edit(record: Record | None) -> Edited | None:
+        if record is None or record.expires_ms == expires:
+            return None
+        return Edited(None) if is_over else Edited(record.value, expires)
 
-
-def _getdel(session: Session, args: list[bytes]) -> None:
-    _permit_reading(session, args[1], "getdel")
-
-    def plan(record: Record | None) -> tuple[bytes, Rewrite | None]:
-        change = Rewrite(None, derived=True) if record is not None else None
-        return _bulk_or_null(session, record), change
-
-    PendingUpdate(session, args[1], plan)
+    return KeyCommand(reply, edit if options else None, shows=True)
 
 
-def _permit_reading(session: Session, key: bytes, name: str) -> None:
-    """CommandError if who may write must not see the value, which the answer shows."""
-    if Role.READ not in session.principal.roles:
-        session.permit(Role.READ, [key], name=name)
+def _getdel(session: Session, _args: list[bytes]) -> KeyCommand:
+    return KeyCommand(
+        lambda before, _after: bulk_or_null(session, before),
+        lambda record: None if record is None else Edited(None),
+        shows=True,
+    )
 
 
-def _bulk_or_null(session: Session, record: Record | None) -> bytes:
-    value = _value(record)
+def bulk_or_null(session: Session, record: Record | None) -> bytes:
+    """The value of a live record, as a reply."""
+    value = value_of(record)
     return session.null if value is None else resp.bulk(value)
 
 
-def _value(record: Record | None) -> bytes | None:
-    return record.value if record is not None else None
+def _plan_mget(session: Session, args: list[bytes]) -> CommandPlan:
+    command = KeyCommand(lambda before, _after: bulk_or_null(session, before), shows=True)
+    return CommandPlan([(key, command) for key in args[1:]], resp.array)
 
 
-def _strlen(session: Session, args: list[bytes]) -> None:
-    PendingRead(session, args[1], lambda record: resp.integer(len(_value(record) or b"")))
+def _plan_mset(session: Session, args: list[bytes]) -> CommandPlan:
+    pairs = _pairs(args, name="mset")
+    return CommandPlan(
+        [(key, _put(session, value)) for key, value in pairs.items()], lambda _: resp.OK
+    )
 
 
-def _getrange(session: Session, args: list[bytes]) -> None:
-    start, end = integer_argument(args[2]), integer_argument(args[3])
-
-    def render(record: Record | None) -> bytes:
-        value = _value(record) or b""
-        first = max(start + len(value), 0) if start < 0 else start
-        last = end + len(value) if end < 0 else end
-        # A negative end before the beginning is the first byte, if the start was not after it.
-        if start < 0 and end < 0 and start > end:
-            return resp.bulk(b"")
-        # Not before `first`: compiled, a slice of bytes that ends before it begins is a fault.
-        return resp.bulk(value[first : max(last + 1, 1, first)])
-
-    PendingRead(session, args[1], render)
+def _pairs(args: list[bytes], *, name: str) -> dict[bytes, bytes]:
+    """Values by key: of a key given twice the last counts."""
+    if len(args) % 2 == 0:
+        raise CommandError(f"ERR wrong number of arguments for '{name}' command")
+    return dict(zip(args[1::2], args[2::2], strict=True))
 
 
 class _Mget(Gather):
@@ -188,7 +217,7 @@ class _Mget(Gather):
 
     def take(self, part: Part, result: Result) -> bool:
         assert isinstance(result, GetResult)
-        value = _value(visible(result, self.session))
+        value = value_of(visible(result, self.session))
         if value is not None:
             self._bytes_left -= len(value)
             if self._bytes_left < 0:
@@ -211,10 +240,7 @@ class _Mset(Gather):
     __slots__ = ("_values",)
 
     def __init__(self, session: Session, args: list[bytes]) -> None:
-        if len(args) % 2 == 0:
-            raise CommandError("ERR wrong number of arguments for 'mset' command")
-        # Of a key given twice the last value counts.
-        pairs = dict(zip(args[1::2], args[2::2], strict=True))
+        pairs = _pairs(args, name="mset")
         self._values = list(pairs.values())
         super().__init__(session, list(pairs), self._values)
 
@@ -234,16 +260,33 @@ _read, _write = partial(reads_key, group="string"), partial(writes_key, group="s
 _read_many = partial(reads_keys, group="string")
 _write_pairs = partial(writes_keys, group="string", keys=KEY_VALUE_PAIRS)
 
+
+def _setex_command(name: str, unit: Unit, summary: str) -> Command:
+    run, plan = (partial(each, unit=unit, name=name) for each in (_setex, _plan_setex))
+    return _write(name, 4, run, summary, "2.0.0" if unit is SECONDS else "2.6.0", plan=plan)
+
+
 COMMANDS: Final = (
-    _read("get", 2, _get, "Get the value of a key"),
-    _write("set", -3, _set, "Set the value of a key"),
-    _write("setex", 4, _setex, "Set a value that expires after seconds", "2.0.0"),
-    _write("psetex", 4, _psetex, "Set a value that expires after milliseconds", "2.6.0"),
-    _write("getex", -2, _getex, "Get a value and set when it expires", "6.2.0"),
-    _write("getdel", 2, _getdel, "Get a value and delete its key", "6.2.0"),
-    _read("strlen", 2, _strlen, "Get the length of a value", "2.2.0"),
-    _read("getrange", 4, _getrange, "Get part of a value", "2.4.0"),
-    _read("substr", 4, _getrange, "Get part of a value (old name of GETRANGE)"),
-    _read_many("mget", -2, _Mget, "Get the values of many keys"),
-    _write_pairs("mset", -3, _Mset, "Set many keys, each by itself", "1.0.1"),
+    _read("get", 2, _get, "Get the value of a key", plan=_plan_get),
+    _write("set", -3, _set, "Set the value of a key", plan=_plan_set, shown=_shown_by_set),
+    _setex_command("setex", SECONDS, "Set a value that expires after seconds"),
+    _setex_command("psetex", MILLISECONDS, "Set a value that expires after milliseconds"),
+    on_key(_write, "setnx", 3, _setnx, "Set a key only if it does not exist"),
+    on_key(_write, "getset", 3, _getset, "Set a key and get its old value", shown=first_key),
+    on_key(
+        *(_write, "getex", -2, _getex, "Get a value and set when it expires"),
+        since="6.2.0",
+        shown=first_key,
+    ),
+    on_key(
+        *(_write, "getdel", 2, _getdel, "Get a value and delete its key"),
+        since="6.2.0",
+        shown=first_key,
+    ),
+    _read_many("mget", -2, _Mget, "Get the values of many keys", plan=_plan_mget),
+    _write_pairs("mset", -3, _Mset, "Set many keys, each by itself", "1.0.1", plan=_plan_mset),
+    _write_pairs(
+        *("msetnx", -3, _msetnx, "Set a key only if it does not exist", "1.0.1"),
+        plan=_plan_msetnx,
+    ),
 )

@@ -14,13 +14,18 @@ from quorate.doors.redis import (
     absent,
     clients,
     cluster,
+    counters,
     expiry,
     keys,
+    lcs,
     login,
-    refused,
+    moving,
+    own,
+    pieces,
     scan,
     server,
     strings,
+    transactions,
 )
 from quorate.doors.redis.command import Command, container, pattern_argument, quote
 from quorate.doors.redis.glob import NAME_PATTERN_BYTES_MAX, compile_glob
@@ -82,6 +87,7 @@ def _getkeys(session: Session, args: list[bytes]) -> None:
     command = COMMANDS.get(line[0].upper())
     if command is None:
         raise CommandError("ERR Invalid command specified")
+    command = command.subcommands.get(b"".join(line[1:2]).upper(), command)
     if not command.takes(line):
         raise CommandError("ERR Invalid number of arguments specified for command")
     if not command.keys.first:
@@ -170,10 +176,12 @@ _CONTAINER: Final = container(
     ),
 )
 
+_MODULES: Final = (
+    *(strings, pieces, counters, lcs, keys, moving, expiry, scan, transactions, own),
+    *(clients, login, server, absent, cluster),
+)
 COMMANDS: Final[dict[bytes, Command]] = {
-    command.name.upper().encode(): command
-    for module in (strings, keys, expiry, scan, clients, login, server, absent, cluster, refused)
-    for command in module.COMMANDS
+    command.name.upper().encode(): command for module in _MODULES for command in module.COMMANDS
 }
 """Every command by its name in upper case."""
 COMMANDS[b"ACL"] = login.acl(

@@ -12,16 +12,18 @@ from typing import Final
 
 from quorate.sim.checkers import (
     convergence,
+    counters,
     deletes,
-    derived,
     expiry,
     freshness,
     honesty,
     invention,
     linearizability,
     liveness,
+    locks,
     refusals,
     survival,
+    updates,
 )
 from quorate.sim.checkers.answering import Answering
 from quorate.sim.checkers.bounds import Bounds
@@ -44,16 +46,18 @@ __all__ = ["ALL", "Checker", "Handed", "Violation", "Watch", "watch"]
 
 ALL: Final[dict[str, Checker]] = {
     "convergence": convergence.check,
+    "counters": counters.check,
     "deletes": deletes.check,
-    "derived": derived.check,
     "expiry": expiry.check,
     "freshness": freshness.check,
     "honesty": honesty.check,
     "invention": invention.check,
     "linearizability": linearizability.check,
     "liveness": liveness.check,
+    "locks": locks.check,
     "refusals": refusals.check,
     "survival": survival.check,
+    "updates": updates.check,
 }
 """What every finished run is asked."""
 

@@ -34,7 +34,7 @@ class Answering(Judge):
     def __init__(self) -> None:
         super().__init__()
         self._made: dict[bytes, None] = {}
-        """Versions that were given to replicas before."""
+        """Rows with versions that were given to replicas before."""
 
     def look(self, step: Step) -> None:
         """Judge the hints of a step, and what it refused."""
@@ -42,9 +42,9 @@ class Answering(Judge):
             self._judge_refusals(step, step.node)
         fresh: dict[bytes, None] = {}
         for given in (*step.stored, *step.sent):
-            version = given.record.version
-            if version not in self._made:
-                self._made[version] = fresh[version] = None
+            made = given.row + given.record.version
+            if made not in self._made:
+                self._made[made] = fresh[made] = None
         if not fresh or not step.hinted or step.node is None:
             return
         first = _answered_first(step.machine.events[0]) if step.machine.events else 0
@@ -52,7 +52,7 @@ class Answering(Judge):
         if peer is None or not peer.is_linked or not peer.is_bound:
             return  # A new disk has the URL of the one that hints are for.
         for _, hinted in step.hinted:
-            if hinted.url == peer.url and hinted.record.version in fresh:
+            if hinted.url == peer.url and hinted.row + hinted.record.version in fresh:
                 told = f"{peer.url} answered, and {step.machine.url} only hints it {hinted.record}"
                 self.blame("I25", told, hinted.row)
 

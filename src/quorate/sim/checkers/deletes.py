@@ -3,8 +3,8 @@
 delete began is seen again, by a read or in what is left.
 
 Judged are deletes and puts that a majority acknowledged, and reads whose R meets the delete's W:
-fewer acks promise no order between two writes. If a derived write carries a value on (`EXPIRE`),
-the value counts as written until that write is over too.
+fewer acks promise no order between two writes. A value is over when all are that have a token in
+it, or may have given it another expiry. What an update built on is a read.
 """
 
 from __future__ import annotations
@@ -12,35 +12,33 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from quorate.core.values.events import GetResult, PutResult
+from quorate.core.values.events import GetResult, PutResult, UpdateResult
 from quorate.core.values.record import Record
 from quorate.sim.history import ClientOperation, Evidence, History, Violation
 
 
 def check(history: History, evidence: Evidence) -> Iterator[Violation]:
     """Values that came back."""
-    by_value = history.by_value()
     for key, operations in history.by_key().items():
         deletes = [
             op
             for op in operations
-            if op.is_write and op.value is None and _is_by_majority(op, evidence)
+            if _is_by_majority(op, evidence) and op.wrote is not None and op.wrote.value is None
         ]
         if deletes:
-            facts = _Facts(by_value, deletes, evidence)
+            facts = _Facts(history, deletes, evidence)
             yield from _read_again(facts, operations)
             yield from _left(facts, key)
 
 
 def _is_by_majority(op: ClientOperation, evidence: Evidence) -> bool:
-    return isinstance(op.result, PutResult) and evidence.is_promised(op)
+    return isinstance(op.result, PutResult | UpdateResult) and evidence.is_promised(op)
 
 
 class _Facts(NamedTuple):
     """What was written, and which deletes of a key were acknowledged."""
 
-    writes: dict[bytes, list[ClientOperation]]
-    """Of all keys, by what they wrote."""
+    history: History
     deletes: list[ClientOperation]
     evidence: Evidence
 
@@ -49,8 +47,7 @@ class _Facts(NamedTuple):
         record was over, and was over itself by `before_ms`."""
         if record is None or record.value is None:
             return None
-        same = self.writes.get(record.value, [])
-        writers = [op for op in same if op.may_have_written(record)]
+        writers = self.history.writers(self.deletes[0].key, record)
         if not writers or not all(_is_by_majority(op, self.evidence) for op in writers):
             return None
         over_ms = max(op.over_ms for op in writers)
@@ -64,11 +61,13 @@ def _read_again(facts: _Facts, operations: list[ClientOperation]) -> Iterator[Vi
     evidence = facts.evidence
     forgot_ms = evidence.forgot_ms.get(operations[0].key, float("inf"))
     for read in operations:
-        if not isinstance(read.result, GetResult) or read.over_ms > forgot_ms:
+        result = read.result
+        if not isinstance(result, GetResult | UpdateResult) or read.over_ms > forgot_ms:
             continue
         if evidence.met_loss(read):
             continue
-        delete = facts.deleted(read.result.record, read.asked_ms)
+        found = result.record if isinstance(result, GetResult) else result.before
+        delete = facts.deleted(found, read.asked_ms)
         if delete is not None and evidence.r_of(read) + evidence.w_of(delete) > evidence.n:
             yield Violation("I11", read.key, f"{read} reads what {delete} deleted")
 

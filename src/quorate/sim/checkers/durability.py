@@ -16,8 +16,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from quorate.core.topology.layout import Layout
-from quorate.core.values.events import Put, PutResult, Waiter
-from quorate.core.values.slots import partition_of
+from quorate.core.values.events import Put, PutResult, Update, UpdateResult, Waiter
+from quorate.core.values.slots import partition_of, row_of
+from quorate.core.values.versions import chain_of
 from quorate.sim.checkers.watch import Judge, Machines, Place, Step
 from quorate.sim.layouts import Row
 
@@ -40,10 +41,12 @@ class Durability(Judge):
         """By URL: the layout that a node had after its last step."""
         self._seen: dict[int, Layout] = {}
         """By epoch."""
-        self._asked: dict[Waiter, int] = {}
-        """How many acks each write under way asked for."""
-        self._handed: dict[bytes, tuple[bytes, dict[int, Place]]] = {}
-        """By version: its row, and by what layouts call them where its replicas had their copies
+        self._asked: dict[Waiter, tuple[bytes, int]] = {}
+        """The row of each write under way, and how many acks it asked for."""
+        self._chains: dict[tuple[bytes, bytes], list[bytes]] = {}
+        """By row and chain: the versions of it that were handed."""
+        self._handed: dict[tuple[bytes, bytes], dict[int, Place]] = {}
+        """By row and version, and by what layouts call them: where its replicas had their copies
         when it was first given to one."""
         self._acked: dict[bytes, _Acked] = {}
         """By row."""
@@ -58,27 +61,32 @@ class Durability(Judge):
         before = before or layout
         for event in step.machine.events:
             if type(event) is Put:
-                self._asked[event.waiter] = event.w
+                self._asked[event.waiter] = row_of(event.key), event.w
+            elif type(event) is Update:
+                self._asked[event.waiter] = row_of(event.key), 0
         for given in step.given:
-            self._note(layout, given.record.version, given.row)
+            self._note(layout, given.row, given.record.version)
         for waiter, result in step.acked:
-            self._judge(step, result, self._asked.pop(waiter, None), [before, layout])
+            asked = self._asked.pop(waiter, None)
+            if asked is not None:
+                self._judge(step, result, *asked, [before, layout])
         if layout is not before or url not in self._had:
             self._had[url] = layout
             if layout.epoch not in self._seen:
                 self._seen[layout.epoch] = layout
                 self._look_at_moved(layout)
 
-    def _note(self, layout: Layout, version: bytes, row: bytes) -> None:
+    def _note(self, layout: Layout, row: bytes, version: bytes) -> None:
         """When a version is first given to a replica, remember where all of its replicas have their
         copies by then."""
-        if version not in self._handed:
-            self._handed[version] = row, {}
-            self._place(layout, version)
+        if (row, version) not in self._handed:
+            self._handed[row, version] = {}
+            self._chains.setdefault((row, chain_of(version)), []).append(version)
+            self._place(layout, row, version)
 
-    def _place(self, layout: Layout, version: bytes) -> dict[int, Place]:
+    def _place(self, layout: Layout, row: bytes, version: bytes) -> dict[int, Place]:
         """The places of a version, with those of this layout's replicas that are new."""
-        row, places = self._handed[version]
+        places = self._handed[row, version]
         for each in self._machines.rows(layout, row):
             for replica in each.ids:
                 machine = self._machines.by_url[self._machines.url_of(replica)]
@@ -86,29 +94,44 @@ class Durability(Judge):
                     places[replica] = Place(machine, row)
         return places
 
+    def _version(self, row: bytes, result: PutResult | UpdateResult) -> bytes:
+        """What was handed and has what was acknowledged: of several requests that are one proposal,
+        the last one's version."""
+        if isinstance(result, PutResult):
+            return result.version
+        assert result.after is not None, "what wrote nothing is not acknowledged"
+        wanted = result.after.version
+        later = [each for each in self._chains.get((row, chain_of(wanted)), []) if each >= wanted]
+        return min(later, default=wanted)
+
     def _judge(
-        self, step: Step, result: PutResult, asked: int | None, layouts: list[Layout]
+        self,
+        step: Step,
+        result: PutResult | UpdateResult,
+        row: bytes,
+        asked: int,
+        layouts: list[Layout],
     ) -> None:
-        if result.version not in self._handed:
-            if result.superseded:
+        version = self._version(row, result)
+        if (row, version) not in self._handed:
+            if isinstance(result, PutResult):
                 # What its own copy supersedes is for the others alone, who may get not even hints.
+                if not result.superseded:
+                    self.blame("I7", f"{result} was answered, and no replica was given it", row)
                 return
-            self.blame("I7", f"{result} was answered, and no replica was given it")
-            return
-        row, _ = self._handed[result.version]
-        places = self._place(layouts[-1], result.version)
-        holders = [each for each, place in places.items() if place.may_hold(row, result.version)]
+            # All may hold something newer by now, and were given nothing.
+            self._note(layouts[-1], row, version)
+        places = self._place(layouts[-1], row, version)
+        holders = [each for each, place in places.items() if place.may_hold(row, version)]
         urls = {places[each].machine.url for each in holders}
-        w = asked or step.machine.settings.w
-        is_met = asked is None or any(
-            self._lacking(layout, row, holders, w) is None for layout in layouts
-        )
+        w = asked or (0 if isinstance(result, UpdateResult) else step.machine.settings.w)
+        is_met = any(self._lacking(layout, row, holders, w) is None for layout in layouts)
         if len(holders) < result.acks or not is_met:
             told = f"{result} is durable on {sorted(urls)} only, when {step.machine.url} answers"
             self.blame("I7", told, row)
         acked = self._acked.get(row)
-        if acked is None or acked.version < result.version:
-            self._acked[row] = _Acked(result.version, w)
+        if acked is None or acked.version < version:
+            self._acked[row] = _Acked(version, w)
 
     def _lacking(self, layout: Layout, row: bytes, holders: list[int], w: int) -> Row | None:
         """A row of the layout of which too few hold what a write of this W wrote."""
@@ -126,7 +149,7 @@ class Durability(Judge):
         for row, acked in self._acked.items():
             if partition_of(row) not in moved:
                 continue
-            places = self._place(layout, acked.version)
+            places = self._place(layout, row, acked.version)
             holders = [
                 each
                 for each in self._machines.rows(layout, row)[0].ids

@@ -4,7 +4,8 @@
 This is the cheap half of what reads promise, and all that there is to *regular* ones: where a
 read's R and a write's W overlap, R + W > N, the read never returns a version below the write's. A
 *linearizable* read is also never below what an earlier one returned. `linearizability` judges the
-same without trusting versions; *eventual* reads promise nothing here.
+same without trusting versions; *eventual* reads promise nothing here. A read-modify-write is a read
+of what it was built on.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from operator import attrgetter
 
 from quorate.core.topology.topology import Consistency, consistency
-from quorate.core.values.events import GetResult
+from quorate.core.values.events import GetResult, UpdateResult
 from quorate.sim.history import ClientOperation, Evidence, History, Violation
 
 
@@ -34,9 +35,7 @@ def _stale(answered: list[ClientOperation], evidence: Evidence) -> Iterator[Viol
     """The operation with the highest version so far, by whether it wrote and how many replicas it
     asked."""
     place = 0
-    reads = [
-        op for op in answered if isinstance(op.result, GetResult) and not evidence.met_loss(op)
-    ]
+    reads = [op for op in answered if _found(op) is not None and not evidence.met_loss(op)]
     for read in sorted(reads, key=lambda op: op.asked_ms):
         while answered[place].over_ms < read.asked_ms:
             op = answered[place]
@@ -45,8 +44,24 @@ def _stale(answered: list[ClientOperation], evidence: Evidence) -> Iterator[Viol
                 newest[kind] = op
             place += 1
         for earlier in newest.values():
-            if earlier.version > read.version and _is_promised(read, earlier, evidence):
+            found = _found(read)
+            is_older = found is not None and earlier.version > found
+            if is_older and _is_promised(read, earlier, evidence):
                 yield Violation("I6", read.key, f"{read} is older than {earlier}")
+
+
+def _found(op: ClientOperation) -> bytes | None:
+    """The version that an operation read; None if it read none, or does not know."""
+    result = op.result
+    if isinstance(result, GetResult):
+        return op.version
+    if isinstance(result, UpdateResult):
+        wrote = op.wrote
+        if wrote is not None:
+            # Nothing has no version that is told; but what was over is not above what it wrote.
+            return wrote.version if result.before is None else result.before.version
+        return op.version or None
+    return None
 
 
 def _is_promised(read: ClientOperation, earlier: ClientOperation, evidence: Evidence) -> bool:

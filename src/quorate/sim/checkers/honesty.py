@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from quorate.core.values.events import GetResult, PutResult
+from quorate.core.topology.topology import majority
+from quorate.core.values.events import GetResult, PutResult, UpdateResult
 from quorate.errors import QuorateError
 from quorate.sim.history import ClientOperation, Evidence, History, Violation
 
@@ -44,6 +45,21 @@ def _fault(op: ClientOperation, evidence: Evidence) -> str:
             return f"{result.replicas} replicas where {n} belong"
         if not result.version:
             return "no version"
+    if isinstance(result, UpdateResult):
+        return _fault_of_update(result, op, evidence, needed, counts)
     if isinstance(result, QuorateError) and op.is_write and result.outcome is None:
         return "does not say whether the write may survive"
+    return ""
+
+
+def _fault_of_update(
+    result: UpdateResult, op: ClientOperation, evidence: Evidence, needed: int, counts: list[int]
+) -> str:
+    for name, asked in (("W", evidence.set_w), ("R", evidence.set_r)):
+        if 0 < asked < majority(evidence.n):
+            return f"a read-modify-write where {name} is {asked}"
+    if op.wrote is not None and not needed <= result.acks <= max(counts):
+        return f"{result.acks} acks where {needed} to {max(counts)} belong"
+    if op.wrote is not None and result.replicas not in counts:
+        return f"{result.replicas} replicas where {max(counts)} belong"
     return ""

@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from quorate.errors import QuorateError
+from quorate.core.topology.topology import majority
+from quorate.errors import InvalidRequest, QuorateError
 from quorate.sim.history import ClientOperation, Evidence, History, Violation
 
 CLOCK_MS: Final = 1.0
@@ -24,11 +25,15 @@ CLOCK_MS: Final = 1.0
 def check(history: History, evidence: Evidence) -> Iterator[Violation]:
     """Requests that failed, or came late, though nothing stood in their way."""
     for op in history.operations:
+        if _is_refused_by_settings(op, evidence):
+            continue
         is_in_time = op.took_ms < op.timeout_ms - CLOCK_MS
         if isinstance(op.result, QuorateError) and is_in_time and _was_calm(op, evidence):
             yield Violation("I25", op.key, f"{op}: failed between faults: {op.result}")
     for op in history.operations:
         if op.asked_ms < evidence.healthy_from_ms or op.node in evidence.dead:
+            continue
+        if _is_refused_by_settings(op, evidence):
             continue
         if op.done_ms is None:
             yield Violation("I24", op.key, f"{op}: never answered")
@@ -39,6 +44,16 @@ def check(history: History, evidence: Evidence) -> Iterator[Violation]:
             yield Violation("I25", op.key, f"{op}: failed with a live quorum: {op.result}")
         elif op.took_ms > evidence.answer_within_ms:
             yield Violation("I24", op.key, f"{op}: took {op.took_ms:.0f} ms")
+
+
+def _is_refused_by_settings(op: ClientOperation, evidence: Evidence) -> bool:
+    """Whether it is a read-modify-write where W or R is less than a majority."""
+    set_to = [each for each in (evidence.set_w, evidence.set_r) if each]
+    return (
+        op.is_update
+        and isinstance(op.result, InvalidRequest)
+        and min(set_to, default=evidence.n) < majority(evidence.n)
+    )
 
 
 def _was_calm(op: ClientOperation, evidence: Evidence) -> bool:

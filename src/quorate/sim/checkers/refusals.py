@@ -1,72 +1,63 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Refused means not applied (I5, P3): it was given to no replica, is never read, never left.
 
-A write is known by its value and expiry. So a refused delete cannot be judged, nor a refused write
-that another write equals, as when two clients take away the expiry of one value.
+A write is known by the token that it leaves in values; one that leaves none, as a delete, cannot be
+judged. What a read-modify-write proposed, and another won over, was given to nobody as a record.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from quorate.core.values.events import GetResult
-from quorate.core.values.record import Record
 from quorate.sim.checkers.watch import Judge, Step
-from quorate.sim.history import ClientOperation, Content, Evidence, History, Violation
+from quorate.sim.history import WRITES_TOKEN, ClientOperation, Evidence, History, Violation
+from quorate.sim.tokens import Name, tokens_of
 
 
 class Handed(Judge):
-    """What was ever given to a replica: collected step by step, and judged when all is told."""
+    """Whose writes were ever given to a replica: collected step by step, and judged when all is
+    told."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._contents: dict[Content, None] = {}
+        self.values: dict[bytes, None] = {}
 
     def look(self, step: Step) -> None:
         """Note what was stored, sent, or kept to be sent."""
         for given in step.given:
             if given.record.value is not None:
-                self._contents[given.record.value, given.record.expires_ms] = None
+                self.values[given.record.value] = None
 
-    def contents(self) -> frozenset[Content]:
-        """All of it."""
-        return frozenset(self._contents)
+    def names(self) -> frozenset[Name]:
+        """All of them."""
+        return frozenset(_names(self.values))
 
 
 def check(history: History, evidence: Evidence) -> Iterator[Violation]:
     """Refused values that turned up."""
-    refused = _refused(history)
-    for content, op in refused.items():
-        if content in evidence.handed:
+    refused = {
+        op.name: op for op in history.operations if op.is_refused and op.kind in WRITES_TOKEN
+    }
+    for name, op in refused.items():
+        if name in evidence.handed:
             yield _violation(op, "was given to a replica")
+    if not refused:
+        return
     for op in history.operations:
-        if isinstance(op.result, GetResult) and op.result.record is not None:
-            writer = refused.get(_content(op.result.record))
-            if writer is not None:
-                yield _violation(writer, f"was read by {op}")
+        for name in _names(each.value for each in op.told):
+            if name in refused:
+                yield _violation(refused[name], f"was read by {op}")
     for copies in evidence.settled.values():
-        for node, record in copies.items():
-            writer = None if record is None else refused.get(_content(record))
-            if writer is not None:
-                yield _violation(writer, f"is left on n{node}")
+        for name in _names(record.value for record in copies.values() if record is not None):
+            if name in refused:
+                yield _violation(refused[name], f"is left: {copies}")
 
 
-def _refused(history: History) -> dict[Content, ClientOperation]:
-    """The refused writes that nobody else's write equals, by content."""
-    refused: dict[Content, ClientOperation] = {}
-    others: set[Content] = set()
-    for op in history.operations:
-        if op.is_write and op.value is not None:
-            if op.is_refused:
-                refused[op.value, op.expires_ms] = op
-            else:
-                others.add((op.value, op.expires_ms))
-    return {content: op for content, op in refused.items() if content not in others}
-
-
-def _content(record: Record) -> Content:
-    """What a record is known by; for a tombstone something that no write has."""
-    return record.value or b"", record.expires_ms
+def _names(values: Iterable[bytes | None]) -> Iterator[Name]:
+    """Who wrote something of these values."""
+    for value in values:
+        for token in (tokens_of(value) if value is not None else None) or ():
+            yield token.name
 
 
 def _violation(refused: ClientOperation, what: str) -> Violation:

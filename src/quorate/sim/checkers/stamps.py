@@ -6,13 +6,14 @@ and ceilings never fall, so no later process of its disk stamps below what it di
 A node gives a stamp out when it first stores, sends or hints a record whose version ends in the
 number of its process. No two records ever have the same version.
 
-Derived writes are stamped by what they carry on, not by a clock, and end in a number drawn for each
-of them, as two may carry on one version: of them it is only asked that they are unique.
+Read-modify-writes are not stamped: their versions are their bases' with a link. Of them it is only
+asked that in its row each is unique. A write that is moved gives its second stamp out when it is
+proposed.
 """
 
 from __future__ import annotations
 
-from quorate.core.values.versions import ms_of, stamp_of
+from quorate.core.values.versions import link_of, ms_of, stamp_of
 from quorate.sim.checkers.watch import Gift, Judge, Step
 
 
@@ -22,7 +23,8 @@ class Stamps(Judge):
     def __init__(self) -> None:
         super().__init__()
         self._seen: dict[bytes, Gift] = {}
-        """By version: who was first given it, with which row and record."""
+        """By version, and of links by row too: who was first given it, with which row and record.
+        """
         self._highest: dict[int, int] = {}
         """By process: the highest stamp that it gave out."""
         self._ceilings: dict[int, int] = {}
@@ -33,15 +35,16 @@ class Stamps(Judge):
         if step.ceiling:
             # Also without a record: of a step that was refused a stamp, say.
             self._raise(step)
-        if not step.given:
+        if not step.given and not step.proposed:
             return
         tie = step.machine.process.to_bytes(6, "big")
         fresh: dict[bytes, Gift] = {}
-        for given in step.given:
+        for given in (*step.given, *step.proposed):
             version = given.record.version
-            seen = self._seen.get(version)
+            place = given.row + version if link_of(version) else version
+            seen = self._seen.get(place)
             if seen is None:
-                self._seen[version] = given
+                self._seen[place] = given
                 if version.endswith(tie):
                     fresh[version] = given
             elif seen.row != given.row or seen.record != given.record:

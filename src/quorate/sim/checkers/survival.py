@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from operator import attrgetter
 
-from quorate.core.values.events import GetResult, PutResult
 from quorate.core.values.record import Record
 from quorate.core.values.versions import ABSENT
 from quorate.sim.history import ClientOperation, Evidence, History, Violation
@@ -36,7 +35,7 @@ def check(history: History, evidence: Evidence) -> Iterator[Violation]:
 
 def _lost(key: bytes, writes: list[ClientOperation], record: Record | None) -> Iterator[Violation]:
     left = ABSENT if record is None else record.version
-    acked = [op for op in writes if isinstance(op.result, PutResult)]
+    acked = [op for op in writes if op.wrote is not None]
     newest = max(acked, key=attrgetter("version"), default=None)
     if newest is not None and newest.version > left:
         yield Violation("I1", key, f"{newest} is lost: {record} is left")
@@ -47,7 +46,7 @@ def _lowered(
 ) -> Iterator[Violation]:
     left = ABSENT if record is None else record.version
     for op in operations:
-        if isinstance(op.result, GetResult) and op.version > left:
+        if any(each.version > left for each in op.told):
             yield Violation("I14", key, f"{op} read more than is left: {record}")
 
 

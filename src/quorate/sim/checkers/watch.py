@@ -16,10 +16,12 @@ from quorate.core.exchanges.hints import peer_of
 from quorate.core.horizons import beginning
 from quorate.core.node import CEILING_META, Node
 from quorate.core.topology.layout import Layout
-from quorate.core.values.events import Effects, PutResult, Waiter
-from quorate.core.values.messages import Mutate, ReadAnswer, StoredHint
+from quorate.core.values.events import Effects, PutResult, UpdateResult, Waiter
+from quorate.core.values.messages import AcceptRows, Mutate, ReadAnswer
 from quorate.core.values.record import Record
 from quorate.core.values.slots import key_of, partition_of
+from quorate.core.values.stored import StoredHint
+from quorate.core.values.versions import link_of
 from quorate.errors import Corrupt, QuorateError
 from quorate.sim.disk import Disk
 from quorate.sim.history import Violation
@@ -56,20 +58,26 @@ class Step(NamedTuple):
     """By the name under which the hint is kept."""
     given: list[Gift]
     """All three of these."""
+    proposed: list[Gift]
+    """Writes that it asked others to move: under which stamp."""
     collected: list[bytes]
     """Rows that were deleted one by one."""
     forgotten: list[bytes]
     """Names of hints that were deleted one by one."""
     dropped_hints: list[tuple[bytes, bytes]]
     """Ranges [start, end) of names whose hints were deleted before others were kept."""
-    acked: list[tuple[Waiter, PutResult]]
-    """Who was told of a write, and what."""
+    acked: list[tuple[Waiter, PutResult | UpdateResult]]
+    """Who was told of a write that was done, and what."""
     refused: list[tuple[Waiter, QuorateError]]
     """Who was answered with which error."""
     told: list[tuple[int, ReadAnswer]]
     """To whom, and what."""
     ceiling: int
     """Of the clock, as the step stored it; 0 if it did not."""
+
+
+def _wrote(result: UpdateResult) -> bool:
+    return result.after is not None and not result.is_repeated
 
 
 class Machines:
@@ -190,6 +198,7 @@ class Watch:
                 each.measure(node)
         sent: list[Gift] = []
         told: list[tuple[int, ReadAnswer]] = []
+        proposed: list[Gift] = []
         for peer, messages in effects.sends.items():
             for message in messages:
                 if type(message) is Mutate:
@@ -197,10 +206,20 @@ class Watch:
                     sent += [Gift(url, row, record) for row, record in message.items]
                 elif type(message) is ReadAnswer:
                     told.append((peer, message))
-        if sent or told or effects.answers or effects.batch is not None:
-            step = self._taken_apart(machine, effects, sent, told)
+                elif type(message) is AcceptRows:
+                    proposed += self._moved(peer, message)
+        if sent or proposed or told or effects.answers or effects.batch is not None:
+            step = self._taken_apart(machine, effects, sent, told, proposed)
             for judge in self._judges:
                 judge.look(step)
+
+    def _moved(self, peer: int, message: AcceptRows) -> list[Gift]:
+        url = self._machines.url_of(peer)
+        return [
+            Gift(url, row, record)
+            for row, _, _, record in message.items
+            if not link_of(record.version)
+        ]
 
     def violations(self) -> list[Violation]:
         """What any of them found."""
@@ -212,6 +231,7 @@ class Watch:
         effects: Effects,
         sent: list[Gift],
         told: list[tuple[int, ReadAnswer]],
+        proposed: list[Gift],
     ) -> Step:
         batch = effects.batch
         stored: list[Gift] = []
@@ -239,11 +259,14 @@ class Watch:
             sent=sent,
             hinted=hinted,
             given=[*stored, *sent, *[hint for _, hint in hinted]],
+            proposed=proposed,
             collected=collected,
             forgotten=forgotten,
             dropped_hints=[] if batch is None else batch.dropped_hints,
             acked=[
-                (waiter, result) for waiter, result in effects.answers if type(result) is PutResult
+                (waiter, result)
+                for waiter, result in effects.answers
+                if type(result) is PutResult or (type(result) is UpdateResult and _wrote(result))
             ],
             refused=[
                 (waiter, result)

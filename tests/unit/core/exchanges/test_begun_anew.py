@@ -85,7 +85,7 @@ def test_a_write_that_was_superseded_is_stamped_again_once() -> None:
     asker = alone.put(KEY, b"v")
     first = _sent(alone)
     higher = record_at(10).version
-    for index in (1, 2):
+    for index in (1, 2, 3):
         alone.hear(index, Mutated(first[index].batch, [(0, higher)], []))
     again = _sent(alone)
     assert again[1].items[0][1].version > higher

@@ -85,6 +85,12 @@ class _Counting:
     def get_meta(self, name: bytes) -> bytes | None:
         return self.disk.get_meta(name)
 
+    def get_votes(self, row: bytes) -> bytes | None:
+        return self.disk.get_votes(row)
+
+    def scan_votes(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        return self.disk.scan_votes(start, end)
+
     def bytes_used(self) -> int:
         return self.disk.bytes_used()
 

@@ -11,7 +11,15 @@ from quorate.core.exchanges.surplus import ROWS_PER_STEP
 from quorate.core.topology.layout import Course, Layout
 from quorate.core.topology.steps import completed, stepped
 from quorate.core.values.events import Batch
-from quorate.core.values.messages import Mutate, Mutated, Pull, Read, ReadAnswer, ScannedRows
+from quorate.core.values.messages import (
+    Mutate,
+    Mutated,
+    PrepareRows,
+    Pull,
+    Read,
+    ReadAnswer,
+    ScannedRows,
+)
 from quorate.core.values.slots import partition_bounds
 from quorate.sim.disk import Disk
 from tests.unit.core.alone import Alone, record_at
@@ -321,6 +329,26 @@ def test_a_node_that_starts_drops_what_is_none_of_its_own() -> None:
     assert _held(alone, TAKEN) == []
     assert _held(alone, HELD) == list(rows_in(HELD, 2))
     assert alone.node.parts.replica.keys == 2
+
+
+def test_what_was_voted_on_a_copy_goes_with_it() -> None:
+    alone = node()
+    row = rows_in(HELD, 1)[0]
+    alone.hear(1, PrepareRows(7, [(row, None, (1, 7), b"")]))
+    assert alone.disk.vote_rows() == [row]
+    hear(alone, _left(OLD, HELD))
+    settle(alone)
+    assert alone.disk.vote_rows() == []
+
+
+def test_a_node_that_starts_drops_votes_that_are_left_alone() -> None:
+    """As of a row that has no record yet."""
+    disk = _filled(OLD, {})
+    rows = [rows_in(HELD, 1)[0], rows_in(TAKEN, 1)[0]]
+    disk.format(Batch([], [], [], votes=[(row, b"votes") for row in rows]))
+    alone = node(disk=disk)
+    settle(alone)
+    assert alone.disk.vote_rows() == rows[:1]
 
 
 def test_a_crash_before_the_drop_ends_in_the_drop() -> None:

@@ -4,15 +4,17 @@
 from __future__ import annotations
 
 from itertools import permutations
+from typing import Any
 
 import pytest
 
+from quorate.core.exchanges.writes import PATIENCE_MS
 from quorate.core.node import CEILING_META
-from quorate.core.values.events import Batch, Put, PutResult, StorageState
-from quorate.core.values.messages import Mutate, Mutated
+from quorate.core.values.events import Batch, Put, PutResult
+from quorate.core.values.messages import AcceptRows, Mutate, Mutated
 from quorate.core.values.record import Record
 from quorate.core.values.slots import row_of
-from quorate.core.values.versions import ABSENT, pack_version, stamp_at, stamp_of
+from quorate.core.values.versions import ABSENT, pack_version, stamp_at, stamp_of, successor
 from quorate.errors import (
     ClockUntrusted,
     DeadlineExceeded,
@@ -20,6 +22,7 @@ from quorate.errors import (
     Outcome,
     QuorumUnreachable,
 )
+from quorate.sim.cluster import id_of
 from tests.unit.core.alone import Alone, Asker, record_at
 from tests.unit.core.read_stage import KEY as KEY_OF_OTHERS
 from tests.unit.core.read_stage import outsider
@@ -222,64 +225,121 @@ def test_of_writes_in_one_message_each_has_what_the_replica_said_of_it(
     told = {said: bool(asker.results) for said, asker in askers.items()}
     assert told == {"ack": True, "superseded": False, "refused": False}
     assert alone.node.hints.total == 0
-    (again,) = alone.take(1, Mutate)
-    assert [row for row, _ in again.items] == [row_of(b"superseded")]
-    alone.hear(1, Mutated(again.batch, [], []))
+    assert alone.take(1, Mutate) == []
     ack(alone, 2)
     for said, asker in askers.items():
         assert isinstance(asker.result, PutResult)
-        assert (asker.result.acks, asker.result.restamped) == (2, said == "superseded")
+        assert asker.result.superseded == (said == "superseded")
+        assert not asker.result.restamped
 
 
-# --- re-stamping -------------------------------------------------------------------------------
+# --- held, or stamped again --------------------------------------------------------------------
 
 
-def test_a_second_stamp_is_not_put_over_what_cannot_be_read_here() -> None:
-    """While the disk takes no writes its records may be unreadable, and count as lost."""
-    alone = alone_of()
-    alone.put(KEY, b"v")
-    alone.step(StorageState("disk_full", "no space"))
-    (first,) = ack(alone, 1, higher=record_at(200).version)
-    assert alone.disk.get(ROW) == first
-    (second,) = ack(alone, 1)
-    assert second.version > first.version
-    assert alone.disk.get(ROW) == first
+def _held(alone: Alone, *, ahead: tuple[int, ...], held: tuple[int, ...]) -> None:
+    """These replicas were ahead of a write, and those held its stamp."""
+    for index in ahead:
+        ack(alone, index, higher=record_at(200 + index).version)
+    for index in held:
+        ack(alone, index)
 
 
-def test_a_superseded_write_is_stamped_once_more_above_what_superseded_it() -> None:
-    alone = alone_of()
-    higher = record_at(200).version
-    asker = alone.put(KEY, b"v")
-    (first,) = ack(alone, 1, higher=higher)
-    assert not asker.results
-    (second,) = ack(alone, 1)
-    assert second.version > higher > first.version
-    assert (second.value, second.prior) == (first.value, higher)
-    assert asker.result == PutResult(second.version, acks=2, replicas=3, restamped=True)
-    assert alone.disk.get(ROW) == second
-    assert alone.node.status().counters["writes_restamped"] == 1
-
-
-def test_the_second_stamp_is_above_the_highest_of_the_first_w_acks() -> None:
+@pytest.mark.parametrize("order", list(permutations((1, 2, 3, 4))))
+def test_a_write_that_a_majority_held_is_done_whoever_was_ahead(order: tuple[int, ...]) -> None:
+    """Its own replica and nodes 1 and 2 hold it."""
     alone = alone_of(5)
-    low, high = record_at(100).version, record_at(300).version
-    alone.put(KEY, b"v")
-    ack(alone, 3, higher=high)
-    ack(alone, 4, higher=low)
-    (second,) = ack(alone, 1)[1:]
-    assert second.version > high
+    asker = alone.put(KEY, b"v")
+    for place, index in enumerate(order):
+        done = {0, *order[:place]} >= {0, 1, 2}
+        assert bool(asker.results) == done
+        _held(alone, ahead=() if index < 3 else (index,), held=(index,) if index < 3 else ())
+    assert isinstance(asker.result, PutResult)
+    assert not asker.result.restamped
+    assert "writes_moved" not in alone.node.status().counters
+    assert [alone.take(index, AcceptRows) for index in (1, 2, 3, 4)] == [[]] * 4
+
+
+def test_what_was_built_on_a_stamp_shows_that_it_was_held() -> None:
+    alone = alone_of()
+    asker = alone.put(KEY, b"v")
+    stamp = _last(alone, 1).version
+    ack(alone, 1, higher=successor(stamp, 3))
+    assert asker.result == PutResult(stamp, acks=2, replicas=3)
+
+
+@pytest.mark.parametrize("order", list(permutations((1, 2, 3))))
+def test_a_write_that_nobody_held_is_stamped_again_above_the_highest(
+    order: tuple[int, ...],
+) -> None:
+    """This node is none of the replicas; all three have answered."""
+    alone, holders = outsider()
+    asker = alone.put(KEY_OF_OTHERS, b"v")
+    first = _last(alone, holders[0]).version
+    for place in order[:2]:
+        ack(alone, holders[place - 1], higher=record_at(200 + place).version)
+        assert alone.take(holders[0], AcceptRows) == []
+        assert not asker.results
+    ack(alone, holders[order[2] - 1], higher=record_at(200 + order[2]).version)
+    (second,) = ack(alone, holders[0])
+    assert second.version > record_at(203).version > first
+    assert (second.value, second.prior) == (b"v", record_at(203).version)
+    ack(alone, holders[1])
+    assert asker.result == PutResult(second.version, acks=2, replicas=3, restamped=True)
+    assert alone.node.status().counters["writes_restamped"] == 1
+    ack(alone, holders[2])
+    assert len(asker.results) == 1
+
+
+def _stamped_again(**options: Any) -> tuple[Alone, list[int], Asker, Record]:
+    """A write through a node that is no replica, whose second stamp is on its way."""
+    alone, holders = outsider()
+    asker = alone.put(KEY_OF_OTHERS, b"v", **options)
+    for index in holders:
+        ack(alone, index, higher=record_at(200).version)
+    return alone, holders, asker, _last(alone, holders[0])
+
+
+def _last(alone: Alone, index: int) -> Record:
+    """The record that a peer was sent last, and has yet to answer."""
+    said = [each for each in alone.said[id_of(index)] if isinstance(each, Mutate)]
+    return said[-1].items[-1][1]
 
 
 def test_a_write_superseded_twice_is_answered_all_the_same() -> None:
     """Whatever supersedes the second stamp ran while we did, and may be ordered after us."""
-    alone = alone_of()
-    asker = alone.put(KEY, b"v")
-    ack(alone, 1, higher=record_at(200).version)
-    (second,) = ack(alone, 1, higher=record_at(400).version)
+    alone, holders, asker, second = _stamped_again()
+    for index in holders[:2]:
+        assert not asker.results
+        ack(alone, index, higher=record_at(400).version)
     assert asker.result == PutResult(
         second.version, acks=2, replicas=3, restamped=True, superseded=True
     )
-    assert alone.take(1, Mutate) == []
+    assert alone.take(holders[0], Mutate) == []
+
+
+def test_a_replica_that_may_have_held_the_first_stamp_is_waited_for() -> None:
+    """Two were ahead, which would do; but had the third held it, it may have been read."""
+    alone, holders = outsider()
+    asker = alone.put(KEY_OF_OTHERS, b"v")
+    for index in holders[:2]:
+        ack(alone, index, higher=record_at(200).version)
+    assert alone.take(holders[0], Mutate) == []
+    alone.step(after_ms=PATIENCE_MS - 1)
+    assert alone.take(holders[0], AcceptRows) == []
+    ack(alone, holders[2], higher=record_at(200).version)
+    assert len(ack(alone, holders[0])) == 1, "stamped again"
+    ack(alone, holders[1])
+    assert isinstance(asker.result, PutResult)
+    assert asker.result.restamped
+
+
+def test_where_w_is_less_than_a_majority_the_first_ack_decides() -> None:
+    """Nothing is promised there (P2)."""
+    alone, holders = outsider()
+    asker = alone.put(KEY_OF_OTHERS, b"v", w=1)
+    ack(alone, holders[0], higher=record_at(200).version)
+    (second,) = ack(alone, holders[0])
+    assert asker.result == PutResult(second.version, acks=1, replicas=3, restamped=True)
 
 
 def test_an_ack_that_comes_after_the_answer_stamps_nothing_again() -> None:
@@ -294,25 +354,27 @@ def test_an_ack_that_comes_after_the_answer_stamps_nothing_again() -> None:
 
 def test_a_second_stamp_far_above_the_clocks_ceiling_waits_for_nothing() -> None:
     """Peers' clocks may be ahead by nearly the guard."""
-    alone = alone_of()
+    alone, holders = outsider()
     alone.syncs = False
     higher = record_at(950).version
-    asker = alone.put(KEY, b"v")
-    alone.sync()
-    ack(alone, 1, higher=higher)
-    (second,) = ack(alone, 1)
-    alone.sync()
+    asker = alone.put(KEY_OF_OTHERS, b"v")
+    for index in holders:
+        ack(alone, index, higher=higher)
+    for index in holders[:2]:
+        (second,) = ack(alone, index)
     assert second.version > higher
     assert asker.result == PutResult(second.version, acks=2, replicas=3, restamped=True)
+    alone.sync()
     assert stamp_of(second.version) <= _ceiling(alone)
 
 
 def test_a_second_stamp_that_the_clock_refuses_leaves_a_write_unknown() -> None:
-    """P3. A peer has the first stamp, which a reader may have seen."""
-    alone = alone_of()
-    asker = alone.put(KEY, b"v")
+    """P3. Nobody held the first stamp, but the node cannot go on with another."""
+    alone, holders = outsider()
+    asker = alone.put(KEY_OF_OTHERS, b"v")
     last = stamp_at(alone.now.wall_ms + alone.node.settings.max_clock_skew_ms + 1) - 1
-    ack(alone, 1, higher=pack_version(last, 9))
+    for index in holders:
+        ack(alone, index, higher=pack_version(last, 9))
     error_of(asker, ClockUntrusted, Outcome.UNKNOWN)
 
 
@@ -328,10 +390,11 @@ def test_a_replica_that_holds_what_no_trusted_clock_gave_out_is_no_ack() -> None
 
 
 def test_the_deadline_counts_from_the_first_stamp() -> None:
-    alone = alone_of()
-    asker = alone.put(KEY, b"v", timeout_ms=100)
+    alone, holders = outsider()
+    asker = alone.put(KEY_OF_OTHERS, b"v", timeout_ms=100)
     alone.step(after_ms=60)
-    ack(alone, 1, higher=record_at(200).version)
+    for index in holders:
+        ack(alone, index, higher=record_at(200).version)
     alone.step(after_ms=39)
     assert not asker.results
     alone.step(after_ms=1)
@@ -391,54 +454,6 @@ def test_a_clock_that_was_set_far_back_refuses_writes_and_says_why() -> None:
     alone.wall_offset_ms = -3_600_000
     asker = alone.put(KEY, b"v")
     alone.step(after_ms=WRITE_WAIT_MS)
-    error_of(asker, ClockUntrusted, Outcome.NOT_APPLIED)
-
-
-# --- derived writes ----------------------------------------------------------------------------
-
-
-def test_a_derived_write_is_stamped_directly_above_what_it_carries_on() -> None:
-    alone = alone_of()
-    base = record_at(-10)
-    asker = alone.put(KEY, b"v", derived_from=base.version)
-    (record,) = ack(alone, 1)
-    assert record.version > base.version
-    assert record.prior == base.version
-    assert asker.result == PutResult(record.version, acks=2, replicas=3)
-
-
-def test_a_derived_write_loses_to_the_very_next_stamp_of_any_node() -> None:
-    """A node that saw what was read gives out just that, if clocks are ahead of the wall."""
-    alone = alone_of()
-    base = record_at(-10)
-    alone.put(KEY, b"v", derived_from=base.version)
-    (record,) = ack(alone, 1)
-    assert record.version < pack_version(stamp_of(base.version) + 1, 1)
-
-
-def test_a_derived_write_that_something_newer_met_is_never_stamped_again() -> None:
-    """It would undo what was written meanwhile."""
-    alone = alone_of()
-    base, newer = record_at(-10), record_at(-5)
-    alone.disk.format(Batch([(ROW, newer)], [], []))
-    asker = alone.put(KEY, b"v", derived_from=base.version)
-    (record,) = ack(alone, 1)
-    assert asker.result == PutResult(record.version, acks=2, replicas=3, superseded=True)
-    assert alone.disk.get(ROW) == newer
-
-
-def test_two_derived_writes_from_one_version_are_different_writes() -> None:
-    alone = alone_of()
-    base = record_at(-10)
-    for expires_ms in (1, 2):
-        alone.put(KEY, b"v", expires_ms=expires_ms, derived_from=base.version)
-    one, other = ack(alone, 1)
-    assert one.version != other.version
-
-
-def test_nothing_is_derived_from_what_no_trusted_clock_gave_out() -> None:
-    alone = alone_of()
-    asker = alone.put(KEY, b"v", derived_from=pack_version((1 << 64) - 1, 1))
     error_of(asker, ClockUntrusted, Outcome.NOT_APPLIED)
 
 

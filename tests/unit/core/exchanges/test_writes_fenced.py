@@ -6,9 +6,11 @@ from __future__ import annotations
 from quorate.core.values.events import PutResult
 from quorate.core.values.messages import Mutate, Mutated
 from quorate.core.values.record import Record
-from quorate.errors import Outcome, QuorumUnreachable
 from tests.unit.core.alone import Alone, record_at
-from tests.unit.core.write_stage import ack, alone_of, error_of
+from tests.unit.core.read_stage import KEY as KEY_OF_OTHERS
+from tests.unit.core.read_stage import outsider
+from tests.unit.core.vote_stage import accept
+from tests.unit.core.write_stage import ack, alone_of
 
 KEY = b"k"
 
@@ -23,23 +25,40 @@ def _fence(alone: Alone, index: int, bound: bytes) -> list[Record]:
     return kept
 
 
-def test_a_stamp_that_is_refused_as_too_old_is_no_ack_and_stamped_again_until_it_is_taken() -> None:
+def test_a_stamp_that_nobody_took_as_it_is_too_old_is_stamped_again_until_it_is_taken() -> None:
+    alone, holders = outsider()
+    asker = alone.put(KEY_OF_OTHERS, b"v")
+    bounds = [record_at(alone.mono_ms + ms).version for ms in (50, 100)]
+    versions: list[bytes] = []
+    for bound in bounds:
+        for index in holders:
+            (record,) = _fence(alone, index, bound)
+        versions.append(record.version)
+        assert not asker.results
+    for index in holders[:2]:
+        (record,) = ack(alone, index)
+    assert versions[0] < bounds[0] < versions[1] < bounds[1] < record.version
+    assert asker.result == PutResult(record.version, acks=2, replicas=3), "no other writer was met"
+    assert alone.node.hints.total == 0
+
+
+def test_a_stamp_that_some_took_and_is_too_old_for_one_that_is_needed_is_moved() -> None:
+    """It may have been read at the two."""
     alone = alone_of()
     asker = alone.put(KEY, b"v", w=3)
     bound = record_at(alone.mono_ms + 50).version
     (first,) = ack(alone, 1)
     _fence(alone, 2, bound)
     assert not asker.results
+    assert alone.take(1, Mutate) == []
+    (item,) = accept(alone, 1)
+    assert item[1] == first.version
     (second,) = ack(alone, 1)
+    assert item[3] == second
     assert second.version > max(bound, first.version)
-    higher = record_at(alone.mono_ms + 100).version
-    _fence(alone, 2, higher)
     assert not asker.results
-    (third,) = ack(alone, 1)
-    assert third.version > higher
     ack(alone, 2)
-    assert isinstance(asker.result, PutResult)
-    assert asker.result.version == third.version
+    assert asker.result == PutResult(second.version, acks=3, replicas=3)
     assert alone.node.hints.total == 0
 
 
@@ -50,14 +69,4 @@ def test_a_write_that_enough_took_is_not_stamped_again_for_one_that_did_not() ->
     _fence(alone, 2, record_at(alone.mono_ms + 50).version)
     assert isinstance(asker.result, PutResult)
     assert asker.result.version == record.version
-    assert alone.take(1, Mutate) == []
-
-
-def test_a_derived_write_that_is_too_old_everywhere_fails_honestly() -> None:
-    alone = alone_of()
-    seen = record_at(alone.mono_ms).version
-    asker = alone.put(KEY, b"v", derived_from=seen)
-    for index in (1, 2):
-        _fence(alone, index, record_at(alone.mono_ms + 50).version)
-    error_of(asker, QuorumUnreachable, Outcome.UNKNOWN)
     assert alone.take(1, Mutate) == []

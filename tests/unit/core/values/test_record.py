@@ -15,15 +15,18 @@ from quorate.core.values.versions import (
     ABSENT,
     pack_version,
     stamp_of,
+    successor,
 )
 
-_VERSIONS = st.builds(pack_version, st.integers(1, 3), st.integers(1, 2))
+_STAMPED = st.builds(pack_version, st.integers(1, 3), st.integers(1, 2))
+_VERSIONS = st.one_of(_STAMPED, st.builds(successor, _STAMPED, st.integers(1, 2)))
 _RECORDS = st.builds(
     Record,
     _VERSIONS,
     st.one_of(st.none(), st.sampled_from([b"", b"a", b"b"])),
     st.sampled_from([0, 1, 2]),
     st.one_of(st.just(ABSENT), _VERSIONS),
+    st.sampled_from([(), ((1, 7),), ((1, 8),)]),
 )
 
 
@@ -53,6 +56,13 @@ def test_replicas_end_with_one_record_whatever_the_order_of_arrival(records: lis
 def test_a_tombstone_wins_over_a_value_of_the_same_version() -> None:
     version = pack_version(7, 1)
     assert wins(Record(version, None), Record(version, b"\xff" * 9, 99))
+
+
+def test_a_link_wins_over_its_base_and_loses_to_the_next_stamp() -> None:
+    base = pack_version(7, 1)
+    linked = Record(successor(base), b"linked", winners=((1, 9),))
+    assert wins(linked, Record(base, None))
+    assert wins(Record(pack_version(7, 2), b"next"), linked)
 
 
 @pytest.mark.parametrize(

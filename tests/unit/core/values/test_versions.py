@@ -1,19 +1,22 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Versions are ordered by stamp, then by process; what is derived comes directly behind."""
+"""Versions are ordered by stamp, then by process, then by link."""
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from quorate.core.values.versions import (
     ABSENT,
-    DERIVED_BITS,
-    TIES,
+    LINK_BYTES,
+    LINKED_BYTES,
     VERSION_BYTES,
-    derived_version,
+    chain_of,
+    link_of,
     pack_version,
     stamp_of,
+    successor,
 )
 
 _STAMPS = st.integers(0, (1 << 64) - 1)
@@ -29,33 +32,43 @@ def test_versions_order_by_stamp_then_process(a: int, m: int, b: int, n: int) ->
     assert one > ABSENT
 
 
-_DRAWN_TIES = st.integers(TIES[0], TIES[-1])
-_DRAWN = st.integers(0, (1 << DERIVED_BITS) - 1)
+_LINKS = st.integers(1, (1 << 8 * LINK_BYTES) - 1)
 
 
-@given(
-    st.integers(1, 1 << 62), _DRAWN_TIES, _DRAWN_TIES, st.lists(_DRAWN, min_size=1, max_size=128)
-)
-def test_what_is_derived_is_above_what_it_carries_on_and_below_the_next_stamp_of_any_process(
-    stamp: int, tie: int, other_tie: int, draws: list[int]
+@given(_STAMPS, _TIES, _LINKS)
+def test_a_link_lies_directly_above_its_base_and_below_whatever_is_stamped_later(
+    stamp: int, tie: int, link: int
 ) -> None:
-    version = pack_version(stamp, tie)
-    for drawn in draws:
-        derived = derived_version(version, drawn)
-        assert version < derived < pack_version(stamp + 1, other_tie)
-        version = derived
+    base = pack_version(stamp, tie)
+    linked = successor(base, link)
+    assert len(linked) == LINKED_BYTES
+    assert base < linked
+    assert (chain_of(linked), link_of(linked), stamp_of(linked)) == (base, link, stamp)
+    if tie < (1 << 48) - 1:
+        assert linked < pack_version(stamp, tie + 1)
 
 
-@given(_STAMPS, _DRAWN_TIES, _DRAWN)
-def test_hardly_a_process_has_a_tie_between_what_is_derived_and_what_it_carries_on(
-    stamp: int, tie: int, drawn: int
+@given(_STAMPS, _TIES, _LINKS, _STAMPS)
+def test_each_link_of_a_chain_is_above_the_one_before_whenever_it_is_made(
+    stamp: int, tie: int, link: int, made: int
 ) -> None:
-    seen = pack_version(stamp, tie)
-    derived = derived_version(seen, drawn)
-    distance = int.from_bytes(derived, "big") - int.from_bytes(seen, "big")
-    assert distance * 1_000_000 < len(TIES)
+    before = successor(pack_version(stamp, tie), link)
+    if link == (1 << 8 * LINK_BYTES) - 1:
+        return
+    after = successor(before, made)
+    assert before < after
+    assert chain_of(after) == chain_of(before)
+    assert link_of(after) == max(made, link + 1)
 
 
-def test_what_is_derived_from_one_version_is_told_apart_by_what_was_drawn() -> None:
-    seen = pack_version(1, TIES[0])
-    assert derived_version(seen, 1) != derived_version(seen, 2)
+def test_what_was_stamped_is_link_0_of_its_own_chain() -> None:
+    version = pack_version(1, 1)
+    assert (chain_of(version), link_of(version)) == (version, 0)
+    assert successor(version) == version + b"\0\0\0\0\0\0\0\1"
+
+
+def test_a_chain_has_an_end() -> None:
+    last = successor(pack_version(1, 1), (1 << 8 * LINK_BYTES) - 1)
+    assert last < pack_version(1, 2)
+    with pytest.raises(OverflowError):
+        successor(last)

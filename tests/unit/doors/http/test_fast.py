@@ -173,6 +173,7 @@ FOREIGN = [
             b"Connection:",
             b"If-Match: x",
             b"iF-nOnE-mAtCh: *",
+            b"Idempotency-Key: x",
             b"If-Modified-Since: x",
             b"If-Unmodified-Since: x",
             b"Content-Range: bytes 0-0/9",

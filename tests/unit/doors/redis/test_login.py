@@ -311,6 +311,10 @@ _SAMPLES = {
     "pexpire": ["k", "1"], "expireat": ["k", "1"], "pexpireat": ["k", "1"], "setnx": ["k", "v"],
     "getset": ["k", "v"], "incrby": ["k", "1"], "incrbyfloat": ["k", "1"], "decrby": ["k", "1"],
     "append": ["k", "v"], "setrange": ["k", "0", "v"], "msetnx": ["app:1", "v", "k", "v"],
+    "getbit": ["k", "0"], "setbit": ["k", "0", "1"], "lcs": ["app:1", "k"],
+    "rename": ["app:1", "k"], "renamenx": ["k", "app:1"], "copy": ["app:1", "k"],
+    "quorate.cas": ["k", "", "v"], "quorate.lease|acquire": ["k", "me", "5"],
+    "quorate.lease|renew": ["k", "00", "5"], "quorate.lease|release": ["k", "00"],
 }  # fmt: skip
 """The arguments of commands that are not keys alone."""
 _WITH_KEYS = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from quorate.core.values.events import PutResult
+from quorate.core.values.events import PutResult, UpdateResult
 from quorate.core.values.status import Status
 from quorate.doors.redis.server import SECTIONS
 from quorate.doors.redis.session import STATUS_AGE_MS_MAX
@@ -156,9 +156,6 @@ def test_wait_after_wait_says_the_same_and_never_more_than_is_known(client: Clie
     [
         ("DEL", "k"),
         ("MSET", "k", "v"),
-        ("EXPIRE", "k", "5"),
-        ("SET", "k", "v", "GET"),
-        ("GETDEL", "k"),
     ],
 )
 def test_wait_counts_every_kind_of_write(client: Client, command: tuple[str, ...]) -> None:
@@ -166,6 +163,20 @@ def test_wait_counts_every_kind_of_write(client: Client, command: tuple[str, ...
     client.store.fail_next = [put_result(client, 1)]
     client.ask(*command)
     assert client.ask("WAIT", 1, 0) == 0
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("EXPIRE", "k", "5"), ("SET", "k", "v", "GET"), ("GETDEL", "k"), ("APPEND", "k", "")],
+)
+def test_wait_counts_a_read_modify_write_that_wrote(
+    client: Client, command: tuple[str, ...]
+) -> None:
+    record = client.store.fill(b"k", b"v")
+    wrote = command[0] != "APPEND"
+    client.store.fail_next = [UpdateResult(record, record if wrote else None, 1, 3)]
+    client.ask(*command)
+    assert client.ask("WAIT", 1, 0) == (0 if wrote else 2)
 
 
 def test_wait_without_a_write_tells_how_many_copies_a_key_has(client: Client) -> None:

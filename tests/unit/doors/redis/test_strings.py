@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from quorate.core.values.events import Put
+from quorate.core.values.events import Edited, Put, Update
+from quorate.core.values.versions import successor
 from quorate.doors.redis.session import WINDOW_FIRST
 from quorate.doors.redis.strings import MGET_BYTES_MAX
 from quorate.errors import Outcome, QuorumUnreachable
-from tests.unit.doors.redis.turns import Client
+from tests.unit.doors.redis.turns import Client, three_nodes
 
 INT64_MAX = 2**63 - 1
 NO_W = QuorumUnreachable("too few replicas", outcome=Outcome.NOT_APPLIED, needed=2, live=1)
@@ -19,6 +22,10 @@ def last_put(client: Client) -> Put:
     put = client.written[-1]
     assert isinstance(put, Put)
     return put
+
+
+def expiry(client: Client, key: bytes = b"k") -> int:
+    return client.store.records[key].expires_ms
 
 
 def test_set_then_get_gives_the_value_back(client: Client) -> None:
@@ -119,17 +126,100 @@ def test_options_that_do_not_go_together_are_a_syntax_error(
 def test_set_get_returns_the_old_value_and_drops_the_expiry(client: Client) -> None:
     client.store.fill(b"k", b"old", expires_ms=client.store.wall_ms() + 5)
     assert client.ask("SET", "k", "new", "GET") == b"old"
-    assert last_put(client) == Put(last_put(client).waiter, b"k", b"new")
+    assert (client.ask("GET", "k"), expiry(client)) == (b"new", 0)
     assert client.ask("SET", "other", "new", "GET") is None
 
 
-def test_set_keepttl_keeps_the_expiry_and_is_an_ordinary_write(client: Client) -> None:
+def test_set_keepttl_keeps_the_expiry(client: Client) -> None:
     expires = client.store.wall_ms() + 5000
     client.store.fill(b"k", b"old", expires_ms=expires)
     assert client.ask("SET", "k", "new", "KEEPTTL", "GET") == b"old"
-    assert (last_put(client).expires_ms, last_put(client).derived_from) == (expires, None)
+    assert expiry(client) == expires
     assert client.ask("SET", "fresh", "v", "KEEPTTL") == b"OK"
-    assert last_put(client).expires_ms == 0
+    assert expiry(client, b"fresh") == 0
+
+
+@pytest.mark.parametrize(
+    ("old", "options", "reply", "new"),
+    [
+        (None, ("NX",), b"OK", b"new"),
+        (b"old", ("NX",), None, b"old"),
+        (None, ("XX",), None, None),
+        (b"old", ("xx",), b"OK", b"new"),
+        (None, ("NX", "GET"), None, b"new"),
+        (b"old", ("NX", "GET"), b"old", b"old"),
+        (None, ("GET", "XX"), None, None),
+        (b"old", ("XX", "GET"), b"old", b"new"),
+    ],
+)
+def test_set_on_a_condition_and_with_get_answers_as_redis_does(
+    client: Client, old: bytes | None, options: tuple[str, ...], *, reply: Any, new: Any
+) -> None:
+    now = client.store.wall_ms()
+    expected = {(): 0, ("EX", 10): now + 10_000, ("PXAT", 2**42): 2**42}
+    expected[("KEEPTTL",)] = 0 if old is None else now + 77
+    for words, expires in expected.items():
+        client.store.fill(b"k", old, expires_ms=now + 77)
+        assert client.ask("SET", "k", "new", *options, *words) == reply
+        assert client.ask("GET", "k") == new
+        assert client.ask("PEXPIRETIME", "k") == (
+            -2 if new is None else now + 77 if new == b"old" else expires or -1
+        )
+
+
+def test_what_expired_is_absent_for_conditions(client: Client) -> None:
+    client.store.fill(b"k", b"old", expires_ms=client.store.wall_ms())
+    assert client.ask("SET", "k", "v", "XX") is None
+    assert client.ask("SET", "k", "v", "NX") == b"OK"
+    assert client.ask("SETNX", "k", "w") == 0
+
+
+def test_setnx_and_getset(client: Client) -> None:
+    assert client.ask("SETNX", "k", "1") == 1
+    assert client.ask("SETNX", "k", "2") == 0
+    client.ask("EXPIRE", "k", 10)
+    assert client.ask("GETSET", "k", "3") == b"1"
+    assert (client.ask("GET", "k"), client.ask("TTL", "k")) == (b"3", -1)
+    assert client.ask("GETSET", "none", "v") is None
+
+
+def test_msetnx_is_of_one_key_and_of_several_refused(client: Client) -> None:
+    assert client.ask("MSETNX", "k", "1") == 1
+    assert client.ask("MSETNX", "k", "2", "k", "3") == 0
+    assert client.ask("MSETNX", "other", "2", "other", "3") == 1
+    assert (client.ask("GET", "k"), client.ask("GET", "other")) == (b"1", b"3")
+    count = len(client.store.events)
+    assert client.ask("MSETNX", "a", "1", "b", "2") == (
+        "CROSSKEY MSETNX takes one key here: several are not written as one step"
+        " (outcome=not_applied)"
+    )
+    assert client.ask("MSETNX", "a", "1", "b") == (
+        "ERR wrong number of arguments for 'msetnx' command"
+    )
+    assert len(client.store.events) == count
+
+
+@pytest.mark.parametrize("outcome", Outcome)
+def test_a_read_modify_write_that_failed_says_what_became_of_it(
+    client: Client, outcome: Outcome
+) -> None:
+    error = QuorumUnreachable("too few replicas", outcome=outcome)
+    for command in (["INCR", "k"], ["SET", "k", "v", "NX"], ["GETDEL", "k"], ["EXPIRE", "k", 1]):
+        client.store.fail_next = [error]
+        assert client.ask(*command) == f"NOREPLICAS too few replicas (outcome={outcome.value})"
+
+
+@pytest.mark.parametrize(
+    "command", [("SET", "k", "", "NX"), ("GETSET", "k", ""), ("SETNX", "k", "")]
+)
+def test_a_value_over_the_limit_is_refused_also_on_a_condition(command: tuple[str, ...]) -> None:
+    client = Client(three_nodes(value_bytes_max=1 << 20))
+    value = b"v" * ((1 << 20) + 1)
+    words = [value if word == "" else word for word in command]
+    assert client.ask(*words) == (
+        "ERR the value is too large (outcome=not_applied bytes=1048577 bytes_max=1048576)"
+    )
+    assert client.store.records == {}
 
 
 def test_setex_and_psetex_set_value_and_expiry(client: Client) -> None:
@@ -146,16 +236,21 @@ def test_setex_and_psetex_set_value_and_expiry(client: Client) -> None:
 # --- reads that write ----------------------------------------------------------------------------
 
 
-def test_getdel_deletes_what_it_read_and_nothing_newer(client: Client) -> None:
-    record = client.store.fill(b"k", b"v")
-    client.send(["GETDEL", "k"])
-    client.store.turn()
-    client.store.fill(b"k", b"newer")
-    assert client.replies() == [b"v"]
-    assert (last_put(client).value, last_put(client).derived_from) == (None, record.version)
-    assert client.ask("GET", "k") == b"newer"
-    assert client.ask("GETDEL", "k") == b"newer"
+def test_getdel_gives_the_value_once(client: Client) -> None:
+    client.store.fill(b"k", b"v")
+    assert client.ask("GETDEL", "k") == b"v"
+    assert client.store.records[b"k"].value is None
     assert client.ask("GETDEL", "k") is None
+
+
+def test_an_edit_gives_the_same_again_for_the_record_that_it_is_asked_about(client: Client) -> None:
+    """A proposal that another beat asks it anew, and the answer is that of the one that won."""
+    client.send(["GETSET", "k", "mine"])
+    (update,) = client.written
+    assert isinstance(update, Update)
+    for value in (b"a", b"bb"):
+        assert update.edit(client.store.fill(b"k", value)) == Edited(b"mine")
+    assert client.replies() == [b"bb"]
 
 
 def test_getex_changes_the_expiry_of_what_it_read(client: Client) -> None:
@@ -164,13 +259,13 @@ def test_getex_changes_the_expiry_of_what_it_read(client: Client) -> None:
     assert client.ask("GETEX", "k") == b"v"
     assert client.written == []
     assert client.ask("GETEX", "k", "EX", 10) == b"v"
-    put = last_put(client)
-    assert (put.value, put.expires_ms, put.derived_from) == (b"v", now + 10_000, record.version)
+    assert expiry(client) == now + 10_000
+    assert client.store.records[b"k"].version == successor(record.version)
     assert client.ask("GETEX", "k", "PERSIST") == b"v"
-    assert last_put(client).expires_ms == 0
-    count = len(client.written)
+    assert expiry(client) == 0
+    record = client.store.records[b"k"]
     assert client.ask("GETEX", "k", "PERSIST") == b"v"
-    assert len(client.written) == count
+    assert client.store.records[b"k"] is record
     assert client.ask("GETEX", "k", "PXAT", 1) == b"v"
     assert client.ask("GETEX", "k", "EX", 10) is None
 
@@ -179,36 +274,6 @@ def test_getex_refuses_what_redis_refuses(client: Client) -> None:
     assert client.ask("GETEX", "k", "EX", 0) == "ERR invalid expire time in 'getex' command"
     assert client.ask("GETEX", "k", "EX", 1, "PERSIST") == "ERR syntax error"
     assert client.ask("GETEX", "k", "KEEPTTL") == "ERR syntax error"
-
-
-@pytest.mark.parametrize(
-    ("start", "end", "expected"),
-    [
-        (0, -1, b"This is"),
-        (-(2**63), INT64_MAX, b"This is"),
-        (INT64_MAX, INT64_MAX, b""),
-        (0, 3, b"This"),
-        (-3, -1, b" is"),
-        (-3, -4, b""),
-        (-50, -100, b""),
-        (5, 2, b""),
-        (3, 100, b"s is"),
-        (0, -100, b"T"),
-        (-100, -50, b"T"),
-        (1, -100, b""),
-    ],
-)
-def test_getrange_takes_any_bounds(client: Client, start: int, end: int, expected: bytes) -> None:
-    client.store.fill(b"k", b"This is")
-    assert client.ask("GETRANGE", "k", start, end) == expected
-    assert client.ask("SUBSTR", "k", start, end) == expected
-    assert client.ask("GETRANGE", "none", start, end) == b""
-
-
-def test_strlen_counts_bytes(client: Client) -> None:
-    client.store.fill(b"k", "é".encode())
-    assert client.ask("STRLEN", "k") == 2
-    assert client.ask("STRLEN", "none") == 0
 
 
 # --- many keys -----------------------------------------------------------------------------------

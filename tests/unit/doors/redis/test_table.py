@@ -12,14 +12,22 @@ import pytest
 
 from quorate.config import KEY_BYTES_MAX, Config
 from quorate.doors.flow import SMALL_REPLY_BYTES
-from quorate.doors.limits import REQUEST_SECONDS
+from quorate.doors.limits import FREE_BYTES, REQUEST_SECONDS
 from quorate.doors.redis.cluster import SLOT_KEYS_MAX
 from quorate.doors.redis.command import Access, Command
 from quorate.doors.redis.glob import NAME_PATTERN_BYTES_MAX, PATTERN_BYTES_MAX
+from quorate.doors.redis.moving import TRIES_MAX
+from quorate.doors.redis.plans import LOOKED_BYTES_MAX
 from quorate.doors.redis.scan import KEYS_MAX, ROWS_MAX
 from quorate.doors.redis.server import CONFIG_PATTERNS_MAX
 from quorate.doors.redis.strings import MGET_BYTES_MAX
 from quorate.doors.redis.table import COMMANDS, NAMES_MAX, SPELLED, find
+from quorate.doors.redis.transactions import (
+    QUEUED_MAX,
+    SHOWN_BYTES_MAX,
+    WATCHED_BYTES_MAX,
+    WATCHED_MAX,
+)
 from quorate.wire.resp import ARGS_MAX, COMMAND_BULKS_MAX, INLINE_BYTES_MAX
 from tests.unit.doors.redis.turns import Client
 
@@ -45,16 +53,10 @@ def words(cell: str) -> set[bytes]:
 
 
 def test_the_document_lists_every_command_and_no_other() -> None:
-    groups = rows("| group | commands |")
-    groups["transactions"] = groups["transactions"].partition(":")[0]
-    listed = set().union(*map(words, groups.values()))
-    refused = words(DOCUMENT.split("this release does not\nhave: ")[1].partition("`.")[0] + "`")
+    listed = set().union(*map(words, rows("| group | commands |").values()))
     containers = {name for name, command in COMMANDS.items() if command.subcommands}
-    assert listed | containers | refused - {b"SET", b"NX/XX"} == set(COMMANDS)
+    assert listed | containers == set(COMMANDS)
     assert not listed & containers
-    assert refused - {b"SET", b"NX/XX"} == {
-        each.name.upper().encode() for each in COMMANDS.values() if "refused: needs" in each.summary
-    }
 
 
 def test_the_document_lists_every_subcommand_and_no_other() -> None:
@@ -89,6 +91,10 @@ def test_the_limits_in_the_document_are_those_in_force() -> None:
     assert says("names in `COMMAND INFO` and `DOCS`", NAMES_MAX)
     assert says("values in one `MGET`", MGET_BYTES_MAX // mib)
     assert says("keys in one answer", KEYS_MAX, ROWS_MAX, SLOT_KEYS_MAX)
+    assert says("commands in a transaction", QUEUED_MAX, FREE_BYTES // 1024, int(REQUEST_SECONDS))
+    assert says("values that a transaction shows", SHOWN_BYTES_MAX // mib, LOOKED_BYTES_MAX // mib)
+    assert says("watched keys", WATCHED_MAX, WATCHED_BYTES_MAX // 1024)
+    assert says("tries of a `RENAME`", TRIES_MAX)
     replies = "replies that clients have not taken, of all together"
     assert says(replies, config.reply_bytes_max // mib, SMALL_REPLY_BYTES // 1024)
     arriving = "requests that arrive, of all together"
@@ -176,7 +182,7 @@ def test_command_docs_are_by_name(client: Client) -> None:
 
 def test_command_list_filters_by_pattern(client: Client) -> None:
     assert sorted(client.ask("COMMAND", "LIST", "FILTERBY", "PATTERN", "GET*")) == [
-        b"get", b"getdel", b"getex", b"getrange", b"getset",
+        b"get", b"getbit", b"getdel", b"getex", b"getrange", b"getset",
     ]  # fmt: skip
     assert len(client.ask("COMMAND", "LIST")) == len(COMMANDS)
     assert client.ask("COMMAND", "LIST", "FOO") == "ERR syntax error"
@@ -188,6 +194,13 @@ def test_command_list_filters_by_pattern(client: Client) -> None:
         (("MSET", "a", "1", "b", "2"), [b"a", b"b"]),
         (("get", "k"), [b"k"]),
         (("DEL", "a", "b"), [b"a", b"b"]),
+        (("COPY", "a", "b", "REPLACE"), [b"a", b"b"]),
+        (("SETBIT", "k", "1", "1"), [b"k"]),
+        (("QUORATE.CAS", "k", "", "v"), [b"k"]),
+        (("QUORATE.LEASE", "acquire", "k", "me", "1000"), [b"k"]),
+        (("OBJECT", "ENCODING", "k"), [b"k"]),
+        (("OBJECT", "NOPE", "k"), "ERR The command has no key arguments"),
+        (("QUORATE.LEASE",), "ERR Invalid number of arguments specified for command"),
         (("PING", "x"), "ERR The command has no key arguments"),
         (("NOPE", "x"), "ERR Invalid command specified"),
         (("GET", "a", "b"), "ERR Invalid number of arguments specified for command"),
@@ -195,3 +208,15 @@ def test_command_list_filters_by_pattern(client: Client) -> None:
 )
 def test_command_getkeys_finds_the_keys(client: Client, line: tuple[str, ...], answer: Any) -> None:
     assert client.ask("COMMAND", "GETKEYS", *line) == answer
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("DEBUG SLEEP 1", "SHUTDOWN", "SLAVEOF a 1", "EVAL x 0", "LPUSH k v", "HSET k f v"),
+        *("BITOP AND a b", "SUBSCRIBE c", "QUORATE.NOPE k"),
+    ],
+)
+def test_commands_for_other_types_and_for_operators_are_unknown(client: Client, line: str) -> None:
+    name, *arguments = line.split()
+    assert client.ask(name, *arguments).startswith(f"ERR unknown command '{name}', with args")

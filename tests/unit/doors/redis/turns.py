@@ -12,7 +12,7 @@ import hiredis
 
 from quorate.config import Config
 from quorate.core.topology.topology import Topology
-from quorate.core.values.events import Event, Get, Put, Result, Scan, ScanResult
+from quorate.core.values.events import Event, Get, Put, Result, Scan, ScanResult, Update
 from quorate.doors.limits import ByteBudget
 from quorate.doors.port import Speaker
 from quorate.doors.principals import Principals
@@ -75,7 +75,7 @@ class TurnStore(FakeStore):
             sink.flush()
 
     def _is_held_back(self, event: Event) -> bool:
-        return isinstance(event, Get | Put) and event.key in self.hold_keys
+        return isinstance(event, Get | Put | Update) and event.key in self.hold_keys
 
     def _get(self, event: Get) -> Result:
         return self.fail_keys.get(event.key) or super()._get(event)

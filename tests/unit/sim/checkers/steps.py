@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from quorate.core.values.events import Batch, PutResult, Result
+from quorate.core.values.events import Batch, Put, PutResult, Result
 from quorate.core.values.messages import ReadAnswer
 from quorate.core.values.record import Record
 from quorate.core.values.slots import row_of
@@ -71,6 +71,9 @@ class Stage:
         """A step that touched this."""
         machine = self.machines[node]
         kept = [given(node, each) for each in stored or []]
+        waiters = [(Nobody(), each) for each in acked or []]
+        if waiters:
+            machine.events = [Put(waiter, KEY, b"v", w=1) for waiter, _ in waiters]
         return Step(
             machine,
             machine.node if machine.is_running else None,
@@ -78,10 +81,11 @@ class Stage:
             sent=sent or [],
             hinted=hinted or [],
             given=[*kept, *(sent or []), *(hint for _, hint in hinted or [])],
+            proposed=[],
             collected=[],
             forgotten=forgotten or [],
             dropped_hints=[],
-            acked=[(Nobody(), each) for each in acked or []],
+            acked=[*waiters],
             refused=[],
             told=told or [],
             ceiling=ceiling,

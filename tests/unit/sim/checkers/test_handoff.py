@@ -11,7 +11,7 @@ import pytest
 from quorate.core.exchanges.hints import PREFIX_BYTES
 from quorate.core.topology.layout import unmet_id
 from quorate.core.values.events import Batch
-from quorate.core.values.messages import StoredHint
+from quorate.core.values.stored import StoredHint
 from quorate.sim.checkers.handoff import Handoff
 from quorate.sim.checkers.watch import Machines
 from quorate.sim.cluster import url_of

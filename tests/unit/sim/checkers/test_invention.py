@@ -7,20 +7,24 @@ import pytest
 
 from quorate.core.values.events import GetResult
 from quorate.core.values.record import Record
+from quorate.errors import Outcome, QuorumUnreachable
 from quorate.sim.checkers import invention
-from quorate.sim.history import ClientOperation, Evidence, History, value_of
+from quorate.sim.history import ClientOperation, Evidence, History, Kind
+from quorate.sim.tokens import behind, token_of
 from tests.unit.sim.checkers.told import (
     KEY,
     evidence,
     history,
     left,
-    of_derived,
+    linked,
     of_get,
     of_put,
+    of_update,
+    token,
     version,
 )
 
-WRITTEN = value_of(0, 0, KEY)
+WRITTEN = token(b"v")
 
 
 def _played(found: Record | None, *, asked_ms: float = 2, put_expires_ms: int = 0) -> History:
@@ -32,9 +36,7 @@ def _played(found: Record | None, *, asked_ms: float = 2, put_expires_ms: int = 
 
 
 def _told(put: ClientOperation, get: ClientOperation) -> History:
-    told = history(get, put)
-    put.serial, get.serial = 0, 1
-    return told
+    return history(get, put)
 
 
 def _check(played: History, settled: Evidence | None = None) -> list[str]:
@@ -51,10 +53,11 @@ def test_what_was_written_may_be_read_and_left(record: Record | None) -> None:
     [
         (b"?", "nobody made"),
         (WRITTEN[:-1] + b"!", "nobody made"),
-        (value_of(0, 0, b"other"), "was written to b'other'"),
-        (value_of(0, 7, KEY), "nobody wrote"),
-        (value_of(9, 0, KEY), "nobody wrote"),
-        (value_of(0, 0, KEY, size=99), "nobody wrote"),
+        (token(b"v", key=b"other"), "was written to b'other'"),
+        (token_of((118, 7, 0), KEY), "nobody wrote"),
+        (token_of((9, 0, 0), KEY), "nobody wrote"),
+        (behind(WRITTEN, (118, 0, 0), KEY), "took effect twice"),
+        (behind(WRITTEN, (118, 0, 1), KEY), "nobody wrote"),
     ],
 )
 def test_a_value_that_nobody_wrote_is_found(value: bytes, told: str) -> None:
@@ -78,19 +81,30 @@ def test_an_expiry_that_was_lost_is_found() -> None:
 
 
 def test_a_value_may_be_read_with_an_expiry_that_somebody_asked_for_by_then() -> None:
-    put, expire = of_put(WRITTEN, 1, 4), of_derived(WRITTEN, 5, 8, number=2, seen=1, expires_ms=77)
+    changed = linked(WRITTEN, 1, expires_ms=77)
+    put, expire = of_put(WRITTEN, 1, 4), of_update(Kind.EXPIRE, 5, 8, after=changed)
     for asked_ms, expires_ms, count in ((6, 77, 0), (6, 78, 1), (2, 77, 1)):
         read = of_get(None, asked_ms, asked_ms + 1)
-        read.result = GetResult(Record(version(2), WRITTEN, expires_ms), 2)
-        told = history(put, expire, read)
-        put.serial = 0
-        assert len(list(invention.check(told, evidence()))) == count
+        read.result = GetResult(linked(WRITTEN, 1, expires_ms=expires_ms), 2)
+        expire.result = None if expires_ms == 78 else expire.result
+        assert len(_check(history(put, expire, read))) == count
 
 
-def test_a_value_that_was_only_derived_is_nobodys() -> None:
-    expire = of_derived(WRITTEN, 0, 1, number=2, seen=1)
-    (told,) = list(invention.check(history(expire), left(Record(version(2), WRITTEN))))
-    assert "nobody wrote" in told.told
+APPENDED = behind(WRITTEN, (7, 0, 0), KEY)
+
+
+def test_what_was_put_behind_a_value_is_somebodys_too() -> None:
+    put = of_put(WRITTEN, 1, 4)
+    append = of_update(Kind.APPEND, 5, 8, client=7, after=linked(APPENDED, 1))
+    read = of_get(None, 9, 10)
+    read.result = GetResult(linked(APPENDED, 1), 2)
+    assert _check(history(put, append, read)) == []
+    append.kind = Kind.EXPIRE
+    assert "nobody wrote" in _check(history(put, append, read))[0]
+    append.kind = Kind.LOCK
+    assert "taken where there was one" in _check(history(put, append, read))[0]
+    append.kind, append.result = Kind.APPEND, QuorumUnreachable("", outcome=Outcome.NOT_APPLIED)
+    assert "was refused" in _check(history(put, append, read))[0]
 
 
 def test_a_version_with_two_contents_is_found() -> None:

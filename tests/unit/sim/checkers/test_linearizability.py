@@ -11,29 +11,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quorate.core.values.events import GetResult, PutResult
-from quorate.core.values.record import Record
-from quorate.core.values.versions import pack_version
-from quorate.errors import DeadlineExceeded, Outcome
 from quorate.sim.checkers import linearizability
-from quorate.sim.checkers.linearizability import (
+from quorate.sim.checkers.register import (
     RegisterOperation,
-    Undecided,
     by_version,
     explains,
-    is_linearizable,
     read,
     unknown_write,
     write,
 )
+from quorate.sim.checkers.search import Undecided, is_linearizable
 from tests.unit.sim.checkers.told import (
-    KEY,
     evidence,
     history,
-    of_derived,
     of_get,
     of_put,
-    version,
 )
 
 
@@ -99,7 +91,7 @@ def _slow(history: tuple[RegisterOperation, ...]) -> bool:
 
 
 def _explains(order: tuple[RegisterOperation, ...]) -> bool:
-    value: bytes | None = None
+    value: object = None
     for place, op in enumerate(order):
         if any(later.end < op.start for later in order[place + 1 :]):
             return False
@@ -301,7 +293,7 @@ def test_a_stale_read_is_no_order_whatever_its_version() -> None:
     old = next(op for op in played if op.is_read and op.value is not None)
     late = max(op.end for op in played)
     for claimed in (b"", old.version, b"9 the highest"):
-        assert not _is_ordered([*played, read(late + 1, late + 2, old.value, claimed)])
+        assert not _is_ordered([*played, read(late + 1, late + 2, _value(old), claimed)])
 
 
 # --- long histories ----------------------------------------------------------------------------
@@ -339,6 +331,11 @@ def _played(seed: int, *, operations: int, clients: int) -> list[RegisterOperati
     return found
 
 
+def _value(op: RegisterOperation) -> bytes:
+    assert isinstance(op.value, bytes)
+    return op.value
+
+
 def _without_versions(history: list[RegisterOperation]) -> list[RegisterOperation]:
     return [op._replace(version=None) for op in history]
 
@@ -359,14 +356,14 @@ def test_one_stale_read_in_a_long_history_is_found(seed: int) -> None:
     restamped = {op.value for op in played if not op.must}
     old = next(op for op in once if op.value not in restamped)
     # Everyone has long seen something else by then.
-    stale = read(old.end + 40, old.end + 40.01, old.value)
+    stale = read(old.end + 40, old.end + 40.01, _value(old))
     assert any(op.is_read and old.end < op.start < op.end < stale.start for op in played)
     assert not is_linearizable([*played, stale])
 
 
 def test_a_search_that_takes_too_long_says_so() -> None:
     crowd = [op for number in range(9) for op in write(0, 9, b"%d" % number)]
-    reads = [read(5, 9, op.value) for op in crowd]
+    reads = [read(5, 9, _value(op)) for op in crowd]
     with pytest.raises(Undecided):
         is_linearizable([*crowd, *reads, read(10, 11, b"x")], states_max=10)
     played = history(
@@ -376,94 +373,3 @@ def test_a_search_that_takes_too_long_says_so() -> None:
     )
     (found,) = linearizability.check(played, evidence(), states_max=10)
     assert "undecided after 10 states" in found.told
-
-
-# --- what is promised of a run -----------------------------------------------------------------
-
-
-def _stale(**changes: int) -> list[str]:
-    """A write was acknowledged, then missed."""
-    operations = history(
-        of_put(b"1", 0, 1, w=changes.pop("put_w", 0)), of_get(None, 2, 3, r=changes.pop("get_r", 0))
-    )
-    return [each.invariant for each in linearizability.check(operations, evidence(**changes))]
-
-
-def test_a_stale_read_is_found_at_strict_majorities() -> None:
-    assert _stale() == ["P2"]
-    assert _stale(get_r=3) == ["P2"]
-    assert _stale(put_w=3) == ["P2"]
-    assert _stale(n=5, r=3, w=3) == ["P2"]
-
-
-def test_the_read_that_nothing_explains_is_named() -> None:
-    operations = history(
-        of_put(b"1", 0, 1),
-        of_put(None, 2, 3, number=2),
-        of_get(b"1", 4, 5, number=1),
-        of_get(b"1", 2, 9, number=1),
-        *[of_get(None, each, each + 0.5, number=2) for each in range(10, 40)],
-    )
-    (found,) = linearizability.check(operations, evidence())
-    assert f"explains {read(4, 5, b'1', version(1))}" in found.told
-
-
-def test_nothing_is_promised_with_fewer() -> None:
-    assert _stale(get_r=1) == []
-    assert _stale(put_w=1) == []
-    assert _stale(r=1, w=1) == []
-    assert _stale(r=2, w=1) == []
-
-
-def test_the_outcome_of_a_write_decides_whether_it_must_be_seen() -> None:
-    def told(result: PutResult | DeadlineExceeded | None) -> list[str]:
-        put = of_put(b"1", 0, 1)
-        put.result = result
-        reads = of_get(None, 2, 3), of_get(b"1", 4, 5), of_get(None, 6, 7)
-        missing = linearizability.check(history(put, reads[0]), evidence())
-        present = linearizability.check(history(put, reads[1]), evidence())
-        both = linearizability.check(history(put, *reads), evidence())
-        return ["".join("x" if each else "." for each in (missing, present, both))]
-
-    version = pack_version(1, 1)
-    assert told(PutResult(version, 2, 3)) == ["x.x"]
-    assert told(None) == ["..x"]
-    assert told(DeadlineExceeded("", outcome=Outcome.UNKNOWN)) == ["..x"]
-    assert told(DeadlineExceeded("", outcome=Outcome.NOT_APPLIED)) == [".xx"]
-    # Superseded or not: who was answered comes after what had finished.
-    assert told(PutResult(version, 2, 3, superseded=True)) == ["x.x"]
-    assert told(PutResult(version, 2, 3, restamped=True, superseded=True)) == ["x.x"]
-
-
-def test_what_was_over_before_a_replica_forgot_is_judged_and_nothing_later() -> None:
-    operations = history(of_put(b"1", 0, 1), of_get(None, 2, 3))
-    assert linearizability.check(operations, evidence(forgot_ms={KEY: 4.0}))
-    assert not linearizability.check(operations, evidence(forgot_ms={KEY: 2.5}))
-    assert not linearizability.check(operations, evidence(forgot_ms={KEY: 0.5}))
-
-
-def test_what_went_on_while_a_copy_was_lost_is_in_no_order() -> None:
-    operations = history(of_put(b"a", 0, 1), of_get(None, 2, 3))
-    assert linearizability.check(operations, evidence(lost_ms={KEY: [1.5, 3.5]}))
-    assert not linearizability.check(operations, evidence(lost_ms={KEY: [0.5]}))
-    assert not linearizability.check(operations, evidence(lost_ms={KEY: [2.5]}))
-
-
-def test_an_expired_value_is_still_what_the_register_holds() -> None:
-    get = of_get(None, 2, 3)
-    get.result = GetResult(Record(pack_version(1, 1), b"1", expires_ms=1), 2)
-    assert not linearizability.check(history(of_put(b"1", 0, 1), get), evidence())
-
-
-def test_a_derived_write_may_be_ordered_before_one_that_was_over_before_it_was_sent() -> None:
-    """It began when it read; what is not ordered behind what it read is over by then too."""
-    put, other = of_put(b"1", 0, 1), of_put(b"2", 3, 4, number=2)
-    read = of_get(b"2", 7, 8, number=2)
-    for value in (b"1", None):
-        expire = of_derived(value, 2, 6, number=1, seen=1)
-        assert not linearizability.check(history(put, expire, other, read), evidence())
-        expire.asked_ms = 5
-        assert linearizability.check(history(put, expire, other, read), evidence())
-        # Who read by few replicas may carry on what was overwritten.
-        expire.r = 1
-        assert not linearizability.check(history(put, expire, other, read), evidence())

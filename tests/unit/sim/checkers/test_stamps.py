@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
-from quorate.core.values.record import Record
-from quorate.core.values.versions import ms_of, pack_version
+from msgspec.structs import replace
+
+from quorate.core.values.versions import ms_of, successor
 from quorate.sim.checkers.stamps import Stamps
 from quorate.sim.checkers.watch import Step
 from quorate.sim.clock import EPOCH_MS
 from tests.simulation import asking
 from tests.unit.sim.checkers.steps import Stage, given, record, stamp_of_ms
+
+LINKED = successor(record(1).version, stamp_of_ms(2))
 
 
 def _judged(*steps: Step) -> list[str]:
@@ -116,6 +119,16 @@ def test_a_stamp_past_the_guard_is_found(stage: Stage) -> None:
     assert _judged(stage.step(1, stored=[beyond])) == []
 
 
-def test_a_derived_write_is_not_stamped_by_the_clock(stage: Stage) -> None:
-    derived = Record(pack_version(7, 123_456), b"v")
-    assert _judged(stage.step(0, stored=[record(2)]), stage.step(0, stored=[derived])) == []
+def test_a_read_modify_write_is_not_stamped_and_unique_in_its_row(stage: Stage) -> None:
+    one, other = (replace(record(2, value), version=LINKED) for value in (b"a", b"b"))
+    assert _judged(stage.step(0, stored=[record(3)]), stage.step(0, stored=[one])) == []
+    assert _judged(stage.step(0, stored=[one]), stage.step(0, sent=[given(1, other, b"r")])) == []
+    (told,) = _judged(stage.step(0, stored=[one]), stage.step(0, stored=[other]))
+    assert ", and at " in told
+
+
+def test_a_write_that_is_moved_is_stamped_when_it_is_proposed(stage: Stage) -> None:
+    moved = stage.step(0)._replace(proposed=[given(1, record(2))])
+    late = stage.step(0, stored=[record(2)])
+    assert _judged(moved, stage.step(0, stored=[record(3)]), late) == []
+    assert len(_judged(stage.step(0, stored=[record(3)]), moved)) == 1

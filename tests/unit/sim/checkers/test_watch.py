@@ -9,7 +9,8 @@ import pytest
 
 from quorate.core.exchanges import writes as module
 from quorate.core.exchanges.hints import Hints
-from quorate.core.exchanges.writes import Write, Writes
+from quorate.core.exchanges.write import Write
+from quorate.core.exchanges.writes import Writes
 from quorate.core.replica import Replica
 from quorate.sim import checkers
 from quorate.sim.checkers import Handed, Watch
@@ -56,7 +57,7 @@ def test_a_sound_store_gives_no_cause_for_complaint(seed: int) -> None:
     world = World(seed)
     assert world.play() == []
     assert asking.counter(world.cluster, "hints_stored") > 0
-    assert {b"a0", b"b1", b"c11", b"d11"} <= {value for value, _ in world.handed.contents()}
+    assert {b"a0", b"b1", b"c11", b"d11"} <= set(world.handed.values)
 
 
 def _ack_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

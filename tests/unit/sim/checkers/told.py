@@ -7,10 +7,11 @@ from typing import Any
 
 import msgspec
 
-from quorate.core.values.events import GetResult, PutResult
+from quorate.core.values.events import GetResult, PutResult, UpdateResult
 from quorate.core.values.record import Record
-from quorate.core.values.versions import pack_version
+from quorate.core.values.versions import pack_version, successor
 from quorate.sim.history import ClientOperation, Evidence, History, Kind
+from quorate.sim.tokens import token_of, tokens_of
 
 KEY = b"k"
 EPOCH_MS = 1_000_000
@@ -32,28 +33,41 @@ def of_put(
     """A write that two of three replicas acknowledged; None deletes."""
     kind = Kind.DELETE if value is None else Kind.PUT
     op = ClientOperation(0, 0, 0, kind, KEY, asked_ms=asked_ms, value=value, w=w)
+    tokens = None if value is None else tokens_of(value)
+    if tokens:
+        op.client, op.serial, op.attempt = tokens[0].name
     op.done_ms = done_ms
     op.result = PutResult(version(number), max(w, 2), 3)
     return op
 
 
-def of_derived(
-    value: bytes | None,
+def of_update(
+    kind: Kind,
     asked_ms: float,
     done_ms: float,
     *,
-    number: int,
-    seen: int,
-    expires_ms: int = 0,
-    r: int = 0,
+    client: int = 900,
+    before: Record | None = None,
+    after: Record | None = None,
 ) -> ClientOperation:
-    """A write of what the `seen`th write wrote, with another expiry; None deletes it."""
-    op = of_put(value, asked_ms, done_ms, number=number)
-    op.kind = Kind.GETDEL if value is None else Kind.EXPIRE
-    op.derived_from = version(seen)
-    op.expires_ms = expires_ms
-    op.r = r
+    """A read-modify-write that made one record of another, or left it."""
+    op = ClientOperation(0, client, 0, kind, KEY, asked_ms=asked_ms)
+    op.done_ms = done_ms
+    op.wall_ms = EPOCH_MS + int(done_ms)
+    if after is not None and after.value is not None:
+        op.expires_ms = after.expires_ms
+    op.result = UpdateResult(before, after, 2, 3)
     return op
+
+
+def linked(value: bytes | None, link: int, *, number: int = 1, expires_ms: int = 0) -> Record:
+    """What a read-modify-write made of what the `number`th write wrote."""
+    return Record(successor(version(number), link), value, expires_ms)
+
+
+def token(label: bytes, *, key: bytes = KEY, count: int = 0) -> bytes:
+    """A value that says who wrote it; each label is another client."""
+    return token_of((int.from_bytes(label, "big"), 0, 0), key, count=count)
 
 
 def of_get(
@@ -69,11 +83,12 @@ def of_get(
 
 
 def history(*operations: ClientOperation) -> History:
-    """In the order in which they were asked, numbered so."""
+    """In the order in which they were asked, numbered so unless their values say a number."""
     told = History()
     told.operations = sorted(operations, key=lambda op: op.asked_ms)
     for serial, op in enumerate(told.operations):
-        op.serial = serial
+        if not op.client:
+            op.serial = serial
     return told
 
 

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whom a node asks for the copy of a partition that it gains: see `exchanges.pulls`."""
+
+from __future__ import annotations
+
+from operator import attrgetter
+from typing import Final
+
+from quorate.core.topology.membership import Membership
+from quorate.core.topology.peer import Peer
+from quorate.core.topology.topology import majority
+
+_speed: Final = attrgetter("speed")
+
+
+class CopySources:
+    """Those of the partition that is under way."""
+
+    __slots__ = ("_membership", "damaged", "why_none")
+
+    def __init__(self, membership: Membership) -> None:
+        self._membership = membership
+        self.damaged: set[Peer] = set()
+        """Those that cannot read what comes next."""
+        self.why_none = ""
+        """Why there was none for a partition."""
+
+    def of(self, partition: int) -> list[Peer] | None:
+        """Whom to ask for a partition: all that leave it, and the fastest others, as many as make
+        N - majority + 1 with this node, if it has a copy. None if these cannot be asked now.
+        Nobody, if one of two copies is lost and this node's is to stay."""
+        membership, layout = self._membership, self._membership.layout
+        assert layout is not None
+        row, shall = layout.table[partition], dict(layout.moves)[partition]
+        needed = len(row) - majority(len(row)) + 1
+        must: list[Peer] = []
+        others: list[Peer] = []
+        for index in row:
+            member = layout.members[index]
+            peer = membership.peer(member.id)
+            if peer is None:
+                needed -= 1
+            elif not member.is_bound or peer.is_lost:
+                continue
+            elif index not in shall:
+                must.append(peer)
+            elif peer.is_reachable and peer not in self.damaged:
+                others.append(peer)
+        for peer in must:
+            if not peer.is_reachable:
+                self.why_none = f"partition {partition} waits for {peer.url}: {_why(peer)}"
+                return None
+        needed -= len([peer for peer in must if peer not in self.damaged])
+        others.sort(key=_speed)
+        if len(others) < needed:
+            self.why_none = (
+                f"partition {partition} waits for {needed} of its replicas to be reachable and "
+                f"readable; {len(others)} are"
+            )
+            return None
+        return must + others[: max(needed, 0)]
+
+    def is_any_away(self, partition: int) -> bool:
+        """Whether a replica that may have what the others cannot read is not there."""
+        layout = self._membership.layout
+        assert layout is not None
+        peers = [self._membership.peer(each) for each in layout.replicas(partition)]
+        return any([peer is not None and not (peer.is_there or peer.is_lost) for peer in peers])
+
+
+def _why(peer: Peer) -> str:
+    return "down" if not peer.is_up else "no link to it" if not peer.is_linked else "too busy"

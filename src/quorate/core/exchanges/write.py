@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a write knows while it is under way: who holds it, who was ahead, who will not answer.
+
+Sets of replicas are ints with a bit for each (`topology.topology`).
+"""
+
+from __future__ import annotations
+
+from quorate.core.exchanges.successions import Succession
+from quorate.core.topology.topology import Groups, Replicas, needed_of
+from quorate.core.turn import Begun
+from quorate.core.values.events import Waiter
+from quorate.core.values.record import Record
+from quorate.core.values.versions import ABSENT
+from quorate.errors import DeadlineExceeded, Outcome, QuorateError
+
+
+class Write(Begun):
+    """One stamp of one write, until every replica has answered or been given up."""
+
+    __slots__ = (
+        "acks",
+        "ahead",
+        "due_ms",
+        "failed",
+        "fence",
+        "fenced",
+        "groups",
+        "highest",
+        "is_renewal",
+        "is_renewed",
+        "is_restamp",
+        "is_settled",
+        "record",
+        "replicas",
+        "row",
+        "sent",
+        "succession",
+        "w",
+    )
+
+    def __init__(
+        self,
+        waiter: Waiter,
+        size: int,
+        row: bytes,
+        record: Record,
+        *,
+        replicas: Replicas,
+        groups: Groups,
+    ) -> None:
+        self.waiter = waiter  # Not by super(): a call for each write.
+        self.size = size
+        self.deadline_ms = 0
+        self.row = row
+        self.record = record
+        self.replicas = replicas
+        """Of the topology that the write began with."""
+        self.groups = groups
+        """Who must ack."""
+        self.w = 0
+        """How many it asked for; 0 if it asked for no number."""
+        self.acks = 0
+        """The replicas that hold this stamp, or a higher one, durably."""
+        self.ahead = 0
+        """Of these, those that hold a higher one of another chain: they may never have held it."""
+        self.sent = 0
+        """The replicas that it was sent to."""
+        self.failed = 0
+        """The replicas that will not ack any more."""
+        self.highest = ABSENT
+        """The highest version that an ack reported above ours."""
+        self.fenced = 0
+        """The replicas that refused it, as nothing so old may win there any more."""
+        self.fence = ABSENT
+        """Above which it has to be stamped for these."""
+        self.is_restamp = False
+        self.is_settled = False
+        """Whether it has taken effect, or will be ordered with all else whoever is ahead: it is
+        done when enough have acked."""
+        self.is_renewed = False
+        """Whether another one has taken its place, under another layout."""
+        self.is_renewal = False
+        """Whether it took the place of one, which replicas of this layout may have held before."""
+        self.due_ms = 0
+        """When not to wait for others any longer, once enough have answered."""
+        self.succession: Succession | None = None
+        """What decides about it, while it is moved."""
+
+    def expired(self) -> QuorateError:
+        return DeadlineExceeded(
+            "too few replicas confirmed the write in time",
+            outcome=Outcome.UNKNOWN,
+            needed=needed_of(self.groups),
+            acked=self.acks.bit_count(),
+        )

@@ -1,0 +1,345 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What this replica votes on the successors of its rows' versions.
+
+Which read-modify-write comes directly after a version, its *base*, is decided once: by
+single-decree Paxos (`consensus`) among the row's replicas, an *instance* for each base. What is
+accepted is seen by nobody before it is decided and written as a record. A replica that holds
+something newer goes on voting: who proposed has to come to an end, whatever was put meanwhile.
+
+For each row the last INSTANCES_MAX are kept. One that was dropped, and any below it, is GONE for
+good (`floor`): the replica may have voted, and an answer as if it had not would let two successors
+be decided. If a later link of the base's chain is held the instance is RESOLVED, and the record's
+`winners` tell who won.
+
+What has no live record may have been collected (`horizons`): its version is not the same at all
+replicas, and what lies directly above it would be below the lock. There the base is a *phantom*,
+the lowest version that is not below the lock. For example: two replicas locked 12:01 and hold
+nothing, or a tombstone of 11:50. Both tell `12:01` as the base, and its successor is `12:01+1`,
+which the lock lets in. A vote on a phantom counts only while the lock is this one: until it is
+taken back nothing below can win here, so nothing below can be finished by others without this
+replica.
+
+A vote is *open* while its record is accepted and neither it nor anything newer is held. Locks wait
+for open votes: one that would refuse the record is not set, and that on whose ground it was
+accepted is not taken back. Else something that is decided could never be stored. Who proposed may
+be dead; so this node then brings the instance to its end, or gives it up (`exchanges.open_votes`).
+
+Who gains a copy gets the votes with it (`moved_votes`). What is damaged on this disk may have been
+a vote on anything that was made up to now, held here or not: this node votes on the row again once
+its version is a later one.
+
+Invariants: a vote is durable before it is told; a promise is kept for all lower ballots; the floor
+never falls. Each is broken on purpose in the model of the protocol (docs/simulation.md).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from quorate.core.consensus import may_accept, may_promise
+from quorate.core.replica import Replica
+from quorate.core.values.messages import NO_BALLOT, Ballot, Instance, RowVote, Said
+from quorate.core.values.record import Record
+from quorate.core.values.slots import partition_bounds, partition_of
+from quorate.core.values.stored import StoredVotes
+from quorate.core.values.versions import (
+    ABSENT,
+    VERSION_BYTES,
+    HybridClock,
+    chain_of,
+    made_of,
+    stamp_of,
+)
+from quorate.errors import Corrupt, StorageError
+
+INSTANCES_MAX: Final = 32
+"""Of a row: as many proposers may be late at once, also of nodes that put one key at the same time.
+With one, 1.3 % of contended requests could not be told what became of them."""
+RESOLVED_MAX: Final = 8
+"""Beyond so many those go at the low end that are resolved: each vote on a hot counter reads and
+writes all that is remembered."""
+NOTED_MAX: Final = 100
+"""Of rows of a partition that accepted something since their votes were gone through."""
+VOTES_BYTES_MAX: Final = 1 << 20
+"""Of accepted values of a row, beyond which the lowest instances go that a newer record has
+overtaken."""
+_TIE_OF_PHANTOM: Final = bytes(6)
+_BELOW_ALL: Final[Ballot] = (-1, 0)
+NO_VOTES: Final = StoredVotes()
+
+
+def is_phantom(version: bytes) -> bool:
+    """Whether it is the beginning of a slice, which no process stamps."""
+    return len(version) == VERSION_BYTES and version.endswith(_TIE_OF_PHANTOM)
+
+
+def encode_votes(votes: StoredVotes) -> bytes:
+    """As an engine keeps it."""
+    return msgspec.msgpack.encode(votes)
+
+
+def decode_votes(blob: bytes) -> StoredVotes:
+    """The reverse. Corrupt if it is none."""
+    try:
+        return msgspec.msgpack.decode(blob, type=StoredVotes)
+    except msgspec.MsgspecError as error:
+        raise Corrupt(f"stored votes have an impossible shape: {error}") from None
+
+
+class Votes:
+    """The voter of all rows that this node holds."""
+
+    __slots__ = ("_accepted", "_clock", "_replica")
+
+    def __init__(self, replica: Replica, clock: HybridClock) -> None:
+        self._replica = replica
+        self._accepted: dict[int, dict[bytes, None]] = {}
+        """By partition: rows of which a vote may be open. None of a partition that has to be gone
+        through to know."""
+        self._clock = clock
+        """Never behind what was voted on: see `remembered`."""
+
+    def prepare(self, row: bytes, base: bytes | None, ballot: Ballot, known: bytes) -> RowVote:
+        """Promise for the successor of `base`, None for what is held. Tell only when durable.
+        StorageError if that cannot be read."""
+        held = self._replica.latest(row)
+        own = self._base_of(row, held)
+        told = None if held is None or held.version == known else held
+        if base is None:
+            base = own
+        said, kept, votes = self._enter(row, base, held, own)
+        if said is not Said.PROMISED:
+            return RowVote(said, own, record=kept.record, held=told)
+        if not may_promise(ballot, kept.promised):
+            return RowVote(Said.OUTBID, own, kept.promised, held=told)
+        fresh = Instance(base, ballot, kept.accepted, kept.record)
+        self._keep(row, votes, fresh, held)
+        return RowVote(Said.PROMISED, own, ballot, kept.accepted, kept.record, told)
+
+    def accept(self, row: bytes, base: bytes, ballot: Ballot, record: Record) -> RowVote:
+        """Accept a record as the successor of `base`. Tell only when durable. StorageError if that
+        cannot be read."""
+        held = self._replica.latest(row)
+        own = self._base_of(row, held)
+        said, kept, votes = self._enter(row, base, held, own)
+        if said is not Said.PROMISED:
+            return RowVote(said, own, record=kept.record)
+        if not may_accept(ballot, kept.promised):
+            return RowVote(Said.OUTBID, own, kept.promised)
+        fences, partition = self._replica.fences, partition_of(row)
+        is_newer = held is None or record.version > held.version
+        if is_newer and fences.refuses(record, held, fences.boundary(partition)):
+            return RowVote(Said.REFUSED, own)
+        self._keep(row, votes, Instance(base, ballot, ballot, record), held)
+        self.note_accepted(row)
+        return RowVote(Said.ACCEPTED, own, ballot, ballot)
+
+    def note_accepted(self, row: bytes) -> None:
+        """A vote on a successor of this row may be open."""
+        partition = partition_of(row)
+        rows = self._accepted.get(partition)
+        if rows is None:
+            return
+        rows[row] = None
+        if len(rows) > NOTED_MAX:
+            # The records of most are held by now. To go through all votes costs more by far.
+            try:
+                self._open(partition)
+                is_short = len(rows) <= NOTED_MAX // 2
+            except StorageError:
+                is_short = False
+            if not is_short:
+                del self._accepted[partition]
+
+    def open_below(self, partition: int, boundary: int) -> list[bytes]:
+        """The rows of which a vote is open whose record a lock at this boundary would refuse."""
+        fences = self._replica.fences
+        found: list[bytes] = []
+        for row, each, held in self._open(partition):
+            if each.record is not None and fences.refuses(each.record, held, boundary):
+                found.append(row)
+        return found
+
+    def open_on(self, partition: int) -> list[tuple[bytes, Instance]]:
+        """The open votes that count on the lock of the partition, and their rows."""
+        lock = self._replica.fences.locked(partition)
+        return [(row, each) for row, each, _ in self._open(partition) if each.base == lock]
+
+    def give_up(self, row: bytes, instance: Instance) -> None:
+        """Forget what was accepted for an instance, as of now, which cannot be decided any more;
+        not what was promised."""
+        votes = self.remembered(row)
+        instances: list[Instance] = []
+        for each in votes.instances:
+            is_it = each.base == instance.base and each.accepted == instance.accepted
+            if is_it and not each.is_resolved:
+                instances.append(Instance(each.base, each.promised))
+            else:
+                instances.append(each)
+        self.put(row, StoredVotes(votes.floor, instances, votes.lost))
+
+    def _open(self, partition: int) -> list[tuple[bytes, Instance, Record | None]]:
+        """The open votes of a partition. StorageError if they cannot be read."""
+        found: list[tuple[bytes, Instance, Record | None]] = []
+        rows = self._accepted.get(partition)
+        if rows is None:
+            kept = self._replica.votes.scan(*partition_bounds(partition))
+            rows = dict.fromkeys([row for row, _ in kept])
+        for row in list(rows):
+            held = self._replica.latest(row)
+            version = ABSENT if held is None else held.version
+            is_open = False
+            for each in self.remembered(row).instances:
+                record = each.record
+                if record is not None and not each.is_resolved and record.version > version:
+                    found.append((row, each, held))
+                    is_open = True
+            if not is_open:
+                del rows[row]
+        self._accepted[partition] = rows
+        return found
+
+    def forget(self, start: bytes, end: bytes, *, limit: int) -> None:
+        """Forget the votes of rows of [start, end) of which nothing is held, and whose instances
+        are all below the horizon: these are gone by that. At most `limit` at once."""
+        votes = self._replica.votes
+        horizon = self._replica.fences.collected(partition_of(start))
+        found: list[bytes] = []
+        for row, blob in votes.scan(start, end):
+            if len(found) == limit:
+                break
+            is_old = blob and _is_below(decode_votes(blob), horizon)
+            if is_old and self._replica.latest(row) is None:
+                found.append(row)
+        for row in found:
+            votes.put(row, None)
+
+    def _base_of(self, row: bytes, held: Record | None) -> bytes:
+        """The version whose successor is open here."""
+        fences, partition = self._replica.fences, partition_of(row)
+        if held is None or fences.is_garbage(held, fences.boundary(partition)):
+            return fences.locked(partition)
+        return held.version
+
+    def _enter(
+        self, row: bytes, base: bytes, held: Record | None, own: bytes
+    ) -> tuple[Said, Instance, StoredVotes]:
+        """What was voted on an instance so far; or RESOLVED, with who won as its record, or
+        GONE."""
+        fresh = Instance(base, _BELOW_ALL)
+        if held is not None and _is_resolved(base, held):
+            return Said.RESOLVED, Instance(base, _BELOW_ALL, record=_winners_of(held)), NO_VOTES
+        lock = self._replica.fences.locked(partition_of(row))
+        if base < own == lock or (is_phantom(base) and (base != lock or own < base)):
+            return Said.GONE, fresh, NO_VOTES
+        votes = self.remembered(row)
+        if any([base < each.base and _counts_on_lock(each) for each in votes.instances]):
+            # What it accepted there comes after nothing, with which what is below is lost.
+            return Said.GONE, fresh, NO_VOTES
+        for each in votes.instances:
+            if each.base == base:
+                return Said.RESOLVED if each.is_resolved else Said.PROMISED, each, votes
+        is_lost = votes.lost > 0 and made_of(base) <= votes.lost
+        if is_lost or base <= votes.floor or self._is_forgotten(row, base, held, votes):
+            return Said.GONE, fresh, NO_VOTES
+        return Said.PROMISED, fresh, votes
+
+    def _is_forgotten(
+        self, row: bytes, base: bytes, held: Record | None, votes: StoredVotes
+    ) -> bool:
+        """Whether votes on an instance may have been dropped without a floor, or would be."""
+        if len(votes.instances) == INSTANCES_MAX and base < votes.instances[0].base:
+            return True
+        if is_phantom(base):
+            return False
+        # What is below the horizon may have been collected, with its votes.
+        is_old = base < self._replica.fences.collected(partition_of(row))
+        return is_old and (held is None or chain_of(held.version) != chain_of(base))
+
+    def remembered(self, row: bytes) -> StoredVotes:
+        """What is remembered of a row. Of damaged votes, from then on: that there may have been
+        any, up to now. It may have voted on what it does not hold."""
+        try:
+            blob = self._replica.votes.get(row)
+            return NO_VOTES if blob is None else decode_votes(blob)
+        except Corrupt:
+            lost = StoredVotes(lost=self._clock.last)
+            self.put(row, lost)
+            return lost
+
+    def put(self, row: bytes, votes: StoredVotes) -> None:
+        """Remember this of a row, with this step's batch. Of more than INSTANCES_MAX the lowest
+        go. Who has added an acceptance calls `note_accepted`."""
+        instances = votes.instances
+        cut = max(len(instances) - INSTANCES_MAX, 0)
+        while len(instances) - cut > RESOLVED_MAX and instances[cut].is_resolved:
+            cut += 1
+        if cut:
+            floor = max(votes.floor, instances[cut - 1].base)
+            votes = StoredVotes(floor, instances[cut:], votes.lost)
+        self._replica.votes.put(row, encode_votes(votes))
+
+    def _keep(self, row: bytes, votes: StoredVotes, fresh: Instance, held: Record | None) -> None:
+        """Remember a vote; the lowest instance goes where there are too many. Of those that are
+        resolved the records go, which may be large."""
+        instances = [fresh]
+        for each in votes.instances:
+            if each.base == fresh.base:
+                continue
+            instances.append(settled(each, held))
+        instances.sort(key=_base)
+        floor = votes.floor
+        size = sum([_size_of(each) for each in instances])
+        while size > VOTES_BYTES_MAX and _is_overtaken(instances[0], fresh, held):
+            # Each vote reads and writes all that is remembered.
+            size -= _size_of(instances[0])
+            floor = max(floor, instances.pop(0).base)
+        self._clock.observe(made_of(fresh.base))
+        self.put(row, StoredVotes(floor, instances, votes.lost))
+
+
+def _size_of(instance: Instance) -> int:
+    return 0 if instance.record is None else len(instance.record.value or b"")
+
+
+def _is_overtaken(instance: Instance, fresh: Instance, held: Record | None) -> bool:
+    """Whether an instance is of no interest but to who proposed for it, as something newer than all
+    that was accepted for it is held."""
+    if instance is fresh or held is None:
+        return False
+    return instance.record is None or instance.record.version < held.version
+
+
+def settled(instance: Instance, held: Record | None) -> Instance:
+    """What to remember of an instance; without a record that may be large if it is resolved."""
+    if held is None or instance.is_resolved or not _is_resolved(instance.base, held):
+        return instance
+    base, promised, accepted = instance.base, instance.promised, instance.accepted
+    return Instance(base, promised, accepted, _winners_of(held), True)
+
+
+def _is_below(votes: StoredVotes, bound: bytes) -> bool:
+    """Whether all on whose successor it may have voted is."""
+    top = votes.instances[-1].base if votes.instances else votes.floor
+    return top < bound and votes.lost < stamp_of(bound)
+
+
+def _counts_on_lock(instance: Instance) -> bool:
+    """Whether something was accepted on the ground of a lock, which may have been taken back."""
+    return is_phantom(instance.base) and instance.accepted > NO_BALLOT
+
+
+def _is_resolved(base: bytes, held: Record) -> bool:
+    """Whether a successor of `base` is held, or what was built on one."""
+    return held.version > base and chain_of(held.version) == chain_of(base)
+
+
+def _winners_of(held: Record) -> Record:
+    """What a record says of who won, without its value."""
+    return Record(held.version, None, winners=held.winners)
+
+
+def _base(instance: Instance) -> bytes:
+    return instance.base
