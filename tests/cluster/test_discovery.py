@@ -86,6 +86,7 @@ def test_nodes_that_were_told_nothing_but_how_many_find_each_other_and_found_a_c
     try:
         for node in nodes:
             wait_until(node.is_ready, within_s=30, what=f"{node.url} serves")
+        wait_until(lambda: bool(urls_at(other)), within_s=30, what=f"{other.url} answers")
         urls = sorted(f"http://127.0.0.1:{node.port}" for node in nodes)
         assert urls_at(nodes[0]) == urls_at(nodes[1]) == urls
         assert urls_at(other) == [f"http://127.0.0.1:{other.port}"]

@@ -23,7 +23,7 @@ def test_every_history_of_a_key_is_linearizable(first: int) -> None:
 
 def test_the_worlds_reach_what_they_are_to_test() -> None:
     """I30: conflicts, repairs, second looks, hedges, hints, deaths."""
-    names = ("writes_restamped", "reads_looked_again", "reads_repaired", "hints_replayed")
+    names = ("writes_moved", "reads_looked_again", "reads_repaired", "hints_replayed")
     reached = dict.fromkeys((*names, "reads_hedged", "coordinator_died"), 0)
     for seed in range(1_000, 1_040):
         world = RegisterWorld(seed).run()

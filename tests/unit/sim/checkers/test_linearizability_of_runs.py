@@ -50,7 +50,7 @@ def test_the_read_that_nothing_explains_is_named() -> None:
         *[of_get(None, each, each + 0.5, number=2) for each in range(10, 40)],
     )
     (found,) = linearizability.check(operations, evidence())
-    assert f"explains {read(4, 5, b'1', version(1))}" in found.told
+    assert f"explains {read(4.0, 5.0, b'1', version(1))}" in found.told
 
 
 def test_nothing_is_promised_with_fewer() -> None:
