@@ -10,7 +10,6 @@ from quorate.core.exchanges import updates
 from quorate.core.exchanges.attempt import BegunUpdate
 from quorate.core.exchanges.rounds import Round
 from quorate.core.exchanges.successions import Decided, Succession
-from quorate.core.exchanges.updates import Updates
 from quorate.core.values.messages import (
     Ballot,
     RowVote,
@@ -40,7 +39,7 @@ def _unknown_winner(record: Record, link: int) -> int | None:
     return 0
 
 
-def _done_again(*_: object) -> None:
+def _done_again(*_: object, **_named: object) -> None:
     return None
 
 
@@ -70,7 +69,7 @@ PLANTS: Final = (
     Plant("what was accepted is not adopted", Succession, "_chosen", _own_alone),
     Plant("a proposer begins anew after it was outbid", Succession, "_again", _started_again),
     Plant("winners are not looked at", updates, "winner_after", _unknown_winner),
-    Plant("a request that was done is done again", Updates, "_remembered", _done_again),
+    Plant("a request that was done is done again", BegunUpdate, "remembered", _done_again),
     Plant("what was proposed counts as not sent", BegunUpdate, "writes", _lost_is_never_sent),
     Plant("votes are forgotten", Votes, "remembered", _nothing_remembered),
     Plant("a lower ballot is accepted", votes, "may_accept", _always),
