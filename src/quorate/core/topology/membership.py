@@ -418,11 +418,13 @@ class Membership:
     def _goes_on_without(self, own: Layout, layout: Layout) -> bool:
         """Whether others went on without this member, and without a majority of the voters."""
         node_id = self._settings.node_id
-        stays = layout.member(node_id) is not None and node_id not in layout.lost
+        mine, stays = own.member(node_id), layout.member(node_id) and node_id not in layout.lost
         # By the first layout nobody holds anything yet: this may be an empty disk in a lost one's
         # place, which was started with the founders' list.
-        may_hold = own.epoch > FIRST_EPOCH and self.is_in
-        return layout.recovery > own.recovery and may_hold and not stays
+        if own.epoch <= FIRST_EPOCH or mine is None or stays or not layout.recovery:
+            return False
+        # Two sides that were both recovered have one number: then only who was to leave goes.
+        return layout.recovery > own.recovery or mine.weight > 0
 
     def greeting(self) -> Greeting:
         """How this node introduces itself."""
