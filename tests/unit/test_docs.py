@@ -18,10 +18,9 @@ import pytest
 
 from quorate.cli.commands import COMMANDS
 from quorate.config import KEY_BYTES_MAX, SETTINGS, Config
-from quorate.core.exchanges.outbox import UNANSWERED_BYTES_MAX
+from quorate.core.exchanges.outbox import STEP_BYTES_MAX, UNANSWERED_BYTES_MAX
 from quorate.core.topology.roster import HEARSAY_MAX
 from quorate.core.values.settings import MEMBERS_MAX
-from quorate.core.voting import STEP_BYTES_MAX
 from quorate.doors.handshakes import ADDRESS_MAX, HANDSHAKE_SECONDS, HANDSHAKES_MAX
 from quorate.doors.limits import IDLE_SECONDS, PROGRESS_BYTES, REQUEST_SECONDS
 from quorate.doors.logins import CHECKS_MAX, SOURCE_CHECKS_MAX

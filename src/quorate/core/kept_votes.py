@@ -29,7 +29,15 @@ class VoteReader(Protocol):
 class KeptVotes:
     """The votes of all rows."""
 
-    __slots__ = ("_dropped", "_engine", "_marks", "_on_damage", "_undurable", "fresh")
+    __slots__ = (
+        "_dropped",
+        "_engine",
+        "_marks",
+        "_on_damage",
+        "_undurable",
+        "fresh",
+        "has_undurable",
+    )
 
     def __init__(self, engine: VoteReader, on_damage: Callable[[Corrupt], None]) -> None:
         """`on_damage` is told of each read that met damaged bytes."""
@@ -43,6 +51,8 @@ class KeptVotes:
         """The batches that are not durable, and what they have."""
         self._dropped: dict[int, int] = {}
         """By partition: the mark of the batch that drops its votes, until that is durable."""
+        self.has_undurable = False
+        """Whether `on_durable` has anything to do."""
 
     def get(self, row: bytes) -> bytes | None:
         """What was voted on the successors of a row. Corrupt if that is damaged."""
@@ -114,6 +124,7 @@ class KeptVotes:
         """Forget those of a partition, whether they were told or not: this node's copy of it is
         given up with the batch of that mark."""
         self._dropped[partition] = mark
+        self.has_undurable = True
         for row in [each for each in self._undurable if partition_of(each) == partition]:
             del self._undurable[row]
         self.fresh = [each for each in self.fresh if partition_of(each[0]) != partition]
@@ -124,6 +135,7 @@ class KeptVotes:
         for row, blob in fresh:
             self._undurable[row] = blob, mark
         self._marks.append((mark, fresh))
+        self.has_undurable = True
         return fresh
 
     def on_durable(self, mark: int) -> None:
@@ -136,3 +148,4 @@ class KeptVotes:
                 entry = self._undurable.get(row)
                 if entry is not None and entry[1] == at:
                     del self._undurable[row]
+        self.has_undurable = bool(self._marks or self._dropped)

@@ -444,7 +444,8 @@ class Replica:
         self._durable = mark
         if self._dropped:
             self._dropped = {each: at for each, at in self._dropped.items() if at > mark}
-        self.votes.on_durable(mark)
+        if self.votes.has_undurable:
+            self.votes.on_durable(mark)
         self._release()
 
     def release_settled(self) -> bool:

@@ -19,7 +19,13 @@ from typing import Final
 from quorate.core.exchanges.agreement import Agreement
 from quorate.core.exchanges.anti_entropy import LIST_ROWS_MAX, listed
 from quorate.core.exchanges.changes import Changes
-from quorate.core.exchanges.outbox import MESSAGE_BYTES_MAX, Outbox
+from quorate.core.exchanges.outbox import (
+    MESSAGE_BYTES_MAX,
+    ROW_BYTES,
+    STEP_BYTES_MAX,
+    STEP_BYTES_MAX_ALL,
+    Outbox,
+)
 from quorate.core.exchanges.scans import local_rows
 from quorate.core.horizons import Fenced
 from quorate.core.moved_votes import told_votes
@@ -59,11 +65,9 @@ from quorate.core.values.messages import (
 from quorate.core.values.record import Record
 from quorate.core.values.slots import BUCKETS, is_row, partition_of
 from quorate.core.values.versions import ABSENT, LINK_BYTES, VERSION_BYTES, VERSION_MIN, link_of
-from quorate.core.voting import ROW_BYTES, STEP_BYTES_MAX, Voting
+from quorate.core.voting import Voting
 from quorate.errors import StorageBusy, StorageError
 
-STEP_BYTES_MAX_ALL: Final = 64 << 20
-"""Of answers to all; one peer's may exceed it."""
 SUMS_BYTES: Final = 9 * BUCKETS
 """Of an answer with sums."""
 PUT_OFF_BYTES_MAX: Final = 8 << 20

@@ -68,6 +68,8 @@ overtaken."""
 _TIE_OF_PHANTOM: Final = bytes(6)
 _BELOW_ALL: Final[Ballot] = (-1, 0)
 NO_VOTES: Final = StoredVotes()
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode: Final = msgspec.msgpack.Decoder(StoredVotes).decode
 
 
 def is_phantom(version: bytes) -> bool:
@@ -77,13 +79,13 @@ def is_phantom(version: bytes) -> bool:
 
 def encode_votes(votes: StoredVotes) -> bytes:
     """As an engine keeps it."""
-    return msgspec.msgpack.encode(votes)
+    return _encode(votes)
 
 
 def decode_votes(blob: bytes) -> StoredVotes:
     """The reverse. Corrupt if it is none."""
     try:
-        return msgspec.msgpack.decode(blob, type=StoredVotes)
+        return _decode(blob)
     except msgspec.MsgspecError as error:
         raise Corrupt(f"stored votes have an impossible shape: {error}") from None
 
@@ -210,8 +212,7 @@ class Votes:
         for row, blob in votes.scan(start, end):
             if len(found) == limit:
                 break
-            is_old = blob and _is_below(decode_votes(blob), horizon)
-            if is_old and self._replica.latest(row) is None:
+            if _is_below(blob, horizon) and self._replica.latest(row) is None:
                 found.append(row)
         for row in found:
             votes.put(row, None)
@@ -320,8 +321,12 @@ def settled(instance: Instance, held: Record | None) -> Instance:
     return Instance(base, promised, accepted, _winners_of(held), True)
 
 
-def _is_below(votes: StoredVotes, bound: bytes) -> bool:
-    """Whether all on whose successor it may have voted is."""
+def _is_below(blob: bytes, bound: bytes) -> bool:
+    """Whether all on whose successor it may have voted is. Of damaged votes nobody knows."""
+    try:
+        votes = decode_votes(blob)
+    except Corrupt:
+        return False
     top = votes.instances[-1].base if votes.instances else votes.floor
     return top < bound and votes.lost < stamp_of(bound)
 

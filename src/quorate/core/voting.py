@@ -6,7 +6,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from quorate.core.exchanges.outbox import Outbox
+from quorate.core.exchanges.outbox import (
+    ROW_BYTES,
+    STEP_BYTES_MAX,
+    STEP_BYTES_MAX_ALL,
+    Outbox,
+)
 from quorate.core.topology.membership import Membership
 from quorate.core.turn import Parts
 from quorate.core.values.messages import AcceptRows, PrepareRows, RowsVoted, RowVote, Said
@@ -14,10 +19,6 @@ from quorate.core.values.record import Record
 from quorate.core.values.slots import is_row
 from quorate.errors import StorageError
 
-STEP_BYTES_MAX: Final = 8 << 20
-"""Of answers to one peer in a step; one value may exceed it."""
-ROW_BYTES: Final = 512
-"""Counted for each row that is looked for, whatever is found."""
 _REFUSED: Final = RowVote(Said.REFUSED)
 
 
@@ -58,7 +59,10 @@ class Voting:
         ballot: tuple[int, int],
         known: bytes,
     ) -> RowVote:
-        if outbox.said_bytes >= STEP_BYTES_MAX or (base and base > self._turn.version_max):
+        turn = self._turn
+        if outbox.said_bytes >= STEP_BYTES_MAX or turn.said_bytes >= STEP_BYTES_MAX_ALL:
+            return _REFUSED
+        if base and base > turn.version_max:
             return _REFUSED
         topology = self._membership.current()
         if not (is_row(row) and topology.is_mine(row)):
@@ -67,10 +71,10 @@ class Voting:
             vote = self._votes.prepare(row, base, ballot, known)
         except StorageError:
             return _REFUSED
-        outbox.said_bytes += ROW_BYTES
-        for record in (vote.held, vote.record):
-            if record is not None:
-                outbox.said_bytes += len(record.value or b"")
+        told = [each for each in (vote.held, vote.record) if each is not None]
+        size = ROW_BYTES + sum([len(each.value or b"") for each in told])
+        outbox.said_bytes += size
+        turn.said_bytes += size
         return vote
 
     def _accept(self, row: bytes, base: bytes, ballot: tuple[int, int], record: Record) -> RowVote:

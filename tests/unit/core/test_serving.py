@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from quorate.core.exchanges.outbox import MESSAGE_BYTES_MAX
+from quorate.core.exchanges.outbox import MESSAGE_BYTES_MAX, ROW_BYTES, STEP_BYTES_MAX
 from quorate.core.serving import PUT_OFF_BYTES_MAX
 from quorate.core.topology.layout import Course, Layout
 from quorate.core.topology.wants import with_course
@@ -40,7 +40,6 @@ from quorate.core.values.messages import (
 from quorate.core.values.record import Record
 from quorate.core.values.slots import partition_of, row_of
 from quorate.core.values.versions import ABSENT, pack_version
-from quorate.core.voting import ROW_BYTES, STEP_BYTES_MAX
 from quorate.errors import DiskFull, InvalidRequest, KeyTooLarge, Outcome
 from quorate.sim.clock import EPOCH_MS
 from quorate.sim.cluster import id_of

@@ -7,6 +7,7 @@ from random import Random
 
 import pytest
 
+from quorate.core.exchanges.outbox import STEP_BYTES_MAX
 from quorate.core.topology.layout import Layout
 from quorate.core.topology.steps import completed, stepped
 from quorate.core.values.events import SCAN_ROWS_MAX, PeerFrame, StorageState
@@ -22,7 +23,6 @@ from quorate.core.values.messages import (
     ScannedRows,
 )
 from quorate.core.values.slots import row_of
-from quorate.core.voting import STEP_BYTES_MAX
 from quorate.sim.cluster import id_of
 from tests.unit.core.alone import Alone, record_at
 from tests.unit.core.moving import (

@@ -3,15 +3,14 @@
 
 from __future__ import annotations
 
+from quorate.core.exchanges.outbox import STEP_BYTES_MAX, STEP_BYTES_MAX_ALL
 from quorate.core.serving import (
     PUT_OFF_BYTES_MAX,
     PUT_OFF_BYTES_MAX_ALL,
-    STEP_BYTES_MAX_ALL,
 )
 from quorate.core.values.events import LinkRoom, PeerFrame
 from quorate.core.values.messages import Frame, Mutate, Read, ReadAnswer
 from quorate.core.values.slots import row_of
-from quorate.core.voting import STEP_BYTES_MAX
 from quorate.sim.cluster import id_of
 from tests.unit.core.alone import Alone, record_at
 

@@ -457,3 +457,17 @@ def test_of_a_long_list_so_many_are_forgotten_at_once() -> None:
     voter.votes.forget(start, end, limit=3)
     voter.store()
     assert sum(voter.disk.get_votes(row) is not None for row in rows) == 2
+
+
+def test_damaged_votes_of_one_row_do_not_keep_those_of_others() -> None:
+    voter = Voter()
+    rows = [row_of(b"{k}%d" % n) for n in range(3)]
+    for row in rows:
+        voter.votes.prepare(row, version(5_000), LOW, ABSENT)
+    voter.replica.votes.put(rows[0], b"no votes")
+    voter.store()
+    voter.replica.fences.lock(P, 20, 99)
+    voter.replica.fences.advance(P, 20)
+    voter.votes.forget(min(rows), max(rows) + b"\0", limit=9)
+    voter.store()
+    assert [voter.disk.get_votes(row) is not None for row in rows] == [True, False, False]

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import pytest
 
-from quorate.core.values.events import Batch, StorageState
+from quorate.core.exchanges.outbox import STEP_BYTES_MAX, STEP_BYTES_MAX_ALL
+from quorate.core.values.events import Batch, PeerFrame, StorageState
 from quorate.core.values.messages import (
     AcceptRows,
+    Frame,
     OtherEpoch,
     PrepareRows,
     RowsVoted,
@@ -17,7 +19,7 @@ from quorate.core.values.messages import (
 from quorate.core.values.record import Record
 from quorate.core.values.slots import partition_of, row_of
 from quorate.core.values.versions import ABSENT, successor
-from quorate.core.voting import STEP_BYTES_MAX
+from quorate.sim.cluster import id_of
 from tests.unit.core.alone import Alone, record_at
 from tests.unit.core.moving import node, stable
 from tests.unit.core.vote_stage import Unreadable
@@ -136,6 +138,25 @@ def test_a_step_that_has_said_enough_refuses_the_rest() -> None:
     assert said == [Said.PROMISED] * 8 + [Said.REFUSED] * 4
     _prepare(alone, rows[-1])
     assert [vote.said for vote in _votes(alone)] == [Said.PROMISED], "the next step has room"
+
+
+def test_what_a_step_says_to_all_peers_is_bounded_too() -> None:
+    count = 12
+    alone = Alone(count + 1, replication=count + 1)
+    peers = range(1, count + 1)
+    alone.link(*peers)
+    rows = [row_of(b"%d" % n) for n in range(8)]
+    large = Record(HELD.version, bytes(STEP_BYTES_MAX // 8))
+    alone.disk.format(Batch([(row, large) for row in rows], [], []))
+    epoch = alone.node.membership.epoch
+    questions: list[tuple[bytes, bytes | None, tuple[int, int], bytes]] = [
+        (row, None, (1, index), ABSENT) for index, row in enumerate(rows)
+    ]
+    asked = [Frame(epoch, 0, [PrepareRows(5, questions)]) for _ in peers]
+    alone.step(*[PeerFrame(id_of(i), each) for i, each in zip(peers, asked, strict=True)])
+    held = [vote.held for index in peers for vote in _votes(alone, index)]
+    told = sum(len(each.value or b"") for each in held if each is not None)
+    assert STEP_BYTES_MAX_ALL - STEP_BYTES_MAX <= told <= STEP_BYTES_MAX_ALL
 
 
 def test_a_row_that_cannot_be_read_is_not_voted_on() -> None:

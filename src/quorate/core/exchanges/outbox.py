@@ -44,6 +44,12 @@ UNANSWERED_BYTES_MAX_ALL: Final = 512 << 20
 SHARES: Final = MEMBERS_MAX
 ITEM_BYTES: Final = 100
 """Counted for each item on top of its value."""
+STEP_BYTES_MAX: Final = 8 << 20
+"""Of answers to one peer in a step; one value may exceed it."""
+STEP_BYTES_MAX_ALL: Final = 64 << 20
+"""Of answers to all; one peer's may exceed it."""
+ROW_BYTES: Final = 512
+"""Counted for each row that is looked for, whatever is found."""
 HEDGE_MS_MIN: Final = 10.0
 """Below this a hedge costs more than it saves, and times in whole milliseconds say little."""
 

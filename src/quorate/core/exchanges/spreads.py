@@ -16,7 +16,6 @@ from quorate.core.topology.topology import Groups, Replicas, Verdict, verdict
 from quorate.core.turn import Parts
 from quorate.core.values.messages import Mutated
 from quorate.core.values.record import Record
-from quorate.core.values.versions import chain_of
 from quorate.errors import StorageError
 
 
@@ -26,7 +25,6 @@ class Spread:
     __slots__ = (
         "_then",
         "acks",
-        "ahead",
         "failed",
         "groups",
         "is_hinted",
@@ -56,8 +54,6 @@ class Spread:
         self.groups = groups or replicas.majorities
         self.acks = holders
         """The replicas that hold it, or something higher."""
-        self.ahead = 0
-        """Of these, those that hold a higher one of another chain."""
         self.failed = 0
         self.is_hinted = is_hinted
         self.is_over = False
@@ -114,21 +110,23 @@ class Spreads:
         except (StorageError, Fenced):
             spread.failed |= OWN_BIT
             return
-        self._replica.when_durable(lambda: self._acked(spread, OWN_BIT, higher))
+        if higher > self._turn.version_max:
+            spread.failed |= OWN_BIT
+        else:
+            self._replica.when_durable(lambda: self._acked(spread, OWN_BIT))
 
     def answered(self, peer: Peer, ops: list[Spread], answer: Mutated) -> None:
         """A replica has the records on disk, but for some."""
-        higher = dict(answer.superseded)
         refused = {*[index for index, _ in answer.refused], *[index for index, _ in answer.fenced]}
         # What no trusted clock gave out can neither be beaten nor believed.
         version_max = self._turn.version_max
-        refused.update([index for index, version in higher.items() if version > version_max])
+        refused.update([index for index, each in answer.superseded if each > version_max])
         for index, spread in enumerate(ops):
             if index in refused:
                 spread.failed |= peer.bit
                 spread.judge()
             else:
-                self._acked(spread, peer.bit, higher.get(index, b""))
+                self._acked(spread, peer.bit)
 
     def lost(self, peer: Peer, ops: list[Spread]) -> None:
         """A replica did not answer."""
@@ -141,8 +139,6 @@ class Spreads:
         if spread.is_hinted:
             self._hints.add(peer, spread.row, spread.record)
 
-    def _acked(self, spread: Spread, bit: int, higher: bytes) -> None:
+    def _acked(self, spread: Spread, bit: int) -> None:
         spread.acks |= bit
-        if higher and chain_of(higher) != chain_of(spread.record.version):
-            spread.ahead |= bit
         spread.judge()

@@ -114,11 +114,9 @@ class Succession:
         self._ballot = promised.ballot
         self._accept(self._chosen(promised))
 
-    def begin(self, replicas: Replicas, *, above: int = 0) -> None:
-        """Begin with promises of these replicas; also once more, under another layout. `above`: the
-        highest count of a ballot that is known to be promised."""
+    def begin(self, replicas: Replicas) -> None:
+        """Begin again, with promises of these replicas: another layout is in force."""
         self.replicas = replicas
-        self._top = max(self._top, above)
         self._prepare()
 
     def stop(self) -> None:

@@ -62,6 +62,7 @@ from quorate.errors import (
 )
 
 FINISH_MS: Final = 2_000
+"""For which what others proposed is brought to its end, if that does not come at once."""
 SPREAD_MS: Final = 1_000
 """After which a record that no majority has confirmed is sent again: who was away may be there by
 now, and a disk may confirm nothing for hours."""

@@ -34,7 +34,6 @@ class Write(Begun):
         "record",
         "replicas",
         "row",
-        "sent",
         "succession",
         "w",
     )
@@ -64,8 +63,6 @@ class Write(Begun):
         """The replicas that hold this stamp, or a higher one, durably."""
         self.ahead = 0
         """Of these, those that hold a higher one of another chain: they may never have held it."""
-        self.sent = 0
-        """The replicas that it was sent to."""
         self.failed = 0
         """The replicas that will not ack any more."""
         self.highest = ABSENT

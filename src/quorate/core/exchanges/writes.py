@@ -228,7 +228,6 @@ class Writes:
     ) -> None:
         row, record = write.row, write.record
         if is_mine:
-            write.sent |= OWN_BIT
             try:
                 highest = self._replica.apply_over(row, record, held)
                 if highest:
@@ -239,7 +238,6 @@ class Writes:
         lanes = self._lanes
         for peer in others:
             if peer.is_reachable:
-                write.sent |= peer.bit
                 lanes[peer.index].add(row, record, write)
             else:
                 write.failed |= peer.bit
@@ -329,14 +327,14 @@ class Writes:
             held or write.is_renewal or self._may_hold(write)
         ):
             self._restamp(write)
-        elif not write.sent & ~(did_answer | write.failed) or self._is_late(write):
+        elif not write.replicas.mask & ~(did_answer | write.failed) or self._is_late(write):
             self._move(write)
 
     def _may_hold(self, write: Write) -> int:
         """The replicas that may hold the stamp, for all that is known: all that have not answered.
-        Who could not be sent it may have got the hint."""
-        others = write.replicas.mask & ~OWN_BIT
-        return (write.sent | others) & ~(write.acks | write.fenced)
+        Who could not be sent it may have got the hint; this node keeps none for itself."""
+        silent = write.replicas.mask & ~(write.acks | write.fenced)
+        return silent & ~(write.failed & OWN_BIT)
 
     def _is_late(self, write: Write) -> bool:
         """Whether others were waited for long enough."""

@@ -11,6 +11,7 @@ import pytest
 
 from quorate.core.digests import bucket_of
 from quorate.core.exchanges.anti_entropy import LIST_BYTES, LIST_ROWS_MAX, PAUSE_MAX, RECORDS_MAX
+from quorate.core.exchanges.outbox import STEP_BYTES_MAX
 from quorate.core.serving import SUMS_BYTES
 from quorate.core.values.events import StorageState
 from quorate.core.values.messages import (
@@ -28,7 +29,6 @@ from quorate.core.values.record import Record
 from quorate.core.values.settings import SLICE_MS
 from quorate.core.values.slots import BUCKETS, PARTITION_COUNT, partition_of, row_of
 from quorate.core.values.versions import pack_version
-from quorate.core.voting import STEP_BYTES_MAX
 from quorate.sim.cluster import id_of
 from tests.unit.core.alone import Alone, record_at
 from tests.unit.core.exchanges.test_agreement import KEYS, PARTITION, holding, told

@@ -46,8 +46,8 @@ class Proposer:
             is_wanted=lambda: self.is_wanted,
         )
 
-    def begin(self, *, above: int = 0) -> Alone:
-        self.succession.begin(self.replicas, above=above)
+    def begin(self) -> Alone:
+        self.succession.begin(self.replicas)
         self.alone.step()
         return self.alone
 
@@ -97,10 +97,10 @@ def test_a_record_of_a_vote_that_is_no_promise_is_not_taken() -> None:
 
 def test_who_is_outbid_asks_again_above_what_was_told_and_a_little_later() -> None:
     proposer = Proposer()
-    alone = proposer.begin(above=3)
+    alone = proposer.begin()
     for index, promised in ((1, (7, 5)), (2, (9, 1)), (3, (8, 8))):
         ((_, _, ballot, _),) = promise(alone, index, BASE, said=Said.OUTBID, promised=promised)
-        assert ballot[0] == 4
+        assert ballot[0] == 1
     assert alone.take(1, PrepareRows) == []
     pass_ms(alone, 10)
     ((_, _, ballot, _),) = promise(alone, 1, BASE)
