@@ -32,11 +32,11 @@ def of_put(
 ) -> ClientOperation:
     """A write that two of three replicas acknowledged; None deletes."""
     kind = Kind.DELETE if value is None else Kind.PUT
-    op = ClientOperation(0, 0, 0, kind, KEY, asked_ms=asked_ms, value=value, w=w)
+    op = ClientOperation(0, 0, 0, kind, KEY, asked_ms=float(asked_ms), value=value, w=w)
     tokens = None if value is None else tokens_of(value)
     if tokens:
         op.client, op.serial, op.attempt = tokens[0].name
-    op.done_ms = done_ms
+    op.done_ms = float(done_ms)
     op.result = PutResult(version(number), max(w, 2), 3)
     return op
 
@@ -51,8 +51,8 @@ def of_update(
     after: Record | None = None,
 ) -> ClientOperation:
     """A read-modify-write that made one record of another, or left it."""
-    op = ClientOperation(0, client, 0, kind, KEY, asked_ms=asked_ms)
-    op.done_ms = done_ms
+    op = ClientOperation(0, client, 0, kind, KEY, asked_ms=float(asked_ms))
+    op.done_ms = float(done_ms)
     op.wall_ms = EPOCH_MS + int(done_ms)
     if after is not None and after.value is not None:
         op.expires_ms = after.expires_ms
@@ -74,8 +74,8 @@ def of_get(
     value: bytes | None, asked_ms: float, done_ms: float, *, number: int = 0, r: int = 0
 ) -> ClientOperation:
     """A read that found a value; None with a number finds a tombstone, without one nothing."""
-    op = ClientOperation(0, 0, 0, Kind.GET, KEY, asked_ms=asked_ms, r=r)
-    op.done_ms = done_ms
+    op = ClientOperation(0, 0, 0, Kind.GET, KEY, asked_ms=float(asked_ms), r=r)
+    op.done_ms = float(done_ms)
     op.wall_ms = EPOCH_MS + int(done_ms)
     found = None if value is None and not number else record(value, number or 1)
     op.result = GetResult(found, max(r, 2))
