@@ -45,6 +45,7 @@ _SET_OS: Final = Asked(f"SET W=2, `os`: {_WITH_OS}", _OS, Load())
 _SET_SYNC: Final = Asked(f"SET W=2, `sync`: {_SYNCED}", _SYNC, Load())
 _GET_R2: Final = Asked(f"GET R=2: {_NEWEST}", _OS, _GET)
 _GET_R1: Final = Asked(f"GET R=1: {_ONE_COPY}", _R1, _GET)
+_ALONE_GET: Final = Asked("GET of one node alone", Quorate(nodes=1, r=1, w=1), _GET)
 _HTTP_PUT: Final = Asked(f"HTTP PUT W=2, `os`: {_WITH_OS}", _OS, Load(speak=http))
 _HTTP_GET: Final = Asked(f"HTTP GET R=1: {_ONE_COPY}", _R1, Load(speak=http, reads=1.0))
 _ALL_ALIVE: Final = Asked(f"SET and GET W=2, R=2, `os`: {_WITH_OS}; {_NEWEST}", _OS, _MIXED)
@@ -139,8 +140,9 @@ _GOALS: Final = (
     beside("get-r2-redis", _GET_R2, _REDIS_GET, Bound(at_least=0.5)),
     beside("get-r1-redis", _GET_R1, _REDIS_GET, Bound(at_least=0.9)),
     beside("get-r2-etcd", _GET_R2, _ETCD_GET, Bound(at_least=8.0)),
-    beside("http-get", _HTTP_GET, _GET_R1, Bound(at_least=0.8)),
-    beside("http-put", _HTTP_PUT, _SET_OS, Bound(at_least=0.8)),
+    beside("get-alone", _ALONE_GET, _BARE_GET, Bound(at_least=0.7)),
+    beside("http-get", _FULL_GET, _GET_R1, Bound(at_least=0.8)),
+    beside("http-put", _FULL_PUT, _SET_OS, Bound(at_least=0.8)),
     beside("pipelined", _PIPELINED, _SET_OS, Bound(at_least=3.0)),
     beside("one-dead", _ONE_DEAD, _ALL_ALIVE, Bound(at_least=0.9)),
     beside("seven-set", _SEVEN_SET, _SET_OS, Bound(at_most=1.15), figure=cost),
