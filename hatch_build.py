@@ -26,7 +26,7 @@ COMPILED: Final = (
             *("digests", "horizons", "kept_votes", "local", "moved_votes", "node", "replica"),
             *("serving", "turn", "votes", "voting"),
             *("exchanges/agreement", "exchanges/anti_entropy", "exchanges/collection"),
-            *("exchanges/attempt", "exchanges/bases", "exchanges/counting"),
+            *("exchanges/attempt", "exchanges/bases", "exchanges/counting", "exchanges/explains"),
             *(
                 "consensus",
                 "exchanges/changes",
@@ -48,7 +48,7 @@ COMPILED: Final = (
             ),
             "topology/roster",
             "topology/topology",
-            *("values/slots", "values/versions"),
+            *("values/record", "values/slots", "values/versions"),
         )
     ),
     *(
@@ -69,20 +69,21 @@ COMPILED: Final = (
             "durability",
             *("expiry", "freshness", "guard", "handoff", "honesty", "invention"),
             *("linearizability", "liveness", "placement", "refusals", "stamps", "survival"),
-            *("telling", "updates", "watch"),
+            *("telling", "updates", "voting", "watch"),
         )
     ),
     *("doors/access.py", "doors/answered.py", "doors/flow.py"),
-    *("doors/http/fast.py", "doors/http/kv.py"),
+    *("doors/http/fast.py", "doors/http/kv.py", "doors/http/lane.py"),
     *(
         f"doors/redis/{name}.py"
         for name in (
-            *("clients", "cluster", "command", "connection", "gather", "keys", "lcs", "login"),
-            *("moving", "one_key", "plans", "scan", "session", "strings", "transactions", "work"),
+            *("clients", "cluster", "command", "connection", "gather", "kept", "keys", "lcs"),
+            *("login", "moving", "one_key", "plans", "scan", "session", "strings"),
+            *("transactions", "work"),
         )
     ),
     "storage/cached.py",
-    *(f"wire/{name}.py" for name in ("frames", "records", "resp")),
+    *(f"wire/{name}.py" for name in ("frame_rules", "frames", "records", "resp")),
 )
 """Those on a request's way, in the store and in its simulator. Modules of value types stay out:
 mypyc cannot compile msgspec Structs. A compiled class has neither a base nor subclasses in Python,

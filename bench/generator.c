@@ -15,12 +15,15 @@
  * A plan is lines of words: a name, then its values. `target` begins what belongs to one port. A
  * template is a number of replies and then parts: bytes in hexadecimal, or a hole that each request
  * fills. K is the key's number in 15 digits, B the same in base64, V64 a value of 64 bytes, S the
- * number of an HTTP/2 stream. */
+ * number of an HTTP/2 stream. `tls 1` has all of it go through TLS, whoever the server is; `churn 1`
+ * sends each batch on a connection of its own. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -77,6 +80,7 @@ struct target {
 
 struct connection {
     int fd;
+    SSL *tls; /* NULL: plain. */
     struct target *target;
     bool is_read;
     int replies;     /* To each request under way, */
@@ -97,6 +101,7 @@ static size_t connection_count = 1, pipeline = 1, in_order; /* in_order: each ke
 static size_t keys = 1;
 static double reads, rate, seconds;
 static long wait_for_replicas;
+static int is_tls, is_churn;
 static char *mark; /* What the reply to a read that found something has in it; NULL: any. */
 static size_t mark_size;
 static struct target targets[TARGETS_MAX];
@@ -116,6 +121,7 @@ static size_t free_first, free_count, busy;
 static uint64_t end = UINT64_MAX, due = UINT64_MAX, interval, next_in_order, chance = 1;
 static char *pool, input[REST_BYTES + READ_BYTES];
 static int poller;
+static SSL_CTX *context;
 
 typedef size_t take_reply(struct connection *, const char *data, size_t size, bool *is_reply);
 static take_reply take_resp, take_http, take_http2, *take_one = take_resp;
@@ -149,6 +155,61 @@ static uint64_t random_number(void) { /* splitmix64 (Steele, Lea, Flood 2014). *
 }
 
 static uint64_t random_below(uint64_t bound) { return (__uint128_t)random_number() * bound >> 64; }
+
+/* --- connections ---------------------------------------------------------------------------- */
+
+/* Bytes that went, or came; 0 at the end of what comes, -1 with errno. */
+static ssize_t result_of(struct connection *c, int result) {
+    if (result > 0) return result;
+    int kind = SSL_get_error(c->tls, result);
+    if (kind == SSL_ERROR_ZERO_RETURN) return 0;
+    if (kind == SSL_ERROR_WANT_READ || kind == SSL_ERROR_WANT_WRITE) errno = EAGAIN;
+    if (kind == SSL_ERROR_SSL) die("TLS: %s", ERR_reason_error_string(ERR_peek_error()));
+    return -1;
+}
+
+static ssize_t put_bytes(struct connection *c, const char *bytes, size_t size) {
+    return c->tls ? result_of(c, SSL_write(c->tls, bytes, size)) : write(c->fd, bytes, size);
+}
+
+static ssize_t get_bytes(struct connection *c, char *bytes, size_t size) {
+    return c->tls ? result_of(c, SSL_read(c->tls, bytes, size)) : read(c->fd, bytes, size);
+}
+
+/* Connect, shake hands, say hello, and take the replies to that, each of which is a line. */
+static void open_connection(struct connection *c) {
+    const struct template *hello = &c->target->hello;
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(c->target->port)};
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    c->stream = 1;
+    c->fd = socket(AF_INET, SOCK_STREAM, 0);
+    if (c->fd < 0 || connect(c->fd, (struct sockaddr *)&address, sizeof address))
+        die("port %d: %s", c->target->port, strerror(errno));
+    setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+    if (context) {
+        c->tls = SSL_new(context);
+        SSL_set_fd(c->tls, c->fd);
+        if (SSL_connect(c->tls) != 1) die("TLS: %s", ERR_reason_error_string(ERR_peek_error()));
+    }
+    if (hello->size && put_bytes(c, hello->bytes, hello->size) != (ssize_t)hello->size)
+        die("no hello");
+    char last = '\n', one;
+    for (int missing = hello->replies; missing; missing -= one == '\n', last = one) {
+        if (get_bytes(c, &one, 1) != 1) die("no reply to the hello");
+        if (last == '\n' && one == '-') die("the hello is refused");
+    }
+    fcntl(c->fd, F_SETFL, O_NONBLOCK);
+    struct epoll_event wanted = {EPOLLIN, {.ptr = c}};
+    if (epoll_ctl(poller, EPOLL_CTL_ADD, c->fd, &wanted)) die("epoll: %s", strerror(errno));
+}
+
+/* With a reset, so that its port is free at once: there are fewer than connections in a minute. */
+static void close_connection(struct connection *c) {
+    setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &(struct linger){1, 0}, sizeof(struct linger));
+    SSL_free(c->tls);
+    c->tls = NULL;
+    close(c->fd);
+}
 
 /* --- counting ------------------------------------------------------------------------------- */
 
@@ -242,7 +303,7 @@ static size_t take_http2(struct connection *c, const char *data, size_t size, bo
         char said[HEAD + 8] = {0, 0, kind == PING ? 8 : 0, kind, ACK};
         size_t length = HEAD + said[2];
         memcpy(said + HEAD, data + HEAD, said[2]);
-        if (write(c->fd, said, length) != (ssize_t)length) die("no answer to a ping");
+        if (put_bytes(c, said, length) != (ssize_t)length) die("no answer to a ping");
     }
     return whole;
 }
@@ -284,7 +345,7 @@ static uint64_t next_key(const struct target *t) {
 }
 
 static void send_rest(struct connection *c) {
-    ssize_t sent = write(c->fd, c->out + c->out_sent, c->out_size - c->out_sent);
+    ssize_t sent = put_bytes(c, c->out + c->out_sent, c->out_size - c->out_sent);
     if (sent < 0 && errno != EAGAIN) die("port %d: %s", c->target->port, strerror(errno));
     c->out_sent += sent > 0 ? sent : 0;
     if (c->is_blocked == (c->out_sent < c->out_size)) return;
@@ -341,7 +402,7 @@ static void on_reply(struct connection *c, uint64_t now) {
 static void on_bytes(struct connection *c) {
     char *data = input;
     memcpy(input, c->rest, c->rest_size);
-    ssize_t came = read(c->fd, input + c->rest_size, READ_BYTES);
+    ssize_t came = get_bytes(c, input + c->rest_size, READ_BYTES);
     if (came < 0 && (errno == EAGAIN || errno == EINTR)) return;
     if (came <= 0) die("port %d: %s", c->target->port, came ? strerror(errno) : "it closed");
     size_t size = c->rest_size + came;
@@ -362,7 +423,12 @@ static void on_bytes(struct connection *c) {
     }
     if (size > REST_BYTES) die("a reply with a head of over %d bytes", REST_BYTES);
     memcpy(c->rest, data, c->rest_size = size);
-    if (was_busy && !c->missing) next(c, now);
+    if (!was_busy || c->missing) return;
+    if (is_churn) {
+        close_connection(c);
+        open_connection(c);
+    }
+    next(c, now);
 }
 
 /* --- the run -------------------------------------------------------------------------------- */
@@ -379,20 +445,9 @@ static void open_all(void) {
     for (size_t place = 0; place < connection_count; place++) {
         struct connection *c = &connections[place];
         c->target = &targets[place % target_count];
-        c->stream = 1;
         c->out = allocate(out_size * pipeline);
         c->rest = allocate(REST_BYTES);
-        struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(c->target->port)};
-        address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-        c->fd = socket(AF_INET, SOCK_STREAM, 0);
-        if (c->fd < 0 || connect(c->fd, (struct sockaddr *)&address, sizeof address))
-            die("port %d: %s", c->target->port, strerror(errno));
-        setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
-        ssize_t hello = c->target->hello.size;
-        if (hello && write(c->fd, c->target->hello.bytes, hello) != hello) die("no hello");
-        fcntl(c->fd, F_SETFL, O_NONBLOCK);
-        struct epoll_event wanted = {EPOLLIN, {.ptr = c}};
-        if (epoll_ctl(poller, EPOLL_CTL_ADD, c->fd, &wanted)) die("epoll: %s", strerror(errno));
+        open_connection(c);
     }
 }
 
@@ -410,6 +465,7 @@ static void turn(uint64_t now) {
         struct connection *c = events[place].data.ptr;
         if (events[place].events & EPOLLOUT) send_rest(c);
         if (events[place].events & ~EPOLLOUT) on_bytes(c);
+        while (c->tls && SSL_pending(c->tls)) on_bytes(c); /* epoll knows nothing of those. */
     }
 }
 
@@ -496,7 +552,7 @@ static const struct {
     {"connections", "%zu", &connection_count}, {"pipeline", "%zu", &pipeline},
     {"in_order", "%zu", &in_order}, {"keys", "%zu", &keys},
     {"wait", "%ld", &wait_for_replicas}, {"reads", "%lf", &reads}, {"rate", "%lf", &rate},
-    {"seconds", "%lf", &seconds},
+    {"seconds", "%lf", &seconds}, {"tls", "%d", &is_tls}, {"churn", "%d", &is_churn},
 };
 
 static void read_line(const char *name) {
@@ -549,6 +605,10 @@ int main(int count, char **arguments) {
     signal(SIGPIPE, SIG_IGN);
     prctl(PR_SET_TIMERSLACK, 1);
     read_plan(arguments[1]);
+    if (is_tls) {
+        context = SSL_CTX_new(TLS_client_method());
+        SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE);
+    }
     open_all();
     run_plan();
 }

@@ -11,6 +11,7 @@ import os
 import re
 import resource
 import time
+from base64 import b64encode
 from binascii import crc_hqx
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,11 +25,15 @@ from bench.systems import Place, Running
 from quorate.bench.latency import LatencySummary, counted, summary
 from quorate.bench.protocols import Codec, HttpCodec, RespCodec
 from quorate.bench.routing import held_slots
+from quorate.wire.resp import array, bulk
 
 CONNECTIONS: Final = 64
 VALUE_BYTES: Final = 64
 DEAR_SHARE: Final = 0.1
 """Of the store's processor time: a generator that takes more is marked."""
+USER: Final = "bench"
+PASSWORD: Final = "bench-password"
+"""Of a store that has users."""
 _SOURCE: Final = Path(__file__).with_suffix(".c")
 _BUSY: Final = 0.9
 _PATIENCE_SECONDS: Final = 180.0
@@ -45,7 +50,7 @@ _REQUESTS_LEAST: Final = 4
 def compile_generator(directory: Path) -> str:
     """The path of the program; Failed where there is no C compiler, or it does not compile."""
     path = directory / "generator"
-    command = [program("cc"), "-O2", "-o", str(path), str(_SOURCE)]
+    command = [program("cc"), "-O2", "-o", str(path), str(_SOURCE), "-lssl", "-lcrypto"]
     Process(command, log=directory / "cc.log").wait(60)
     return str(path)
 
@@ -61,8 +66,11 @@ class Speech(NamedTuple):
     read: bytes
     write: bytes
     replies_per_write: int = 1
+    replies_per_read: int = 1
     hello: bytes = b""
     """What a connection begins with."""
+    replies_per_hello: int = 0
+    """Lines that are waited for before anything is asked."""
     mark: bytes = b""
     """What the reply to a read has in it if it found the key; empty: its form tells."""
 
@@ -83,6 +91,25 @@ def resp_incr(port: int, value: bytes, wait: int) -> Speech:
     return plain._replace(write=count + plain.write[len(alone.write) :])
 
 
+_LOGIN: Final = array([bulk(each.encode()) for each in ("AUTH", USER, PASSWORD)])
+
+
+def resp_logged_in(port: int, value: bytes, wait: int) -> Speech:
+    """Each connection logs in once, at its beginning."""
+    return resp(port, value, wait)._replace(hello=_LOGIN, replies_per_hello=1)
+
+
+def resp_logging_in(port: int, value: bytes, wait: int) -> Speech:
+    """A login goes before each request, as on a connection of its own."""
+    plain = resp(port, value, wait)
+    return plain._replace(
+        read=_LOGIN + plain.read,
+        write=_LOGIN + plain.write,
+        replies_per_read=plain.replies_per_read + 1,
+        replies_per_write=plain.replies_per_write + 1,
+    )
+
+
 def http(port: int, value: bytes, wait: int) -> Speech:
     del wait
     return _speech("http", HttpCodec(value=value, authority=f"127.0.0.1:{port}"))
@@ -100,10 +127,22 @@ _CLIENT_HEADERS: Final = (
 """What Node's fetch sends of its own, the most of all usual clients, and an Authorization."""
 
 
+BASIC: Final = "Basic " + b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+
+
 def http_with_headers(port: int, value: bytes, wait: int) -> Speech:
     """With what a usual client sends, besides the Host header that there must be."""
-    plain, host = http(port, value, wait), b"Host: 127.0.0.1:%d\r\n" % port
-    full = host + b"".join(b"%b\r\n" % line for line in _CLIENT_HEADERS)
+    return _with_headers(http(port, value, wait), port, _CLIENT_HEADERS)
+
+
+def http_logging_in(port: int, value: bytes, wait: int) -> Speech:
+    """Each request shows user and password."""
+    return _with_headers(http(port, value, wait), port, (f"Authorization: {BASIC}".encode(),))
+
+
+def _with_headers(plain: Speech, port: int, lines: Sequence[bytes]) -> Speech:
+    host = b"Host: 127.0.0.1:%d\r\n" % port
+    full = host + b"".join(b"%b\r\n" % line for line in lines)
     return plain._replace(
         read=plain.read.replace(host, full), write=plain.write.replace(host, full)
     )
@@ -127,6 +166,15 @@ def template(example: bytes, value: bytes) -> str:
     )
 
 
+_FILLED_BY: Final[Mapping[Speak, Speak]] = {
+    http: resp,
+    http_with_headers: resp,
+    http_logging_in: resp_logged_in,
+    resp_logging_in: resp_logged_in,
+}
+"""How keys are written: Quorate takes RESP on the port of HTTP, and pipelined."""
+
+
 # --- what is asked -------------------------------------------------------------------------------
 
 
@@ -145,6 +193,9 @@ class Load:
     connections: int = CONNECTIONS
     route: bool = False
     """Whether each key is asked at a node that holds it."""
+    tls: bool = False
+    churn: bool = False
+    """Whether each request has a connection of its own."""
     fills: bool = True
     """Whether all keys are written before any is read."""
 
@@ -157,6 +208,8 @@ class Load:
         parts += [f"{self.rate:g} per second"] if self.rate else []
         parts += [f"connections {self.connections}"] if self.connections != CONNECTIONS else []
         parts += ["routed"] if self.route else []
+        parts += ["TLS"] if self.tls else []
+        parts += ["a connection each"] if self.churn else []
         return ", ".join(parts)
 
     def measure(self, running: Running, place: Place, *, seconds: float) -> Measured:
@@ -170,12 +223,12 @@ class Load:
 
     def fill(self, running: Running, place: Place) -> None:
         """Write every key once, if that was not done yet; raises Failed."""
-        # Quorate takes RESP on the port of HTTP, and pipelined.
-        speak = resp if self.speak in (http, http_with_headers) else self.speak
+        speak = _FILLED_BY.get(self.speak, self.speak)
         key = (speak, self.keys, self.value_bytes)
         if key in running.filled:
             return
-        pipeline = max(1, min(_FILL_BATCH, _FILL_BYTES // self.value_bytes)) if speak is resp else 1
+        is_resp = speak in (resp, resp_logged_in)
+        pipeline = max(1, min(_FILL_BATCH, _FILL_BYTES // self.value_bytes)) if is_resp else 1
         writes = Load(
             speak=speak,
             pipeline=pipeline,
@@ -202,14 +255,15 @@ class Load:
         value = b"v" * self.value_bytes
         numbers = {"connections": self.connections, "pipeline": self.pipeline, "keys": self.keys}
         given = {**numbers, "reads": self.reads, "rate": self.rate, "wait": self.wait, **until}
+        given |= {"tls": int(self.tls), "churn": int(self.churn)}
         yield from (f"{name} {number}" for name, number in given.items())
         held = _held_keys(ports, self.keys) if self.route else {}
         for port in ports:
             speech = self.speak(port, value, self.wait)
             yield f"framing {speech.framing}"
             yield f"target {port}"
-            yield f"hello 0 {template(speech.hello, value)}"
-            yield f"read 1 {template(speech.read, value)}"
+            yield f"hello {speech.replies_per_hello} {template(speech.hello, value)}"
+            yield f"read {speech.replies_per_read} {template(speech.read, value)}"
             yield f"write {speech.replies_per_write} {template(speech.write, value)}"
             if speech.mark:
                 yield f"mark {speech.mark.hex()}"

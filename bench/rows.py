@@ -9,7 +9,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from bench.generator import Load, http, http_with_headers, resp_incr
+from bench.generator import (
+    Load,
+    http,
+    http_logging_in,
+    http_with_headers,
+    resp_incr,
+    resp_logged_in,
+    resp_logging_in,
+)
 from bench.growth import GROWTHS
 from bench.peers.etcd import Etcd, EtcdLoad, etcd_gateway, etcd_grpc, etcd_txn
 from bench.peers.postgres import Pgbench, Postgres
@@ -105,6 +113,44 @@ _SECRET_SET: Final = Asked(
 _SECRET_GET: Final = Asked(
     "CPU of the same GET, links between nodes inside TLS", Quorate(has_secret=True), _GET
 )
+_TLS: Final = Quorate(has_tls=True)
+_TLS_R1: Final = Quorate(has_tls=True, r=1)
+_TLS_SET: Final = Asked("CPU of the same SET, clients inside TLS", _TLS, Load(tls=True))
+_TLS_GET: Final = Asked("CPU of the same GET, clients inside TLS", _TLS, Load(reads=1.0, tls=True))
+_TLS_PUT: Final = Asked(
+    "CPU of the same HTTP PUT, clients inside TLS", _TLS, Load(speak=http, tls=True)
+)
+_TLS_HTTP_GET: Final = Asked(
+    "CPU of the same HTTP GET, clients inside TLS", _TLS_R1, Load(speak=http, reads=1.0, tls=True)
+)
+_ROLES_GET: Final = Asked(
+    "CPU of the same GET, by a user who logged in: roles are looked at",
+    Quorate(r=1, users="roles"),
+    Load(speak=resp_logged_in, reads=1.0),
+)
+_PATTERNS_GET: Final = Asked(
+    "CPU of the same GET, by a user with a key pattern",
+    Quorate(r=1, users="patterns"),
+    Load(speak=resp_logged_in, reads=1.0),
+)
+_LOGIN_HTTP_GET: Final = Asked(
+    "CPU of the same HTTP GET, each with user and password",
+    Quorate(r=1, users="roles"),
+    Load(speak=http_logging_in, reads=1.0),
+)
+_CONNECT_GET: Final = Asked(
+    f"GET R=1 on a connection of its own: {_ONE_COPY}", _R1, Load(reads=1.0, churn=True)
+)
+_CONNECT_LOGIN: Final = Asked(
+    "CPU of the same GET and its connection, with a login on it",
+    Quorate(r=1, users="roles"),
+    Load(speak=resp_logging_in, reads=1.0, churn=True),
+)
+_CONNECT_TLS: Final = Asked(
+    "CPU of the same GET and its connection, inside TLS",
+    _TLS_R1,
+    Load(reads=1.0, churn=True, tls=True),
+)
 _INCR_OS: Final = Asked(f"INCR, `os`: {_WITH_OS}", _OS, Load(speak=resp_incr))
 _INCR_SYNC: Final = Asked(f"INCR, `sync`: {_SYNCED}", _SYNC, Load(speak=resp_incr))
 _INCR_HOT: Final = Load(speak=resp_incr, keys=1)
@@ -149,6 +195,11 @@ _GOALS: Final = (
     beside("seven-get", _SEVEN_GET, _GET_R2, Bound(at_most=1.15), figure=cost),
     beside("secret-set", _SECRET_SET, _SET_OS, Bound(at_most=1.25), figure=cost),
     beside("secret-get", _SECRET_GET, _GET_R2, Bound(at_most=1.25), figure=cost),
+    beside("tls-set", _TLS_SET, _SET_OS, Bound(at_most=1.5), figure=cost),
+    beside("tls-get", _TLS_GET, _GET_R2, Bound(at_most=1.5), figure=cost),
+    beside("tls-http-put", _TLS_PUT, _HTTP_PUT, Bound(at_most=1.5), figure=cost),
+    beside("tls-http-get", _TLS_HTTP_GET, _HTTP_GET, Bound(at_most=1.5), figure=cost),
+    beside("roles-get", _ROLES_GET, _GET_R1, Bound(at_most=1.02), figure=cost),
     beside("incr-cost", _INCR_CPU, _SET_OS, Bound(at_most=3.0), figure=cost),
     beside("incr-latency", _INCR_ALONE, _SET_ALONE, Bound(at_most=3.2), figure=latency),
     Row(
@@ -198,6 +249,10 @@ _GOALS: Final = (
 _OTHERS: Final = (
     beside("incr-redis", _INCR_OS, _REDIS_INCR),
     beside("incr-sync-etcd", _INCR_SYNC, _ETCD_TXN),
+    beside("roles-patterns", _PATTERNS_GET, _GET_R1, figure=cost),
+    beside("login-http", _LOGIN_HTTP_GET, _HTTP_GET, figure=cost),
+    beside("login-connect", _CONNECT_LOGIN, _CONNECT_GET, figure=cost),
+    beside("tls-connect", _CONNECT_TLS, _CONNECT_GET, figure=cost),
     beside("bare-get", _BARE_GET, _REDIS_GET),
     beside("pipelined-get", _PIPELINED_GET, _REDIS_PIPELINED),
     beside("http-get-headers", _FULL_GET, _HTTP_GET),

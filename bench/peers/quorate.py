@@ -8,11 +8,17 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Final
+from urllib.request import Request
 
+from bench.generator import BASIC, PASSWORD, USER
 from bench.processes import Process, make_directory, wait_for
 from bench.systems import Place, Running
 from quorate.cli.processes import free_ports
+from quorate.security.certificates import authority_of
+from quorate.security.passwords import hash_password
 from quorate.security.secret import new_secret, write_secret
+from quorate.security.users import User, Users, write_users
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,20 +33,33 @@ class Quorate:
     durability: str = "os"
     has_secret: bool = False
     """Whether links between nodes are inside TLS."""
+    has_tls: bool = False
+    """Whether clients may come inside TLS."""
+    users: str = ""
+    """Whether clients have to log in, and what who does so may: `roles` for all keys, or `patterns`
+    for those that a pattern has."""
 
     @property
     def name(self) -> str:
         dead = f"-{self.dead}dead" if self.dead else ""
         secret = "-secret" if self.has_secret else ""
-        return f"quorate-{self.nodes}{dead}-r{self.r}-w{self.w}-{self.durability}{secret}"
+        more = secret + ("-tls" if self.has_tls else "") + (self.users and f"-{self.users}")
+        return f"quorate-{self.nodes}{dead}-r{self.r}-w{self.w}-{self.durability}{more}"
 
     @contextmanager
     def start(self, place: Place) -> Iterator[Running]:
         """Started, and those to die dead and known to be."""
         ports = free_ports(self.nodes)
         alive = ports[: self.nodes - self.dead]
+        make_directory(place.directory, user=None)
         if self.has_secret:
             write_secret(place.directory / "secret", new_secret())
+        if self.has_tls:
+            pair = authority_of(new_secret(), cluster="bench").mint_node(1)
+            (place.directory / "tls.pem").write_bytes(pair.certificate)
+            (place.directory / "tls.key").write_bytes(pair.key)
+        if self.users:
+            write_users(place.directory / "users.toml", Users({USER: _user(self.users)}))
         with Running(alive) as running:
             for port in ports:
                 running.processes.append(self._node(place, port, ports))
@@ -69,7 +88,25 @@ class Quorate:
         command += [f"-data={directory / 'data'}", "-log-level=warning"]
         if self.has_secret:
             command.append(f"-secret-file={place.directory / 'secret'}")
+        if self.has_tls:
+            command += [f"-tls-{part}={place.directory}/tls.{end}" for part, end in _TLS_FILES]
+            # Beside plain connections, which write the keys and ask who is there.
+            command.append("-tls=optional")
+        if self.users:
+            command.append(f"-users={place.directory / 'users.toml'}")
         return Process(command, log=directory / "log")
+
+
+_TLS_FILES: Final = (("cert", "pem"), ("key", "key"))
+
+
+def _user(kind: str) -> User:
+    return User(
+        name=USER,
+        password=hash_password(PASSWORD.encode()),
+        roles=("read", "write"),
+        keys=("quorate-bench:*",) if kind == "patterns" else None,
+    )
 
 
 def _all_see(ports: list[int], up: int) -> bool:
@@ -84,5 +121,7 @@ def _is_ready(port: int) -> bool:
 
 def _seen_up(port: int) -> int:
     _is_ready(port)
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/nodes", timeout=2) as answer:
+    # Heeded where clients have to log in.
+    asked = Request(f"http://127.0.0.1:{port}/nodes", headers={"Authorization": BASIC})
+    with urllib.request.urlopen(asked, timeout=2) as answer:
         return sum(node["state"] in ("self", "up") for node in json.load(answer))

@@ -29,7 +29,7 @@ from quorate.addresses import (
     is_this_node,
     listen_addresses,
 )
-from quorate.config import MDNS, Config
+from quorate.config import DNS_SERVICE, MDNS, Config
 from quorate.core.topology.membership import LAYOUT_META
 from quorate.core.values.events import Discovered, Stop
 from quorate.doors.audit import Audit
@@ -145,11 +145,8 @@ def _move_aside(directory: Path) -> None:
 
 
 async def _serve(config: Config, secret: str) -> int:
-    if MDNS in config.discover and find_spec("zeroconf") is None:
-        raise StartError(
-            "-discover=mdns needs the package zeroconf: pip install 'quorate[mdns]', or name nodes"
-            " with -nodes or -discover=URL"
-        )
+    for source in config.discover:
+        _require_package(source)
     try:
         sockets = bind(listen_addresses(config))
     except OSError as error:
@@ -176,6 +173,21 @@ async def _serve(config: Config, secret: str) -> int:
             each.close()
 
 
+def _require_package(source: str) -> None:
+    """StartError if this entry of -discover needs a package that is not there."""
+    if source == MDNS:
+        package, extra = "zeroconf", "mdns"
+    elif source.startswith(DNS_SERVICE):
+        package, extra = "dns", "srv"
+    else:
+        return
+    if find_spec(package) is None:
+        raise StartError(
+            f"-discover={source} needs a package that is not there: pip install 'quorate[{extra}]',"
+            " or name nodes with -nodes or -discover=URL"
+        )
+
+
 class _Assembled(NamedTuple):
     """A node that is put together and does not run yet."""
 
@@ -199,15 +211,15 @@ class _Assembled(NamedTuple):
             read_now.append(self.users.look)
         return read_now
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Let nothing of it go on."""
         self.listener.close()
         self.system.close()
         self.principals.close()
         if self.users is not None:
-            self.users.close()
+            await self.users.close()
         if self.renewal is not None:
-            self.renewal.close()
+            await self.renewal.close()
 
 
 async def _run(
@@ -280,7 +292,7 @@ async def _stop(parts: _Assembled, *, is_orderly: bool) -> None:
     driver.stop(stopped.set)
     await stopped.wait()
     await parts.http.stop()
-    parts.close()
+    await parts.close()
 
 
 def _assemble(
@@ -327,6 +339,7 @@ def _assemble(
         resp=lambda: RespConnection(driver, resp),
         peer=cast(ProtocolFactory, driver.acceptor.connection),
         connections_max=_connections_max(config),
+        guests=principals.guests,
         handshakes=None
         if keeper is None
         else Handshakes(lambda: keeper.trust, partial(_note_failed, driver, principals.audit)),

@@ -36,6 +36,8 @@ AUTO: Final = "auto"
 MDNS: Final = "mdns"
 DNS: Final = "dns:"
 """As an entry of `discover`, and how one begins."""
+DNS_SERVICE: Final = "dns:_"
+"""How one begins that is a name of SRV records (RFC 2782)."""
 
 CLOCK_SKEW_MS_LEAST: Final = 100
 """Clocks that are kept by NTP differ by some milliseconds, and more for a while: with less, nodes
@@ -110,6 +112,8 @@ def _source(text: str) -> str:
     host, colon, port = text.removeprefix(DNS).partition(":")
     if not host or not can_be_looked_up(host) or (colon and not re.fullmatch("[0-9]{1,5}", port)):
         raise ValueError(f"{text!r}: write dns:name or dns:name:port")
+    if colon and host.startswith("_"):
+        raise ValueError(f"{text!r}: SRV records name the ports: write dns:{host}")
     return f"{DNS}{host}:{bounded(int(port), text, low=1, high=65535)}" if colon else text
 
 

@@ -14,12 +14,14 @@ from typing import Final, NamedTuple
 import msgspec
 
 from quorate.config import AUTO, SETTINGS, VARIABLE_PREFIX, Config, ConfigError
+from quorate.files import read_file
 from quorate.notation import nearest, split_url
 
 _BY_NAME: Final = {name: each for each in SETTINGS for name in (each.name, *each.aliases)}
 _BY_VARIABLE: Final = {each.variable: each for each in SETTINGS}
 SECRET_VARIABLE: Final = "QUORATE_SECRET"
 """Has the cluster's secret itself, as a flag never does: `ps` shows those."""
+_FILE_BYTES_MAX: Final = 1 << 20
 _ELSEWHERE: Final = frozenset(
     {
         "QUORATE_CA",
@@ -127,7 +129,11 @@ def _of_file(file: Path | None, faults: list[str]) -> dict[str, _GivenText]:
     if file is None:
         return {}
     try:
-        table = tomllib.loads(file.read_text(encoding="utf-8"))
+        data, _ = read_file(file, bytes_max=_FILE_BYTES_MAX)
+        table = tomllib.loads(data.decode("utf-8"))
+    except RecursionError:
+        faults.append(f"-config {file}: it is nested too deeply")
+        return {}
     except (OSError, ValueError) as fault:
         faults.append(f"-config {file}: {getattr(fault, 'strerror', None) or fault}")
         return {}

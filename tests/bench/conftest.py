@@ -16,6 +16,7 @@ from bench.generator import Load, Report, compile_generator
 
 Ask = Callable[..., Report]
 PATIENCE_SECONDS = 60
+_HAS_OPENSSL = ["cc", "-E", "-x", "c", "-o", "/dev/null", "-"]
 
 
 class Refused(Exception):
@@ -26,6 +27,8 @@ class Refused(Exception):
 def generator(tmp_path_factory: pytest.TempPathFactory) -> str:
     if sys.platform != "linux" or shutil.which("cc") is None:
         pytest.skip("it needs Linux and a C compiler")
+    if subprocess.run(_HAS_OPENSSL, input=b"#include <openssl/ssl.h>\n").returncode:
+        pytest.skip("it needs OpenSSL's headers")
     return compile_generator(tmp_path_factory.mktemp("generator"))
 
 

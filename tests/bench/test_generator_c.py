@@ -7,6 +7,7 @@ import ctypes
 import subprocess
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench import generator as bench_generator
-from bench.generator import Load, Report, http, http_with_headers
+from bench.generator import (
+    PASSWORD,
+    USER,
+    Load,
+    Report,
+    http,
+    http_with_headers,
+    resp_logged_in,
+    resp_logging_in,
+)
 from quorate.bench.protocols import RespCodec
+from tests.authority import Authority
 from tests.bench.conftest import Ask, Refused
 from tests.bench.scripted import http_request, http_response, scripted
 from tests.unit.bench.fake_redis import FakeRedis, Mood
@@ -235,6 +246,81 @@ def test_an_http_reply_of_no_stated_length_is_no_measurement(ask: Ask) -> None:
         ask(Load(speak=http, connections=1), port, seconds=30)
 
 
+# --- TLS, logins, and connections of one request -------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.mark.parametrize("value_bytes", [1, 300_000])
+def test_through_tls_all_is_counted_as_without(
+    ask: Ask, authority: Authority, value_bytes: int
+) -> None:
+    """Values larger than a record of TLS, which come in many, too."""
+    with FakeRedis(tls=authority.server("localhost")) as redis:
+        load = Load(connections=2, pipeline=4, keys=8, value_bytes=value_bytes, tls=True)
+        plain(ask(load, redis.target[1], in_order=8))
+        plain(found := ask(replace(load, reads=0.5), redis.target[1], seconds=0.5))
+    assert len(redis.commands) == found.requests + 8
+    assert {len(value) for value in redis.values.values()} == {value_bytes}
+
+
+def test_a_server_that_speaks_no_tls_is_no_measurement(ask: Ask) -> None:
+    with (
+        scripted(len, lambda _: b"-ERR what?\r\n") as port,
+        pytest.raises(Refused, match="TLS: "),
+    ):
+        ask(Load(connections=1, tls=True), port, seconds=30)
+
+
+@pytest.mark.parametrize("is_inside", [False, True])
+def test_each_request_may_have_a_connection_of_its_own(
+    ask: Ask, authority: Authority, is_inside: bool
+) -> None:
+    with FakeRedis(tls=authority.server("localhost") if is_inside else None) as redis:
+        load = Load(connections=2, churn=True, tls=is_inside)
+        plain(found := ask(load, redis.target[1], in_order=20))
+        wait_for_connections(redis, 22)
+    assert found.requests == redis.commands.count(b"SET") == 20
+
+
+def wait_for_connections(redis: FakeRedis, count: int) -> None:
+    """The last ones ask nothing any more, and are taken after the generator has ended."""
+    until = time.monotonic() + 10
+    while redis.connections < count and time.monotonic() < until:
+        time.sleep(0.01)
+    assert redis.connections == count
+
+
+def test_a_connection_that_logs_in_waits_for_that(ask: Ask) -> None:
+    asked: list[list[bytes]] = []
+
+    def mood(command: list[bytes]) -> bytes | None:
+        asked.append(command)
+        return b"+OK\r\n" if command[0] == b"AUTH" else None
+
+    with FakeRedis(mood) as redis:
+        plain(ask(Load(speak=resp_logged_in, connections=3), redis.target[1], in_order=9))
+        login = [b"AUTH", USER.encode(), PASSWORD.encode()]
+        assert asked[:3] == [login] * 3
+        assert [command[0] for command in asked[3:]] == [b"SET"] * 9
+        asked.clear()
+        load = Load(speak=resp_logging_in, connections=1, churn=True, reads=0.5, keys=9)
+        plain(found := ask(load, redis.target[1], seconds=0.5))
+    assert asked[::2] == [login] * found.requests
+    assert {command[0] for command in asked[1::2]} == {b"GET", b"SET"}
+
+
+def test_a_login_that_is_refused_is_no_measurement(ask: Ask) -> None:
+    with (
+        FakeRedis(lambda _: b"-WRONGPASS no\r\n") as redis,
+        pytest.raises(Refused, match="the hello is refused"),
+    ):
+        ask(Load(speak=resp_logged_in, connections=1), redis.target[1], seconds=30)
+
+
 # --- the histogram -------------------------------------------------------------------------------
 
 
@@ -242,7 +328,8 @@ def test_an_http_reply_of_no_stated_length_is_no_measurement(ask: Ask) -> None:
 def library(generator: str) -> ctypes.CDLL:
     path = Path(generator).with_suffix(".so")
     source = Path(bench_generator.__file__).with_suffix(".c")
-    subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", path, source], check=True)
+    command = ["cc", "-O2", "-shared", "-fPIC", "-o", str(path), str(source), "-lssl", "-lcrypto"]
+    subprocess.run(command, check=True)
     library = ctypes.CDLL(str(path))
     library.bucket_of.argtypes = [ctypes.c_uint64]
     library.middle_of.restype = ctypes.c_uint64

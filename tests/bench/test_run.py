@@ -14,7 +14,7 @@ def test_a_row_is_measured_from_starting_the_nodes_to_the_page(tmp_path: Path) -
     command += [f"--directory={tmp_path}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert "| HTTP PUT W=2, `os`:" in page.read_text()
+    assert "| HTTP PUT W=2, `os`, with a client library" in page.read_text()
     assert "## Not measured" not in page.read_text()
     assert list(tmp_path.iterdir()) == [page]
 

@@ -152,9 +152,9 @@ class SpacedCluster(Cluster):
 
 
 @contextlib.contextmanager
-def spaced(directory: Path, *flags: str) -> Iterator[SpacedCluster]:
-    """Three nodes on a switch, ready; NoNamespaces where that is not possible."""
-    with Switch(3) as switch:
+def spaced(directory: Path, *flags: str, count: int = 3) -> Iterator[SpacedCluster]:
+    """So many nodes on a switch, ready; NoNamespaces where that is not possible."""
+    with Switch(count) as switch:
         cluster = SpacedCluster(directory, switch, *flags)
         with cluster:
             yield cluster

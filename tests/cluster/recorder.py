@@ -18,6 +18,8 @@ from functools import partial
 from random import Random
 from typing import Final
 
+import msgspec
+
 from quorate.client import Call, Client
 from quorate.client.calls import kv_call, read_get, read_written
 from quorate.core.values.events import GetResult, PutResult
@@ -49,9 +51,18 @@ class Recorder(Threads):
     """Clients at work until the block ends, and their one history."""
 
     def __init__(
-        self, urls: Sequence[str], *, name: str, clients: int = 6, once_w: int = QUORUM
+        self,
+        urls: Sequence[str],
+        *,
+        name: str,
+        clients: int = 6,
+        once_w: int = QUORUM,
+        hot_keys: int = HOT_KEYS,
+        think_s: float = THINK_S,
     ) -> None:
         self.history = History()
+        self._hot_keys = hot_keys
+        self._think_s = think_s
         self._once_w = once_w
         """The acks that a write of a key that is written once needs."""
         self._name = name.encode()
@@ -92,7 +103,7 @@ class Recorder(Threads):
             while not self.stop.is_set():
                 operation = self._draw(number, node, rng)
                 self._run(client, operation)
-                self.stop.wait(THINK_S if is_answered(operation) else REFUSED_S)
+                self.stop.wait(self._think_s if is_answered(operation) else REFUSED_S)
 
     def _draw(self, client: int, node: int, rng: Random) -> ClientOperation:
         chance = rng.random()
@@ -100,7 +111,7 @@ class Recorder(Threads):
             return self._asked(client, node, Kind.PUT, None)
         now = int(self.now_ms() / 1000 / ROUND_S)
         this_round = now if chance < OLD else rng.randint(0, now)
-        key = b"%s-%d-%d" % (self._name, this_round, rng.randrange(HOT_KEYS))
+        key = b"%s-%d-%d" % (self._name, this_round, rng.randrange(self._hot_keys))
         kind = rng.choices((Kind.GET, Kind.PUT, Kind.DELETE), (50, 42, 8))[0]
         return self._asked(client, node, kind, key)
 
@@ -137,6 +148,12 @@ class Recorder(Threads):
 
     # --- afterwards ------------------------------------------------------------------------
 
+    @property
+    def evidence(self) -> Evidence:
+        """What is known besides the history, if nobody looks at replicas. One machine, so one
+        clock."""
+        return Evidence(n=N, r=QUORUM, w=QUORUM, epoch_ms=self._epoch_ms)
+
     def settle(self) -> Evidence:
         """Read every key until its replicas are equal, and tell what they hold.
 
@@ -160,12 +177,8 @@ class Recorder(Threads):
         finally:
             for client in clients:
                 client.close()
-        # One machine, so one clock.
-        return Evidence(
-            n=N,
-            r=QUORUM,
-            w=QUORUM,
-            epoch_ms=self._epoch_ms,
+        return msgspec.structs.replace(
+            self.evidence,
             replicas={key: list(range(N)) for key in settled},
             settled=settled,
             healthy_from_ms=from_ms,

@@ -2,7 +2,7 @@
 """Counters on real nodes that are killed while they count: no increment is lost, none is done twice
 (I19).
 
-`scripts/counters KILLS` does it whole; here are some kills of it.
+`scripts/exact KILLS` does it whole; here are some kills of it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from quorate.errors import Outcome, QuorateError
 from tests.cluster.processes import Cluster, wait_until
 from tests.cluster.threads import Threads
 
-KILLS = int(os.environ.get("QUORATE_COUNTER_KILLS", "4"))
+KILLS = int(os.environ.get("QUORATE_EXACT_ROUNDS", "4"))
 COUNTED = 1_000
 """Increments between two kills, at least."""
 KEYS = ("hot", *[f"counter-{number}" for number in range(20)])

@@ -4,8 +4,10 @@ someone who tries passwords."""
 
 from __future__ import annotations
 
+import http.client
 import json
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -45,10 +47,10 @@ ONCE = Retry(NoBackoff(), 0)
 class Guarded:
     """A node, and its users file."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *flags_more: str) -> None:
         self.path = directory / "users.toml"
         self.write(ANN, OPS)
-        flags = ["-engine=memory", f"-users={self.path}", "-log-format=json"]
+        flags = ["-engine=memory", f"-users={self.path}", "-log-format=json", *flags_more]
         self.node = NodeProcess(directory, free_port(), flags)
         self.node.start()
         wait_until(self.node.is_ready, within_s=30, what="ready")
@@ -202,6 +204,45 @@ def test_who_tries_passwords_learns_none_and_holds_up_nobody(guarded: Guarded) -
     told = guarded.events("login_refused")
     assert len(told) <= 6
     assert "guess" not in guarded.node.log.read_text()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [b"PING\r\n", b"GET /healthz HTTP/1.1\r\nHost: n\r\n\r\n", b"GET /kv?key=a HTTP/1.1\r\n"],
+)
+def test_strangers_who_only_connect_keep_no_user_out_and_end_no_users_connection(
+    said: bytes, tmp_path: Path
+) -> None:
+    clients_max = 8
+    guarded = Guarded(tmp_path, f"-connections-max={clients_max}")
+    strangers: list[socket.socket] = []
+
+    def crowd() -> None:
+        """Half as many again as there is room for."""
+        for _ in range(clients_max * 3 // 2):
+            stranger = socket.create_connection(("127.0.0.1", guarded.node.port), timeout=10)
+            stranger.sendall(said)
+            strangers.append(stranger)
+
+    try:
+        with guarded.redis("ann") as first, guarded.redis("ann") as second:
+            assert first.set("app:1", "v")
+            kept = http.client.HTTPConnection("127.0.0.1", guarded.node.port, timeout=10)
+            kept.request("GET", "/kv?key=app:1", headers={"Authorization": basic("ann")})
+            assert kept.getresponse().read() == b"v"
+            shown = kept.sock
+            crowd()
+            assert second.get("app:1") == b"v"
+            crowd()
+            assert first.get("app:1") == b"v"
+            kept.request("GET", "/kv?key=app:1", headers={"Authorization": basic("ann")})
+            assert kept.getresponse().read() == b"v"
+            assert kept.sock is shown
+            kept.close()
+    finally:
+        for stranger in strangers:
+            stranger.close()
+        guarded.node.kill()
 
 
 def test_each_act_of_an_admin_is_told(guarded: Guarded) -> None:

@@ -173,7 +173,7 @@ def test_votes_are_there_without_a_record(engine: Engine) -> None:
     [
         Record(pack_version(1, 1), b""),
         Record(pack_version(1, 1), None, 5, b"p" * 14),
-        Record(pack_version(2**64 - 1, 2**48 - 1), bytes(range(256)), 2**63, b"\0" * 14),
+        Record(pack_version(2**64 - 1, 2**48 - 1), bytes(range(256)), 2**63 - 1, b"\0" * 14),
         Record(pack_version(1, 1), b"\xa5" * (8 << 20)),
     ],
     ids=["empty", "tombstone", "all bytes", "8 MiB"],

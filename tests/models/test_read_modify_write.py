@@ -40,13 +40,15 @@ NOTICED = {
     "accepts_refused": 74,
     "lock_with_open_votes": 266,
     "votes_not_pulled": 620,
-    "pull_from_one": 601,
+    "pull_from_one": 1438,
     "no_fence": 1531,
-    "empty_disk_counts": 1060,
+    "empty_disk_counts": 1636,
     "pull_forgets_horizon": 1264,
     "any_proof": 1011,
     "old_only": 2821,
     "keeps_undecidable": 6092,
+    "keeps_resolved": 153551,
+    "ahead_of_phantom": 145548,
 }
 """A seed for each rule: with the rule nothing is wrong there, and without it something is."""
 STEP_BY_STEP = {

@@ -261,6 +261,38 @@ def decided_by_one_that_leaves() -> list[bytes]:
     return _missed(cluster, 2, [key], b"%d" % counted)
 
 
+def decided_by_the_old_row_alone() -> list[bytes]:
+    """A partition moves from the only one that has it to 3, which has pulled it, votes and all.
+    Then 4, which holds nothing, counts on a key of it; 3 does not hear of it, and before anything
+    is written 4 does not run for a while. The partition has moved by then, and 3 counts on; later
+    4 goes on."""
+    cluster = _cluster(5, spares=2, replication=1, timeout_ms=600_000)
+    _write(cluster, 0, b"1")
+    layout = _join(cluster, 3)
+    pulls = cluster.machines[3].node.pulls
+    cluster.run_until(lambda: 0 < len(pulls.left) < len(layout.moves))
+    partition = next(each for each, _ in layout.moves if each not in pulls.left)
+    key = _keys()[partition]
+    (had,) = cluster.replicas(key)
+    cluster.cut(4, 3)
+    first = asking.update(cluster, 4, key, _one_more)
+    # It is asked only if its promise was enough.
+    world = cluster.world
+    world.run_until(lambda: _has_accepted(cluster, had, key), world.now + 100)
+    cluster.cut(4, had)
+    cluster.run(10)
+    cluster.pause(4)
+    nodes = [machine.node for machine in cluster.machines[:4]]
+    cluster.run_until(lambda: min(node.membership.epoch for node in nodes) > layout.epoch, 120_000)
+    second = asking.update(cluster, 3, key, _one_more)
+    asking.finish(cluster, second)
+    cluster.resume(4)
+    asking.heal(cluster)
+    asking.finish(cluster, first)
+    counted = 1 + sum([isinstance(each.result, UpdateResult) for each in (first, second)])
+    return _missed(cluster, 3, [key], b"%d" % counted)
+
+
 def _one_more(found: Record | None) -> Edited:
     return Edited(b"%d" % (int((found and found.value) or 0) + 1))
 
@@ -286,6 +318,7 @@ STORIES: Final[dict[str, Callable[[], list[bytes]]]] = {
     "a row shrinks unpulled": left_on_one_of_three,
     "what is withheld is used": gained_again_before_the_old_copy_is_gone,
     "votes are not pulled": decided_by_one_that_leaves,
+    "a vote needs the old row alone": decided_by_the_old_row_alone,
 }
 
 

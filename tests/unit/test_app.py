@@ -165,12 +165,13 @@ def test_who_cannot_listen_is_told_what_to_change(
     assert str(caught.value).endswith(f"; {advice}")
 
 
-def test_without_the_extra_for_mdns_one_line_says_what_to_install(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize(("source", "extra"), [("mdns", "mdns"), ("dns:_quorate._tcp.kv", "srv")])
+def test_without_an_extra_that_is_needed_one_line_says_what_to_install(
+    source: str, extra: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(app, "find_spec", lambda _name: None)
     config = load(
-        flags={"discover": "mdns", "data": str(tmp_path / "data")}, environment={}, file=None
+        flags={"discover": source, "data": str(tmp_path / "data")}, environment={}, file=None
     )
-    with pytest.raises(starting.StartError, match=r"pip install 'quorate\[mdns\]'"):
+    with pytest.raises(starting.StartError, match=rf"pip install 'quorate\[{extra}\]'"):
         asyncio.run(app._serve(config, ""))

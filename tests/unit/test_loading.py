@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,8 @@ def toml(tmp_path: Path, text: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    "text", ["dns:", "dns:a..b", "dns:a:x", "dns:a:0", "a", "ftp://a:1", "mdns:x"]
+    "text",
+    ["dns:", "dns:a..b", "dns:a:x", "dns:a:0", "dns:_q._tcp.a:80", "a", "ftp://a:1", "mdns:x"],
 )
 def test_what_names_no_way_to_find_nodes_is_a_fault_that_says_what_to_write(text: str) -> None:
     with pytest.raises(ConfigError, match=r"-discover: .*(write|least)"):
@@ -100,7 +102,7 @@ EXAMPLES = {
     "advertise-client": ("a:1", "http://a:1"),
     "stun": ("stun.example.org:3478", "stun.example.org:3478"),
     "nodes": ("http://a:1, http://b:2/", ("http://a:1", "http://b:2")),
-    "discover": ("mdns, dns:kv.example, a:1", ("mdns", "dns:kv.example", "http://a:1")),
+    "discover": ("mdns, dns:_q._tcp.kv, a:1", ("mdns", "dns:_q._tcp.kv", "http://a:1")),
     "expect": ("3", 3),
     "cluster": ("blue", "blue"),
     "users": ("users.toml", "users.toml"),
@@ -383,10 +385,18 @@ def test_listen_and_port_that_disagree_are_refused() -> None:
     ]
 
 
-@pytest.mark.parametrize("text", ["port = ", "\x00", "port = 1\nport = 2"])
+@pytest.mark.parametrize(
+    "text", ["port = ", "\x00", "port = 1\nport = 2", "port = " + "[" * 10_000, "#" * (2 << 20)]
+)
 def test_a_file_that_is_no_toml_is_refused_in_one_line(text: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"^-config .*quorate\.toml: [^\n]+\Z"):
         load(flags={}, environment={}, file=toml(tmp_path, text))
+
+
+def test_a_pipe_is_no_file_of_settings_and_nobody_waits_for_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ConfigError, match=r"^-config .*pipe: it is no file\Z"):
+        load(flags={}, environment={}, file=tmp_path / "pipe")
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:

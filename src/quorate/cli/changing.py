@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 from quorate.cli.arguments import Given, UsageError
+from quorate.cli.asking import ask_all
 from quorate.cli.connect import client_at, client_of, parsed, timeout_seconds, whole_number
 from quorate.cli.output import print_facts, print_json, print_table
 from quorate.client.blocking import Client
@@ -22,7 +22,6 @@ from quorate.wire.http import quote
 RECOVER_WORD: Final = "recover"
 """Typed by who means it."""
 _PROBE_SECONDS: Final = 2.0
-_PROBES_AT_ONCE: Final = 16
 _SHARE: Final = ("url", "zone", "weight", "before", "after", "gains", "gives")
 _RELEASE: Final = ("url", "state", "version", "level", "protocol")
 _COURSE: Final = (
@@ -176,9 +175,8 @@ def _heard(given: Given, shown: dict[str, Any]) -> dict[str, list[str]]:
     urls = [url for url in urls if url != shown["node"]]
     if not urls:
         return {}
-    with ThreadPoolExecutor(_PROBES_AT_ONCE) as pool:
-        found = pool.map(lambda url: _waits_at(given, url), urls)
-        return dict(zip(urls, found, strict=True))
+    found = ask_all(urls, lambda url: _waits_at(given, url), lambda _url, _fault: [])
+    return dict(zip(urls, found, strict=True))
 
 
 def _waits_at(given: Given, url: str) -> list[str]:

@@ -8,11 +8,11 @@ import re
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from quorate.cli.arguments import Given
+from quorate.cli.asking import ask_all
 from quorate.cli.changing import topology_of
 from quorate.cli.connect import client_at, client_of, key_of, parsed, timeout_seconds, whole_number
 from quorate.cli.output import print_facts, print_json, print_table
@@ -26,7 +26,6 @@ PARTITIONS: Final = 1024
 """How many there are in every cluster (docs/design.md)."""
 _PAGE: Final = 1000
 _PROBE_SECONDS: Final = 2.0
-_PROBES_AT_ONCE: Final = 16
 _BREAKING: Final = re.compile(rb"[\x00-\x1f\x7f\\]")
 _ESCAPED: Final = {b"\n": b"\\n", b"\r": b"\\r", b"\t": b"\\t", b"\\": b"\\\\"}
 _SHOWN: Final = {"last_seen_ms": show_duration, "bytes": show_size}
@@ -113,10 +112,9 @@ def run_forget(given: Given) -> int:
     # Who was never met is asked nothing: it may be another mistake.
     met = [str(member["url"]) for member in _members(given) if member.get("id")]
     urls = [url for url in met if url != forgotten]
-    faults: dict[str, str] = {}
-    for url in urls:
-        if fault := _fault_of(given, url, Call("DELETE", target)):
-            faults[url] = fault
+    call = Call("DELETE", target)
+    told = ask_all(urls, lambda url: _fault_of(given, url, call), lambda _, fault: fault)
+    faults = {url: fault for url, fault in zip(urls, told, strict=True) if fault}
     if "json" in given:
         print_json({"url": forgotten, "faults": faults})
     else:
@@ -128,8 +126,7 @@ def run_status(given: Given) -> int:
     """Ask every member whether it is ready; 3 if one is not."""
     members = _members(given)
     urls = [str(member["url"]) for member in members]
-    with ThreadPoolExecutor(_PROBES_AT_ONCE) as pool:
-        conditions = list(pool.map(lambda url: _condition(given, url), urls))
+    conditions = ask_all(urls, lambda url: _condition(given, url), lambda _, fault: (fault, ""))
     reasons, ages = [each for each, _ in conditions], [each for _, each in conditions]
     for place, member in enumerate(members):
         if urls.count(urls[place]) > 1 and member.get("state") not in ("self", "up"):
@@ -150,8 +147,9 @@ def run_check(given: Given) -> int:
     """Have each node check its copies, and wait for them; 3 if one does not answer, 1 if one found
     something."""
     urls = [str(member["url"]) for member in _members(given)]
-    with ThreadPoolExecutor(_PROBES_AT_ONCE) as pool:
-        found = list(pool.map(lambda url: _checked(given, url), urls))
+    found = ask_all(
+        urls, lambda url: _checked(given, url), lambda url, fault: {"url": url, "fault": fault}
+    )
     if "json" in given:
         print_json(found)
     else:

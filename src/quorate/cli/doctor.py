@@ -15,6 +15,7 @@ import msgspec
 
 from quorate.bench.interpreter import interpreter
 from quorate.cli.arguments import Given
+from quorate.cli.asking import ask_all
 from quorate.cli.connect import client_at, client_of, timeout_seconds
 from quorate.cli.output import print_json, print_table
 from quorate.client.calls import Call, Unreachable, read_json
@@ -64,8 +65,15 @@ def run_doctor(given: Given) -> int:
         told = read_json(client.request(Call("GET", "/nodes"), timeout=timeout_seconds(given)))
     members = _members(told)
     urls = list(dict.fromkeys(members))
+    places = [members[url] or url for url in urls]
+    heard = ask_all(
+        places, lambda at: _from_here(given, at), lambda at, fault: Way(HERE, at, "connect", fault)
+    )
+    ways = [
+        way._replace(target=url, tried="" if at == url else at)
+        for way, url, at in zip(heard, urls, places, strict=True)
+    ]
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        ways = list(pool.map(lambda url: _from_here(given, url, members[url] or url), urls))
         reached = {way.target: members[way.target] or way.target for way in ways if not way.stage}
         pairs = [(one, other) for one in urls for other in urls if one != other]
         ways += pool.map(lambda pair: _between(given, *pair, at=reached.get(pair[0], "")), pairs)
@@ -96,16 +104,15 @@ def _members(told: object) -> dict[str, str]:
     return found
 
 
-def _from_here(given: Given, target: str, at: str) -> Way:
+def _from_here(given: Given, at: str) -> Way:
     """From this command, at the address for clients."""
-    tried = "" if at == target else at
     begun = time.monotonic()
     try:
         with client_at(given, at, timeout=CLIENT_SECONDS) as client:
             client.request(Call("GET", "/healthz"))
     except (Unreachable, QuorateError) as fault:
-        return Way(HERE, target, "connect", str(fault), tried=tried)
-    return Way(HERE, target, "", "", round((time.monotonic() - begun) * 1000, 2), tried=tried)
+        return Way(HERE, at, "connect", str(fault))
+    return Way(HERE, at, "", "", round((time.monotonic() - begun) * 1000, 2))
 
 
 def _between(given: Given, source: str, target: str, *, at: str) -> Way:

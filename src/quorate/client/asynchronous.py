@@ -327,7 +327,7 @@ class AsyncClient:
 
     async def _attempt(self, endpoint: Endpoint, call: Call, *, until: float) -> Response:
         """One node's answer. Raises Lost; OSError where nothing was sent."""
-        pool, use = self._own_pool(), (endpoint, call.is_plain)
+        pool, use = self._own_pool(), (endpoint, call.is_fast)
         await acquire(pool.turns, until=until)
         try:
             if self._nodes.needs_proof(endpoint):
@@ -357,9 +357,7 @@ class AsyncClient:
                 pool.close()
             turns = Semaphore(CONNECTIONS_MAX)
             # What leads its connection out of the fast lane has connections of its own.
-            uses = [
-                (each, is_plain) for each in self._nodes.endpoints for is_plain in (True, False)
-            ]
+            uses = [(each, is_fast) for each in self._nodes.endpoints for is_fast in (True, False)]
             self._pool = pool = Pool(uses, owner=mine, turns=turns)
         return pool
 

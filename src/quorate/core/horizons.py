@@ -170,7 +170,7 @@ class Fences:
     def is_garbage(self, record: Record, boundary: int) -> bool:
         """Whether all replicas that agree at the boundary may drop the record."""
         return (
-            (record.value is None or record.expires_ms > 0)
+            (record.is_tombstone or record.expires_ms > 0)
             and record.expires_ms <= boundary * self._slice_ms
             and record.version < self.beginning(boundary)
         )

@@ -47,7 +47,7 @@ class Local:
 
     def put(self, event: LocalPut) -> None:
         """Keep a record as a peer's is kept, and answer once it is durable."""
-        row, waiter, size = row_of(event.key), event.waiter, len(event.record.value or b"")
+        row, waiter, size = row_of(event.key), event.waiter, event.record.size
         if not self._admit(waiter, event.key, size):
             return
         replica, requests = self._parts.replica, self._parts.requests

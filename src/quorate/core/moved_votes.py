@@ -51,7 +51,7 @@ def told_votes(
                 return found, True
             found.append(told)
             if instance is not None and instance.record is not None:
-                room -= len(instance.record.value or b"")
+                room -= instance.record.size
     return found, has_more
 
 

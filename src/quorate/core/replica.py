@@ -209,7 +209,7 @@ class Replica:
                     past = row
                     break
                 found[row] = record
-                room -= len(record.value or b"")
+                room -= record.size
         except Corrupt as error:
             self._on_damage(error)
             raise
@@ -256,7 +256,7 @@ class Replica:
             for index, (row, record) in enumerate(self._engine.scan(start, end)):
                 if index == limit:
                     return live, last
-                live += record.value is not None
+                live += not record.is_tombstone
                 last = row
         except Corrupt as error:
             self._on_damage(error)
@@ -299,9 +299,10 @@ class Replica:
     ) -> bytes:
         """`apply`, for a caller that has just read `held = latest(row)`. `is_listed`: those from
         whom this node gets it hold the record so that no fence keeps it out."""
-        # What is read twice is read once: each attribute of a Struct is looked up by its name.
-        version, value = record.version, record.value
-        before, was = (ABSENT, None) if held is None else (held.version, held.value)
+        version = record.version
+        before, was_live = ABSENT, False
+        if held is not None:
+            before, was_live = held.version, not held.is_tombstone
         if before >= version and held is not None and not wins(record, held):
             return before if before > version else ABSENT
         if version < self.fences.highest and not is_listed:
@@ -313,11 +314,11 @@ class Replica:
         self._undurable[row] = record, self._mark + 1, shown
         self._records.append((row, record))
         self.digests.feed(row, before, version)
-        if value is None:
-            self.keys -= was is not None
-            if (held is None or was is not None) and self.digests.covers(row):
+        if record.is_tombstone:
+            self.keys -= was_live
+            if (held is None or was_live) and self.digests.covers(row):
                 self.tombstones[partition_of(row)] += 1
-        elif was is None:
+        elif not was_live:
             self.keys += 1
             if held is not None:
                 self._count_tombstone_out(row)
@@ -340,7 +341,7 @@ class Replica:
 
     def note_expiry(self, row: bytes, record: Record) -> None:
         """Take note of when a record that is held expires, if it does."""
-        if record.expires_ms and record.value is not None:
+        if record.expires_ms and not record.is_tombstone:
             partition = partition_of(row)
             self.expiries_ms[partition] = min(self.expiries_ms[partition], record.expires_ms)
 
@@ -351,7 +352,7 @@ class Replica:
         self._undurable[row] = None, self._mark + 1, held if entry is None else entry[2]
         self._records.append((row, None))
         self.digests.feed(row, held.version, ABSENT)
-        if held.value is None:
+        if held.is_tombstone:
             self._count_tombstone_out(row)
         else:
             self.keys -= 1
@@ -364,7 +365,7 @@ class Replica:
     def counted(self, rows: dict[bytes, Record]) -> None:
         """Take note of rows that were not covered so far."""
         for row, record in rows.items():
-            if record.value is None:
+            if record.is_tombstone:
                 self.tombstones[partition_of(row)] += 1
             self.note_expiry(row, record)
 

@@ -14,7 +14,8 @@ and beyond a second bound, of one peer and of all, dropped: whoever asked counts
 from __future__ import annotations
 
 from collections import deque
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 from quorate.core.exchanges.agreement import Agreement
 from quorate.core.exchanges.anti_entropy import LIST_ROWS_MAX, listed
@@ -45,6 +46,7 @@ from quorate.core.values.messages import (
     Known,
     ListBuckets,
     Listed,
+    Message,
     Mutate,
     Mutated,
     OtherEpoch,
@@ -64,7 +66,7 @@ from quorate.core.values.messages import (
 )
 from quorate.core.values.record import Record
 from quorate.core.values.slots import BUCKETS, is_row, partition_of
-from quorate.core.values.versions import ABSENT, LINK_BYTES, VERSION_BYTES, VERSION_MIN, link_of
+from quorate.core.values.versions import ABSENT, VERSION_MIN, link_of
 from quorate.core.voting import Voting
 from quorate.errors import StorageBusy, StorageError
 
@@ -74,13 +76,13 @@ PUT_OFF_BYTES_MAX: Final = 8 << 20
 """Of requests of one peer that are put off."""
 PUT_OFF_BYTES_MAX_ALL: Final = 64 << 20
 """Of those of all."""
-_ANSWERS: Final = (
-    *(Mutated, ReadAnswer, ScannedRows, Voted, Sums, Listed),
-    *(RowsVoted, PulledVotes),
+_ANSWERS: Final = frozenset(
+    {Mutated, ReadAnswer, ScannedRows, Voted, Sums, Listed, RowsVoted, PulledVotes}
 )
-_SIGNS_OF_LIFE: Final = (*_ANSWERS, Pong, OtherEpoch)
+"""Asked by type: isinstance with a Struct that a message is not costs as much as most of a read."""
+_SIGNS_OF_LIFE: Final = _ANSWERS | {Pong, OtherEpoch}
 """Only what answers shows that both directions work."""
-_REQUESTS: Final = (Mutate, Read, ScanRows, Pull, AskSums, ListBuckets, PrepareRows, AcceptRows)
+_SIGNALS: Final = frozenset({Ping, Pong, OtherEpoch, Agree, Known, Foundation})
 BELOW_HORIZON: Final = "it is older than what was dropped here for good"
 
 
@@ -107,8 +109,9 @@ class Serving:
         "_membership",
         "_parts",
         "_replica",
+        "_requests",
         "_turn",
-        "_voting",
+        "_value_bytes_max",
         "put_off",
     )
 
@@ -125,11 +128,22 @@ class Serving:
         self._parts = parts
         self._replica = parts.replica
         self._turn = parts.turn
+        self._value_bytes_max = parts.settings.value_bytes_max
         self._membership = membership
         self._liveness = liveness
-        self._voting = Voting(parts, membership, self.why_refused)
         self.put_off: dict[Peer, PutOff] = {}
         """Requests that wait, by who asked."""
+        voting = Voting(parts, membership, self.why_refused)
+        self._requests: dict[type[Message], Callable[[Outbox, Any], None]] = {
+            Mutate: self._on_mutate,
+            Read: self._on_long,
+            ScanRows: self._on_long,
+            Pull: self._on_pull,
+            AskSums: self._on_ask_sums,
+            ListBuckets: self._on_list,
+            PrepareRows: voting.hear,
+            AcceptRows: voting.hear,
+        }
 
     def on_frame(self, outbox: Outbox, frame: Frame) -> None:
         """Take all messages of a frame, in order."""
@@ -142,19 +156,21 @@ class Serving:
         if peer.epoch < frame.epoch:
             peer.epoch = frame.epoch
         refused: list[int] = []
+        message: Any
         for message in frame.messages:
-            if isinstance(message, _ANSWERS):
+            kind = type(message)
+            if kind in _ANSWERS:
                 if not outbox.on_answer(message):
                     self._turn.note_rarely("error", "peer_answered_out_of_shape", peer=peer.url)
             elif (
-                isinstance(message, _REQUESTS)
+                kind in self._requests
                 and frame.epoch == membership.epoch > FIRST_EPOCH
                 and (membership.marks.counts or self._is_eventual(peer))
             ):
-                self._on_request(outbox, message)
-            elif isinstance(message, Ping | Pong | OtherEpoch | Agree | Known | Foundation):
+                self._requests[kind](outbox, message)
+            elif kind in _SIGNALS:
                 self._on_signal(outbox, message, frame.epoch)
-            elif isinstance(message, Prepare | Accept) and self._changes.is_open(message.number):
+            elif kind in (Prepare, Accept) and self._changes.is_open(message.number):
                 # It names the epoch that it is about; the frame's is of no interest.
                 self._changes.vote(outbox, message)
             else:
@@ -171,13 +187,10 @@ class Serving:
 
     def why_refused(self, row: bytes, record: Record) -> str:
         """Why this replica will not keep the record; empty if it will."""
-        version, version_max = record.version, self._turn.version_max
-        is_linked = len(version) > VERSION_BYTES
-        if version > version_max or (
-            is_linked and version[VERSION_BYTES:] > version_max[:LINK_BYTES]
-        ):
+        version = record.version
+        if self._turn.is_ahead(version):
             return "the stamp is further ahead than clocks may differ"
-        if record.version < VERSION_MIN and not link_of(record.version):
+        if version < VERSION_MIN and not link_of(version):
             return "no stamp"
         if not is_row(row):
             # Where it would be kept, reads of the key never look, and scans would show it.
@@ -185,8 +198,7 @@ class Serving:
         topology = self._membership.topology
         if topology is None or not topology.is_mine(row):
             return "not a replica of this key"
-        value = record.value
-        if value is not None and len(value) > self._parts.settings.value_bytes_max:
+        if record.size > self._value_bytes_max:
             return "the value is too large"
         return ""
 
@@ -194,7 +206,7 @@ class Serving:
         """It speaks; and if it answers, that is the first time since the last heartbeat, and later
         answers would say no more until the next."""
         self._liveness.spoke(peer)
-        if any(isinstance(message, _SIGNS_OF_LIFE) for message in frame.messages):
+        if any(type(message) in _SIGNS_OF_LIFE for message in frame.messages):
             self._liveness.heard(peer)
 
     def _note_clock(self, peer: Peer) -> None:
@@ -251,36 +263,14 @@ class Serving:
             outbox.peer.epoch = message.epoch
             outbox.is_stirred = True
 
-    def _on_request(
-        self,
-        outbox: Outbox,
-        message: (
-            Mutate | Read | ScanRows | Pull | AskSums | ListBuckets | PrepareRows | AcceptRows
-        ),
-    ) -> None:
-        if isinstance(message, Mutate):
-            self._on_mutate(outbox, message)
-        elif isinstance(message, PrepareRows | AcceptRows):
-            self._voting.hear(outbox, message)
-        elif isinstance(message, Pull) and self._replica.trouble.code:
-            # It would wait with all others for a disk that may confirm nothing for hours.
-            self._turn.counters["peer_requests_dropped"] += 1
-        elif isinstance(message, Pull):
-            # The layout in force, and all that was taken under earlier ones, is durable then.
-            epoch = self._membership.epoch
-            self._replica.when_durable(lambda: self._on_pull(outbox, message, epoch))
-        elif isinstance(message, AskSums):
-            self._on_ask_sums(outbox, message)
-        elif isinstance(message, ListBuckets):
-            self._on_list(outbox, message)
-        else:
-            waiting = self.put_off.get(outbox.peer)
-            if waiting is not None and not self._is_void(outbox, waiting):
-                self._add(waiting, message)
-            else:
-                self._serve(outbox, message)
-
     # --- answers that may be long ------------------------------------------------------------
+
+    def _on_long(self, outbox: Outbox, message: Read | ScanRows) -> None:
+        waiting = self.put_off.get(outbox.peer)
+        if waiting is not None and not self._is_void(outbox, waiting):
+            self._add(waiting, message)
+        else:
+            self._serve(outbox, message)
 
     def _serve(self, outbox: Outbox, message: Read | ScanRows) -> None:
         """Answer, or put off what this step has no room for."""
@@ -352,14 +342,14 @@ class Serving:
         refused: list[tuple[int, str]] = []
         fenced: list[tuple[int, bytes]] = []
         final = 0
-        apply = self._replica.apply
+        replica, lock = self._replica, message.lock
         for index, (row, record) in enumerate(message.items):
             reason = self.why_refused(row, record)
             if reason:
                 refused.append((index, reason))
                 continue
             try:
-                higher = apply(row, record, message.lock)
+                higher = replica.apply(row, record, lock)
             except StorageError as error:
                 if not isinstance(error, StorageBusy):
                     url, reason = outbox.peer.url, str(error)
@@ -393,9 +383,9 @@ class Serving:
             record = self._shown(row, failed)
             records.append(record)
             outbox.said_bytes += ROW_BYTES
-            if record is not None and record.value is not None:
-                size += len(record.value)
-                outbox.said_bytes += len(record.value)
+            if record is not None:
+                size += record.size
+                outbox.said_bytes += record.size
             if size >= MESSAGE_BYTES_MAX:
                 outbox.say(ReadAnswer(message.batch, records, [], failed, self._lock(message)))
                 records, failed, size = [], [], 0
@@ -427,7 +417,16 @@ class Serving:
             failed.append(row)
             return None
 
-    def _on_pull(self, outbox: Outbox, message: Pull, epoch: int) -> None:
+    def _on_pull(self, outbox: Outbox, message: Pull) -> None:
+        if self._replica.trouble.code:
+            # It would wait with all others for a disk that may confirm nothing for hours.
+            self._turn.counters["peer_requests_dropped"] += 1
+            return
+        # The layout in force, and all that was taken under earlier ones, is durable then.
+        epoch = self._membership.epoch
+        self._replica.when_durable(lambda: self._tell_rows(outbox, message, epoch))
+
+    def _tell_rows(self, outbox: Outbox, message: Pull, epoch: int) -> None:
         """List a partition for who shall hold it."""
         if epoch != self._membership.epoch:
             outbox.say(OtherEpoch(self._membership.epoch, [message.batch]))
@@ -456,7 +455,7 @@ class Serving:
             outbox.say(PulledVotes(batch, [], more=False, failed=True))
             return
         records = [each.record for _, _, _, each in told if each is not None]
-        sizes = [len(each.value or b"") for each in records if each is not None]
+        sizes = [each.size for each in records if each is not None]
         outbox.said_bytes += ROW_BYTES * (1 + len(told)) + sum(sizes)
         outbox.say(PulledVotes(batch, told, more))
 

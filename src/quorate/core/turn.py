@@ -96,8 +96,9 @@ class Turn:
 
     def is_ahead(self, version: bytes) -> bool:
         """Whether a version was stamped, or made, further ahead than clocks may differ."""
-        version_max = self.version_max
-        return version > version_max or version[VERSION_BYTES:] > version_max[:LINK_BYTES]
+        if len(version) > VERSION_BYTES and version[VERSION_BYTES:] > self.version_max[:LINK_BYTES]:
+            return True
+        return version > self.version_max
 
     # --- deadlines ---------------------------------------------------------------------------
 
@@ -270,9 +271,9 @@ class Requests:
 
     def learn_size(self, record: Record | None) -> None:
         """A larger value counts at once; smaller ones bring `typical_bytes` down by a 64th each."""
-        if record is not None and record.value is not None:
+        if record is not None and not record.is_tombstone:
             lately = self.typical_bytes - (self.typical_bytes >> 6)
-            self.typical_bytes = max(lately, len(record.value))
+            self.typical_bytes = max(lately, record.size)
 
     def end(self, operation: Begun, result: Result) -> None:
         """Answer a begun request, unless it was answered."""
@@ -372,11 +373,9 @@ def too_large(value: bytes, settings: Settings) -> QuorateError:
 
 def size_of(event: Get | Put | Update) -> int:
     """The bytes that a request is counted with."""
-    if isinstance(event, Update):
-        return event.size
-    if isinstance(event, Put) and event.value is not None:
-        return len(event.value)
-    return 0
+    if isinstance(event, Put):
+        return 0 if event.value is None else len(event.value)
+    return event.size if isinstance(event, Update) else 0
 
 
 class Parts:

@@ -41,7 +41,7 @@ import msgspec
 from quorate.core.consensus import may_accept, may_promise
 from quorate.core.replica import Replica
 from quorate.core.values.messages import NO_BALLOT, Ballot, Instance, RowVote, Said
-from quorate.core.values.record import Record
+from quorate.core.values.record import Record, packed, unpack
 from quorate.core.values.slots import partition_bounds, partition_of
 from quorate.core.values.stored import StoredVotes
 from quorate.core.values.versions import (
@@ -68,7 +68,7 @@ overtaken."""
 _TIE_OF_PHANTOM: Final = bytes(6)
 _BELOW_ALL: Final[Ballot] = (-1, 0)
 NO_VOTES: Final = StoredVotes()
-_encode: Final = msgspec.msgpack.Encoder().encode
+_encode: Final = msgspec.msgpack.Encoder(enc_hook=packed).encode
 _decode: Final = msgspec.msgpack.Decoder(StoredVotes).decode
 
 
@@ -85,21 +85,26 @@ def encode_votes(votes: StoredVotes) -> bytes:
 def decode_votes(blob: bytes) -> StoredVotes:
     """The reverse. Corrupt if it is none."""
     try:
-        return _decode(blob)
-    except msgspec.MsgspecError as error:
+        votes = _decode(blob)
+        for instance in votes.instances:
+            unpack(instance, "record")
+    except (msgspec.MsgspecError, ValueError) as error:
         raise Corrupt(f"stored votes have an impossible shape: {error}") from None
+    return votes
 
 
 class Votes:
     """The voter of all rows that this node holds."""
 
-    __slots__ = ("_accepted", "_clock", "_replica")
+    __slots__ = ("_accepted", "_clock", "_replica", "_unread")
 
     def __init__(self, replica: Replica, clock: HybridClock) -> None:
         self._replica = replica
         self._accepted: dict[int, dict[bytes, None]] = {}
         """By partition: rows of which a vote may be open. None of a partition that has to be gone
         through to know."""
+        self._unread: dict[int, bytes] = {}
+        """By partition that is being gone through: from which row on."""
         self._clock = clock
         """Never behind what was voted on: see `remembered`."""
 
@@ -145,29 +150,54 @@ class Votes:
         if rows is None:
             return
         rows[row] = None
-        if len(rows) > NOTED_MAX:
+        if len(rows) > NOTED_MAX and partition not in self._unread:
             # The records of most are held by now. To go through all votes costs more by far.
             try:
-                self._open(partition)
+                self._open(partition, list(rows))
                 is_short = len(rows) <= NOTED_MAX // 2
             except StorageError:
                 is_short = False
             if not is_short:
                 del self._accepted[partition]
 
+    def is_known(self, partition: int) -> bool:
+        """Whether it is known which votes of a partition are open. Not after a restart: they are to
+        be gone through before."""
+        return partition in self._accepted and partition not in self._unread
+
+    def go_through(self, partition: int, limit: int) -> int:
+        """Go through some of the votes of a partition of which it is not known which are open: of
+        about `limit` rows; returns of how many. StorageError if they cannot be read."""
+        start, end = partition_bounds(partition)
+        page, has_more = self._replica.votes.page(
+            self._unread.get(partition, start), end, limit=limit
+        )
+        rows = self._accepted.setdefault(partition, {})
+        found = list(page)
+        rows.update(dict.fromkeys(found))
+        if has_more:
+            self._unread[partition] = found[-1] + b"\0"
+        else:
+            self._unread.pop(partition, None)
+        self._open(partition, found)
+        return len(found)
+
     def open_below(self, partition: int, boundary: int) -> list[bytes]:
-        """The rows of which a vote is open whose record a lock at this boundary would refuse."""
+        """The rows of which a vote is open whose record a lock at this boundary would refuse. Ask
+        where `is_known`."""
         fences = self._replica.fences
         found: list[bytes] = []
-        for row, each, held in self._open(partition):
+        for row, each, held in self._open(partition, list(self._accepted[partition])):
             if each.record is not None and fences.refuses(each.record, held, boundary):
                 found.append(row)
         return found
 
     def open_on(self, partition: int) -> list[tuple[bytes, Instance]]:
-        """The open votes that count on the lock of the partition, and their rows."""
+        """The open votes that count on the lock of the partition, and their rows. Ask where
+        `is_known`."""
         lock = self._replica.fences.locked(partition)
-        return [(row, each) for row, each, _ in self._open(partition) if each.base == lock]
+        found = self._open(partition, list(self._accepted[partition]))
+        return [(row, each) for row, each, _ in found if each.base == lock]
 
     def give_up(self, row: bytes, instance: Instance) -> None:
         """Forget what was accepted for an instance, as of now, which cannot be decided any more;
@@ -182,14 +212,13 @@ class Votes:
                 instances.append(each)
         self.put(row, StoredVotes(votes.floor, instances, votes.lost))
 
-    def _open(self, partition: int) -> list[tuple[bytes, Instance, Record | None]]:
-        """The open votes of a partition. StorageError if they cannot be read."""
+    def _open(
+        self, partition: int, rows: list[bytes]
+    ) -> list[tuple[bytes, Instance, Record | None]]:
+        """The open votes of these rows of a partition; those that have none are noted no more.
+        StorageError if they cannot be read."""
         found: list[tuple[bytes, Instance, Record | None]] = []
-        rows = self._accepted.get(partition)
-        if rows is None:
-            kept = self._replica.votes.scan(*partition_bounds(partition))
-            rows = dict.fromkeys([row for row, _ in kept])
-        for row in list(rows):
+        for row in rows:
             held = self._replica.latest(row)
             version = ABSENT if held is None else held.version
             is_open = False
@@ -199,8 +228,7 @@ class Votes:
                     found.append((row, each, held))
                     is_open = True
             if not is_open:
-                del rows[row]
-        self._accepted[partition] = rows
+                del self._accepted[partition][row]
         return found
 
     def forget(self, start: bytes, end: bytes, *, limit: int) -> None:
@@ -302,7 +330,7 @@ class Votes:
 
 
 def _size_of(instance: Instance) -> int:
-    return 0 if instance.record is None else len(instance.record.value or b"")
+    return 0 if instance.record is None else instance.record.size
 
 
 def _is_overtaken(instance: Instance, fresh: Instance, held: Record | None) -> bool:

@@ -72,7 +72,7 @@ class Voting:
         except StorageError:
             return _REFUSED
         told = [each for each in (vote.held, vote.record) if each is not None]
-        size = ROW_BYTES + sum([len(each.value or b"") for each in told])
+        size = ROW_BYTES + sum([each.size for each in told])
         outbox.said_bytes += size
         turn.said_bytes += size
         return vote

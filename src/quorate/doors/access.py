@@ -66,17 +66,21 @@ class Patterns:
 
     def other(self, keys: Sequence[bytes]) -> bytes | None:
         """The first of `keys` that no pattern matches. Overloaded where that takes too long."""
-        steps = self._steps_per_byte * sum(map(len, keys))
-        if steps > STEPS_MAX and len(keys) > 1:
-            raise Overloaded(
-                "too many keys at once to compare with this user's patterns",
-                outcome=Outcome.NOT_APPLIED,
-            )
+        if len(keys) > 1:
+            self.check(sum(map(len, keys)))
         fullmatch = self._match.fullmatch
         for key in keys:
             if fullmatch(key) is None:
                 return key
         return None
+
+    def check(self, key_bytes: int) -> None:
+        """Overloaded where it takes too long to find `other` of keys of so many bytes."""
+        if self._steps_per_byte * key_bytes > STEPS_MAX:
+            raise Overloaded(
+                "too many keys at once to compare with this user's patterns",
+                outcome=Outcome.NOT_APPLIED,
+            )
 
 
 class Principal:

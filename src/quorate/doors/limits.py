@@ -80,15 +80,19 @@ class Deadlines:
 
     def _expire(self) -> None:
         # `expired` may watch something: `_timer` stays set meanwhile, so that it starts no other.
-        while self._due:
-            what, due = next(iter(self._due.items()))
-            left = due - self._timers.time()
-            if left > 0:
-                self._timer = self._timers.call_later(left, self._expire)
-                return
-            del self._due[what]
-            what.expired()
-        self._timer = None
+        left = 0.0
+        try:
+            while self._due:
+                what, due = next(iter(self._due.items()))
+                left = due - self._timers.time()
+                if left > 0:
+                    return
+                del self._due[what]
+                what.expired()
+        finally:
+            # Also if one raised, which is the loop's to report: the others still have deadlines.
+            wait = max(left, 0.0)
+            self._timer = self._timers.call_later(wait, self._expire) if self._due else None
 
 
 class Idle(Protocol):
@@ -132,13 +136,19 @@ class IdleLimit:
 
     def _sweep(self) -> None:
         self._timer = None
-        for connection in list(self._all):
+        silent = []
+        for connection in self._all:
             connection.silent_sweeps += 1
             # The first sweep may have come right after the last packet.
             if connection.silent_sweeps > _SWEEPS:
+                silent.append(connection)
+        try:
+            for connection in silent:
                 connection.idled()
-        if self._all:
-            self._timer = self._timers.call_later(self._seconds / _SWEEPS, self._sweep)
+        finally:
+            # Also if one raised, which is the loop's to report.
+            if self._all and self._timer is None:
+                self._timer = self._timers.call_later(self._seconds / _SWEEPS, self._sweep)
 
 
 class ByteBudget:

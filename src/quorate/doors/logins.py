@@ -17,6 +17,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
+import structlog
+
 from quorate.doors.limits import Timers
 from quorate.notation import one_source
 from quorate.security.passwords import PasswordHash
@@ -33,12 +35,15 @@ FORGET_S: Final = 600.0
 Done = Callable[[bool | None], None]
 """Whether the password is right; None: too many checks wait already."""
 
+_log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger()
+
 
 class Thread:
     """Makes checks in a thread; `done` is called on the loop."""
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="logins")
+        self._is_told = False
 
     def run(self, check: Callable[[], bool], done: Callable[[bool], None]) -> None:
         """Make a check."""
@@ -51,8 +56,13 @@ class Thread:
             return
 
         def made(check: asyncio.Future[bool]) -> None:
-            # Short of memory, say: nobody's word can be taken then, and the next are checked.
-            done(not check.cancelled() and check.exception() is None and check.result())
+            error = None if check.cancelled() else check.exception()
+            if error is not None and not self._is_told:
+                # Short of memory, say: nobody's word can be taken, and the next are checked.
+                fault = {"reason": repr(error), "exc_info": error}
+                _log.error("background_failed", work="checking a password", **fault)
+            self._is_told = error is not None
+            done(error is None and not check.cancelled() and check.result())
 
         future.add_done_callback(made)
 

@@ -5,7 +5,8 @@ Invariants: a connection is handed over exactly once, with every byte it has sen
 its transport's protocol is the door's own; nothing is answered before that, so a stranger learns
 nothing. Clients never lock peers out (a peer's answers travel on connections that it opens to us),
 nor peers clients: the maximum is for clients alone, peers are bounded by who takes them over
-(`host.acceptor`), and a connection that has not said what it speaks gives way to a newer one. The
+(`host.acceptor`), and a connection that has not said what it speaks gives way to a newer one, as
+does one on which nobody logged in (`guests`). The
 number of open connections is read off the transports themselves and not kept by counting up and
 down: no protocol, however it ends, can make it drift.
 
@@ -21,6 +22,7 @@ import socket
 from collections.abc import Callable
 from typing import Any, Final, Protocol, cast
 
+from quorate.doors.guests import Guests
 from quorate.doors.handshakes import Handshakes
 from quorate.security.handshake import Handshake
 from quorate.wire.frames import MAGIC
@@ -134,11 +136,13 @@ class Listener:
         resp: ProtocolFactory,
         peer: ProtocolFactory,
         connections_max: int,
+        guests: Guests | None = None,
         handshakes: Handshakes | None = None,
         is_plain_refused: bool = False,
     ) -> None:
         self._factories = {Speech.HTTP: http, Speech.RESP: resp, Speech.PEER: peer}
         self._clients_max = connections_max
+        self._guests = Guests() if guests is None else guests
         self.handshakes: Final = handshakes
         """None: nobody speaks TLS here."""
         self._is_plain_refused = is_plain_refused
@@ -173,18 +177,15 @@ class Listener:
             self._sweeping.cancel()
             self._sweeping = None
 
-    def admit(self, transport: asyncio.Transport) -> bool:
+    def admit(self, transport: asyncio.Transport) -> None:
         """Take a new connection in, if need be in place of one that is undecided."""
-        if not self._has_room():
-            self.refused += 1
-            return False
+        self._make_room()
         self.accepted += 1
         loop = asyncio.get_running_loop()
         self._undecided[transport] = loop.time() + UNDECIDED_SECONDS
         if self._sweeping is None:
             self._sweeping = loop.call_later(_SWEEP_SECONDS, self._sweep)
         _tune(transport)
-        return True
 
     def is_inside(self, raw: asyncio.Transport) -> bool:
         """A connection goes on inside TLS: it has its time anew. False if it gave way."""
@@ -221,24 +222,27 @@ class Listener:
             return None
         return cast(asyncio.Protocol, factory())
 
-    def _has_room(self) -> bool:
+    def _make_room(self) -> None:
         total_max = self._clients_max + RESERVE
-        if len(self._undecided) + len(self._clients) < total_max:
-            return True
-        self._forget_closed()
-        if len(self._undecided) + len(self._clients) < total_max:
-            return True
-        oldest = next(iter(self._undecided), None)
-        if oldest is None:
-            return False
-        del self._undecided[oldest]
-        self.refused += 1
-        oldest.abort()
-        return True
+        if len(self._undecided) + len(self._clients) >= total_max:
+            self._forget_closed()
+        if len(self._undecided) + len(self._clients) >= total_max:
+            # There is one: clients alone never have the reserve.
+            oldest = next(iter(self._undecided))
+            del self._undecided[oldest]
+            self.refused += 1
+            oldest.abort()
 
     def _has_room_for_client(self) -> bool:
-        if len(self._clients) >= self._clients_max:
+        if len(self._clients) < self._clients_max:
+            return True
+        guest = self._guests.next_to_leave()
+        if guest is None:
             self._forget_closed()
+        for raw in [raw for raw, each in self._clients.items() if each is guest]:
+            del self._clients[raw]
+            self.refused += 1
+            raw.abort()
         return len(self._clients) < self._clients_max
 
     def _count(self) -> int:
@@ -247,13 +251,16 @@ class Listener:
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
-        for transport, deadline in list(self._undecided.items()):
-            if deadline > now:
-                break
-            del self._undecided[transport]
-            transport.abort()
-        again = self.connections > 0
-        self._sweeping = loop.call_later(_SWEEP_SECONDS, self._sweep) if again else None
+        try:
+            for transport, deadline in list(self._undecided.items()):
+                if deadline > now:
+                    break
+                del self._undecided[transport]
+                transport.abort()
+        finally:
+            # Also if one raised, which is the loop's to report.
+            again = self.connections > 0
+            self._sweeping = loop.call_later(_SWEEP_SECONDS, self._sweep) if again else None
 
     def _forget_closed(self) -> None:
         kinds: tuple[dict[asyncio.Transport, Any], ...] = (
@@ -264,11 +271,13 @@ class Listener:
         for kind in kinds:
             for transport in [each for each in kind if _is_gone(each)]:
                 del kind[transport]
+        self._guests.forget(_is_gone)
 
 
-def _is_gone(transport: asyncio.Transport) -> bool:
+def _is_gone(transport: asyncio.BaseTransport) -> bool:
     # A closing transport with bytes to send still has its file descriptor.
-    return transport.is_closing() and transport.get_write_buffer_size() == 0
+    connection = cast(asyncio.Transport, transport)
+    return connection.is_closing() and connection.get_write_buffer_size() == 0
 
 
 def _tune(transport: asyncio.Transport) -> None:
@@ -294,13 +303,10 @@ class _Newcomer(asyncio.Protocol):
         self._is_shaking = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        connection = cast(asyncio.Transport, transport)
-        is_inside = self._raw is not None
-        if is_inside or self._listener.admit(connection):
-            self._transport = connection
-            self._raw = self._raw or connection
-        else:
-            connection.abort()
+        self._transport = cast(asyncio.Transport, transport)
+        if self._raw is None:
+            self._raw = self._transport
+            self._listener.admit(self._transport)
 
     def data_received(self, data: bytes) -> None:
         transport, raw = self._transport, self._raw

@@ -23,10 +23,11 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from quorate.doors.access import ANYBODY, CLUSTER, NOBODY, Patterns, Principal, Role
 from quorate.doors.audit import Audit
+from quorate.doors.guests import Guests, source_of
 from quorate.doors.limits import Timers
 from quorate.doors.logins import Logins, Thread
 from quorate.errors import Outcome, Overloaded, QuorateError, Unauthenticated
-from quorate.notation import address_of, is_loopback
+from quorate.notation import is_loopback
 from quorate.security.passwords import PASSWORD_BYTES_MAX, nobodys, parse_hash
 from quorate.security.tokens import claims_of
 from quorate.security.users import User, Users
@@ -74,6 +75,7 @@ class Principals:
         """`is_open`: everybody may do everything where there are no users. `is_of_cluster`: whether
         a connection showed a certificate that the cluster made."""
         self.audit = Audit(timers)
+        self.guests = Guests()
         self.asks = users is not None
         """Whether anybody has to log in."""
         self._timers = timers
@@ -277,15 +279,6 @@ class _Applied:
         if isinstance(answer, Principal):
             self._principals.remember(self._digest, answer, 0)
         self._applicant.logged_in(answer)
-
-
-def source_of(transport: asyncio.BaseTransport) -> str:
-    """The address that a connection comes from; empty if it has none."""
-    name = transport.get_extra_info("peername")
-    if not isinstance(name, tuple):
-        return ""
-    address = address_of(str(name[0]))
-    return str(address) if address is not None else str(name[0])
 
 
 def _principal_of(user: User) -> Principal:

@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import structlog
 
 from quorate.doors.principals import Principals
+from quorate.recurring import Recurring
 from quorate.security.users import Users, UsersError, is_readable_by_others, read_users
 
 LOOK_S: Final = 2.0
 """Time between two looks at whether the file is another."""
 _Mark = tuple[int, ...] | None
+_UNREAD: Final[_Mark] = ()
+"""What no file has."""
 
 _log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger()
 
@@ -31,8 +35,8 @@ class UsersFile:
         """Read it. UsersError."""
         self._path = path
         self._mark = _mark(path)
-        self._look = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._is_asked = False
+        self._following: Recurring | None = None
         self.users = read_users(path)
         if is_readable_by_others(path):
             cure = f"chmod go= {shlex.quote(str(path))}"
@@ -40,30 +44,28 @@ class UsersFile:
 
     def follow(self, principals: Principals) -> None:
         """Have `principals` use what the file says from now on."""
-        self._task = asyncio.create_task(self._follow(principals))
+        self._following = Recurring("users file", partial(self._look, principals))
+        self._following.start()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Look at it no more."""
-        if self._task is not None:
-            self._task.cancel()
+        if self._following is not None:
+            await self._following.close()
 
     def look(self) -> None:
         """Read it now, whether it seems to be another or not."""
-        self._look.set()
+        self._is_asked = True
+        if self._following is not None:
+            self._following.hurry()
 
-    async def _follow(self, principals: Principals) -> None:
-        while True:
-            try:
-                async with asyncio.timeout(LOOK_S):
-                    await self._look.wait()
-            except TimeoutError:
-                pass
-            is_asked = self._look.is_set()
-            self._look.clear()
-            mark = await asyncio.to_thread(_mark, self._path)
-            if is_asked or mark != self._mark:
-                self._mark = mark
-                await self._read(principals)
+    async def _look(self, principals: Principals) -> float:
+        is_asked, self._is_asked = self._is_asked, False
+        mark = await asyncio.to_thread(_mark, self._path)
+        if is_asked or mark != self._mark:
+            self._mark = _UNREAD  # What raises here is tried again.
+            await self._read(principals)
+            self._mark = mark
+        return LOOK_S
 
     async def _read(self, principals: Principals) -> None:
         try:

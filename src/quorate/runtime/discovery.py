@@ -5,18 +5,18 @@ around this machine (`mdns`). All of them come to one thing, URLs at which someb
 What is found is dialled and no more: the greeting decides who is of this cluster. So whoever can
 answer for a name, or on the network, can have a node dial an address of his choice, but not one
 that no peer may be at (`notation.member_url`, `resolve`), and not many at once: of what is found
-1,000 are kept, and 32 offered at a time, by turns.
+1,000 are kept, and 32 offered at a time, by turns. A network that is not there yet is asked again.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 import structlog
 
 from quorate.notation import address_of, member_url
+from quorate.recurring import Recurring
 from quorate.runtime.resolve import Names
 
 CANDIDATES_MAX: Final = 1_000
@@ -32,7 +32,7 @@ class Around(Protocol):
     """What finds nodes on the network around this machine."""
 
     async def start(self) -> None:
-        """Begin to look, and to be found."""
+        """Begin to look, and to be found. OSError if that cannot be now; it may be tried again."""
 
     async def close(self) -> None:
         """End that."""
@@ -71,32 +71,35 @@ class Discovery:
         """Which candidate is offered next."""
         self._told: dict[str, str] = {}
         """What was logged of each source, so that it is logged once."""
-        self._task: asyncio.Task[None] | None = None
+        self._is_around = False
+        """Whether `nearby` has started."""
+        self._wait_s = FIRST_S
+        self._looking = Recurring("discovery", self._look)
 
     def start(self) -> None:
         """Begin to look."""
-        self._task = asyncio.get_running_loop().create_task(self._run())
+        self._looking.start()
 
     async def close(self) -> None:
         """Look no more."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        await self._looking.close()
         if self._nearby is not None:
             await self._nearby.close()
 
-    async def _run(self) -> None:
-        if self._nearby is not None:
+    async def _look(self) -> float:
+        """Offer what is found now; in how many seconds to look again."""
+        if self._nearby is not None and not self._is_around:
             try:
                 await self._nearby.start()
+                self._is_around = True
+                self._told.pop("mdns", None)
             except OSError as error:
                 self._tell("mdns", str(error))
-        wait_s = FIRST_S
-        while True:
-            self.offer(await self._found())
-            await asyncio.sleep(wait_s)
-            # What is around comes by itself, and is offered as often as at first.
-            wait_s = FIRST_S if self._nearby is not None else min(wait_s * 2, LONGEST_S)
+        self.offer(await self._found())
+        wait_s = self._wait_s
+        # What is around comes by itself, and is offered as often as at first.
+        self._wait_s = FIRST_S if self._is_around else min(wait_s * 2, LONGEST_S)
+        return wait_s
 
     async def _found(self) -> list[str]:
         """All that is found now, as it came."""
@@ -108,13 +111,23 @@ class Discovery:
         return found
 
     async def _looked_up(self, name: str) -> list[str]:
-        host, _, port = name.partition(":")
         try:
-            addresses = await self._lookups.addresses(host)
+            if name.startswith("_"):
+                # Late: the package is an extra.
+                from quorate.runtime.services import urls_of_service
+
+                urls = await urls_of_service(name)
+            else:
+                urls = await self._urls_of(name)
         except OSError as error:
             self._tell(f"dns:{name}", str(error))
             return []
         self._told.pop(f"dns:{name}", None)
+        return urls
+
+    async def _urls_of(self, name: str) -> list[str]:
+        host, _, port = name.partition(":")
+        addresses = await self._lookups.addresses(host)
         shown = [f"[{each}]" if ":" in each else each for each in addresses]
         return [f"http://{each}:{port or self._port}" for each in shown]
 

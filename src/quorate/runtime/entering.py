@@ -25,10 +25,11 @@ from typing import Final, NamedTuple
 import msgspec
 import structlog
 
+from quorate.files import read_file
 from quorate.notation import show_text, split_url
 from quorate.security.certificates import JOIN_NAME, PEER_NAME
 from quorate.security.contexts import holder_context, newcomer_context
-from quorate.security.joining import JoinToken, JoinTokenError, new_claim, read_token
+from quorate.security.joining import CLAIM_BYTES, JoinToken, JoinTokenError, new_claim, read_token
 from quorate.security.secret import (
     SecretError,
     load_secrets,
@@ -43,6 +44,7 @@ ANSWER_S: Final = 15.0
 """How long a node may take to answer."""
 AGAIN_S: Final = 1.0
 _ANSWER_BYTES_MAX: Final = 64 << 10
+_CLAIM_FILE_BYTES_MAX: Final = 1024
 _SHOWN_MAX: Final = 300
 
 _log = structlog.get_logger()
@@ -136,12 +138,19 @@ def keep_announcing(
     stops the node waits for another node's answer."""
     said = ""
     while not stopped.is_set():
-        why = announce(urls, own_url, secrets(), cluster=cluster)
-        if not why:
-            _log.info("joined", by=list(urls))
-            return
-        if why != said:
-            _log.warning("join_waits", reason=why)
+        try:
+            why = announce(urls, own_url, secrets(), cluster=cluster)
+        except Exception as error:
+            why = f"internal fault: {error!r}"
+            if why != said:
+                fault = {"reason": repr(error), "exc_info": error}
+                _log.error("background_failed", work="joining", **fault)
+        else:
+            if not why:
+                _log.info("joined", by=list(urls))
+                return
+            if why != said:
+                _log.warning("join_waits", reason=why)
         said = why
         stopped.wait(AGAIN_S)
 
@@ -200,13 +209,26 @@ def _shown(text: str) -> str:
 def _claim(directory: Path) -> bytes:
     """What this node is known again by. It is on disk before anybody hears of it."""
     path = directory / CLAIM_FILE
-    with contextlib.suppress(OSError, ValueError):
-        return bytes.fromhex(path.read_text(encoding="ascii"))
-    claim = new_claim()
     try:
-        _write(path, claim.hex())
+        text, _ = read_file(path, bytes_max=_CLAIM_FILE_BYTES_MAX)
+    except FileNotFoundError:
+        claim = new_claim()
+        try:
+            _write(path, claim.hex())
+        except OSError as error:
+            raise EntryError(f"{path} cannot be written: {error.strerror}") from None
+        return claim
     except OSError as error:
-        raise EntryError(f"{path} cannot be written: {error.strerror}") from None
+        raise EntryError(f"{path} cannot be read: {error.strerror}") from None
+    try:
+        claim = bytes.fromhex(text.decode("ascii"))
+    except ValueError:
+        claim = b""
+    if len(claim) != CLAIM_BYTES:
+        raise EntryError(
+            f"{path} is damaged: remove it, and if the token is refused then as used up, make"
+            " another (quorate token new)"
+        )
     return claim
 
 

@@ -46,7 +46,8 @@ class Nearby:
         return list(self._urls.values())
 
     async def start(self) -> None:
-        """Part of `Around`. OSError if the network cannot be used so."""
+        """Part of `Around`."""
+        await self._end()  # What an earlier try left.
         address = address_of(self._interface)
         is_all = address is None or address.is_unspecified or address.version == 6
         self._zeroconf = AsyncZeroconf(
@@ -81,10 +82,15 @@ class Nearby:
         self._waiting.clear()
         for task in list(self._asking.values()):
             task.cancel()
-        if self._browser is not None:
-            await self._browser.async_cancel()
-        if self._zeroconf is not None:
-            await self._zeroconf.async_close()
+        await self._end()
+
+    async def _end(self) -> None:
+        browser, self._browser = self._browser, None
+        if browser is not None:
+            await browser.async_cancel()
+        zeroconf, self._zeroconf = self._zeroconf, None
+        if zeroconf is not None:
+            await zeroconf.async_close()
 
     def _on_change(
         self, zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange
@@ -116,6 +122,8 @@ class Nearby:
             await info.async_request(zeroconf, ASK_MS)
         except Error:
             return  # The name is none of an instance, as only a liar's is.
+        except OSError:
+            return  # The network went. It is told of again when it is back.
         self.hear(name, info.decoded_properties)
 
     def hear(self, name: str, told: dict[str, str | None]) -> None:

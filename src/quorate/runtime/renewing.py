@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Final
 
 import structlog
 
+from quorate.recurring import Recurring
 from quorate.security.keeping import Keeper, TrustError
 
 LOOK_SECONDS: Final = 2.0
@@ -21,37 +21,35 @@ class Renewal:
 
     def __init__(self, keeper: Keeper) -> None:
         self._keeper = keeper
-        self._timer: asyncio.TimerHandle | None = None
+        self._is_asked = False
+        self._looking = Recurring("renewal of secret and certificates", self._look)
 
     def start(self) -> None:
         """Begin to look."""
-        self._warn()
-        self._look_later()
+        self._looking.start()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Look no more."""
-        if self._timer is not None:
-            self._timer.cancel()
+        await self._looking.close()
 
     def read_now(self) -> None:
         """Read everything again, changed or not."""
-        self._read(is_asked=True)
+        self._is_asked = True
+        self._looking.hurry()
 
-    def _look_later(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look)
-
-    def _look(self) -> None:
-        self._read(is_asked=False)
+    async def _look(self) -> float:
+        is_asked, self._is_asked = self._is_asked, False
+        self._read(is_asked=is_asked)
         self._warn()
-        self._look_later()
+        return LOOK_SECONDS
 
     def _read(self, *, is_asked: bool) -> None:
+        before = self._keeper.trust
         try:
-            is_new = self._keeper.look(is_asked=is_asked)
+            self._keeper.look(is_asked=is_asked)
         except TrustError as error:
             log.error("trust_not_renewed", reason=f"{error}; what was read before stays in force")
-            return
-        if is_new:
+        if self._keeper.trust is not before:
             log.info("trust_renewed", secrets=len(self._keeper.trust.authorities))
 
     def _warn(self) -> None:

@@ -87,6 +87,9 @@ class Names:
             found = error
         except ValueError:
             found = ConnectionError(f"no name: {host!r}")
+        except Exception as error:
+            # Whatever it is, who waits for the answer gets one, and asks again.
+            found = ConnectionError(f"no look-up of {host!r}: {error!r}")
         with contextlib.suppress(RuntimeError):  # The loop is closed.
             loop.call_soon_threadsafe(self._found, host, found)
 

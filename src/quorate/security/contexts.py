@@ -22,6 +22,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from quorate.files import read_file
 from quorate.security.certificates import (
     CLIENT_NAME,
     JOIN_NAME,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 _CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """Of TLS 1.2; those of 1.3 are all good."""
 _CLIENTS_PROTOCOLS: Final = ["http/1.1"]
+_FILE_BYTES_MAX: Final = 16 << 20
 
 
 class CertificateError(ValueError):
@@ -72,6 +74,23 @@ class CertificateFiles(NamedTuple):
     certificate: str = ""
     key: str = ""
     authorities: str = ""
+
+
+class Shown(NamedTuple):
+    """What is in the files of `-tls-cert` and `-tls-key`: good when it was read."""
+
+    pair: Minted
+    expires: datetime
+    """The first of its certificates."""
+
+
+class Accepted(NamedTuple):
+    """What is in the file of `-tls-ca`: good when it was read."""
+
+    der: bytes
+    """Its certificates, one behind the other."""
+    expires: datetime
+    """The first of those that were good."""
 
 
 class Trust(NamedTuple):
@@ -128,44 +147,46 @@ def is_name_of(name: str, pattern: str) -> bool:
 
 def make_trust(
     secrets: tuple[bytes, ...],
-    files: CertificateFiles,
     *,
+    shown: Shown | None = None,
+    others: Accepted | None = None,
     cluster: str,
     node_id: int,
     peer_names: tuple[str, ...] = (),
     is_for_clients: bool,
-    now: datetime,
 ) -> Trust:
-    """Of secrets (the first signs) and files, at least one of them. CertificateError.
+    """Of secrets (the first signs) and what files have (`read_shown`, `read_accepted`): a secret
+    or a certificate at least. OSError if there is no place for a temporary file.
     `is_for_clients`: whether somebody without a certificate may come in."""
     authorities = tuple(authority_of(each, cluster=cluster) for each in secrets)
     own = authorities[0].mint_node(node_id) if authorities else None
-    expires = check_files(files, now=now)
+    to_peers = own or (None if shown is None else shown.pair)
+    assert to_peers is not None, "a secret or a certificate is needed"
     trusted = b"".join(each.der() for each in authorities)
-    accepted = trusted + _der(files.authorities)
+    accepted = trusted + (b"" if others is None else others.der)
     server = _context(ssl.PROTOCOL_TLS_SERVER, accepted)
     server.set_ciphers(_CIPHERS)
     server.set_alpn_protocols(_CLIENTS_PROTOCOLS)
     server.options |= ssl.OP_NO_RENEGOTIATION
     if is_for_clients:
         server.verify_mode = ssl.CERT_OPTIONAL if accepted else ssl.CERT_NONE
-    is_shown = bool(files.certificate) and is_for_clients
-    _show(server, files, None if is_shown else own)
-    if own is not None and is_shown:
+    _load(server, shown.pair if shown is not None and is_for_clients else to_peers)
+    if own is not None and shown is not None and is_for_clients:
         peers = _context(ssl.PROTOCOL_TLS_SERVER, accepted)
-        _show(peers, files, own)
+        _load(peers, own)
         server.sni_callback = _chooser(peers)
     dialling = None
     if accepted and (own is not None or peer_names):
         dialling = _context(ssl.PROTOCOL_TLS_CLIENT, accepted if peer_names else trusted)
         dialling.minimum_version = ssl.TLSVersion.TLSv1_3
-        _show(dialling, files, own)
+        _load(dialling, to_peers)
     joining = None
     if own is not None:
         joining = _context(ssl.PROTOCOL_TLS_SERVER, b"")
         joining.minimum_version = ssl.TLSVersion.TLSv1_3
         joining.verify_mode = ssl.CERT_NONE
-        _show(joining, files, own)
+        _load(joining, own)
+    expires = min([each.expires for each in (shown, others) if each is not None], default=None)
     return Trust(server, dialling, joining, secrets, authorities, peer_names, expires)
 
 
@@ -214,21 +235,7 @@ def _chooser(
     return choose
 
 
-def _show(context: ssl.SSLContext, files: CertificateFiles, minted: Minted | None) -> None:
-    if minted is not None:
-        _load(context, minted)
-        return
-    try:
-        # With a password that is none, as OpenSSL would else ask a terminal for the key's.
-        context.load_cert_chain(files.certificate, files.key, password="")
-    except ssl.SSLError as error:
-        raise CertificateError(
-            f"-tls-key {files.key} is not the key of -tls-cert {files.certificate}: "
-            f"{error.reason or 'no key in PEM without a password'}"
-        ) from None
-
-
-def _load(context: ssl.SSLContext, minted: Minted) -> None:
+def _load(context: ssl.SSLContext, pair: Minted) -> None:
     # OpenSSL takes files alone here. What lies there for a moment is of no use without a password
     # that nobody ever sees.
     from cryptography.hazmat.primitives.serialization import (
@@ -239,11 +246,11 @@ def _load(context: ssl.SSLContext, minted: Minted) -> None:
     )
 
     password = os.urandom(32).hex()
-    key = load_pem_private_key(minted.key, None).private_bytes(
+    key = load_pem_private_key(pair.key, None).private_bytes(
         Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(password.encode())
     )
     with tempfile.NamedTemporaryFile(prefix="quorate-") as file:
-        file.write(minted.certificate + key)
+        file.write(pair.certificate + key)
         file.flush()
         context.load_cert_chain(file.name, password=password)
 
@@ -251,26 +258,57 @@ def _load(context: ssl.SSLContext, minted: Minted) -> None:
 # --- files --------------------------------------------------------------------------------------
 
 
-def check_files(files: CertificateFiles, *, now: datetime) -> datetime | None:
-    """When the first of their certificates expires. CertificateError if one of `-tls-cert` is not
-    good now, or none of `-tls-ca` is."""
-    ends: list[datetime] = []
-    if files.certificate:
-        for each in _certificates(files.certificate, "-tls-cert"):
-            fault = _fault_of(each, now)
-            if fault:
-                raise CertificateError(f"-tls-cert {files.certificate}: {fault}")
-            ends.append(each.not_valid_after_utc)
-        _readable(files.key, "-tls-key")
-    if files.authorities:
-        found = _certificates(files.authorities, "-tls-ca")
-        faults = [_fault_of(each, now) for each in found]
-        if all(faults):
-            raise CertificateError(f"-tls-ca {files.authorities}: {faults[0]}")
-        ends += [
-            each.not_valid_after_utc for each, fault in zip(found, faults, strict=True) if not fault
-        ]
-    return min(ends, default=None)
+def read_shown(files: CertificateFiles, *, now: datetime) -> Shown | None:
+    """What `-tls-cert` and `-tls-key` have, None if they were not given. CertificateError if one of
+    the certificates is not good now, or the key is another's. OSError if there is no place for a
+    temporary file."""
+    if not files.certificate:
+        return None
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    where = f"-tls-cert {files.certificate}"
+    found = _certificates(_readable(files.certificate, "-tls-cert"), where)
+    for fault in filter(None, [_fault_of(each, now) for each in found]):
+        raise CertificateError(f"{where}: {fault}")
+    # The certificates alone: the key may be in the same file.
+    chain = b"".join(each.public_bytes(Encoding.PEM) for each in found)
+    pair = Minted(chain, _readable(files.key, "-tls-key"))
+    reason = _why_no_pair(pair)
+    if reason:
+        raise CertificateError(f"-tls-key {files.key} is not the key of {where}: {reason}")
+    return Shown(pair, min(each.not_valid_after_utc for each in found))
+
+
+def _why_no_pair(pair: Minted) -> str:
+    """Why OpenSSL does not show this certificate with this key, one line; empty if it does."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+
+    try:
+        _load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), pair)
+    except ssl.SSLError as error:
+        return error.reason or "OpenSSL does not say why"
+    except (TypeError, ValueError, UnsupportedAlgorithm):
+        return "no key in PEM without a password"
+    return ""
+
+
+def read_accepted(files: CertificateFiles, *, now: datetime) -> Accepted | None:
+    """What `-tls-ca` has, without what else people write in a bundle; None if it was not given.
+    CertificateError if none of it is good now."""
+    if not files.authorities:
+        return None
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    where = f"-tls-ca {files.authorities}"
+    found = _certificates(_readable(files.authorities, "-tls-ca"), where)
+    faults = [_fault_of(each, now) for each in found]
+    good = [each for each, fault in zip(found, faults, strict=True) if not fault]
+    if not good:
+        raise CertificateError(f"{where}: {faults[0]}")
+    return Accepted(
+        b"".join(each.public_bytes(Encoding.DER) for each in found),
+        min(each.not_valid_after_utc for each in good),
+    )
 
 
 def _fault_of(certificate: Certificate, now: datetime) -> str:
@@ -282,26 +320,17 @@ def _fault_of(certificate: Certificate, now: datetime) -> str:
     return ""
 
 
-def _certificates(path: str, flag: str) -> list[Certificate]:
+def _certificates(data: bytes, where: str) -> list[Certificate]:
     from cryptography.x509 import load_pem_x509_certificates
 
-    data = _readable(path, flag)
     try:
         return load_pem_x509_certificates(data)
     except ValueError:
-        raise CertificateError(f"{flag} {path}: there is no certificate in PEM") from None
+        raise CertificateError(f"{where}: there is no certificate in PEM") from None
 
 
 def _readable(path: str, flag: str) -> bytes:
     try:
-        return Path(path).read_bytes()
+        return read_file(Path(path), bytes_max=_FILE_BYTES_MAX)[0]
     except OSError as error:
         raise CertificateError(f"{flag} {path}: it cannot be read: {error.strerror}") from None
-
-
-def _der(path: str) -> bytes:
-    """The certificates of a bundle, without what else people write in it."""
-    from cryptography.hazmat.primitives.serialization import Encoding
-
-    found = _certificates(path, "-tls-ca") if path else []
-    return b"".join(each.public_bytes(Encoding.DER) for each in found)

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a node trusts, kept up to date: read at the start, and again when files change.
 
-What is new is read whole before anything of it counts. If it cannot be used, all stays as it was
-until files change once more. A change is taken only when the files look the same twice in a row:
-certificate and key are two files, and whoever renews them writes one after the other.
+There are three parts: the secret, the certificate with its key, the bundle of authorities. Each is
+read whole before anything of it counts. One that cannot be used stays as it was until files change
+once more, and holds up no other: a certificate that has expired does not keep a secret from being
+changed. A change is taken only when the files look the same twice in a row: certificate and key are
+two files, and whoever renews them writes one after the other.
 """
 
 from __future__ import annotations
@@ -12,10 +14,19 @@ import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from quorate.config import Config
-from quorate.security.contexts import CertificateError, CertificateFiles, Trust, make_trust
+from quorate.security.contexts import (
+    Accepted,
+    CertificateError,
+    CertificateFiles,
+    Shown,
+    Trust,
+    make_trust,
+    read_accepted,
+    read_shown,
+)
 from quorate.security.secret import SecretError, load_secrets, read_secrets
 
 WARN_BEFORE: Final = timedelta(days=30)
@@ -24,10 +35,20 @@ WARN_EVERY: Final = timedelta(days=1)
 
 Stamp = tuple[tuple[int, ...], ...]
 """What tells of each file that it was changed, or who may read it."""
+_UNREAD: Final[Stamp] = ((0,),)
+"""What no files have."""
 
 
 class TrustError(Exception):
     """Secret or certificates cannot be used: one line that says which, what is and what to do."""
+
+
+class _Parts(NamedTuple):
+    """What was read, and is in force."""
+
+    secrets: tuple[bytes, ...] = ()
+    shown: Shown | None = None
+    accepted: Accepted | None = None
 
 
 class Sources(NamedTuple):
@@ -72,12 +93,14 @@ class Keeper:
         self._paths = [Path(path) for path in (sources.secret_file, *sources.files) if path]
         self._stamp = self._seen = self._look_at_files()
         self._warned: datetime | None = None
-        self.trust: Trust = self._read()
+        self._parts = self._in_force = _Parts()
+        self._raise(self._read())
+        self.trust: Trust = self._made()
 
     def show_as(self, node_id: int) -> None:
         """Show certificates of this node from now on. TrustError."""
         self._node_id = node_id
-        self.trust = self._read()
+        self.trust = self._made()
 
     @property
     def expires_s(self) -> int | None:
@@ -87,16 +110,23 @@ class Keeper:
             return None
         return int((self.trust.expires - self._now()).total_seconds())
 
-    def look(self, *, is_asked: bool = False) -> bool:
-        """Read the files if they changed, or it is asked for; whether there is a new trust.
-        TrustError if what is new cannot be used; told once for each change."""
+    def look(self, *, is_asked: bool = False) -> None:
+        """Read the files if they changed, or it is asked for; there is another `trust` then.
+        TrustError if a part cannot be used, of which the others are in force all the same; told
+        once for each change."""
         stamp, before = self._look_at_files(), self._seen
         self._seen = stamp
         if not is_asked and (stamp == self._stamp or stamp != before):
-            return False
+            return
+        self._stamp = _UNREAD  # What raises here is tried again.
+        faults = self._read()
+        if not faults or self._parts != self._in_force:
+            try:
+                self.trust = self._made()
+            except TrustError as error:
+                faults.append(str(error))
         self._stamp = stamp
-        self.trust = self._read()
-        return True
+        self._raise(faults)
 
     def is_warning_due(self) -> bool:
         """Whether it is to be told, now, that the first certificate expires soon, or has."""
@@ -109,38 +139,70 @@ class Keeper:
         self._warned = now
         return True
 
-    def _read(self) -> Trust:
+    def _read(self) -> list[str]:
+        """Read each part, and keep those that can be used. Why others cannot, one line for each."""
+        faults = []
+        readers: dict[str, Callable[[], Any]] = {
+            "secrets": self._secrets,
+            "shown": self._shown,
+            "accepted": self._accepted,
+        }
+        for name, read in readers.items():
+            try:
+                self._parts = self._parts._replace(**{name: read()})
+            except CertificateError as error:
+                faults.append(str(error))
+            except OSError as error:
+                faults.append(_unusable(error))
+        return faults
+
+    def _secrets(self) -> tuple[bytes, ...]:
         sources = self._sources
         try:
             if sources.secret_file:
-                secrets = load_secrets(Path(sources.secret_file))
-            else:
-                secrets = read_secrets(sources.secret) if sources.secret else ()
+                return load_secrets(Path(sources.secret_file))
+            return read_secrets(sources.secret) if sources.secret else ()
         except SecretError as error:
             where = (
                 f"-secret-file {sources.secret_file}" if sources.secret_file else "QUORATE_SECRET"
             )
-            raise TrustError(f"{where}: {error}") from None
+            raise CertificateError(f"{where}: {error}") from None
+
+    def _shown(self) -> Shown | None:
+        return read_shown(self._sources.files, now=self._now())
+
+    def _accepted(self) -> Accepted | None:
+        return read_accepted(self._sources.files, now=self._now())
+
+    def _made(self) -> Trust:
+        sources, parts = self._sources, self._parts
         try:
-            return make_trust(
-                secrets,
-                sources.files,
+            trust = make_trust(
+                parts.secrets,
+                shown=parts.shown,
+                others=parts.accepted,
                 cluster=sources.cluster,
                 node_id=self._node_id,
                 peer_names=sources.peer_names,
                 is_for_clients=sources.is_for_clients,
-                now=self._now(),
             )
-        except CertificateError as error:
-            raise TrustError(str(error)) from None
         except OSError as error:
-            # A file that went meanwhile, no room for a temporary one, or what OpenSSL alone minds.
-            raise TrustError(
-                f"secret and certificates cannot be used: {error}; SIGHUP has them read once more"
-            ) from None
+            raise TrustError(_unusable(error)) from None
+        self._in_force = parts
+        return trust
+
+    @staticmethod
+    def _raise(faults: list[str]) -> None:
+        if faults:
+            raise TrustError("; ".join(faults))
 
     def _look_at_files(self) -> Stamp:
         return tuple(_stamp(path) for path in self._paths)
+
+
+def _unusable(error: OSError) -> str:
+    """No room for a temporary file, or what OpenSSL alone minds."""
+    return f"secret and certificates cannot be used: {error}; SIGHUP has them read once more"
 
 
 def _stamp(path: Path) -> tuple[int, ...]:

@@ -20,6 +20,7 @@ import zlib
 from pathlib import Path
 from typing import Final
 
+from quorate.files import read_file
 from quorate.security.base32 import from_line, to_line
 
 PREFIX: Final = "qs1."
@@ -84,20 +85,14 @@ def load_secrets(path: Path) -> tuple[bytes, ...]:
 def read_private(path: Path) -> str:
     """The text of a small file that only its owner can read. SecretError, which names no path."""
     try:
-        with path.open("rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise SecretError("it is no file")
-            mode = stat.S_IMODE(status.st_mode)
-            # Root's group may read it: so systemd and Kubernetes hand files to a service's user.
-            is_handed_over = status.st_uid == 0 != os.geteuid()
-            if mode & (0o037 if is_handed_over else 0o077):
-                raise SecretError(f"others can read it (mode {mode:04o}): chmod 600 it")
-            text = file.read(_FILE_BYTES_MAX + 1)
+        text, status = read_file(path, bytes_max=_FILE_BYTES_MAX)
     except OSError as error:
         raise SecretError(f"it cannot be read: {error.strerror}") from None
-    if len(text) > _FILE_BYTES_MAX:
-        raise SecretError(f"it has more than {_FILE_BYTES_MAX} bytes: it holds a line or two")
+    mode = stat.S_IMODE(status.st_mode)
+    # Root's group may read it: so systemd and Kubernetes hand files to a service's user.
+    is_handed_over = status.st_uid == 0 != os.geteuid()
+    if mode & (0o037 if is_handed_over else 0o077):
+        raise SecretError(f"others can read it (mode {mode:04o}): chmod 600 it")
     try:
         return text.decode("ascii")
     except UnicodeDecodeError:

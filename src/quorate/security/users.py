@@ -20,7 +20,6 @@ import json
 import os
 import re
 import secrets
-import stat
 import tempfile
 import tomllib
 from base64 import b64decode, b64encode
@@ -30,6 +29,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from quorate.files import read_file
 from quorate.notation import nearest
 from quorate.security.passwords import parse_hash
 from quorate.security.tokens import KEY_BYTES
@@ -85,18 +85,10 @@ class Users(msgspec.Struct, frozen=True):
 def read_users(path: Path) -> Users:
     """The users in a file that only its owner may change. UsersError with every fault there is."""
     try:
-        # A pipe by that name would never be opened otherwise.
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        try:
-            _check_mode(path, os.fstat(handle))
-            with os.fdopen(handle, "rb", closefd=False) as file:
-                data = file.read(FILE_BYTES_MAX + 1)
-        finally:
-            os.close(handle)
+        data, status = read_file(path, bytes_max=FILE_BYTES_MAX)
     except OSError as fault:
         raise UsersError([f"{path}: {fault.strerror}"]) from None
-    if len(data) > FILE_BYTES_MAX:
-        raise UsersError([f"{path}: over {FILE_BYTES_MAX >> 20} MiB"])
+    _check_mode(path, status)
     try:
         return parse_users(data.decode("utf-8"))
     except RecursionError:
@@ -113,8 +105,6 @@ def is_readable_by_others(path: Path) -> bool:
 
 
 def _check_mode(path: Path, status: os.stat_result) -> None:
-    if not stat.S_ISREG(status.st_mode):
-        raise UsersError([f"{path}: no file"])
     if status.st_mode & 0o022:
         raise UsersError([f"{path}: others can write it: chmod go-w {path}"])
     # Who is root may have written it for a node that is not.

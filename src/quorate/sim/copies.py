@@ -207,15 +207,17 @@ class Copies:
         return True
 
     def can_vouch_without(self, index: int) -> bool:
-        """Whether enough members are left, where some lost their disks, to say of a disk how far it
-        was: before a majority has, it counts for nothing."""
+        """Whether enough members are left to say of a disk how far it was: before a majority has,
+        it counts for nothing. Where none lost its disk only those ask that have just started."""
         machines = self._cluster.machines
         left = {each.settings.node_id for each in machines}
         ids = {each.id for each in self._layout.members}
-        if ids <= left:
-            return True
+        is_whole = ids <= left
         left.discard(machines[index].settings.node_id)
-        return len(ids & left) >= majority(len(ids))
+        if len(ids & left) >= majority(len(ids)):
+            return True
+        others = [machine for place, machine in enumerate(machines) if place != index]
+        return is_whole and all([_counts(machine) for machine in others])
 
     def readable(self, key: bytes) -> list[int]:
         """The replicas of a key whose bytes are not damaged."""
@@ -251,6 +253,11 @@ class Copies:
     def durable(self, index: int, key: bytes) -> bytes:
         """The version that a power cut would leave; ABSENT for nothing, and for damaged bytes."""
         return _version_of(self._cluster.machines[index].disk.durable_remembered, key)
+
+
+def _counts(machine: Machine) -> bool:
+    """Whether its disk is known to be as far as it was."""
+    return machine.is_running and machine.node.membership.marks.counts
 
 
 def _version_of(read: Callable[[bytes], Record | None], key: bytes) -> bytes:

@@ -280,6 +280,11 @@ class Disk:
         blob = self._durable[0].get(row)
         return None if blob is None else self._read(row, blob)
 
+    def durable_votes(self, row: bytes) -> bytes | None:
+        """What a power cut would leave of the votes on a row. Corrupt if damaged."""
+        blob = self._durable[3].get(row)
+        return None if blob is None else open_votes(row, blob)
+
     def remembered(self, row: bytes) -> Record | None:
         """What is held of a row; if nothing, what was dropped as garbage. Corrupt if damaged."""
         record = self.held(row)

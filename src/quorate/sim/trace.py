@@ -174,6 +174,8 @@ def host_of(url: str) -> str:
 
 
 def _plain(thing: object) -> object:
+    if isinstance(thing, Record):
+        return thing.body
     assert isinstance(thing, QuorateError), f"{thing!r} is no result"
     return [thing.code, str(thing), thing.outcome and thing.outcome.value]
 

@@ -36,8 +36,7 @@ look for one that is not would take milliseconds."""
 
 def cost_of(row: bytes, record: Record) -> int:
     """Bytes that an entry counts for, about what it takes of memory."""
-    value = record.value
-    return ENTRY_BYTES + len(row) + (0 if value is None else len(value))
+    return ENTRY_BYTES + len(row) + record.size
 
 
 class _Entry:

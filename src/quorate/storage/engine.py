@@ -93,7 +93,7 @@ def bytes_of(batch: Batch) -> int:
     count = len(batch.records) + len(dropped)
     size = ENTRY_BYTES * count + sum(len(start) + len(end) for start, end in dropped)
     for row, record in batch.records:
-        size += len(row) + (0 if record is None else len(record.value or b""))
+        size += len(row) + (0 if record is None else record.size)
     for changes in (batch.hints, batch.meta, batch.votes):
         size += sum(ENTRY_BYTES + len(name) + len(blob or b"") for name, blob in changes)
     return size

@@ -183,7 +183,7 @@ class MemoryEngine:
 def _record_bytes(row: bytes, record: Record | None) -> int:
     if record is None:
         return 0
-    return _RECORD_BYTES + len(row) + (0 if record.value is None else len(record.value))
+    return _RECORD_BYTES + len(row) + record.size
 
 
 def _blob_bytes(name: bytes, blob: bytes | None) -> int:

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What types let through and cannot be in a frame: values out of range.
 
-Plain loops with one condition are the quickest form, and records are in nearly every frame: so what
-makes a record one stands three times here.
+Plain loops with one condition are the quickest form.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ from quorate.core.values.messages import (
     Voted,
     Whereabouts,
 )
-from quorate.core.values.record import WINNERS_MAX, Record
+from quorate.core.values.record import EXPIRES_MS_MAX, WINNERS_MAX, Record
 from quorate.core.values.settings import FOUNDERS_MAX, MEMBERS_MAX, NODE_ID_MAX
 from quorate.core.values.slots import BUCKETS, PARTITION_COUNT, ROW_END, ROW_PREFIX_BYTES
 from quorate.core.values.versions import (
@@ -95,13 +94,8 @@ def _is_mutate(message: Mutate) -> bool:
     if len(message.items) > _ITEMS_MAX or not 0 <= message.lock <= COUNT_MAX:
         return False
     for row, record in message.items:
-        if not (
-            _ROW_BYTES_MIN <= len(row) <= _ROW_BYTES_MAX
-            and row < ROW_END
-            and (not record.winners if len(record.version) == VERSION_BYTES else _is_linked(record))
-            and len(record.prior) in _VERSION_LENGTHS
-            and record.expires_ms >= 0
-        ):
+        is_row = _ROW_BYTES_MIN <= len(row) <= _ROW_BYTES_MAX and row < ROW_END
+        if not (is_row and is_record(record)):
             return False
     return True
 
@@ -111,7 +105,7 @@ def is_record(record: Record) -> bool:
     return (
         (not record.winners if len(record.version) == VERSION_BYTES else _is_linked(record))
         and len(record.prior) in _VERSION_LENGTHS
-        and record.expires_ms >= 0
+        and 0 <= record.expires_ms <= EXPIRES_MS_MAX
     )
 
 
@@ -148,11 +142,7 @@ def _is_read(message: Read) -> bool:
 
 def _is_read_answer(message: ReadAnswer) -> bool:
     for record in message.records:
-        if record is not None and not (
-            (not record.winners if len(record.version) == VERSION_BYTES else _is_linked(record))
-            and len(record.prior) in _VERSION_LENGTHS
-            and record.expires_ms >= 0
-        ):
+        if record is not None and not is_record(record):
             return False
     for version in message.versions:
         if len(version) not in _VERSION_LENGTHS:

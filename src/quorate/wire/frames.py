@@ -15,7 +15,8 @@ partitions, our clock, the value limit) is the core's to judge, item by item.
 from __future__ import annotations
 
 import struct
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 import msgspec
 from xxhash import xxh3_64_intdigest
@@ -24,10 +25,17 @@ from quorate.core.topology.layout import EPOCH_MAX, LAYOUT_BYTES_MAX
 from quorate.core.values.messages import (
     PROTOCOL_MAX,
     PROTOCOL_MIN,
+    AcceptRows,
     Frame,
     Greeting,
+    Message,
+    Mutate,
     Opening,
+    PulledVotes,
+    ReadAnswer,
+    RowsVoted,
 )
+from quorate.core.values.record import packed, record_of, unpack
 from quorate.errors import PeerProtocolError
 from quorate.wire.frame_rules import COUNT_MAX, check_frame
 
@@ -43,7 +51,7 @@ _HEADER_BYTES: Final = _HEADER.size
 _pack_header, _unpack_header = _HEADER.pack, _HEADER.unpack_from
 _UINT32: Final = 0xFFFFFFFF
 
-_encode: Final = msgspec.msgpack.Encoder().encode
+_encode: Final = msgspec.msgpack.Encoder(enc_hook=packed).encode
 _frame_decoder: Final = msgspec.msgpack.Decoder(Frame)
 _greeting_decoder: Final = msgspec.msgpack.Decoder(Greeting)
 _opening_decoder: Final = msgspec.msgpack.Decoder(Opening)
@@ -183,10 +191,56 @@ def _decode_frame(payload: bytes | memoryview, checksum: int) -> Frame:
         raise PeerProtocolError("damaged frame: wrong checksum", length=len(payload))
     try:
         frame = _frame_decoder.decode(payload)
-    except _MALFORMED as error:
+        for message in frame.messages:
+            unpacks = _UNPACKING.get(type(message))
+            if unpacks is not None:
+                unpacks(message)
+    except (*_MALFORMED, ValueError) as error:
         raise PeerProtocolError(f"malformed frame: {error}") from error
     check_frame(frame)
     return frame
+
+
+# --- records in the place of their bodies; ValueError if one cannot be a record's ----------------
+
+
+def _unpack_written(message: Any) -> None:
+    items: list[Any] = message.items
+    for index, (row, body) in enumerate(items):
+        items[index] = row, record_of(body)
+
+
+def _unpack_proposed(message: Any) -> None:
+    items: list[Any] = message.items
+    for index, (row, base, ballot, body) in enumerate(items):
+        items[index] = row, base, ballot, record_of(body)
+
+
+def _unpack_records(message: Any) -> None:
+    records: list[Any] = message.records
+    for index, body in enumerate(records):
+        if body is not None:
+            records[index] = record_of(body)
+
+
+def _unpack_votes(message: RowsVoted) -> None:
+    for vote in message.votes:
+        unpack(vote, "record", "held")
+
+
+def _unpack_pulled_votes(message: PulledVotes) -> None:
+    for _, _, _, instance in message.votes:
+        if instance is not None:
+            unpack(instance, "record")
+
+
+_UNPACKING: Final[dict[type[Message], Callable[[Any], None]]] = {
+    Mutate: _unpack_written,
+    ReadAnswer: _unpack_records,
+    AcceptRows: _unpack_proposed,
+    RowsVoted: _unpack_votes,
+    PulledVotes: _unpack_pulled_votes,
+}
 
 
 def _decode_greeting(payload: bytes, checksum: int) -> Greeting:

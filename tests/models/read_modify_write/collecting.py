@@ -18,6 +18,7 @@ from tests.models.read_modify_write.values import (
     NO_BALLOT,
     NOTHING,
     Ack,
+    Instance,
     Record,
     Report,
     Version,
@@ -26,7 +27,7 @@ from tests.models.read_modify_write.values import (
 )
 from tests.models.read_modify_write.world import Task, World
 
-QUIET = 180
+QUIET = 400
 """How long replicas go on after the end of all faults."""
 
 
@@ -35,8 +36,8 @@ class Collecting:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._finishing: set[tuple[int, int]] = set()
-        """Node and key."""
+        self._finishing: set[tuple[int, int, Version]] = set()
+        """Node, key and instance."""
         self._repair = world.random.choice((10, 40, 150))
         self._is_late = world.random.random() < 0.3
         for node in world.nodes:
@@ -178,23 +179,26 @@ class Collecting:
 
     def _finish(self, node: Replica, votes: list[tuple[int, Version, Record]]) -> None:
         for key, inst, record in votes:
-            if (node.name, key) not in self._finishing:
-                self._finishing.add((node.name, key))
+            if (node.name, key, inst) not in self._finishing:
+                self._finishing.add((node.name, key, inst))
                 self._world.start(self._finish_one(node, key, inst, record))
 
     def _finish_one(self, node: Replica, key: int, inst: Version, record: Record) -> Task[None]:
         world = self._world
         request = Request(node.name)
-        world.at(150, lambda: self._finishing.discard((node.name, key)))
+        world.at(150, lambda: self._finishing.discard((node.name, key, inst)))
         outcome = yield from decide(world, request, Proposal(key, inst, None))
         if outcome.record is not None:
-            yield from spread(world, request, key, outcome.record)
+            is_spread = yield from spread(world, request, key, outcome.record)
+            # Then a majority has what came of it. The own lock may keep that out.
+            if is_spread and outcome.how == "resolved" and not world.broken("keeps_resolved"):
+                node.votes[key].get(inst, Instance()).is_over = True
         elif outcome.how == "gone" and self._is_undecidable(node, inst, record, outcome):
             world.stats["votes dropped"] += 1
             instance = node.votes[key].get(inst)
             if instance is not None and instance.accepted == record:
                 instance.ballot, instance.accepted = NO_BALLOT, None
-        self._finishing.discard((node.name, key))
+        self._finishing.discard((node.name, key, inst))
 
     def _is_undecidable(
         self, node: Replica, inst: Version, record: Record, outcome: Outcome
@@ -220,12 +224,14 @@ def replace_if_older(node: Replica, key: int, record: Record, lock: int) -> Ack:
 
 def never_accepts(vote: Vote, report: Report | None, inst: Version, record: Record) -> bool:
     """Whether a replica has not accepted this successor of a phantom, and will not: it passed that
-    lock, and holds nothing from which to tell that it has accepted it before."""
+    lock, which it does not come back to, and holds nothing from which to tell that it has accepted
+    it before."""
     return (
         vote.said == "gone"
         and vote.held.version < record.version
         and report is not None
         and report.boundary > inst[0] != report.lock
+        and report.horizon != inst[0]
     )
 
 

@@ -20,6 +20,7 @@ from tests.models.read_modify_write.values import (
     Vote,
     is_dead,
     is_garbage,
+    is_of_phantom,
     is_phantom,
     is_successor,
     made_of,
@@ -79,6 +80,10 @@ class Replica:
             return Ack("held")
         if record.version < held.version:
             is_built_on = record.version[:2] == held.version[:2]
+            is_late = is_of_phantom(held.version) and not (is_built_on or record.version[2])
+            if is_late and not self.broken("ahead_of_phantom"):
+                # There was nothing, up to that lock: no other write has overtaken this one.
+                return Ack("refused", held.version)
             return Ack("held" if is_built_on else "ahead", held.version)
         # Who holds it under such a lock proves that nothing newer below the lock was dropped.
         is_proved = lock >= self.lock and not is_garbage(record, self.lock)
@@ -212,6 +217,7 @@ class Replica:
             for key in self.keys
             for inst, instance in self.votes[key].items()
             if instance.accepted is not None
+            and not instance.is_over
             and instance.accepted.version > self.records[key].version
             and not is_successor(self.records[key].version, inst)
         ]

@@ -62,6 +62,8 @@ SWITCHES: Final[dict[str, str]] = {
     "tombstone_of_wall": "a tombstone made by an update has the wall clock's time",
     "gone_is_a_promise": "a replica that may have forgotten counts as having promised",
     "keeps_undecidable": "an open vote stays although others have passed its lock",
+    "keeps_resolved": "an open vote stays although a majority has what came of it",
+    "ahead_of_phantom": "what was built on nothing, at a lock, counts as having overtaken a put",
 }
 """What each leaves out."""
 

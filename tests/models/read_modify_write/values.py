@@ -38,7 +38,7 @@ NOTHING: Final = Record(ABSENT, None)
 class Instance:
     """What a replica promised and accepted for the successor of one version."""
 
-    __slots__ = ("accepted", "ballot", "promised")
+    __slots__ = ("accepted", "ballot", "is_over", "promised")
 
     def __init__(
         self,
@@ -50,6 +50,8 @@ class Instance:
         self.ballot = ballot
         """Under which `accepted` was."""
         self.accepted = accepted
+        self.is_over = False
+        """Whether a majority is known to have what came of it."""
 
 
 class Ack(NamedTuple):
@@ -103,6 +105,11 @@ def is_successor(version: Version, of: Version) -> bool:
 def is_phantom(version: Version) -> bool:
     """Whether nobody ever wrote such a version."""
     return version[1:] == (0, 0)
+
+
+def is_of_phantom(version: Version) -> bool:
+    """Whether it is of a chain that began where there was nothing, with some lock."""
+    return version[1] == 0 < version[0]
 
 
 def made_of(version: Version) -> int:

@@ -42,7 +42,20 @@ REPLACING: Final = Options(
     faults=frozenset(("join", "replace", "bury", "wipe", "kill", "hold", "isolate", "slow")),
 )
 """Those of four nodes, whose disks are replaced."""
-
+BUSY: Final = Options(
+    *(5, 3, 0, 0),
+    operations=800,
+    clients=16,
+    faults=frozenset(("join", "leave", "weight")),
+)
+"""Those in which many write meanwhile, and nothing else happens."""
+JOINING: Final = Options(
+    nodes=4,
+    replication=3,
+    operations=100,
+    faults=frozenset(("join", "hold", "isolate", "slow")),
+)
+"""Those in which one joins, and is hard to reach."""
 UPGRADING: Final = Options(faults=frozenset(UPGRADES))
 """Worlds in which the next release is installed."""
 
@@ -91,7 +104,13 @@ def _plant(name: str, owner: type, seam: str, faulty: Callable[..., Any]) -> Pla
 
 
 PLANTS: Final = (
-    _plant("a request of an earlier layout is served", Serving, "on_frame", _of_any_epoch),
+    Plant(
+        "a request of an earlier layout is served",
+        Serving,
+        "on_frame",
+        _of_any_epoch,
+        JOINING,
+    ),
     Plant(
         "a write needs the old row alone",
         Replicas,
@@ -103,6 +122,12 @@ PLANTS: Final = (
     _plant("what was pulled for another layout counts", Wants, "_told", _pulled_ever),
     _plant("copies are given up and stay", Replica, "drop", _nothing_is_dropped),
     _plant("a read goes on under an earlier layout", Reads, "begin_anew", _go_on_with_the_look),
-    _plant("a write goes on under an earlier layout", Writes, "begin_anew", _go_on_with_the_write),
+    Plant(
+        "a write goes on under an earlier layout",
+        Writes,
+        "begin_anew",
+        _go_on_with_the_write,
+        BUSY,
+    ),
     Plant("a level is raised that not all know", wishes, "upgrade_of", _known_to_all, UPGRADING),
 )

@@ -115,6 +115,11 @@ def _gainers_where_rows_grow(self: Layout) -> set[int]:
     return {self.members[index].id for index in found}
 
 
+def _voters_of_the_old_row(self: Replicas, rows: list[list[Peer | None]], **named: object) -> None:
+    _replicas(self, rows, **named)  # type: ignore[arg-type]
+    self.majorities = self.majorities[:1] * len(self.majorities)
+
+
 def _taken_by_nobody(votes: Votes, told: Told) -> None:
     del votes, told
 
@@ -132,6 +137,7 @@ PLANTS: Final = (
 RARE: Final = (
     Plant("what is withheld is used", Surplus, "__init__", _nothing_is_withheld, SINGLE),
     Plant("votes are not pulled", vote_pulls, "take_votes", _taken_by_nobody, BEHIND),
+    Plant("a vote needs the old row alone", Replicas, "__init__", _voters_of_the_old_row, SINGLE),
 )
 """What chance hardly ever finds. A copy must be given up and gained again before the disk has
 dropped it; who proposes must be away for as long as a move takes, at the very moment at which its

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from msgspec.structs import replace
-
 from quorate.core.exchanges.hints import RETRY_MS, Hints, _Queue
 from quorate.core.exchanges.outbox import Outbox, Sent, Unanswered
 from quorate.core.exchanges.write import Write
@@ -24,6 +22,7 @@ from quorate.core.values.versions import pack_version, stamp_at
 from quorate.errors import QuorateError
 from quorate.sim.draw import Options
 from quorate.sim.faults import MILD
+from tests.records import altered
 from tests.simulation.plants.plant import Plant
 
 _replay: Final = Hints.replay
@@ -57,7 +56,7 @@ def _count_none(_: Hints, queue: _Queue) -> None:
 def _stamp_hints_anew(self: Outbox, sent: Unanswered, message: Message) -> None:
     if isinstance(sent, Sent) and isinstance(sent.exchange, Hints) and isinstance(message, Mutate):
         version = pack_version(stamp_at(self.turn.wall_ms), 0)
-        items = [(row, replace(record, version=version)) for row, record in message.items]
+        items = [(row, altered(record, version=version)) for row, record in message.items]
         message = Mutate(message.batch, items)
     _send(self, sent, message)
 

@@ -22,6 +22,7 @@ from quorate.core.values.record import Record
 from quorate.core.values.versions import ABSENT, HybridClock, ms_of, stamp_at, stamp_of
 from quorate.sim.draw import Options
 from quorate.storage.cached import CachedEngine
+from tests.records import altered
 from tests.simulation.plants.plant import Plant
 
 _on_mutate: Final = Serving._on_mutate
@@ -46,7 +47,7 @@ def _ack_at_once(self: Serving, outbox: Outbox, message: Mutate) -> None:
 
 def _expiry_by_own_clock(self: Serving, outbox: Outbox, message: Mutate) -> None:
     items = [
-        (row, replace(record, expires_ms=self._turn.wall_ms + _ttl_ms(record)))
+        (row, altered(record, expires_ms=self._turn.wall_ms + _ttl_ms(record)))
         if record.expires_ms
         else (row, record)
         for row, record in message.items
@@ -60,7 +61,7 @@ def _ttl_ms(record: Record) -> int:
 
 def _without_guard(self: Serving, row: bytes, record: Record) -> str:
     version = min(record.version, self._turn.version_max)
-    return _why_refused(self, row, replace(record, version=version))
+    return _why_refused(self, row, altered(record, version=version))
 
 
 def _refused_have_no_place(

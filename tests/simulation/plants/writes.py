@@ -25,6 +25,7 @@ _send: Final = Writes._send
 _answered: Final = Writes.answered
 _above: Final = Writes._above
 _expired: Final = Write.expired
+_judge: Final = Writes._judge
 
 
 def _hints_count(
@@ -87,6 +88,18 @@ def _no_hint_for_the_lost(self: Writes, peer: Peer, ops: list[Write]) -> None:
         self._failed(write, peer.bit)
 
 
+def _stamped_again(self: Writes, write: Write) -> None:
+    self._restamp(write)
+
+
+def _the_first_acks_decide(self: Writes, write: Write) -> None:
+    is_acked = verdict(write.acks, write.failed, write.groups) is Verdict.MET
+    if is_acked and write.ahead and not write.is_settled and write.succession is None:
+        self._restamp(write)
+    else:
+        _judge(self, write)
+
+
 PLANTS: Final = (
     Plant("a hint counts toward W", Writes, "_send", _hints_count),
     Plant(
@@ -129,3 +142,8 @@ PLANTS: Final = (
     ),
     Plant("versions without a tie-break", writes, "pack_version", _without_node_id),
 )
+TOLD: Final = (
+    Plant("a write is stamped again, not moved", Writes, "_move", _stamped_again),
+    Plant("the first acks decide on a second stamp", Writes, "_judge", _the_first_acks_decide),
+)
+"""What a story shows (`test_update_rules`)."""

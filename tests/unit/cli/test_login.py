@@ -9,14 +9,13 @@ import io
 import ssl
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from quorate.cli import login
 from quorate.security.certificates import PEER_NAME, authority_of
-from quorate.security.contexts import CertificateFiles, make_trust
+from quorate.security.contexts import make_trust
 from quorate.security.secret import new_secret, show_secret, write_secret
 from tests.authority import Authority
 from tests.unit.cli.conftest import Run
@@ -170,11 +169,9 @@ def test_while_the_secret_is_changed_every_node_is_known(run: Run, tmp_path: Pat
     for secrets in ((old, new), (new, old)):
         trust = make_trust(
             secrets,
-            CertificateFiles(),
             cluster="quorate",
             node_id=7,
             is_for_clients=False,
-            now=datetime.now(UTC),
         )
         with ScriptedNode(tls=trust.server) as node:
             ran = run("get", "key", "--target", node.url, "--secret-file", str(file))

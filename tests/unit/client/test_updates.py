@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from quorate.client import Incremented, Unreachable
+from quorate.client import BatchGet, Incremented, Unreachable
 from quorate.core.values.events import Put, Update
 from quorate.errors import (
     Conflict,
@@ -308,14 +308,15 @@ def test_reads_have_no_name_and_no_condition(connect: Connect) -> None:
         assert node.requests[0].head.count(b"\r\n") == 3
 
 
-def test_plain_calls_keep_connections_that_stay_in_the_fast_lane(connect: Connect) -> None:
-    """What has a condition leads its connection out of the lane, for good."""
+def test_calls_for_keys_keep_connections_that_stay_in_the_fast_lane(connect: Connect) -> None:
+    """Anything else leads its connection out of the lane, for good."""
     with ScriptedNode(well) as node, connect(node.url) as call:
         for _ in range(2):
             call("get", "k", r=1)
             call("put", "k", "v", w=2)
             call("put", "k", "v", if_version=VERSION)
             call("put", "k", "v", ttl=60)
-            call("put", "k", "v", w=3, timeout=1)
+            with pytest.raises(PeerProtocolError):
+                call("batch", [BatchGet("k")])
         used = [request.connection for request in node.requests]
-        assert used == [0, 0, 1, 1, 1] * 2
+        assert used == [0, 0, 0, 0, 1] * 2

@@ -86,6 +86,19 @@ class Voter:
     def stored(self) -> StoredVotes:
         return self.votes.remembered(ROW)
 
+    def open_below(self, boundary: int) -> list[bytes]:
+        self.look()
+        return self.votes.open_below(P, boundary)
+
+    def open_on(self) -> list[bytes]:
+        self.look()
+        return [row for row, _ in self.votes.open_on(P)]
+
+    def look(self) -> None:
+        """Go through what it does not know."""
+        while not self.votes.is_known(P):
+            self.votes.go_through(P, 10)
+
 
 OLD, NEW = record(1_000), record(2_000)
 
@@ -351,58 +364,58 @@ def test_a_lock_waits_for_what_is_accepted_and_would_be_refused_below_it() -> No
     voter = Voter()
     base = bytes(14)
     voter.accept(LOW, base)
-    assert voter.votes.open_below(P, 20) == [ROW]
+    assert voter.open_below(20) == [ROW]
     voter.hold(after(base))
-    assert voter.votes.open_below(P, 20) == []
+    assert voter.open_below(20) == []
 
 
 def test_a_promise_is_no_open_vote() -> None:
     voter = Voter()
     voter.prepare(LOW)
-    assert voter.votes.open_below(P, 20) == []
+    assert voter.open_below(20) == []
 
 
 @pytest.mark.parametrize("is_newer", [False, True])
 def test_an_accepted_record_that_would_win_over_a_live_one_is_let_in(is_newer: bool) -> None:
     voter = Voter(OLD)
     voter.accept(LOW, OLD.version)
-    assert voter.votes.open_below(P, 20) == []
+    assert voter.open_below(20) == []
     if is_newer:
         voter.hold(NEW)
-        assert voter.votes.open_below(P, 20) == []
+        assert voter.open_below(20) == []
 
 
 def test_a_lock_is_not_taken_back_while_something_was_accepted_on_its_ground() -> None:
     voter = _locked()
     base = phantom(20_000)
     voter.accept(LOW, base)
-    assert [row for row, _ in voter.votes.open_on(P)] == [ROW]
-    assert [row for row, _ in voter.restarted().votes.open_on(P)] == [ROW]
+    assert voter.open_on() == [ROW]
+    assert voter.restarted().open_on() == [ROW]
     voter.hold(after(base))
-    assert voter.votes.open_on(P) == []
+    assert voter.open_on() == []
 
 
 def test_what_was_accepted_on_other_grounds_does_not_keep_a_lock() -> None:
     voter = _locked()
     voter.accept(LOW, version(21_000))
-    assert voter.votes.open_on(P) == []
+    assert voter.open_on() == []
 
 
 def test_open_votes_are_found_whatever_was_noted_of_them() -> None:
     """Of many rows of one partition only some are noted; then all are gone through again."""
     voter = Voter()
-    assert voter.votes.open_below(P, 20) == []
+    assert voter.open_below(20) == []
     rows = [row_of(b"{k}%d" % n) for n in range(NOTED_MAX + 2)]
     for row in rows:
         voter.votes.accept(row, bytes(14), LOW, after(bytes(14)))
     assert sum(len(noted) for noted in voter.votes._accepted.values()) <= NOTED_MAX
-    assert sorted(voter.votes.open_below(partition_of(rows[0]), 20)) == sorted(rows)
+    assert sorted(voter.open_below(20)) == sorted(rows)
 
 
 def test_what_was_accepted_and_is_held_by_now_is_not_noted() -> None:
     """Else all votes of a partition would be gone through whenever it is locked."""
     voter = Voter()
-    assert voter.votes.open_below(P, 20) == []
+    assert voter.open_below(20) == []
     for n in range(10 * NOTED_MAX):
         row = row_of(b"{k}%d" % n)
         voter.votes.accept(row, bytes(14), LOW, after(bytes(14)))

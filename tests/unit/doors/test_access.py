@@ -13,7 +13,7 @@ from quorate.doors.access import ANYBODY, Hosts, Patterns, Principal, Role
 from quorate.doors.http import batch, door
 from quorate.doors.http.context import Context
 from quorate.doors.http.door import ROUTES, Route
-from quorate.doors.http.kv import METHODS
+from quorate.doors.http.kv import INCREMENT, METHODS, REQUESTS
 from quorate.doors.redis.command import Access, Command
 from quorate.doors.redis.table import COMMANDS
 from quorate.errors import Forbidden, Overloaded, Unauthenticated
@@ -54,6 +54,8 @@ def test_the_fast_lane_asks_for_the_roles_of_the_table() -> None:
     for route in ROUTES:
         if route.path == "/kv":
             assert METHODS[route.method.encode()].role is route.role
+        elif route.path == "/incr":
+            assert INCREMENT.role is route.role
     assert METHODS[b"HEAD"].role is METHODS[b"GET"].role
 
 
@@ -81,17 +83,30 @@ def test_a_command_is_refused_to_whoever_has_not_its_role(command: Command) -> N
     assert not client.transport.is_closing()
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_the_fast_lane_leaves_it_to_the_full_service_to_refuse(name: bytes) -> None:
-    request = head(name + b" /kv?key=k HTTP/1.1", b"Host: h", *(
-        [b"Content-Length: 0"] if METHODS[name].has_body else []
+@pytest.mark.parametrize("name", REQUESTS)
+@pytest.mark.parametrize("query", [b"?key=k", b"?key=k&timeout=1s"])
+def test_the_fast_lane_leaves_it_to_the_full_service_to_refuse(name: bytes, query: bytes) -> None:
+    request = head(name + query + b" HTTP/1.1", b"Host: h", *(
+        [b"Content-Length: 0"] if REQUESTS[name].has_body else []
     ))  # fmt: skip
 
     async def test(bench: Bench) -> None:
-        bench.connection.principal = WITHOUT[METHODS[name].role]
+        bench.connection.principal = WITHOUT[REQUESTS[name].role]
         bench.send(request)
         assert bench.taken_over[0].data == request
         assert bench.store.events == []
+
+    run(test)
+
+
+@pytest.mark.parametrize("principal", [WITHOUT[Role.READ], WITHOUT[Role.WRITE]])
+def test_who_adds_must_be_allowed_to_read_too(principal: Principal) -> None:
+    request = head(b"POST /incr?key=k HTTP/1.1", b"Host: h")
+
+    async def test(bench: Bench) -> None:
+        bench.connection.principal = principal
+        bench.send(request)
+        assert bench.taken_over[0].data == request
 
     run(test)
 

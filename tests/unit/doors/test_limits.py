@@ -74,6 +74,33 @@ def test_a_timer_runs_only_while_something_is_watched() -> None:
     asyncio.run(main())
 
 
+class Broken(Watched):
+    """Raises when it is given up on."""
+
+    def expired(self) -> None:
+        super().expired()
+        raise ValueError(self.name)
+
+
+def test_one_that_raises_costs_the_others_no_deadline() -> None:
+    faults: list[object] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: faults.append(context["exception"]))
+        log: list[str] = []
+        deadlines = Deadlines(loop, 0.01)
+        deadlines.watch(Broken(log, "broken"))
+        deadlines.watch(Watched(log, "behind it"))
+        await until_logged(log, 2)
+        deadlines.watch(Watched(log, "later"))
+        await until_logged(log, 3)
+        assert log == ["broken", "behind it", "later"]
+
+    asyncio.run(main())
+    assert [str(each) for each in faults] == ["broken"]
+
+
 class Connection:
     """Counts how often it was told that it is silent."""
 
@@ -102,6 +129,35 @@ def test_who_is_silent_is_told_and_who_speaks_or_left_is_not() -> None:
         limit.close()
 
     asyncio.run(main())
+
+
+class BrokenConnection(Connection):
+    """Raises when it is told."""
+
+    def idled(self) -> None:
+        super().idled()
+        raise ValueError
+
+
+def test_one_that_raises_ends_no_sweeps() -> None:
+    faults: list[object] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: faults.append(context["exception"]))
+        limit, broken, silent = IdleLimit(loop, 0.003), BrokenConnection(), Connection()
+        limit.add(broken)
+        async with asyncio.timeout(5):
+            while not broken.idled_count:
+                await asyncio.sleep(0.001)
+            limit.discard(broken)
+            limit.add(silent)
+            while not silent.idled_count:
+                await asyncio.sleep(0.001)
+        limit.close()
+
+    asyncio.run(main())
+    assert len(faults) == 1
 
 
 def test_sweeps_run_only_while_there_are_connections() -> None:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 
 import pytest
+from structlog.testing import capture_logs
 
 from quorate.doors.logins import (
     CHECKS_MAX,
@@ -236,15 +237,20 @@ def test_a_check_is_made_off_the_loop_and_one_that_fails_is_a_wrong_password() -
 
     async def main() -> list[bool]:
         thread, told = Thread(), list[bool]()
-        for each in (check, broken, check):
+        for each in (check, broken, broken, check, broken):
             done = asyncio.get_running_loop().create_future()
             thread.run(each, done.set_result)
             told.append(await done)
         thread.close()
         return told
 
-    assert asyncio.run(main()) == [True, False, True]
+    with capture_logs() as lines:
+        assert asyncio.run(main()) == [True, False, False, True, False]
     assert threads == {"logins_0"}
+    # Told once, until a check is made again.
+    assert [(line["event"], line["reason"]) for line in lines] == [
+        ("background_failed", "MemoryError()")
+    ] * 2
 
 
 def test_where_there_is_no_thread_any_more_each_check_is_a_wrong_password() -> None:

@@ -11,6 +11,8 @@ from typing import Any, cast
 import pytest
 
 from quorate.doors import port as listener_module
+from quorate.doors.access import ANYBODY, NOBODY
+from quorate.doors.guests import Guests
 from quorate.doors.port import RESERVE, Listener, Speech, recognise
 
 HTTP_STARTS = [
@@ -88,7 +90,7 @@ class FakeTransport(asyncio.Transport):
         self.protocol: asyncio.BaseProtocol | None = None
 
     def get_extra_info(self, name: str, default: object = None) -> object:
-        assert name == "socket"
+        assert name in ("socket", "peername")
         return default
 
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
@@ -126,8 +128,10 @@ class Recorder(asyncio.Protocol):
         self.data += data
 
 
-def build(*, connections_max: int = 10) -> Listener:
-    return Listener(http=Recorder, resp=Recorder, peer=Recorder, connections_max=connections_max)
+def build(*, connections_max: int = 10, guests: Guests | None = None) -> Listener:
+    return Listener(
+        http=Recorder, resp=Recorder, peer=Recorder, connections_max=connections_max, guests=guests
+    )
 
 
 def connect(listener: Listener) -> tuple[FakeTransport, asyncio.Protocol]:
@@ -168,6 +172,66 @@ def test_tls_is_dropped_without_a_word_while_nobody_speaks_it() -> None:
         listener.close()
 
     asyncio.run(main())
+
+
+def test_where_there_is_no_room_who_has_not_logged_in_gives_way_and_nobody_else() -> None:
+    async def main() -> None:
+        guests = Guests()
+        listener = build(connections_max=3, guests=guests)
+        opened = [connect(listener) for _ in range(3)]
+        for _, newcomer in opened:
+            newcomer.data_received(b"PING\r\n")
+        user, stranger, other = (transport for transport, _ in opened)
+        for each in (stranger, other):
+            guests.judge(each, NOBODY)
+        late, newcomer = connect(listener)
+        newcomer.data_received(b"PING\r\n")
+        assert late.protocol is not None
+        assert [each.aborted for each in (user, stranger, other)] == [False, True, False]
+        # Whoever logs in meanwhile stays.
+        guests.judge(other, ANYBODY)
+        guests.judge(late, ANYBODY)
+        surplus, newcomer = connect(listener)
+        newcomer.data_received(b"PING\r\n")
+        assert surplus.protocol is None
+        assert not any(each.closing for each in (user, other, late))
+        assert (listener.connections, listener.refused) == (3, 2)
+        listener.close()
+
+    asyncio.run(main())
+
+
+def test_a_guest_that_is_gone_is_forgotten() -> None:
+    async def main() -> None:
+        guests = Guests()
+        listener = build(guests=guests)
+        transport, newcomer = connect(listener)
+        newcomer.data_received(b"PING\r\n")
+        guests.judge(transport, NOBODY)
+        transport.closing = True
+        assert listener.connections == 0
+        assert len(guests) == 0
+        listener.close()
+
+    asyncio.run(main())
+
+
+def test_a_connection_that_cannot_be_ended_ends_no_sweeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener_module, "UNDECIDED_SECONDS", 0.0)
+    monkeypatch.setattr(listener_module, "_SWEEP_SECONDS", 0.001)
+    faults: list[object] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: faults.append(context["exception"]))
+        listener = build()
+        (broken, _), (other, _) = connect(listener), connect(listener)
+        monkeypatch.setattr(broken, "abort", lambda: 1 / 0)
+        await until(lambda: other.aborted)
+        listener.close()
+
+    asyncio.run(main())
+    assert [type(each) for each in faults] == [ZeroDivisionError]
 
 
 @pytest.mark.parametrize(

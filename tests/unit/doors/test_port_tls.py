@@ -9,7 +9,6 @@ import random
 import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 import pytest
@@ -18,16 +17,14 @@ import uvloop
 from quorate.doors.handshakes import ADDRESS_MAX, Handshakes
 from quorate.doors.port import Listener
 from quorate.security.certificates import PEER_NAME
-from quorate.security.contexts import CertificateFiles, Standing, holder_context, make_trust
+from quorate.security.contexts import Standing, holder_context, make_trust
 
 SECRET = bytes(32)
 TRUST = make_trust(
     (SECRET,),
-    CertificateFiles(),
     cluster="quorate",
     node_id=7,
     is_for_clients=False,
-    now=datetime.now(UTC),
 )
 CLIENT = holder_context(SECRET, cluster="quorate")
 LONG_BYTES = 16 << 20

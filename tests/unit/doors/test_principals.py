@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from quorate.doors.access import ANYBODY, CLUSTER, NOBODY, Principal, Role
+from quorate.doors.guests import source_of
 from quorate.doors.principals import (
     NOT_ACCEPTED,
     REMEMBERED_MAX,
     REMEMBERED_S,
     Answer,
     Principals,
-    source_of,
 )
 from quorate.errors import Overloaded, Unauthenticated
 from quorate.security.tokens import Claims, issue

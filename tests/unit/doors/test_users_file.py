@@ -46,13 +46,10 @@ def follow(
     async def main() -> None:
         followed = Followed(path)
         followed.file.follow(followed.principals)
-        task = followed.file._task
-        assert task is not None
         try:
             await test(followed)
-            assert not task.done()
         finally:
-            followed.file.close()
+            await followed.file.close()
             followed.principals.close()
 
     with pytest.MonkeyPatch.context() as patch, capture_logs() as lines:
@@ -165,6 +162,30 @@ def test_a_mistake_is_told_once_and_those_of_before_stay(
     refused = [line for line in lines if line["event"] == "users_refused"]
     assert [(line["log_level"], line["in_force"]) for line in refused] == [("error", 1)]
     assert str(path) in refused[0]["reason"]
+
+
+def test_what_nobody_foresaw_is_told_once_and_the_file_is_read_all_the_same(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = 0
+
+    def read(path: Path) -> Users:
+        nonlocal reads
+        reads += 1
+        if reads < 3:
+            raise MemoryError
+        return read_users(path)
+
+    monkeypatch.setattr("quorate.recurring.FIRST_S", 0.001)
+
+    async def test(followed: Followed) -> None:
+        monkeypatch.setattr(users_file, "read_users", read)
+        write_users(path, users_of(user("bob")))
+        await until(lambda: followed.has("bob"))
+
+    lines = follow(path, test)
+    assert [line["event"] for line in lines] == ["background_failed", "users_read"]
+    assert lines[0]["work"] == "users file"
 
 
 def test_a_file_that_others_can_read_is_told_at_the_start(path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from quorate.runtime import discovery
-from quorate.runtime.discovery import CANDIDATES_MAX, OFFERED_MAX, Discovery
+from quorate.runtime.discovery import CANDIDATES_MAX, OFFERED_MAX, Around, Discovery
 from quorate.runtime.resolve import Names
 
 OWN = "http://10.0.0.1:8000"
@@ -19,7 +19,9 @@ OWN = "http://10.0.0.1:8000"
 class Found(Discovery):
     """One whose offers are kept."""
 
-    def __init__(self, sources: Sequence[str] = (), *, own: str = OWN) -> None:
+    def __init__(
+        self, sources: Sequence[str] = (), *, own: str = OWN, nearby: Around | None = None
+    ) -> None:
         self.offers: list[list[str]] = []
         super().__init__(
             sources,
@@ -27,7 +29,7 @@ class Found(Discovery):
             port=8000,
             is_own=lambda url: url == "http://192.168.0.1:8000",
             offer=self.offers.append,
-            nearby=None,
+            nearby=nearby,
         )
 
 
@@ -108,3 +110,52 @@ def test_a_name_that_is_not_known_is_said_once_and_stops_nothing(
     assert [(line["source"], line["reason"]) for line in lines] == [
         ("dns:kv.example:9000", "kv.example is not known")
     ]
+
+
+def test_what_nobody_foresaw_ends_no_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = 0
+
+    async def addresses(_names: Names, _host: str) -> list[str]:
+        nonlocal asked
+        asked += 1
+        if asked < 3:
+            raise RecursionError
+        return ["10.0.0.2"]
+
+    monkeypatch.setattr(Names, "addresses", addresses)
+    monkeypatch.setattr("quorate.recurring.FIRST_S", 0.001)
+    found = Found(["dns:kv.example"])
+    with capture_logs() as lines:
+        run_until_offered(found, 1)
+    assert found.offers[0] == ["http://10.0.0.2:8000"]
+    assert [(line["event"], line["work"]) for line in lines] == [("background_failed", "discovery")]
+
+
+class ComesLate(Around):
+    """A network that is there at the third try."""
+
+    def __init__(self) -> None:
+        self.tries = 0
+
+    async def start(self) -> None:
+        self.tries += 1
+        if self.tries < 3:
+            raise OSError(101, "Network is unreachable")
+
+    async def close(self) -> None:
+        pass
+
+    def urls(self) -> list[str]:
+        return [] if self.tries < 3 else ["http://10.0.0.2:8000"]
+
+
+def test_a_network_that_is_not_there_yet_is_told_once_and_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(discovery, "FIRST_S", 0.001)
+    nearby = ComesLate()
+    found = Found(nearby=nearby)
+    with capture_logs() as lines:
+        run_until_offered(found, 2)
+    assert nearby.tries == 3
+    assert [(line["event"], line["source"]) for line in lines] == [("discovery_limited", "mdns")]

@@ -4,17 +4,27 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
-from quorate.runtime.entering import CLAIM_FILE, EntryError, announce, carry, enter, kept_secret
-from quorate.security.contexts import CertificateFiles, make_trust
+from quorate.runtime import entering
+from quorate.runtime.entering import (
+    CLAIM_FILE,
+    EntryError,
+    announce,
+    carry,
+    enter,
+    keep_announcing,
+    kept_secret,
+)
+from quorate.security.contexts import make_trust
 from quorate.security.joining import JoinToken, new_token
 from quorate.security.secret import load_secrets, show_secret, write_secret
 
@@ -41,11 +51,9 @@ class Node:
         self._reply = reply
         trust = make_trust(
             (secret,),
-            CertificateFiles(),
             cluster="house",
             node_id=7,
             is_for_clients=False,
-            now=datetime.now(UTC),
         )
         assert trust.joining is not None
         self._context = trust.joining
@@ -130,6 +138,30 @@ def test_the_same_claim_is_shown_again(token: JoinToken, tmp_path: Path) -> None
     assert kept_secret(tmp_path) is not None
 
 
+@pytest.mark.parametrize("text", ["", "zz", "00" * 31, "00" * 33, "00" * 2000, "é"])
+def test_a_damaged_claim_is_told_in_one_line_before_anybody_is_asked(
+    text: str, token: JoinToken, tmp_path: Path
+) -> None:
+    del token
+    (tmp_path / CLAIM_FILE).write_text(text)
+    with pytest.raises(EntryError) as caught:
+        entered(["http://127.0.0.1:9"], tmp_path)
+    assert str(tmp_path / CLAIM_FILE) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert (tmp_path / CLAIM_FILE).read_text() == text
+
+
+@pytest.mark.parametrize("name", [CLAIM_FILE, "token"])
+def test_a_pipe_is_no_claim_and_no_token_and_nobody_waits_for_it(
+    name: str, token: JoinToken, tmp_path: Path
+) -> None:
+    del token
+    (tmp_path / name).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / name, 0o600)
+    with pytest.raises(EntryError, match=f"{name}.* cannot be read: it is no file"):
+        entered(["http://127.0.0.1:9"], tmp_path)
+
+
 @pytest.mark.parametrize(
     ("reply", "fault"),
     [
@@ -193,3 +225,28 @@ def test_without_a_place_for_temporary_files_it_is_said_why_and_tried_again(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "full"))
     why = announce(["http://127.0.0.1:1"], "http://127.0.0.1:2", (SECRET,), cluster="house")
     assert "No such file" in why
+
+
+def test_what_nobody_foresaw_is_told_once_and_joining_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plan: list[str | Exception] = [ZeroDivisionError(), ZeroDivisionError(), "not yet", ""]
+
+    def announced(*_: object, **_named: object) -> str:
+        step = plan.pop(0)
+        if isinstance(step, Exception):
+            raise step
+        return step
+
+    monkeypatch.setattr(entering, "announce", announced)
+    monkeypatch.setattr(entering, "AGAIN_S", 0.001)
+    with capture_logs() as lines:
+        keep_announcing(
+            ["http://n1:8000"],
+            "http://n2:8000",
+            tuple,
+            cluster="house",
+            stopped=threading.Event(),
+        )
+    events = [line["event"] for line in lines]
+    assert events == ["background_failed", "join_waits", "joined"]

@@ -101,6 +101,23 @@ def test_a_lookup_without_a_thread_for_it_fails_and_a_later_one_is_made(
     asyncio.run(run())
 
 
+def test_whatever_comes_of_a_lookup_who_waits_has_an_answer_and_asks_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def look(*_: object, **_named: object) -> object:
+        raise MemoryError
+
+    async def run() -> None:
+        names = Names(HERE)
+        with monkeypatch.context() as patch:
+            patch.setattr(socket, "getaddrinfo", look)
+            with pytest.raises(ConnectionError, match=r"no look-up of 'localhost': MemoryError"):
+                await names.addresses("localhost")
+        assert await names.addresses("localhost")
+
+    asyncio.run(asyncio.wait_for(run(), 20))
+
+
 def test_a_name_whose_server_is_silent_is_looked_up_once_and_holds_up_nobody(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

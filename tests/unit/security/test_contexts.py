@@ -24,6 +24,8 @@ from quorate.security.contexts import (
     holder_context,
     is_name_of,
     make_trust,
+    read_accepted,
+    read_shown,
 )
 from tests.pki import Files, Pki
 
@@ -39,14 +41,15 @@ def trust_of(
     is_for_clients: bool = False,
     cluster: str = "quorate",
 ) -> Trust:
+    given = files or CertificateFiles()
     return make_trust(
         secrets,
-        files or CertificateFiles(),
+        shown=read_shown(given, now=NOW),
+        others=read_accepted(given, now=NOW),
         cluster=cluster,
         node_id=node_id,
         peer_names=peer_names,
         is_for_clients=is_for_clients,
-        now=NOW,
     )
 
 

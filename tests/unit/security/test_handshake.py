@@ -7,7 +7,6 @@ import asyncio
 import ssl
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -15,7 +14,6 @@ import uvloop
 
 from quorate.security.certificates import PEER_NAME
 from quorate.security.contexts import (
-    CertificateFiles,
     Identity,
     Standing,
     holder_context,
@@ -26,11 +24,9 @@ from quorate.security.handshake import Handshake, SecureTransport
 SECRET = bytes(32)
 TRUST = make_trust(
     (SECRET,),
-    CertificateFiles(),
     cluster="quorate",
     node_id=7,
     is_for_clients=False,
-    now=datetime.now(UTC),
 )
 Loops = Callable[[], asyncio.AbstractEventLoop]
 

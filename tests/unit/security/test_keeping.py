@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from quorate.config import Config
 from quorate.security.contexts import CertificateFiles
 from quorate.security.keeping import Keeper, Sources, TrustError, sources_of, tls_mode
 from quorate.security.secret import new_secret, show_secret, write_secret
-from tests.pki import Pki
+from tests.pki import Files, Pki
 
 
 class Clock:
@@ -36,6 +37,13 @@ def keeper_of(file: Path) -> Keeper:
     return Keeper(Sources("quorate", secret_file=str(file)), now=Clock())
 
 
+def renewed(keeper: Keeper, *, is_asked: bool = False) -> bool:
+    """Look once; whether something else is trusted since."""
+    before = keeper.trust
+    keeper.look(is_asked=is_asked)
+    return keeper.trust is not before
+
+
 def put(path: Path, *secrets: bytes) -> None:
     """Write the file anew, as an editor does."""
     new = path.with_suffix(".new")
@@ -47,38 +55,38 @@ def put(path: Path, *secrets: bytes) -> None:
 def test_a_change_is_taken_once_the_files_stand_still(file: Path) -> None:
     keeper = keeper_of(file)
     before = keeper.trust
-    assert not keeper.look()
+    assert not renewed(keeper)
     put(file, new_secret(), new_secret())
-    assert not keeper.look(), "perhaps another file is written now"
+    assert not renewed(keeper), "perhaps another file is written now"
     assert keeper.trust is before
-    assert keeper.look()
+    assert renewed(keeper)
     assert len(keeper.trust.authorities) == 2
-    assert not keeper.look()
+    assert not renewed(keeper)
 
 
 def test_what_is_asked_for_is_read_at_once(file: Path) -> None:
     keeper = keeper_of(file)
     put(file, new_secret(), new_secret())
-    assert keeper.look(is_asked=True)
+    assert renewed(keeper, is_asked=True)
     assert len(keeper.trust.authorities) == 2
-    assert not keeper.look()
+    assert not renewed(keeper)
 
 
 def test_what_cannot_be_used_is_told_once_and_the_old_stays_in_force(file: Path) -> None:
     keeper = keeper_of(file)
     before = keeper.trust
     file.write_text("qs1.wrong\n")
-    assert not keeper.look()
+    assert not renewed(keeper)
     with pytest.raises(TrustError, match=f"-secret-file {file}: "):
         keeper.look()
-    assert not any(keeper.look() for _ in range(3))
+    assert not any(renewed(keeper) for _ in range(3))
     assert keeper.trust is before
     file.unlink()
-    assert not keeper.look()
+    assert not renewed(keeper)
     with pytest.raises(TrustError, match="No such file"):
         keeper.look()
     put(file, new_secret())
-    assert [keeper.look() for _ in range(3)] == [False, True, False]
+    assert [renewed(keeper) for _ in range(3)] == [False, True, False]
     assert keeper.trust is not before
 
 
@@ -86,12 +94,12 @@ def test_a_file_that_others_could_read_is_taken_once_they_cannot(file: Path) -> 
     keeper = keeper_of(file)
     put(file, new_secret())
     file.chmod(0o644)
-    assert not keeper.look()
+    assert not renewed(keeper)
     with pytest.raises(TrustError, match="others can read it"):
         keeper.look()
     file.chmod(0o600)
-    assert not keeper.look()
-    assert keeper.look(), "nothing else of the file changed"
+    assert not renewed(keeper)
+    assert renewed(keeper), "nothing else of the file changed"
 
 
 def test_without_a_place_for_temporary_files_the_old_stays_in_force(
@@ -105,23 +113,108 @@ def test_without_a_place_for_temporary_files_the_old_stays_in_force(
     assert keeper.trust is before
 
 
-def test_a_key_that_goes_while_it_is_read_leaves_the_old_in_force(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def both(file: Path, tmp_path: Path) -> tuple[Keeper, Clock, Pki, Files]:
+    """A keeper of a secret, a certificate and a bundle of authorities."""
+    pki, clock = Pki(tmp_path), Clock()
+    issued = pki.issue("node", "a.test", days=9)
+    files = CertificateFiles(str(issued.certificate), str(issued.key), str(pki.path))
+    sources = Sources("quorate", secret_file=str(file), files=files, is_for_clients=True)
+    return Keeper(sources, now=clock), clock, pki, issued
+
+
+Both = tuple[Keeper, Clock, Pki, Files]
+
+
+def test_a_certificate_that_has_expired_keeps_no_secret_from_being_changed(
+    both: Both, file: Path
 ) -> None:
-    shown = Pki(tmp_path).issue("node", "localhost")
-    files = CertificateFiles(str(shown.certificate), str(shown.key))
-    keeper = Keeper(Sources("quorate", files=files, is_for_clients=True), now=Clock())
-    before = keeper.trust
-    shown.key.unlink()
-    monkeypatch.setattr("quorate.security.contexts._readable", lambda path, _: _bytes_of(path))
-    with pytest.raises(TrustError, match="No such file"):
+    keeper, clock, pki, issued = both
+    clock.now += timedelta(days=10)
+    put(file, new_secret(), new_secret())
+    keeper.look()
+    with pytest.raises(TrustError, match=f"^-tls-cert {issued.certificate}: it expired at"):
+        keeper.look()
+    assert len(keeper.trust.authorities) == 2
+    assert keeper.expires_s is not None
+    assert keeper.expires_s < 0, "what was shown is still shown"
+    pki.issue("node", "a.test", days=100)
+    assert [renewed(keeper) for _ in range(3)] == [False, True, False]
+    assert keeper.expires_s > 0
+
+
+def test_a_secret_that_found_no_place_is_taken_when_asked_again_whatever_the_certificate(
+    both: Both, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was read and could not be made use of is not in force."""
+    keeper, clock, _, _ = both
+    clock.now += timedelta(days=10)
+    put(file, new_secret(), new_secret())
+    with monkeypatch.context() as full:
+        full.setattr("tempfile.tempdir", str(file.parent / "full"))
+        with pytest.raises(TrustError, match="SIGHUP has them read once more"):
+            keeper.look(is_asked=True)
+    with pytest.raises(TrustError, match=r"^-tls-cert"):
         keeper.look(is_asked=True)
+    assert len(keeper.trust.authorities) == 2
+
+
+@pytest.mark.parametrize("part", ["certificate", "key", "authorities"])
+@pytest.mark.parametrize("text", [b"", b"no PEM", None])
+def test_whichever_file_cannot_be_used_the_others_are_read(
+    part: str, text: bytes | None, both: Both, file: Path
+) -> None:
+    keeper, _, pki, issued = both
+    before = keeper.expires_s
+    spoilt = {"certificate": issued.certificate, "key": issued.key, "authorities": pki.path}[part]
+    spoilt.unlink()
+    if text is not None:
+        spoilt.write_bytes(text)
+    put(file, new_secret(), new_secret())
+    keeper.look()
+    with pytest.raises(TrustError, match=str(spoilt)):
+        keeper.look()
+    assert len(keeper.trust.authorities) == 2
+    assert keeper.expires_s == before
+
+
+def test_a_secret_that_cannot_be_used_keeps_no_certificate_from_being_changed(
+    both: Both, file: Path
+) -> None:
+    keeper, _, pki, _ = both
+    authorities = keeper.trust.authorities
+    file.write_text("qs1.wrong\n")
+    pki.issue("node", "a.test", days=100)
+    keeper.look()
+    with pytest.raises(TrustError, match=f"^-secret-file {file}: "):
+        keeper.look()
+    assert keeper.trust.authorities == authorities
+    assert keeper.expires_s is not None
+    assert keeper.expires_s > timedelta(days=98).total_seconds()
+
+
+def test_all_that_cannot_be_used_is_told_together(both: Both, file: Path) -> None:
+    keeper, _, pki, issued = both
+    for path in (file, issued.key, pki.path):
+        path.unlink()
+    before = keeper.trust
+    with pytest.raises(TrustError) as caught:
+        keeper.look(is_asked=True)
+    assert [flag in str(caught.value) for flag in ("-secret-file", "-tls-key", "-tls-ca")] == (
+        [True] * 3
+    )
     assert keeper.trust is before
 
 
-def _bytes_of(path: str) -> bytes:
-    """As it was a moment ago."""
-    return Path(path).read_bytes() if Path(path).exists() else b""
+@pytest.mark.parametrize("name", ["secret", "node.pem", "node.key", "ca.pem"])
+def test_a_pipe_in_the_place_of_a_file_is_refused_and_waited_for_by_nobody(
+    name: str, both: Both, tmp_path: Path
+) -> None:
+    keeper, *_ = both
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name, 0o600)
+    with pytest.raises(TrustError, match=f"{name}: it cannot be read: it is no file"):
+        keeper.look(is_asked=True)
 
 
 def test_without_anything_usable_there_is_no_beginning(tmp_path: Path) -> None:

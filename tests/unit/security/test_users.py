@@ -165,7 +165,7 @@ def test_whether_others_can_read_it_is_told(tmp_path: Path) -> None:
         (b"x = ", "Invalid value (at end of document)"),
         (b"x = " + b"[" * 10_000, "it is nested too deeply"),
         (b"x = 1", "x: unknown"),
-        (b"#" * (users.FILE_BYTES_MAX + 1), "over 16 MiB"),
+        (b"#" * (users.FILE_BYTES_MAX + 1), "it has more than"),
     ],
 )
 def test_what_is_no_users_file_is_told_by_its_name(tmp_path: Path, data: bytes, fault: str) -> None:
@@ -175,10 +175,10 @@ def test_what_is_no_users_file_is_told_by_its_name(tmp_path: Path, data: bytes, 
 
 def test_what_is_not_there_or_no_file_is_told(tmp_path: Path) -> None:
     assert fault_of(tmp_path / "none") == f"{tmp_path / 'none'}: No such file or directory"
-    assert fault_of(tmp_path) == f"{tmp_path}: no file"
+    assert fault_of(tmp_path) == f"{tmp_path}: it is no file"
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    assert fault_of(pipe) == f"{pipe}: no file"
+    assert fault_of(pipe) == f"{pipe}: it is no file"
 
 
 def test_a_file_is_written_whole_and_for_its_owner_alone(tmp_path: Path) -> None:

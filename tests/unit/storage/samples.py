@@ -6,11 +6,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
 from hypothesis import strategies as st
 
 from quorate.core.values.events import Batch
-from quorate.core.values.record import Record
+from quorate.core.values.record import EXPIRES_MS_MAX, Record
 from quorate.core.values.slots import row_of
 from quorate.core.values.versions import ABSENT, pack_version, successor
 from quorate.storage.rocks import RocksEngine
@@ -26,12 +25,12 @@ _STAMPED_RECORD = st.builds(
     Record,
     version=VERSION,
     value=st.none() | st.binary(max_size=60),
-    expires_ms=st.just(0) | st.integers(1, 2**64 - 1),
+    expires_ms=st.just(0) | st.integers(1, EXPIRES_MS_MAX),
     prior=st.just(ABSENT) | VERSION | LINKED,
 )
 RECORD = _STAMPED_RECORD | st.builds(
-    lambda record, link, winners: msgspec.structs.replace(
-        record, version=successor(record.version, link), winners=winners
+    lambda record, link, winners: Record(
+        successor(record.version, link), record.value, record.expires_ms, record.prior, winners
     ),
     _STAMPED_RECORD,
     LINK,

@@ -15,14 +15,14 @@ from zlib import crc32
 import pytest
 from rocksdict import Cache, Options, Rdict
 
-from quorate.core.values.record import Record
+from quorate.core.values.record import LINKED_FORMAT, Record
 from quorate.errors import Corrupt, StorageError
 from quorate.storage import tuning
 from quorate.storage.database import Database
 from quorate.storage.directory import DataDirectory, Noted
 from quorate.storage.faults import Faults
 from quorate.storage.logs import logs_of
-from quorate.wire.records import LINKED_FORMAT, encode
+from quorate.wire.records import encode
 from tests.unit.storage import writer
 from tests.unit.storage.samples import EVERYTHING, batch, numbered_batch, open_engine, record, row
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import msgspec
 from hypothesis import strategies as st
 
 from quorate.core.values.messages import (
@@ -72,7 +71,8 @@ WINNERS = st.lists(st.tuples(st.integers(0, 2**63), UINT64), max_size=6).map(
 def linked(record: Record, base: bytes, winners: tuple[tuple[int, int], ...]) -> Record:
     """The record as a successor of a version."""
     link = max([link for link, _ in winners], default=0) + 1
-    return msgspec.structs.replace(record, version=successor(base, link), winners=winners)
+    version = successor(base, link)
+    return Record(version, record.value, record.expires_ms, record.prior, winners)
 
 
 LINKED_RECORD = st.builds(linked, STAMPED_RECORD, STAMPED, WINNERS)

@@ -132,6 +132,10 @@ def test_a_stream_in_single_bytes_costs_time_linear_in_its_length() -> None:
         [8, 1.5],
         [1, 1, [[b"\0\0\0\0k", [VERSION]]]],
         [1, 1, [[b"\0\0\0\0k", [VERSION, "text"]]]],
+        [1, 1, [[b"\0\0\0\0k", VERSION]]],
+        [1, 1, [[b"\0\0\0\0k", "text"]]],
+        [4, 1, [None, b"\1\x08" + VERSION], []],
+        [23, 1, [[0, b"", [0, 0], [0, 0], b""]]],
         [7, 1, [b"\xff"], 0, 0],
     ],
     ids=repr,
@@ -170,6 +174,27 @@ def test_an_unknown_tag_or_a_field_of_another_type_is_refused(message: list[obje
 def test_hostile_payloads_behind_a_good_checksum_are_refused(payload: bytes) -> None:
     with pytest.raises(PeerProtocolError, match="malformed"):
         FrameParser().feed(sealed(payload))
+
+
+@pytest.mark.parametrize("element", [b"\x80", b"\x90"], ids=["maps", "lists"])
+def test_what_stands_for_a_record_and_is_none_is_refused_before_it_is_built(
+    element: bytes,
+) -> None:
+    """Each empty one would take 70 bytes of memory for the one that came."""
+    marked = Frame(1, 1, [Mutate(1, [(row_of(b"k"), Record(VERSION, b"mark"))])])
+    body = msgspec.msgpack.encode(Record(VERSION, b"mark").body)
+    count = 1 << 19
+    many = b"\xdd" + count.to_bytes(4, "big") + element * count
+    data = sealed(encode_frame(marked)[12:].replace(body, many))
+    assert len(data) > count
+    tracemalloc.start()
+    try:
+        with pytest.raises(PeerProtocolError, match="malformed"):
+            FrameParser().feed(data)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * len(data)
 
 
 @given(frame=FRAME, at=st.integers(0, 10_000), byte=st.integers(0, 255))

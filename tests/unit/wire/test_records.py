@@ -9,13 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quorate.core.values.record import Record
+from quorate.core.values.record import FORMAT, LINKED_FORMAT, Record
 from quorate.core.values.slots import row_of
 from quorate.core.values.versions import pack_version, successor
 from quorate.errors import Corrupt, FormatUnsupported
 from quorate.wire.records import (
-    FORMAT,
-    LINKED_FORMAT,
     decode,
     encode,
     open_votes,

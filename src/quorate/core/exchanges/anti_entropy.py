@@ -376,7 +376,7 @@ class _Records:
 
 
 def _size_of(row: bytes, record: Record) -> int:
-    return ITEM_BYTES + len(row) + len(record.value or b"")
+    return ITEM_BYTES + len(row) + record.size
 
 
 def _is_fit(answer: Listed, task: _Task) -> bool:

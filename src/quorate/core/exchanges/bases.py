@@ -47,4 +47,4 @@ def base_of(record: Record | None, votes: dict[int, RowVote], majorities: Groups
         if base > version and not lacking(holders(votes, base), majorities):
             return base
     is_told = any([vote.base == version for vote in votes.values()])
-    return version if is_told and record is not None and record.value is not None else None
+    return version if is_told and record is not None and not record.is_tombstone else None

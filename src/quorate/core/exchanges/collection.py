@@ -276,7 +276,7 @@ class Collection:
             if not fences.is_garbage(record, fence.horizon):
                 replica.note_expiry(row, record)
                 continue
-            is_tombstone = record.value is None
+            is_tombstone = record.is_tombstone
             self._counters["collected_tombstones" if is_tombstone else "collected_expired"] += 1
             replica.collect(row, record)
         try:

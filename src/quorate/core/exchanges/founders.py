@@ -32,7 +32,8 @@ class Founders:
     __slots__ = ("_alarm", "_founding", "_membership", "_outboxes", "_parts", "_since_ms")
 
     def __init__(self, parts: Parts, membership: Membership, outboxes: list[Outbox]) -> None:
-        """Conflict if this node promised to found a cluster with others than it is told to now."""
+        """Conflict if this node promised to found a cluster with others, or with more or fewer,
+        than it is told to now."""
         settings, stored = parts.settings, parts.replica.meta(FOUNDING_META)
         self._parts = parts
         self._membership = membership
@@ -55,15 +56,24 @@ class Founders:
                     f"this directory promised to found a cluster with {', '.join(promised)}: go on"
                     " with the same -discover and -expect, or begin with an empty -data"
                 )
+            if settings.expect not in (0, len(promised)):
+                raise Conflict(
+                    f"this directory promised to found a cluster of {len(promised)}, which are"
+                    f" {', '.join(promised)}: go on with -expect={len(promised)}, or begin with an"
+                    " empty -data"
+                )
             membership.may_adopt = self._may_adopt
         if settings.expect:
             self._alarm.soon()
 
     def hear(self, peer: Peer, message: Foundation) -> None:
         """Take what another node says of a list."""
-        founding = self._founding
+        founding, settings = self._founding, self._parts.settings
         is_elsewhere = self._membership.layout is not None and not founding.promised
-        if self._parts.settings.expect and not is_elsewhere:
+        if settings.expect and not is_elsewhere:
+            if message.replication != settings.replication:
+                theirs = f"{peer.url} was started with -replication={message.replication}"
+                self._differ(f"{theirs}, and this node with {settings.replication}")
             self._carry_out(founding.hear(peer.id, message, self._parts.turn.mono_ms))
 
     def _look(self) -> None:
@@ -71,11 +81,16 @@ class Founders:
         if self._membership.layout is not None:
             return
         turn, expect = self._parts.turn, self._parts.settings.expect
-        seen = [
-            (peer.id, peer.url)
+        looking = [
+            peer
             for peer in self._membership.roster.peers
-            if peer.is_there and peer.told.expect == expect and not peer.epoch
+            if peer.is_there and peer.told.expect and not peer.epoch
         ]
+        for peer in looking:
+            if peer.told.expect != expect:
+                theirs = f"{peer.url} was started with -expect={peer.told.expect}"
+                self._differ(f"{theirs}, and this node with {expect}")
+        seen = [(peer.id, peer.url) for peer in looking if peer.told.expect == expect]
         self._carry_out(self._founding.look(turn.mono_ms, seen))
         self._alarm.at(turn.mono_ms + LOOK_MS)
         waits_for = self._founding.waits_for()
@@ -83,6 +98,9 @@ class Founders:
             self._since_ms = turn.mono_ms
         if self._since_ms is not None and turn.mono_ms >= self._since_ms + WAIT_MS:
             turn.note_rarely("warning", "founding_waits", nodes=", ".join(waits_for))
+
+    def _differ(self, reason: str) -> None:
+        self._parts.turn.note_rarely("warning", "founders_differ", reason=reason)
 
     def _carry_out(self, said: list[Said]) -> None:
         founding, replica = self._founding, self._parts.replica

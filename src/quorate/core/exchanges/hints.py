@@ -33,8 +33,8 @@ from quorate.core.replica import Reader, Replica
 from quorate.core.topology.peer import Peer
 from quorate.core.turn import Alarm, Turn
 from quorate.core.values.messages import Mutate, Mutated
-from quorate.core.values.record import Record
-from quorate.core.values.stored import StoredHint
+from quorate.core.values.record import Record, packed
+from quorate.core.values.stored import StoredHint, hint_of
 from quorate.errors import Corrupt, StorageError
 
 PREFIX_BYTES: Final = 8
@@ -57,8 +57,7 @@ engine holds; farther away the search takes larger steps."""
 _Name = tuple[bytes, int]
 """Of a stored hint, and its size."""
 
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(StoredHint).decode
+_encode = msgspec.msgpack.Encoder(enc_hook=packed).encode
 
 
 def peer_of(name: bytes) -> int:
@@ -259,7 +258,7 @@ class Hints:
         items: list[tuple[bytes, Record]] = []
         size = 0
         for name, blob in islice(self._waiting(queue), REPLAY_ITEMS_MAX):
-            hint = _decode(blob)
+            hint = hint_of(blob)
             names.append((name, len(blob)))
             items.append((hint.row, hint.record))
             size += len(blob) + ITEM_BYTES
@@ -316,7 +315,7 @@ class Hints:
         if stored is None or self._replica.trouble.code:
             self._note_dropped(queue, 1)
             return
-        hint = _decode(stored[1])
+        hint = hint_of(stored[1])
         self.add(queue.peer, hint.row, hint.record)
 
     def lost(self, peer: Peer, ops: list[_Name]) -> None:

@@ -39,7 +39,9 @@ class Look(Begun):
     )
 
     def __init__(self, event: Get, row: bytes, replicas: Replicas, groups: Groups) -> None:
-        super().__init__(event.waiter, 0)
+        self.waiter = event.waiter  # Not by super(): a call for each read.
+        self.size = 0
+        self.deadline_ms = 0
         self.event = event
         self.row = row
         self.replicas = replicas
@@ -99,6 +101,13 @@ class Look(Begun):
             self.version = version
         self.versions[bit] = version
         self.answers |= bit
+
+    def is_settled(self) -> bool:
+        """Whether all that answered hold what was read, as is so of most reads."""
+        for version in self.versions.values():
+            if version != self.version:
+                return False
+        return not self.damaged
 
     def take_back(self, bit: int) -> None:
         """Have a replica's answer not count."""

@@ -44,6 +44,9 @@ UNANSWERED_BYTES_MAX_ALL: Final = 512 << 20
 SHARES: Final = MEMBERS_MAX
 ITEM_BYTES: Final = 100
 """Counted for each item on top of its value."""
+SHARED_BYTES_MAX: Final = 64 << 10
+"""Of questions to one peer in a step and their answers: beside so much a frame costs nothing, and
+others may as well be asked."""
 STEP_BYTES_MAX: Final = 8 << 20
 """Of answers to one peer in a step; one value may exceed it."""
 STEP_BYTES_MAX_ALL: Final = 64 << 20
@@ -189,7 +192,7 @@ class Outbox:
     def send(self, sent: Unanswered, message: Message) -> None:
         """Send a message, and remember it until it is answered or lost."""
         self._messages.append(message)
-        self.is_stirred = True
+        self.address()
         self.sent[sent.batch] = sent
         self._order.append(sent)
         self._alarm.at(sent.sent_ms + self._timeout_ms + 1)
@@ -197,6 +200,11 @@ class Outbox:
         self.turn.unanswered_bytes += sent.bytes
         if self.is_full(self.unanswered_bytes):
             self.clog()
+
+    def address(self) -> None:
+        """The peer is to be asked something, or to keep something, in this step."""
+        self.is_stirred = True
+        self.peer.is_addressed = True
 
     def is_full(self, unanswered_bytes: int) -> bool:
         """Whether no more may be on its way to the peer than so much."""
@@ -220,7 +228,7 @@ class Outbox:
         for lane in self.lanes:
             if lane.bytes:
                 lane.cut()
-        self.is_stirred = False
+        self.is_stirred = self.peer.is_addressed = False
         self.said_bytes = 0
         messages = self._messages
         if messages:
@@ -304,11 +312,11 @@ class Records(Lane, Generic[Op]):
 
     def add(self, row: bytes, record: Record, op: Op) -> None:
         """Send a record; `op` is handed back to the exchange."""
-        self.outbox.is_stirred = True
+        if not self.bytes:
+            self.outbox.address()
         self._items.append((row, record))
         self._ops.append(op)
-        value = record.value
-        self.bytes += ITEM_BYTES + (len(value) if value is not None else 0)
+        self.bytes += ITEM_BYTES + record.size
         if self.bytes >= MESSAGE_BYTES_MAX:
             self.cut()
 
@@ -401,20 +409,26 @@ class Questions(Lane, Generic[Op]):
 
     def ask_record(self, row: bytes, op: Op, *, size: int) -> None:
         """Ask for a record, of perhaps `size` bytes."""
-        self.outbox.is_stirred = True
+        if not self.bytes:
+            self.outbox.address()
         self._full.append(row)
         self._full_ops.append(op)
         self.bytes += ITEM_BYTES + size
         if self.outbox.is_full(self.outbox.unanswered_bytes + self.bytes):
             # At once: a turn may ask for more than the link could hold.
             self.outbox.clog()
+        if self.bytes >= SHARED_BYTES_MAX:
+            self.outbox.peer.is_addressed = False
 
     def ask_version(self, row: bytes, op: Op) -> None:
         """Ask for a version."""
-        self.outbox.is_stirred = True
+        if not self.bytes:
+            self.outbox.address()
         self._brief.append(row)
         self._brief_ops.append(op)
         self.bytes += ITEM_BYTES
+        if self.bytes >= SHARED_BYTES_MAX:
+            self.outbox.peer.is_addressed = False
 
     def cut(self) -> None:
         outbox = self.outbox

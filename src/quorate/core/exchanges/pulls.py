@@ -9,8 +9,9 @@ nothing under an earlier one that it has not told.
 
 For example: partition 5 moves from 17, 23 and 42 to 17, 23 and 99; the disk 42 is lost. 99 asks 17
 and 23 (two are N - majority + 1), a page of rows at a time: first which versions each has, then the
-newer one for its record. What it acknowledges itself meanwhile is newer, and stays. Then it asks
-what each has voted on successors (`core.moved_votes`).
+newer one for its record. What it acknowledges itself meanwhile is newer, and stays. With the first
+page it asks what each has voted on successors (`core.moved_votes`), and takes that in when all rows
+are here.
 
 Where the sources have locked what is old, or dropped some of it (`core.horizons`), so has this node
 from the first page on; what it took before and they would refuse goes. Garbage below the horizon
@@ -210,6 +211,8 @@ class Pulls:
             self._wait(partition)
         elif sources and not self._has_rows:
             self._ask(partition, sources)
+        elif not self._votes.take():
+            self._try_again()
         elif wanting := self._votes.wanting(sources):
             self._votes.ask(partition, wanting)
         else:
@@ -238,6 +241,9 @@ class Pulls:
             outbox = self._outboxes[peer.index]
             sent = Sent(outbox, self, ScannedRows, [page], ITEM_BYTES)
             outbox.send(sent, Pull(sent.batch, partition, self._after, limit))
+        wanting = self._votes.wanting(sources)
+        if wanting and not self._after and not self._votes.has_untaken:
+            self._votes.ask(partition, wanting)
 
     def _put_aside(self, partition: int) -> None:
         """Do without a partition of which too few replicas can read what they have: the layout goes
@@ -391,7 +397,7 @@ class Pulls:
         if record is None or self._replica.trouble.code:
             page.is_short = True
             return
-        size = ITEM_BYTES + len(row) + len(record.value or b"")
+        size = ITEM_BYTES + len(row) + record.size
         self._row_bytes += (size - self._row_bytes) // 8 if self._row_bytes else size
         self._turn.counters["pulled_records"] += 1
         self._turn.counters["pulled_bytes"] += size
@@ -418,8 +424,12 @@ class Pulls:
 
     def _voted(self, page: VotePage) -> None:
         """Sources told votes, or did not."""
-        if not self._is_wanting(page.damaged, is_short=page.is_short):
+        if self._is_wanting(page.damaged, is_short=page.is_short):
+            return
+        if self._has_rows:
             self._come_forward(page.began_ms)
+        else:
+            self._alarm.at(self._due_ms)
 
     def _come_forward(self, began_ms: int) -> None:
         """A page is done that was begun then: rest for as long as it took."""

@@ -4,6 +4,10 @@
 This node is asked first if it is a replica, then the fastest others: one full record, versions from
 the rest. In place of a late replica, or a lost one, another is asked in each group that it was in.
 
+Among those as fast as each other reads prefer whom their step asks or writes to anyway, so that a
+step sends fewer frames. The first read of a step follows the layout's preference, which differs by
+partition, and the others follow it: so over many steps each peer is asked as much as without that.
+
 When answers differ ("missing" is an old version), the newest is written back until a majority holds
 it, and only then is the read answered, if R + W > N; else the repair goes on behind the answer. If
 a replica acks the write-back as superseded, what was read is already old, and the read looks again
@@ -231,6 +235,9 @@ class Reads:
 
     def _judge(self, look: Look) -> None:
         """Enough replicas answered: answer, fetch the newest, or repair."""
+        if look.is_settled():
+            self._answer(look)
+            return
         versions = look.versions
         newest = max(versions.values())
         if newest > self._turn.version_max and min(versions.values()) != newest:

@@ -171,14 +171,15 @@ class Ballots(Lane):
 
     def add(self, asked: Round) -> None:
         """Ask it."""
-        self.outbox.is_stirred = True
+        if not self.bytes:
+            self.outbox.address()
         record = asked.record
         self.bytes += ITEM_BYTES
         if record is None:
             self._prepare.append(asked)
         else:
             self._accept.append(asked)
-            self.bytes += len(record.value or b"")
+            self.bytes += record.size
         if self.bytes >= MESSAGE_BYTES_MAX:
             self.cut()
 

@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What replicas hold, without its values: a page of keys, or one key at each of its replicas.
+"""What replicas hold, without its values: a page of keys.
 
-For a page each partition is asked of R replicas and their rows are merged, newest wins.
+For a page each partition is asked of R replicas and their rows are merged, newest wins. In place of
+one that is late, or lost, another is asked, and for the rest of the page others first.
 
 A scan goes through the partitions in order, a chunk at a time in parallel, and ends at its limit.
 It gets one chunk further in a step, so that a long one, over tombstones say, holds up nobody.
 Rows written while it runs may or may not be listed; a row that was there throughout is, if
 R + W > N and no partition was short of answers (`complete`).
-
-An explanation lists one row at every replica of a key, for people.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-from quorate.core.exchanges.hints import Hints
 from quorate.core.exchanges.outbox import ITEM_BYTES, Outbox, Sent
 from quorate.core.replica import Replica
 from quorate.core.topology.membership import Membership
@@ -25,17 +23,13 @@ from quorate.core.topology.topology import Groups, Topology, lacking
 from quorate.core.turn import Alarm, Begun, Parts
 from quorate.core.values.events import (
     SCAN_ROWS_MAX,
-    Explain,
-    ExplainResult,
     LocalScan,
-    ReplicaView,
     Result,
     Scan,
     ScanResult,
 )
 from quorate.core.values.messages import ScannedRow, ScannedRows, ScanRows
-from quorate.core.values.slots import PARTITION_COUNT, partition_of, row_of, slot_of
-from quorate.core.values.versions import ABSENT
+from quorate.core.values.slots import PARTITION_COUNT
 from quorate.errors import DeadlineExceeded, InvalidRequest, StorageError
 
 CHUNK: Final = 16
@@ -50,8 +44,9 @@ CHUNKS_PER_STEP: Final = 4
 """Of all scans together, pages of the node's own keys too. Other scans wait for the next step."""
 LOCAL_PARTITIONS_MAX: Final = 64
 """Looked through for one page of this node's own keys, which is made in one step."""
+LATE_MS: Final = 200
+"""After so long another replica is asked: many times what an answer takes, which has rows in it."""
 _KEYSPACE: Final = b"\0\0"
-_NOTHING: Final = ScannedRow(b"", ABSENT, live=False, expires_ms=0)
 
 
 def local_rows(
@@ -65,7 +60,7 @@ def local_rows(
         for row, record in replica.scan(start, _past(first)):
             if len(rows) == limit:
                 return ScannedRows(0, rows, more=True)
-            live = record.value is not None
+            live = not record.is_tombstone
             rows.append(ScannedRow(row, record.version, live, record.expires_ms))
     except StorageError:
         # What is before the damage can be told. Whoever asks for what follows it is told.
@@ -84,13 +79,17 @@ class Listing(Begun):
 
     __slots__ = (
         "answers",
+        "asked",
+        "chunk",
         "complete",
         "event",
         "examined",
+        "late",
         "limit",
         "pending",
         "position",
         "rows",
+        "short",
         "span",
         "told",
         "topology",
@@ -111,6 +110,14 @@ class Listing(Begun):
         """To the chunk that was asked, by partition."""
         self.told: dict[int, int] = {}
         """The replicas that gave them."""
+        self.asked: dict[int, int] = {}
+        """The replicas that were asked."""
+        self.short: set[int] = set()
+        """Partitions for which too few have answered."""
+        self.chunk = 0
+        """Which chunk is asked; what comes of another is not waited for any more."""
+        self.late = 0
+        """The replicas that were late."""
         self.pending = 0
         self.span = CHUNK
         """Partitions to ask at once: one if a chunk ended inside a partition, then more and more.
@@ -127,6 +134,8 @@ class Listing(Begun):
         if partition in self.answers and not told.failed and (told.rows or not told.more):
             self.answers[partition].append(told)
             self.told[partition] |= bit
+            if not lacking(self.told[partition], self.groups(partition)):
+                self.short.discard(partition)
 
     def expired(self) -> Result:
         if self.position == self.event.cursor:
@@ -147,10 +156,15 @@ class Scans:
         "_requests",
         "_timeout_ms",
         "_turn",
+        "_waiting",
+        "_wakening",
     )
 
     def __init__(self, parts: Parts, membership: Membership, outboxes: list[Outbox]) -> None:
         self._membership = membership
+        self._waiting: deque[tuple[int, Listing, int]] = deque()
+        """Chunks that were asked of peers, oldest first, and when to ask others."""
+        self._wakening = Alarm(parts.turn, self._look_for_late)
         self._going_on = Alarm(parts.turn, self._go_on)
         self._outboxes = outboxes
         self._ready: deque[Listing | LocalScan] = deque()
@@ -221,44 +235,110 @@ class Scans:
         last = min(first + listing.span, PARTITION_COUNT)
         listing.answers = {partition: [] for partition in range(first, last)}
         listing.told = dict.fromkeys(range(first, last), 0)
+        listing.asked = dict.fromkeys(range(first, last), 0)
+        listing.short = set(range(first, last))
         # Held at one until all are asked, so that local answers do not end the chunk too early.
         listing.pending = 1
         for partition in range(first, last):
-            self._ask(listing, partition, after=listing.position if partition == first else b"")
+            self._ask(listing, partition)
+        if listing.pending > 1:
+            self._wait(listing)
         self._told(listing)
 
-    def _ask(self, listing: Listing, partition: int, *, after: bytes) -> None:
+    def _ask(self, listing: Listing, partition: int) -> None:
+        after, limit = _after(listing, partition), _limit_of(listing)
         prefix = listing.event.prefix
-        limit = min(CHUNK_ROWS // listing.span, SCAN_ROWS_MAX)
         replicas = listing.topology.partitions[partition]
         groups = listing.groups(partition)
         counts = self._membership.marks.counts or not replicas.overlaps(groups)
         if replicas.is_mine and counts:
             told = local_rows(self._replica, partition, after=after, prefix=prefix, limit=limit)
             listing.take(partition, OWN_BIT, told)
-        for peer in replicas.fastest(listing.told[partition], groups):
-            outbox = self._outboxes[peer.index]
-            sent = Sent(outbox, self, ScannedRows, [(listing, partition)], ITEM_BYTES)
-            outbox.send(sent, ScanRows(sent.batch, partition, after, prefix, limit))
-            listing.pending += 1
+        chosen = replicas.fastest(listing.told[partition], groups, are_brief=False)
+        for peer in chosen:
+            listing.asked[partition] |= peer.bit
+        for peer in chosen:
+            if not peer.bit & listing.late or not self._ask_others(listing, partition, peer.bit):
+                self._send(listing, partition, peer)
+            else:
+                listing.asked[partition] &= ~peer.bit
+
+    def _send(self, listing: Listing, partition: int, peer: Peer) -> None:
+        outbox = self._outboxes[peer.index]
+        op = (listing, partition, listing.chunk)
+        sent = Sent(outbox, self, ScannedRows, [op], ITEM_BYTES)
+        after, limit = _after(listing, partition), _limit_of(listing)
+        outbox.send(sent, ScanRows(sent.batch, partition, after, listing.event.prefix, limit))
+        listing.asked[partition] |= peer.bit
+        listing.pending += 1
+
+    def _ask_others(self, listing: Listing, partition: int, bit: int) -> bool:
+        """In place of a replica that is late or lost ask another one in each group that it was in;
+        whether all these have one."""
+        replicas, told = listing.topology.partitions[partition], listing.told[partition]
+        groups = listing.groups(partition)
+        vacant = [each for each in groups if each.mask & bit and lacking(told, (each,))]
+        last = sorted(replicas.others, key=lambda each: bool(each.bit & listing.late))
+        for peer in last if vacant else ():
+            is_new = not peer.bit & (listing.asked[partition] | bit)
+            rest = [group for group in vacant if not group.mask & peer.bit]
+            if is_new and peer.is_reachable and len(rest) < len(vacant):
+                vacant = rest
+                self._send(listing, partition, peer)
+        return not vacant
+
+    # --- waiting ---------------------------------------------------------------------------
+
+    def _wait(self, listing: Listing) -> None:
+        due_ms = self._turn.mono_ms + LATE_MS
+        self._waiting.append((due_ms, listing, listing.chunk))
+        self._wakening.at(self._waiting[0][0])
+
+    def _look_for_late(self) -> None:
+        """Ask others in place of peers that have not answered by now."""
+        waiting = self._waiting
+        while waiting and waiting[0][0] <= self._turn.mono_ms:
+            _, listing, chunk = waiting.popleft()
+            if listing.waiter is not None and listing.chunk == chunk:
+                self._hedge(listing)
+        if waiting:
+            self._wakening.at(waiting[0][0])
+
+    def _hedge(self, listing: Listing) -> None:
+        pending = listing.pending
+        for partition in sorted(listing.short):
+            late = listing.asked[partition] & ~listing.told[partition]
+            for peer in listing.topology.partitions[partition].others:
+                if peer.bit & late:
+                    listing.late |= peer.bit
+                    self._ask_others(listing, partition, peer.bit)
+        if listing.pending > pending:
+            self._turn.counters["reads_hedged"] += 1
+            self._wait(listing)
 
     # --- hearing ---------------------------------------------------------------------------
 
-    def answered(self, peer: Peer, ops: list[tuple[Listing, int]], answer: ScannedRows) -> None:
+    def answered(self, peer: Peer, ops: list[_Asked], answer: ScannedRows) -> None:
         """A replica listed its rows of one partition."""
-        for listing, partition in ops:
-            listing.take(partition, peer.bit, answer)
-            self._told(listing)
+        for listing, partition, chunk in ops:
+            if listing.chunk == chunk:
+                listing.take(partition, peer.bit, answer)
+                if not listing.told[partition] & peer.bit and listing.waiter is not None:
+                    self._ask_others(listing, partition, peer.bit)
+                self._told(listing)
 
-    def lost(self, peer: Peer, ops: list[tuple[Listing, int]]) -> None:
-        """A replica did not answer: that partition is short of one."""
-        del peer
-        for listing, _ in ops:
-            self._told(listing)
+    def lost(self, peer: Peer, ops: list[_Asked]) -> None:
+        """A replica did not answer: ask another, or that partition is short of one."""
+        for listing, partition, chunk in ops:
+            if listing.chunk == chunk:
+                if listing.waiter is not None:
+                    self._ask_others(listing, partition, peer.bit)
+                self._told(listing)
 
     def _told(self, listing: Listing) -> None:
         listing.pending -= 1
-        if not listing.pending:
+        if not listing.pending or not listing.short:
+            listing.chunk += 1
             self._make_ready(listing)
 
     def _take_chunk(self, listing: Listing) -> None:
@@ -316,6 +396,20 @@ class Scans:
         return [each for each in rows if each.is_live(wall_ms=now)]
 
 
+_Asked = tuple[Listing, int, int]
+"""A partition, and in which chunk it was asked."""
+
+
+def _after(listing: Listing, partition: int) -> bytes:
+    """Behind what row it is to be listed; empty: from its first."""
+    return listing.position if partition == _partition_at(listing.position) else b""
+
+
+def _limit_of(listing: Listing) -> int:
+    """How many rows of each partition of its chunk."""
+    return min(CHUNK_ROWS // listing.span, SCAN_ROWS_MAX)
+
+
 def _check(limit: int, cursor: bytes) -> None:
     if limit < 1:
         raise InvalidRequest("limit must be at least 1", given=limit)
@@ -331,106 +425,3 @@ def _end_of(partition: int) -> bytes:
     """A position past every row of the partition: the bare prefix of the next; empty at the end."""
     following = partition + 1
     return following.to_bytes(2, "big") if following < PARTITION_COUNT else b""
-
-
-# --- where a key is, and what each replica has of it --------------------------------------------
-
-
-class Question(Begun):
-    """An explanation under way; at its deadline it is answered with what came."""
-
-    __slots__ = ("damaged", "held", "hints", "key", "pending", "row", "topology")
-
-    def __init__(self, event: Explain, topology: Topology, hints: Hints) -> None:
-        super().__init__(event.waiter, 0)
-        self.key = event.key
-        self.row = row_of(event.key)
-        self.topology = topology
-        self.held: dict[Peer | None, ScannedRow] = {}
-        """What replicas told; None is this node."""
-        self.damaged: set[Peer | None] = set()
-        """Those that told that their copy cannot be read."""
-        self.pending = 0
-        self.hints = hints
-
-    def expired(self) -> ExplainResult:
-        slot, partition = slot_of(self.key), partition_of(self.row)
-        replicas = self.topology.partitions[partition]
-        views = []
-        for peer, url in zip(replicas.members, replicas.urls, strict=True):
-            held = self.held.get(peer)
-            views.append(
-                ReplicaView(
-                    url,
-                    "self" if peer is None else peer.state,
-                    None if held is None else held.version,
-                    held is not None and held.live,
-                    0 if held is None else held.expires_ms,
-                    0 if peer is None else self.hints.count(peer),
-                    peer in self.damaged,
-                )
-            )
-        return ExplainResult(slot, partition, self.topology.epoch, views)
-
-    def told(self, peer: Peer | None, answer: ScannedRows) -> None:
-        """Note what a replica holds."""
-        if answer.failed:
-            self.damaged.add(peer)
-            return
-        # The key itself sorts before all others that begin with it.
-        found = answer.rows[0] if answer.rows else None
-        has_it = found is not None and found.row == self.row
-        self.held[peer] = found if found is not None and has_it else _NOTHING
-
-
-class Explains:
-    """The exchange that asks every replica of a key for its version."""
-
-    __slots__ = ("_hints", "_membership", "_outboxes", "_parts")
-
-    def __init__(
-        self, parts: Parts, membership: Membership, hints: Hints, outboxes: list[Outbox]
-    ) -> None:
-        self._parts = parts
-        self._membership = membership
-        self._hints = hints
-        self._outboxes = outboxes
-
-    def begin(self, event: Explain) -> None:
-        """Ask every reachable replica."""
-        topology = self._membership.current()
-        question = Question(event, topology, self._hints)
-        partition = partition_of(question.row)
-        replicas = topology.partitions[partition]
-        timeout_ms = event.timeout_ms or self._parts.settings.timeout_ms
-        self._parts.requests.watch(question, timeout_ms)
-        question.pending = 1
-        if replicas.is_mine:
-            question.told(
-                None,
-                local_rows(self._parts.replica, partition, after=b"", prefix=event.key, limit=1),
-            )
-        for peer in replicas.others:
-            if peer.is_reachable:
-                outbox = self._outboxes[peer.index]
-                sent = Sent(outbox, self, ScannedRows, [question], ITEM_BYTES)
-                outbox.send(sent, ScanRows(sent.batch, partition, b"", event.key, 1))
-                question.pending += 1
-        self._told(question)
-
-    def answered(self, peer: Peer, ops: list[Question], answer: ScannedRows) -> None:
-        """A replica told what it holds."""
-        for question in ops:
-            question.told(peer, answer)
-            self._told(question)
-
-    def lost(self, peer: Peer, ops: list[Question]) -> None:
-        """A replica did not answer; what it holds stays unknown."""
-        del peer
-        for question in ops:
-            self._told(question)
-
-    def _told(self, question: Question) -> None:
-        question.pending -= 1
-        if not question.pending:
-            self._parts.requests.end(question, question.expired())

@@ -326,7 +326,7 @@ class Updates:
                     # Without a number it tells where the one before it ends.
                     numbered.append((link_of(version), job.event.request))
                 last, version = made, made.version
-                room -= len(made.value or b"")
+                room -= made.size
                 now = made if is_live(made, wall_ms=self._turn.wall_ms) else None
         if last is None:
             self._adopt(attempt, promised)
@@ -380,7 +380,7 @@ class Updates:
             return
         for job in attempt.carried:
             job.is_sent = job.writes()
-        self._charge(attempt, len(mine.value or b""))
+        self._charge(attempt, mine.size)
         attempt.succession = Succession(
             self._parts,
             self._rounds,

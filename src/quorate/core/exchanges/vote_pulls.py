@@ -2,7 +2,8 @@
 """Getting what others voted on the rows of a partition (`core.moved_votes`), for `exchanges.pulls`.
 
 Sources are asked a page at a time, each from where it ended: what one tells is true by itself, so
-their pages need not end at one row.
+their pages need not end at one row. What they told waits until the rows are here: that an instance
+is resolved is true of who holds what resolved it.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class VotePage:
 class VotePulls:
     """The exchange that gets votes."""
 
-    __slots__ = ("_done", "_outboxes", "_page", "_parts", "_places")
+    __slots__ = ("_done", "_outboxes", "_page", "_parts", "_places", "_told")
 
     def __init__(
         self, parts: Parts, outboxes: list[Outbox], done: Callable[[VotePage], None]
@@ -56,15 +57,22 @@ class VotePulls:
         self._page: VotePage | None = None
         self._places: dict[Peer, _Place | None] = {}
         """How far each source has told; None: to the end."""
+        self._told: list[list[Told]] = []
+        """What waits to be taken."""
 
     @property
     def is_asking(self) -> bool:
         """Whether a page is under way."""
         return self._page is not None
 
+    @property
+    def has_untaken(self) -> bool:
+        """Whether some told what was not taken yet."""
+        return bool(self._told)
+
     def begin(self) -> None:
-        """Nothing is known of the next partition."""
-        self._page, self._places = None, {}
+        """Nothing is known of the next partition, or of this one any more."""
+        self._page, self._places, self._told = None, {}, []
 
     def wanting(self, sources: list[Peer]) -> list[Peer]:
         """Those that have more to tell."""
@@ -86,37 +94,42 @@ class VotePulls:
             return
         if answer.failed:
             page.damaged.add(peer)
-        elif self._is_fit(peer, page.partition, answer) and self._take(answer.votes):
-            place = _place_of(answer.votes[-1]) if answer.more else None
-            self._places[peer] = place
+        elif self._is_fit(peer, page.partition, answer):
+            self._places[peer] = _place_of(answer.votes[-1]) if answer.more else None
+            self._told.append(answer.votes)
         else:
             page.is_short = True
-        self._told(page)
+        self._heard(page)
 
     def lost(self, peer: Peer, ops: list[VotePage]) -> None:
         """A source did not answer."""
         del peer
         ops[0].is_short = True
-        self._told(ops[0])
+        self._heard(ops[0])
 
-    def _told(self, page: VotePage) -> None:
+    def _heard(self, page: VotePage) -> None:
         page.pending -= 1
         if page.pending or page is not self._page:
             return
         self._page = None
         self._done(page)
 
-    def _take(self, votes: list[Told]) -> bool:
-        """Remember them; False if that cannot be now. Once more makes no difference."""
+    def take(self) -> bool:
+        """Remember what was told; False if that cannot be now: then it has to be told again. Once
+        more makes no difference."""
         parts = self._parts
-        if parts.replica.trouble.code:
+        if self._told and parts.replica.trouble.code:
+            self.begin()
             return False
         try:
-            for told in votes:
-                take_votes(parts.votes, told)
+            for votes in self._told:
+                for told in votes:
+                    take_votes(parts.votes, told)
+                parts.turn.counters["pulled_votes"] += len(votes)
         except StorageError:
+            self.begin()
             return False
-        parts.turn.counters["pulled_votes"] += len(votes)
+        self._told = []
         return True
 
     def _is_fit(self, peer: Peer, partition: int, answer: PulledVotes) -> bool:

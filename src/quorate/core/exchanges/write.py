@@ -12,7 +12,7 @@ from quorate.core.turn import Begun
 from quorate.core.values.events import Waiter
 from quorate.core.values.record import Record
 from quorate.core.values.versions import ABSENT
-from quorate.errors import DeadlineExceeded, Outcome, QuorateError
+from quorate.errors import DeadlineExceeded, Outcome, QuorateError, QuorumUnreachable
 
 
 class Write(Begun):
@@ -26,6 +26,7 @@ class Write(Begun):
         "fence",
         "fenced",
         "groups",
+        "has_effect",
         "highest",
         "is_renewal",
         "is_renewed",
@@ -75,6 +76,8 @@ class Write(Begun):
         self.is_settled = False
         """Whether it has taken effect, or will be ordered with all else whoever is ahead: it is
         done when enough have acked."""
+        self.has_effect = False
+        """Whether it is known that it has taken effect: stamped again it would do so twice."""
         self.is_renewed = False
         """Whether another one has taken its place, under another layout."""
         self.is_renewal = False
@@ -87,6 +90,15 @@ class Write(Begun):
     def expired(self) -> QuorateError:
         return DeadlineExceeded(
             "too few replicas confirmed the write in time",
+            outcome=Outcome.UNKNOWN,
+            needed=needed_of(self.groups),
+            acked=self.acks.bit_count(),
+        )
+
+    def lost(self, detail: str) -> QuorateError:
+        """The error of one that will not have enough acks any more."""
+        return QuorumUnreachable(
+            detail,
             outcome=Outcome.UNKNOWN,
             needed=needed_of(self.groups),
             acked=self.acks.bit_count(),

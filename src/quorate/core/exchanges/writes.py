@@ -27,7 +27,8 @@ without its own copy if W others can be reached. That copy stays behind until a 
 gets no hint, as there is no disk to keep one.
 
 A replica may refuse a stamp for being too old (`core.horizons`): that is no ack, and it did not
-hold it. The write is stamped above what they refuse, as often as need be.
+hold it. The write is stamped above what they refuse, as often as need be, unless it is known that
+somebody built on it.
 
 Outcomes: NOT_APPLIED only while no replica, this one included, was handed the record.
 """
@@ -54,7 +55,6 @@ from quorate.core.topology.topology import (
     are_majorities,
     do_meet,
     lacking,
-    needed_of,
     verdict,
 )
 from quorate.core.turn import Alarm, Parked, Parts, size_of
@@ -62,12 +62,8 @@ from quorate.core.values.events import Put, PutResult
 from quorate.core.values.messages import Mutated
 from quorate.core.values.record import Record
 from quorate.core.values.slots import partition_of, row_of
-from quorate.core.values.versions import (
-    ABSENT,
-    chain_of,
-    pack_version,
-    stamp_of,
-)
+from quorate.core.values.versions import ABSENT, chain_of, pack_version, stamp_of
+from quorate.core.votes import is_phantom
 from quorate.errors import (
     ClockUntrusted,
     InvalidRequest,
@@ -230,9 +226,10 @@ class Writes:
         if is_mine:
             try:
                 highest = self._replica.apply_over(row, record, held)
-                if highest:
-                    self._note_ahead(write, OWN_BIT, highest)
-                self.own.append(write)
+                if highest and not self._note_ahead(write, OWN_BIT, highest):
+                    self._note_fenced(write, OWN_BIT, highest)
+                else:
+                    self.own.append(write)
             except Fenced as error:
                 self._note_fenced(write, OWN_BIT, error.bound)
         lanes = self._lanes
@@ -252,17 +249,15 @@ class Writes:
 
     def answered(self, peer: Peer, ops: list[Write], answer: Mutated) -> None:
         """A replica has the batch on disk."""
-        writes, refused = ops, answer.refused
+        writes, refused, fenced = ops, answer.refused, answer.fenced
         for index, version in answer.superseded:
             if version > self._turn.version_max:
-                refused = [
-                    *refused,
-                    (index, "it holds a stamp further ahead than clocks may differ"),
-                ]
-            elif index < len(writes):
-                self._note_ahead(writes[index], peer.bit, version)
-        if refused or answer.fenced:
-            writes = self._without_refused(peer, writes, refused, answer.fenced)
+                reason = "it holds a stamp further ahead than clocks may differ"
+                refused = [*refused, (index, reason)]
+            elif index < len(ops) and not self._note_ahead(ops[index], peer.bit, version):
+                fenced = [*fenced, (index, version)]
+        if refused or fenced:
+            writes = self._without_refused(peer, writes, refused, fenced)
         self._acked(writes, peer.bit)
 
     def lost(self, peer: Peer, ops: list[Write]) -> None:
@@ -282,12 +277,18 @@ class Writes:
                 elif verdict(write.acks, write.failed, write.groups) is _MET:
                     self._met(write)
 
-    def _note_ahead(self, write: Write, bit: int, version: bytes) -> None:
+    def _note_ahead(self, write: Write, bit: int, version: bytes) -> bool:
         """A replica holds a higher version: it acks, but may never have held this one, unless what
-        it holds was built on this one."""
-        if chain_of(version) != write.record.version:
-            write.ahead |= bit
-            write.highest = max(write.highest, version)
+        it holds was built on this one. False, and it is no ack, if that was built on nothing, as
+        there was at a lock above the stamp: nobody overtook this write, it came too late."""
+        chain = chain_of(version)
+        if chain == write.record.version:
+            return True
+        if is_phantom(chain) and not write.has_effect:
+            return False
+        write.ahead |= bit
+        write.highest = max(write.highest, version)
+        return True
 
     def _note_fenced(self, write: Write, bit: int, bound: bytes) -> None:
         """A replica refuses the stamp: that is no ack, and no hint would be taken either."""
@@ -300,13 +301,9 @@ class Writes:
         if write.waiter is None:
             return
         if verdict(write.acks | write.fenced, write.failed, write.groups) is _LOST:
-            error = QuorumUnreachable(
-                "replicas were lost while they were being written",
-                outcome=Outcome.UNKNOWN,
-                needed=needed_of(write.groups),
-                acked=write.acks.bit_count(),
+            self._requests.end(
+                write, write.lost("replicas were lost while they were being written")
             )
-            self._requests.end(write, error)
         elif write.ahead or write.fenced:
             self._judge(write)
 
@@ -321,6 +318,11 @@ class Writes:
         is_held = not lacking(held, write.replicas.majorities)
         if is_acked and (is_held or write.is_settled):
             self._met(write)
+        elif write.has_effect:
+            # What somebody built on it may have been collected: it is waited for no more, and not
+            # stamped again, even if all refuse it.
+            if verdict(write.acks, write.failed | write.fenced, write.groups) is _LOST:
+                self._requests.end(write, write.lost("it took effect, and is too old by now"))
         elif verdict(did_answer, write.failed, write.groups) is not _MET:
             return
         elif not are_majorities(write.groups) or not (
@@ -454,7 +456,7 @@ class Writes:
         """It has taken effect: what is left is that enough replicas have it, or something newer,
         those of the layout that is in force by now."""
         again = self._send_again(write, write.record, write.replicas, write.groups)
-        again.is_restamp, again.is_settled = write.is_restamp, True
+        again.is_restamp, again.is_settled, again.has_effect = write.is_restamp, True, True
         again.highest = write.highest
 
     def begin_anew(self, write: Write) -> None:
@@ -475,7 +477,7 @@ class Writes:
         again = self._send_again(write, write.record, replicas, groups)
         # A replica may be ahead by now of what it held before.
         again.is_restamp, again.is_settled = write.is_restamp, write.is_settled
-        again.is_renewal = True
+        again.has_effect, again.is_renewal = write.has_effect, True
         write.is_renewed = True
 
     def _send_again(

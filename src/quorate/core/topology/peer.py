@@ -94,6 +94,7 @@ class Peer:
         "has_misnamed",
         "id",
         "index",
+        "is_addressed",
         "is_ahead",
         "is_asked",
         "is_awaited",
@@ -150,8 +151,7 @@ class Peer:
         self.is_clogged = False
         """More is on its way to it, unanswered, than may be."""
         self.is_awaited = False
-        """The layout counts on whoever is here, and does not say yet who that is: until then it
-        holds nothing, and refuses what it is sent."""
+        """The layout does not say yet who is here: until then it refuses what it is sent."""
         self.is_lost = False
         """The layout says that its disk is lost: should it come back, it is asked nothing."""
         self.is_wanted = False
@@ -160,11 +160,12 @@ class Peer:
         """Linked both ways, and up. Kept by `judge`."""
         self.is_reachable = False
         """There, counted on, and keeping up: worth sending a request to. Kept by `judge`."""
+        self.is_addressed = False
+        """Whether this step asks it, or writes to it: more costs no frame. Kept by its outbox."""
         self.has_come = False
         """Whether it came, or became reachable, since the node last looked."""
         self.misses = 0
-        self.is_asked = False
-        self.has_answered = True
+        self.is_asked, self.has_answered = False, True
         """Whether it was pinged at the last heartbeat, and whether it has answered since."""
         self.last_answer_ms: int | None = None
         self.speed = 0
@@ -180,6 +181,13 @@ class Peer:
         if (self.is_there, self.is_reachable) > before:
             self.has_come = True
             self._came.soon()
+
+    def precedes(self, other: Peer, *, is_brief: bool) -> bool:
+        """Whether to ask this one rather than `other`: it is faster; or as fast and addressed, if
+        the question is brief."""
+        if self.speed == other.speed:
+            return is_brief and self.is_addressed and not other.is_addressed
+        return self.speed < other.speed
 
     @property
     def state(self) -> str:

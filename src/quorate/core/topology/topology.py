@@ -20,8 +20,6 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Sequence
-from operator import attrgetter
-from typing import Final
 
 from quorate.core.topology.layout import Layout, Member, Row
 from quorate.core.topology.peer import OWN_BIT, Peer
@@ -69,10 +67,20 @@ def verdict(done: int, failed: int, groups: Groups) -> Verdict:
     found = _MET
     for group in groups:
         mask, needed = group.mask, group.needed
-        if (mask & done).bit_count() < needed:
-            if (mask & (done | ~failed)).bit_count() < needed:
+        if _count(mask & done) < needed:
+            if _count(mask & (done | ~failed)) < needed:
                 return _LOST
             found = _PENDING
+    return found
+
+
+def _count(replicas: int) -> int:
+    """How many are in a set. Sets are small, and the compiled loop takes a tenth of what a call of
+    `int.bit_count` does, which requests would make six times."""
+    found = 0
+    while replicas:
+        replicas &= replicas - 1
+        found += 1
     return found
 
 
@@ -80,7 +88,7 @@ def lacking(done: int, groups: Groups) -> int:
     """The members of all groups that are not met; 0 if all are."""
     found = 0
     for group in groups:
-        if (group.mask & done).bit_count() < group.needed:
+        if _count(group.mask & done) < group.needed:
             found |= group.mask
     return found
 
@@ -117,9 +125,6 @@ def consistency(*, n: int, r: int, w: int) -> Consistency:
     if r + w <= n:
         return Consistency.EVENTUAL
     return Consistency.LINEARIZABLE if min(r, w) >= majority(n) else Consistency.REGULAR
-
-
-_speed: Final = attrgetter("speed")
 
 
 class Replicas:
@@ -206,17 +211,23 @@ class Replicas:
                 return peer.refusal
         return ""
 
-    def fastest(self, have: int, groups: Groups) -> list[Peer]:
-        """The fastest reachable replicas that together with those in `have` meet the groups; all
-        that would help if they cannot be met."""
+    def fastest(self, have: int, groups: Groups, *, are_brief: bool = True) -> list[Peer]:
+        """The reachable replicas to ask, the first of all first (`Peer.precedes`), so that together
+        with those in `have` they meet the groups; all that would help if they cannot be met.
+        `are_brief`: what is asked of each costs less than a frame."""
         chosen: list[Peer] = []
-        for peer in sorted([each for each in self.others if each.is_reachable], key=_speed):
-            wanted = lacking(have, groups)
-            if not wanted:
+        asked = 0
+        while wanted := lacking(have | asked, groups) & ~(have | asked):
+            first: Peer | None = None
+            for peer in self.others:
+                if not (wanted & peer.bit and peer.is_reachable):
+                    continue
+                if first is None or peer.precedes(first, is_brief=are_brief):
+                    first = peer
+            if first is None:
                 break
-            if wanted & peer.bit:
-                chosen.append(peer)
-                have |= peer.bit
+            chosen.append(first)
+            asked |= first.bit
         return chosen
 
     def overlaps(self, readers: Groups) -> bool:

@@ -18,14 +18,15 @@ from typing import Final
 
 import msgspec
 
-from quorate.core.values.record import Record, has_expired
+from quorate.core.values.body import Body
+from quorate.core.values.record import has_expired
 
 
 class Mutate(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
     """Keep each record if it is newer than yours; ends in Mutated."""
 
     batch: int
-    items: list[tuple[bytes, Record]]
+    items: list[tuple[bytes, Body]]
     """Row and record."""
     lock: int = 0
     """Of a partition (`core.horizons`), if the sender holds all of these in it, now, with this."""
@@ -66,7 +67,7 @@ class ReadAnswer(msgspec.Struct, frozen=True, array_like=True, tag=4, gc=False):
     """
 
     batch: int
-    records: list[Record | None]
+    records: list[Body | None]
     versions: list[bytes]
     failed: list[bytes] = []
     lock: int = 0
@@ -304,7 +305,7 @@ class Foundation(msgspec.Struct, frozen=True, array_like=True, tag=20, gc=False)
 
 class PrepareRows(msgspec.Struct, frozen=True, array_like=True, tag=21, gc=False):
     """Promise, for the successor of each version, to take nothing of a lower ballot
-    (`exchanges.rmw`); ends in RowsVoted."""
+    (`exchanges.rounds`); ends in RowsVoted."""
 
     batch: int
     items: list[tuple[bytes, bytes | None, Ballot, bytes]]
@@ -317,7 +318,7 @@ class AcceptRows(msgspec.Struct, frozen=True, array_like=True, tag=22, gc=False)
     is written by a Mutate."""
 
     batch: int
-    items: list[tuple[bytes, bytes, Ballot, Record]]
+    items: list[tuple[bytes, bytes, Ballot, Body]]
     """Row, version, ballot, record."""
 
 
@@ -347,9 +348,9 @@ class RowVote(msgspec.Struct, frozen=True, array_like=True, gc=False):
     promised: Ballot = NO_BALLOT
     accepted: Ballot = NO_BALLOT
     """The ballot under which it accepted `record`."""
-    record: Record | None = None
+    record: Body | None = None
     """If RESOLVED: a later one of the chain, without its value."""
-    held: Record | None = None
+    held: Body | None = None
     """What it holds, where that is of another version than the proposer has."""
 
 
@@ -366,7 +367,7 @@ class Instance(msgspec.Struct, frozen=True, array_like=True, gc=False):
     base: bytes
     promised: Ballot
     accepted: Ballot = NO_BALLOT
-    record: Record | None = None
+    record: Body | None = None
     """What it accepted under that ballot."""
     is_resolved: bool = False
     """A successor was held when the row was last voted on. `record` then is of that chain, without

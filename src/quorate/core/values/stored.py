@@ -6,17 +6,20 @@ As they are it is array-like msgpack, to which a later release may add fields at
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
+from quorate.core.values.body import Body
 from quorate.core.values.messages import Instance
-from quorate.core.values.record import Record
+from quorate.core.values.record import unpack
 
 
 class StoredHint(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A write as the hint log keeps it."""
 
     row: bytes
-    record: Record
+    record: Body
 
 
 class StoredVotes(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -29,3 +32,13 @@ class StoredVotes(msgspec.Struct, frozen=True, array_like=True, gc=False):
     lost: int = 0
     """The same of all versions that were made at this stamp or before, where votes were damaged; 0
     if none were."""
+
+
+_decode_hint: Final = msgspec.msgpack.Decoder(StoredHint).decode
+
+
+def hint_of(blob: bytes) -> StoredHint:
+    """What the hint log keeps."""
+    hint = _decode_hint(blob)
+    unpack(hint, "record")
+    return hint

@@ -24,7 +24,8 @@ from quorate.doors.http.context import Context, ask, respond_json
 from quorate.doors.http.keys import Text, from_text, to_text
 from quorate.doors.http.login import require
 from quorate.doors.http.problems import problem_of
-from quorate.doors.http.request import TTL_SECONDS_MAX, Query, decode_json, read_body
+from quorate.doors.http.query import TTL_SECONDS_MAX, Query
+from quorate.doors.http.request import decode_json, read_body
 from quorate.doors.limits import ByteBudget, checked_key, checked_value, no_room_for_reply
 from quorate.errors import InvalidRequest, Outcome, Overloaded, QuorateError
 
@@ -57,6 +58,10 @@ class BatchBody(msgspec.Struct, forbid_unknown_fields=True):
     operations: Annotated[list[OperationBody], msgspec.Meta(max_length=OPERATIONS_MAX)]
 
 
+_SHAPE: Final = (
+    "an operation is get, put or delete, with key, value, ttl or expires_ms: whatever depends on"
+    " what is there is a request of its own, /kv with If-Match or /incr"
+)
 _decoder: Final = msgspec.json.Decoder(BatchBody)
 
 
@@ -73,7 +78,7 @@ async def batch(context: Context, request: web.Request, query: Query) -> web.Res
     """Run all operations, or none if one of them cannot be understood."""
     bytes_max = body_bytes_max(context.store.config.value_bytes_max)
     body = await read_body(request, context.bodies, bytes_max=bytes_max)
-    operations = decode_json(body, _decoder).operations
+    operations = _decoded(body)
     calls = [_checked(context, operation) for operation in operations]
     _permit(context.principal, calls)
     running = _Running(context, query, calls)
@@ -81,6 +86,13 @@ async def batch(context: Context, request: web.Request, query: Query) -> web.Res
         return respond_json({"results": await running.results()})
     finally:
         context.replies.give_back(running.values.used)
+
+
+def _decoded(body: bytes) -> list[OperationBody]:
+    try:
+        return decode_json(body, _decoder).operations
+    except InvalidRequest as fault:
+        raise InvalidRequest(f"{fault.detail}; {_SHAPE}") from None
 
 
 def body_bytes_max(value_bytes_max: int) -> int:
@@ -168,20 +180,17 @@ class _Running:
             raise _too_much()
         get = partial(Get, key=call.key, r=self._r, timeout_ms=self._timeout_ms)
         record = (await ask(self._store, get, GetResult)).record
-        if (
-            record is None
-            or record.value is None
-            or not is_live(record, wall_ms=self._store.wall_ms())
-        ):
+        value = None if record is None else record.value
+        if record is None or value is None or not is_live(record, wall_ms=self._store.wall_ms()):
             return {"status": 404}
-        size = len(record.value)
+        size = len(value)
         if not self.values.take(size):
             self._is_full = True
             raise _too_much()
         if not self._replies.take(size):
             self.values.give_back(size)
             raise no_room_for_reply()
-        answer = {"status": 200, "version": record.version.hex(), "value": to_text(record.value)}
+        answer = {"status": 200, "version": record.version.hex(), "value": to_text(value)}
         return {**answer, "expires_ms": record.expires_ms} if record.expires_ms else answer
 
     async def _put(self, call: _CheckedOperation) -> dict[str, object]:

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the fast lane takes: one strict expression over a request's whole head.
+"""What the fast lane takes: two strict expressions over a request's whole head.
 
-It takes a Host, at most one Content-Length, a Connection that says nothing new, and any header that
-decides nothing: what HTTP libraries send of their own (Accept, User-Agent, an Upgrade that we do
-not follow) keeps nobody out. Where users log in, Authorization decides, and may stand there once.
+The first is for reads and writes of a key that say nothing else, and has to be quick. What it does
+not match the second may: `/kv` with any query and conditions, and `/incr`; it finds where things
+stand, and `kv.Asked` says what they mean. Both take a Host, at most one Content-Length, a
+Connection that says nothing new, and any header that decides nothing: what HTTP libraries send of
+their own (Accept, User-Agent, an Upgrade that we do not follow) keeps nobody out. Where users log
+in, Authorization decides, and may stand there once.
 """
 
 from __future__ import annotations
@@ -13,7 +16,11 @@ from collections.abc import Iterable
 from typing import Final
 
 from quorate.config import KEY_BYTES_MAX
-from quorate.doors.http.kv import METHODS
+from quorate.doors.http.conditions import IDEMPOTENCY, MATCH, NONE_MATCH
+from quorate.doors.http.kv import METHODS, REQUESTS
+
+QUERY_BYTES_MAX: Final = 4096
+"""A key of the greatest length, all escaped, takes three quarters of it."""
 
 
 def _once(group: int, name: bytes, value: bytes) -> bytes:
@@ -21,12 +28,13 @@ def _once(group: int, name: bytes, value: bytes) -> bytes:
     return rb"(?(%d)(?!))(?i:%b):[ \t]*+(%b)\r\n" % (group, name, value)
 
 
-DECIDING: Final = (
+_NAMES: Final = {name.lower().encode(): name for name in (MATCH, NONE_MATCH, IDEMPOTENCY)}
+"""Headers that decide, and that the second expression takes."""
+_FOREIGN: Final = (
     *(b"host", b"content-length", b"connection", b"transfer-encoding", b"expect", b"origin"),
-    *(b"content-encoding", b"content-range"),
-    *(b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since"),
-    b"idempotency-key",
+    *(b"content-encoding", b"content-range", b"if-modified-since", b"if-unmodified-since"),
 )
+DECIDING: Final = (*_FOREIGN, *_NAMES)
 """Headers that decide what a request means, where it ends, or whether it is served. Whatever the
 full service learns to look at on `/kv` must stand here."""
 
@@ -46,28 +54,47 @@ _CONNECTION: Final = rb"(?i:connection:[ \t]*+%b(?:[ \t]*+,[ \t]*+%b)*+)[ \t]*+\
     _NOTHING_NEW,
     _NOTHING_NEW,
 )
-_HEADERS: Final = (
-    _once(5, b"host", rb"[A-Za-z0-9._:\[\]-]+"),
-    _once(6, b"content-length", rb"[0-9]{1,10}"),
-    _CONNECTION,
-)
 
 
-def _canonical(headers: Iterable[bytes]) -> re.Pattern[bytes]:
+def _whole(line: bytes, deciding: Iterable[bytes], *, host: int, asks: bool) -> re.Pattern[bytes]:
+    """A head that begins with `line`, of `host - 1` groups, and has none of `deciding`. Then come
+    the groups of Host, Content-Length and, if it `asks` who sends it, Authorization."""
+    headers = [
+        _once(host, b"host", rb"[A-Za-z0-9._:\[\]-]+"),
+        _once(host + 1, b"content-length", rb"[0-9]{1,10}"),
+        _CONNECTION,
+    ]
+    if asks:
+        headers.append(_once(host + 2, b"authorization", rb"[!-~]++(?: ++[!-~]++)*+"))
+        deciding = (*deciding, b"authorization")
+    headers.append(_other(deciding))
     return re.compile(
-        rb"(%b) /kv\?key=((?:[A-Za-z0-9._~:@/,!'()*+-]++|%%[0-9A-Fa-f]{2}){1,%d}+)"
-        rb"(?:&([rw])=([1-9]))? HTTP/1\.1\r\n(?:%b){1,64}+(?(5)|(?!))\r\n"
-        % (b"|".join(METHODS), KEY_BYTES_MAX, b"|".join(headers))
+        rb"%b HTTP/1\.1\r\n(?:%b){1,64}+(?(%d)|(?!))\r\n" % (line, b"|".join(headers), host)
     )
 
 
-CANONICAL: Final = _canonical((*_HEADERS, _other(DECIDING)))
-"""Groups: method, key, `r` or `w`, its digit, Host, Content-Length."""
-WITH_LOGIN: Final = _canonical(
-    (
-        *_HEADERS,
-        _once(7, b"authorization", rb"[!-~]++(?: ++[!-~]++)*+"),
-        _other((*DECIDING, b"authorization")),
-    )
+_LINE: Final = (
+    rb"(%b) /kv\?key=((?:[A-Za-z0-9._~:@/,!'()*+-]++|%%[0-9A-Fa-f]{2}){1,%d}+)(?:&([rw])=([1-9]))?"
+    % (b"|".join(METHODS), KEY_BYTES_MAX)
 )
+CANONICAL: Final = _whole(_LINE, DECIDING, host=5, asks=False)
+"""Groups: method, key, `r` or `w`, its digit, Host, Content-Length."""
+WITH_LOGIN: Final = _whole(_LINE, DECIDING, host=5, asks=True)
 """The same, and what is shown as Authorization."""
+
+_FULL_LINE: Final = rb"(%b)\?([!-~]{1,%d}+)" % (b"|".join(REQUESTS), QUERY_BYTES_MAX)
+FULL: Final = _whole(_FULL_LINE, _FOREIGN, host=3, asks=False)
+"""Groups: one of `REQUESTS`, the query, Host, Content-Length."""
+FULL_WITH_LOGIN: Final = _whole(_FULL_LINE, _FOREIGN, host=3, asks=True)
+"""The same, and what is shown as Authorization."""
+
+_NAMED: Final = re.compile(rb"\r\n(?i:(%b)):[ \t]*+([^\r]*+)" % b"|".join(_NAMES))
+
+
+def named_lines(head: bytes) -> dict[str, list[str]]:
+    """The values of the headers that decide, by name (`conditions.Lines`), of a head that `FULL`
+    matches."""
+    lines: dict[str, list[str]] = {}
+    for name, value in _NAMED.findall(head):
+        lines.setdefault(_NAMES[name.lower()], []).append(value.decode("ascii").rstrip(" "))
+    return lines

@@ -17,7 +17,8 @@ from quorate.core.values.events import Change, ChangeResult
 from quorate.core.values.status import MemberView
 from quorate.core.values.wish import Preview, Share, Wish
 from quorate.doors.http.context import Context, ask, respond_json
-from quorate.doors.http.request import Query, decode_json, read_body
+from quorate.doors.http.query import Query
+from quorate.doors.http.request import decode_json, read_body
 from quorate.errors import InvalidRequest
 from quorate.notation import parse_node
 from quorate.security.keeping import WARN_BEFORE

@@ -9,9 +9,8 @@ it was meant to spare.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Container, Sequence
 from typing import Final, NamedTuple
-
-from multidict import CIMultiDictProxy
 
 from quorate.core.values.record import Record
 from quorate.errors import InvalidRequest, Outcome, PreconditionFailed
@@ -19,6 +18,9 @@ from quorate.errors import InvalidRequest, Outcome, PreconditionFailed
 MATCH: Final = "If-Match"
 NONE_MATCH: Final = "If-None-Match"
 IDEMPOTENCY: Final = "Idempotency-Key"
+Lines = Callable[[str], Sequence[str]]
+"""From the name of a header, as it stands here, to the values of its lines; none if it is not
+there."""
 _DATES: Final = ("If-Unmodified-Since", "If-Modified-Since")
 _TAG: Final = r'(?:W/)?"[^"\x00-\x20\x7f]*"'
 _LIST: Final = re.compile(rf"[ \t,]*(?:{_TAG}[ \t]*(?:,[ \t,]*|\Z))*")
@@ -80,13 +82,14 @@ class VersionConditions(NamedTuple):
             raise _failed(version, "there is a value under this key" if is_any else reason)
 
 
-def conditions_of(headers: CIMultiDictProxy[str]) -> VersionConditions:
+def conditions_of(lines: Lines) -> VersionConditions:
     """What a request asks. InvalidRequest for what is no list of tags."""
-    return VersionConditions(_tags(headers, MATCH), _tags(headers, NONE_MATCH))
+    return VersionConditions(_tags(lines, MATCH), _tags(lines, NONE_MATCH))
 
 
-def refuse_misplaced(path: str, headers: CIMultiDictProxy[str]) -> None:
-    """InvalidRequest where what a write says of itself would decide nothing."""
+def refuse_misplaced(path: str, headers: Container[str]) -> None:
+    """InvalidRequest where what a write says of itself would decide nothing. `headers`: the names
+    of those that the request has."""
     named = [name for name in (MATCH, NONE_MATCH) if name in headers]
     dates = [name for name in _DATES if name in headers]
     if path != "/kv" and (named or dates):
@@ -97,11 +100,11 @@ def refuse_misplaced(path: str, headers: CIMultiDictProxy[str]) -> None:
         raise InvalidRequest(f"{IDEMPOTENCY} is for /kv and /incr: nothing here is remembered")
 
 
-def _tags(headers: CIMultiDictProxy[str], name: str) -> Tags | None:
-    lines = headers.getall(name, None)
-    if lines is None:
+def _tags(lines: Lines, name: str) -> Tags | None:
+    given = lines(name)
+    if not given:
         return None
-    text = ",".join(lines).strip(" \t")
+    text = ",".join(given).strip(" \t")
     if text == "*":
         return Tags(any=True)
     if not _LIST.fullmatch(text):

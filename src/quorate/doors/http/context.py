@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from http import HTTPStatus
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -17,7 +18,7 @@ from quorate.doors.answered import Answered
 from quorate.doors.http.kv import Answers
 from quorate.doors.http.plans import Plans
 from quorate.doors.http.problems import Refused, Reply, problem_reply
-from quorate.doors.http.request import Query
+from quorate.doors.http.query import Query
 from quorate.doors.limits import ByteBudget, Deadlines
 from quorate.doors.principals import Principals
 from quorate.errors import QuorateError
@@ -82,6 +83,9 @@ def respond(reply: Reply) -> web.Response:
     """The response that the fast lane would have rendered."""
     lines = reply.lines.decode().split("\r\n")[:-1]
     headers = [(name, value) for name, _, value in (line.partition(": ") for line in lines)]
+    if reply.status == HTTPStatus.NOT_MODIFIED:
+        # Its length would be that of the value, which it does not have (RFC 9110, 8.6).
+        return web.Response(status=reply.status, headers=headers)
     # aiohttp leaves it out of the answer to a HEAD if it is 0.
     headers.append(("Content-Length", str(len(reply.body))))
     return web.Response(status=reply.status, headers=headers, body=reply.body)

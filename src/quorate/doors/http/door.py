@@ -20,6 +20,7 @@ from aiohttp.typedefs import Middleware
 from quorate.core.values.status import Probe
 from quorate.doors.access import Hosts, Role
 from quorate.doors.answered import OK, Answered, outcome_word
+from quorate.doors.guests import source_of
 from quorate.doors.http import (
     batch,
     changes,
@@ -31,17 +32,17 @@ from quorate.doors.http import (
     metrics,
     openapi,
     probing,
-    updates,
 )
 from quorate.doors.http.context import Context, Handler, respond_problem
-from quorate.doors.http.fast import FastConnection, FastLane
-from quorate.doors.http.kv import METHODS, Answers
+from quorate.doors.http.fast import FastConnection
+from quorate.doors.http.kv import INCREMENT, METHODS, Answers
+from quorate.doors.http.lane import FastLane
 from quorate.doors.http.leaving import write_large
 from quorate.doors.http.login import identify, require
 from quorate.doors.http.plans import Plans
 from quorate.doors.http.probing import unable
 from quorate.doors.http.problems import Refused, problem_of
-from quorate.doors.http.request import Query, parse_query
+from quorate.doors.http.query import Query, parse_query
 from quorate.doors.http.strict import check, path_of
 from quorate.doors.limits import (
     IDLE_SECONDS,
@@ -50,14 +51,13 @@ from quorate.doors.limits import (
     Budgets,
     Deadlines,
 )
-from quorate.doors.principals import Principals, source_of
+from quorate.doors.principals import Principals
 from quorate.errors import Forbidden, Outcome, QuorateError, Unauthenticated
 from quorate.host.store import Store
 
 _PER_REQUEST: Final = frozenset({"r", "w", "timeout"})
 _PAGED: Final = frozenset({"prefix", "cursor", "limit"})
 _TIMED: Final = frozenset({"timeout"})
-_COUNTED: Final = frozenset({"by", "key", "since_ms", "timeout", "ttl"})
 _NONE: Final[frozenset[str]] = frozenset()
 _PLACE: Final = re.compile(r"\\{\w+\\}")
 """In a route's path, escaped: where a value stands."""
@@ -84,7 +84,7 @@ ROUTES: Final = (
     Route("GET", "/kv", Role.READ, keys.serve_kv, METHODS[b"GET"].parameters),
     Route("PUT", "/kv", Role.WRITE, keys.serve_kv, METHODS[b"PUT"].parameters),
     Route("DELETE", "/kv", Role.WRITE, keys.serve_kv, METHODS[b"DELETE"].parameters),
-    Route("POST", "/incr", Role.WRITE, updates.increment, _COUNTED),
+    Route("POST", "/incr", Role.WRITE, keys.increment, INCREMENT.parameters),
     Route("GET", "/keys", Role.READ, keys.list_keys, _PAGED | {"r", "timeout"}),
     # Each operation asks for a role of its own.
     Route("POST", "/batch", Role.USER, batch.batch, _PER_REQUEST),
@@ -116,7 +116,7 @@ ROUTES: Final = (
     Route("GET", "/internal/keys", Role.PEER, internal.list_local, _PAGED),
     Route("GET", "/local/keys", Role.READ, internal.list_local, _PAGED),
 )
-"""The one table of routes. What the fast lane needs of `/kv`'s rows is in `kv.METHODS`."""
+"""The one table of routes. What the fast lane needs of those of `/kv` and `/incr` is in `kv`."""
 
 
 @cache
@@ -248,7 +248,7 @@ class HttpDoor:
     def connection(self) -> FastConnection:
         """The protocol of a new connection."""
         assert self._lane is not None, "start comes first"
-        return self._lane.connection()
+        return FastConnection(self._lane)
 
     async def stop(self) -> None:
         """Finish what aiohttp is answering and close its connections; those of the fast lane are
@@ -400,7 +400,6 @@ def _unreadable(fault: HttpProcessingError) -> Refused:
 
 def _guard(context: Context) -> Middleware:
     answered = context.answered[0]
-    answered.operation("POST /incr", answered.writes)
 
     @web.middleware
     async def guard(request: web.Request, handler: _AiohttpHandler) -> web.StreamResponse:

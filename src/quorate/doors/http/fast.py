@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The fast lane: canonical `/kv` requests, answered without a framework.
+"""The fast lane: canonical requests for `/kv` and `/incr`, answered without a framework.
 
-Canonical is what `canonical` matches. On anything else the connection goes to aiohttp, with the
-request byte for byte, as soon as the answers before it are written, and stays there.
+Canonical is what `canonical` matches. On anything else, and on what is to be refused before the
+store is asked, the connection goes to aiohttp, with the request byte for byte, as soon as the
+answers before it are written, and stays there.
 
 Nothing is made for a request but its waiter: no Future, Task or timer. Answers leave in the order
 of the requests, one write per turn. Reads overlap; a write has the connection to itself, so that
@@ -19,17 +20,15 @@ from binascii import a2b_qp
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from email.utils import formatdate
+from functools import partial
 from http import HTTPStatus
 from time import monotonic_ns
 from typing import Final
 
-import msgspec
-
 from quorate.config import KEY_BYTES_MAX
 from quorate.core.values.events import Get, Put, Result
-from quorate.doors.access import ANYBODY, Hosts, Principal
-from quorate.doors.answered import OK, Answered, outcome_word
+from quorate.doors.access import ANYBODY, Principal, Role
+from quorate.doors.answered import OK, outcome_word
 from quorate.doors.flow import (
     ARRIVING,
     CLOSED,
@@ -41,99 +40,23 @@ from quorate.doors.flow import (
     VALUE_BYTES_LARGE,
     Flow,
     Input,
-    Limits,
 )
-from quorate.doors.http.canonical import CANONICAL, WITH_LOGIN
-from quorate.doors.http.kv import METHODS, Answers, Method
-from quorate.doors.http.problems import (
-    Refused,
-    Reply,
-    problem_of,
-    problem_reply,
-    too_many_bodies,
-)
-from quorate.doors.limits import IDLE_SECONDS, BodyPace, ByteBudget, no_room_for_reply
-from quorate.doors.principals import Answer, Principals, source_of
+from quorate.doors.guests import source_of
+from quorate.doors.http.canonical import named_lines
+from quorate.doors.http.conditions import refuse_misplaced
+from quorate.doors.http.kv import METHODS, REQUESTS, Asked, Method
+from quorate.doors.http.lane import FastLane
+from quorate.doors.http.problems import Reply, problem_of, problem_reply, too_many_bodies
+from quorate.doors.http.query import parse_query
+from quorate.doors.limits import BodyPace, no_room_for_reply
+from quorate.doors.principals import Answer
 from quorate.errors import Outcome, QuorateError
-from quorate.host.store import Store
 
 HEAD_BYTES_MAX: Final = 16 << 10
 """An incomplete head that is longer is aiohttp's to refuse."""
-WINDOW_MAX: Final = 32
-"""Requests of a connection that may be unanswered."""
 _PERCENT: Final = ord("%")
 _PLUS: Final = ord("+")
 _PUT: Final = METHODS[b"PUT"]
-_STATUS_LINES: Final = {
-    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
-}
-
-
-class FastLane(Limits):
-    """What all connections of the door share."""
-
-    def __init__(
-        self,
-        store: Store,
-        answers: Answers,
-        *,
-        full_service: Callable[[], asyncio.Protocol],
-        hosts: Hosts,
-        principals: Principals,
-        bodies: ByteBudget,
-        answered: Answered,
-        replies: ByteBudget,
-    ) -> None:
-        super().__init__(
-            bodies,
-            replies,
-            asyncio.get_running_loop(),
-            window_first=WINDOW_MAX,
-            window_max=WINDOW_MAX,
-            idle_seconds=IDLE_SECONDS,
-        )
-        self.store = store
-        self.answers = answers
-        self.operations = {
-            method.operation: answered.operation(
-                method.operation, answered.reads if method.is_read else answered.writes
-            )
-            for method in METHODS.values()
-        }
-        self.full_service = full_service
-        """Makes the aiohttp protocol that takes over a connection."""
-        self.hosts = hosts
-        """Which Host headers name this node."""
-        self.principals = principals
-        self.match = (WITH_LOGIN if principals.asks else CANONICAL).match
-        """Finds a canonical request. Where nobody logs in, what is shown decides nothing."""
-        self.asks = principals.asks
-        self._date = b""
-        self._date_second = -1
-
-    def connection(self) -> FastConnection:
-        """The protocol of a new connection."""
-        return FastConnection(self)
-
-    def render(self, reply: Reply, *, wall_ms: int, has_body: bool) -> bytes:
-        """The bytes of an answer; that to a HEAD has no body but says its length."""
-        second = wall_ms // 1000
-        if second != self._date_second:
-            self._date_second = second
-            self._date = formatdate(second, usegmt=True).encode()
-        return b"%b%bCache-Control: no-store\r\nContent-Length: %d\r\nDate: %b\r\n\r\n%b" % (
-            _STATUS_LINES[reply.status],
-            reply.lines,
-            len(reply.body),
-            self._date,
-            reply.body if has_body else b"",
-        )
-
-    def render_last(self, error: QuorateError | Refused, *, has_body: bool = True) -> bytes:
-        """The bytes of a refusal after which the connection ends."""
-        reply = problem_reply(error)
-        reply = msgspec.structs.replace(reply, lines=reply.lines + b"Connection: close\r\n")
-        return self.render(reply, wall_ms=self.store.wall_ms(), has_body=has_body)
 
 
 class _PendingAnswer:
@@ -170,12 +93,38 @@ class _PendingAnswer:
             lane.store.flush_soon(connection)
 
 
+class _PendingAsked(_PendingAnswer):
+    """The same of a request that says more."""
+
+    __slots__ = ("_asked",)
+
+    def __init__(self, connection: FastConnection, asked: Asked) -> None:
+        super().__init__(connection, asked.method, asked.r or asked.w)
+        self._asked = asked
+
+    def done(self, result: Result) -> None:
+        connection = self._connection
+        lane = connection.lane
+        wall_ms = lane.store.wall_ms()
+        judged = self._asked.judged(result, lane.answers, wall_ms=wall_ms)
+        if not isinstance(judged, Reply):
+            super().done(judged)
+            return
+        if judged.status == HTTPStatus.NOT_MODIFIED:
+            self.answer = lane.render_bare(judged, wall_ms=wall_ms)
+        else:
+            self.answer = lane.render(judged, wall_ms=wall_ms, has_body=True)
+        connection.flow.reply_bytes += len(self.answer)
+        if connection.asked[0] is self:
+            lane.store.flush_soon(connection)
+
+
 @dataclass(slots=True)
 class _Upload:
     """A PUT whose body is still arriving."""
 
-    key: bytes
-    quorum: int
+    write: Callable[[bytes], None]
+    """Takes the body when it is whole."""
     length: int
     pace: BodyPace
     body: bytearray = field(default_factory=bytearray)
@@ -188,6 +137,7 @@ class FastConnection:
         "_buffer",
         "_hosts",
         "_is_fenced",
+        "_is_guest",
         "_login",
         "_source",
         "_upload",
@@ -212,6 +162,8 @@ class FastConnection:
         it is known who asks."""
         self.principal: Principal = ANYBODY
         """Who sends what shows nothing else."""
+        self._is_guest = False
+        """Whether nobody is known to speak here (`doors.guests`)."""
         self._hosts = lane.hosts
         self._source = ""
         self._login: Method | None = None
@@ -223,6 +175,7 @@ class FastConnection:
         self.flow.open(transport)
         lane = self.lane
         self.principal = lane.principals.at(transport)
+        self._is_guest = lane.principals.guests.judge(transport, self.principal)
         if lane.principals.trusts_machine(transport):
             self._hosts = lane.hosts.here
         self._source = source_of(transport) if lane.asks else ""
@@ -295,7 +248,9 @@ class FastConnection:
             elif (match := match_at(data, at)) is None:
                 if data.find(b"\r\n\r\n", at) < 0 and len(data) - at <= HEAD_BYTES_MAX:
                     break
-                is_foreign = True
+                end = self._take_full(data, at)
+                is_foreign = end is None
+                at = at if end is None else end
             elif (end := self._take(match, data)) is None:
                 is_foreign = True
             else:
@@ -349,10 +304,10 @@ class FastConnection:
         if lane.asks and (shown := match[7]) is not None:
             known = lane.principals.known(shown, self._source)
             if known is None:
-                self._look_for(shown, method)
-                # Refused at once: what follows is dropped.
-                return match.start() if self.flow.state is not REFUSING else len(data)
+                return self._look_for(shown, method, match)
             principal = known
+            if self._is_guest:
+                self._judge(principal)
         if _PLUS in key:
             key = key.replace(b"+", b"%20")
         if _PERCENT in key:
@@ -377,12 +332,63 @@ class FastConnection:
             return match.end()
         return self._take_put(key, quorum, data, match)
 
-    def _look_for(self, shown: bytes, method: Method) -> None:
-        """Find out who sends a request, once those before it are answered."""
+    def _take_full(self, data: bytes, at: int) -> int | None:
+        """`_take` of a request that may say anything that `/kv` and `/incr` take."""
+        match = self.lane.match_full(data, at)
+        if match is None:
+            return None
+        name, query, host, length = match.group(1, 2, 3, 4)
+        lane, hosts, method = self.lane, self._hosts, REQUESTS[name]
+        if (host not in hosts.known and not hosts.welcome(host)) or (
+            length is None if method.has_body else length is not None and length != b"0"
+        ):
+            return None
+        principal = self.principal
+        if lane.asks and (shown := match[5]) is not None:
+            known = lane.principals.known(shown, self._source)
+            if known is None:
+                return self._look_for(shown, method, match)
+            principal = known
+            if self._is_guest:
+                self._judge(principal)
+        asked = _understood(method, query, named_lines(data[at : match.end()]))
+        if asked is None or not _may(principal, method, asked.key):
+            return None
+        return self._begin(asked, data, match, int(length) if method.has_body else 0)
+
+    def _begin(self, asked: Asked, data: bytes, match: re.Match[bytes], size: int) -> int | None:
+        if self.asked and not asked.method.is_read:
+            self._is_fenced = True
+            return match.start()
+        if size > self.lane.store.config.value_bytes_max:
+            return None
+        end = match.end() + size
+        if end > len(data):
+            self._await_body(partial(self._ask, asked), size, data[match.end() :])
+            return len(data)
+        self._ask(asked, data[match.end() : end])
+        return end
+
+    def _ask(self, asked: Asked, body: bytes) -> None:
+        if not asked.method.is_read:
+            self._is_fenced = True
+        store, value = self.lane.store, body if asked.method.has_body else None
+        store.submit(asked.event(_PendingAsked(self, asked), value, wall_ms=store.wall_ms()))
+
+    def _judge(self, principal: Principal) -> None:
+        """Somebody is known to speak here, perhaps."""
+        transport = self.flow.transport
+        if transport is not None:
+            self._is_guest = self.lane.principals.guests.judge(transport, principal)
+
+    def _look_for(self, shown: bytes, method: Method, match: re.Match[bytes]) -> int:
+        """Find out who sends a request, once those before it are answered. Returns as `_take`."""
         self._is_fenced = True
         if not self.asked and self._login is None:
             self._login = method
             self.lane.principals.apply(shown, self._source, self)
+        # Refused at once: what follows is dropped.
+        return match.start() if self.flow.state is not REFUSING else len(match.string)
 
     def logged_in(self, answer: Answer) -> None:
         """Go on with the request, whose sender is known now, or refuse it. Part of `Applicant`."""
@@ -404,9 +410,13 @@ class FastConnection:
         if end <= len(data):
             self._write(_PUT, key, quorum, data[start:end])
             return end
-        self._upload = _Upload(key, quorum, length, BodyPace(self.lane.bodies))
-        self._gather(self._upload, data[start:])
+        self._await_body(partial(self._write, _PUT, key, quorum), length, data[start:])
         return len(data)
+
+    def _await_body(self, write: Callable[[bytes], None], length: int, first: bytes) -> None:
+        """Have `write` take a body, of which the first bytes are here, once it is whole."""
+        self._upload = _Upload(write, length, BodyPace(self.lane.bodies))
+        self._gather(self._upload, first)
 
     def _gather(self, upload: _Upload, data: bytes) -> bytes:
         """Add to the unfinished body; what lies behind it."""
@@ -423,7 +433,7 @@ class FastConnection:
             self._upload = None
             self.flow.charge(0)
             self.flow.go(Input.WHOLE)
-            self._write(_PUT, upload.key, upload.quorum, bytes(upload.body))
+            upload.write(bytes(upload.body))
         elif upload.pace.earns(size):
             self.flow.go(Input.PROGRESS)
         return data[missing:]
@@ -440,6 +450,24 @@ class FastConnection:
         self.flow.reply_bytes += len(asked.answer)
         self.flow.go(Input.REFUSE)
         self.lane.store.flush_soon(self)
+
+
+def _understood(method: Method, query: bytes, lines: dict[str, list[str]]) -> Asked | None:
+    """What a request asks; None if it is for the full service to refuse, or to say of a `w` that
+    stands with a read how consistent that is."""
+    try:
+        if not method.is_read:
+            refuse_misplaced(method.operation.partition(" ")[2], lines)
+        parameters = parse_query(f"?{query.decode('ascii')}", allowed=method.parameters)
+        asked = Asked(method, parameters, lambda name: lines.get(name, ()))
+    except QuorateError:
+        return None
+    return None if (asked.w if method.is_read else asked.r) else asked
+
+
+def _may(principal: Principal, method: Method, key: bytes) -> bool:
+    roles = (method.role, Role.READ) if method.adds else (method.role,)
+    return all(principal.has(role) and principal.forbidden(role, (key,)) is None for role in roles)
 
 
 def _unquote(raw: bytes) -> bytes:

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from quorate.core.values.events import Check, CheckResult
 from quorate.doors.http.context import Context, ask, respond_json, respond_text
-from quorate.doors.http.request import Query
+from quorate.doors.http.query import Query
 from quorate.errors import NotReady
 
 

@@ -26,7 +26,8 @@ from quorate.core.values.versions import ABSENT, RECORD_LENGTHS
 from quorate.doors.http.context import Context, ask, respond_text
 from quorate.doors.http.keys import CURSOR_HEADER, decode_cursor, encode_cursor
 from quorate.doors.http.problems import Refused
-from quorate.doors.http.request import Query, read_body
+from quorate.doors.http.query import Query
+from quorate.doors.http.request import read_body
 from quorate.doors.limits import checked_key, checked_value
 from quorate.doors.pages import live_keys
 from quorate.errors import InvalidRequest, QuorateError

@@ -16,7 +16,8 @@ from aiohttp import web
 from quorate.core.values.events import Change, ChangeResult
 from quorate.core.values.wish import TOKEN_USES_MAX, Admission, Wish
 from quorate.doors.http.context import Context, ask, respond_json
-from quorate.doors.http.request import Query, decode_json, read_body
+from quorate.doors.http.query import Query
+from quorate.doors.http.request import decode_json, read_body
 from quorate.errors import (
     Conflict,
     Forbidden,

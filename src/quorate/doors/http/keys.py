@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The routes about keys, in full: `/kv` with any framing of the body, `/keys`, `/explain`."""
+"""The routes about keys, in full: `/kv` and `/incr` with any framing of the body, `/keys`,
+`/explain`."""
 
 from __future__ import annotations
 
@@ -14,20 +15,18 @@ from quorate.core.values.events import (
     SCAN_ROWS_MAX,
     Explain,
     ExplainResult,
-    Get,
-    GetResult,
-    Put,
-    PutResult,
     Scan,
     ScanResult,
 )
-from quorate.doors.http.conditions import IDEMPOTENCY, VersionConditions, conditions_of
+from quorate.doors.access import Role
 from quorate.doors.http.context import Context, ask, respond, respond_json
-from quorate.doors.http.kv import METHODS
-from quorate.doors.http.request import Query, read_body
-from quorate.doors.http.updates import update, writing
+from quorate.doors.http.kv import INCREMENT, METHODS, Asked, Method
+from quorate.doors.http.login import require
+from quorate.doors.http.problems import Reply
+from quorate.doors.http.query import Query
+from quorate.doors.http.request import read_body
 from quorate.doors.pages import live_keys
-from quorate.errors import InvalidRequest
+from quorate.errors import InvalidRequest, QuorateError
 
 CURSOR_HEADER: Final = "Quorate-Cursor"
 _CURSOR_BYTES_MAX: Final = 4096
@@ -46,42 +45,35 @@ Text = str | Base64
 async def serve_kv(context: Context, request: web.Request, query: Query) -> web.Response:
     """GET, HEAD, PUT (the body is the value, whatever its type is said to be), and DELETE: a
     tombstone under the same quorum rules, also where nothing is."""
-    store, method, value = context.store, METHODS[request.method.encode()], None
-    conditions = conditions_of(request.headers)
-    key = query.key()
+    return await _serve(context, request, query, METHODS[request.method.encode()])
+
+
+async def increment(context: Context, request: web.Request, query: Query) -> web.Response:
+    """Add `by`, 1 if it is not given, to a counter; the answer is what it comes to."""
+    require(Role.READ, context.principal, query.key())
+    if request.body_exists and request.content_length != 0:
+        raise InvalidRequest("what to add stands in the query, not in a body: /incr?key=...&by=5")
+    return await _serve(context, request, query, INCREMENT)
+
+
+async def _serve(
+    context: Context, request: web.Request, query: Query, method: Method
+) -> web.Response:
+    store, answers, value = context.store, context.answers, None
+    asked = Asked(method, query, lambda name: request.headers.getall(name, []))
     if method.has_body:
         value = await read_body(request, context.bodies, bytes_max=store.config.value_bytes_max)
-    ttl_ms, timeout_ms = query.ttl_ms(), query.timeout_ms()
-    expires_ms = store.wall_ms() + ttl_ms if ttl_ms else 0
-    is_update = conditions.names_any or IDEMPOTENCY in request.headers or query.get("since_ms")
-    if is_update and not method.is_read:
-        edit = writing(value, expires_ms, conditions)
-        return await update(context, request, query, edit, said=value or b"")
-
-    r, w = query.quorum("r"), query.quorum("w")
-    result: GetResult | PutResult
-    if method.is_read:
-        result = await ask(store, lambda waiter: Get(waiter, key, r, timeout_ms), GetResult)
-    else:
-        result = await ask(
-            store, lambda waiter: Put(waiter, key, value, expires_ms, w, timeout_ms), PutResult
-        )
-    response = respond(context.answers.of(result, r=r, w=w, wall_ms=store.wall_ms()))
-    return _judged(conditions, response) if method.is_read else response
-
-
-def _judged(conditions: VersionConditions, response: web.Response) -> web.Response:
-    """The answer to a read under its conditions (RFC 9110, 13.2.2), which are ignored where there
-    is no value."""
-    etag = response.etag
-    if response.status != 200 or etag is None:
-        return response
-    conditions.check_read(etag.value)
-    if conditions.is_known(etag.value):
-        kept = ("ETag", "Quorate-Version", "Quorate-Consistency")
-        headers = {name: response.headers[name] for name in kept}
-        return web.Response(status=304, headers=headers)
-    return response
+    result = await ask(
+        store,
+        lambda waiter: asked.event(waiter, value, wall_ms=store.wall_ms()),
+        asked.result_type,
+    )
+    judged = asked.judged(result, answers, wall_ms=store.wall_ms())
+    if isinstance(judged, QuorateError):
+        raise judged
+    if isinstance(judged, Reply):
+        return respond(judged)
+    return respond(answers.of(judged, r=asked.r, w=asked.w, wall_ms=store.wall_ms()))
 
 
 async def list_keys(context: Context, _request: web.Request, query: Query) -> web.Response:

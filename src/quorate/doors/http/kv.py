@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The rules of `/kv`, for both lanes: what each method is, and what each result becomes.
+"""The rules of `/kv` and `/incr`, for both lanes: what each method is, what a request asks of the
+store, and what each result becomes.
 
-Parameters and their limits are `request`'s. The fast lane takes of them what it cannot misread (a
-key, and one digit of `r` for a read or of `w` for a write) and leaves the rest to the full service.
+Parameters and their limits are `request`'s. Most requests say a key alone, and one digit of `r` for
+a read or of `w` for a write: these the fast lane reads by itself. Whatever says more is an `Asked`,
+in either lane.
 """
 
 from __future__ import annotations
@@ -14,21 +16,33 @@ from typing import Final
 import msgspec
 
 from quorate.core.topology.topology import consistency, majority
-from quorate.core.values.events import GetResult, PutResult, Result, UpdateResult
-from quorate.core.values.record import Record, is_live
+from quorate.core.values.events import (
+    Get,
+    GetResult,
+    Put,
+    PutResult,
+    Result,
+    Update,
+    UpdateResult,
+    Waiter,
+)
+from quorate.core.values.record import EXPIRES_MS_MAX, Record, is_live
 from quorate.core.values.versions import chain_of, successor
 from quorate.doors.access import Role
+from quorate.doors.http.conditions import IDEMPOTENCY, Lines, conditions_of
 from quorate.doors.http.problems import Problem, Reply, problem_reply, reply_of
-from quorate.errors import QuorateError
+from quorate.doors.http.query import Query
+from quorate.doors.http.updates import adding, amount_of, name_of, request_number, writing
+from quorate.errors import InvalidRequest, PreconditionFailed, QuorateError
 from quorate.host.store import Store
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """What `/kv` does on an HTTP method."""
+    """What `/kv` does on an HTTP method, or `/incr`."""
 
     operation: str
-    """As it is counted."""
+    """The method and the path; as it is counted."""
     role: Role
     parameters: frozenset[str]
     is_read: bool = False
@@ -36,6 +50,9 @@ class Method:
     """Whether a request has a body, which is the value."""
     shows_body: bool = True
     """Whether an answer shows its body, or only the length of it."""
+    adds: bool = False
+    """Whether it adds to a number. The answer says what that comes to, so who sends it must be
+    allowed to read it, too."""
 
 
 _PARAMETERS: Final = frozenset({"key", "r", "w", "timeout"})
@@ -45,6 +62,11 @@ METHODS: Final = {
     b"PUT": Method("PUT /kv", Role.WRITE, _PARAMETERS | {"since_ms", "ttl"}, has_body=True),
     b"DELETE": Method("DELETE /kv", Role.WRITE, _PARAMETERS | {"since_ms"}),
 }
+"""Of `/kv`."""
+_COUNTED: Final = frozenset({"by", "key", "since_ms", "timeout", "ttl"})
+INCREMENT: Final = Method("POST /incr", Role.WRITE, _COUNTED, adds=True)
+REQUESTS: Final = {each.operation.encode(): each for each in (*METHODS.values(), INCREMENT)}
+"""All of them, by the method and path of a request."""
 
 _VALUE_LINES: Final = (
     b"Content-Type: application/octet-stream\r\n"
@@ -58,6 +80,7 @@ _REPEATED_LINES: Final = (
     b"Content-Type: text/plain; charset=utf-8\r\n"
     b'ETag: "%b"\r\nQuorate-Version: %b\r\nQuorate-Repeated: true\r\nQuorate-Consistency: %b\r\n'
 )
+_UNCHANGED_LINES: Final = b'ETag: "%b"\r\nQuorate-Version: %b\r\nQuorate-Consistency: %b\r\n'
 _ABSENT: Final = Problem(404, "not_found", "Not found", "there is no value under this key")
 
 
@@ -82,16 +105,17 @@ class Answers:
         word = self._word(r, w) if r or w else self._default
         if isinstance(result, GetResult):
             record = result.record
+            value = None if record is None else record.value
             if (
                 record is None
-                or record.value is None
+                or value is None
                 or (record.expires_ms and not is_live(record, wall_ms=wall_ms))
             ):
                 absent = reply_of(_ABSENT._replace(facts={"answers": result.answers}))
                 lines = absent.lines + b"Quorate-Consistency: %b\r\n" % word
                 return msgspec.structs.replace(absent, lines=lines)
             version = hexlify(record.version)
-            return Reply(200, _VALUE_LINES % (version, version, word), record.value)
+            return Reply(200, _VALUE_LINES % (version, version, word), value)
         if isinstance(result, PutResult):
             version = hexlify(result.version)
             lines = _WRITTEN_LINES % (version, version, result.acks, result.replicas, word)
@@ -118,6 +142,11 @@ class Answers:
             return Reply(200, lines, b"ok")
         return Reply(200, lines, record.value or b"" if record.version == version else b"")
 
+    def of_unchanged(self, record: Record, *, r: int, w: int) -> Reply:
+        """The answer to a read that knows the version that is there (304): it never has a body."""
+        version = hexlify(record.version)
+        return Reply(304, _UNCHANGED_LINES % (version, version, self._word(r, w)), b"")
+
     def _word(self, r: int, w: int) -> bytes:
         topology, config = self._store.topology(), self._store.config
         if topology is not None:
@@ -125,6 +154,99 @@ class Answers:
         n = config.replication
         r, w = r or config.r or majority(n), w or config.w or majority(n)
         return consistency(n=n, r=r, w=w).value.encode()
+
+
+class Asked:
+    """What a request asks that may say anything that `/kv` and `/incr` take.
+
+    Whatever depends on what is there is one `Update`, which takes effect once, on the record
+    directly before it: a write under a condition, one that has a name by which it may be sent
+    again, and an addition.
+    """
+
+    __slots__ = (
+        "_by",
+        "_conditions",
+        "_name",
+        "_request",
+        "_since_ms",
+        "_timeout_ms",
+        "_ttl_ms",
+        "is_update",
+        "key",
+        "method",
+        "r",
+        "w",
+    )
+
+    def __init__(self, method: Method, query: Query, lines: Lines) -> None:
+        """`lines`: of the headers that decide. InvalidRequest, KeyMissing, KeyTooLarge."""
+        self.method = method
+        self._conditions = conditions_of(lines)
+        self.key = query.key()
+        self.r, self.w = query.quorum("r"), query.quorum("w")
+        self._timeout_ms, self._ttl_ms = query.timeout_ms(), query.ttl_ms()
+        self._name = "" if method.is_read else name_of(lines(IDEMPOTENCY))
+        self._since_ms = query.number("since_ms", low=1, high=EXPIRES_MS_MAX, default=0)
+        self._by = amount_of(query.get("by")) if method.adds else 0
+        self._request = 0
+        """The number under which the store remembers it."""
+        self.is_update = not method.is_read and (
+            method.adds or self._conditions.names_any or bool(self._name)
+        )
+        if self._since_ms and not self._name:
+            raise InvalidRequest(f"since_ms is for a request with an {IDEMPOTENCY}")
+        if self.is_update and (self.r or self.w):
+            name = "r" if self.r else "w"
+            raise InvalidRequest(
+                f"{name} is not for this: what depends on the version that is there always needs "
+                "a majority of the replicas",
+                parameter=name,
+            )
+
+    @property
+    def result_type(self) -> type[GetResult] | type[PutResult] | type[UpdateResult]:
+        """What the store answers, unless by an error."""
+        if self.method.is_read:
+            return GetResult
+        return UpdateResult if self.is_update else PutResult
+
+    def event(self, waiter: Waiter, value: bytes | None, *, wall_ms: int) -> Get | Put | Update:
+        """What to ask of the store; `value` is the body of a PUT."""
+        method, key, timeout_ms = self.method, self.key, self._timeout_ms
+        if method.is_read:
+            return Get(waiter, key, self.r, timeout_ms)
+        expires_ms = wall_ms + self._ttl_ms if self._ttl_ms else 0
+        if not self.is_update:
+            return Put(waiter, key, value, expires_ms, self.w, timeout_ms)
+        if method.adds:
+            edit, said = adding(self._by, expires_ms), b"%d" % self._by
+        else:
+            edit, said = writing(value, expires_ms, self._conditions), value or b""
+        self._request = request_number(self._name, method.operation, said)
+        # What is yet to be says nothing.
+        since_ms = min(self._since_ms, wall_ms)
+        return Update(waiter, key, edit, timeout_ms, self._request, since_ms, len(said))
+
+    def judged(self, result: Result, answers: Answers, *, wall_ms: int) -> Result | Reply:
+        """The answer, where only such a request has it; else a result that is answered like any
+        other: the same, or PreconditionFailed."""
+        if isinstance(result, UpdateResult):
+            return answers.of_update(result, request=self._request, shows_value=self.method.adds)
+        if not isinstance(result, GetResult) or not self._conditions.names_any:
+            return result
+        record = result.record
+        # RFC 9110, 13.2.2: no condition is asked where there is no value.
+        if record is None or not is_live(record, wall_ms=wall_ms):
+            return result
+        version = record.version.hex()
+        try:
+            self._conditions.check_read(version)
+        except PreconditionFailed as failed:
+            return failed
+        if self._conditions.is_known(version):
+            return answers.of_unchanged(record, r=self.r, w=self.w)
+        return result
 
 
 def _version_of(record: Record, request: int) -> bytes:

@@ -10,7 +10,8 @@ from typing import Final
 from aiohttp import web
 
 from quorate.doors.access import NOBODY, Principal, Role
-from quorate.doors.principals import NOT_ACCEPTED, Answer, Principals, source_of
+from quorate.doors.guests import source_of
+from quorate.doors.principals import NOT_ACCEPTED, Answer, Principals
 from quorate.errors import Forbidden, Unauthenticated
 
 HEADER: Final = "Authorization"
@@ -28,10 +29,19 @@ class _FutureApplicant:
 async def identify(principals: Principals, request: web.Request) -> Principal:
     """Who sends the request. Unauthenticated, Overloaded."""
     transport = request.transport
-    here = NOBODY if transport is None else principals.at(transport)
+    if transport is None:
+        return NOBODY
+    principal = await _identified(principals, request, transport)
+    principals.guests.judge(transport, principal)
+    return principal
+
+
+async def _identified(
+    principals: Principals, request: web.Request, transport: asyncio.BaseTransport
+) -> Principal:
     given = request.headers.getall(HEADER, [])
-    if not given or transport is None or not principals.asks:
-        return here
+    if not given or not principals.asks:
+        return principals.at(transport)
     if len(given) > 1:
         raise Unauthenticated(NOT_ACCEPTED)
     header, source = given[0].encode("utf-8", "surrogateescape"), source_of(transport)

@@ -10,7 +10,8 @@ from aiohttp import web
 
 from quorate.core.values.events import Forget, ForgetResult, Join, JoinResult
 from quorate.doors.http.context import Context, ask, respond_json, respond_text
-from quorate.doors.http.request import Query, decode_json, read_body
+from quorate.doors.http.query import Query
+from quorate.doors.http.request import decode_json, read_body
 from quorate.errors import InvalidRequest
 from quorate.notation import member_url, parse_url
 

@@ -26,7 +26,7 @@ from prometheus_client.registry import Collector
 from quorate.core.values.status import MemberView, Status
 from quorate.doors.answered import BOUNDS_NS, OK, Answered, Durations
 from quorate.doors.http.context import Context
-from quorate.doors.http.request import Query
+from quorate.doors.http.query import Query
 
 COUNTERS: Final = {
     "bytes_received": ("peer_bytes_received", "Bytes received from other nodes"),

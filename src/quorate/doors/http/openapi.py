@@ -24,7 +24,7 @@ from quorate.doors.http import changes, joining
 from quorate.doors.http.batch import BatchBody
 from quorate.doors.http.internal import RECORD_TYPE
 from quorate.doors.http.problems import PROBLEM_TYPE
-from quorate.doors.http.request import QUORUM_MAX, TTL_SECONDS_MAX
+from quorate.doors.http.query import QUORUM_MAX, TTL_SECONDS_MAX
 from quorate.errors import BY_CODE, Outcome
 
 REFUSALS: Final = {

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from quorate.core.values.status import Probe
 from quorate.doors.http.context import Context, respond_json
-from quorate.doors.http.request import Query
+from quorate.doors.http.query import Query
 from quorate.errors import InvalidRequest, NotReady, Overloaded
 from quorate.notation import parse_url
 

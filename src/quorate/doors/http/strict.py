@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What is refused before anything else: a stranger's host, headers that could mislead.
 
-Of all this the fast lane asks only for the Host and the role: it never matches a request with any
-of the other headers (`canonical.DECIDING`).
+Of all this the fast lane asks only for the Host, the role and the place of conditions: it never
+matches a request with any of the other headers (`canonical.DECIDING`).
 """
 
 from __future__ import annotations

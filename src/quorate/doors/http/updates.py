@@ -1,28 +1,23 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Writes that depend on what is there: `/kv` under a condition or with an Idempotency-Key, `/incr`.
+"""What `/kv` under a condition and `/incr` make of what is there, and what a request is known by
+that may be sent again.
 
-Each is one `Update`, which takes effect once, on the record directly before it. A request that says
-who it is by an Idempotency-Key may be sent again: the last requests on a key are remembered in its
-record, until a plain write replaces it. With `since_ms` a request says that it was sent before, and
-when; it does not take effect now if it cannot be told any more whether it did then.
+A request that says who it is by an Idempotency-Key may be sent again: the last requests on a key
+are remembered in its record, until a plain write replaces it. With `since_ms` a request says that
+it was sent before, and when; it does not take effect now if it cannot be told any more whether it
+did then.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Final
 
-from aiohttp import web
-
-from quorate.core.values.events import Edit, Edited, Update, UpdateResult
-from quorate.core.values.record import EXPIRES_MS_MAX, Record
-from quorate.doors.access import Role
+from quorate.core.values.events import Edit, Edited
+from quorate.core.values.record import Record
 from quorate.doors.http.conditions import IDEMPOTENCY, VersionConditions
-from quorate.doors.http.context import Context, ask, respond
-from quorate.doors.http.login import require
-from quorate.doors.http.request import Query
 from quorate.errors import Conflict, InvalidRequest, Outcome
 
 INTEGER_MIN: Final = -(1 << 63)
@@ -33,49 +28,26 @@ _NAME: Final = re.compile(r"[!-~](?:[ -~]{0,253}[!-~])?")
 """What an Idempotency-Key may be: 1 to 255 characters."""
 
 
-def request_number(request: web.Request, said: bytes) -> int:
-    """The number under which the core remembers a request that asks for what is `said`; 0 without
-    an Idempotency-Key. Another one of the same name is not taken for it."""
-    lines = request.headers.getall(IDEMPOTENCY, [])
+def name_of(lines: Sequence[str]) -> str:
+    """What a request calls itself, by the lines of its Idempotency-Key; empty without one.
+    InvalidRequest."""
     if not lines:
-        return 0
+        return ""
     if len(lines) > 1 or not _NAME.fullmatch(lines[0]):
         raise InvalidRequest(f"{IDEMPOTENCY} is given once, with 1 to 255 characters of ASCII")
-    digest = blake2b(f"{lines[0]}\n{request.method}\n".encode(), digest_size=8)
+    return lines[0]
+
+
+def request_number(name: str, operation: str, said: bytes) -> int:
+    """The number under which the core remembers a request of this name, which has an operation do
+    what is `said`: write or add it. Another one of the same name is not taken for it. 0 without a
+    name."""
+    if not name:
+        return 0
+    method = operation.partition(" ")[0]
+    digest = blake2b(f"{name}\n{method}\n".encode(), digest_size=8)
     digest.update(said)
     return int.from_bytes(digest.digest(), "big") or 1
-
-
-async def update(
-    context: Context,
-    request: web.Request,
-    query: Query,
-    edit: Edit,
-    *,
-    said: bytes,
-    shows_value: bool = False,
-) -> web.Response:
-    """Do what `edit` says, once. `said`: what to write or add, by which a request that is sent
-    again is known. InvalidRequest, Conflict, and whatever `edit` raises."""
-    for name in ("r", "w"):
-        if query.get(name) is not None:
-            raise InvalidRequest(
-                f"{name} is not for this: what depends on the version that is there always needs "
-                "a majority of the replicas",
-                parameter=name,
-            )
-    key, timeout_ms, number = query.key(), query.timeout_ms(), request_number(request, said)
-    since_ms = query.number("since_ms", low=1, high=EXPIRES_MS_MAX, default=0)
-    if since_ms and not number:
-        raise InvalidRequest(f"since_ms is for a request with an {IDEMPOTENCY}")
-    # What is yet to be says nothing.
-    since_ms = min(since_ms, context.store.wall_ms())
-    result = await ask(
-        context.store,
-        lambda waiter: Update(waiter, key, edit, timeout_ms, number, since_ms, len(said)),
-        UpdateResult,
-    )
-    return respond(context.answers.of_update(result, request=number, shows_value=shows_value))
 
 
 def writing(value: bytes | None, expires_ms: int, conditions: VersionConditions) -> Edit:
@@ -89,7 +61,7 @@ def writing(value: bytes | None, expires_ms: int, conditions: VersionConditions)
     return edit
 
 
-def adding(by: int, expires_ms: int) -> Callable[[Record | None], Edited]:
+def adding(by: int, expires_ms: int) -> Edit:
     """Add `by` to the integer that is there, which expires when it did, or to 0 that expires at
     `expires_ms`."""
 
@@ -114,16 +86,9 @@ def integer_of(text: bytes) -> int | None:
     return number if number is not None and INTEGER_MIN <= number <= INTEGER_MAX else None
 
 
-async def increment(context: Context, request: web.Request, query: Query) -> web.Response:
-    """Add `by`, 1 if it is not given, to a counter; the answer is what it comes to."""
-    # Who is answered what a counter comes to, reads it.
-    require(Role.READ, context.principal, query.key())
-    if request.body_exists and request.content_length != 0:
-        raise InvalidRequest("what to add stands in the query, not in a body: /incr?key=...&by=5")
-    given = query.get("by")
+def amount_of(given: bytes | None) -> int:
+    """What to add, 1 if it is not said. InvalidRequest."""
     by = 1 if given is None else integer_of(given)
     if by is None:
         raise InvalidRequest("by must be a whole number of 64 bits, such as -5", parameter="by")
-    ttl_ms = query.ttl_ms()
-    edit = adding(by, context.store.wall_ms() + ttl_ms if ttl_ms else 0)
-    return await update(context, request, query, edit, said=b"%d" % by, shows_value=True)
+    return by

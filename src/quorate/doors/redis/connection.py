@@ -28,7 +28,7 @@ from quorate.doors.flow import (
     REPLY_BYTES_MAX,
     Input,
 )
-from quorate.doors.principals import source_of
+from quorate.doors.guests import source_of
 from quorate.doors.redis.command import Access, Command
 from quorate.doors.redis.gather import PARTS_MAX
 from quorate.doors.redis.session import CommandError, RespDoor, Session
@@ -94,6 +94,7 @@ class RespConnection(Session):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.flow.open(transport)
         self.principal = self.door.principals.at(transport)
+        self.door.principals.guests.judge(transport, self.principal)
         self._parser.is_strict = not self.principal.name
         self.source = source_of(transport)
         self.peer = _address(transport.get_extra_info("peername"))
@@ -142,7 +143,7 @@ class RespConnection(Session):
         self._request_bytes += len(data)
         self.door.commands_processed += len(commands)
         if parser.is_partial:
-            self.charge_requests()
+            self._charge_requests()
             if commands:
                 flow.go(Input.PROGRESS)
         if parser.fault is not None:
@@ -206,7 +207,7 @@ class RespConnection(Session):
                 self._is_alone = False
                 self._parts = self._request_bytes = 0
                 if flow.charged_bytes:
-                    self.charge_requests()
+                    self._charge_requests()
             flow.write(replies)
         if flow.state is not READING and flow.state is not ARRIVING:
             if self._parser.is_strict and not queue:
@@ -311,13 +312,11 @@ class RespConnection(Session):
         self._parts += parts
         return True
 
-    def charge_requests(self) -> None:
-        """Charge the budget for the half command, and for those queued until EXEC. Never give back
-        what finished commands were charged for before they are answered: of `SET k <1 MiB>` and
-        half a GET behind it the megabyte stays charged until the SET is answered."""
+    def _charge_requests(self) -> None:
+        """Charge the budget for the half command. Never give back what finished commands were
+        charged for before they are answered: of `SET k <1 MiB>` and half a GET behind it the
+        megabyte stays charged until the SET is answered."""
         held = self._parser.held_bytes
-        if self.block is not None:
-            held += self.block.bytes
         if held < self.flow.charged_bytes and (self.queue or self._backlog):
             return
         if not self.flow.charge(held):

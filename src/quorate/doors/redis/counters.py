@@ -30,6 +30,9 @@ _LARGEST: Final = Decimal("1.18973149535723176502e4932")
 """And the smallest: what a long double of x86-64 holds."""
 _SMALLEST: Final = Decimal("3.6e-4951")
 _PLACES: Final = Decimal(1).scaleb(-17)
+_DIGIT_WEIGHT: Final = 32
+"""Of a digit that is read, added and written (`KeyCommand.weight`): a number may have 5,000, and a
+transaction 10,000 such additions."""
 _EXACT: Final = Context(prec=12_000, rounding=ROUND_HALF_EVEN)
 """Digits enough for the sum of any two numbers that can be."""
 
@@ -83,7 +86,12 @@ def _incrbyfloat(_session: Session, args: list[bytes]) -> KeyCommand:
             raise RedisRefusal("increment would produce NaN or Infinity")
         return Edited(format_float(total), kept_expiry(record))
 
-    return KeyCommand(lambda _before, after: resp.bulk(value_of(after) or b""), edit)
+    return KeyCommand(
+        lambda _before, after: resp.bulk(value_of(after) or b""),
+        edit,
+        work=_DIGIT_WEIGHT * len(args[2]),
+        weight=_DIGIT_WEIGHT,
+    )
 
 
 def parse_float(data: bytes) -> Decimal | None:

@@ -106,9 +106,9 @@ def _usage(session: Session, args: list[bytes]) -> None:
         raise CommandError("ERR syntax error")
 
     def render(record: Record | None) -> bytes:
-        if record is None or record.value is None:
+        if record is None or record.is_tombstone:
             return session.null
-        return resp.integer(len(args[2]) + len(record.value) + _RECORD_BYTES)
+        return resp.integer(len(args[2]) + record.size + _RECORD_BYTES)
 
     PendingRead(session, args[2], render)
 

@@ -47,13 +47,19 @@ class _Login(Pending):
     def logged_in(self, answer: Answer) -> None:
         """Part of `Applicant`."""
         if isinstance(answer, Principal):
-            self.session.principal = answer
+            _become(self.session, answer)
             self.resolve(self._succeed())
         elif isinstance(answer, Unauthenticated):
             self.outcome = Outcome.NOT_APPLIED.value
             self.resolve(resp.error(WRONGPASS))
         else:
             self.resolve_failed(answer)
+
+
+def _become(session: Session, principal: Principal) -> None:
+    session.principal = principal
+    if session.flow.transport is not None:
+        session.door.principals.guests.judge(session.flow.transport, principal)
 
 
 def _log_in(session: Session, name: bytes, password: bytes, succeed: Callable[[], bytes]) -> None:
@@ -133,7 +139,7 @@ def _reset(session: Session, _args: list[bytes]) -> None:
     session.reset()
     transport = session.flow.transport
     if transport is not None:
-        session.principal = session.door.principals.at(transport)
+        _become(session, session.door.principals.at(transport))
     session.answer(resp.simple("RESET"))
 
 

@@ -156,7 +156,8 @@ class _Rename(_Copy):
         # Not plainly: where nothing can be deleted in the end (W is below a majority, say), nothing
         # shall be copied before.
         edited = Edited(value, expires_ms)
-        self.session.store.submit(Update(self, target, lambda _: edited))
+        size = len(value or b"")
+        self.session.store.submit(Update(self, target, lambda _: edited, size=size))
 
     def _finish(self) -> None:
         self.resolve(resp.OK if self._replaces else resp.integer(1))

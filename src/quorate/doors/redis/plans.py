@@ -53,6 +53,10 @@ class KeyCommand(NamedTuple):
     shows: bool = False
     """Whether the reply holds the value that was there, which may be large."""
     depends: Depends = Depends.ALL
+    work: int = 0
+    """What it is beside looking at the value, in bytes that could be looked at meanwhile."""
+    weight: int = 1
+    """How many bytes could be looked at while it works on one of the value."""
 
 
 def _alone(replies: Sequence[bytes]) -> bytes:
@@ -93,12 +97,21 @@ def value_of(record: Record | None) -> bytes | None:
 
 def size_of(record: Record | None) -> int:
     """The bytes of the value of a live record; 0 if there is none."""
-    return len(value_of(record) or b"")
+    return record.size if record is not None else 0
 
 
 def version_of(record: Record | None) -> bytes:
     """The version of a live record; ABSENT if there is none."""
     return record.version if record is not None else ABSENT
+
+
+def checked_work(work: int) -> int:
+    """`work`, if a transaction may be so much. InvalidRequest."""
+    if work > LOOKED_BYTES_MAX:
+        raise InvalidRequest(
+            f"the transaction looks at or makes more than {LOOKED_BYTES_MAX} bytes of values"
+        )
+    return work
 
 
 # --- several commands, one after the other -------------------------------------------------------
@@ -128,12 +141,8 @@ def play(
         if edited is not None:
             record = after = Record(version, edited.value, edited.expires_ms)
         if command.depends is Depends.ALL:
-            looked += max(size_of(before), size_of(after))
-            if looked > LOOKED_BYTES_MAX:
-                raise InvalidRequest(
-                    f"the transaction looks at or makes more than {LOOKED_BYTES_MAX} bytes of"
-                    " values"
-                )
+            size = max(size_of(before), size_of(after))
+            looked = checked_work(looked + command.weight * size + command.work)
         yield Played(command, before, after, refusal)
 
 

@@ -119,10 +119,11 @@ def _info(session: Session, args: list[bytes]) -> None:
 
 
 def _key_count(door: RespDoor) -> int:
-    """Live keys of the cluster, about: what the nodes last told of theirs, divided by copies."""
+    """Live keys of the cluster, about: what those last told of theirs that hold copies, divided by
+    copies."""
     status = door.status()
-    held = [member.keys for member in status.members if member.state != "self"]
-    return round((sum(held) + status.keys) / max(status.replicas, 1))
+    held = sum(member.keys for member in status.members if member.owns)
+    return round(held / max(status.replicas, 1))
 
 
 def _dbsize(session: Session, _args: list[bytes]) -> None:

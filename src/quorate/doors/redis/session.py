@@ -35,7 +35,8 @@ from quorate.doors.limits import (
     no_room_for_reply,
 )
 from quorate.doors.principals import Principals
-from quorate.doors.redis.plans import CommandPlan, RedisRefusal
+from quorate.doors.redis.kept import Block, WatchedKeys
+from quorate.doors.redis.plans import RedisRefusal
 from quorate.doors.redis.work import Work
 from quorate.errors import Outcome, Overloaded, QuorateError
 from quorate.host.store import Store
@@ -79,8 +80,8 @@ class RespDoor(Limits):
         )
         self.newcomers = Deadlines(self.timers, REQUEST_SECONDS)
         """Connections that have yet to send a command."""
-        self.blocks = Deadlines(self.timers, REQUEST_SECONDS)
-        """Transactions that use the budget of requests until EXEC."""
+        self.kept = Deadlines(self.timers, REQUEST_SECONDS)
+        """What clients have the node keep between commands."""
         self.store = store
         self.principals = principals
         self.sessions: dict[int, Session] = {}
@@ -101,7 +102,7 @@ class RespDoor(Limits):
     def close(self) -> None:
         """Let no connection run into a limit any more."""
         self.newcomers.close()
-        self.blocks.close()
+        self.kept.close()
         super().close()
 
     def status(self) -> Status:
@@ -154,7 +155,7 @@ class Session(ABC):
         "queue",
         "source",
         "store",
-        "watched",
+        "watch",
     )
 
     def __init__(self, store: Store, door: RespDoor) -> None:
@@ -179,8 +180,8 @@ class Session(ABC):
         self.peer = self.laddr = self.source = ""
         self.block: Block | None = None
         """What was queued since MULTI; None outside of a transaction."""
-        self.watched: dict[bytes, bytes] = {}
-        """The version of each watched key; ABSENT if nothing is there."""
+        self.watch: WatchedKeys | None = None
+        """What is watched; None if nothing is."""
         self.lib_name = self.lib_version = b""
         self.reset()
 
@@ -193,9 +194,15 @@ class Session(ABC):
     def leave_block(self) -> None:
         """Queue commands no more, and watch nothing (EXEC, DISCARD)."""
         if self.block is not None:
-            self.door.blocks.forget(self.block)
+            self.block.let_go()
             self.block = None
-        self.watched = {}
+        self.unwatch()
+
+    def unwatch(self) -> None:
+        """Watch nothing any more."""
+        if self.watch is not None:
+            self.watch.let_go()
+            self.watch = None
 
     def permit(self, role: Role, keys: list[bytes], *, name: str) -> None:
         """CommandError unless the client may run the command of this name, which asks for `role`,
@@ -230,10 +237,6 @@ class Session(ABC):
         """Write the replies that are ready. Called by the store at the end of a turn."""
 
     @abstractmethod
-    def charge_requests(self) -> None:
-        """Charge the budget of requests for what the client has sent and is not answered yet."""
-
-    @abstractmethod
     def late(self) -> None:
         """Refuse the half command whose rest did not come in time. Called by the flow."""
 
@@ -257,30 +260,6 @@ class Session(ABC):
     def answer_value(self, value: object) -> None:
         """Answer the current command with a nested value in the client's protocol."""
         self.answer(resp.encode(value, self.protocol))
-
-
-class Block:
-    """The commands of a transaction, from MULTI to EXEC (`transactions`)."""
-
-    __slots__ = ("_session", "bytes", "count", "fault", "lines")
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        self.lines: list[Callable[[], CommandPlan]] = []
-        """Each tells what its command does, or raises CommandError."""
-        self.count = 0
-        """How many they are, one of several keys once for each."""
-        self.bytes = 0
-        """About what they take, which the budget of requests is charged for."""
-        self.fault = ""
-        """Why EXEC runs none of them; empty if it will."""
-
-    def expired(self) -> None:
-        """Let go what others find no room for: EXEC did not come in time (`Deadlines`)."""
-        self.lines.clear()
-        self.bytes = 0
-        self.fault = "EXECABORT Transaction discarded: EXEC did not come in time"
-        self._session.charge_requests()
 
 
 class Pending:
@@ -380,9 +359,7 @@ def visible(result: GetResult, session: Session) -> Record | None:
 
 def is_large(record: Record | None) -> bool:
     """Whether it has a value that is read one at a time."""
-    return (
-        record is not None and record.value is not None and len(record.value) >= VALUE_BYTES_LARGE
-    )
+    return record is not None and record.size >= VALUE_BYTES_LARGE
 
 
 class PendingGet(Pending):
@@ -397,20 +374,21 @@ class PendingGet(Pending):
             self.resolve_failed(result)
             return
         record = result.record
+        value = None if record is None else record.value
         if (
             record is None
-            or record.value is None
+            or value is None
             or (record.expires_ms and not is_live(record, wall_ms=session.store.wall_ms()))
         ):
             self.reply = session.null
         else:
-            size = len(record.value)
+            size = len(value)
             if size >= VALUE_BYTES_LARGE:
                 session.flow.saw_large = True
             if size > SMALL_REPLY_BYTES and not session.flow.has_room(size):
                 self.reply = self.failed(no_room_for_reply())
             else:
-                self.reply = b"$%d\r\n%b\r\n" % (size, record.value)
+                self.reply = b"$%d\r\n%b\r\n" % (size, value)
         # `resolve` once more, without the call.
         session.flow.reply_bytes += len(self.reply)
         if not session.flush_asked and session.queue[0] is self:

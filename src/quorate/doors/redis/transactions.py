@@ -17,12 +17,13 @@ nothing, whether the client saw the error or not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import chain
 from typing import Final
 
 from quorate.core.values.events import (
+    Edit,
     Edited,
     Get,
     GetResult,
@@ -34,9 +35,11 @@ from quorate.core.values.events import (
 )
 from quorate.core.values.record import Record
 from quorate.doors.access import Role
-from quorate.doors.limits import FREE_BYTES, no_room_for_reply
+from quorate.doors.errors import answer_for
+from quorate.doors.limits import no_room_for_reply
 from quorate.doors.redis.command import Access, Command, reads_keys
 from quorate.doors.redis.gather import Gather, Part
+from quorate.doors.redis.kept import Block, WatchedKeys
 from quorate.doors.redis.one_key import note_update, permit_reading
 from quorate.doors.redis.plans import (
     CommandPlan,
@@ -44,26 +47,27 @@ from quorate.doors.redis.plans import (
     KeyCommand,
     Played,
     answers,
+    checked_work,
     play,
     size_of,
     version_of,
 )
 from quorate.doors.redis.session import (
-    Block,
     Collecting,
     CommandError,
     Session,
     told,
     visible,
 )
-from quorate.errors import InvalidRequest, QuorateError
+from quorate.errors import InvalidRequest, Overloaded, QuorateError
 from quorate.wire import resp
 
 QUEUED_MAX: Final = 10_000
 """Commands in one transaction, one of several keys once for each: EXEC runs them in one turn."""
 WATCHED_MAX: Final = 256
-WATCHED_BYTES_MAX: Final = 64 << 10
-"""Watched keys of a connection, and their bytes: nothing charges for them."""
+WATCHED_BYTES_MAX: Final = 48 << 10
+"""Watched keys of a connection, and their bytes: with what each takes beside, they are never more
+than FREE_BYTES."""
 ABORTED: Final = "EXECABORT Transaction discarded because of previous errors."
 SHOWN_BYTES_MAX: Final = 64 << 20
 """Values in the replies of one transaction together."""
@@ -74,7 +78,8 @@ _REPLY_BYTES: Final = 32
 """What a reply takes beside the value that it shows."""
 _LINE_BYTES: Final = 400
 _ARGUMENT_BYTES: Final = 64
-"""What a queued command takes, and each of its arguments beside its bytes."""
+"""What a queued command takes, and each of its arguments, or a watched key, beside its bytes."""
+_FULL: Final = "BUSY too many request bytes are queued (outcome=not_applied)"
 _LOST: Final = {2: b"*-1\r\n", 3: b"_\r\n"}
 """EXEC's reply, by protocol version, where a watched key has changed."""
 _SEVERAL_KEYS: Final = (
@@ -96,7 +101,7 @@ def _multi(session: Session, _args: list[bytes]) -> None:
         # Not raised: as in Redis, the transaction goes on.
         session.refuse("ERR MULTI calls can not be nested")
         return
-    session.block = Block(session)
+    session.block = Block(session.door.bodies, session.door.kept)
     session.answer(resp.OK)
 
 
@@ -108,21 +113,19 @@ def queue(session: Session, command: Command, args: list[bytes]) -> None:
         raise CommandError(
             f"ERR Command not allowed inside a transaction: '{command.name}' (outcome=not_applied)"
         )
-    if command.shown is not None:
-        permit_reading(session, command.shown(args), command.name)
+    keys, shown = command.keys.of(args), command.shown(args) if command.shown is not None else []
+    permit_reading(session, shown, command.name)
     size = sum(map(len, args)) + _ARGUMENT_BYTES * len(args) + _LINE_BYTES
-    count = len(command.keys.of(args)) or 1
+    count = len(keys) or 1
     if block.count + count > QUEUED_MAX:
         raise CommandError(
             f"ERR a transaction may have {QUEUED_MAX} commands, of which one of several keys"
             " counts once for each (outcome=not_applied)"
         )
-    if not session.flow.charge(session.flow.charged_bytes + size):
-        raise CommandError("BUSY too many request bytes are queued (outcome=not_applied)")
-    if block.bytes <= FREE_BYTES < block.bytes + size:
-        session.door.blocks.watch(block)
-    block.bytes += size
+    if not block.charge(size):
+        raise CommandError(_FULL)
     block.count += count
+    block.compared += sum(map(len, keys)) + sum(map(len, shown))
     block.lines.append(partial(_plan, session, command, args))
     session.answer(b"+QUEUED\r\n")
 
@@ -145,7 +148,8 @@ def _discard(session: Session, _args: list[bytes]) -> None:
 
 
 def _watch(session: Session, args: list[bytes]) -> None:
-    watched = session.watched
+    watch = session.watch or WatchedKeys(session.door.bodies, session.door.kept)
+    watched = watch.versions
     keys = [key for key in dict.fromkeys(args[1:]) if key not in watched]
     if session.block is not None:
         session.refuse("ERR WATCH inside MULTI is not allowed")
@@ -157,21 +161,28 @@ def _watch(session: Session, args: list[bytes]) -> None:
             f"ERR at most {WATCHED_MAX} keys of {WATCHED_BYTES_MAX} bytes together may be watched"
         )
     else:
+        is_kept = watch.charge(sum(map(len, keys)) + _ARGUMENT_BYTES * len(keys))
+        assert is_kept, "so little is never refused"
+        session.watch = watch
         watched.update(dict.fromkeys(keys, UNREAD))
-        _Watch(session, keys)
+        _Watch(session, keys, watched)
 
 
 class _Watch(Gather):
     """Finds the versions of keys that were not watched before."""
 
-    __slots__ = ()
+    __slots__ = ("_watched",)
+
+    def __init__(self, session: Session, keys: list[bytes], watched: dict[bytes, bytes]) -> None:
+        self._watched = watched
+        super().__init__(session, keys)
 
     def ask(self, part: Part) -> None:
         self.session.store.submit(Get(part, part.key))
 
     def take(self, part: Part, result: Result) -> bool:
         assert isinstance(result, GetResult)
-        self.session.watched[part.key] = version_of(visible(result, self.session))
+        self._watched[part.key] = version_of(visible(result, self.session))
         return True
 
     def conclude(self) -> bytes:
@@ -179,7 +190,7 @@ class _Watch(Gather):
 
 
 def _unwatch(session: Session, _args: list[bytes]) -> None:
-    session.watched = {}
+    session.unwatch()
     session.answer(resp.OK)
 
 
@@ -187,13 +198,22 @@ def _unwatch(session: Session, _args: list[bytes]) -> None:
 
 
 def _exec(session: Session, _args: list[bytes]) -> None:
-    block, watched = session.block, session.watched
+    block, watch = session.block, session.watch
     if block is None:
         raise CommandError("ERR EXEC without MULTI")
+    lines, size = block.lines, block.bytes
+    watched = watch.versions if watch is not None else {}
     session.leave_block()
     if block.fault:
         raise CommandError(block.fault)
-    script = _Script(session, [_planned(line) for line in block.lines])
+    if watch is not None and watch.is_lost:
+        session.answer(_LOST[session.protocol])
+        return
+    _check_patterns(session, block.compared)
+    # Until it is answered the commands are kept by what runs them.
+    if not session.flow.charge(session.flow.charged_bytes + size):
+        raise CommandError(_FULL)
+    script = _scripted(session, lines)
     if script.reads_only:
         _ReadsOnly(session, script, watched)
     elif not watched and script.writes_whatever_was_there:
@@ -203,7 +223,25 @@ def _exec(session: Session, _args: list[bytes]) -> None:
     elif watched.keys() - script.by_key.keys():
         raise CommandError(_OTHER_WATCHED)
     else:
-        _OneKey(session, script, watched)
+        _OneKey(session, script, watched, size)
+
+
+def _check_patterns(session: Session, key_bytes: int) -> None:
+    """CommandError where comparing the keys of all commands would hold up the turn."""
+    patterns = session.principal.patterns
+    try:
+        if patterns is not None:
+            patterns.check(key_bytes)
+    except Overloaded as error:
+        text = f"{answer_for(error).prefix} {error.detail} (outcome=not_applied)"
+        raise CommandError(text) from None
+
+
+def _scripted(session: Session, lines: list[Callable[[], CommandPlan]]) -> _Script:
+    try:
+        return _Script(session, map(_planned, lines))
+    except InvalidRequest as error:
+        raise CommandError(f"ERR {error.detail} (outcome=not_applied)") from None
 
 
 def _planned(line: Callable[[], CommandPlan]) -> CommandPlan:
@@ -227,14 +265,18 @@ class _Script:
 
     __slots__ = ("_bytes_max", "_plans", "_wall_ms", "by_key")
 
-    def __init__(self, session: Session, plans: list[CommandPlan]) -> None:
-        self._plans = plans
+    def __init__(self, session: Session, plans: Iterable[CommandPlan]) -> None:
+        """InvalidRequest if the commands are too much work, whatever is there."""
+        self._plans: list[CommandPlan] = []
         self._wall_ms = session.store.wall_ms()
         self._bytes_max = session.store.config.value_bytes_max
         self.by_key: dict[bytes, list[KeyCommand]] = {}
+        work = 0
         for plan in plans:
+            self._plans.append(plan)
             for key, command in plan.parts:
                 self.by_key.setdefault(key, []).append(command)
+                work = checked_work(work + command.work)
 
     @property
     def reads_only(self) -> bool:
@@ -325,12 +367,14 @@ class _WritesOnly(Gather):
     """A transaction that writes each of its keys whatever was there: a plain write for each, or,
     where DEL tells whether there was something, a read-modify-write."""
 
-    __slots__ = ("_plain", "_records", "_script")
+    __slots__ = ("_plain", "_records", "_script", "_sizes")
 
     def __init__(self, session: Session, script: _Script) -> None:
         self._script = script
         self._records: dict[bytes, Record | None] = {}
         self._plain: dict[bytes, Edited] = {}
+        self._sizes: dict[bytes, int] = {}
+        """Of the values that are written."""
         try:
             shown = self._settle()
         except InvalidRequest as error:
@@ -343,6 +387,7 @@ class _WritesOnly(Gather):
         for key, commands in self._script.by_key.items():
             edited, shown = self._script.settle(key, None)
             room = _checked_room(room + shown)
+            self._sizes[key] = len(edited.value or b"") if edited is not None else 0
             if commands[0].depends is Depends.NOTHING:
                 assert edited is not None, "what depends on nothing refuses nothing"
                 self._plain[key] = edited
@@ -354,7 +399,10 @@ class _WritesOnly(Gather):
         if plain is not None:
             store.submit(Put(part, key, plain.value, plain.expires_ms))
         else:
-            store.submit(Update(part, key, lambda record: self._script.edit(key, record)[0]))
+            store.submit(Update(part, key, self._edit_of(key), size=self._sizes[key]))
+
+    def _edit_of(self, key: bytes) -> Edit:
+        return lambda record: self._script.edit(key, record)[0]
 
     def take(self, part: Part, result: Result) -> bool:
         if isinstance(result, UpdateResult):
@@ -375,12 +423,14 @@ class _OneKey(Collecting):
 
     __slots__ = ("_key", "_script", "_watched")
 
-    def __init__(self, session: Session, script: _Script, watched: dict[bytes, bytes]) -> None:
+    def __init__(
+        self, session: Session, script: _Script, watched: dict[bytes, bytes], size: int
+    ) -> None:
         super().__init__(session)
         (self._key,) = script.by_key
         self._script = script
         self._watched = watched.get(self._key)
-        session.store.submit(Update(self, self._key, self.edit))
+        session.store.submit(Update(self, self._key, self.edit, size=size))
 
     def edit(self, record: Record | None) -> Edited | None:
         """All commands' edits, one after the other (`Edit`)."""

@@ -35,6 +35,7 @@ from quorate.sim.checkers.placement import Placing
 from quorate.sim.checkers.refusals import Handed
 from quorate.sim.checkers.stamps import Stamps
 from quorate.sim.checkers.telling import Telling
+from quorate.sim.checkers.voting import VotesTold
 from quorate.sim.checkers.watch import Judge, Machines, Watch
 from quorate.sim.history import Evidence, History, Violation
 from quorate.sim.machine import Machine
@@ -74,6 +75,7 @@ def watch(machines: Sequence[Machine], handed: Handed) -> Watch:
         Placing(known),
         Handoff(known),
         Telling(),
+        VotesTold(),
         Answering(),
         handed,
     ]

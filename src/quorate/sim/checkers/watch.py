@@ -8,27 +8,23 @@ there are only heartbeats: after such a step only the node's own counts are look
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
-
-import msgspec
+from typing import NamedTuple
 
 from quorate.core.exchanges.hints import peer_of
 from quorate.core.horizons import beginning
 from quorate.core.node import CEILING_META, Node
 from quorate.core.topology.layout import Layout
 from quorate.core.values.events import Effects, PutResult, UpdateResult, Waiter
-from quorate.core.values.messages import AcceptRows, Mutate, ReadAnswer
+from quorate.core.values.messages import AcceptRows, Mutate, ReadAnswer, RowsVoted
 from quorate.core.values.record import Record
 from quorate.core.values.slots import key_of, partition_of
-from quorate.core.values.stored import StoredHint
+from quorate.core.values.stored import hint_of
 from quorate.core.values.versions import link_of
 from quorate.errors import Corrupt, QuorateError
 from quorate.sim.disk import Disk
 from quorate.sim.history import Violation
 from quorate.sim.layouts import Row, rows_of
 from quorate.sim.machine import Machine, machine_of
-
-_decode: Final = msgspec.msgpack.Decoder(StoredHint).decode
 
 
 class Gift:
@@ -72,6 +68,8 @@ class Step(NamedTuple):
     """Who was answered with which error."""
     told: list[tuple[int, ReadAnswer]]
     """To whom, and what."""
+    voted: list[tuple[int, RowsVoted]]
+    """The same of votes."""
     ceiling: int
     """Of the clock, as the step stored it; 0 if it did not."""
 
@@ -114,7 +112,7 @@ class Machines:
 
     def hinted(self, name: bytes, blob: bytes) -> Gift:
         """What a hint is, and for whom."""
-        hint = _decode(blob)
+        hint = hint_of(blob)
         return Gift(self.url_of(peer_of(name)), hint.row, hint.record)
 
 
@@ -198,6 +196,7 @@ class Watch:
                 each.measure(node)
         sent: list[Gift] = []
         told: list[tuple[int, ReadAnswer]] = []
+        voted: list[tuple[int, RowsVoted]] = []
         proposed: list[Gift] = []
         for peer, messages in effects.sends.items():
             for message in messages:
@@ -206,10 +205,13 @@ class Watch:
                     sent += [Gift(url, row, record) for row, record in message.items]
                 elif type(message) is ReadAnswer:
                     told.append((peer, message))
+                elif type(message) is RowsVoted:
+                    voted.append((peer, message))
                 elif type(message) is AcceptRows:
                     proposed += self._moved(peer, message)
-        if sent or proposed or told or effects.answers or effects.batch is not None:
-            step = self._taken_apart(machine, effects, sent, told, proposed)
+        is_said = sent or proposed or told or voted or effects.answers
+        if is_said or effects.batch is not None:
+            step = self._taken_apart(machine, effects, sent, told, proposed, voted=voted)
             for judge in self._judges:
                 judge.look(step)
 
@@ -232,6 +234,8 @@ class Watch:
         sent: list[Gift],
         told: list[tuple[int, ReadAnswer]],
         proposed: list[Gift],
+        *,
+        voted: list[tuple[int, RowsVoted]],
     ) -> Step:
         batch = effects.batch
         stored: list[Gift] = []
@@ -274,5 +278,6 @@ class Watch:
                 if isinstance(result, QuorateError)
             ],
             told=told,
+            voted=voted,
             ceiling=ceiling,
         )

@@ -54,6 +54,41 @@ def test_who_promised_may_be_given_the_very_list() -> None:
     assert tuple(layout.urls()) == nodes
 
 
+@pytest.mark.parametrize("expect", [1, 2, 4])
+def test_who_promised_does_not_start_with_another_number(expect: int) -> None:
+    """It would wait for ever for promises to a list that nobody else takes for one."""
+    disk = Disk()
+    disk.format(Batch([], [], [(FOUNDING_META, promised(0, 1, 2))]))
+    settings = msgspec.structs.replace(settings_of(0, []), discover=("mdns",), expect=expect)
+    with pytest.raises(Conflict, match=r"a cluster of 3, .*: go on with -expect=3, or begin"):
+        Node(settings, disk, Random(1), Instant(0, 0))
+
+
+@pytest.mark.parametrize(
+    ("setting", "reason"),
+    [
+        ({"expect": 2}, "-expect="),
+        ({"replication": 1}, "-replication="),
+    ],
+)
+def test_who_founds_nothing_together_as_they_were_told_otherwise_say_so(
+    setting: dict[str, Any], reason: str
+) -> None:
+    lines: list[str] = []
+    cluster = expecting(3, trace=Trace(lines.append))
+    cluster.kill(2)
+    machine = cluster.machines[2]
+    machine.settings = msgspec.structs.replace(machine.settings, **setting)
+    cluster.restart(2)
+    for one, other in ((0, 1), (1, 2), (2, 0)):
+        cluster.machines[one].receive(Discovered([url_of(other)]))
+    cluster.run(20_000)
+    assert cluster.machines[0].node.membership.layout is None
+    told = [each for each in lines if "founders_differ" in each]
+    assert told
+    assert all(reason in each for each in told)
+
+
 def test_who_promised_says_for_whom_it_waits() -> None:
     lines: list[str] = []
     cluster = expecting(1, trace=Trace(lines.append))

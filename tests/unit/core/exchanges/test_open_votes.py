@@ -3,24 +3,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 import pytest
 
+import quorate.sim.disk
+from quorate.core.exchanges.counting import REST_MS, ROWS_PER_STEP
 from quorate.core.exchanges.rounds import ROUND_MS
+from quorate.core.values.events import Batch
 from quorate.core.values.messages import (
     NO_BALLOT,
     AcceptRows,
     Agree,
     Fencing,
+    Instance,
     PrepareRows,
     RowsVoted,
     RowVote,
     Said,
 )
 from quorate.core.values.record import Record
-from quorate.core.values.slots import partition_of
+from quorate.core.values.slots import partition_of, row_of
+from quorate.core.values.stored import StoredVotes
 from quorate.core.values.versions import pack_version, stamp_at, successor
+from quorate.core.votes import encode_votes
 from quorate.sim.clock import EPOCH_MS
 from tests.unit.core.alone import Alone
 from tests.unit.core.update_stage import ROW, stage
@@ -180,3 +187,77 @@ def test_what_is_given_up_is_accepted_here_no_more_and_its_row_takes_updates() -
     alone.hear(1, AcceptRows(9, [(ROW, bytes(14), THEIRS, Record(successor(bytes(14), 9), b"v"))]))
     (answer,) = alone.take(1, RowsVoted)
     assert answer.votes[0].said == Said.ACCEPTED
+
+
+# --- which votes are open ----------------------------------------------------------------------
+
+NOTHING: Final = bytes(14)
+"""The base of nothing, where nothing was locked."""
+OPEN: Final = Record(successor(NOTHING, 100), b"theirs", winners=((0, 7),))
+"""What a lock would refuse."""
+
+
+def _restarted(rows: list[bytes], *, is_open: bytes) -> Alone:
+    """A node that voted on all of these rows before it was started again, and accepted something
+    for one."""
+    votes: list[tuple[bytes, bytes | None]] = []
+    for row in rows:
+        accepted = (THEIRS, OPEN) if row == is_open else (NO_BALLOT, None)
+        votes.append((row, encode_votes(StoredVotes(b"", [Instance(NOTHING, THEIRS, *accepted)]))))
+    before = stage(None, slice_ms=SLICE_MS)
+    before.disk.format(Batch([], [], [], votes=votes))
+    alone = Alone(3, replication=3, disk=before.disk, slice_ms=SLICE_MS, heartbeat_ms=86_400_000)
+    alone.link(1, 2)
+    return alone
+
+
+class _Looked:
+    """Of how many rows votes are read."""
+
+    def __init__(self, alone: Alone, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        self._scan, self._get = alone.disk.scan_votes, alone.disk.get_votes
+        monkeypatch.setattr(alone.disk, "scan_votes", self._scan_counted)
+        monkeypatch.setattr(alone.disk, "get_votes", self._get_counted)
+
+    def _scan_counted(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        for found in self._scan(start, end):
+            self.count += 1
+            yield found
+
+    def _get_counted(self, row: bytes) -> bytes | None:
+        self.count += 1
+        return self._get(row)
+
+    def since(self) -> int:
+        """Since it was last asked."""
+        count, self.count = self.count, 0
+        return count
+
+
+@pytest.mark.skipif(
+    not str(quorate.sim.disk.__file__).endswith(".py"), reason="compiled classes cannot be changed"
+)
+def test_after_a_restart_the_votes_of_a_partition_are_gone_through_some_rows_in_a_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They are looked at in order, and each is read to see whether it is open: two looks."""
+    rows = sorted([row_of(b"{k}%d" % number) for number in range(3 * ROWS_PER_STEP)])
+    alone = _restarted(rows, is_open=rows[-1])
+    open_votes = alone.node.agreement._collection._open_votes
+    looked = _Looked(alone, monkeypatch)
+    for partition in (PARTITION, PARTITION + 1):
+        assert open_votes.hold_up_lock(partition, LOCK)
+        assert open_votes.hold_up_unlock(partition, 0)
+    counts = [looked.since()]
+    while not alone.node.parts.votes.is_known(PARTITION + 1):
+        # Where it has been already, something is accepted.
+        alone.hear(1, AcceptRows(7, [(rows[0], NOTHING, (4, 5), OPEN)]))
+        looked.since()
+        alone.step(after_ms=REST_MS)
+        counts.append(looked.since())
+    assert max(counts) <= 2 * ROWS_PER_STEP + 1
+    assert sum(counts) >= 2 * len(rows)
+    assert open_votes.hold_up_lock(PARTITION, LOCK)
+    assert alone.node.parts.turn.counters["locks_waited_for_votes"] == len((rows[0], rows[-1]))
+    assert not open_votes.hold_up_lock(PARTITION + 1, LOCK)

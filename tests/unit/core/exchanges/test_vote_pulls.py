@@ -21,6 +21,7 @@ from quorate.core.values.versions import successor
 from tests.unit.core.alone import Alone, record_at
 from tests.unit.core.moving import (
     Source,
+    asked_to_list,
     gaining,
     has_pulled,
     hear,
@@ -100,6 +101,25 @@ def test_it_has_not_pulled_before_they_have_told() -> None:
     work(alone, *sources)
     assert has_pulled(alone)
     assert promise(alone).record == NEXT
+
+
+def test_they_are_asked_for_with_the_first_rows_and_taken_when_all_rows_are_here() -> None:
+    """What is resolved is so for who holds what resolved it."""
+    alone = node()
+    hear(alone, JOINT)
+    sources = with_votes(alone, accepted(ROWS[0]))
+    pulls = asked_to_list(alone)
+    assert [[pull.base is None for pull in each] for each in pulls.values()] == [[True, False]] * 2
+    for index, (_, votes) in pulls.items():
+        assert votes.base is not None
+        alone.hear(index, sources[index - 1].told(votes, votes.base))
+    assert alone.node.parts.turn.counters["pulled_votes"] == 0
+    for index, (rows, _) in pulls.items():
+        alone.hear(index, sources[index - 1].listed(rows))
+    work(alone, *sources)
+    assert has_pulled(alone)
+    assert promise(alone).record == NEXT
+    assert [source.votes_asked for source in sources] == [[], [], []]
 
 
 def test_many_come_in_pages_each_from_where_the_one_before_ended() -> None:

@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 from quorate.core.values.events import PutResult
-from quorate.core.values.messages import Mutate, Mutated
+from quorate.core.values.messages import AcceptRows, Mutate, Mutated, Said
 from quorate.core.values.record import Record
+from quorate.core.values.versions import pack_version, stamp_of, successor
+from quorate.errors import Outcome, QuorumUnreachable
 from tests.unit.core.alone import Alone, record_at
 from tests.unit.core.read_stage import KEY as KEY_OF_OTHERS
 from tests.unit.core.read_stage import outsider
 from tests.unit.core.vote_stage import accept
-from tests.unit.core.write_stage import ack, alone_of
+from tests.unit.core.write_stage import ack, alone_of, error_of
 
 KEY = b"k"
 
@@ -70,3 +72,42 @@ def test_a_write_that_enough_took_is_not_stamped_again_for_one_that_did_not() ->
     assert isinstance(asker.result, PutResult)
     assert asker.result.version == record.version
     assert alone.take(1, Mutate) == []
+
+
+def test_what_was_built_on_nothing_at_a_lock_has_overtaken_no_write() -> None:
+    """A write under its second stamp is so late that there is a lock above it. Nobody had it when
+    that was set, reads have said so, and an INCR began anew: were these acks, the write would be
+    answered and be nowhere."""
+    alone, holders = outsider()
+    asker = alone.put(KEY_OF_OTHERS, b"v")
+    for index in holders:
+        ack(alone, index, higher=record_at(alone.mono_ms + 10).version)
+    lock = pack_version(stamp_of(record_at(alone.mono_ms + 50).version), 0)
+    for index in holders:
+        (second,) = ack(alone, index, higher=successor(lock, 1))
+        assert second.version < lock
+        assert not asker.results
+    for index in holders[:2]:
+        (third,) = ack(alone, index)
+    assert third.version > lock
+    assert isinstance(asker.result, PutResult)
+    assert asker.result.version == third.version
+
+
+def test_what_somebody_built_on_is_not_stamped_again_though_all_refuse_it_by_now() -> None:
+    """An INCR read it at the first, and was answered; the key was deleted, and that dropped, before
+    the write is sent once more. Stamped again it would take effect twice."""
+    alone, (first, second, third) = outsider()
+    asker = alone.put(KEY_OF_OTHERS, b"v")
+    (written,) = ack(alone, first)
+    for index in (second, third):
+        ack(alone, index, higher=record_at(200).version)
+    built = Record(successor(written.version, 1), b"more", winners=((0, 7),))
+    accept(alone, first, said=Said.RESOLVED, record=built)
+    bound = record_at(alone.mono_ms + 50).version
+    for index in (first, second):
+        assert _fence(alone, index, bound) == [written]
+    error_of(asker, QuorumUnreachable, Outcome.UNKNOWN)
+    for index in (first, second, third):
+        assert alone.take(index, AcceptRows) == [] or index != first
+        assert [each for each in alone.take(index, Mutate) if index != third] == []

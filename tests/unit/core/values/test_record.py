@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quorate.core.values.record import Record, is_live, wins
+from quorate.core.values.record import Record, is_live, record_of, wins
 from quorate.core.values.versions import (
     ABSENT,
     pack_version,
@@ -79,3 +79,53 @@ def test_a_link_wins_over_its_base_and_loses_to_the_next_stamp() -> None:
 def test_deleted_and_expired_records_are_not_seen(record: Record | None, is_seen: bool) -> None:
     """I16: from its instant on, an expired value is gone."""
     assert is_live(record, wall_ms=1000) is is_seen
+
+
+# --- as bytes ------------------------------------------------------------------------------------
+
+_HEAD = pack_version(2**40, 7)
+_LINK = (9).to_bytes(8, "big")
+_NO_BODIES = [
+    b"",
+    b"\1",
+    b"\1\0" + _HEAD[1:],
+    b"\0\0" + _HEAD,
+    b"\3\0" + _HEAD,
+    b"\1\x08" + _HEAD + _LINK,
+    b"\1\2" + _HEAD + _LINK[1:],
+    b"\1\2" + _HEAD + bytes(8),
+    b"\1\4" + _HEAD + _HEAD[1:],
+    b"\1\1" + _HEAD + b"x",
+    b"\2\7" + _HEAD + _LINK + _HEAD,
+    b"\2\x20" + _HEAD + _LINK,
+    b"\2\x08" + _HEAD + _LINK,
+    b"\2\x08" + _HEAD + _LINK[1:],
+    b"\2\x08" + _HEAD + _LINK + b"\1" + bytes(15),
+    b"\2\x09" + _HEAD + _LINK + b"\0x",
+    b"\2\x0a" + _HEAD + bytes(8) + _LINK + b"\0",
+    b"\2\x10" + _HEAD + _LINK,
+    b"\2\x14" + _HEAD + _HEAD + _LINK[1:],
+]
+
+
+@given(_RECORDS)
+def test_a_record_has_one_body_and_a_body_one_record(record: Record) -> None:
+    if len(record.version) == len(_HEAD):
+        record = Record(record.version, record.value, record.expires_ms, record.prior)
+    found = record_of(record.body)
+    assert found == record
+    assert found.body == record.body
+    assert (found.size, found.is_tombstone) == (record.size, record.is_tombstone)
+
+
+@given(_RECORDS)
+def test_a_record_says_the_same_before_and_after_its_body_was_made(record: Record) -> None:
+    before = repr(record), record.size, record.value, record.prior
+    assert record.body
+    assert (repr(record), record.size, record.value, record.prior) == before
+
+
+@pytest.mark.parametrize("body", _NO_BODIES, ids=bytes.hex)
+def test_bytes_that_are_no_record_are_refused(body: bytes) -> None:
+    with pytest.raises(ValueError, match="a record"):
+        record_of(body)

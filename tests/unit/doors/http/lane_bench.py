@@ -10,8 +10,9 @@ from typing import Any
 from quorate.config import Config
 from quorate.doors.access import Hosts
 from quorate.doors.answered import Answered
-from quorate.doors.http.fast import FastLane
+from quorate.doors.http.fast import FastConnection
 from quorate.doors.http.kv import Answers
+from quorate.doors.http.lane import FastLane
 from quorate.doors.limits import ByteBudget, Closable, Deadlines, Timers
 from quorate.doors.principals import Principals
 from tests.fake_store import NODES, FakeStore
@@ -112,7 +113,7 @@ class Bench:
             replies=ByteBudget(budget_bytes),
         )
         self.transport = FakeTransport()
-        self.connection = self.lane.connection()
+        self.connection = FastConnection(self.lane)
         self.connection.connection_made(self.transport)
 
     def _full_service(self) -> Aiohttp:

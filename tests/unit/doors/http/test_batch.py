@@ -140,3 +140,26 @@ def test_an_expiry_is_given_and_told_as_a_moment() -> None:
         ):
             body = msgspec.json.encode({"operations": [wrong]})
             assert post(client, "/batch", body).status == 400
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        {"op": "put", "key": "k", "value": "v", "if_version": "00"},
+        {"op": "put", "key": "k", "value": "v", "if_absent": True},
+        {"op": "delete", "key": "k", "If-Match": "*"},
+        {"op": "incr", "key": "k"},
+    ],
+)
+def test_a_condition_is_refused_and_it_is_said_where_it_is_served(
+    operation: dict[str, Any],
+) -> None:
+    store = FakeStore()
+    with Served(store) as served, served.client() as client:
+        body = msgspec.json.encode(
+            {"operations": [{"op": "put", "key": "k", "value": "v"}, operation]}
+        )
+        answer = post(client, "/batch", body)
+    assert answer.status == 400
+    assert "/kv with If-Match or /incr" in json.loads(answer.body)["detail"]
+    assert store.events == []

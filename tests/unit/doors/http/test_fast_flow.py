@@ -8,8 +8,9 @@ import asyncio
 import pytest
 
 from quorate.core.values.events import Get, Put
-from quorate.doors.http import fast
-from quorate.doors.http.fast import WINDOW_MAX
+from quorate.doors.http import lane
+from quorate.doors.http.fast import FastConnection
+from quorate.doors.http.lane import WINDOW_MAX
 from quorate.doors.limits import FREE_BYTES, PROGRESS_BYTES, Deadlines, IdleLimit
 from tests.unit.doors.http.lane_bench import (
     GET,
@@ -249,7 +250,7 @@ def test_a_slow_head_is_cut_off_and_an_idle_connection_is_not() -> None:
 
     async def test(bench: Bench) -> None:
         bench.lane.deadlines = Deadlines(asyncio.get_running_loop(), 0.02)
-        idle = bench.lane.connection()
+        idle = FastConnection(bench.lane)
         idle_transport = FakeTransport()
         idle.connection_made(idle_transport)
         idle_done = GET
@@ -269,7 +270,7 @@ def test_a_connection_that_says_nothing_more_is_closed() -> None:
     async def test(bench: Bench) -> None:
         bench.connection.connection_lost(None)
         bench.lane.idle_limit = IdleLimit(asyncio.get_running_loop(), 0.01)
-        idle, busy, slow = (bench.lane.connection() for _ in range(3))
+        idle, busy, slow = (FastConnection(bench.lane) for _ in range(3))
         transports = [FakeTransport() for _ in range(3)]
         for connection, transport in zip((idle, busy, slow), transports, strict=True):
             connection.connection_made(transport)
@@ -479,7 +480,7 @@ def test_the_date_is_made_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None
             made.append(second)
             return f"second {second}"
 
-        monkeypatch.setattr(fast, "formatdate", formatdate)
+        monkeypatch.setattr(lane, "formatdate", formatdate)
         bench.send(GET * 3)
         await bench.turn()
         bench.store.now_ms += 1000

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quorate.core.values.events import Get, Put
+from quorate.core.values.events import Get, Put, Update
 from quorate.doors.http.canonical import CANONICAL, WITH_LOGIN
 from quorate.doors.limits import Timers
 from quorate.doors.principals import REMEMBERED_MAX, Principals
@@ -67,6 +67,43 @@ def test_who_logs_in_stays_in_the_fast_lane(shown: bytes) -> None:
         assert bench.out.endswith(b"\r\n\r\nv")
 
     run(test, make_principals=asking())
+
+
+def test_who_logs_in_stays_there_with_requests_that_say_more_too() -> None:
+    add = head(b"POST /incr?key=k&by=2 HTTP/1.1", b"Host: h", ANN, b"Idempotency-Key: a")
+
+    async def test(bench: Bench) -> None:
+        bench.send(request(b"PUT", b"k", ANN, b"If-None-Match: *", body=b"5") + add)
+        for _ in range(4):
+            await bench.turn()
+        bench.send(request(b"GET", b"k", ANN, b"If-None-Match: *"))
+        await bench.turn()
+        assert bench.taken_over == []
+        assert [type(event) for event in bench.store.events] == [Update, Update, Get]
+        assert b"\r\n\r\n7HTTP/1.1 304 " in bench.out
+
+    run(test, make_principals=asking())
+
+
+@pytest.mark.parametrize("line", [b"POST /incr?key=k", b"DELETE /kv?key=k&timeout=1s"])
+def test_a_request_that_says_more_reaches_nothing_without_a_login(line: bytes) -> None:
+    async def test(bench: Bench) -> None:
+        bench.send(head(line + b" HTTP/1.1", b"Host: h"))
+        assert len(bench.taken_over) == 1
+        assert bench.store.events == []
+
+    run(test, make_principals=asking())
+    shown = head(line + b" HTTP/1.1", b"Host: h", basic("ann", "x"))
+
+    async def refused(bench: Bench) -> None:
+        bench.send(shown + GET)
+        for _ in range(3):
+            await bench.turn()
+        assert bench.out.startswith(b"HTTP/1.1 401 ")
+        assert bench.out.count(b"HTTP/1.1 ") == 1
+        assert (bench.store.events, bench.taken_over) == ([], [])
+
+    run(refused, make_principals=asking())
 
 
 def test_what_is_pipelined_behind_a_login_waits_for_it_and_is_answered_in_order() -> None:

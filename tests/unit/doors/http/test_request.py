@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from msgspec import UNSET, UnsetType
 
 from quorate.doors.http.batch import OPERATIONS_MAX, BatchBody, body_bytes_max
-from quorate.doors.http.request import TTL_SECONDS_MAX, Query, decode_json, parse_query
+from quorate.doors.http.query import TTL_SECONDS_MAX, Query, parse_query
+from quorate.doors.http.request import decode_json
 from quorate.doors.limits import checked_key
 from quorate.errors import InvalidRequest, KeyMissing, KeyTooLarge
 

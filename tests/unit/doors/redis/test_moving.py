@@ -26,6 +26,15 @@ def test_rename_moves_value_and_expiry_and_writes_before_it_deletes(client: Clie
     assert client.ask("PEXPIRETIME", "b") == expires
 
 
+@pytest.mark.parametrize("command", ["RENAME", "RENAMENX", "COPY"])
+def test_admission_counts_the_copy(client: Client, command: str) -> None:
+    client.store.fill(b"a", b"v" * 5000)
+    client.ask(command, "a", "b")
+    _, copy, *_ = client.store.events
+    assert isinstance(copy, Update)
+    assert copy.size == 5000
+
+
 def test_where_no_read_modify_write_can_be_done_nothing_is_copied_either(client: Client) -> None:
     """W below a majority, say: plain writes are done."""
     client.store.fill(b"a", b"v")

@@ -254,7 +254,7 @@ def test_a_transaction_ends_at_discard_and_at_reset(client: Client) -> None:
         client.ask("DEL", "k")
         client.ask(end)
         assert client.ask("SET", "k", "v") == b"OK"
-        assert (client.connection.block, client.connection.watched) == (None, {})
+        assert (client.connection.block, client.connection.watch) == (None, None)
         assert client.ask("EXEC") == "ERR EXEC without MULTI"
         assert client.ask("DISCARD") == "ERR DISCARD without MULTI"
 

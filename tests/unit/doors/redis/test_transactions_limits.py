@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import pytest
 
+from quorate.core.values.events import Update
+from quorate.doors.access import Patterns, Principal, Role
 from quorate.doors.flow import FREE_REPLY_BYTES
 from quorate.doors.limits import FREE_BYTES, REQUEST_SECONDS
 from quorate.doors.redis.transactions import ABORTED, QUEUED_MAX, WATCHED_BYTES_MAX, WATCHED_MAX
@@ -90,7 +92,7 @@ def test_what_is_queued_is_charged_until_it_has_run(client: Client) -> None:
     client.ask("MULTI")
     assert client.ask("SET", "k", b"v" * MIB) == b"QUEUED"
     client.ask("SET", "k", b"w" * MIB)
-    assert 0 < client.bodies.used - 2 * MIB + FREE_BYTES < 4096
+    assert 0 < client.bodies.used - 2 * MIB < 4096
     client.store.hold_keys = {b"k"}
     client.send(["EXEC"])
     client.settle()
@@ -115,11 +117,117 @@ def test_what_is_queued_is_let_go_if_exec_does_not_come(client: Client) -> None:
     assert client.timers.count == 0
 
 
-def test_a_small_transaction_may_wait(client: Client) -> None:
+def test_a_small_transaction_may_wait_and_is_charged(client: Client) -> None:
     client.ask("MULTI")
     client.ask("SET", "k", b"v" * (FREE_BYTES // 2))
-    client.timers.advance(10 * REQUEST_SECONDS)
+    assert 0 < client.bodies.used - FREE_BYTES // 2 < 1024
+    for _ in range(10):
+        client.timers.advance(REQUEST_SECONDS)
     assert client.ask("EXEC") == [b"OK"]
+    assert client.bodies.used == 0
+
+
+def test_a_small_transaction_is_let_go_once_others_find_no_room(client: Client) -> None:
+    """Else many clients could keep 64 KiB each, for as long as they like."""
+    client.ask("MULTI")
+    client.ask("SET", "k", b"v" * (FREE_BYTES // 2))
+    client.timers.advance(REQUEST_SECONDS)
+    assert not client.bodies.take(BUDGET_BYTES)
+    client.timers.advance(REQUEST_SECONDS)
+    assert client.bodies.used == 0
+    assert client.ask("EXEC") == "EXECABORT Transaction discarded: EXEC did not come in time"
+    assert client.ask("GET", "k") is None
+
+
+def test_watched_keys_are_charged_until_nothing_is_watched_any_more(client: Client) -> None:
+    keys = [b"%04d" % number * 40 for number in range(WATCHED_MAX)]
+    for end in (["UNWATCH"], ["DISCARD"], ["EXEC"], ["RESET"]):
+        assert client.ask("WATCH", *keys) == b"OK"
+        assert client.ask("WATCH", *keys[:9]) == b"OK"
+        assert 160 * WATCHED_MAX < client.bodies.used <= FREE_BYTES
+        for _ in range(10):
+            client.timers.advance(REQUEST_SECONDS)
+        if end != ["UNWATCH"]:
+            client.ask("MULTI")
+        client.ask(*end)
+        assert client.bodies.used == 0
+    client.timers.advance(REQUEST_SECONDS)
+    assert client.timers.count == 0
+
+
+def test_watched_keys_that_others_find_no_room_for_count_as_changed(client: Client) -> None:
+    assert client.ask("WATCH", "k") == b"OK"
+    assert not client.bodies.take(BUDGET_BYTES)
+    client.timers.advance(REQUEST_SECONDS)
+    assert client.bodies.used == 0
+    assert client.ask("WATCH", "other") == b"OK"
+    assert run(client, ("SET", "k", "v")) is None
+    assert client.ask("GET", "k") is None
+    assert client.ask("WATCH", "k") == b"OK"
+    assert run(client, ("SET", "k", "v")) == [b"OK"]
+
+
+def test_the_most_that_may_be_watched_is_never_refused(client: Client) -> None:
+    client.bodies.add(BUDGET_BYTES)
+    keys = [b"%03d" % number * 64 for number in range(WATCHED_MAX)]
+    assert sum(map(len, keys)) == WATCHED_BYTES_MAX
+    assert client.ask("WATCH", *keys) == b"OK"
+
+
+def test_a_small_transaction_gets_through_where_there_is_no_room(client: Client) -> None:
+    client.bodies.add(BUDGET_BYTES + 1)
+    assert run(client, ("SET", "k", "v"), ("GET", "k")) == [b"OK", b"v"]
+    assert client.bodies.used == BUDGET_BYTES + 1
+
+
+def test_a_large_transaction_that_finds_no_room_at_exec_is_not_run(client: Client) -> None:
+    client.ask("MULTI")
+    assert client.ask("SET", "k", b"v" * MIB) == b"QUEUED"
+    client.bodies.add(BUDGET_BYTES)
+    assert client.ask("EXEC") == "BUSY too many request bytes are queued (outcome=not_applied)"
+    assert client.bodies.used == BUDGET_BYTES
+    assert client.store.events == []
+
+
+def test_admission_counts_what_a_transaction_keeps(client: Client) -> None:
+    run(client, ("SET", "k", b"v" * MIB, "NX"), ("APPEND", "k", "w"))
+    run(client, ("DEL", "a"), ("SET", "a", b"v" * MIB), ("SET", "b", "v"))
+    sizes = {event.key: event.size for event in client.store.events if isinstance(event, Update)}
+    assert sizes.keys() == {b"k", b"a"}
+    assert all(MIB <= size < MIB + 4096 for size in sizes.values())
+
+
+def test_the_keys_of_a_transaction_are_compared_with_patterns_within_one_bound(
+    client: Client,
+) -> None:
+    """Else `EXEC` of 10,000 keys of a kilobyte would hold the node for seconds."""
+    patterns = Patterns([b"*" + b"a" * 120])
+    principal = Principal("ann", frozenset({Role.USER}), frozenset({Role.WRITE}), patterns)
+    client.connection.principal = principal
+    line: Line = ("SET", b"b" * 800 + b"a" * 120, "v")
+    assert run(client, *[line] * 100)[-1] == b"OK"
+    client.store.events.clear()
+    assert run(client, *[line] * 200) == (
+        "BUSY too many keys at once to compare with this user's patterns (outcome=not_applied)"
+    )
+    assert client.store.events == []
+
+
+def test_digits_that_are_added_are_bounded_whoever_has_them(client: Client) -> None:
+    """Else `EXEC` of 10,000 additions to 5,000 digits would hold the node for seconds."""
+    told = (
+        "ERR the transaction looks at or makes more than 67108864 bytes of values"
+        " (outcome=not_applied)"
+    )
+    record = client.store.fill(b"k", b"1" * 4900)
+    assert run(client, *[("INCRBYFLOAT", "k", "1")] * 1000) == told
+    assert client.store.records[b"k"] is record
+    client.store.events.clear()
+    for small in ("0." + "0" * 4000 + "1", "1" * 4900):
+        assert run(client, *[("INCRBYFLOAT", "other", small)] * 1000) == told
+    assert client.store.events == []
+    ordinary: Line = ("INCRBYFLOAT", "n", "10.000000000000001")
+    assert run(client, *[ordinary] * QUEUED_MAX)[-1] == b"100000.00000000001"
 
 
 @pytest.mark.parametrize("end", ["DISCARD", "RESET", "QUIT", "gone"])
@@ -135,7 +243,7 @@ def test_what_was_queued_is_given_back_however_it_ends(client: Client, end: str)
     if end == "QUIT":
         client.connection.connection_lost(None)
     assert client.bodies.used == 0
-    assert (client.connection.block, client.connection.watched) == (None, {})
+    assert (client.connection.block, client.connection.watch) == (None, None)
 
 
 def test_what_finds_no_room_is_not_queued_and_the_transaction_is_aborted(client: Client) -> None:

@@ -88,5 +88,6 @@ class Stage:
             acked=[*waiters],
             refused=[],
             told=told or [],
+            voted=[],
             ceiling=ceiling,
         )

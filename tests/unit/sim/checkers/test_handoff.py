@@ -11,6 +11,7 @@ import pytest
 from quorate.core.exchanges.hints import PREFIX_BYTES
 from quorate.core.topology.layout import unmet_id
 from quorate.core.values.events import Batch
+from quorate.core.values.record import packed
 from quorate.core.values.stored import StoredHint
 from quorate.sim.checkers.handoff import Handoff
 from quorate.sim.checkers.watch import Machines
@@ -146,7 +147,7 @@ def test_with_an_old_disk_the_hints_of_then_come_back_and_those_since_are_lost(
     prefix = unmet_id(url_of(2)).to_bytes(PREFIX_BYTES, "big")
     first, second = prefix + b"first", prefix + b"second"
     machine = stage.machines[0]
-    blob = msgspec.msgpack.encode(StoredHint(ROW, KEPT))
+    blob = msgspec.msgpack.encode(StoredHint(ROW, KEPT), enc_hook=packed)
     machine.disk.format(Batch([], [(first, blob)], []))
     judge.look(stage.step(0, hinted=[(first, given(2, KEPT))]))
     image = machine.image()

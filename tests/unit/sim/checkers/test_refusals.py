@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-from msgspec.structs import replace
-
 from quorate.errors import Outcome, QuorumUnreachable
 from quorate.sim.checkers import refusals
 from quorate.sim.checkers.refusals import Handed
 from quorate.sim.history import ClientOperation, Evidence, Kind
 from quorate.sim.tokens import behind
+from tests.records import altered
 from tests.unit.sim.checkers import steps
 from tests.unit.sim.checkers.steps import Stage, given
 from tests.unit.sim.checkers.told import (
@@ -80,6 +79,6 @@ def test_what_is_stored_sent_or_hinted_was_given_to_a_replica(stage: Stage) -> N
     )
     handed.look(stage.step(0, hinted=[(b"name", given(2, steps.record(3, token(b"c"))))]))
     handed.look(stage.step(0, stored=[steps.record(4, None)]))
-    handed.look(stage.step(0, stored=[replace(steps.record(5, token(b"a")), expires_ms=7)]))
+    handed.look(stage.step(0, stored=[altered(steps.record(5, token(b"a")), expires_ms=7)]))
     assert handed.names() == {(97, 0, 0), (98, 0, 0), (99, 0, 0)}
     assert handed.found == []

@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-from msgspec.structs import replace
-
 from quorate.core.values.versions import ms_of, successor
 from quorate.sim.checkers.stamps import Stamps
 from quorate.sim.checkers.watch import Step
 from quorate.sim.clock import EPOCH_MS
+from tests.records import altered
 from tests.simulation import asking
 from tests.unit.sim.checkers.steps import Stage, given, record, stamp_of_ms
 
@@ -120,7 +119,7 @@ def test_a_stamp_past_the_guard_is_found(stage: Stage) -> None:
 
 
 def test_a_read_modify_write_is_not_stamped_and_unique_in_its_row(stage: Stage) -> None:
-    one, other = (replace(record(2, value), version=LINKED) for value in (b"a", b"b"))
+    one, other = (altered(record(2, value), version=LINKED) for value in (b"a", b"b"))
     assert _judged(stage.step(0, stored=[record(3)]), stage.step(0, stored=[one])) == []
     assert _judged(stage.step(0, stored=[one]), stage.step(0, sent=[given(1, other, b"r")])) == []
     (told,) = _judged(stage.step(0, stored=[one]), stage.step(0, stored=[other]))

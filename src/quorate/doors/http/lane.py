@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the connections of the fast lane have in common, and how their answers are written."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Final
+
+import msgspec
+
+from quorate.doors.access import Hosts
+from quorate.doors.answered import Answered
+from quorate.doors.flow import Limits
+from quorate.doors.http.canonical import CANONICAL, FULL, FULL_WITH_LOGIN, WITH_LOGIN
+from quorate.doors.http.kv import REQUESTS, Answers
+from quorate.doors.http.problems import Refused, Reply, problem_reply
+from quorate.doors.limits import IDLE_SECONDS, ByteBudget
+from quorate.doors.principals import Principals
+from quorate.errors import QuorateError
+from quorate.host.store import Store
+
+WINDOW_MAX: Final = 32
+"""Requests of a connection that may be unanswered."""
+_STATUS_LINES: Final = {
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
+}
+
+
+class FastLane(Limits):
+    """What all connections of the fast lane share."""
+
+    def __init__(
+        self,
+        store: Store,
+        answers: Answers,
+        *,
+        full_service: Callable[[], asyncio.Protocol],
+        hosts: Hosts,
+        principals: Principals,
+        bodies: ByteBudget,
+        answered: Answered,
+        replies: ByteBudget,
+    ) -> None:
+        super().__init__(
+            bodies,
+            replies,
+            asyncio.get_running_loop(),
+            window_first=WINDOW_MAX,
+            window_max=WINDOW_MAX,
+            idle_seconds=IDLE_SECONDS,
+        )
+        self.store = store
+        self.answers = answers
+        self.operations = {
+            method.operation: answered.operation(
+                method.operation, answered.reads if method.is_read else answered.writes
+            )
+            for method in REQUESTS.values()
+        }
+        self.full_service = full_service
+        """Makes the aiohttp protocol that takes over a connection."""
+        self.hosts = hosts
+        """Which Host headers name this node."""
+        self.principals = principals
+        self.match = (WITH_LOGIN if principals.asks else CANONICAL).match
+        """Finds a canonical request. Where nobody logs in, what is shown decides nothing."""
+        self.match_full = (FULL_WITH_LOGIN if principals.asks else FULL).match
+        """Finds one that says more than `match` takes."""
+        self.asks = principals.asks
+        self._date = b""
+        self._date_second = -1
+
+    def render(self, reply: Reply, *, wall_ms: int, has_body: bool) -> bytes:
+        """The bytes of an answer; that to a HEAD has no body but says its length."""
+        second = wall_ms // 1000
+        if second != self._date_second:
+            self._date_second = second
+            self._date = formatdate(second, usegmt=True).encode()
+        return b"%b%bCache-Control: no-store\r\nContent-Length: %d\r\nDate: %b\r\n\r\n%b" % (
+            _STATUS_LINES[reply.status],
+            reply.lines,
+            len(reply.body),
+            self._date,
+            reply.body if has_body else b"",
+        )
+
+    def render_bare(self, reply: Reply, *, wall_ms: int) -> bytes:
+        """The bytes of an answer that never has a body (304), nor says how long one would be."""
+        answer = self.render(reply, wall_ms=wall_ms, has_body=False)
+        return answer.replace(b"Content-Length: 0\r\n", b"", 1)
+
+    def render_last(self, error: QuorateError | Refused, *, has_body: bool = True) -> bytes:
+        """The bytes of a refusal after which the connection ends."""
+        reply = problem_reply(error)
+        reply = msgspec.structs.replace(reply, lines=reply.lines + b"Connection: close\r\n")
+        return self.render(reply, wall_ms=self.store.wall_ms(), has_body=has_body)
