@@ -314,11 +314,7 @@ class FastConnection:
             key = _unquote(key)
         if len(key) > KEY_BYTES_MAX or (
             # It is the full service that says what is refused.
-            method.role not in principal.roles
-            and (
-                not principal.has(method.role)
-                or principal.forbidden(method.role, (key,)) is not None
-            )
+            method.role not in principal.roles and not _may(principal, method, key)
         ):
             return None
         if method.is_read:
