@@ -13,11 +13,10 @@ from bench.micro.cluster import Answers, Cluster
 from bench.micro.conftest import BATCH, KEYS, PAIRS, RECORDS, ROWS, VALUE, Measure
 from quorate.core.values.events import Batch, Get, Put
 from quorate.core.values.messages import Frame, Mutate
-from quorate.core.values.record import Record
+from quorate.core.values.record import Record, decode_stored, encode_stored
 from quorate.storage.cached import Lru
 from quorate.storage.rocks import RocksEngine
 from quorate.wire.frames import FrameParser, encode_frame
-from quorate.wire.records import decode, encode
 from quorate.wire.resp import CommandParser, array, bulk
 
 _FRAME = Frame(epoch=1, clock=1 << 40, messages=[Mutate(batch=1, items=PAIRS)])
@@ -48,12 +47,12 @@ def test_resp_encode_a_value(measure: Measure) -> None:
 
 def test_record_encode(measure: Measure) -> None:
     """Made, as its bytes are made once."""
-    measure(lambda: [encode(row, Record(each.version, VALUE)) for row, each in PAIRS])
+    measure(lambda: [encode_stored(row, Record(each.version, VALUE)) for row, each in PAIRS])
 
 
 def test_record_decode(measure: Measure) -> None:
-    blobs = [(row, encode(row, record)) for row, record in PAIRS]
-    measure(lambda: [decode(row, blob) for row, blob in blobs])
+    blobs = [(row, encode_stored(row, record)) for row, record in PAIRS]
+    measure(lambda: [decode_stored(row, blob) for row, blob in blobs])
 
 
 @pytest.fixture

@@ -48,7 +48,8 @@ def data_directory(config: Config) -> Path:
 
 
 def refuse_strangers(config: Config, sockets: list[socket.socket], *, has_secret: bool) -> None:
-    """StartError if other machines reach these sockets and nothing says who may do what.
+    """StartError if other machines reach these sockets and nothing says who may do what; a line in
+    the log where what was given leaves something open to who reaches them.
 
     Judged by the addresses that are bound, as a name in -listen may stand for either.
     """
@@ -60,6 +61,16 @@ def refuse_strangers(config: Config, sockets: list[socket.socket], *, has_secret
             " and change everything: give -secret-file (quorate secret new makes one), or -users or"
             " -tls-cert for clients, or -insecure if that is meant"
         )
+    if not reached or has_secret or config.insecure:
+        return
+    if not config.users:
+        can = "read and change everything"
+    elif not config.peer_names:
+        can = "speak as a node"
+    else:
+        return
+    cure = "give -secret-file to all nodes (quorate secret new makes one)"
+    log.warning("open_to_strangers", address=reached[0], can=can, cure=cure)
 
 
 def secret_file_of(config: Config, secret: str) -> str:

@@ -24,7 +24,10 @@ class Failure:
 class Load(Threads):
     """Threads that put keys written once, each through one node, until the block ends."""
 
-    def __init__(self, urls: Sequence[str], *, writers: int = 4, name: str = "key") -> None:
+    def __init__(
+        self, urls: Sequence[str], *, writers: int = 4, name: str = "key", ca: str | None = None
+    ) -> None:
+        self._ca = ca
         self.acknowledged: dict[str, str] = {}
         self.failures: list[Failure] = []
         super().__init__(
@@ -42,7 +45,7 @@ class Load(Threads):
 
     def _write(self, url: str, name: str) -> None:
         number = 0
-        with Client(url, timeout=10) as client:
+        with Client(url, timeout=10, ca=self._ca) as client:
             while not self.stop.is_set():
                 number += 1
                 self._put(client, f"{name}-{number}")
@@ -60,9 +63,11 @@ class Load(Threads):
                 self.acknowledged[key] = value
 
 
-def missing(url: str, expected: dict[str, str], *, r: int | None = None) -> list[str]:
+def missing(
+    url: str, expected: dict[str, str], *, r: int | None = None, ca: str | None = None
+) -> list[str]:
     """Keys that a read through `url` does not find with their value."""
-    with Client(url, timeout=10) as client:
+    with Client(url, timeout=10, ca=ca) as client:
         return [key for key, value in expected.items() if not _has(client, key, value, r)]
 
 

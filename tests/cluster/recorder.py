@@ -220,5 +220,7 @@ def _result(response: Response, operation: ClientOperation) -> GetResult | PutRe
         record = None if found is None else Record(bytes.fromhex(found.version), found.value)
         return GetResult(record, answers)
     written = read_written(response)
-    is_restamped = response.headers.get("quorate-restamped") == "true"
-    return PutResult(bytes.fromhex(written.version), written.acks, N, restamped=is_restamped)
+    how = response.headers.get("quorate-restamped")
+    return PutResult(
+        bytes.fromhex(written.version), written.acks, N, restamped=bool(how), moved=how == "moved"
+    )

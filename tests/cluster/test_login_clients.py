@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Our clients, the command line and redis-py log in at a real node, through TLS."""
+"""Our clients, the command line and those of others log in at a real node, through TLS."""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import shutil
+import ssl
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import httpx
 import pytest
 import redis
 
@@ -16,17 +21,47 @@ from quorate.client.calls import Call
 from quorate.errors import Forbidden, Outcome, QuorateError, Unauthenticated
 from tests.authority import Authority
 from tests.cluster.processes import START_S, Cluster, quorate, wait_until
+from tests.cluster.test_clients import IOREDIS
 
 ANN, BOB = "ann's password", "bob's password"
+CERTIFICATE = "bob.example.org"
+SCRIPT = """
+const Redis = require('ioredis');
+const fs = require('fs');
+const [ca, port, username, password] = process.argv.slice(2);
+const tls = { ca: fs.readFileSync(ca) };
+const options = { tls, username, password, retryStrategy: () => null };
+const place = { host: 'localhost', port: Number(port) };
+const failed = error => error.message;
+(async () => {
+  const one = new Redis({ ...place, ...options });
+  await one.set('app:io', 'redis');
+  const piped = await one.pipeline().set('app:a', '1').get('app:a').get('other').exec();
+  const multi = await one.multi().incr('app:m').incr('app:m').exec();
+  const dnsLookup = (name, found) => found(null, name);
+  const many = new Redis.Cluster([place], { dnsLookup, redisOptions: options });
+  await many.set('app:cluster', 'client');
+  const batch = await many.pipeline().get('app:cluster').get('app:io').exec();
+  const refused = await many.get('other').catch(failed);
+  const wrong = new Redis({ ...place, ...options, password: 'x', lazyConnect: true });
+  wrong.on('error', () => {});
+  const stranger = await wrong.get('app:io').catch(failed);
+  const told = piped.map(([error, value]) => error ? failed(error) : value);
+  console.log(JSON.stringify({ told, multi, batch, refused, stranger }));
+  for (const each of [one, many, wrong]) each.disconnect();
+})();
+"""
 
 
 class Guarded(NamedTuple):
-    """A node with two users: ann reads and writes `app:*`, bob reads all."""
+    """A node with two users: ann reads and writes `app:*`, bob reads all and has a certificate."""
 
     port: int
     ca: str
     users: Path
     directory: Path
+    shown: tuple[str, str]
+    """Bob's certificate and its key."""
 
     @property
     def url(self) -> str:
@@ -48,14 +83,16 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     authority, users = Authority(directory), directory / "users.toml"
     for name, password, *flags in (
         ("ann", ANN, "--roles=read,write", "--keys=app:*"),
-        ("bob", BOB, "--roles=read"),
+        ("bob", BOB, "--roles=read", f"--certificate={CERTIFICATE}"),
     ):
         added = quorate("user", "add", str(users), name, *flags, stdin=f"{password}\n".encode())
         assert added.returncode == 0, added.stderr
     chain, key = authority.files("localhost")
     flags = [f"-tls-cert={chain}", f"-tls-key={key}", f"-users={users}"]
+    flags += [f"-tls-ca={authority.ca}", "-peer-names=*.nodes.invalid"]
     cluster = Cluster(directory, *flags, "-rep=1", "-durability=os", count=1)
-    found = Guarded(cluster.nodes[0].port, authority.ca, users, directory)
+    shown = authority.certificate(CERTIFICATE)
+    found = Guarded(cluster.nodes[0].port, authority.ca, users, directory, shown)
     try:
         cluster.nodes[0].start()
         wait_until(lambda: _is_ready(found), within_s=START_S, what="ready")
@@ -143,3 +180,86 @@ def test_redis_py_logs_in_through_tls(guarded: Guarded, protocol: int) -> None:
         pytest.raises(redis.AuthenticationError),
     ):
         client.get("app:py")
+
+
+def test_redis_cli_logs_in_through_tls_by_password_and_by_certificate(guarded: Guarded) -> None:
+    cli = found_tool("redis-cli", "redis-tools")
+    inside = [cli, "-p", str(guarded.port), "--tls", "--cacert", guarded.ca]
+
+    def said(*words: str) -> str:
+        return output(*inside, *words)
+
+    ann = ("--user", "ann", "--pass", ANN, "--no-auth-warning")
+    assert said(*ann, "set", "app:cli", "value") == "OK"
+    assert said(*ann, "get", "other").startswith("NOPERM ")
+    certificate, key = guarded.shown
+    assert said("--cert", certificate, "--key", key, "acl", "whoami") == "bob"
+    assert said("--cert", certificate, "--key", key, "get", "app:cli") == "value"
+    assert said("get", "app:cli").startswith("NOAUTH ")
+
+
+def test_curl_logs_in_by_password_and_by_certificate(guarded: Guarded) -> None:
+    curl = found_tool("curl", "curl")
+    inside = [curl, "-sS", "--cacert", guarded.ca, "-w", " %{http_code}"]
+    place = f"{guarded.url}/kv?key=app:curl"
+    ann = ("--user", f"ann:{ANN}")
+    assert output(*inside, *ann, "-X", "PUT", "-d", "value", place) == "ok 200"
+    assert output(*inside, *ann, f"{guarded.url}/kv?key=other").endswith(" 403")
+    certificate, key = guarded.shown
+    shown = ("--cert", certificate, "--key", key)
+    assert output(*inside, *shown, place) == "value 200"
+    assert output(*inside, *shown, "-X", "DELETE", place).endswith(" 403")
+    assert output(*inside, place).endswith(" 401")
+
+
+def test_httpx_logs_in_by_password_and_by_certificate(guarded: Guarded) -> None:
+    context = ssl.create_default_context(cafile=guarded.ca)
+    place, key = f"{guarded.url}/kv", {"key": "app:httpx"}
+    with httpx.Client(verify=context, auth=("ann", ANN)) as client:
+        assert client.put(place, params=key, content=b"value").status_code == 200
+        assert client.get(place, params=key).content == b"value"
+        assert client.get(place, params={"key": "other"}).status_code == 403
+    with httpx.Client(verify=context) as client:
+        assert client.get(place, params=key).status_code == 401
+    context.load_cert_chain(*guarded.shown)
+    with httpx.Client(verify=context) as client:
+        assert client.get(place, params=key).content == b"value"
+        assert client.put(place, params=key, content=b"x").status_code == 403
+
+
+def test_ioredis_logs_in_through_tls_alone_and_as_a_cluster(
+    guarded: Guarded, tmp_path: Path
+) -> None:
+    npm, node = found_tool("npm", "npm"), found_tool("node", "nodejs")
+    line = [npm, "install", "--no-audit", "--no-fund", "--silent", IOREDIS]
+    installed = subprocess.run(
+        line, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
+    if installed.returncode != 0:
+        pytest.skip(f"ioredis cannot be installed here: {installed.stderr.strip()[-200:]}")
+    line = [node, "-e", SCRIPT, "script", guarded.ca, str(guarded.port), "ann", ANN]
+    done = subprocess.run(
+        line, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    noperm = "NOPERM User ann has no permissions to access the 'other' key"
+    assert told["told"] == ["OK", "1", noperm]
+    assert told["multi"] == [[None, 1], [None, 2]]
+    assert told["batch"] == [[None, "client"], [None, "redis"]]
+    assert told["refused"] == noperm
+    assert "NOAUTH" in told["stranger"] or "WRONGPASS" in told["stranger"]
+
+
+def found_tool(name: str, package: str) -> str:
+    """Where a program is; the test is skipped if it is nowhere."""
+    found = shutil.which(name)
+    if found is None:
+        pytest.skip(f"{name} is not installed (Debian: {package})")
+    return found
+
+
+def output(*line: str) -> str:
+    """What a program prints."""
+    done = subprocess.run(line, capture_output=True, text=True, timeout=30, check=False)
+    return done.stdout.strip()

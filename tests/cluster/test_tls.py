@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import socket
 import ssl
+import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -123,6 +126,33 @@ def trusting_anybody() -> ssl.SSLContext:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def test_sslscan_finds_nothing_that_is_weak(served: InsideNode) -> None:
+    scanner = shutil.which("sslscan")
+    if scanner is None:
+        pytest.skip("sslscan is not installed (Debian: sslscan)")
+    line = [scanner, "--no-colour", f"localhost:{served.port}"]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=True)
+    found = done.stdout
+    for version in ("SSLv2", "SSLv3", "TLSv1.0", "TLSv1.1"):
+        assert re.search(rf"^{re.escape(version)} +disabled$", found, re.MULTILINE), found
+    assert "Session renegotiation not supported" in found
+    ciphers = re.findall(r"^(?:Preferred|Accepted) +\S+ +(\d+) bits +(\S+)", found, re.MULTILINE)
+    assert len(ciphers) >= 5
+    for bits, name in ciphers:
+        assert int(bits) >= 128
+        assert re.fullmatch("(TLS_|ECDHE-ECDSA-).*(GCM|CHACHA20).*", name), name
+    assert " vulnerable" not in found.replace("not vulnerable", "")
+
+
+def test_a_page_that_was_not_loaded_through_tls_is_of_another_site(served: InsideNode) -> None:
+    """Whoever is on the way can make such a page, of whatever host and port."""
+    host = f"localhost:{served.port}"
+    head = f"POST /incr?key=k HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n"
+    for scheme, status in (("http", 403), ("HTTP", 403), ("https", 200)):
+        answer = served.ask(f"{head}Origin: {scheme}://{host}\r\n\r\n".encode())
+        assert answer.startswith(f"HTTP/1.1 {status} ".encode()), answer
 
 
 def test_a_clients_certificate_is_no_peers(served: InsideNode, pki: Pki) -> None:
@@ -246,6 +276,23 @@ def test_files_that_do_not_fit_keep_a_node_from_starting(tmp_path: Path, pki: Pk
     readable.chmod(0o600)
     assert "begins with qs1." in refused(tmp_path, f"-secret-file={readable}")
     assert not (tmp_path / "data").exists()
+
+
+def test_who_says_goodbye_is_nothing_to_tell(served: InsideNode) -> None:
+    """In the middle of a request too, and each of them could be told otherwise."""
+    for said_before in (
+        b"GET /kv?key=a HTTP/1.1\r\n",
+        b"PING\r\n*1\r\n",
+        b"GET /nodes HTTP/1.1\r\n",
+    ):
+        with secure_socket(served, served.context, "localhost") as connection:
+            connection.sendall(said_before)
+            if said_before.startswith(b"PING"):
+                assert connection.recv(100) == b"+PONG\r\n"
+            with suppress(OSError):
+                connection.unwrap()
+    assert served.ask(REQUEST).startswith(b"HTTP/1.1 200 ")
+    assert lines(served, "library") == []
 
 
 def test_a_connection_that_ends_in_its_handshake_leaves_nothing(served: InsideNode) -> None:

@@ -25,9 +25,6 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from quorate.doors.access import Role
-from quorate.doors.http.door import ROUTES
-from quorate.doors.redis.table import COMMANDS
 from quorate.security.certificates import PEER_NAME, authority_of
 from quorate.security.secret import load_secrets
 from quorate.security.users import User, write_users
@@ -36,7 +33,6 @@ from tests.cluster.processes import NodeProcess, quorate, wait_until
 from tests.pki import Pki
 from tests.ports import free_port
 from tests.principals import user, users_of
-from tests.unit.doors.redis.turns import encode
 
 ANN = user("ann", "read", "write", keys=("app:*",))
 OPS = user("ops", "admin", "read")
@@ -74,11 +70,6 @@ class Guarded:
                 return answer.status, answer.read()
         except HTTPError as error:
             return error.code, error.read()
-
-    def clock_s(self) -> float:
-        """The node's clock."""
-        with self.redis("ops") as client:
-            return float(client.time()[0])
 
     def events(self, event: str) -> list[dict[str, Any]]:
         """What the log told of that kind."""
@@ -337,45 +328,3 @@ def test_who_has_the_secret_is_the_cluster(tmp_path: Path) -> None:
         assert said(node, b"ACL WHOAMI\r\nQUIT\r\n").startswith(b"-NOAUTH")
     finally:
         node.kill()
-
-
-def test_strangers_and_users_without_roles_change_nothing_of_a_node(guarded: Guarded) -> None:
-    """Every command and every route, tried by both: what the node holds, whom it knows and its
-    clock stay as they were."""
-    guarded.write(ANN, OPS, user("none"))
-    wait_until(lambda: guarded.events("users_read") != [], within_s=15, what="users_read")
-    with guarded.redis("ann") as ann:
-        ann.set("app:1", "v")
-
-    def state() -> tuple[object, ...]:
-        keys = guarded.http("/keys", basic("ops"))[1]
-        members = json.loads(guarded.http("/nodes", basic("ops"))[1])
-        facts = [{name: each[name] for name in ("url", "id", "state")} for each in members]
-        with guarded.redis("ann") as client:
-            return keys, facts, client.get("app:1")
-
-    before = state()
-    for name in ("", "none"):
-        _try_all_commands(guarded, name)
-        _try_all_routes(guarded, name)
-    assert state() == before
-    assert abs(guarded.clock_s() - time.time()) < 60
-
-
-def _try_all_commands(guarded: Guarded, name: str) -> None:
-    for command in (each for row in COMMANDS.values() for each in (row, *row.subcommands.values())):
-        words = command.name.split("|")
-        words += ["app:1"] * max(abs(command.arity) - len(words), 1)
-        login = ["AUTH", name, f"{name}-pw"] if name else ["PING"]
-        said(guarded.node, encode(login) + encode(words) + encode(["QUIT"]))
-
-
-def _try_all_routes(guarded: Guarded, name: str) -> None:
-    shown = basic(name) if name else ""
-    body = json.dumps({"node": guarded.node.url, "url": "http://127.0.0.1:9", "force": True})
-    for route in ROUTES:
-        for query in ("", "?key=app:1"):
-            data = None if route.method == "GET" else body.encode()
-            status, _ = guarded.http(route.path + query, shown, method=route.method, data=data)
-            if route.role not in (Role.STRANGER, Role.USER):
-                assert status == (403 if name else 401)

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-import quorate.core.node
 from tests.cluster.processes import Cluster, NodeProcess, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -74,9 +73,7 @@ def told_in_architecture() -> set[str]:
     return {name for name in names if (ROOT / f"src/quorate/{name}.py").exists()}
 
 
-@pytest.mark.skipif(
-    not quorate.core.node.__file__.endswith(".py"), reason="compiled code tells no tracer"
-)
+@pytest.mark.plain
 def test_the_way_of_a_put_is_told_as_it_is(tmp_path: Path) -> None:
     """On a connection that stands, and without what the nodes do now and then by themselves."""
     cluster = TracedCluster(tmp_path)

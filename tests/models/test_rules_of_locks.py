@@ -98,6 +98,16 @@ def test_what_is_built_on_a_lock_is_accepted_by_who_has_it(left_out: str) -> Non
     assert said(replicas[1:], OLD_PUT) == ["held", "held"]
 
 
+@pytest.mark.parametrize("left_out", ["", "ahead_of_phantom"])
+def test_what_was_built_on_nothing_has_overtaken_no_put(left_out: str) -> None:
+    """The put comes when its time was collected. An ack would say that it is ordered before what
+    was built on a lock since; but reads have said in between that there was nothing."""
+    replicas = three(left_out)
+    collect(replicas, LOCK)
+    said(replicas, successor(phantom(LOCK), 2, winner=1))
+    assert said(replicas, OLD_PUT) == ["ahead" if left_out else "refused"] * 3
+
+
 @pytest.mark.parametrize("left_out", ["", "votes_below_accepted"])
 def test_who_accepts_on_a_lock_takes_no_part_below_it(left_out: str) -> None:
     """Else, when the lock is taken back, who prepared before it succeeds on nothing as well."""
@@ -195,6 +205,46 @@ def test_what_was_built_on_a_tombstone_comes_to_who_has_dropped_it(left_out: str
         said(replicas, Record((LOCK + 5, 1, 0), None))
         collect(replicas, LOCK + 20)
         assert late.mutate(0, made, LOCK).said == "refused"
+
+
+@pytest.mark.parametrize("left_out", ["", "lone_lock"])
+def test_a_lock_that_others_took_back_keeps_nothing_out_of_a_copy(left_out: str) -> None:
+    """Who has it refuses an update that the others acknowledge. If who gains the copy dropped it,
+    too, too few would be left that have it."""
+    locked, free, gaining = three(left_out)
+    assert locked.lock_at(LOCK)
+    update = successor(ABSENT, 1, winner=1)
+    assert gaining.mutate(0, update).said == "held"
+    gaining.take([locked.tell_all(), free.tell_all()])
+    assert (gaining.records[0] == update) == (not left_out)
+    assert free.lock_at(LOCK)
+    gaining.take([locked.tell_all(), free.tell_all()])
+    assert gaining.records[0].version == ABSENT
+
+
+@pytest.mark.parametrize("left_out", ["", "refuses_own"])
+def test_who_is_left_in_a_shorter_row_keeps_what_the_others_missed(left_out: str) -> None:
+    """It was built on a tombstone that all had dropped. Two of three have it; the third leaves."""
+    replicas = three(left_out)
+    collect(replicas, LOCK)
+    made = Record((60, 1, LOCK + 1), (1,))
+    for holder in replicas[:2]:
+        assert holder.mutate(0, made, LOCK).said == "held"
+    leaving = replicas[2].tell_all()
+    for holder in replicas[:2]:
+        holder.take([leaving], is_replica=True)
+    kept = [holder.records[0] == made for holder in replicas[:2]]
+    assert kept == [not left_out] * 2
+
+
+@pytest.mark.parametrize("left_out", ["", "ahead_is_denial"])
+def test_who_held_a_put_and_is_ahead_by_now_does_not_deny_it(left_out: str) -> None:
+    """It was read there, and built on: stamped again it would bury that."""
+    replica = three(left_out)[0]
+    for stamp in (7, 9, 11):
+        replica.mutate(0, Record((stamp, 1, 0), (stamp,)))
+    assert replica.mutate(0, Record((8, 1, 0), (8,))).is_denied
+    assert replica.mutate(0, Record((9, 1, 0), (9,))).is_denied == bool(left_out)
 
 
 @pytest.mark.parametrize("left_out", ["", "forgets"])

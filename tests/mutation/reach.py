@@ -37,7 +37,6 @@ _SIMULATED: Final = (
     "sim/",
     "wire/frames.py",
     "wire/frame_rules.py",
-    "wire/records.py",
 )
 
 

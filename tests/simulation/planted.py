@@ -23,7 +23,6 @@ from typing import Final
 
 import msgspec
 
-from quorate.core import node
 from quorate.sim.draw import Options, draw
 from quorate.sim.faults import MILD
 from quorate.sim.run import RunResult, run
@@ -58,11 +57,6 @@ class Notice(msgspec.Struct, frozen=True):
 def known() -> dict[str, Notice]:
     """What was found for each plant, by name."""
     return msgspec.json.decode(SEEDS_FILE.read_bytes(), type=dict[str, Notice])
-
-
-def is_compiled() -> bool:
-    """Whether the core is compiled: its classes then cannot be changed."""
-    return not str(node.__file__).endswith(".py")
 
 
 @functools.cache

@@ -80,7 +80,7 @@ def _written(handle: Handle, value: bytes | None) -> list[RegisterOperation]:
     result = handle.result
     if isinstance(result, PutResult):
         assert handle.done_ms is not None
-        return write(handle.asked_ms, handle.done_ms, value, is_restamped=result.restamped)
+        return write(handle.asked_ms, handle.done_ms, value, is_moved=result.moved)
     if isinstance(result, QuorateError) and result.outcome is Outcome.NOT_APPLIED:
         return []
     return unknown_write(handle.asked_ms, value)

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from quorate.core.values.record import encode_stored
 from quorate.core.values.slots import row_of
 from quorate.errors import Outcome, QuorumUnreachable
 from quorate.sim.cluster import SimCluster
 from quorate.sim.trace import Trace
-from quorate.wire.records import encode
 from tests.simulation import asking
 from tests.simulation.asking import Handle
 
@@ -64,7 +64,7 @@ class Stage:
                 record = self.cluster.machines[index].disk.durable(row)
                 assert record is not None, f"n{index} has nothing of {name}"
                 assert record.value == value
-                held.append(encode(row, record))
+                held.append(encode_stored(row, record))
             assert len(set(held)) == 1, f"replicas of {name} differ"
 
     def until_hints_are_gone(self) -> None:

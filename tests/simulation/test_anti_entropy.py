@@ -17,7 +17,6 @@ from quorate.core.values.status import Status
 from quorate.sim.checkers.digests import check
 from quorate.sim.cluster import SimCluster
 from tests.simulation import asking
-from tests.simulation.planted import is_compiled
 from tests.simulation.plants.plant import Plant, planted
 
 HEALTHY_S: Final = 150
@@ -255,7 +254,7 @@ def _is_well() -> bool:
     return _is_equal(cluster) and not list(check(cluster.machines)) and max(ages) < HEALTHY_S
 
 
-@pytest.mark.skipif(is_compiled(), reason="compiled classes cannot be changed")
+@pytest.mark.plain
 @pytest.mark.parametrize("plant", FAULTS, ids=[plant.name for plant in FAULTS])
 def test_a_planted_fault_is_noticed(plant: Plant) -> None:
     assert _is_well()

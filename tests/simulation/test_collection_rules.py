@@ -34,7 +34,6 @@ from tests.simulation.collecting import (
     world,
     write,
 )
-from tests.simulation.planted import is_compiled
 from tests.simulation.plants.collection import RULES
 from tests.simulation.plants.plant import Plant, planted
 
@@ -318,7 +317,7 @@ def test_what_is_deleted_stays_deleted_and_replicas_become_equal(name: str) -> N
     assert STORIES[name]() == []
 
 
-@pytest.mark.skipif(is_compiled(), reason="compiled classes cannot be changed")
+@pytest.mark.plain
 @pytest.mark.parametrize("plant", RULES, ids=lambda plant: plant.name)
 def test_without_its_rule_it_is_not_so(plant: Plant) -> None:
     with planted(plant) as ran:

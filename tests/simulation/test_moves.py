@@ -24,7 +24,6 @@ from quorate.sim.cluster import SimCluster
 from quorate.sim.rest import is_at_rest
 from tests.simulation import asking
 from tests.simulation.asking import Handle
-from tests.simulation.planted import is_compiled
 from tests.simulation.plants.moves import PLANTS, RARE
 from tests.simulation.plants.plant import Plant, planted
 
@@ -331,7 +330,7 @@ def test_nothing_is_lost_or_missed(name: str) -> None:
     assert STORIES[name]() == []
 
 
-@pytest.mark.skipif(is_compiled(), reason="compiled classes cannot be changed")
+@pytest.mark.plain
 @pytest.mark.parametrize("plant", [*PLANTS, *RARE], ids=lambda plant: plant.name)
 def test_without_its_rule_it_is(plant: Plant) -> None:
     with planted(plant) as ran:

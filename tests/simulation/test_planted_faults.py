@@ -5,12 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.simulation.planted import PLANTS, SEEDS_MAX, is_compiled, known, with_plant, without
+from tests.simulation.planted import PLANTS, SEEDS_MAX, known, with_plant, without
 from tests.simulation.plants.plant import Plant
-
-pytestmark = pytest.mark.skipif(
-    is_compiled(), reason="the core is compiled, and compiled classes cannot be changed"
-)
 
 AGAIN = "search again: python -m tests.simulation.planted"
 KNOWN = known()
@@ -21,6 +17,7 @@ def test_a_seed_is_known_for_each_plant_and_no_other() -> None:
     assert max(notice.seed for notice in KNOWN.values()) < SEEDS_MAX
 
 
+@pytest.mark.plain
 @pytest.mark.parametrize("plant", PLANTS.values(), ids=PLANTS)
 def test_a_planted_fault_is_noticed(plant: Plant) -> None:
     notice = KNOWN[plant.name]

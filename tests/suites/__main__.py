@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The tests that libraries publish, against three real nodes: ./scripts/suites [NAME...]
 
-Sources come from PyPI and go to `build/suites`, with an environment of their own. In them the port
+And, as `protocol`, those of Redis' own protocol, against a node that speaks TLS alone. Sources come
+from PyPI and go to `build/suites`, with an environment of their own. In them the port
 is changed, nothing else. Printed is how many cases of each suite pass and fail. The exit code is 1
 if others fail than docs/frameworks.md says, by their number.
 """
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from tests.cluster.processes import Cluster
+from tests.suites import protocol
 
 HERE: Final = Path(__file__).parent
 BUILD: Final = HERE.parents[1] / "build" / "suites"
@@ -86,14 +88,25 @@ SUITES: Final = {
 
 def main(names: list[str]) -> int:
     """Run these suites, or all."""
-    python = environment()
+    chosen = names or ["protocol", *SUITES]
     wrong = 0
+    if "protocol" in chosen:
+        wrong += not protocol.run(BUILD)
+        chosen.remove("protocol")
+    if chosen:
+        wrong += against_three(chosen)
+    return 1 if wrong else 0
+
+
+def against_three(names: list[str]) -> int:
+    """How many of these suites of libraries have others fail than should."""
+    python, wrong = environment(), 0
     with tempfile.TemporaryDirectory() as directory:
         flags = ("-durability=os", "-allow-flush")
         with Cluster(Path(directory), *flags) as cluster:
-            for name in names or SUITES:
+            for name in names:
                 wrong += not run(name, SUITES[name], python, str(cluster.nodes[0].port))
-    return 1 if wrong else 0
+    return wrong
 
 
 def environment() -> Path:

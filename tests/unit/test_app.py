@@ -9,7 +9,7 @@ import re
 import resource
 import socket
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import pytest
@@ -70,6 +70,45 @@ def test_who_may_come_is_judged_by_the_addresses_that_are_bound(
     finally:
         for each in sockets:
             each.close()
+
+
+@pytest.mark.parametrize(
+    ("given", "has_secret", "what"),
+    [
+        ({"tls-cert": "c", "tls-key": "k"}, False, "read and change everything"),
+        (
+            {"tls-cert": "c", "tls-key": "k", "tls-ca": "a", "peer-names": "*.n"},
+            False,
+            "read and change everything",
+        ),
+        ({"users": "u"}, False, "speak as a node"),
+        ({"users": "u", "tls-cert": "c", "tls-key": "k"}, False, "speak as a node"),
+        (
+            {"users": "u", "tls-cert": "c", "tls-key": "k", "tls-ca": "a", "peer-names": "*.n"},
+            False,
+            "",
+        ),
+        ({"users": "u"}, True, ""),
+        ({}, True, ""),
+        ({"insecure": "true"}, False, ""),
+        ({"insecure": "true", "users": "u"}, False, ""),
+    ],
+)
+def test_what_strangers_may_do_all_the_same_is_told_with_the_cure(
+    given: dict[str, str], has_secret: bool, what: str, ports: Iterator[int]
+) -> None:
+    for host in ("0.0.0.0", "127.0.0.1"):
+        config = load(flags={"port": str(next(ports)), **given}, environment={}, file=None)
+        (listening,) = bind([(host, config.port)])
+        with closing(listening), capture_logs() as told:
+            starting.refuse_strangers(config, [listening], has_secret=has_secret)
+        if not what or host == "127.0.0.1":
+            assert told == []
+            continue
+        (line,) = told
+        assert (line["event"], line["log_level"]) == ("open_to_strangers", "warning")
+        assert (line["address"], line["can"]) == (host, what)
+        assert "-secret-file" in line["cure"]
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,7 @@ def _name(path: Path) -> str:
 FILES: Final = list(_texts())
 PAGES: Final = [path for path in FILES if path.suffix == ".md"]
 NAMES: Final = frozenset(_name(path) for path in FILES)
+"""A test goes through all of them: a test for each, by thousands, took longer than what they do."""
 
 
 @functools.cache
@@ -75,6 +76,7 @@ def _read(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
+@functools.cache
 def _prose(path: Path) -> str:
     """What a file says to people: of Python its comments and docstrings."""
     if path.suffix != ".py":
@@ -106,16 +108,15 @@ def _ids(paths: list[Path]) -> list[object]:
 # --- citations ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", _ids(FILES))
-def test_nothing_is_cited_that_is_not_in_the_tree(path: Path) -> None:
-    assert _ELSEWHERE.findall(_read(path)) == []
+def test_nothing_is_cited_that_is_not_in_the_tree() -> None:
+    cited = [(_name(path), each) for path in FILES for each in _ELSEWHERE.findall(_read(path))]
+    assert cited == []
 
 
-@pytest.mark.parametrize("path", _ids(FILES))
-def test_each_promise_and_invariant_that_is_cited_is_in_the_design(path: Path) -> None:
+def test_each_promise_and_invariant_that_is_cited_is_in_the_design() -> None:
     anchors = _anchors(ROOT / "docs" / "design.md")
-    cited = set(_NUMBER.findall(_read(path)))
-    assert [each for each in sorted(cited) if each.lower() not in anchors] == []
+    cited = [(_name(path), each) for path in FILES for each in _NUMBER.findall(_read(path))]
+    assert [each for each in cited if each[1].lower() not in anchors] == []
 
 
 def test_the_design_has_each_promise_and_invariant_once() -> None:
@@ -123,13 +124,15 @@ def test_the_design_has_each_promise_and_invariant_once() -> None:
     assert numbers == [f"p{n}" for n in range(1, 9)] + [f"i{n}" for n in range(1, 34)]
 
 
-@pytest.mark.parametrize("path", _ids(FILES))
-def test_each_page_that_is_named_exists_and_has_the_anchor(path: Path) -> None:
-    for name, anchor in _PAGE.findall(_prose(path)):
-        places = [base / name for base in (path.parent, ROOT, ROOT / "docs")]
-        page = next((place for place in places if place.is_file()), None)
-        assert page is not None, f"{name} does not exist"
-        assert not anchor or anchor[1:] in _anchors(page), f"{name} has no {anchor}"
+def test_each_page_that_is_named_exists_and_has_the_anchor() -> None:
+    for path in FILES:
+        for name, anchor in _PAGE.findall(_prose(path)):
+            places = [base / name for base in (path.parent, ROOT, ROOT / "docs")]
+            page = next((place for place in places if place.is_file()), None)
+            assert page is not None, f"{_name(path)}: {name} does not exist"
+            assert not anchor or anchor[1:] in _anchors(page), (
+                f"{_name(path)}: {name} has no {anchor}"
+            )
 
 
 @pytest.mark.parametrize("page", _ids(PAGES))
@@ -142,10 +145,9 @@ def test_each_link_between_pages_leads_somewhere(page: Path) -> None:
             assert not anchor or anchor in _anchors(target), link
 
 
-@pytest.mark.parametrize("path", _ids(FILES))
-def test_each_module_and_file_that_is_named_by_its_path_exists(path: Path) -> None:
-    named = [name for name in _SPAN.findall(_prose(path)) if _is_path(name)]
-    assert [name for name in named if not _exists(name)] == []
+def test_each_module_and_file_that_is_named_by_its_path_exists() -> None:
+    named = [(_name(path), each) for path in FILES for each in _SPAN.findall(_prose(path))]
+    assert [each for each in named if _is_path(each[1]) and not _exists(each[1])] == []
 
 
 def _is_path(name: str) -> bool:
@@ -157,6 +159,7 @@ def _is_path(name: str) -> bool:
     return name.endswith(_SUFFIXES) or any((base / top).is_dir() for base in (ROOT, _SOURCES))
 
 
+@functools.cache
 def _exists(name: str) -> bool:
     """`core/node.py`, `core/node`, `core/node.step`, `test_node.py`, `core/`, `tests/*.py`."""
     stem = name.rpartition(".")[0]

@@ -19,12 +19,13 @@ from quorate.core.values.messages import NO_BALLOT, Ballot, Vote
 
 def may_promise(ballot: Ballot, promised: Ballot) -> bool:
     """Whether a voter that promised one ballot may promise another."""
-    return ballot > promised
+    # By parts: compiled, to compare pairs makes two objects first, four times the cost.
+    return ballot[0] > promised[0] or (ballot[0] == promised[0] and ballot[1] > promised[1])
 
 
 def may_accept(ballot: Ballot, promised: Ballot) -> bool:
     """Whether it may accept what is proposed under it. To accept is to promise."""
-    return ballot >= promised
+    return ballot[0] > promised[0] or (ballot[0] == promised[0] and ballot[1] >= promised[1])
 
 
 class Voter:

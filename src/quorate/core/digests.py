@@ -61,7 +61,10 @@ DENSE_MAX: Final = 8
 """Slices that have a cell for each sum. There are three at most, unless a clock was wrong."""
 GATHERED_MAX: Final = 256
 """Records that are counted at once."""
-_NONE, _PARTIAL, _WHOLE, _CHECKED = 0, 1, 2, 3
+_NONE: Final = 0
+_PARTIAL: Final = 1
+_WHOLE: Final = 2
+_CHECKED: Final = 3
 """Nothing is counted; what was scanned; all, and all while it is scanned once more."""
 _PRIME: Final = (1 << 31) - 1
 _PIECE: Final = (1 << 28) - 1

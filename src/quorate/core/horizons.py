@@ -207,3 +207,14 @@ def fence_name(partition: int) -> bytes:
 def beginning(boundary: int, slice_ms: int) -> bytes:
     """The lowest version that is not below a boundary."""
     return pack_version(stamp_at(boundary * slice_ms), 0)
+
+
+def pulled_lock(fences: list[tuple[int, int]]) -> int:
+    """The lock of who gains a copy, by the locks and horizons of its sources.
+
+    Nobody drops at a lock before all have it, and it is kept until that is done or will never be.
+    So one that a source does not have, and has not dropped at, is a promise to nobody. It would
+    only keep out, and have dropped, what the others have acknowledged since.
+    """
+    locks = {lock for lock, _ in fences}
+    return locks.pop() if len(locks) == 1 else max([horizon for _, horizon in fences], default=0)

@@ -158,9 +158,16 @@ class Node:
         """Take the events in order; returns all that follows from them and from the time."""
         turn, clock = self.parts.turn, self.parts.clock
         turn.begin(now.mono_ms, now.wall_ms, stamp_max=clock.begin(now.wall_ms))
-        handlers = self._handlers
         for event in events:
-            handlers[type(event)](event)
+            # Most are one of three: looking it up, and a call without types, would cost more.
+            if isinstance(event, Get):
+                self._on_small(event)
+            elif isinstance(event, Put):
+                self._on_put(event)
+            elif isinstance(event, PeerFrame):
+                self._on_frame(event)
+            else:
+                self._handlers[type(event)](event)
         turn.ring()
         return self._flush()
 
@@ -244,7 +251,7 @@ class Node:
 
     def _on_small(self, event: Get | Update) -> None:
         """It brings no value, or none that is known to be written."""
-        size = event.size if type(event) is Update else 0
+        size = event.size if isinstance(event, Update) else 0
         if self._admit(event.waiter, event.key, size):
             self._begin(event, None)
 
@@ -259,12 +266,11 @@ class Node:
 
     def _begin(self, event: Get | Put | Update, parked: Parked | None) -> None:
         try:
-            # Not by isinstance: for a Struct that it is not, that costs as much as `begin`.
-            if type(event) is Get:
+            if isinstance(event, Get):
                 self.reads.begin(event, parked)
-            elif type(event) is Put:
+            elif isinstance(event, Put):
                 self.writes.begin(event, parked)
-            elif type(event) is Update:
+            else:
                 self.updates.begin(event, parked)
         except QuorateError as error:
             self.parts.requests.answer(event.waiter, not_applied(error), size_of(event))
@@ -339,11 +345,10 @@ class Node:
 
     def _on_forget(self, event: Forget) -> None:
         try:
-            is_known = self.roster.forget(event.url)
+            result = ForgetResult(self.roster.forget(event.url))
+            self.parts.turn.answers.append((event.waiter, result))
         except InvalidRequest as error:
             self._refuse(event.waiter, error)
-            return
-        self.parts.turn.answers.append((event.waiter, ForgetResult(is_known)))
 
     # --- what the runtime reports ------------------------------------------------------------
 
@@ -374,8 +379,7 @@ class Node:
     def _on_storage_state(self, event: StorageState) -> None:
         self.parts.replica.trouble = event
 
-    def _on_stop(self, event: Stop) -> None:
-        del event
+    def _on_stop(self, _: Stop) -> None:
         self.is_stopping = True
         self.membership.marks.keep()
         for parked in self.parts.requests.unpark():
@@ -410,11 +414,9 @@ class Node:
     # --- construction ------------------------------------------------------------------------
 
     def _table(self) -> dict[type[Event], Callable[[Any], None]]:
-        """What is done with each kind of event."""
+        """What is done with each kind of event, but for the most frequent ones."""
         local = Local(self.parts, self.scans, self.serving, self._admit)
         return {
-            Get: self._on_small,
-            Put: self._on_put,
             Update: self._on_small,
             Scan: self._on_scan,
             Explain: self._on_explain,
@@ -425,7 +427,6 @@ class Node:
             Forget: self._on_forget,
             Change: self._on_change,
             Check: self._on_check,
-            PeerFrame: self._on_frame,
             LinkUp: self._on_link_up,
             LinkDown: self._on_link_down,
             LinkRefused: lambda event: self.roster.refused(event.url, event.reason),
@@ -476,7 +477,7 @@ class Node:
         for peer in peers:
             outbox = self.outboxes[peer.index]
             batch = outbox.next_batch()
-            outbox.say(Ping(batch, members, keys, size, done, left, not_read, mark, known))
+            outbox.ping(Ping(batch, members, keys, size, done, left, not_read, mark, known))
 
 
 def _ceiling_of(engine: Reader, now: Instant) -> int:

@@ -24,6 +24,7 @@ from typing import Final, Protocol
 from quorate.core.digests import Digests
 from quorate.core.horizons import Fences
 from quorate.core.kept_votes import KeptVotes, VoteReader
+from quorate.core.replaced import Replaced
 from quorate.core.values.events import Batch, StorageState
 from quorate.core.values.record import Record, wins
 from quorate.core.values.settings import SLICE_MS
@@ -96,6 +97,7 @@ class Replica:
         "expiries_ms",
         "fences",
         "keys",
+        "replaced",
         "tombstones",
         "trouble",
         "votes",
@@ -116,6 +118,7 @@ class Replica:
         """By partition: nothing that was looked at since its last scan expires before."""
         self.votes: Final = KeptVotes(engine, on_damage)
         """On the successors of rows."""
+        self.replaced: Final = Replaced()
         self._undurable: dict[bytes, _Undurable] = {}
         self._records: list[tuple[bytes, Record | None]] = []
         self._hints: list[tuple[bytes, bytes | None]] = []
@@ -173,6 +176,7 @@ class Replica:
             self._on_damage(error)
             # What takes its place cannot be counted against it, as its version is not known.
             self.digests.forget(partition_of(row))
+            self.replaced.forget()
             return None
 
     def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, Record]]:
@@ -309,6 +313,8 @@ class Replica:
             is_unknown = held is None and self._is_damaged(row)
             if not is_unknown and not self.fences.lets_in(partition_of(row), record, held):
                 return ABSENT
+        if before > self.replaced.since:
+            self.replaced.note(row, before)
         entry = self._undurable.get(row)
         shown = held if entry is None else entry[2]
         self._undurable[row] = record, self._mark + 1, shown
@@ -325,6 +331,11 @@ class Replica:
         if record.expires_ms:
             self.note_expiry(row, record)
         return ABSENT
+
+    def never_held(self, row: bytes, record: Record) -> bool:
+        """Whether it is known that a record, which `apply` found to be lower than what is held, was
+        never held, and so never will be."""
+        return self.replaced.never_was(row, record.version)
 
     def _is_damaged(self, row: bytes) -> bool:
         """Whether nobody knows what is held: a repair of it may be older than any fence."""
@@ -352,6 +363,8 @@ class Replica:
         self._undurable[row] = None, self._mark + 1, held if entry is None else entry[2]
         self._records.append((row, None))
         self.digests.feed(row, held.version, ABSENT)
+        if held.version > self.replaced.since:
+            self.replaced.note(row, held.version)
         if held.is_tombstone:
             self._count_tombstone_out(row)
         else:

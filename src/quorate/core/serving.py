@@ -236,7 +236,8 @@ class Serving:
             self._agreement.hear(outbox.peer, message)
         elif isinstance(message, Foundation):
             self._changes.founders.hear(outbox.peer, message)
-        # That a Pong came is all that it says.
+        elif isinstance(message, Pong):
+            outbox.ponged(message.batch)
         if answer is not None:
             outbox.say(answer)
 
@@ -368,7 +369,8 @@ class Serving:
             self._turn.counters["peer_writes_refused"] += len(refused) - final
         if fenced:
             self._turn.counters["peer_writes_fenced"] += len(fenced)
-        answer = Mutated(message.batch, superseded, refused, fenced=fenced)
+        denied = [i for i, _ in superseded if replica.never_held(*message.items[i])]
+        answer = Mutated(message.batch, superseded, refused, fenced=fenced, denied=denied)
         self._replica.when_durable(lambda: outbox.say(answer))
 
     def _on_read(self, outbox: Outbox, message: Read) -> Read | None:

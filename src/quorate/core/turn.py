@@ -393,6 +393,8 @@ class Parts:
         self.replica = Replica(engine, self._note_damage, slice_ms=settings.slice_ms)
         # What is stamped here must be above what is locked here, whatever the wall clock says.
         floor = max(ceiling, stamp_of(self.replica.fences.highest))
+        # What an earlier process held was stamped up to the ceiling.
+        self.replica.replaced.since = pack_version(floor, TIE_MAX)
         self.clock = HybridClock(ceiling=floor, skew_ms_max=settings.max_clock_skew_ms)
         self.votes = Votes(self.replica, self.clock)
         self.requests = Requests(

@@ -58,13 +58,25 @@ INSTANCES_MAX: Final = 32
 """Of a row: as many proposers may be late at once, also of nodes that put one key at the same time.
 With one, 1.3 % of contended requests could not be told what became of them."""
 RESOLVED_MAX: Final = 8
-"""Beyond so many those go at the low end that are resolved: each vote on a hot counter reads and
-writes all that is remembered."""
+"""Beyond so many those go at the low end that are resolved: each vote reads and writes all that is
+remembered."""
 NOTED_MAX: Final = 100
 """Of rows of a partition that accepted something since their votes were gone through."""
 VOTES_BYTES_MAX: Final = 1 << 20
 """Of accepted values of a row, beyond which the lowest instances go that a newer record has
 overtaken."""
+PROMISED: Final = int(Said.PROMISED)
+ACCEPTED: Final = int(Said.ACCEPTED)
+OUTBID: Final = int(Said.OUTBID)
+RESOLVED: Final = int(Said.RESOLVED)
+GONE: Final = int(Said.GONE)
+REFUSED: Final = int(Said.REFUSED)
+"""Plain numbers: a member of an enum costs 500 instructions at each use, and dozens of votes are
+looked at for each update."""
+DECODED_MAX: Final = 2048
+"""Rows whose votes are kept as they were decoded."""
+DECODED_BYTES_MAX: Final = 4096
+"""Of each, in bytes."""
 _TIE_OF_PHANTOM: Final = bytes(6)
 _BELOW_ALL: Final[Ballot] = (-1, 0)
 NO_VOTES: Final = StoredVotes()
@@ -96,7 +108,7 @@ def decode_votes(blob: bytes) -> StoredVotes:
 class Votes:
     """The voter of all rows that this node holds."""
 
-    __slots__ = ("_accepted", "_clock", "_replica", "_unread")
+    __slots__ = ("_accepted", "_clock", "_decoded", "_replica", "_unread")
 
     def __init__(self, replica: Replica, clock: HybridClock) -> None:
         self._replica = replica
@@ -107,6 +119,9 @@ class Votes:
         """By partition that is being gone through: from which row on."""
         self._clock = clock
         """Never behind what was voted on: see `remembered`."""
+        self._decoded: dict[bytes, tuple[bytes, StoredVotes]] = {}
+        """By row: votes as they are stored, and what these bytes say. A vote mostly follows another
+        on the same row, and to decode is a third of what it costs."""
 
     def prepare(self, row: bytes, base: bytes | None, ballot: Ballot, known: bytes) -> RowVote:
         """Promise for the successor of `base`, None for what is held. Tell only when durable.
@@ -117,13 +132,13 @@ class Votes:
         if base is None:
             base = own
         said, kept, votes = self._enter(row, base, held, own)
-        if said is not Said.PROMISED:
+        if said != PROMISED:
             return RowVote(said, own, record=kept.record, held=told)
         if not may_promise(ballot, kept.promised):
-            return RowVote(Said.OUTBID, own, kept.promised, held=told)
+            return RowVote(OUTBID, own, kept.promised, held=told)
         fresh = Instance(base, ballot, kept.accepted, kept.record)
         self._keep(row, votes, fresh, held)
-        return RowVote(Said.PROMISED, own, ballot, kept.accepted, kept.record, told)
+        return RowVote(PROMISED, own, ballot, kept.accepted, kept.record, told)
 
     def accept(self, row: bytes, base: bytes, ballot: Ballot, record: Record) -> RowVote:
         """Accept a record as the successor of `base`. Tell only when durable. StorageError if that
@@ -131,17 +146,17 @@ class Votes:
         held = self._replica.latest(row)
         own = self._base_of(row, held)
         said, kept, votes = self._enter(row, base, held, own)
-        if said is not Said.PROMISED:
+        if said != PROMISED:
             return RowVote(said, own, record=kept.record)
         if not may_accept(ballot, kept.promised):
-            return RowVote(Said.OUTBID, own, kept.promised)
+            return RowVote(OUTBID, own, kept.promised)
         fences, partition = self._replica.fences, partition_of(row)
         is_newer = held is None or record.version > held.version
         if is_newer and fences.refuses(record, held, fences.boundary(partition)):
-            return RowVote(Said.REFUSED, own)
+            return RowVote(REFUSED, own)
         self._keep(row, votes, Instance(base, ballot, ballot, record), held)
         self.note_accepted(row)
-        return RowVote(Said.ACCEPTED, own, ballot, ballot)
+        return RowVote(ACCEPTED, own, ballot, ballot)
 
     def note_accepted(self, row: bytes) -> None:
         """A vote on a successor of this row may be open."""
@@ -254,26 +269,33 @@ class Votes:
 
     def _enter(
         self, row: bytes, base: bytes, held: Record | None, own: bytes
-    ) -> tuple[Said, Instance, StoredVotes]:
+    ) -> tuple[int, Instance, StoredVotes]:
         """What was voted on an instance so far; or RESOLVED, with who won as its record, or
         GONE."""
-        fresh = Instance(base, _BELOW_ALL)
         if held is not None and _is_resolved(base, held):
-            return Said.RESOLVED, Instance(base, _BELOW_ALL, record=_winners_of(held)), NO_VOTES
+            return RESOLVED, Instance(base, _BELOW_ALL, record=_winners_of(held)), NO_VOTES
         lock = self._replica.fences.locked(partition_of(row))
         if base < own == lock or (is_phantom(base) and (base != lock or own < base)):
-            return Said.GONE, fresh, NO_VOTES
-        votes = self.remembered(row)
-        if any([base < each.base and _counts_on_lock(each) for each in votes.instances]):
-            # What it accepted there comes after nothing, with which what is below is lost.
-            return Said.GONE, fresh, NO_VOTES
+            return GONE, Instance(base, _BELOW_ALL), NO_VOTES
+        votes, found = self.remembered(row), None
         for each in votes.instances:
-            if each.base == base:
-                return Said.RESOLVED if each.is_resolved else Said.PROMISED, each, votes
+            of = each.base
+            if of == base:
+                found = each
+            elif base < of:
+                if _counts_on_lock(each):
+                    # What it accepted there comes after nothing, with which what is below is lost.
+                    return GONE, Instance(base, _BELOW_ALL), NO_VOTES
+                if each.is_resolved and chain_of(of) == chain_of(base):
+                    # So is what is below on its chain.
+                    found = each
+        if found is not None:
+            return RESOLVED if found.is_resolved else PROMISED, found, votes
+        fresh = Instance(base, _BELOW_ALL)
         is_lost = votes.lost > 0 and made_of(base) <= votes.lost
         if is_lost or base <= votes.floor or self._is_forgotten(row, base, held, votes):
-            return Said.GONE, fresh, NO_VOTES
-        return Said.PROMISED, fresh, votes
+            return GONE, fresh, NO_VOTES
+        return PROMISED, fresh, votes
 
     def _is_forgotten(
         self, row: bytes, base: bytes, held: Record | None, votes: StoredVotes
@@ -292,7 +314,14 @@ class Votes:
         any, up to now. It may have voted on what it does not hold."""
         try:
             blob = self._replica.votes.get(row)
-            return NO_VOTES if blob is None else decode_votes(blob)
+            if blob is None:
+                return NO_VOTES
+            entry = self._decoded.get(row)
+            if entry is not None and entry[0] is blob:
+                return entry[1]
+            votes = decode_votes(blob)
+            self._note_decoded(row, blob, votes)
+            return votes
         except Corrupt:
             lost = StoredVotes(lost=self._clock.last)
             self.put(row, lost)
@@ -308,17 +337,31 @@ class Votes:
         if cut:
             floor = max(votes.floor, instances[cut - 1].base)
             votes = StoredVotes(floor, instances[cut:], votes.lost)
-        self._replica.votes.put(row, encode_votes(votes))
+        blob = encode_votes(votes)
+        self._note_decoded(row, blob, votes)
+        self._replica.votes.put(row, blob)
+
+    def _note_decoded(self, row: bytes, blob: bytes, votes: StoredVotes) -> None:
+        """Need not decode this again soon, unless it is large."""
+        if len(self._decoded) >= DECODED_MAX:
+            self._decoded.clear()
+        if len(blob) <= DECODED_BYTES_MAX:
+            self._decoded[row] = blob, votes
 
     def _keep(self, row: bytes, votes: StoredVotes, fresh: Instance, held: Record | None) -> None:
         """Remember a vote; the lowest instance goes where there are too many. Of those that are
-        resolved the records go, which may be large."""
-        instances = [fresh]
+        resolved the records go, which may be large, and of those of one chain all but the last."""
+        instances: list[Instance] = []
         for each in votes.instances:
             if each.base == fresh.base:
                 continue
-            instances.append(settled(each, held))
-        instances.sort(key=_base)
+            known = settled(each, held)
+            if instances and _says_for(known, instances[-1]):
+                instances.pop()
+            instances.append(known)
+        instances.append(fresh)
+        if len(instances) > 1 and instances[-2].base > fresh.base:
+            instances.sort(key=_base)
         floor = votes.floor
         size = sum([_size_of(each) for each in instances])
         while size > VOTES_BYTES_MAX and _is_overtaken(instances[0], fresh, held):
@@ -367,6 +410,15 @@ def _counts_on_lock(instance: Instance) -> bool:
 def _is_resolved(base: bytes, held: Record) -> bool:
     """Whether a successor of `base` is held, or what was built on one."""
     return held.version > base and chain_of(held.version) == chain_of(base)
+
+
+def _says_for(later: Instance, before: Instance) -> bool:
+    """Whether what is remembered of a later instance tells all that is of interest of another: it
+    is resolved, and so are those below it on its chain. The winners in its record reach back as far
+    as any record's. Each vote on a hot counter would else write its last RESOLVED_MAX."""
+    return (
+        later.is_resolved and before.is_resolved and chain_of(later.base) == chain_of(before.base)
+    )
 
 
 def _winners_of(held: Record) -> Record:

@@ -223,6 +223,11 @@ class Flow:
         if self._limits.idle_limit is not None:
             self._limits.idle_limit.add(self)
 
+    @property
+    def can_half_close(self) -> bool:
+        """Whether who sends no more can still be answered: not inside TLS, which ends whole."""
+        return self.transport is not None and self.transport.can_write_eof()
+
     def go(self, event: Input) -> None:
         """Move as MOVES says, and do what follows: pause or resume, watch, close, give back."""
         before = self.state

@@ -5,14 +5,14 @@ One thread makes them, one after the other, so that the event loop goes on and l
 at most. Those that wait are bounded, altogether and for each source, an address (of IPv6: its 64
 bits of network). A source whose checks failed has each further one begin later, up to DELAY_S_MAX
 after the one before, until it has been quiet for FORGET_S. Where too many wait, the source with the
-most failures gives way, so that who guesses keeps nobody else out. Who asks for the same check
-meanwhile, as a pool of connections does when its node is back, waits for the one under way.
+most failures gives way, and the check of the one with the fewest is made first, so that who guesses
+keeps nobody else out. Who asks for the same check meanwhile, as a pool of connections does when its
+node is back, waits for the one under way.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
@@ -108,7 +108,8 @@ class Logins:
         self._thread = thread
         self._sources: dict[str, _Source] = {}
         self._checks: dict[tuple[bytes, PasswordHash], _Check] = {}
-        self._ready: deque[_Check] = deque()
+        self._ready: list[_Check] = []
+        """Whose time has come, in that order."""
         self._under_way: _Check | None = None
 
     def check(
@@ -170,11 +171,12 @@ class Logins:
     def _make_next(self) -> None:
         if self._under_way is not None:
             return
-        while self._ready and not self._ready[0].waiting:
-            self._ready.popleft()
+        self._ready = [each for each in self._ready if each.waiting]
         if not self._ready:
             return
-        check = self._under_way = self._ready.popleft()
+        # Of as many failures, who came first.
+        check = self._under_way = min(self._ready, key=lambda each: each.source.failures)
+        self._ready.remove(check)
         self._thread.run(
             lambda: check.kept.matches(check.password), lambda right: self._made(check, right)
         )

@@ -33,8 +33,10 @@ RESERVE: Final = 64
 undecided one that has waited longest is closed for a new one."""
 STALL_SECONDS: Final = 60
 """How long bytes sent to a client may stay unread."""
-HELLO_BYTES_MAX: Final = 64 << 10
-"""Of a connection that waits for its handshake."""
+HELLO_BYTES_MAX: Final = (16 << 10) + 5
+"""Of a connection that waits for its handshake: one record of TLS, as much as other strangers may
+say. As many can wait as there may be connections, and a client's first message has a tenth of it.
+"""
 _SWEEP_SECONDS: Final = 2.0
 _TLS_HANDSHAKE: Final = 0x16
 _TARGETS: Final = (b"/", b"http://", b"https://")
@@ -314,15 +316,16 @@ class _Newcomer(asyncio.Protocol):
             return
         self._head += data
         if self._is_shaking:
-            self._bound_hello(transport)
+            self._is_hello(transport)
             return
         speech = recognise(self._head)
         if speech is None:
             return
         handshakes = self._listener.handshakes
         if speech is Speech.TLS and transport is raw and handshakes is not None:
-            self._is_shaking = True
-            handshakes.begin(raw, self._taken, self._inside)
+            if self._is_hello(transport):
+                self._is_shaking = True
+                handshakes.begin(raw, self._taken, self._inside)
             return
         self._transport = None
         protocol = self._listener.decided(raw, transport, speech)
@@ -339,10 +342,14 @@ class _Newcomer(asyncio.Protocol):
         if self._is_shaking and handshakes is not None and self._raw is not None:
             handshakes.forget(self._raw)
 
-    def _bound_hello(self, transport: asyncio.Transport) -> None:
-        """Whoever waits for its turn has said enough with the first message."""
+    def _is_hello(self, transport: asyncio.Transport) -> bool:
+        """Whether it is no more than a first message, with which whoever waits for its turn has
+        said enough. The connection is ended if not."""
         if len(self._head) > HELLO_BYTES_MAX:
+            self._head = b""
             transport.abort()
+            return False
+        return True
 
     def _taken(self) -> bytes:
         return self._head

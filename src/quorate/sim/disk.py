@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What an engine holds, and how much of it a crash keeps. Satisfies `storage.engine.Engine`.
 
-Only bytes are held: records go in and out by `wire.records`, so no node gets back what it wrote,
-and what rots is found by the checksum that finds it in the field. A batch is seen at once (as
-unsynced writes of a real engine are) and durable when a sync that began after it is over. A crash
-keeps a drawn prefix of the batches that were not durable; it may tear the next one, which recovery
-finds by its checksum and drops, as RocksDB does with the end of its log.
+Only bytes are held, of records as of all else: no node gets back what it wrote, and what rots is
+found by the checksum that finds it in the field. A batch is seen at once (as unsynced writes of a
+real engine are) and durable when a sync that began after it is over. A crash keeps a drawn prefix
+of the batches that were not durable; it may tear the next one, which recovery finds by its checksum
+and drops, as RocksDB does with the end of its log.
 """
 
 from __future__ import annotations
@@ -20,9 +20,16 @@ import msgspec
 
 from quorate.core.horizons import StoredFence, fence_name
 from quorate.core.values.events import Batch
-from quorate.core.values.record import Record, wins
+from quorate.core.values.record import (
+    Record,
+    decode_stored,
+    encode_stored,
+    open_votes,
+    seal,
+    sound_votes,
+    wins,
+)
 from quorate.errors import Corrupt, DiskFull, StorageBusy, StorageError
-from quorate.wire.records import decode, encode, open_votes, seal, sound_votes
 
 _Changes = list[tuple[bytes, bytes | None]]
 _Ranges = list[tuple[bytes, bytes]]
@@ -131,7 +138,7 @@ class Disk:
         known = self._decoded.get(row)
         if known is not None and known[0] is blob:
             return known[1]
-        record = decode(row, blob)
+        record = decode_stored(row, blob)
         self._decoded[row] = blob, record
         return record
 
@@ -195,7 +202,7 @@ class Disk:
                     self.collected[row] = self.garbage[row] = known
                 records.append((row, None))
                 continue
-            blob = encode(row, record)
+            blob = encode_stored(row, record)
             self._compare(row, record)
             self._columns[0][row] = blob
             self.collected.pop(row, None)

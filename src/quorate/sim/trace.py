@@ -36,6 +36,7 @@ from quorate.core.values.events import (
     UpdateResult,
     Waiter,
 )
+from quorate.core.values.frequent import Fields
 from quorate.core.values.messages import (
     AcceptRows,
     Agree,
@@ -176,6 +177,8 @@ def host_of(url: str) -> str:
 def _plain(thing: object) -> object:
     if isinstance(thing, Record):
         return thing.body
+    if isinstance(thing, Fields):
+        return {name: getattr(thing, name) for name in thing.__match_args__}
     assert isinstance(thing, QuorateError), f"{thing!r} is no result"
     return [thing.code, str(thing), thing.outcome and thing.outcome.value]
 
@@ -217,7 +220,8 @@ def told_result(result: Result | None) -> str:
         found = "nothing" if result.record is None else _told_record(result.record)
         return f"finds {found}, {result.answers} answers{repaired}"
     if isinstance(result, PutResult):
-        flags = ", restamped" * result.restamped + ", superseded" * result.superseded
+        flags = ", moved" * result.moved or ", restamped" * result.restamped
+        flags += ", superseded" * result.superseded
         told = _told_version(result.version)
         return f"is done {told}, {result.acks} of {result.replicas} acks{flags}"
     if isinstance(result, UpdateResult):

@@ -27,6 +27,10 @@ from quorate.storage.engine import Engine, merged
 
 ENTRY_BYTES: Final = 350
 """What an entry costs beside its row and its value: the objects and their place in the order."""
+VOTES_MAX: Final = 10_000
+"""Rows whose votes are kept, and as many again of those before them."""
+VOTES_BYTES_MAX: Final = 4 << 20
+"""Of them, likewise."""
 _GONE: Final = -1
 """The epoch of an entry whose row was deleted."""
 CHANCES_MAX: Final = 32
@@ -150,18 +154,23 @@ class Lru:
 class CachedEngine:
     """`inner` with `lru` in front of `get`. Satisfies `Engine`.
 
-    All but `get` and `write` are the inner engine's own. A scan is among them: one of everything
-    would evict all that is hot.
+    All but `get`, `get_votes` and `write` are the inner engine's own. A scan is among them: one of
+    everything would evict all that is hot.
+
+    Of votes it keeps what was written last: a replica votes twice for one update.
     """
 
     def __init__(self, inner: Engine, lru: Lru) -> None:
         self._inner = inner
         self.lru = lru
+        self._votes: dict[bytes, bytes] = {}
+        self._older_votes: dict[bytes, bytes] = {}
+        """What was in `_votes` when it was last full."""
+        self._votes_bytes = 0
         self.needs_sync = inner.needs_sync
         self.note_ms = inner.note_ms
         self.scan: Final = inner.scan
         self.get_meta: Final = inner.get_meta
-        self.get_votes: Final = inner.get_votes
         self.scan_votes: Final = inner.scan_votes
         self.scan_hints: Final = inner.scan_hints
         self.note_next: Final = inner.note_next
@@ -177,8 +186,28 @@ class CachedEngine:
                 self.lru.put(((row, record),))
         return record
 
+    def get_votes(self, row: bytes) -> bytes | None:
+        found = self._votes.get(row)
+        if found is None:
+            found = self._older_votes.get(row)
+        return self._inner.get_votes(row) if found is None else found
+
     def write(self, batch: Batch) -> None:
         self._inner.write(batch)
         if batch.dropped_rows:
             self.lru.forget(batch.dropped_rows)
+            self._votes, self._older_votes, self._votes_bytes = {}, {}, 0
         self.lru.put(batch.records)
+        if batch.votes:
+            self._keep(batch.votes)
+
+    def _keep(self, votes: list[tuple[bytes, bytes | None]]) -> None:
+        for row, blob in votes:
+            if blob is None:
+                self._votes.pop(row, None)
+                self._older_votes.pop(row, None)
+                continue
+            self._votes[row] = blob
+            self._votes_bytes += len(row) + len(blob)
+            if self._votes_bytes > VOTES_BYTES_MAX or len(self._votes) > VOTES_MAX:
+                self._votes, self._older_votes, self._votes_bytes = {}, self._votes, 0

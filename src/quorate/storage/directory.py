@@ -27,7 +27,7 @@ from quorate.storage.faults import Faults
 
 FORMAT: Final = 4
 """Of the directory as a whole, 1 that of release 0.1.0; records carry a format of their own
-(`wire.records`)."""
+(`core.values.record`)."""
 FORMAT_MIN: Final = 3
 """Taken as well: it differs only in that it has no family of votes yet."""
 

@@ -29,7 +29,14 @@ from weakref import WeakSet
 from rocksdict import Rdict, WriteBatch
 
 from quorate.core.values.events import Batch
-from quorate.core.values.record import Record
+from quorate.core.values.record import (
+    Record,
+    decode_stored,
+    encode_stored,
+    open_votes,
+    seal,
+    sound_votes,
+)
 from quorate.errors import Corrupt, DiskFull, FormatUnsupported, StorageError
 from quorate.storage import tuning
 from quorate.storage.database import Cursor, Database, open_database
@@ -37,7 +44,6 @@ from quorate.storage.directory import DataDirectory, Noted, sync_entries
 from quorate.storage.engine import merged
 from quorate.storage.faults import LogRefuses, ReadFaults
 from quorate.storage.logs import logs_of
-from quorate.wire.records import decode, encode, open_votes, seal, sound_votes
 
 RESERVE_BYTES_MAX: Final = 256 << 20
 """Free space that is not written into: a flush of all memtables and a compaction need it."""
@@ -335,7 +341,7 @@ def _blobs_of(batch: Batch, rocks: Database, deleted: list[bytes]) -> WriteBatch
             blobs.delete(row, data)
             deleted.append(row)
         else:
-            put(row, encode(row, record), data)
+            put(row, encode_stored(row, record), data)
     for handle, changes in ((rocks.hints_handle, batch.hints), (rocks.meta_handle, batch.meta)):
         for name, blob in changes:
             if blob is None:
@@ -352,7 +358,7 @@ def _blobs_of(batch: Batch, rocks: Database, deleted: list[bytes]) -> WriteBatch
 
 def _record(row: bytes, blob: bytes) -> Record:
     try:
-        return decode(row, blob)
+        return decode_stored(row, blob)
     except FormatUnsupported as error:
         # One record that a newer release left behind is no reason to stop serving the others.
         raise Corrupt(str(error), row=row.hex()) from error

@@ -126,6 +126,8 @@ def _is_mutated(message: Mutated) -> bool:
     for index, version in message.superseded:
         if index < 0 or len(version) not in RECORD_LENGTHS:
             return False
+    if len(message.denied) > len(message.superseded) or min(message.denied, default=0) < 0:
+        return False
     return all(
         index >= 0 and len(reason) <= REASON_CHARS_MAX and reason.isprintable()
         for index, reason in message.refused

@@ -48,7 +48,10 @@ MAGIC: Final = b"QRT1"
 
 _HEADER: Final = struct.Struct(">III")
 _HEADER_BYTES: Final = _HEADER.size
-_pack_header, _unpack_header = _HEADER.pack, _HEADER.unpack_from
+_pack_header: Final = _HEADER.pack
+_unpack_header: Final = _HEADER.unpack_from
+_xxh3: Final = xxh3_64_intdigest
+"""By names of ours that cannot change, which the compiled module need not look up."""
 _UINT32: Final = 0xFFFFFFFF
 
 _encode: Final = msgspec.msgpack.Encoder(enc_hook=packed).encode
@@ -173,7 +176,7 @@ class GreetingParser:
 
 def _checksum(payload: bytes | memoryview) -> int:
     # Declared, as the wheel is built where xxhash is not there to say so itself.
-    digest: int = xxh3_64_intdigest(payload)
+    digest: int = _xxh3(payload)
     return digest & _UINT32
 
 

@@ -40,7 +40,7 @@ _PLAIN_BYTES_MAX: Final = 3 * _FAST_BYTES_MAX + 64
 """No command of three such arguments is longer, with its headers."""
 _COUNT_OF: Final = {b"*%d" % count: count for count in range(1, _FAST_ARGS_MAX + 1)}
 _HEADER_OF: Final = {length: b"$%d" % length for length in range(_FAST_BYTES_MAX + 1)}
-_header_of = _HEADER_OF.get
+_header_of: Final = _HEADER_OF.get
 
 _INTEGER: Final = re.compile(rb"0|-?[1-9][0-9]{0,18}")
 _NOT_INLINE: Final = b"$%#,|>~(=!_:+-"

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Layouts follow one another, by one node of the row at a time; who gains pulls; a disk is lost."""
+"""Layouts follow one another, by one node of the row at a time; who gains pulls; a disk is lost. In
+some worlds rows become longer and shorter."""
 
 from __future__ import annotations
 
@@ -11,6 +12,9 @@ from tests.models.read_modify_write.switches import Broken
 from tests.models.read_modify_write.values import Told
 from tests.models.read_modify_write.world import Layout, World
 
+SHORTEST = 2
+"""Rows."""
+
 
 class ChangingWorld(World):
     """A world whose row changes."""
@@ -19,6 +23,7 @@ class ChangingWorld(World):
         super().__init__(seed, broken, moves=moves)
         random = self.random
         self._moves_left = random.choice((1, 2, 3, 4)) if moves else 0
+        self._does_resize = seed % 10 == 9
         self._pull_delay = random.choice((1, 1, 60))
         self._again: int | None = None
         if moves:
@@ -58,6 +63,9 @@ class ChangingWorld(World):
         if not lost and (not self._moves_left or self.is_over):
             return
         spare = [each for each in self.alive() if each not in layout.old]
+        if self._does_resize and not lost and random.random() < 0.6:
+            self._resize(name, epoch, layout.old, spare)
+            return
         if not spare:
             return
         leaving = lost[0] if lost else random.choice(layout.old)
@@ -69,6 +77,19 @@ class ChangingWorld(World):
         self._again = leaving
         new = tuple(coming if each == leaving else each for each in layout.old)
         self._append(name, epoch, Layout(layout.old, new, frozenset(lost)))
+
+    def _resize(self, name: int, epoch: int, row: tuple[int, ...], spare: list[int]) -> None:
+        random = self.random
+        self._moves_left -= 1
+        if len(row) > SHORTEST and (not spare or random.random() < 0.6):
+            self.stats["rows shortened"] += 1
+            leaving = random.choice(row)
+            new = tuple(each for each in row if each != leaving)
+        elif spare:
+            new = (*row, random.choice(spare))
+        else:
+            return
+        self._append(name, epoch, Layout(row, new))
 
     def _go_on(self, name: int, epoch: int, layout: Layout) -> None:
         assert layout.new is not None
@@ -106,6 +127,8 @@ class ChangingWorld(World):
 
     def _lose(self) -> None:
         layout = self.log[-1]
+        if self.is_over:
+            return
         if layout.new is None and not any([self.nodes[each].is_lost for each in layout.old]):
             self.stats["disks lost"] += 1
             self.replace(self.random.choice(layout.old))
@@ -125,16 +148,16 @@ class ChangingWorld(World):
             if told is None or node.epoch != epoch or node.pulled == epoch or node.is_lost:
                 return
             got[source] = told
-            if self._has_enough(layout, got):
-                node.take(list(got.values()))
+            if self._has_enough(layout, got, name):
+                node.take(list(got.values()), is_replica=name in layout.old)
                 node.pulled = epoch
 
         for each in layout.old:
-            if each not in got:
+            if each not in got and each != name:
                 self.send(name, each, epoch, Replica.tell_all, partial(back, each))
         self.at(80, lambda: self._pull(name, epoch, got))
 
-    def _has_enough(self, layout: Layout, got: dict[int, Told]) -> bool:
+    def _has_enough(self, layout: Layout, got: dict[int, Told], name: int) -> bool:
         """Whether no majority of the old row avoids the sources, and all that leave are among
         them."""
         if self.broken("pull_from_one"):
@@ -145,4 +168,4 @@ class ChangingWorld(World):
         ]
         majority = len(layout.old) // 2 + 1
         needed = len(layout.old) - majority + 1
-        return len(got) >= needed and all([each in got for each in leaving])
+        return len(got) + (name in layout.old) >= needed and all([each in got for each in leaving])

@@ -18,12 +18,12 @@ from tests.models.read_modify_write.values import (
     NO_BALLOT,
     NOTHING,
     Ack,
-    Instance,
     Record,
     Report,
     Version,
     Vote,
     is_garbage,
+    is_phantom,
 )
 from tests.models.read_modify_write.world import Task, World
 
@@ -111,7 +111,13 @@ class Collecting:
         return is_stable and node.name in layout.old
 
     def _tell_others(self, node: Replica) -> None:
-        report = Report(node.told, node.digest(node.told), node.lock, node.ground, node.horizon)
+        digest = node.digest(node.told)
+        votes = node.in_the_way_of_lock(node.told)
+        if votes and not self._world.broken("agrees_with_open_votes"):
+            # It could not lock. If others did they would not vote on these: none would be decided.
+            self._finish(node, votes)
+            digest = ()
+        report = Report(node.told, digest, node.lock, node.ground, node.horizon)
         world, epoch = self._world, node.epoch
         for other in world.log[epoch].old:
             is_bad = (node.name, other) in world.bad and not world.is_over
@@ -189,10 +195,7 @@ class Collecting:
         world.at(150, lambda: self._finishing.discard((node.name, key, inst)))
         outcome = yield from decide(world, request, Proposal(key, inst, None))
         if outcome.record is not None:
-            is_spread = yield from spread(world, request, key, outcome.record)
-            # Then a majority has what came of it. The own lock may keep that out.
-            if is_spread and outcome.how == "resolved" and not world.broken("keeps_resolved"):
-                node.votes[key].get(inst, Instance()).is_over = True
+            yield from spread(world, request, key, outcome.record)
         elif outcome.how == "gone" and self._is_undecidable(node, inst, record, outcome):
             world.stats["votes dropped"] += 1
             instance = node.votes[key].get(inst)
@@ -225,9 +228,10 @@ def replace_if_older(node: Replica, key: int, record: Record, lock: int) -> Ack:
 def never_accepts(vote: Vote, report: Report | None, inst: Version, record: Record) -> bool:
     """Whether a replica has not accepted this successor of a phantom, and will not: it passed that
     lock, which it does not come back to, and holds nothing from which to tell that it has accepted
-    it before."""
+    it before. (On what was written it may vote again, when it takes its lock back.)"""
     return (
-        vote.said == "gone"
+        is_phantom(inst)
+        and vote.said == "gone"
         and vote.held.version < record.version
         and report is not None
         and report.boundary > inst[0] != report.lock

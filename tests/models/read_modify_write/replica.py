@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from copy import copy
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from tests.models.read_modify_write.switches import Broken
 from tests.models.read_modify_write.values import (
@@ -28,6 +28,7 @@ from tests.models.read_modify_write.values import (
     refuses,
 )
 
+REPLACED_MAX: Final = 3
 LOWEST: Version = (-1, 0, 0)
 Contents = dict[tuple[int, Version], Record]
 
@@ -65,6 +66,8 @@ class Replica:
         """Give the copy up."""
         self.records = [NOTHING for _ in self.keys]
         self.past: list[list[Version]] = [[] for _ in self.keys]
+        self._replaced: list[list[Version]] = [[] for _ in self.keys]
+        """The last versions that it held before the present one, from the oldest on."""
         self.votes: list[dict[Version, Instance]] = [{} for _ in self.keys]
         self.floors = [LOWEST for _ in self.keys]
         """An instance up to it, and without votes, may have had some."""
@@ -84,7 +87,9 @@ class Replica:
             if is_late and not self.broken("ahead_of_phantom"):
                 # There was nothing, up to that lock: no other write has overtaken this one.
                 return Ack("refused", held.version)
-            return Ack("held" if is_built_on else "ahead", held.version)
+            if is_built_on:
+                return Ack("held", held.version)
+            return Ack("ahead", held.version, self._never_held(key, record.version))
         # Who holds it under such a lock proves that nothing newer below the lock was dropped.
         is_proved = lock >= self.lock and not is_garbage(record, self.lock)
         if is_proved and not self.broken("no_proof"):
@@ -95,9 +100,21 @@ class Replica:
             return Ack("refused", phantom(self.lock))
         self.records[key] = record
         self.past[key].append(record.version)
+        self._note_replaced(key, held.version)
         if self.contents.setdefault((key, record.version), record) != record:
             self.contents[key, ABSENT] = record
         return Ack("held")
+
+    def _note_replaced(self, key: int, version: Version) -> None:
+        self._replaced[key] = [*self._replaced[key], version][-REPLACED_MAX:]
+
+    def _never_held(self, key: int, version: Version) -> bool:
+        """Whether it is remembered that it never held this version, nor anything built on it."""
+        if self.broken("ahead_is_denial"):
+            return True
+        replaced = self._replaced[key]
+        is_remembered = bool(replaced) and version > replaced[0]
+        return is_remembered and not any([each[:2] == version[:2] for each in replaced])
 
     def base(self, key: int) -> Record:
         """What an update may build on."""
@@ -217,7 +234,6 @@ class Replica:
             for key in self.keys
             for inst, instance in self.votes[key].items()
             if instance.accepted is not None
-            and not instance.is_over
             and instance.accepted.version > self.records[key].version
             and not is_successor(self.records[key].version, inst)
         ]
@@ -268,6 +284,7 @@ class Replica:
 
     def drop(self, key: int) -> None:
         """A row is collected."""
+        self._note_replaced(key, self.records[key].version)
         self.records[key] = NOTHING
         self.past[key] = []
         votes = self.votes[key]
@@ -299,20 +316,27 @@ class Replica:
         votes = [{inst: copy(instance) for inst, instance in votes.items()} for votes in self.votes]
         return Told(list(self.records), votes, list(self.floors), self.horizon, self.lock)
 
-    def take(self, sources: list[Told]) -> None:
-        """What was pulled."""
-        highest = max([max(told.horizon, told.lock) for told in sources])
-        forgets = self.broken("pull_forgets_horizon")
+    def take(self, sources: list[Told], *, is_replica: bool = False) -> None:
+        """What was pulled. `is_replica`: what it has itself counts with it."""
+        horizon = max([told.horizon for told in sources])
+        locks = {told.lock for told in sources}
+        # Nobody drops at a lock that not all have. Who has dropped there tells it as the horizon.
+        is_shared = len(locks) == 1 or self.broken("lone_lock")
+        lock = max(locks) if is_shared else horizon
+        is_kept = self.broken("pull_forgets_horizon") or (
+            is_replica and not self.broken("refuses_own")
+        )
         for key in self.keys:
             best = max([told.records[key] for told in sources], key=lambda each: each.version)
             mine = self.records[key]
-            if mine.version[0] < highest and mine.version > best.version and not forgets:
-                mine = NOTHING
-            self.records[key] = max(mine, best, key=lambda each: each.version)
+            # It came before the lock was known, and may be older than what was dropped there.
+            is_refused = mine.version > best.version and refuses(mine, best, lock)
+            if mine.version < best.version or (is_refused and not is_kept):
+                self._note_replaced(key, mine.version)
+                self.records[key] = best
             self.past[key] = [self.records[key].version]
-        if not forgets:
-            self.lock, self.horizon = highest, max([told.horizon for told in sources])
-            self.ground = None
+        if not is_kept:
+            self.lock, self.horizon, self.ground = lock, horizon, None
         if not self.broken("votes_not_pulled"):
             for told in sources:
                 self._take_votes(told)

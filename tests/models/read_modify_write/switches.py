@@ -26,6 +26,9 @@ SWITCHES: Final[dict[str, str]] = {
     "at_once": "a put is stamped again if one of the first acks is superseded",
     "stuck_again": "a put that some held and others did not is stamped again",
     "low": "the second stamp is not above what was told",
+    "ahead_is_denial": "who is ahead counts as never having held a put",
+    "denied_before": "denials count for a put that was sent under an earlier layout, too",
+    "denied_in_one_row": "it is enough that a majority of one row never held a put",
     "refused_is_ack": "a refusal counts as an ack",
     # Layouts.
     "no_fence": "a request of an earlier layout is served",
@@ -42,6 +45,8 @@ SWITCHES: Final[dict[str, str]] = {
     "by_age": "garbage goes by age",
     "collect_while_joint": "copies that move are collected",
     "pull_forgets_horizon": "who gains takes on no lock and horizon",
+    "lone_lock": "who gains takes on a lock that not all sources have",
+    "refuses_own": "who is left in a shorter row drops what those who leave would refuse",
     "no_proof": "below a lock what a replica holds is refused like what is late",
     "any_proof": "a hint, or a write that is late, counts as told by who holds it",
     "phantom_at_zero": "the successors of nothing begin at zero, whatever is locked",
@@ -51,6 +56,7 @@ SWITCHES: Final[dict[str, str]] = {
     "mixed_phantoms": "replicas that tell different phantoms count for the highest",
     "live_below_ignored": "a phantom is voted on where something live is held below",
     "lock_with_open_votes": "a boundary is locked that refuses what is accepted",
+    "agrees_with_open_votes": "who could not lock, for its open votes, agrees on the boundary",
     "unlock_with_open_votes": "a lock is taken back while its phantom's successor is open",
     "accepts_refused": "what the lock refuses is accepted",
     "keeps_votes_of_collected": "the votes of a collected row stay",
@@ -62,7 +68,6 @@ SWITCHES: Final[dict[str, str]] = {
     "tombstone_of_wall": "a tombstone made by an update has the wall clock's time",
     "gone_is_a_promise": "a replica that may have forgotten counts as having promised",
     "keeps_undecidable": "an open vote stays although others have passed its lock",
-    "keeps_resolved": "an open vote stays although a majority has what came of it",
     "ahead_of_phantom": "what was built on nothing, at a lock, counts as having overtaken a put",
 }
 """What each leaves out."""

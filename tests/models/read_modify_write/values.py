@@ -38,7 +38,7 @@ NOTHING: Final = Record(ABSENT, None)
 class Instance:
     """What a replica promised and accepted for the successor of one version."""
 
-    __slots__ = ("accepted", "ballot", "is_over", "promised")
+    __slots__ = ("accepted", "ballot", "promised")
 
     def __init__(
         self,
@@ -50,8 +50,6 @@ class Instance:
         self.ballot = ballot
         """Under which `accepted` was."""
         self.accepted = accepted
-        self.is_over = False
-        """Whether a majority is known to have what came of it."""
 
 
 class Ack(NamedTuple):
@@ -60,6 +58,8 @@ class Ack(NamedTuple):
     said: str
     version: Version = ABSENT
     """What it holds, or does not let anything win below."""
+    is_denied: bool = False
+    """Whether it is ahead, and is known never to have held the record."""
 
 
 class Vote(NamedTuple):

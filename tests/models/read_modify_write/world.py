@@ -38,7 +38,11 @@ class Layout(NamedTuple):
 
     @property
     def gaining(self) -> list[int]:
-        return [name for name in self.new or () if name not in self.old]
+        """Who has to pull: all that are left of a row that becomes shorter, as what the longer one
+        has was acknowledged by fewer of them."""
+        new = self.new or ()
+        is_shorter = len(new) < len(self.old)
+        return [name for name in new if is_shorter or name not in self.old]
 
 
 class Waits(Protocol):
@@ -65,7 +69,7 @@ class World:
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._serial = 0
         self.contents: Contents = {}
-        self._kind = Kind(KEYS, random.choice((3, 4, 8)), random.random() < 0.5)
+        self._kind = Kind(KEYS, random.choice((5, 8, 32)), random.random() < 0.5)
         copies = random.choice((3, 3, 3, 3, 4, 5))
         self.moves = moves
         count = copies + random.choice((1, 2, 3)) if moves else max(copies, 4)

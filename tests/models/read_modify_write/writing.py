@@ -24,8 +24,10 @@ PATIENCE = 150
 class _Contacts:
     """What replicas said whenever a put came to them."""
 
-    def __init__(self) -> None:
+    def __init__(self, world: World) -> None:
         self._rounds = 0
+        self._world = world
+        self._epochs: set[int] = set()
         self._unanswered: set[tuple[int, int]] = set()
         self._is_held = False
 
@@ -33,6 +35,7 @@ class _Contacts:
         """It is about to be sent."""
         self._rounds += 1
         number = self._rounds
+        self._epochs.add(round_.epoch)
         self._unanswered.update([(number, name) for name in round_.to])
 
         def hear(name: int, ack: Ack | None) -> None:
@@ -46,13 +49,25 @@ class _Contacts:
         """Whether it is known that nobody ever held it, so that nobody can have told of it."""
         return not self._unanswered and not self._is_held
 
+    def is_denied(self, round_: Round[Ack]) -> bool:
+        """Whether a majority of each row never held it: one of them may be the only one of the next
+        layout, and of fewer who gains a copy might ask none. Where it was sent under an earlier
+        layout, a majority of that may have held it."""
+        world = self._world
+        if len(self._epochs) > 1 and not world.broken("denied_before"):
+            return False
+        denied = {name for name, ack in round_.told.items() if ack.is_denied}
+        rows = world.log[round_.epoch].rows
+        are_denied = [sum([name in denied for name in row]) > len(row) // 2 for row in rows]
+        return any(are_denied) if world.broken("denied_in_one_row") else all(are_denied)
+
 
 def put(world: World, request: Request, operation: Operation) -> Task[None]:
     """Write a value, or a tombstone."""
     coordinator, key = request.coordinator, operation.key
     version = (world.stamp(coordinator), coordinator + 1, 0)
     record = Record(version, operation.given)
-    contacts = _Contacts()
+    contacts = _Contacts(world)
     kept: set[int] = set()
     for _ in range(TRIES_MAX):
         round_: Round[Ack] = Round(
@@ -89,7 +104,7 @@ def _is_judged(world: World, round_: Round[Ack], contacts: _Contacts) -> bool:
     if world.broken("at_once"):
         return round_.is_quorum()
     return round_.is_quorum(lambda ack: _is_held(world, ack)) or (
-        round_.has_all and contacts.has_none_held
+        (round_.has_all and contacts.has_none_held) or contacts.is_denied(round_)
     )
 
 
@@ -112,7 +127,10 @@ def _after_round(
     coordinator = request.coordinator
     above = 0 if world.broken("low") else high[0]
     record = Record((world.stamp(coordinator, above), coordinator + 1, 0), operation.given)
-    is_above = contacts.has_none_held or world.broken("stuck_again") or world.broken("at_once")
+    is_denied = contacts.is_denied(round_)
+    world.stats["puts denied"] += is_denied
+    is_above = contacts.has_none_held or is_denied
+    is_above |= world.broken("stuck_again") or world.broken("at_once")
     if not is_above:
         if not round_.is_quorum():
             operation.why = "stuck"

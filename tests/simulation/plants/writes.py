@@ -8,6 +8,7 @@ from typing import Final
 from quorate.core.exchanges import writes
 from quorate.core.exchanges.write import Write
 from quorate.core.exchanges.writes import Writes
+from quorate.core.replica import Replica
 from quorate.core.topology.peer import Peer
 from quorate.core.topology.topology import Groups, Verdict, verdict
 from quorate.core.turn import Parked
@@ -26,6 +27,11 @@ _answered: Final = Writes.answered
 _above: Final = Writes._above
 _expired: Final = Write.expired
 _judge: Final = Writes._judge
+
+
+def _denied(self: Replica, row: bytes, record: Record) -> bool:
+    del self, row, record
+    return True
 
 
 def _hints_count(
@@ -145,5 +151,6 @@ PLANTS: Final = (
 TOLD: Final = (
     Plant("a write is stamped again, not moved", Writes, "_move", _stamped_again),
     Plant("the first acks decide on a second stamp", Writes, "_judge", _the_first_acks_decide),
+    Plant("who is ahead is taken never to have held a write", Replica, "never_held", _denied),
 )
 """What a story shows (`test_update_rules`)."""

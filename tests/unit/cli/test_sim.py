@@ -393,7 +393,8 @@ def test_two_processes_find_what_one_finds(run: Run) -> None:
 
 @pytest.mark.parametrize("form", [[], ["--json"]])
 def test_all_that_is_printed_of_a_world_alone_is_the_same_again(form: list[str], run: Run) -> None:
-    once, again = (run("sim", "--seed=7", "--operations=20", "--trace", *form) for _ in "12")
+    # A world that is soon over: in that of 7 copies move, which takes forty times as long.
+    once, again = (run("sim", "--seed=8", "--operations=20", "--trace", *form) for _ in "12")
     assert once.out == again.out
     assert once.out
 

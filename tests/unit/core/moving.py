@@ -128,13 +128,21 @@ class Source:
     """A peer that holds rows and tells of them, as the node would; what is damaged it cannot."""
 
     def __init__(
-        self, alone: Alone, index: int, held: Mapping[bytes, Record], *, page: int = PAGE_ROWS_MAX
+        self,
+        alone: Alone,
+        index: int,
+        held: Mapping[bytes, Record],
+        *,
+        page: int = PAGE_ROWS_MAX,
+        fence: tuple[int, int] = (0, 0),
     ) -> None:
         self.alone = alone
         self.index = index
         self.held = dict(held)
         self.page = page
         """How many rows it tells at once."""
+        self.fence = fence
+        """Its lock and horizon."""
         self.damaged: set[bytes] = set()
         self.votes: list[Told] = []
         """In order."""
@@ -170,11 +178,11 @@ class Source:
             if partition_of(row) != pull.partition or row <= pull.after:
                 continue
             if row in self.damaged:
-                return ScannedRows(pull.batch, rows, more=bool(rows), failed=not rows)
+                return ScannedRows(pull.batch, rows, bool(rows), not rows, *self.fence)
             if len(rows) == min(pull.limit, self.page):
-                return ScannedRows(pull.batch, rows, more=True)
+                return ScannedRows(pull.batch, rows, True, False, *self.fence)
             rows.append(ScannedRow(row, record.version, record.value is not None, 0))
-        return ScannedRows(pull.batch, rows, more=False)
+        return ScannedRows(pull.batch, rows, False, False, *self.fence)
 
     def told(self, pull: Pull, base: bytes) -> PulledVotes:
         """What it answers to a question for votes."""

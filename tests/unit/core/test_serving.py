@@ -81,7 +81,27 @@ def test_a_superseded_write_is_told_so_and_only_when_the_winner_is_durable(alone
     alone.hear(1, Mutate(7, [(ROW, record_at(4)), (ROW, record_at(6))]))
     assert alone.take(1, Mutated) == []
     alone.sync()
-    assert alone.take(1, Mutated) == [Mutated(7, [(0, record_at(5).version)], [])]
+    assert alone.take(1, Mutated) == [Mutated(7, [(0, record_at(5).version)], [], denied=[0])]
+
+
+def test_who_is_ahead_tells_whether_it_ever_held_what_it_is_told(alone: Alone) -> None:
+    """It held 7 before 11, and never 9."""
+    for ms in (7, 11):
+        _mutated(alone, ROW, record_at(ms))
+    alone.hear(1, Mutate(7, [(ROW, record_at(9)), (ROW, record_at(7)), (ROW, record_at(8))]))
+    (answer,) = alone.take(1, Mutated)
+    assert [index for index, _ in answer.superseded] == [0, 1, 2]
+    assert answer.denied == [0, 2]
+
+
+def test_of_what_an_earlier_process_held_nothing_is_known() -> None:
+    first = Alone(3)
+    first.link(1)
+    for ms in (7, 11):
+        _mutated(first, ROW, record_at(ms))
+    again = Alone(3, disk=first.disk)
+    again.link(1)
+    assert not _mutated(again, ROW, record_at(9)).denied
 
 
 def test_the_same_write_twice_is_acknowledged_twice(alone: Alone) -> None:

@@ -16,7 +16,6 @@ from quorate.core.values.versions import ABSENT, HybridClock, pack_version, stam
 from quorate.core.votes import (
     INSTANCES_MAX,
     NOTED_MAX,
-    RESOLVED_MAX,
     VOTES_BYTES_MAX,
     Votes,
     decode_votes,
@@ -249,7 +248,7 @@ def test_of_a_counter_that_is_counted_on_few_instances_are_kept() -> None:
         voter.accept(LOW, base, after(OLD.version, number=link))
         voter.hold(after(OLD.version, number=link))
         base = after(OLD.version, number=link).version
-    assert len(voter.stored().instances) <= RESOLVED_MAX + 1
+    assert len(voter.stored().instances) <= 2
     assert voter.prepare(HIGH, base).said == Said.PROMISED
 
 

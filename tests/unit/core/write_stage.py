@@ -23,16 +23,24 @@ def alone_of(count: int = 3, **settings: Any) -> Alone:
 
 
 def ack(
-    alone: Alone, index: int, *, higher: bytes = ABSENT, refused: bool = False, busy: bool = False
+    alone: Alone,
+    index: int,
+    *,
+    higher: bytes = ABSENT,
+    is_denied: bool = False,
+    refused: bool = False,
+    busy: bool = False,
 ) -> list[Record]:
-    """Peer `index` answers what it was told to keep; the records."""
+    """Peer `index` answers what it was told to keep; the records. `is_denied`: it knows that it
+    never held any of them."""
     kept = []
     for mutate in alone.take(index, Mutate):
         kept += [record for _, record in mutate.items]
         count = range(len(mutate.items))
         superseded = [(at, higher) for at in count] if higher else []
         reasons = [(at, "no") for at in count] if refused else []
-        alone.hear(index, Mutated(mutate.batch, superseded, reasons, busy))
+        denied = list(count) if is_denied else []
+        alone.hear(index, Mutated(mutate.batch, superseded, reasons, busy, [], denied))
     return kept
 
 

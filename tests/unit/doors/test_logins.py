@@ -142,6 +142,25 @@ def test_addresses_that_guess_keep_no_other_from_logging_in() -> None:
     assert {each.checks for each in bench.logins._sources.values()} == {0}
 
 
+def test_who_never_guessed_wrong_is_next_however_many_wait_who_did() -> None:
+    """256 checks are most of a minute, and a client waits for less."""
+    bench = Bench()
+    guessers = [f"10.1.{number // 100}.{number % 100}" for number in range(CHECKS_MAX)]
+    for _ in range(2):
+        bench.thread.make_all()
+        bench.timers.advance(DELAY_S_MAX)
+        for address in guessers:
+            bench.ask(b"wrong", address)
+    bench.told.clear()
+    bench.ask(b"right", "10.0.0.9")
+    bench.thread.make()
+    assert bench.told.count(False) == 1, "the one that was under way"
+    bench.thread.make()
+    assert bench.told[-1] is True
+    bench.thread.make_all()
+    assert bench.told.count(False) == CHECKS_MAX - 1, "one gave way for the other to wait"
+
+
 def test_each_wrong_password_makes_the_next_check_of_that_address_begin_later() -> None:
     bench = Bench()
     waited = []

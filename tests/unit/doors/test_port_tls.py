@@ -15,9 +15,10 @@ import pytest
 import uvloop
 
 from quorate.doors.handshakes import ADDRESS_MAX, Handshakes
-from quorate.doors.port import Listener
+from quorate.doors.port import HELLO_BYTES_MAX, Listener
 from quorate.security.certificates import PEER_NAME
 from quorate.security.contexts import Standing, holder_context, make_trust
+from tests.unit.doors.test_port import FakeTransport
 
 SECRET = bytes(32)
 TRUST = make_trust(
@@ -170,6 +171,31 @@ def test_whatever_strangers_send_ends_their_connection_and_nothing_else(run: Run
             assert await ask(port, b"PING\r\n") == b"PING\r\n"
 
     run(main())
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 200])
+def test_who_says_more_than_a_hello_before_its_turn_is_gone(pieces: int) -> None:
+    """The line is as long as there are connections, and what they say is kept."""
+    data = b"\x16\x03\x01" + bytes(HELLO_BYTES_MAX)
+    size = -(-len(data) // pieces)
+
+    async def main() -> None:
+        handshakes = Handshakes(lambda: TRUST, lambda *_: None)
+        listener = Listener(
+            http=Echo, resp=Echo, peer=Echo, connections_max=10, handshakes=handshakes
+        )
+        transport, newcomer = FakeTransport(), listener()
+        newcomer.connection_made(transport)
+        for at in range(0, len(data), size):
+            assert not transport.aborted
+            newcomer.data_received(data[at : at + size])
+        assert transport.aborted
+        newcomer.connection_lost(None)
+        listener.close()
+        await asyncio.sleep(0.05)
+        assert not handshakes._tasks
+
+    asyncio.run(main())
 
 
 def test_hundreds_that_stall_keep_nobody_out(run: Run) -> None:

@@ -12,7 +12,6 @@ import sys
 import pytest
 from msgspec.structs import replace
 
-from quorate.core.exchanges import reads as module
 from quorate.core.exchanges.reads import Reads
 from quorate.sim.cluster import SimCluster
 from quorate.sim.draw import Options, draw
@@ -21,9 +20,6 @@ from quorate.sim.plan import Fault, Plan, Request, Visit
 from quorate.sim.run import RunResult, run
 from quorate.sim.trace import Trace
 
-changes_the_core = pytest.mark.skipif(
-    not module.__file__.endswith(".py"), reason="compiled classes cannot be changed"
-)
 CALM = draw(10, Options(5, 3, 0, 0, faults=frozenset()))
 SMALL = Options(5, 3, 0, 0, operations=60)
 _PROGRAM = """
@@ -190,7 +186,7 @@ def test_weak_reads_are_counted_and_the_stale_among_them_aged() -> None:
     assert not outcome.violations
 
 
-@changes_the_core
+@pytest.mark.plain
 def test_a_lie_of_the_store_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     def first_answer(self: Reads, look: object) -> None:
         self._answer(look)  # type: ignore[arg-type]
@@ -200,7 +196,7 @@ def test_a_lie_of_the_store_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     assert any(outcome.violations for outcome in found)
 
 
-@changes_the_core
+@pytest.mark.plain
 def test_a_node_that_breaks_is_a_violation(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(self: Reads, event: object, parked: object = None) -> None:
         del self, event, parked

@@ -8,7 +8,7 @@ import pytest
 from quorate.core.values.events import Batch
 from quorate.core.values.record import Record
 from quorate.errors import StorageBusy
-from quorate.storage.cached import CachedEngine, Lru
+from quorate.storage.cached import VOTES_BYTES_MAX, VOTES_MAX, CachedEngine, Lru
 from quorate.storage.memory import MemoryEngine
 from tests.unit.storage.samples import EVERYTHING, batch, record, row
 
@@ -19,11 +19,16 @@ class Inner(MemoryEngine):
     def __init__(self) -> None:
         super().__init__()
         self.asked: list[bytes] = []
+        self.asked_votes: list[bytes] = []
         self.busy = False
 
     def get(self, row: bytes) -> Record | None:
         self.asked.append(row)
         return super().get(row)
+
+    def get_votes(self, row: bytes) -> bytes | None:
+        self.asked_votes.append(row)
+        return super().get_votes(row)
 
     def write(self, batch: Batch) -> None:
         if self.busy:
@@ -105,3 +110,50 @@ def test_a_row_that_is_deleted_is_not_answered_any_more_and_a_new_record_of_it_i
     engine.write(batch([(row(1), record(3)), (row(2), None), (row(2), record(4))]))
     assert engine.get(row(1)) == record(3)
     assert engine.get(row(2)) == record(4)
+
+
+# --- votes -------------------------------------------------------------------------------------
+
+
+def _voted(*votes: tuple[bytes, bytes | None]) -> Batch:
+    return Batch([], [], [], votes=list(votes))
+
+
+def test_votes_that_were_written_last_are_read_without_the_engine(
+    engine: CachedEngine, inner: Inner
+) -> None:
+    engine.write(_voted((row(1), b"first"), (row(1), b"second")))
+    assert engine.get_votes(row(1)) == b"second"
+    assert inner.asked_votes == []
+    assert engine.get_votes(row(2)) is None
+
+
+def test_votes_that_are_deleted_or_dropped_are_not_answered_any_more(engine: CachedEngine) -> None:
+    engine.write(_voted(*[(row(number), b"votes") for number in range(3)]))
+    engine.write(_voted((row(1), None)))
+    assert [engine.get_votes(row(number)) for number in range(3)] == [b"votes", None, b"votes"]
+    dropping = batch(dropped_rows=[EVERYTHING])
+    dropping.votes = [(row(2), b"new")]
+    engine.write(dropping)
+    assert [engine.get_votes(row(number)) for number in range(3)] == [None, None, b"new"]
+
+
+@pytest.mark.parametrize(("count", "size"), [(VOTES_MAX, 1), (4, VOTES_BYTES_MAX // 4)])
+def test_older_votes_are_asked_of_the_engine(
+    engine: CachedEngine, inner: Inner, count: int, size: int
+) -> None:
+    """Those that were written since are twice as many as are kept, or twice as large."""
+    engine.write(_voted((row(0), b"old")))
+    for number in range(1, 2 * count + 2):
+        engine.write(_voted((row(number), bytes(size))))
+    assert engine.get_votes(row(0)) == b"old"
+    assert engine.get_votes(row(2 * count + 1)) == bytes(size)
+    assert inner.asked_votes == [row(0)]
+
+
+def test_votes_of_a_refused_write_are_not_answered(engine: CachedEngine, inner: Inner) -> None:
+    engine.write(_voted((row(1), b"told")))
+    inner.busy = True
+    with pytest.raises(StorageBusy):
+        engine.write(_voted((row(1), b"not written")))
+    assert engine.get_votes(row(1)) == b"told"

@@ -15,14 +15,13 @@ from zlib import crc32
 import pytest
 from rocksdict import Cache, Options, Rdict
 
-from quorate.core.values.record import LINKED_FORMAT, Record
+from quorate.core.values.record import LINKED_FORMAT, Record, encode_stored
 from quorate.errors import Corrupt, StorageError
 from quorate.storage import tuning
 from quorate.storage.database import Database
 from quorate.storage.directory import DataDirectory, Noted
 from quorate.storage.faults import Faults
 from quorate.storage.logs import logs_of
-from quorate.wire.records import encode
 from tests.unit.storage import writer
 from tests.unit.storage.samples import EVERYTHING, batch, numbered_batch, open_engine, record, row
 
@@ -198,7 +197,7 @@ def test_a_record_of_a_newer_format_is_as_good_as_none(tmp_path: Path) -> None:
     """One of them does not stop the node."""
     engine = open_engine(tmp_path)
     engine.write(batch([(row(1), record(1)), (row(2), record(2))]))
-    body = bytes([LINKED_FORMAT + 1]) + encode(row(1), record(1))[1:-4]
+    body = bytes([LINKED_FORMAT + 1]) + encode_stored(row(1), record(1))[1:-4]
     checksum = crc32(body, crc32(row(1))).to_bytes(4, "little")
     engine._rocks.data[row(1)] = body + checksum
     reads: list[Callable[[], object]] = [

@@ -130,6 +130,8 @@ def test_the_base_of_a_row_of_which_nothing_is_held_is_allowed() -> None:
     [
         Mutated(1, [(0, b"")], []),
         Mutated(1, [(-1, VERSION)], []),
+        Mutated(1, [(0, VERSION)], [], denied=[-1]),
+        Mutated(1, [(0, VERSION)], [], denied=[0, 0]),
         Mutated(1, [], [(-1, "")]),
         Mutated(1, [], [(0, "\x1b[2J")]),
         Mutated(1, [], [(0, "x" * 301)]),

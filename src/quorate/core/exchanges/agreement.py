@@ -83,6 +83,7 @@ class Agreement:
         "_membership",
         "_mine",
         "_moving",
+        "_open_votes",
         "_outboxes",
         "_own",
         "_parts",
@@ -92,6 +93,7 @@ class Agreement:
         "_rows",
         "_slice_ms",
         "_turn",
+        "_undecided",
         "boundary",
         "counting",
     )
@@ -111,6 +113,7 @@ class Agreement:
         self._anti_entropy = AntiEntropy(parts, outboxes)
         self._slice_ms = parts.settings.slice_ms
         self._round_ms = max(self._slice_ms // ROUNDS_PER_SLICE, ROUND_STEPS)
+        self._open_votes = open_votes
         self._collection = Collection(parts, self._tell_fences, open_votes)
         self._alarm = Alarm(parts.turn, self._tell_some)
         self.counting: Final = Counting(parts)
@@ -129,6 +132,8 @@ class Agreement:
         """The ids of who holds each of this node's partitions."""
         self._moving: frozenset[int] = frozenset()
         self._mine: list[int] = []
+        self._undecided: set[int] = set()
+        """Partitions of which it does not agree, as it accepted what a lock would refuse."""
         self._place = 0
         """The partition with which the next step of telling begins."""
 
@@ -154,6 +159,7 @@ class Agreement:
         self._mine = list(rows)
         self.counting.keep(frozenset(rows) - self._moving)
         self._own, self._heard = {}, {}
+        self._undecided.clear()
         self._equal_before = self._equal = [0] * PARTITION_COUNT
         self._collection.adopted(rows, self._moving)
         self._alarm.at(self._turn.mono_ms + min(FIRST_MS, self._slice_ms))
@@ -176,16 +182,25 @@ class Agreement:
         told: Told = {}
         unswept: list[int] = []
         digests, fences = self._replica.digests, self._replica.fences
-        for partition in range(first, first + PARTITIONS_PER_STEP):
+        past = first + PARTITIONS_PER_STEP
+        for partition in range(first, past):
             if partition not in self._rows or partition in self._moving:
                 continue
             if not fences.is_swept(partition):
                 unswept.append(partition)
             elif digests.is_whole(partition):
-                told[partition] = digests.total(partition)
+                # Who could not lock the boundary does not agree on it: who locks votes no more on
+                # what is dead below, and what is open here would never be decided.
+                if self._open_votes.stand_in_the_way(partition, self.boundary):
+                    self._undecided.add(partition)
+                else:
+                    self._undecided.discard(partition)
+                    told[partition] = digests.total(partition)
             else:
                 self._own.pop(partition, None)
                 self.counting.want(partition)
+        # Of those, too, that others locked: they hear that this node has gone on.
+        unswept += [each for each in self._undecided if first <= each < past]
         if unswept:
             self._tell_fences(unswept)
         if told:
@@ -254,7 +269,7 @@ class Agreement:
                 self._equal[partition] = 0
         for peer in self._membership.roster.peers:
             share = [each for each in partitions if peer in known[each].others]
-            fenced = self._collection.told(share)
+            fenced = self._collection.told(share, without=True)
             if fenced and peer.is_reachable:
                 self._outboxes[peer.index].say(Agree(self.boundary, [], fenced))
 
@@ -397,6 +412,8 @@ class Agreement:
             return f"partition {partition}: this node cannot read all that it holds"
         if not self._replica.digests.is_whole(partition):
             return f"partition {partition}: this node has yet to go through what it holds"
+        if partition in self._undecided:
+            return f"partition {partition}: updates that this node accepted are yet to be decided"
         # Just after the boundary moved nobody has told there.
         equal = self._equal[partition] | self._equal_before[partition]
         others = self._membership.current().partitions[partition].others

@@ -135,6 +135,11 @@ class Attempt:
             self.retry.cancel()
         self.round = self.succession = self.spread = self.retry = None
 
+    def clear(self) -> None:
+        """The same, and have no proposal."""
+        self.stop()
+        self.carried, self.proposal, self.decided = [], 0, None
+
     def is_wanted(self, mono_ms: int) -> bool:
         """Whether anybody waits for it."""
         if mono_ms < self.finish_by_ms:

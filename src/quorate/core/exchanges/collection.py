@@ -21,7 +21,7 @@ is refused for ever. Had C been away, there would be no agreement, and the tombs
 a month if need be.
 
 While the copies of a partition move nothing is locked or dropped. Who gains a copy takes on the
-highest lock and horizon of those from whom it gets it (`pulls`).
+highest horizon of those from whom it gets it, and the lock that all of them have (`pulls`).
 
 Garbage is found by going through the partition, some rows in a step. So it is locked only where
 that is worth it: many tombstones for its size, or some time since the last time. What is below the
@@ -127,13 +127,16 @@ class Collection:
 
     # --- telling and hearing -----------------------------------------------------------------
 
-    def told(self, partitions: list[int]) -> list[Fencing]:
-        """What to tell of these partitions, of those that have a lock."""
+    def told(self, partitions: list[int], *, without: bool = False) -> list[Fencing]:
+        """What to tell of these partitions: of those that have a lock, or also of those `without`,
+        so that others who have one hear how far this node is."""
         found: list[Fencing] = []
         for partition in partitions:
             fence = self._fences.of(partition)
             if fence is not None:
                 found.append((partition, fence.lock, fence.digest, fence.horizon))
+            elif without:
+                found.append((partition, 0, 0, 0))
         return found
 
     def hear(self, peer: Peer, others: tuple[Peer, ...], boundary: int, fencing: Fencing) -> bool:

@@ -85,6 +85,11 @@ class OpenVotes:
             self._finish(row)
         return bool(rows)
 
+    def stand_in_the_way(self, partition: int, boundary: int) -> bool:
+        """Whether votes are known to be open that a lock at this boundary would bring to nothing.
+        Has them brought to their end."""
+        return self._votes.is_known(partition) and self.hold_up_lock(partition, boundary)
+
     def hold_up_unlock(self, partition: int, passed: int) -> bool:
         """Whether votes are open that count on the lock of the partition. Has them brought to their
         end. `passed`: the bits of the replicas that told a boundary past the lock, without it."""

@@ -25,6 +25,7 @@ from quorate.core.values.messages import (
     Message,
     Mutate,
     Mutated,
+    Ping,
     PulledVotes,
     Read,
     ReadAnswer,
@@ -145,8 +146,10 @@ class Outbox:
     __slots__ = (
         "_alarm",
         "_batch",
+        "_is_timed",
         "_messages",
         "_order",
+        "_pinged",
         "_timeout_ms",
         "is_stirred",
         "lanes",
@@ -168,6 +171,10 @@ class Outbox:
         """In the order in which their messages leave."""
         self.sent: dict[int, Unanswered] = {}
         self.unanswered_bytes = 0
+        self._pinged: tuple[int, int] | None = None
+        """The number of the last ping, and when it was; None if reads tell how fast the peer is."""
+        self._is_timed = False
+        """Whether a read's round trip was timed since the last ping."""
         self.rtt_ms = 1.0
         self.p95_ms = 20.0
         self.is_stirred = False
@@ -222,6 +229,20 @@ class Outbox:
         """A number for a message to this peer, never used before, by earlier processes neither."""
         self._batch += 1
         return self._batch
+
+    def ping(self, message: Ping) -> None:
+        """Have the peer say that it lives."""
+        self._pinged = None if self._is_timed else (message.batch, self.turn.mono_ms)
+        self._is_timed = False
+        self.say(message)
+
+    def ponged(self, batch: int) -> None:
+        """A ping was answered. Of a peer that is not read from this tells how fast it is: who was
+        slow once would never be asked again otherwise."""
+        if self._pinged is not None and self._pinged[0] == batch:
+            self.rtt_ms = (self.rtt_ms + self.turn.mono_ms - self._pinged[1]) / 2
+            self.peer.speed = int(self.rtt_ms) >> 2
+            self._pinged = None
 
     def collect(self) -> list[Message]:
         """All that was said in this turn, ready to be framed."""
@@ -288,6 +309,7 @@ class Outbox:
 
     def time(self, rtt_ms: int) -> None:
         """Learn from a read's round trip how fast the peer is."""
+        self._is_timed = True
         self.rtt_ms += (rtt_ms - self.rtt_ms) * 0.1
         self.peer.speed = int(self.rtt_ms) >> 2
         # A quantile by stochastic approximation: up 19 steps for each step down rests at p95.

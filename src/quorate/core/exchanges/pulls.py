@@ -13,9 +13,9 @@ newer one for its record. What it acknowledges itself meanwhile is newer, and st
 page it asks what each has voted on successors (`core.moved_votes`), and takes that in when all rows
 are here.
 
-Where the sources have locked what is old, or dropped some of it (`core.horizons`), so has this node
-from the first page on; what it took before and they would refuse goes. Garbage below the horizon
-goes when all is there.
+Where the sources have all locked what is old, or one has dropped some of it (`core.horizons`), so
+has this node from the first page on; what it took before and they would refuse goes. Garbage below
+the horizon goes when all is there.
 
 One small page is under way at a time, and then there is a rest of as long as it took: clients are
 served meanwhile. What is done is kept with the number of the layout: after a restart only the
@@ -35,6 +35,7 @@ from quorate.core.exchanges.outbox import ITEM_BYTES, Outbox, Sent, SentQuestion
 from quorate.core.exchanges.sources import CopySources
 from quorate.core.exchanges.surplus import Surplus
 from quorate.core.exchanges.vote_pulls import VotePage, VotePulls
+from quorate.core.horizons import pulled_lock
 from quorate.core.topology.layout import Layout
 from quorate.core.topology.membership import Membership
 from quorate.core.topology.peer import Peer
@@ -336,8 +337,10 @@ class Pulls:
             # Who leaves and cannot read its next row is asked again behind the next row of others.
             rows = [told.rows[0].row for told in sound.values() if told.rows]
             page.bound = min(rows, default=b"")
-        lock = max([max(told.lock, told.horizon) for told in page.answers.values()], default=0)
-        own = self._own_rows(page, lock) if lock else {}
+        lock = pulled_lock([(told.lock, told.horizon) for told in page.answers.values()])
+        # What a copy holds that was one all along was let in as it was elsewhere.
+        is_fresh = not self._sources.count_own(page.partition)
+        own = self._own_rows(page, lock) if lock and is_fresh else {}
         newest: dict[bytes, tuple[ScannedRow, Peer]] = {}
         for peer, told in sound.items():
             for each in told.rows:

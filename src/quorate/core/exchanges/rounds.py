@@ -16,9 +16,10 @@ from quorate.core.topology.membership import Membership
 from quorate.core.topology.peer import OWN_BIT, Peer
 from quorate.core.topology.topology import Replicas, Verdict, verdict
 from quorate.core.turn import Alarm, Parts
-from quorate.core.values.messages import AcceptRows, Ballot, PrepareRows, RowsVoted, RowVote, Said
+from quorate.core.values.messages import AcceptRows, Ballot, PrepareRows, RowsVoted, RowVote
 from quorate.core.values.record import Record
 from quorate.core.values.versions import ABSENT
+from quorate.core.votes import REFUSED
 from quorate.errors import StorageError
 
 ROUND_MS: Final = 100
@@ -96,7 +97,7 @@ class Round:
 
     def hear(self, bit: int, vote: RowVote | None) -> None:
         """Take a replica's answer; None if there is none, or will not be any."""
-        if vote is None or vote.said == Said.REFUSED:
+        if vote is None or vote.said == REFUSED:
             self.failed |= bit
             if vote is not None:
                 self.refused |= bit
@@ -111,7 +112,7 @@ class Round:
         if not self.is_over:
             self._heard()
 
-    def said(self, *what: Said) -> int:
+    def said(self, *what: int) -> int:
         """The replicas that gave such an answer."""
         found = 0
         for bit, vote in self.told.items():
@@ -119,7 +120,7 @@ class Round:
                 found |= bit
         return found
 
-    def did_nobody(self, what: Said) -> bool:
+    def did_nobody(self, what: int) -> bool:
         """Whether all that were asked have answered, and none of them so."""
         heard = self.refused
         for bit in self.told:

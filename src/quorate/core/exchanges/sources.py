@@ -60,6 +60,13 @@ class CopySources:
             return None
         return must + others[: max(needed, 0)]
 
+    def count_own(self, partition: int) -> bool:
+        """Whether this node has had a copy of the partition all along, which counts with others: of
+        a row that becomes shorter."""
+        layout = self._membership.layout
+        assert layout is not None
+        return any([self._membership.peer(each) is None for each in layout.replicas(partition)])
+
     def is_any_away(self, partition: int) -> bool:
         """Whether a replica that may have what the others cannot read is not there."""
         layout = self._membership.layout

@@ -12,7 +12,7 @@ from quorate.core.exchanges.hints import Hints
 from quorate.core.exchanges.outbox import Outbox, Records
 from quorate.core.horizons import Fenced
 from quorate.core.topology.peer import OWN_BIT, Peer
-from quorate.core.topology.topology import Groups, Replicas, Verdict, verdict
+from quorate.core.topology.topology import PENDING, Groups, Replicas, Verdict, verdict
 from quorate.core.turn import Parts
 from quorate.core.values.messages import Mutated
 from quorate.core.values.record import Record
@@ -61,7 +61,7 @@ class Spread:
 
     def judge(self) -> None:
         """Tell who waits, once there is anything to tell."""
-        if not self.is_over and self.verdict() is not Verdict.PENDING:
+        if not self.is_over and self.verdict() is not PENDING:
             self.is_over = True
             self._then(self)
 

@@ -17,7 +17,7 @@ import enum
 from collections.abc import Callable
 
 from quorate.core.exchanges.rounds import Round, Rounds
-from quorate.core.topology.topology import Replicas, Verdict
+from quorate.core.topology.topology import LOST, MET, Replicas
 from quorate.core.turn import Alarm, Parts
 from quorate.core.values.messages import (
     BALLOT_BITS,
@@ -25,10 +25,9 @@ from quorate.core.values.messages import (
     NO_BALLOT,
     Ballot,
     RowVote,
-    Said,
 )
 from quorate.core.values.record import Record
-from quorate.core.votes import is_phantom
+from quorate.core.votes import ACCEPTED, GONE, OUTBID, PROMISED, RESOLVED, is_phantom
 
 
 class Decided(enum.Enum):
@@ -150,7 +149,9 @@ class Succession:
             self.is_sent = True
         self._ask(
             Round(
-                *(self.row, self.base, self._ballot),
+                self.row,
+                self.base,
+                self._ballot,
                 replicas=self.replicas,
                 heard=self._heard_acceptances,
                 record=record,
@@ -168,10 +169,10 @@ class Succession:
         assert asked is not None
         if self._is_at_end(asked):
             return
-        judged = asked.verdict(asked.said(Said.PROMISED))
-        if judged is Verdict.MET:
+        judged = asked.verdict(asked.said(PROMISED))
+        if judged is MET:
             self._accept(self._chosen(asked))
-        elif judged is Verdict.LOST:
+        elif judged is LOST:
             self._again(asked)
 
     def _heard_acceptances(self) -> None:
@@ -179,10 +180,10 @@ class Succession:
         assert asked is not None
         if self._is_at_end(asked):
             return
-        judged = asked.verdict(asked.said(Said.ACCEPTED))
-        if judged is Verdict.MET:
+        judged = asked.verdict(asked.said(ACCEPTED))
+        if judged is MET:
             self._end(Decided.RECORD, asked.record)
-        elif judged is Verdict.LOST:
+        elif judged is LOST:
             self._again(asked)
 
     def _chosen(self, promised: Round) -> Record:
@@ -196,7 +197,7 @@ class Succession:
     def _is_at_end(self, asked: Round) -> bool:
         """Whether there is nothing to ask for any more; then it is told."""
         for vote in asked.told.values():
-            if vote.said == Said.RESOLVED and vote.record is not None:
+            if vote.said == RESOLVED and vote.record is not None:
                 self._end(Decided.RESOLVED, vote.record)
                 return True
         if asked.is_late and not self._is_wanted():
@@ -207,17 +208,17 @@ class Succession:
     def _again(self, asked: Round) -> None:
         """Too few will do for this ballot: ask again with a higher one, a little later."""
         asked.is_over = True
-        if asked.record is not None and asked.did_nobody(Said.ACCEPTED):
+        if asked.record is not None and asked.did_nobody(ACCEPTED):
             # Nobody has it of this ballot, and nobody ever will.
             self.is_sent = self._was_sent
-        gone = asked.said(Said.GONE)
+        gone = asked.said(GONE)
         # A lock that a phantom is of may be taken back yet, unless that makes no difference.
         is_final = not (self.is_sent and is_phantom(self.base))
-        if gone and is_final and asked.verdict_without(gone) is Verdict.LOST:
+        if gone and is_final and asked.verdict_without(gone) is LOST:
             self._end(Decided.GONE, None)
             return
         for vote in asked.told.values():
-            if vote.said == Said.OUTBID:
+            if vote.said == OUTBID:
                 self._top = max(self._top, vote.promised[0])
         self._parts.turn.counters["proposals_repeated"] += 1
         self._alarm.at(self._parts.turn.mono_ms + self._rounds.back_off_ms(self._tries))
@@ -232,7 +233,7 @@ def accepted_in(promised: Round) -> Record | None:
     """What was accepted under the highest ballot that was told with promises."""
     best: RowVote | None = None
     for vote in promised.told.values():
-        is_accepted = vote.said == Said.PROMISED and vote.record is not None
+        is_accepted = vote.said == PROMISED and vote.record is not None
         if is_accepted and (best is None or vote.accepted > best.accepted):
             best = vote
     return None if best is None else best.record

@@ -20,8 +20,7 @@ are answered 42, 43 and 44.
 What is not live (nothing, a tombstone, expired by this node's clock) is None to the edit. Its base
 may be a phantom (`core.votes`), which replicas tell only together: while they differ, all is asked
 again. A tombstone that an edit makes has its own time as its expiry, by the clock that locks are
-set by: it lies at the base's stamp, and would else be garbage below a lock at once
-(`core.horizons`).
+set by: it lies at the base's stamp, and would else be garbage below a lock at once.
 
 Outcomes: NOT_APPLIED until a replica was asked to accept what the request made; then UNKNOWN,
 unless it is decided. Source: the protocol was checked as a model (docs/simulation.md).
@@ -44,14 +43,13 @@ from quorate.core.exchanges.successions import (
     next_ballot,
 )
 from quorate.core.topology.membership import Membership
-from quorate.core.topology.topology import Verdict, lacking, majority
+from quorate.core.topology.topology import LOST, MET, lacking, majority
 from quorate.core.turn import Alarm, Parked, Parts, not_applied, too_large
 from quorate.core.values.events import Update, UpdateResult
-from quorate.core.values.messages import Said
 from quorate.core.values.record import Record, is_live, last_winners, winner_after
 from quorate.core.values.slots import partition_of, row_of
 from quorate.core.values.versions import ABSENT, link_of, ms_of, successor
-from quorate.core.votes import is_phantom
+from quorate.core.votes import GONE, OUTBID, PROMISED, is_phantom
 from quorate.errors import (
     InvalidRequest,
     NotReady,
@@ -75,7 +73,7 @@ COMBINED_MAX: Final = 256
 COMBINED_BYTES_MAX: Final = 4 << 20
 """Of the values that they make, each of which is kept until it is answered; one may exceed it."""
 PROPOSAL_BITS: Final = 64
-_TELLING: Final = (Said.PROMISED, Said.OUTBID, Said.GONE)
+_TELLING: Final = (PROMISED, OUTBID, GONE)
 """The answers that tell what is held."""
 
 
@@ -117,13 +115,14 @@ class Updates:
             return
         row = row_of(event.key)
         replicas = topology.partitions[partition_of(row)]
-        for name, count in (("W", topology.w), ("R", topology.r)):
-            if count < majority(topology.n):
-                raise InvalidRequest(
-                    f"a read-modify-write needs a majority, and -{name} is set to less",
-                    given=count,
-                    needed=majority(topology.n),
-                )
+        needed = majority(topology.n)
+        if topology.w < needed or topology.r < needed:
+            name, given = ("W", topology.w) if topology.w < needed else ("R", topology.r)
+            raise InvalidRequest(
+                f"a read-modify-write needs a majority, and -{name} is set to less",
+                given=given,
+                needed=needed,
+            )
         if lacking(replicas.reachable(), replicas.writers):
             self._park(event, parked, replicas.unreachable(replicas.writers))
             return
@@ -158,8 +157,7 @@ class Updates:
                 self._finish(attempt, attempt.decided, is_ours=attempt.is_won)
 
     def finish(self, row: bytes) -> None:
-        """Bring to its end what this replica accepted for a row, whoever proposed it and may be
-        dead. Tried once: who needs it asks again."""
+        """Bring to its end what this replica accepted for a row: who proposed it may be dead."""
         topology = self._membership.topology
         if row in self._attempts or topology is None:
             return
@@ -217,9 +215,9 @@ class Updates:
             return
         told = asked.said(*_TELLING)
         judged = asked.verdict(told)
-        if judged is Verdict.LOST:
+        if judged is LOST:
             self._start_again(attempt)
-        elif judged is Verdict.MET:
+        elif judged is MET:
             self._look(attempt, asked, is_last=asked.is_late or told == attempt.replicas.mask)
 
     def _look(self, attempt: Attempt, asked: Round, *, is_last: bool) -> None:
@@ -237,10 +235,10 @@ class Updates:
         if lacking(holders(votes, base), attempt.replicas.majorities):
             self._write_back(attempt, record, holders(votes, base))
             return
-        promised = {bit: vote for bit, vote in votes.items() if vote.said == Said.PROMISED}
+        promised = {bit: vote for bit, vote in votes.items() if vote.said == PROMISED}
         is_promised = not lacking(holders(promised, base), attempt.replicas.majorities)
         if not is_promised:
-            outbid = [vote.promised[0] for vote in votes.values() if vote.said == Said.OUTBID]
+            outbid = [vote.promised[0] for vote in votes.values() if vote.said == OUTBID]
             attempt.above = max([attempt.above, *outbid])
         attempt.base = asked.base = base
         # What was promised for another base says nothing of what was accepted for this one.
@@ -259,7 +257,7 @@ class Updates:
         attempt.spread = Spread(
             *(attempt.row, record, attempt.replicas),
             # Who would not take it will hardly do so at once.
-            lambda spread: self._start_again(attempt, at_once=spread.verdict() is Verdict.MET),
+            lambda spread: self._start_again(attempt, at_once=spread.verdict() is MET),
             holders=holders,
             is_hinted=False,
         )
@@ -283,8 +281,7 @@ class Updates:
 
     def _start_again(self, attempt: Attempt, *, at_once: bool = False) -> None:
         """Begin again, a little later unless there is no need to wait."""
-        attempt.stop()
-        attempt.carried, attempt.proposal, attempt.decided = [], 0, None
+        attempt.clear()
         wait_ms = 0 if at_once else self._rounds.back_off_ms(attempt.tries)
         attempt.tries += 1
         attempt.retry = Alarm(self._turn, partial(self._ask, attempt))
@@ -333,15 +330,16 @@ class Updates:
             return
         attempt.proposal = self._parts.random.getrandbits(PROPOSAL_BITS) | 1
         kept = last_winners(before, REMEMBERED_NUMBERS if numbered else REMEMBERED)
-        mine = Record(
-            *(last.version, last.value, last.expires_ms),
-            prior=ABSENT if held is None else attempt.base,
-            winners=(*kept, (link_of(attempt.base), attempt.proposal), *numbered),
-        )
+        prior = ABSENT if held is None else attempt.base
+        winners = (*kept, (link_of(attempt.base), attempt.proposal), *numbered)
+        mine = Record(last.version, last.value, last.expires_ms, prior, winners)
         self._propose(attempt, mine, promised)
 
     def _adopt(self, attempt: Attempt, promised: Round | None) -> None:
         """Nobody wants anything written: propose what was accepted, if that is to be finished."""
+        if promised is None and attempt.finish_by_ms and self._is_wanted(attempt):
+            self._start_again(attempt)  # Above the ballots that were told.
+            return
         is_needed = promised is not None and attempt.finish_by_ms
         attempt.finish_by_ms = 0
         accepted = accepted_in(promised) if is_needed and promised is not None else None
@@ -449,7 +447,10 @@ class Updates:
         replicas = attempt.replicas
         is_same_layout = before is not None and before.replicas is replicas
         attempt.spread = Spread(
-            *(attempt.row, record, replicas, partial(self._spread_out, attempt)),
+            attempt.row,
+            record,
+            replicas,
+            partial(self._spread_out, attempt),
             groups=replicas.writers if is_ours else replicas.majorities,
             holders=before.acks if before is not None and is_same_layout else 0,
             is_hinted=not is_same_layout,
@@ -461,9 +462,9 @@ class Updates:
         if attempt.retry is not None:
             attempt.retry.cancel()
         if not attempt.is_won:
-            self._lose(attempt, is_stored=spread.verdict() is Verdict.MET)
+            self._lose(attempt, is_stored=spread.verdict() is MET)
             return
-        if spread.verdict() is not Verdict.MET:
+        if spread.verdict() is not MET:
             # It is decided: there is nothing to do but to try again, until nobody waits.
             if self._is_wanted(attempt):
                 again = partial(self._finish, attempt, spread.record, is_ours=True, before=spread)
@@ -485,8 +486,7 @@ class Updates:
 
     def _done(self, attempt: Attempt) -> None:
         """Nothing is under way any more: go on with those that wait."""
-        attempt.stop()
-        attempt.carried, attempt.proposal, attempt.decided = [], 0, None
+        attempt.clear()
         attempt.tries = attempt.above = 0
         if attempt.waiting:
             self._ask(attempt)

@@ -7,7 +7,7 @@ Sets of replicas are ints with a bit for each (`topology.topology`).
 from __future__ import annotations
 
 from quorate.core.exchanges.successions import Succession
-from quorate.core.topology.topology import Groups, Replicas, needed_of
+from quorate.core.topology.topology import Groups, Replicas, lacking, needed_of
 from quorate.core.turn import Begun
 from quorate.core.values.events import Waiter
 from quorate.core.values.record import Record
@@ -21,6 +21,7 @@ class Write(Begun):
     __slots__ = (
         "acks",
         "ahead",
+        "denied",
         "due_ms",
         "failed",
         "fence",
@@ -28,6 +29,7 @@ class Write(Begun):
         "groups",
         "has_effect",
         "highest",
+        "is_moved",
         "is_renewal",
         "is_renewed",
         "is_restamp",
@@ -64,6 +66,8 @@ class Write(Begun):
         """The replicas that hold this stamp, or a higher one, durably."""
         self.ahead = 0
         """Of these, those that hold a higher one of another chain: they may never have held it."""
+        self.denied = 0
+        """Of those ahead the ones that never held this one, and never will."""
         self.failed = 0
         """The replicas that will not ack any more."""
         self.highest = ABSENT
@@ -73,6 +77,8 @@ class Write(Begun):
         self.fence = ABSENT
         """Above which it has to be stamped for these."""
         self.is_restamp = False
+        self.is_moved = False
+        """Whether it has that stamp since it was moved: another one may have been read."""
         self.is_settled = False
         """Whether it has taken effect, or will be ordered with all else whoever is ahead: it is
         done when enough have acked."""
@@ -86,6 +92,11 @@ class Write(Begun):
         """When not to wait for others any longer, once enough have answered."""
         self.succession: Succession | None = None
         """What decides about it, while it is moved."""
+
+    def is_denied(self) -> bool:
+        """Whether a majority of each row never held it, and never will. Of one that grows, or loses
+        a disk, fewer might not be among those from whom who gains a copy gets it."""
+        return not lacking(self.denied & self.ahead, self.replicas.majorities)
 
     def expired(self) -> QuorateError:
         return DeadlineExceeded(

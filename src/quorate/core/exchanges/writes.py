@@ -10,14 +10,13 @@ Attiya, Bar-Noy, Dolev 1995; Lynch, Shvartsman 1997; with what read-modify-write
 
 1. A majority held it: done. Every write that finished before ours began is held by a majority,
    which has a replica in common with this one; so our stamp is above all of them.
-2. All that it was sent to answered, and none held it: nobody ever had it, so it is stamped once
-   more above the highest that was told, and answered when W hold that stamp or something higher.
-   What supersedes the second stamp ran while we did.
-3. Some held it, and no majority did. It may have been read, and built on: stamped again it would
-   overwrite that. So it is *moved*: the replicas decide (`successions`) whether what comes after
-   this stamp is the same write under a higher one, or what somebody built on it, and then it has
-   taken effect. For example: A held version 9 of a SET, B and C were ahead with 11. An INCR may
-   have read 9 at A and be about to write 9+1.
+2. A majority never held it, and is ahead (`core.replaced`), or all answered, and none held it:
+   nobody has read it, so it is stamped once more above the highest that was told, and answered when
+   W hold that stamp or something higher. What supersedes the second stamp ran while we did.
+3. It may have been read, and built on: stamped again it would overwrite that. So it is *moved*:
+   the replicas decide (`successions`) whether what comes after this stamp is the same write under a
+   higher one, or what somebody built on it, and then it has taken effect. For example: A held 9, B
+   is ahead with 11, C is silent. An INCR may have read 9 at A and C, and be about to write 9+1.
 
 Where W is less than a majority nothing of that is promised: the first W acks decide, and if one was
 ahead the write is stamped again.
@@ -49,9 +48,10 @@ from quorate.core.horizons import Fenced
 from quorate.core.topology.membership import Membership
 from quorate.core.topology.peer import OWN_BIT, Peer
 from quorate.core.topology.topology import (
+    LOST,
+    MET,
     Groups,
     Replicas,
-    Verdict,
     are_majorities,
     do_meet,
     lacking,
@@ -77,8 +77,6 @@ from quorate.errors import (
 PATIENCE_MS: Final = 100
 """How long those that have not answered are waited for, where their answer decides whether a write
 is moved: slower than most disks."""
-_MET: Final = Verdict.MET
-_LOST: Final = Verdict.LOST
 
 
 class Writes:
@@ -256,6 +254,9 @@ class Writes:
                 refused = [*refused, (index, reason)]
             elif index < len(ops) and not self._note_ahead(ops[index], peer.bit, version):
                 fenced = [*fenced, (index, version)]
+        for index in answer.denied:
+            if index < len(ops):
+                ops[index].denied |= peer.bit
         if refused or fenced:
             writes = self._without_refused(peer, writes, refused, fenced)
         self._acked(writes, peer.bit)
@@ -274,7 +275,7 @@ class Writes:
             if write.waiter is not None:
                 if write.ahead or write.fenced:
                     self._judge(write)
-                elif verdict(write.acks, write.failed, write.groups) is _MET:
+                elif verdict(write.acks, write.failed, write.groups) is MET:
                     self._met(write)
 
     def _note_ahead(self, write: Write, bit: int, version: bytes) -> bool:
@@ -300,7 +301,7 @@ class Writes:
         write.failed |= bit
         if write.waiter is None:
             return
-        if verdict(write.acks | write.fenced, write.failed, write.groups) is _LOST:
+        if verdict(write.acks | write.fenced, write.failed, write.groups) is LOST:
             self._requests.end(
                 write, write.lost("replicas were lost while they were being written")
             )
@@ -313,7 +314,7 @@ class Writes:
         if write.succession is not None:
             return
         did_answer = write.acks | write.fenced
-        is_acked = verdict(write.acks, write.failed, write.groups) is _MET
+        is_acked = verdict(write.acks, write.failed, write.groups) is MET
         held = write.acks & ~write.ahead
         is_held = not lacking(held, write.replicas.majorities)
         if is_acked and (is_held or write.is_settled):
@@ -321,22 +322,22 @@ class Writes:
         elif write.has_effect:
             # What somebody built on it may have been collected: it is waited for no more, and not
             # stamped again, even if all refuse it.
-            if verdict(write.acks, write.failed | write.fenced, write.groups) is _LOST:
+            if verdict(write.acks, write.failed | write.fenced, write.groups) is LOST:
                 self._requests.end(write, write.lost("it took effect, and is too old by now"))
-        elif verdict(did_answer, write.failed, write.groups) is not _MET:
+        elif verdict(did_answer, write.failed, write.groups) is not MET:
             return
-        elif not are_majorities(write.groups) or not (
-            held or write.is_renewal or self._may_hold(write)
-        ):
+        elif not are_majorities(write.groups) or self._is_unseen(write, held):
             self._restamp(write)
         elif not write.replicas.mask & ~(did_answer | write.failed) or self._is_late(write):
             self._move(write)
 
-    def _may_hold(self, write: Write) -> int:
-        """The replicas that may hold the stamp, for all that is known: all that have not answered.
-        Who could not be sent it may have got the hint; this node keeps none for itself."""
-        silent = write.replicas.mask & ~(write.acks | write.fenced)
-        return silent & ~(write.failed & OWN_BIT)
+    def _is_unseen(self, write: Write, held: int) -> bool:
+        """Whether nobody can have read the stamp. A majority of an earlier layout may have had it;
+        who has not answered may hold it, or get the hint, but this node keeps none for itself."""
+        if write.is_renewal:
+            return False
+        silent = write.replicas.mask & ~(write.acks | write.fenced | write.failed & OWN_BIT)
+        return not (held or silent) or write.is_denied()
 
     def _is_late(self, write: Write) -> bool:
         """Whether others were waited for long enough."""
@@ -382,9 +383,9 @@ class Writes:
         waiter = write.waiter
         assert waiter is not None
         write.waiter = None
-        superseded = bool(write.highest)
-        acks, n = write.acks.bit_count(), write.replicas.n
-        result = PutResult(write.record.version, acks, n, write.is_restamp, superseded)
+        acks, n, superseded = write.acks.bit_count(), write.replicas.n, bool(write.highest)
+        restamped, moved = write.is_restamp, write.is_moved
+        result = PutResult(write.record.version, acks, n, restamped, superseded, moved)
         self._requests.answer(waiter, result, write.size)
 
     def _above(self, write: Write) -> Record | None:
@@ -413,7 +414,8 @@ class Writes:
     def _replace(self, write: Write, record: Record) -> None:
         again = self._send_again(write, record, write.replicas, write.groups)
         # A lock is no other writer: what was only refused is as good as never sent.
-        again.is_restamp = again.is_settled = write.is_restamp or bool(write.highest)
+        again.is_restamp = write.is_restamp or write.is_moved or bool(write.highest)
+        again.is_settled = again.is_restamp
 
     def _move(self, write: Write) -> None:
         """Have the replicas decide whether the write goes on under a higher stamp, or has taken
@@ -435,6 +437,7 @@ class Writes:
         if write.waiter is None:
             return
         if decided is Decided.RECORD and record is succession.mine:
+            write.is_moved = True
             self._replace(write, record)
         elif decided is Decided.RECORD and record is not None:
             # Somebody built on it: it has taken effect, once that is held by a majority.
@@ -449,7 +452,7 @@ class Writes:
             self._requests.end(write, error)
 
     def _built_on(self, write: Write, spread: Spread) -> None:
-        if write.waiter is not None and spread.verdict() is _MET:
+        if write.waiter is not None and spread.verdict() is MET:
             self._settle(write)
 
     def _settle(self, write: Write) -> None:
@@ -487,7 +490,7 @@ class Writes:
         waiter = write.waiter
         assert waiter is not None
         again = Write(waiter, write.size, write.row, record, replicas=replicas, groups=groups)
-        again.w = write.w
+        again.w, again.is_moved = write.w, write.is_moved
         write.waiter = None
         held, refusal = self._own(write.row) if replicas.is_mine else (None, None)
         is_kept = self._is_kept(again, refusal)

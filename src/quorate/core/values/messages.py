@@ -47,6 +47,8 @@ class Mutated(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
     """Index and version, for items that were not stored as nothing below that version may win here
     (`core.horizons`): a write has to be stamped again above it. Those that are not in `refused`,
     too, may be taken later."""
+    denied: list[int] = []
+    """Indices of `superseded`, of items that were never held here (`core.replaced`)."""
 
 
 class Read(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):

@@ -25,6 +25,7 @@ disk is (`topology.marks`).
 
 from __future__ import annotations
 
+from struct import Struct
 from typing import Final
 
 COUNTER_BITS: Final = 16
@@ -39,6 +40,7 @@ RECORD_LENGTHS: Final = (VERSION_BYTES, LINKED_BYTES)
 TIE_MAX: Final = (1 << 48) - 1
 TIES: Final = range(1 << 40, 1 << 47)
 """From which processes draw theirs. No process has 0, which is the tie of phantoms (`votes`)."""
+_unpack: Final = Struct(">Q").unpack_from
 ABSENT: Final = b""
 """The version of a record that a replica does not have."""
 
@@ -55,7 +57,9 @@ def ms_of(stamp: int) -> int:
 
 def stamp_of(version: bytes) -> int:
     """The hybrid clock reading (64 bits) of a version; 0 for ABSENT."""
-    return int.from_bytes(version[:8], "big")
+    # Not by int.from_bytes, which takes three times as long: asked dozens of times for an update.
+    stamp: int = _unpack(version)[0] if version else 0
+    return stamp
 
 
 def pack_version(stamp: int, tie: int) -> bytes:
@@ -75,7 +79,8 @@ def chain_of(version: bytes) -> bytes:
 
 def link_of(version: bytes) -> int:
     """What makes a version a later one of its chain; 0 of one that was stamped."""
-    return int.from_bytes(version[VERSION_BYTES:], "big")
+    link: int = _unpack(version, VERSION_BYTES)[0] if len(version) > VERSION_BYTES else 0
+    return link
 
 
 def made_of(version: bytes) -> int:

@@ -17,8 +17,9 @@ from quorate.doors.access import NOBODY, Hosts, Principal
 from quorate.doors.answered import Answered
 from quorate.doors.http.kv import Answers
 from quorate.doors.http.plans import Plans
-from quorate.doors.http.problems import Refused, Reply, problem_reply
+from quorate.doors.http.problems import Refused, problem_reply
 from quorate.doors.http.query import Query
+from quorate.doors.http.replies import Reply
 from quorate.doors.limits import ByteBudget, Deadlines
 from quorate.doors.principals import Principals
 from quorate.errors import QuorateError

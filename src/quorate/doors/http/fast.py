@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from binascii import a2b_qp
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -27,7 +26,7 @@ from typing import Final
 
 from quorate.config import KEY_BYTES_MAX
 from quorate.core.values.events import Get, Put, Result
-from quorate.doors.access import ANYBODY, Principal, Role
+from quorate.doors.access import ANYBODY, Principal
 from quorate.doors.answered import OK, outcome_word
 from quorate.doors.flow import (
     ARRIVING,
@@ -42,20 +41,30 @@ from quorate.doors.flow import (
     Input,
 )
 from quorate.doors.guests import source_of
-from quorate.doors.http.canonical import named_lines
-from quorate.doors.http.conditions import refuse_misplaced
-from quorate.doors.http.kv import METHODS, REQUESTS, Asked, Method
+from quorate.doors.http.canonical import named_lines, unquoted
+from quorate.doors.http.heads import NO_LENGTH, PLAIN_BYTES_MAX, Head, Heads
+from quorate.doors.http.kv import (
+    METHODS,
+    METHODS_BY_LETTER,
+    REQUESTS,
+    Asked,
+    Method,
+    may,
+    understood,
+)
 from quorate.doors.http.lane import FastLane
-from quorate.doors.http.problems import Reply, problem_of, problem_reply, too_many_bodies
-from quorate.doors.http.query import parse_query
+from quorate.doors.http.problems import problem_of, problem_reply, too_many_bodies
+from quorate.doors.http.replies import Reply
 from quorate.doors.limits import BodyPace, no_room_for_reply
 from quorate.doors.principals import Answer
 from quorate.errors import Outcome, QuorateError
 
 HEAD_BYTES_MAX: Final = 16 << 10
 """An incomplete head that is longer is aiohttp's to refuse."""
-_PERCENT: Final = ord("%")
-_PLUS: Final = ord("+")
+# A number of its own: to look one up in the enumeration takes longer than a whole answer.
+_REFUSED: Final = 400
+_R: Final = ord("r")
+_ZERO: Final = ord("0")
 _PUT: Final = METHODS[b"PUT"]
 
 
@@ -80,7 +89,7 @@ class _PendingAnswer:
         r, w = (quorum, 0) if method.is_read else (0, quorum)
         reply = lane.answers.of(result, r=r, w=w, wall_ms=wall_ms)
         flow, size = connection.flow, len(reply.body) if method.shows_body else 0
-        if isinstance(result, QuorateError):
+        if reply.status >= _REFUSED and isinstance(result, QuorateError):
             self.outcome = outcome_word(problem_of(result).outcome)
         elif len(reply.body) >= VALUE_BYTES_LARGE:
             flow.saw_large = True
@@ -135,6 +144,7 @@ class FastConnection:
 
     __slots__ = (
         "_buffer",
+        "_heads",
         "_hosts",
         "_is_fenced",
         "_is_guest",
@@ -156,6 +166,7 @@ class FastConnection:
         """Requests begun and not yet answered, in the order of their answers."""
         self.flow = Flow(self, self.asked, lane)
         self._buffer = b""
+        self._heads = Heads(lane.match_headers, asks=lane.asks)
         self._upload: _Upload | None = None
         self._is_fenced = False
         """Nothing may begin before all is answered: a write is under way, or comes next; or before
@@ -188,7 +199,7 @@ class FastConnection:
         self.came_ns = monotonic_ns()
         flow = self.flow
         flow.silent_sweeps = 0
-        if not flow.state.takes:
+        if not flow.state.takes or self._take_plain(data):
             return
         if self._upload is not None:
             data = self._gather(self._upload, data)
@@ -199,7 +210,7 @@ class FastConnection:
         # Whoever half-closes after its requests still gets the answers.
         self.flow.go(Input.END)
         self._serve()
-        return True
+        return self.flow.can_half_close
 
     def pause_writing(self) -> None:
         self.flow.choke()
@@ -210,16 +221,24 @@ class FastConnection:
 
     def flush(self) -> None:
         """Write the answers that are there, up to the first that is not."""
-        flow, asked, answers = self.flow, self.asked, []
-        operations, now_ns = self.lane.operations, monotonic_ns()
-        while asked and (answer := asked[0].answer) is not None:
+        flow, asked = self.flow, self.asked
+        operations = self.lane.operations
+        if asked and (answers := asked[0].answer) is not None:
+            now_ns = monotonic_ns()
             done = asked.popleft()
             operations[done.method.operation].done(done.outcome, now_ns - done.came_ns)
-            answers.append(answer)
-        if not asked:
+            if asked and asked[0].answer is not None:
+                ready = [answers]
+                while asked and (answer := asked[0].answer) is not None:
+                    ready.append(answer)
+                    done = asked.popleft()
+                    operations[done.method.operation].done(done.outcome, now_ns - done.came_ns)
+                answers = b"".join(ready)
+            if not asked:
+                self._is_fenced = False
+            flow.write(answers)
+        elif not asked:
             self._is_fenced = False
-        if answers:
-            flow.write(answers[0] if len(answers) == 1 else b"".join(answers))
         if flow.state is not READING and flow.state is not ARRIVING and flow.state is not CLOSED:
             self._serve()
 
@@ -236,7 +255,7 @@ class FastConnection:
         """Take requests off the buffer until it is empty, unclear, or enough is under way."""
         data, at, flow, asked = self._buffer, 0, self.flow, self.asked
         is_full = is_foreign = False
-        match_at = self.lane.match
+        match_line, heads = self.lane.match_line, self._heads
         while at < len(data) and not is_full and not is_foreign:
             if (
                 self._is_fenced
@@ -245,16 +264,18 @@ class FastConnection:
                 or flow.reply_bytes > REPLY_BYTES_MAX
             ):
                 is_full = True
-            elif (match := match_at(data, at)) is None:
+            elif (match := match_line(data, at)) is None or (
+                head := heads.at(data, start := match.end())
+            ) is None:
                 if data.find(b"\r\n\r\n", at) < 0 and len(data) - at <= HEAD_BYTES_MAX:
                     break
                 end = self._take_full(data, at)
                 is_foreign = end is None
                 at = at if end is None else end
-            elif (end := self._take(match, data)) is None:
-                is_foreign = True
             else:
-                at = end
+                end = self._take_matched(match, head, data, at=at, end=start + head.size)
+                is_foreign = end is None
+                at = at if end is None else end
         self._buffer = data[at:]
         if self._buffer or self._upload is not None or flow.state is not READING:
             if at:
@@ -287,46 +308,72 @@ class FastConnection:
         protocol.connection_made(transport)
         protocol.data_received(rest)
 
-    def _take(self, match: re.Match[bytes], data: bytes) -> int | None:
-        """Begin a canonical request. Returns where in `data` to go on: behind the request, or at
-        its start if it has to wait; None if it is for aiohttp."""
-        name, key, parameter, digit, host, length = match.group(1, 2, 3, 4, 5, 6)
-        lane, hosts, method = self.lane, self._hosts, METHODS[name]
-        quorum = int(digit or 0)
-        if (
-            (host not in hosts.known and not hosts.welcome(host))
-            or (quorum and method.is_read != (parameter == b"r"))
-            # Java and requests say of a request without a body that it has 0 bytes.
-            or (length is None if method.has_body else length is not None and length != b"0")
+    def _take_plain(self, data: bytes) -> bool:
+        """Begin the one request that `data` is. False, and nothing done, if there is more to it
+        than `Heads.plain` takes, or it has to wait."""
+        if self.asked or self._buffer or self._is_fenced or self.flow.state is not READING:
+            return False
+        plain = self._heads.plain(data) if len(data) <= PLAIN_BYTES_MAX else None
+        if plain is None:
+            return False
+        method, key, head, end = plain.method, plain.key, plain.head, plain.end
+        return self._take(method, key, 0, head, data=data, at=0, end=end) is not None
+
+    def _take_matched(
+        self, match: re.Match[bytes], head: Head, data: bytes, *, at: int, end: int
+    ) -> int | None:
+        """`_take` of a request whose line is `match`."""
+        key, quoted, parameter = match.group(1, 2, 3)
+        method, quorum = METHODS_BY_LETTER[data[at]], 0
+        if key is None:
+            key = unquoted(quoted)
+        if parameter is not None:
+            quorum = parameter[2] - _ZERO
+            if method.is_read != (parameter[0] == _R):
+                return None
+        return self._take(method, key, quorum, head, data=data, at=at, end=end)
+
+    def _take(
+        self,
+        method: Method,
+        key: bytes,
+        quorum: int,
+        head: Head,
+        *,
+        data: bytes,
+        at: int,
+        end: int,
+    ) -> int | None:
+        """Begin a canonical request, whose head goes from `at` to `end`. Returns where in `data` to
+        go on: behind the request, or at its start if it has to wait; None if it is for aiohttp."""
+        lane, hosts = self.lane, self._hosts
+        if (head.host not in hosts.known and not hosts.welcome(head.host)) or (
+            head.length == NO_LENGTH if method.has_body else not head.is_bodiless
         ):
             return None
         principal = self.principal
-        if lane.asks and (shown := match[7]) is not None:
-            known = lane.principals.known(shown, self._source)
+        if head.shown is not None:
+            known = lane.principals.known(head.shown, self._source)
             if known is None:
-                return self._look_for(shown, method, match)
+                return self._look_for(head.shown, method, at, data)
             principal = known
             if self._is_guest:
                 self._judge(principal)
-        if _PLUS in key:
-            key = key.replace(b"+", b"%20")
-        if _PERCENT in key:
-            key = _unquote(key)
         if len(key) > KEY_BYTES_MAX or (
             # It is the full service that says what is refused.
-            method.role not in principal.roles and not _may(principal, method, key)
+            method.role not in principal.roles and not may(principal, method, key)
         ):
             return None
         if method.is_read:
             lane.store.submit(Get(_PendingAnswer(self, method, quorum), key, quorum))
-            return match.end()
+            return end
         if self.asked:
             self._is_fenced = True
-            return match.start()
+            return at
         if not method.has_body:
             self._write(method, key, quorum, None)
-            return match.end()
-        return self._take_put(key, quorum, data, match)
+            return end
+        return self._take_put(key, quorum, data, end, head.length)
 
     def _take_full(self, data: bytes, at: int) -> int | None:
         """`_take` of a request that may say anything that `/kv` and `/incr` take."""
@@ -343,12 +390,12 @@ class FastConnection:
         if lane.asks and (shown := match[5]) is not None:
             known = lane.principals.known(shown, self._source)
             if known is None:
-                return self._look_for(shown, method, match)
+                return self._look_for(shown, method, at, data)
             principal = known
             if self._is_guest:
                 self._judge(principal)
-        asked = _understood(method, query, named_lines(data[at : match.end()]))
-        if asked is None or not _may(principal, method, asked.key):
+        asked = understood(method, query, named_lines(data[at : match.end()]))
+        if asked is None or not may(principal, method, asked.key):
             return None
         return self._begin(asked, data, match, int(length) if method.has_body else 0)
 
@@ -356,7 +403,7 @@ class FastConnection:
         if self.asked and not asked.method.is_read:
             self._is_fenced = True
             return match.start()
-        if size > self.lane.store.config.value_bytes_max:
+        if size > self.lane.value_bytes_max:
             return None
         end = match.end() + size
         if end > len(data):
@@ -377,14 +424,14 @@ class FastConnection:
         if transport is not None:
             self._is_guest = self.lane.principals.guests.judge(transport, principal)
 
-    def _look_for(self, shown: bytes, method: Method, match: re.Match[bytes]) -> int:
+    def _look_for(self, shown: bytes, method: Method, at: int, data: bytes) -> int:
         """Find out who sends a request, once those before it are answered. Returns as `_take`."""
         self._is_fenced = True
         if not self.asked and self._login is None:
             self._login = method
             self.lane.principals.apply(shown, self._source, self)
         # Refused at once: what follows is dropped.
-        return match.start() if self.flow.state is not REFUSING else len(match.string)
+        return at if self.flow.state is not REFUSING else len(data)
 
     def logged_in(self, answer: Answer) -> None:
         """Go on with the request, whose sender is known now, or refuse it. Part of `Applicant`."""
@@ -398,9 +445,10 @@ class FastConnection:
             self._is_fenced = False
             self.lane.store.flush_soon(self)
 
-    def _take_put(self, key: bytes, quorum: int, data: bytes, match: re.Match[bytes]) -> int | None:
-        length, start = int(match[6]), match.end()
-        if length > self.lane.store.config.value_bytes_max:
+    def _take_put(
+        self, key: bytes, quorum: int, data: bytes, start: int, length: int
+    ) -> int | None:
+        if length > self.lane.value_bytes_max:
             return None
         end = start + length
         if end <= len(data):
@@ -446,29 +494,3 @@ class FastConnection:
         self.flow.reply_bytes += len(asked.answer)
         self.flow.go(Input.REFUSE)
         self.lane.store.flush_soon(self)
-
-
-def _understood(method: Method, query: bytes, lines: dict[str, list[str]]) -> Asked | None:
-    """What a request asks; None if it is for the full service to refuse, or to say of a `w` that
-    stands with a read how consistent that is."""
-    try:
-        if not method.is_read:
-            refuse_misplaced(method.operation.partition(" ")[2], lines)
-        parameters = parse_query(f"?{query.decode('ascii')}", allowed=method.parameters)
-        asked = Asked(method, parameters, lambda name: lines.get(name, ()))
-    except QuorateError:
-        return None
-    return None if (asked.w if method.is_read else asked.r) else asked
-
-
-def _may(principal: Principal, method: Method, key: bytes) -> bool:
-    roles = (method.role, Role.READ) if method.adds else (method.role,)
-    return all(principal.has(role) and principal.forbidden(role, (key,)) is None for role in roles)
-
-
-def _unquote(raw: bytes) -> bytes:
-    """`urllib.parse.unquote_to_bytes` in a third of its time, for whole escapes and no `=`.
-
-    Of such bytes quoted-printable reads the same, but for the mark.
-    """
-    return a2b_qp(raw.replace(b"%", b"="))

@@ -22,8 +22,8 @@ from quorate.doors.access import Role
 from quorate.doors.http.context import Context, ask, respond, respond_json
 from quorate.doors.http.kv import INCREMENT, METHODS, Asked, Method
 from quorate.doors.http.login import require
-from quorate.doors.http.problems import Reply
 from quorate.doors.http.query import Query
+from quorate.doors.http.replies import Reply
 from quorate.doors.http.request import read_body
 from quorate.doors.pages import live_keys
 from quorate.errors import InvalidRequest, QuorateError

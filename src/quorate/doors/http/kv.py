@@ -10,10 +10,7 @@ in either lane.
 from __future__ import annotations
 
 from binascii import hexlify
-from dataclasses import dataclass
 from typing import Final
-
-import msgspec
 
 from quorate.core.topology.topology import consistency, majority
 from quorate.core.values.events import (
@@ -28,31 +25,57 @@ from quorate.core.values.events import (
 )
 from quorate.core.values.record import EXPIRES_MS_MAX, Record, is_live
 from quorate.core.values.versions import chain_of, successor
-from quorate.doors.access import Role
-from quorate.doors.http.conditions import IDEMPOTENCY, Lines, conditions_of
-from quorate.doors.http.problems import Problem, Reply, problem_reply, reply_of
-from quorate.doors.http.query import Query
+from quorate.doors.access import Principal, Role
+from quorate.doors.http.conditions import (
+    IDEMPOTENCY,
+    Lines,
+    conditions_of,
+    refuse_misplaced,
+)
+from quorate.doors.http.problems import Problem, problem_reply, reply_of
+from quorate.doors.http.query import Query, parse_query
+from quorate.doors.http.replies import Reply
 from quorate.doors.http.updates import adding, amount_of, name_of, request_number, writing
 from quorate.errors import InvalidRequest, PreconditionFailed, QuorateError
 from quorate.host.store import Store
 
 
-@dataclass(frozen=True, slots=True)
 class Method:
     """What `/kv` does on an HTTP method, or `/incr`."""
 
-    operation: str
-    """The method and the path; as it is counted."""
-    role: Role
-    parameters: frozenset[str]
-    is_read: bool = False
-    has_body: bool = False
-    """Whether a request has a body, which is the value."""
-    shows_body: bool = True
-    """Whether an answer shows its body, or only the length of it."""
-    adds: bool = False
-    """Whether it adds to a number. The answer says what that comes to, so who sends it must be
-    allowed to read it, too."""
+    __slots__ = (
+        "adds",
+        "has_body",
+        "is_read",
+        "operation",
+        "parameters",
+        "role",
+        "shows_body",
+    )
+
+    def __init__(
+        self,
+        operation: str,
+        role: Role,
+        parameters: frozenset[str],
+        *,
+        is_read: bool = False,
+        has_body: bool = False,
+        shows_body: bool = True,
+        adds: bool = False,
+    ) -> None:
+        self.operation: Final = operation
+        """The method and the path; as it is counted."""
+        self.role: Final = role
+        self.parameters: Final = parameters
+        self.is_read: Final = is_read
+        self.has_body: Final = has_body
+        """Whether a request has a body, which is the value."""
+        self.shows_body: Final = shows_body
+        """Whether an answer shows its body, or only the length of it."""
+        self.adds: Final = adds
+        """Whether it adds to a number. The answer says what that comes to, so who sends it must be
+        allowed to read it, too."""
 
 
 _PARAMETERS: Final = frozenset({"key", "r", "w", "timeout"})
@@ -63,24 +86,13 @@ METHODS: Final = {
     b"DELETE": Method("DELETE /kv", Role.WRITE, _PARAMETERS | {"since_ms"}),
 }
 """Of `/kv`."""
+METHODS_BY_LETTER: Final = {name[0]: method for name, method in METHODS.items()}
+"""The same by the first byte, for a line that is known to begin with one of them."""
 _COUNTED: Final = frozenset({"by", "key", "since_ms", "timeout", "ttl"})
 INCREMENT: Final = Method("POST /incr", Role.WRITE, _COUNTED, adds=True)
 REQUESTS: Final = {each.operation.encode(): each for each in (*METHODS.values(), INCREMENT)}
 """All of them, by the method and path of a request."""
 
-_VALUE_LINES: Final = (
-    b"Content-Type: application/octet-stream\r\n"
-    b'ETag: "%b"\r\nQuorate-Version: %b\r\nQuorate-Consistency: %b\r\n'
-)
-_WRITTEN_LINES: Final = (
-    b"Content-Type: text/plain; charset=utf-8\r\n"
-    b'ETag: "%b"\r\nQuorate-Version: %b\r\nQuorate-Acks: %d/%d\r\nQuorate-Consistency: %b\r\n'
-)
-_REPEATED_LINES: Final = (
-    b"Content-Type: text/plain; charset=utf-8\r\n"
-    b'ETag: "%b"\r\nQuorate-Version: %b\r\nQuorate-Repeated: true\r\nQuorate-Consistency: %b\r\n'
-)
-_UNCHANGED_LINES: Final = b'ETag: "%b"\r\nQuorate-Version: %b\r\nQuorate-Consistency: %b\r\n'
 _ABSENT: Final = Problem(404, "not_found", "Not found", "there is no value under this key")
 
 
@@ -103,7 +115,7 @@ class Answers:
             self._topology = self._store.topology()
             self._default = self._word(0, 0)
         word = self._word(r, w) if r or w else self._default
-        if isinstance(result, GetResult):
+        if type(result) is GetResult:
             record = result.record
             value = None if record is None else record.value
             if (
@@ -112,15 +124,20 @@ class Answers:
                 or (record.expires_ms and not is_live(record, wall_ms=wall_ms))
             ):
                 absent = reply_of(_ABSENT._replace(facts={"answers": result.answers}))
-                lines = absent.lines + b"Quorate-Consistency: %b\r\n" % word
-                return msgspec.structs.replace(absent, lines=lines)
+                return absent.saying(b"Quorate-Consistency: %b\r\n" % word)
             version = hexlify(record.version)
-            return Reply(200, _VALUE_LINES % (version, version, word), value)
-        if isinstance(result, PutResult):
-            version = hexlify(result.version)
-            lines = _WRITTEN_LINES % (version, version, result.acks, result.replicas, word)
+            return Reply(
+                200,
+                b"Content-Type: application/octet-stream\r\n"
+                b'ETag: "%b"\r\nQuorate-Version: %b\r\nQuorate-Consistency: %b\r\n'
+                % (version, version, word),
+                value,
+            )
+        if type(result) is PutResult:
+            lines = _written(hexlify(result.version), result.acks, result.replicas, word)
             if result.restamped:
-                lines += b"Quorate-Restamped: true\r\n"
+                how = b"moved" if result.moved else b"true"
+                lines += b"Quorate-Restamped: %b\r\n" % how
             return Reply(200, lines, b"ok")
         assert isinstance(result, QuorateError)
         return problem_reply(result)
@@ -135,17 +152,22 @@ class Answers:
         text, word = hexlify(version), self._word(0, 0)
         if result.is_repeated:
             # Nobody acknowledged it now; a majority holds it, or what came after it.
-            lines = _REPEATED_LINES % (text, text, word)
+            lines = (
+                b"Content-Type: text/plain; charset=utf-8\r\n"
+                b'ETag: "%b"\r\nQuorate-Version: %b\r\n'
+                b"Quorate-Repeated: true\r\nQuorate-Consistency: %b\r\n" % (text, text, word)
+            )
         else:
-            lines = _WRITTEN_LINES % (text, text, result.acks, result.replicas, word)
+            lines = _written(text, result.acks, result.replicas, word)
         if not shows_value:
             return Reply(200, lines, b"ok")
         return Reply(200, lines, record.value or b"" if record.version == version else b"")
 
     def of_unchanged(self, record: Record, *, r: int, w: int) -> Reply:
         """The answer to a read that knows the version that is there (304): it never has a body."""
-        version = hexlify(record.version)
-        return Reply(304, _UNCHANGED_LINES % (version, version, self._word(r, w)), b"")
+        version, word = hexlify(record.version), self._word(r, w)
+        lines = b'ETag: "%b"\r\nQuorate-Version: %b\r\nQuorate-Consistency: %b\r\n'
+        return Reply(304, lines % (version, version, word), b"")
 
     def _word(self, r: int, w: int) -> bytes:
         topology, config = self._store.topology(), self._store.config
@@ -247,6 +269,34 @@ class Asked:
         if self._conditions.is_known(version):
             return answers.of_unchanged(record, r=self.r, w=self.w)
         return result
+
+
+def understood(method: Method, query: bytes, lines: dict[str, list[str]]) -> Asked | None:
+    """What a request asks; None if it is for the full service to refuse, or to say of a `w` that
+    stands with a read how consistent that is."""
+    try:
+        if not method.is_read:
+            refuse_misplaced(method.operation.partition(" ")[2], lines)
+        parameters = parse_query(f"?{query.decode('ascii')}", allowed=method.parameters)
+        asked = Asked(method, parameters, lambda name: lines.get(name, ()))
+    except QuorateError:
+        return None
+    return None if (asked.w if method.is_read else asked.r) else asked
+
+
+def may(principal: Principal, method: Method, key: bytes) -> bool:
+    """Whether it has all roles for this key that the method asks for."""
+    roles = (method.role, Role.READ) if method.adds else (method.role,)
+    return all(principal.has(role) and principal.forbidden(role, (key,)) is None for role in roles)
+
+
+def _written(version: bytes, acks: int, replicas: int, word: bytes) -> bytes:
+    # Compiled, a format that stands where it is used is put together without being read.
+    return (
+        b"Content-Type: text/plain; charset=utf-8\r\n"
+        b'ETag: "%b"\r\nQuorate-Version: %b\r\nQuorate-Acks: %d/%d\r\nQuorate-Consistency: %b\r\n'
+        % (version, version, acks, replicas, word)
+    )
 
 
 def _version_of(record: Record, request: int) -> bytes:

@@ -9,14 +9,13 @@ from email.utils import formatdate
 from http import HTTPStatus
 from typing import Final
 
-import msgspec
-
 from quorate.doors.access import Hosts
 from quorate.doors.answered import Answered
 from quorate.doors.flow import Limits
-from quorate.doors.http.canonical import CANONICAL, FULL, FULL_WITH_LOGIN, WITH_LOGIN
+from quorate.doors.http.canonical import FULL, FULL_WITH_LOGIN, HEADERS, HEADERS_WITH_LOGIN, LINE
 from quorate.doors.http.kv import REQUESTS, Answers
-from quorate.doors.http.problems import Refused, Reply, problem_reply
+from quorate.doors.http.problems import Refused, problem_reply
+from quorate.doors.http.replies import Reply
 from quorate.doors.limits import IDLE_SECONDS, ByteBudget
 from quorate.doors.principals import Principals
 from quorate.errors import QuorateError
@@ -24,9 +23,10 @@ from quorate.host.store import Store
 
 WINDOW_MAX: Final = 32
 """Requests of a connection that may be unanswered."""
-_STATUS_LINES: Final = {
-    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
-}
+_PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
+_STATUS_LINES: Final = [
+    f"HTTP/1.1 {status} {_PHRASES.get(status, '')}\r\n".encode() for status in range(600)
+]
 
 
 class FastLane(Limits):
@@ -65,11 +65,14 @@ class FastLane(Limits):
         self.hosts = hosts
         """Which Host headers name this node."""
         self.principals = principals
-        self.match = (WITH_LOGIN if principals.asks else CANONICAL).match
-        """Finds a canonical request. Where nobody logs in, what is shown decides nothing."""
+        self.match_line = LINE.match
+        """Finds the request line of a canonical request."""
+        self.match_headers = (HEADERS_WITH_LOGIN if principals.asks else HEADERS).fullmatch
+        """Finds its headers. Where nobody logs in, what is shown decides nothing."""
         self.match_full = (FULL_WITH_LOGIN if principals.asks else FULL).match
-        """Finds one that says more than `match` takes."""
+        """Finds one that says more than these take."""
         self.asks = principals.asks
+        self.value_bytes_max = store.config.value_bytes_max
         self._date = b""
         self._date_second = -1
 
@@ -94,6 +97,5 @@ class FastLane(Limits):
 
     def render_last(self, error: QuorateError | Refused, *, has_body: bool = True) -> bytes:
         """The bytes of a refusal after which the connection ends."""
-        reply = problem_reply(error)
-        reply = msgspec.structs.replace(reply, lines=reply.lines + b"Connection: close\r\n")
+        reply = problem_reply(error).saying(b"Connection: close\r\n")
         return self.render(reply, wall_ms=self.store.wall_ms(), has_body=has_body)

@@ -113,8 +113,8 @@ HEADERS: Final[dict[str, tuple[str, Schema]]] = {
         {"type": "string", "pattern": "^[0-9]+/[0-9]+$"},
     ),
     "Quorate-Restamped": (
-        "There if the write met a newer version and was stamped again",
-        {"const": "true"},
+        "There if the write met a newer version and was stamped again; moved: it may be seen twice",
+        {"enum": ["true", "moved"]},
     ),
     "Quorate-Repeated": (
         "There if the request took effect before, by its Idempotency-Key",

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from quorate.doors.errors import answer_for, outcome_of
+from quorate.doors.http.replies import Reply
 from quorate.errors import (
     Fact,
     Outcome,
@@ -28,16 +29,6 @@ _SCHEMES: Final = (
     b'WWW-Authenticate: Basic realm="quorate", charset="UTF-8", Bearer realm="quorate"\r\n'
 )
 """What an answer of 401 has to say (RFC 9110, 15.5.2)."""
-
-
-class Reply(msgspec.Struct, frozen=True, gc=False):
-    """An answer before it is written. `lines`: header lines, each ended by CRLF, without the
-    Content-Length, Date and Cache-Control that the lanes add: the fast lane writes them as they
-    are, the full service takes them apart again."""
-
-    status: int
-    lines: bytes
-    body: bytes
 
 
 class Refused(Exception):
@@ -104,15 +95,15 @@ def problem_reply(error: QuorateError | Refused) -> Reply:
     """The answer that says what went wrong."""
     reply = reply_of(problem_of(error))
     if isinstance(error, Unauthenticated):
-        return msgspec.structs.replace(reply, lines=reply.lines + _SCHEMES)
+        return reply.saying(_SCHEMES)
     if isinstance(error, PreconditionFailed):
         version = error.facts.get("version")
         lines = f'ETag: "{version}"\r\nQuorate-Version: {version}\r\n' if version else ""
-        return msgspec.structs.replace(reply, lines=reply.lines + lines.encode())
+        return reply.saying(lines.encode())
     if not isinstance(error, Refused):
         return reply
     lines = "".join(f"{name}: {value}\r\n" for name, value in error.headers.items())
-    return msgspec.structs.replace(reply, lines=reply.lines + lines.encode())
+    return reply.saying(lines.encode())
 
 
 def reply_of(problem: Problem) -> Reply:

@@ -84,7 +84,12 @@ def _check_body(request: web.BaseRequest) -> None:
 
 
 def _check_origin(request: web.BaseRequest, authority: str) -> None:
-    """A page of another site may do nothing through the browser of somebody who can reach us."""
-    origin = request.headers.get("Origin")
-    if origin is not None and origin.partition("://")[2].lower() != authority.lower():
+    """A page of another site may do nothing through the browser of somebody who can reach us. Such
+    is one of our own name that came without TLS, where we are inside TLS: anybody on its way can
+    have made it. (Outside, a proxy may speak TLS for us.)"""
+    given = request.headers.get("Origin")
+    if given is None:
+        return
+    scheme, _, origin = given.lower().partition("://")
+    if origin != authority.lower() or (request.secure and scheme != "https"):
         raise Refused(403, "foreign_origin", "requests from pages of other origins are refused")

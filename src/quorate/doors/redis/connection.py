@@ -51,8 +51,11 @@ _LATE: Final = "ERR Protocol error: command not completed in time"
 _BULK_SLACK: Final = 1024
 """Values that are over the limit by so little are refused alone, and the connection goes on."""
 
-_NONE, _READ, _WRITE = Access.NONE, Access.READ, Access.WRITE
-_spelled = SPELLED.get
+_NONE: Final = Access.NONE
+_READ: Final = Access.READ
+_WRITE: Final = Access.WRITE
+_spelled: Final = SPELLED.get
+"""By names of ours that cannot change, which the compiled module need not look up."""
 
 
 class RespConnection(Session):
@@ -153,7 +156,7 @@ class RespConnection(Session):
     def eof_received(self) -> bool:
         """Answer what was asked before the end; half a command is dropped."""
         self.finish()
-        return True
+        return self.flow.can_half_close
 
     def pause_writing(self) -> None:
         self.flow.choke()

@@ -132,7 +132,7 @@ def _written(
             op.value,
             result.version,
             expires_ms=0 if op.value is None else op.expires_ms,
-            is_restamped=result.restamped,
+            is_moved=result.moved,
         )
     else:
         expires_ms = 0 if op.value is None else op.expires_ms

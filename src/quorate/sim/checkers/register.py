@@ -128,12 +128,12 @@ def write(
     version: bytes | None = None,
     *,
     expires_ms: int = 0,
-    is_restamped: bool = False,
+    is_moved: bool = False,
 ) -> list[RegisterOperation]:
     """A write that was answered."""
     content = content_of(value, expires_ms)
     once = RegisterOperation(start, end, False, content, version=version)
-    return [once, _first(once)] if is_restamped else [once]
+    return [once, _first(once)] if is_moved else [once]
 
 
 def unknown_write(

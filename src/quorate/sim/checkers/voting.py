@@ -11,6 +11,7 @@ from quorate.core.horizons import beginning
 from quorate.core.values.events import PeerFrame
 from quorate.core.values.messages import NO_BALLOT, AcceptRows, PrepareRows, RowVote, Said
 from quorate.core.values.slots import partition_of
+from quorate.core.values.versions import chain_of
 from quorate.core.votes import decode_votes, is_phantom
 from quorate.sim.checkers.watch import Judge, Step
 from quorate.sim.machine import Machine
@@ -66,6 +67,8 @@ def _is_durable(machine: Machine, row: bytes, base: bytes, vote: RowVote) -> boo
         [
             each.is_resolved or (each.promised >= vote.promised and each.accepted >= accepted)
             for each in votes.instances
+            # What is resolved speaks for all that is below on its chain.
             if each.base == base
+            or (each.is_resolved and each.base > base and chain_of(each.base) == chain_of(base))
         ]
     )

@@ -80,6 +80,39 @@ def test_a_write_is_begun_anew_by_each_layout_and_is_one_write() -> None:
     assert alone.node.inflight == 0
 
 
+def test_a_write_that_may_have_been_read_under_an_earlier_layout_is_moved() -> None:
+    """Those that hold it now never held it before, and a majority of those before did."""
+    alone = _node()
+    asker = alone.put(KEY, b"v")
+    _sent(alone)
+    hear(alone, JOINT)
+    sent = _sent(alone)
+    higher = record_at(10).version
+    for index, mutate in sent.items():
+        alone.hear(index, Mutated(mutate.batch, [(0, higher)], [], denied=[0]))
+    assert not _sent(alone)
+    assert not asker.results
+    assert alone.node.status().counters["writes_moved"] == 1
+
+
+@pytest.mark.parametrize("deniers", [{2, 3}, {2, 4}, {2, 3, 4}])
+def test_while_copies_move_a_write_is_stamped_again_if_no_row_can_have_held_it(
+    deniers: set[int],
+) -> None:
+    """1, 2 and 3 are one row, and 1, 2 and 4 the other; 1 held it. Of each row two have to deny."""
+    alone = _node()
+    hear(alone, JOINT)
+    alone.put(KEY, b"v")
+    higher = record_at(10).version
+    for index, mutate in _sent(alone).items():
+        superseded = [] if index == 1 else [(0, higher)]
+        denied = [0] if index in deniers else []
+        alone.hear(index, Mutated(mutate.batch, superseded, [], denied=denied))
+    is_moved = bool(alone.node.parts.turn.counters["writes_moved"])
+    assert is_moved == (len(deniers) < 3)
+    assert bool(_sent(alone)) != is_moved
+
+
 def test_a_write_that_was_superseded_is_stamped_again_once() -> None:
     alone = _node()
     asker = alone.put(KEY, b"v")

@@ -8,7 +8,6 @@ from typing import Any, Final
 
 import pytest
 
-import quorate.sim.disk
 from quorate.core.exchanges.counting import REST_MS, ROWS_PER_STEP
 from quorate.core.exchanges.rounds import ROUND_MS
 from quorate.core.values.events import Batch
@@ -235,9 +234,7 @@ class _Looked:
         return count
 
 
-@pytest.mark.skipif(
-    not str(quorate.sim.disk.__file__).endswith(".py"), reason="compiled classes cannot be changed"
-)
+@pytest.mark.plain
 def test_after_a_restart_the_votes_of_a_partition_are_gone_through_some_rows_in_a_step(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -22,6 +22,7 @@ from quorate.core.values.messages import (
     Mutate,
     Mutated,
     OtherEpoch,
+    Ping,
     Read,
     ReadAnswer,
     ScannedRows,
@@ -266,6 +267,51 @@ def test_the_speed_of_a_peer_follows_its_round_trips_and_not_a_single_one(
     assert abs(speeds[0] - before_ms // 4) <= abs(ms - before_ms) // 30 + 1
     assert sorted(speeds, reverse=ms < before_ms) == speeds
     assert abs(speeds[-1] - ms // 4) <= 1
+
+
+def _read(box: Box, took_ms: int) -> None:
+    box.questions.ask_record(b"f", "op", size=0)
+    (batch,) = _batches(box.out.collect())
+    box.pass_ms(took_ms)
+    box.out.on_answer(ReadAnswer(batch, [None], []))
+
+
+def _beat(box: Box, number: int, took_ms: int) -> None:
+    ping = Ping(number, [], 0, 0)
+    box.out.ping(ping)
+    assert box.out.collect() == [ping]
+    box.pass_ms(took_ms)
+    box.out.ponged(number)
+
+
+def test_who_was_slow_once_is_as_fast_as_its_heartbeats_when_nobody_reads_from_it(box: Box) -> None:
+    for _ in range(50):
+        _read(box, 400)
+    assert box.peer.speed > 90
+    for number in range(12):
+        _beat(box, number, 1)
+    assert box.peer.speed == 0
+    for number in range(12):
+        _beat(box, number, 80)
+    assert box.peer.speed == 19, "one that is far away stays so"
+
+
+def test_of_who_is_read_from_the_reads_tell_how_fast_it_is(box: Box) -> None:
+    """A disk may be slow where the link is not."""
+    for number in range(50):
+        _read(box, 400)
+        _beat(box, number, 0)
+    assert box.peer.speed > 90
+
+
+def test_a_late_answer_to_an_earlier_ping_tells_nothing(box: Box) -> None:
+    box.out.ping(Ping(1, [], 0, 0))
+    box.pass_ms(900)
+    box.out.ping(Ping(2, [], 0, 0))
+    box.out.ponged(1)
+    box.out.ponged(2)
+    box.out.ponged(2)
+    assert box.peer.speed == 0
 
 
 def test_quick_answers_are_not_hedged_at_once(box: Box) -> None:

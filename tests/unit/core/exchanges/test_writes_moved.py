@@ -14,7 +14,7 @@ from quorate.core.values.events import PutResult, StorageState
 from quorate.core.values.messages import AcceptRows, Mutate, Mutated, PrepareRows, Said
 from quorate.core.values.record import Record
 from quorate.core.values.slots import partition_of, row_of
-from quorate.core.values.versions import pack_version, stamp_at, successor
+from quorate.core.values.versions import pack_version, stamp_at, stamp_of, successor
 from quorate.errors import ClockUntrusted, DeadlineExceeded, Outcome, QuorumUnreachable
 from tests.unit.core.alone import Alone, Asker, record_at
 from tests.unit.core.moving import hear, node, stable
@@ -89,6 +89,71 @@ def test_a_silent_replica_is_waited_for_before_a_write_is_moved() -> None:
     assert alone.take(1, AcceptRows) == []
 
 
+@pytest.mark.parametrize("silent", [1, 2, 3, 4])
+def test_a_write_that_no_majority_can_have_held_is_stamped_again(silent: int) -> None:
+    """Its own replica held it, and one says nothing: nobody waits for that."""
+    alone = alone_of(5)
+    asker = alone.put(KEY, b"v")
+    others = [index for index in range(1, 5) if index != silent]
+    for index in others:
+        assert not alone.take(index, AcceptRows)
+        ack(alone, index, higher=HIGHER, is_denied=True)
+    for index in others[:2]:
+        (record,) = ack(alone, index)
+        assert record.version > HIGHER
+    assert isinstance(asker.result, PutResult)
+    assert asker.result.restamped
+    assert "writes_moved" not in alone.node.status().counters
+
+
+def test_a_write_that_some_may_have_held_is_moved_though_others_never_did() -> None:
+    """Of five a majority is three: that two never held it leaves one."""
+    alone = alone_of(5)
+    alone.put(KEY, b"v")
+    for index, is_denied in ((1, True), (2, True), (3, False), (4, False)):
+        ack(alone, index, higher=HIGHER, is_denied=is_denied)
+    assert alone.take(1, AcceptRows)
+
+
+@pytest.mark.parametrize(("count", "deniers"), [(2, 1), (4, 2), (4, 3)])
+def test_half_of_the_replicas_is_not_enough(count: int, deniers: int) -> None:
+    """The others could be most of those from whom who comes to the row gets its copy."""
+    alone = alone_of(count)
+    alone.put(KEY, b"v")
+    for index in range(1, count):
+        ack(alone, index, higher=HIGHER, is_denied=index <= deniers)
+    assert bool(alone.take(1, AcceptRows)) == (2 * deniers <= count)
+    assert bool(alone.take(1, Mutate)) == (2 * deniers > count)
+
+
+def test_what_a_write_was_moved_to_is_not_stamped_again_if_all_are_ahead_of_it() -> None:
+    """It was moved for a lock: nobody was ahead then. Somebody else finished it, and it may have
+    been built on."""
+    alone, holders = outsider()
+    alone.put(KEY_OF_OTHERS, b"v")
+    ack(alone, holders[0])
+    (mutate,) = alone.take(holders[1], Mutate)
+    alone.hear(holders[1], Mutated(mutate.batch, [], [], fenced=[(0, HIGHER)]))
+    alone.take(holders[2], Mutate)
+    pass_ms(alone, PATIENCE_MS)
+    ((_, _, _, second),) = accept(alone, holders[0])
+    accept(alone, holders[1])
+    higher = pack_version(stamp_of(second.version) + 5, 9)
+    for index in holders:
+        ack(alone, index, higher=higher)
+    assert not [alone.take(index, Mutate) for index in holders if alone.take(index, Mutate)]
+
+
+def test_who_answers_for_a_write_that_is_not_there_is_not_heard() -> None:
+    alone = alone_of()
+    asker = alone.put(KEY, b"v")
+    (mutate,) = alone.take(1, Mutate)
+    alone.hear(1, Mutated(mutate.batch, [(0, HIGHER)], [], denied=[1, 99]))
+    pass_ms(alone, PATIENCE_MS)
+    assert alone.take(2, AcceptRows)
+    assert not asker.results
+
+
 def test_a_write_is_moved_above_the_highest_that_was_told_by_one_more_round() -> None:
     alone, asker, first = _moving()
     ((row, base, ballot, record),) = accept(alone, 1)
@@ -98,7 +163,7 @@ def test_a_write_is_moved_above_the_highest_that_was_told_by_one_more_round() ->
     assert (record.value, record.winners) == (b"v", ())
     assert not asker.results
     assert ack(alone, 1) == [record]
-    assert asker.result == PutResult(record.version, acks=2, replicas=3, restamped=True)
+    assert asker.result == PutResult(record.version, 2, 3, restamped=True, moved=True)
     assert alone.disk.get(ROW) == record
     assert alone.node.status().counters["writes_moved"] == 1
 
@@ -108,7 +173,7 @@ def test_what_a_write_is_moved_to_is_done_whoever_is_ahead_of_it() -> None:
     ((_, _, _, record),) = accept(alone, 1)
     ack(alone, 1, higher=record_at(300).version)
     assert asker.result == PutResult(
-        record.version, acks=2, replicas=3, restamped=True, superseded=True
+        record.version, acks=2, replicas=3, restamped=True, superseded=True, moved=True
     )
 
 

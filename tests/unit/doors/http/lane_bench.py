@@ -33,6 +33,9 @@ class FakeTransport(asyncio.Transport):
         self.aborted = False
         self.protocol: asyncio.BaseProtocol | None = None
 
+    def can_write_eof(self) -> bool:
+        return True
+
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
         assert not self.closing, "uvloop raises on a write after close"
         self.written.append(bytes(data))

@@ -12,7 +12,7 @@ from quorate.core.values.events import GetResult, PutResult
 from quorate.core.values.record import Record
 from quorate.core.values.versions import pack_version
 from quorate.doors.http.kv import METHODS, Answers
-from quorate.doors.http.problems import Reply
+from quorate.doors.http.replies import Reply
 from quorate.errors import Overloaded, QuorateError
 from tests.fake_store import NODES, FakeStore, topology_of
 
@@ -112,6 +112,8 @@ def test_a_restamped_write_says_so() -> None:
     again = of(PutResult(VERSION, 2, 3, restamped=True))
     assert b"Quorate-Restamped: true\r\n" in again.lines
     assert b"Quorate-Acks: 2/3\r\n" in again.lines
+    moved = of(PutResult(VERSION, 2, 3, restamped=True, moved=True))
+    assert b"Quorate-Restamped: moved\r\n" in moved.lines
 
 
 def test_an_error_is_a_problem() -> None:

@@ -14,10 +14,6 @@ from quorate.doors.redis.scan import RANDOM_PAGES_MAX, Walk
 from quorate.errors import DeadlineExceeded, Outcome, QuorumUnreachable
 from tests.unit.doors.redis.turns import Client, plain, three_nodes
 
-limits_can_be_set = pytest.mark.skipif(
-    not scan.__file__.endswith(".py"), reason="compiled, a module keeps its own limits"
-)
-
 
 def walk(client: Client, *options: str | int) -> list[bytes]:
     """All keys of a whole SCAN, as they came."""
@@ -64,7 +60,7 @@ def test_a_scan_gives_about_as_many_keys_as_were_asked_for(client: Client) -> No
     assert 100 <= len(keys) <= 104
 
 
-@limits_can_be_set
+@pytest.mark.plain
 def test_a_scan_ends_inside_a_huge_partition_and_goes_on_there(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,7 +73,7 @@ def test_a_scan_ends_inside_a_huge_partition_and_goes_on_there(
     assert len(client.door.scan_positions) > 5
 
 
-@limits_can_be_set
+@pytest.mark.plain
 def test_a_cursor_inside_a_huge_partition_misses_nothing_where_it_is_not_known(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,7 +152,7 @@ def test_keys_refuses_a_pattern_that_is_too_long(client: Client) -> None:
     assert client.ask("KEYS", "*a" * 50_000) == "ERR pattern too long"
 
 
-@limits_can_be_set
+@pytest.mark.plain
 def test_keys_refuses_to_answer_with_too_many(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,7 +198,7 @@ def test_randomkey_gives_up_after_many_pages_of_dead_keys(client: Client) -> Non
     assert client.ask("RANDOMKEY") == b"k"
 
 
-@limits_can_be_set
+@pytest.mark.plain
 def test_randomkey_looks_at_no_partition_twice(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -265,7 +261,7 @@ def test_a_flush_that_can_read_no_further_says_unknown_if_it_has_deleted() -> No
     assert [plain(reply) for reply in client.replies()] == [f"{missed} (outcome=unknown)"]
 
 
-@limits_can_be_set
+@pytest.mark.plain
 @pytest.mark.parametrize("command", ["KEYS *", "SCAN 0 COUNT 10000", "RANDOMKEY", "FLUSHDB"])
 def test_a_walk_ends_when_its_client_is_gone(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     monkeypatch.setattr(scan, "SCAN_ROWS_MAX", 10)

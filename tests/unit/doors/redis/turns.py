@@ -153,6 +153,9 @@ class FakeTransport(asyncio.Transport):
         self._reading = True
         self._is_paused = False
 
+    def can_write_eof(self) -> bool:
+        return True
+
     def get_extra_info(self, name: str, default: object = None) -> object:  # noqa: ARG002
         return {"peername": ("127.0.0.1", 50_000), "sockname": ("::1", 8000, 0, 0)}.get(name)
 

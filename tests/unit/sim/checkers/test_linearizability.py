@@ -47,7 +47,7 @@ from tests.unit.sim.checkers.told import (
         # Seen, overwritten, seen again: only while it is being re-stamped.
         (
             [
-                *write(0, 9, b"a", is_restamped=True),
+                *write(0, 9, b"a", is_moved=True),
                 *write(0, 9, b"b"),
                 *[read(1, 2, b"a"), read(3, 4, b"b"), read(5, 6, b"a")],
             ],
@@ -64,7 +64,7 @@ from tests.unit.sim.checkers.told import (
         # Never after its put was answered.
         (
             [
-                *write(0, 4, b"a", is_restamped=True),
+                *write(0, 4, b"a", is_moved=True),
                 *write(0, 9, b"b"),
                 *[read(1, 2, b"a"), read(5, 6, b"b"), read(7, 8, b"a")],
             ],
@@ -120,7 +120,7 @@ def _operation(start: int, length: int, value: bytes | None, kind: str) -> list[
         return unknown_write(start, value)[:1]
     if kind == "optional":
         return [RegisterOperation(start, start + length, False, value, must=False)]
-    return write(start, start + length, value, is_restamped=kind == "restamped")
+    return write(start, start + length, value, is_moved=kind == "moved")
 
 
 _OPERATIONS = st.builds(
@@ -128,7 +128,7 @@ _OPERATIONS = st.builds(
     st.integers(0, 5),
     st.integers(0, 3),
     st.sampled_from([None, b"a", b"b"]),
-    st.sampled_from(["read", "read", "write", "unknown", "optional", "restamped"]),
+    st.sampled_from(["read", "read", "write", "unknown", "optional", "moved"]),
 )
 
 
@@ -183,7 +183,7 @@ def _is_ordered(history: list[RegisterOperation]) -> bool:
         # Seen, overwritten, seen again: only while it is being re-stamped.
         (
             [
-                *write(0, 9, b"a", b"3", is_restamped=True),
+                *write(0, 9, b"a", b"3", is_moved=True),
                 *write(0, 9, b"b", b"2"),
                 *[read(1, 2, b"a", b"1"), read(3, 4, b"b", b"2"), read(5, 6, b"a", b"3")],
             ],
@@ -200,7 +200,7 @@ def _is_ordered(history: list[RegisterOperation]) -> bool:
         # Never after its put was answered.
         (
             [
-                *write(0, 4, b"a", b"1", is_restamped=True),
+                *write(0, 4, b"a", b"1", is_moved=True),
                 *write(0, 9, b"b", b"2"),
                 *[read(1, 2, b"a", b"1"), read(5, 6, b"b", b"2"), read(7, 8, b"a", b"3")],
             ],
@@ -210,7 +210,7 @@ def _is_ordered(history: list[RegisterOperation]) -> bool:
         (
             [
                 *unknown_write(0, None),
-                *write(0, 2, None, b"9", is_restamped=True),
+                *write(0, 2, None, b"9", is_moved=True),
                 *[*write(0, 1, b"a", b"1"), read(0, 1, None, b"2"), *write(0, 9, b"b", b"3")],
                 *[read(4, 5, b"b", b"3"), read(6, 7, None, b"9")],
             ],
@@ -219,7 +219,7 @@ def _is_ordered(history: list[RegisterOperation]) -> bool:
         (
             [
                 *unknown_write(0, None),
-                *write(0, 4, None, b"3", is_restamped=True),
+                *write(0, 4, None, b"3", is_moved=True),
                 *[*write(0, 1, b"a", b"1"), read(0, 1, None, b"2"), *write(4, 9, b"b", b"4")],
                 *[read(4, 5, b"b", b"4"), read(6, 7, None, b"5")],
             ],
@@ -239,9 +239,9 @@ def test_the_order_of_versions_is_held_against_what_clients_saw(
 
 def test_what_is_read_of_a_first_stamp_comes_no_sooner_than_the_one_read_before_it() -> None:
     """The delete that was over before the put began is not the one that was read after it."""
-    early = write(0, 5, None, b"1", is_restamped=True)
-    put = write(6, 20, b"a", b"8", is_restamped=True)
-    late = write(7, 20, None, b"9", is_restamped=True)
+    early = write(0, 5, None, b"1", is_moved=True)
+    put = write(6, 20, b"a", b"8", is_moved=True)
+    late = write(7, 20, None, b"9", is_moved=True)
     reads = [read(0, 20, b"a", b"2"), read(0, 20, None, b"3")]
     assert _is_ordered([*early, *put, *late, *reads])
 
@@ -310,9 +310,9 @@ def _played(seed: int, *, operations: int, clients: int) -> list[RegisterOperati
         client = number % clients
         start = ends[client] + random.random() * 0.3
         end = ends[client] = start + random.choice((1, 1, 10)) * random.random()
-        kind = random.choice(("read", "read", "write", "delete", "unknown", "restamped"))
+        kind = random.choice(("read", "read", "write", "delete", "unknown", "moved"))
         effects.append((random.uniform(start, end), number, start, end, kind))
-        if kind == "restamped":
+        if kind == "moved":
             effects.append((random.uniform(start, end), number, start, end, "again"))
     effects.sort()
     last = {effect[1]: b"%09d" % place for place, effect in enumerate(effects)}
@@ -326,8 +326,8 @@ def _played(seed: int, *, operations: int, clients: int) -> list[RegisterOperati
         else:
             value, version = None if kind == "delete" else b"%d" % number, b"%09d" % place
             if kind != "again":
-                is_restamped = kind == "restamped"
-                found += write(start, end, value, last[number], is_restamped=is_restamped)
+                is_moved = kind == "moved"
+                found += write(start, end, value, last[number], is_moved=is_moved)
     return found
 
 

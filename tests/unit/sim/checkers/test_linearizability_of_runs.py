@@ -163,9 +163,9 @@ def test_who_finds_what_expired_by_its_clock_finds_nothing() -> None:
 
 
 def test_reads_that_only_the_exception_explains_are_counted() -> None:
-    """One sees the put before it was stamped again, the next sees another, the third the put."""
+    """One sees the put before it was moved, the next sees another, the third the put."""
     put, other = of_put(b"1", 0, 9, number=3), of_put(b"2", 0, 9, number=2)
-    put.result = PutResult(version(3), 2, 3, restamped=True)
+    put.result = PutResult(version(3), 2, 3, restamped=True, moved=True)
     reads = of_get(b"1", 1, 2), of_get(b"2", 3, 4, number=2), of_get(b"1", 5, 6, number=3)
     played = history(put, other, *reads)
     assert not linearizability.check(played, evidence())
@@ -174,3 +174,5 @@ def test_reads_that_only_the_exception_explains_are_counted() -> None:
     assert linearizability.strict(history(put, other, *reads[1:]), evidence()) == 0
     # A first stamp that nothing else was seen after is in order.
     assert linearizability.strict(history(put, reads[0], reads[2]), evidence()) == 0
+    put.result = PutResult(version(3), 2, 3, restamped=True)
+    assert linearizability.check(played, evidence()), "nobody can have seen it before"

@@ -137,9 +137,7 @@ _FOUNDS = st.sampled_from([None, b"a", b"b", (b"a", 5), Nothing(3), Nothing(9)])
 def _operations(draw: st.DrawFn) -> list[RegisterOperation]:
     start, length = draw(st.integers(0, 5)), draw(st.integers(0, 3))
     kind = draw(
-        st.sampled_from(
-            ["read", "nothing", "write", "unknown", "restamped", *["update"] * 3, "edit"]
-        )
+        st.sampled_from(["read", "nothing", "write", "unknown", "moved", *["update"] * 3, "edit"])
     )
     content = draw(_CONTENTS)
     value, expires_ms = content if type(content) is tuple else (content, 0)
@@ -155,8 +153,8 @@ def _operations(draw: st.DrawFn) -> list[RegisterOperation]:
     if kind == "edit":
         edits = [partial(_appended, b"b"), partial(_swapped, draw(_CONTENTS), draw(_CONTENTS))]
         return [unknown_update(start, draw(st.sampled_from(edits)))]
-    is_restamped = kind == "restamped"
-    return write(start, start + length, value, expires_ms=expires_ms, is_restamped=is_restamped)
+    is_moved = kind == "moved"
+    return write(start, start + length, value, expires_ms=expires_ms, is_moved=is_moved)
 
 
 _HISTORIES = st.lists(_operations(), max_size=5).map(

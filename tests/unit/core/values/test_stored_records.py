@@ -9,17 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quorate.core.values.record import FORMAT, LINKED_FORMAT, Record
-from quorate.core.values.slots import row_of
-from quorate.core.values.versions import pack_version, successor
-from quorate.errors import Corrupt, FormatUnsupported
-from quorate.wire.records import (
-    decode,
-    encode,
+from quorate.core.values.record import (
+    FORMAT,
+    LINKED_FORMAT,
+    Record,
+    decode_stored,
+    encode_stored,
     open_votes,
     seal,
     sound_votes,
 )
+from quorate.core.values.slots import row_of
+from quorate.core.values.versions import pack_version, successor
+from quorate.errors import Corrupt, FormatUnsupported
 from tests.unit.storage.samples import RECORD, ROW
 
 KEY_ROW = row_of(b"key")
@@ -48,20 +50,21 @@ def sealed(row: bytes, body: bytes) -> bytes:
 
 @given(ROW, RECORD)
 def test_what_was_encoded_is_decoded(row: bytes, record: Record) -> None:
-    assert decode(row, encode(row, record)) == record
+    assert decode_stored(row, encode_stored(row, record)) == record
 
 
 def test_an_empty_value_is_not_a_tombstone() -> None:
     version = pack_version(1, 1)
-    assert encode(KEY_ROW, Record(version, b"")) != encode(KEY_ROW, Record(version, None))
-    assert decode(KEY_ROW, encode(KEY_ROW, Record(version, b""))).value == b""
+    empty, deleted = (encode_stored(KEY_ROW, Record(version, value)) for value in (b"", None))
+    assert empty != deleted
+    assert decode_stored(KEY_ROW, empty).value == b""
 
 
 def test_the_bytes_of_a_record_stay_what_released_nodes_wrote() -> None:
     full = Record(pack_version(0x0102030405060708, 0x0A0B0C0D0E0F), b"v", 0x11, b"P" * 14)
     body = bytes.fromhex("0106" + "0102030405060708" + "0a0b0c0d0e0f" + "0000000000000011")
     body += b"P" * 14 + b"v"
-    assert encode(KEY_ROW, full) == sealed(KEY_ROW, body)
+    assert encode_stored(KEY_ROW, full) == sealed(KEY_ROW, body)
 
 
 def test_what_has_a_link_is_of_the_second_format() -> None:
@@ -72,45 +75,45 @@ def test_what_has_a_link_is_of_the_second_format() -> None:
     body += bytes.fromhex("0000000000000011") + b"P" * 14
     body += bytes.fromhex("1112131415161718" + "01" + "1112131415161717" + "0000000000000033")
     body += bytes.fromhex("0000000000000022") + b"v"
-    assert encode(KEY_ROW, full) == sealed(KEY_ROW, body)
-    assert encode(KEY_ROW, Record(version, None)) == sealed(
+    assert encode_stored(KEY_ROW, full) == sealed(KEY_ROW, body)
+    assert encode_stored(KEY_ROW, Record(version, None)) == sealed(
         KEY_ROW, bytes.fromhex("0209") + version + b"\0"
     )
-    assert encode(KEY_ROW, Record(b"v" * 14, b"", 0, successor(b"P" * 14))) == sealed(
+    assert encode_stored(KEY_ROW, Record(b"v" * 14, b"", 0, successor(b"P" * 14))) == sealed(
         KEY_ROW, bytes.fromhex("0214") + b"v" * 14 + successor(b"P" * 14)
     )
 
 
 @pytest.mark.parametrize("record", SAMPLES)
 def test_every_flipped_bit_is_corrupt(record: Record) -> None:
-    blob = encode(KEY_ROW, record)
+    blob = encode_stored(KEY_ROW, record)
     for bit in range(len(blob) * 8):
         damaged = bytearray(blob)
         damaged[bit // 8] ^= 1 << bit % 8
         with pytest.raises(Corrupt):
-            decode(KEY_ROW, bytes(damaged))
+            decode_stored(KEY_ROW, bytes(damaged))
 
 
 @pytest.mark.parametrize("record", SAMPLES)
 def test_a_record_cut_anywhere_is_corrupt(record: Record) -> None:
-    blob = encode(KEY_ROW, record)
+    blob = encode_stored(KEY_ROW, record)
     for length in range(len(blob)):
         with pytest.raises(Corrupt):
-            decode(KEY_ROW, blob[:length])
+            decode_stored(KEY_ROW, blob[:length])
 
 
 @given(ROW, ROW, RECORD)
 def test_a_record_under_another_row_is_corrupt(row: bytes, other: bytes, record: Record) -> None:
     if row != other:
         with pytest.raises(Corrupt) as caught:
-            decode(other, encode(row, record))
+            decode_stored(other, encode_stored(row, record))
         assert caught.value.facts == {"row": other.hex()}
 
 
 @given(st.integers(LINKED_FORMAT + 1, 255), st.binary(min_size=15, max_size=60))
 def test_a_newer_format_is_told_from_damage(number: int, rest: bytes) -> None:
     with pytest.raises(FormatUnsupported) as caught:
-        decode(KEY_ROW, sealed(KEY_ROW, bytes([number]) + rest))
+        decode_stored(KEY_ROW, sealed(KEY_ROW, bytes([number]) + rest))
     assert caught.value.facts == {"found": number, "supported": LINKED_FORMAT}
 
 
@@ -119,7 +122,7 @@ def test_a_right_checksum_over_anything_else_is_a_record_or_corrupt(
     number: int, flags: int, rest: bytes
 ) -> None:
     try:
-        found = decode(KEY_ROW, sealed(KEY_ROW, bytes([number, flags]) + rest))
+        found = decode_stored(KEY_ROW, sealed(KEY_ROW, bytes([number, flags]) + rest))
     except Corrupt:
         return
     assert len(found.version) in {14, 22}
@@ -128,10 +131,10 @@ def test_a_right_checksum_over_anything_else_is_a_record_or_corrupt(
 
 @pytest.mark.parametrize("record", SAMPLES)
 def test_a_record_cut_behind_a_right_checksum_is_a_record_or_corrupt(record: Record) -> None:
-    blob = encode(KEY_ROW, record)
+    blob = encode_stored(KEY_ROW, record)
     for length in range(2, len(blob) - 4):
         try:
-            found = decode(KEY_ROW, sealed(KEY_ROW, blob[:length]))
+            found = decode_stored(KEY_ROW, sealed(KEY_ROW, blob[:length]))
         except Corrupt:
             continue
         assert (found.version, found.prior) == (record.version, record.prior)
