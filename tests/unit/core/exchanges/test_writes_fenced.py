@@ -60,7 +60,7 @@ def test_a_stamp_that_some_took_and_is_too_old_for_one_that_is_needed_is_moved()
     assert second.version > max(bound, first.version)
     assert not asker.results
     ack(alone, 2)
-    assert asker.result == PutResult(second.version, acks=3, replicas=3)
+    assert asker.result == PutResult(second.version, 3, 3, restamped=True, moved=True)
     assert alone.node.hints.total == 0
 
 
