@@ -180,29 +180,28 @@ class Agreement:
             # What waits to be durable would be more and more.
             return
         told: Told = {}
-        unswept: list[int] = []
+        fenced: list[int] = []
+        """Of these only how far they are fenced off is told: others may wait for it."""
         digests, fences = self._replica.digests, self._replica.fences
-        past = first + PARTITIONS_PER_STEP
-        for partition in range(first, past):
+        for partition in range(first, first + PARTITIONS_PER_STEP):
+            self._undecided.discard(partition)
             if partition not in self._rows or partition in self._moving:
                 continue
             if not fences.is_swept(partition):
-                unswept.append(partition)
+                fenced.append(partition)
             elif digests.is_whole(partition):
                 # Who could not lock the boundary does not agree on it: who locks votes no more on
                 # what is dead below, and what is open here would never be decided.
                 if self._open_votes.stand_in_the_way(partition, self.boundary):
                     self._undecided.add(partition)
+                    fenced.append(partition)
                 else:
-                    self._undecided.discard(partition)
                     told[partition] = digests.total(partition)
             else:
                 self._own.pop(partition, None)
                 self.counting.want(partition)
-        # Of those, too, that others locked: they hear that this node has gone on.
-        unswept += [each for each in self._undecided if first <= each < past]
-        if unswept:
-            self._tell_fences(unswept)
+        if fenced:
+            self._tell_fences(fenced)
         if told:
             boundary, epoch = self.boundary, self._membership.epoch
             horizons = {each: fences.horizon(each) for each in told}

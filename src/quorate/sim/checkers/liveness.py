@@ -6,7 +6,8 @@ node that lives is answered; it succeeds, within the stated time, if as many rep
 live as it needs.
 
 Between faults nothing fails either, but by its own deadline, which may be too short for the slowest
-disks and links.
+disks and links; and an attempt after the first, where others wrote the key: then the record may not
+tell any more what became of the request, and the honest answer is that nobody knows.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from quorate.core.topology.topology import majority
-from quorate.errors import InvalidRequest, QuorateError
+from quorate.errors import Conflict, InvalidRequest, Outcome, QuorateError
 from quorate.sim.history import ClientOperation, Evidence, History, Violation
 
 CLOCK_MS: Final = 1.0
@@ -25,7 +26,7 @@ CLOCK_MS: Final = 1.0
 def check(history: History, evidence: Evidence) -> Iterator[Violation]:
     """Requests that failed, or came late, though nothing stood in their way."""
     for op in history.operations:
-        if _is_refused_by_settings(op, evidence):
+        if _is_refused_by_settings(op, evidence) or _can_nobody_tell(op, history):
             continue
         is_in_time = op.took_ms < op.timeout_ms - CLOCK_MS
         if isinstance(op.result, QuorateError) and is_in_time and _was_calm(op, evidence):
@@ -53,6 +54,21 @@ def _is_refused_by_settings(op: ClientOperation, evidence: Evidence) -> bool:
         op.is_update
         and isinstance(op.result, InvalidRequest)
         and min(set_to, default=evidence.n) < majority(evidence.n)
+    )
+
+
+def _can_nobody_tell(op: ClientOperation, history: History) -> bool:
+    """Whether it was asked before, and answered that too much was written since to know more; and
+    others wrote that key."""
+    result, done_ms = op.result, op.done_ms
+    if not (op.attempt and isinstance(result, Conflict) and result.outcome is Outcome.UNKNOWN):
+        return False
+    return any(
+        [
+            each.is_write and each.key == op.key and each.request != op.request
+            for each in history.operations
+            if not each.is_refused and done_ms is not None and each.asked_ms < done_ms
+        ]
     )
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from quorate.errors import QuorumUnreachable
+from quorate.errors import Conflict, Outcome, QuorumUnreachable
 from quorate.sim.checkers import liveness
-from quorate.sim.history import ClientOperation
-from tests.unit.sim.checkers.told import evidence, history, of_get, of_put
+from quorate.sim.history import ClientOperation, Kind
+from tests.unit.sim.checkers.told import evidence, history, of_get, of_put, of_update
 
 
 def _check(op: ClientOperation, **changes: Any) -> list[str]:
@@ -73,3 +73,22 @@ def test_between_faults_nothing_fails_but_by_its_own_deadline() -> None:
 def test_one_dead_replica_stands_in_nobodys_way() -> None:
     assert _check(_failed(of_put(b"v", 100, 101)), dead=frozenset({2})) == ["I25"]
     assert _check(_failed(of_put(b"v", 100, 101, w=3)), dead=frozenset({2})) == []
+
+
+def test_an_attempt_after_the_first_may_find_that_too_much_was_written_since() -> None:
+    """By others, before its answer; the first attempt, and who was not asked before, may not."""
+    facts = evidence(calm_ms=[(10.0, 100.0)])
+
+    def told(attempt: int, *others: ClientOperation) -> list[str]:
+        op = of_update(Kind.APPEND, 20, 30)
+        op.attempt, op.request, op.timeout_ms = attempt, 7, 100
+        op.result = Conflict("too much was written", outcome=Outcome.UNKNOWN)
+        return [each.invariant for each in liveness.check(history(op, *others), facts)]
+
+    own = of_update(Kind.APPEND, 12, 15)
+    own.request = 7
+    assert told(1, of_put(b"v", 16, 18)) == []
+    assert told(0, of_put(b"v", 16, 18)) == ["I25"]
+    assert told(1, own) == ["I25"]
+    assert told(1, of_put(b"v", 31, 33)) == ["I25"]
+    assert told(1, of_get(b"v", 16, 18)) == ["I25"]
