@@ -119,9 +119,7 @@ class Node:
     async def stop_listening(self) -> None:
         """As a killed process does: the port is closed and all incoming links are gone."""
         if self._server is not None:
-            self._server.close()
-            # The loops hand a connection over in a task and a callback.
-            await turns()
+            await _accept_no_more(self._server)
             self.acceptor.close()
             await until(lambda: not self.acceptor._connections, "incoming links to end")
             await self._server.wait_closed()
@@ -142,6 +140,18 @@ class Node:
             self.greeting, url=url_of(port), node_id=port, process=port
         )
         return encode_greeting(theirs)
+
+
+async def _accept_no_more(server: asyncio.Server) -> None:
+    """Close the port, when all that it has accepted is handed over, which takes the loops a task
+    and a callback. A connection that asyncio has yet to hand over when its server is closed is left
+    open, and nobody has it (`Server._attach` of CPython 3.11 fails for it)."""
+    loop = asyncio.get_running_loop()
+    for listening in server.sockets:
+        loop.remove_reader(listening.fileno())
+    await turns()
+    server.close()
+    await turns()
 
 
 class Deaf(asyncio.Protocol):
@@ -178,8 +188,7 @@ async def deaf_peer(port: int, answer: bytes) -> AsyncIterator[list[Deaf]]:
     try:
         yield connections
     finally:
-        server.close()
-        await turns()
+        await _accept_no_more(server)
         for connection in connections:
             if not connection.is_lost:
                 connection.transport.abort()
