@@ -3,7 +3,7 @@
 
 They are found in `core.values.events`, with all others. Those are Structs, whose attributes are
 looked up by their names each time; these are compiled, and each of their attributes is a place in
-memory. Like Structs that are frozen they do not change, are equal if their fields are, and take no
+memory. Nobody changes them, but who fills a batch; they are equal if their fields are, and take no
 time of the garbage collector.
 """
 
