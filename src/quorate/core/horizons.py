@@ -21,7 +21,7 @@ the horizon would be dropped at once: it counts as kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import msgspec
@@ -93,6 +93,11 @@ class Fences:
         """The horizon of a partition; 0 if there is none."""
         fence = self._by_partition.get(partition)
         return 0 if fence is None else fence.horizon
+
+    def horizons(self, partitions: Iterable[int]) -> dict[int, int]:
+        """The horizons of those of these partitions that have one."""
+        found = self._by_partition
+        return {each: at for each in partitions if each in found and (at := found[each].horizon)}
 
     def boundary(self, partition: int) -> int:
         """The lock of a partition; 0 if there is none."""

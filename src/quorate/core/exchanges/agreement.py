@@ -183,8 +183,9 @@ class Agreement:
         fenced: list[int] = []
         """Of these only how far they are fenced off is told: others may wait for it."""
         digests, fences = self._replica.digests, self._replica.fences
-        for partition in range(first, first + PARTITIONS_PER_STEP):
-            self._undecided.discard(partition)
+        partitions = range(first, first + PARTITIONS_PER_STEP)
+        self._undecided.difference_update(partitions)
+        for partition in partitions:
             if partition not in self._rows or partition in self._moving:
                 continue
             if not fences.is_swept(partition):
@@ -204,7 +205,7 @@ class Agreement:
             self._tell_fences(fenced)
         if told:
             boundary, epoch = self.boundary, self._membership.epoch
-            horizons = {each: fences.horizon(each) for each in told}
+            horizons = fences.horizons(told)
             self._replica.when_durable(lambda: self._say(told, horizons, boundary, epoch))
 
     def _move_on(self) -> bool:
@@ -231,9 +232,10 @@ class Agreement:
         """What was told is durable by now: say it, and compare it with what others said."""
         if boundary != self.boundary or epoch != self._membership.epoch:
             return
-        # Where the horizon moved on meanwhile, it is of what is dropped by now.
-        fences = self._replica.fences
-        told = {each: told[each] for each in told if fences.horizon(each) == horizons[each]}
+        since = self._replica.fences.horizons(told)
+        if since != horizons:
+            # Where the horizon moved on meanwhile, it is of what is dropped by now.
+            told = {each: told[each] for each in told if since.get(each) == horizons.get(each)}
         for partition, digest in told.items():
             if self._own.get(partition) != digest:
                 self._own[partition] = digest
@@ -245,13 +247,15 @@ class Agreement:
             if not replicas.others:
                 self._agreed_ms[partition] = boundary * self._slice_ms
                 self._collection.agreed(partition, (), boundary, digest)
+            share = partition, digest
             for peer in replicas.others:
-                shares.setdefault(peer, []).append((partition, digest))
-        for peer, share in shares.items():
+                shares.setdefault(peer, []).append(share)
+        for peer, each_told in shares.items():
+            shared = [partition for partition, _ in each_told]
             if peer.is_reachable:
-                fenced = self._collection.told([partition for partition, _ in share])
-                self._outboxes[peer.index].say(Agree(boundary, share, fenced))
-            self._compare(peer, [partition for partition, _ in share])
+                fenced = self._collection.told(shared)
+                self._outboxes[peer.index].say(Agree(boundary, each_told, fenced))
+            self._compare(peer, shared)
 
     def _tell_fences(self, partitions: list[int]) -> None:
         """Tell what is fenced off, once that is durable: others wait for it."""
@@ -295,7 +299,7 @@ class Agreement:
             before = heard.digests if heard is not None and is_next else {}
             heard = self._heard[peer] = Heard(message.boundary, before)
         heard.mono_ms = self._turn.mono_ms
-        for partition in {*told, *fences}.difference(self._moving):
+        for partition in sorted({*self._collection.fenced(peer, told), *fences} - self._moving):
             fencing = fences.get(partition, (partition, 0, 0, 0))
             others = known[partition].others
             if self._collection.hear(peer, others, message.boundary, fencing):
@@ -315,10 +319,10 @@ class Agreement:
         known = self._membership.current().partitions
         for partition in partitions:
             own, other = self._own.get(partition), heard.digests.get(partition)
-            if own is None or other is None or peer not in known[partition].others:
-                continue
             if own == other and self._equal[partition] & peer.bit:
                 continue  # It told so before.
+            if own is None or other is None or peer not in known[partition].others:
+                continue
             if not self._collection.is_comparable(peer, partition):
                 continue
             if own != other:

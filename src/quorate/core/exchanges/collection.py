@@ -33,7 +33,7 @@ Source: checked in a model of the protocol, with each of these conditions left o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from quorate.core.exchanges.counting import REST_BUSY_MS, REST_MS, ROWS_PER_STEP
@@ -138,6 +138,12 @@ class Collection:
             elif without:
                 found.append((partition, 0, 0, 0))
         return found
+
+    def fenced(self, peer: Peer, partitions: Iterable[int]) -> list[int]:
+        """Those of these partitions that have a lock or a horizon here, or had one at the peer: of
+        the others there is nothing to hear where the peer told none."""
+        reports = self._reports.get(peer, {})
+        return [each for each in partitions if each in reports or self._fences.of(each) is not None]
 
     def hear(self, peer: Peer, others: tuple[Peer, ...], boundary: int, fencing: Fencing) -> bool:
         """A peer told, at a boundary, of its lock and horizon. True if its horizon moved on."""
