@@ -22,7 +22,7 @@ from quorate.config import Config
 from quorate.core.values.events import Event, Get, GetResult, PutResult, Result
 from quorate.core.values.record import Record
 from quorate.core.values.versions import pack_version
-from quorate.doors.access import Hosts
+from quorate.doors.access import Hosts, Patterns, Principal, Role
 from quorate.doors.answered import Answered
 from quorate.doors.http.fast import FastConnection
 from quorate.doors.http.kv import Answers
@@ -38,6 +38,14 @@ _VALUE: Final = b"v" * 64
 _WALL_MS: Final = 1_700_000_000_000
 _VERSION: Final = pack_version(_WALL_MS << 16, 1)
 _KEYS: Final = tuple(b"key:%012d" % number for number in range(100))
+
+_ANN: Final = Principal(
+    "ann",
+    frozenset({Role.USER}),
+    frozenset({Role.READ, Role.WRITE}),
+    Patterns([b"key:*"]),
+)
+"""A user whose roles are for some keys alone. Who has them for all is looked at as everybody is."""
 
 _HTTPX: Final = (
     b"Host: 127.0.0.1:8000\r\nAccept: */*\r\nAccept-Encoding: gzip, deflate\r\n"
@@ -56,7 +64,7 @@ def _requests(kind: str) -> list[bytes]:
     if kind == "http-put":
         line = b"PUT /kv?key=%b HTTP/1.1\r\n%b\r\n%b"
         return [line % (key, _HTTPX_PUT, _VALUE) for key in _KEYS]
-    if kind == "resp-get":
+    if kind in ("resp-get", "resp-get-by-pattern"):
         return [array([bulk(b"GET"), bulk(key)]) for key in _KEYS]
     if kind == "resp-set":
         return [array([bulk(b"SET"), bulk(key), bulk(_VALUE)]) for key in _KEYS]
@@ -159,6 +167,8 @@ async def count(kind: str, operations: int) -> bytes:
         door = _http(cast(Store, store), transport)
     elif kind.startswith("resp"):
         door = _resp(cast(Store, store), transport)
+        if kind.endswith("by-pattern"):
+            door.principal = _ANN
     else:
         door = _NoDoor(store, transport)
     requests = _requests(kind)

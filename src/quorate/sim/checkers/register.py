@@ -296,9 +296,9 @@ class _Guess:
     def _steps_from(
         self, content: Content, wanted: Found, links: int, is_new: bool, is_base: bool
     ) -> list[tuple[RegisterOperation, Content]]:
-        """What may be next, the most likely first: who makes what is wanted, or a beginning of it;
-        of these who can take effect first; of these who ends first; and the first stamp of a put
-        before its last. No update is built on a first stamp."""
+        """What may be next, the most likely first: who makes what is wanted, or the longest
+        beginning of it; of these who can take effect first; of these who ends first; and the first
+        stamp of a put before its last. No update is built on a first stamp."""
         now = self._now
         found = [
             (op, made)
@@ -312,7 +312,7 @@ class _Guess:
             found,
             key=lambda step: (
                 not fits(wanted, step[1]),
-                not _is_beginning(step[1], wanted),
+                -_beginning(step[1], wanted),
                 max(step[0].start, now),
                 step[0].end,
                 not step[0].is_first,
@@ -367,10 +367,12 @@ class _Guess:
         return ends[::-1]
 
 
-def _is_beginning(content: Content, wanted: Found) -> bool:
-    """Whether a content grows to another by what is put behind it."""
+def _beginning(content: Content, wanted: Found) -> int:
+    """How many bytes of what is wanted are there, if it is a content that only has to grow; else
+    -1. Who sets an expiry leaves as many there as there were, and so comes after who appends."""
     one, other = _value_of(content), _value_of(wanted)
-    return one is not None and other is not None and other.startswith(one)
+    is_beginning = one is not None and other is not None and other.startswith(one)
+    return len(one) if is_beginning and one is not None else -1
 
 
 def _value_of(found: Found) -> bytes | None:

@@ -125,6 +125,12 @@ def _appended(token: bytes, content: Content) -> Content:
     return content_of((value or b"") + token, expires_ms)
 
 
+def _expiring(expires_ms: int, content: Content) -> Content:
+    value = content[0] if type(content) is tuple else content
+    assert value is None or isinstance(value, bytes)
+    return None if value is None else content_of(value, expires_ms)
+
+
 def _swapped(old: Content, new: Content, content: Content) -> Content:
     return new if content == old else content
 
@@ -263,6 +269,25 @@ def test_a_sound_history_of_any_length_needs_no_search(seed: int) -> None:
     played = _Played(seed, operations=400, clients=20).found
     assert _is_ordered(played)
     assert is_linearizable(played, states_max=0)
+
+
+def test_who_appended_is_found_among_many_that_nobody_knows_of_and_that_set_an_expiry_before() -> (
+    None
+):
+    first = pack_version(1, 1)
+    base = successor(successor(first, 3), 4)
+    edits = [
+        *[partial(_expiring, 1_000 + each) for each in range(6)],
+        *[partial(_appended, b"%d." % each) for each in range(100, 110)],
+        partial(_appended, b"b."),
+        partial(_appended, b"c."),
+    ]
+    history = [
+        *write(0.0, 1.0, b"a.", first),
+        *[unknown_update(1.0 + place / 100, edit) for place, edit in enumerate(edits)],
+        update(2.0, 3.0, b"a.b.c.", b"a.b.c.d.", successor(base, 5), base=base),
+    ]
+    assert _is_ordered(history)
 
 
 @pytest.mark.parametrize("seed", range(6))
