@@ -24,7 +24,12 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from quorate.doors.redis.glob import compile_glob, steps_per_byte
+from quorate.doors.redis.glob import (
+    compile_glob,
+    is_prefix_alone,
+    literal_prefix,
+    steps_per_byte,
+)
 from quorate.errors import Outcome, Overloaded
 from quorate.notation import is_loopback, split_url
 
@@ -56,9 +61,13 @@ a pattern such as `app:*` all keys of the largest command take less."""
 class Patterns:
     """The keys that a user's roles are for."""
 
-    __slots__ = ("_match", "_steps_per_byte")
+    __slots__ = ("_match", "_prefixes", "_steps_per_byte")
 
     def __init__(self, patterns: Sequence[bytes]) -> None:
+        prefixes = tuple([literal_prefix(pattern) for pattern in patterns])
+        # Most are like `app:*`. Asking for a beginning costs a tenth of what an expression does.
+        is_simple = all(map(is_prefix_alone, patterns))
+        self._prefixes: tuple[bytes, ...] = prefixes if is_simple else ()
         self._steps_per_byte = sum(map(steps_per_byte, patterns))
         parts = [b"(?:%b)" % compile_glob(pattern).pattern for pattern in patterns]
         # No pattern matches nothing, which an empty expression does not.
@@ -66,6 +75,12 @@ class Patterns:
 
     def other(self, keys: Sequence[bytes]) -> bytes | None:
         """The first of `keys` that no pattern matches. Overloaded where that takes too long."""
+        prefixes = self._prefixes
+        if prefixes:
+            for key in keys:
+                if not key.startswith(prefixes):
+                    return key
+            return None
         if len(keys) > 1:
             self.check(sum(map(len, keys)))
         fullmatch = self._match.fullmatch

@@ -181,3 +181,15 @@ def test_endlessly_many_names_of_ours_take_no_memory() -> None:
     hosts = Hosts(is_on_loopback=True, own_url="http://127.0.0.1:8000")
     assert all(hosts.welcome(b"x%d.localhost" % number) for number in range(1000))
     assert len(hosts.known) <= 100
+
+
+@pytest.mark.parametrize("patterns", [[b"app:*", b"tmp:*"], [b"app:*", b"t?p:*"]])
+def test_the_first_key_that_no_pattern_matches_is_told(patterns: list[bytes]) -> None:
+    found = Patterns(patterns)
+    assert found.other([b"app:1", b"tmp:2"]) is None
+    assert found.other([b"app:1", b"web:2", b"sys:3"]) == b"web:2"
+    assert found.other([]) is None
+
+
+def test_no_pattern_matches_nothing() -> None:
+    assert Patterns([]).other([b""]) == b""

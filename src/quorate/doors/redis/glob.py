@@ -31,6 +31,12 @@ def literal_prefix(pattern: bytes) -> bytes:
     return re.sub(rb"\\(.)", rb"\1", found[0], flags=re.DOTALL) if found is not None else b""
 
 
+def is_prefix_alone(pattern: bytes) -> bool:
+    """Whether every key matches that begins with its `literal_prefix`."""
+    found = _LITERAL.match(pattern)
+    return found is not None and pattern[found.end() :].strip(b"*") == b"" and found[0] != pattern
+
+
 def compile_glob(pattern: bytes) -> re.Pattern[bytes]:
     """What a key must `fullmatch`; the pattern knows `*`, `?`, `[a-z]`, `[^a]` and `\\x`."""
     parts = [b""]

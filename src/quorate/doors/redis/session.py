@@ -212,7 +212,6 @@ class Session(ABC):
             if role is Role.ADMIN:
                 self.door.principals.audit.permission_refused(who="", source=self.source, what=name)
             raise CommandError(NOAUTH)
-        what, refusal = name, f"to run the '{name}' command"
         if principal.has(role):
             try:
                 other = principal.forbidden(role, keys)
@@ -222,6 +221,8 @@ class Session(ABC):
                 return
             what = f"{name} on a key"
             refusal = f"to access the '{other[:128].decode('utf-8', 'replace')}' key"
+        else:
+            what, refusal = name, f"to run the '{name}' command"
         self.door.principals.audit.permission_refused(
             who=principal.name, source=self.source, what=what
         )

@@ -7,7 +7,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from quorate.doors.redis.glob import PATTERN_BYTES_MAX, compile_glob, literal_prefix
+from quorate.doors.redis.glob import (
+    PATTERN_BYTES_MAX,
+    compile_glob,
+    is_prefix_alone,
+    literal_prefix,
+)
 
 
 def matches(pattern: bytes, key: bytes) -> bool:
@@ -64,6 +69,24 @@ def test_a_pattern_matches_what_the_model_matches(pattern: bytes, key: bytes) ->
 def test_whatever_matches_begins_with_the_literal_prefix(pattern: bytes, key: bytes) -> None:
     if matches(pattern, key):
         assert key.startswith(literal_prefix(pattern))
+
+
+@given(pieces, keys)
+@example(b"app:*", b"app:")
+@example(b"a\\**", b"a*b")
+@example(b"*", b"")
+def test_a_pattern_that_is_a_prefix_alone_matches_what_begins_so(
+    pattern: bytes, key: bytes
+) -> None:
+    if is_prefix_alone(pattern):
+        assert key.startswith(literal_prefix(pattern)) == matches(pattern, key)
+
+
+def test_which_patterns_are_a_prefix_alone() -> None:
+    assert all(map(is_prefix_alone, [b"app:*", b"*", b"a\\?**"]))
+    assert not any(
+        map(is_prefix_alone, [b"", b"app:", b"app:*x", b"a?*", b"[a]*", b"a*\\", b"a\\*"])
+    )
 
 
 @pytest.mark.parametrize(
