@@ -1,13 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-# Sets up and starts three nodes on this machine; all arguments go to `quorate dev`.
+# scripts/run for PowerShell on Linux, on macOS and in WSL: on Windows itself no node runs.
 $ErrorActionPreference = "Stop"
-$here = Split-Path -Parent $PSScriptRoot
-$python = Join-Path $here ".venv/Scripts/python.exe"
-if (-not (Test-Path $python)) {
-    python -m venv (Join-Path $here ".venv")
-    & $python -m pip install --quiet --editable $here
+if ($env:OS -eq "Windows_NT") {
+    [Console]::Error.WriteLine("run: a node needs Linux or macOS; on Windows: run this in WSL")
+    exit 2
 }
-# It is not in git, and may be older than what it is made of.
-& $python (Join-Path $here "scripts/blocking_client.py")
-& $python -m quorate dev @args
+& (Join-Path $PSScriptRoot "run") @args
 exit $LASTEXITCODE

@@ -103,7 +103,11 @@ class FakeStore:
         self.known: set[str] = set(NODES)
         self.epoch = 1
         """Of the layout; each change makes another."""
+        self.moving = 0
+        """Copies that are not where they belong; each takes 1000 bytes."""
         self.waits: list[str] = []
+        self.holding_up: str = ""
+        """The URL of the member for which the last full agreement waits."""
         self.level = self.next_level = 1
         self.level_waits: list[str] = []
         self.counters: dict[str, int] = {"requests": 0}
@@ -152,8 +156,8 @@ class FakeStore:
             hint_bytes=0,
             members=[self._member(url) for url in sorted(self.known)],
             counters=dict(self.counters),
-            phase="stable",
-            moving=False,
+            phase="moving" if self.moving else "stable",
+            moving=self.moving > 0,
             left=0,
             waits=list(self.waits),
             agreed_age_s=90,
@@ -337,8 +341,8 @@ class FakeStore:
             epoch=self.epoch,
             replication=wish.replication or 3,
             shares=shares,
-            copies=0,
-            bytes=0,
+            copies=self.moving,
+            bytes=self.moving * 1000,
             crowded=[],
             level=self.next_level if wish.raises_level else self.level,
         )
@@ -372,4 +376,5 @@ class FakeStore:
             weight=1,
             left=0,
             lost=False,
+            holds_up=url == self.holding_up,
         )

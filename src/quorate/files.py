@@ -11,12 +11,18 @@ import errno
 import os
 import stat
 from pathlib import Path
+from typing import Final
+
+IS_POSIX: Final = hasattr(os, "geteuid")
+"""Whether this is Linux, macOS or their kin, where a file has an owner and a mode. On Windows it
+has an access list, at which nobody here looks."""
+_FLAGS: Final = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 def read_file(path: Path, *, bytes_max: int) -> tuple[bytes, os.stat_result]:
     """What is in a file, and what the system says of it. OSError, whose `strerror` says why not:
     also for what is no regular file, and for more than `bytes_max`."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    descriptor = os.open(path, _FLAGS)
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):

@@ -15,8 +15,9 @@ from quorate.core.values.events import GetResult
 from quorate.errors import QuorateError
 from quorate.sim import checkers
 from quorate.sim.history import ClientOperation, Evidence, History
+from quorate.sim.layouts import Row
 from tests.cluster.processes import Cluster, wait_until
-from tests.cluster.recorder import PATIENCE_S, QUORUM, N, Recorder
+from tests.cluster.recorder import CLIENTS, PATIENCE_S, QUORUM, N, Recorder
 
 FLAGS: Final = ("-heartbeat=200ms", "-timeout=2s", "-write-wait=500ms")
 """Faults are noticed, and requests given up, in a time that a test can wait for. The rest are the
@@ -26,6 +27,8 @@ ANSWERS: Final = 100
 spite of it."""
 SHOWN: Final = 10
 """One fault shows in many reads."""
+MOVING: Final = [[Row((0, 1, 2))], [Row((0, 1, 2)), Row((3, 4, 5))]]
+"""What replicas a key may have had where copies move: three, or those and three that shall be."""
 
 Lost = tuple[int, int]
 """A node and one that it takes for down."""
@@ -38,7 +41,10 @@ class Chaos:
         self.cluster = cluster
         self.nodes = cluster.nodes
         self.recorder = recorder
+        self.moves = False
+        """Whether layouts changed meanwhile: a key that moves has its replicas, and new ones."""
         self._answers = answers
+        self._lost_ms: list[float] = []
         self._spans: list[tuple[float, float, frozenset[int]]] = []
 
     def work(self) -> None:
@@ -61,6 +67,10 @@ class Chaos:
         for viewer, gone in lost:
             self.nodes[viewer].sees(self.nodes[gone].url, "down")
 
+    def loses_a_disk(self) -> None:
+        """What goes on now may have heard a replica that is about to be no more."""
+        self._lost_ms.append(self.recorder.now_ms())
+
     def are_together(self) -> None:
         """Wait until every node reaches every other one, and is answered: for a while after a cut
         that was too short to be noticed, TCP may not have tried again."""
@@ -73,7 +83,7 @@ class Chaos:
         Each span is judged for itself as well: its operations had to succeed."""
         self.are_together()
         wait_until(self._has_no_hints, within_s=20, what="all hints taken")
-        evidence = self.recorder.settle()
+        evidence = self._known(self.recorder.settle())
         operations = self.recorder.history.operations
         wrong = found(self.recorder.history, evidence)
         for from_ms, to_ms, away in self._spans:
@@ -82,6 +92,12 @@ class Chaos:
             due = msgspec.structs.replace(evidence, healthy_from_ms=from_ms, dead=away)
             wrong += found(span, due, names=["liveness"])
         assert not wrong, "\n".join(wrong[:SHOWN])
+
+    def _known(self, evidence: Evidence) -> Evidence:
+        if self.moves:
+            evidence = msgspec.structs.replace(evidence, had=lambda _: MOVING)
+        lost_ms = dict.fromkeys(self.recorder.history.by_key(), self._lost_ms)
+        return msgspec.structs.replace(evidence, lost_ms=lost_ms)
 
     def _has_no_hints(self) -> bool:
         urls = self.cluster.urls
@@ -92,10 +108,18 @@ class Chaos:
 
 @contextmanager
 def chaos_on(
-    cluster: Cluster, name: str, *, answers: int = ANSWERS, once_w: int = QUORUM
+    cluster: Cluster,
+    name: str,
+    *,
+    answers: int = ANSWERS,
+    once_w: int = QUORUM,
+    clients: int = CLIENTS,
+    patience_s: float = PATIENCE_S,
 ) -> Iterator[Chaos]:
     """Clients at work on a cluster during the block; then the verdict."""
-    with Recorder(cluster.urls, name=name, once_w=once_w) as recorder:
+    with Recorder(
+        cluster.urls, name=name, clients=clients, once_w=once_w, patience_s=patience_s
+    ) as recorder:
         chaos = Chaos(cluster, recorder, answers=answers)
         chaos.work()
         yield chaos

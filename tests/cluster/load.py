@@ -8,17 +8,26 @@ from collections.abc import Sequence
 from functools import partial
 
 from quorate.client import Client
+from quorate.client.calls import BatchGet, Value
 from quorate.errors import QuorateError
 from tests.cluster.processes import wait_until
 from tests.cluster.threads import Threads
+
+BATCH = 200
+"""Keys that are looked for in one request."""
 
 
 class Failure:
     """A request that was not answered `ok`."""
 
-    def __init__(self, at_s: float, error: QuorateError) -> None:
+    def __init__(self, url: str, asked_s: float, at_s: float, error: QuorateError) -> None:
+        self.url = url
+        self.asked_s = asked_s
         self.at_s = at_s
         self.error = error
+
+    def __repr__(self) -> str:
+        return f"{self.asked_s:.3f}-{self.at_s:.3f} s at {self.url}: {self.error}"
 
 
 class Load(Threads):
@@ -48,15 +57,16 @@ class Load(Threads):
         with Client(url, timeout=10, ca=self._ca) as client:
             while not self.stop.is_set():
                 number += 1
-                self._put(client, f"{name}-{number}")
+                self._put(client, url, f"{name}-{number}")
 
-    def _put(self, client: Client, key: str) -> None:
+    def _put(self, client: Client, url: str, key: str) -> None:
         value = f"value of {key}"
+        asked_s = time.monotonic()
         try:
             client.put(key, value)
         except QuorateError as error:
             with self.lock:
-                self.failures.append(Failure(time.monotonic(), error))
+                self.failures.append(Failure(url, asked_s, time.monotonic(), error))
             self.stop.wait(0.01)
         else:
             with self.lock:
@@ -67,10 +77,19 @@ def missing(
     url: str, expected: dict[str, str], *, r: int | None = None, ca: str | None = None
 ) -> list[str]:
     """Keys that a read through `url` does not find with their value."""
+    keys = list(expected)
     with Client(url, timeout=10, ca=ca) as client:
-        return [key for key, value in expected.items() if not _has(client, key, value, r)]
+        parts = [keys[at : at + BATCH] for at in range(0, len(keys), BATCH)]
+        return [key for part in parts for key in _missing(client, part, expected, r)]
 
 
-def _has(client: Client, key: str, value: str, r: int | None) -> bool:
-    found = client.get(key, r=r)
-    return found is not None and found.value == value.encode()
+def _missing(client: Client, keys: list[str], expected: dict[str, str], r: int | None) -> list[str]:
+    results = client.batch([BatchGet(key) for key in keys], r=r)
+    for each in results:
+        if isinstance(each, QuorateError):
+            raise each
+    return [key for key, found in zip(keys, results, strict=True) if not _has(found, expected[key])]
+
+
+def _has(found: object, value: str) -> bool:
+    return isinstance(found, Value) and found.value == value.encode()

@@ -15,6 +15,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from functools import partial
+from operator import attrgetter
 from random import Random
 from typing import Final
 
@@ -24,16 +25,20 @@ from quorate.client import Call, Client
 from quorate.client.calls import kv_call, read_get, read_written
 from quorate.core.values.events import GetResult, PutResult
 from quorate.core.values.record import Record
+from quorate.core.values.settings import SLICE_MS
+from quorate.core.values.versions import ms_of, stamp_of
 from quorate.doors.http.internal import decode_record
 from quorate.errors import QuorateError
 from quorate.sim.history import ClientOperation, Evidence, History, Kind
 from quorate.sim.tokens import token_of
 from quorate.wire.http import Response, quote
+from tests.cluster.load import Failure
 from tests.cluster.processes import wait_until
 from tests.cluster.threads import Threads
 
 N: Final = 3
 QUORUM: Final = 2
+CLIENTS: Final = 6
 HOT_KEYS: Final = 5
 ROUND_S: Final = 0.5
 ONCE: Final = 0.15
@@ -55,14 +60,16 @@ class Recorder(Threads):
         urls: Sequence[str],
         *,
         name: str,
-        clients: int = 6,
+        clients: int = CLIENTS,
         once_w: int = QUORUM,
         hot_keys: int = HOT_KEYS,
         think_s: float = THINK_S,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         self.history = History()
         self._hot_keys = hot_keys
         self._think_s = think_s
+        self._patience_s = patience_s
         self._once_w = once_w
         """The acks that a write of a key that is written once needs."""
         self._name = name.encode()
@@ -99,7 +106,7 @@ class Recorder(Threads):
 
     def _work(self, number: int, rng: Random) -> None:
         node = number % len(self._urls)
-        with Client(self._urls[node], timeout=PATIENCE_S) as client:
+        with Client(self._urls[node], timeout=self._patience_s) as client:
             while not self.stop.is_set():
                 operation = self._draw(number, node, rng)
                 self._run(client, operation)
@@ -148,6 +155,17 @@ class Recorder(Threads):
 
     # --- afterwards ------------------------------------------------------------------------
 
+    def failures(self) -> list[Failure]:
+        """What was not answered as it should, in no order."""
+        return [
+            Failure(self._urls[op.node], self._at_s(op.asked_ms), self._at_s(op.over_ms), op.result)
+            for op in self.history.operations
+            if isinstance(op.result, QuorateError)
+        ]
+
+    def _at_s(self, ms: float) -> float:
+        return self._began_s + ms / 1000
+
     @property
     def evidence(self) -> Evidence:
         """What is known besides the history, if nobody looks at replicas. One machine, so one
@@ -161,28 +179,39 @@ class Recorder(Threads):
         like any other, in the history, by a client of their own.
         """
         from_ms = self.now_ms()
-        keys = list(self.history.by_key())
-        clients = [Client(url, timeout=PATIENCE_S) for url in self._urls]
+        asked = self.history.by_key()
+        clients = [Client(url, timeout=self._patience_s) for url in self._urls]
         settled: dict[bytes, dict[int, Record | None]] = {}
 
-        def are_equal() -> bool:
-            for key in [key for key in keys if not _is_equal(settled.get(key))]:
+        def differing() -> list[bytes]:
+            return [key for key in asked if not _is_equal(settled.get(key))]
+
+        def look() -> None:
+            for key in differing():
                 node = len(settled) % len(clients)
                 self._run(clients[node], self._asked(-1, node, Kind.GET, key, r=N))
-                settled[key] = {i: held(client, key) for i, client in enumerate(clients)}
-            return all(_is_equal(each) for each in settled.values())
+                found = {i: held(client, key) for i, client in enumerate(clients)}
+                settled[key] = held_or_dropped(found, asked[key])
+
+        def are_equal() -> bool:
+            look()
+            return not differing()
 
         try:
-            wait_until(are_equal, within_s=20, what="replicas equal")
+            # The first look takes as long as there are keys.
+            look()
+            wait_until(are_equal, within_s=20, what=f"equal replicas of {differing()[:5]}")
         finally:
             for client in clients:
                 client.close()
+        for key in [key for key in settled if can_nobody_tell(settled[key], asked[key])]:
+            del settled[key]
         return msgspec.structs.replace(
             self.evidence,
             replicas={key: list(range(N)) for key in settled},
             settled=settled,
             healthy_from_ms=from_ms,
-            answer_within_ms=PATIENCE_S * 1000,
+            answer_within_ms=self._patience_s * 1000,
         )
 
 
@@ -198,6 +227,38 @@ def held(client: Client, key: bytes) -> Record | None:
         return None
     assert response.status == 200, response.body
     return decode_record(response.body, value_bytes_max=1 << 20)[1]
+
+
+def held_or_dropped(
+    found: dict[int, Record | None], operations: Sequence[ClientOperation]
+) -> dict[int, Record | None]:
+    """What replicas hold; or the tombstone that they dropped, if nobody holds anything else and it
+    is so old that it may be dropped: of what is deleted nothing is left in the end."""
+    if can_nobody_tell(found, operations):
+        return found
+    told = [op.wrote for op in operations if op.kind is Kind.DELETE]
+    known = [each for each in [*found.values(), *told] if each is not None]
+    newest = max(known, key=attrgetter("version"), default=None)
+    if newest is None or any(each is not None and each.value is not None for each in known):
+        return found
+    if not _may_be_dropped(ms_of(stamp_of(newest.version))):
+        return found
+    return {index: newest if each is None else each for index, each in found.items()}
+
+
+def can_nobody_tell(found: dict[int, Record | None], operations: Sequence[ClientOperation]) -> bool:
+    """Whether nothing is held, and may have been dropped of a delete whose stamp nobody knows: its
+    client was not told what became of it."""
+    return not any(found.values()) and any(
+        isinstance(op.result, QuorateError) and not op.is_refused and _may_be_dropped(op.wall_ms)
+        for op in operations
+        if op.kind is Kind.DELETE
+    )
+
+
+def _may_be_dropped(ms: int) -> bool:
+    """Whether a tombstone of that time is below a boundary."""
+    return ms + SLICE_MS <= time.time() * 1000
 
 
 def _is_equal(held_by: dict[int, Record | None] | None) -> bool:

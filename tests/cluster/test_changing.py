@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from tests.ports import free_port, free_ports
 KEYS = [f"key-{n}" for n in range(300)]
 STUCK_S = 60
 """Without as many copies to move, or left to get, as there never were while it was waited."""
+POLL_S = 0.25
+"""Between looks at a change: who is asked how far it is plans all of it anew."""
 
 
 @pytest.fixture
@@ -33,14 +35,15 @@ def three(tmp_path: Path) -> Iterator[Cluster]:
 
 
 def put(cluster: Cluster, value: str) -> None:
-    with Client(cluster.urls) as client:
+    """Write all keys, through any node that runs."""
+    with Client([node.url for node in cluster.nodes if node.is_running]) as client:
         client.batch([BatchPut(key, f"{value} {key}") for key in KEYS])
 
 
-def assert_all_are_read(node: NodeProcess, value: str) -> None:
-    """Each key by a quorum, and by all of its replicas."""
+def assert_all_are_read(node: NodeProcess, value: str, *, rs: Sequence[int] = (2, 3)) -> None:
+    """Each key by a quorum, and by all of its replicas: by as many answers as `rs` says."""
     with Client(node.url) as client:
-        for r in (2, 3):
+        for r in rs:
             found = client.batch([BatchGet(key) for key in KEYS], r=r)
             values = [each.value if isinstance(each, Value) else each for each in found]
             assert values == [f"{value} {key}".encode() for key in KEYS]
@@ -70,6 +73,30 @@ def copies(node: NodeProcess) -> dict[str, int]:
     return {each["id"]: each["copies"] for each in topology(node)["members"]}
 
 
+def apply_plan(node: NodeProcess, name: str) -> dict[str, Any]:
+    """Do what the node showed under that name."""
+    status, told = ask(node, f"/plan/{name}/apply")
+    assert status == 200, told
+    return told
+
+
+def rests(cluster: Cluster) -> int:
+    """Wait until nothing moves: how many copies stay where they are, though they belong
+    elsewhere."""
+
+    def shown() -> set[tuple[int, str, int]]:
+        each = [topology(node) for node in cluster.nodes if node.is_running]
+        return {(one["epoch"], one["phase"], one["to_move"]) for one in each}
+
+    wait_until(
+        lambda: {phase for _, phase, _ in shown()} == {"stable"} and len(shown()) == 1,
+        within_s=STUCK_S,
+        what="all nodes have one layout, and nothing moves",
+    )
+    ((_, _, left),) = shown()
+    return left
+
+
 def settles(cluster: Cluster, ids: set[str]) -> None:
     """Wait until these are the members, each has its share, and nothing moves. AssertionError if
     meanwhile it comes no nearer: how fast it goes on a busy machine is not claimed."""
@@ -90,7 +117,7 @@ def settles(cluster: Cluster, ids: set[str]) -> None:
             seen.add(course)
             deadline = time.monotonic() + STUCK_S
         assert time.monotonic() < deadline, f"{ids} do not come to hold all: {shown[0]}"
-        time.sleep(0.02)
+        time.sleep(POLL_S)
 
 
 def id_of(node: NodeProcess) -> str:
@@ -111,6 +138,12 @@ def places(node: NodeProcess) -> dict[str, set[str]]:
         for replica in place["replicas"]:
             found.setdefault(replica["url"], set()).add(key)
     return found
+
+
+def zones_of_keys(node: NodeProcess, zones: dict[str, str]) -> list[str]:
+    """Of each key the zones of its replicas, as letters."""
+    placed = places(node)
+    return ["".join(zones[url] for url, there in placed.items() if key in there) for key in KEYS]
 
 
 def holds(node: NodeProcess) -> set[str]:
@@ -170,6 +203,104 @@ def test_a_node_with_an_emptied_disk_is_filled_again(three: Cluster) -> None:
     with Client(emptied.url) as client:
         found = client.batch([BatchGet(key) for key in KEYS])
     assert all(isinstance(each, Value) and each.value.startswith(b"second") for each in found)
+
+
+def test_a_node_takes_the_place_of_a_live_member_and_another_that_of_a_dead_one(
+    three: Cluster, tmp_path: Path
+) -> None:
+    first, dying, replaced = three.nodes
+    others = {id_of(first), id_of(dying)}
+    spare, last = one_more(three, tmp_path), one_more(three, tmp_path)
+    told = quorate("replace", replaced.url, spare.url, f"--target={first.url}")
+    assert (told.returncode, told.stderr) == (0, b"")
+    settles(three, {*others, id_of(spare)})
+    assert_keys_are_where_they_belong(three)
+    assert holds(replaced) == set()
+    assert holds(spare) == set(KEYS)
+    assert replaced.stop() == 0
+    put(three, "second")
+    lost = id_of(dying)
+    dying.kill()
+    first.sees(dying.url, "down")
+    told = quorate("replace", dying.url, last.url, f"--target={spare.url}")
+    assert (told.returncode, told.stderr) == (0, b"")
+    settles(three, {*others - {lost}, id_of(spare), id_of(last)})
+    assert_keys_are_where_they_belong(three)
+    assert holds(last) == set(KEYS)
+    assert_all_are_read(last, "second")
+
+
+def test_a_cluster_gets_zones_and_fewer_copies_and_a_cancelled_way_back_goes_on_later(
+    tmp_path: Path,
+) -> None:
+    with Cluster(tmp_path, "-heartbeat=300ms", count=4) as cluster:
+        put(cluster, "first")
+        first, ids = cluster.nodes[0], {id_of(node) for node in cluster.nodes}
+        zones = dict(zip(cluster.urls, "aabb", strict=True))
+        planned = quorate(
+            *("plan", "--replication=2", f"--target={first.url}", "--json"),
+            "--zone=" + ",".join(f"{url}={zone}" for url, zone in zones.items()),
+        )
+        assert (planned.returncode, planned.stderr) == (0, b"")
+        assert apply_plan(first, json.loads(planned.stdout)["hash"])["changed"] is True
+        settles(cluster, ids)
+        assert topology(first)["crowded"] == []
+        assert all("".join(sorted(each)) == "ab" for each in zones_of_keys(first, zones))
+        assert_keys_are_where_they_belong(cluster)
+        assert_all_are_read(first, "first", rs=(1, 2))
+        # The third copies come: half of them, and the others when that is asked for again.
+        plan = ask(first, "/plan", {"replication": 3})[1]
+        assert plan["plan"]["copies"] == 1024
+        apply_plan(first, plan["hash"])
+        wait_until(
+            lambda: 0 < topology(first)["to_move"] < plan["plan"]["copies"],
+            within_s=STUCK_S,
+            what="some copies are moved, and some are not",
+        )
+        told = quorate("cancel", f"--target={first.url}")
+        assert (told.returncode, told.stderr) == (0, b"")
+        assert b"every copy stays where it is" in told.stdout
+        put(cluster, "second")
+        left = rests(cluster)
+        assert 0 < left < plan["plan"]["copies"]
+        assert {len(each) for each in zones_of_keys(first, zones)} == {2, 3}
+        assert_keys_are_where_they_belong(cluster)
+        assert_all_are_read(first, "second", rs=(1, 2))
+        apply_plan(first, ask(first, "/plan", {})[1]["hash"])
+        settles(cluster, ids)
+        assert {"".join(sorted(each)) for each in zones_of_keys(first, zones)} == {"aab", "abb"}
+        assert_keys_are_where_they_belong(cluster)
+        assert_all_are_read(first, "second")
+
+
+def test_one_node_grows_to_three_with_three_copies_and_shrinks_to_one(tmp_path: Path) -> None:
+    flags = ("-replication=1", "-heartbeat=300ms", "-grow-after=1s")
+    with Cluster(tmp_path, *flags, count=1) as cluster:
+        put(cluster, "first")
+        first = cluster.nodes[0]
+        joined = [one_more(cluster, tmp_path) for _ in range(2)]
+        ids = {id_of(node) for node in cluster.nodes}
+        for node in joined:
+            assert ask(first, "/join", {"url": node.url})[0] == 200
+        settles(cluster, ids)
+        assert sorted(copies(first).values()) == [341, 341, 342]
+        assert_keys_are_where_they_belong(cluster)
+        assert_all_are_read(joined[0], "first", rs=(1,))
+        apply_plan(first, ask(first, "/plan", {"replication": 3})[1]["hash"])
+        settles(cluster, ids)
+        assert set(copies(first).values()) == {1024}
+        assert_keys_are_where_they_belong(cluster)
+        assert_all_are_read(joined[1], "first")
+        put(cluster, "second")
+        # The founder goes, too: what it was started with binds nobody.
+        leaving = {"replication": 1, "leave": [first.url, joined[0].url]}
+        apply_plan(joined[1], ask(joined[1], "/plan", leaving)[1]["hash"])
+        settles(cluster, {id_of(joined[1])})
+        assert_keys_are_where_they_belong(cluster)
+        assert holds(joined[1]) == set(KEYS)
+        for node in (first, joined[0]):
+            assert node.stop() == 0
+        assert_all_are_read(joined[1], "second", rs=(1,))
 
 
 def test_of_two_operators_at_two_nodes_one_is_told_that_the_cluster_changed(

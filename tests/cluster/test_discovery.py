@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from quorate.security.secret import new_secret, write_secret
+from tests.cluster.inside import lines, metric
 from tests.cluster.processes import NodeProcess, fetch, wait_until
 from tests.ports import free_ports
 
@@ -98,3 +100,40 @@ def test_nodes_that_were_told_nothing_but_how_many_find_each_other_and_found_a_c
         for node in (*nodes, other):
             if node.is_running:
                 node.kill()
+
+
+def test_nodes_that_find_each_other_and_have_two_secrets_found_nothing_and_tell_nothing(
+    tmp_path: Path, ports: list[int]
+) -> None:
+    flags = ["-discover=mdns", f"-cluster=s{ports[0]}", "-expect=2", "-log-format=json"]
+    nodes = []
+    for port in ports[:2]:
+        file = tmp_path / f"{port}.secret"
+        write_secret(file, new_secret())
+        nodes.append(seeker(tmp_path, port, f"-secret-file={file}", *flags))
+    for node in nodes:
+        node.start()
+    try:
+        for node in nodes:
+            wait_until(
+                lambda node=node: bool(lines(node, "link_refused")),  # type: ignore[misc]
+                within_s=30,
+                what=f"{node.url} says that it is refused",
+            )
+            wait_until(
+                lambda node=node: metric(node, "handshakes_refused_total") > 5,  # type: ignore[misc]
+                within_s=30,
+                what=f"{node.url} goes on trying",
+            )
+        for node, other in (nodes, nodes[::-1]):
+            reasons = [str(each["reason"]) for each in lines(node, "link_refused")]
+            assert all("secret" in each for each in reasons), reasons
+            assert lines(node, "founded") == []
+            assert fetch(f"{node.url}/readyz")[0] == 503
+            # The URL is what mDNS says to everybody; all else a peer would have told.
+            told = node.member(f"http://127.0.0.1:{other.port}")
+            assert "secret" in str(told["refusal"])
+            assert [told[name] for name in ("id", "version", "member")] == ["", "", False]
+    finally:
+        for node in nodes:
+            node.kill()

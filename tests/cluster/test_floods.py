@@ -6,10 +6,12 @@ from __future__ import annotations
 import resource
 import socket
 import ssl
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from statistics import median
 from threading import Event
 from typing import Final
 
@@ -31,6 +33,10 @@ GROWN_BYTES_MAX: Final = 288 << 20
 """CLIENTS_MAX hellos of the greatest length are 64 MiB, which came in pieces, and were copied to be
 put together; the 256 handshakes begun are another 30."""
 WAIT_S: Final = 30.0
+CALM_REQUESTS: Final = 200
+SLOWER_MAX: Final = 100
+"""How many times as long the half of a client's requests may take that take longest, under a flood
+that this process makes, too. Who waited for each handshake before his would wait thousands."""
 
 
 class Flooded:
@@ -121,6 +127,13 @@ def flood(flooded: Flooded, said: bytes) -> list[socket.socket]:
     return strangers
 
 
+def timed(request: Callable[[], object]) -> float:
+    """The seconds that a request took, which was answered."""
+    began_s = time.monotonic()
+    assert request()
+    return time.monotonic() - began_s
+
+
 @pytest.mark.parametrize("hello_bytes", [0, HELLO_BYTES_MAX, 120_000])
 def test_five_thousand_handshakes_at_once_take_little_and_keep_nobody_out(
     flooded: Flooded, hello_bytes: int
@@ -132,15 +145,19 @@ def test_five_thousand_handshakes_at_once_take_little_and_keep_nobody_out(
         record = b"\x16\x03\x01\x40\x00" + b"\x01\x7f\xff\xff\x03\x03".ljust(16 << 10, b"\0")
         said = (record * 10)[:hello_bytes]
     flooded.look()
-    before, is_over = flooded.most_bytes, Event()
+    before, is_begun, is_over = flooded.most_bytes, Event(), Event()
+
+    before_s: list[float] = []
+    during_s: list[float] = []
 
     def go_on() -> int:
-        served = 0
         with flooded.client() as client:
-            while not is_over.is_set() or served < 100:
-                assert client.set("k", served)
-                served += 1
-        return served
+            while len(before_s) < CALM_REQUESTS:
+                before_s.append(timed(lambda: client.set("k", "v")))
+            is_begun.set()
+            while not is_over.is_set() or len(during_s) < 100:
+                during_s.append(timed(lambda: client.set("k", "v")))
+        return len(during_s)
 
     def come() -> int:
         came = 0
@@ -154,11 +171,15 @@ def test_five_thousand_handshakes_at_once_take_little_and_keep_nobody_out(
     with ThreadPoolExecutor(2) as pool:
         try:
             users = [pool.submit(each) for each in (go_on, come)]
+            assert is_begun.wait(WAIT_S)
             strangers = flood(flooded, said)
         finally:
             is_over.set()
         for each in users:
             assert each.result(timeout=4 * WAIT_S) > 0
+    calm_s, flooded_s = median(before_s), median(during_s)
+    print(f"SET: {calm_s * 1e3:.1f} ms at the median, {flooded_s * 1e3:.1f} ms under the flood")
+    assert flooded_s < calm_s * SLOWER_MAX
     flooded.look()
     assert flooded.most_descriptors <= CLIENTS_MAX + RESERVE + OWN_DESCRIPTORS_MAX
     assert flooded.most_bytes - before < GROWN_BYTES_MAX

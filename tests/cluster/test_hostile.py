@@ -10,26 +10,36 @@ import ssl
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
 import msgspec
 import pytest
 
 from quorate.core.topology.greeting import hashed
-from quorate.core.values.messages import PROTOCOL_MAX, PROTOCOL_MIN, Greeting, Mutate
+from quorate.core.values.messages import (
+    PROTOCOL_MAX,
+    PROTOCOL_MIN,
+    Frame,
+    Greeting,
+    Message,
+    Mutate,
+)
 from quorate.core.values.record import Record
 from quorate.core.values.slots import row_of
 from quorate.doors.access import Role
 from quorate.doors.http.door import ROUTES
+from quorate.doors.redis.command import Command
 from quorate.doors.redis.table import COMMANDS
 from quorate.security.certificates import JOIN_NAME, PEER_NAME
 from quorate.security.contexts import holder_context, newcomer_context
 from quorate.security.secret import new_secret, write_secret
-from quorate.security.users import write_users
-from quorate.wire.frames import encode_frame, encode_greeting
+from quorate.security.users import User, write_users
+from quorate.wire.frames import MAGIC, encode_frame, encode_greeting
 from tests.authority import Authority
 from tests.cluster.inside import WAIT_S, lines, secure_socket
 from tests.cluster.processes import NodeProcess, fetch, wait_until
@@ -37,26 +47,47 @@ from tests.fuzz.targets import drawn
 from tests.ports import free_port
 from tests.principals import user, users_of
 from tests.unit.doors.redis.turns import encode
-from tests.unit.wire.frame_strategies import FRAME
+from tests.unit.wire.frame_strategies import FRAME, ONE_OF_EACH
+
+
+def _known(name: str, *roles: str, keys: tuple[str, ...] | None = None) -> User:
+    """A user with a password, and a certificate that is no node's."""
+    return user(name, *roles, keys=keys, certificate=f"{name}.clients.invalid")
+
 
 USERS: Final = (
-    user("none"),
-    user("reader", "read"),
-    user("writer", "read", "write", keys=("mine:*",)),
-    user("root", *(role for role in Role if role not in (Role.STRANGER, Role.USER))),
+    _known("none"),
+    _known("reader", "read"),
+    _known("writer", "read", "write", keys=("mine:*",)),
+    _known("filler", "write"),
+    _known("keeper", "admin"),
+    _known("partner", "peer"),
+    _known("root", *(role for role in Role if role not in (Role.STRANGER, Role.USER))),
 )
 MAY: Final = {
     "": {Role.STRANGER},
     "none": {Role.STRANGER, Role.USER},
     "reader": {Role.STRANGER, Role.USER, Role.READ},
     "writer": {Role.STRANGER, Role.USER, Role.READ, Role.WRITE},
+    "filler": {Role.STRANGER, Role.USER, Role.WRITE},
+    "keeper": {Role.STRANGER, Role.USER, Role.ADMIN},
+    "partner": {Role.STRANGER, Role.USER, Role.PEER},
 }
+CHANGES: Final = {"filler": Role.WRITE, "keeper": Role.ADMIN}
+"""By which role somebody may change what others have, which is his to do and not tried."""
+HARMLESS: Final = ("client|list", "config|set", "config|get", "acl|list", "acl|users")
+"""Commands for ADMIN that change nothing when they are asked as below."""
 KEYS: Final = ("app:1", "app:2")
+VALUE: Final = "735912846305"
+"""A number, so that all commands have something to do; whatever is shown of it begins alike."""
+SHOWN: Final = VALUE[:-1].encode()
+SETS_THAT_SHOW: Final = (["SET", "app:1", "1", "GET"], ["SET", "app:1", "1", "XX", "GET"])
 URL: Final = "http://127.0.0.1:9"
 BODIES: Final = (
     b"",
     b"x",
     msgspec.json.encode({"node": URL, "url": URL, "force": True, "ttl": "1h"}),
+    msgspec.json.encode({"operations": [{"op": "get", "key": "app:1"}]}),
     msgspec.json.encode({"operations": [{"op": "put", "key": "app:1", "value": "x"}]}),
 )
 GROWN_BYTES_MAX: Final = 96 << 20
@@ -78,8 +109,12 @@ class Besieged:
         flags += [f"-tls-ca={authority.ca}", "-peer-names=*.nodes.invalid", "-tls=optional"]
         self.node = NodeProcess(directory, free_port(), flags)
         self.outside: ssl.SSLContext = ssl.create_default_context(cafile=authority.ca)
-        self.shown: ssl.SSLContext = ssl.create_default_context(cafile=authority.ca)
-        self.shown.load_cert_chain(*authority.certificate("a client"))
+        self.shown: list[ssl.SSLContext] = []
+        """Of clients who show a certificate: of no user, and of each."""
+        for name in ("a client", *(str(each.certificate) for each in USERS)):
+            context = ssl.create_default_context(cafile=authority.ca)
+            context.load_cert_chain(*authority.certificate(name))
+            self.shown.append(context)
 
     def connect(self, *, is_inside: bool) -> socket.socket:
         """A connection of a client."""
@@ -102,6 +137,12 @@ class Besieged:
         head += f"Content-Length: {len(body)}\r\n" if body else ""
         answer = self.said(head.encode() + b"\r\n" + body, is_inside=is_inside)
         return int(answer.split(b" ", 2)[1]), answer.partition(b"\r\n\r\n")[2]
+
+    def fill(self) -> None:
+        """Put what nobody is to see or change."""
+        for key in KEYS:
+            put = self.http(f"PUT /kv?key={key}", "root", VALUE.encode(), is_inside=False)
+            assert put[0] == 200
 
     def state(self) -> tuple[object, ...]:
         """What nobody here may change: values, members, the layout."""
@@ -140,9 +181,7 @@ def besieged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Besieged]:
     found.node.start()
     try:
         wait_until(found.node.is_ready, within_s=30, what="ready")
-        for key in KEYS:
-            put = found.http(f"PUT /kv?key={key}", "root", key.encode(), is_inside=False)
-            assert put[0] == 200
+        found.fill()
         yield found
         assert [lines(found.node, "internal_fault"), lines(found.node, "library")] == [[], []]
     finally:
@@ -161,46 +200,103 @@ def unchanged(besieged: Besieged) -> Iterator[None]:
     assert besieged.memory_bytes() - memory < GROWN_BYTES_MAX
 
 
+def rows() -> list[Command]:
+    """Every command, and every subcommand."""
+    return [each for row in COMMANDS.values() for each in (row, *row.subcommands.values())]
+
+
+def words_of(command: Command, filling: str) -> list[str]:
+    """A line of the command that has as many words as it needs."""
+    words = [*command.name.split("|"), "app:1"][: abs(command.arity)]
+    return words + [filling] * (abs(command.arity) - len(words))
+
+
+def said_by(besieged: Besieged, name: str, words: list[str], *, is_inside: bool) -> bytes:
+    """What a user is answered to a command, alone and in a transaction."""
+    login = ["AUTH", name, f"{name}-pw"] if name else ["ACL", "WHOAMI"]
+    data = b"".join(map(encode, (login, words, ["MULTI"], words, ["EXEC"], ["QUIT"])))
+    return besieged.said(data, is_inside=is_inside)
+
+
 @pytest.mark.parametrize("is_inside", [False, True], ids=["plain", "tls"])
 @pytest.mark.parametrize("name", MAY, ids=lambda name: name or "stranger")
 def test_every_command_is_tried(besieged: Besieged, name: str, is_inside: bool) -> None:
-    rows = [each for row in COMMANDS.values() for each in (row, *row.subcommands.values())]
-    for command in rows:
-        words = command.name.split("|")
-        words += ["app:1"] * (abs(command.arity) - len(words))
-        login = ["AUTH", name, f"{name}-pw"] if name else ["ACL", "WHOAMI"]
-        data = b"".join(map(encode, (login, words, ["MULTI"], words, ["EXEC"], ["QUIT"])))
-        answer = besieged.said(data, is_inside=is_inside)
+    for command in rows():
+        if command.role is CHANGES.get(name) and command.name not in HARMLESS:
+            continue
+        words = words_of(command, "app:1")
+        answer = said_by(besieged, name, words, is_inside=is_inside)
         if command.role not in MAY[name]:
-            assert b"-NOPERM" in answer or b"-NOAUTH" in answer, (command.name, answer)
+            assert b"-NOPERM" in answer or b"-NOAUTH" in answer, (words, answer)
+        if name != "reader":
+            assert SHOWN not in answer, (words, answer)
 
 
 @pytest.mark.parametrize("is_inside", [False, True], ids=["plain", "tls"])
 @pytest.mark.parametrize("name", MAY, ids=lambda name: name or "stranger")
 def test_every_route_is_tried(besieged: Besieged, name: str, is_inside: bool) -> None:
     for route in ROUTES:
-        for query, body in product(("", "?key=app:1", f"?url={URL}"), BODIES):
+        if route.role is CHANGES.get(name):
+            continue
+        bodies = BODIES if route.method in ("POST", "PUT") else BODIES[:2]
+        for query, body in product(("", "?key=app:1", f"?url={URL}"), bodies):
+            if name == "filler" and (route.path, body) == ("/batch", BODIES[-1]):
+                continue
             line = f"{route.method} {route.path.replace('{hash}', 'abc')}{query}"
             status, answer = besieged.http(line, name, body, is_inside=is_inside)
             if route.role not in MAY[name]:
                 assert status == (403 if name else 401), (line, answer)
+            if route.role is Role.PEER and name == "partner":
+                assert status not in (401, 403), (line, answer)
+            elif name != "reader":
+                assert SHOWN not in answer, (line, answer)
+
+
+def test_who_may_only_write_is_shown_nothing_of_what_he_writes_over(besieged: Besieged) -> None:
+    lines_tried = [words_of(each, "1") for each in rows() if each.role is Role.WRITE]
+    for words in (*lines_tried, *SETS_THAT_SHOW):
+        answer = said_by(besieged, "filler", words, is_inside=False)
+        assert SHOWN not in answer, (words, answer)
+        command = COMMANDS[words[0].encode().upper()]
+        if command.shown is not None and command.shown([each.encode() for each in words]):
+            assert answer.startswith(b"+OK\r\n-NOPERM"), (words, answer)
+            assert b"-EXECABORT " in answer, (words, answer)
+        besieged.fill()
+    for line in ("PUT /kv?key=app:1", "POST /incr?key=app:1", "DELETE /kv?key=app:1"):
+        for header in ("", '\r\nIf-Match: "00"', "\r\nIf-None-Match: *"):
+            whole = f"{line} HTTP/1.1{header}\r\nX: y"
+            _, answer = besieged.http(whole, "filler", b"1", is_inside=False)
+            assert SHOWN not in answer, (whole, answer)
+        besieged.fill()
 
 
 def test_no_message_of_peers_is_heard_without_a_peers_certificate(besieged: Besieged) -> None:
-    """Plain, inside TLS as a client, and as who joins."""
+    """Plain, inside TLS as a client and as who joins, with each user's certificate and password."""
     pushed = Mutate(1, [(row_of(key.encode()), Record(FUTURE, b"theirs")) for key in KEYS])
-    frames = [*drawn(FRAME)]
-    frames.append(msgspec.structs.replace(frames[0], messages=[pushed]))
+    messages = [*drawn(ONE_OF_EACH)[-1], pushed]
+    assert {type(each) for each in messages} == set(get_args(Message))
+    frames = [*drawn(FRAME), *(Frame(0, 0, [each]) for each in messages)]
     said = encode_greeting(GREETING) + b"".join(map(encode_frame, frames))
     ways: list[Callable[[], socket.socket]] = [
         lambda: besieged.connect(is_inside=False),
         lambda: besieged.connect(is_inside=True),
-        lambda: secure_socket(besieged.node, besieged.shown, "localhost"),
         lambda: secure_socket(besieged.node, newcomer_context(), JOIN_NAME),
     ]
+    ways += [partial(secure_socket, besieged.node, each, "localhost") for each in besieged.shown]
     for way in ways:
         with way() as connection:
             assert all_of(connection, said) == b""
+    # The node waits a moment for each to hear why it is ended: all of them at once.
+    with ThreadPoolExecutor(2 * len(USERS)) as pool:
+        tries = [
+            pool.submit(
+                besieged.said, encode(["AUTH", each.name, f"{each.name}-pw"]) + said, is_inside=way
+            )
+            for each, way in product(USERS, (False, True))
+        ]
+    for answer in (each.result() for each in tries):
+        assert answer.startswith(b"+OK\r\n-ERR ")
+        assert MAGIC not in answer
 
 
 @pytest.mark.parametrize("said", [b"PING\r\n", encode_greeting(GREETING)])

@@ -29,8 +29,9 @@ HOT_KEYS = 2
 """At a time."""
 ANSWERS = (15, 50, 150)
 """What a fault lasts: some are over before anybody is missed."""
-TWICE_MAX = 1 + OPERATIONS // 50_000
-"""At most one in 100,000 is seen; and room for chance in a sample."""
+TWICE_MAX = 1 + OPERATIONS // 100_000
+"""At most one in 100,000 is to be seen. Chance needs one more: a store that just keeps to this has
+one in each fiftieth run of 2,000 operations, and more than two in each twelfth of 100,000."""
 JUDGED = ("deletes", "freshness", "honesty", "invention", "linearizability", "refusals")
 """What can be asked of a history alone."""
 

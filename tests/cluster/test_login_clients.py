@@ -10,7 +10,7 @@ import ssl
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import httpx
 import pytest
@@ -51,6 +51,22 @@ const failed = error => error.message;
   for (const each of [one, many, wrong]) each.disconnect();
 })();
 """
+SHOWN_SCRIPT = """
+const Redis = require('ioredis');
+const fs = require('fs');
+const [ca, port, cert, key] = process.argv.slice(2);
+const [caText, certText, keyText] = [ca, cert, key].map(file => fs.readFileSync(file));
+const tls = { ca: caText, cert: certText, key: keyText };
+(async () => {
+  const one = new Redis({ host: 'localhost', port: Number(port), tls, retryStrategy: () => null });
+  const who = await one.acl('WHOAMI');
+  const got = await one.get('app:shown');
+  const refused = await one.set('app:shown', 'x').catch(error => error.message);
+  console.log(JSON.stringify({ who, got, refused }));
+  one.disconnect();
+})();
+"""
+MAY_NOT_SET = "User bob has no permissions to run the 'set' command"
 
 
 class Guarded(NamedTuple):
@@ -182,6 +198,32 @@ def test_redis_py_logs_in_through_tls(guarded: Guarded, protocol: int) -> None:
         client.get("app:py")
 
 
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_redis_py_logs_in_by_certificate(guarded: Guarded, protocol: int) -> None:
+    put_shown(guarded)
+    certificate, key = guarded.shown
+    with redis.Redis(
+        "localhost",
+        guarded.port,
+        protocol=protocol,
+        ssl=True,
+        ssl_ca_certs=guarded.ca,
+        ssl_certfile=certificate,
+        ssl_keyfile=key,
+    ) as client:
+        assert client.acl_whoami() in ("bob", b"bob")
+        assert client.get("app:shown") == b"value"
+        with pytest.raises(redis.exceptions.NoPermissionError, match=MAY_NOT_SET):
+            client.set("app:shown", "x")
+        assert client.get("app:shown") == b"value"
+
+
+def put_shown(guarded: Guarded) -> None:
+    """Put what bob, who may only read, is to find."""
+    with Client(guarded.url, ca=guarded.ca, user="ann", password=ANN) as client:
+        client.put("app:shown", "value")
+
+
 def test_redis_cli_logs_in_through_tls_by_password_and_by_certificate(guarded: Guarded) -> None:
     cli = found_tool("redis-cli", "redis-tools")
     inside = [cli, "-p", str(guarded.port), "--tls", "--cacert", guarded.ca]
@@ -230,25 +272,38 @@ def test_httpx_logs_in_by_password_and_by_certificate(guarded: Guarded) -> None:
 def test_ioredis_logs_in_through_tls_alone_and_as_a_cluster(
     guarded: Guarded, tmp_path: Path
 ) -> None:
-    npm, node = found_tool("npm", "npm"), found_tool("node", "nodejs")
-    line = [npm, "install", "--no-audit", "--no-fund", "--silent", IOREDIS]
-    installed = subprocess.run(
-        line, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
-    )
-    if installed.returncode != 0:
-        pytest.skip(f"ioredis cannot be installed here: {installed.stderr.strip()[-200:]}")
-    line = [node, "-e", SCRIPT, "script", guarded.ca, str(guarded.port), "ann", ANN]
-    done = subprocess.run(
-        line, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
+    told = ioredis_tells(tmp_path, SCRIPT, guarded.ca, str(guarded.port), "ann", ANN)
     noperm = "NOPERM User ann has no permissions to access the 'other' key"
     assert told["told"] == ["OK", "1", noperm]
     assert told["multi"] == [[None, 1], [None, 2]]
     assert told["batch"] == [[None, "client"], [None, "redis"]]
     assert told["refused"] == noperm
     assert "NOAUTH" in told["stranger"] or "WRONGPASS" in told["stranger"]
+
+
+def test_ioredis_logs_in_by_certificate(guarded: Guarded, tmp_path: Path) -> None:
+    put_shown(guarded)
+    told = ioredis_tells(tmp_path, SHOWN_SCRIPT, guarded.ca, str(guarded.port), *guarded.shown)
+    assert (told["who"], told["got"]) == ("bob", "value")
+    assert told["refused"] == f"NOPERM {MAY_NOT_SET}"
+
+
+def ioredis_tells(directory: Path, script: str, *words: str) -> dict[str, Any]:
+    """What a script prints that uses ioredis, which is installed for it."""
+    npm, node = found_tool("npm", "npm"), found_tool("node", "nodejs")
+    line = [npm, "install", "--no-audit", "--no-fund", "--silent", IOREDIS]
+    installed = subprocess.run(
+        line, cwd=directory, capture_output=True, text=True, timeout=120, check=False
+    )
+    if installed.returncode != 0:
+        pytest.skip(f"ioredis cannot be installed here: {installed.stderr.strip()[-200:]}")
+    line = [node, "-e", script, "script", *words]
+    done = subprocess.run(
+        line, cwd=directory, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
 
 
 def found_tool(name: str, package: str) -> str:

@@ -9,6 +9,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -18,11 +19,12 @@ import pytest
 
 from quorate.core.topology.greeting import hashed
 from quorate.core.values.messages import PROTOCOL_MAX, PROTOCOL_MIN, Greeting
+from quorate.security.secret import new_secret, write_secret
 from quorate.wire.frames import MAGIC, encode_greeting
 from tests.cluster.inside import lines, metric, said, secure_socket
 from tests.cluster.processes import Cluster, NodeProcess, quorate, wait_until
 from tests.pki import Files, Pki
-from tests.ports import free_port
+from tests.ports import free_port, free_ports
 
 GREETING = encode_greeting(
     Greeting(PROTOCOL_MIN, PROTOCOL_MAX, hashed("quorate"), "http://localhost:1", 7, 0, b"", "0.2")
@@ -104,6 +106,25 @@ def test_plain_bytes_are_told_in_their_own_words_to_come_inside(served: InsideNo
     assert said(served, b"PING\r\n").startswith(b"-ERR this port takes TLS alone")
     assert said(served, GREETING) == b""
     assert said(served, MAGIC) == b""
+
+
+def test_the_images_health_check_finds_a_node_well_inside_tls_and_without(
+    served: InsideNode, tmp_path: Path
+) -> None:
+    """The command of deploy/Dockerfile, at another port; a node that has ended is not well."""
+    text = (Path(__file__).parents[2] / "deploy" / "Dockerfile").read_text()
+    (found,) = re.findall(r'^ +CMD \["python", "-c", "(.*)"\]$', text, re.MULTILINE)
+
+    def is_well(node: NodeProcess) -> bool:
+        code = found.replace("8000", str(node.port))
+        assert code != found
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=30)
+        return done.returncode == 0
+
+    with Cluster(tmp_path, count=1) as plain:
+        assert is_well(plain.nodes[0])
+    assert not is_well(plain.nodes[0])
+    assert is_well(served)
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1])
@@ -194,6 +215,56 @@ def test_a_certificate_of_another_authority_is_refused(
     assert answer == b""
 
 
+@pytest.mark.parametrize("name", ["client.test", "x.nodes.test"])
+def test_who_shows_an_expired_certificate_is_answered_nothing(
+    name: str, served: InsideNode, pki: Pki
+) -> None:
+    """A client's and a peer's, which say what each would."""
+    shown = pki.issue("late", name, begins=datetime.now(UTC) - timedelta(days=9), days=2)
+    for said_first in (b"PING\r\n", REQUEST, GREETING):
+        answer = b""
+        with (
+            suppress(OSError),
+            secure_socket(served, trusting(pki, shown), "localhost") as connection,
+        ):
+            connection.sendall(said_first)
+            answer = connection.recv(100)
+        assert answer == b""
+    wait_until(lambda: bool(lines(served, "tls_refused")), within_s=10, what="it is told")
+    told = lines(served, "tls_refused")[0]
+    assert "expired" in str(told["reason"])
+    assert (told["from"], told["audit"]) == ("127.0.0.1", True)
+    assert served.ask(b"PING\r\nQUIT\r\n").startswith(b"+PONG")
+
+
+def test_a_peer_that_shows_an_expired_certificate_where_it_is_dialled_is_told_nothing(
+    tmp_path: Path, pki: Pki
+) -> None:
+    own, other = free_ports(2)
+    good = pki.issue("node", "a.nodes.test", "localhost")
+    late = pki.issue("late", "x.nodes.test", begins=datetime.now(UTC) - timedelta(days=9), days=2)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(late.certificate, late.key)
+    nodes = f"-nodes=http://localhost:{own},http://localhost:{other}"
+    flags = [*good.flags, f"-tls-ca={pki.path}", "-peer-names=*.nodes.test", "-tls=optional"]
+    node = NodeProcess(tmp_path, own, [*flags, nodes])
+    with socket.create_server(("127.0.0.1", other)) as listener:
+        listener.settimeout(20)
+        node.start()
+        try:
+            heard = b""
+            with (
+                suppress(ssl.SSLError),
+                context.wrap_socket(listener.accept()[0], server_side=True) as channel,
+            ):
+                heard = channel.recv(100)
+            assert heard == b""
+            wait_until(lambda: bool(lines(node, "link_refused")), within_s=20, what="it is told")
+            assert "expired" in str(lines(node, "link_refused")[0]["reason"])
+        finally:
+            node.kill()
+
+
 def test_a_renewed_certificate_is_shown_without_a_restart_and_a_bad_one_is_not(
     served: InsideNode, pki: Pki
 ) -> None:
@@ -203,7 +274,8 @@ def test_a_renewed_certificate_is_shown_without_a_restart_and_a_bad_one_is_not(
     assert metric_inside(served, "certificate_expires_seconds") < 11 * 86_400 < before
     wait_until(lambda: bool(lines(served, "certificate_expires")), within_s=20, what="a warning")
     told = served.ask(b"GET /topology HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-    assert b"expires in 9 days" in told
+    warning = rb'"certificate_waits":"a certificate that \S+ was given expires in 9 days: '
+    assert re.search(warning, told)
     pki.issue("node", "localhost", begins=datetime.now(UTC) - timedelta(days=9), days=2)
     wait_until(lambda: bool(lines(served, "trust_not_renewed")), within_s=20, what="it is told")
     assert served.ask(REQUEST).startswith(b"HTTP/1.1 200 ")
@@ -293,6 +365,33 @@ def test_who_says_goodbye_is_nothing_to_tell(served: InsideNode) -> None:
                 connection.unwrap()
     assert served.ask(REQUEST).startswith(b"HTTP/1.1 200 ")
     assert lines(served, "library") == []
+
+
+def test_names_that_are_no_text_are_told_once_and_not_as_tracebacks(
+    tmp_path: Path, pki: Pki
+) -> None:
+    """A node with a secret, too, is asked under two names, and Python reads each that comes."""
+    write_secret(tmp_path / "secret", new_secret())
+    flags = [*pki.issue("node", "localhost").flags, f"-secret-file={tmp_path / 'secret'}"]
+    node = InsideNode(tmp_path, free_port(), flags)
+    node.context = trusting(pki)
+    sent = ssl.MemoryBIO()
+    end = node.context.wrap_bio(ssl.MemoryBIO(), sent, server_hostname="localhost")
+    with suppress(ssl.SSLWantReadError):
+        end.do_handshake()
+    hello = sent.read().replace(b"localhost", b"localh\xffst")
+    node.start()
+    try:
+        wait_until(node.is_ready, within_s=20, what="it is ready")
+        for _ in range(20):
+            assert said(node, hello)[:1] in (b"", b"\x15")
+        wait_until(lambda: bool(lines(node, "library")), within_s=10, what="it is told")
+        assert node.ask(REQUEST).startswith(b"HTTP/1.1 200 ")
+        (told,) = lines(node, "library")
+        assert "UnicodeDecodeError" in str(told["message"])
+        assert "Traceback" not in node.log.read_text()
+    finally:
+        node.kill()
 
 
 def test_a_connection_that_ends_in_its_handshake_leaves_nothing(served: InsideNode) -> None:

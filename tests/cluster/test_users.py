@@ -15,6 +15,7 @@ import time
 from base64 import b64encode
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -33,6 +34,7 @@ from tests.cluster.processes import NodeProcess, quorate, wait_until
 from tests.pki import Pki
 from tests.ports import free_port
 from tests.principals import user, users_of
+from tests.unit.doors.redis.turns import encode
 
 ANN = user("ann", "read", "write", keys=("app:*",))
 OPS = user("ops", "admin", "read")
@@ -191,10 +193,52 @@ def test_who_tries_passwords_learns_none_and_holds_up_nobody(guarded: Guarded) -
         for each in tries:
             each.exception()
     assert served > 10
+    assert 401 in answers
     assert set(answers) <= {401, 503}
     told = guarded.events("login_refused")
     assert len(told) <= 6
     assert "guess" not in guarded.node.log.read_text()
+
+
+@pytest.mark.parametrize("connections", [1, 32])
+def test_a_thousand_logins_that_are_pipelined_are_refused_or_wait(
+    guarded: Guarded, connections: int
+) -> None:
+    """Of each connection; who is logged in goes on, and who is elsewhere is let in."""
+    place, heard = ("127.0.0.1", guarded.node.port), [bytearray() for _ in range(connections)]
+    began = time.monotonic()
+    with ExitStack() as opened, guarded.redis("ann") as client:
+        client.set("app:1", "v")
+        attackers = [
+            opened.enter_context(socket.create_connection(place)) for _ in range(connections)
+        ]
+        for number, attacker in enumerate(attackers):
+            guesses = [["AUTH", "ann", f"guess{number}-{each}"] for each in range(1000)]
+            attacker.sendall(b"".join(map(encode, guesses)))
+            attacker.setblocking(False)
+
+        def are_refused() -> bool:
+            assert client.get("app:1") == b"v"
+            for attacker, answers in zip(attackers, heard, strict=True):
+                with suppress(BlockingIOError):
+                    answers += attacker.recv(1 << 20)
+            told = b"".join(heard)
+            return told.count(b"-WRONGPASS ") >= 4 and (connections == 1 or b"-BUSY " in told)
+
+        wait_until(are_refused, within_s=30, what="some were tried")
+        elsewhere = opened.enter_context(
+            socket.create_connection(place, timeout=15, source_address=("127.0.0.2", 0))
+        )
+        elsewhere.sendall(encode(["AUTH", "ops", "ops-pw"]))
+        assert elsewhere.recv(100) == b"+OK\r\n"
+        assert client.get("app:1") == b"v"
+        guarded.node.kill()
+    answers = b"".join(heard).splitlines()
+    assert {each.split(b" ")[0] for each in answers} <= {b"-WRONGPASS", b"-BUSY"}
+    assert len(guarded.events("login_refused")) <= time.monotonic() - began + 2
+    log = guarded.node.log.read_text()
+    assert "guess" not in log
+    assert log.count("\n") < len(guarded.events("login_refused")) + 30
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from quorate.config import Config
-from quorate.doors.http import door
+from quorate.doors.http import door, lately
 from tests.fake_store import NODES, FakeStore
 from tests.http_served import Client, Response, Served
 
@@ -30,6 +30,8 @@ def http_shared(request: pytest.FixtureRequest) -> Iterator[Served]:
     with pytest.MonkeyPatch.context() as patch:
         # Nobody here waits to see a refused body read to its end.
         patch.setattr(door, "LINGER_SECONDS", 0.2)
+        # Each test sees what it did; that answers are made once in a second has tests of its own.
+        patch.setattr(lately, "AGE_SECONDS", 0.0)
         with Served(store, loop=request.param) as served:
             yield served
 

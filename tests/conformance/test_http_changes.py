@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -206,6 +207,36 @@ def test_the_topology_tells_members_and_shares_and_what_waits(
     assert shown["waits"] == http.store.waits
     assert [each["url"] for each in shown["members"]] == list(NODES), "strangers are no members"
     assert {each["copies"] for each in shown["members"]} == {1024}
+
+
+def test_the_topology_says_how_long_what_moves_takes_by_how_fast_it_does(
+    http: Served, http_client: Client
+) -> None:
+    http.store.moving = 700
+
+    def told() -> tuple[int | None, int | None, bool]:
+        shown = json.loads(get(http_client, "/topology").body)
+        return shown["eta_s"], shown["bytes_s"], shown["eta_estimated"]
+
+    assert told() == (None, None, False)
+    plan = json.loads(ask(http_client, "/plan").body)
+    assert (plan["eta_s"], plan["bytes_s"]) == (None, None), "nothing was seen to move yet"
+    http.store.moving = 600
+    until = time.monotonic() + 10.0
+    found = told()
+    while found[0] is None:
+        assert time.monotonic() < until, "two looks a second apart tell no pace"
+        time.sleep(0.05)
+        found = told()
+    seconds, bytes_s, is_estimate = found
+    assert not is_estimate
+    assert bytes_s is not None
+    assert 0 < bytes_s <= 100_000, "100 copies of 1000 bytes came in a second or more"
+    assert seconds == pytest.approx(600_000 / bytes_s, abs=2)
+    plan = json.loads(ask(http_client, "/plan").body)
+    assert plan["eta_s"] == pytest.approx(seconds, abs=60)
+    http.store.moving = 0
+    assert told() == (None, None, False)
 
 
 def test_an_upgrade_is_finished_by_a_request_of_its_own(http: Served, http_client: Client) -> None:

@@ -60,6 +60,8 @@ def test_every_metric_says_what_it_is_in_the_units_that_prometheus_asks_for(
     assert found["quorate_cache_lookups"].samples[0].labels == {"outcome": "hit"}
     assert found["quorate_requests_failed"].samples[0].labels == {"code": "overloaded"}
     assert found["quorate_ready"].samples[0].value == 1
+    waits = found["quorate_member_agreed_waits"].samples
+    assert {each.labels["url"]: each.value for each in waits} == dict.fromkeys(NODES, 0)
     up = {sample.labels["url"]: sample.value for sample in found["quorate_member_up"].samples}
     assert up == dict.fromkeys(NODES, 1)
     for name, family in found.items():
@@ -71,6 +73,16 @@ def test_every_metric_says_what_it_is_in_the_units_that_prometheus_asks_for(
             assert name.removeprefix("quorate_").replace("_", " ") != family.documentation.lower()
         for unit in ("_ms", "_kb", "_mb", "_percent"):
             assert not name.endswith(unit)
+
+
+def test_who_holds_up_the_last_agreement_is_one_of_the_members(
+    http: Served, http_client: Client
+) -> None:
+    http.store.holding_up = NODES[2]
+    samples = families(http_client)["quorate_member_agreed_waits"].samples
+    values = {each.labels["url"]: each.value for each in samples}
+    assert values == {NODES[0]: 0, NODES[1]: 0, NODES[2]: 1}
+    assert all(set(each.labels) == {"url", "id"} for each in samples)
 
 
 def test_the_process_is_measured_too(http_client: Client) -> None:

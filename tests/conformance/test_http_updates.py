@@ -187,7 +187,8 @@ def test_a_put_and_a_delete_are_remembered_too(http_client: Client) -> None:
     assert again.headers["etag"] == first.headers["etag"]
     assert delete(http_client, "Idempotency-Key: b").status == 200
     assert delete(http_client, "Idempotency-Key: b").headers["quorate-repeated"] == "true"
-    assert put(http_client, b"v", "Idempotency-Key: a").headers["quorate-repeated"] == "true"
+    late = put(http_client, b"v", "Idempotency-Key: a", "If-None-Match: *")
+    assert late.headers["quorate-repeated"] == "true"
     assert get(http_client, "/kv?key=k").status == 404
 
 
@@ -205,6 +206,29 @@ def test_another_request_of_the_same_name_is_not_taken_for_the_first(http_client
     assert delete(http_client, name).status == 200
     assert get(http_client, "/kv?key=k").status == 404
     assert incr(http_client, "key=k&by=3", name).headers["quorate-repeated"] == "true"
+
+
+def test_the_same_under_another_condition_or_ttl_is_another_request(
+    http: Served, http_client: Client
+) -> None:
+    """RFC 9110 has a condition decide, and a ttl that is answered as done holds."""
+    name = "Idempotency-Key: a"
+    tag = put(http_client, b"v", name, "If-None-Match: *").headers["etag"]
+    assert put(http_client, b"v", name, 'If-Match: "00"').status == 412
+    matched = put(http_client, b"v", name, f'If-Match: {tag}, "00"')
+    assert (matched.status, "quorate-repeated" in matched.headers) == (200, False)
+    # The same tags in another order, and of more lines, say the same.
+    again = put(http_client, b"v", name, 'If-Match: "00"', f"If-Match: ,{tag}")
+    assert again.headers["quorate-repeated"] == "true"
+    assert put(http_client, b"v", name, 'If-None-Match: "00"').headers["etag"] != tag
+    assert http.store.records[b"k"].expires_ms == 0
+    kept = put(http_client, b"v", name, 'If-None-Match: "00"', query="key=k&ttl=5")
+    assert "quorate-repeated" not in kept.headers
+    assert http.store.records[b"k"].expires_ms == http.store.now_ms + 5000
+    assert incr(http_client, "key=n&ttl=5", name).body == b"1"
+    assert incr(http_client, "key=n&ttl=6", name).body == b"2"
+    again = incr(http_client, "key=n&ttl=6&timeout=1s", name)
+    assert again.headers["quorate-repeated"] == "true", "how long to wait is not what is asked"
 
 
 def test_what_is_not_remembered_is_done_anew_unless_it_says_that_it_may_be_done(

@@ -3,9 +3,10 @@
 
 Three nodes; the first may use 1 GiB (a cgroup of its own). A client of it writes and reads small
 values, first alone, then beside a crowd: clients that ask for a large value over RESP and HTTP and
-do not read the answer, and strangers that begin to greet as peers and never end. Printed is what
-the client waited, alone and beside the crowd, and how much memory the node used. The exit code is
-1 if the node ended or the client met an error.
+do not read the answer, and strangers that greet as peers, from several addresses, two of three of
+whom never end. Printed is what the client waited, alone and beside the crowd, and how much memory
+the node used. The exit code is 1 if the node ended, the client met an error, or its p99 was
+HARM_TIMES what it is alone.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ from multiprocessing.synchronize import Semaphore
 from pathlib import Path
 from typing import Final
 
-from quorate.wire.frames import MAGIC
+from quorate.core.topology.greeting import hashed
+from quorate.core.values.messages import PROTOCOL_MAX, PROTOCOL_MIN, Greeting
+from quorate.wire.frames import MAGIC, encode_greeting
 from tests.cluster.processes import Cluster, fetch
 
 MEMORY_BYTES: Final = 1 << 30
@@ -38,6 +41,11 @@ REPLIES: Final = 7
 """Large values that each slow reader asks for."""
 COMING_S: Final = 60.0
 """All of the crowd have come, and were served or turned away, within this."""
+HARM_TIMES: Final = 10.0
+WHOLE_EVERY: Final = 3
+"""Of so many strangers one greets wholly."""
+ADDRESSES: Final = 16
+"""Of loopback, from which they come: a node bounds each."""
 AGAIN_S: Final = 1.0
 """After which a stranger that was turned away comes again."""
 DYING_S: Final = 1.0
@@ -128,7 +136,10 @@ async def _be_crowd(port: int, readers: int, strangers: int, has_come: Semaphore
     keys = b"$5\r\nlarge\r\n" * REPLIES
     mget = b"*%d\r\n$4\r\nMGET\r\n%s" % (REPLIES + 1, keys)
     everyone = [partial(_read_nothing, port, mget if each % 2 else get) for each in range(readers)]
-    everyone += [partial(_greet_half, port)] * strangers
+    everyone += [
+        partial(_greet_half if each % WHOLE_EVERY else _greet, port, each)
+        for each in range(strangers)
+    ]
     await asyncio.gather(*[_come_again(each, has_come) for each in everyone])
 
 
@@ -162,17 +173,37 @@ async def _read_nothing(port: int, request: bytes, tell: Callable[[], None]) -> 
         await asyncio.sleep(3600)
 
 
-async def _greet_half(port: int, tell: Callable[[], None]) -> None:
+async def _greet_half(port: int, number: int, tell: Callable[[], None]) -> None:
     """Begin a greeting, and wait until the node has enough of it."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(MAGIC + b"\0\0")
-    tell()
-    await reader.read(1)
-    writer.close()
+    await _say(port, number, MAGIC + b"\0\0", tell)
+
+
+async def _greet(port: int, number: int, tell: Callable[[], None]) -> None:
+    """Greet as a node of this cluster that nobody can dial, and wait likewise."""
+    url = f"http://stranger-{number}.invalid:8000"
+    greeting = Greeting(PROTOCOL_MIN, PROTOCOL_MAX, hashed("quorate"), url, number + 1, 0, b"", "")
+    await _say(port, number, encode_greeting(greeting), tell)
+
+
+async def _say(port: int, number: int, said: bytes, tell: Callable[[], None]) -> None:
+    source = f"127.0.0.{2 + number % ADDRESSES}"
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(source, 0))
+    try:
+        writer.write(said)
+        tell()
+        while await reader.read(1 << 16):
+            pass
+    finally:
+        writer.close()
 
 
 def _p99(took_ms: list[float]) -> float:
     return statistics.quantiles(took_ms, n=100)[98]
+
+
+def is_harm(alone_ms: float, beside_ms: float) -> bool:
+    """Whether that is too long to wait beside the crowd, for who waits that long alone."""
+    return beside_ms >= HARM_TIMES * alone_ms
 
 
 def main() -> int:
@@ -205,6 +236,7 @@ def main() -> int:
             try:
                 beside = _p99(ask(node.port, given.seconds))
                 print(f"p99 {beside:.2f} ms, {beside / alone:.1f} times")
+                is_harmed = is_harm(alone, beside)
             except (OSError, ValueError) as why:
                 is_harmed = True
                 print(why)

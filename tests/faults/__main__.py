@@ -31,8 +31,8 @@ _FAULTS: Final[dict[tuple[Action, int], tuple[Kind, ...]]] = {
     (Action.FAIL, errno.EPIPE): (Kind.LOG,),
     (Action.FAIL, errno.ECONNABORTED): (Kind.ACCEPT,),
     (Action.FAIL, errno.ECONNRESET): (Kind.SEND, Kind.RECEIVE),
-    (Action.STALL, 1_500): (Kind.WRITE, Kind.SYNC, Kind.LOG, Kind.SEND, Kind.RECEIVE),
-    (Action.CUT, 0): (Kind.READ, Kind.WRITE, Kind.SEND, Kind.RECEIVE),
+    (Action.STALL, 1_500): tuple(Kind),
+    (Action.CUT, 0): (Kind.READ, Kind.WRITE, Kind.LOG, Kind.SEND, Kind.RECEIVE),
 }
 """What is done, and to which kinds of calls."""
 _MEETS: Final = [(kind, *does) for does, kinds in _FAULTS.items() for kind in kinds]

@@ -2,11 +2,13 @@
 """One durable node under one fault: what it is asked, and what must be so after it.
 
 The node is alone (W = R = N = 1, every write synced), so whatever it acknowledges is on this disk
-or nowhere. It is asked for writes and reads of a few keys, one after another; then it is killed and
-started again on the same directory without faults, and each key must hold what the answers allow:
+or nowhere. It is asked for writes, deletes and reads of a few keys, and to count, one after
+another; then it is killed and started again on the same directory without faults, and each key must
+hold what the answers allow:
 
 - the last write that was acknowledged or read, or one after it whose outcome is unknown;
-- so never a write that was refused as not applied.
+- so never a write that was refused as not applied;
+- of the counter no increment less than were acknowledged, and no more than were not refused.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from tests.ports import free_port
 
 WRITES: Final = 30
 KEYS: Final = 6
+COUNTER: Final = "n"
 FLAGS: Final = ["-W=1", "-R=1", "-replication=1", "-timeout=1s"]
 
 
@@ -32,15 +35,25 @@ class Told:
 
     known: bytes | None = None
     """The last that was acknowledged or read."""
-    maybe: list[bytes] = field(default_factory=list)
-    """Values of writes since that ended unknown."""
+    maybe: list[bytes | None] = field(default_factory=list)
+    """Values of writes since that ended unknown; None of a delete."""
 
     def read(self, found: bytes | None) -> bool:
         """Whether a read may give this. It may not go back behind it then."""
-        if found is not None and found in self.maybe:
+        if found != self.known and found in self.maybe:
             self.maybe = self.maybe[self.maybe.index(found) + 1 :]
             self.known = found
         return found == self.known
+
+
+@dataclass
+class Counted:
+    """What clients were told of the counter."""
+
+    least: int = 0
+    """So many increments were acknowledged."""
+    most: int = 0
+    """And so many were not refused."""
 
 
 class Alone:
@@ -50,6 +63,7 @@ class Alone:
         flags = [*FLAGS, f"-durability={durability}"]
         self.faulty = FaultyNode(NodeProcess(directory, free_port(), flags), library)
         self.told: dict[bytes, Told] = {b"k%d" % n: Told() for n in range(KEYS)}
+        self.counted = Counted()
 
     def __enter__(self) -> Alone:
         return self
@@ -86,6 +100,10 @@ class Alone:
         with Client(node.url) as client:
             for key in self.told:
                 self._judge(key, client.get(key), "after a restart there is")
+            found = client.get(COUNTER)
+        value, counted = 0 if found is None else int(found.value), self.counted
+        if not counted.least <= value <= counted.most:
+            self.faulty.wrong.append(f"{value} were counted, and known was {counted}")
 
     def start(self) -> None:
         """Start it, and return when it is ready."""
@@ -96,14 +114,29 @@ class Alone:
         """Write and read, one request after another, and note what comes of it."""
         with Client(self.faulty.node.url, timeout=3.0) as client:
             for number in range(WRITES):
-                key, value = b"k%d" % (number % KEYS), b"v%d" % number
-                self._write(client, key, value)
+                key = b"k%d" % (number % KEYS)
+                self._write(client, key, None if number % 5 == 4 else b"v%d" % number)
                 self._read(client, key)
+                if number % 3 == 0:
+                    self._count(client)
 
-    def _write(self, client: Client, key: bytes, value: bytes) -> None:
+    def _count(self, client: Client) -> None:
+        counted = self.counted
+        try:
+            client.increment(COUNTER)
+        except QuorateError as error:
+            counted.most += error.outcome is not Outcome.NOT_APPLIED
+            return
+        counted.least += 1
+        counted.most += 1
+
+    def _write(self, client: Client, key: bytes, value: bytes | None) -> None:
         told = self.told[key]
         try:
-            client.put(key, value)
+            if value is None:
+                client.delete(key)
+            else:
+                client.put(key, value)
         except QuorateError as error:
             if error.outcome is not Outcome.NOT_APPLIED:
                 told.maybe.append(value)

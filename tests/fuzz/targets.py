@@ -13,7 +13,7 @@ import contextlib
 import hmac
 import struct
 from base64 import b64encode, urlsafe_b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from xxhash import xxh3_64_intdigest
 
 from quorate.core.topology.greeting import answer, hashed
-from quorate.core.values.messages import PROTOCOL_MAX, PROTOCOL_MIN, Greeting
+from quorate.core.values.messages import PROTOCOL_MAX, PROTOCOL_MIN, Frame, Greeting
 from quorate.doors.access import Hosts
 from quorate.doors.http.canonical import (
     FULL,
@@ -49,7 +49,8 @@ from quorate.wire.frames import MAGIC, FrameParser, GreetingParser, encode_frame
 from quorate.wire.http import ResponseParser
 from quorate.wire.resp import STRANGER_ARGS_MAX, STRANGER_BULK_BYTES_MAX, Command, CommandParser
 from quorate.wire.stun import mapped_address
-from tests.unit.wire.frame_strategies import FRAME, GREETING
+from tests.fuzz import served
+from tests.unit.wire.frame_strategies import FRAME, GREETING, ONE_OF_EACH
 
 HELD_BYTES_MAX: Final = 128 << 10
 """What a stranger's unfinished command may take."""
@@ -151,6 +152,12 @@ def run_frames(data: bytes) -> bool:
 def _sealed(payload: bytes) -> bytes:
     checksum = xxh3_64_intdigest(payload) & _UINT32
     return _HEADER.pack(len(payload), len(payload) ^ _UINT32, checksum) + payload
+
+
+def _frames_of_each_kind() -> Iterator[Frame]:
+    """A frame with one message, for every kind that peers say."""
+    for message in drawn(ONE_OF_EACH)[-1]:
+        yield Frame(1, 1, [message])
 
 
 _Drawn = TypeVar("_Drawn")
@@ -356,7 +363,7 @@ TARGETS: Final = {
     ),
     "frames": Target(
         run_frames,
-        [encode_frame(each)[_HEADER.size :] for each in drawn(FRAME)],
+        [encode_frame(each)[_HEADER.size :] for each in (*drawn(FRAME), *_frames_of_each_kind())],
     ),
     "http": Target(
         run_http,
@@ -387,6 +394,10 @@ TARGETS: Final = {
     "entering": Target(run_entering, [b'{"token":"qj1.aa","claim":"00ff"}', b"[[[[{}]]]]"]),
     "secret": Target(run_secret, [f"{show_secret(bytes(32))}\n{show_secret(_KEY)}\n".encode()]),
     "stun": Target(run_stun, [b"\0\x20\0\x08\0\x01\x21\x13\x5e\x12\xa4\x43", b"\0\1\0\4\0\1\0\1"]),
+    "authorization": Target(served.run_authorization, served.SEEDS["authorization"]),
+    "service": Target(served.run_service, served.SEEDS["service"]),
+    "hello": Target(served.run_hello, served.SEEDS["hello"]),
+    "mdns": Target(served.run_mdns, served.SEEDS["mdns"]),
     "nearby": Target(run_nearby, [b"http://10.0.0.1:8000", b"http://[fe80::1%25eth0]:8000/"]),
 }
 """By name."""

@@ -106,9 +106,12 @@ def test_the_age_grows_while_a_replica_is_away_and_says_who() -> None:
         status = cluster.machines[index].node.status()
         assert status.agreed_age_s > 850
         assert "http://n1:8000 cannot be reached" in status.agreed_waits
+        assert [each.url for each in status.members if each.holds_up] == ["http://n1:8000"]
     cluster.restart(1)
     cluster.run(COMPARED_MS)
-    assert all(status.agreed_age_s < HEALTHY_S for status in _statuses(cluster))
+    for status in _statuses(cluster):
+        assert status.agreed_age_s < HEALTHY_S
+        assert not any(each.holds_up for each in status.members)
 
 
 def test_clocks_some_seconds_apart_agree_all_the_same() -> None:

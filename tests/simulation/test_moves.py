@@ -21,6 +21,7 @@ from quorate.core.values.slots import PARTITION_COUNT, partition_of, row_of
 from quorate.core.values.wish import Wish
 from quorate.core.votes import decode_votes
 from quorate.sim.cluster import SimCluster
+from quorate.sim.noise import Noise
 from quorate.sim.rest import is_at_rest
 from tests.simulation import asking
 from tests.simulation.asking import Handle
@@ -220,6 +221,28 @@ def gained_again_before_the_old_copy_is_gone() -> list[bytes]:
     return _missed(cluster, 0, _has_moved(cluster, _moving(cluster)), b"v")
 
 
+def pulled_from_one_who_has_yet_to_hear_of_the_move() -> list[bytes]:
+    """3 joins, and no frame to 2 arrives that tells of it. A later question for what 2 holds does;
+    there is nothing yet. Then 2, by whose layout it alone holds these keys, takes a write of them.
+    (Had there been anything, 2 would be asked for that, too, and refuse.)"""
+    cluster = _cluster(4, spares=1, replication=1, timeout_ms=500)
+    for each in (0, 1, 3):
+        cluster.wire(each, 2).noise = Noise(loss=1.0)
+    layout = _join(cluster, 3)
+    source, pulls = cluster.machines[2].settings.node_id, cluster.machines[3].node.pulls
+    asked = {each for each, _ in layout.moves if layout.replicas(each) == [source]}
+    cluster.run_until(lambda: pulls.left and pulls.left[0] in asked)
+    cluster.run(100)
+    cluster.wire(3, 2).noise = None
+    cluster.run_until(lambda: not asked <= set(pulls.left))
+    keys = [_keys()[each] for each in sorted(asked.difference(pulls.left))]
+    _write(cluster, 2, b"v", keys)
+    for each in (0, 1):
+        cluster.wire(each, 2).noise = None
+    _has_moved(cluster, layout)
+    return _missed(cluster, 0, keys, b"v")
+
+
 def left_on_one_of_three() -> list[bytes]:
     """0 and 1 took all writes, 2 was not there, and hints were dropped. Then one copy is enough."""
     cluster = _cluster(3, replication=3, hint_bytes_max=200)
@@ -316,6 +339,7 @@ STORIES: Final[dict[str, Callable[[], list[bytes]]]] = {
     "copies are given up at joint": moved_and_dropped_by_who_had_it,
     "a row shrinks unpulled": left_on_one_of_three,
     "what is withheld is used": gained_again_before_the_old_copy_is_gone,
+    "a pull is answered under another layout": pulled_from_one_who_has_yet_to_hear_of_the_move,
     "votes are not pulled": decided_by_one_that_leaves,
     "a vote needs the old row alone": decided_by_the_old_row_alone,
 }

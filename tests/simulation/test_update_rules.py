@@ -17,7 +17,7 @@ import pytest
 from quorate.core.values.events import Edited, PutResult, UpdateResult
 from quorate.core.values.record import Record
 from quorate.core.values.slots import row_of
-from tests.models.test_read_modify_write import NOTICED
+from tests.models.test_read_modify_write import NOTICED, STEP_BY_STEP
 from tests.simulation import asking
 from tests.simulation.asking import Handle
 from tests.simulation.planted import PLANTS
@@ -141,6 +141,15 @@ def test_each_switch_of_the_model_names_its_fault_in_the_core_or_the_test_of_its
     named = {re.split(", in |: ", each)[0] for _, cell in told for each in cell.split("; ")}
     plants = {plant.name for plant in (*TOLD, *moves.RARE, *collection.RULES)}
     assert [each for each in named - plants - PLANTS.keys() if "`" not in each] == []
+
+
+def test_each_switch_that_the_model_notices_step_by_step_names_a_test_in_the_core() -> None:
+    root = Path(__file__).parents[2]
+    page = (root / "docs" / "simulation.md").read_text(encoding="utf-8")
+    told = re.findall(r"^\| `(\w+)` \|[^|]*\| `([\w/.]+)::(\w+)` \|$", page, re.MULTILINE)
+    assert {name for name, _, _ in told} == STEP_BY_STEP
+    for _, file, test in told:
+        assert f"def {test}(" in (root / file).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", STORIES)

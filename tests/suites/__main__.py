@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The tests that libraries publish, against three real nodes: ./scripts/suites [NAME...]
 
-And, as `protocol`, those of Redis' own protocol, against a node that speaks TLS alone. Sources come
-from PyPI and go to `build/suites`, with an environment of their own. In them the port
-is changed, nothing else. Printed is how many cases of each suite pass and fail. The exit code is 1
-if others fail than docs/frameworks.md says, by their number.
+And, as `protocol`, those of Redis' own protocol, against a node that speaks TLS alone; as `tls`,
+what testssl.sh finds at the port of one. Sources come from PyPI and go to `build/suites`, with an
+environment of their own. In them the port is changed, nothing else. Printed is how many cases of
+each suite pass and fail. The exit code is 1 if others fail than docs/frameworks.md says, by their
+number, or something weak is found.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from tests.cluster.processes import Cluster
-from tests.suites import protocol
+from tests.suites import protocol, tls
 
 HERE: Final = Path(__file__).parent
 BUILD: Final = HERE.parents[1] / "build" / "suites"
@@ -88,13 +89,13 @@ SUITES: Final = {
 
 def main(names: list[str]) -> int:
     """Run these suites, or all."""
-    chosen = names or ["protocol", *SUITES]
     wrong = 0
-    if "protocol" in chosen:
-        wrong += not protocol.run(BUILD)
-        chosen.remove("protocol")
-    if chosen:
-        wrong += against_three(chosen)
+    for name, own in (("protocol", protocol), ("tls", tls)):
+        if not names or name in names:
+            wrong += not own.run(BUILD)
+    libraries = [name for name in names or SUITES if name not in ("protocol", "tls")]
+    if libraries:
+        wrong += against_three(libraries)
     return 1 if wrong else 0
 
 

@@ -47,6 +47,7 @@ ARROWS: dict[str, set[str]] = {
     "cli": {
         "errors",
         "config",
+        "files",
         "loading",
         "notation",
         "addresses",

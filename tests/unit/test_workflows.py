@@ -45,6 +45,13 @@ def test_the_checks_run_on_each_python_that_is_promised() -> None:
     assert tuple(told) == PYTHONS
 
 
+def test_what_needs_root_is_not_skipped_where_all_is_run() -> None:
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())["jobs"]
+    lines = [step.get("run", "") for job in jobs.values() for step in job["steps"]]
+    (line,) = [each for each in lines if each.endswith(".ci/run")]
+    assert line.startswith('sudo --preserve-env env "PATH=$PATH" ')
+
+
 @pytest.mark.parametrize(
     ("platform", "archs", "tags"),
     [

@@ -14,7 +14,6 @@ the last chunk that has one is written again.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import stat
@@ -309,6 +308,8 @@ class ArchiveWriter:
 
 def _opened(path: str) -> BinaryIO:
     """The file to write to, locked, and made for its owner alone if there is none."""
+    import fcntl  # Late: Windows has none, where archives are read alone.
+
     try:
         # Non-blocking: a pipe that nobody reads would hold it up, and is refused below.
         number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from typing import Any, Final
 
 from quorate.cli.arguments import Given, UsageError
@@ -16,12 +17,22 @@ from quorate.cli.output import print_facts, print_json, print_table
 from quorate.client.blocking import Client
 from quorate.client.calls import Call, Unreachable, options, read_json
 from quorate.errors import Outcome, PeerProtocolError, QuorateError
-from quorate.notation import parse_node, parse_url, show_count, show_size, show_text
+from quorate.notation import (
+    parse_node,
+    parse_url,
+    show_count,
+    show_duration,
+    show_size,
+    show_text,
+)
 from quorate.wire.http import quote
 
 RECOVER_WORD: Final = "recover"
 """Typed by who means it."""
 _PROBE_SECONDS: Final = 2.0
+_LOOK_AGAIN_SECONDS: Final = 2.0
+_SECONDS_SHOWN_MAX: Final = 120
+"""More are shown in minutes."""
 _SHARE: Final = ("url", "zone", "weight", "before", "after", "gains", "gives")
 _RELEASE: Final = ("url", "state", "version", "level", "protocol")
 _COURSE: Final = (
@@ -90,6 +101,8 @@ def run_plan(given: Given) -> int:
         return 0
     _known(shown, "hash", "node", "plan")
     _print_plan(shown["plan"])
+    if shown["plan"]["copies"]:
+        print(f"eta: {_eta(shown)}")
     if wish or shown["plan"].get("copies"):
         print(f"to do it: quorate apply {shown['hash']} --target={shown['node']}")
     return 0
@@ -143,6 +156,10 @@ def run_topology(given: Given) -> int:
     timeout = timeout_seconds(given)
     with client_of(given) as client:
         shown = topology_of(client, timeout=timeout)
+        if shown["phase"] == "moving" and _is_no_measure(shown):
+            # Only of a second look a node knows how fast they move.
+            time.sleep(_LOOK_AGAIN_SECONDS)
+            shown = topology_of(client, timeout=timeout)
     for url, lines in _heard(given, shown).items():
         shown["waits"] += [each for each in lines if each.startswith(url)]
     if "json" in given:
@@ -151,11 +168,13 @@ def run_topology(given: Given) -> int:
     placed = shown["copies"] - shown["to_move"]
     facts = {name: shown[name] for name in ("node", "epoch", "phase", "replication")}
     facts["copies"] = f"{placed:,} of {shown['copies']:,} are where they belong"
+    if shown["to_move"] and shown["phase"] in ("waiting", "moving"):
+        facts["eta"] = _eta(shown)
     print_facts(facts)
     print_table(_COURSE, [[_cell(each.get(name)) for name in _COURSE] for each in shown["members"]])
     for text in shown["crowded"]:
         print(f"crowded: {show_text(text)}")
-    for text in shown["waits"]:
+    for text in filter(None, [*shown["waits"], shown.get("certificate_waits")]):
         print(f"waits: {show_text(text)}")
     return 0
 
@@ -167,6 +186,23 @@ def topology_of(client: Client, *, timeout: float | None = None) -> dict[str, An
     _known(shown, "node", "epoch", "phase", "replication", "copies", "to_move", "waits", "crowded")
     _known(shown, "members")
     return dict(shown)
+
+
+def _is_no_measure(shown: dict[str, Any]) -> bool:
+    """Whether a node that knows of ETAs has none of how fast copies move now."""
+    return "eta_s" in shown and (shown["eta_s"] is None or shown.get("eta_estimated") is True)
+
+
+def _eta(shown: dict[str, Any]) -> str:
+    """How long it takes, in words; a plan's is an estimate."""
+    seconds, bytes_s = shown.get("eta_s"), shown.get("bytes_s")
+    if not isinstance(seconds, int):
+        return "nobody can tell yet: no copies were seen to move"
+    left = f"{seconds} s" if seconds < _SECONDS_SHOWN_MAX else show_duration(seconds * 1000)
+    if shown.get("eta_estimated", True):
+        pace = f"copies last moved at {show_size(bytes_s)}/s" if bytes_s else "as copies last moved"
+        return f"about {left}, an estimate: {pace}"
+    return f"about {left} left" + (f" at {show_size(bytes_s)}/s" if bytes_s else "")
 
 
 def _heard(given: Given, shown: dict[str, Any]) -> dict[str, list[str]]:

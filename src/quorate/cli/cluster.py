@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from quorate.cli.arguments import Given
 from quorate.cli.asking import ask_all
@@ -19,13 +19,21 @@ from quorate.cli.output import print_facts, print_json, print_table
 from quorate.client.blocking import Client
 from quorate.client.calls import Call, Unreachable, error_of, options, packed, read_json
 from quorate.errors import InvalidRequest, PeerProtocolError, QuorateError
-from quorate.notation import parse_url, show_bytes, show_duration, show_size, show_text
+from quorate.notation import (
+    parse_url,
+    show_bytes,
+    show_count,
+    show_duration,
+    show_size,
+    show_text,
+)
 from quorate.wire.http import quote
 
 PARTITIONS: Final = 1024
 """How many there are in every cluster (docs/design.md)."""
 _PAGE: Final = 1000
 _PROBE_SECONDS: Final = 2.0
+_DAY_S: Final = 86_400
 _BREAKING: Final = re.compile(rb"[\x00-\x1f\x7f\\]")
 _ESCAPED: Final = {b"\n": b"\\n", b"\r": b"\\r", b"\t": b"\\t", b"\\": b"\\\\"}
 _SHOWN: Final = {"last_seen_ms": show_duration, "bytes": show_size}
@@ -126,19 +134,25 @@ def run_status(given: Given) -> int:
     """Ask every member whether it is ready; 3 if one is not."""
     members = _members(given)
     urls = [str(member["url"]) for member in members]
-    conditions = ask_all(urls, lambda url: _condition(given, url), lambda _, fault: (fault, ""))
-    reasons, ages = [each for each, _ in conditions], [each for _, each in conditions]
+    conditions = ask_all(
+        urls, lambda url: _condition(given, url), lambda _, fault: _Condition(fault)
+    )
+    reasons = [each.reason for each in conditions]
     for place, member in enumerate(members):
         if urls.count(urls[place]) > 1 and member.get("state") not in ("self", "up"):
             reasons[place] = "its disk is lost, or elsewhere: another one is at its URL"
     states = ["ready" if not reason else "not ready" for reason in reasons]
-    columns = ["url", "state", "reason", "agreed"]
-    rows = list(zip(urls, states, reasons, ages, strict=True))
+    columns = ["url", "state", "reason", "agreed", "certificate"]
+    told = [(each.agreed, each.certificate) for each in conditions]
+    rows = [(*row, *each) for *row, each in zip(urls, states, reasons, told, strict=True)]
     if "json" in given:
         print_json([dict(zip(columns, row, strict=True)) for row in rows])
     else:
         print_table(columns, rows)
     _warn_of_quorums(members)
+    for each in conditions:
+        if each.warning:
+            print(f"quorate: {each.warning}", file=sys.stderr)
     _tell_what_waits(given)
     return 3 if any(reasons) else 0
 
@@ -321,19 +335,39 @@ def _are_tables(value: object, names: frozenset[str]) -> bool:
     )
 
 
-def _condition(given: Given, url: str) -> tuple[str, str]:
-    """Why the node at `url` is not ready, empty if it is; and when all replicas of what it holds
-    were last known to be equal, and what has held that up since."""
+class _Condition(NamedTuple):
+    """How a node is; all texts are empty where it does not say."""
+
+    reason: str
+    """Why it is not ready; empty if it is."""
+    agreed: str = ""
+    """When all replicas of what it holds were last known to be equal, and what has held that up
+    since."""
+    certificate: str = ""
+    """When the first certificate that it was given expires."""
+    warning: str = ""
+    """That this is soon, and what to do."""
+
+
+def _condition(given: Given, url: str) -> _Condition:
+    """How the node at `url` is."""
     reason = _fault_of(given, url, Call("GET", "/readyz"))
-    if reason:
-        return reason, ""
     try:
+        # Who is not ready may be so because its certificate has expired.
         with client_at(given, url, timeout=_PROBE_SECONDS) as client:
             told = topology_of(client)
         waits = show_text(str(told["agreed_waits"]))
-        return "", show_duration(told["agreed_age_s"] * 1000) + (waits and f": {waits}")
+        agreed = show_duration(told["agreed_age_s"] * 1000) + (waits and f": {waits}")
+        certificate = _show_expiry(told["certificate_expires_s"])
+        return _Condition(reason, agreed, certificate, show_text(str(told["certificate_waits"])))
     except (Unreachable, QuorateError, KeyError):
-        return "", ""  # Another release, or busy: that it is ready was said.
+        return _Condition(reason)  # Another release, or busy: whether it is ready was said.
+
+
+def _show_expiry(expires_s: int | None) -> str:
+    if expires_s is None:
+        return ""
+    return f"expires in {show_count(expires_s // _DAY_S, 'day')}" if expires_s > 0 else "expired"
 
 
 def _fault_of(given: Given, url: str, call: Call) -> str:

@@ -4,12 +4,17 @@
 from __future__ import annotations
 
 import importlib
+from typing import Final
 
 from quorate.cli.arguments import CommandLine, Given, UsageError, needed
 from quorate.cli.commands import BY_NAME
 from quorate.cli.output import complain
 from quorate.config import SETTINGS, ConfigError
+from quorate.files import IS_POSIX
 from quorate.notation import nearest
+
+_ON_POSIX: Final = frozenset({"serve", "dev", "bench", "backup"})
+"""What needs signals, locks of files and descriptors as POSIX has them; all else only asks."""
 
 
 def run(line: CommandLine) -> int:
@@ -21,6 +26,9 @@ def run(line: CommandLine) -> int:
         show_help(line.command)
         return 0
     command = BY_NAME[line.command]
+    if command.name in _ON_POSIX and not IS_POSIX:
+        text = f"{command.name}: it needs Linux or macOS, as every node does; on Windows: WSL"
+        return complain(text, code="platform", is_json=line.has("json"))
     given = _settings_given(line) if command.name == "serve" else line.given(command)
     module = importlib.import_module(f"quorate.cli.{command.module}")
     try:

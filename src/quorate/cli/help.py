@@ -20,7 +20,7 @@ _EXIT_CODES: Final = """\b
 Exit codes:
   0  done
   1  the key is not there
-  2  no node could be reached, or the command line is wrong
+  2  no node could be reached, the command line is wrong, or the output cannot be written
   3  the cluster refused; the message says whether a write may survive"""
 
 

@@ -89,7 +89,7 @@ def _facts(summary: SwarmSummary, seconds: float | None) -> dict[str, str]:
         "fault budget": f"{in_budget} within, {out_of_budget:,} beyond (these are"
         " judged for lies, not for loss)",
         "convergence": _spread(summary.converged) + _unsettled(summary),
-        "strict": f"{summary.strict:,} reads saw a put twice",
+        "strict": f"{summary.strict:,} reads saw a write twice",
         "stale reads": f"{summary.stale_ages.total():,} of {summary.weak_reads:,} at R + W <= N",
     }
 

@@ -65,8 +65,9 @@ def waits_of(
         first = ", ".join(map(str, put_off[:PARTITIONS_SHOWN]))
         lines.append(
             f"{show_count(len(put_off), 'partition')} ({first}) cannot move: copies of some keys "
-            "are damaged, and too few others are left to tell what they were; write or delete "
-            "these keys (partition_unreadable in the log says where)"
+            "are damaged or stamped too far ahead, and too few others are left to tell what they "
+            "were; write or delete the damaged ones, set the clocks (partition_unreadable in the "
+            "log says where)"
         )
     if layout.course == Course.SOON:
         after = show_duration(parts.settings.grow_after_ms)

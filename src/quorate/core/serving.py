@@ -182,8 +182,8 @@ class Serving:
     def _is_eventual(self, peer: Peer) -> bool:
         """Whether the quorums of a peer's requests need not meet: then an old copy breaks nothing
         that these promise."""
-        w, r = peer.told.w, peer.told.r
-        return min(w, r) > 0 and w + r <= self._membership.current().n
+        topology = self._membership.current()
+        return sum(topology.quorums(peer.told.w, peer.told.r)) <= topology.n
 
     def why_refused(self, row: bytes, record: Record) -> str:
         """Why this replica will not keep the record; empty if it will."""

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 from quorate.core.course import Phase, phase_of, waits_of
-from quorate.core.exchanges.agreement import Agreement
+from quorate.core.exchanges.agreement import Agreement, HeldUp
 from quorate.core.exchanges.hints import Hints
 from quorate.core.exchanges.pulls import Pulls
 from quorate.core.topology.layout import Member
@@ -40,16 +41,9 @@ def status_of(
         waits.insert(0, liveness.hears_few)
         if liveness.is_apart:
             reason = reason or liveness.hears_few
-    copies = topology.copies() if topology is not None else {}
-    named = {membership.peer(each.id): each for each in layout.members} if layout else {}
-    members = [
-        _peer_view(peer, copies.get(peer, 0), hints.count(peer), named, parts.turn.mono_ms)
-        for peer in membership.roster.peers
-    ]
-    members.append(_own_view(parts, topology, copies.get(None, 0), named, len(pulls.left)))
+    held_up = agreement.waits_for()
     phase = phase_of(membership.layout)
     next_level, level_waits = upgrade_of(membership)
-    members.sort(key=lambda member: member.url)
     return Status(
         url=settings.url,
         id=f"{settings.node_id:012x}",
@@ -67,14 +61,14 @@ def status_of(
         inflight=parts.requests.count,
         hints=hints.total,
         hint_bytes=hints.bytes,
-        members=members,
+        members=_members(parts, membership, hints, held_up, own_left=len(pulls.left)),
         counters=dict(parts.turn.counters),
         phase=phase,
         moving=phase == Phase.MOVING,
         left=len(pulls.left),
         waits=waits,
         agreed_age_s=agreement.age_ms() // 1000,
-        agreed_waits=agreement.waits_for(),
+        agreed_waits=held_up.why,
         level=0 if layout is None else layout.level,
         next_level=next_level,
         level_waits=level_waits,
@@ -83,12 +77,42 @@ def status_of(
     )
 
 
+def _members(
+    parts: Parts, membership: Membership, hints: Hints, held_up: HeldUp, *, own_left: int
+) -> list[MemberView]:
+    """All of whom this node knows, by URL."""
+    topology, layout = membership.topology, membership.layout
+    copies = topology.copies() if topology is not None else {}
+    named = {membership.peer(each.id): each for each in layout.members} if layout else {}
+    view = partial(_peer_view, named=named, topology=topology, mono_ms=parts.turn.mono_ms)
+    members = [
+        view(peer, copies.get(peer, 0), hints.count(peer), holds_up=peer is held_up.peer)
+        for peer in membership.roster.peers
+    ]
+    own = copies.get(None, 0)
+    members.append(_own_view(parts, topology, own, named, own_left, holds_up=held_up.is_own))
+    members.sort(key=lambda member: member.url)
+    return members
+
+
 _Named = Mapping[Peer | None, Member]
 """Whom the layout names, by who it is; None is this node."""
 
 
-def _peer_view(peer: Peer, partitions: int, hints: int, named: _Named, mono_ms: int) -> MemberView:
+def _peer_view(
+    peer: Peer,
+    partitions: int,
+    hints: int,
+    named: _Named,
+    *,
+    topology: Topology | None,
+    mono_ms: int,
+    holds_up: bool,
+) -> MemberView:
     seen_ms, member = peer.last_answer_ms, named.get(peer)
+    w, r = peer.told.w, peer.told.r
+    if topology is not None and peer.told.level:
+        w, r = topology.quorums(w, r)
     return MemberView(
         url=peer.url,
         id=f"{peer.id:012x}" if peer.id else "",
@@ -105,18 +129,25 @@ def _peer_view(peer: Peer, partitions: int, hints: int, named: _Named, mono_ms: 
         bytes=peer.told.bytes_used,
         hints=hints,
         refusal=peer.refusal,
-        w=peer.told.w,
-        r=peer.told.r,
+        w=w,
+        r=r,
         member=member is not None,
         weight=peer.told.weight if member is None else member.weight,
         left=peer.told.left,
         lost=peer.is_lost,
         client=peer.told.client,
+        holds_up=holds_up,
     )
 
 
 def _own_view(
-    parts: Parts, topology: Topology | None, partitions: int, named: _Named, left: int
+    parts: Parts,
+    topology: Topology | None,
+    partitions: int,
+    named: _Named,
+    left: int,
+    *,
+    holds_up: bool,
 ) -> MemberView:
     settings, replica, member = parts.settings, parts.replica, named.get(None)
     return MemberView(
@@ -142,6 +173,7 @@ def _own_view(
         left=left,
         lost=False,
         client=settings.advertise_client,
+        holds_up=holds_up,
     )
 
 
@@ -165,7 +197,7 @@ def why_not_ready(membership: Membership, trouble: StorageState, *, is_stopping:
         live = replicas.reachable()
         groups = replicas.readers + replicas.writers
         if lacking(live, groups):
-            refusal = replicas.refusal()
+            refusal = replicas.refusal(groups)
             if refusal:
                 return refusal
             reached, needed = live.bit_count(), needed_of(groups)

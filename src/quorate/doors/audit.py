@@ -8,14 +8,10 @@ how many more there were since the line before.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
-
 import structlog
 
 from quorate.doors.limits import Timers
-
-QUIET_SECONDS: Final = 1.0
+from quorate.doors.rarely import Facts, Rarely
 
 _log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger()
 
@@ -24,12 +20,12 @@ class Audit:
     """The audit events of a node, and how many there were."""
 
     def __init__(self, timers: Timers) -> None:
-        self._logins = _Rarely(timers, lambda facts: _log.warning("login_refused", **facts))
-        self._permissions = _Rarely(
+        self._logins = Rarely(timers, lambda facts: _log.warning("login_refused", **facts))
+        self._permissions = Rarely(
             timers, lambda facts: _log.warning("permission_refused", **facts)
         )
-        self._handshakes = _Rarely(timers, lambda facts: _log.info("tls_refused", **facts))
-        self._tokens = _Rarely(timers, lambda facts: _log.warning("token_refused", **facts))
+        self._handshakes = Rarely(timers, lambda facts: _log.info("tls_refused", **facts))
+        self._tokens = Rarely(timers, lambda facts: _log.warning("token_refused", **facts))
         self.logins_ok = 0
         self.logins_refused = 0
         self.permissions_refused = 0
@@ -71,10 +67,7 @@ class Audit:
         _log.info("admin_act", **_facts(who, source, what, outcome))
 
 
-_Facts = dict[str, object]
-
-
-def _facts(who: str, source: str, what: str, outcome: str) -> _Facts:
+def _facts(who: str, source: str, what: str, outcome: str) -> Facts:
     return {
         "audit": True,
         "who": who or "unknown",
@@ -82,34 +75,3 @@ def _facts(who: str, source: str, what: str, outcome: str) -> _Facts:
         "what": what,
         "outcome": outcome,
     }
-
-
-class _Rarely:
-    """Tells the first of a kind at once, and then once in a while the last that came, with how many
-    more there were."""
-
-    def __init__(self, timers: Timers, log: Callable[[_Facts], object]) -> None:
-        self._timers = timers
-        self._log = log
-        self._is_quiet = False
-        self._held_back = 0
-        self._last: _Facts = {}
-
-    def tell(self, facts: _Facts) -> None:
-        """Tell of one, now or with those that follow."""
-        if self._is_quiet:
-            self._held_back += 1
-            self._last = facts
-            return
-        self._say({**facts, "held_back": 0})
-
-    def _say(self, facts: _Facts) -> None:
-        self._is_quiet = True
-        self._timers.call_later(QUIET_SECONDS, self._speak)
-        self._log(facts)
-
-    def _speak(self) -> None:
-        self._is_quiet = False
-        if self._held_back:
-            more, self._held_back = self._held_back - 1, 0
-            self._say({**self._last, "held_back": more})

@@ -190,8 +190,9 @@ class Principals:
             else:
                 applicant.logged_in(self._accepted(now, source, door, digest))
 
-        if len(password) > PASSWORD_BYTES_MAX:
-            # No password is so long; it is checked all the same, as one that is wrong.
+        if len(password) > PASSWORD_BYTES_MAX or password.endswith(b"\0"):
+            # No password is so long, and to HMAC, of which its hash is made, one is the same with
+            # zeros behind it. It is checked all the same, as one that is wrong.
             kept, password = self._nobodys, b""
         self._logins.check(password, kept, digest=digest, address=source, done=done)
 

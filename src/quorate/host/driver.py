@@ -14,13 +14,14 @@ and nothing else.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
 from quorate.config import Config
 from quorate.core.node import Node
 from quorate.core.topology.greeting import answer
+from quorate.core.topology.layout import Layout
 from quorate.core.topology.topology import Topology
 from quorate.core.values.events import (
     Discovered,
@@ -41,7 +42,7 @@ from quorate.core.values.status import Status
 from quorate.host.acceptor import Acceptor
 from quorate.host.journal import LinkJournal
 from quorate.host.links import PeerLinks
-from quorate.host.store import Sink
+from quorate.host.store import STATUS_AGE_MS_MAX, Sink
 from quorate.host.storing import BUSY_RETRY_MS, Storing
 from quorate.host.system import System, Timer
 from quorate.storage.engine import Engine
@@ -59,6 +60,17 @@ ROOM_MS: Final = 5.0
 """How often that is looked at, while anything is put off."""
 SETTLE_MS: Final = 2_000
 """How long for the engine to take what it refused, in a write stall or on a full disk."""
+
+
+class _Seen(NamedTuple):
+    """What the node looked like last."""
+
+    made_ms: int
+    layout: Layout | None
+    known: int
+    """Nodes that it knew."""
+    status: Status
+
 
 OnStep = Callable[[Sequence[Event], Effects], None]
 
@@ -103,9 +115,9 @@ class Driver:
         """With requests in flight, of a node that was told to stop."""
         self._log_lines_lost = 0
         self._is_looking_for_room = False
-        supervised = Supervised(system, self._on_fault)
+        self._status: _Seen | None = None
+        self._supervised = supervised = Supervised(system, self._on_fault)
         self._guarded_turn: Final = supervised.guarded(self._turn)
-        self._supervised = supervised
         self._storing = Storing(
             supervised,
             engine,
@@ -159,10 +171,21 @@ class Driver:
         return self._system.now().wall_ms
 
     def status(self) -> Status:
-        """A snapshot of the node."""
+        """A snapshot of the node, reused for STATUS_AGE_MS_MAX while its layout is the same, and
+        whom it knows."""
+        membership, now_ms = self.node.membership, self._system.now().mono_ms
+        layout, known, kept = membership.layout, len(membership.roster.peers), self._status
+        if (
+            kept is not None
+            and now_ms - kept.made_ms < STATUS_AGE_MS_MAX
+            and (kept.layout is layout and kept.known == known)
+        ):
+            return kept.status
         status = self.node.status()
         counters = status.counters | self.counters() | self._counts()
-        return msgspec.structs.replace(status, counters=counters)
+        status = msgspec.structs.replace(status, counters=counters)
+        self._status = _Seen(now_ms, layout, known, status)
+        return status
 
     def counters(self) -> dict[str, int]:
         """What this and the links count, by name."""

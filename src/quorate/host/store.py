@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final, Protocol
 
 from quorate.config import Config
 from quorate.core.topology.topology import Topology
 from quorate.core.values.events import Event
 from quorate.core.values.status import Status
+
+STATUS_AGE_MS_MAX: Final = 100
+"""How long a status is reused: it costs milliseconds, and strangers may ask for it in a loop."""
 
 
 class Sink(Protocol):
@@ -36,7 +39,8 @@ class Store(Protocol):
         """Wall-clock milliseconds, the clock by which records expire."""
 
     def status(self) -> Status:
-        """A snapshot; costs about a millisecond, not for every request."""
+        """A snapshot, at most STATUS_AGE_MS_MAX old, and of the layout in force: what it says of
+        liveness and readiness may be that late."""
 
     def topology(self) -> Topology | None:
         """Who holds what; None while that is not known. Another object whenever it changes."""

@@ -11,6 +11,7 @@ import os
 import resource
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
@@ -148,6 +149,8 @@ def settle_memory() -> None:
 
 LINES: Final = Lines()
 """The log of this process."""
+UNRAISED_QUIET_S: Final = 60.0
+UNRAISED_CHARACTERS_MAX: Final = 300
 FLUSH_S: Final = 2.0
 """How long a process that ends waits for who reads its log."""
 
@@ -159,6 +162,24 @@ class _Foreign(logging.Handler):
         error = record.exc_info[1] if record.exc_info else None
         level = min(max(record.levelno // 10 * 10, 10), 50)
         log.log(level, "library", logger=record.name, message=record.getMessage(), exc_info=error)
+
+
+class _Unraised:
+    """What is raised where no code of ours can catch it, once in UNRAISED_QUIET_S at most.
+
+    Such as what `ssl` makes of a server's name that is not ASCII: whoever reaches the port can say
+    one with each connection, and Python would write a traceback to standard error for each.
+    """
+
+    def __init__(self) -> None:
+        self._quiet_until = 0.0
+
+    def __call__(self, raised: sys.UnraisableHookArgs) -> None:
+        now = time.monotonic()
+        if now >= self._quiet_until:
+            self._quiet_until = now + UNRAISED_QUIET_S
+            message = f"{raised.err_msg or 'raised and ignored'}: {raised.exc_value!r}"
+            log.warning("library", logger="python", message=message[:UNRAISED_CHARACTERS_MAX])
 
 
 def configure_logs(*, form: str, level: str) -> None:
@@ -178,3 +199,4 @@ def configure_logs(*, form: str, level: str) -> None:
     )
     LINES.tell_lost = lambda lines: log.warning("log_lines_lost", lines=lines)
     logging.lastResort = _Foreign(logging.WARNING)
+    sys.unraisablehook = _Unraised()

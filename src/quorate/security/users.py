@@ -29,7 +29,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from quorate.files import read_file
+from quorate.files import IS_POSIX, read_file
 from quorate.notation import nearest
 from quorate.security.passwords import parse_hash
 from quorate.security.tokens import KEY_BYTES
@@ -101,10 +101,12 @@ def read_users(path: Path) -> Users:
 
 def is_readable_by_others(path: Path) -> bool:
     """Whether someone else could take the hashes away and try passwords on them."""
-    return bool(path.stat().st_mode & 0o044)
+    return IS_POSIX and bool(path.stat().st_mode & 0o044)
 
 
 def _check_mode(path: Path, status: os.stat_result) -> None:
+    if not IS_POSIX:
+        return
     if status.st_mode & 0o022:
         raise UsersError([f"{path}: others can write it: chmod go-w {path}"])
     # Who is root may have written it for a node that is not.
@@ -276,8 +278,7 @@ def write_users(path: Path, users: Users) -> None:
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
-            os.fchmod(file.fileno(), 0o600)
-            if path.exists() and os.geteuid() == 0:
+            if IS_POSIX and path.exists() and os.geteuid() == 0:
                 # A node that is not root goes on reading it.
                 before = path.stat()
                 os.fchown(file.fileno(), before.st_uid, before.st_gid)

@@ -20,7 +20,7 @@ from quorate.core.values.events import Effects
 from quorate.host.links import OUTBOX_BYTES_MAX
 from quorate.sim.checkers import Violation
 from quorate.sim.cluster import SimCluster
-from quorate.sim.copies import Copies, Versions
+from quorate.sim.copies import Copies
 from quorate.sim.history import Kind
 from quorate.sim.machine import Image, Machine
 from quorate.sim.noise import Noise, worst
@@ -136,8 +136,7 @@ class _Overlap(Generic[Subject, Wanted]):
 class _OldDisk:
     """What an old disk took the place of."""
 
-    def __init__(self, before: Versions, newest: Image) -> None:
-        self.before = before
+    def __init__(self, newest: Image) -> None:
         self.newest = newest
         """The disk with which its machine goes on, should that be found out and none be emptied."""
         self.knowing: list[tuple[Machine, int]] = []
@@ -227,19 +226,20 @@ class Acts:
         """Start a machine with a disk as it was before. It is not known yet whether that is found
         out, and so what it comes to."""
         machine = self.cluster.machines[index]
+        self.copies.put_aside(index)
         if index not in self._old:
             newest = Image(machine.disk, image.node_id, self.cluster.world.now)
-            self._old[index] = _OldDisk(self.copies.held(index), newest)
+            self._old[index] = _OldDisk(newest)
         self.cluster.restart(index, image=image)
         self._old[index].knowing[:] = self._who_knows(machine)
 
     def _start_without(self, index: int, *, is_empty: bool) -> None:
         """Start a machine without its disk, or, if that may not be lost, with the newest."""
+        self.copies.put_aside(index)
         old = self._old.pop(index, None)
-        before = self.copies.held(index) if old is None else old.before
         newest = None if old is None or is_empty else old.newest
         self.cluster.restart(index, is_empty=is_empty, image=newest)
-        self.copies.judge(index, before)
+        self.copies.judge_aside(index)
 
     def _who_knows(self, machine: Machine) -> list[tuple[Machine, int]]:
         """The machines that saw more of a disk than it has, each with its life."""
@@ -275,9 +275,8 @@ class Acts:
                 self.found.append(Violation("P1", b"", told))
 
     def _judge_old(self, index: int) -> None:
-        old = self._old.pop(index, None)
-        if old is not None:
-            self.copies.judge(index, old.before)
+        if self._old.pop(index, None) is not None:
+            self.copies.judge_aside(index)
 
     def start_all(self) -> None:
         """Start every machine that nothing keeps down."""

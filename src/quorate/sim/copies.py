@@ -17,6 +17,10 @@ copies had arrived and been synced, and several losses one after another are eac
 there then. Otherwise the key has forgotten from that moment on: what is checked of it later is that
 nobody lies.
 
+What an old disk comes to is not known before it counts, is emptied, or is given up. It may take
+writes until then, where R + W <= N, and be put back once more. So what is judged in the end is the
+newest that its machine had of each key on any of these disks (`put_aside`).
+
 A disk that a layout says is lost is one, though it may be whole: who is replaced while nobody hears
 it is asked nothing any more.
 
@@ -30,6 +34,10 @@ for a read to repair the damaged one. Example: of three replicas one lost its di
 damaged copy, one is sound. The sound one cannot know whether the other two had a newer write, so
 nothing is put over the damaged bytes. Such a key is *beyond repair* until it is written again. Its
 damaged copy may stay as it is; everything else is asked of the key.
+
+Votes are damaged until somebody asks for them, and that replica then votes on nothing that was made
+up to that moment. A put does not ask for any unless it meets another one, and may have to be moved:
+so puts at once need a majority whose votes are sound (`can_decide_without`).
 
 How many disks may be lost at all is another rule (`can_lose`): of those that any row of the layout
 names, the next ones of what moves too, a majority must not be, and of its voters a majority must be
@@ -78,6 +86,9 @@ class Copies:
         self._ids: dict[int, int] = {}
         """The machines, by what layouts call them."""
         self._replicas: dict[bytes, list[int]] = {}
+        self._aside: dict[int, Versions] = {}
+        """By machine whose disk another took the place of: the newest that it had of each key on
+        any, until that is judged."""
         assert self.replicas is not None
 
     @property
@@ -117,6 +128,16 @@ class Copies:
             if index in replicas
         }
 
+    def put_aside(self, index: int) -> None:
+        """Another disk takes the place of a machine's. What that comes to is seen later, when more
+        may have been lost: where R + W <= N an old disk takes writes before it counts, and with
+        W = 1 it has them alone."""
+        self._aside[index] = _newest(self._aside.pop(index, {}), self.held(index))
+
+    def judge_aside(self, index: int) -> None:
+        """Note what of that a machine does not hold any more."""
+        self.judge(index, self._aside.pop(index, {}))
+
     def after_step(self, machine: Machine, effects: Effects) -> None:
         """Part of `cluster.Observer`: judge the disks that a new layout gives up."""
         del effects
@@ -127,7 +148,9 @@ class Copies:
         lost = set(layout.lost).difference(self._layout.lost)
         ids = self.called()
         indices = [ids[each] for each in sorted(lost) if each in ids]
-        before = {index: self.held_before(index) for index in indices}
+        before = {
+            index: _newest(self._aside.pop(index, {}), self.held_before(index)) for index in indices
+        }
         assert self.replicas is not None
         for index, versions in before.items():
             for key, version in versions.items():
@@ -224,6 +247,16 @@ class Copies:
         row, machines = row_of(key), self._cluster.machines
         return [each for each in self.replicas[key] if row not in machines[each].disk.damaged()]
 
+    def can_decide_without(self, key: bytes, index: int) -> bool:
+        """Whether a majority of each row of a key, but for one machine, can read what it voted."""
+        row, machines = row_of(key), self._cluster.machines
+        for each, voters in self.rows(key):
+            others = [machines[place] for place in voters if place != index]
+            able = [machine for machine in others if not machine.disk.has_damaged_votes(row)]
+            if len(able) < each.majority:
+                return False
+        return True
+
     def is_beyond_repair(self, key: bytes) -> bool:
         """Whether a copy is damaged, and reads of all the others (R of them) cannot repair it, as
         R + W <= N."""
@@ -253,6 +286,11 @@ class Copies:
     def durable(self, index: int, key: bytes) -> bytes:
         """The version that a power cut would leave; ABSENT for nothing, and for damaged bytes."""
         return _version_of(self._cluster.machines[index].disk.durable_remembered, key)
+
+
+def _newest(some: Versions, others: Versions) -> Versions:
+    """The higher version of each key."""
+    return {key: max(some.get(key, ABSENT), others.get(key, ABSENT)) for key in {**some, **others}}
 
 
 def _counts(machine: Machine) -> bool:

@@ -386,6 +386,11 @@ class Disk:
                 blobs[row] = flipped(blob, int(position * len(blob) * 8))
         return True
 
+    def has_damaged_votes(self, row: bytes) -> bool:
+        """Whether what was voted of a row fails its checksum, until it is written again."""
+        blob = self._columns[3].get(row)
+        return blob is not None and not sound_votes(row, blob)
+
     def vote_rows(self) -> list[bytes]:
         """All rows of which anything was voted, in order, damaged or not."""
         return sorted(self._columns[3])

@@ -18,7 +18,6 @@ from typing import Final, NamedTuple
 
 from msgspec.structs import replace
 
-from quorate.core.topology.topology import majority
 from quorate.sim.acts import CHANGES, STRIKES, UPGRADES
 from quorate.sim.draw_changes import draw_changes
 from quorate.sim.faults import FAULTS, MILD, are_mild
@@ -69,11 +68,8 @@ def draw(seed: int, options: Options) -> Plan:
     replication, nodes = _draw_sizes(random, options)
     load_ms = random.choice((300.0, 1_000.0, 4_000.0))
     quorums = _draw_quorums(random, options, replication)
-    w, r = (each or majority(replication) for each in quorums)
-    # As the number of copies changes, quorums of a fixed number promise other things.
-    is_fixed = any(quorums) and w + r > replication
-    allowed = options.faults.difference(("copies",) if is_fixed else ())
-    changing = draw_changes(Random(f"{seed} changes"), allowed, nodes - replication, options.nodes)
+    changes, room = Random(f"{seed} changes"), nodes - replication
+    changing = draw_changes(changes, options.faults, room, options.nodes)
     nodes += changing.spares * (options.nodes is None)
     load_ms = changing.load_ms or load_ms
     settings = _draw_settings(Random(f"{seed} settings"), load_ms)

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from quorate.core.values.events import Effects, Put, Result
-from quorate.core.values.messages import Mutate
+from quorate.core.values.messages import AcceptRows, Mutate, PrepareRows
 from quorate.sim import changes, splits, strikes
 from quorate.sim.acts import Acts, Spell, Undo, in_turn
 from quorate.sim.checkers import Violation
@@ -31,6 +31,8 @@ BROKEN_SHARE: Final = 0.5
 need new ones."""
 DIES_WITHIN_MS: Final = 3.0
 """How soon a coordinator dies after it sent a write: some replicas may not have got it yet."""
+DIES_AT: Final = ((Mutate,), (AcceptRows, Mutate), (PrepareRows, AcceptRows, Mutate))
+"""What it dies with, one of these: a plain write has the last round alone, mostly."""
 STUCK_TOLD_MS: Final = 500.0
 """Longer than a slow clock needs to notice that a sync takes too long."""
 
@@ -49,27 +51,29 @@ def _nodes(act: Callable[[Acts, Iterable[int]], Undo]) -> Callable[[Acts, Fault]
 
 
 def _coordinator(acts: Acts, fault: Fault) -> Undo:
-    """A process dies between the phases of the next write, or write-back, that it coordinates."""
+    """A process dies between the rounds of the next write, read-modify-write or write-back that it
+    coordinates, or with the last of them."""
     trap = _Trap(acts, fault.nodes[0])
     acts.cluster.observers.append(trap)
     return in_turn(partial(acts.cluster.observers.remove, trap), trap.take_away)
 
 
 class _Trap:
-    """Kills a machine just after it sent records to its peers."""
+    """Kills a machine just after it asked its peers to take records, or to vote on one."""
 
     def __init__(self, acts: Acts, index: int) -> None:
         self._acts = acts
         self._index = index
+        self._rounds = acts.random.choice(DIES_AT)
         self._spell = Spell(acts.cluster.world)
         self._is_set = True
         self._revive = in_turn()
 
     def after_step(self, machine: Machine, effects: Effects) -> None:
-        """Spring if the step sends records."""
+        """Spring if the step begins such a round."""
         if self._is_set and machine is self._acts.cluster.machines[self._index]:
             messages = (message for sent in effects.sends.values() for message in sent)
-            if any(isinstance(message, Mutate) for message in messages):
+            if any(isinstance(message, self._rounds) for message in messages):
                 self._is_set = False
                 self._spell.after(self._acts.random.uniform(0, DIES_WITHIN_MS), self._spring)
 
@@ -269,7 +273,7 @@ def _hang(acts: Acts, fault: Fault) -> Undo:
         told_within_ms = acts.plan.settings["timeout_ms"] + STUCK_TOLD_MS
         is_told = machine.life == life and machine.hangs_for_ms() > told_within_ms
         can_tell = machine.is_reading and machine.resumed_ms < acts.cluster.world.now
-        if acts.plan.needs_sync and is_told and can_tell and machine.driver.status().ready:
+        if acts.plan.needs_sync and is_told and can_tell and machine.driver.node.status().ready:
             told = f"{machine.name} says that it is ready, and its disk confirms nothing"
             acts.found.append(Violation("I33", b"", told))
         up = acts.down(fault.nodes)

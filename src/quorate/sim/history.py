@@ -299,6 +299,9 @@ class Evidence(msgspec.Struct, kw_only=True):
     set_r: int = 0
     set_w: int = 0
     """What the nodes were started with: 0 is a majority of the replicas, however many there are."""
+    sizes: frozenset[int] = frozenset()
+    """How many copies a key had, or was to have, at any time. What one of these does not promise,
+    no answer of the run has to keep."""
     had: Callable[[ClientOperation], list[list[Row]]] = lambda _: []
     """Who held the key of an operation, and who was to: by each layout that its coordinator had
     while it went on, as indices of machines, negative for disks that are no more. None told: the
@@ -341,9 +344,18 @@ class Evidence(msgspec.Struct, kw_only=True):
     hints_left: dict[int, int] = {}
     """Hints that wait on each node after quiescence."""
 
-    def r_of(self, operation: ClientOperation) -> int:
-        """The answers that a read needs."""
-        return operation.r or self.r
+    def defaults(self) -> list[tuple[int, int, int]]:
+        """N, and the W and R that requests need which ask for no number, of each number of copies
+        that a key had."""
+        if not self.sizes.difference([self.n]):
+            return [(self.n, self.w, self.r)]
+        return [
+            (n, self.set_w or majority(n), self.set_r or majority(n)) for n in sorted(self.sizes)
+        ]
+
+    def do_overlap(self, read: ClientOperation, write: ClientOperation) -> bool:
+        """Whether such a read meets such a write: R + W > N."""
+        return all((read.r or r) + (write.w or w) > n for n, w, r in self.defaults())
 
     def w_of(self, operation: ClientOperation) -> int:
         """The acks that a write needs."""
@@ -365,12 +377,14 @@ class Evidence(msgspec.Struct, kw_only=True):
     def is_promised(self, op: ClientOperation) -> bool:
         """Whether P2 promises its order: for a read, that it finds the last finished write; for a
         write, that each such read finds it or a later one."""
-        if self.met_loss(op) or (op.is_write and self.w_of(op) < majority(self.n)):
+        if self.met_loss(op):
             return False
         if op.is_write:
-            return True
+            return all((op.w or w) >= majority(n) for n, w, _ in self.defaults())
         # The default W too: by that a read decides whether to write back before it answers.
-        return self.r_of(op) >= majority(self.n) and self.r_of(op) + self.w > self.n
+        return all(
+            (op.r or r) >= majority(n) and (op.r or r) + w > n for n, w, r in self.defaults()
+        )
 
     def met_loss(self, op: ClientOperation) -> bool:
         """Whether a copy of its key was lost while it went on. It may then have heard one replica

@@ -85,7 +85,7 @@ def stale_ages(history: History, evidence: Evidence) -> tuple[int, list[float]]:
         for read in operations:
             if not isinstance(read.result, GetResult):
                 continue
-            if evidence.r_of(read) + evidence.w > evidence.n:
+            if all((read.r or r) + w > n for n, w, r in evidence.defaults()):
                 continue
             weak += 1
             missed_ms = [

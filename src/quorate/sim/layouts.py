@@ -78,7 +78,7 @@ class Layouts:
         self._machines = machines
         self._urls = [machine.url for machine in machines]
         self.known: dict[int, Layout] = {}
-        """By epoch, of which each has one table (P4)."""
+        """By epoch, of which each has one table (I17)."""
         self._had: dict[str, list[tuple[float, int]]] = {url: [] for url in self._urls}
         """By URL: since when, and which epoch."""
         self.taken: list[tuple[float, Layout]] = []
@@ -99,6 +99,14 @@ class Layouts:
                 self.taken.append((machine.world.now, layout))
                 self._look_for_sole(layout, machine.world.now)
             had.append((machine.world.now, layout.epoch))
+
+    def sizes(self) -> frozenset[int]:
+        """How many copies a key had, or was to have, at any time."""
+        return frozenset(
+            len(row)
+            for _, layout in self.taken
+            for row in {*layout.table, *(shall for _, shall in layout.moves)}
+        )
 
     def _look_for_sole(self, layout: Layout, now: float) -> None:
         """Note what only who leaves a row has of it."""

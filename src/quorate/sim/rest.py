@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from quorate.core.exchanges.hints import FENCED_MS
 from quorate.core.topology.layout import Course, Layout
 from quorate.core.values.versions import ms_of
 from quorate.core.values.wish import Wish
@@ -16,6 +17,7 @@ from quorate.sim import changes
 from quorate.sim.acts import Acts
 from quorate.sim.checkers import Violation, digests
 from quorate.sim.checkers.bounds import at_rest
+from quorate.sim.checkers.shares import uneven
 from quorate.sim.cluster import SimCluster
 from quorate.sim.judging import misplaced
 
@@ -25,7 +27,7 @@ it, and 64 partitions one after another over the slowest links."""
 LOOK_MS: Final = 50.0
 """Between two looks at whether they have."""
 HINT_RETRY_MS: Final = 1_200.0
-"""Longer than a peer waits for its hints to be tried again."""
+"""Longer than a peer waits for its hints to be tried again, if it could take some of them."""
 CLOCK_ROOM_MS: Final = 100.0
 """How far from the guard a clock has to be before requests must succeed."""
 
@@ -90,15 +92,25 @@ def wrong_at_rest(cluster: SimCluster, *, within_ms: float) -> list[Violation]:
     found = [*at_rest(each.node for each in running), *digests.check(running)]
     if is_at_rest(cluster):
         found += misplaced(cluster)
+        found += [Violation("I17", b"", f"at rest {told}") for told in uneven(cluster.layout())]
     return found
 
 
-def drain(cluster: SimCluster) -> None:
-    """Let hints be replayed for as long as they get fewer."""
+def drain(cluster: SimCluster, *, were_fenced: bool) -> None:
+    """Let hints be replayed for as long as they get fewer. `were_fenced`: a lock may have kept some
+    out, which are tried again later: others tell of the next slices by then, and it is taken back.
+    """
+    _drain(cluster, HINT_RETRY_MS)
+    if were_fenced:
+        slice_ms = max(machine.settings.slice_ms for machine in cluster.machines)
+        _drain(cluster, FENCED_MS + 2 * slice_ms + HINT_RETRY_MS)
+
+
+def _drain(cluster: SimCluster, retry_ms: float) -> None:
     left = hints_left(cluster)
     before: dict[int, int] = {}
     while any(left.values()) and left != before:
-        cluster.run(HINT_RETRY_MS)
+        cluster.run(retry_ms)
         left, before = hints_left(cluster), left
 
 
@@ -117,5 +129,5 @@ def hints_left(cluster: SimCluster) -> dict[int, int]:
 
 
 def _is_whole(layout: Layout) -> bool:
-    """Whether no disk of it is lost, and nobody is to leave."""
-    return not layout.lost and all(each.weight for each in layout.members)
+    """Whether no disk of it is lost, nobody is to leave, and all have their shares."""
+    return not layout.lost and all(each.weight for each in layout.members) and not uneven(layout)

@@ -209,7 +209,9 @@ class _Run:
         nodes = [index for index in range(self.plan.nodes) if index != silent]
         self.cluster.pause(silent)
         for key in self.keys[:PROBE_KEYS_MAX]:
-            self._ask_all(nodes, Kind.PUT, key)
+            # Of several at once one may have to be moved, which a majority must be able to vote on.
+            are_many = self.copies.can_decide_without(key, silent)
+            self._ask_all(nodes if are_many else nodes[:1], Kind.PUT, key)
             within_ms = {node: self._hedged_within_ms(node) for node in nodes}
             for op in self._ask_all(nodes, Kind.GET, key):
                 if op.took_ms > within_ms[op.node]:
@@ -248,10 +250,10 @@ class _Run:
             up()
             cluster.run(CONNECT_MS)
             self.found += come_to_rest(self.acts)
-        drain(cluster)
+        self._drain()
         if self._are_hints_enough():
             cluster.run(self.patience_ms)
-            drain(cluster)
+            self._drain()
             self.found += self._what_hints_left_undone()
         unsettled = self.keys
         for _ in range(ROUNDS_MAX):
@@ -265,6 +267,10 @@ class _Run:
         self.beyond_repair = frozenset(filter(self.copies.is_beyond_repair, self.keys))
         cluster.run(LINK_MS)
         self.found += wrong_at_rest(cluster, within_ms=PHASE_MS)
+
+    def _drain(self) -> None:
+        """Let hints be replayed."""
+        drain(self.cluster, were_fenced=self.lives.total()["peer_writes_fenced"] > 0)
 
     def _has_started(self) -> bool:
         """Whether every node runs that is to."""
@@ -469,6 +475,7 @@ class _Run:
             w=self.w,
             set_r=settings["r"],
             set_w=settings["w"],
+            sizes=self.layouts.sizes(),
             epoch_ms=EPOCH_MS,
             wall_skew_ms=math.ceil(max(each.clock.worst_ms for each in cluster.machines)),
             forgot_ms=self.copies.forgot_ms,

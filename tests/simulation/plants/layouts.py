@@ -7,7 +7,7 @@ of that.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from msgspec.structs import replace
@@ -19,8 +19,8 @@ from quorate.core.exchanges.write import Write
 from quorate.core.exchanges.writes import Writes
 from quorate.core.replica import Replica
 from quorate.core.serving import Serving
-from quorate.core.topology import wishes
-from quorate.core.topology.layout import FIRST_EPOCH
+from quorate.core.topology import planner, wants, wishes
+from quorate.core.topology.layout import FIRST_EPOCH, Layout
 from quorate.core.topology.membership import Membership
 from quorate.core.topology.peer import Peer
 from quorate.core.topology.topology import Replicas
@@ -32,6 +32,8 @@ from tests.simulation.plants.plant import Plant
 
 _on_frame: Final = Serving.on_frame
 _upgrade_of: Final = wishes.upgrade_of
+_goal_of: Final = wants.goal_of
+_next_rows: Final = planner.next_rows
 _replicas: Final = Replicas.__init__
 
 CHANGING: Final = Options(faults=frozenset((*CHANGES, "wipe", "kill", "hold", "isolate", "slow")))
@@ -58,6 +60,12 @@ JOINING: Final = Options(
 """Those in which one joins, and is hard to reach."""
 UPGRADING: Final = Options(faults=frozenset(UPGRADES))
 """Worlds in which the next release is installed."""
+SHARING: Final = Options(nodes=4, replication=2, operations=50, faults=frozenset(("weight",)))
+"""Those in which members are to have other shares."""
+COPYING: Final = Options(
+    nodes=3, replication=3, w=0, r=0, operations=50, faults=frozenset(("copies",))
+)
+"""Those in which there are to be more copies of each key, or fewer, and nothing else happens."""
 
 
 def _of_any_epoch(self: Serving, outbox: Outbox, frame: Frame) -> None:
@@ -99,6 +107,30 @@ def _known_to_all(membership: Membership) -> tuple[int, list[str]]:
     return level, []
 
 
+def _alike(layout: Layout) -> list[tuple[int, ...]]:
+    alike = [replace(each, weight=min(each.weight, 1)) for each in layout.members]
+    return _goal_of(replace(layout, members=tuple(alike)))
+
+
+def _given_up_first(
+    now: Sequence[Sequence[int]], goal: Sequence[Sequence[int]], **named: Any
+) -> dict[int, tuple[int, ...]]:
+    steps = _next_rows(now, goal, **named)
+    for each, row in steps.items():
+        if len(row) == len(now[each]):
+            steps[each] = tuple([index for index in now[each] if index in row])
+    return steps
+
+
+def _grant(membership: Membership, replication: int) -> None:
+    del membership, replication
+
+
+def _as_if_given(self: Membership) -> list[tuple[str, int, int]]:
+    topology = self.current()
+    return [(topology.own_url, topology.w, topology.r)]
+
+
 def _plant(name: str, owner: type, seam: str, faulty: Callable[..., Any]) -> Plant:
     return Plant(name, owner, seam, faulty, CHANGING)
 
@@ -130,4 +162,14 @@ PLANTS: Final = (
         BUSY,
     ),
     Plant("a level is raised that not all know", wishes, "upgrade_of", _known_to_all, UPGRADING),
+    Plant("all members have equal shares", wants, "goal_of", _alike, SHARING),
+    Plant("a copy goes before another comes", wants, "next_rows", _given_up_first, SHARING),
+    Plant(
+        "a quorum that was given holds no plan up",
+        wishes,
+        "_check_quorums",
+        _grant,
+        COPYING._replace(w=2),
+    ),
+    Plant("a majority holds a plan up", Membership, "quorums", _as_if_given, COPYING),
 )

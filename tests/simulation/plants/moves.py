@@ -12,20 +12,24 @@ from typing import Final
 from msgspec.structs import replace
 
 from quorate.core.exchanges import vote_pulls
+from quorate.core.exchanges.outbox import Outbox
 from quorate.core.exchanges.pulls import Pulls
 from quorate.core.exchanges.sources import CopySources
 from quorate.core.exchanges.surplus import Surplus
 from quorate.core.moved_votes import Told
+from quorate.core.serving import Serving
 from quorate.core.topology.layout import Layout
 from quorate.core.topology.peer import Peer
 from quorate.core.topology.topology import Replicas, majority
 from quorate.core.turn import Parts
+from quorate.core.values.messages import Frame, Pull
 from quorate.core.votes import Votes
 from quorate.sim.acts import CHANGES, STRIKES
 from quorate.sim.draw import Options
 from tests.simulation.plants.plant import Plant
 
 _replicas: Final = Replicas.__init__
+_on_frame: Final = Serving.on_frame
 _sources: Final = CopySources.of
 _next_partition: Final = Pulls._next_partition
 _kept: Final = Pulls._kept
@@ -115,6 +119,14 @@ def _gainers_where_rows_grow(self: Layout) -> set[int]:
     return {self.members[index].id for index in found}
 
 
+def _pulls_of_any_epoch(self: Serving, outbox: Outbox, frame: Frame) -> None:
+    pulls = [each for each in frame.messages if type(each) is Pull]
+    others = [each for each in frame.messages if type(each) is not Pull]
+    _on_frame(self, outbox, replace(frame, messages=others))
+    for each in pulls:
+        self._on_pull(outbox, each)
+
+
 def _voters_of_the_old_row(self: Replicas, rows: list[list[Peer | None]], **named: object) -> None:
     _replicas(self, rows, **named)  # type: ignore[arg-type]
     self.majorities = self.majorities[:1] * len(self.majorities)
@@ -136,9 +148,13 @@ PLANTS: Final = (
 )
 RARE: Final = (
     Plant("what is withheld is used", Surplus, "__init__", _nothing_is_withheld, SINGLE),
+    Plant(
+        "a pull is answered under another layout", Serving, "on_frame", _pulls_of_any_epoch, SINGLE
+    ),
     Plant("votes are not pulled", vote_pulls, "take_votes", _taken_by_nobody, BEHIND),
     Plant("a vote needs the old row alone", Replicas, "__init__", _voters_of_the_old_row, SINGLE),
 )
 """What chance hardly ever finds. A copy must be given up and gained again before the disk has
-dropped it; who proposes must be away for as long as a move takes, at the very moment at which its
+dropped it; who gives a copy must miss each layout since, and still hear the question, and then take
+a write; who proposes must be away for as long as a move takes, at the very moment at which its
 record is decided and nobody has been told."""

@@ -20,12 +20,13 @@ from quorate.core.values.stored import StoredVotes
 from quorate.core.values.versions import TIES, link_of, pack_version, stamp_of, successor
 from quorate.core.votes import Votes
 from quorate.core.voting import Voting
-from tests.simulation.plants.plant import Plant
+from tests.simulation.plants.plant import DEFAULT, Plant
 
 _accept: Final = Votes.accept
 _build: Final = Updates._build
 _finish: Final = Updates._finish
 _hear: Final = Voting.hear
+_remembered: Final = Votes.remembered
 _write_back: Final = Updates._write_back
 
 
@@ -57,6 +58,11 @@ def _lost_is_never_sent(self: BegunUpdate) -> bool:
 def _nothing_remembered(self: Votes, row: bytes) -> StoredVotes:
     del self, row
     return StoredVotes()
+
+
+def _lost_for_ever(self: Votes, row: bytes) -> StoredVotes:
+    known = _remembered(self, row)
+    return StoredVotes(known.floor, known.instances, 1 << 62) if known.lost else known
 
 
 def _always(ballot: Ballot, promised: Ballot) -> bool:
@@ -132,6 +138,13 @@ PLANTS: Final = (
     Plant("a request that was done is done again", BegunUpdate, "remembered", _done_again),
     Plant("what was proposed counts as not sent", BegunUpdate, "writes", _lost_is_never_sent),
     Plant("votes are forgotten", Votes, "remembered", _nothing_remembered),
+    Plant(
+        "votes that were damaged never count again",
+        Votes,
+        "remembered",
+        _lost_for_ever,
+        DEFAULT._replace(faults=frozenset({"rot"})),
+    ),
     Plant("a lower ballot is accepted", votes, "may_accept", _always),
     Plant("what is accepted is shown", Votes, "accept", _shown),
     Plant("an update is answered when it is decided", Updates, "_finish", _answered_when_decided),

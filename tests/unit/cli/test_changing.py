@@ -180,6 +180,72 @@ def test_members_that_have_copies_to_get_say_themselves_what_they_wait_for(run: 
     assert ran.out.decode().endswith(f"crowded: zone b is small\nwaits: {d.url} waits\n")
 
 
+_MOVES: dict[str, object] = {
+    "node": A,
+    "epoch": 9,
+    "phase": "moving",
+    "replication": 3,
+    "copies": 3072,
+    "to_move": 500,
+    "bytes": 500_000_000,
+    "crowded": [],
+    "waits": [],
+    "members": [],
+}
+_UNKNOWN: dict[str, object] = {"eta_s": None, "bytes_s": None, "eta_estimated": False}
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ((40, 12_000_000, False), "about 40 s left at 12.0 MB/s"),
+        ((40, None, False), "about 40 s left"),
+        ((240, 12_000_000, False), "about 4.0 min left at 12.0 MB/s"),
+        ((40, 12_000_000, True), "about 40 s, an estimate: copies last moved at 12.0 MB/s"),
+        ((40, None, True), "about 40 s, an estimate: as copies last moved"),
+        ((None, None, False), "nobody can tell yet: no copies were seen to move"),
+    ],
+)
+def test_the_topology_says_how_long_it_takes_in_words(
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    told: tuple[int | None, int | None, bool],
+    said: str,
+) -> None:
+    monkeypatch.setattr("quorate.cli.changing._LOOK_AGAIN_SECONDS", 0.0)
+    eta = dict(zip(_UNKNOWN, told, strict=True))
+    with ScriptedNode(lambda _: reply(200, json.dumps({**_MOVES, **eta}).encode())) as node:
+        ran = run("topology", f"--target={node.url}")
+    assert (ran.code, ran.err) == (0, "")
+    assert f"eta\t{said}\n" in ran.out.decode()
+
+
+def test_a_node_that_has_not_seen_copies_move_is_asked_twice(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quorate.cli.changing._LOOK_AGAIN_SECONDS", 0.0)
+    known: dict[str, object] = {"eta_s": 50, "bytes_s": 10_000_000, "eta_estimated": False}
+    etas = iter([_UNKNOWN, known])
+    with ScriptedNode(lambda _: reply(200, json.dumps({**_MOVES, **next(etas)}).encode())) as node:
+        ran = run("topology", f"--target={node.url}", "--json")
+    assert json.loads(ran.out)["eta_s"] == 50
+    with ScriptedNode(lambda _: reply(200, json.dumps(_MOVES).encode())) as node:
+        ran = run("topology", f"--target={node.url}")
+        assert len(node.requests) == 1, "a node of an earlier release knows of none"
+    assert "eta\tnobody can tell yet" in ran.out.decode()
+
+
+def test_a_plan_says_that_its_eta_is_an_estimate(run: Run, served: Served, target: str) -> None:
+    assert "eta" not in run("plan", target).out.decode()
+    served.store.moving = 100
+    ran = run("plan", target)
+    assert "eta: nobody can tell yet: no copies were seen to move\n" in ran.out.decode()
+    moved = {**json.loads(run("plan", target, "--json").out), "eta_s": 9, "bytes_s": 5_000_000}
+    with ScriptedNode(lambda _: reply(200, json.dumps(moved).encode())) as node:
+        ran = run("plan", f"--target={node.url}")
+    assert "eta: about 9 s, an estimate: copies last moved at 5.0 MB/s\n" in ran.out.decode()
+
+
 def test_an_answer_in_an_unknown_form_is_told(run: Run) -> None:
     with ScriptedNode(lambda _: reply(200, b"[]")) as node:
         for command in (["topology"], ["plan"], ["cancel"], ["join", A]):

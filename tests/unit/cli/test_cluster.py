@@ -194,16 +194,50 @@ def test_status_asks_each_member_itself(run: Run) -> None:
         ran = run("status", f"--target={well.url}")
         assert ran.code == 3
         assert rows(ran.out) == [
-            ["url", "state", "reason", "agreed"],
-            [well.url, "ready", "", ""],
-            [ill.url, "not ready", "the disk is stuck", ""],
-            [dead, "not ready", f"no answer from {dead}: Connection refused", ""],
+            ["url", "state", "reason", "agreed", "certificate"],
+            [well.url, "ready", "", "", ""],
+            [ill.url, "not ready", "the disk is stuck", "", ""],
+            [dead, "not ready", f"no answer from {dead}: Connection refused", "", ""],
         ]
         listed = members(well.url)
         healthy = run("status", f"--target={well.url}", "--json")
     assert healthy.code == 0
     assert json.loads(healthy.out) == [
-        {"url": well.url, "state": "ready", "reason": "", "agreed": ""}
+        {"url": well.url, "state": "ready", "reason": "", "agreed": "", "certificate": ""}
+    ]
+
+
+def test_status_says_when_each_nodes_certificate_expires_and_warns_of_any_that_does_soon(
+    run: Run,
+) -> None:
+    """Whichever node is asked; a node that is not ready may be so because its own has expired."""
+
+    def answers(state: bytes, expires_s: int, warning: str) -> Answer:
+        told = dict.fromkeys(("node", "epoch", "phase", "replication", "copies", "to_move"), 0)
+        lists: dict[str, Any] = {"waits": [], "crowded": [], "members": []}
+        expiry = {"certificate_expires_s": expires_s, "certificate_waits": warning}
+        agreed = {"agreed_age_s": 90, "agreed_waits": ""}
+        topology = reply(200, json.dumps({**told, **lists, **agreed, **expiry}).encode())
+        table = {"/readyz": state, "/topology": topology}
+        return lambda request: table.get(request.target.partition("?")[0]) or reply(200, listed)
+
+    ready, ill = reply(200, b"ok"), problem(503, "not_ready", detail="a peer refuses")
+    with (
+        ScriptedNode(answers(ready, 40 * 86_400 + 5, "")) as far,
+        ScriptedNode(answers(ready, 86_400 + 5, "near: put a new one")) as near,
+        ScriptedNode(answers(ill, -5, "past: put a new one")) as past,
+    ):
+        urls = (far.url, near.url, past.url)
+        listed = json.dumps([{**MEMBER, "url": url, "id": "0a"} for url in urls]).encode()
+        ran = run("status", f"--target={far.url}")
+    assert rows(ran.out)[1:] == [
+        [far.url, "ready", "", "1.5 min", "expires in 40 days"],
+        [near.url, "ready", "", "1.5 min", "expires in 1 day"],
+        [past.url, "not ready", "a peer refuses", "1.5 min", "expired"],
+    ]
+    assert ran.err.splitlines() == [
+        "quorate: near: put a new one",
+        "quorate: past: put a new one",
     ]
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -42,6 +43,29 @@ def test_each_commands_help_lists_every_flag_with_its_default(command: object, r
             assert f"[default: {flag.default}]" in text
 
 
+def completed(**variables: str) -> str:
+    """What the command prints to a shell that completes its words."""
+    line = [sys.executable, "-c", "import sys\nfrom quorate.cli import main\nsys.exit(main())"]
+    done = subprocess.run(
+        line, capture_output=True, text=True, check=True, env={**os.environ, **variables}
+    )
+    return done.stdout
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_gets_what_it_completes_with(shell: str) -> None:
+    source = completed(_QUORATE_COMPLETE=f"{shell}_source")
+    assert f"_QUORATE_COMPLETE={shell}_complete" in source
+
+
+def test_tab_completes_commands_and_flags() -> None:
+    asked = {"_QUORATE_COMPLETE": "bash_complete"}
+    told = completed(**asked, COMP_WORDS="quorate ge", COMP_CWORD="1")
+    assert told.splitlines() == ["plain,get"]
+    told = completed(**asked, COMP_WORDS="quorate get --targ", COMP_CWORD="2")
+    assert told.splitlines() == ["plain,--target"]
+
+
 def test_help_is_a_command_too(run: Run) -> None:
     assert run("help").out == run("help", "help").out == run("--help").out
     for command in COMMANDS:
@@ -55,7 +79,7 @@ def test_help_says_other_names_and_exit_codes(run: Run) -> None:
     for meaning in (
         "0  done",
         "1  the key is not there",
-        "2  no node could be reached, or the command line is wrong",
+        "2  no node could be reached, the command line is wrong, or the output cannot be written",
         "3  the cluster refused; the message says whether a write may survive",
     ):
         assert f"\n    {meaning}\n" in text

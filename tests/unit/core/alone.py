@@ -34,7 +34,7 @@ from quorate.core.values.messages import (
     Pong,
 )
 from quorate.core.values.record import Record
-from quorate.core.values.versions import pack_version
+from quorate.core.values.versions import pack_version, stamp_at, successor
 from quorate.sim.clock import EPOCH_MS
 from quorate.sim.cluster import founded, id_of, settings_of, url_of
 from quorate.sim.disk import Disk
@@ -191,3 +191,8 @@ def _founded(count: int, replication: int, *, is_new: bool) -> Disk:
 def record_at(ms: int, value: bytes | None = b"v", *, node_id: int = 9, count: int = 0) -> Record:
     """A record stamped `ms` after the beginning of the world."""
     return Record(pack_version((EPOCH_MS + ms << 16) + count, node_id), value)
+
+
+def made_at(ms: int, value: bytes | None = b"v") -> Record:
+    """A record that a read-modify-write made then, of one that is older than the world."""
+    return Record(successor(record_at(-1).version, stamp_at(EPOCH_MS + ms)), value)

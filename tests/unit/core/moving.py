@@ -59,6 +59,12 @@ def later(layout: Layout, epochs: int = 1, **fields: Any) -> Layout:
     return replace(layout, epoch=layout.epoch + epochs, **fields)
 
 
+def recopied(count: int, old: int, new: int) -> Layout:
+    """The layout, some steps on, of a cluster that had `old` copies of each key, and has `new`."""
+    table = stable(count, replication=new).table
+    return later(stable(count, replication=old), 9, replication=new, table=table)
+
+
 def shared(old: Layout, *indices: int, lost: tuple[int, ...] = ()) -> Layout:
     """What follows when these members are to hold nothing, some as their disks are lost."""
     members = [replace(m, weight=0) if i in indices else m for i, m in enumerate(old.members)]

@@ -14,6 +14,7 @@ from quorate.errors import QuorumUnreachable
 from quorate.sim.cluster import SimCluster, id_of, url_of
 from tests.simulation import asking
 from tests.unit.core.alone import Alone, record_at
+from tests.unit.core.moving import hear, node, recopied, stable
 
 
 def test_a_member_is_shown_by_its_url_with_state_and_age() -> None:
@@ -154,8 +155,28 @@ def test_a_refused_link_is_named_as_the_cause_until_it_is_up() -> None:
     assert alone.node.status().members[1].refusal == ""
 
 
+def _shown_quorums(alone: Alone) -> list[tuple[int, int]]:
+    return [(member.w, member.r) for member in alone.node.status().members]
+
+
 def test_the_defaults_of_each_member_are_shown() -> None:
     alone = Alone(3, w=3, r=1)
-    alone.step(alone.met(1, w=2, r=2))
-    shown = [(member.w, member.r) for member in alone.node.status().members]
-    assert shown == [(3, 1), (2, 2), (0, 0)]
+    alone.step(alone.met(1, r=3))
+    assert _shown_quorums(alone) == [(3, 1), (2, 3), (0, 0)], "of the third nothing is known"
+
+
+def test_shown_defaults_follow_the_copies_where_none_were_given() -> None:
+    alone = node(layout_of=stable(5, replication=5), count=5)
+    alone.step(alone.met(4, w=2))
+    assert _shown_quorums(alone) == [(3, 3)] * 4 + [(2, 3)]
+    hear(alone, recopied(5, 5, 3))
+    assert _shown_quorums(alone) == [(2, 2)] * 5
+
+
+def test_a_node_that_asks_more_than_there_are_copies_says_so() -> None:
+    alone = node(layout_of=stable(3, replication=3), count=3, w=3)
+    assert alone.node.status().ready
+    hear(alone, recopied(3, 3, 2))
+    assert alone.node.status().reason == (
+        "-W or -R of this node asks 3 of 2: start it with less, or have more copies of each key"
+    )

@@ -345,6 +345,21 @@ def test_what_is_below_the_lock_where_nothing_is_held_is_gone() -> None:
     assert voter.prepare(LOW, version(21_000)).said == Said.PROMISED
 
 
+def test_who_accepted_on_a_lock_votes_on_nothing_below_it_though_it_is_taken_back() -> None:
+    voter = _locked()
+    assert voter.accept(LOW, phantom(20_000)).said == Said.ACCEPTED
+    voter.replica.fences.unlock(P)
+    assert voter.prepare(HIGH, version(19_000)).said == Said.GONE
+    assert voter.restarted().prepare(HIGH, version(19_000)).said == Said.GONE
+
+
+def test_a_row_that_lives_again_votes_on_nothing_from_before_its_collection() -> None:
+    voter = _locked(record(30_000), horizon=20)
+    assert voter.prepare(LOW, version(19_000)).said == Said.GONE
+    later, held = successor(version(5_000), 2), after(version(5_000))
+    assert _locked(held, horizon=20).prepare(LOW, later).said == Said.PROMISED, "of what is held"
+
+
 def test_nothing_is_accepted_that_the_lock_would_refuse() -> None:
     """Were it decided it could not be stored."""
     voter = _locked(record(5_000))

@@ -222,6 +222,7 @@ def test_roles_for_some_keys_are_looked_at_key_by_key() -> None:
 @pytest.mark.parametrize(
     ("name", "password"),
     [
+        ("ann", "ann-pw\0"),
         ("ann", "x"),
         ("ann", ""),
         ("ann", "ann-pw "),

@@ -222,10 +222,10 @@ def log_file(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     monkeypatch.setattr(process, "LINES", Lines(writer))
     # A logger keeps what was configured when it was first used.
     monkeypatch.setattr(process, "log", structlog.get_logger())
-    last_resort = logging.lastResort
+    last_resort, unraisable = logging.lastResort, sys.unraisablehook
     yield reader
     structlog.reset_defaults()
-    logging.lastResort = last_resort
+    logging.lastResort, sys.unraisablehook = last_resort, unraisable
     for each in (reader, writer):
         os.close(each)
 
@@ -260,3 +260,19 @@ def test_what_a_library_says_is_a_line_of_the_log(log_file: int) -> None:
     line = json.loads(os.read(log_file, 10_000))
     assert (line["event"], line["level"]) == ("library", "error")
     assert (line["logger"], line["message"]) == ("aiohttp", "no way")
+
+
+def test_what_is_raised_where_nobody_catches_it_is_one_short_line_once(log_file: int) -> None:
+    process.configure_logs(form="json", level="info")
+
+    class Raises:
+        def __del__(self) -> None:
+            raise ValueError("x" * 1000)
+
+    for _ in range(3):
+        Raises()
+    assert process.LINES.flush(seconds=10)
+    line = json.loads(os.read(log_file, 10_000))
+    assert (line["event"], line["level"], line["logger"]) == ("library", "warning", "python")
+    assert "ValueError('xxx" in line["message"]
+    assert len(line["message"]) == process.UNRAISED_CHARACTERS_MAX

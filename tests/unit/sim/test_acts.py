@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import pytest
 
+from quorate.core.values.wish import Wish
 from quorate.sim.acts import Acts, Spell
+from quorate.sim.changes import wish_for
 from quorate.sim.cluster import SimCluster
 from quorate.sim.copies import Copies
 from quorate.sim.draw import Options, draw
+from quorate.sim.machine import Image
 from quorate.sim.noise import Noise
 from quorate.sim.workload import Clients
 from tests.simulation import asking
@@ -88,6 +91,80 @@ def test_an_old_disk_is_put_back_once_and_its_loss_is_judged(
     assert key in acts.copies.forgot_ms
     acts.down([0])()
     assert cluster.recorder.faults["old disk"] == 2
+
+
+@pytest.fixture
+def eventual() -> Acts:
+    """On three members and another node, where R + W <= N: a disk of which nobody has said yet how
+    far it was takes writes, and acknowledges them alone."""
+    cluster = SimCluster(1, 4, spares=1, latency_ms=PLAN.latencies_ms[0], w=1, r=1)
+    clients = Clients(cluster, patience_ms=1_000)
+    acts = Acts(cluster, PLAN, Copies(cluster, [b"all", b"one"], quorum=1, w=1), clients)
+    asking.must_put(cluster, 0, b"all", b"v", w=3)
+    cluster.run(3_000)
+    return acts
+
+
+def put_back(acts: Acts, image: Image) -> None:
+    """The first machine comes back with an old disk."""
+    up = acts.down([0])
+    acts.lose_disk(0, image)
+    up()
+
+
+def take_alone(acts: Acts) -> None:
+    """The first machine acknowledges a write that it alone has, with a disk that does not count."""
+    acts.cluster.run(100)
+    asking.must_put(acts.cluster, 0, b"one", b"v")
+    assert not acts.cluster.machines[0].node.membership.marks.counts
+
+
+def test_what_an_old_disk_took_is_lost_with_the_next_old_disk(eventual: Acts) -> None:
+    cluster = eventual.cluster
+    asking.split(cluster, [0], [1, 2, 3])
+    put_back(eventual, cluster.machines[0].image())
+    older = cluster.machines[0].image()
+    take_alone(eventual)
+    put_back(eventual, older)
+    assert asking.held(cluster, 0, b"one") is None
+    assert not eventual.copies.forgot_ms, "it may be found out yet"
+    asking.heal(cluster)
+    cluster.run_until(lambda: cluster.machines[0].node.membership.marks.counts)
+    assert list(eventual.copies.forgot_ms) == [b"one"]
+
+
+@pytest.mark.parametrize("is_emptied", [True, False])
+def test_what_an_old_disk_took_is_lost_when_it_is_found_out(
+    eventual: Acts, is_emptied: bool
+) -> None:
+    cluster = eventual.cluster
+    image = cluster.machines[0].image()
+    cluster.run(10_000)
+    asking.must_put(cluster, 0, b"all", b"w", w=3)
+    cluster.run(10_000)
+    asking.split(cluster, [0], [1, 2, 3])
+    put_back(eventual, image)
+    take_alone(eventual)
+    if not is_emptied:
+        eventual.copies.given_up.add(cluster.machines[1].settings.node_id)
+    asking.heal(cluster)
+    cluster.run_until(lambda: asking.held(cluster, 0, b"one") is None)
+    assert (asking.held(cluster, 0, b"all") is None) is is_emptied
+    assert list(eventual.copies.forgot_ms) == [b"one"]
+
+
+def test_what_an_old_disk_took_the_place_of_is_lost_when_it_is_given_up(eventual: Acts) -> None:
+    cluster = eventual.cluster
+    cluster.observers.append(eventual.copies)
+    asking.split(cluster, [0], [1, 2, 3])
+    image = cluster.machines[0].image()
+    asking.must_put(cluster, 0, b"one", b"v")
+    put_back(eventual, image)
+    cluster.run(10_000)
+    urls = [machine.url for machine in cluster.machines]
+    wish_for(eventual, 1, Wish(replace=((urls[0], urls[3]),)))
+    cluster.run_until(lambda: 0 not in cluster.replicas(b"one"))
+    assert list(eventual.copies.forgot_ms) == [b"one"]
 
 
 def test_a_link_is_whole_when_the_last_cut_is_over(acts: Acts) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 
+from quorate.core.values.events import Edited
 from quorate.sim.cluster import SimCluster
 from quorate.sim.copies import Copies
 from tests.simulation import asking
@@ -140,3 +141,36 @@ def test_a_damaged_copy_beside_a_quorum_of_sound_ones_is_to_be_repaired() -> Non
     copies = Copies(cluster, [KEY], quorum=2, w=2)
     assert cluster.rot(1, KEY)
     assert not copies.is_beyond_repair(KEY)
+
+
+def test_who_cannot_read_its_votes_is_not_of_the_majority_that_decides_until_it_notices() -> None:
+    """Then it votes again on what is made from then on."""
+    cluster = _written()
+    copies = Copies(cluster, [KEY], quorum=2, w=2)
+    asking.update(cluster, 0, KEY, lambda _: Edited(b"w"))
+    cluster.run(100)
+    assert cluster.rot_votes(0, KEY)
+    assert [copies.can_decide_without(KEY, index) for index in range(3)] == [True, False, False]
+    asking.update(cluster, 0, KEY, lambda _: Edited(b"x"))
+    cluster.run(100)
+    assert all(copies.can_decide_without(KEY, index) for index in range(3))
+
+
+@pytest.mark.parametrize("is_held", [True, False])
+def test_only_what_a_disk_held_when_it_was_put_aside_is_excused(*, is_held: bool) -> None:
+    """What it had dropped by itself before is a fault of the store, however often the disk is put
+    back."""
+    cluster = SimCluster(1, 3)
+    older, old = cluster.machines[0].image(), cluster.machines[0].image()
+    cluster.kill(2)
+    asking.must_put(cluster, 0, KEY, b"v", w=2)
+    cluster.run(100)
+    copies = Copies(cluster, [KEY], quorum=2, w=2)
+    cluster.kill(0)
+    if is_held:
+        copies.put_aside(0)
+    cluster.machines[0].replace_disk(old)
+    copies.put_aside(0)
+    cluster.machines[0].replace_disk(older)
+    copies.judge_aside(0)
+    assert (KEY in copies.forgot_ms) is is_held

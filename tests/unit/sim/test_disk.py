@@ -222,6 +222,7 @@ def test_votes_are_read_as_they_were_written_until_they_rot_or_are_dropped() -> 
     disk.format(Batch([], [], [], votes=[(row, b"of " + row) for row in rows]))
     assert list(disk.scan_votes(rows[0], rows[2])) == [(row, b"of " + row) for row in rows[:2]]
     assert disk.rot_votes(rows[1], random)
+    assert [disk.has_damaged_votes(row) for row in rows] == [False, True, False]
     told = [votes for _, votes in disk.scan_votes(*ALL)]
     assert told == [b"of " + rows[0], b"", b"of " + rows[2]]
     disk.crash(random)
@@ -235,6 +236,7 @@ def test_votes_are_read_as_they_were_written_until_they_rot_or_are_dropped() -> 
     disk.sync()
     disk.crash(random)
     assert [disk.get_votes(row) for row in rows] == [b"of " + rows[0], b"new", None]
+    assert not any(map(disk.has_damaged_votes, rows))
     disk.write(Batch([], [], [], votes=[(rows[0], None)]))
     assert disk.vote_rows() == [rows[1]]
     assert not disk.rot_votes(rows[0], random)

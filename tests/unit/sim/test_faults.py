@@ -5,14 +5,17 @@ from __future__ import annotations
 
 import pytest
 
-from quorate.core.values.events import PutResult
+from quorate.core.values.events import Edited, Effects, PutResult
+from quorate.core.values.messages import Message
 from quorate.core.values.slots import row_of
+from quorate.sim import faults
 from quorate.sim.acts import Acts
 from quorate.sim.cluster import SimCluster
 from quorate.sim.copies import Copies
 from quorate.sim.draw import Options, draw
 from quorate.sim.faults import FAULTS, Nemesis
 from quorate.sim.history import Kind
+from quorate.sim.machine import Machine
 from quorate.sim.plan import Fault
 from quorate.sim.workload import Clients
 from tests.simulation import asking
@@ -128,6 +131,38 @@ def test_a_coordinator_dies_with_its_next_write(stage: Stage) -> None:
     assert not stage.runs(2)
     assert handle.result is None
     stage.end()
+
+
+class Sent:
+    """The rounds that one node began, as the messages that it sent."""
+
+    def __init__(self, cluster: SimCluster, index: int) -> None:
+        self.rounds: list[type[Message]] = []
+        self._machine = cluster.machines[index]
+        cluster.observers.append(self)
+
+    def after_step(self, machine: Machine, effects: Effects) -> None:
+        """Note what is sent."""
+        if machine is self._machine:
+            sent = [type(message) for each in effects.sends.values() for message in each]
+            self.rounds += [kind for kind in sent if kind in faults.DIES_AT[-1]]
+
+
+@pytest.mark.parametrize("rounds", faults.DIES_AT, ids=lambda rounds: rounds[0].__name__)
+def test_a_coordinator_dies_with_a_round_of_its_next_update(
+    stage: Stage, rounds: tuple[type[Message], ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = Sent(stage.cluster, 2)
+    monkeypatch.setattr(faults, "DIES_WITHIN_MS", 0.0)
+    with monkeypatch.context() as patched:
+        patched.setattr(faults, "DIES_AT", (rounds,))
+        stage.begin("coordinator", 2)
+    asking.update(stage.cluster, 2, KEYS[0], lambda _: Edited(b"w"))
+    stage.cluster.run(20)
+    assert not stage.runs(2)
+    assert sent.rounds[-1] is rounds[0]
+    stage.end()
+    assert stage.runs(2)
 
 
 def test_a_coordinator_whose_time_is_over_does_not_die_any_more(stage: Stage) -> None:

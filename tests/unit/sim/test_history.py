@@ -102,6 +102,35 @@ def test_a_number_that_nodes_were_started_with_does_not_grow_with_the_copies(
         assert evidence.needed(op, Row((0, 1, 2, 3, 4))) == needed
 
 
+@pytest.mark.parametrize(
+    ("set_w", "set_r", "sizes", "is_promised", "do_overlap"),
+    [
+        (0, 0, {1, 3, 5}, True, True),
+        (2, 2, {3}, True, True),
+        (2, 2, {2, 3}, True, True),
+        (2, 2, {3, 4}, False, False),
+        (3, 0, {3, 5}, True, True),
+        (2, 0, {3, 5}, False, False),
+        (0, 2, {3, 4}, False, True),
+    ],
+)
+def test_what_is_promised_holds_for_every_number_of_copies_that_there_was(
+    set_w: int, set_r: int, sizes: set[int], is_promised: bool, do_overlap: bool
+) -> None:
+    evidence = Evidence(
+        n=3,
+        r=set_r or 2,
+        w=set_w or 2,
+        set_r=set_r,
+        set_w=set_w,
+        sizes=frozenset(sizes),
+        epoch_ms=0,
+    )
+    get, put = _asked(Kind.GET), _asked(Kind.PUT)
+    assert evidence.is_promised(get) is is_promised
+    assert evidence.do_overlap(get, put) is do_overlap
+
+
 def test_a_read_is_none_of_these() -> None:
     op = _asked(Kind.GET)
     op.result = QuorumUnreachable("", outcome=Outcome.NOT_APPLIED)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from hypothesis import strategies as st
 
 from quorate.core.values.messages import (
@@ -22,6 +24,7 @@ from quorate.core.values.messages import (
     Known,
     ListBuckets,
     Listed,
+    Message,
     Mutate,
     Mutated,
     OtherEpoch,
@@ -99,7 +102,7 @@ ROW_VOTE = st.builds(
     st.none() | LINKED_RECORD,
     st.none() | RECORD,
 )
-MESSAGE = st.one_of(
+KINDS: Final[tuple[st.SearchStrategy[Message], ...]] = (
     st.builds(Mutate, BATCH, st.lists(st.tuples(ROW, RECORD), max_size=5), BATCH),
     st.builds(
         Mutated,
@@ -197,6 +200,9 @@ MESSAGE = st.one_of(
         OtherEpoch, st.integers(0, 2**31), st.lists(BATCH, max_size=4), st.binary(max_size=9)
     ),
 )
+MESSAGE = st.one_of(*KINDS)
+ONE_OF_EACH = st.tuples(*KINDS)
+"""A message of every kind."""
 FRAME = st.builds(Frame, st.integers(0, 2**31), UINT64, st.lists(MESSAGE, max_size=4))
 GREETING = st.builds(
     Greeting,

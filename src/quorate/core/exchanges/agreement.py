@@ -21,7 +21,7 @@ held (`counting`). Until then nothing is told of it.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from quorate.core.exchanges.anti_entropy import AntiEntropy
 from quorate.core.exchanges.collection import Collection
@@ -49,6 +49,16 @@ it may be unable to: its disk may be full, or its `-repair-rate` 0."""
 
 Told = dict[int, int]
 """Digests by partition."""
+
+
+class HeldUp(NamedTuple):
+    """What keeps replicas from agreeing."""
+
+    why: str = ""
+    """One line: a partition, who, and why; empty if nothing does."""
+    peer: Peer | None = None
+    """Who does; None if this node does, or nobody by itself."""
+    is_own: bool = False
 
 
 class Heard:
@@ -386,13 +396,13 @@ class Agreement:
         """Whether this node goes through what it and others differ in."""
         return self._anti_entropy.is_busy
 
-    def waits_for(self) -> str:
-        """What holds up the partition that agreed longest ago, one line; empty if nothing does."""
+    def waits_for(self) -> HeldUp:
+        """What holds up the partition that agreed longest ago."""
         partition = min(self._mine, key=self._agreed_ms.__getitem__, default=-1)
         # At the last boundary some may have yet to tell.
         if partition < 0 or self._agreed_ms[partition] >= (self.boundary - 1) * self._slice_ms:
-            return ""
-        return self._why_not(partition)
+            return HeldUp()
+        return self._held_up(partition)
 
     def tombstones_wait_for(self) -> str:
         """What keeps the tombstones of the partition that has most from being dropped, one line;
@@ -403,27 +413,35 @@ class Agreement:
         late_ms = (self.boundary - 2) * self._slice_ms
         if partition < 0 or not tombstones[partition] or self._agreed_ms[partition] >= late_ms:
             return ""
-        return f"{sum(tombstones)} tombstones: {self._why_not(partition)}"
+        return f"{sum(tombstones)} tombstones: {self._held_up(partition).why}"
 
-    def _why_not(self, partition: int) -> str:
+    def _held_up(self, partition: int) -> HeldUp:
         """Why the replicas of a partition do not agree at the last boundary."""
         if partition in self._moving:
-            return f"partition {partition}: its copies move"
-        if self._replica.trouble.code:
-            return f"partition {partition}: this node's disk takes no writes"
-        if partition in self.counting.unreadable:
-            return f"partition {partition}: this node cannot read all that it holds"
-        if not self._replica.digests.is_whole(partition):
-            return f"partition {partition}: this node has yet to go through what it holds"
-        if partition in self._undecided:
-            return f"partition {partition}: updates that this node accepted are yet to be decided"
+            return HeldUp(f"partition {partition}: its copies move")
+        own = self._own_trouble(partition)
+        if own:
+            return HeldUp(f"partition {partition}: {own}", is_own=True)
         # Just after the boundary moved nobody has told there.
         equal = self._equal[partition] | self._equal_before[partition]
         others = self._membership.current().partitions[partition].others
         # Who is away first: others may only not have told yet.
         for peer in sorted(others, key=lambda peer: peer.is_reachable):
             if not equal & peer.bit:
-                return f"partition {partition}: {peer.url} {self._why(partition, peer)}"
+                why = f"partition {partition}: {peer.url} {self._why(partition, peer)}"
+                return HeldUp(why, peer)
+        return HeldUp()
+
+    def _own_trouble(self, partition: int) -> str:
+        """Why this node tells nothing of a partition; empty if it does."""
+        if self._replica.trouble.code:
+            return "this node's disk takes no writes"
+        if partition in self.counting.unreadable:
+            return "this node cannot read all that it holds"
+        if not self._replica.digests.is_whole(partition):
+            return "this node has yet to go through what it holds"
+        if partition in self._undecided:
+            return "updates that this node accepted are yet to be decided"
         return ""
 
     def _why(self, partition: int, peer: Peer) -> str:

@@ -2,18 +2,19 @@
 """Bringing two replicas together where their digests differ (`agreement`).
 
 Of the replicas of a partition the one of the lowest id goes to work, with each that differs from
-it, one after another: it asks for the sums of the other's buckets, lists the rows of those that
-differ, a page at a time at both, gets what is newer there, and sends what is newer here, as any
-write is sent. So nothing is ever lowered, by `Replica.apply`; and two that are equal are sent
-nothing.
+it, one after another. It asks for the sums of the other's buckets. Then both go through the whole
+partition, a page at a time, as rows lie by their keys and not by their buckets, and list those of
+the buckets that differ. It gets what is newer there, and sends what is newer here, as any write is
+sent. So nothing is ever lowered, by `Replica.apply`; and two that are equal are sent nothing.
 
 For example: a hint for C was lost, and nobody reads its key. A and C tell unequal digests of
-partition 17, bucket 5 differs, A lists 160 of 10,000 rows, C has one less, and is sent it.
+partition 17, bucket 5 differs, A goes through 10,000 rows and lists 160, C has one less, and is
+sent it.
 
 Records stamped at or after the boundary are left alone: they may be on their way. A difference of
 which nothing came, as of a copy that cannot be read or a record that the other refuses, is looked
-at again after one boundary, then after two, four, and so on. What is read, sent and got counts
-against `-repair-rate`.
+at again after one boundary, then after two, four, and so on. Each page, and what is sent and
+got, counts against `-repair-rate`.
 
 A list of the peer's is checked before it is believed: one that does not come forward would be asked
 for without end, and a row of another partition would be kept where nobody looks for it.
@@ -339,7 +340,7 @@ class AntiEntropy:
             size = _size_of(row, record)
             total += size
             self._record_bytes += (size - self._record_bytes) // 8
-            if record.version > self._turn.version_max or self._replica.trouble.code:
+            if self._turn.is_ahead(record.version) or self._replica.trouble.code:
                 continue
             try:
                 self._replica.apply(row, record, lock)

@@ -13,6 +13,10 @@ newer one for its record. What it acknowledges itself meanwhile is newer, and st
 page it asks what each has voted on successors (`core.moved_votes`), and takes that in when all rows
 are here.
 
+A source whose record is stamped further ahead than clocks may differ is replaced by another, as one
+that cannot read it: one wrong clock must not have two copies. What this clock is too slow for comes
+when it gets there.
+
 Where the sources have all locked what is old, or one has dropped some of it (`core.horizons`), so
 has this node from the first page on; what it took before and they would refuse goes. Garbage below
 the horizon goes when all is there.
@@ -32,7 +36,7 @@ from typing import Final
 import msgspec
 
 from quorate.core.exchanges.outbox import ITEM_BYTES, Outbox, Sent, SentQuestions
-from quorate.core.exchanges.sources import CopySources
+from quorate.core.exchanges.sources import CopySources, is_ahead, is_fit
 from quorate.core.exchanges.surplus import Surplus
 from quorate.core.exchanges.vote_pulls import VotePage, VotePulls
 from quorate.core.horizons import pulled_lock
@@ -214,7 +218,7 @@ class Pulls:
             self._ask(partition, sources)
         elif not self._votes.take():
             self._try_again()
-        elif wanting := self._votes.wanting(sources):
+        elif wanting := self._votes.wanting(self._sources.sound(sources)):
             self._votes.ask(partition, wanting)
         else:
             self._gain()
@@ -242,7 +246,7 @@ class Pulls:
             outbox = self._outboxes[peer.index]
             sent = Sent(outbox, self, ScannedRows, [page], ITEM_BYTES)
             outbox.send(sent, Pull(sent.batch, partition, self._after, limit))
-        wanting = self._votes.wanting(sources)
+        wanting = self._votes.wanting(self._sources.sound(sources))
         if wanting and not self._after and not self._votes.has_untaken:
             self._votes.ask(partition, wanting)
 
@@ -290,7 +294,7 @@ class Pulls:
         """A source has listed its rows."""
         page = ops[0]
         page.answers[peer] = answer
-        page.is_short |= not _is_fit(answer, page.partition, self._after)
+        page.is_short |= not is_fit(answer, page.partition, self._after)
         self._told(page)
 
     def lost(self, peer: Peer, ops: list[_Page]) -> None:
@@ -304,9 +308,10 @@ class Pulls:
         if page.pending or page is not self._page:
             return
         failed = {peer for peer, told in page.answers.items() if told.failed}
-        if self._is_wanting(failed, is_short=page.is_short):
-            return
         try:
+            failed |= {peer for peer, told in page.answers.items() if is_ahead(told, self._parts)}
+            if self._is_wanting(failed, is_short=page.is_short):
+                return
             wanted = self._wanted(page)
         except StorageError:
             self._try_again()
@@ -346,6 +351,8 @@ class Pulls:
             for each in told.rows:
                 if page.bound and each.row > page.bound:
                     break
+                if self._turn.is_ahead(each.version):
+                    continue
                 known = newest.get(each.row)
                 if known is None or each.version > known[0].version:
                     newest[each.row] = each, peer
@@ -397,7 +404,7 @@ class Pulls:
         """Keep what a source sent; None if it could not send it."""
         if page is not self._page:
             return
-        if record is None or self._replica.trouble.code:
+        if record is None or self._turn.is_ahead(record.version) or self._replica.trouble.code:
             page.is_short = True
             return
         size = ITEM_BYTES + len(row) + record.size
@@ -488,12 +495,3 @@ class _Bodies:
         page = ops[0][0]
         page.is_short = True
         self._pulls.taken(page, len(ops))
-
-
-def _is_fit(answer: ScannedRows, partition: int, after: bytes) -> bool:
-    """Whether these are rows of a partition behind `after`, in order; and some, if it has more."""
-    rows = [each.row for each in answer.rows]
-    first, past = partition_bounds(partition)
-    if not rows:
-        return not answer.more
-    return rows == sorted(set(rows)) and max(first, after + b"\0") <= rows[0] and rows[-1] < past

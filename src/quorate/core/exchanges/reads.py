@@ -480,7 +480,7 @@ class Repairs:
 
     def _write_here(self, look: Look, record: Record) -> None:
         # Others may agree on what is past the guard here: that is believed, but not taken.
-        if self._replica.trouble.code or record.version > self._turn.version_max:
+        if self._replica.trouble.code or self._turn.is_ahead(record.version):
             self._reads.not_written_back(look, OWN_BIT)
             return
         try:

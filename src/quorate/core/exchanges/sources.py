@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whom a node asks for the copy of a partition that it gains: see `exchanges.pulls`."""
+"""Whom a node asks for the copy of a partition that it gains, and what their lists are worth: see
+`exchanges.pulls`."""
 
 from __future__ import annotations
 
@@ -9,6 +10,9 @@ from typing import Final
 from quorate.core.topology.membership import Membership
 from quorate.core.topology.peer import Peer
 from quorate.core.topology.topology import majority
+from quorate.core.turn import Parts
+from quorate.core.values.messages import ScannedRows
+from quorate.core.values.slots import partition_bounds
 
 _speed: Final = attrgetter("speed")
 
@@ -21,7 +25,7 @@ class CopySources:
     def __init__(self, membership: Membership) -> None:
         self._membership = membership
         self.damaged: set[Peer] = set()
-        """Those that cannot read what comes next."""
+        """Those that cannot read what comes next, or have it stamped too far ahead."""
         self.why_none = ""
         """Why there was none for a partition."""
 
@@ -54,11 +58,16 @@ class CopySources:
         others.sort(key=_speed)
         if len(others) < needed:
             self.why_none = (
-                f"partition {partition} waits for {needed} of its replicas to be reachable and "
-                f"readable; {len(others)} are"
+                f"partition {partition} waits for {needed} of its replicas to be reachable, "
+                f"readable and not stamped too far ahead; {len(others)} are"
             )
             return None
         return must + others[: max(needed, 0)]
+
+    def sound(self, sources: list[Peer]) -> list[Peer]:
+        """Those that can tell what comes next, N - majority + 1 of them: who leaves and cannot is
+        left out."""
+        return [each for each in sources if each not in self.damaged]
 
     def count_own(self, partition: int) -> bool:
         """Whether this node has had a copy of the partition all along, which counts with others: of
@@ -77,3 +86,23 @@ class CopySources:
 
 def _why(peer: Peer) -> str:
     return "down" if not peer.is_up else "no link to it" if not peer.is_linked else "too busy"
+
+
+def is_fit(answer: ScannedRows, partition: int, after: bytes) -> bool:
+    """Whether these are rows of a partition behind `after`, in order; and some, if it has more."""
+    rows = [each.row for each in answer.rows]
+    first, past = partition_bounds(partition)
+    if not rows:
+        return not answer.more
+    return rows == sorted(set(rows)) and max(first, after + b"\0") <= rows[0] and rows[-1] < past
+
+
+def is_ahead(answer: ScannedRows, parts: Parts) -> bool:
+    """Whether one of these, which is not here yet, is further ahead than clocks may differ.
+    StorageError if what is here cannot be read."""
+    for each in answer.rows:
+        if parts.turn.is_ahead(each.version):
+            held = parts.replica.latest(each.row)
+            if held is None or held.version < each.version:
+                return True
+    return False

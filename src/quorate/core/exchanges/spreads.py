@@ -102,7 +102,7 @@ class Spreads:
     def _keep(self, spread: Spread) -> None:
         """Keep this node's own copy."""
         record = spread.record
-        if self._replica.trouble.code or record.version > self._turn.version_max:
+        if self._replica.trouble.code or self._turn.is_ahead(record.version):
             spread.failed |= OWN_BIT
             return
         try:

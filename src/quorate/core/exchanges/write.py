@@ -99,6 +99,11 @@ class Write(Begun):
         return not lacking(self.denied & self.ahead, self.replicas.majorities)
 
     def expired(self) -> QuorateError:
+        if self.succession is not None:
+            return DeadlineExceeded(
+                "too few replicas voted in time on whether the write was moved",
+                outcome=Outcome.UNKNOWN,
+            )
         return DeadlineExceeded(
             "too few replicas confirmed the write in time",
             outcome=Outcome.UNKNOWN,

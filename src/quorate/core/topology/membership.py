@@ -245,6 +245,7 @@ class Membership:
             self.roster.clear_own_place(self._members.values())
         self.marks.forget_others(self._members)
         self._look_at_marks(layout)
+        self._compare_quorums()
         self._newness.soon()
         if before is not None and layout.level > before.level:
             self._turn.note("info", "level_raised", feature_level=layout.level)
@@ -365,7 +366,7 @@ class Membership:
         if peer is None:
             return
         peer.epoch = greeting.epoch
-        self._compare_quorums(peer, greeting)
+        self._compare_quorums()
         if greeting.layout_hash:
             if greeting.epoch > self.epoch:
                 self.hear_of(greeting.layout, greeting.url)
@@ -430,7 +431,6 @@ class Membership:
         """How this node introduces itself."""
         settings, layout = self._settings, self.layout
         shown = layout or self.proposal
-        w, r = self._quorums()
         return Greeting(
             protocol_min=PROTOCOL_MIN,
             protocol_max=PROTOCOL_MAX,
@@ -442,8 +442,8 @@ class Membership:
             version=settings.version,
             layout=shown.encode() if shown is not None else b"",
             process=self._process,
-            w=w,
-            r=r,
+            w=settings.w,
+            r=settings.r,
             lineage=layout.lineage if layout is not None else b"",
             serial=self._serial,
             zone=settings.zone,
@@ -460,40 +460,35 @@ class Membership:
         release; who counts as lost is none."""
         found = [(self._settings.url, self._settings.level, self.is_in)]
         members = set(self._members.values())
-        for peer in self.roster.peers:
-            is_member = peer in members and not peer.is_lost
-            if peer.is_there or is_member:
-                level = peer.told.level if peer.is_there else 0
-                found.append((peer.url, level, is_member))
+        for peer in self._around():
+            level = peer.told.level if peer.is_there else 0
+            found.append((peer.url, level, peer in members and not peer.is_lost))
         return found
 
     def quorums(self) -> list[tuple[str, int, int]]:
-        """URL, W and R of all nodes that told theirs; this node's as it was started."""
+        """URL, W and R of this node and of those that are there or members, as each was started; 0
+        is a majority."""
         settings = self._settings
-        told = [(peer.url, peer.told.w, peer.told.r) for peer in self.roster.peers]
+        told = [(peer.url, peer.told.w, peer.told.r) for peer in self._around()]
         return [(settings.url, settings.w, settings.r), *told]
 
-    def _quorums(self) -> tuple[int, int]:
-        """The W and R of requests that ask for no number; 0 while not known."""
-        settings, layout = self._settings, self.layout
-        usual = 0 if layout is None else majority(len(layout.table[0]))
-        return settings.w or usual, settings.r or usual
+    def _around(self) -> list[Peer]:
+        """Who is there, or a member whose disk does not count as lost."""
+        members = set(self._members.values())
+        peers = self.roster.peers
+        return [each for each in peers if each.is_there or (each in members and not each.is_lost)]
 
-    def _compare_quorums(self, peer: Peer, greeting: Greeting) -> None:
-        """Note if the peer's defaults are others than ours: what answers promise assumes that all
-        writes and reads are made with the same."""
-        before = peer.told.w, peer.told.r
-        peer.told.w, peer.told.r = greeting.w, greeting.r
-        w, r = self._quorums()
-        if before == (peer.told.w, peer.told.r) or not (peer.told.w and peer.told.r and w and r):
+    def _compare_quorums(self) -> None:
+        """Note whose defaults became others than ours: what answers promise assumes that all writes
+        and reads are made with the same."""
+        topology = self.topology
+        if topology is None:
             return
-        if (peer.told.w, peer.told.r) != (w, r):
-            self._turn.note(
-                "warning",
-                "quorums_differ",
-                peer=peer.url,
-                W=peer.told.w,
-                R=peer.told.r,
-                own_W=w,
-                own_R=r,
-            )
+        for peer in self.roster.peers:
+            w, r = topology.quorums(peer.told.w, peer.told.r)
+            before = peer.told.differs
+            # Of who was never met nothing is known.
+            peer.told.differs = peer.told.level > 0 and (w, r) != (topology.w, topology.r)
+            if peer.told.differs and not before:
+                facts = {"W": w, "R": r, "own_W": topology.w, "own_R": topology.r}
+                self._turn.note("warning", "quorums_differ", peer=peer.url, **facts)

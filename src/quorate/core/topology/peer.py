@@ -43,6 +43,7 @@ class Told:
     __slots__ = (
         "bytes_used",
         "client",
+        "differs",
         "expect",
         "keys",
         "left",
@@ -67,7 +68,10 @@ class Told:
         """The highest feature level that it knows, and what links with it speak; 0 while not
         known."""
         self.w = self.r = 0
-        """What its writes and reads need that ask for no number; 0 while not known."""
+        """What it was started with; 0 if with none, which is a majority of the copies there are,
+        and while not known."""
+        self.differs = False
+        """Whether that comes to other numbers than ours: noted when it becomes so."""
         self.zone = ""
         self.weight = 1
         """What it asks for, should it become a member."""

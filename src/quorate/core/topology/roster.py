@@ -350,6 +350,7 @@ class Roster:
         peer.told.level = greeting.level
         peer.told.protocol = min(greeting.protocol_max, PROTOCOL_MAX)
         peer.told.zone, peer.told.weight = greeting.zone, greeting.weight
+        peer.told.w, peer.told.r = greeting.w, greeting.r
         peer.told.client, peer.told.expect = greeting.client, greeting.expect
         if peer.serial != greeting.serial:
             self._renew(peer, greeting.serial)

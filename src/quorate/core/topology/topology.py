@@ -199,7 +199,7 @@ class Replicas:
 
     def unreachable(self, groups: Groups) -> QuorumUnreachable:
         """The error of a request that too few replicas can be asked for."""
-        refusal = self.refusal()
+        refusal = self.refusal(groups)
         return QuorumUnreachable(
             f"too few replicas can be reached: {refusal}"
             if refusal
@@ -208,8 +208,16 @@ class Replicas:
             live=self.reachable().bit_count(),
         )
 
-    def refusal(self) -> str:
-        """Why one of them will not talk to us, or we to it; empty if none refuses."""
+    def refusal(self, groups: Groups) -> str:
+        """Why they cannot meet these groups whoever lives: there are too few of them, or one will
+        not talk to us, or we to it; empty if neither is so."""
+        for group in groups:
+            copies = _count(group.mask)
+            if group.needed > copies:
+                return (
+                    f"-W or -R of this node asks {group.needed} of {copies}: start it with less, "
+                    "or have more copies of each key"
+                )
         for peer in self.others:
             if peer.refusal and not peer.is_linked:
                 return peer.refusal
@@ -260,8 +268,7 @@ class Topology:
         self.own_url = own_url
         self.n = max([len(row) for row in set(layout.table)])
         """Copies of each key."""
-        self.r = r or majority(self.n)
-        self.w = w or majority(self.n)
+        self.w, self.r = self.quorums(w, r)
         self._members = [peer_of(each) for each in layout.members]
         known: dict[tuple[Row, ...], Replicas] = {}
         self.partitions: list[Replicas] = []
@@ -289,6 +296,11 @@ class Topology:
     def copies(self) -> dict[Peer | None, int]:
         """How many partitions each member holds; None is this node."""
         return dict(zip(self._members, self.layout.copies().values(), strict=True))
+
+    def quorums(self, w: int, r: int) -> tuple[int, int]:
+        """What requests that ask for no number need at a node that was started with these W and R;
+        0 if with none, which is a majority."""
+        return w or majority(self.n), r or majority(self.n)
 
     def consistency(self, *, r: int = 0, w: int = 0) -> Consistency:
         """What requests of this `r` and `w` promise, when all are made with them; 0 stands for what

@@ -55,7 +55,7 @@ def wished(membership: Membership, wish: Wish, *, now_s: int) -> Layout | None:
     replication = wish.replication or old.replication
     _check(old, members, replication, is_forced=wish.is_forced)
     if wish.replication:
-        _check_quorums(membership, old, replication)
+        _check_quorums(membership, replication)
     fresh = changed(
         old,
         list(members.values()),
@@ -289,15 +289,14 @@ def _check_possible(fresh: Layout) -> None:
         raise InvalidRequest(f"the layout could not be: {error}") from error
 
 
-def _check_quorums(membership: Membership, old: Layout, replication: int) -> None:
-    """InvalidRequest if some node was started with a W or R that so few copies cannot give. A
-    majority of what there is needs no flag, and follows by itself."""
-    usual = majority(old.replication)
+def _check_quorums(membership: Membership, replication: int) -> None:
+    """InvalidRequest if some node was started with a W or R that so few copies cannot give."""
     for url, w, r in membership.quorums():
         for name, count in (("W", w), ("R", r)):
-            if count > replication and count != usual:
+            if count > replication:
                 raise InvalidRequest(
-                    f"{url} was started with -{name}={count}: start it with less first",
+                    f"{url} was started with -{name}={count}, and {replication} could never answer "
+                    "that: start it with less first",
                     replication=replication,
                 )
 

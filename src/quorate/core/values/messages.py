@@ -460,9 +460,9 @@ class Greeting(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The process that the acceptor's own link to the dialler's URL, or to another with its
     identity, leads to; 0 while it is down, and from the dialler."""
     w: int = 0
-    """How many replicas a write at the sender needs that asks for no number; 0 while not known."""
+    """What the sender was started with; 0 if with none: a majority of the copies there are."""
     r: int = 0
-    """Likewise of a read."""
+    """Likewise."""
     lineage: bytes = b""
     """Of its layout, which no other cluster's has (`Layout.lineage`); empty while `layout_hash`
     is."""

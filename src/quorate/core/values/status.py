@@ -48,6 +48,8 @@ class MemberView(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the layout says that its disk is lost: nobody waits for what it had."""
     client: str = ""
     """Where clients reach it; empty: at `url`."""
+    holds_up: bool = False
+    """Whether it holds up the partition of which the replicas were equal longest ago."""
 
 
 class Probe(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,12 +3,14 @@
 
 Those of one key run in order, each after the answer to the one before; those of different keys in
 any order, a few at a time. There is no transaction. What a batch can make the node hold is bounded:
-its body, its operations, those under way at once, and the values in its answer.
+its body, its operations, those under way at once, and the values in its answer. What it makes the
+node do in one turn is, too (`portions`).
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Iterator
 from functools import partial
 from typing import Annotated, Final, Literal
@@ -20,12 +22,14 @@ from msgspec import UNSET, UnsetType
 from quorate.core.values.events import Get, GetResult, Put, PutResult, Waiter
 from quorate.core.values.record import EXPIRES_MS_MAX, is_live
 from quorate.doors.access import Principal, Role
-from quorate.doors.http.context import Context, ask, respond_json
-from quorate.doors.http.keys import Text, from_text, to_text
+from quorate.doors.http.context import Context, ask
+from quorate.doors.http.keys import Base64, Text, from_text, to_text
+from quorate.doors.http.leaving import write_parts
 from quorate.doors.http.login import require
+from quorate.doors.http.portions import PORTION_BYTES, Portions
 from quorate.doors.http.problems import problem_of
 from quorate.doors.http.query import TTL_SECONDS_MAX, Query
-from quorate.doors.http.request import decode_json, read_body
+from quorate.doors.http.request import decode_large_json, read_body
 from quorate.doors.limits import ByteBudget, checked_key, checked_value, no_room_for_reply
 from quorate.errors import InvalidRequest, Outcome, Overloaded, QuorateError
 
@@ -74,23 +78,55 @@ class _CheckedOperation(msgspec.Struct):
     expires_ms: int
 
 
-async def batch(context: Context, request: web.Request, query: Query) -> web.Response:
+async def batch(context: Context, request: web.Request, query: Query) -> web.StreamResponse:
     """Run all operations, or none if one of them cannot be understood."""
     bytes_max = body_bytes_max(context.store.config.value_bytes_max)
     body = await read_body(request, context.bodies, bytes_max=bytes_max)
-    operations = _decoded(body)
-    calls = [_checked(context, operation) for operation in operations]
+    portions = Portions()
+    calls = []
+    for operation in await _decoded(body, portions):
+        await portions.take(_text_size(operation.value))
+        calls.append(_checked(context, operation))
     _permit(context.principal, calls)
-    running = _Running(context, query, calls)
+    running = _Running(context, query, calls, portions)
     try:
-        return respond_json({"results": await running.results()})
+        parts = await _rendered(await running.results(), portions)
     finally:
         context.replies.give_back(running.values.used)
+    if len(parts) == 1:
+        return web.Response(body=parts[0], content_type="application/json")
+    response = web.StreamResponse(headers={"Content-Type": "application/json"})
+    await write_parts(request, response, parts, context)
+    return response
 
 
-def _decoded(body: bytes) -> list[OperationBody]:
+async def _rendered(results: list[dict[str, object]], portions: Portions) -> deque[bytes]:
+    """The answer, in parts of about PORTION_BYTES; a result is whole in one."""
+    parts: deque[bytes] = deque()
+    part = bytearray(b'{"results":[')
+    for index, result in enumerate(results):
+        await portions.take(_text_size(result.get("value")))
+        if len(part) >= PORTION_BYTES:
+            parts.append(bytes(part))
+            part.clear()
+        part += b"," if index else b""
+        part += msgspec.json.encode(result)
+        # It is held once.
+        results[index] = {}
+    parts.append(bytes(part + b"]}"))
+    return parts
+
+
+def _text_size(text: object) -> int:
+    """About how many bytes it is to read or write a value."""
+    if isinstance(text, Base64):
+        return len(text.base64)
+    return len(text) if isinstance(text, str) else 0
+
+
+async def _decoded(body: bytes, portions: Portions) -> list[OperationBody]:
     try:
-        return decode_json(body, _decoder).operations
+        return (await decode_large_json(body, _decoder, portions)).operations
     except InvalidRequest as fault:
         raise InvalidRequest(f"{fault.detail}; {_SHAPE}") from None
 
@@ -138,7 +174,13 @@ def _expiry(operation: OperationBody, *, is_put: bool, wall_ms: int) -> int:
 class _Running:
     """The operations of one batch and their results."""
 
-    def __init__(self, context: Context, query: Query, calls: list[_CheckedOperation]) -> None:
+    def __init__(
+        self,
+        context: Context,
+        query: Query,
+        calls: list[_CheckedOperation],
+        portions: Portions,
+    ) -> None:
         self._store = context.store
         self._r, self._w = query.quorum("r"), query.quorum("w")
         self._timeout_ms = query.timeout_ms()
@@ -146,6 +188,7 @@ class _Running:
         self._results: list[dict[str, object]] = [{}] * len(calls)
         self._replies = context.replies
         self.values = ByteBudget(VALUES_BYTES + context.store.config.value_bytes_max)
+        self._portions = portions
         self._is_full = False
         """A value was too much for the answer."""
 
@@ -190,6 +233,7 @@ class _Running:
         if not self._replies.take(size):
             self.values.give_back(size)
             raise no_room_for_reply()
+        await self._portions.take(size)
         answer = {"status": 200, "version": record.version.hex(), "value": to_text(value)}
         return {**answer, "expires_ms": record.expires_ms} if record.expires_ms else answer
 

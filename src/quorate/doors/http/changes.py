@@ -14,13 +14,14 @@ import msgspec
 from aiohttp import web
 
 from quorate.core.values.events import Change, ChangeResult
-from quorate.core.values.status import MemberView
+from quorate.core.values.status import MemberView, Status
 from quorate.core.values.wish import Preview, Share, Wish
 from quorate.doors.http.context import Context, ask, respond_json
+from quorate.doors.http.pace import CopyPace, Eta
 from quorate.doors.http.query import Query
 from quorate.doors.http.request import decode_json, read_body
 from quorate.errors import InvalidRequest
-from quorate.notation import parse_node
+from quorate.notation import parse_node, show_count
 from quorate.security.keeping import WARN_BEFORE
 
 _BODY_BYTES_MAX: Final = 64 << 10
@@ -95,6 +96,12 @@ class TopologyAnswer(msgspec.Struct, frozen=True):
     """Of these, how many are not yet there."""
     bytes: int
     """About, that are to move."""
+    eta_s: int | None
+    """Until all are where they belong; null where nothing moves, or nobody can tell."""
+    bytes_s: int | None
+    """How fast they move, by which that is told; null where it is not, or not in bytes."""
+    eta_estimated: bool
+    """Whether that is only how fast copies were seen to move before these."""
     waits: list[str]
     """What does not go on, as this node sees it: who, why, for how long, and what to do."""
     crowded: list[str]
@@ -110,6 +117,8 @@ class TopologyAnswer(msgspec.Struct, frozen=True):
     """What keeps them from being dropped; empty if nothing does."""
     certificate_expires_s: int | None
     """Until the first certificate that this node was given expires; null where none was."""
+    certificate_waits: str
+    """That this is soon, and what to do; empty if it is not."""
 
 
 class NodeRelease(msgspec.Struct, frozen=True):
@@ -145,6 +154,10 @@ class PlanAnswer(msgspec.Struct, frozen=True):
     hash: str
     node: str
     plan: Preview
+    eta_s: int | None
+    """About how long it takes, by how fast copies were last seen to move; null where none were."""
+    bytes_s: int | None
+    """How fast that was; null where it is not known, or not in bytes."""
 
 
 class ChangeAnswer(msgspec.Struct, frozen=True):
@@ -184,7 +197,9 @@ async def plan(context: Context, request: web.Request, query: Query) -> web.Resp
     )
     shown = await _preview(context, query, wish)
     name = context.plans.keep(shown.epoch, wish)
-    return respond_json(PlanAnswer(name, context.store.status().url, shown))
+    eta = context.pace.estimate(shown.copies, shown.bytes)
+    url = context.store.status().url
+    return respond_json(PlanAnswer(name, url, shown, eta.seconds, eta.bytes_s))
 
 
 async def apply(context: Context, request: web.Request, query: Query) -> web.Response:
@@ -217,7 +232,11 @@ async def finish(context: Context, _request: web.Request, query: Query) -> web.R
 async def topology(context: Context, _request: web.Request, query: Query) -> web.Response:
     """GET /topology: what the cluster is, what moves, and what waits."""
     status = context.store.status()
-    coming = None if status.phase == "forming" else await _preview(context, query, Wish())
+    coming = None
+    if status.phase != "forming":
+        coming = await context.lately.coming.get(
+            lambda: _preview(context, query, Wish()), of=status.epoch
+        )
     shares = {} if coming is None else {each.id: each for each in coming.shares}
     waits = list(status.waits)
     if coming is not None and coming.copies and status.phase == "stable":
@@ -226,12 +245,7 @@ async def topology(context: Context, _request: web.Request, query: Query) -> web
             "elsewhere: a change was cancelled; to move them: quorate plan, then quorate apply"
         )
     expires_s = context.numbers().get("certificate_expires_s")
-    if expires_s is not None and expires_s < WARN_BEFORE.total_seconds():
-        when = f"expires in {expires_s // _DAY_S} days" if expires_s > 0 else "has expired"
-        waits.append(
-            f"a certificate that {status.url} was given {when}: put a new one in the place of"
-            " -tls-cert, or of -tls-ca; it is read by itself"
-        )
+    eta = _eta(context.pace, status, coming)
     answer = TopologyAnswer(
         node=status.url,
         epoch=status.epoch,
@@ -240,6 +254,9 @@ async def topology(context: Context, _request: web.Request, query: Query) -> web
         copies=sum(each.after for each in shares.values()),
         to_move=0 if coming is None else coming.copies,
         bytes=0 if coming is None else coming.bytes,
+        eta_s=eta.seconds,
+        bytes_s=eta.bytes_s,
+        eta_estimated=eta.is_estimate,
         waits=waits,
         crowded=[] if coming is None else coming.crowded,
         members=[_course(each, shares.get(each.id)) for each in status.members if each.member],
@@ -248,8 +265,31 @@ async def topology(context: Context, _request: web.Request, query: Query) -> web
         tombstones=status.tombstones,
         tombstones_wait=status.tombstones_wait,
         certificate_expires_s=expires_s,
+        certificate_waits=_expiry(status.url, expires_s),
     )
     return respond_json(answer)
+
+
+def _eta(pace: CopyPace, status: Status, coming: Preview | None) -> Eta:
+    """How long what moves, or soon will, takes."""
+    if coming is None or status.phase not in ("waiting", "moving"):
+        return Eta()
+    if status.phase == "waiting":
+        return pace.estimate(coming.copies, coming.bytes)
+    left = sum([each.left for each in status.members if each.member])
+    return pace.look(epoch=coming.epoch, copies=coming.copies, size=coming.bytes, left=left)
+
+
+def _expiry(url: str, expires_s: int | None) -> str:
+    """That the first certificate of the node at `url` expires soon, and what to do."""
+    if expires_s is None or expires_s >= WARN_BEFORE.total_seconds():
+        return ""
+    left = show_count(expires_s // _DAY_S, "day")
+    when = f"expires in {left}" if expires_s > 0 else "has expired"
+    return (
+        f"a certificate that {url} was given {when}: put a new one in the place of -tls-cert, or of"
+        " -tls-ca; it is read by itself"
+    )
 
 
 def _course(member: MemberView, share: Share | None) -> MemberCourse:

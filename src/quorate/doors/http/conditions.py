@@ -45,6 +45,11 @@ class Tags(NamedTuple):
         """The weak comparison."""
         return self.match(version) or version in self.weak
 
+    def text(self) -> str:
+        """The same for all headers that name the same."""
+        weak = [f'W/"{tag}"' for tag in sorted(self.weak)]
+        return "*" if self.any else ",".join([f'"{tag}"' for tag in sorted(self.strong)] + weak)
+
 
 class VersionConditions(NamedTuple):
     """What a request makes of the version that is there. None: nothing."""
@@ -58,6 +63,10 @@ class VersionConditions(NamedTuple):
     def names_any(self) -> bool:
         """Whether there is a condition at all."""
         return self.wanted is not None or self.unwanted is not None
+
+    def text(self) -> str:
+        """The same for all requests that ask the same, in two lines."""
+        return "\n".join("" if tags is None else f"={tags.text()}" for tags in self)
 
     def is_known(self, version: str) -> bool:
         """Whether a read is to be answered that nothing is new, by 304."""

@@ -16,6 +16,8 @@ from quorate.core.values.status import Probe
 from quorate.doors.access import NOBODY, Hosts, Principal
 from quorate.doors.answered import Answered
 from quorate.doors.http.kv import Answers
+from quorate.doors.http.lately import Lasting
+from quorate.doors.http.pace import CopyPace
 from quorate.doors.http.plans import Plans
 from quorate.doors.http.problems import Refused, problem_reply
 from quorate.doors.http.query import Query
@@ -42,6 +44,9 @@ class Context(NamedTuple):
     """What other parts count, for the metrics, by name (`metrics.COUNTERS`, `GAUGES`)."""
     plans: Plans
     """That this door showed."""
+    pace: CopyPace
+    """How fast copies were seen to move."""
+    lately: Lasting
     probe: Callable[[str], Awaitable[Probe]]
     """Tries to reach the member at a URL."""
     secrets: Callable[[], tuple[bytes, ...]]

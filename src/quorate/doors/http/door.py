@@ -37,8 +37,10 @@ from quorate.doors.http.context import Context, Handler, respond_problem
 from quorate.doors.http.fast import FastConnection
 from quorate.doors.http.kv import INCREMENT, METHODS, Answers
 from quorate.doors.http.lane import FastLane
+from quorate.doors.http.lately import Lasting, Lately
 from quorate.doors.http.leaving import write_large
 from quorate.doors.http.login import identify, require
+from quorate.doors.http.pace import CopyPace
 from quorate.doors.http.plans import Plans
 from quorate.doors.http.probing import unable
 from quorate.doors.http.problems import Refused, problem_of
@@ -52,6 +54,7 @@ from quorate.doors.limits import (
     Deadlines,
 )
 from quorate.doors.principals import Principals
+from quorate.doors.rarely import Rarely
 from quorate.errors import Forbidden, Outcome, QuorateError, Unauthenticated
 from quorate.host.store import Store
 
@@ -200,8 +203,8 @@ class HttpDoor:
         store = self._store
         hosts = Hosts(is_on_loopback=self._is_on_loopback, own_url=store.status().url)
         answers = Answers(store)
-        answered = (self.answered, *self._others)
-        self._taking = Deadlines(asyncio.get_running_loop(), REQUEST_SECONDS)
+        loop = asyncio.get_running_loop()
+        self._taking = Deadlines(loop, REQUEST_SECONDS)
         context = Context(
             store=store,
             answers=answers,
@@ -209,9 +212,11 @@ class HttpDoor:
             replies=self._replies,
             taking=self._taking,
             hosts=hosts,
-            answered=answered,
+            answered=(self.answered, *self._others),
             numbers=self._numbers,
             plans=Plans(),
+            pace=CopyPace(),
+            lately=Lasting(Lately(), Lately()),
             probe=self._probe,
             secrets=self._secrets,
             principals=self._principals,
@@ -229,7 +234,8 @@ class HttpDoor:
                 self._runner.server,
                 refusal=lambda error: lane.render_last(error),
                 answered=self.answered,
-                loop=asyncio.get_running_loop(),
+                failures=Rarely(loop, lambda facts: _log.error("request_failed", **facts)),
+                loop=loop,
                 access_log=None,
                 auto_decompress=False,
                 keepalive_timeout=IDLE_SECONDS,
@@ -351,7 +357,7 @@ class _AiohttpConnection(web.RequestHandler):
     """aiohttp's protocol, but for what it says about requests that it could not read: the original
     logs a traceback for each and answers text, in the name and version of its server."""
 
-    __slots__ = ("_answered", "_refusal")
+    __slots__ = ("_answered", "_failures", "_refusal")
 
     def __init__(
         self,
@@ -359,9 +365,11 @@ class _AiohttpConnection(web.RequestHandler):
         *,
         refusal: Callable[[Refused], bytes],
         answered: Answered,
+        failures: Rarely,
         **given: Any,
     ) -> None:
         super().__init__(manager, **given)
+        self._failures = failures
         self._refusal = refusal
         self._answered = answered
 
@@ -381,7 +389,7 @@ class _AiohttpConnection(web.RequestHandler):
             self._answered.operation(_OTHER).done(Outcome.NOT_APPLIED.value, 0)
             self.transport.write(self._refusal(_unreadable(exc)))
             raise ConnectionError("answered, and nothing after this can be read")
-        _log.error("request_failed", path=request.path, exc_info=exc)
+        self._failures.tell({"path": request.path, "exc_info": exc})
         self._answered.operation(_OTHER).done(Outcome.UNKNOWN.value, 0)
         response = respond_problem(
             QuorateError("the node failed to answer", outcome=Outcome.UNKNOWN)

@@ -25,6 +25,7 @@ from quorate.core.values.record import EXPIRES_MS_MAX, Record
 from quorate.core.values.versions import ABSENT, RECORD_LENGTHS
 from quorate.doors.http.context import Context, ask, respond_text
 from quorate.doors.http.keys import CURSOR_HEADER, decode_cursor, encode_cursor
+from quorate.doors.http.leaving import write_part
 from quorate.doors.http.problems import Refused
 from quorate.doors.http.query import Query
 from quorate.doors.http.request import read_body
@@ -72,9 +73,9 @@ async def list_local(context: Context, request: web.Request, query: Query) -> we
     a URL. All of them as a stream; with `limit`, one page and the cursor of the next."""
     prefix, cursor = query.get("prefix") or b"", decode_cursor(query.get("cursor"))
     limit = query.number("limit", low=1, high=SCAN_ROWS_MAX, default=0)
-    page = await _page(context, prefix, cursor, limit or SCAN_ROWS_MAX)
     if not limit:
-        return await _stream(context, request, prefix, page)
+        return await _stream(context, request, prefix, cursor)
+    page = await _page(context, prefix, cursor, limit)
     response = respond_text(_lines(context, page))
     if page.cursor:
         response.headers[CURSOR_HEADER] = encode_cursor(page.cursor)
@@ -82,25 +83,31 @@ async def list_local(context: Context, request: web.Request, query: Query) -> we
 
 
 async def _stream(
-    context: Context, request: web.Request, prefix: bytes, page: ScanResult
+    context: Context, request: web.Request, prefix: bytes, cursor: bytes
 ) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Type": "text/plain; charset=utf-8"})
     if request.version < (1, 1):
         # There are no chunks, so only the end of the connection is the end of the list.
         response.force_close()
-    await response.prepare(request)
-    if request.method == "HEAD":
-        # aiohttp would send what is written, and the client take it for the next answer.
-        return response
+    is_last = False
     try:
-        await response.write(_lines(context, page).encode())
-        while page.cursor:
-            page = await _page(context, prefix, page.cursor, SCAN_ROWS_MAX)
-            await response.write(_lines(context, page).encode())
+        while not is_last:
+            page = await _page(context, prefix, cursor, SCAN_ROWS_MAX)
+            if request.method == "HEAD":
+                # aiohttp would send what is written, and the client take it for the next answer.
+                await response.prepare(request)
+                return response
+            part, cursor = _lines(context, page).encode(), page.cursor
+            is_last = not cursor
+            # The rows are nearly as large as the lines, which may wait long for their client.
+            del page
+            await write_part(request, response, part, context, is_last=is_last)
     except QuorateError:
+        if not response.prepared:
+            raise
         # The status is sent: only a body that visibly ends too early can still tell.
-        assert request.transport is not None
-        request.transport.abort()
+        if request.transport is not None:
+            request.transport.abort()
     return response
 
 

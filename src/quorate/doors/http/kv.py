@@ -245,7 +245,9 @@ class Asked:
             edit, said = adding(self._by, expires_ms), b"%d" % self._by
         else:
             edit, said = writing(value, expires_ms, self._conditions), value or b""
-        self._request = request_number(self._name, method.operation, said)
+        self._request = request_number(
+            self._name, method.operation, said, self._conditions, ttl_ms=self._ttl_ms
+        )
         # What is yet to be says nothing.
         since_ms = min(self._since_ms, wall_ms)
         return Update(waiter, key, edit, timeout_ms, self._request, since_ms, len(said))

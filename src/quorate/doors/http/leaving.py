@@ -6,6 +6,7 @@ of it in time, or too little while others find no room (`too_slow`)."""
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 
 from aiohttp import web
 
@@ -27,7 +28,7 @@ async def write_large(request: web.Request, response: web.StreamResponse, contex
         context.replies.add(len(body))
     elif not context.replies.take(len(body)):
         raise no_room_for_reply()
-    leaving = Leaving(transport, len(body), context)
+    leaving = Leaving(transport, len(body), len(body), context)
     try:
         await response.prepare(request)
         await response.write_eof()
@@ -35,19 +36,71 @@ async def write_large(request: web.Request, response: web.StreamResponse, contex
         leaving.end()
 
 
+async def write_part(
+    request: web.Request,
+    response: web.StreamResponse,
+    part: bytes,
+    context: Context,
+    *,
+    is_last: bool,
+) -> None:
+    """Write a part of a long answer, before the first its head, and return once the kernel has it
+    or it is small. Overloaded, and nothing written, if it is large and there is no room."""
+    transport = request.transport
+    if transport is None:
+        raise ConnectionResetError("the client is gone")
+    size = len(part)
+    held_bytes = size if size > FREE_REPLY_BYTES else 0
+    if held_bytes and not context.replies.take(held_bytes):
+        raise no_room_for_reply()
+    leaving = Leaving(transport, size, held_bytes, context)
+    try:
+        await response.prepare(request)
+        await (response.write_eof(part) if is_last else response.write(part))
+    finally:
+        leaving.end()
+
+
+async def write_parts(
+    request: web.Request, response: web.StreamResponse, parts: deque[bytes], context: Context
+) -> None:
+    """Write a large answer to what may have written something, so that it is never refused, and
+    return once the kernel has it. Each part is let go as it is written, in a turn of its own."""
+    left_bytes = sum(map(len, parts))
+    response.content_length = left_bytes
+    context.replies.add(left_bytes)
+    try:
+        await response.prepare(request)
+        while parts and request.transport is not None:
+            part = parts.popleft()
+            left_bytes -= len(part)
+            leaving = Leaving(request.transport, len(part), len(part), context)
+            try:
+                await (response.write(part) if parts else response.write_eof(part))
+            finally:
+                leaving.end()
+            del part
+            await asyncio.sleep(0)
+    finally:
+        context.replies.give_back(left_bytes)
+
+
 class Leaving:
-    """A large answer that its client has yet to take."""
+    """A large answer, or a part of a long one, that its client has yet to take."""
 
     __slots__ = (
         *("_deadlines", "_held_bytes", "_refused_before", "_replies", "_transport"),
         "_waiting_bytes",
     )
 
-    def __init__(self, transport: asyncio.WriteTransport, size: int, context: Context) -> None:
+    def __init__(
+        self, transport: asyncio.WriteTransport, size: int, held_bytes: int, context: Context
+    ) -> None:
+        """`held_bytes`: what of its size the budget is charged with, and is given back."""
         self._transport = transport
         self._replies = context.replies
         self._deadlines = context.taking
-        self._held_bytes = size
+        self._held_bytes = held_bytes
         self._waiting_bytes = transport.get_write_buffer_size() + size
         self._watch()
 

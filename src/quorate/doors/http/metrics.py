@@ -209,13 +209,16 @@ _CACHE: Final = {"cache_hits": "hit", "cache_misses": "miss"}
 
 
 async def metrics(context: Context, _request: web.Request, _query: Query) -> web.Response:
-    """Everything countable, for Prometheus."""
-    registry = CollectorRegistry()
-    registry.register(_Snapshot(context))
-    ProcessCollector(registry=registry)
-    return web.Response(
-        body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST}
-    )
+    """Everything countable, for Prometheus; up to a second old."""
+
+    async def make() -> bytes:
+        registry = CollectorRegistry()
+        registry.register(_Snapshot(context))
+        ProcessCollector(registry=registry)
+        return generate_latest(registry)
+
+    body = await context.lately.metrics.get(make)
+    return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 class _Snapshot(Collector):
@@ -308,9 +311,15 @@ def _members(members: list[MemberView]) -> Iterable[Metric]:
     hints = GaugeMetricFamily(
         "quorate_member_hints", "Hints that wait here for a member", labels=labels
     )
+    waits = GaugeMetricFamily(
+        "quorate_member_agreed_waits",
+        "Whether a member holds up that all replicas of this node's partitions are known as equal",
+        labels=labels,
+    )
     for member in members:
         values = [member.url, member.id]
         up.add_metric(values, int(member.state in ("self", "up")))
         failures.add_metric(values, member.failures)
         hints.add_metric(values, member.hints)
-    return [up, failures, hints]
+        waits.add_metric(values, int(member.holds_up))
+    return [up, failures, hints, waits]

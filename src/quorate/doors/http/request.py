@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 import msgspec
 from aiohttp import StreamReader, web
 
+from quorate.doors.http.portions import PORTION_BYTES, Portions
 from quorate.doors.http.problems import Refused, too_many_bodies
 from quorate.doors.limits import REQUEST_SECONDS, BodyPace, ByteBudget
 from quorate.errors import InvalidRequest, ValueTooLarge
@@ -70,22 +71,50 @@ def _too_large(bytes_max: int) -> Refused:
 
 
 def decode_json(body: bytes, decoder: msgspec.json.Decoder[Document]) -> Document:
-    """The document in `body`, if it is one that every reader understands alike. InvalidRequest.
+    """The document in `body`, if it is one that every reader understands alike. InvalidRequest."""
+    document = _parsed(body, decoder)
+    name_count = _names_in(document)
+    if sum(1 for _ in islice(_NAME_END.finditer(body), name_count + 1)) != name_count:
+        raise _repeated()
+    return document
+
+
+async def decode_large_json(
+    body: bytes, decoder: msgspec.json.Decoder[Document], portions: Portions
+) -> Document:
+    """The same of many megabytes. They are parsed in one turn, which is little more than to copy
+    them; names are counted in portions."""
+    document = _parsed(body, decoder)
+    left, begin, end = _names_in(document), 0, 0
+    while end < len(body) and left >= 0:
+        start, end = end, min(end + PORTION_BYTES, len(body))
+        await portions.take(end - start)
+        left -= sum(1 for _ in islice(_NAME_END.finditer(body, begin, end), left + 1))
+        # A name may end here whose colon is in the next portion, behind white space.
+        text = body[start:end].rstrip(b" \t\r\n")
+        begin = start + len(text) - 1 if text else begin
+    if left:
+        raise _repeated()
+    return document
+
+
+def _repeated() -> InvalidRequest:
+    return InvalidRequest("a name is repeated in an object")
+
+
+def _parsed(body: bytes, decoder: msgspec.json.Decoder[Document]) -> Document:
+    """What a body says. InvalidRequest.
 
     The decoder's type bounds what is built, so that a hostile body costs milliseconds, and refuses
     depth, unknown names, other numbers than whole ones and text that is no Unicode. It is made of
     structs whose optional fields are UNSET where they are not given.
     """
     try:
-        document = decoder.decode(body)
+        return decoder.decode(body)
     except RecursionError:
         raise InvalidRequest("the JSON is nested too deeply") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as fault:
         raise InvalidRequest(f"not acceptable JSON: {str(fault)[:200]}") from None
-    name_count = _names_in(document)
-    if sum(1 for _ in islice(_NAME_END.finditer(body), name_count + 1)) != name_count:
-        raise InvalidRequest("a name is repeated in an object")
-    return document
 
 
 def _names_in(value: object) -> int:

@@ -38,14 +38,17 @@ def name_of(lines: Sequence[str]) -> str:
     return lines[0]
 
 
-def request_number(name: str, operation: str, said: bytes) -> int:
+def request_number(
+    name: str, operation: str, said: bytes, conditions: VersionConditions, *, ttl_ms: int
+) -> int:
     """The number under which the core remembers a request of this name, which has an operation do
-    what is `said`: write or add it. Another one of the same name is not taken for it. 0 without a
-    name."""
+    what is `said`: write or add it. One of the same name that says anything else, or the same for
+    other versions or another time, is not taken for it. 0 without a name."""
     if not name:
         return 0
     method = operation.partition(" ")[0]
-    digest = blake2b(f"{name}\n{method}\n".encode(), digest_size=8)
+    head = f"{name}\n{method}\n{ttl_ms}\n{conditions.text()}\n"
+    digest = blake2b(head.encode(), digest_size=8)
     digest.update(said)
     return int.from_bytes(digest.digest(), "big") or 1
 

@@ -58,7 +58,7 @@ def _unreached(door: RespDoor) -> dict[str, str]:
     """The URLs of nodes that this one does not reach, with Redis's flag for them: a link that was
     lost, or is not made yet, is a possible failure, and misses in a row are one."""
     flags = {"down": "fail", "connecting": "fail?"}
-    members = door.status().members
+    members = door.store.status().members
     return {member.url: flags[member.state] for member in members if member.state in flags}
 
 
@@ -76,7 +76,7 @@ def node_id(url: str) -> str:
 
 def _for_clients(door: RespDoor) -> dict[str, str]:
     """The URLs that clients are told of nodes that have another one for them."""
-    return {each.url: each.client for each in door.status().members if each.client}
+    return {each.url: each.client for each in door.store.status().members if each.client}
 
 
 def _address(url: str, for_clients: dict[str, str]) -> tuple[str, int]:
@@ -134,7 +134,7 @@ def _nodes(session: Session, _args: list[bytes]) -> None:
     door = session.door
 
     def make() -> object:
-        status = door.status()
+        status = door.store.status()
         away, for_clients = _unreached(door), _for_clients(door)
         spans: dict[str, list[str]] = {}
         for each in ranges(door):
@@ -153,7 +153,7 @@ def _nodes(session: Session, _args: list[bytes]) -> None:
 
 
 def _info(session: Session, _args: list[bytes]) -> None:
-    topology, status = session.door.topology(), session.door.status()
+    topology, status = session.door.topology(), session.door.store.status()
     facts = {
         "cluster_enabled": 1,
         "cluster_state": "ok" if status.ready else "fail",
@@ -171,7 +171,7 @@ def _info(session: Session, _args: list[bytes]) -> None:
 
 
 def _myid(session: Session, _args: list[bytes]) -> None:
-    session.answer(resp.bulk(node_id(session.door.status().url).encode()))
+    session.answer(resp.bulk(node_id(session.door.store.status().url).encode()))
 
 
 def _keyslot(session: Session, args: list[bytes]) -> None:

@@ -10,11 +10,14 @@ copies that a key has, less one.
 
 from __future__ import annotations
 
+import mmap
 import os
+import re
 import struct
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 from quorate.core.values.status import Status
@@ -36,6 +39,8 @@ from quorate.wire import resp
 
 CONFIG_PATTERNS_MAX: Final = 16
 InfoFacts = dict[str, int | str]
+_STATM: Final = Path("/proc/self/statm")
+"""Pages of this process; the second number is of those in memory. Linux alone has it."""
 
 
 def _server(door: RespDoor, status: Status) -> InfoFacts:
@@ -66,6 +71,15 @@ def _keyspace(door: RespDoor, _status: Status) -> InfoFacts:
     return {"db0": f"keys={keys},expires=0,avg_ttl=0"} if keys else {}
 
 
+def _resident() -> InfoFacts:
+    """What memory the process has, where the system tells it."""
+    try:
+        size = int(_STATM.read_bytes().split()[1]) * mmap.PAGESIZE
+    except OSError:
+        return {}
+    return {"used_memory": size, "used_memory_rss": size}
+
+
 SECTIONS: Final[dict[str, Callable[[RespDoor, Status], InfoFacts]]] = {
     "Server": _server,
     "Clients": lambda door, _status: {
@@ -74,6 +88,7 @@ SECTIONS: Final[dict[str, Callable[[RespDoor, Status], InfoFacts]]] = {
         "blocked_clients": 0,
     },
     "Memory": lambda _door, status: {
+        **_resident(),
         "used_memory_dataset": status.bytes,
         "maxmemory": 0,
         "maxmemory_policy": "noeviction",
@@ -113,7 +128,7 @@ def _info(session: Session, args: list[bytes]) -> None:
     blocks = []
     for title, facts in SECTIONS.items():
         if wanted & _WHOLE or title.lower() in wanted:
-            lines = [f"{name}:{value}" for name, value in facts(door, door.status()).items()]
+            lines = [f"{name}:{value}" for name, value in facts(door, door.store.status()).items()]
             blocks.append("\r\n".join([f"# {title}", *lines, ""]))
     session.answer(resp.bulk("\r\n".join(blocks).encode()))
 
@@ -121,7 +136,7 @@ def _info(session: Session, args: list[bytes]) -> None:
 def _key_count(door: RespDoor) -> int:
     """Live keys of the cluster, about: what those last told of theirs that hold copies, divided by
     copies."""
-    status = door.status()
+    status = door.store.status()
     held = sum(member.keys for member in status.members if member.owns)
     return round(held / max(status.replicas, 1))
 
@@ -165,41 +180,85 @@ def _settings(store: Store) -> dict[str, str]:
         "appendonly": "yes",
         "cluster-enabled": "yes",
         "databases": "1",
+        "latency-monitor-threshold": "0",
         "maxclients": str(config.connections_max),
         "maxmemory": "0",
         "maxmemory-policy": "noeviction",
+        "notify-keyspace-events": "",
         "port": str(config.port),
         "proto-max-bulk-len": str(config.value_bytes_max),
         "quorate-r": str(status.r),
         "quorate-w": str(status.w),
         "save": "",
+        "slowlog-log-slower-than": "-1",
+        "slowlog-max-len": "0",
         "timeout": str(-(-config.idle_timeout_ms // 1000)),
     }
 
 
+_NUMBER: Final = re.compile(rb"-?[0-9]{1,19}")
+_CHANGE_NOTHING: Final = frozenset(
+    {
+        # At most so many are kept, and none are.
+        "slowlog-max-len",
+        # How values are stored of types that are not to be had here.
+        "hash-max-listpack-entries",
+        "hash-max-listpack-value",
+        "hash-max-ziplist-entries",
+        "hash-max-ziplist-value",
+        "list-max-listpack-size",
+        "list-max-ziplist-size",
+        "set-max-intset-entries",
+        "set-max-listpack-entries",
+        "set-max-listpack-value",
+        "zset-max-listpack-entries",
+        "zset-max-listpack-value",
+        "zset-max-ziplist-entries",
+        "zset-max-ziplist-value",
+    }
+)
+"""Settings of Redis that are true here whatever their number."""
+_NOT_DONE: Final = {
+    "latency-monitor-threshold": "latencies are not kept",
+    "notify-keyspace-events": "no events of keys are sent",
+    "slowlog-log-slower-than": "slow commands are not kept",
+}
+"""Settings that ask for what is not done here, but for one value, and why they are refused."""
+
+
+def _check_setting(name: str, value: bytes, settings: Mapping[str, str]) -> None:
+    """CommandError unless it is so already, or changes nothing."""
+    failed = f"ERR CONFIG SET failed (possibly related to argument '{name}') -"
+    known = settings.get(name.lower())
+    if name.lower() in _CHANGE_NOTHING:
+        if not _NUMBER.fullmatch(value):
+            raise CommandError(f"{failed} it is a whole number")
+    elif known is None:
+        raise CommandError(f"ERR Unknown option or number of arguments for CONFIG SET - '{name}'")
+    elif known.encode() != value:
+        why = _NOT_DONE.get(name.lower())
+        if why is not None:
+            raise CommandError(f"{failed} {why}: it is '{known}'")
+        raise CommandError(
+            f"{failed} can't set immutable config: it is '{known}' while the node runs"
+        )
+
+
 def _config_set(session: Session, args: list[bytes]) -> None:
-    """OK if all is so already: nothing can be changed while the node runs."""
+    """OK if all is so already, or changes nothing: what is in force is not changed while the node
+    runs."""
     if len(args) % 2:
         raise CommandError("ERR wrong number of arguments for 'config|set' command")
     settings = _settings(session.store)
     for name, value in zip(args[2::2], args[3::2], strict=True):
-        known = settings.get(quote(name).lower())
-        if known is None:
-            raise CommandError(
-                f"ERR Unknown option or number of arguments for CONFIG SET - '{quote(name)}'"
-            )
-        if known.encode() != value:
-            raise CommandError(
-                f"ERR CONFIG SET failed (possibly related to argument '{quote(name)}') - "
-                f"can't set immutable config: it is '{known}' while the node runs"
-            )
+        _check_setting(quote(name), value, settings)
     session.answer(resp.OK)
 
 
 def _config_resetstat(session: Session, _args: list[bytes]) -> None:
     # What /metrics shows goes on: to Prometheus a counter that fell is a node that began anew.
     door = session.door
-    door.counts_before = dict(_counts(door, door.status()))
+    door.counts_before = dict(_counts(door, door.store.status()))
     session.answer(resp.OK)
 
 
@@ -239,7 +298,7 @@ COMMANDS: Final = (
                 "config|set",
                 -4,
                 audited(_config_set, "config|set"),
-                "Accepted if all is so already",
+                "Accepted if it changes nothing",
                 "2.0.0",
             ),
             _admin(

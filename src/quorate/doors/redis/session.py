@@ -22,7 +22,6 @@ from typing import Final
 from quorate.core.topology.topology import Topology
 from quorate.core.values.events import Get, GetResult, PutResult, Result
 from quorate.core.values.record import Record, is_live
-from quorate.core.values.status import Status
 from quorate.doors.access import ANYBODY, Principal, Role
 from quorate.doors.answered import OK, Answered, Operation, outcome_word
 from quorate.doors.errors import answer_for, outcome_of
@@ -44,10 +43,8 @@ from quorate.wire import resp
 
 ACKS_NONE: Final = 1 << 30
 """`Session.acks_min` while nothing was written since the last WAIT."""
-STATUS_AGE_MS_MAX: Final = 100
-"""How long a status is reused: it costs a millisecond, and clients may ask in a loop."""
 REPLY_AGE_MS_MAX: Final = 1000
-"""Likewise the large replies made from the layout and the states of nodes."""
+"""How long the large replies are reused that are made of the layout and the states of nodes."""
 NOAUTH: Final = "NOAUTH Authentication required."
 WINDOW_FIRST: Final = 8
 WINDOW_MAX: Final = 1024
@@ -96,7 +93,6 @@ class RespDoor(Limits):
         self.scan_positions: dict[int, bytes] = {}
         """Where SCANs stopped inside a huge partition, oldest first (`scan`)."""
         self.work = Work(store)
-        self._status: tuple[int, Status] | None = None
         self._replies: dict[tuple[str, int], tuple[int, str, bytes]] = {}
 
     def close(self) -> None:
@@ -105,18 +101,11 @@ class RespDoor(Limits):
         self.kept.close()
         super().close()
 
-    def status(self) -> Status:
-        """The node's status, at most STATUS_AGE_MS_MAX old."""
-        now = self.store.wall_ms()
-        if self._status is None or not 0 <= now - self._status[0] < STATUS_AGE_MS_MAX:
-            self._status = now, self.store.status()
-        return self._status[1]
-
     def topology(self) -> Topology:
         """Who holds what. CommandError while that is not known."""
         topology = self.store.topology()
         if topology is None:
-            raise CommandError(f"CLUSTERDOWN {self.status().reason}")
+            raise CommandError(f"CLUSTERDOWN {self.store.status().reason}")
         return topology
 
     def reply(self, name: str, protocol: int, make: Callable[[], object], *, of: str = "") -> bytes:

@@ -29,6 +29,7 @@ from quorate.sim.checkers.answering import Answering
 from quorate.sim.checkers.bounds import Bounds
 from quorate.sim.checkers.dropping import Dropping
 from quorate.sim.checkers.durability import Durability
+from quorate.sim.checkers.granting import Granting
 from quorate.sim.checkers.guard import Guard
 from quorate.sim.checkers.handoff import Handoff
 from quorate.sim.checkers.placement import Placing
@@ -77,6 +78,7 @@ def watch(machines: Sequence[Machine], handed: Handed) -> Watch:
         Telling(),
         VotesTold(),
         Answering(),
+        Granting(),
         handed,
     ]
     return Watch(known, judges, measuring)

@@ -68,7 +68,7 @@ def _read_again(facts: _Facts, operations: list[ClientOperation]) -> Iterator[Vi
             continue
         found = result.record if isinstance(result, GetResult) else result.before
         delete = facts.deleted(found, read.asked_ms)
-        if delete is not None and evidence.r_of(read) + evidence.w_of(delete) > evidence.n:
+        if delete is not None and evidence.do_overlap(read, delete):
             yield Violation("I11", read.key, f"{read} reads what {delete} deleted")
 
 

@@ -33,13 +33,13 @@ def _stale(answered: list[ClientOperation], evidence: Evidence) -> Iterator[Viol
     """Of one key's operations in the order in which they were answered."""
     newest: dict[tuple[bool, int], ClientOperation] = {}
     """The operation with the highest version so far, by whether it wrote and how many replicas it
-    asked."""
+    asked for; 0 for no number."""
     place = 0
     reads = [op for op in answered if _found(op) is not None and not evidence.met_loss(op)]
     for read in sorted(reads, key=lambda op: op.asked_ms):
         while answered[place].over_ms < read.asked_ms:
             op = answered[place]
-            kind = op.is_write, evidence.w_of(op) if op.is_write else evidence.r_of(op)
+            kind = op.is_write, op.w if op.is_write else op.r
             if kind not in newest or newest[kind].version < op.version:
                 newest[kind] = op
             place += 1
@@ -66,10 +66,10 @@ def _found(op: ClientOperation) -> bytes | None:
 
 def _is_promised(read: ClientOperation, earlier: ClientOperation, evidence: Evidence) -> bool:
     """Whether the read must not be older than an operation that was over before it began."""
-    r = evidence.r_of(read)
     if earlier.is_write:
-        return r + evidence.w_of(earlier) > evidence.n
+        return evidence.do_overlap(read, earlier)
     return all(
-        consistency(n=evidence.n, r=each, w=evidence.w) is Consistency.LINEARIZABLE
-        for each in (r, evidence.r_of(earlier))
+        consistency(n=n, r=each.r or r, w=w) is Consistency.LINEARIZABLE
+        for n, w, r in evidence.defaults()
+        for each in (read, earlier)
     )

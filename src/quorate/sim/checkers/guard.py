@@ -9,7 +9,7 @@ itself, this module what it takes from others.
 from __future__ import annotations
 
 from quorate.core.node import Node
-from quorate.core.values.versions import ms_of, stamp_of
+from quorate.core.values.versions import made_of, ms_of, stamp_of
 from quorate.sim.checkers.watch import Judge, Step
 
 
@@ -42,11 +42,12 @@ class Guard(Judge):
         limit_ms = machine.now().wall_ms + machine.settings.max_clock_skew_ms
         own = machine.process.to_bytes(6, "big")
         for given in step.stored:
+            version = given.record.version
             # Its own write, begun anew under another layout, keeps its stamp, though the clock that
             # made it was set back since.
-            if given.record.version.endswith(own):
+            if version.endswith(own):
                 continue
-            ahead_ms = ms_of(stamp_of(given.record.version)) - limit_ms
+            ahead_ms = ms_of(max(stamp_of(version), made_of(version))) - limit_ms
             if ahead_ms > 0:
                 told = f"{machine.url} took a stamp {ahead_ms} ms past its guard"
                 self.blame("I8", told, given.row)

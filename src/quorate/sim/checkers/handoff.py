@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A hint is forgotten once its replica holds what it says, or when its loss was counted (I13).
 
-A hint is forgotten when it is deleted, and when another takes its name. What a restart changes is
-not held against the node: a crash may lose a hint that was not durable yet, and bring back one
-whose deletion was not; and hints that are damaged are never found again if no other follows them.
-What is for nobody that the layout names, or for a disk that it says is lost, is not judged: its
-successor pulls that. With an old disk the hints of then come back, and those since are lost without
-being counted, as the node cannot know of them.
+A hint is forgotten when it is deleted, and when another takes its name. One that its replica cannot
+take yet is not: the step that deletes it keeps it once more, behind the others. What a restart
+changes is not held against the node: a crash may lose a hint that was not durable yet, and bring
+back one whose deletion was not; and hints that are damaged are never found again if no other
+follows them. What is for nobody that the layout names, or for a disk that it says is lost, is not
+judged: its successor pulls that. With an old disk the hints of then come back, and those since are
+lost without being counted, as the node cannot know of them.
 """
 
 from __future__ import annotations
@@ -49,7 +50,11 @@ class Handoff(Judge):
         if forgotten or step.hinted:
             names = [*forgotten, *(name for name, _ in step.hinted)]
             gone = [(name, hints.pop(name)) for name in names if name in hints]
-            meant = [each for name, each in gone if not _is_for_nobody(step, name)]
+            meant = [
+                each
+                for name, each in gone
+                if not _is_for_nobody(step, name) and not _goes_behind(step, name, each[0])
+            ]
             self._judge(step, meant, counted)
         for name, given in step.hinted:
             hints[name] = given, Place(self._machines.by_url[given.url], given.row)
@@ -103,4 +108,14 @@ def _is_for_nobody(step: Step, name: bytes) -> bool:
         (peer == each.id and each.id not in layout.lost)
         or (peer == unmet_id(each.url) and urls.count(each.url) == 1)
         for each in layout.members
+    )
+
+
+def _goes_behind(step: Step, name: bytes, hint: Gift) -> bool:
+    """Whether a step keeps what the hint of this name says once more, under a later name."""
+    return any(
+        later > name
+        and (given.url, given.row) == (hint.url, hint.row)
+        and given.record == hint.record
+        for later, given in step.hinted
     )

@@ -56,7 +56,7 @@ def _fault_of_update(
     result: UpdateResult, op: ClientOperation, evidence: Evidence, needed: int, counts: list[int]
 ) -> str:
     for name, asked in (("W", evidence.set_w), ("R", evidence.set_r)):
-        if 0 < asked < majority(evidence.n):
+        if 0 < asked < min(majority(n) for n, _, _ in evidence.defaults()):
             return f"a read-modify-write where {name} is {asked}"
     if op.wrote is not None and not needed <= result.acks <= max(counts):
         return f"{result.acks} acks where {needed} to {max(counts)} belong"

@@ -7,8 +7,8 @@ writes are taken as unknown: too few replicas hold them for every read to see th
 read-modify-write takes effect exactly once, on what is directly before it. If it left the key as it
 was it is a read.
 
-`strict` counts what only the exception of P2 explains: reads that saw a put before it was stamped
-again, or moved, and something else in between.
+`strict` counts what only the exception of P2 explains: reads that saw a write before it was moved,
+and something else in between. So may a write whose outcome is unknown be seen.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from typing import Final
 
 from quorate.core.values.events import GetResult, PutResult, UpdateResult
 from quorate.core.values.record import Record
-from quorate.core.values.versions import ABSENT
+from quorate.core.values.versions import ABSENT, chain_of
 from quorate.sim.checkers.register import (
     Content,
+    Found,
     Nothing,
     RegisterOperation,
     content_of,
@@ -37,7 +38,8 @@ from quorate.sim.edits import OperationEdit
 from quorate.sim.history import ClientOperation, Evidence, History, Violation
 
 STRICT_STATES_MAX: Final = 20_000
-"""Of a part of a history, for each read that is looked at: there are few."""
+"""Of a part of a history, for all reads that are looked at, and for each if need be: there are few.
+One that stays undecided is counted."""
 
 
 def check(history: History, evidence: Evidence, *, states_max: int = STATES_MAX) -> list[Violation]:
@@ -65,30 +67,70 @@ def strict(history: History, evidence: Evidence) -> int:
 
 
 def _excused(promised: list[RegisterOperation]) -> int:
-    """The same of one key: who read a first stamp is left out, unless an order explains it though
-    each put takes effect once."""
-    last = {op.value: op.version for op in promised if op.is_blind and op.must}
-    twice = {op.value for op in promised if op.is_first and op.end < math.inf}
-    firsts = [
-        op
-        for op in promised
-        if op.is_read and op.value in twice and op.version != last.get(op.value)
-    ]
+    """The same of one key: who may have read a first stamp is left out, unless an order explains it
+    though each write takes effect once."""
+    last = _last_stamps(promised)
+    firsts = _of_first_stamps(promised, last)
     if not firsts:
         return 0
-    once = [op for op in promised if op not in firsts and not (op.is_first and op.value in twice)]
+    told, contents = set(firsts), {op.value for op in firsts}
+    once = [
+        op for op in promised if op not in told and not (op.is_exception and op.value in contents)
+    ]
+    # They tell no version: their write has another one by now. Which delete it was is not told.
+    reads = [
+        op._replace(version=last.get(op.value)) for op in sorted(firsts, key=attrgetter("end"))
+    ]
+    if _is_explained([*once, *reads]):
+        return 0
     count = 0
-    for op in sorted(firsts, key=attrgetter("end")):
-        # It tells no version: its put has another one by now.
-        candidate = [*once, op._replace(version=last.get(op.value))]
-        try:
-            is_explained = is_linearizable(candidate, states_max=STRICT_STATES_MAX)
-        except Undecided:
-            is_explained = False
-        if is_explained:
+    for op in reads:
+        candidate = [*once, op]
+        if _is_explained(candidate):
             once = candidate
-        count += not is_explained
+        else:
+            count += 1
     return count
+
+
+def _of_first_stamps(
+    promised: list[RegisterOperation], last: dict[Found, bytes]
+) -> list[RegisterOperation]:
+    """The reads of what may have been the first stamp of a write that has another one by now. Of a
+    delete it is any that nobody is known to have written, or built on: deletes are all alike."""
+    twice = {op.value for op in promised if op.is_exception}
+    known = {version for op in promised if not op.is_read for version in (op.version, op.base)}
+    return [
+        op
+        for op in promised
+        if op.is_read
+        and op.value in twice
+        and (op.version not in known if op.value is None else _chain(op) != last.get(op.value))
+    ]
+
+
+def _last_stamps(promised: list[RegisterOperation]) -> dict[Found, bytes]:
+    """By value: the last stamp of its put, or the last that is known if that had no answer."""
+    last: dict[Found, bytes] = {}
+    for op in promised:
+        content, version = (op.value, op.version) if op.is_read else (op.found, op.base)
+        if content is not None and version is not None:
+            last[content] = max(last.get(content, ABSENT), chain_of(version))
+    for op in promised:
+        if op.is_blind and op.must and op.value is not None and op.version is not None:
+            last[op.value] = op.version
+    return last
+
+
+def _chain(op: RegisterOperation) -> bytes:
+    return ABSENT if op.version is None else chain_of(op.version)
+
+
+def _is_explained(history: list[RegisterOperation]) -> bool:
+    try:
+        return is_linearizable(history, states_max=STRICT_STATES_MAX)
+    except Undecided:
+        return False
 
 
 def _promised(operations: list[ClientOperation], evidence: Evidence) -> Iterator[RegisterOperation]:

@@ -49,11 +49,10 @@ def check(history: History, evidence: Evidence) -> Iterator[Violation]:
 
 def _is_refused_by_settings(op: ClientOperation, evidence: Evidence) -> bool:
     """Whether it is a read-modify-write where W or R is less than a majority."""
-    set_to = [each for each in (evidence.set_w, evidence.set_r) if each]
     return (
         op.is_update
         and isinstance(op.result, InvalidRequest)
-        and min(set_to, default=evidence.n) < majority(evidence.n)
+        and any(min(w, r) < majority(n) for n, w, r in evidence.defaults())
     )
 
 

@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Liveness is not placement (P4): who is down changes where requests go, never where keys belong.
 
-Nodes agree on one table of an epoch, and it never changes; what follows on it may follow (I17);
-records are given only to the replicas
-that it lists; and a write is given to all of them, be it as a hint, unless hints had to be dropped
-or the disk takes nothing. A coordinator that could not read its own copy leaves that as it was,
-until a read repairs it.
+Nodes agree on one table of an epoch, and it never changes; it is one that may be, and may follow on
+the one before (I17). Records are given only to the replicas that it lists; and a write is given to
+all of them, be it as a hint, unless hints had to be dropped or the disk takes nothing. A
+coordinator that could not read its own copy leaves that as it was, until a read repairs it.
 """
 
 from __future__ import annotations
 
 from quorate.core.node import Node
-from quorate.core.topology.layout import Layout
+from quorate.core.topology.layout import Course, Layout
 from quorate.core.topology.steps import follows
 from quorate.core.values.slots import partition_of
 from quorate.core.values.versions import stamp_of
+from quorate.sim.checkers.shares import misshaped, uneven
 from quorate.sim.checkers.watch import Gift, Judge, Machines, Step
 from quorate.sim.machine import Machine
 
@@ -55,12 +55,17 @@ class Placing(Judge):
         epoch = layout.epoch
         if epoch in self._seen:
             if layout.hash() != self._seen[epoch].hash():
-                self.blame("P4", f"{url} has another table of epoch {epoch} than was seen first")
+                self.blame("I17", f"{url} has another table of epoch {epoch} than was seen first")
             return
+        wrong = misshaped(layout)
+        if not self._seen and layout.course == Course.REST:
+            wrong += uneven(layout)
+        for told in wrong:
+            self.blame("I17", f"{url} has a layout of epoch {epoch} in which {told}")
         self._seen[epoch] = layout
         for old, new in ((epoch - 1, epoch), (epoch, epoch + 1)):
             if {old, new} <= self._seen.keys() and not follows(self._seen[old], self._seen[new]):
-                self.blame("P4", f"{url} has a layout of epoch {new} that may not follow on {old}")
+                self.blame("I17", f"{url} has a layout of epoch {new} that may not follow on {old}")
 
     def _judge(self, step: Step, node: Node, before: Layout, layout: Layout) -> None:
         """`before`: what the node had when the step began; what it gave by that came first."""

@@ -82,6 +82,9 @@ class RegisterOperation(NamedTuple):
     """Of an update: the version that it was built on, if that is known."""
     is_first: bool = False
     """Whether it is the first stamp of a put, which was stamped again since."""
+    is_exception: bool = False
+    """Whether it is the first stamp of a put or a delete. That it takes effect, too, is the
+    exception of P2."""
 
     @property
     def is_blind(self) -> bool:
@@ -147,7 +150,8 @@ def unknown_write(
 
 def _first(once: RegisterOperation) -> RegisterOperation:
     # Deletes are all alike, so it is not told which of them an update found.
-    return once._replace(must=False, version=None, is_first=once.value is not None)
+    is_first = once.value is not None
+    return once._replace(must=False, version=None, is_first=is_first, is_exception=True)
 
 
 def update(

@@ -88,7 +88,7 @@ class Machines:
         self._rows: dict[tuple[int, bytes], list[Row]] = {}
 
     def rows(self, layout: Layout, row: bytes) -> list[Row]:
-        """Who holds a row, and who shall. Kept by epoch, as its table never changes (P4) and most
+        """Who holds a row, and who shall. Kept by epoch, as its table never changes (I17) and most
         rows are asked for again and again."""
         place = layout.epoch, row
         rows = self._rows.get(place)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from quorate.core.exchanges.hints import Hints
 from quorate.core.replica import Replica
 from quorate.core.turn import Turn
@@ -72,11 +74,14 @@ class Log:
             for row, _ in message.items
         ]
 
-    def ack(self, url: str, *, busy: bool = False, refused: int = 0) -> None:
-        """The peer answers what is under way."""
+    def ack(
+        self, url: str, *, busy: bool = False, refused: int = 0, fenced: Sequence[int] = ()
+    ) -> None:
+        """The peer answers what is under way; `fenced`: of which a lock keeps it out, by place."""
         batch = next(iter(self.boxes[url].out.sent))
         reasons = [(index, "no") for index in range(refused)]
-        self.boxes[url].out.on_answer(Mutated(batch, [], reasons, busy))
+        bounds = [(index, pack_version(1, 0)) for index in fenced]
+        self.boxes[url].out.on_answer(Mutated(batch, [], reasons, busy, fenced=bounds))
 
     def stored(self) -> list[bytes]:
         """All hints that the engine has."""

@@ -283,6 +283,10 @@ def _go_through(alone: Alone) -> None:
     raise AssertionError("it does not get through")
 
 
+def holding_up(alone: Alone) -> list[str]:
+    return [member.url for member in alone.node.status().members if member.holds_up]
+
+
 def test_nothing_piles_up_while_a_disk_takes_nothing() -> None:
     alone = holding()
     alone.syncs = False
@@ -330,6 +334,7 @@ def test_a_copy_that_cannot_be_read_is_named_and_tried_once_for_a_boundary() -> 
     assert alone.node.status().agreed_waits == (
         f"partition {PARTITION}: this node cannot read all that it holds"
     )
+    assert holding_up(alone) == [alone.node.status().url]
 
 
 def test_who_holds_it_up_is_named_at_every_moment() -> None:
@@ -347,6 +352,7 @@ def test_who_holds_it_up_is_named_at_every_moment() -> None:
         if step > 10 * ROUND_STEPS:
             waits = alone.node.status().agreed_waits
             assert waits.endswith("http://n2:8000 holds something else"), waits
+            assert holding_up(alone) == ["http://n2:8000"]
 
 
 def test_those_that_stay_apart_take_turns_in_bringing_them_together() -> None:

@@ -30,7 +30,7 @@ from quorate.core.values.settings import SLICE_MS
 from quorate.core.values.slots import BUCKETS, PARTITION_COUNT, partition_of, row_of
 from quorate.core.values.versions import pack_version
 from quorate.sim.cluster import id_of
-from tests.unit.core.alone import Alone, record_at
+from tests.unit.core.alone import Alone, made_at, record_at
 from tests.unit.core.exchanges.test_agreement import KEYS, PARTITION, holding, told
 
 OTHERS = [1] * BUCKETS
@@ -179,9 +179,9 @@ def test_what_comes_after_another_layout_is_not_kept() -> None:
     assert alone.disk.get(asked.full[0]) is None
 
 
-def test_a_record_past_the_guard_is_not_kept() -> None:
+@pytest.mark.parametrize("far", [record_at(3_600_000), made_at(3_600_000)], ids=["stamped", "made"])
+def test_a_record_past_the_guard_is_not_kept(far: Record) -> None:
     alone, asked = asked_for_records()
-    far = Record(pack_version((1 << 64) - 1, 1), b"v")
     alone.hear(1, ReadAnswer(asked.batch, [far, record_at(5), None], [], []))
     assert alone.disk.get(asked.full[0]) is None
     assert alone.disk.get(asked.full[1]) == record_at(5)

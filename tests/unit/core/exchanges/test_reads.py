@@ -12,11 +12,12 @@ from quorate.core.exchanges.outbox import HEDGE_MS_MIN
 from quorate.core.exchanges.reads import READ_WAIT_MS
 from quorate.core.values.events import Batch, GetResult, PutResult
 from quorate.core.values.messages import Mutate, Mutated, Read, ReadAnswer
+from quorate.core.values.record import Record
 from quorate.core.values.slots import partition_of, row_of
 from quorate.core.values.versions import ABSENT
 from quorate.errors import Corrupt, DeadlineExceeded, Overloaded, QuorumUnreachable
 from quorate.sim.cluster import id_of
-from tests.unit.core.alone import Alone, record_at
+from tests.unit.core.alone import Alone, made_at, record_at
 from tests.unit.core.read_stage import KEY, NEW, OLD, ROW, ack, answer, give, outsider, three
 
 # --- asking ------------------------------------------------------------------------------------
@@ -358,9 +359,9 @@ def test_replicas_that_agree_are_believed_whatever_the_clock_here_says() -> None
     assert asker.result == GetResult(ahead, answers=2)
 
 
-def test_a_damaged_copy_here_does_not_take_what_is_past_the_guard_here() -> None:
+@pytest.mark.parametrize("ahead", [record_at(3_600_000), made_at(3_600_000)])
+def test_a_damaged_copy_here_does_not_take_what_is_past_the_guard_here(ahead: Record) -> None:
     """I8: others agree on it, so it is believed."""
-    ahead = record_at(3_600_000)
     alone = three()
     give(alone, OLD)
     assert alone.disk.rot(ROW, Random(1))

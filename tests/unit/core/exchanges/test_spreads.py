@@ -11,7 +11,7 @@ from quorate.core.values.events import Batch, StorageState
 from quorate.core.values.messages import Mutate, Mutated
 from quorate.core.values.record import Record
 from quorate.core.values.slots import partition_of, row_of
-from tests.unit.core.alone import Alone, record_at
+from tests.unit.core.alone import Alone, made_at, record_at
 from tests.unit.core.write_stage import ack, alone_of
 
 ROW = row_of(b"k")
@@ -116,11 +116,11 @@ def test_who_cannot_be_reached_gets_a_hint_of_what_was_decided(*, is_hinted: boo
 
 
 def test_a_full_disk_or_a_clock_too_far_behind_keeps_no_own_copy() -> None:
-    for far in (False, True):
+    for record in (RECORD, record_at(3_600_000), made_at(3_600_000)):
         alone = alone_of()
-        if not far:
+        if record is RECORD:
             alone.step(StorageState("disk_full", "no space"))
-        _, told = _spread(alone, record=record_at(3_600_000) if far else RECORD)
+        _, told = _spread(alone, record=record)
         assert alone.disk.get(ROW) is None
         ack(alone, 1)
         assert told == []

@@ -61,6 +61,9 @@ def test_an_update_takes_three_rounds_and_is_answered_when_a_majority_holds_it()
     assert (done(asker).acks, done(asker).replicas) == (2, 3)
     assert alone.disk.get(ROW) == record
     assert alone.node.inflight == alone.node.parts.requests.bytes == 0
+    counters = alone.node.parts.turn.counters
+    assert counters["update_rounds"] == 2, "the third is a write"
+    assert not counters["updates_lost_race"] + counters["updates_gone"]
 
 
 def test_nothing_is_told_before_this_nodes_own_votes_are_durable() -> None:

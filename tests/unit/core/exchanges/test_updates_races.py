@@ -27,6 +27,12 @@ from tests.unit.core.update_stage import (
 from tests.unit.core.vote_stage import accept, promise
 from tests.unit.core.write_stage import ack, error_of
 
+
+def counters(alone: Alone) -> dict[str, int]:
+    """What the node has counted."""
+    return alone.node.parts.turn.counters
+
+
 # --- others' proposals -------------------------------------------------------------------------
 
 
@@ -91,6 +97,7 @@ def test_a_race_that_is_lost_for_sure_is_run_again_and_not_applied_meanwhile() -
     other = successor_of(OLD, b"50", number=7)
     told = Record(other.version, None, winners=other.winners)
     accept(alone, 1, said=Said.RESOLVED, record=told)
+    assert counters(alone)["updates_lost_race"] == 1
     pass_ms(alone, 1_000)
     error_of(asker, DeadlineExceeded, Outcome.NOT_APPLIED)
 
@@ -118,6 +125,7 @@ def test_a_winner_that_is_not_listed_any_more_leaves_it_unknown() -> None:
     accept(alone, 1, said=Said.RESOLVED, record=told)
     error_of(asker, QuorumUnreachable, Outcome.UNKNOWN)
     assert alone.node.inflight == 0
+    assert counters(alone)["updates_gone"] == 1
 
 
 def test_votes_that_a_majority_forgot_leave_it_unknown() -> None:
@@ -127,6 +135,7 @@ def test_votes_that_a_majority_forgot_leave_it_unknown() -> None:
     for index in (1, 2):
         accept(alone, index, said=Said.GONE)
     error_of(asker, QuorumUnreachable, Outcome.UNKNOWN)
+    assert counters(alone)["updates_gone"] == 1
 
 
 def test_votes_that_were_forgotten_before_it_proposed_make_it_ask_again() -> None:
@@ -176,6 +185,7 @@ def test_a_base_that_others_lack_is_written_back_first() -> None:
     promise(alone, 1, newer)
     assert alone.take(1, AcceptRows) == []
     assert alone.disk.get(ROW) == newer, "its own copy, too"
+    assert counters(alone)["updates_wrote_back"] == 1
     pass_ms(alone, 1)
     promise(alone, 1, newer)
     ((_, base, _, record),) = accept(alone, 1)

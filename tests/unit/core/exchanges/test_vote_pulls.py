@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 
+from quorate.core.exchanges.pulls import AGAIN_MS
 from quorate.core.exchanges.vote_pulls import PAGE_VOTES_MAX
 from quorate.core.moved_votes import Told
 from quorate.core.values.events import StorageState
@@ -185,6 +186,21 @@ def test_who_cannot_read_its_votes_is_replaced_by_another() -> None:
     sources[0].are_votes_damaged = True
     work(alone, *sources)
     assert has_pulled(alone)
+    assert promise(alone).record == NEXT
+
+
+def test_a_leaver_that_cannot_read_its_votes_is_not_asked_for_ever() -> None:
+    """It counts as none of N - majority + 1; the two others do."""
+    alone = node()
+    hear(alone, JOINT)
+    sources = with_votes(alone, accepted(ROWS[0]))
+    leaver = sources[2]
+    leaver.are_votes_damaged = True
+    for _ in range(100):
+        if not any([source.answer() for source in sources]):
+            alone.step(after_ms=AGAIN_MS)
+    assert has_pulled(alone)
+    assert len(leaver.votes_asked) == 1
     assert promise(alone).record == NEXT
 
 

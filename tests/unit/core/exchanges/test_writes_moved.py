@@ -253,7 +253,8 @@ def test_a_write_for_which_the_clock_has_no_higher_stamp_is_unknown() -> None:
 def test_a_move_that_nobody_waits_for_any_more_comes_to_an_end() -> None:
     alone, asker, _ = _moving(timeout_ms=300)
     pass_ms(alone, 300)
-    error_of(asker, DeadlineExceeded, Outcome.UNKNOWN)
+    error = error_of(asker, DeadlineExceeded, Outcome.UNKNOWN)
+    assert ("voted in time" in str(error), error.facts) == (True, {}), "it has acks enough"
     for index in (1, 2):
         accept(alone, index, said=Said.OUTBID, promised=(5, 1))
     pass_ms(alone, 1_000)

@@ -31,6 +31,8 @@ from quorate.sim.clock import EPOCH_MS
 from quorate.sim.cluster import id_of, url_of
 from quorate.sim.disk import Disk
 from tests.unit.core.alone import Alone, Asker, record_at
+from tests.unit.core.founders import disk_of
+from tests.unit.core.moving import hear, recopied, stable
 
 KEY = b"k"
 ROW = row_of(KEY)
@@ -220,6 +222,16 @@ def test_a_peer_whose_quorums_need_not_meet_is_served_before() -> None:
     alone.step(alone.met(1, r=3, w=3))
     alone.hear(1, Read(8, [ROW], []))
     assert alone.take(1, OtherEpoch) == [OtherEpoch(2, [8])]
+
+
+def test_a_peer_that_follows_the_copies_is_not_served_before_as_there_are_more() -> None:
+    """The majority of fewer copies would be quorums that need not meet."""
+    alone = Alone(5, disk=disk_of(stable(5, replication=3)))
+    alone.link(1)
+    hear(alone, recopied(5, 3, 5))
+    alone.hear(1, Read(8, [ROW], []))
+    assert not alone.take(1, ReadAnswer)
+    assert alone.take(1, OtherEpoch) == [OtherEpoch(alone.node.membership.epoch, [8])]
 
 
 def waited(alone: Alone, asker: Asker) -> object:

@@ -15,15 +15,14 @@ from quorate.core.topology.layout import (
     Member,
     first_layout,
 )
-from quorate.core.topology.membership import (
-    LAYOUT_META,
-)
+from quorate.core.topology.membership import LAYOUT_META, Membership
 from quorate.core.topology.peer import Ground
 from quorate.core.topology.roster import MEMBERS_META
 from quorate.core.topology.steps import raised
 from quorate.core.topology.wants import with_course
 from quorate.core.values.events import Batch
 from quorate.core.values.messages import Greeting
+from quorate.core.values.results import Note
 from quorate.core.values.settings import MEMBERS_MAX
 from quorate.core.values.slots import PARTITION_COUNT, row_of
 from quorate.errors import Conflict, FormatUnsupported, NotReady
@@ -277,19 +276,43 @@ def test_a_member_that_is_where_another_is_awaited_is_one_member() -> None:
     assert len(node.current().copies()) == 3
 
 
+def test_a_node_tells_what_it_was_started_with() -> None:
+    assert [(each.w, each.r) for each in [membership_of(0, [0, 1, 2]).greeting()]] == [(0, 0)]
+
+
 def test_a_peer_with_other_defaults_for_w_and_r_is_noted_once() -> None:
     node = membership_of(0, [0, 1, 2])
-    assert (node.greeting().w, node.greeting().r) == (2, 2)
-    other = msgspec.structs.replace(greeting_of(url_of(1), 77), w=3, r=1)
+    node.adopt(bound_after(first_of(0, 1, 2)))
+    other = msgspec.structs.replace(greeting_of(url_of(1), id_of(1)), w=3, r=1)
     for _ in range(2):
         node.meet(other)
-        node.meet(msgspec.structs.replace(greeting_of(url_of(2), 78), w=2, r=2))
-    (note,) = node._turn.notes
-    assert (note.level, note.event) == ("warning", "quorums_differ")
+        node.meet(msgspec.structs.replace(greeting_of(url_of(2), id_of(2)), w=2, r=0))
+    (note,) = _differing(node)
+    assert note.level == "warning"
     assert note.facts == {"peer": url_of(1), "W": 3, "R": 1, "own_W": 2, "own_R": 2}
-    for w, r in ((0, 0), (3, 0), (0, 1), (2, 2)):
-        node.meet(msgspec.structs.replace(other, w=w, r=r))
-    assert len(node._turn.notes) == 1, "0 says nothing"
+    node.meet(msgspec.structs.replace(other, w=0, r=0))
+    assert len(_differing(node)) == 1, "a majority is what it is here, too"
+    node.meet(msgspec.structs.replace(other, w=0, r=1))
+    assert len(_differing(node)) == 2
+
+
+def test_a_peer_whose_defaults_come_to_differ_is_noted_once() -> None:
+    """While there is no layout nobody knows; and the majority of other copies is another."""
+    node = membership_of(0, [0, 1, 2])
+    node.meet(msgspec.structs.replace(greeting_of(url_of(1), id_of(1)), w=2))
+    assert not _differing(node)
+    layout = bound_after(first_of(0, 1, 2))
+    node.adopt(layout)
+    assert not _differing(node)
+    table = tuple(row[:1] for row in layout.table)
+    for epochs in (1, 2):
+        node.adopt(msgspec.structs.replace(layout, epoch=layout.epoch + epochs, table=table))
+    (note,) = _differing(node)
+    assert note.facts == {"peer": url_of(1), "W": 2, "R": 1, "own_W": 1, "own_R": 1}
+
+
+def _differing(node: Membership) -> list[Note]:
+    return [note for note in node._turn.notes if note.event == "quorums_differ"]
 
 
 def test_a_cluster_tells_its_name_to_nobody() -> None:

@@ -115,6 +115,7 @@ NINE = _in_zones("abcabcabc")
         pytest.param([], _plain(3), 3, 3072, id="three nodes"),
         pytest.param(_plain(3), _plain(4), 3, 768, id="three to four"),
         pytest.param(_plain(4), _plain(6), 3, 1024, id="four to six"),
+        pytest.param(_plain(10), _plain(11), 3, 279, id="ten to eleven"),
         pytest.param(NINE, _plain(9), 3, 0, id="zones that disappear"),
         pytest.param(_plain(100), _plain(150), 3, 1000, id="half as many again"),
         pytest.param([], [Site("a", 1), *_in_zones("bbbb")], 4, 4096, id="a zone too small"),

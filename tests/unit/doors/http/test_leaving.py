@@ -8,7 +8,9 @@ import pytest
 from quorate.doors.access import Hosts
 from quorate.doors.http.context import Context
 from quorate.doors.http.kv import Answers
+from quorate.doors.http.lately import Lasting, Lately
 from quorate.doors.http.leaving import Leaving
+from quorate.doors.http.pace import CopyPace
 from quorate.doors.http.plans import Plans
 from quorate.doors.http.probing import unable
 from quorate.doors.limits import REQUEST_SECONDS, ByteBudget, Deadlines
@@ -41,12 +43,14 @@ class Bench:
             answered=(),
             numbers=dict,
             plans=Plans(),
+            pace=CopyPace(),
+            lately=Lasting(Lately(), Lately()),
             probe=unable,
             secrets=tuple,
             principals=open_principals(self.timers),
         )
         assert self.replies.take(SIZE)
-        self.leaving = Leaving(self.transport, SIZE, context)
+        self.leaving = Leaving(self.transport, SIZE, SIZE, context)
         self.transport.unread += SIZE
 
 

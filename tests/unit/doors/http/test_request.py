@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from typing import Any
@@ -14,9 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET, UnsetType
 
+from quorate.doors.http import request
 from quorate.doors.http.batch import OPERATIONS_MAX, BatchBody, body_bytes_max
+from quorate.doors.http.portions import Portions
 from quorate.doors.http.query import TTL_SECONDS_MAX, Query, parse_query
-from quorate.doors.http.request import decode_json
+from quorate.doors.http.request import decode_json, decode_large_json
 from quorate.doors.limits import checked_key
 from quorate.errors import InvalidRequest, KeyMissing, KeyTooLarge
 
@@ -124,6 +127,29 @@ def test_a_repeated_name_is_refused(tree: dict[str, Any], gap: str, last: dict[s
     text = json.dumps(tree)[:-1] + f', "leaf"{gap}: {json.dumps(last)}' + "}"
     with pytest.raises(InvalidRequest, match="repeated"):
         decode_json(text.encode(), decoder)
+
+
+@given(
+    tree=TREES,
+    gap=st.sampled_from(["", " ", "\n", " " * 20]),
+    last=st.none() | LEAVES,
+    size=st.integers(1, 40),
+)
+def test_names_are_counted_alike_in_portions(
+    tree: dict[str, Any], gap: str, last: dict[str, Any] | None, size: int
+) -> None:
+    """Wherever a portion ends: in a name, behind it, in the white space before its colon."""
+    text = json.dumps(tree, separators=(",", f"{gap}:"))
+    if last is not None:
+        text = text[:-1] + f', "leaf"{gap}: {json.dumps(last)}' + "}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(request, "PORTION_BYTES", size)
+        decoded = decode_large_json(text.encode(), decoder, Portions())
+        if last is None:
+            assert asyncio.run(decoded) == msgspec.convert(tree, Tree)
+        else:
+            with pytest.raises(InvalidRequest, match="repeated"):
+                asyncio.run(decoded)
 
 
 @pytest.mark.parametrize(

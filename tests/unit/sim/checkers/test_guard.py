@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from quorate.core.node import Node
-from quorate.core.values.versions import stamp_at
+from quorate.core.values.record import Record
+from quorate.core.values.versions import stamp_at, successor
 from quorate.sim.checkers.guard import Guard
-from tests.unit.sim.checkers.steps import Stage, record
+from tests.unit.sim.checkers.steps import Stage, record, stamp_of_ms
 
 GUARD_MS = 1_000
 
@@ -25,6 +26,15 @@ def test_a_stamp_within_the_guard_may_be_stored(stage: Stage) -> None:
 def test_a_stamp_past_the_guard_that_is_stored_is_found(stage: Stage) -> None:
     (told,) = _taken(stage, GUARD_MS + 1)
     assert "took a stamp 1 ms past its guard" in told
+
+
+def test_what_a_read_modify_write_made_past_the_guard_is_found_too(stage: Stage) -> None:
+    judge = Guard()
+    for ahead_ms in (GUARD_MS, GUARD_MS + 1):
+        link = stamp_of_ms(int(stage.cluster.world.now) + ahead_ms)
+        judge.look(stage.step(0, stored=[Record(successor(record(0).version, link), b"v")]))
+    (violation,) = judge.found
+    assert "took a stamp 1 ms past its guard" in violation.told
 
 
 def test_its_own_write_may_be_stored_late_after_the_clock_was_set_back(stage: Stage) -> None:

@@ -11,10 +11,10 @@ import pytest
 from quorate.core.exchanges.hints import PREFIX_BYTES
 from quorate.core.topology.layout import unmet_id
 from quorate.core.values.events import Batch
-from quorate.core.values.record import packed
+from quorate.core.values.record import Record, packed
 from quorate.core.values.stored import StoredHint
 from quorate.sim.checkers.handoff import Handoff
-from quorate.sim.checkers.watch import Machines
+from quorate.sim.checkers.watch import Gift, Machines
 from quorate.sim.cluster import url_of
 from tests.unit.sim.checkers.steps import ROW, Stage, given, record
 
@@ -138,6 +138,39 @@ def test_a_replica_that_lost_its_disk_before_it_had_the_hint_has_to_get_it(play:
     play.stage.cluster.kill(2)
     play.stage.cluster.restart(2, is_empty=True)
     assert play.forget(NAME) == ["I13"]
+
+
+def test_a_hint_that_goes_behind_the_others_is_kept_and_has_to_come_from_there(play: Play) -> None:
+    """Its replica has locked what is older, and takes it once that is taken back."""
+    play.judge.look(play.stage.step(0, forgotten=[NAME], hinted=[(OTHER, given(2, KEPT))]))
+    assert play.judge.found == []
+    assert play.forget(OTHER) == ["I13"]
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        (OTHER, given(1, KEPT)),
+        (OTHER, given(2, KEPT, b"\0\0\0\0other")),
+        (OTHER, given(2, record(1))),
+        (OTHER, given(2, Record(KEPT.version, None))),
+        (b"\0\0\0\0\0\0\0\3a", given(2, KEPT)),
+    ],
+    ids=["for another", "of another row", "of a version", "of a content", "before it"],
+)
+def test_what_else_is_kept_meanwhile_does_not_stand_for_it(
+    play: Play, name: bytes, kept: Gift
+) -> None:
+    play.judge.look(play.stage.step(0, forgotten=[NAME], hinted=[(name, kept)]))
+    assert [each.invariant for each in play.judge.found] == ["I13"]
+
+
+def test_what_goes_behind_stands_for_none_that_is_dropped_with_it(play: Play) -> None:
+    lost = b"\0\0\0\0\0\0\0\3oooh"
+    play.judge.look(play.stage.step(0, hinted=[(lost, given(2, record(4)))]))
+    behind = [(OTHER, given(2, KEPT))]
+    play.judge.look(play.stage.step(0, forgotten=[NAME, lost], hinted=behind))
+    assert [each.invariant for each in play.judge.found] == ["I13"]
 
 
 def test_with_an_old_disk_the_hints_of_then_come_back_and_those_since_are_lost(

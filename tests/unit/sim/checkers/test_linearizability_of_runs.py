@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from quorate.core.values.events import GetResult, PutResult
+import pytest
+
+from quorate.core.values.events import GetResult, PutResult, UpdateResult
 from quorate.core.values.record import Record
 from quorate.core.values.versions import pack_version
 from quorate.errors import DeadlineExceeded, Outcome
@@ -176,3 +178,65 @@ def test_reads_that_only_the_exception_explains_are_counted() -> None:
     assert linearizability.strict(history(put, reads[0], reads[2]), evidence()) == 0
     put.result = PutResult(version(3), 2, 3, restamped=True)
     assert linearizability.check(played, evidence()), "nobody can have seen it before"
+
+
+def test_a_put_without_an_answer_that_was_seen_twice_is_counted() -> None:
+    """It was moved, and then its coordinator died."""
+    put, other = of_put(b"1", 0, 9, number=4), of_put(b"2", 0, 9, number=2)
+    put.done_ms = put.result = None
+    reads = of_get(b"1", 1, 2), of_get(b"2", 3, 4, number=2), of_get(b"1", 15, 16, number=3)
+    played = history(put, other, *reads)
+    assert not linearizability.check(played, evidence())
+    assert linearizability.strict(played, evidence()) == 1
+    assert linearizability.strict(history(put, other, *reads[1:]), evidence()) == 0
+    # Seen under both stamps, with nothing in between.
+    assert linearizability.strict(history(put, other, reads[0], reads[2]), evidence()) == 0
+
+
+def test_a_put_without_an_answer_whose_last_stamp_an_update_found_was_seen_twice() -> None:
+    put, other = of_put(token(b"a"), 0, 9), of_put(token(b"b"), 0, 9, number=2)
+    put.done_ms = put.result = None
+    first, between = of_get(token(b"a"), 1, 2, number=1), of_get(token(b"b"), 3, 4, number=2)
+    one, append = _appended(b"c", record(token(b"a"), 3), 1)
+    after = linked(one.value, 1, number=3)
+    append.result = UpdateResult(record(token(b"a"), 3), after, 2, 3)
+    played = history(put, other, first, between, append)
+    assert not linearizability.check(played, evidence())
+    assert linearizability.strict(played, evidence()) == 1
+    assert linearizability.strict(history(put, other, between, append), evidence()) == 0
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_moved_delete_that_was_seen_twice_is_counted(is_known: bool) -> None:
+    delete, other = of_put(None, 0, 9, number=3), of_put(b"2", 0, 9, number=2)
+    delete.result = PutResult(version(3), 2, 3, restamped=True, moved=True)
+    if not is_known:
+        delete.done_ms = delete.result = None
+    early = of_put(b"0", -9, -8, number=1)
+    reads = of_get(None, 1, 2, number=1), of_get(b"2", 3, 4, number=2), of_get(None, 5, 6, number=3)
+    reads[0].result = GetResult(Record(version(1, 2), None), 2)
+    played = history(early, delete, other, *reads)
+    assert not linearizability.check(played, evidence())
+    assert linearizability.strict(played, evidence()) == 1
+    assert linearizability.strict(history(early, delete, other, *reads[1:]), evidence()) == 0
+    assert (
+        linearizability.strict(history(early, delete, other, reads[0], reads[2]), evidence()) == 0
+    )
+    # Another delete that nobody knows of may be the one that was seen first.
+    unknown = of_put(None, 0, 9, number=5)
+    unknown.done_ms = unknown.result = None
+    assert linearizability.strict(history(early, delete, unknown, other, *reads), evidence()) == 0
+    if is_known:
+        delete.result = PutResult(version(3), 2, 3, restamped=True)
+        assert linearizability.check(played, evidence()), "nobody can have seen it before"
+
+
+def test_a_moved_delete_is_counted_though_reads_tell_no_version_of_nothing() -> None:
+    """As those over HTTP."""
+    delete, other = of_put(None, 0, 9, number=3), of_put(b"2", 0, 9, number=2)
+    delete.result = PutResult(version(3), 2, 3, restamped=True, moved=True)
+    early = of_put(b"0", -9, -8, number=1)
+    reads = of_get(None, 1, 2), of_get(b"2", 3, 4, number=2), of_get(None, 5, 6)
+    played = history(early, delete, other, *reads)
+    assert linearizability.strict(played, evidence()) == 1
+    assert linearizability.strict(history(early, delete, other, *reads[1:]), evidence()) == 0
