@@ -68,7 +68,7 @@ COMPILED: Final = (
         for name in (
             *("answering", "bounds", "convergence", "deletes", "digests", "dropping"),
             "durability",
-            *("expiry", "freshness", "guard", "handoff", "honesty", "invention"),
+            *("expiry", "freshness", "granting", "guard", "handoff", "honesty", "invention"),
             *("linearizability", "liveness", "placement", "refusals", "stamps", "survival"),
             *("telling", "updates", "voting", "watch"),
         )

@@ -199,6 +199,43 @@ SEEDED = [name for name in SOURCES if name.startswith(("core.", "host."))]
 """The core and what decides between it and the operating system: both run under a seed."""
 
 
+def test_who_inherits_from_a_compiled_class_is_compiled() -> None:
+    """Nothing else can, which plain modules do not show."""
+    script = _parse(ROOT / "hatch_build.py")
+    (listed,) = [
+        each.value
+        for each in script.body
+        if isinstance(each, ast.AnnAssign) and ast.unparse(each.target) == "COMPILED"
+    ]
+    assert listed is not None
+    compiled = eval(ast.unparse(listed))
+    bases = {
+        each.name
+        for name in compiled
+        for each in ast.walk(_parse(ROOT / "src" / "quorate" / name))
+        if isinstance(each, ast.ClassDef)
+        # These are no protocols, structs or tuples, which anything may inherit from.
+        and not {"Protocol", "Struct", "NamedTuple"} & set(_names_of(each.bases))
+    }
+    assert "Judge" in bases
+    wrong = [
+        f"{path.relative_to(ROOT)}: {each.name}"
+        for path in _files("src")
+        if str(path.relative_to(ROOT / "src" / "quorate")) not in compiled
+        for each in ast.walk(_parse(path))
+        if isinstance(each, ast.ClassDef) and bases & set(_names_of(each.bases))
+    ]
+    assert wrong == []
+
+
+def _names_of(bases: list[ast.expr]) -> Iterator[str]:
+    """The last words of what classes are built on: `Exchange[Op, Answer]` is `Exchange`."""
+    for base in bases:
+        while isinstance(base, ast.Subscript):
+            base = base.value
+        yield ast.unparse(base).rpartition(".")[2]
+
+
 def test_a_room_of_the_core_imports_only_rooms_below_it() -> None:
     for name in CORE:
         room = name.split(".")[1]
