@@ -262,6 +262,9 @@ def _print_plan(plan: dict[str, Any]) -> None:
     _known(plan, "epoch", "replication", "shares", "copies", "bytes", "crowded")
     print_table(_SHARE, [[_cell(each.get(name)) for name in _SHARE] for each in plan["shares"]])
     copies, replicas = plan["copies"], show_count(plan["replication"], "replica")
+    nodes = sum(each["after"] > 0 for each in plan["shares"])
+    if nodes < plan["replication"]:
+        replicas = f"{show_count(nodes, 'replica')}, and {replicas} once there are as many nodes"
     what = "copy of a partition" if copies == 1 else "copies of partitions"
     size = f", about {show_size(plan['bytes'])}" if plan["bytes"] else ""
     print(f"to move: {copies:,} {what}{size}; then each key has {replicas}")

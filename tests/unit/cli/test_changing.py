@@ -89,6 +89,13 @@ def test_a_plan_of_nothing_says_nothing_of_doing_it(run: Run, served: Served, ta
     assert wishes(served) == [Wish()]
 
 
+def test_a_plan_for_more_copies_than_there_are_nodes_says_how_many_there_will_be(
+    run: Run, target: str
+) -> None:
+    said = "then each key has 3 replicas, and 9 replicas once there are as many nodes\n"
+    assert said in run("plan", "--replication=9", target).out.decode()
+
+
 def test_to_cancel_where_nothing_moves_is_no_change(run: Run, target: str) -> None:
     assert run("cancel", target).out == b"nothing to change: it is so already, by layout 1\n"
 
