@@ -266,11 +266,15 @@ class Acts:
                 self._judge_old(index)
 
     def _blame(self, machine: Machine, knowing: list[tuple[Machine, int]]) -> None:
-        """A disk counts: none that its node has met may have seen more of it."""
+        """A disk counts: no member that its node has met may have seen more of it. Who is none, as
+        it left, is not believed: a stranger could make any disk look old."""
+        membership = machine.node.membership
+        layout = membership.layout
+        members = set() if layout is None else {each.id for each in layout.members}
         for each, life in knowing:
-            peer = machine.node.membership.roster.by_id.get(each.settings.node_id)
+            peer = membership.roster.by_id.get(each.settings.node_id)
             is_met = peer is not None and peer.is_linked and each.life == life
-            if is_met and self.plan.needs_sync:
+            if is_met and each.settings.node_id in members and self.plan.needs_sync:
                 told = f"{machine.name} counts, with a disk of which {each.name} saw more"
                 self.found.append(Violation("P1", b"", told))
 

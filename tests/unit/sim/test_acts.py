@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from quorate.core.values.wish import Wish
@@ -13,6 +14,7 @@ from quorate.sim.copies import Copies
 from quorate.sim.draw import Options, draw
 from quorate.sim.machine import Image
 from quorate.sim.noise import Noise
+from quorate.sim.rest import is_at_rest
 from quorate.sim.workload import Clients
 from tests.simulation import asking
 
@@ -165,6 +167,23 @@ def test_what_an_old_disk_took_the_place_of_is_lost_when_it_is_given_up(eventual
     wish_for(eventual, 1, Wish(replace=((urls[0], urls[3]),)))
     cluster.run_until(lambda: 0 not in cluster.replicas(b"one"))
     assert list(eventual.copies.forgot_ms) == [b"one"]
+
+
+def test_of_an_old_disk_that_counts_members_are_asked_who_saw_more_of_it(
+    acts: Acts, cluster: SimCluster
+) -> None:
+    acts.plan = msgspec.structs.replace(acts.plan, needs_sync=True)
+    machine, member, gone = (cluster.machines[index] for index in (0, 1, 3))
+    wish_for(acts, 0, Wish(leave=(gone.url,)))
+    cluster.run_until(lambda: is_at_rest(cluster) and len(cluster.layout().members) == 3, 120_000)
+    peer = machine.node.membership.roster.by_id[gone.settings.node_id]
+    assert peer.is_linked, "it is still met"
+    acts._blame(machine, [(gone, gone.life)])
+    assert acts.found == []
+    acts._blame(machine, [(gone, gone.life), (member, member.life)])
+    assert [each.told for each in acts.found] == [
+        f"{machine.name} counts, with a disk of which {member.name} saw more"
+    ]
 
 
 def test_a_link_is_whole_when_the_last_cut_is_over(acts: Acts) -> None:
