@@ -149,6 +149,8 @@ def compile_into(root: Path, target: Path) -> None:
         target_dir=str(target / "c"),
         group_name="quorate",
     )
+    for made in (target / "c").rglob("*.c"):
+        made.write_text(_without_trashcan(made.read_text()))
     command = Distribution({"name": "quorate", "ext_modules": extensions}).get_command_obj(
         "build_ext"
     )
@@ -157,6 +159,24 @@ def compile_into(root: Path, target: Path) -> None:
     command.ensure_finalized()
     _compile_at_once(command)
     command.run()
+
+
+def _without_trashcan(source: str) -> str:
+    """C of mypyc's in which what the collector does not know is freed at once.
+
+    CPython puts off freeing what is nested more than fifty deep, and links what waits by the header
+    that the collector's objects have before them. mypyc 2.4 has classes that are `acyclic`, which
+    have none, do so too: it overwrites whatever is before them in memory.
+    """
+    lines: list[str] = []
+    is_tracked = False
+    for line in source.splitlines(keepends=True):
+        if line.endswith(" *self)\n"):
+            is_tracked = False
+        is_tracked |= "PyObject_GC_UnTrack(self);" in line
+        if is_tracked or not line.lstrip().startswith("CPy_TRASHCAN_"):
+            lines.append(line)
+    return "".join(lines)
 
 
 def _compile_at_once(command: Any) -> None:

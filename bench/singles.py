@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from bench.generator import Load, Measured
+from bench.generator import Measured, StoreLoad
 from bench.peers.quorate import Quorate
 from bench.processes import Process, make_directory, resident_bytes, wait_for
-from bench.rounds import WARM_UP_SECONDS, Found, Measure, Pace, Side
-from bench.systems import Place, Running, System, started
+from bench.rounds import WARM_UP_SECONDS, Measure, Pacing, RowFound, Side
+from bench.systems import Deployment, Running, Workbench, started
 from quorate.bench.latency import counted, summary
 from quorate.cli.processes import free_ports
 
@@ -39,7 +39,7 @@ class Server:
         return f"bare-{self.kind}"
 
     @contextmanager
-    def start(self, place: Place) -> Iterator[Running]:
+    def start(self, place: Workbench) -> Iterator[Running]:
         """Started and listening."""
         port = free_ports(1)[0]
         log = make_directory(place.directory, user=None) / "log"
@@ -56,11 +56,11 @@ def _listens(port: int) -> bool:
         return True
 
 
-def sync_loop(place: Place, pace: Pace) -> Found:
+def sync_loop(place: Workbench, pace: Pacing) -> RowFound:
     """Appends of about a log entry's size, each with its fdatasync, one after another."""
     path = place.directory / "log"
     rounds = [_sync_round(path, pace.seconds) for _ in range(pace.rounds)]
-    return Found([each.seen.per_second for each in rounds], [Side("this process", rounds)])
+    return RowFound([each.seen.per_second for each in rounds], [Side("this process", rounds)])
 
 
 def _sync_round(path: Path, seconds: float) -> Measured:
@@ -81,26 +81,26 @@ def _sync_round(path: Path, seconds: float) -> Measured:
     return Measured(seen, errors=0, generator_us=0.0, store_us=0.0)
 
 
-def memory_of_records(system: System) -> Measure:
+def memory_of_records(system: Deployment) -> Measure:
     """Measures MB resident on the largest node once all records were written."""
 
-    def measure(place: Place, pace: Pace) -> Found:
+    def measure(place: Workbench, pace: Pacing) -> RowFound:
         with started([system], place) as (running,):
             _records(pace).fill(running, place)
             resident = max(resident_bytes(pid) for pid in running.pids)
-        return Found([resident / 1e6])
+        return RowFound([resident / 1e6])
 
     return measure
 
 
-def _records(pace: Pace) -> Load:
-    return Load(keys=pace.records, value_bytes=RECORD_BYTES)
+def _records(pace: Pacing) -> StoreLoad:
+    return StoreLoad(keys=pace.records, value_bytes=RECORD_BYTES)
 
 
-def memory_of_connections(system: System) -> Measure:
+def memory_of_connections(system: Deployment) -> Measure:
     """Measures kB resident for a connection that said PING and then nothing."""
 
-    def measure(place: Place, pace: Pace) -> Found:
+    def measure(place: Workbench, pace: Pacing) -> RowFound:
         del pace
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
@@ -110,7 +110,7 @@ def memory_of_connections(system: System) -> Measure:
             after = resident_bytes(running.pids[0])
             for connection in connections:
                 connection.close()
-        return Found([(after - before) / 1e3 / IDLE_CONNECTIONS])
+        return RowFound([(after - before) / 1e3 / IDLE_CONNECTIONS])
 
     return measure
 
@@ -125,7 +125,7 @@ def _idle_connection(port: int) -> socket.socket:
 def start_up(system: Quorate) -> Measure:
     """Measures seconds until a killed node with many records serves again."""
 
-    def measure(place: Place, pace: Pace) -> Found:
+    def measure(place: Workbench, pace: Pacing) -> RowFound:
         found = []
         with started([system], place) as (running,):
             _records(pace).fill(running, place)
@@ -133,15 +133,15 @@ def start_up(system: Quorate) -> Measure:
                 begun = time.monotonic()
                 system.start_again(running, place.below(system.name))
                 found.append(time.monotonic() - begun)
-        return Found(found)
+        return RowFound(found)
 
     return measure
 
 
-def tail(system: System, load: Load) -> Measure:
+def tail(system: Deployment, load: StoreLoad) -> Measure:
     """Measures p99.9 over p50 at half of the highest rate."""
 
-    def measure(place: Place, pace: Pace) -> Found:
+    def measure(place: Workbench, pace: Pacing) -> RowFound:
         with started([system], place) as (running,):
             load.measure(running, place, seconds=min(WARM_UP_SECONDS, pace.seconds))
             most = load.measure(running, place, seconds=pace.seconds).seen.per_second
@@ -149,6 +149,6 @@ def tail(system: System, load: Load) -> Measure:
             half = replace(load, rate=round(most / 2))
             found = half.measure(running, place, seconds=pace.long_seconds)
         side = Side(f"{system.name}, {half.name}", [found])
-        return Found([found.seen.p999_ms / found.seen.p50_ms], [side])
+        return RowFound([found.seen.p999_ms / found.seen.p50_ms], [side])
 
     return measure

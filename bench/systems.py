@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 from bench.processes import Process
 
 
-class Place(NamedTuple):
+class Workbench(NamedTuple):
     """Where to run, and with what."""
 
     directory: Path
@@ -21,7 +21,7 @@ class Place(NamedTuple):
     generator: str = ""
     """The program that asks."""
 
-    def below(self, name: str) -> Place:
+    def below(self, name: str) -> Workbench:
         """A directory in this one."""
         return self._replace(directory=self.directory / name)
 
@@ -48,7 +48,7 @@ class Running:
         return [process.pid for process in self.processes]
 
 
-class System(Protocol):
+class Deployment(Protocol):
     """A store with its settings: a value, equal ones are started once for a row."""
 
     @property
@@ -57,15 +57,15 @@ class System(Protocol):
 
     def __hash__(self) -> int: ...
 
-    def start(self, place: Place) -> AbstractContextManager[Running]:
+    def start(self, place: Workbench) -> AbstractContextManager[Running]:
         """Start it and wait until it serves; raises Failed."""
 
 
 @contextmanager
-def started(systems: Sequence[System], place: Place) -> Iterator[list[Running]]:
+def started(systems: Sequence[Deployment], place: Workbench) -> Iterator[list[Running]]:
     """All of them running; one that is given twice runs once. Raises Failed."""
     with ExitStack() as stack:
-        running: dict[System, Running] = {}
+        running: dict[Deployment, Running] = {}
         for system in systems:
             if system not in running:
                 running[system] = stack.enter_context(system.start(place.below(system.name)))

@@ -21,7 +21,7 @@ URLS: Final = tuple(map(url_of, range(3)))
 _WALL_MS: Final = 1_700_000_000_000
 
 
-class Answers:
+class CountedResults:
     """Takes results, and counts them."""
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class Answers:
         self.count += 1
 
 
-class Cluster:
+class BareCluster:
     """Node and engine by URL."""
 
     def __init__(self) -> None:

@@ -21,11 +21,11 @@ KEYS: Final = [b"quorate-bench:%015d" % number for number in range(BATCH)]
 ROWS: Final = [row_of(key) for key in KEYS]
 RECORDS: Final = [Record(pack_version(1 << 40, number), VALUE) for number in range(BATCH)]
 PAIRS: Final = list(zip(ROWS, RECORDS, strict=True))
-Measure = Callable[[Callable[[], object]], None]
+Repeated = Callable[[Callable[[], object]], None]
 
 
 @pytest.fixture
-def measure(benchmark: BenchmarkFixture) -> Measure:
+def measure(benchmark: BenchmarkFixture) -> Repeated:
     """Calls the function over and over, and notes how many operations one call is."""
     benchmark.extra_info["operations"] = BATCH
 

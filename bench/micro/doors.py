@@ -73,7 +73,9 @@ def _requests(kind: str) -> list[bytes]:
 
 class _Store:
     """Answers each request at the end of its turn, with results made before. Doors call nothing of
-    it that is interpreted: the real one is compiled."""
+    it that is interpreted: the real one is compiled. Its clock stands, as the driver's does within
+    a turn, where all answers are made; what the driver pays for that is one look at the system's
+    clock for each turn."""
 
     def __init__(self) -> None:
         self.config = Config()

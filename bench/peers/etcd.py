@@ -17,9 +17,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from bench.generator import STREAM, Load, Measured, Speech
-from bench.processes import Failed, Process, make_directory, program, wait_for
-from bench.systems import Place, Running
+from bench.generator import STREAM, Dialect, Measured, StoreLoad
+from bench.processes import Process, ProcessFailed, make_directory, program, wait_for
+from bench.systems import Running, Workbench
 from quorate.cli.processes import free_ports
 
 USER: Final = "etcd"
@@ -36,7 +36,7 @@ class Etcd:
         return "etcd"
 
     @contextmanager
-    def start(self, place: Place) -> Iterator[Running]:
+    def start(self, place: Workbench) -> Iterator[Running]:
         """Started, with a leader that all follow."""
         clients, peers = free_ports(MEMBERS), free_ports(MEMBERS)
         cluster = ",".join(f"m{n}=http://127.0.0.1:{port}" for n, port in enumerate(peers))
@@ -50,7 +50,7 @@ class Etcd:
             yield running
 
 
-def _member(place: Place, name: str, urls: tuple[str, str], cluster: str) -> Process:
+def _member(place: Workbench, name: str, urls: tuple[str, str], cluster: str) -> Process:
     directory = make_directory(place.directory / name, user=USER)
     client, peer = urls
     command = [program("etcd"), "--name", name, "--data-dir", str(directory / "data")]
@@ -109,17 +109,17 @@ def _call(method: bytes, message: bytes) -> bytes:
     return sent + _frame(_DATA, _END_STREAM, STREAM, data)
 
 
-def etcd_grpc(port: int, value: bytes, wait: int) -> Speech:
+def etcd_grpc(port: int, value: bytes, wait: int) -> Dialect:
     """Protobuf: field 1 is the key, field 2 of a put its value; both have one byte of length."""
     del port, wait
     key = b"\x0a\x1d" + _KEY
     put = key + b"\x12%c%b" % (len(value), value)
-    return Speech(
+    return Dialect(
         "http2", _call(b"Range", key), _call(b"Put", put), hello=_HELLO, mark=b"quorate-bench:"
     )
 
 
-def etcd_txn(port: int, value: bytes, wait: int) -> Speech:
+def etcd_txn(port: int, value: bytes, wait: int) -> Dialect:
     """A transaction that looks at the key, and puts it either way: fields 1 to 3 are what to
     compare, and what to do if that is so, or not."""
     plain = etcd_grpc(port, value, wait)
@@ -132,7 +132,7 @@ def etcd_txn(port: int, value: bytes, wait: int) -> Speech:
     return plain._replace(write=_call(b"Txn", message))
 
 
-def etcd_gateway(port: int, value: bytes, wait: int) -> Speech:
+def etcd_gateway(port: int, value: bytes, wait: int) -> Dialect:
     """JSON with bytes in base64: the value's letters are some, and the key has one byte more, so
     that its digits begin where a group of base64 does."""
     del port, wait
@@ -143,17 +143,19 @@ def etcd_gateway(port: int, value: bytes, wait: int) -> Speech:
         return head % (method, len(body)) + body
 
     get, put = b'{"key":"%b"}' % key, b'{"key":"%b","value":"%b"}' % (key, value)
-    return Speech("http", request(b"range", get), request(b"put", put), mark=b'"kvs"')
+    return Dialect("http", request(b"range", get), request(b"put", put), mark=b'"kvs"')
 
 
 @dataclass(frozen=True, kw_only=True)
-class EtcdLoad(Load):
+class EtcdLoad(StoreLoad):
     """Puts, or linearizable gets, of the leader."""
 
     keys: int = KEYS
 
-    def measure(self, running: Running, place: Place, *, seconds: float) -> Measured:
+    def measure(self, running: Running, place: Workbench, *, seconds: float) -> Measured:
         found = super().measure(running, place, seconds=seconds)
         if _leaders(running.ports) != running.ports:
-            raise Failed("another member became the leader: load went the long way, by a follower")
+            raise ProcessFailed(
+                "another member became the leader: load went the long way, by a follower"
+            )
         return found

@@ -17,9 +17,9 @@ from typing import Final
 
 import msgspec
 
-from bench.generator import VALUE_BYTES, Load, Measured, drive, measurement
-from bench.processes import Failed, Process, make_directory, program, wait_for
-from bench.systems import Place, Running
+from bench.generator import VALUE_BYTES, Measured, StoreLoad, drive, measurement
+from bench.processes import Process, ProcessFailed, make_directory, program, wait_for
+from bench.systems import Running, Workbench
 from quorate.bench.latency import counted, summary
 from quorate.cli.processes import free_ports
 
@@ -55,7 +55,7 @@ class Postgres:
         return "postgres"
 
     @contextmanager
-    def start(self, place: Place) -> Iterator[Running]:
+    def start(self, place: Workbench) -> Iterator[Running]:
         """Started, with both standbys streaming and the table filled."""
         ports = free_ports(1 + len(_STANDBYS))
         directory = make_directory(place.directory, user=USER)
@@ -99,7 +99,7 @@ def _standby(directory: Path, name: str, port: int, primary: int) -> Process:
 def _is_up(directory: Path, port: int) -> bool:
     try:
         _query(directory, port, "SELECT 1")
-    except Failed:
+    except ProcessFailed:
         return False
     return True
 
@@ -138,14 +138,14 @@ def binary(name: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pgbench(Load):
+class Pgbench(StoreLoad):
     """Prepared statements, a transaction each; latencies from a sample."""
 
     @property
     def name(self) -> str:
         return "pgbench"
 
-    def measure(self, running: Running, place: Place, *, seconds: float) -> Measured:
+    def measure(self, running: Running, place: Workbench, *, seconds: float) -> Measured:
         directory = place.directory
         script = directory / ("get.sql" if self.reads else "put.sql")
         script.write_text(_GET if self.reads else _PUT, encoding="utf-8")
@@ -171,7 +171,7 @@ class Pgbench(Load):
 def _number(pattern: str, text: str) -> float:
     found = re.search(pattern, text)
     if found is None:
-        raise Failed(f"pgbench printed no {pattern!r}: {text}")
+        raise ProcessFailed(f"pgbench printed no {pattern!r}: {text}")
     return float(found[1])
 
 

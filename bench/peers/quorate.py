@@ -13,7 +13,7 @@ from urllib.request import Request
 
 from bench.generator import BASIC, PASSWORD, USER
 from bench.processes import Process, make_directory, wait_for
-from bench.systems import Place, Running
+from bench.systems import Running, Workbench
 from quorate.cli.processes import free_ports
 from quorate.security.certificates import authority_of
 from quorate.security.passwords import hash_password
@@ -47,7 +47,7 @@ class Quorate:
         return f"quorate-{self.nodes}{dead}-r{self.r}-w{self.w}-{self.durability}{more}"
 
     @contextmanager
-    def start(self, place: Place) -> Iterator[Running]:
+    def start(self, place: Workbench) -> Iterator[Running]:
         """Started, and those to die dead and known to be."""
         ports = free_ports(self.nodes)
         alive = ports[: self.nodes - self.dead]
@@ -69,18 +69,18 @@ class Quorate:
             wait_for(lambda: _all_see(alive, len(alive)), running.processes, what=self.name)
             yield running
 
-    def start_again(self, running: Running, place: Place) -> None:
+    def start_again(self, running: Running, place: Workbench) -> None:
         """Kill the first node and start it anew; return when it serves."""
         running.processes.pop(0).kill()
         port = running.ports[0]
         running.processes.insert(0, self._process(place, port, running.ports))
         wait_for(lambda: _is_ready(port), running.processes, what=self.name)
 
-    def _node(self, place: Place, port: int, ports: list[int]) -> Process:
+    def _node(self, place: Workbench, port: int, ports: list[int]) -> Process:
         make_directory(place.directory / str(port), user=None)
         return self._process(place, port, ports)
 
-    def _process(self, place: Place, port: int, ports: list[int]) -> Process:
+    def _process(self, place: Workbench, port: int, ports: list[int]) -> Process:
         directory = place.directory / str(port)
         nodes = ",".join(f"http://127.0.0.1:{each}" for each in ports)
         command = [place.python, "-m", "quorate", "serve", f"-port={port}", f"-nodes={nodes}"]

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from bench.processes import Process, make_directory, program, wait_for
-from bench.systems import Place, Running
+from bench.systems import Running, Workbench
 from quorate.cli.processes import free_ports
 
 USER = "redis"
@@ -27,7 +27,7 @@ class Redis:
         return f"redis-{self.appendfsync or 'memory'}"
 
     @contextmanager
-    def start(self, place: Place) -> Iterator[Running]:
+    def start(self, place: Workbench) -> Iterator[Running]:
         """Started, and both replicas have caught up."""
         ports = free_ports(3)
         with Running(ports[:1]) as running:
@@ -36,7 +36,7 @@ class Redis:
             wait_for(lambda: _has_replicas(ports[0], 2), running.processes, what=self.name)
             yield running
 
-    def _server(self, place: Place, port: int, *, primary: int) -> Process:
+    def _server(self, place: Workbench, port: int, *, primary: int) -> Process:
         directory = make_directory(place.directory / str(port), user=USER)
         command = [program("redis-server"), "--port", str(port), "--bind", "127.0.0.1"]
         command += ["--dir", str(directory), "--save", "", "--repl-diskless-sync-delay", "0"]

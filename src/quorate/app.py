@@ -31,7 +31,7 @@ from quorate.addresses import (
 )
 from quorate.config import DNS_SERVICE, MDNS, Config
 from quorate.core.topology.membership import LAYOUT_META
-from quorate.core.values.events import Discovered, Stop
+from quorate.core.values.events import Discovered
 from quorate.doors.audit import Audit
 from quorate.doors.handshakes import Handshakes
 from quorate.doors.http.door import HttpDoor
@@ -74,9 +74,6 @@ from quorate.storage.cached import CachedEngine, Lru
 from quorate.storage.engine import Engine
 from quorate.storage.memory import MemoryEngine
 
-LINGER_S = 0.2
-"""How long a node that stops refuses requests on the connections that are open: several times what
-a busy client takes until its next one."""
 CLOSE_S = 10.0
 """How long a node that stops waits for the disk."""
 FILES_RESERVED = 256 + 64 + 128 + 64
@@ -260,7 +257,7 @@ async def _run(
     end_joining()
     for server in servers:
         server.close()
-    await _stop(parts, is_orderly=not failures)
+    await _stop(parts)
     refusal = parts.driver.node.membership.marks.refusal
     if refusal:
         raise OldDiskError(refusal)
@@ -279,17 +276,11 @@ async def _start(parts: _Assembled, sockets: list[socket.socket]) -> list[asynci
     return servers
 
 
-async def _stop(parts: _Assembled, *, is_orderly: bool) -> None:
-    driver = parts.driver
+async def _stop(parts: _Assembled) -> None:
     if parts.discovery is not None:
         await parts.discovery.close()
-    if is_orderly:
-        # Whoever is sending now is told to go elsewhere, and that nothing was written. Were its
-        # connection closed at once, it could not know what became of the write on its way here.
-        driver.submit(Stop())
-        await asyncio.sleep(LINGER_S)
     stopped = asyncio.Event()
-    driver.stop(stopped.set)
+    parts.driver.stop(stopped.set)
     await stopped.wait()
     await parts.http.stop()
     await parts.close()
@@ -326,6 +317,7 @@ def _assemble(
             "connections": listener.connections,
             "connections_accepted": listener.accepted,
             "connections_refused": listener.refused,
+            "connections_refused_plain": listener.refused_plain,
             "reply_bytes": replies.used,
             "replies_refused": replies.refused,
             **principals.audit.counts(),

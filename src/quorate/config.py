@@ -30,6 +30,11 @@ VALUE_BYTES_MOST: Final = 16 << 20
 """The largest `value_bytes_max`: a frame between nodes, at most 32 MiB, must take any record, or it
 would be stored on one node and never reach another."""
 
+REPLICATION_MAX: Final = 64
+FOUNDERS_MAX: Final = 64
+WEIGHT_MAX: Final = 1000
+"""These are the core's, which does not know of this module; a test compares them."""
+
 AUTO: Final = "auto"
 """As `advertise`: the node finds out by itself."""
 
@@ -263,7 +268,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     expect: Annotated[
         int,
         Setting(
-            _integer(0, 64),
+            _integer(0, FOUNDERS_MAX),
             "how many nodes that -discover each other found the cluster; 0: those of -nodes",
         ),
     ] = 0
@@ -282,15 +287,21 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         str, Setting(_cluster, "the cluster's name; nodes of another cluster are refused")
     ] = "quorate"
     """Compared when nodes meet, so that two clusters never merge by mistake."""
-    replication: Annotated[int, Setting(_integer(1, 64), "copies of each key", ("rep",))] = 3
+    replication: Annotated[
+        int, Setting(_integer(1, REPLICATION_MAX), "copies of each key", ("rep",))
+    ] = 3
     w: Annotated[
         int,
-        Setting(_integer(1, 64), "replicas that must hold a write", ("w",), "W", _MAJORITY),
+        Setting(
+            _integer(1, REPLICATION_MAX), "replicas that must hold a write", ("w",), "W", _MAJORITY
+        ),
     ] = 0
     """0: a majority of the replicas there are."""
     r: Annotated[
         int,
-        Setting(_integer(1, 64), "replicas that must answer a read", ("r",), "R", _MAJORITY),
+        Setting(
+            _integer(1, REPLICATION_MAX), "replicas that must answer a read", ("r",), "R", _MAJORITY
+        ),
     ] = 0
     """0: a majority likewise."""
     heartbeat_ms: Annotated[int, Setting(_duration(10), "time between pings", ("hb",))] = 2_000
@@ -309,7 +320,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         str, Setting(_zone, "where this node is: copies of a key lie in different zones")
     ] = ""
     """Taken when the node becomes a member; `quorate plan --zone` changes it later."""
-    weight: Annotated[int, Setting(_integer(1, 1000), "this node's share of the copies")] = 1
+    weight: Annotated[int, Setting(_integer(1, WEIGHT_MAX), "this node's share of the copies")] = 1
     """Beside those of the others. Taken when the node becomes a member."""
     grow_after_ms: Annotated[
         int, Setting(_duration(0), "how long after the last node joined copies are moved to it")
@@ -317,9 +328,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Nodes that join within that time of each other are one plan, and a copy moves once."""
     repair_rate: Annotated[
         int,
-        Setting(
-            _size(0), "bytes a second that replicas compare and repair; 0 for none", default="1MiB"
-        ),
+        Setting(_size(0), "bytes a second that replicas compare and repair; 0 for none"),
     ] = 1 << 20
     """Of what replicas were found to differ in; reads and hints repair beside it."""
     max_clock_skew_ms: Annotated[
@@ -352,7 +361,6 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         Setting(
             _choice("refuse", "refill", "accept"),
             "a data directory put back as it was before: refuse, refill an empty one, or accept",
-            name="old-disk",
         ),
     ] = "refuse"
     """Refilled, the old directory is moved aside and not deleted: it may be the last copy. Accepted
@@ -463,7 +471,7 @@ def _written(field: str, value: object) -> str:
         return str(value).lower()
     if isinstance(value, int) and field.endswith("_ms"):
         return f"{value}ms" if value % 1000 else f"{value // 1000}s"
-    if isinstance(value, int) and "_bytes" in field:
+    if isinstance(value, int) and ("_bytes" in field or field.endswith("_rate")):
         return f"{value >> 20}MiB"
     return str(value)
 

@@ -65,6 +65,16 @@ class ValueTooLarge(InvalidRequest):
     code = "value_too_large"
 
 
+def too_large_value(value: bytes, bytes_max: int) -> ValueTooLarge:
+    """What a longer value than `bytes_max` is refused with, wherever that is seen."""
+    return ValueTooLarge(
+        "the value is too large",
+        outcome=Outcome.NOT_APPLIED,
+        bytes=len(value),
+        bytes_max=bytes_max,
+    )
+
+
 class Unauthenticated(QuorateError):
     """It is not shown who asks, or what was shown is wrong, expired or revoked."""
 

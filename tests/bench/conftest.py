@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from bench.generator import Load, Report, compile_generator
+from bench.generator import Report, StoreLoad, compile_generator
 
 Ask = Callable[..., Report]
 PATIENCE_SECONDS = 60
@@ -36,7 +36,7 @@ def generator(tmp_path_factory: pytest.TempPathFactory) -> str:
 def ask(generator: str, tmp_path: Path) -> Ask:
     """Asks these ports as a load says, until `seconds` are over or `in_order` keys written."""
 
-    def asked(load: Load, *ports: int, **until: float) -> Report:
+    def asked(load: StoreLoad, *ports: int, **until: float) -> Report:
         plan = tmp_path / "plan"
         plan.write_text("\n".join(load.plan(ports, until)))
         done = subprocess.run([generator, str(plan)], capture_output=True, timeout=PATIENCE_SECONDS)

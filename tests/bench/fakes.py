@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from bench.generator import Load, Measured
-from bench.rounds import Pace
-from bench.systems import Place, Running
+from bench.generator import Measured, StoreLoad
+from bench.rounds import Pacing
+from bench.systems import Running, Workbench
 from quorate.bench.latency import LatencySummary
 
-PACE = Pace(print, rounds=3, seconds=9.0)
+PACE = Pacing(print, rounds=3, seconds=9.0)
 
 
 def measured(
@@ -47,7 +47,7 @@ class FakeSystem:
         return len(self.name)
 
     @contextmanager
-    def start(self, place: Place) -> Iterator[Running]:
+    def start(self, place: Workbench) -> Iterator[Running]:
         self.events.append(f"start {self.name} in {place.directory.name}")
         with Running([]) as running:
             yield running
@@ -55,7 +55,7 @@ class FakeSystem:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FakeLoad(Load):
+class FakeLoad(StoreLoad):
     """Notes what it was asked, and finds these throughputs, the first while warming up; if there
     are none, as many as it has keys."""
 
@@ -63,7 +63,7 @@ class FakeLoad(Load):
     events: list[str] = field(default_factory=list)
     found: list[float] = field(default_factory=list)
 
-    def measure(self, running: Running, place: Place, *, seconds: float) -> Measured:
+    def measure(self, running: Running, place: Workbench, *, seconds: float) -> Measured:
         del running, place
         at = f" at {self.rate:g}" if self.rate else ""
         self.events.append(f"{self.label}{' GET' if self.reads else ''} {seconds:g}s{at}")

@@ -4,22 +4,22 @@ from __future__ import annotations
 import pytest
 
 from bench.document import Findings, document, verdict
-from bench.rounds import NO_BOUND, Bound, Found, Row, Side
+from bench.rounds import NO_BOUND, BenchRow, Bound, RowFound, Side
 from tests.bench.fakes import PACE, measured
 
 BUSY = 50.0
 """Microseconds of a generator that fills its thread."""
 
 
-def row(bound: Bound = NO_BOUND, name: str = "row", unit: str = "") -> Row:
-    return Row(name, f"our {name}", "another", lambda *_: Found([]), bound, unit)
+def row(bound: Bound = NO_BOUND, name: str = "row", unit: str = "") -> BenchRow:
+    return BenchRow(name, f"our {name}", "another", lambda *_: RowFound([]), bound, unit)
 
 
-def compared(ratio: float, *, ours: float = 0.5, theirs: float = 0.5) -> Found:
+def compared(ratio: float, *, ours: float = 0.5, theirs: float = 0.5) -> RowFound:
     """By the microseconds that each side's generator used."""
     we = Side("we, load", [measured(20_000 * ratio, generator_us=ours)])
     they = Side("they, load", [measured(20_000, generator_us=theirs, store_us=20.0)])
-    return Found([ratio], [we, they], is_by_rate=True)
+    return RowFound([ratio], [we, they], is_by_rate=True)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_what_a_busy_generator_may_have_caused_is_not_shown(
 @pytest.mark.parametrize(("ours", "theirs"), [(1, 0), (0, 1)])
 def test_what_errors_may_have_caused_is_not_shown(ours: int, theirs: int) -> None:
     sides = [Side("we", [measured(9, errors=ours)]), Side("they", [measured(9, errors=theirs)])]
-    assert verdict(row(Bound(at_least=1)), Found([1.2], sides)) == "not shown"
+    assert verdict(row(Bound(at_least=1)), RowFound([1.2], sides)) == "not shown"
 
 
 def test_the_page_tells_everything_that_was_found_and_what_was_not() -> None:
@@ -50,10 +50,10 @@ def test_the_page_tells_everything_that_was_found_and_what_was_not() -> None:
         Findings(
             rows=[
                 (row(Bound(at_least=2), "goal"), compared(2.5, theirs=2.5)),
-                (row(Bound(at_most=400), "memory", "MB"), Found([500.0, 30.0, 30.0])),
+                (row(Bound(at_most=400), "memory", "MB"), RowFound([500.0, 30.0, 30.0])),
                 (row(name="other"), compared(3.5)),
-                (row(name="start", unit="s"), Found([0.5, 0.7, 0.6])),
-                (row(name="keys"), Found([], [Side("9: SET", [measured(500, errors=2)])])),
+                (row(name="start", unit="s"), RowFound([0.5, 0.7, 0.6])),
+                (row(name="keys"), RowFound([], [Side("9: SET", [measured(500, errors=2)])])),
             ],
             failed={"missing": "etcd is not installed"},
             micro={"core put": 14.0},

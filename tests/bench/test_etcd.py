@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from bench.generator import Load
+from bench.generator import StoreLoad
 from bench.peers.etcd import etcd_gateway, etcd_grpc
 from tests.bench.conftest import Ask
 from tests.bench.scripted import http_request, http_response, scripted
@@ -78,7 +78,7 @@ def empty(stream: int) -> bytes:
 def test_calls_are_on_streams_of_their_own_and_pings_are_answered(ask: Ask, pieces: int) -> None:
     server = Grpc(found, pings=True)
     with scripted(cut, server.answer, pieces=pieces) as port:
-        report = ask(Load(speak=etcd_grpc, connections=1), port, in_order=20)
+        report = ask(StoreLoad(speak=etcd_grpc, connections=1), port, in_order=20)
     assert (report.requests, report.errors) == (20, {})
     assert server.prefaces == 1
     assert [stream for stream, _ in server.calls] == [2 * number + 1 for number in range(20)]
@@ -91,7 +91,7 @@ def test_calls_are_on_streams_of_their_own_and_pings_are_answered(ask: Ask, piec
 
 def test_a_range_without_the_key_is_a_miss(ask: Ask) -> None:
     with scripted(cut, Grpc(empty).answer) as port:
-        report = ask(Load(speak=etcd_grpc, connections=2, reads=1.0), port, seconds=0.5)
+        report = ask(StoreLoad(speak=etcd_grpc, connections=2, reads=1.0), port, seconds=0.5)
     assert report.misses == report.requests > 0
     assert report.errors == {}
 
@@ -106,7 +106,7 @@ def test_a_range_without_the_key_is_a_miss(ask: Ask) -> None:
 )
 def test_a_call_that_brings_nothing_failed(ask: Ask, reply: Callable[[int], bytes]) -> None:
     with scripted(cut, Grpc(reply).answer) as port:
-        report = ask(Load(speak=etcd_grpc, connections=1), port, in_order=3)
+        report = ask(StoreLoad(speak=etcd_grpc, connections=1), port, in_order=3)
     assert report.errors == {"a call that failed": 3}
 
 
@@ -120,7 +120,7 @@ def test_the_gateway_gets_keys_and_values_in_base64(ask: Ask) -> None:
         return http_response(200, b"{}")
 
     with scripted(http_request, answer) as port:
-        report = ask(Load(speak=etcd_gateway, connections=1), port, in_order=1234)
+        report = ask(StoreLoad(speak=etcd_gateway, connections=1), port, in_order=1234)
     assert (report.requests, report.errors) == (1234, {})
     keys = [base64.b64decode(body["key"]) for body in bodies]
     assert keys == [b"quorate-bench::%015d" % number for number in range(1234)]
@@ -137,7 +137,7 @@ def test_answers_of_the_gateway_are_found_missed_or_failed(ask: Ask) -> None:
         return replies[len(asked) % 3]
 
     with scripted(http_request, answer) as port:
-        load = Load(speak=etcd_gateway, connections=1, reads=1.0, keys=5)
+        load = StoreLoad(speak=etcd_gateway, connections=1, reads=1.0, keys=5)
         report = ask(load, port, seconds=0.5)
     count = len(asked)
     assert report.requests == count > 3

@@ -8,16 +8,16 @@ import pytest
 
 from bench.generator import (
     STREAM,
-    Load,
     Report,
+    StoreLoad,
     Usage,
     compile_generator,
     drive,
     measured,
     template,
 )
-from bench.processes import Failed, Process
-from bench.systems import Place, Running
+from bench.processes import Process, ProcessFailed
+from bench.systems import Running, Workbench
 from tests.bench import fakes
 from tests.unit.bench.fake_redis import FakeRedis
 
@@ -47,7 +47,7 @@ def test_a_report_becomes_a_measurement_with_all_that_went_wrong_in_its_errors()
 
 def test_nothing_answered_in_time_is_no_measurement() -> None:
     report = Report(1.0, 0, 0, 0, 0, {"BUSY": 2}, [])
-    with pytest.raises(Failed, match="BUSY"):
+    with pytest.raises(ProcessFailed, match="BUSY"):
         measured(report, Usage(0.5, 0.25))
 
 
@@ -74,9 +74,9 @@ def test_a_generator_binds_at_its_own_limit_or_with_most_of_a_full_machine(
 
 
 def test_keys_are_written_before_they_are_read_and_once(generator: str, tmp_path: Path) -> None:
-    place = Place(tmp_path, sys.executable, generator)
+    place = Workbench(tmp_path, sys.executable, generator)
     with FakeRedis() as redis, Running([redis.target[1]]) as running:
-        load = Load(reads=1.0, keys=70, connections=2)
+        load = StoreLoad(reads=1.0, keys=70, connections=2)
         assert load.measure(running, place, seconds=0.2).errors == 0
         assert redis.commands[:70] == [b"SET"] * 70
         load.measure(running, place, seconds=0.2)
@@ -84,27 +84,27 @@ def test_keys_are_written_before_they_are_read_and_once(generator: str, tmp_path
 
 
 def test_keys_that_cannot_be_written_are_no_measurement(generator: str, tmp_path: Path) -> None:
-    place = Place(tmp_path, sys.executable, generator)
+    place = Workbench(tmp_path, sys.executable, generator)
     with FakeRedis(lambda _: b"-READONLY no\r\n") as redis, Running([redis.target[1]]) as running:
-        load = Load(reads=1.0, keys=7, connections=2)
-        with pytest.raises(Failed, match="READONLY"):
+        load = StoreLoad(reads=1.0, keys=7, connections=2)
+        with pytest.raises(ProcessFailed, match="READONLY"):
             load.measure(running, place, seconds=0.2)
 
 
 def test_what_the_generator_complains_of_is_told(generator: str, tmp_path: Path) -> None:
-    place = Place(tmp_path, sys.executable, generator)
+    place = Workbench(tmp_path, sys.executable, generator)
     with (
         FakeRedis(lambda _: b"") as redis,
         Running([redis.target[1]]) as running,
-        pytest.raises(Failed, match="it closed"),
+        pytest.raises(ProcessFailed, match="it closed"),
     ):
-        Load(connections=1).measure(running, place, seconds=0.2)
+        StoreLoad(connections=1).measure(running, place, seconds=0.2)
 
 
 def test_at_a_low_rate_it_is_measured_until_there_are_some(generator: str, tmp_path: Path) -> None:
-    place = Place(tmp_path, sys.executable, generator)
+    place = Workbench(tmp_path, sys.executable, generator)
     with FakeRedis() as redis, Running([redis.target[1]]) as running:
-        Load(connections=1, rate=10).measure(running, place, seconds=0.01)
+        StoreLoad(connections=1, rate=10).measure(running, place, seconds=0.01)
         assert len(redis.commands) == 4
 
 
@@ -112,7 +112,7 @@ def test_without_a_compiler_there_is_a_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(Failed, match="cc is not installed"):
+    with pytest.raises(ProcessFailed, match="cc is not installed"):
         compile_generator(tmp_path)
 
 
@@ -121,10 +121,12 @@ def test_a_store_of_which_a_process_died_is_not_measured(tmp_path: Path) -> None
         running.processes.append(
             Process([sys.executable, "-c", "exit('no room left')"], log=tmp_path / "log")
         )
-        with pytest.raises(Failed, match="no room left"):
+        with pytest.raises(ProcessFailed, match="no room left"):
             running.processes[0].wait(10)
-        with pytest.raises(Failed, match="no room left"):
-            drive([sys.executable, "-c", "pass"], running, Place(tmp_path, "python"), patience=10)
+        with pytest.raises(ProcessFailed, match="no room left"):
+            drive(
+                [sys.executable, "-c", "pass"], running, Workbench(tmp_path, "python"), patience=10
+            )
 
 
 def test_what_generator_and_store_use_is_told_apart(tmp_path: Path) -> None:
@@ -133,7 +135,7 @@ def test_what_generator_and_store_use_is_told_apart(tmp_path: Path) -> None:
         busy = [sys.executable, "-c", burn.format(60)]
         running.processes.append(Process(busy, log=tmp_path / "log"))
         _, used = drive(
-            [sys.executable, "-c", burn.format(0.2)], running, Place(tmp_path, ""), patience=60
+            [sys.executable, "-c", burn.format(0.2)], running, Workbench(tmp_path, ""), patience=60
         )
     assert used.generator >= 0.2
     assert used.store > 0

@@ -18,8 +18,8 @@ from bench import generator as bench_generator
 from bench.generator import (
     PASSWORD,
     USER,
-    Load,
     Report,
+    StoreLoad,
     http,
     http_with_headers,
     resp_logged_in,
@@ -53,7 +53,7 @@ def plain(report: Report) -> None:
 def test_each_key_in_order_is_asked_for_once(ask: Ask, connections: int, pipeline: int) -> None:
     asked: list[bytes] = []
     with FakeRedis(lambda command: asked.append(command[1])) as redis:
-        load = Load(connections=connections, pipeline=pipeline, value_bytes=10)
+        load = StoreLoad(connections=connections, pipeline=pipeline, value_bytes=10)
         plain(found := ask(load, redis.target[1], in_order=100))
     assert found.requests == 100
     assert sorted(asked) == [key(number) for number in range(100)]
@@ -63,7 +63,7 @@ def test_each_key_in_order_is_asked_for_once(ask: Ask, connections: int, pipelin
 @pytest.mark.parametrize("pipeline", [1, 5])
 def test_what_is_counted_is_what_the_server_was_asked(ask: Ask, pipeline: int) -> None:
     with FakeRedis(lambda _: b"+OK\r\n") as redis:
-        load = Load(connections=3, reads=0.5, keys=10, pipeline=pipeline)
+        load = StoreLoad(connections=3, reads=0.5, keys=10, pipeline=pipeline)
         plain(found := ask(load, redis.target[1], seconds=0.5))
     seen = Counter(redis.commands)
     assert found.requests == seen.total()
@@ -73,14 +73,14 @@ def test_what_is_counted_is_what_the_server_was_asked(ask: Ask, pipeline: int) -
 
 def test_a_wait_is_sent_with_its_set_and_both_are_one_request(ask: Ask) -> None:
     with FakeRedis() as redis:
-        plain(found := ask(Load(connections=2, wait=2), redis.target[1], seconds=0.5))
+        plain(found := ask(StoreLoad(connections=2, wait=2), redis.target[1], seconds=0.5))
     assert redis.commands.count(b"SET") == redis.commands.count(b"WAIT") == found.requests
 
 
 def test_keys_and_values_differ_from_request_to_request(ask: Ask) -> None:
     asked: list[list[bytes]] = []
     with FakeRedis(asked.append) as redis:
-        plain(ask(Load(connections=1, keys=50, value_bytes=99), redis.target[1], seconds=1))
+        plain(ask(StoreLoad(connections=1, keys=50, value_bytes=99), redis.target[1], seconds=1))
     asked = asked[:100]
     assert {len(value) for _, _, value in asked} == {99}
     assert len({value for _, _, value in asked}) > 95
@@ -90,7 +90,7 @@ def test_keys_and_values_differ_from_request_to_request(ask: Ask) -> None:
 
 def test_connections_are_spread_over_the_targets(ask: Ask) -> None:
     with FakeRedis() as one, FakeRedis() as other:
-        plain(ask(Load(connections=6), one.target[1], other.target[1], in_order=60))
+        plain(ask(StoreLoad(connections=6), one.target[1], other.target[1], in_order=60))
     assert (one.connections, other.connections) == (3, 3)
 
 
@@ -106,7 +106,7 @@ def test_a_target_with_keys_of_its_own_is_asked_for_no_other(
         monkeypatch.setattr(
             bench_generator, "_held_keys", lambda *_: {ports[0]: [1, 3], ports[1]: [2]}
         )
-        plain(ask(Load(connections=2, route=True), *ports, seconds=0.5))
+        plain(ask(StoreLoad(connections=2, route=True), *ports, seconds=0.5))
     assert asked == ({key(1), key(3)}, {key(2)})
 
 
@@ -126,7 +126,7 @@ def test_values_larger_than_any_buffer_go_there_and_back(ask: Ask) -> None:
         return answers[request[:2]]
 
     with scripted(cut, answer) as port:
-        load = Load(connections=2, keys=3, value_bytes=len(value), reads=0.5)
+        load = StoreLoad(connections=2, keys=3, value_bytes=len(value), reads=0.5)
         plain(found := ask(load, port, seconds=0.5))
     assert len(asked) == found.requests
     assert set(asked) == {b"*2", b"*3"}
@@ -138,7 +138,7 @@ def test_values_larger_than_any_buffer_go_there_and_back(ask: Ask) -> None:
 def test_errors_are_counted_by_their_first_word_and_misses_apart(ask: Ask) -> None:
     said = {b"GET": b"$-1\r\n", b"SET": b'-BU"SY Please wait\r\n'}
     with FakeRedis(lambda command: said[command[0]]) as redis:
-        found = ask(Load(connections=2, reads=0.5, keys=9), redis.target[1], seconds=0.5)
+        found = ask(StoreLoad(connections=2, reads=0.5, keys=9), redis.target[1], seconds=0.5)
     seen = Counter(redis.commands)
     assert found.misses == seen[b"GET"] > 0
     assert found.errors == {"BU?SY": seen[b"SET"]}
@@ -146,7 +146,7 @@ def test_errors_are_counted_by_their_first_word_and_misses_apart(ask: Ask) -> No
 
 def test_a_wait_that_reached_too_few_is_an_error(ask: Ask) -> None:
     with FakeRedis() as redis:  # It says 2.
-        found = ask(Load(connections=1, wait=3), redis.target[1], in_order=5)
+        found = ask(StoreLoad(connections=1, wait=3), redis.target[1], in_order=5)
     assert found.errors == {"WAIT reached too few replicas": 5}
 
 
@@ -162,19 +162,19 @@ def test_a_wait_that_reached_too_few_is_an_error(ask: Ask) -> None:
 )
 def test_what_means_nothing_is_no_measurement(ask: Ask, mood: Mood, said: str) -> None:
     with FakeRedis(mood) as redis, pytest.raises(Refused, match=said.replace("$", r"\$")):
-        ask(Load(connections=1), redis.target[1], seconds=30)
+        ask(StoreLoad(connections=1), redis.target[1], seconds=30)
 
 
 def test_a_port_that_refuses_is_told(ask: Ask) -> None:
     with FakeRedis() as redis:
         pass
     with pytest.raises(Refused, match="refused"):
-        ask(Load(connections=1), redis.target[1], seconds=30)
+        ask(StoreLoad(connections=1), redis.target[1], seconds=30)
 
 
 def test_what_is_not_answered_is_an_error(ask: Ask) -> None:
     with scripted(lambda _: 0, lambda _: b"") as port:
-        found = ask(Load(connections=3, pipeline=2), port, seconds=0.1)
+        found = ask(StoreLoad(connections=3, pipeline=2), port, seconds=0.1)
     assert (found.requests, found.errors) == (0, {"no answer": 6})
 
 
@@ -191,7 +191,7 @@ def test_a_pause_shows_in_every_request_that_was_due_meanwhile(ask: Ask) -> None
             time.sleep(pauses.pop())
 
     with FakeRedis(mood) as redis:
-        plain(found := ask(Load(connections=1, rate=100), redis.target[1], seconds=1))
+        plain(found := ask(StoreLoad(connections=1, rate=100), redis.target[1], seconds=1))
     assert found.requests == len(redis.commands) == 99
     late = sum(count for us, count in found.histogram if us > 100_000)
     assert late >= 39
@@ -199,7 +199,7 @@ def test_a_pause_shows_in_every_request_that_was_due_meanwhile(ask: Ask) -> None
 
 def test_what_was_due_and_not_sent_by_the_end_is_told(ask: Ask) -> None:
     with scripted(lambda _: 0, lambda _: b"") as port:
-        found = ask(Load(connections=2, rate=50), port, seconds=0.5)
+        found = ask(StoreLoad(connections=2, rate=50), port, seconds=0.5)
     assert found.errors == {"no answer": 2}
     assert found.backlog == 24 - 2
 
@@ -210,7 +210,7 @@ def test_what_was_due_and_not_sent_by_the_end_is_told(ask: Ask) -> None:
 @pytest.mark.parametrize("pieces", [1, 90])
 @pytest.mark.parametrize("speak", [http, http_with_headers])
 def test_http_replies_are_read_to_their_end_however_they_are_cut(
-    ask: Ask, speak: bench_generator.Speak, pieces: int
+    ask: Ask, speak: bench_generator.DialectOf, pieces: int
 ) -> None:
     requests: list[bytes] = []
 
@@ -219,7 +219,7 @@ def test_http_replies_are_read_to_their_end_however_they_are_cut(
         return http_response(200, b"v" * 64 if request.startswith(b"GET") else b"{}")
 
     with scripted(http_request, answer, pieces=pieces) as port:
-        load = Load(speak=speak, connections=2, keys=4, reads=0.5)
+        load = StoreLoad(speak=speak, connections=2, keys=4, reads=0.5)
         plain(found := ask(load, port, seconds=0.5))
     assert len(requests) == found.requests
     assert {request[:3] for request in requests} == {b"GET", b"PUT"}
@@ -233,7 +233,7 @@ def test_http_statuses_are_misses_of_reads_and_errors_of_others(ask: Ask) -> Non
     with scripted(
         http_request, lambda request: http_response(statuses[request[:3]], b"{}")
     ) as port:
-        found = ask(Load(speak=http, connections=1, reads=0.5, keys=4), port, seconds=0.5)
+        found = ask(StoreLoad(speak=http, connections=1, reads=0.5, keys=4), port, seconds=0.5)
     assert found.misses > 0
     assert found.errors == {"503": found.requests - found.misses}
 
@@ -243,7 +243,7 @@ def test_an_http_reply_of_no_stated_length_is_no_measurement(ask: Ask) -> None:
         scripted(http_request, lambda _: b"HTTP/1.1 200 OK\r\n\r\n") as port,
         pytest.raises(Refused, match="without its length"),
     ):
-        ask(Load(speak=http, connections=1), port, seconds=30)
+        ask(StoreLoad(speak=http, connections=1), port, seconds=30)
 
 
 # --- TLS, logins, and connections of one request -------------------------------------------------
@@ -260,7 +260,7 @@ def test_through_tls_all_is_counted_as_without(
 ) -> None:
     """Values larger than a record of TLS, which come in many, too."""
     with FakeRedis(tls=authority.server("localhost")) as redis:
-        load = Load(connections=2, pipeline=4, keys=8, value_bytes=value_bytes, tls=True)
+        load = StoreLoad(connections=2, pipeline=4, keys=8, value_bytes=value_bytes, tls=True)
         plain(ask(load, redis.target[1], in_order=8))
         plain(found := ask(replace(load, reads=0.5), redis.target[1], seconds=0.5))
     assert len(redis.commands) == found.requests + 8
@@ -272,7 +272,7 @@ def test_a_server_that_speaks_no_tls_is_no_measurement(ask: Ask) -> None:
         scripted(len, lambda _: b"-ERR what?\r\n") as port,
         pytest.raises(Refused, match="TLS: "),
     ):
-        ask(Load(connections=1, tls=True), port, seconds=30)
+        ask(StoreLoad(connections=1, tls=True), port, seconds=30)
 
 
 @pytest.mark.parametrize("is_inside", [False, True])
@@ -280,7 +280,7 @@ def test_each_request_may_have_a_connection_of_its_own(
     ask: Ask, authority: Authority, is_inside: bool
 ) -> None:
     with FakeRedis(tls=authority.server("localhost") if is_inside else None) as redis:
-        load = Load(connections=2, churn=True, tls=is_inside)
+        load = StoreLoad(connections=2, churn=True, tls=is_inside)
         plain(found := ask(load, redis.target[1], in_order=20))
         wait_for_connections(redis, 22)
     assert found.requests == redis.commands.count(b"SET") == 20
@@ -302,12 +302,12 @@ def test_a_connection_that_logs_in_waits_for_that(ask: Ask) -> None:
         return b"+OK\r\n" if command[0] == b"AUTH" else None
 
     with FakeRedis(mood) as redis:
-        plain(ask(Load(speak=resp_logged_in, connections=3), redis.target[1], in_order=9))
+        plain(ask(StoreLoad(speak=resp_logged_in, connections=3), redis.target[1], in_order=9))
         login = [b"AUTH", USER.encode(), PASSWORD.encode()]
         assert asked[:3] == [login] * 3
         assert [command[0] for command in asked[3:]] == [b"SET"] * 9
         asked.clear()
-        load = Load(speak=resp_logging_in, connections=1, churn=True, reads=0.5, keys=9)
+        load = StoreLoad(speak=resp_logging_in, connections=1, churn=True, reads=0.5, keys=9)
         plain(found := ask(load, redis.target[1], seconds=0.5))
     assert asked[::2] == [login] * found.requests
     assert {command[0] for command in asked[1::2]} == {b"GET", b"SET"}
@@ -318,7 +318,7 @@ def test_a_login_that_is_refused_is_no_measurement(ask: Ask) -> None:
         FakeRedis(lambda _: b"-WRONGPASS no\r\n") as redis,
         pytest.raises(Refused, match="the hello is refused"),
     ):
-        ask(Load(speak=resp_logged_in, connections=1), redis.target[1], seconds=30)
+        ask(StoreLoad(speak=resp_logged_in, connections=1), redis.target[1], seconds=30)
 
 
 # --- the histogram -------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.processes import Failed, Process, cpu_seconds, resident_bytes, wait_for
+from bench.processes import Process, ProcessFailed, cpu_seconds, resident_bytes, wait_for
 from bench.systems import Running
 
 DEAF = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True)"
@@ -37,7 +37,7 @@ def test_a_process_that_does_not_heed_is_killed(
 
 def test_waiting_for_what_died_tells_its_last_words(tmp_path: Path) -> None:
     process = python("import sys; sys.exit('no room left')", tmp_path)
-    with pytest.raises(Failed, match="no room left"):
+    with pytest.raises(ProcessFailed, match="no room left"):
         wait_for(lambda: False, [process], what="never")
 
 

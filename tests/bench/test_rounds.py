@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.rounds import Asked, Bound, alone, beside, cost, latency
-from bench.systems import Place
+from bench.rounds import Bound, Contender, alone, beside, cost, latency
+from bench.systems import Workbench
 from tests.bench.fakes import PACE, FakeLoad, FakeSystem, measured
 
 
@@ -14,11 +14,11 @@ def test_sides_take_turns_at_going_first_and_each_round_is_a_ratio(tmp_path: Pat
     events: list[str] = []
     ours = FakeLoad(label="ours", events=events, found=[1, 100, 300, 200])
     theirs = FakeLoad(label="theirs", events=events, found=[1, 50, 100, 400])
-    we = Asked("what we promise", FakeSystem("us", events), ours)
-    they = Asked("what they do", FakeSystem("them", events), theirs)
+    we = Contender("what we promise", FakeSystem("us", events), ours)
+    they = Contender("what they do", FakeSystem("them", events), theirs)
     row = beside("row", we, they, Bound(at_least=2))
     assert (row.what, row.against) == ("what we promise", "what they do")
-    found = row.measure(Place(tmp_path, "python"), PACE)
+    found = row.measure(Workbench(tmp_path, "python"), PACE)
     assert found.values == [2.0, 3.0, 0.5]
     assert found.is_by_rate
     assert [len(side.measured) for side in found.sides] == [3, 3]
@@ -33,16 +33,17 @@ def test_sides_take_turns_at_going_first_and_each_round_is_a_ratio(tmp_path: Pat
 def test_a_store_that_is_both_sides_runs_once(tmp_path: Path) -> None:
     events: list[str] = []
     once, again = (
-        Asked("", FakeSystem("us", events), FakeLoad(label=label, events=events)) for label in "ab"
+        Contender("", FakeSystem("us", events), FakeLoad(label=label, events=events))
+        for label in "ab"
     )
-    beside("row", once, again).measure(Place(tmp_path, "python"), PACE)
+    beside("row", once, again).measure(Workbench(tmp_path, "python"), PACE)
     assert [event for event in events if event.startswith("start")] == ["start us in us"]
 
 
 def test_warming_up_is_as_quick_as_it_can_be_also_where_a_rate_is_measured(tmp_path: Path) -> None:
     events: list[str] = []
     load = FakeLoad(label="load", events=events, rate=0.5)
-    found = alone(FakeSystem("us", []), load)(Place(tmp_path, "python"), PACE)
+    found = alone(FakeSystem("us", []), load)(Workbench(tmp_path, "python"), PACE)
     assert events == ["load 3s", *["load 9s at 0.5"] * 3]
     assert found.values == [100_000] * 3
 

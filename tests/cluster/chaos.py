@@ -15,7 +15,7 @@ from quorate.core.values.events import GetResult
 from quorate.errors import QuorateError
 from quorate.sim import checkers
 from quorate.sim.history import ClientOperation, Evidence, History
-from quorate.sim.layouts import Row
+from quorate.sim.layouts import Holders
 from tests.cluster.processes import Cluster, wait_until
 from tests.cluster.recorder import CLIENTS, PATIENCE_S, QUORUM, N, Recorder
 
@@ -27,7 +27,7 @@ ANSWERS: Final = 100
 spite of it."""
 SHOWN: Final = 10
 """One fault shows in many reads."""
-MOVING: Final = [[Row((0, 1, 2))], [Row((0, 1, 2)), Row((3, 4, 5))]]
+MOVING: Final = [[Holders((0, 1, 2))], [Holders((0, 1, 2)), Holders((3, 4, 5))]]
 """What replicas a key may have had where copies move: three, or those and three that shall be."""
 
 Lost = tuple[int, int]

@@ -12,11 +12,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 from quorate.cli.archive import ArchiveReader
-from quorate.client import BatchGet, BatchPut, Client, Value
+from quorate.client import BatchDelete, BatchGet, BatchPut, Client, Value
 from tests.cluster.processes import Cluster, NodeProcess, quorate, wait_until
 from tests.cluster.test_changing import ask, id_of, one_more, settles
 
@@ -172,6 +173,50 @@ def test_one_prefix_leaves_the_rest_as_it_is(cluster: Cluster, tmp_path: Path) -
             found = client.get(key)
             assert found is not None
             assert found.value == value
+
+
+def test_what_clients_write_while_it_is_restored_is_kept(cluster: Cluster, tmp_path: Path) -> None:
+    archive, node = tmp_path / "a.quorate", cluster.nodes[0]
+    keys = [b"app:%d" % number for number in range(2000)]
+    put(node, dict.fromkeys(keys, (b"old", None)))
+    assert quorate("backup", str(archive), f"--target={node.url}").returncode == 0
+    with Client(node.url) as client:
+        for first in range(0, len(keys), 1000):
+            client.batch([BatchDelete(key) for key in keys[first : first + 1000]])
+
+    def write(share: int) -> None:
+        with Client(cluster.urls[share % 3]) as client:
+            for key in keys[share::4]:
+                client.put(key, b"new")
+
+    with ThreadPoolExecutor(4) as pool:
+        command = [sys.executable, "-m", "quorate", "restore", str(archive), "--rate=2k"]
+        process = subprocess.Popen(
+            [*command, f"--target={node.url}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        try:
+            wait_until(lambda: bool(kept(node, b"app:")), within_s=30, what="some of it done")
+            list(pool.map(write, range(4)))
+        finally:
+            out, fault = process.communicate(timeout=120)
+    assert process.returncode == 0, fault
+    assert b"of 2,000 keys" in out
+    found = kept(cluster.nodes[2], b"app:")
+    assert [key for key in keys if found[key][0] != b"new"] == []
+
+
+def test_where_quorums_need_not_meet_it_says_what_it_may_write_over(tmp_path: Path) -> None:
+    archive = tmp_path / "a.quorate"
+    with Cluster(directory(tmp_path, 3), "-durability=os", "-W=1", "-R=1") as cluster:
+        node = cluster.nodes[0]
+        put(node, {b"app:%d" % number: (b"old", None) for number in range(1200)})
+        assert quorate("backup", str(archive), f"--target={node.url}").returncode == 0
+        with Client(node.url) as client:
+            client.batch([BatchDelete(b"app:%d" % number) for number in range(600)], w=3)
+        done = quorate("restore", str(archive), f"--target={node.url}")
+    assert done.returncode == 0, done.stderr
+    assert b"wrote 600 keys" in done.stdout
+    assert done.stderr.count(b"a read-modify-write needs a majority, and -W is set to less") == 1
 
 
 def test_while_the_members_change_every_key_gets_into_the_archive(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from tests.cluster.lock_holder import Step
 from tests.cluster.processes import Cluster, wait_until
 from tests.cluster.threads import Threads
 
-ROUNDS = int(os.environ.get("QUORATE_EXACT_ROUNDS", "3"))
+ROUNDS = int(os.environ.get("QUORATE_EXACT_ROUNDS", "2"))
 HOLDERS = 4
 FLAGS = ("-heartbeat=200ms", "-timeout=2s", "-write-wait=500ms")
 WITHIN_S = 60.0

@@ -100,10 +100,16 @@ def test_one_port_serves_http_and_redis_inside_tls(served: InsideNode) -> None:
 
 
 def test_plain_bytes_are_told_in_their_own_words_to_come_inside(served: InsideNode) -> None:
+    refused = metric_inside(served, "connections_refused_plain_total")
     answer = said(served, REQUEST)
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["code"] == "tls_required"
     assert said(served, b"PING\r\n").startswith(b"-ERR this port takes TLS alone")
+    wait_until(
+        lambda: metric_inside(served, "connections_refused_plain_total") == refused + 2,
+        within_s=10,
+        what="both counted",
+    )
     assert said(served, GREETING) == b""
     assert said(served, MAGIC) == b""
 

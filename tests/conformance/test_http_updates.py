@@ -231,6 +231,24 @@ def test_the_same_under_another_condition_or_ttl_is_another_request(
     assert again.headers["quorate-repeated"] == "true", "how long to wait is not what is asked"
 
 
+@pytest.mark.parametrize(("condition", "status"), [(b"If-None-Match", 200), (b"If-Match", 412)])
+def test_a_request_with_a_name_may_ask_for_a_version_that_is_not_utf8(
+    http: Served, http_client: Client, condition: bytes, status: int
+) -> None:
+    """RFC 9110, 8.8.3: a tag may have any byte from 0x80 on."""
+    http.store.fill(b"k", b"old")
+    for tag in (b'"\xff"', b'"\xc3\xa9"', b'W/"\xed\xb3\xbf"'):
+        request = b"PUT /kv?key=k HTTP/1.1\r\n" + HOST + b"Idempotency-Key: a\r\n"
+        request += condition + b": " + tag + b"\r\nContent-Length: 1\r\n\r\nv"
+        answer = http_client.ask(request)
+        assert answer.status == status, tag
+        assert answer.headers.get("connection") != "close"
+        assert "quorate-repeated" not in answer.headers, "another tag is another request"
+        if status == 412:
+            assert json.loads(answer.body)["outcome"] == "not_applied"
+    assert get(http_client, "/kv?key=k").body == (b"v" if status == 200 else b"old")
+
+
 def test_what_is_not_remembered_is_done_anew_unless_it_says_that_it_may_be_done(
     http: Served, http_client: Client
 ) -> None:

@@ -47,7 +47,7 @@ from quorate.security.secret import SecretError, read_secrets, show_secret
 from quorate.security.tokens import Claims, claims_of, issue
 from quorate.wire.frames import MAGIC, FrameParser, GreetingParser, encode_frame, encode_greeting
 from quorate.wire.http import ResponseParser
-from quorate.wire.resp import STRANGER_ARGS_MAX, STRANGER_BULK_BYTES_MAX, Command, CommandParser
+from quorate.wire.resp import STRANGER_ARGS_MAX, STRANGER_BULK_BYTES_MAX, CommandArgs, CommandParser
 from quorate.wire.stun import mapped_address
 from tests.fuzz import served
 from tests.unit.wire.frame_strategies import FRAME, GREETING, ONE_OF_EACH
@@ -115,8 +115,8 @@ def _parser(*, is_strict: bool = False) -> CommandParser:
     return parser
 
 
-def _commands(parser: CommandParser, data: bytes) -> list[Command]:
-    commands: list[Command] = []
+def _commands(parser: CommandParser, data: bytes) -> list[CommandArgs]:
+    commands: list[CommandArgs] = []
     while found := parser.feed(data):
         commands += found
         data = b""

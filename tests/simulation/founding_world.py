@@ -16,7 +16,7 @@ from heapq import heappop, heappush
 from itertools import combinations
 from random import Random
 
-from quorate.core.topology.founding import Founder, Founding, Said
+from quorate.core.topology.founding import Addressed, Founder, Founding
 from quorate.core.values.messages import Foundation, FoundStage
 
 END_MS = 60_000.0
@@ -131,7 +131,7 @@ class FoundingWorld:
         pair = frozenset((node.own[0], other.own[0]))
         return len(pair) == 2 and (self.now > QUIET_MS or self.now >= self._sees_from[pair])
 
-    def _carry_out(self, node: FoundingNode, said: list[Said]) -> None:
+    def _carry_out(self, node: FoundingNode, said: list[Addressed]) -> None:
         founding, life = node.founding, node.life
         for target, message in said:
             self.seen[FoundStage(message.stage).name] += 1

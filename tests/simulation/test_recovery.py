@@ -167,3 +167,53 @@ def test_an_empty_disk_that_comes_after_the_command_is_not_who_was_given_up() ->
     assert not membership.is_given_up
     assert cluster.machines[1].node.status().ready
     assert _missing(cluster, 1) == _missing(cluster, 0)
+
+
+def _with_half_of_the_members_lost() -> SimCluster:
+    """Five, of which one is being replaced by a sixth, lose the two and a third; then another one
+    starts again. Of those that vote three of five are left, and of the members three of six."""
+    cluster = SimCluster(1, 6, spares=1, replication=5)
+    for number, key in enumerate(KEYS):
+        asking.must_put(cluster, number % 5, key, b"v%d" % number)
+    cluster.run(3_000)
+    told = _wish(cluster, 0, Wish(replace=((url_of(4), url_of(5)),)))
+    assert isinstance(told, ChangeResult)
+    layout = cluster.layout()
+    assert (len(layout.members), len(layout.voters), layout.course) == (6, 5, Course.MOVE)
+    for index in (3, 4, 5, 2):
+        cluster.kill(index)
+    cluster.restart(2)
+    cluster.run(10_000)
+    return cluster
+
+
+def test_half_of_the_members_are_replaced_by_empty_disks_if_most_of_those_that_vote_are_left() -> (
+    None
+):
+    cluster = _with_half_of_the_members_lost()
+    assert not cluster.machines[2].node.membership.marks.counts
+    for index in (3, 4, 5):
+        cluster.restart(index, is_empty=True)
+    cluster.run_until(lambda: cluster.machines[2].node.membership.marks.counts, 20_000)
+    cluster.run_until(lambda: cluster.layout().lost, 20_000)
+    layout = cluster.layout()
+    assert {each.url for each in layout.members if each.id in layout.lost} == set(
+        map(url_of, (3, 4, 5))
+    )
+    assert {each.url for each in layout.members if each.weight} == set(map(url_of, (0, 1, 2, 3, 5)))
+    assert _missing(cluster, 2) == 0
+
+
+def test_half_of_the_members_are_given_up_at_one_that_waits_to_hear_of_its_disk() -> None:
+    """There are three of five that vote, and one of them may not: nothing else could be decided."""
+    cluster = _with_half_of_the_members_lost()
+    heavier = Wish(weights=((url_of(0), 2),))
+    asker = Asker()
+    cluster.machines[0].receive(Change(asker, heavier, timeout_ms=1_000))
+    cluster.run(2_000)
+    assert isinstance(asker.result, QuorumUnreachable)
+    assert isinstance(_give_up(cluster, 0, 3, 4, 5), InvalidRequest)
+    assert isinstance(_give_up(cluster, 2, 3, 4, 5), ChangeResult)
+    cluster.run_until(lambda: _is_at_rest(cluster, 0, 1, 2), 600_000)
+    assert cluster.machines[2].node.membership.marks.counts
+    assert _missing(cluster, 2) == 0

@@ -9,6 +9,7 @@ import functools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 ROOT = Path(__file__).parents[2]
 SRC = ROOT / "src"
@@ -45,6 +46,7 @@ ARROWS: dict[str, set[str]] = {
     | {"runtime", "security", "storage.engine"},
     "app": _EVERYTHING,
     "cli": {
+        "core.values.record",
         "errors",
         "config",
         "files",
@@ -182,14 +184,60 @@ def _module_of(imported: str) -> str:
 # --- names --------------------------------------------------------------------------------------
 
 
-def test_a_class_name_means_one_thing() -> None:
-    modules: dict[str, set[str]] = {}
-    for name, path in SOURCES.items():
-        for node in ast.walk(_parse(path)):
-            if isinstance(node, ast.ClassDef):
-                modules.setdefault(node.name, set()).add(name)
+def test_a_name_of_a_class_or_alias_means_one_thing() -> None:
+    """In what is shipped and in `bench/`; type variables, which only their module has, aside."""
+    modules: dict[str, set[Path]] = {}
+    for path in _files("src", "bench"):
+        for name in _types_of(_parse(path)):
+            modules.setdefault(name, set()).add(path.relative_to(ROOT))
+    assert {"Row", "Machine", "BenchRow"} <= modules.keys()
     shared = {name: where for name, where in modules.items() if len(where) > 1}
     assert shared == {}
+
+
+def _types_of(module: ast.Module) -> Iterator[str]:
+    """The names of classes at any depth, and of type aliases: `Row = tuple[int, ...]`."""
+    yield from (node.name for node in ast.walk(module) if isinstance(node, ast.ClassDef))
+    for node in module.body:
+        if isinstance(node, ast.Assign) and not isinstance(node.value, ast.Call):
+            names = [each.id for each in node.targets if isinstance(each, ast.Name)]
+            yield from (name for name in names if name[0].isupper() and not name.isupper())
+
+
+# --- both worlds --------------------------------------------------------------------------------
+
+RUN_LINES: Final = 6
+
+
+def test_no_run_of_six_equal_lines_stands_in_both_sim_and_host() -> None:
+    """The simulator drives what decides, and has no copy of it."""
+    in_host = {run: where for path in _files("src/quorate/host") for where, run in _runs(path)}
+    assert in_host
+    both = [
+        f"{where} and {in_host[run]}"
+        for path in _files("src/quorate/sim")
+        for where, run in _runs(path)
+        if run in in_host
+    ]
+    assert both == []
+
+
+def _runs(path: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Where each run of lines begins, and its lines, without imports, blanks and indentation."""
+    imported = {
+        number
+        for node in ast.walk(_parse(path))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for number in range(node.lineno, (node.end_lineno or node.lineno) + 1)
+    }
+    lines = [
+        (number, line.strip())
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if line.strip() and number not in imported
+    ]
+    for first in range(len(lines) - RUN_LINES + 1):
+        run = lines[first : first + RUN_LINES]
+        yield f"{path.relative_to(ROOT)}:{run[0][0]}", tuple(line for _, line in run)
 
 
 # --- the core ----------------------------------------------------------------------------------

@@ -6,9 +6,11 @@ from __future__ import annotations
 import msgspec
 
 from quorate import __version__
+from quorate import config as product
 from quorate.config import KEY_BYTES_MAX, Config
+from quorate.core.topology.layout import WEIGHT_MAX
 from quorate.core.values.messages import FEATURE_LEVEL
-from quorate.core.values.settings import SLICE_MS, Settings
+from quorate.core.values.settings import FOUNDERS_MAX, REPLICATION_MAX, SLICE_MS, Settings
 from quorate.settings import core_settings
 
 OWN = {
@@ -35,3 +37,10 @@ def test_every_setting_that_the_core_needs_is_the_one_of_that_name() -> None:
     for name in Settings.__struct_fields__:
         expected = OWN[name] if name in OWN else getattr(config, name)
         assert getattr(made, name) == expected, name
+
+
+def test_what_may_be_configured_is_what_the_core_takes() -> None:
+    """`config` imports nothing of the core, nor the core of `config`."""
+    assert product.REPLICATION_MAX == REPLICATION_MAX
+    assert product.FOUNDERS_MAX == FOUNDERS_MAX
+    assert product.WEIGHT_MAX == WEIGHT_MAX

@@ -25,14 +25,14 @@ _STYLE: Final = (
     "svg{width:100%;height:auto;background:#fff}text{font-size:11px;fill:#444}"
     ".grid{stroke:#ddd}.line{fill:none;stroke-width:1.6}.fault{fill:#c30;opacity:.12}"
 )
-Point = tuple[float, float]
+PlotPoint = tuple[float, float]
 
 
 class Line(NamedTuple):
     """A named line through points in data's own units."""
 
     name: str
-    points: list[Point]
+    points: list[PlotPoint]
 
 
 def page(title: str, results: Sequence[BenchResult]) -> str:
@@ -61,7 +61,7 @@ def _name(result: BenchResult) -> str:
     return f"{rate:,.0f} per second" if rate else f"{result.plan.connections} connections"
 
 
-def _by_rarity(result: BenchResult, kind: str) -> list[Point]:
+def _by_rarity(result: BenchResult, kind: str) -> list[PlotPoint]:
     return [
         (-math.log10(1 - percentile / 100), max(ms, 0.001))
         for percentile, ms in curve(result.of(kind))

@@ -6,6 +6,7 @@ decided."""
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from typing import Any, Final
@@ -84,7 +85,7 @@ def run_replace(given: Given) -> int:
 
 def run_apply(given: Given) -> int:
     """Do what a plan showed."""
-    return _change(given, f"/plan/{quote(given['hash'].encode())}/apply", None)
+    return _change(given, f"/plan/{quote(os.fsencode(given['hash']))}/apply", None)
 
 
 def run_cancel(given: Given) -> int:
@@ -270,6 +271,9 @@ def _print_plan(plan: dict[str, Any]) -> None:
     print(f"to move: {copies:,} {what}{size}; then each key has {replicas}")
     for text in plan["crowded"]:
         print(f"crowded: {show_text(text)}")
+    # Of a node that is of an earlier release nothing is told.
+    for text in plan.get("unanswered", ()):
+        print(f"unanswered: {show_text(text)}; start it with less")
 
 
 def _cell(value: object) -> object:

@@ -42,6 +42,7 @@ _CHECK: Final = ("url", "partitions", "differed", "unreadable", "fault")
 _CHECK_LOOK_SECONDS: Final = 0.5
 _OF_MEMBER: Final = frozenset({"url", "state", "owns", "keys", "bytes"})
 _OF_KEY: Final = frozenset({"slot", "partition", "epoch"})
+_OF_CHECK: Final = frozenset({"left", "differed", "unreadable"})
 _OF_REPLICA: Final = frozenset({"url", "state", "version", "hints"})
 
 
@@ -180,6 +181,8 @@ def _checked(given: Given, url: str) -> dict[str, Any]:
         while True:
             with client_at(given, url, timeout=_PROBE_SECONDS) as client:
                 told = read_json(client.request(Call(method, "/check")))
+            if not _are_tables([told], _OF_CHECK):
+                raise PeerProtocolError("what a check found, in an unknown form")
             if not told["left"]:
                 return {"url": url, **told}
             method = "GET"
@@ -356,12 +359,17 @@ def _condition(given: Given, url: str) -> _Condition:
         # Who is not ready may be so because its certificate has expired.
         with client_at(given, url, timeout=_PROBE_SECONDS) as client:
             told = topology_of(client)
-        waits = show_text(str(told["agreed_waits"]))
-        agreed = show_duration(told["agreed_age_s"] * 1000) + (waits and f": {waits}")
-        certificate = _show_expiry(told["certificate_expires_s"])
-        return _Condition(reason, agreed, certificate, show_text(str(told["certificate_waits"])))
-    except (Unreachable, QuorateError, KeyError):
+    except (Unreachable, QuorateError):
         return _Condition(reason)  # Another release, or busy: whether it is ready was said.
+    # Another release may say some of it.
+    agreed = _show_agreed(told.get("agreed_age_s"), show_text(str(told.get("agreed_waits", ""))))
+    certificate = _show_expiry(told.get("certificate_expires_s"))
+    warning = show_text(str(told.get("certificate_waits", "")))
+    return _Condition(reason, agreed, certificate, warning)
+
+
+def _show_agreed(age_s: int | None, waits: str) -> str:
+    return "" if age_s is None else show_duration(age_s * 1000) + (waits and f": {waits}")
 
 
 def _show_expiry(expires_s: int | None) -> str:

@@ -3,8 +3,10 @@
 
 The archive is read twice: first all of it is checked, then it is written. Each key gets a new
 version, so the restored value is newer than whatever was there, a deletion too; it expires when the
-archived one does. `--existing=keep` reads before it writes: a client's write in between, of a key
-that was not there, is written over, as there is no compare-and-set.
+archived one does. `--existing=keep` reads before it writes, and writes a key that was not there
+only if it is not there still. That is a read-modify-write, which needs a majority: where the
+cluster's W or R is less, or `--W` says how many replicas, a client's write in between is written
+over.
 
 To do it again from the beginning is always right: what the first run wrote is kept, or replaced by
 the same.
@@ -29,7 +31,8 @@ from quorate.cli.progress import ProgressMeter
 from quorate.client.blocking import Client
 from quorate.client.calls import BatchPut
 from quorate.client.trial import PING
-from quorate.errors import InvalidRequest, QuorateError
+from quorate.core.values.record import has_expired
+from quorate.errors import InvalidRequest, PreconditionFailed, QuorateError
 from quorate.notation import show_bytes, show_count, show_size, show_text
 
 _CHOICES: Final = ("keep", "replace")
@@ -118,6 +121,8 @@ class _Restoring:
         self._keeps = given.get("existing", "keep") == "keep"
         self._is_dry = "dry-run" in given
         self._w = whole_number(given, "W", low=1)
+        self._is_guarded = self._keeps and self._w is None
+        """Whether a key that was not there is written only if it is not there still."""
         self._pace = KeyRate(given)
         self.figures = dict.fromkeys(("written", "bytes", "kept", "expired", "failed"), 0)
 
@@ -156,14 +161,16 @@ class _Restoring:
 
     def _take(self, portion: list[ArchivedKey]) -> None:
         wall_ms = time.time_ns() // 10**6
-        live = [each for each in portion if not 0 < each.expires_ms <= wall_ms]
+        live = [each for each in portion if not has_expired(each.expires_ms, wall_ms=wall_ms)]
         self.figures["expired"] += len(portion) - len(live)
         there = self._there([each.key for each in live]) if self._keeps else set()
         self.figures["kept"] += len(there)
         left = [each for each in live if each.key not in there]
-        while left and not self._is_dry:
+        if self._is_dry:
+            self._count(left)
+            return
+        while left:
             left = patiently(partial(self._put, left))
-        self._count(left)
 
     def _there(self, keys: list[bytes]) -> set[bytes]:
         """Those of the keys that the cluster has."""
@@ -177,8 +184,10 @@ class _Restoring:
     def _put(self, batch: list[ArchivedKey]) -> list[ArchivedKey]:
         """Write what can be written; what is left to be tried again. QuorateError if that is
         all."""
+        is_guarded = self._is_guarded
         puts = [
-            BatchPut(each.key, each.value, expires_ms=each.expires_ms or None) for each in batch
+            BatchPut(each.key, each.value, expires_ms=each.expires_ms or None, if_absent=is_guarded)
+            for each in batch
         ]
         try:
             results = self._client.batch(puts, w=self._w)
@@ -193,16 +202,43 @@ class _Restoring:
         for each, result in zip(batch, results, strict=True):
             if not isinstance(result, QuorateError):
                 self._count([each])
-            elif result.retryable:
+            elif not self._is_over(each, result, is_guarded=is_guarded):
                 left.append(each)
                 faults.append(result)
-            else:
-                self._fail(each, result)
+        if self._is_guarded != is_guarded:
+            return left
         if len(left) == len(batch):
             raise faults[0]
         if left:
             breathe()
         return left
+
+    def _is_over(self, key: ArchivedKey, error: QuorateError, *, is_guarded: bool) -> bool:
+        """Count a key that was not written; False if it is to be tried again. `is_guarded`: it was
+        to be written only if it was not there."""
+        if isinstance(error, PreconditionFailed):
+            # Also where it was tried before, and what became of that is not known.
+            self.figures["kept"] += 1
+            return True
+        if is_guarded and isinstance(error, InvalidRequest) and "needed" in error.facts:
+            self._unguard(error)
+            return False
+        if error.retryable:
+            return False
+        self._fail(key, error)
+        return True
+
+    def _unguard(self, error: QuorateError) -> None:
+        """From now on write as any client does: the cluster refuses what depends on what is
+        there."""
+        if self._is_guarded:
+            self._is_guarded = False
+            print(
+                f"quorate: {show_text(error.detail)}: a client's write of a key between the look"
+                " whether it is there and the write here is written over",
+                file=sys.stderr,
+                flush=True,
+            )
 
     def _count(self, written: list[ArchivedKey]) -> None:
         self.figures["written"] += len(written)

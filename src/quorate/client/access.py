@@ -71,7 +71,11 @@ def authorization_of(*, user: str | None, password: str | None, token: str | Non
         raise ValueError("the password has a line break, or another control character")
     import base64  # Late: most clients need none.
 
-    return f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
+    try:
+        both = f"{user}:{password}".encode()
+    except UnicodeEncodeError:
+        raise ValueError("the name and the password of a user are UTF-8") from None
+    return f"Basic {base64.b64encode(both).decode()}"
 
 
 def chosen_context(

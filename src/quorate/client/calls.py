@@ -172,12 +172,14 @@ class BatchGet(NamedTuple):
 
 
 class BatchPut(NamedTuple):
-    """Write a key; it expires after `ttl` seconds, or at `expires_ms`, milliseconds since 1970."""
+    """Write a key; it expires after `ttl` seconds, or at `expires_ms`, milliseconds since 1970.
+    `if_absent`: only if there is no value; PreconditionFailed otherwise."""
 
     key: Raw
     value: Raw
     ttl: int | None = None
     expires_ms: int | None = None
+    if_absent: bool = False
 
 
 class BatchDelete(NamedTuple):
@@ -450,6 +452,8 @@ def _as_json(operation: BatchOperation) -> dict[str, object]:
             item["ttl"] = operation.ttl
         if operation.expires_ms is not None:
             item["expires_ms"] = operation.expires_ms
+        if operation.if_absent:
+            item["if_absent"] = True
     return item
 
 

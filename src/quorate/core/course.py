@@ -66,8 +66,9 @@ def waits_of(
         lines.append(
             f"{show_count(len(put_off), 'partition')} ({first}) cannot move: copies of some keys "
             "are damaged or stamped too far ahead, and too few others are left to tell what they "
-            "were; write or delete the damaged ones, set the clocks (partition_unreadable in the "
-            "log says where)"
+            "were; write or delete the damaged ones (partition_unreadable in the log says where); "
+            "what is too far ahead moves when clocks here get there (it says until when), so set "
+            "those that are slow"
         )
     if layout.course == Course.SOON:
         after = show_duration(parts.settings.grow_after_ms)

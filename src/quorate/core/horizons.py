@@ -215,11 +215,13 @@ def beginning(boundary: int, slice_ms: int) -> bytes:
 
 
 def pulled_lock(fences: list[tuple[int, int]]) -> int:
-    """The lock of who gains a copy, by the locks and horizons of its sources.
+    """The lock that a new replica begins with, from the (lock, horizon) of each source of its copy.
 
-    Nobody drops at a lock before all have it, and it is kept until that is done or will never be.
-    So one that a source does not have, and has not dropped at, is a promise to nobody. It would
-    only keep out, and have dropped, what the others have acknowledged since.
+    If all sources have one lock, the new replica takes it: tombstones may be dropped below it
+    already. If they differ, the lock is still on its way to all, and no replica drops at it before
+    all have it. The new replica then takes the highest horizon, below which tombstones are gone:
+    sources with (7, 5) and (5, 5) give 5. With 7 it would refuse records between 5 and 7 that the
+    other replicas still acknowledge.
     """
     locks = {lock for lock, _ in fences}
     return locks.pop() if len(locks) == 1 else max([horizon for _, horizon in fences], default=0)

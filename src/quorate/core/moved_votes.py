@@ -17,31 +17,26 @@ Source: checked as `votes_not_pulled` in a model of the protocol (docs/simulatio
 
 from __future__ import annotations
 
-from typing import Final
-
 from quorate.core.replica import Replica
 from quorate.core.values.messages import Instance
-from quorate.core.values.slots import partition_bounds
+from quorate.core.values.slots import PAGE_BYTES, partition_bounds
 from quorate.core.values.stored import StoredVotes
 from quorate.core.votes import Votes, settled
 
-TOLD_BYTES_MAX: Final = 1 << 20
-"""Of the values that are told at once; one may exceed it."""
-
-Told = tuple[bytes, bytes, int, Instance | None]
+ToldVote = tuple[bytes, bytes, int, Instance | None]
 """As in `PulledVotes`."""
 
 
 def told_votes(
     replica: Replica, votes: Votes, partition: int, *, after: bytes, base: bytes, limit: int
-) -> tuple[list[Told], bool]:
+) -> tuple[list[ToldVote], bool]:
     """About `limit` of what was voted in a partition, behind the instance `base` of row `after`, in
     order; and whether there is more. StorageError if it cannot be read."""
     start, end = partition_bounds(partition)
     # One row more: that of `after` may have nothing to add.
     page, has_more = replica.votes.page(max(start, after), end, limit=limit + 1)
-    found: list[Told] = []
-    room = TOLD_BYTES_MAX
+    found: list[ToldVote] = []
+    room = PAGE_BYTES
     for row in page:
         for told in _told_of(replica, votes, row):
             instance = told[3]
@@ -55,7 +50,7 @@ def told_votes(
     return found, has_more
 
 
-def _told_of(replica: Replica, votes: Votes, row: bytes) -> list[Told]:
+def _told_of(replica: Replica, votes: Votes, row: bytes) -> list[ToldVote]:
     stored = votes.remembered(row)
     floor, lost = stored.floor, stored.lost
     if not stored.instances:
@@ -64,7 +59,7 @@ def _told_of(replica: Replica, votes: Votes, row: bytes) -> list[Told]:
     return [(row, floor, lost, settled(each, held)) for each in stored.instances]
 
 
-def take_votes(votes: Votes, told: Told) -> None:
+def take_votes(votes: Votes, told: ToldVote) -> None:
     """Remember what another replica told. StorageError if what is here cannot be read."""
     row, floor, lost, instance = told
     own = votes.remembered(row)

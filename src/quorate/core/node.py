@@ -104,6 +104,9 @@ class Node:
         stamp that this node gave out."""
         ceiling = _ceiling_of(engine, now)
         self.settings: Final = settings
+        # Asked for each request: a Struct's attributes are looked up by their names.
+        self._key_bytes_max: Final = settings.key_bytes_max
+        self._value_bytes_max: Final = settings.value_bytes_max
         self.parts: Final = Parts(settings, engine, random, ceiling=ceiling)
         parts, turn = self.parts, self.parts.turn
         turn.begin(now.mono_ms, now.wall_ms, stamp_max=0)
@@ -138,12 +141,9 @@ class Node:
         )
         open_votes = OpenVotes(parts, self.membership, self.rounds, self.updates.finish)
         self.agreement: Final = Agreement(parts, self.membership, self.outboxes, open_votes)
-        self.pulls: Final = Pulls(
-            parts, self.membership, self.outboxes, self._on_pulled, self.agreement.gained
-        )
-        self.changes: Final = Changes(
-            parts, self.membership, self.outboxes, self.liveness.tell, self.pulls
-        )
+        moving = parts, self.membership, self.outboxes
+        self.pulls: Final = Pulls(*moving, self._on_pulled, self.agreement.gained)
+        self.changes: Final = Changes(*moving, self.liveness.tell, self.pulls)
         self.serving: Final = Serving(
             parts, self.membership, self.liveness, self.changes, self.agreement
         )
@@ -159,13 +159,15 @@ class Node:
         turn, clock = self.parts.turn, self.parts.clock
         turn.begin(now.mono_ms, now.wall_ms, stamp_max=clock.begin(now.wall_ms))
         for event in events:
-            # Most are one of three: looking it up, and a call without types, would cost more.
+            # Most are one of four: looking it up, and a call without types, would cost more.
             if isinstance(event, Get):
                 self._on_small(event)
             elif isinstance(event, Put):
                 self._on_put(event)
             elif isinstance(event, PeerFrame):
                 self._on_frame(event)
+            elif isinstance(event, Durable):
+                self.parts.replica.on_durable(event.mark)
             else:
                 self._handlers[type(event)](event)
         turn.ring()
@@ -257,9 +259,9 @@ class Node:
 
     def _on_put(self, event: Put) -> None:
         value = event.value
-        if value is not None and len(value) > self.settings.value_bytes_max:
+        if value is not None and len(value) > self._value_bytes_max:
             self._refuse(event.waiter, too_large(value, self.settings))
-        elif not 0 <= event.expires_ms <= EXPIRES_MS_MAX:
+        elif event.expires_ms and not 0 <= event.expires_ms <= EXPIRES_MS_MAX:
             self._refuse(event.waiter, InvalidRequest("no such expiry", given=event.expires_ms))
         elif self._admit(event.waiter, event.key, size_of(event)):
             self._begin(event, None)
@@ -275,23 +277,20 @@ class Node:
         except QuorateError as error:
             self.parts.requests.answer(event.waiter, not_applied(error), size_of(event))
 
-    def _on_scan(self, event: Scan) -> None:
-        if self._admit(event.waiter, b"-", 0):
+    def _on_look(self, event: Scan | Explain) -> None:
+        """It asks several replicas what they hold, and changes nothing."""
+        if self._admit(event.waiter, event.key if isinstance(event, Explain) else b"-", 0):
             try:
-                self.scans.begin(event)
-            except QuorateError as error:
-                self.parts.requests.answer(event.waiter, error, 0)
-
-    def _on_explain(self, event: Explain) -> None:
-        if self._admit(event.waiter, event.key, 0):
-            try:
-                self.explains.begin(event)
+                if isinstance(event, Scan):
+                    self.scans.begin(event)
+                else:
+                    self.explains.begin(event)
             except QuorateError as error:
                 self.parts.requests.answer(event.waiter, error, 0)
 
     def _admit(self, waiter: Waiter, key: bytes, size: int) -> bool:
         """Count the request in, or refuse it."""
-        if not 0 < len(key) <= self.settings.key_bytes_max or self.is_stopping:
+        if not 0 < len(key) <= self._key_bytes_max or self.is_stopping:
             self._refuse(waiter, self._why_not(key))
             return False
         try:
@@ -304,7 +303,7 @@ class Node:
     def _why_not(self, key: bytes) -> QuorateError:
         if not key:
             return KeyMissing("a key is needed")
-        limit = self.settings.key_bytes_max
+        limit = self._key_bytes_max
         if len(key) > limit:
             return KeyTooLarge("the key is too large", bytes=len(key), bytes_max=limit)
         return NotReady("this node is stopping")
@@ -401,11 +400,7 @@ class Node:
     def status(self) -> Status:
         """A snapshot for people and monitoring."""
         return status_of(
-            self.parts,
-            self.membership,
-            self.hints,
-            self.pulls,
-            self.agreement,
+            *(self.parts, self.membership, self.hints, self.pulls, self.agreement),
             liveness=self.liveness,
             put_off=self.changes.wants.put_off(),
             is_stopping=self.is_stopping,
@@ -418,8 +413,8 @@ class Node:
         local = Local(self.parts, self.scans, self.serving, self._admit)
         return {
             Update: self._on_small,
-            Scan: self._on_scan,
-            Explain: self._on_explain,
+            Scan: self._on_look,
+            Explain: self._on_look,
             LocalGet: local.get,
             LocalPut: local.put,
             LocalScan: local.scan,
@@ -433,7 +428,6 @@ class Node:
             Discovered: lambda event: self.roster.discover(event.urls, known_as=event.known_as),
             LinkRoom: self._on_link_room,
             Met: lambda event: self.membership.meet(event.greeting, is_answer=event.is_answer),
-            Durable: lambda event: self.parts.replica.on_durable(event.mark),
             StorageState: self._on_storage_state,
             Stop: self._on_stop,
         }

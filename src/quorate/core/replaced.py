@@ -16,9 +16,10 @@ from typing import Final
 
 from quorate.core.values.versions import VERSION_BYTES, chain_of
 
-PAGE_BYTES: Final = 1 << 20
+GENERATION_BYTES: Final = 1 << 20
+"""What either of the two sets of entries takes at most."""
 ENTRY_BYTES: Final = 100
-"""What an entry takes, about, besides its row and version."""
+"""What an entry takes, about, besides its version."""
 
 
 _HIGHEST: Final = b"\xff" * VERSION_BYTES
@@ -33,32 +34,29 @@ class Replaced:
         self.since = _HIGHEST
         """Of what is not above this version nothing is known."""
         self._newer: set[bytes] = set()
-        """Rows with chains behind them."""
+        """Chains of all rows alike: hardly ever do two rows have one, and then nothing is known of
+        it. With its row before it each would be made, and hashed, anew."""
         self._older: set[bytes] = set()
-        self._room = PAGE_BYTES
+        self._room = GENERATION_BYTES
 
     def forget(self) -> None:
         """Something was held of which the version is not known."""
         self.since = _HIGHEST
 
-    def note(self, row: bytes, version: bytes) -> None:
+    def note(self, version: bytes) -> None:
         """A version above `since` is held no more."""
-        entry = row + chain_of(version)
-        if entry in self._newer:
+        chain = chain_of(version)
+        if chain in self._newer:
             return
-        self._newer.add(entry)
-        self._room -= len(entry) + ENTRY_BYTES
+        self._newer.add(chain)
+        self._room -= VERSION_BYTES + ENTRY_BYTES
         if self._room < 0:
-            forgotten = [each[-VERSION_BYTES:] for each in self._older]
-            self.since = max(self.since, max(forgotten, default=self.since))
+            self.since = max(self.since, max(self._older, default=self.since))
             self._older, self._newer = self._newer, set()
-            self._room = PAGE_BYTES
+            self._room = GENERATION_BYTES
 
-    def never_was(self, row: bytes, version: bytes) -> bool:
+    def never_was(self, version: bytes) -> bool:
         """Whether it is known that a version lower than what is held, or anything built on it, was
         never held."""
         chain = chain_of(version)
-        if chain <= self.since:
-            return False
-        entry = row + chain
-        return entry not in self._newer and entry not in self._older
+        return chain > self.since and chain not in self._newer and chain not in self._older

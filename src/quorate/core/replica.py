@@ -28,13 +28,17 @@ from quorate.core.replaced import Replaced
 from quorate.core.values.events import Batch, StorageState
 from quorate.core.values.record import Record, wins
 from quorate.core.values.settings import SLICE_MS
-from quorate.core.values.slots import PARTITION_COUNT, ROW_END, partition_bounds, partition_of
+from quorate.core.values.slots import (
+    PAGE_BYTES,
+    PARTITION_COUNT,
+    ROW_END,
+    partition_bounds,
+    partition_of,
+)
 from quorate.core.values.versions import ABSENT
 from quorate.errors import Corrupt, StorageBusy, StorageError
 
 KEYS_META: Final = b"keys"
-VERSIONS_BYTES: Final = 1 << 20
-"""About what is read to know the versions of some rows: an engine reads records whole."""
 
 
 class Reader(VoteReader, Protocol):
@@ -206,7 +210,7 @@ class Replica:
         if partition_of(start) in self._dropped:
             raise StorageBusy("copies of an earlier layout are on their way out")
         found: dict[bytes, Record] = {}
-        past, room = end, VERSIONS_BYTES
+        past, room = end, PAGE_BYTES
         try:
             for row, record in self._engine.scan(start, end):
                 if len(found) == limit or room <= 0:
@@ -314,7 +318,7 @@ class Replica:
             if not is_unknown and not self.fences.lets_in(partition_of(row), record, held):
                 return ABSENT
         if before > self.replaced.since:
-            self.replaced.note(row, before)
+            self.replaced.note(before)
         entry = self._undurable.get(row)
         shown = held if entry is None else entry[2]
         self._undurable[row] = record, self._mark + 1, shown
@@ -332,10 +336,9 @@ class Replica:
             self.note_expiry(row, record)
         return ABSENT
 
-    def never_held(self, row: bytes, record: Record) -> bool:
-        """Whether it is known that a record, which `apply` found to be lower than what is held, was
-        never held, and so never will be."""
-        return self.replaced.never_was(row, record.version)
+    def never_held(self, record: Record) -> bool:
+        """Whether a record that `apply` found to be too low was surely never held."""
+        return self.replaced.never_was(record.version)
 
     def _is_damaged(self, row: bytes) -> bool:
         """Whether nobody knows what is held: a repair of it may be older than any fence."""
@@ -364,7 +367,7 @@ class Replica:
         self._records.append((row, None))
         self.digests.feed(row, held.version, ABSENT)
         if held.version > self.replaced.since:
-            self.replaced.note(row, held.version)
+            self.replaced.note(held.version)
         if held.is_tombstone:
             self._count_tombstone_out(row)
         else:
@@ -474,7 +477,10 @@ class Replica:
         waiting = self._waiting
         while waiting and waiting[0].mark <= self._durable:
             done = waiting.popleft()
-            self._show(done.mark, done.records)
+            if done.mark == self._mark and not self._records:
+                self._undurable.clear()  # Nothing waits for a later batch.
+            else:
+                self._show(done.mark, done.records)
             for call in done.calls:
                 call()
 

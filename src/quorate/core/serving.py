@@ -203,8 +203,8 @@ class Serving:
         return ""
 
     def _note_life(self, peer: Peer, frame: Frame) -> None:
-        """It speaks; and if it answers, that is the first time since the last heartbeat, and later
-        answers would say no more until the next."""
+        """Tell the failure detector that the peer sends; and, if an answer is in the frame, that it
+        answers. Until the next heartbeat further frames would say no more."""
         self._liveness.spoke(peer)
         if any(type(message) in _SIGNS_OF_LIFE for message in frame.messages):
             self._liveness.heard(peer)
@@ -369,7 +369,7 @@ class Serving:
             self._turn.counters["peer_writes_refused"] += len(refused) - final
         if fenced:
             self._turn.counters["peer_writes_fenced"] += len(fenced)
-        denied = [i for i, _ in superseded if replica.never_held(*message.items[i])]
+        denied = [i for i, _ in superseded if replica.never_held(message.items[i][1])]
         answer = Mutated(message.batch, superseded, refused, fenced=fenced, denied=denied)
         self._replica.when_durable(lambda: outbox.say(answer))
 

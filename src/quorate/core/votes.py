@@ -34,14 +34,14 @@ never falls. Each is broken on purpose in the model of the protocol (docs/simula
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from quorate.core.consensus import may_accept, may_promise
 from quorate.core.replica import Replica
 from quorate.core.values.messages import NO_BALLOT, Ballot, Instance, RowVote, Said
-from quorate.core.values.record import Record, packed, unpack
+from quorate.core.values.record import Record, packed, unpack, winners_of
 from quorate.core.values.slots import partition_bounds, partition_of
 from quorate.core.values.stored import StoredVotes
 from quorate.core.values.versions import (
@@ -136,9 +136,10 @@ class Votes:
             return RowVote(said, own, record=kept.record, held=told)
         if not may_promise(ballot, kept.promised):
             return RowVote(OUTBID, own, kept.promised, held=told)
-        fresh = Instance(base, ballot, kept.accepted, kept.record)
-        self._keep(row, votes, fresh, held)
-        return RowVote(PROMISED, own, ballot, kept.accepted, kept.record, told)
+        accepted, record = kept.accepted, kept.record
+        boxed: Any = ballot  # Compiled, it would be made an object for each that takes it.
+        self._keep(row, votes, Instance(base, boxed, accepted, record), base, held)
+        return RowVote(PROMISED, own, boxed, accepted, record, told)
 
     def accept(self, row: bytes, base: bytes, ballot: Ballot, record: Record) -> RowVote:
         """Accept a record as the successor of `base`. Tell only when durable. StorageError if that
@@ -154,9 +155,10 @@ class Votes:
         is_newer = held is None or record.version > held.version
         if is_newer and fences.refuses(record, held, fences.boundary(partition)):
             return RowVote(REFUSED, own)
-        self._keep(row, votes, Instance(base, ballot, ballot, record), held)
+        boxed: Any = ballot
+        self._keep(row, votes, Instance(base, boxed, boxed, record), base, held)
         self.note_accepted(row)
-        return RowVote(ACCEPTED, own, ballot, ballot)
+        return RowVote(ACCEPTED, own, boxed, boxed)
 
     def note_accepted(self, row: bytes) -> None:
         """A vote on a successor of this row may be open."""
@@ -273,10 +275,11 @@ class Votes:
         """What was voted on an instance so far; or RESOLVED, with who won as its record, or
         GONE."""
         if held is not None and _is_resolved(base, held):
-            return RESOLVED, Instance(base, _BELOW_ALL, record=_winners_of(held)), NO_VOTES
-        lock = self._replica.fences.locked(partition_of(row))
-        if base < own == lock or (is_phantom(base) and (base != lock or own < base)):
-            return GONE, Instance(base, _BELOW_ALL), NO_VOTES
+            return RESOLVED, Instance(base, _BELOW_ALL, record=winners_of(held)), NO_VOTES
+        if base < own or is_phantom(base):
+            lock = self._replica.fences.locked(partition_of(row))
+            if base < own == lock or (is_phantom(base) and (base != lock or own < base)):
+                return GONE, Instance(base, _BELOW_ALL), NO_VOTES
         votes, found = self.remembered(row), None
         for each in votes.instances:
             of = each.base
@@ -305,9 +308,10 @@ class Votes:
             return True
         if is_phantom(base):
             return False
+        if held is not None and chain_of(held.version) == chain_of(base):
+            return False
         # What is below the horizon may have been collected, with its votes.
-        is_old = base < self._replica.fences.collected(partition_of(row))
-        return is_old and (held is None or chain_of(held.version) != chain_of(base))
+        return base < self._replica.fences.collected(partition_of(row))
 
     def remembered(self, row: bytes) -> StoredVotes:
         """What is remembered of a row. Of damaged votes, from then on: that there may have been
@@ -348,37 +352,47 @@ class Votes:
         if len(blob) <= DECODED_BYTES_MAX:
             self._decoded[row] = blob, votes
 
-    def _keep(self, row: bytes, votes: StoredVotes, fresh: Instance, held: Record | None) -> None:
-        """Remember a vote; the lowest instance goes where there are too many. Of those that are
-        resolved the records go, which may be large, and of those of one chain all but the last."""
+    def _keep(
+        self, row: bytes, votes: StoredVotes, fresh: Instance, base: bytes, held: Record | None
+    ) -> None:
+        """Remember a vote, on the successor of `base`; the lowest instance goes where there are too
+        many. Of those that are resolved the records go, which may be large. Of those of one chain,
+        one behind the other, all but the last go too: the winners in its record reach back as far
+        as any record's, and each vote on a hot counter would else write its last RESOLVED_MAX."""
         instances: list[Instance] = []
+        size, last, resolved = _size_of(fresh), ABSENT, ABSENT
+        """The base of the last of them, and its chain if it is resolved."""
         for each in votes.instances:
-            if each.base == fresh.base:
+            of = each.base
+            if of == base:
                 continue
             known = settled(each, held)
-            if instances and _says_for(known, instances[-1]):
-                instances.pop()
+            chain = chain_of(of) if known.is_resolved else ABSENT
+            if chain and chain == resolved:
+                size -= _size_of(instances.pop())
+            size += _size_of(known)
             instances.append(known)
+            last, resolved = of, chain
         instances.append(fresh)
-        if len(instances) > 1 and instances[-2].base > fresh.base:
+        if last > base:
             instances.sort(key=_base)
         floor = votes.floor
-        size = sum([_size_of(each) for each in instances])
         while size > VOTES_BYTES_MAX and _is_overtaken(instances[0], fresh, held):
             # Each vote reads and writes all that is remembered.
             size -= _size_of(instances[0])
             floor = max(floor, instances.pop(0).base)
-        self._clock.observe(made_of(fresh.base))
+        self._clock.observe(made_of(base))
         self.put(row, StoredVotes(floor, instances, votes.lost))
 
 
 def _size_of(instance: Instance) -> int:
-    return 0 if instance.record is None else instance.record.size
+    record = instance.record
+    return 0 if record is None else record.size
 
 
 def _is_overtaken(instance: Instance, fresh: Instance, held: Record | None) -> bool:
-    """Whether an instance is of no interest but to who proposed for it, as something newer than all
-    that was accepted for it is held."""
+    """Whether an instance may be forgotten, as the held record is newer than anything accepted for
+    it. Then only its own proposer still asks, and is told that it is gone."""
     if instance is fresh or held is None:
         return False
     return instance.record is None or instance.record.version < held.version
@@ -389,11 +403,12 @@ def settled(instance: Instance, held: Record | None) -> Instance:
     if held is None or instance.is_resolved or not _is_resolved(instance.base, held):
         return instance
     base, promised, accepted = instance.base, instance.promised, instance.accepted
-    return Instance(base, promised, accepted, _winners_of(held), True)
+    return Instance(base, promised, accepted, winners_of(held), True)
 
 
 def _is_below(blob: bytes, bound: bytes) -> bool:
-    """Whether all on whose successor it may have voted is. Of damaged votes nobody knows."""
+    """Whether all votes in `blob` are on successors of versions below `bound`, a horizon, where no
+    successor can win any more. False if the blob is damaged."""
     try:
         votes = decode_votes(blob)
     except Corrupt:
@@ -410,20 +425,6 @@ def _counts_on_lock(instance: Instance) -> bool:
 def _is_resolved(base: bytes, held: Record) -> bool:
     """Whether a successor of `base` is held, or what was built on one."""
     return held.version > base and chain_of(held.version) == chain_of(base)
-
-
-def _says_for(later: Instance, before: Instance) -> bool:
-    """Whether what is remembered of a later instance tells all that is of interest of another: it
-    is resolved, and so are those below it on its chain. The winners in its record reach back as far
-    as any record's. Each vote on a hot counter would else write its last RESOLVED_MAX."""
-    return (
-        later.is_resolved and before.is_resolved and chain_of(later.base) == chain_of(before.base)
-    )
-
-
-def _winners_of(held: Record) -> Record:
-    """What a record says of who won, without its value."""
-    return Record(held.version, None, winners=held.winners)
 
 
 def _base(instance: Instance) -> bytes:

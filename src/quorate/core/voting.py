@@ -44,10 +44,13 @@ class Voting:
             # At once: a disk may confirm nothing for hours.
             outbox.say(RowsVoted(message.batch, [_REFUSED] * len(message.items)))
             return
+        votes: list[RowVote] = []
         if isinstance(message, PrepareRows):
-            votes = [self._prepare(outbox, *item) for item in message.items]
+            for row, asked, ballot, known in message.items:
+                votes.append(self._prepare(outbox, row, asked, ballot, known))
         else:
-            votes = [self._accept(*item) for item in message.items]
+            for row, base, ballot, record in message.items:
+                votes.append(self._accept(row, base, ballot, record))
         answer = RowsVoted(message.batch, votes)
         self._replica.when_durable(lambda: outbox.say(answer))
 
@@ -62,7 +65,7 @@ class Voting:
         turn = self._turn
         if outbox.said_bytes >= STEP_BYTES_MAX or turn.said_bytes >= STEP_BYTES_MAX_ALL:
             return _REFUSED
-        if base and base > turn.version_max:
+        if base and turn.is_ahead(base):
             return _REFUSED
         topology = self._membership.current()
         if not (is_row(row) and topology.is_mine(row)):
@@ -71,8 +74,11 @@ class Voting:
             vote = self._votes.prepare(row, base, ballot, known)
         except StorageError:
             return _REFUSED
-        told = [each for each in (vote.held, vote.record) if each is not None]
-        size = ROW_BYTES + sum([each.size for each in told])
+        size, held, accepted = ROW_BYTES, vote.held, vote.record
+        if held is not None:
+            size += held.size
+        if accepted is not None:
+            size += accepted.size
         outbox.said_bytes += size
         turn.said_bytes += size
         return vote

@@ -11,7 +11,7 @@ from __future__ import annotations
 import structlog
 
 from quorate.doors.limits import Timers
-from quorate.doors.rarely import Facts, Rarely
+from quorate.doors.rarely import LoggedFacts, Rarely
 
 _log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger()
 
@@ -67,7 +67,7 @@ class Audit:
         _log.info("admin_act", **_facts(who, source, what, outcome))
 
 
-def _facts(who: str, source: str, what: str, outcome: str) -> Facts:
+def _facts(who: str, source: str, what: str, outcome: str) -> LoggedFacts:
     return {
         "audit": True,
         "who": who or "unknown",

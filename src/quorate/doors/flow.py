@@ -27,10 +27,11 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import Sized
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol, cast
 
+from quorate.doors.answered import WaitingLine
 from quorate.doors.limits import (
     LINGER_SECONDS,
     REQUEST_SECONDS,
@@ -171,11 +172,13 @@ class Flow:
     __slots__ = (
         "_deadline",
         "_held_bytes",
+        "_is_closing",
         "_limits",
+        "_line",
         "_owner",
-        "_queue",
         "_refused_before",
         "_taken_bytes",
+        "_write",
         "_written_bytes",
         "charged_bytes",
         "is_choked",
@@ -187,14 +190,16 @@ class Flow:
         "window",
     )
 
-    def __init__(self, owner: Owner, queue: Sized, limits: Limits) -> None:
+    def __init__(self, owner: Owner, line: WaitingLine, limits: Limits) -> None:
         self._owner: Owner | None = owner
-        self._queue = queue
-        """Requests begun and not yet answered."""
+        self._line = line
         self._limits = limits
         self.state = READING
         self.transport: asyncio.Transport | None = None
         """None before the beginning and in CLOSED."""
+        self._write: Callable[[bytes], object] | None = None
+        self._is_closing: Callable[[], bool] | None = None
+        """The transport's, looked up once: each answer needs both."""
         self.is_choked = False
         self.window = limits.window_first
         """Requests that may be under way at once. It follows the size of answers, because what a
@@ -219,7 +224,8 @@ class Flow:
 
     def open(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
-        self.transport = cast(asyncio.Transport, transport)
+        self.transport = opened = cast(asyncio.Transport, transport)
+        self._write, self._is_closing = opened.write, opened.is_closing
         if self._limits.idle_limit is not None:
             self._limits.idle_limit.add(self)
 
@@ -246,7 +252,7 @@ class Flow:
             if after is CLOSING:
                 transport.close()
         if after is CLOSED:
-            self.transport = self._owner = None
+            self.transport = self._owner = self._write = self._is_closing = None
             self.charge(0)
             self._limits.replies.give_back(self._held_bytes)
             self._held_bytes = 0
@@ -285,12 +291,12 @@ class Flow:
 
     def write(self, answers: bytes) -> None:
         """Write answers that were counted in `reply_bytes`, and fit the window to them."""
-        self.reply_bytes -= len(answers)
-        transport = self.transport
-        # uvloop raises on a write after close.
-        if transport is None or transport.is_closing():
-            return
         size = len(answers)
+        self.reply_bytes -= size
+        write, is_closing = self._write, self._is_closing
+        # uvloop raises on a write after close.
+        if write is None or is_closing is None or is_closing():
+            return
         self._written_bytes += size
         if self.saw_large:
             self.saw_large = False
@@ -299,7 +305,7 @@ class Flow:
             self.window = max(self.window // 4, 1)
         elif self.window < self._limits.window_max:
             self.window *= 2
-        transport.write(answers)
+        write(answers)
         if self._held_bytes or size > FREE_REPLY_BYTES:
             self._hold_what_is_there()
 
@@ -358,7 +364,7 @@ class Flow:
     def idled(self) -> None:
         """Nothing came for long (`IdleLimit`). A client that waits for answers is not idle, and one
         that is slow with a request has a deadline."""
-        if self.state is READING and not self._queue:
+        if self.state is READING and self._line.first is None:
             self.go(Input.LATE)
 
     def _watch(self, *, anew: bool) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
 from quorate.config import KEY_BYTES_MAX
-from quorate.errors import KeyMissing, KeyTooLarge, Outcome, Overloaded, ValueTooLarge
+from quorate.errors import KeyMissing, KeyTooLarge, Outcome, Overloaded, too_large_value
 
 REQUEST_SECONDS: Final = 30.0
 """How long a client may take over one request (of an HTTP body: over each `PROGRESS_BYTES`), and
@@ -254,10 +254,5 @@ def checked_key(key: bytes) -> bytes:
 def checked_value(value: bytes, *, bytes_max: int) -> bytes:
     """`value`, if it is not too large. ValueTooLarge."""
     if len(value) > bytes_max:
-        raise ValueTooLarge(
-            "the value is too large",
-            outcome=Outcome.NOT_APPLIED,
-            bytes=len(value),
-            bytes_max=bytes_max,
-        )
+        raise too_large_value(value, bytes_max)
     return value

@@ -14,10 +14,18 @@ from one address have yet to greet: the oldest gives way to the newest, for a tr
 within moments. They may say no more at once than a greeting; a peer has nothing longer to say
 before it hears us, on our own link to it. A frame that was begun must become whole in time, and all
 that are begun are bounded together: beyond it the link with the most of them ends.
+
+    state      waits for                       and then
+    GREETING   the peer's greeting, 5 s        is STRANGER or PROVEN if both agree; or REFUSED
+    STRANGER   frames of a greeting's length   is PROVEN once our own link reaches that process
+    PROVEN     frames                          is ENDED with its connection
+    REFUSED    the refusal to leave, the 5 s   is ENDED
+    ENDED      the loss of the connection      is forgotten; nothing of it is delivered any more
 """
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable
 from typing import Final
 
@@ -45,6 +53,16 @@ BEGUN_BYTES_MAX: Final = 512 << 20
 """Of frames of all peers that are begun and not whole."""
 FRAME_MS: Final = 30_000.0
 """How long a frame may take to be whole, once or twice over: it has 32 MiB at most."""
+
+
+class IncomingState(enum.Enum):
+    """Where an incoming link is in its life: see the table above."""
+
+    GREETING = enum.auto()
+    STRANGER = enum.auto()
+    PROVEN = enum.auto()
+    REFUSED = enum.auto()
+    ENDED = enum.auto()
 
 
 class Acceptor:
@@ -93,7 +111,7 @@ class Acceptor:
         self._connections[connection] = None
         self._unproven[connection] = None
         source = connection.source
-        silent = [each for each in self._unproven if not each.peer and each.source == source]
+        silent = [each for each in self._unproven if each.is_silent and each.source == source]
         if len(silent) > GREETING_MAX:
             self._give_way(silent[0], "more connections of one address than may be silent")
         elif len(self._unproven) > UNPROVEN_MAX:
@@ -135,9 +153,10 @@ class Acceptor:
             self.hold(most, 0)
 
     def _prove(self, connection: Incoming) -> None:
-        self._unproven.pop(connection, None)
-        connection.is_proven = True
-        connection.frames.bytes_max = FRAME_BYTES_MAX
+        if connection.state is IncomingState.STRANGER:
+            self._unproven.pop(connection, None)
+            connection.state = IncomingState.PROVEN
+            connection.frames.bytes_max = FRAME_BYTES_MAX
 
     def _of(self, theirs: Greeting) -> list[Incoming]:
         """The links of who has this id or this URL."""
@@ -162,6 +181,7 @@ class Incoming:
 
     def __init__(self, acceptor: Acceptor) -> None:
         self._acceptor = acceptor
+        self.state = IncomingState.GREETING
         self._greeting = GreetingParser()
         self.frames = FrameParser(bytes_max=GREETING_BYTES_MAX)
         self.begun_bytes = 0
@@ -180,14 +200,17 @@ class Incoming:
         """The peer's id, once accepted; so are these:"""
         self.url = ""
         self.process = 0
-        self.is_proven = False
         self._proven_id = 0
         """The node that its certificate names, if that names one."""
-        self._is_over = False
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether it has yet to greet, or its greeting was refused."""
+        return self.state is IncomingState.GREETING or self.state is IncomingState.REFUSED
 
     def abort(self) -> None:
         """End it now; nothing more of it is delivered."""
-        self._is_over = True
+        self.state = IncomingState.ENDED
         if self._channel is not None:
             self._channel.abort()
 
@@ -212,11 +235,11 @@ class Incoming:
         self.abort()
 
     def data_received(self, data: bytes) -> None:
-        if self._is_over:
+        if self.state is IncomingState.ENDED or self.state is IncomingState.REFUSED:
             return
         journal = self._acceptor.journal
         try:
-            if not self.peer:
+            if self.state is IncomingState.GREETING:
                 data = self._greet(data)
             journal.bytes_received += len(data)
             frames = self.frames.feed(data)
@@ -251,7 +274,7 @@ class Incoming:
         return None
 
     def connection_lost(self, _: Exception | None) -> None:
-        self._is_over = True
+        self.state = IncomingState.ENDED
         for timer in (self._deadline, self._patience):
             if timer is not None:
                 timer.cancel()
@@ -279,7 +302,7 @@ class Incoming:
         self._channel.write(encode_greeting(mine))
         if mine.refusal:
             # The deadline stays, for a peer that does not even read its refusal.
-            self._is_over = True
+            self.state = IncomingState.REFUSED
             self._channel.close()
             if mine.refusal not in (ASKED, ITSELF):
                 host, journal = self.host, self._acceptor.journal
@@ -287,6 +310,7 @@ class Incoming:
             return False
         self._deadline.cancel()
         self.peer, self.url, self.process = theirs.node_id, theirs.url, theirs.process
+        self.state = IncomingState.STRANGER
         self._acceptor.accept(self, mine, theirs)
         return True
 

@@ -13,6 +13,7 @@ and nothing else.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -58,8 +59,23 @@ ROOM_BYTES: Final = 1 << 20
 """A peer that has so much or less to read is served what was put off."""
 ROOM_MS: Final = 5.0
 """How often that is looked at, while anything is put off."""
+LINGER_MS: Final = 200
+"""How long a node that stops refuses requests on the connections that are open: several times what
+a busy client takes until its next one."""
 SETTLE_MS: Final = 2_000
 """How long for the engine to take what it refused, in a write stall or on a full disk."""
+
+
+class StopStage(enum.Enum):
+    """How far an orderly stop is."""
+
+    RUNNING = enum.auto()
+    REFUSING = enum.auto()
+    """Whoever asks is told that the node stops, for LINGER_MS."""
+    DRAINING = enum.auto()
+    """So it is, and requests in flight are waited for, up to DRAIN_MS."""
+    LEAVING = enum.auto()
+    """Links end, then the engine is waited for."""
 
 
 class _Seen(NamedTuple):
@@ -103,18 +119,18 @@ class Driver:
         self._on_step = on_step
         self._events: list[Event] = []
         self._sinks: dict[Sink, None] = {}
-        self._is_scheduled = False
-        self._has_failed = False
+        self._is_scheduled = self._has_failed = self._is_looking_for_room = False
+        self._now: Instant | None = None
+        """When the turn began; None between two."""
         self._alarm: Timer | None = None
         self._alarm_ms = 0
         self._wake_ms: int | None = 0
         """When the node is to be stepped though nothing happens."""
         self._on_stopped: Callable[[], None] | None = None
-        self._is_draining = False
+        self._stage = StopStage.RUNNING
         self._patience: Timer | None = None
-        """With requests in flight, of a node that was told to stop."""
+        """With the stage of its stop."""
         self._log_lines_lost = 0
-        self._is_looking_for_room = False
         self._status: _Seen | None = None
         self._supervised = supervised = Supervised(system, self._on_fault)
         self._guarded_turn: Final = supervised.guarded(self._turn)
@@ -167,8 +183,9 @@ class Driver:
             self._schedule()
 
     def wall_ms(self) -> int:
-        """Wall-clock milliseconds."""
-        return self._system.now().wall_ms
+        """Wall-clock milliseconds; within a turn those of its beginning, for each answer asks."""
+        now = self._now
+        return self._system.now().wall_ms if now is None else now.wall_ms
 
     def status(self) -> Status:
         """A snapshot of the node, reused for STATUS_AGE_MS_MAX while its layout is the same, and
@@ -204,7 +221,7 @@ class Driver:
     def _turn(self) -> None:
         if self._has_failed:
             return
-        now = self._system.now()
+        self._now = now = self._system.now()
         events = self._events
         if events or (self._wake_ms is not None and now.mono_ms >= self._wake_ms):
             self._events = []
@@ -223,6 +240,7 @@ class Driver:
                 except Exception as error:
                     sink.abort()
                     self._system.fault("connection_failed", error)
+        self._now = None
 
     def _step(self, events: Sequence[Event], now: Instant) -> None:
         """Step the node; answer, store, log; once more for a batch that is durable at once; then
@@ -245,7 +263,7 @@ class Driver:
         if node.serving.put_off and not self._is_looking_for_room:
             self._is_looking_for_room = True
             self._supervised.later(ROOM_MS, self._look_for_room)
-        if self._is_draining and not node.inflight:
+        if self._stage is StopStage.DRAINING and not node.inflight:
             self._leave()
 
     def _look_for_room(self) -> None:
@@ -342,22 +360,31 @@ class Driver:
     # --- the end ---------------------------------------------------------------------------
 
     def stop(self, done: Callable[[], None]) -> None:
-        """Refuse new requests, wait for those in flight, end the links, and wait until the engine
-        has taken what that made (hints); then call `done`. Each for a stated time at most. A node
-        that has failed only ends its links."""
+        """Refuse new requests, for LINGER_MS at least; wait for those in flight; end the links;
+        wait until the engine has taken what that made (hints); then call `done`. Each wait has a
+        stated time. A node that has failed only ends its links."""
         self._on_stopped = done
-        self._is_draining = True
+        self._stage = StopStage.REFUSING
         if self._has_failed:
             self._leave()
             return
-        self._patience = self._supervised.later(DRAIN_MS, self._leave)
+        # Whoever is sending now is told to go elsewhere, and that nothing was written. Were its
+        # connection closed at once, it could not know what became of the write on its way here.
         self.submit(Stop())
+        self._patience = self._supervised.later(LINGER_MS, self._drain)
+
+    def _drain(self) -> None:
+        """Whoever asks by now was told that the node stops: wait for those in flight."""
+        self._stage = StopStage.DRAINING
+        self._patience = self._supervised.later(DRAIN_MS, self._leave)
+        if not self.node.inflight and not self._events:
+            self._leave()
 
     def _leave(self) -> None:
         """Nobody is in flight any more, or nobody waits for those who are."""
-        if not self._is_draining:
+        if self._stage not in (StopStage.REFUSING, StopStage.DRAINING):
             return
-        self._is_draining = False
+        self._stage = StopStage.LEAVING
         if self._patience is not None:
             self._patience.cancel()
         count = self.node.inflight
@@ -397,6 +424,8 @@ class Driver:
 
     def _fail(self, reason: str) -> None:
         if not self._has_failed:
+            # A fault ends the turn that it is in.
+            self._now = None
             self.close()
             self._system.end(reason)
             # Nobody in flight gets an answer any more.

@@ -24,6 +24,7 @@ import enum
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
+from quorate.core.exchanges.outbox import UNANSWERED_BYTES_MAX, UNANSWERED_BYTES_MAX_ALL
 from quorate.core.topology.greeting import TWIN_MS, is_other_reached, judge
 from quorate.core.values.events import LinkDown, LinkUp
 from quorate.core.values.messages import Frame, Greeting
@@ -37,10 +38,9 @@ from quorate.wire.frames import FrameTooLarge, GreetingParser, encode_frame, enc
 if TYPE_CHECKING:
     from random import Random
 
-OUTBOX_BYTES_MAX: Final = 64 << 20
-"""As much as the core leaves unanswered at one peer (`core.exchanges.outbox`): more waits only for
-a peer that does not read."""
-OUTBOX_BYTES_MAX_ALL: Final = 512 << 20
+OUTBOX_BYTES_MAX: Final = UNANSWERED_BYTES_MAX
+"""As much as the core leaves unanswered at one peer: more waits only for one that does not read."""
+OUTBOX_BYTES_MAX_ALL: Final = UNANSWERED_BYTES_MAX_ALL
 """In the links to all peers: then each may hold a share of it."""
 CONNECT_MS: Final = 2_000.0
 HANDSHAKE_MS: Final = 5_000.0

@@ -55,8 +55,9 @@ class _WaitingBatch:
         self.bytes = size
 
     def take_in(self, batch: Batch, mark: int, size: int) -> int:
-        """Returns the bytes that this adds: meta entries take the place of those before. They are
-        few, and written for as long as a disk is full."""
+        """Append a later batch, and return how many bytes larger this one became. A meta entry
+        replaces an earlier one of the same name: on a full disk they are written again and again,
+        and would pile up."""
         names = {name for name, _ in batch.meta}
         replaced = [each for each in self.batch.meta if each[0] in names]
         if replaced:

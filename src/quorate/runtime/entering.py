@@ -46,6 +46,8 @@ AGAIN_S: Final = 1.0
 _ANSWER_BYTES_MAX: Final = 64 << 10
 _CLAIM_FILE_BYTES_MAX: Final = 1024
 _SHOWN_MAX: Final = 300
+_UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError)
+_NO_ANSWER: Final = (OSError, http.client.HTTPException, *_UNREADABLE)
 
 _log = structlog.get_logger()
 
@@ -89,7 +91,7 @@ def enter(urls: Sequence[str], token_file: Path, directory: Path, *, cluster: st
     for url in urls:
         try:
             entry = _ask_for_secret(url, token, claim)
-        except (OSError, http.client.HTTPException, msgspec.MsgspecError) as error:
+        except _NO_ANSWER as error:
             faults.append(f"{url}: {_shown(str(error) or type(error).__name__)}")
             continue
         if entry.cluster != cluster:
@@ -121,7 +123,7 @@ def announce(urls: Sequence[str], own_url: str, secrets: tuple[bytes, ...], *, c
                 joined = msgspec.json.decode(answer.body, type=_Joined)
                 return "" if joined.member else f"{url} has no link to this node yet"
             faults.append(f"{url}: {_detail(answer)}")
-        except (OSError, http.client.HTTPException, msgspec.MsgspecError) as error:
+        except _NO_ANSWER as error:
             faults.append(f"{url}: {_shown(str(error) or type(error).__name__)}")
     return "; ".join(faults)
 
@@ -197,7 +199,7 @@ def _post(connection: http.client.HTTPConnection, path: str, body: bytes) -> _An
 def _detail(answer: _Answer) -> str:
     try:
         return _shown(msgspec.json.decode(answer.body, type=_Problem).detail)
-    except msgspec.MsgspecError:
+    except _UNREADABLE:
         return f"status {answer.status}"
 
 

@@ -23,7 +23,7 @@ CRITICAL_BYTES_SPARE: Final = 256 << 10
 """Kept for lines that say why the process ends: nothing else ever says that."""
 
 
-class Lines:
+class LineWriter:
     """A structlog logger that writes to a file descriptor, standard error if none is named."""
 
     def __init__(self, descriptor: int = STDERR) -> None:

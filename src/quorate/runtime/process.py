@@ -8,6 +8,7 @@ import errno
 import gc
 import logging
 import os
+import re
 import resource
 import signal
 import sys
@@ -18,7 +19,7 @@ from typing import Any, Final
 
 import structlog
 
-from quorate.runtime.lines import Lines
+from quorate.runtime.lines import LineWriter
 
 EXIT_FAILED: Final = 1
 _QUIET_S: Final = 1.0
@@ -89,21 +90,25 @@ def handle_faults(fail: Callable[[str], None]) -> None:
 
 
 class _Repeated:
-    """Has each thing told once in `_QUIET_S` seconds, with the times it happened."""
+    """Has each thing told once in `quiet_s` seconds, with the times it happened."""
 
-    def __init__(self) -> None:
+    def __init__(self, quiet_s: float = _QUIET_S) -> None:
+        self._quiet_s = quiet_s
         self._quiet: dict[object, tuple[float, int]] = {}
         """Until when each is not told, and how often it was not."""
 
     def times(self, what: object, *, now: float) -> int:
-        """How often it happened since it was last told; 0 if it is not to be told now."""
+        """How often it happened since it was last told; 0 if it is not to be told now. What is one
+        too many to be remembered is one with all others that are."""
+        if what not in self._quiet and len(self._quiet) >= _KINDS_MAX:
+            quiet = {each: kept for each, kept in self._quiet.items() if now < kept[0]}
+            self._quiet = quiet
+            what = what if len(quiet) < _KINDS_MAX else None
         until, untold = self._quiet.get(what, (now, 0))
         if now < until:
             self._quiet[what] = until, untold + 1
             return 0
-        if len(self._quiet) >= _KINDS_MAX:
-            self._quiet.clear()
-        self._quiet[what] = now + _QUIET_S, 0
+        self._quiet[what] = now + self._quiet_s, 0
         return untold + 1
 
 
@@ -147,10 +152,11 @@ def settle_memory() -> None:
     gc.set_threshold(50_000, 20, 100)
 
 
-LINES: Final = Lines()
+LINES: Final = LineWriter()
 """The log of this process."""
 UNRAISED_QUIET_S: Final = 60.0
 UNRAISED_CHARACTERS_MAX: Final = 300
+_QUOTED: Final = re.compile("b?['\"]|<")
 FLUSH_S: Final = 2.0
 """How long a process that ends waits for who reads its log."""
 
@@ -165,21 +171,24 @@ class _Foreign(logging.Handler):
 
 
 class _Unraised:
-    """What is raised where no code of ours can catch it, once in UNRAISED_QUIET_S at most.
+    """What is raised where no code of ours can catch it, once in UNRAISED_QUIET_S at most of each
+    kind.
 
     Such as what `ssl` makes of a server's name that is not ASCII: whoever reaches the port can say
     one with each connection, and Python would write a traceback to standard error for each.
     """
 
     def __init__(self) -> None:
-        self._quiet_until = 0.0
+        self._told = _Repeated(UNRAISED_QUIET_S)
 
     def __call__(self, raised: sys.UnraisableHookArgs) -> None:
-        now = time.monotonic()
-        if now >= self._quiet_until:
-            self._quiet_until = now + UNRAISED_QUIET_S
-            message = f"{raised.err_msg or 'raised and ignored'}: {raised.exc_value!r}"
-            log.warning("library", logger="python", message=message[:UNRAISED_CHARACTERS_MAX])
+        said = raised.err_msg or "raised and ignored"
+        # From Python 3.14 on the name that a stranger said is quoted in it.
+        kind = raised.exc_type, _QUOTED.split(said, maxsplit=1)[0]
+        times = self._told.times(kind, now=time.monotonic())
+        if times:
+            message = f"{said}: {raised.exc_value!r}"[:UNRAISED_CHARACTERS_MAX]
+            log.warning("library", logger="python", message=message, held_back=times - 1)
 
 
 def configure_logs(*, form: str, level: str) -> None:

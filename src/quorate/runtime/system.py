@@ -22,7 +22,7 @@ from quorate.runtime.sockets import tune
 if TYPE_CHECKING:
     from quorate.security.contexts import Trust
 
-Done = Callable[[BaseException | None], None]
+OnSynced = Callable[[BaseException | None], None]
 
 
 class SyncThread:
@@ -32,8 +32,8 @@ class SyncThread:
     def __init__(self, loop: asyncio.AbstractEventLoop, sync: Callable[[], None]) -> None:
         self._loop = loop
         self._sync = sync
-        self._asked: SimpleQueue[Done | None] = SimpleQueue()
-        self.ask: Final[Callable[[Done], None]] = self._asked.put
+        self._asked: SimpleQueue[OnSynced | None] = SimpleQueue()
+        self.ask: Final[Callable[[OnSynced], None]] = self._asked.put
         """Sync, then call `done` on the loop with what went wrong, if anything."""
         Thread(target=self._run, name="sync", daemon=True).start()
 

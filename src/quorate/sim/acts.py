@@ -16,7 +16,7 @@ from typing import Final, Generic, Protocol, TypeVar
 from quorate.core.exchanges.changes import VOTE_META
 from quorate.core.exchanges.pulls import PULL_META
 from quorate.core.topology.membership import LAYOUT_META
-from quorate.core.values.events import Effects
+from quorate.core.values.events import Effects, Result
 from quorate.host.links import OUTBOX_BYTES_MAX
 from quorate.sim.checkers import Violation
 from quorate.sim.cluster import SimCluster
@@ -68,7 +68,8 @@ Undo = Callable[[], None]
 
 
 def in_turn(*undos: Undo) -> Undo:
-    """Ends several acts, one after another; without any it ends what was over when it began."""
+    """One undo that calls several, in their order. Without any it does nothing, as an act needs
+    that is over at once, such as a crash."""
 
     def undo() -> None:
         for each in undos:
@@ -100,6 +101,8 @@ class Spell:
 class Asker(Protocol):
     """Who asked for a change of the cluster; `changes` has them."""
 
+    result: Result | None
+
     def missing(self) -> str:
         """What was asked, if its node lives and has not answered; else nothing."""
 
@@ -108,10 +111,11 @@ class Asker(Protocol):
 
 
 class _Overlap(Generic[Subject, Wanted]):
-    """What several faults want of one place at a time, and what that comes to."""
+    """Faults that overlap in time and set the same thing: two may slow one disk by 10 and by 50 ms.
+    It keeps the values that are wanted for each place."""
 
     def __init__(self, put: Callable[[Subject, list[Wanted]], None]) -> None:
-        """`put` sets a place to what all the values come to that are wanted there."""
+        """`put` sets a place to what the values come to that are wanted there: their sum, say."""
         self._put = put
         self.wanted: dict[Subject, list[Wanted]] = {}
 
@@ -234,11 +238,13 @@ class Acts:
         self._old[index].knowing[:] = self._who_knows(machine)
 
     def _start_without(self, index: int, *, is_empty: bool) -> None:
-        """Start a machine without its disk, or, if that may not be lost, with the newest."""
+        """Start a machine without its disk. If that may not be lost, with the newest; or, where a
+        node went on with an old one before that was found out, with that one for good."""
         self.copies.put_aside(index)
         old = self._old.pop(index, None)
         newest = None if old is None or is_empty else old.newest
-        self.cluster.restart(index, is_empty=is_empty, image=newest)
+        accepts_old = old is None and not is_empty
+        self.cluster.restart(index, is_empty=is_empty, image=newest, accepts_old=accepts_old)
         self.copies.judge_aside(index)
 
     def _who_knows(self, machine: Machine) -> list[tuple[Machine, int]]:
@@ -287,7 +293,8 @@ class Acts:
         for index in range(self.plan.nodes):
             self.start(index)
             if self._downs[index]:
-                self._judge_old(index)
+                # It starts once more, and may have to go on with the newest then.
+                self.copies.judge_aside(index)
 
     def lose_disk(self, index: int, image: Image | None = None) -> None:
         """Have a machine that is down come back with an empty disk, or with an old one of the same

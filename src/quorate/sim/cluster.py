@@ -147,9 +147,19 @@ class SimCluster:
         self._fault(index, "power cut" if is_power_cut else "kill")
         machine.crash(is_power_cut=is_power_cut, is_silent=is_silent)
 
-    def restart(self, index: int, *, is_empty: bool = False, image: Image | None = None) -> None:
-        """Start a killed node again: on its disk, on an empty one, or on an image of an old one."""
+    def restart(
+        self,
+        index: int,
+        *,
+        is_empty: bool = False,
+        image: Image | None = None,
+        accepts_old: bool = False,
+    ) -> None:
+        """Start a killed node again: on its disk, on an empty one, or on an image of an old one;
+        one that `accepts_old` goes on though it is found out."""
         machine = self.machines[index]
+        old_disk = "accept" if accepts_old else "refuse"
+        machine.settings = msgspec.structs.replace(machine.settings, old_disk=old_disk)
         if image is not None:
             self._fault(index, "old disk", f"as of {image.taken_ms:.3f} ms")
             machine.replace_disk(image)
@@ -244,6 +254,12 @@ class SimCluster:
     def machine_at(self, source: Machine, url: str) -> Machine | None:
         """Where a URL leads a machine."""
         return self.leads.get((source, url)) or self._by_url.get(url)
+
+    def running(self, index: int) -> int | None:
+        """The first machine at or after `index`, round and round, on which a node runs."""
+        count = len(self.machines)
+        around = ((index + step) % count for step in range(count))
+        return next((each for each in around if self.machines[each].is_running), None)
 
     def is_running(self) -> bool:
         """Whether every machine runs a node."""

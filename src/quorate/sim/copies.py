@@ -60,7 +60,7 @@ from quorate.core.values.slots import partition_of, row_of
 from quorate.core.values.versions import ABSENT
 from quorate.errors import Corrupt
 from quorate.sim.cluster import SimCluster
-from quorate.sim.layouts import Row, rows_of
+from quorate.sim.layouts import Holders, rows_of
 from quorate.sim.machine import Machine
 
 Versions = Mapping[bytes, bytes]
@@ -112,10 +112,10 @@ class Copies:
         rows = rows_of(layout, row_of(key))
         return list(dict.fromkeys([index for row in rows for index in self._voters(row)]))
 
-    def _voters(self, row: Row) -> list[int]:
+    def _voters(self, row: Holders) -> list[int]:
         return [self._ids[each] for each in row.ids if each in self._ids and each not in row.lost]
 
-    def rows(self, key: bytes) -> list[tuple[Row, list[int]]]:
+    def rows(self, key: bytes) -> list[tuple[Holders, list[int]]]:
         """The rows of the newest layout that a key is in, each with the machines that vote."""
         assert self.replicas is not None
         return [(row, self._voters(row)) for row in rows_of(self._layout, row_of(key))]

@@ -391,10 +391,6 @@ class Disk:
         blob = self._columns[3].get(row)
         return blob is not None and not sound_votes(row, blob)
 
-    def vote_rows(self) -> list[bytes]:
-        """All rows of which anything was voted, in order, damaged or not."""
-        return sorted(self._columns[3])
-
     def rot_hint(self, name: bytes) -> None:
         """Damage the block in which a hint is stored, until it is written or deleted."""
         self._rotten_hints.add(name)

@@ -22,7 +22,7 @@ from quorate.sim.acts import CHANGES, STRIKES, UPGRADES
 from quorate.sim.draw_changes import draw_changes
 from quorate.sim.faults import FAULTS, MILD, are_mild
 from quorate.sim.history import UPDATES, Kind
-from quorate.sim.plan import Fault, Plan, Request, Visit
+from quorate.sim.plan import Fault, PageWalk, Plan, Request, Visit
 from quorate.sim.world import Span, UpTo
 
 MILD_SHARE: Final = 0.15
@@ -41,6 +41,8 @@ UPGRADE_SHARE: Final = 0.04
 """The share of worlds in which another release is installed."""
 REFILL_SHARE: Final = 0.05
 """The share of worlds in which disks are lost once faults are over."""
+WALK_SHARE: Final = 0.1
+"""The share of worlds in which keys are listed. A page asks for up to 1,024 partitions."""
 
 
 class Options(NamedTuple):
@@ -54,6 +56,7 @@ class Options(NamedTuple):
     clients: int | None = None
     faults: frozenset[str] = frozenset(FAULTS)
     collect_share: float = COLLECT_SHARE
+    walk_share: float = WALK_SHARE
 
 
 _REPLICATIONS: Final = (1, 2, 3, 3, 3, 3, 4, 5, 5, 7)
@@ -109,6 +112,7 @@ def draw(seed: int, options: Options) -> Plan:
         is_new=random.random() < NEW_SHARE and not are_mild(faults),
         spares=changing.spares,
         refills=_draw_refills(Random(f"{seed} refills"), options, nodes),
+        walks=_draw_walks(Random(f"{seed} walks"), options, habits, nodes, load_ms),
     )
     return _with_upgrade(plan, Random(f"{seed} upgrade"), options)
 
@@ -189,6 +193,26 @@ def _draw_refills(random: Random, options: Options, nodes: int) -> tuple[int, ..
     if "wipe" not in options.faults or random.random() >= REFILL_SHARE:
         return ()
     return tuple(random.sample(range(nodes), min(nodes, random.choice((1, 2, 3)))))
+
+
+def _draw_walks(
+    random: Random, options: Options, habits: _Habits, nodes: int, load_ms: float
+) -> tuple[PageWalk, ...]:
+    """Who lists keys, in a few worlds, and which."""
+    if random.random() >= options.walk_share:
+        return ()
+    own_r = habits.own_quorum_share and random.randint(0, habits.nodes_n)
+    return tuple(
+        PageWalk(
+            random.uniform(0, load_ms),
+            random.randrange(nodes),
+            random.choice((1, 1, 3)),
+            random.choice((1, 2, 10)),
+            random.choice((b"", *habits.keys)),
+            int(own_r),
+        )
+        for _ in range(random.choice((2, 4, 8)))
+    )
 
 
 # --- faults ------------------------------------------------------------------------------------

@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from typing import Final, NamedTuple
 
 import msgspec
 
 from quorate.core.topology.topology import majority
-from quorate.core.values.events import GetResult, PutResult, UpdateResult
+from quorate.core.values.events import GetResult, PutResult, ScanResult, UpdateResult
 from quorate.core.values.record import Record, is_live, wins
+from quorate.core.values.slots import key_of
 from quorate.core.values.versions import ABSENT
 from quorate.errors import Outcome, QuorateError
-from quorate.sim.layouts import Row
+from quorate.sim.layouts import Holders
 from quorate.sim.tokens import Name, Token, last_of, tokens_of
 from quorate.sim.trace import told_result
 
@@ -210,11 +211,43 @@ class ClientOperation(msgspec.Struct, eq=False):
         return self.read if is_live(record, wall_ms=self.wall_ms) else None
 
 
+class Page(msgspec.Struct, eq=False):
+    """A page of keys as its client saw it; `result` is None until it is answered."""
+
+    node: int
+    """Index of the coordinator."""
+    cursor: bytes
+    limit: int
+    r: int
+    asked_ms: float
+    over_ms: float = math.inf
+    """When it was answered; infinite if it was not."""
+    result: ScanResult | QuorateError | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"page of {self.limit} keys behind {self.cursor!r} at n{self.node} "
+            f"{self.asked_ms:.3f}-{self.over_ms:.3f}: {told_result(self.result)}"
+        )
+
+    @property
+    def key(self) -> bytes:
+        """Behind which it begins; empty for none."""
+        return key_of(self.cursor)
+
+    def as_read(self, key: bytes) -> ClientOperation:
+        """What it is for one key: a read without an answer."""
+        return ClientOperation(
+            0, -1, self.node, Kind.GET, key, self.asked_ms, r=self.r, done_ms=self.over_ms
+        )
+
+
 class History:
     """Every operation of a run, in the order in which nodes were asked."""
 
     def __init__(self) -> None:
         self.operations: list[ClientOperation] = []
+        self.pages: list[Page] = []
 
     def by_key(self) -> dict[bytes, list[ClientOperation]]:
         """The operations of each key, in order."""
@@ -302,7 +335,7 @@ class Evidence(msgspec.Struct, kw_only=True):
     sizes: frozenset[int] = frozenset()
     """How many copies a key had, or was to have, at any time. What one of these does not promise,
     no answer of the run has to keep."""
-    had: Callable[[ClientOperation], list[list[Row]]] = lambda _: []
+    had: Callable[[ClientOperation], list[list[Holders]]] = lambda _: []
     """Who held the key of an operation, and who was to: by each layout that its coordinator had
     while it went on, as indices of machines, negative for disks that are no more. None told: the
     `n` replicas that the key has."""
@@ -332,13 +365,16 @@ class Evidence(msgspec.Struct, kw_only=True):
     """Whether all replicas ran and could talk until nothing was left to do."""
     handed: frozenset[Name] = frozenset()
     """Whose writes were given to a replica, as `checkers.refusals.Handed` saw it."""
-    forgotten: list[ClientOperation] = []
+    forgotten: Sequence[ClientOperation | Page] = ()
     """What a coordinator that lives never answered."""
     healthy_from_ms: float = float("inf")
-    """From then on there are no faults, but that the nodes of `dead` cannot be reached."""
+    """From then on there are no faults, but that the nodes of `dead` cannot be reached, nor who is
+    silent (`paused_ms`)."""
     answer_within_ms: float = 0.0
     """Each request that is asked since then succeeds within this time if enough replicas live."""
     dead: frozenset[int] = frozenset()
+    paused_ms: dict[int, tuple[float, float]] = {}
+    """By node: from when until when it was last silent, which no other was told."""
     calm_ms: list[tuple[float, float]] = []
     """Spans before that in which no fault is on, and none has consequences any more."""
     hints_left: dict[int, int] = {}
@@ -361,11 +397,22 @@ class Evidence(msgspec.Struct, kw_only=True):
         """The acks that a write needs."""
         return operation.w or self.w
 
-    def rows_of(self, operation: ClientOperation) -> list[list[Row]]:
+    def rows_of(self, operation: ClientOperation) -> list[list[Holders]]:
         """`had`, or what there is without any change."""
-        return self.had(operation) or [[Row(tuple(range(self.n)))]]
+        return self.had(operation) or [[Holders(tuple(range(self.n)))]]
 
-    def needed(self, operation: ClientOperation, row: Row) -> int:
+    def away(self, operation: ClientOperation) -> frozenset[int]:
+        """Who could not be reached at some time of an operation, once there were no faults."""
+        asked_ms, over_ms = operation.asked_ms, operation.over_ms
+        return self.dead.union(
+            [
+                node
+                for node, (since_ms, until_ms) in self.paused_ms.items()
+                if since_ms <= over_ms and asked_ms < until_ms
+            ]
+        )
+
+    def needed(self, operation: ClientOperation, row: Holders) -> int:
         """The acks, or answers, that an operation needs of a row."""
         if operation.is_update:
             return row.majority

@@ -18,7 +18,7 @@ from quorate.sim import checkers
 from quorate.sim.checkers import Violation
 from quorate.sim.cluster import SimCluster
 from quorate.sim.disk import Disk
-from quorate.sim.history import ClientOperation, Evidence, History
+from quorate.sim.history import ClientOperation, Evidence, History, Page
 from quorate.sim.machine import newest_garbage
 from quorate.sim.plan import Plan
 
@@ -41,12 +41,15 @@ def judged(history: History, evidence: Evidence) -> list[Violation]:
 def _part(history: History, evidence: Evidence, keys: Sequence[bytes]) -> tuple[History, Evidence]:
     """What there is of some keys."""
     part = History()
+    part.pages = history.pages
     part.operations = [operation for operation in history.operations if operation.key in keys]
     return part, replace(
         evidence,
         settled={key: evidence.settled[key] for key in keys},
         unreadable={key: nodes for key, nodes in evidence.unreadable.items() if key in keys},
-        forgotten=[operation for operation in evidence.forgotten if operation.key in keys],
+        forgotten=[
+            each for each in evidence.forgotten if isinstance(each, Page) or each.key in keys
+        ],
     )
 
 

@@ -19,7 +19,7 @@ from quorate.errors import Corrupt
 from quorate.sim.machine import Machine
 
 
-class Row(NamedTuple):
+class Holders(NamedTuple):
     """Who holds a partition by a layout, or shall hold it."""
 
     ids: tuple[int, ...]
@@ -34,26 +34,26 @@ class Row(NamedTuple):
         """Of all, be they lost or not."""
         return majority(len(self.ids))
 
-    def renamed(self, names: Mapping[int, int]) -> Row:
+    def renamed(self, names: Mapping[int, int]) -> Holders:
         """The same under other names; who has none gets a negative one."""
 
         def name(each: int) -> int:
             return names.get(each, -each)
 
-        return Row(tuple(map(name, self.ids)), *[frozenset(map(name, s)) for s in self[1:]])
+        return Holders(tuple(map(name, self.ids)), *[frozenset(map(name, s)) for s in self[1:]])
 
 
-def rows_of(layout: Layout, row: bytes) -> list[Row]:
+def rows_of(layout: Layout, row: bytes) -> list[Holders]:
     """Who holds a row; and if its partition moves, who shall."""
     partition = partition_of(row)
     held = layout.table[partition]
     lost = frozenset(layout.lost)
-    found = [Row(tuple(layout.ids(held)), lost=lost.intersection(layout.ids(held)))]
+    found = [Holders(tuple(layout.ids(held)), lost=lost.intersection(layout.ids(held)))]
     for moving, shall in layout.moves:
         if moving == partition:
             ids = tuple(layout.ids(shall))
             gaining = ids if len(shall) < len(held) else set(ids).difference(found[0].ids)
-            found.append(Row(ids, frozenset(gaining), lost.intersection(ids)))
+            found.append(Holders(ids, frozenset(gaining), lost.intersection(ids)))
     return found
 
 

@@ -128,8 +128,8 @@ class Machine:
         self.is_log_broken = False
         """Whether no line can be written: its disk is full, or its reader gone."""
         self.is_paused = self.is_silent = False
-        self.resumed_ms = -1.0
-        """When it went on after a pause last: what was due meanwhile happens after that."""
+        self.paused_ms = self.resumed_ms = -1.0
+        """When it was paused last, and when it went on last: what was due waits for that."""
         self.is_deaf = False
         """Whether the process reads nothing from its connections, though it does all else."""
         self.lacks_files = False
@@ -277,6 +277,7 @@ class Machine:
     def pause(self) -> None:
         """Let nothing run."""
         self.is_paused = self.is_running
+        self.paused_ms = self.world.now
 
     def resume(self) -> None:
         """Go on after a pause, with all that came meanwhile."""
@@ -417,8 +418,9 @@ def machine_of(machines: Iterable[Machine], peer: int) -> Machine:
 
 
 def newest_garbage(machines: Iterable[Machine], row: bytes) -> Record | None:
-    """The newest record of a row that any disk ever dropped as garbage: to hold nothing below a
-    horizon is as good, also for who has the copy since."""
+    """The newest tombstone of a row that any disk, lost ones too, ever dropped as garbage. A judge
+    counts a replica that holds nothing as one that holds this tombstone: it was dropped below a
+    horizon, where no older record can come back, be it here or where the copy was moved to."""
     disks = [disk for each in machines for disk in (*each.lost_disks, each.disk)]
     dropped = [disk.garbage[row] for disk in disks if row in disk.garbage]
     return max(dropped, key=attrgetter("version"), default=None)

@@ -56,6 +56,20 @@ class Visit(msgspec.Struct, frozen=True):
     requests: tuple[Request, ...]
 
 
+class PageWalk(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Pages of keys that a client asks one node for, each behind the one before."""
+
+    at_ms: float
+    """Since the load began."""
+    node: int
+    pages: int
+    limit: int
+    """Keys on a page, at most."""
+    key: bytes = b""
+    """The first page begins with the partition of this key; empty: with the first of all."""
+    r: int = 0
+
+
 class Plan(msgspec.Struct, frozen=True):
     """One run."""
 
@@ -86,6 +100,7 @@ class Plan(msgspec.Struct, frozen=True):
     refills: tuple[int, ...] = ()
     """The nodes that lose their disks once faults are over, each after the one before is refilled:
     what is left then was pulled, all of it."""
+    walks: tuple[PageWalk, ...] = ()
 
     def requests(self) -> Iterator[Request]:
         """What all clients ask, client by client."""

@@ -54,7 +54,8 @@ def _check_nodes(plan: Plan) -> None:
     dead = [] if plan.stays_dead is None else [plan.stays_dead]
     if not 0 <= plan.spares < plan.nodes:
         raise ValueError(f"spares: there are to be fewer than nodes, which are {plan.nodes}")
-    for node in (*visited, *hit, *dead, *plan.refills):
+    walked = [walk.node for walk in plan.walks]
+    for node in (*visited, *hit, *dead, *plan.refills, *walked):
         if not 0 <= node < plan.nodes:
             raise ValueError(f"there is no node {node}: they count from 0 to {plan.nodes - 1}")
 

@@ -11,10 +11,12 @@ from typing import Final
 
 from quorate.core.exchanges.hints import FENCED_MS
 from quorate.core.topology.layout import Course, Layout
+from quorate.core.topology.wants import PUT_OFF_MS
 from quorate.core.values.versions import ms_of
 from quorate.core.values.wish import Wish
+from quorate.errors import QuorateError
 from quorate.sim import changes
-from quorate.sim.acts import Acts
+from quorate.sim.acts import Acts, Asker
 from quorate.sim.checkers import Violation, digests
 from quorate.sim.checkers.bounds import at_rest
 from quorate.sim.checkers.shares import uneven
@@ -44,28 +46,42 @@ def clocks_behind_ms(cluster: SimCluster, skew_ms_max: int) -> float:
 
 def come_to_rest(acts: Acts) -> list[Violation]:
     """Wait until nothing moves any more, and operators have their answers; what goes on for ever.
-    What was cancelled half-way an operator takes up again, as the end of an upgrade."""
+    What was cancelled half-way an operator takes up again, as the end of an upgrade; and asks again
+    where that fails, as the cluster may be voting still on what somebody asked for who died."""
     cluster, epoch, since_ms = acts.cluster, 0, 0.0
-    layout = cluster.layout()
-    if layout.course == Course.REST and not _is_whole(layout):
-        machines = enumerate(cluster.machines)
-        node = next(
-            (i for i, each in machines if each.is_running and each.node.membership.is_in), 0
-        )
-        changes.wish_for(acts, node, Wish())
-    if all(each.settings.level > layout.level for each in cluster.machines):
-        changes.wish_for(acts, 0, Wish(raises_level=True))
-    while not (is_at_rest(cluster) and not any(each.missing() for each in acts.operators)):
-        if cluster.broken:
-            break
+    asked, told = _ask_for_the_rest(acts), ""
+    while True:
+        failed = [each.result for each in asked if isinstance(each.result, QuorateError)]
+        is_answered = not any(each.missing() for each in acts.operators)
+        if cluster.broken or (is_at_rest(cluster) and is_answered and not failed):
+            return []
         if cluster.layout().epoch > epoch:
             epoch, since_ms = cluster.layout().epoch, cluster.world.now
-        elif cluster.world.now > since_ms + MOVE_MS:
+        elif cluster.world.now > since_ms + MOVE_MS + _put_off_ms(cluster):
             waits = [each.node.pulls.waits_for for each in cluster.machines if each.is_running]
-            told = f"the layout of epoch {epoch} is not at rest, and stays: {waits}"
-            return [Violation("I24", b"", told)]
+            stays = f"the layout of epoch {epoch} is not at rest, and stays: {waits}{told}"
+            return [Violation("I24", b"", stays)]
         cluster.run(LOOK_MS)
-    return []
+        if failed:
+            asked, told = _ask_for_the_rest(acts), f"; an operator was told: {failed[0]}"
+
+
+def _ask_for_the_rest(acts: Acts) -> list[Asker]:
+    """Have operators ask a member for what is left to do, if anything is; who waits for it."""
+    cluster, count = acts.cluster, len(acts.operators)
+    layout, machines = cluster.layout(), enumerate(cluster.machines)
+    node = next((i for i, each in machines if each.is_running and each.node.membership.is_in), 0)
+    if layout.course == Course.REST and not _is_whole(layout):
+        changes.wish_for(acts, node, Wish())
+    if all(each.settings.level > layout.level for each in cluster.machines):
+        changes.wish_for(acts, node, Wish(raises_level=True))
+    return acts.operators[count:]
+
+
+def _put_off_ms(cluster: SimCluster) -> float:
+    """How much longer it may take, as a partition that was put aside is tried again later."""
+    running = [machine.node for machine in cluster.machines if machine.is_running]
+    return float(PUT_OFF_MS) if any(each.changes.wants.put_off() for each in running) else 0.0
 
 
 def is_at_rest(cluster: SimCluster) -> bool:

@@ -31,7 +31,7 @@ from quorate.sim.cluster import SimCluster
 from quorate.sim.copies import Copies
 from quorate.sim.faults import FAULTS, Harm, Nemesis, are_mild
 from quorate.sim.history import ClientOperation, Evidence, Kind
-from quorate.sim.layouts import Layouts, Row, rows_of
+from quorate.sim.layouts import Holders, Layouts, rows_of
 from quorate.sim.machine import START_AGAIN_MS
 from quorate.sim.plan import Plan, Request
 from quorate.sim.rest import clocks_behind_ms, come_to_rest, drain, hints_left, wrong_at_rest
@@ -169,7 +169,7 @@ class _Run:
     def _load(self) -> None:
         self.began_ms = self.cluster.world.now
         self.nemesis.schedule(self.plan.faults)
-        self.clients.start(self.plan.scripts)
+        self.clients.start(self.plan.scripts, self.plan.walks)
         self.cluster.run(self.plan.load_ms)
 
     def _heal(self) -> None:
@@ -214,7 +214,7 @@ class _Run:
             self._ask_all(nodes if are_many else nodes[:1], Kind.PUT, key)
             within_ms = {node: self._hedged_within_ms(node) for node in nodes}
             for op in self._ask_all(nodes, Kind.GET, key):
-                if op.took_ms > within_ms[op.node]:
+                if op.took_ms > within_ms[op.node] and self._has_quorum(key, without=silent):
                     self.found.append(Violation("I24", key, f"{op}: was not hedged"))
         self.cluster.resume(silent)
 
@@ -441,7 +441,7 @@ class _Run:
             node_steps=cluster.recorder.steps,
         )
 
-    def _had(self, op: ClientOperation) -> list[list[Row]]:
+    def _had(self, op: ClientOperation) -> list[list[Holders]]:
         """Who held the key of an operation by the layouts that its coordinator had (`Evidence`)."""
         row, called = row_of(op.key), self.copies.called()
         return [
@@ -489,6 +489,7 @@ class _Run:
             healthy_from_ms=self.healthy_ms,
             answer_within_ms=ANSWER_WITHIN_MS,
             dead=self.dead,
+            paused_ms={i: (m.paused_ms, m.resumed_ms) for i, m in enumerate(cluster.machines)},
             had=self._had,
             calm_ms=self._calm_ms(),
             forgotten=self.clients.forgotten(),

@@ -70,6 +70,7 @@ class _Shrinker:
         while self.plan != before and self._tries_left:
             before = self.plan
             self._cut(self.plan.faults, lambda plan, faults: replace(plan, faults=faults))
+            self._cut(self.plan.walks, lambda plan, walks: replace(plan, walks=walks))
             self._cut(self.plan.scripts, lambda plan, scripts: replace(plan, scripts=scripts))
             self._cut(_visits(self.plan), _with_visits)
             self._cut(_serials(self.plan), _with_requests)
@@ -161,6 +162,7 @@ def _without_node(node: int, plan: Plan) -> Plan:
     named = {visit.node for _, visit in _visits(plan)}
     named.update(index for fault in plan.faults for index in fault.nodes)
     named.update(plan.refills)
+    named.update(walk.node for walk in plan.walks)
     founders = plan.nodes - plan.spares
     is_needed = node < founders <= plan.settings["replication"]
     if node in named or is_needed or node == plan.stays_dead:
@@ -176,6 +178,7 @@ def _without_node(node: int, plan: Plan) -> Plan:
         nodes=plan.nodes - 1,
         spares=plan.spares - (node >= founders),
         refills=tuple(map(moved, plan.refills)),
+        walks=tuple(replace(walk, node=moved(walk.node)) for walk in plan.walks),
         offsets_ms=tuple(plan.offsets_ms[index] for index in others),
         syncs_ms=tuple(plan.syncs_ms[index] for index in others),
         latencies_ms=tuple(plan.latency_ms(a, b) for a in others for b in others),

@@ -154,13 +154,14 @@ class _Gainer(_Strike):
         self.spell.after(after_ms, partial(self._kill, index))
 
     def _kill(self, index: int) -> None:
+        self._stalled = None
         self.acts.cluster.machines[index].go_on()
         self.undo = self.acts.down([index])
 
     def end(self) -> None:
         """Part of `_Strike`."""
-        if self.is_waiting and self._stalled is not None:
-            # No sync that is under way would end for long.
+        if self._stalled is not None:
+            # No sync that is under way would end for long, and no kill that is due comes any more.
             self._kill(self.acts.cluster.machines.index(self._stalled))
         super().end()
 

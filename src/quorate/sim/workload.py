@@ -30,10 +30,11 @@ from quorate.errors import Outcome, QuorateError
 from quorate.sim.clock import EPOCH_MS
 from quorate.sim.cluster import SimCluster
 from quorate.sim.edits import OperationEdit
-from quorate.sim.history import ClientOperation, History, Kind
+from quorate.sim.history import ClientOperation, History, Kind, Page
 from quorate.sim.machine import Machine, newest_garbage
-from quorate.sim.plan import Request, Visit
+from quorate.sim.plan import PageWalk, Request, Visit
 from quorate.sim.tokens import token_of
+from quorate.sim.walks import Walker
 
 RETRY_MS: Final = 20.0
 """After which a client that found no running node tries again."""
@@ -48,35 +49,31 @@ class Clients:
         self.history = History()
         self._asked: list[_Answered] = []
         """What was asked."""
+        self._walkers: list[Walker] = []
         self.busy = 0
         """Clients that have not come to the end of their scripts."""
         self.world = cluster.world
         self.patience_ms = patience_ms
         """After which a client goes on without an answer."""
-        self._cluster = cluster
+        self.cluster = cluster
+        """The one that they ask."""
         self._seen: dict[tuple[int, bytes], Record | None] = {}
         """By client and key: what it saw last, if that was live."""
 
     @property
     def machines(self) -> Sequence[Machine]:
         """Of the world."""
-        return self._cluster.machines
+        return self.cluster.machines
 
-    def start(self, scripts: tuple[tuple[Visit, ...], ...]) -> None:
-        """Have every client begin its script."""
+    def start(
+        self, scripts: tuple[tuple[Visit, ...], ...], walks: tuple[PageWalk, ...] = ()
+    ) -> None:
+        """Have every client begin its script, and its walk."""
         for number, script in enumerate(scripts):
             if script:
                 self.busy += 1
                 _Client(self, number, script).go_on()
-
-    def running(self, index: int) -> int | None:
-        """The first machine at or after `index` on which a node runs."""
-        machines = self._cluster.machines
-        count = len(machines)
-        for step in range(count):
-            if machines[(index + step) % count].is_running:
-                return (index + step) % count
-        return None
+        self._walkers = [Walker(self.cluster, self.history, walk) for walk in walks]
 
     def ask(
         self,
@@ -96,11 +93,11 @@ class Clients:
             node,
             request.kind,
             request.key,
-            asked_ms=self._cluster.world.now,
+            asked_ms=self.cluster.world.now,
             expires_ms=self._expires_ms(request),
             r=request.r,
             w=request.w,
-            timeout_ms=request.timeout_ms or self._cluster.machines[node].settings.timeout_ms,
+            timeout_ms=request.timeout_ms or self.cluster.machines[node].settings.timeout_ms,
             attempt=attempt,
             since_ms=0.0 if before is None else before.since_ms or before.asked_ms,
             request=(client << _SERIAL_BITS) + request.serial if request.tries > 1 else 0,
@@ -109,7 +106,7 @@ class Clients:
             operation.value = token_of(operation.name, request.key, size=request.value_bytes)
         if operation.is_update:
             operation.seen = self._seen.get((client, request.key))
-        machine = self._cluster.machines[node]
+        machine = self.cluster.machines[node]
         self.history.operations.append(operation)
         more = None
         if attempt + 1 < request.tries:
@@ -132,23 +129,27 @@ class Clients:
             self._seen[place] = seen if is_live(seen, wall_ms=wall_ms) else None
 
     def _expires_ms(self, request: Request) -> int:
-        return EPOCH_MS + int(self._cluster.world.now) + request.ttl_ms if request.ttl_ms else 0
+        return EPOCH_MS + int(self.cluster.world.now) + request.ttl_ms if request.ttl_ms else 0
 
     def are_done(self) -> bool:
         """Whether all came to the end of their scripts, or a node broke."""
-        return not self.busy or bool(self._cluster.broken)
+        return not self.busy or bool(self.cluster.broken)
 
-    def forgotten(self) -> list[ClientOperation]:
+    def forgotten(self) -> list[ClientOperation | Page]:
         """What coordinators that live have not answered."""
-        missing = [each.missing() for each in self._asked]
+        missing = [each.missing() for each in self._waiting()]
         return [each for each in missing if each is not None]
+
+    def _waiting(self) -> list[_Answered | Walker]:
+        return [*self._asked, *self._walkers]
 
     def close(self) -> None:
         """Wait for nothing any more. A node holds requests where the garbage collector cannot see
         them (`gc=False`), and by way of who waits for them its whole world, for ever."""
-        for each in self._asked:
+        for each in self._waiting():
             each.let_go()
         self._asked.clear()
+        self._walkers.clear()
 
 
 class _OnceMore:
@@ -182,7 +183,7 @@ class _OnceMore:
         if self._is_over:
             return
         self._is_over = True
-        node = self._clients.running((before.node + 1) % len(self._clients.machines))
+        node = self._clients.cluster.running((before.node + 1) % len(self._clients.machines))
         if node is not None:
             more = self._request, self._then
             self._clients.ask(self._client, node, *more, before=before)
@@ -270,7 +271,7 @@ class _Client:
         self._clients.world.after(visit.pause_ms, lambda: self._visit(visit))
 
     def _visit(self, visit: Visit) -> None:
-        node = self._clients.running(visit.node)
+        node = self._clients.cluster.running(visit.node)
         if node is None:
             self._clients.world.after(RETRY_MS, lambda: self._visit(visit))
             return

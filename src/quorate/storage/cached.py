@@ -125,8 +125,9 @@ class Lru:
         self._epoch += 1
 
     def _is_forgotten(self, row: bytes, entry: _Entry) -> bool:
-        """Whether a row was forgotten since its entry was put, or may have been: ranges that were
-        forgotten before count too, which costs a read of the engine and no more."""
+        """Whether the entry is stale, as `forget` named its row after it was put. It may say so of
+        a fresh entry too: ranges are kept together, without the time that each was forgotten at.
+        Then the row is read from the engine once more than it needs to be."""
         if entry.epoch == _GONE:
             return True
         # With an odd number of edges at or below it, it is past a start and before the end.

@@ -58,6 +58,13 @@ class DataDirectory:
         self.path: Final = path
         self.rocks: Final = path / "rocks"
         self.faults: Final = Faults(path)
+        try:
+            str(path).encode()
+        except UnicodeEncodeError:
+            # RocksDB takes no other.
+            raise StorageError(
+                "the name of a data directory has to be UTF-8", directory=str(path)
+            ) from None
         with self.faults:
             _make_durably(path)
             self._lock = os.open(path / "LOCK", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -93,7 +100,7 @@ class DataDirectory:
                 return None
         try:
             found = msgspec.json.decode(text, type=_Format)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise StorageError(
                 "the FORMAT file is damaged", directory=str(self.path), reason=str(error)
             ) from error

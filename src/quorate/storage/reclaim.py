@@ -51,8 +51,8 @@ class Reclaimer:
     def reclaim(
         self, *, data: Iterable[tuple[bytes, bytes]], hints: Iterable[tuple[bytes, bytes]]
     ) -> None:
-        """Compact these ranges of rows, with what was voted of them, and of hints soon. They were
-        dropped."""
+        """Have ranges that were just deleted compacted, PAUSE_SECONDS from now: `data` are ranges
+        of rows, of which the votes are compacted as well, `hints` ranges of hints."""
         # Handles of its own: one that is in use cannot be closed.
         rows, votes, names = map(self._database.get_column_family, ("data", "votes", "hints"))
         spans = [(family, start, end) for start, end in merged(data) for family in (rows, votes)]

@@ -22,6 +22,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final
 from weakref import WeakSet
@@ -54,6 +55,8 @@ _ROOM_SECONDS: Final = 0.05
 RECLAIM_DELETES_MIN: Final = 10_000
 RECLAIM_SHARE: Final = 4
 """Deleted rows are compacted when they are a quarter of what is left, and no fewer than that."""
+_LOG_BYTES: Final = 20
+"""Of an entry in RocksDB's log, about, beside its name and blob."""
 _REOPEN_PAUSE_SECONDS: Final = 5.0
 """Between two tries to get over a full disk."""
 NOTE_MS: Final = 10_000
@@ -160,10 +163,17 @@ class RocksEngine:
         self._make_sure_of_room()
         rocks = self._rocks
         deleted: list[bytes] = []
-        blobs = _blobs_of(batch, rocks, deleted)
-        self._room_bytes -= blobs.size_in_bytes()
+        lone = _lone_entry(batch, rocks)
+        if lone is not None:
+            family, row, blob = lone
+            self._room_bytes -= _LOG_BYTES + len(row) + len(blob)
+            store = partial(family.put, row, blob)
+        else:
+            blobs = _blobs_of(batch, rocks, deleted)
+            self._room_bytes -= blobs.size_in_bytes()
+            store = partial(rocks.database.write, blobs)
         try:
-            rocks.database.write(blobs, self._write_options)
+            store(self._write_options)
         except Exception:
             try:
                 with self._faults:
@@ -323,6 +333,22 @@ class RocksEngine:
                 # RocksDB ends with the last reference, without a flush where a sync has failed.
                 del rocks
                 self._directory.release()
+
+
+def _lone_entry(batch: Batch, rocks: Database) -> tuple[Rdict, bytes, bytes] | None:
+    """Where to put what, if the batch is to put one record, or the votes of one row, and nothing
+    else, as is so of a write alone in its turn: to make a batch of it costs more than to store it.
+    """
+    records, votes = batch.records, batch.votes
+    if len(records) + len(votes) != 1 or batch.hints or batch.meta:
+        return None
+    if batch.dropped_rows or batch.dropped_hints:
+        return None
+    if votes:
+        row, voted = votes[0]
+        return None if voted is None else (rocks.votes, row, seal(row, voted))
+    row, record = records[0]
+    return None if record is None else (rocks.data, row, encode_stored(row, record))
 
 
 def _blobs_of(batch: Batch, rocks: Database, deleted: list[bytes]) -> WriteBatch:

@@ -47,8 +47,13 @@ from quorate.core.values.messages import (
     Whereabouts,
 )
 from quorate.core.values.record import EXPIRES_MS_MAX, WINNERS_MAX, Record
-from quorate.core.values.settings import FOUNDERS_MAX, MEMBERS_MAX, NODE_ID_MAX
-from quorate.core.values.slots import BUCKETS, PARTITION_COUNT, ROW_END, ROW_PREFIX_BYTES
+from quorate.core.values.settings import (
+    FOUNDERS_MAX,
+    MEMBERS_MAX,
+    NODE_ID_MAX,
+    REPLICATION_MAX,
+)
+from quorate.core.values.slots import BUCKETS, PARTITION_COUNT, ROW_PREFIX_BYTES
 from quorate.core.values.versions import (
     LINKED_BYTES,
     RECORD_LENGTHS,
@@ -67,6 +72,9 @@ megabyte, each item counted with 100 bytes and its value."""
 REASON_CHARS_MAX: Final = 300
 _ROW_BYTES_MIN: Final = ROW_PREFIX_BYTES + 1
 _ROW_BYTES_MAX: Final = ROW_PREFIX_BYTES + KEY_BYTES_MAX
+_FIRST_BYTES: Final = PARTITION_COUNT >> 8
+"""The first byte of a row is below it if its partition, the first two, exists. Compiled, that
+compares two numbers; to compare bytes is a call."""
 _PARTITIONS: Final = frozenset(range(PARTITION_COUNT))
 _VERSION_LENGTHS: Final = (0, *RECORD_LENGTHS)
 """Of one that may be ABSENT."""
@@ -87,14 +95,17 @@ def check_frame(frame: Frame) -> None:
 
 
 def _are_rows(rows: list[bytes]) -> bool:
-    return all(_ROW_BYTES_MIN <= len(row) <= _ROW_BYTES_MAX and row < ROW_END for row in rows)
+    for row in rows:
+        if not (_ROW_BYTES_MIN <= len(row) <= _ROW_BYTES_MAX and row[0] < _FIRST_BYTES):
+            return False
+    return True
 
 
 def _is_mutate(message: Mutate) -> bool:
     if len(message.items) > _ITEMS_MAX or not 0 <= message.lock <= COUNT_MAX:
         return False
     for row, record in message.items:
-        is_row = _ROW_BYTES_MIN <= len(row) <= _ROW_BYTES_MAX and row < ROW_END
+        is_row = _ROW_BYTES_MIN <= len(row) <= _ROW_BYTES_MAX and row[0] < _FIRST_BYTES
         if not (is_row and is_record(record)):
             return False
     return True
@@ -102,7 +113,7 @@ def _is_mutate(message: Mutate) -> bool:
 
 def is_record(record: Record) -> bool:
     """Whether versions, winners and expiry of a record can be those of one."""
-    return (
+    return record.is_of_plain_body or (
         (not record.winners if len(record.version) == VERSION_BYTES else _is_linked(record))
         and len(record.prior) in _VERSION_LENGTHS
         and 0 <= record.expires_ms <= EXPIRES_MS_MAX
@@ -270,7 +281,7 @@ def _is_found(message: Foundation) -> bool:
     return (
         message.stage in _STAGES
         and 0 < len(message.founders) <= FOUNDERS_MAX
-        and 0 < message.replication <= FOUNDERS_MAX
+        and 0 < message.replication <= REPLICATION_MAX
         and all(0 < node_id <= NODE_ID_MAX and is_url(url) for node_id, url in message.founders)
     )
 

@@ -208,15 +208,18 @@ def _decode_frame(payload: bytes | memoryview, checksum: int) -> Frame:
 
 
 def _unpack_written(message: Any) -> None:
-    items: list[Any] = message.items
+    # By their types, compiled code takes pairs apart; of Any it would go by an iterator for each.
+    items: list[tuple[bytes, bytes]] = message.items
+    unpacked: list[Any] = items
     for index, (row, body) in enumerate(items):
-        items[index] = row, record_of(body)
+        unpacked[index] = row, record_of(body)
 
 
 def _unpack_proposed(message: Any) -> None:
-    items: list[Any] = message.items
+    items: list[tuple[bytes, Any, Any, bytes]] = message.items
+    unpacked: list[Any] = items
     for index, (row, base, ballot, body) in enumerate(items):
-        items[index] = row, base, ballot, record_of(body)
+        unpacked[index] = row, base, ballot, record_of(body)
 
 
 def _unpack_records(message: Any) -> None:

@@ -7,9 +7,9 @@ are there, so a header allocates nothing; the work is linear in the bytes fed, e
 after a fault nothing more is parsed. Stricter than Redis: a bulk string must end in CRLF, and bytes
 that begin another RESP type, NUL bytes and HTTP requests are no inline commands.
 
-Most chunks hold whole commands with plain arguments. They are split on CRLF once and each declared
-length is compared with what was found; only what fails that (a value holding CRLF, a half command,
-a large value, an inline command) goes through the exact parser.
+Most chunks hold whole commands with plain arguments: short ones, with nothing odd in their headers.
+Those are read where they lie, and their arguments alone are copied; only what is not plain (a half
+command, a large value, an inline command, a fault) goes through the exact parser.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64
 
 CRLF: Final = b"\r\n"
 ARGS_MAX: Final = 65_536
@@ -36,11 +39,13 @@ COMMAND_BULKS_MAX: Final = 4
 
 _FAST_ARGS_MAX: Final = 64
 _FAST_BYTES_MAX: Final = 4096
-_PLAIN_BYTES_MAX: Final = 3 * _FAST_BYTES_MAX + 64
-"""No command of three such arguments is longer, with its headers."""
-_COUNT_OF: Final = {b"*%d" % count: count for count in range(1, _FAST_ARGS_MAX + 1)}
-_HEADER_OF: Final = {length: b"$%d" % length for length in range(_FAST_BYTES_MAX + 1)}
-_header_of: Final = _HEADER_OF.get
+_ALONE_ARGS_MAX: Final = 9
+_STAR: Final = 0x2A
+_DOLLAR: Final = 0x24
+_0: Final = 0x30
+_9: Final = 0x39
+_CR: Final = 0x0D
+_LF: Final = 0x0A
 
 _INTEGER: Final = re.compile(rb"0|-?[1-9][0-9]{0,18}")
 _NOT_INLINE: Final = b"$%#,|>~(=!_:+-"
@@ -53,7 +58,7 @@ _INLINE_WORD: Final = re.compile(
 _ESCAPE: Final = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|(.))", re.DOTALL)
 _ESCAPED: Final = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"a": b"\a"}
 
-Command = list[bytes]
+CommandArgs = list[bytes]
 """A command's name and arguments. Empty: there were more than ARGS_MAX, and were thrown away."""
 
 
@@ -65,9 +70,9 @@ def parse_integer(data: bytes) -> int | None:
     return value if -(1 << 63) <= value < 1 << 63 else None
 
 
-def split_inline(line: bytes) -> Command | None:
+def split_inline(line: bytes) -> CommandArgs | None:
     """The words of an inline command by Redis's quoting rules; None if a quote is unbalanced."""
-    words: Command = []
+    words: CommandArgs = []
     at = 0
     while found := _INLINE_WORD.match(line, at):
         plain, double, single = found.groups()
@@ -88,40 +93,62 @@ def _unescape(found: re.Match[bytes]) -> bytes:
     return _ESCAPED.get(found[2], found[2])
 
 
-def plain_command(data: bytes) -> Command | None:
-    """The one plain command of two or three arguments that `data` is, None if it is anything else.
+def _plain_number(data: bytes, at: i64) -> tuple[i64, i64]:
+    """The number that stands at `at` before a CRLF, and where what follows the CRLF begins; (0, 0)
+    if there is no number as Redis writes it, up to _FAST_BYTES_MAX or little above.
 
-    GET and SET, not pipelined, are most of what comes: spelled out, they take half the time.
+    Of native integers and indices, which never leave the data, a byte takes a few instructions.
     """
-    if len(data) > _PLAIN_BYTES_MAX:
-        # A large value would be searched through for nothing.
+    size: i64 = len(data)
+    start: i64 = at
+    number: i64 = 0
+    while at < size:
+        digit: i64 = data[at]
+        if digit < _0 or digit > _9:
+            break
+        if number > _FAST_BYTES_MAX or (at > start and not number):
+            return 0, 0
+        number = number * 10 + digit - _0
+        at += 1
+    if at == start or at + 2 > size or data[at] != _CR or data[at + 1] != _LF:
+        return 0, 0
+    return number, at + 2
+
+
+def _plain_argument(data: bytes, at: i64) -> tuple[i64, i64]:
+    """Where the bytes of the argument begin and end whose header stands at `at`; (0, 0) if it is
+    not plain, or not whole."""
+    size: i64 = len(data)
+    if at >= size or data[at] != _DOLLAR:
+        return 0, 0
+    length, start = _plain_number(data, at + 1)
+    end: i64 = start + length
+    if not start or length > _FAST_BYTES_MAX or end + 2 > size:
+        return 0, 0
+    if data[end] != _CR or data[end + 1] != _LF:
+        return 0, 0
+    return start, end
+
+
+def plain_command(data: bytes) -> CommandArgs | None:
+    """The one plain command, of few arguments, that `data` is; None if it is anything else.
+
+    GET and SET, not pipelined, are most of what comes.
+    """
+    if not data or data[0] != _STAR:
         return None
-    # No further than such a command goes: what is pipelined is split by the parser.
-    parts = data.split(CRLF, 7)
-    try:
-        if len(parts) == 8:
-            count, header, name, key_header, key, value_header, value, end = parts
-            if (
-                count == b"*3"
-                and _HEADER_OF[len(name)] == header
-                and _HEADER_OF[len(key)] == key_header
-                and _HEADER_OF[len(value)] == value_header
-                and not end
-            ):
-                return [name, key, value]
-        elif len(parts) == 6:
-            count, header, name, key_header, key, end = parts
-            if (
-                count == b"*2"
-                and _HEADER_OF[len(name)] == header
-                and _HEADER_OF[len(key)] == key_header
-                and not end
-            ):
-                return [name, key]
-    except KeyError:
-        # Longer than the table: for the parser to judge.
-        pass
-    return None
+    count, at = _plain_number(data, 1)
+    if count > _ALONE_ARGS_MAX:
+        return None
+    args: CommandArgs = []
+    while count:
+        start, end = _plain_argument(data, at)
+        if not end:
+            return None
+        args.append(data[start:end])
+        at = end + 2
+        count -= 1
+    return args if args and at == len(data) else None
 
 
 class CommandParser:
@@ -155,7 +182,7 @@ class CommandParser:
         """Everything before was parsed."""
         self._seen = 0
         """No inline command ends before here, so that its pieces are not searched again."""
-        self._args: Command = []
+        self._args: CommandArgs = []
         self._args_bytes = 0
         self._missing = 0
         """Arguments of the current command still to come; 0 between commands."""
@@ -170,9 +197,9 @@ class CommandParser:
         """Whether it is a stranger's: a command is short, and the next is parsed by another `feed`,
         as the answer to this one may be that its sender is a stranger no more."""
 
-    def feed(self, data: bytes) -> list[Command]:
+    def feed(self, data: bytes) -> list[CommandArgs]:
         """The commands that `data` completes, in order. Look at `fault` afterwards."""
-        commands: list[Command] = []
+        commands: list[CommandArgs] = []
         if self.fault is not None:
             return commands
         if self.is_strict:
@@ -223,7 +250,7 @@ class CommandParser:
             self._at = 0
         self.is_partial = bool(self._buffer) or self._missing > 0
 
-    def _parse_one(self, commands: list[Command]) -> bool:
+    def _parse_one(self, commands: list[CommandArgs]) -> bool:
         """Finish one command (or something to be ignored). False: more bytes, or a fault."""
         if not self._missing:
             if self._at == len(self._buffer) or self.fault is not None:
@@ -269,19 +296,17 @@ class CommandParser:
         stretch = bytes(memoryview(self._buffer)[self._at : self._at + 32 * self._missing])
         if self._args_bytes + len(stretch) > self._command_bytes_max:
             return
-        parts = stretch.split(CRLF)
-        pairs = min(self._missing, (len(parts) - 1) // 2)
-        headers, args = parts[0 : 2 * pairs : 2], parts[1 : 2 * pairs : 2]
-        expected = list(map(_header_of, map(len, args)))
-        if expected != headers:
-            pairs = next(i for i in range(pairs) if expected[i] != headers[i])
-            del args[pairs:]
-        taken = sum(map(len, args))
-        self._at += taken + sum(map(len, headers[:pairs])) + 4 * pairs
-        self._missing -= pairs
-        if not self._skipping:
-            self._args_bytes += taken
-            self._args += args
+        at: i64 = 0
+        while self._missing:
+            start, end = _plain_argument(stretch, at)
+            if not end:
+                break
+            at = end + 2
+            self._missing -= 1
+            if not self._skipping:
+                self._args_bytes += end - start
+                self._args.append(stretch[start:end])
+        self._at += at
 
     def _parse_argument(self) -> bool:
         if self._bulk < 0:
@@ -329,7 +354,7 @@ class CommandParser:
         self._at = end + 2
         return line
 
-    def _parse_inline(self, commands: list[Command]) -> bool:
+    def _parse_inline(self, commands: list[CommandArgs]) -> bool:
         if self._buffer[self._at] in _NOT_INLINE:
             return self._fail(f"expected '*', got '{chr(self._buffer[self._at])}'")
         end = self._buffer.find(b"\n", max(self._at, self._seen))
@@ -358,29 +383,28 @@ class CommandParser:
         return False
 
 
-def _split_plain(data: bytes, commands: list[Command]) -> int:
+def _split_plain(data: bytes, commands: list[CommandArgs]) -> int:
     """Add the plain commands that `data` begins with; how many bytes they took."""
-    parts = data.split(CRLF)
-    last = len(parts) - 1
-    at = 0
-    while at < last:
-        count = _COUNT_OF.get(parts[at])
-        if count is None:
+    size: i64 = len(data)
+    begin: i64 = 0
+    while begin < size and data[begin] == _STAR:
+        count, at = _plain_number(data, begin + 1)
+        if not count or count > _FAST_ARGS_MAX:
             break
-        end = at + 1 + 2 * count
-        if end > last:
-            break
-        args = parts[at + 2 : end : 2]
-        if list(map(_header_of, map(len, args))) != parts[at + 1 : end : 2]:
-            break
+        args: CommandArgs = []
+        while count:
+            start, end = _plain_argument(data, at)
+            if not end:
+                return begin
+            args.append(data[start:end])
+            at = end + 2
+            count -= 1
         commands.append(args)
-        at = end
-    if at == last and not parts[last]:
-        return len(data)
-    return sum(map(len, parts[:at])) + 2 * at
+        begin = at
+    return begin
 
 
-def _is_http(words: Command) -> bool:
+def _is_http(words: CommandArgs) -> bool:
     # A web page can make a browser send these; its body lines must never run as commands.
     return bool(words) and (
         words[0].lower() in (b"post", b"host:") or words[-1].startswith(b"HTTP/")

@@ -15,7 +15,7 @@ from quorate.core.values.messages import Frame, Mutated, Pong, ReadAnswer, Scann
 from quorate.core.values.record import Record
 from quorate.errors import Corrupt, DiskFull, StorageBusy, StorageError
 from quorate.host.acceptor import Acceptor, Incoming
-from quorate.host.driver import Driver
+from quorate.host.driver import Driver, StopStage
 from quorate.host.links import Link
 from quorate.host.storing import BUSY_RETRY_MS, Storing, _WaitingBatch
 from quorate.sim.draw import Options
@@ -114,7 +114,7 @@ def _dial_once(self: Link, connection: object, why_not_tried: str) -> None:
 
 def _leave_at_once(self: Driver, done: Callable[[], None]) -> None:
     self._on_stopped = done
-    self._is_draining = True
+    self._stage = StopStage.REFUSING
     self._leave()
 
 

@@ -16,7 +16,7 @@ from quorate.core.exchanges.outbox import Outbox
 from quorate.core.exchanges.pulls import Pulls
 from quorate.core.exchanges.sources import CopySources
 from quorate.core.exchanges.surplus import Surplus
-from quorate.core.moved_votes import Told
+from quorate.core.moved_votes import ToldVote
 from quorate.core.serving import Serving
 from quorate.core.topology.layout import Layout
 from quorate.core.topology.peer import Peer
@@ -132,7 +132,7 @@ def _voters_of_the_old_row(self: Replicas, rows: list[list[Peer | None]], **name
     self.majorities = self.majorities[:1] * len(self.majorities)
 
 
-def _taken_by_nobody(votes: Votes, told: Told) -> None:
+def _taken_by_nobody(votes: Votes, told: ToldVote) -> None:
     del votes, told
 
 

@@ -7,17 +7,19 @@ from typing import Final
 
 from quorate.core.exchanges.look import Look
 from quorate.core.exchanges.reads import Reads, Repairs
+from quorate.core.exchanges.scans import Listing, Scans
 from quorate.core.replica import Replica
 from quorate.core.serving import Serving
 from quorate.core.topology.peer import OWN_BIT, Peer
-from quorate.core.topology.topology import Group
+from quorate.core.topology.topology import Group, Groups
 from quorate.core.turn import Begun, Requests
 from quorate.core.values.events import GetResult, Result
+from quorate.core.values.messages import ScannedRow, ScannedRows
 from quorate.core.values.record import Record
 from quorate.core.values.versions import ABSENT
 from quorate.errors import QuorumUnreachable
 from quorate.sim.draw import Options
-from tests.simulation.plants.plant import Plant
+from tests.simulation.plants.plant import DEFAULT, Plant
 
 _repair: Final = Reads._repair
 _wrote_back: Final = Reads.wrote_back
@@ -25,6 +27,9 @@ _note_own: Final = Look.note_own
 _end: Final = Requests.end
 _shown: Final = Replica.shown
 _serving_shown: Final = Serving._shown
+_merge: Final = Scans._merge
+_groups: Final = Listing.groups
+_take: Final = Listing.take
 
 
 def _any_record_will_do(self: Reads, look: Look) -> None:
@@ -82,7 +87,32 @@ def _never_hedge(self: Reads, late: Peer, ops: list[Look]) -> None:
     del self, late, ops
 
 
+def _oldest_is_listed(
+    self: Scans, listing: Listing, partition: int, answers: list[ScannedRows]
+) -> bool:
+    oldest: dict[bytes, ScannedRow] = {}
+    for each in (row for told in answers for row in told.rows):
+        if each.row not in oldest or each.version < oldest[each.row].version:
+            oldest[each.row] = each
+    rows = [oldest[row] for row in sorted(oldest)]
+    return _merge(self, listing, partition, [ScannedRows(0, rows, more=False)])
+
+
+def _one_replica_lists(self: Listing, partition: int) -> Groups:
+    return tuple([Group(each.mask, 1) for each in _groups(self, partition)])
+
+
+def _tombstones_are_not_listed(self: Listing, partition: int, bit: int, told: ScannedRows) -> None:
+    live = [each for each in told.rows if each.live]
+    _take(self, partition, bit, ScannedRows(0, live, told.more, told.failed))
+
+
+_WALKS: Final = DEFAULT._replace(walk_share=1.0)
+
 PLANTS: Final = (
+    Plant("of two versions the older one is listed", Scans, "_merge", _oldest_is_listed, _WALKS),
+    Plant("one replica is enough for a listing", Listing, "groups", _one_replica_lists, _WALKS),
+    Plant("replicas list no tombstones", Listing, "take", _tombstones_are_not_listed, _WALKS),
     Plant(
         "a read returns the first answer, not the newest",
         Reads,

@@ -19,7 +19,7 @@ from quorate.core.topology.marks import Marks
 from quorate.core.values.events import Batch
 from quorate.core.values.messages import Greeting, Mutate, Mutated
 from quorate.core.values.record import Record
-from quorate.core.values.versions import ABSENT, HybridClock, ms_of, stamp_at, stamp_of
+from quorate.core.values.versions import ABSENT, VERSION_MIN, HybridClock, ms_of, stamp_at, stamp_of
 from quorate.sim.draw import Options
 from quorate.storage.cached import CachedEngine
 from tests.records import altered
@@ -60,8 +60,9 @@ def _ttl_ms(record: Record) -> int:
 
 
 def _without_guard(self: Serving, row: bytes, record: Record) -> str:
-    version = min(record.version, self._turn.version_max)
-    return _why_refused(self, row, altered(record, version=version))
+    if self._turn.is_ahead(record.version):
+        record = altered(record, version=VERSION_MIN)
+    return _why_refused(self, row, record)
 
 
 def _refused_have_no_place(

@@ -29,8 +29,8 @@ _expired: Final = Write.expired
 _judge: Final = Writes._judge
 
 
-def _denied(self: Replica, row: bytes, record: Record) -> bool:
-    del self, row, record
+def _denied(self: Replica, record: Record) -> bool:
+    del self, record
     return True
 
 

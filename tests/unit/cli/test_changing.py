@@ -48,6 +48,7 @@ def test_leave_and_replace_say_what_moves_and_what_was_decided(
     ran = run("leave", B, "--force", target)
     assert (ran.code, ran.err) == (0, "")
     assert f"{B}\t-\t0\t1024\t0\t0\t1024\n" in ran.out.decode()
+    assert f"unanswered: {A} was started with -W=9; start it with less\n" in ran.out.decode()
     assert "decided, as layout 2" in ran.out.decode()
     assert run("replace", f"--old={B}", f"--new={C}", target).code == 0
     wanted = [Wish(leave=(B,), is_forced=True), Wish(replace=((B, C),))]
@@ -80,6 +81,13 @@ def test_a_plan_takes_all_changes_at_once_and_says_how_to_apply_it(
     late = run(*command[:2], target)
     assert (late.code, late.err.count("\n")) == (3, 1)
     assert "the cluster has changed since (epoch=2); nothing was written" in late.err
+
+
+def test_a_name_that_no_plan_has_is_looked_for_whatever_its_bytes(run: Run, target: str) -> None:
+    for name in ("nosuch", "\udcff", "a/b"):
+        ran = run("apply", name, target)
+        assert (ran.code, ran.err.count("\n")) == (3, 1), name
+        assert "nothing was written" in ran.err or "no such path" in ran.err
 
 
 def test_a_plan_of_nothing_says_nothing_of_doing_it(run: Run, served: Served, target: str) -> None:

@@ -241,6 +241,49 @@ def test_status_says_when_each_nodes_certificate_expires_and_warns_of_any_that_d
     ]
 
 
+@pytest.mark.parametrize(
+    ("left_out", "shown"),
+    [
+        ("certificate_waits", ["1.5 min", "expires in 40 days"]),
+        ("certificate_expires_s", ["1.5 min", ""]),
+        ("agreed_waits", ["1.5 min", "expires in 40 days"]),
+        ("agreed_age_s", ["", "expires in 40 days"]),
+    ],
+)
+def test_status_shows_what_a_node_of_another_release_says(
+    run: Run, left_out: str, shown: list[str]
+) -> None:
+    told: dict[str, Any] = dict.fromkeys(
+        ("node", "epoch", "phase", "replication", "copies", "to_move"), 0
+    )
+    told |= {"waits": [], "crowded": [], "members": [], "agreed_age_s": 90, "agreed_waits": ""}
+    told |= {"certificate_expires_s": 40 * 86_400 + 5, "certificate_waits": ""}
+    del told[left_out]
+
+    def answer(request: Request) -> bytes:
+        table = {"/readyz": b"ok", "/topology": json.dumps(told).encode()}
+        listed = json.dumps([{**MEMBER, "url": node.url, "id": "0a"}]).encode()
+        return reply(200, table.get(request.target.partition("?")[0], listed))
+
+    with ScriptedNode(answer) as node:
+        ran = run("status", f"--target={node.url}")
+    assert (ran.code, ran.err) == (0, "")
+    assert rows(ran.out)[1:] == [[node.url, "ready", "", *shown]]
+
+
+def test_check_says_of_a_node_that_answers_otherwise_that_it_does(run: Run) -> None:
+    def answer(request: Request) -> bytes:
+        listed = [{**MEMBER, "url": node.url}]
+        return reply(
+            200, json.dumps(listed if request.target == "/nodes" else {"left": 0}).encode()
+        )
+
+    with ScriptedNode(answer) as node:
+        ran = run("check", f"--target={node.url}")
+    assert (ran.code, ran.err) == (3, "")
+    assert b"unknown form" in ran.out
+
+
 def test_check_waits_for_every_node_and_ends_with_what_they_found(run: Run) -> None:
     said: dict[str, list[str]] = {"well": [], "ill": []}
 

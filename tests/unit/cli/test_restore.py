@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import pytest
 
 from quorate.cli import restore
 from quorate.cli.archive import ArchiveChunk, ArchivedKey, ArchiveHeader, ArchiveWriter
-from quorate.core.values.events import Put
-from quorate.errors import QuorumUnreachable
+from quorate.cli.patience import Found, read_keys
+from quorate.core.values.events import Put, Update
+from quorate.errors import InvalidRequest, Outcome, QuorumUnreachable
 from tests.http_served import Served
 from tests.unit.cli.conftest import Run
 from tests.unit.client.scripted import CUT, ScriptedNode, dead_port
@@ -42,7 +44,20 @@ def stored(served: Served) -> dict[bytes, tuple[bytes | None, int]]:
 
 
 def puts(served: Served) -> int:
-    return sum(type(each) is Put for each in served.store.events)
+    return sum(type(each) in (Put, Update) for each in served.store.events)
+
+
+def written_meanwhile(served: Served, patch: pytest.MonkeyPatch, *names: bytes) -> None:
+    """Have a client write these keys after each look of the restore at what is there."""
+    look = read_keys
+
+    def looking(*given: Any, **named: Any) -> Found:
+        found = look(*given, **named)
+        for name in names:
+            served.store.fill(name, b"client's")
+        return found
+
+    patch.setattr(restore, "read_keys", looking)
 
 
 def test_each_key_is_written_byte_for_byte_with_its_expiry(
@@ -97,6 +112,46 @@ def test_what_the_cluster_has_is_kept_unless_it_is_to_be_replaced(
     assert stored(served)[b"a"][0] == b"old"
     ran = run("restore", path, "--existing=merge", target)
     assert (ran.code, "write keep or replace" in ran.err) == (2, True)
+
+
+def test_what_a_client_writes_after_the_look_is_kept(
+    run: Run, served: Served, target: str, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive(path, [key(b"a", b"old", FUTURE_MS), key(b"b", b"old", FUTURE_MS)])
+    written_meanwhile(served, monkeypatch, b"b")
+    ran = run("restore", path, target)
+    assert (ran.code, ran.err) == (0, "")
+    assert b": wrote 1 key (4 B), kept 1 that the cluster has, of 2 keys\n" in ran.out
+    assert stored(served) == {b"a": (b"old", FUTURE_MS), b"b": (b"client's", 0)}
+
+
+def test_where_read_modify_writes_are_refused_keys_are_written_as_before_and_it_is_said(
+    run: Run, served: Served, target: str, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reason = "a read-modify-write needs a majority, and -W is set to less"
+    refused = InvalidRequest(reason, outcome=Outcome.NOT_APPLIED, given=1, needed=2)
+    monkeypatch.setattr(served.store, "_update", lambda _: refused)
+    archive(path, *[[key(b"%d%d" % (chunk, n)) for n in range(20)] for chunk in range(3)])
+    ran = run("restore", path, target)
+    assert (ran.code, len(stored(served))) == (0, 60)
+    assert ran.err.splitlines() == [
+        f"quorate: {reason}: a client's write of a key between the look whether it is there and the"
+        " write here is written over"
+    ]
+    assert sum(type(each) is Update for each in served.store.events) == 20, "asked for once"
+
+
+def test_who_says_how_many_replicas_have_to_have_it_writes_as_before(
+    run: Run, served: Served, target: str, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A read-modify-write takes no W."""
+    archive(path, [key(b"a", b"old")])
+    written_meanwhile(served, monkeypatch, b"a")
+    ran = run("restore", path, "--W=3", target)
+    assert (ran.code, ran.err) == (0, "")
+    assert stored(served)[b"a"][0] == b"old"
+    (put,) = [each for each in served.store.events if type(each) is Put]
+    assert put.w == 3
 
 
 def test_a_dry_run_writes_nothing_and_says_what_would_be(
@@ -185,15 +240,17 @@ def test_a_key_that_the_cluster_refuses_is_counted_and_the_others_are_written(
 def test_what_cannot_be_written_now_is_tried_again_and_in_the_end_told(
     run: Run, served: Served, target: str, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answer, tries = served.store._put, 0
+    tries = 0
 
-    def put(event: Put) -> Any:
+    def failing(answer: Callable[[Any], Any], event: Put | Update) -> Any:
         nonlocal tries
         tries += event.key == b"k7"
         refused = QuorumUnreachable("too few")
         return refused if event.key == b"k7" and tries <= refusals else answer(event)
 
-    monkeypatch.setattr(served.store, "_put", put)
+    for name in ("_put", "_update"):
+        patched = partial(failing, getattr(served.store, name))
+        monkeypatch.setattr(served.store, name, patched)
     archive(path, [key(b"k%d" % number) for number in range(20)])
     refusals = 3
     assert run("restore", path, target).code == 0

@@ -49,6 +49,8 @@ def test_a_password_alone_is_that_of_the_user_default() -> None:
         ({"user": "a:b", "password": "p"}, "has no colon"),
         ({"user": "a\r\nHost: x", "password": "p"}, "no control character"),
         ({"password": "p\n"}, "the password has a line break"),
+        ({"user": "\udcff", "password": "p"}, "are UTF-8"),
+        ({"password": "\udcff"}, "are UTF-8"),
         ({"token": "t", "user": "u"}, "give one or the other"),
         ({"token": "t", "password": "p"}, "give one or the other"),
         ({"token": ""}, "the token is none"),

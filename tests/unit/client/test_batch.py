@@ -18,7 +18,7 @@ from quorate.client.calls import (
     batch_call,
     read_batch,
 )
-from quorate.errors import DiskFull, Outcome, PeerProtocolError
+from quorate.errors import DiskFull, Outcome, PeerProtocolError, PreconditionFailed
 from quorate.wire.http import Response
 
 
@@ -101,6 +101,17 @@ def test_a_moment_of_expiry_is_written_and_read() -> None:
     item = {"status": 200, "version": "07" * 14, "value": "v"}
     results = read_batch(answered(item, {**item, "expires_ms": 7}), [BatchGet("a"), BatchGet("b")])
     assert results == [Value(b"v", "07" * 14), Value(b"v", "07" * 14, 7)]
+
+
+def test_a_put_for_no_value_there_says_so_and_is_told_what_is() -> None:
+    operations = [BatchPut("a", "v"), BatchPut("b", "v", if_absent=True)]
+    call = batch_call(operations, r=None, w=None, timeout=None)
+    first, second = json.loads(call.body or b"")["operations"]
+    assert ("if_absent" in first, second["if_absent"]) == (False, True)
+    there = {"status": 412, "code": "precondition_failed", "detail": "x", "version": "07"}
+    failed = read_batch(answered({**there, "outcome": "not_applied"}), operations[1:])[0]
+    assert isinstance(failed, PreconditionFailed)
+    assert (failed.version, failed.outcome) == ("07", Outcome.NOT_APPLIED)
 
 
 @pytest.mark.parametrize("byte", [*'\0\n\x1f"\\aé€', b"\xff", "\x7f", "\u2028", "\U0001f600"])

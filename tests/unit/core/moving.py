@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from quorate.core.exchanges.pulls import PAGE_ROWS_MAX
-from quorate.core.moved_votes import Told
+from quorate.core.moved_votes import ToldVote
 from quorate.core.topology.layout import Course, Layout, Member
 from quorate.core.topology.steps import changed, stepped
 from quorate.core.values.messages import (
@@ -150,7 +150,7 @@ class Source:
         self.fence = fence
         """Its lock and horizon."""
         self.damaged: set[bytes] = set()
-        self.votes: list[Told] = []
+        self.votes: list[ToldVote] = []
         """In order."""
         self.votes_asked: list[Pull] = []
         self.is_silent_on_votes = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from quorate.core.exchanges.outbox import Answer, Outbox, Questions, Records
+from quorate.core.exchanges.outbox import Outbox, PeerAnswer, Questions, Records
 from quorate.core.topology.layout import Layout
 from quorate.core.topology.peer import Peer
 from quorate.core.topology.topology import Topology
@@ -23,10 +23,10 @@ class Recorder:
     """An exchange that writes down what it is told."""
 
     def __init__(self) -> None:
-        self.answers: list[tuple[str, list[object], Answer]] = []
+        self.answers: list[tuple[str, list[object], PeerAnswer]] = []
         self.losses: list[tuple[str, list[object]]] = []
 
-    def answered(self, peer: Peer, ops: list[object], answer: Answer) -> None:
+    def answered(self, peer: Peer, ops: list[object], answer: PeerAnswer) -> None:
         self.answers.append((peer.url, ops, answer))
 
     def lost(self, peer: Peer, ops: list[object]) -> None:

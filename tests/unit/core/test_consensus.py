@@ -6,6 +6,8 @@ from __future__ import annotations
 import pytest
 
 from quorate.core.consensus import Proposal, Voter
+from quorate.core.topology.layout import VOTERS_MAX
+from quorate.core.topology.topology import majority
 from quorate.core.values.messages import NO_BALLOT, Ballot, Vote
 
 LOW, MIDDLE, HIGH = (1, 7), (2, 3), (2, 4)
@@ -33,6 +35,12 @@ def _accepting(*voters: int) -> Proposal:
         proposal.hear(voter, _promise())
     assert proposal.is_accepting
     return proposal
+
+
+def test_what_decides_a_number_is_the_majority_that_the_quorums_have() -> None:
+    """Paxos alone knows nothing of the topology, which has the rule of its own."""
+    for count in range(1, VOTERS_MAX + 1):
+        assert _proposal(*range(1, count + 1)).needed == majority(count)
 
 
 # --- who votes ---------------------------------------------------------------------------------

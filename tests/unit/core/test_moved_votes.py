@@ -8,7 +8,7 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quorate.core.moved_votes import TOLD_BYTES_MAX, Told, take_votes, told_votes
+from quorate.core.moved_votes import ToldVote, take_votes, told_votes
 from quorate.core.topology.steps import stepped
 from quorate.core.values.events import StorageState
 from quorate.core.values.messages import (
@@ -23,6 +23,7 @@ from quorate.core.values.messages import (
     Said,
 )
 from quorate.core.values.record import Record
+from quorate.core.values.slots import PAGE_BYTES
 from quorate.core.values.stored import StoredVotes
 from quorate.core.values.versions import successor
 from quorate.core.votes import INSTANCES_MAX
@@ -68,7 +69,7 @@ def told_by(alone: Alone, after: bytes = b"", base: bytes = b"", limit: int = 10
     return told
 
 
-def merged(*told: Told) -> StoredVotes:
+def merged(*told: ToldVote) -> StoredVotes:
     """What a node that had no votes remembers of its row when it was told these."""
     alone = node()
     for each in told:
@@ -115,12 +116,12 @@ def test_a_row_of_which_nothing_is_held_has_votes_too() -> None:
 def test_pages_add_up_to_all_whatever_their_length(limit: int, counts: list[int]) -> None:
     alone = node()
     parts = alone.node.parts
-    wanted: list[Told] = []
+    wanted: list[ToldVote] = []
     for row, count in zip(ROWS, counts, strict=False):
         instances = [Instance(record_at(ms).version, (ms, 1)) for ms in range(1, count + 1)]
         parts.votes.put(row, StoredVotes(b"", instances, lost=1))
         wanted += [(row, b"", 1, each) for each in instances] or [(row, b"", 1, None)]
-    found: list[Told] = []
+    found: list[ToldVote] = []
     row, base, more = b"", b"", True
     while more:
         page, more = told_votes(parts.replica, parts.votes, P, after=row, base=base, limit=limit)
@@ -133,7 +134,7 @@ def test_pages_add_up_to_all_whatever_their_length(limit: int, counts: list[int]
 
 
 def test_of_large_values_few_are_told_at_once() -> None:
-    alone = voter(*ROWS, value=bytes(TOLD_BYTES_MAX // 2))
+    alone = voter(*ROWS, value=bytes(PAGE_BYTES // 2))
     hear(alone, JOINT)
     told = told_by(alone)
     assert (len(told.votes), told.more) == (2, True)

@@ -11,10 +11,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from quorate.core.replica import KEYS_META, VERSIONS_BYTES, Replica
+from quorate.core.replica import KEYS_META, Replica
 from quorate.core.values.events import Batch
 from quorate.core.values.record import Record
-from quorate.core.values.slots import ROW_END, partition_bounds, partition_of, row_of
+from quorate.core.values.slots import PAGE_BYTES, ROW_END, partition_bounds, partition_of, row_of
 from quorate.core.values.versions import ABSENT, pack_version
 from quorate.errors import Corrupt
 from quorate.sim.disk import Disk
@@ -78,7 +78,7 @@ def test_versions_of_large_records_are_told_in_short_pages(store: Store) -> None
     replica = store.replica
     rows = sorted(row_of(b"{tag}%d" % number) for number in range(8))
     for row in rows:
-        replica.apply(row, _record(1, b"v" * (VERSIONS_BYTES // 4)))
+        replica.apply(row, _record(1, b"v" * (PAGE_BYTES // 4)))
     store.durable(store.turn())
     start, end = partition_bounds(partition_of(rows[0]))
     found, past = replica.newest(start, end, limit=500)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quorate.core.turn import _NOTED_MAX, NOTE_AGAIN_MS, Alarm, Turn
-from quorate.core.values.versions import pack_version
+from quorate.core.values.versions import ABSENT, pack_version, successor
 
 
 def _turn(mono_ms: int = 0) -> Turn:
@@ -21,7 +21,15 @@ def test_a_step_begins_with_nothing_said_and_the_time_as_given() -> None:
     turn.note("info", "x")
     turn.begin(5, 8, stamp_max=9)
     assert (turn.mono_ms, turn.wall_ms, turn.answers, turn.notes) == (5, 8, [], [])
-    assert pack_version(9, 77) <= turn.version_max < pack_version(10, 0)
+    assert not turn.is_ahead(pack_version(9, 77))
+    assert turn.is_ahead(pack_version(10, 0))
+
+
+def test_a_version_is_ahead_by_its_stamp_or_by_when_it_was_made() -> None:
+    turn, base = _turn(), pack_version(3, 77)
+    assert [turn.is_ahead(successor(base, stamp)) for stamp in (4, 9, 10)] == [False, False, True]
+    assert turn.is_ahead(successor(pack_version(10, 0), 4))
+    assert not turn.is_ahead(ABSENT)
 
 
 class Rung:

@@ -20,7 +20,7 @@ from quorate.core.values.record import Record
 from quorate.core.values.slots import partition_of, row_of
 from quorate.core.values.versions import ABSENT, successor
 from quorate.sim.cluster import id_of
-from tests.unit.core.alone import Alone, record_at
+from tests.unit.core.alone import Alone, made_at, record_at
 from tests.unit.core.moving import node, stable
 from tests.unit.core.vote_stage import Unreadable
 from tests.unit.core.write_stage import alone_of
@@ -109,10 +109,9 @@ def test_a_row_of_others_and_what_is_no_row_are_refused() -> None:
     assert [vote.said for vote in _votes(alone)] == [Said.REFUSED] * 4
 
 
-@pytest.mark.parametrize("ahead_ms", [3_600_000, 1 << 40])
-def test_a_base_or_a_record_that_no_trusted_clock_gave_out_is_refused(ahead_ms: int) -> None:
+@pytest.mark.parametrize("ahead", [record_at(3_600_000), record_at(1 << 40), made_at(3_600_000)])
+def test_a_base_or_a_record_that_no_trusted_clock_gave_out_is_refused(ahead: Record) -> None:
     alone = _voter()
-    ahead = record_at(ahead_ms)
     _prepare(alone, base=ahead.version)
     _accept(alone, ahead)
     assert [vote.said for vote in _votes(alone)] == [Said.REFUSED] * 2

@@ -9,7 +9,7 @@ from typing import cast
 import pytest
 from aiohttp import web
 
-from quorate.doors.access import ANYBODY, Hosts, Patterns, Principal, Role
+from quorate.doors.access import ANYBODY, ROLE_BITS, Hosts, Patterns, Principal, Role
 from quorate.doors.http import batch, door
 from quorate.doors.http.context import Context
 from quorate.doors.http.door import ROUTES, Route
@@ -30,6 +30,15 @@ WITHOUT = {role: Principal("ann", frozenset(Role) - {role}) for role in Role}
 
 def test_anybody_may_do_everything_while_there_are_no_users() -> None:
     assert ANYBODY.roles == frozenset(Role)
+
+
+@pytest.mark.parametrize("principal", [ANYBODY, *WITHOUT.values(), Principal("", frozenset())])
+def test_bits_say_the_same_as_roles_and_become_what_another_has(principal: Principal) -> None:
+    other = Principal("bob", frozenset({Role.READ}))
+    other.become(principal)
+    for each in (principal, other):
+        assert {role for role, bit in ROLE_BITS.items() if each.role_bits & bit} == principal.roles
+    assert len({*ROLE_BITS.values()}) == len(Role)
 
 
 @pytest.mark.parametrize("command", ROWS, ids=lambda command: command.name)

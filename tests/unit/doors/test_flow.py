@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -12,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from quorate.doors.answered import Operation, Waiting, WaitingLine
 from quorate.doors.flow import (
     ARRIVING,
     CLOSED,
@@ -104,7 +104,7 @@ class Bench:
             window_max=64,
             idle_seconds=IDLE_SECONDS,
         )
-        self.queue: deque[object] = deque()
+        self.queue = WaitingLine()
         self.late_count = 0
         self.transport = StrictTransport()
         self.flow = Flow(self, self.queue, self.limits)
@@ -323,7 +323,7 @@ def test_a_new_connection_may_be_silent_for_the_whole_time() -> None:
 
 def test_a_client_that_waits_for_answers_is_not_idle() -> None:
     bench = Bench()
-    bench.queue.append(object())
+    Waiting(bench.queue, Operation("get", None), came_ns=0)
     bench.timers.advance(IDLE_SECONDS * 3)
     assert bench.flow.state is READING
     bench.queue.clear()

@@ -22,7 +22,7 @@ from quorate.core.values.messages import (
 from quorate.core.values.record import Record
 from quorate.core.values.versions import pack_version
 from quorate.host.acceptor import Incoming
-from quorate.host.driver import Driver
+from quorate.host.driver import LINGER_MS, Driver
 from quorate.sim.clock import EPOCH_MS
 from quorate.sim.cluster import founded, id_of, settings_of, url_of
 from quorate.wire.frames import FrameParser, GreetingParser, encode_frame, encode_greeting
@@ -133,7 +133,12 @@ class Stage:
         return client
 
     def stop(self) -> None:
-        """Tell the node to stop."""
+        """Tell the node to stop, and let it refuse requests for as long as it does."""
+        self.tell_to_stop()
+        self.system.run(LINGER_MS)
+
+    def tell_to_stop(self) -> None:
+        """Begin its orderly stop."""
         self.driver.stop(self._stopped)
 
     def _stopped(self) -> None:

@@ -5,6 +5,7 @@ and what one fault may cost."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import pytest
 
@@ -128,6 +129,22 @@ def test_a_sink_is_flushed_once_a_turn_however_often_it_asks(stage: Stage) -> No
     stage.driver.flush_soon(stage.client)
     stage.turn()
     assert stage.story == ["flush client", "flush other", "flush client"]
+
+
+def test_within_a_turn_the_time_is_that_of_its_beginning(stage: Stage) -> None:
+    class Asking(FakeClient):
+        told: ClassVar[list[int]] = []
+
+        def flush(self) -> None:
+            super().flush()
+            stage.system.ms += 7
+            self.told.append(stage.driver.wall_ms())
+
+    began_ms = stage.driver.wall_ms()
+    stage.driver.flush_soon(Asking(stage.story))
+    stage.turn()
+    assert Asking.told == [began_ms]
+    assert stage.driver.wall_ms() == began_ms + 7
 
 
 def test_what_is_answered_in_a_turn_is_flushed_in_it_and_asks_for_no_other(stage: Stage) -> None:

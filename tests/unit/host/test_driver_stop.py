@@ -10,8 +10,8 @@ import pytest
 from quorate.core.values.events import Durable, LinkDown, LocalResult, Note, PutResult, Stop
 from quorate.core.values.messages import Mutate, Mutated
 from quorate.core.values.slots import row_of
-from quorate.errors import Corrupt, DiskFull, NotReady, StorageBusy, StorageError
-from quorate.host.driver import DRAIN_MS, SETTLE_MS
+from quorate.errors import Corrupt, DiskFull, NotReady, Outcome, StorageBusy, StorageError
+from quorate.host.driver import DRAIN_MS, LINGER_MS, SETTLE_MS
 from quorate.host.links import FLUSH_MS
 from quorate.host.storing import BUSY_RETRY_MS
 from quorate.sim.cluster import id_of, url_of
@@ -32,16 +32,46 @@ def stage() -> Stage:
 # --- requests in flight ------------------------------------------------------------------------
 
 
-def test_an_idle_node_without_peers_stops_at_once_and_not_within_the_call(stage: Stage) -> None:
-    stage.stop()
-    assert stage.stops == 0
-    stage.system.run(0)
-    assert stage.events == [Stop()]
-    assert stage.stops == 1
+def test_an_idle_node_without_peers_stops_when_it_has_refused_for_long_enough(stage: Stage) -> None:
+    stage.tell_to_stop()
+    stage.system.run(LINGER_MS - 1)
+    assert (stage.stops, stage.events) == (0, [Stop()])
+    stage.system.run(1)
+    assert (stage.stops, stage.events) == (1, [Stop()])
     assert stage.system.due_ms == []
     assert (stage.system.notes, stage.system.ends) == ([], [])
     stage.system.run(60_000)
     assert (len(stage.steps), stage.stops) == (1, 1)
+
+
+def test_a_node_that_stops_refuses_requests_while_its_links_are_up() -> None:
+    """Whose connection is closed instead cannot know what became of a write on its way here."""
+    stage = Stage(3)
+    (one,) = stage.link(1)
+    stage.tell_to_stop()
+    stage.system.run(LINGER_MS - 1)
+    late = FakeClient(stage.story, "late")
+    stage.submit_store(1, client=late)
+    stage.system.run(0)
+    (refused,) = late.answers
+    assert isinstance(refused, NotReady)
+    assert refused.outcome is Outcome.NOT_APPLIED
+    assert not one.is_closed
+    stage.system.run(1)
+    assert one.is_closed
+
+
+def test_a_request_is_refused_that_comes_just_before_the_links_end(stage: Stage) -> None:
+    late = FakeClient(stage.story, "late")
+
+    def ask() -> None:
+        stage.submit_store(1, client=late)
+
+    stage.system.later(LINGER_MS, ask)
+    stage.tell_to_stop()
+    stage.system.run(LINGER_MS)
+    assert isinstance(late.answers[0], NotReady)
+    assert stage.stops == 1
 
 
 def test_draining_waits_for_the_last_request_in_flight(stage: Stage) -> None:
@@ -295,6 +325,20 @@ def test_a_node_that_has_failed_only_ends_its_links(fail: Callable[[Stage], None
     assert stage.stops == 0
     one.lose()
     stage.turn()
+    assert_stopped_once(stage)
+
+
+@FAILURES
+def test_a_node_that_fails_while_it_refuses_requests_waits_no_more(
+    fail: Callable[[Stage], None],
+) -> None:
+    stage = in_flight()
+    stage.tell_to_stop()
+    stage.turn()
+    assert not channel_to(stage, 1).is_closed
+    fail(stage)
+    assert channel_to(stage, 1).is_closed
+    stage.system.run(FLUSH_MS)
     assert_stopped_once(stage)
 
 

@@ -168,6 +168,7 @@ def test_a_pipe_is_no_claim_and_no_token_and_nobody_waits_for_it(
         (b"", "no node of -join could be asked"),
         (b"nonsense\r\n\r\n", "no node of -join could be asked"),
         (answer("200 OK", b"nonsense"), "no node of -join could be asked"),
+        (answer("200 OK", b'{"cluster": "\xff"}'), "no node of -join could be asked"),
         (answer("200 OK", {"cluster": "house"}), "no node of -join could be asked"),
         (answer("200 OK", {"cluster": "house", "secret": []}), "gave no secret"),
         (answer("200 OK", {"cluster": "house", "secret": ["qs1.x"]}), "gave no secret"),
@@ -179,6 +180,7 @@ def test_a_pipe_is_no_claim_and_no_token_and_nobody_waits_for_it(
         (answer("401 No", {"detail": "used up"}), "does not let this node in: used up"),
         (answer("403 No", {"detail": "\x1b[2J\n" + 999 * "x"}), r"in: \x1b[2J\x0ax"),
         (answer("401 No", b"?"), "does not let this node in: status 401"),
+        (answer("401 No", b'{"detail": "\xff"}'), "does not let this node in: status 401"),
     ],
 )
 def test_an_answer_that_gives_no_secret_is_told_in_one_line(

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from quorate.runtime.lines import BYTES_MAX, LINES_MAX, Lines
+from quorate.runtime.lines import BYTES_MAX, LINES_MAX, LineWriter
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def read_lines(reader: int, *, until: bytes) -> list[bytes]:
 
 def test_lines_come_in_order_and_whole(pipe: tuple[int, int]) -> None:
     reader, writer = pipe
-    lines = Lines(writer)
+    lines = LineWriter(writer)
     sent = ["x" * 10_000, *map(str, range(1000)), "\udcff"]
     for each in sent:
         lines.info(each)
@@ -50,7 +50,7 @@ def test_on_a_pipe_that_nobody_reads_what_does_not_fit_is_lost_and_nobody_waits(
     line: str, fit: int, pipe: tuple[int, int]
 ) -> None:
     reader, writer = pipe
-    lines = Lines(writer)
+    lines = LineWriter(writer)
     lines.info("x" * 8192)  # The thread waits with this one.
     for _ in range(fit + 1_000):
         lines.info(line)
@@ -73,7 +73,7 @@ def test_on_a_pipe_that_nobody_reads_what_does_not_fit_is_lost_and_nobody_waits(
 def test_without_a_reader_lines_are_lost_and_nothing_else(pipe: tuple[int, int]) -> None:
     reader, writer = pipe
     os.close(reader)
-    lines = Lines(writer)
+    lines = LineWriter(writer)
     for level in ("debug", "info", "warning", "error", "critical"):
         getattr(lines, level)("told")
     assert lines.flush(seconds=10)
@@ -83,7 +83,7 @@ def test_without_a_reader_lines_are_lost_and_nothing_else(pipe: tuple[int, int])
 def test_a_descriptor_that_does_not_wait_loses_nothing(pipe: tuple[int, int]) -> None:
     reader, writer = pipe
     os.set_blocking(writer, False)
-    lines = Lines(writer)
+    lines = LineWriter(writer)
     for number in range(5_000):
         lines.info(str(number))
     assert len(read_lines(reader, until=b"4999")) == 5_000

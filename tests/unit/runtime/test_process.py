@@ -21,7 +21,7 @@ import uvloop
 from structlog.testing import capture_logs
 
 from quorate.runtime import process
-from quorate.runtime.lines import Lines
+from quorate.runtime.lines import LineWriter
 from quorate.runtime.system import AsyncioSystem
 from tests.unit.conftest import Run
 from tests.unit.runtime.fakes import FakeConnection, FakeDisk, until
@@ -129,9 +129,12 @@ def test_of_ever_new_faults_so_many_are_remembered_and_no_more() -> None:
     count = process._KINDS_MAX
     assert [told.times(number, now=0.0) for number in range(count)] == [1] * count
     assert [told.times(number, now=0.0) for number in (0, count - 1)] == [0, 0]
-    assert told.times(count, now=0.0) == 1
-    assert told.times(0, now=0.0) == 1, "all were forgotten"
-    assert told.times(count, now=0.0) == 0
+    more = [told.times(number, now=0.0) for number in range(count, count + 5)]
+    assert more == [1, 0, 0, 0, 0], "those that are too many are one"
+    assert len(told._quiet) == count + 1
+    assert told.times(0, now=0.0) == 0, "none was forgotten before its time"
+    assert told.times(count, now=1.0) == 1, "there is room again"
+    assert len(told._quiet) == 1
 
 
 def test_the_first_signal_asks_for_the_end_and_the_second_is_the_end(
@@ -219,7 +222,7 @@ def test_what_start_up_built_is_kept_out_of_collections() -> None:
 def log_file(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """The reading end of what is standard error to the log."""
     reader, writer = os.pipe()
-    monkeypatch.setattr(process, "LINES", Lines(writer))
+    monkeypatch.setattr(process, "LINES", LineWriter(writer))
     # A logger keeps what was configured when it was first used.
     monkeypatch.setattr(process, "log", structlog.get_logger())
     last_resort, unraisable = logging.lastResort, sys.unraisablehook
@@ -276,3 +279,30 @@ def test_what_is_raised_where_nobody_catches_it_is_one_short_line_once(log_file:
     assert (line["event"], line["level"], line["logger"]) == ("library", "warning", "python")
     assert "ValueError('xxx" in line["message"]
     assert len(line["message"]) == process.UNRAISED_CHARACTERS_MAX
+
+
+def test_what_is_raised_again_and_again_does_not_hide_what_else_is_and_is_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(process, "time", SimpleNamespace(monotonic=lambda: now))
+    hook = process._Unraised()
+
+    def raised(error: Exception, said: str | None = None) -> None:
+        given = SimpleNamespace(exc_type=type(error), exc_value=error, err_msg=said)
+        hook(given)
+
+    with capture_logs() as lines:
+        for number in range(5):
+            raised(ValueError(number), f"in a callback of the name b'{number}'")
+            raised(ValueError(number), f"in a callback of the name <stranger {number}>")
+        raised(ValueError("in __del__"))
+        raised(KeyError("in a callback"), "in a callback of the name b'5'")
+        now += process.UNRAISED_QUIET_S
+        raised(ValueError(6), "in a callback of the name b'6'")
+    assert [(line["held_back"], line["message"].rpartition(": ")[2]) for line in lines] == [
+        (0, "ValueError(0)"),
+        (0, "ValueError('in __del__')"),
+        (0, "KeyError('in a callback')"),
+        (9, "ValueError(6)"),
+    ]

@@ -155,6 +155,24 @@ def test_what_an_old_disk_took_is_lost_when_it_is_found_out(
     assert list(eventual.copies.forgot_ms) == [b"one"]
 
 
+def test_who_was_dead_when_faults_ended_goes_on_with_the_newest_disk(eventual: Acts) -> None:
+    """Its disk was found out before, and may not be emptied: with the old one it ends each time."""
+    cluster = eventual.cluster
+    machine, image = cluster.machines[0], cluster.machines[0].image()
+    cluster.run(10_000)
+    asking.must_put(cluster, 0, b"all", b"w", w=3)
+    cluster.run(10_000)
+    eventual.copies.given_up.add(cluster.machines[1].settings.node_id)
+    put_back(eventual, image)
+    cluster.run_until(lambda: not machine.is_running)
+    up = eventual.down([0])
+    eventual.start_all()
+    assert list(eventual.copies.lost_ms) == [b"all"]
+    up()
+    cluster.run_until(lambda: machine.is_running and machine.node.membership.marks.counts)
+    assert asking.held(cluster, 0, b"all") == asking.held(cluster, 1, b"all")
+
+
 def test_what_an_old_disk_took_the_place_of_is_lost_when_it_is_given_up(eventual: Acts) -> None:
     cluster = eventual.cluster
     cluster.observers.append(eventual.copies)
@@ -167,6 +185,28 @@ def test_what_an_old_disk_took_the_place_of_is_lost_when_it_is_given_up(eventual
     wish_for(eventual, 1, Wish(replace=((urls[0], urls[3]),)))
     cluster.run_until(lambda: 0 not in cluster.replicas(b"one"))
     assert list(eventual.copies.forgot_ms) == [b"one"]
+
+
+def test_an_old_disk_that_counted_and_is_found_out_then_goes_on_if_it_cannot_be_lost(
+    eventual: Acts,
+) -> None:
+    """As an operator would: the newest was given up when the old one counted."""
+    cluster = eventual.cluster
+    image = cluster.machines[0].image()
+    cluster.run(10_000)
+    asking.must_put(cluster, 0, b"all", b"w", w=3)
+    cluster.run(10_000)
+    asking.split(cluster, [0], [1, 2, 3])
+    put_back(eventual, image)
+    eventual._judge_old(0)
+    eventual.copies.given_up.add(cluster.machines[1].settings.node_id)
+    asking.heal(cluster)
+    cluster.run_until(lambda: not cluster.machines[0].is_running)
+    cluster.run_until(lambda: cluster.machines[0].is_running)
+    cluster.run(10_000)
+    assert cluster.machines[0].node.membership.marks.counts
+    eventual.down([0])()
+    assert cluster.machines[0].settings.old_disk == "refuse", "it was for that start"
 
 
 def test_of_an_old_disk_that_counts_members_are_asked_who_saw_more_of_it(

@@ -19,7 +19,7 @@ from quorate.sim.history import (
     History,
     Kind,
 )
-from quorate.sim.layouts import Row
+from quorate.sim.layouts import Holders
 from quorate.sim.tokens import behind, token_of
 
 VERSION = pack_version(7, 1)
@@ -86,7 +86,7 @@ def test_a_read_modify_write_needs_majorities_whatever_is_asked(kind: Kind) -> N
     op = ClientOperation(1, 0, 0, kind, b"k", asked_ms=0.0)
     assert Evidence(n=3, r=2, w=2, epoch_ms=0).is_promised(op)
     assert not Evidence(n=3, r=2, w=1, epoch_ms=0).is_promised(op)
-    assert Evidence(n=3, r=3, w=3, set_w=3, epoch_ms=0).needed(op, Row((0, 1, 2))) == 2
+    assert Evidence(n=3, r=3, w=3, set_w=3, epoch_ms=0).needed(op, Holders((0, 1, 2))) == 2
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_a_number_that_nodes_were_started_with_does_not_grow_with_the_copies(
     evidence = Evidence(n=3, r=2, w=2, set_r=started_with, set_w=started_with, epoch_ms=0)
     for kind in (Kind.GET, Kind.PUT):
         op = ClientOperation(1, 0, 0, kind, b"k", asked_ms=0.0, r=asked, w=asked)
-        assert evidence.needed(op, Row((0, 1, 2, 3, 4))) == needed
+        assert evidence.needed(op, Holders((0, 1, 2, 3, 4))) == needed
 
 
 @pytest.mark.parametrize(

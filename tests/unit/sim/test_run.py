@@ -13,12 +13,17 @@ import pytest
 from msgspec.structs import replace
 
 from quorate.core.exchanges.reads import Reads
+from quorate.core.values.events import Change
+from quorate.core.values.slots import row_of
+from quorate.core.values.wish import Wish
 from quorate.sim.cluster import SimCluster
 from quorate.sim.draw import Options, draw
 from quorate.sim.history import Kind
+from quorate.sim.layouts import rows_of
 from quorate.sim.plan import Fault, Plan, Request, Visit
 from quorate.sim.run import RunResult, run
 from quorate.sim.trace import Trace
+from tests.simulation.asking import Handle
 
 CALM = draw(10, Options(5, 3, 0, 0, faults=frozenset()))
 SMALL = Options(5, 3, 0, 0, operations=60)
@@ -205,6 +210,35 @@ def test_a_node_that_breaks_is_a_violation(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(Reads, "begin", broken)
     outcome = run(draw(1, SMALL))
     assert {violation.invariant for violation in outcome.violations} >= {"P8"}
+
+
+@pytest.mark.plain
+def test_a_silent_node_may_be_the_one_that_copies_are_on_their_way_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """That is decided after it was looked up who could be done without: as n3 falls silent n0
+    leaves. With W = R = 2 of two copies, nothing can succeed before n3 goes on."""
+    key, pause, gaining = b"25", SimCluster.pause, []
+
+    def leave_and_pause(cluster: SimCluster, silent: int) -> None:
+        first, other, _, last = cluster.machines
+        assert last is cluster.machines[silent]
+        other.receive(Change(Handle(cluster.world), Wish(leave=(first.url,))))
+        cluster.run_until(lambda: len(rows_of(cluster.layout(), row_of(key))) == 2)
+        gaining.append(rows_of(cluster.layout(), row_of(key))[1].gaining)
+        assert gaining == [{last.settings.node_id}], "choose another key, which it gains"
+        pause(cluster, silent)
+
+    monkeypatch.setattr(SimCluster, "pause", leave_and_pause)
+    plan = draw(3, Options(4, 2, 2, 2, faults=frozenset()))
+    script = (Visit(0.0, 0, (Request(1, Kind.PUT, key),)),)
+    lines: list[str] = []
+    outcome = run(
+        replace(plan, stays_dead=None, scripts=(script,), load_ms=50.0), trace=Trace(lines.append)
+    )
+    assert not outcome.violations
+    assert gaining
+    assert any(" fails: " in line for line in lines)
 
 
 @pytest.mark.parametrize("dead", [None, 2])

@@ -26,7 +26,7 @@ from quorate.errors import (
 from quorate.sim.clock import EPOCH_MS
 from quorate.sim.cluster import SimCluster, url_of
 from quorate.sim.history import ClientOperation, Evidence, Kind
-from quorate.sim.layouts import Layouts, Row
+from quorate.sim.layouts import Holders, Layouts
 from quorate.sim.rest import is_at_rest
 from quorate.sim.sometimes import (
     BRANCHES,
@@ -51,7 +51,7 @@ from tests.unit.core.moving import (
 )
 
 VERSION = pack_version(1, 1)
-ROWS = [[Row((0, 1, 2))], [Row((0, 1, 3))]]
+ROWS = [[Holders((0, 1, 2))], [Holders((0, 1, 3))]]
 EVIDENCE = Evidence(n=3, r=2, w=2, epoch_ms=EPOCH_MS, had=lambda op: ROWS if op.wrote else [])
 
 

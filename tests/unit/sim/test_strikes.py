@@ -89,6 +89,20 @@ def test_a_disk_that_stands_goes_on_when_the_fault_ends() -> None:
     stage.come_to_rest()
 
 
+def test_nor_does_it_stand_on_if_who_was_to_die_has_pulled_all_and_the_fault_ends_first() -> None:
+    stage = Stage("gainer", 500.0)
+    stage.join()
+    stage.cluster.run_until(lambda: stage.joining.hangs_for_ms() > 10)
+    stage.cluster.run_until(lambda: not stage.joining.node.pulls.left)
+    assert stage.joining.hangs_for_ms() > 10
+    stage.nemesis.heal()
+    stage.cluster.run(100)
+    assert stage.joining.hangs_for_ms() < 100
+    stage.cluster.run(1_000)
+    assert stage.joining.life == 3, "it started, died as the fault ended, and started"
+    stage.come_to_rest()
+
+
 def test_who_hears_first_and_who_gains_are_cut_off_from_all_others() -> None:
     stage = Stage("handover")
     stage.cluster.run(1_000)

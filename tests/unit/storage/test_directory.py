@@ -118,6 +118,7 @@ def test_another_format_is_refused_with_both_numbers(tmp_path: Path, other: int)
         b'{"format":1,"writes":-1}',
         b'{"format":3,"logs":["../x"]}',
         b"\xff",
+        b'{"format":4,"engine":"\xff"}',
     ],
 )
 def test_a_damaged_format_file_is_refused(tmp_path: Path, content: bytes) -> None:
@@ -146,6 +147,13 @@ def test_a_file_in_the_place_of_the_directory_is_one_clear_line(tmp_path: Path) 
             DataDirectory(path)
         assert str(tmp_path / "file") in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+def test_a_name_that_is_not_utf8_is_refused_before_the_directory_is_made(tmp_path: Path) -> None:
+    """RocksDB takes none."""
+    with pytest.raises(StorageError, match="has to be UTF-8"):
+        DataDirectory(tmp_path / "\udcff" / "below")
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- the order of what is to survive a power cut -----------------------------------------------

@@ -251,6 +251,21 @@ def meet_full_disk(engine: RocksEngine, disk: Path) -> Path:
     return ballast
 
 
+@pytest.mark.parametrize("family", ["records", "votes"])
+def test_an_entry_alone_in_its_batch_meets_a_full_disk_as_a_batch_does(
+    disk: Path, family: str
+) -> None:
+    """It is put by itself, without a batch of RocksDB's."""
+    engine = open_engine(disk / "data")
+    fill(disk, leave=(64 << 20) // rocks.RESERVE_SHARE + (256 << 10))
+    large = record(0, size=6 << 20)
+    entry = batch([(row(0), large)]) if family == "records" else batch(votes=[(row(0), large.body)])
+    with pytest.raises(DiskFull, match="No space left"):
+        engine.write(entry)
+    assert (engine.get(row(0)), engine.get_votes(row(0))) == (None, None)
+    engine.close()
+
+
 @pytest.fixture
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rocks, "_REOPEN_PAUSE_SECONDS", 0.1)

@@ -63,7 +63,13 @@ def test_any_cut_of_any_pipeline_gives_the_commands_that_hiredis_sees(
     assert not parser.is_partial
 
 
-@pytest.mark.parametrize("command", [[b"GET", b"k"], [b"SET", b"k", b"v" * 4096], [b"", b"", b""]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        *([b"PING"], [b"GET", b"k"], [b"SET", b"k", b"v" * 4096], [b"", b"", b""]),
+        *([b"SET", b"k", b"a\r\nb", b"EX", b"10"], [b"MGET", *[b"k"] * 8]),
+    ],
+)
 def test_a_plain_command_alone_needs_no_parser(command: list[bytes]) -> None:
     assert resp.plain_command(encode(command)) == command
 
@@ -90,6 +96,35 @@ def test_what_is_taken_for_a_plain_command_is_what_the_parser_makes_of_it(
         assert seen == [command]
         assert parser.fault is None
         assert not parser.is_partial
+
+
+@given(
+    st.lists(st.lists(arguments, min_size=1, max_size=10), min_size=1, max_size=3),
+    st.lists(
+        st.tuples(
+            st.integers(0, 200), st.integers(0, 2), st.sampled_from(b"*$0123456789-+ \r\n\0a")
+        ),
+        max_size=3,
+    ),
+)
+@example([[b"GET", b"k"]], [(9, 1, 0x30)])
+@example([[b"SET", b"k", b"v" * 4096]], [])
+@example([[b"SET", b"k", b"v" * 4097]], [])
+def test_bytes_read_where_they_lie_mean_what_they_mean_to_the_parser_one_at_a_time(
+    sent: list[list[bytes]], changes: list[tuple[int, int, int]]
+) -> None:
+    data = bytearray(b"".join(map(encode, sent)))
+    for at, removed, added in changes:
+        start = min(at, len(data))
+        data[start : start + removed] = bytes([added])
+    whole, single = new_parser(), new_parser()
+    seen, expected = whole.feed(bytes(data)), []
+    for byte in data:
+        # Never enough at once for a plain command.
+        expected += single.feed(bytes([byte]))
+    assert (seen, whole.fault, whole.is_partial) == (expected, single.fault, single.is_partial)
+    alone = resp.plain_command(bytes(data))
+    assert alone is None or ([alone], None, False) == (expected, single.fault, single.is_partial)
 
 
 @settings(max_examples=30)

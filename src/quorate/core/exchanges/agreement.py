@@ -47,7 +47,7 @@ LEAD_BOUNDARIES: Final = 10
 """For so many the replica of the lowest id has to bring others together; then they take turns, for
 it may be unable to: its disk may be full, or its `-repair-rate` 0."""
 
-Told = dict[int, int]
+ByPartition = dict[int, int]
 """Digests by partition."""
 
 
@@ -66,9 +66,9 @@ class Heard:
 
     __slots__ = ("before", "boundary", "digests", "mono_ms")
 
-    def __init__(self, boundary: int, before: Told) -> None:
+    def __init__(self, boundary: int, before: ByPartition) -> None:
         self.boundary = boundary
-        self.digests: Told = {}
+        self.digests: ByPartition = {}
         self.before = before
         """The same at the boundary before it, if it told then."""
         self.mono_ms = 0
@@ -129,7 +129,7 @@ class Agreement:
         self.counting: Final = Counting(parts)
         self.boundary = 0
         """Of which this node tells."""
-        self._own: Told = {}
+        self._own: ByPartition = {}
         """What it told, durable."""
         self._heard: dict[Peer, Heard] = {}
         self._equal = [0] * PARTITION_COUNT
@@ -189,7 +189,7 @@ class Agreement:
         if self._replica.trouble.code:
             # What waits to be durable would be more and more.
             return
-        told: Told = {}
+        told: ByPartition = {}
         fenced: list[int] = []
         """Of these only how far they are fenced off is told: others may wait for it."""
         digests, fences = self._replica.digests, self._replica.fences
@@ -238,7 +238,7 @@ class Agreement:
             self._agreed_ms = [min(each, now) for each in self._agreed_ms]
         return digests.advance(self.boundary)
 
-    def _say(self, told: Told, horizons: Told, boundary: int, epoch: int) -> None:
+    def _say(self, told: ByPartition, horizons: ByPartition, boundary: int, epoch: int) -> None:
         """What was told is durable by now: say it, and compare it with what others said."""
         if boundary != self.boundary or epoch != self._membership.epoch:
             return
@@ -352,9 +352,10 @@ class Agreement:
             self._collection.agreed(partition, others, self.boundary, own)
 
     def _leads(self, partition: int, others: tuple[Peer, ...]) -> bool:
-        """Whether it is for this node to bring the replicas together, each of which differs from it
-        or is as it is: of those that lately told of the partition it has the lowest id, or it is
-        its turn."""
+        """Whether this node is the one that repairs the partition; `others` are its replicas on
+        other nodes. It is the replica with the lowest id of those that told their digests at this
+        boundary or the one beside it. After LEAD_BOUNDARIES without agreement the replicas take
+        turns, by boundary."""
         lower, count = 0, 1
         for peer in others:
             heard = self._heard.get(peer)

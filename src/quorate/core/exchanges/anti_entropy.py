@@ -41,14 +41,12 @@ from quorate.core.values.messages import (
     Sums,
 )
 from quorate.core.values.record import Record
-from quorate.core.values.slots import is_row, partition_bounds
+from quorate.core.values.slots import PAGE_BYTES, ascend, is_row, partition_bounds
 from quorate.core.values.versions import ABSENT, VERSION_MIN
 from quorate.errors import StorageError
 
 LIST_ROWS_MAX: Final = 500
 """Looked at for a page."""
-LIST_BYTES: Final = 1 << 20
-"""About what is read for a page: records are read whole, to know their versions."""
 LOOK_BYTES: Final = 32
 """Counted for each of them."""
 RECORDS_BYTES: Final = 256 << 10
@@ -388,12 +386,12 @@ def _is_fit(answer: Listed, task: _Task) -> bool:
     bound = answer.bound or end
     if not last < bound <= end or len(answer.rows) > LIST_ROWS_MAX:
         return False
+    rows = [row for row, _ in answer.rows]
+    if rows and not (ascend(rows, last) and rows[-1] <= bound):
+        return False
     for row, version in answer.rows:
-        if not last < row <= bound or not is_row(row) or version < VERSION_MIN:
+        if not is_row(row) or version < VERSION_MIN or not task.buckets >> bucket_of(row) & 1:
             return False
-        if not task.buckets >> bucket_of(row) & 1:
-            return False
-        last = row
     return True
 
 
@@ -403,7 +401,8 @@ def listed(replica: Replica, partition: int, buckets: int, after: bytes, limit: 
     first, end = partition_bounds(partition)
     start = max(first, after + b"\0") if after else first
     rows: list[tuple[bytes, bytes]] = []
-    bound, room = b"", LIST_BYTES
+    # Records are read whole, to know their versions.
+    bound, room = b"", PAGE_BYTES
     if start >= end:
         return Listed(0, rows, bound)
     try:

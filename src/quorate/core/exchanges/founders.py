@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Final
 
 from quorate.core.exchanges.outbox import Outbox
-from quorate.core.topology.founding import Founding, Said, decode_promise
+from quorate.core.topology.founding import Addressed, Founding, decode_promise
 from quorate.core.topology.layout import Layout, first_layout, is_one_cluster
 from quorate.core.topology.membership import LAYOUT_META, Membership
 from quorate.core.topology.peer import Peer
@@ -102,7 +102,7 @@ class Founders:
     def _differ(self, reason: str) -> None:
         self._parts.turn.note_rarely("warning", "founders_differ", reason=reason)
 
-    def _carry_out(self, said: list[Said]) -> None:
+    def _carry_out(self, said: list[Addressed]) -> None:
         founding, replica = self._founding, self._parts.replica
         for node_id, message in said:
             peer = self._membership.roster.by_id.get(node_id)

@@ -7,7 +7,7 @@ Sets of replicas are ints with a bit for each (`topology.topology`).
 from __future__ import annotations
 
 from quorate.core.topology.peer import OWN_BIT
-from quorate.core.topology.topology import Groups, Replicas, lacking, needed_of
+from quorate.core.topology.topology import Groups, Replicas, count_of, lacking, needed_of
 from quorate.core.turn import Begun
 from quorate.core.values.events import Get
 from quorate.core.values.record import Record
@@ -19,6 +19,9 @@ class Look(Begun):
     """One round of asking for one key."""
 
     __slots__ = (
+        "_first",
+        "_told",
+        "_versions",
         "answers",
         "asked",
         "damaged",
@@ -35,13 +38,13 @@ class Look(Begun):
         "replicas",
         "row",
         "version",
-        "versions",
     )
 
     def __init__(self, event: Get, row: bytes, replicas: Replicas, groups: Groups) -> None:
         self.waiter = event.waiter  # Not by super(): a call for each read.
         self.size = 0
         self.deadline_ms = 0
+        self.next = None
         self.event = event
         self.row = row
         self.replicas = replicas
@@ -52,8 +55,11 @@ class Look(Begun):
         """The newest full record that came."""
         self.version = ABSENT
         """Its version."""
-        self.versions: dict[int, bytes] = {}
-        """What each replica answered, by its bit, in the order in which they did."""
+        self._first = 0
+        """Who answered first, and the version that it has."""
+        self._told = ABSENT
+        self._versions: dict[int, bytes] = {}
+        """`versions`; empty while the first two have the same, as is all that most reads hear."""
         self.answers = 0
         """The replicas that answered."""
         self.asked = 0
@@ -78,7 +84,7 @@ class Look(Begun):
         return DeadlineExceeded(
             "too few replicas answered in time",
             needed=needed_of(self.groups),
-            answered=len(self.versions),
+            answered=count_of(self.answers),
         )
 
     def failed_for_want_of(self, live: int, detail: str) -> QuorateError:
@@ -99,14 +105,31 @@ class Look(Begun):
         if record is not None and version > self.version:
             self.record = record
             self.version = version
-        self.versions[bit] = version
+        if self._versions:
+            self._versions[bit] = version
+        elif not self.answers:
+            self._first, self._told = bit, version
+        elif self.answers != self._first or version != self._told:
+            self.versions[bit] = version
         self.answers |= bit
+
+    @property
+    def versions(self) -> dict[int, bytes]:
+        """What each replica answered, by its bit, in the order in which they did."""
+        if self.answers and not self._versions:
+            self._versions[self._first] = self._told
+            if self.answers != self._first:
+                self._versions[self.answers ^ self._first] = self._told
+        return self._versions
 
     def is_settled(self) -> bool:
         """Whether all that answered hold what was read, as is so of most reads."""
-        for version in self.versions.values():
-            if version != self.version:
-                return False
+        if self._versions:
+            for version in self._versions.values():
+                if version != self.version:
+                    return False
+        elif self._told != self.version:
+            return False
         return not self.damaged
 
     def take_back(self, bit: int) -> None:

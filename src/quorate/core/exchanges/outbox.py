@@ -57,10 +57,10 @@ ROW_BYTES: Final = 512
 HEDGE_MS_MIN: Final = 10.0
 """Below this a hedge costs more than it saves, and times in whole milliseconds say little."""
 
-Answer = Mutated | ReadAnswer | ScannedRows | Voted | Sums | Listed | RowsVoted | PulledVotes
+PeerAnswer = Mutated | ReadAnswer | ScannedRows | Voted | Sums | Listed | RowsVoted | PulledVotes
 Op = TypeVar("Op")
-A = TypeVar("A", bound=Answer)
-A_contra = TypeVar("A_contra", bound=Answer, contravariant=True)
+A = TypeVar("A", bound=PeerAnswer)
+A_contra = TypeVar("A_contra", bound=PeerAnswer, contravariant=True)
 
 
 class Exchange(Protocol[Op, A_contra]):
@@ -87,7 +87,7 @@ class Unanswered:
         self.bytes = size
         self.is_done = False
 
-    def hear(self, answer: Answer) -> bool:
+    def hear(self, answer: PeerAnswer) -> bool:
         """Hand the answer on. False if it is none to what was asked, which then is lost."""
         raise NotImplementedError
 
@@ -109,7 +109,7 @@ class Sent(Unanswered, Generic[Op, A]):
         self.kind = kind
         self.ops = ops
 
-    def hear(self, answer: Answer) -> bool:
+    def hear(self, answer: PeerAnswer) -> bool:
         self.outbox.close(self)
         if not isinstance(answer, self.kind):
             self.lose()
@@ -258,7 +258,7 @@ class Outbox:
 
     # --- hearing things ----------------------------------------------------------------------
 
-    def on_answer(self, answer: Answer) -> bool:
+    def on_answer(self, answer: PeerAnswer) -> bool:
         """Hand an answer to the exchange that waits for it; late and unknown ones are dropped.
         False if it is none to what was asked, which then counts as lost."""
         sent = self.sent.get(answer.batch)
@@ -367,7 +367,7 @@ class SentQuestions(Sent[Op, ReadAnswer]):
         self.is_usual = True
         """Whether the time that it takes says how fast the peer is."""
 
-    def hear(self, answer: Answer) -> bool:
+    def hear(self, answer: PeerAnswer) -> bool:
         """A long answer comes in pieces, records first; each is handed on as it comes."""
         outbox = self.outbox
         if not isinstance(answer, ReadAnswer) or not self._is_fit(answer):

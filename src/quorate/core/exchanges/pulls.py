@@ -13,9 +13,9 @@ newer one for its record. What it acknowledges itself meanwhile is newer, and st
 page it asks what each has voted on successors (`core.moved_votes`), and takes that in when all rows
 are here.
 
-A source whose record is stamped further ahead than clocks may differ is replaced by another, as one
-that cannot read it: one wrong clock must not have two copies. What this clock is too slow for comes
-when it gets there.
+In place of a source whose record is stamped further ahead than clocks may differ others are asked:
+one wrong clock must not have two copies. What a majority of the replicas list is taken all the
+same, and nothing that who leaves may have acknowledged alone is left out.
 
 Where the sources have all locked what is old, or one has dropped some of it (`core.horizons`), so
 has this node from the first page on; what it took before and they would refuse goes. Garbage below
@@ -36,7 +36,7 @@ from typing import Final
 import msgspec
 
 from quorate.core.exchanges.outbox import ITEM_BYTES, Outbox, Sent, SentQuestions
-from quorate.core.exchanges.sources import CopySources, is_ahead, is_fit
+from quorate.core.exchanges.sources import CopyPage, CopySources, is_fit
 from quorate.core.exchanges.surplus import Surplus
 from quorate.core.exchanges.vote_pulls import VotePage, VotePulls
 from quorate.core.horizons import pulled_lock
@@ -46,7 +46,7 @@ from quorate.core.topology.peer import Peer
 from quorate.core.turn import Alarm, Parts
 from quorate.core.values.messages import Pull, Read, ReadAnswer, ScannedRow, ScannedRows
 from quorate.core.values.record import Record
-from quorate.core.values.slots import partition_bounds
+from quorate.core.values.slots import PAGE_BYTES, partition_bounds
 from quorate.errors import StorageError
 
 PULL_META: Final = b"pull"
@@ -55,31 +55,12 @@ PAGE_ROWS_MAX: Final = 50
 PAGE_ROWS_MIN: Final = 1
 OWN_ROWS_MAX: Final = 500
 """Looked at for a page, of what this node has already."""
-PAGE_BYTES: Final = 1 << 20
-"""About what a page brings: with larger values it has fewer rows."""
 AGAIN_MS: Final = 500
 """Until a page is tried again that could not be had."""
 UNREADABLE_MS: Final = 5_000
 """After which a partition is done without that too few replicas can read."""
 WAIT_NOTED_MS: Final = 10_000
 """What waits for so long is told in the log."""
-
-
-class _Page:
-    """Some rows of one partition, while they are asked for."""
-
-    __slots__ = ("answers", "began_ms", "bound", "is_short", "partition", "pending")
-
-    def __init__(self, partition: int, began_ms: int) -> None:
-        self.partition = partition
-        self.began_ms = began_ms
-        self.answers: dict[Peer, ScannedRows] = {}
-        self.pending = 0
-        """Answers to come."""
-        self.bound = b""
-        """Up to which row it goes; empty if to the end of the partition."""
-        self.is_short = False
-        """Whether it is to be tried again."""
 
 
 class Pulls:
@@ -133,7 +114,7 @@ class Pulls:
         self._gained = gained
         self._alarm = Alarm(parts.turn, self._go_on)
         self._bodies = _Bodies(self)
-        self._sources = CopySources(membership)
+        self._sources = CopySources(parts, membership)
         self._votes = VotePulls(parts, outboxes, self._voted)
         self._surplus = Surplus(parts, self._dropped)
         self._epoch = 0
@@ -149,7 +130,7 @@ class Pulls:
         """Why it does not go on, one line; empty while it does."""
         self.since_ms = 0
         """When it last came forward."""
-        self._page: _Page | None = None
+        self._page: CopyPage | None = None
         self._after = b""
         """Rows of the partition up to and including it are done."""
         self._horizon = 0
@@ -177,7 +158,7 @@ class Pulls:
         self._epoch = layout.epoch
         self.left = [each for each in wanted if each not in self._complete]
         self.pulled = layout.epoch if wanted and not self.left else 0
-        self._page, self._due_ms = None, 0
+        self._due_ms = 0
         self._forget_partition()
         self.unreadable = []
         self.waits_for, self.since_ms = "", self._turn.mono_ms
@@ -237,7 +218,7 @@ class Pulls:
 
     def _ask(self, partition: int, sources: list[Peer]) -> None:
         """Ask for the next page of rows."""
-        self._page = page = _Page(partition, self._turn.mono_ms)
+        self._page = page = CopyPage(partition, self._turn.mono_ms)
         page.pending = len(sources)
         limit = PAGE_ROWS_MAX
         if self._row_bytes:
@@ -253,10 +234,8 @@ class Pulls:
     def _put_aside(self, partition: int) -> None:
         """Do without a partition of which too few replicas can read what they have: the layout goes
         on without it, and tries again later. Nobody guesses what the damaged bytes were."""
-        urls = ", ".join(sorted([peer.url for peer in self._sources.damaged]))
-        self._turn.note(
-            "error", "partition_unreadable", partition=partition, after=repr(self._after), at=urls
-        )
+        facts = self._sources.facts(self._after)
+        self._turn.note("error", "partition_unreadable", partition=partition, **facts)
         self.left.remove(partition)
         self.unreadable.append(partition)
         self._next_partition()
@@ -273,8 +252,8 @@ class Pulls:
 
     def _forget_partition(self) -> None:
         """Nothing is known of the partition that comes next."""
-        self._after, self._horizon, self._has_rows = b"", 0, False
-        self._sources.damaged = set()
+        self._page, self._after, self._horizon, self._has_rows = None, b"", 0, False
+        self._sources.begin()
         self._votes.begin()
 
     def _try_again(self) -> None:
@@ -290,27 +269,30 @@ class Pulls:
 
     # --- hearing -----------------------------------------------------------------------------
 
-    def answered(self, peer: Peer, ops: list[_Page], answer: ScannedRows) -> None:
+    def answered(self, peer: Peer, ops: list[CopyPage], answer: ScannedRows) -> None:
         """A source has listed its rows."""
         page = ops[0]
         page.answers[peer] = answer
         page.is_short |= not is_fit(answer, page.partition, self._after)
         self._told(page)
 
-    def lost(self, peer: Peer, ops: list[_Page]) -> None:
+    def lost(self, peer: Peer, ops: list[CopyPage]) -> None:
         """A source did not answer."""
         del peer
         ops[0].is_short = True
         self._told(ops[0])
 
-    def _told(self, page: _Page) -> None:
+    def _told(self, page: CopyPage) -> None:
         page.pending -= 1
         if page.pending or page is not self._page:
             return
         failed = {peer for peer, told in page.answers.items() if told.failed}
+        if self._is_wanting(failed, is_short=page.is_short):
+            return
         try:
-            failed |= {peer for peer, told in page.answers.items() if is_ahead(told, self._parts)}
-            if self._is_wanting(failed, is_short=page.is_short):
+            self._sources.judge(page)
+            if page.ahead.at:
+                self._distrust(page.ahead.at)
                 return
             wanted = self._wanted(page)
         except StorageError:
@@ -332,16 +314,21 @@ class Pulls:
         self._try_again()
         return True
 
-    def _wanted(self, page: _Page) -> dict[Peer, list[bytes]]:
+    def _distrust(self, ahead: set[Peer]) -> None:
+        """These list what is too far ahead. Others may not, or a majority may list the same."""
+        sources = self._sources
+        self.waits_for = f"partition {self.left[0]} waits: {sources.ahead}"
+        is_late = self._turn.mono_ms - self.since_ms >= UNREADABLE_MS
+        if is_late and ahead <= sources.distrusted:
+            self._put_aside(self.left[0])
+        else:
+            sources.distrusted |= ahead
+            self._try_again()
+
+    def _wanted(self, page: CopyPage) -> dict[Peer, list[bytes]]:
         """The rows to get from each source: those of which it has a newer version than this node,
         and the newest of all."""
         sound = {peer: told for peer, told in page.answers.items() if not told.failed}
-        # Past the last row of a page that was cut, that source has not spoken yet.
-        page.bound = min([told.rows[-1].row for told in sound.values() if told.more], default=b"")
-        if len(sound) < len(page.answers):
-            # Who leaves and cannot read its next row is asked again behind the next row of others.
-            rows = [told.rows[0].row for told in sound.values() if told.rows]
-            page.bound = min(rows, default=b"")
         lock = pulled_lock([(told.lock, told.horizon) for told in page.answers.values()])
         # What a copy holds that was one all along was let in as it was elsewhere.
         is_fresh = not self._sources.count_own(page.partition)
@@ -351,8 +338,6 @@ class Pulls:
             for each in told.rows:
                 if page.bound and each.row > page.bound:
                     break
-                if self._turn.is_ahead(each.version):
-                    continue
                 known = newest.get(each.row)
                 if known is None or each.version > known[0].version:
                     newest[each.row] = each, peer
@@ -365,7 +350,7 @@ class Pulls:
                 wanted.setdefault(peer, []).append(row)
         return wanted
 
-    def _own_rows(self, page: _Page, lock: int) -> dict[bytes, Record]:
+    def _own_rows(self, page: CopyPage, lock: int) -> dict[bytes, Record]:
         """What this node took of the page's rows so far; from now on it takes nothing that these
         sources would refuse, as that may be what was deleted there and dropped."""
         fences, partition = self._replica.fences, page.partition
@@ -400,11 +385,13 @@ class Pulls:
                 self._turn.counters["pulled_rows_refused"] += 1
                 replica.collect(row, record)
 
-    def take(self, page: _Page, row: bytes, record: Record | None) -> None:
+    def take(self, page: CopyPage, row: bytes, record: Record | None) -> None:
         """Keep what a source sent; None if it could not send it."""
         if page is not self._page:
             return
-        if record is None or self._turn.is_ahead(record.version) or self._replica.trouble.code:
+        version = b"" if record is None else record.version
+        is_late = self._turn.is_ahead(version) and page.ahead.agreed.get(row) != version
+        if record is None or is_late or self._replica.trouble.code:
             page.is_short = True
             return
         size = ITEM_BYTES + len(row) + record.size
@@ -416,7 +403,7 @@ class Pulls:
         except StorageError:
             page.is_short = True
 
-    def taken(self, page: _Page, count: int) -> None:
+    def taken(self, page: CopyPage, count: int) -> None:
         """So many of the page's records came, or will not."""
         page.pending -= count
         if page.pending or page is not self._page:
@@ -426,8 +413,8 @@ class Pulls:
         else:
             self._page_done(page)
 
-    def _page_done(self, page: _Page) -> None:
-        self._page = None
+    def _page_done(self, page: CopyPage) -> None:
+        self._page, self._sources.ahead = None, ""
         self._after = page.bound
         self._has_rows = not page.bound
         self._come_forward(page.began_ms)
@@ -473,14 +460,14 @@ class _Bodies:
     def __init__(self, pulls: Pulls) -> None:
         self._pulls = pulls
 
-    def ask(self, outbox: Outbox, page: _Page, rows: list[bytes]) -> None:
+    def ask(self, outbox: Outbox, page: CopyPage, rows: list[bytes]) -> None:
         """Ask a source for the records of these rows."""
         ops = [(page, row) for row in rows]
         sent = SentQuestions(outbox, self, ops, len(rows) * ITEM_BYTES, len(rows))
         sent.is_usual = False
         outbox.send(sent, Read(sent.batch, rows, []))
 
-    def answered(self, peer: Peer, ops: list[tuple[_Page, bytes]], answer: ReadAnswer) -> None:
+    def answered(self, peer: Peer, ops: list[tuple[CopyPage, bytes]], answer: ReadAnswer) -> None:
         """A source sent records, all of them or the first ones."""
         del peer
         failed = frozenset(answer.failed)
@@ -489,7 +476,7 @@ class _Bodies:
             self._pulls.take(page, row, None if row in failed else record)
         self._pulls.taken(page, len(ops))
 
-    def lost(self, peer: Peer, ops: list[tuple[_Page, bytes]]) -> None:
+    def lost(self, peer: Peer, ops: list[tuple[CopyPage, bytes]]) -> None:
         """A source did not answer."""
         del peer
         page = ops[0][0]

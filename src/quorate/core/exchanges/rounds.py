@@ -11,7 +11,14 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from quorate.core.exchanges.outbox import ITEM_BYTES, MESSAGE_BYTES_MAX, Answer, Lane, Outbox, Sent
+from quorate.core.exchanges.outbox import (
+    ITEM_BYTES,
+    MESSAGE_BYTES_MAX,
+    Lane,
+    Outbox,
+    PeerAnswer,
+    Sent,
+)
 from quorate.core.topology.membership import Membership
 from quorate.core.topology.peer import OWN_BIT, Peer
 from quorate.core.topology.topology import Replicas, Verdict, verdict
@@ -19,7 +26,7 @@ from quorate.core.turn import Alarm, Parts
 from quorate.core.values.messages import AcceptRows, Ballot, PrepareRows, RowsVoted, RowVote
 from quorate.core.values.record import Record
 from quorate.core.values.versions import ABSENT
-from quorate.core.votes import REFUSED
+from quorate.core.votes import GONE, OUTBID, PROMISED, REFUSED
 from quorate.errors import StorageError
 
 ROUND_MS: Final = 100
@@ -32,6 +39,8 @@ SLOWEST_SHARE: Final = 0.05
 """Of each answer, by which less is waited for the slowest."""
 TYPICAL_SHARE: Final = 0.05
 """Of each answer, in how long one takes."""
+TELLING: Final = (PROMISED, OUTBID, GONE)
+"""The answers that tell what is held."""
 BACK_OFF_DOUBLINGS: Final = 4
 BACK_OFF_MS_MAX: Final = 200.0
 
@@ -120,6 +129,14 @@ class Round:
                 found |= bit
         return found
 
+    def telling(self) -> int:
+        """The replicas that told what they hold."""
+        found = 0
+        for bit, vote in self.told.items():
+            if vote.said in TELLING:
+                found |= bit
+        return found
+
     def did_nobody(self, what: int) -> bool:
         """Whether all that were asked have answered, and none of them so."""
         heard = self.refused
@@ -137,8 +154,9 @@ class Round:
         return verdict(good, bad & ~good, self.replicas.majorities)
 
     def _may_be_better(self, bad: int) -> bool:
-        """Whether another round may have what this one lacks. To ask those again that only take
-        their time would never come to an end, were they always so slow."""
+        """Whether another round might succeed: one of the replicas that did not vote as wanted
+        (`bad`) answered, or is reachable. Replicas that are only slow do not count: rounds
+        would follow each other without end."""
         away = self.failed & ~(self.replicas.reachable() & ~OWN_BIT)
         return bool(bad & ~away)
 
@@ -150,7 +168,7 @@ class Round:
 class SentRounds(Sent[Round, RowsVoted]):
     """Questions on their way."""
 
-    def hear(self, answer: Answer) -> bool:
+    def hear(self, answer: PeerAnswer) -> bool:
         """As any answer, if it has one for each question."""
         if isinstance(answer, RowsVoted) and len(answer.votes) != len(self.ops):
             self.outbox.close(self)
@@ -294,17 +312,19 @@ class Rounds:
         took_ms = self._turn.mono_ms - ops[0].asked_ms
         self._typical_ms += (took_ms - self._typical_ms) * TYPICAL_SHARE
         self._slowest_ms = max(took_ms, self._slowest_ms * (1 - SLOWEST_SHARE))
-        for asked, vote in zip(ops, answer.votes, strict=True):
-            asked.hear(peer.bit, vote if self._is_believed(vote) else None)
+        votes, bit = answer.votes, peer.bit
+        for index, asked in enumerate(ops):  # As many: see `SentRounds`.
+            vote = votes[index]
+            asked.hear(bit, vote if self._is_believed(vote) else None)
 
     def _is_believed(self, vote: RowVote) -> bool:
         """Whether clocks may have made all that is told: nothing can be put above what is further
         ahead, and others refuse it."""
-        is_ahead = self._turn.is_ahead
+        turn, held, record = self._turn, vote.held, vote.record
         return not (
-            is_ahead(vote.base)
-            or (vote.held is not None and is_ahead(vote.held.version))
-            or (vote.record is not None and is_ahead(vote.record.version))
+            turn.is_ahead(vote.base)
+            or (held is not None and turn.is_ahead(held.version))
+            or (record is not None and turn.is_ahead(record.version))
         )
 
     def lost(self, peer: Peer, ops: list[Round]) -> None:

@@ -4,35 +4,88 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from operator import attrgetter
-from typing import Final
+from typing import Final, NamedTuple
 
 from quorate.core.topology.membership import Membership
 from quorate.core.topology.peer import Peer
 from quorate.core.topology.topology import majority
 from quorate.core.turn import Parts
 from quorate.core.values.messages import ScannedRows
-from quorate.core.values.slots import partition_bounds
+from quorate.core.values.slots import ascend, key_of, partition_bounds
+from quorate.core.values.versions import ABSENT, made_of, ms_of, stamp_of
+from quorate.notation import show_utc
 
 _speed: Final = attrgetter("speed")
+
+
+class Ahead(NamedTuple):
+    """What sources list that is further ahead than clocks may differ, and is not here yet."""
+
+    agreed: dict[bytes, bytes]
+    """By row: the version that a majority of its replicas list. It is taken: no later write can
+    beat it, whoever else has it, and one wrong clock alone did not spread it."""
+    at: set[Peer]
+    """Who lists anything else above that."""
+
+
+NOTHING_AHEAD: Final = Ahead({}, set())
+
+
+class CopyPage:
+    """Some rows of one partition, while they are asked for."""
+
+    __slots__ = ("ahead", "answers", "began_ms", "bound", "is_short", "partition", "pending")
+
+    def __init__(self, partition: int, began_ms: int) -> None:
+        self.partition = partition
+        self.began_ms = began_ms
+        self.answers: dict[Peer, ScannedRows] = {}
+        self.pending = 0
+        """Answers to come."""
+        self.bound = b""
+        """Up to which row all of these have told; empty if to the end of the partition."""
+        self.ahead = NOTHING_AHEAD
+        self.is_short = False
+        """Whether it is to be tried again."""
 
 
 class CopySources:
     """Those of the partition that is under way."""
 
-    __slots__ = ("_membership", "damaged", "why_none")
+    __slots__ = ("_membership", "_parts", "ahead", "damaged", "distrusted", "why_none")
 
-    def __init__(self, membership: Membership) -> None:
+    def __init__(self, parts: Parts, membership: Membership) -> None:
+        self._parts = parts
         self._membership = membership
         self.damaged: set[Peer] = set()
-        """Those that cannot read what comes next, or have it stamped too far ahead."""
+        """Those that cannot read what comes next."""
+        self.distrusted: set[Peer] = set()
+        """Those that listed what is stamped too far ahead."""
+        self.ahead = ""
+        """Which row of these pages is, where, and until when, in words; empty if none is."""
         self.why_none = ""
         """Why there was none for a partition."""
 
+    def begin(self) -> None:
+        """Nothing is known of the partition that comes next."""
+        self.damaged, self.distrusted, self.ahead = set(), set(), ""
+
+    def facts(self, after: bytes) -> dict[str, str]:
+        """What does not let rows behind `after` be got, for the log."""
+        at = ", ".join(sorted([peer.url for peer in self.damaged | self.distrusted]))
+        facts = {"after": repr(after), "at": at}
+        return {**facts, "ahead": self.ahead} if self.ahead else facts
+
     def of(self, partition: int) -> list[Peer] | None:
-        """Whom to ask for a partition: all that leave it, and the fastest others, as many as make
-        N - majority + 1 with this node, if it has a copy. None if these cannot be asked now.
-        Nobody, if one of two copies is lost and this node's is to stay."""
+        """The replicas to get a partition's rows from: N - majority + 1 of them, so that each
+        acknowledged write, which a majority holds, is on one. Of three replicas that is two.
+
+        All that leave the partition are among them, then the fastest of the others; no more of
+        those that are distrusted than it takes. This node's own copy counts as one, if it has one:
+        so the list is empty if one of two copies is lost and this node has the other. None if too
+        few can be asked now; `why_none` says why."""
         membership, layout = self._membership, self._membership.layout
         assert layout is not None
         row, shall = layout.table[partition], dict(layout.moves)[partition]
@@ -59,15 +112,51 @@ class CopySources:
         if len(others) < needed:
             self.why_none = (
                 f"partition {partition} waits for {needed} of its replicas to be reachable, "
-                f"readable and not stamped too far ahead; {len(others)} are"
+                f"readable; {len(others)} are"
             )
             return None
-        return must + others[: max(needed, 0)]
+        trusted = [peer for peer in others if peer not in self.distrusted]
+        more = needed + len([peer for peer in must if peer in self.distrusted - self.damaged])
+        # Where those are too few, all are asked: a majority may have the very same.
+        return must + (trusted[: max(more, 0)] if len(trusted) >= more else others)
 
     def sound(self, sources: list[Peer]) -> list[Peer]:
-        """Those that can tell what comes next, N - majority + 1 of them: who leaves and cannot is
-        left out."""
+        """The sources that can read their next rows: without those of `damaged`, which `of` keeps
+        in its list if they leave the partition. N - majority + 1 remain."""
         return [each for each in sources if each not in self.damaged]
+
+    def judge(self, page: CopyPage) -> None:
+        """See how far a page goes that all have answered, and what there is stamped too far ahead.
+        StorageError if what is here cannot be read."""
+        page.bound = _bound_of(page.answers.values())
+        page.ahead = self._ahead_in(page.answers, page.bound, page.partition)
+
+    def _ahead_in(self, answers: dict[Peer, ScannedRows], bound: bytes, partition: int) -> Ahead:
+        turn, listed = self._parts.turn, dict[tuple[bytes, bytes], list[Peer]]()
+        for peer, told in answers.items():
+            for each in told.rows:
+                if bound and each.row > bound:
+                    break
+                if turn.is_ahead(each.version) and self._is_news(each.row, each.version):
+                    listed.setdefault((each.row, each.version), []).append(peer)
+        if not listed:
+            return NOTHING_AHEAD
+        layout = self._membership.layout
+        assert layout is not None
+        enough = majority(len(layout.table[partition]))
+        agreed = {row: version for (row, version), at in listed.items() if len(at) >= enough}
+        above = {
+            place: at for place, at in listed.items() if place[1] > agreed.get(place[0], ABSENT)
+        }
+        if above:
+            first = min(above)
+            self.ahead = _in_words(*first, above[first], self._parts)
+        return Ahead(agreed, {peer for at in above.values() for peer in at})
+
+    def _is_news(self, row: bytes, version: bytes) -> bool:
+        """Whether nothing as new is here. StorageError if what is here cannot be read."""
+        held = self._parts.replica.latest(row)
+        return held is None or held.version < version
 
     def count_own(self, partition: int) -> bool:
         """Whether this node has had a copy of the partition all along, which counts with others: of
@@ -94,15 +183,20 @@ def is_fit(answer: ScannedRows, partition: int, after: bytes) -> bool:
     first, past = partition_bounds(partition)
     if not rows:
         return not answer.more
-    return rows == sorted(set(rows)) and max(first, after + b"\0") <= rows[0] and rows[-1] < past
+    return ascend(rows, after) and first <= rows[0] and rows[-1] < past
 
 
-def is_ahead(answer: ScannedRows, parts: Parts) -> bool:
-    """Whether one of these, which is not here yet, is further ahead than clocks may differ.
-    StorageError if what is here cannot be read."""
-    for each in answer.rows:
-        if parts.turn.is_ahead(each.version):
-            held = parts.replica.latest(each.row)
-            if held is None or held.version < each.version:
-                return True
-    return False
+def _bound_of(answers: Collection[ScannedRows]) -> bytes:
+    sound = [told for told in answers if not told.failed]
+    if len(sound) < len(answers):
+        # Who leaves and cannot read its next row is asked again behind the next row of others.
+        return min([told.rows[0].row for told in sound if told.rows], default=b"")
+    # Past the last row of a page that was cut, that source has not spoken yet.
+    return min([told.rows[-1].row for told in sound if told.more], default=b"")
+
+
+def _in_words(row: bytes, version: bytes, peers: list[Peer], parts: Parts) -> str:
+    """Which key is stamped too far ahead, where, and until when it is."""
+    ms = ms_of(max(stamp_of(version), made_of(version))) - parts.settings.max_clock_skew_ms
+    urls = ", ".join(sorted([peer.url for peer in peers]))
+    return f"key {key_of(row)!r} at {urls} is stamped too far ahead until {show_utc(ms)} UTC"

@@ -110,7 +110,7 @@ class Spreads:
         except (StorageError, Fenced):
             spread.failed |= OWN_BIT
             return
-        if higher > self._turn.version_max:
+        if self._turn.is_ahead(higher):
             spread.failed |= OWN_BIT
         else:
             self._replica.when_durable(lambda: self._acked(spread, OWN_BIT))
@@ -119,8 +119,8 @@ class Spreads:
         """A replica has the records on disk, but for some."""
         refused = {*[index for index, _ in answer.refused], *[index for index, _ in answer.fenced]}
         # What no trusted clock gave out can neither be beaten nor believed.
-        version_max = self._turn.version_max
-        refused.update([index for index, each in answer.superseded if each > version_max])
+        is_ahead = self._turn.is_ahead
+        refused.update([index for index, each in answer.superseded if is_ahead(each)])
         for index, spread in enumerate(ops):
             if index in refused:
                 spread.failed |= peer.bit

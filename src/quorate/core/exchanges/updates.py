@@ -33,7 +33,7 @@ from typing import Final
 
 from quorate.core.exchanges.attempt import REMEMBERED, Attempt, BegunUpdate
 from quorate.core.exchanges.bases import base_of, holders, newest
-from quorate.core.exchanges.rounds import Round, Rounds
+from quorate.core.exchanges.rounds import TELLING, Round, Rounds
 from quorate.core.exchanges.spreads import Spread, Spreads
 from quorate.core.exchanges.successions import (
     Decided,
@@ -49,7 +49,7 @@ from quorate.core.values.events import Update, UpdateResult
 from quorate.core.values.record import Record, is_live, last_winners, winner_after
 from quorate.core.values.slots import partition_of, row_of
 from quorate.core.values.versions import ABSENT, link_of, ms_of, successor
-from quorate.core.votes import GONE, OUTBID, PROMISED, is_phantom
+from quorate.core.votes import OUTBID, PROMISED, is_phantom
 from quorate.errors import (
     InvalidRequest,
     NotReady,
@@ -73,8 +73,6 @@ COMBINED_MAX: Final = 256
 COMBINED_BYTES_MAX: Final = 4 << 20
 """Of the values that they make, each of which is kept until it is answered; one may exceed it."""
 PROPOSAL_BITS: Final = 64
-_TELLING: Final = (PROMISED, OUTBID, GONE)
-"""The answers that tell what is held."""
 
 
 class Updates:
@@ -213,7 +211,7 @@ class Updates:
         if asked.is_late and not self._is_wanted(attempt):
             self._end(attempt)
             return
-        told = asked.said(*_TELLING)
+        told = asked.telling()
         judged = asked.verdict(told)
         if judged is LOST:
             self._start_again(attempt)
@@ -223,7 +221,7 @@ class Updates:
     def _look(self, attempt: Attempt, asked: Round, *, is_last: bool) -> None:
         """Choose the base, and make sure that a majority holds it. `is_last`: nobody is waited for
         any more."""
-        votes = {bit: vote for bit, vote in asked.told.items() if vote.said in _TELLING}
+        votes = {bit: vote for bit, vote in asked.told.items() if vote.said in TELLING}
         record = newest(asked, votes)
         base = base_of(record, votes, attempt.replicas.majorities)
         if base is None:

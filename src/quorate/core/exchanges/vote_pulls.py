@@ -12,11 +12,11 @@ from collections.abc import Callable
 from typing import Final
 
 from quorate.core.exchanges.outbox import ITEM_BYTES, Outbox, Sent
-from quorate.core.moved_votes import Told, take_votes
+from quorate.core.moved_votes import ToldVote, take_votes
 from quorate.core.topology.peer import Peer
 from quorate.core.turn import Parts
 from quorate.core.values.messages import Pull, PulledVotes
-from quorate.core.values.slots import partition_bounds
+from quorate.core.values.slots import ascend, partition_bounds
 from quorate.core.values.versions import ABSENT
 from quorate.errors import StorageError
 
@@ -57,7 +57,7 @@ class VotePulls:
         self._page: VotePage | None = None
         self._places: dict[Peer, _Place | None] = {}
         """How far each source has told; None: to the end."""
-        self._told: list[list[Told]] = []
+        self._told: list[list[ToldVote]] = []
         """What waits to be taken."""
 
     @property
@@ -141,9 +141,9 @@ class VotePulls:
         first, past = partition_bounds(partition)
         before = self._places.get(peer) or _BEGINNING
         rows = first <= places[0][0] and places[-1][0] < past
-        return rows and before < places[0] and places == sorted(set(places))
+        return rows and ascend(places, before)
 
 
-def _place_of(told: Told) -> _Place:
+def _place_of(told: ToldVote) -> _Place:
     row, _, _, instance = told
     return row, ABSENT if instance is None else instance.base

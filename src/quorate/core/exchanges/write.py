@@ -7,9 +7,9 @@ Sets of replicas are ints with a bit for each (`topology.topology`).
 from __future__ import annotations
 
 from quorate.core.exchanges.successions import Succession
-from quorate.core.topology.topology import Groups, Replicas, lacking, needed_of
+from quorate.core.topology.topology import Groups, Replicas, count_of, lacking, needed_of
 from quorate.core.turn import Begun
-from quorate.core.values.events import Waiter
+from quorate.core.values.events import PutResult, Waiter
 from quorate.core.values.record import Record
 from quorate.core.values.versions import ABSENT
 from quorate.errors import DeadlineExceeded, Outcome, QuorateError, QuorumUnreachable
@@ -54,6 +54,7 @@ class Write(Begun):
         self.waiter = waiter  # Not by super(): a call for each write.
         self.size = size
         self.deadline_ms = 0
+        self.next = None
         self.row = row
         self.record = record
         self.replicas = replicas
@@ -110,6 +111,12 @@ class Write(Begun):
             needed=needed_of(self.groups),
             acked=self.acks.bit_count(),
         )
+
+    def result(self) -> PutResult:
+        """The answer once it is done."""
+        acks, n, superseded = count_of(self.acks), self.replicas.n, bool(self.highest)
+        restamped, moved = self.is_restamp, self.is_moved
+        return PutResult(self.record.version, acks, n, restamped, superseded, moved)
 
     def lost(self, detail: str) -> QuorateError:
         """The error of one that will not have enough acks any more."""

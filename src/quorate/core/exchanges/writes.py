@@ -58,7 +58,7 @@ from quorate.core.topology.topology import (
     verdict,
 )
 from quorate.core.turn import Alarm, Parked, Parts, size_of
-from quorate.core.values.events import Put, PutResult
+from quorate.core.values.events import Put
 from quorate.core.values.messages import Mutated
 from quorate.core.values.record import Record
 from quorate.core.values.slots import partition_of, row_of
@@ -249,7 +249,7 @@ class Writes:
         """A replica has the batch on disk."""
         writes, refused, fenced = ops, answer.refused, answer.fenced
         for index, version in answer.superseded:
-            if version > self._turn.version_max:
+            if self._turn.is_ahead(version):
                 reason = "it holds a stamp further ahead than clocks may differ"
                 refused = [*refused, (index, reason)]
             elif index < len(ops) and not self._note_ahead(ops[index], peer.bit, version):
@@ -383,10 +383,7 @@ class Writes:
         waiter = write.waiter
         assert waiter is not None
         write.waiter = None
-        acks, n, superseded = write.acks.bit_count(), write.replicas.n, bool(write.highest)
-        restamped, moved = write.is_restamp, write.is_moved
-        result = PutResult(write.record.version, acks, n, restamped, superseded, moved)
-        self._requests.answer(waiter, result, write.size)
+        self._requests.answer(waiter, write.result(), write.size)
 
     def _above(self, write: Write) -> Record | None:
         """The same write, stamped above all that was told. None, and it is answered, if no stamp
@@ -456,8 +453,8 @@ class Writes:
             self._settle(write)
 
     def _settle(self, write: Write) -> None:
-        """It has taken effect: what is left is that enough replicas have it, or something newer,
-        those of the layout that is in force by now."""
+        """The write has taken effect: send it to the replicas in force by now, and answer once it,
+        or a newer record, is held by enough of them."""
         again = self._send_again(write, write.record, write.replicas, write.groups)
         again.is_restamp, again.is_settled, again.has_effect = write.is_restamp, True, True
         again.highest = write.highest

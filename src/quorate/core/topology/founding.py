@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 Founder = tuple[int, str]
 """The id of a disk, and where it is."""
-Said = tuple[int, Foundation]
+Addressed = tuple[int, Foundation]
 """To whom, and what."""
 
 ASK_MS: Final = 1_000
@@ -102,7 +102,7 @@ class Founding:
         self.keep: bytes | None = None
         self.founded: tuple[Founder, ...] = ()
 
-    def look(self, now_ms: int, seen: Iterable[Founder]) -> list[Said]:
+    def look(self, now_ms: int, seen: Iterable[Founder]) -> list[Addressed]:
         """What to say now; `seen` are the others that can be reached and look for founders too."""
         if self.founded:
             return []
@@ -124,7 +124,7 @@ class Founding:
             return []
         return self._ask(now_ms, everybody)
 
-    def _ask(self, now_ms: int, everybody: list[Founder]) -> list[Said]:
+    def _ask(self, now_ms: int, everybody: list[Founder]) -> list[Addressed]:
         first = everybody[: self._count]
         if self._own not in first:
             first = [*first[:-1], self._own]
@@ -133,7 +133,7 @@ class Founding:
         self._asked_until_ms = now_ms + ASK_MS
         return self._settle() or self._say(FoundStage.ASK, self._held)
 
-    def hear(self, sender: int, message: Foundation, now_ms: int) -> list[Said]:
+    def hear(self, sender: int, message: Foundation, now_ms: int) -> list[Addressed]:
         """Take what another node says; what to say to that."""
         founders = tuple(message.founders)
         if not self._is_ours(sender, founders, message.replication):
@@ -154,7 +154,7 @@ class Founding:
             return [(sender, self._message(FoundStage.PROMISED, founders))]
         return []
 
-    def kept(self) -> list[Said]:
+    def kept(self) -> list[Addressed]:
         """What was to be kept is durable: what to say now."""
         if self._is_durable or not self.promised:
             return []
@@ -182,7 +182,9 @@ class Founding:
             and replication == self._replication
         )
 
-    def _answer_ask(self, sender: int, founders: tuple[Founder, ...], now_ms: int) -> list[Said]:
+    def _answer_ask(
+        self, sender: int, founders: tuple[Founder, ...], now_ms: int
+    ) -> list[Addressed]:
         is_held = now_ms < self._held_until_ms and self._held != founders
         gives_way = bool(self._free) and sender < self._own[0]
         if (self.promised and self.promised != founders) or (is_held and not gives_way):
@@ -196,7 +198,7 @@ class Founding:
         self._held = founders
         self._held_until_ms = now_ms + HOLD_MS
 
-    def _settle(self) -> list[Said]:
+    def _settle(self) -> list[Addressed]:
         """Promise, once all are free."""
         if len(self._free) < self._count:
             return []
@@ -208,7 +210,7 @@ class Founding:
         self.promised = founders
         self.keep = msgspec.msgpack.encode(founders)
 
-    def _urge(self, now_ms: int) -> list[Said]:
+    def _urge(self, now_ms: int) -> list[Addressed]:
         if now_ms < self._again_ms:
             return []
         self._again_ms = now_ms + AGAIN_MS
@@ -219,7 +221,7 @@ class Founding:
         if self._is_durable and len(self._yes) == self._count:
             self.founded = self.promised
 
-    def _say(self, stage: FoundStage, founders: Sequence[Founder]) -> list[Said]:
+    def _say(self, stage: FoundStage, founders: Sequence[Founder]) -> list[Addressed]:
         """The same to all others of a list."""
         message = self._message(stage, founders)
         return [(node_id, message) for node_id, _ in founders if node_id != self._own[0]]

@@ -13,7 +13,8 @@ answers A's first greeting with 12:58:31, which is above the 12:40:07 that A has
 
 Invariants:
 - A copy *counts*, in quorums of which reads and writes meet, only when a majority of the members
-  (this node included) have said what they remember. So have votes.
+  (this node included) have said what they remember; or all have, but for those at whose URL our own
+  link finds another disk: what these remembered nobody can say any more. So have votes.
 - Only the first answer of a member to this process is judged: it can have heard this process's own
   marks, which are higher than what it found, in no answer but a later one. (Frames go over our own
   link, behind the answer.)
@@ -154,12 +155,15 @@ class Marks:
             "too few members have said yet whether this node's disk is as far as it was"
         )
 
-    def look(self, own_id: int, members: Collection[int]) -> None:
+    def look(self, own_id: int, members: Collection[int], successor: Callable[[int], int]) -> None:
         """Count, if enough have said what they remember. `members`: the ids of all whose disks are
-        known and not lost."""
-        if not self.counts and own_id in members and not self.refusal:
-            heard = 1 + len(self._said.intersection(members))
-            self.counts = heard >= majority(len(members))
+        known and not lost; `successor`: of the disk that is where one of them was, or 0."""
+        if self.counts or own_id not in members or self.refusal:
+            return
+        heard = {own_id} | self._said.intersection(members)
+        self.counts = len(heard) >= majority(len(members)) or all(
+            [each in heard or successor(each) in self._said for each in members]
+        )
 
 
 def _shown(ms: int) -> str:

@@ -254,7 +254,7 @@ class Membership:
     def _look_at_marks(self, layout: Layout) -> None:
         """Whether this node's copies count by now."""
         bound = [each.id for each in layout.members if each.is_bound and each.id not in layout.lost]
-        self.marks.look(self._settings.node_id, bound)
+        self.marks.look(self._settings.node_id, bound, self.roster.successor)
 
     def _tell_if_new(self) -> None:
         """Say what is not as this node was started: copies of each key, which the cluster decides;
@@ -297,8 +297,9 @@ class Membership:
         return None in self._members.values()
 
     def founders(self) -> tuple[dict[str, Member], int]:
-        """The members that are met and not bound, by URL, as what they are to be bound; and how
-        many are not met. None that is to hold nothing: it has nothing, so it goes as it is."""
+        """Which disks the next layout can bind: for the URL of each founder that is not bound yet
+        and is linked, or is this node, the member that it becomes. And how many other unbound
+        founders there are. One of weight 0 is in neither: it has no data, and leaves unbound."""
         settings, layout = self._settings, self.layout
         met: dict[str, Member] = {}
         unmet = 0

@@ -271,6 +271,12 @@ class Roster:
         """The member at a URL."""
         return self._at.get(url)
 
+    def successor(self, node_id: int) -> int:
+        """The id of the disk that is where a member was, and that no layout names; 0 if none is."""
+        peer = self.by_id.get(node_id)
+        there = None if peer is None else self._at.get(peer.url)
+        return 0 if there is None or there is peer or there.is_bound else there.id
+
     def place(self, member: Member, *, is_alone: bool, is_lost: bool) -> Peer:
         """Know who it is that a layout names, alone at its URL or beside another."""
         peer, there = self.by_id.get(member.id), self._at.get(member.url)

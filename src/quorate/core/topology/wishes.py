@@ -12,8 +12,7 @@ where it is; C stays a member, and `apply` goes on.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Collection, Mapping
 
 import msgspec
 
@@ -32,10 +31,10 @@ from quorate.core.topology.planner import Site, crowded
 from quorate.core.topology.steps import admitted, changed, raised, recovered
 from quorate.core.topology.topology import majority
 from quorate.core.topology.wants import goal_of
+from quorate.core.values.settings import REPLICATION_MAX
 from quorate.core.values.wish import Preview, Share, Wish
 from quorate.errors import Conflict, InvalidRequest, NotReady, Unauthenticated
 
-REPLICATION_MAX: Final = 64
 _replace = msgspec.structs.replace
 
 
@@ -111,10 +110,13 @@ def _admitted(old: Layout, wish: Wish, *, now_s: int) -> Layout | None:
 
 
 def given_up(membership: Membership, wish: Wish, *, replaced: Mapping[int, int]) -> Layout:
-    """The layout without those that the wish gives up for lost, and with the empty disks that are
-    at their URLs (`replaced`, by the ids of those lost). InvalidRequest if the cluster can decide
-    by itself and each partition has copies enough, if one of them is there, or if who stays could
-    not decide either."""
+    """The layout that recovery forces: without the members that the operator gives up
+    (`wish.recover`). Where an empty disk is at the URL of one of them, that disk becomes a member
+    in its place: `replaced` has its id, by the id of the lost one.
+
+    InvalidRequest if no recovery is needed, as a majority of the voters is reachable and no
+    partition lacks copies; if one of the given-up members is reachable; or if the members that
+    remain could not decide anything either."""
     old = membership.layout
     if old is None or old.epoch == FIRST_EPOCH:
         raise NotReady(membership.why_none())
@@ -129,7 +131,8 @@ def given_up(membership: Membership, wish: Wish, *, replaced: Mapping[int, int])
         if not _is_away(membership, member):
             raise InvalidRequest("its disk is not lost: it is there", name=name)
         lost.add(member.id)
-    if membership.has_majority() and not _short_of(old, lost.union(old.lost))[0]:
+    can_decide = membership.has_majority() and membership.marks.counts
+    if can_decide and not _short_of(old, lost.union(old.lost))[0]:
         raise InvalidRequest("a majority of the voters is there: replace or leave does it")
     try:
         fresh = recovered(old, lost)
@@ -214,6 +217,7 @@ def plan_of(membership: Membership, layout: Layout) -> Preview:
     copies = sum(gains.values())
     endangered, gone = _short_of(before, set(layout.lost))
     sites = [Site(each.zone, each.weight) for each in layout.members]
+    going = {each.url for each in layout.members if not each.weight}
     return Preview(
         epoch=before.epoch,
         replication=layout.replication,
@@ -223,13 +227,15 @@ def plan_of(membership: Membership, layout: Layout) -> Preview:
         endangered=endangered,
         gone=gone,
         crowded=crowded(goal, sites, replication=layout.replication),
+        unanswered=_unanswered(membership, min([len(row) for row in goal]), but=going),
         level=layout.level,
     )
 
 
 def _short_of(layout: Layout, lost: set[int]) -> tuple[int, int]:
-    """Of how many partitions so many copies are on these disks that acknowledged writes may be on
-    no other, and nobody can get a copy from who is left; and of how many all are."""
+    """How many partitions may have lost acknowledged writes with these disks, as a majority of
+    their copies is on them: two of three, say. And how many of these have all their copies there,
+    so that no data is left of them."""
     indices = {index for index, each in enumerate(layout.members) if each.id in lost}
     counts = [(len(indices.intersection(row)), len(row)) for row in layout.table]
     endangered = sum([count >= majority(size) for count, size in counts])
@@ -291,14 +297,19 @@ def _check_possible(fresh: Layout) -> None:
 
 def _check_quorums(membership: Membership, replication: int) -> None:
     """InvalidRequest if some node was started with a W or R that so few copies cannot give."""
-    for url, w, r in membership.quorums():
-        for name, count in (("W", w), ("R", r)):
-            if count > replication:
-                raise InvalidRequest(
-                    f"{url} was started with -{name}={count}, and {replication} could never answer "
-                    "that: start it with less first",
-                    replication=replication,
-                )
+    for line in _unanswered(membership, replication):
+        raise InvalidRequest(f"{line}: start it with less first", replication=replication)
+
+
+def _unanswered(membership: Membership, copies: int, *, but: Collection[str] = ()) -> list[str]:
+    """Who was started with a W or R that so many copies of each key cannot give, a line each; `but`
+    nodes at these URLs."""
+    return [
+        f"{url} was started with -{name}={count}, and {copies} could never answer that"
+        for url, w, r in membership.quorums()
+        for name, count in (("W", w), ("R", r))
+        if count > copies and url not in but
+    ]
 
 
 def _check(old: Layout, members: dict[int, Member], replication: int, *, is_forced: bool) -> None:

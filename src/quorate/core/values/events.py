@@ -25,6 +25,7 @@ from quorate.core.values.frequent import PeerFrame as PeerFrame
 from quorate.core.values.frequent import Put as Put
 from quorate.core.values.frequent import PutResult as PutResult
 from quorate.core.values.frequent import Result as Result
+from quorate.core.values.frequent import StorageState as StorageState
 from quorate.core.values.frequent import Update as Update
 from quorate.core.values.frequent import UpdateResult as UpdateResult
 from quorate.core.values.frequent import Waiter as Waiter
@@ -40,7 +41,6 @@ from quorate.core.values.results import Note as Note
 from quorate.core.values.results import ReplicaView as ReplicaView
 from quorate.core.values.results import ScanResult as ScanResult
 from quorate.core.values.wish import Wish
-from quorate.errors import BY_CODE, QuorateError
 
 SCAN_ROWS_MAX: Final = 1000
 """In one page of keys; a larger limit counts as this."""
@@ -175,17 +175,6 @@ class Met(msgspec.Struct, frozen=True, gc=False):
     greeting: Greeting
     is_answer: bool = False
     """Whether it is the answer to ours."""
-
-
-class StorageState(msgspec.Struct, frozen=True, gc=False):
-    """Whether the engine takes writes: `code` of the error that refuses them, empty if it does."""
-
-    code: str = ""
-    reason: str = ""
-
-    def error(self) -> QuorateError:
-        """A fresh error that says why writes are refused."""
-        return BY_CODE[self.code](self.reason)
 
 
 class Stop(msgspec.Struct, frozen=True, gc=False):

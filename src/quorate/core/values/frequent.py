@@ -27,7 +27,7 @@ from quorate.core.values.results import (
     Note,
     ScanResult,
 )
-from quorate.errors import QuorateError
+from quorate.errors import BY_CODE, QuorateError
 
 
 @mypyc_attr(acyclic=True)
@@ -287,6 +287,24 @@ class Durable(Fields):
 
     def __init__(self, mark: int) -> None:
         self.mark: Final = mark
+
+
+@final
+@mypyc_attr(acyclic=True)
+class StorageState(Fields):
+    """Whether the engine takes writes: `code` of the error that refuses them, empty if it does. Not
+    frequent, but looked at for each write."""
+
+    __match_args__ = ("code", "reason")
+    __slots__ = __match_args__
+
+    def __init__(self, code: str = "", reason: str = "") -> None:
+        self.code: Final = code
+        self.reason: Final = reason
+
+    def error(self) -> QuorateError:
+        """A fresh error that says why writes are refused."""
+        return BY_CODE[self.code](self.reason)
 
 
 # --- effects --------------------------------------------------------------------------------------

@@ -73,7 +73,10 @@ _VALUE_STARTS: Final = tuple(
     ]
 )
 """Where the value of a plain record begins, by flags."""
+_LINKED_HEADS: Final = tuple([bytes((LINKED_FORMAT, flags)) for flags in range(_FLAGS_END)])
 _WINNER: Final = Struct(">QQ")
+_WINNER_BYTES: Final = 16
+_pack_winner: Final = _WINNER.pack
 _CHECKSUM_BYTES: Final = 4
 _INTACT: Final = crc32(crc32(b"").to_bytes(4, "little"))
 _crc32: Final = crc32
@@ -91,8 +94,8 @@ class Record:
     """
 
     __slots__ = (
-        *("_body", "_prior", "_start", "_value"),
-        *("expires_ms", "is_tombstone", "version", "winners"),
+        *("_body", "_prior", "_start", "_value", "_winners"),
+        *("expires_ms", "is_tombstone", "version"),
     )
 
     def __init__(
@@ -107,11 +110,8 @@ class Record:
         self.is_tombstone = value is None
         self.expires_ms = expires_ms
         """Absolute wall-clock milliseconds, fixed by the coordinator, the same on all replicas."""
-        self.winners = winners
-        """Of the last proposals of this chain that were decided, this one's at the end: the link of
-        the base and the number of the proposal that came directly after it, and behind it those of
-        the requests in it that have a number: the link before the request's own. A number 0 tells
-        where the one before it ends. Empty of what was stamped."""
+        self._winners: tuple[tuple[int, int], ...] | None = winners
+        """None while they are in the body only: of most that come here nobody asks."""
         self._value = value
         """None once it is in the body."""
         self._prior: bytes | None = prior
@@ -141,6 +141,24 @@ class Record:
             start = self._start
             return self._body[start - VERSION_BYTES : start] if self._body[1] & _PRIOR else ABSENT
         return prior
+
+    @property
+    def is_of_plain_body(self) -> bool:
+        """Whether it was read from a body of format 1, whose fields can be nothing but a record's:
+        lengths are given, an expiry was looked at, and there is no place for winners."""
+        return self._prior is None
+
+    @property
+    def winners(self) -> tuple[tuple[int, int], ...]:
+        """Of the last proposals of this chain that were decided, this one's at the end: the link of
+        the base and the number of the proposal that came directly after it, and behind it those of
+        the requests in it that have a number: the link before the request's own. A number 0 tells
+        where the one before it ends. Empty of what was stamped."""
+        winners = self._winners
+        if winners is None:
+            start, end = _winners_span(self._body)
+            winners = self._winners = tuple(_WINNER.iter_unpack(self._body[start:end]))
+        return winners
 
     @property
     def body(self) -> bytes:
@@ -188,15 +206,44 @@ def _linked_head(record: Record, flags: int, expiry: bytes) -> bytes:
     version, prior = record.version, record.prior
     assert len(version) in RECORD_LENGTHS, f"no version of a record: {version!r}"
     assert not prior or len(prior) in RECORD_LENGTHS, f"no version of a record: {prior!r}"
-    parts = [version[:VERSION_BYTES], expiry, prior[:VERSION_BYTES]]
+    parts = [b"", version[:VERSION_BYTES], expiry, prior[:VERSION_BYTES]]
     if len(version) == LINKED_BYTES:
         flags |= _LINKED
-        parts += (version[VERSION_BYTES:], bytes((len(record.winners),)))
-        parts += [_WINNER.pack(*winner) for winner in record.winners]
+        winners = record.winners
+        parts.append(version[VERSION_BYTES:])
+        parts.append(len(winners).to_bytes(1, "big"))
+        for link, number in winners:
+            parts.append(_pack_winner(link, number))
     if len(prior) == LINKED_BYTES:
         flags |= _LINKED_PRIOR
         parts.append(prior[VERSION_BYTES:])
-    return b"".join((bytes((LINKED_FORMAT, flags)), *parts))
+    parts[0] = _LINKED_HEADS[flags]
+    return b"".join(parts)
+
+
+def _winners_span(body: bytes) -> tuple[int, int]:
+    """Where the winners begin and end in the body of a record whose version has a link."""
+    counted = _VALUE_STARTS[body[1] & _PLAIN_FLAGS] + LINK_BYTES
+    return counted + 1, counted + 1 + body[counted] * _WINNER_BYTES
+
+
+def winners_of(record: Record) -> Record:
+    """What a record says of who won, as a record without a value, an expiry and a prior."""
+    body = record.body
+    if body[0] != LINKED_FORMAT or not body[1] & _LINKED:
+        return Record(record.version, None, winners=record.winners)
+    start, end = _winners_span(body)
+    found = Record(record.version, None)
+    # All that it has is in the other's body.
+    found._body = b"".join(
+        (
+            _LINKED_HEADS[_TOMBSTONE | _LINKED],
+            body[2:_HEAD_BYTES],
+            body[start - 1 - LINK_BYTES : end],
+        )
+    )
+    found._start, found._winners = len(found._body), record._winners
+    return found
 
 
 def record_of(body: bytes) -> Record:
@@ -243,23 +290,22 @@ def _linked_record_of(body: bytes) -> Record:
         raise ValueError("a record with impossible flags")
     version, expires_ms = body[2:_HEAD_BYTES], _expiry_of(body, flags)
     prior = body[start - VERSION_BYTES : start] if flags & _PRIOR else ABSENT
-    winners: tuple[tuple[int, int], ...] = ()
     if flags & _LINKED:
         counted = start + LINK_BYTES
         version += body[start:counted]
-        start = counted + 1 + (body[counted] if counted < len(body) else 0) * _WINNER.size
+        start = counted + 1 + (body[counted] if counted < len(body) else 0) * _WINNER_BYTES
         if start > len(body):
             raise ValueError("a record of an impossible length")
-        found = _WINNER.iter_unpack(body[counted + 1 : start])
-        winners = tuple([(link, number) for link, number in found])
     if flags & _LINKED_PRIOR:
         prior += body[start : start + LINK_BYTES]
         start += LINK_BYTES
     if not _is_apt(body, flags, start):
         raise ValueError("a record of an impossible length")
-    record = Record(version, None, expires_ms, prior, winners)
+    record = Record(version, None, expires_ms, prior)
     record.is_tombstone = flags & _TOMBSTONE != 0
     record._body, record._start = body, start
+    if flags & _LINKED:
+        record._winners = None
     return record
 
 
@@ -358,6 +404,12 @@ def is_live(record: Record | None, *, wall_ms: int) -> bool:
     if record is None or record.is_tombstone:
         return False
     return not has_expired(record.expires_ms, wall_ms=wall_ms)
+
+
+def is_expiry(expires_ms: int) -> bool:
+    """Whether a record can have it: Unix milliseconds, or 0 for never. What is called for each
+    record (`wire.frame_rules`, and decoding one) compares by itself."""
+    return 0 <= expires_ms <= EXPIRES_MS_MAX
 
 
 def has_expired(expires_ms: int, *, wall_ms: int) -> bool:

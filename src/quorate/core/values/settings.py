@@ -12,6 +12,7 @@ SLICE_MS: Final = 60_000
 NODE_ID_MAX: Final = (1 << 48) - 1
 MEMBERS_MAX: Final = 1000
 """Besides this node."""
+REPLICATION_MAX: Final = 64
 FOUNDERS_MAX: Final = 64
 """That find each other; a longer list has to be given."""
 

@@ -12,16 +12,21 @@ A *row* is the key as replicas store and exchange it: partition (2 bytes, big-en
 from __future__ import annotations
 
 from binascii import crc_hqx
-from typing import Final
+from typing import Final, TypeVar
 
 SLOT_COUNT: Final = 16384
 PARTITION_COUNT: Final = 1024
 SLOTS_PER_PARTITION: Final = SLOT_COUNT // PARTITION_COUNT
+PAGE_BYTES: Final = 1 << 20
+"""About what is read, or told, of the rows of a partition at once; one record may exceed it."""
 BUCKETS: Final = 64
 """Into which the rows of a partition are divided to compare them (`core.digests`)."""
 ROW_PREFIX_BYTES: Final = 4
 ROW_END: Final = PARTITION_COUNT.to_bytes(2, "big")
 """Every row is below it: the first two bytes are the partition."""
+
+Place = TypeVar("Place", bytes, tuple[bytes, bytes])
+"""A row, or something of a row by its version."""
 
 _BRACE: Final = ord("{")
 """A number, as `in` takes bytes for one first, and makes an error of it: seven times the time."""
@@ -64,6 +69,12 @@ def partition_of(row: bytes) -> int:
 def key_of(row: bytes) -> bytes:
     """The user's key of a row."""
     return row[ROW_PREFIX_BYTES:]
+
+
+def ascend(places: list[Place], after: Place) -> bool:
+    """Whether the places that a page tells of, of which there is one, are behind `after`, each once
+    and in order: then the next page, asked for behind the last, comes forward."""
+    return after < places[0] and sorted(set(places)) == places
 
 
 def partition_bounds(partition: int) -> tuple[bytes, bytes]:

@@ -32,6 +32,8 @@ COUNTER_BITS: Final = 16
 CEILING_STEP_MS: Final = 500
 VERSION_BYTES: Final = 14
 """Of one that was stamped."""
+_STAMP_BYTES: Final = 8
+_TIE_BYTES: Final = VERSION_BYTES - _STAMP_BYTES
 LINK_BYTES: Final = 8
 LINKED_BYTES: Final = VERSION_BYTES + LINK_BYTES
 """Of one that a read-modify-write made."""
@@ -64,7 +66,8 @@ def stamp_of(version: bytes) -> int:
 
 def pack_version(stamp: int, tie: int) -> bytes:
     """The version of clock reading `stamp` (64 bits), unlike those of another `tie` (48 bits)."""
-    return (stamp << 48 | tie).to_bytes(VERSION_BYTES, "big")
+    # Apart, as one number of both would be of more than a machine's word. Struct.pack costs more.
+    return stamp.to_bytes(_STAMP_BYTES, "big") + tie.to_bytes(_TIE_BYTES, "big")
 
 
 VERSION_MIN: Final = pack_version(1, 0)

@@ -81,5 +81,8 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     """Of these, those of which no copy is left."""
     crowded: list[str]
     """Why copies of some keys share a zone, in words; empty if none do."""
+    unanswered: list[str]
+    """Who was started with a W or R of more copies than some keys have then, in words; empty if
+    nobody was."""
     level: int
     """The feature level that is in force then."""

@@ -19,9 +19,18 @@ import msgspec
 from aiohttp import web
 from msgspec import UNSET, UnsetType
 
-from quorate.core.values.events import Get, GetResult, Put, PutResult, Waiter
-from quorate.core.values.record import EXPIRES_MS_MAX, is_live
+from quorate.core.values.events import (
+    Get,
+    GetResult,
+    Put,
+    PutResult,
+    Update,
+    UpdateResult,
+    Waiter,
+)
+from quorate.core.values.record import EXPIRES_MS_MAX, is_expiry, is_live
 from quorate.doors.access import Principal, Role
+from quorate.doors.http.conditions import WHERE_NONE_IS
 from quorate.doors.http.context import Context, ask
 from quorate.doors.http.keys import Base64, Text, from_text, to_text
 from quorate.doors.http.leaving import write_parts
@@ -30,6 +39,7 @@ from quorate.doors.http.portions import PORTION_BYTES, Portions
 from quorate.doors.http.problems import problem_of
 from quorate.doors.http.query import TTL_SECONDS_MAX, Query
 from quorate.doors.http.request import decode_large_json, read_body
+from quorate.doors.http.updates import writing
 from quorate.doors.limits import ByteBudget, checked_key, checked_value, no_room_for_reply
 from quorate.errors import InvalidRequest, Outcome, Overloaded, QuorateError
 
@@ -54,6 +64,8 @@ class OperationBody(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """Seconds."""
     expires_ms: int | UnsetType | None = UNSET
     """Instead of `ttl`: the moment itself, so that a copied key expires when the first does."""
+    if_absent: bool | UnsetType | None = UNSET
+    """Put only where no value is, as `If-None-Match: *` does."""
 
 
 class BatchBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -63,8 +75,9 @@ class BatchBody(msgspec.Struct, forbid_unknown_fields=True):
 
 
 _SHAPE: Final = (
-    "an operation is get, put or delete, with key, value, ttl or expires_ms: whatever depends on"
-    " what is there is a request of its own, /kv with If-Match or /incr"
+    "an operation is get, put or delete, with key, value, ttl or expires_ms, and if_absent of a"
+    " put: whatever else depends on what is there is a request of its own, /kv with If-Match or"
+    " /incr"
 )
 _decoder: Final = msgspec.json.Decoder(BatchBody)
 
@@ -76,6 +89,7 @@ class _CheckedOperation(msgspec.Struct):
     key: bytes
     value: bytes | None
     expires_ms: int
+    is_if_absent: bool = False
 
 
 async def batch(context: Context, request: web.Request, query: Query) -> web.StreamResponse:
@@ -88,6 +102,11 @@ async def batch(context: Context, request: web.Request, query: Query) -> web.Str
         await portions.take(_text_size(operation.value))
         calls.append(_checked(context, operation))
     _permit(context.principal, calls)
+    if query.get("w") is not None and any([each.is_if_absent for each in calls]):
+        raise InvalidRequest(
+            "w is not for a batch with if_absent: that always needs a majority of the replicas",
+            parameter="w",
+        )
     running = _Running(context, query, calls, portions)
     try:
         parts = await _rendered(await running.results(), portions)
@@ -145,7 +164,10 @@ def _checked(context: Context, operation: OperationBody) -> _CheckedOperation:
     bytes_max = context.store.config.value_bytes_max
     value = None if text is None else checked_value(from_text(text), bytes_max=bytes_max)
     expires_ms = _expiry(operation, is_put=is_put, wall_ms=context.store.wall_ms())
-    return _CheckedOperation(operation.op, key, value, expires_ms)
+    is_if_absent = operation.if_absent is True
+    if is_if_absent and not is_put:
+        raise InvalidRequest("if_absent is for puts")
+    return _CheckedOperation(operation.op, key, value, expires_ms, is_if_absent)
 
 
 def _permit(principal: Principal, calls: list[_CheckedOperation]) -> None:
@@ -166,7 +188,7 @@ def _expiry(operation: OperationBody, *, is_put: bool, wall_ms: int) -> int:
         raise InvalidRequest("ttl, or expires_ms, is for puts")
     if ttl is not None and not 1 <= ttl <= TTL_SECONDS_MAX:
         raise InvalidRequest(f"ttl is from 1 to {TTL_SECONDS_MAX} seconds")
-    if expires_ms is not None and not 1 <= expires_ms <= EXPIRES_MS_MAX:
+    if expires_ms == 0 or not is_expiry(expires_ms or 0):
         raise InvalidRequest(f"expires_ms is from 1 to {EXPIRES_MS_MAX}")
     return wall_ms + ttl * 1000 if ttl is not None else expires_ms or 0
 
@@ -214,6 +236,8 @@ class _Running:
         try:
             if is_late:
                 raise Overloaded("the batch took too long", outcome=Outcome.NOT_APPLIED)
+            if call.is_if_absent:
+                return await self._put_if_absent(call)
             return await (self._get(call) if call.op == "get" else self._put(call))
         except QuorateError as error:
             return problem_of(error).members()
@@ -243,6 +267,17 @@ class _Running:
 
         result = await ask(self._store, put, PutResult)
         return {"status": 200, "version": result.version.hex(), "acks": result.acks}
+
+    async def _put_if_absent(self, call: _CheckedOperation) -> dict[str, object]:
+        edit = writing(call.value, call.expires_ms, WHERE_NONE_IS)
+        size = len(call.value or b"")
+
+        def update(waiter: Waiter) -> Update:
+            return Update(waiter, call.key, edit, self._timeout_ms, size=size)
+
+        result = await ask(self._store, update, UpdateResult)
+        assert result.after is not None, "no edit of this door leaves a key as it was"
+        return {"status": 200, "version": result.after.version.hex(), "acks": result.acks}
 
 
 def _too_much() -> Overloaded:

@@ -14,10 +14,9 @@ import msgspec
 from aiohttp import web
 
 from quorate.core.values.events import Change, ChangeResult
-from quorate.core.values.status import MemberView, Status
+from quorate.core.values.status import MemberView
 from quorate.core.values.wish import Preview, Share, Wish
 from quorate.doors.http.context import Context, ask, respond_json
-from quorate.doors.http.pace import CopyPace, Eta
 from quorate.doors.http.query import Query
 from quorate.doors.http.request import decode_json, read_body
 from quorate.errors import InvalidRequest
@@ -245,7 +244,7 @@ async def topology(context: Context, _request: web.Request, query: Query) -> web
             "elsewhere: a change was cancelled; to move them: quorate plan, then quorate apply"
         )
     expires_s = context.numbers().get("certificate_expires_s")
-    eta = _eta(context.pace, status, coming)
+    eta = context.pace.of(status, coming)
     answer = TopologyAnswer(
         node=status.url,
         epoch=status.epoch,
@@ -268,16 +267,6 @@ async def topology(context: Context, _request: web.Request, query: Query) -> web
         certificate_waits=_expiry(status.url, expires_s),
     )
     return respond_json(answer)
-
-
-def _eta(pace: CopyPace, status: Status, coming: Preview | None) -> Eta:
-    """How long what moves, or soon will, takes."""
-    if coming is None or status.phase not in ("waiting", "moving"):
-        return Eta()
-    if status.phase == "waiting":
-        return pace.estimate(coming.copies, coming.bytes)
-    left = sum([each.left for each in status.members if each.member])
-    return pace.look(epoch=coming.epoch, copies=coming.copies, size=coming.bytes, left=left)
 
 
 def _expiry(url: str, expires_s: int | None) -> str:

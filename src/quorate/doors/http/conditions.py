@@ -91,6 +91,10 @@ class VersionConditions(NamedTuple):
             raise _failed(version, "there is a value under this key" if is_any else reason)
 
 
+WHERE_NONE_IS: Final = VersionConditions(None, Tags(any=True))
+"""Of a write that is made only where there is no value: `If-None-Match: *`."""
+
+
 def conditions_of(lines: Lines) -> VersionConditions:
     """What a request asks. InvalidRequest for what is no list of tags."""
     return VersionConditions(_tags(lines, MATCH), _tags(lines, NONE_MATCH))

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,7 +26,7 @@ from typing import Final
 from quorate.config import KEY_BYTES_MAX
 from quorate.core.values.events import Get, Put, Result
 from quorate.doors.access import ANYBODY, Principal
-from quorate.doors.answered import OK, outcome_word
+from quorate.doors.answered import Waiting, WaitingLine, outcome_word
 from quorate.doors.flow import (
     ARRIVING,
     CLOSED,
@@ -68,19 +67,17 @@ _ZERO: Final = ord("0")
 _PUT: Final = METHODS[b"PUT"]
 
 
-class _PendingAnswer:
+class _PendingAnswer(Waiting):
     """A request that was submitted, and then its answer; the waiter that the core is given."""
 
-    __slots__ = ("_connection", "_quorum", "answer", "came_ns", "method", "outcome")
+    __slots__ = ("_connection", "_quorum", "method")
 
     def __init__(self, connection: FastConnection, method: Method, quorum: int) -> None:
+        operation = connection.lane.operations[method.operation]
+        super().__init__(connection.asked, operation, connection.came_ns)
         self._connection = connection
         self._quorum = quorum
         self.method = method
-        self.came_ns = connection.came_ns
-        self.answer: bytes | None = None
-        self.outcome = OK
-        connection.asked.append(self)
 
     def done(self, result: Result) -> None:
         connection, method, quorum = self._connection, self.method, self._quorum
@@ -96,9 +93,9 @@ class _PendingAnswer:
         if size > SMALL_REPLY_BYTES and not flow.has_room(size):
             reply = problem_reply(no_room_for_reply())
             self.outcome = Outcome.NOT_APPLIED.value
-        self.answer = lane.render(reply, wall_ms=wall_ms, has_body=method.shows_body)
-        flow.reply_bytes += len(self.answer)
-        if connection.asked[0] is self:
+        self.reply = lane.render(reply, wall_ms=wall_ms, has_body=method.shows_body)
+        flow.reply_bytes += len(self.reply)
+        if connection.asked.first is self:
             lane.store.flush_soon(connection)
 
 
@@ -120,11 +117,11 @@ class _PendingAsked(_PendingAnswer):
             super().done(judged)
             return
         if judged.status == HTTPStatus.NOT_MODIFIED:
-            self.answer = lane.render_bare(judged, wall_ms=wall_ms)
+            self.reply = lane.render_bare(judged, wall_ms=wall_ms)
         else:
-            self.answer = lane.render(judged, wall_ms=wall_ms, has_body=True)
-        connection.flow.reply_bytes += len(self.answer)
-        if connection.asked[0] is self:
+            self.reply = lane.render(judged, wall_ms=wall_ms, has_body=True)
+        connection.flow.reply_bytes += len(self.reply)
+        if connection.asked.first is self:
             lane.store.flush_soon(connection)
 
 
@@ -162,8 +159,7 @@ class FastConnection:
         self.lane = lane
         self.came_ns = 0
         """When the last packet came."""
-        self.asked: deque[_PendingAnswer] = deque()
-        """Requests begun and not yet answered, in the order of their answers."""
+        self.asked = WaitingLine()
         self.flow = Flow(self, self.asked, lane)
         self._buffer = b""
         self._heads = Heads(lane.match_headers, asks=lane.asks)
@@ -222,22 +218,11 @@ class FastConnection:
     def flush(self) -> None:
         """Write the answers that are there, up to the first that is not."""
         flow, asked = self.flow, self.asked
-        operations = self.lane.operations
-        if asked and (answers := asked[0].answer) is not None:
-            now_ns = monotonic_ns()
-            done = asked.popleft()
-            operations[done.method.operation].done(done.outcome, now_ns - done.came_ns)
-            if asked and asked[0].answer is not None:
-                ready = [answers]
-                while asked and (answer := asked[0].answer) is not None:
-                    ready.append(answer)
-                    done = asked.popleft()
-                    operations[done.method.operation].done(done.outcome, now_ns - done.came_ns)
-                answers = b"".join(ready)
-            if not asked:
+        if answers := asked.take_ready():
+            if asked.first is None:
                 self._is_fenced = False
             flow.write(answers)
-        elif not asked:
+        elif asked.first is None:
             self._is_fenced = False
         if flow.state is not READING and flow.state is not ARRIVING and flow.state is not CLOSED:
             self._serve()
@@ -260,7 +245,7 @@ class FastConnection:
             if (
                 self._is_fenced
                 or flow.is_choked
-                or len(asked) >= flow.window
+                or asked.count >= flow.window
                 or flow.reply_bytes > REPLY_BYTES_MAX
             ):
                 is_full = True
@@ -285,12 +270,12 @@ class FastConnection:
     def _settle(self, *, is_full: bool, is_foreign: bool) -> None:
         """Tell the flow how far it came; or hand over what is not for here."""
         flow, transport = self.flow, self.flow.transport
-        is_answered = not self.asked and not flow.is_choked
+        is_answered = self.asked.first is None and not flow.is_choked
         if is_foreign and is_answered and transport is not None and not transport.is_closing():
             self._hand_over()
         elif not flow.state.takes:
             # A request that came whole may still have to wait until the client reads.
-            if is_answered or (not self.asked and flow.state is not ENDING):
+            if is_answered or (self.asked.first is None and flow.state is not ENDING):
                 flow.go(Input.ANSWERED)
         elif is_full or is_foreign:
             flow.go(Input.FULL)
@@ -311,7 +296,8 @@ class FastConnection:
     def _take_plain(self, data: bytes) -> bool:
         """Begin the one request that `data` is. False, and nothing done, if there is more to it
         than `Heads.plain` takes, or it has to wait."""
-        if self.asked or self._buffer or self._is_fenced or self.flow.state is not READING:
+        is_busy = self.asked.first is not None or self._is_fenced
+        if is_busy or self._buffer or self.flow.state is not READING:
             return False
         plain = self._heads.plain(data) if len(data) <= PLAIN_BYTES_MAX else None
         if plain is None:
@@ -361,13 +347,13 @@ class FastConnection:
                 self._judge(principal)
         if len(key) > KEY_BYTES_MAX or (
             # It is the full service that says what is refused.
-            method.role not in principal.roles and not may(principal, method, key)
+            not method.role_bit & principal.role_bits and not may(principal, method, key)
         ):
             return None
         if method.is_read:
             lane.store.submit(Get(_PendingAnswer(self, method, quorum), key, quorum))
             return end
-        if self.asked:
+        if self.asked.count:
             self._is_fenced = True
             return at
         if not method.has_body:
@@ -400,7 +386,7 @@ class FastConnection:
         return self._begin(asked, data, match, int(length) if method.has_body else 0)
 
     def _begin(self, asked: Asked, data: bytes, match: re.Match[bytes], size: int) -> int | None:
-        if self.asked and not asked.method.is_read:
+        if self.asked.count and not asked.method.is_read:
             self._is_fenced = True
             return match.start()
         if size > self.lane.value_bytes_max:
@@ -427,7 +413,7 @@ class FastConnection:
     def _look_for(self, shown: bytes, method: Method, at: int, data: bytes) -> int:
         """Find out who sends a request, once those before it are answered. Returns as `_take`."""
         self._is_fenced = True
-        if not self.asked and self._login is None:
+        if self.asked.first is None and self._login is None:
             self._login = method
             self.lane.principals.apply(shown, self._source, self)
         # Refused at once: what follows is dropped.
@@ -490,7 +476,7 @@ class FastConnection:
         """Refuse what is coming, answer what came before it, and close."""
         asked = _PendingAnswer(self, method, 0)
         asked.outcome = Outcome.NOT_APPLIED.value
-        asked.answer = self.lane.render_last(error, has_body=method.shows_body)
-        self.flow.reply_bytes += len(asked.answer)
+        asked.reply = self.lane.render_last(error, has_body=method.shows_body)
+        self.flow.reply_bytes += len(asked.reply)
         self.flow.go(Input.REFUSE)
         self.lane.store.flush_soon(self)

@@ -11,10 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from re import Match
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from quorate.doors.http.canonical import KEY_PREFIX, PLAIN_BYTES
 from quorate.doors.http.kv import METHODS, Method
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64
 
 PLAIN_BYTES_MAX: Final = 16 << 10
 """Of a longer one the value would be copied for nothing."""
@@ -23,7 +26,11 @@ KEPT_BYTES_MAX: Final = 1024
 KEPT_MAX: Final = 4
 """Blocks of a connection. Requests with a body send another than those without."""
 _END: Final = b"\r\n\r\n"
-_PREFIX_BYTES: Final = len(KEY_PREFIX)
+_SPACE: Final = ord(" ")
+_STARTS: Final = {name[0]: (method, name + b" " + KEY_PREFIX) for name, method in METHODS.items()}
+"""How a plain request begins, by its first byte."""
+_IS_PLAIN: Final = bytes([byte in PLAIN_BYTES for byte in range(256)])
+"""By byte, whether it stands for itself in a key."""
 NO_LENGTH: Final = -1
 
 
@@ -60,13 +67,16 @@ class Plain:
 class Heads:
     """Those of one connection."""
 
-    __slots__ = ("_asks", "_fullmatch", "_kept")
+    __slots__ = ("_asks", "_fullmatch", "_kept", "_last", "_last_block")
 
     def __init__(self, fullmatch: Callable[[bytes], Match[bytes] | None], *, asks: bool) -> None:
         """`fullmatch`: of `canonical.HEADERS`, or of HEADERS_WITH_LOGIN if it `asks`."""
         self._fullmatch = fullmatch
         self._asks = asks
         self._kept: dict[bytes, Head] = {}
+        self._last: Head | None = None
+        self._last_block = b""
+        """Of those kept the one that came last: to compare one takes a fifth of looking it up."""
 
     def at(self, data: bytes, start: int) -> Head | None:
         """What begins there; None if it is not whole, or not canonical."""
@@ -81,24 +91,50 @@ class Heads:
         """The one request that `data` is, if its key stands for itself, it says nothing else, and
         its headers came before; None if it is anything else.
 
-        That is most of what comes. Spelled out, it takes half of what the expressions take.
+        That is most of what comes. Spelled out, it takes a third of what the expressions take.
         """
-        parts = data.split(b" ", 2)
-        method = METHODS.get(parts[0])
-        if method is None or len(parts) != 3:
+        start = _STARTS.get(data[0]) if data else None
+        if start is None:
             return None
-        target, block, size = parts[1], parts[2], 0
-        key = target[_PREFIX_BYTES:]
-        if not target.startswith(KEY_PREFIX) or not key or key.lstrip(PLAIN_BYTES):
+        method, beginning = start
+        first: i64 = len(beginning)
+        if data[:first] != beginning:
             return None
+        size: i64 = len(data)
+        at: i64 = first
+        # Native indices, which never leave the data: a few instructions for a byte.
+        while at < size:
+            byte: i64 = data[at]
+            if not _IS_PLAIN[byte]:
+                break
+            at += 1
+        is_empty = at == first
+        if is_empty or at == size or data[at] != _SPACE:
+            return None
+        head = self._known(data, at + 1, method)
+        if head is None:
+            return None
+        end = at + 1 + head.size
+        if size - end != (head.length if method.has_body else 0):
+            return None
+        return Plain(method, data[first:at], head, end)
+
+    def _known(self, data: bytes, start: i64, method: Method) -> Head | None:
+        """The kept one that begins there, in a request that is all of `data`."""
+        last = self._last
+        if last is not None and data[start : start + last.size] == self._last_block:
+            return last
+        end = len(data)
         if method.has_body:
-            end = block.find(_END) + 4
-            size = len(block) - end
-            block = block[:end]
+            end = data.find(_END, start) + 4
+            # Not whole. (A compiled slice that would end before it begins raises.)
+            if end < start:
+                return None
+        block = data[start:end]
         head = self._kept.get(block)
-        if head is None or (method.has_body and head.length != size):
-            return None
-        return Plain(method, key, head, len(data) - size)
+        if head is not None:
+            self._last, self._last_block = head, block
+        return head
 
     def _read(self, block: bytes) -> Head | None:
         match = self._fullmatch(block)

@@ -21,7 +21,7 @@ from quorate.core.values.events import (
     LocalScan,
     ScanResult,
 )
-from quorate.core.values.record import EXPIRES_MS_MAX, Record
+from quorate.core.values.record import Record, is_expiry
 from quorate.core.values.versions import ABSENT, RECORD_LENGTHS
 from quorate.doors.http.context import Context, ask, respond_text
 from quorate.doors.http.keys import CURSOR_HEADER, decode_cursor, encode_cursor
@@ -161,7 +161,7 @@ def decode_record(body: bytes, *, value_bytes_max: int) -> tuple[bytes, Record]:
         raise InvalidRequest("a record's prior version has 14 or 22 bytes, or none")
     if found.prior >= found.version:
         raise InvalidRequest("a record's prior version is below its own")
-    if not 0 <= found.expires_ms <= EXPIRES_MS_MAX:
+    if not is_expiry(found.expires_ms):
         raise InvalidRequest("a record's expiry is out of range")
     if found.value is not None:
         checked_value(found.value, bytes_max=value_bytes_max)

@@ -12,7 +12,6 @@ from __future__ import annotations
 from binascii import hexlify
 from typing import Final
 
-from quorate.core.topology.topology import consistency, majority
 from quorate.core.values.events import (
     Get,
     GetResult,
@@ -25,7 +24,7 @@ from quorate.core.values.events import (
 )
 from quorate.core.values.record import EXPIRES_MS_MAX, Record, is_live
 from quorate.core.values.versions import chain_of, successor
-from quorate.doors.access import Principal, Role
+from quorate.doors.access import ROLE_BITS, Principal, Role
 from quorate.doors.http.conditions import (
     IDEMPOTENCY,
     Lines,
@@ -50,6 +49,7 @@ class Method:
         "operation",
         "parameters",
         "role",
+        "role_bit",
         "shows_body",
     )
 
@@ -67,6 +67,7 @@ class Method:
         self.operation: Final = operation
         """The method and the path; as it is counted."""
         self.role: Final = role
+        self.role_bit: Final = ROLE_BITS[role]
         self.parameters: Final = parameters
         self.is_read: Final = is_read
         self.has_body: Final = has_body
@@ -170,12 +171,9 @@ class Answers:
         return Reply(304, lines % (version, version, word), b"")
 
     def _word(self, r: int, w: int) -> bytes:
-        topology, config = self._store.topology(), self._store.config
-        if topology is not None:
-            return topology.consistency(r=r, w=w).value.encode()
-        n = config.replication
-        r, w = r or config.r or majority(n), w or config.w or majority(n)
-        return consistency(n=n, r=r, w=w).value.encode()
+        topology = self._store.topology()
+        # Before there is one, all answers are errors, which do not say it.
+        return b"" if topology is None else topology.consistency(r=r, w=w).value.encode()
 
 
 class Asked:

@@ -33,6 +33,10 @@ COUNTERS: Final = {
     "bytes_sent": ("peer_bytes_sent", "Bytes sent to other nodes"),
     "connections_accepted": ("connections_accepted", "Connections accepted, of peers too"),
     "connections_refused": ("connections_refused", "Connections closed for want of room"),
+    "connections_refused_plain": (
+        "connections_refused_plain",
+        "Clients that came without it where TLS is required",
+    ),
     "collected_expired": ("collected_expired", "Copies of expired keys dropped for good"),
     "collected_tombstones": ("collected_tombstones", "Records of deleted keys dropped for good"),
     "copies_dropped": ("copies_dropped", "Copies of partitions that went elsewhere, and are gone"),

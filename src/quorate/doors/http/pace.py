@@ -19,6 +19,9 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Final, NamedTuple
 
+from quorate.core.values.status import Status
+from quorate.core.values.wish import Preview
+
 WINDOW_S: Final = 120.0
 """Looks that are older say nothing of the pace now."""
 APART_S: Final = 1.0
@@ -59,6 +62,8 @@ class CopyPace:
         self._clock = clock
         self._looks: deque[tuple[float, int]] = deque()
         """When, and how many copies had yet to come."""
+        self._goal: object = None
+        """Of the course that was looked at."""
         self._epoch = 0
         self._copies = 0
         """To move, at the last look."""
@@ -74,15 +79,37 @@ class CopyPace:
             return Eta()
         return self._last.eta(copies, size, is_estimate=True)
 
-    def look(self, *, epoch: int, copies: int, size: int, left: int) -> Eta:
+    def of(self, status: Status, coming: Preview | None) -> Eta:
+        """Of a cluster that is at this, and comes to that; what moves is looked at."""
+        if coming is None or status.phase != "moving":
+            # What moves later begins anew: it may be less, and none of the difference has come.
+            self._looks.clear()
+        if coming is None or status.phase not in ("waiting", "moving"):
+            return Eta()
+        if status.phase == "waiting":
+            return self.estimate(coming.copies, coming.bytes)
+        return self.look(
+            goal=(
+                coming.replication,
+                [(each.id, each.zone, each.weight) for each in coming.shares],
+            ),
+            epoch=coming.epoch,
+            copies=coming.copies,
+            size=coming.bytes,
+            left=sum([each.left for each in status.members if each.member]),
+        )
+
+    def look(self, *, goal: object, epoch: int, copies: int, size: int, left: int) -> Eta:
         """Of what moves now: `copies` are not yet where they belong, about `size` bytes altogether.
-        `left`: what members have yet to get of the step that layout `epoch` is."""
+        `goal`: what they move for, equal in all steps of a course. `left`: what members have yet
+        to get of the step that layout `epoch` is."""
         now = self._clock()
         while self._looks and now - self._looks[0][0] > WINDOW_S:
             self._looks.popleft()
-        if copies > self._copies:
+        if goal != self._goal or copies > self._copies:
             # Another course: what was to come before is no measure.
             self._looks.clear()
+        self._goal = goal
         self._count(epoch, copies, left)
         if not self._looks or now - self._looks[-1][0] >= APART_S:
             self._looks.append((now, self._coming))

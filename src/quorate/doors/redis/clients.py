@@ -141,7 +141,7 @@ def _describe(session: Session) -> str:
         f"id={session.id} addr={session.peer} laddr={session.laddr}"
         f" name={session.name.decode()} age={max(age, 0)} flags={'N' if block is None else 'x'}"
         f" db=0 sub=0 psub=0 ssub=0 multi={-1 if block is None else len(block.lines)}"
-        f" oll={len(session.queue)} user={session.principal.name}"
+        f" oll={session.queue.count} user={session.principal.name}"
         f" lib-name={session.lib_name.decode()} lib-ver={session.lib_version.decode()}"
         f" resp={session.protocol}\n"
     )

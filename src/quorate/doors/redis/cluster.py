@@ -13,7 +13,6 @@ import hashlib
 from collections.abc import Callable
 from functools import partial
 from typing import Final, NamedTuple
-from urllib.parse import urlsplit
 
 from quorate.core.values.events import SCAN_ROWS_MAX, ScanResult
 from quorate.core.values.slots import (
@@ -27,6 +26,7 @@ from quorate.doors.limits import no_room_for_reply
 from quorate.doors.redis.command import Command, container, integer_argument
 from quorate.doors.redis.scan import Walk
 from quorate.doors.redis.session import CommandError, RespDoor, Session
+from quorate.notation import split_url
 from quorate.wire import resp
 
 SLOT_KEYS_MAX: Final = 10_000
@@ -80,8 +80,7 @@ def _for_clients(door: RespDoor) -> dict[str, str]:
 
 
 def _address(url: str, for_clients: dict[str, str]) -> tuple[str, int]:
-    parts = urlsplit(for_clients.get(url, url))
-    return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    return split_url(for_clients.get(url, url))
 
 
 def _slots(session: Session, _args: list[bytes]) -> None:

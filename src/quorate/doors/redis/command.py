@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
-from quorate.doors.access import Role
+from quorate.doors.access import ROLE_BITS, Role
+from quorate.doors.answered import Operation
 from quorate.doors.redis.glob import PATTERN_BYTES_MAX
 from quorate.doors.redis.one_key import begin, permit_reading
 from quorate.doors.redis.plans import CommandPlan, KeyCommand
@@ -102,6 +103,18 @@ class Command:
         if self.access in _WRITES:
             return frozenset({"write"})
         return frozenset({"readonly"} if self.access in _READS else {"fast"})
+
+
+class CountedCommand:
+    """A command at one door, and what is asked of it each time it comes."""
+
+    __slots__ = ("command", "operation", "role_bit")
+
+    def __init__(self, command: Command, operation: Operation) -> None:
+        self.command = command
+        self.operation = operation
+        """What its answers are counted as."""
+        self.role_bit = ROLE_BITS[command.role]
 
 
 reads_key = partial(Command, role=Role.READ, access=Access.READ, keys=ONE_KEY)

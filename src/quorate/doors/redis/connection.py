@@ -29,7 +29,7 @@ from quorate.doors.flow import (
     Input,
 )
 from quorate.doors.guests import source_of
-from quorate.doors.redis.command import Access, Command
+from quorate.doors.redis.command import Access, Command, CountedCommand
 from quorate.doors.redis.gather import PARTS_MAX
 from quorate.doors.redis.session import CommandError, RespDoor, Session
 from quorate.doors.redis.table import SPELLED, find
@@ -54,7 +54,6 @@ _BULK_SLACK: Final = 1024
 _NONE: Final = Access.NONE
 _READ: Final = Access.READ
 _WRITE: Final = Access.WRITE
-_spelled: Final = SPELLED.get
 """By names of ours that cannot change, which the compiled module need not look up."""
 
 
@@ -67,6 +66,8 @@ class RespConnection(Session):
     __slots__ = (
         "_backlog",
         "_is_alone",
+        "_only_is_read",
+        "_only_key",
         "_parser",
         "_parts",
         "_reads",
@@ -85,6 +86,10 @@ class RespConnection(Session):
         self._reads: set[bytes] = set()
         """Keys read by commands under way, and perhaps by ones already answered."""
         self._writes: set[bytes] = set()
+        self._only_key: bytes | None = None
+        """Of the only command under way, if that is one on a key. It stands in neither set before a
+        second begins: most are answered first, and need none."""
+        self._only_is_read = False
         self._request_bytes = 0
         """Bytes that came since all commands were answered."""
         self._is_alone = False
@@ -122,7 +127,7 @@ class RespConnection(Session):
         self.came_ns = monotonic_ns()
         self.flow.silent_sweeps = 0
         if (
-            self.queue
+            self.queue.count
             or self.flow.state is not READING
             or (args := resp.plain_command(data)) is None
         ):
@@ -133,7 +138,7 @@ class RespConnection(Session):
         self.door.commands_processed += 1
         has_begun = self._begin(args)
         assert has_begun, "there was nothing to wait for"
-        if self.queue and self.queue[0].reply:
+        if (first := self.queue.first) is not None and first.reply:
             self._proceed()
 
     def _take(self, data: bytes) -> None:
@@ -169,7 +174,7 @@ class RespConnection(Session):
         """Let a client go that has sent no command since it came, but perhaps empty lines. Half a
         command has a deadline of its own."""
         flow = self.flow
-        if flow.state is READING and not self.queue and not flow.has_written:
+        if flow.state is READING and self.queue.first is None and not flow.has_written:
             flow.go(Input.LATE)
         elif flow.state is ARRIVING and not flow.has_written:
             self.door.newcomers.watch(self)
@@ -192,28 +197,20 @@ class RespConnection(Session):
         if flow.state is CLOSED:
             return
         self.flush_asked = False
-        if queue and (replies := queue[0].reply):
-            now_ns = monotonic_ns()
-            done = queue.popleft()
-            done.operation.done(done.outcome, now_ns - done.came_ns)
-            if queue and queue[0].reply:
-                ready = [replies]
-                while queue and (reply := queue[0].reply):
-                    ready.append(reply)
-                    done = queue.popleft()
-                    done.operation.done(done.outcome, now_ns - done.came_ns)
-                replies = b"".join(ready)
-            if not queue:
+        if replies := queue.take_ready():
+            if queue.first is None:
                 # All that began are answered, and what they kept is let go.
-                self._reads.clear()
-                self._writes.clear()
+                if self._only_key is None:
+                    self._reads.clear()
+                    self._writes.clear()
+                self._only_key = None
                 self._is_alone = False
                 self._parts = self._request_bytes = 0
                 if flow.charged_bytes:
                     self._charge_requests()
             flow.write(replies)
         if flow.state is not READING and flow.state is not ARRIVING:
-            if self._parser.is_strict and not queue:
+            if self._parser.is_strict and queue.first is None:
                 # What a stranger sent behind the command that is answered now.
                 self._take(b"")
             self._proceed()
@@ -222,15 +219,15 @@ class RespConnection(Session):
         """Begin what may begin; then read on, or wait, or close."""
         backlog, queue, flow = self._backlog, self.queue, self.flow
         # All commands under way must be answered before another begins.
-        is_full = bool(queue) and (
+        is_full = queue.first is not None and (
             self._request_bytes > REQUEST_BYTES_MAX
             or len(self._reads) + len(self._writes) > TRACKED_KEYS_MAX
         )
-        enough = len(queue) + BEGUN_MAX
+        enough = queue.count + BEGUN_MAX
         limit = min(flow.window, enough)
         while (
             backlog
-            and len(queue) < limit
+            and queue.count < limit
             and flow.reply_bytes <= REPLY_BYTES_MAX
             and not (is_full or self._is_alone or flow.is_choked or flow.state is LEAVING)
         ):
@@ -246,46 +243,38 @@ class RespConnection(Session):
                 flow.go(Input.REFUSE)
             else:
                 flow.go(Input.LEAVE)
-        is_cut_short = bool(backlog) and len(queue) == enough
-        if (is_cut_short or (queue and queue[0].reply)) and not self.flush_asked:
+        is_cut_short = bool(backlog) and queue.count == enough
+        is_next = (first := queue.first) is not None and bool(first.reply)
+        if (is_cut_short or is_next) and not self.flush_asked:
             self.flush_asked = True
             self.store.flush_soon(self)
         if flow.state is LEAVING or flow.state is REFUSING:
             backlog.clear()
-            if not queue:
+            if queue.first is None:
                 flow.go(Input.ANSWERED)
-        elif backlog or is_full or (self._parser.is_strict and queue):
+        elif backlog or is_full or (self._parser.is_strict and queue.first is not None):
             flow.go(Input.FULL)
         elif flow.state is not READING or self._parser.is_partial:
             flow.go(Input.PART if self._parser.is_partial else Input.WHOLE)
 
     def _begin(self, args: list[bytes]) -> bool:
         """Begin a command. False, and nothing done: it has to wait for those under way."""
-        answered = self.door.answered
         try:
-            command = _spelled(args[0]) if args else None
-            if command is None:
-                self.operation = self.door.unknown
-                command = find(args)
-            operation = answered.operations.get(command.name)
-            self.operation = operation or _operation(answered, command)
+            known: CountedCommand | None = self.door.counted.get(args[0]) if args else None
+            counted = self._find(args) if known is None else known
+            self.operation, command = counted.operation, counted.command
             arity = command.arity
             if len(args) != arity and (arity > 0 or len(args) < -arity):
                 raise CommandError(f"ERR wrong number of arguments for '{command.name}' command")
-            if command.role not in self.principal.roles:
+            if not counted.role_bit & self.principal.role_bits:
                 self.permit(command.role, command.keys.of(args), name=command.name)
             if self.block is not None and command.name not in NOT_QUEUED:
                 queue(self, command, args)
                 return True
             access = command.access
-            if access is _READ:
-                if args[1] in self._writes:
+            if access is _READ or access is _WRITE:
+                if not self._admit_key(args[1], is_read=access is _READ):
                     return False
-                self._reads.add(args[1])
-            elif access is _WRITE:
-                if args[1] in self._writes or args[1] in self._reads:
-                    return False
-                self._writes.add(args[1])
             elif access is not _NONE and not self._admit(command, args):
                 return False
             command.run(self, args)
@@ -293,21 +282,51 @@ class RespConnection(Session):
             self._refuse(str(refusal))
         return True
 
+    def _find(self, args: list[bytes]) -> CountedCommand:
+        """The command of a spelling that comes for the first time, or that is not kept."""
+        self.operation = self.door.unknown
+        command = SPELLED.get(args[0]) if args else None
+        if command is None:
+            command = find(args)
+            return CountedCommand(command, _operation(self.door.answered, command))
+        counted = CountedCommand(command, _operation(self.door.answered, command))
+        self.door.counted[args[0]] = counted
+        return counted
+
     def _refuse(self, text: str) -> None:
         """Answer with an error; the transaction that the command was for, if any, is aborted."""
         if self.block is not None and not self.block.fault:
             self.block.fault = ABORTED
         self.refuse(text)
 
+    def _admit_key(self, key: bytes, *, is_read: bool) -> bool:
+        """`_begin`'s question for commands of one key."""
+        if self.queue.first is None:
+            self._only_key, self._only_is_read = key, is_read
+            return True
+        self._note_only_key()
+        if key in self._writes or (not is_read and key in self._reads):
+            return False
+        (self._reads if is_read else self._writes).add(key)
+        return True
+
+    def _note_only_key(self) -> None:
+        """A second command begins."""
+        if self._only_key is not None:
+            (self._reads if self._only_is_read else self._writes).add(self._only_key)
+            self._only_key = None
+
     def _admit(self, command: Command, args: list[bytes]) -> bool:
         """`_begin`'s question for commands of many keys or any."""
         if command.access is Access.ALONE:
-            self._is_alone = not self.queue
+            self._is_alone = self.queue.first is None
             return self._is_alone
         keys = command.keys.of(args)
         parts = min(len(keys), PARTS_MAX)
-        if self.queue and len(self.queue) + self._parts + parts > self.flow.window:
+        under_way = self.queue.count
+        if under_way and under_way + self._parts + parts > self.flow.window:
             return False
+        self._note_only_key()
         is_read = command.access is Access.READ_MANY
         if not (self._writes.isdisjoint(keys) and (is_read or self._reads.isdisjoint(keys))):
             return False
@@ -320,7 +339,7 @@ class RespConnection(Session):
         charged for before they are answered: of `SET k <1 MiB>` and half a GET behind it the
         megabyte stays charged until the SET is answered."""
         held = self._parser.held_bytes
-        if held < self.flow.charged_bytes and (self.queue or self._backlog):
+        if held < self.flow.charged_bytes and (self.queue.count or self._backlog):
             return
         if not self.flow.charge(held):
             self._parser.stop(_BUSY)

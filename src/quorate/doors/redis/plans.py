@@ -40,14 +40,14 @@ class Depends(enum.Enum):
     """INCR."""
 
 
-Reply = Callable[[Record | None, Record | None], bytes]
+MakeReply = Callable[[Record | None, Record | None], bytes]
 """From the live record, None if there is none, and what `edit` made of it, None if nothing."""
 
 
 class KeyCommand(NamedTuple):
     """One command and one key."""
 
-    reply: Reply
+    reply: MakeReply
     edit: Edit | None = None
     """None: it only reads. It may refuse by a RedisRefusal, as INCR does what is no number."""
     shows: bool = False

@@ -15,15 +15,21 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from quorate.core.topology.topology import Topology
 from quorate.core.values.events import Get, GetResult, PutResult, Result
 from quorate.core.values.record import Record, is_live
 from quorate.doors.access import ANYBODY, Principal, Role
-from quorate.doors.answered import OK, Answered, Operation, outcome_word
+from quorate.doors.answered import (
+    OK,
+    Answered,
+    Operation,
+    Waiting,
+    WaitingLine,
+    outcome_word,
+)
 from quorate.doors.errors import answer_for, outcome_of
 from quorate.doors.flow import SMALL_REPLY_BYTES, VALUE_BYTES_LARGE, Flow, Limits
 from quorate.doors.limits import (
@@ -41,6 +47,8 @@ from quorate.errors import Outcome, Overloaded, QuorateError
 from quorate.host.store import Store
 from quorate.wire import resp
 
+_BULK_OF: Final = [b"$%d\r\n" % size for size in range(SMALL_REPLY_BYTES + 1)]
+"""How the bulk string of so many bytes begins. Most values are so small."""
 ACKS_NONE: Final = 1 << 30
 """`Session.acks_min` while nothing was written since the last WAIT."""
 REPLY_AGE_MS_MAX: Final = 1000
@@ -86,6 +94,9 @@ class RespDoor(Limits):
         self.answered = Answered("redis")
         self.unknown = self.answered.operation("unknown")
         """What there is no command for."""
+        self.counted: dict[bytes, Any] = {}
+        """What came of the commands in `table.SPELLED`, by spelling: each a `CountedCommand` of
+        `command`, which needs this module."""
         self.connections_received = 0
         self.commands_processed = 0
         self.counts_before: dict[str, int] = {}
@@ -154,8 +165,7 @@ class Session(ABC):
         """When the last packet came."""
         self.operation: Operation = door.unknown
         """What the command that begins now is counted as."""
-        self.queue: deque[Pending] = deque()
-        """Commands begun and not yet answered, in the order of their answers."""
+        self.queue = WaitingLine()
         self.flow = Flow(self, self.queue, door)
         self.principal: Principal = ANYBODY
         self.flush_asked = False
@@ -252,20 +262,14 @@ class Session(ABC):
         self.answer(resp.encode(value, self.protocol))
 
 
-class Pending:
+class Pending(Waiting):
     """A command whose reply is not written yet."""
 
-    __slots__ = ("came_ns", "operation", "outcome", "reply", "session")
+    __slots__ = ("session",)
 
     def __init__(self, session: Session) -> None:
+        super().__init__(session.queue, session.operation, session.came_ns)
         self.session = session
-        self.came_ns = session.came_ns
-        self.operation = session.operation
-        self.reply = b""
-        """Empty until it is known; no reply is empty."""
-        self.outcome = OK
-        """As what it is counted."""
-        session.queue.append(self)
 
     def resolve(self, reply: bytes) -> None:
         """Take the reply, or say that there is no room for it, and have it written at the end of
@@ -290,7 +294,7 @@ class Pending:
         self.reply = reply
         session = self.session
         session.flow.reply_bytes += len(reply)
-        if not session.flush_asked and session.queue[0] is self:
+        if not session.flush_asked and session.queue.first is self:
             session.flush_asked = True
             session.store.flush_soon(session)
 
@@ -373,15 +377,18 @@ class PendingGet(Pending):
             self.reply = session.null
         else:
             size = len(value)
-            if size >= VALUE_BYTES_LARGE:
-                session.flow.saw_large = True
-            if size > SMALL_REPLY_BYTES and not session.flow.has_room(size):
-                self.reply = self.failed(no_room_for_reply())
+            if size <= SMALL_REPLY_BYTES:
+                self.reply = b"%b%b\r\n" % (_BULK_OF[size], value)
             else:
-                self.reply = b"$%d\r\n%b\r\n" % (size, value)
+                if size >= VALUE_BYTES_LARGE:
+                    session.flow.saw_large = True
+                if session.flow.has_room(size):
+                    self.reply = resp.bulk(value)
+                else:
+                    self.reply = self.failed(no_room_for_reply())
         # `resolve` once more, without the call.
         session.flow.reply_bytes += len(self.reply)
-        if not session.flush_asked and session.queue[0] is self:
+        if not session.flush_asked and session.queue.first is self:
             session.flush_asked = True
             session.store.flush_soon(session)
 
@@ -401,7 +408,7 @@ class PendingPut(Pending):
             session.acks_min = result.acks
         self.reply = resp.OK
         session.flow.reply_bytes += len(resp.OK)
-        if not session.flush_asked and session.queue[0] is self:
+        if not session.flush_asked and session.queue.first is self:
             session.flush_asked = True
             session.store.flush_soon(session)
 

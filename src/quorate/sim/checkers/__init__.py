@@ -19,6 +19,7 @@ from quorate.sim.checkers import (
     honesty,
     invention,
     linearizability,
+    listings,
     liveness,
     locks,
     refusals,
@@ -55,6 +56,7 @@ ALL: Final[dict[str, Checker]] = {
     "honesty": honesty.check,
     "invention": invention.check,
     "linearizability": linearizability.check,
+    "listings": listings.check,
     "liveness": liveness.check,
     "locks": locks.check,
     "refusals": refusals.check,
@@ -67,7 +69,7 @@ ALL: Final[dict[str, Checker]] = {
 def watch(machines: Sequence[Machine], handed: Handed) -> Watch:
     """An observer with all judges of steps, one of which is `handed`: `refusals` needs it."""
     known = Machines(machines)
-    measuring: list[Judge] = [Bounds(), Guard()]
+    measuring: list[Judge] = [Bounds(), Guard(known)]
     judges: list[Judge] = [
         *measuring,
         Durability(known),

@@ -20,7 +20,7 @@ from quorate.core.values.events import Put, PutResult, Update, UpdateResult, Wai
 from quorate.core.values.slots import partition_of, row_of
 from quorate.core.values.versions import chain_of
 from quorate.sim.checkers.watch import Judge, Machines, Place, Step
-from quorate.sim.layouts import Row
+from quorate.sim.layouts import Holders
 
 
 class _Acked(NamedTuple):
@@ -133,7 +133,7 @@ class Durability(Judge):
         if acked is None or acked.version < version:
             self._acked[row] = _Acked(version, w)
 
-    def _lacking(self, layout: Layout, row: bytes, holders: list[int], w: int) -> Row | None:
+    def _lacking(self, layout: Layout, row: bytes, holders: list[int], w: int) -> Holders | None:
         """A row of the layout of which too few hold what a write of this W wrote."""
         for each in self._machines.rows(layout, row):
             if len(set(holders).intersection(each.ids)) < min(w or each.majority, len(each.ids)):

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Who asks for fewer copies of each key is refused where some node was started with a W or R that
-these could never answer (I25), and is told of such a node only if there is one (P3)."""
+these could never answer (I25), and is told of such a node only if there is one (P3). Nor do rows
+become shorter than that, unless somebody forced it."""
 
 from __future__ import annotations
 
+from quorate.core.topology.layout import Layout
 from quorate.core.values.events import Change, Waiter
 from quorate.sim.checkers.watch import Judge, Step
 
@@ -17,13 +19,17 @@ class Granting(Judge):
         """How many copies, by who waits for the answer."""
         self._epoch = 0
         """Of the newest layout that was judged."""
+        self._least = 0
+        """Nodes that its shortest row had."""
+        self._is_forced = False
+        """Whether a change was forced, or members given up: then rows may be shorter."""
 
     def look(self, step: Step) -> None:
         """Judge the refusals of a step, and the layout that it adopted."""
         machine = step.machine
         for event in machine.events:
-            if isinstance(event, Change) and event.wish.replication:
-                self._asked[event.waiter] = event.wish.replication
+            if isinstance(event, Change):
+                self._note(event)
         most = max(machine.settings.w, machine.settings.r)
         for waiter, error in step.refused:
             copies = self._asked.pop(waiter, 0)
@@ -33,6 +39,22 @@ class Granting(Judge):
         if layout is None or layout.epoch <= self._epoch:
             return
         self._epoch = layout.epoch
+        before, self._least = self._least, _least_of(layout)
+        if self._least < min(most, before) and not self._is_forced:
+            told = f"{machine.url} needs {most} copies of each key, and some would have"
+            self.blame("I25", f"{told} {self._least}", b"")
         if layout.replication < most:
             told = f"{machine.url} needs {most} copies of each key, and there are to be"
             self.blame("I25", f"{told} {layout.replication}", b"")
+
+    def _note(self, event: Change) -> None:
+        """Somebody asks for something."""
+        wish = event.wish
+        self._is_forced |= wish.is_forced or bool(wish.recover)
+        if wish.replication:
+            self._asked[event.waiter] = wish.replication
+
+
+def _least_of(layout: Layout) -> int:
+    """How many nodes the shortest row has, of those that are and of those that shall be."""
+    return min([len(row) for row in (*layout.table, *[row for _, row in layout.moves])])

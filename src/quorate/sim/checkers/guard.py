@@ -3,21 +3,29 @@
 
 A stamp past the guard that is stored all the same wins over every later write until clocks reach
 it; a clock that follows one hands it on to all others. `stamps` judges what a node gives out
-itself, this module what it takes from others.
+itself, this module what it takes from others. Who gains a copy may take what a majority of those
+that had it hold (`core.exchanges.sources`): that wins already.
 """
 
 from __future__ import annotations
 
 from quorate.core.node import Node
+from quorate.core.topology.layout import Layout
+from quorate.core.topology.topology import majority
+from quorate.core.values.slots import partition_of
 from quorate.core.values.versions import made_of, ms_of, stamp_of
-from quorate.sim.checkers.watch import Judge, Step
+from quorate.sim.checkers.watch import Gift, Judge, Machines, Step, holds
+from quorate.sim.machine import Machine
 
 
 class Guard(Judge):
     """Looks at the hybrid clock of a node, and at the stamps of what it stores."""
 
-    def __init__(self) -> None:
+    def __init__(self, machines: Machines) -> None:
         super().__init__()
+        self._machines = machines
+        self._had: dict[str, Layout | None] = {}
+        """By URL: the layout that a node had after its last step."""
         self._last: dict[Node, int] = {}
         """What the clock of each node came to in its last step."""
 
@@ -36,9 +44,10 @@ class Guard(Judge):
 
     def look(self, step: Step) -> None:
         """Judge what a step stored."""
-        if not step.stored:
-            return
         machine = step.machine
+        before = self._had.get(machine.url)
+        layout = before if step.node is None else step.node.membership.layout
+        self._had[machine.url] = layout
         limit_ms = machine.now().wall_ms + machine.settings.max_clock_skew_ms
         own = machine.process.to_bytes(6, "big")
         for given in step.stored:
@@ -48,6 +57,26 @@ class Guard(Judge):
             if version.endswith(own):
                 continue
             ahead_ms = ms_of(max(stamp_of(version), made_of(version))) - limit_ms
-            if ahead_ms > 0:
+            layouts = [each for each in (before, layout) if each is not None]
+            if ahead_ms > 0 and not any(self._is_gained(machine, each, given) for each in layouts):
                 told = f"{machine.url} took a stamp {ahead_ms} ms past its guard"
                 self.blame("I8", told, given.row)
+
+    def _is_gained(self, machine: Machine, layout: Layout, given: Gift) -> bool:
+        """Whether it is gaining a copy, and a majority of those that had it before hold this, or
+        something higher by now, on the disk that they have or on one that they lost."""
+        partition, own = partition_of(given.row), machine.settings.node_id
+        if partition not in layout.gaining(own):
+            return False
+        row = layout.replicas(partition)
+        others = [self._machines.by_url[self._machines.url_of(id)] for id in row if id != own]
+        slice_ms = machine.settings.slice_ms
+        holders = [
+            each
+            for each in others
+            if any(
+                holds(disk, given.row, given.record.version, slice_ms)
+                for disk in (*each.lost_disks, each.disk)
+            )
+        ]
+        return len(holders) >= majority(len(row))

@@ -22,8 +22,8 @@ def check(history: History, evidence: Evidence) -> Iterator[Violation]:
         fault = _fault(op, evidence)
         if fault:
             yield Violation("P3", op.key, f"{op}: {fault}")
-    for op in evidence.forgotten:
-        yield Violation("P3", op.key, f"{op}: its coordinator lives and never answered")
+    for asked in evidence.forgotten:
+        yield Violation("P3", asked.key, f"{asked}: its coordinator lives and never answered")
 
 
 def _fault(op: ClientOperation, evidence: Evidence) -> str:

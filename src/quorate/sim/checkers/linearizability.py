@@ -23,9 +23,9 @@ from quorate.core.values.record import Record
 from quorate.core.values.versions import ABSENT, chain_of
 from quorate.sim.checkers.register import (
     Content,
-    Found,
     Nothing,
     RegisterOperation,
+    Required,
     content_of,
     read,
     unknown_update,
@@ -94,7 +94,7 @@ def _excused(promised: list[RegisterOperation]) -> int:
 
 
 def _of_first_stamps(
-    promised: list[RegisterOperation], last: dict[Found, bytes]
+    promised: list[RegisterOperation], last: dict[Required, bytes]
 ) -> list[RegisterOperation]:
     """The reads of what may have been the first stamp of a write that has another one by now. Of a
     delete it is any that nobody is known to have written, or built on: deletes are all alike."""
@@ -109,9 +109,9 @@ def _of_first_stamps(
     ]
 
 
-def _last_stamps(promised: list[RegisterOperation]) -> dict[Found, bytes]:
+def _last_stamps(promised: list[RegisterOperation]) -> dict[Required, bytes]:
     """By value: the last stamp of its put, or the last that is known if that had no answer."""
-    last: dict[Found, bytes] = {}
+    last: dict[Required, bytes] = {}
     for op in promised:
         content, version = (op.value, op.version) if op.is_read else (op.found, op.base)
         if content is not None and version is not None:

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Once faults are over, requests succeed in time (I24, I25).
 
-From `healthy_from_ms` on there are no faults but nodes that stay unreachable. Every request to a
-node that lives is answered; it succeeds, within the stated time, if as many replicas of its key
-live as it needs.
+From `healthy_from_ms` on there are no faults but nodes that stay unreachable, or are silent for a
+while. Every request to a node that lives is answered; it succeeds, within the stated time, if as
+many replicas of its key can be reached as it needs, by each layout that its coordinator had. For
+example: with W = 2 copies move from n0 and n1 to n4 and n1 while n4 is silent. Until n4 is back no
+write of these keys can succeed.
 
 Between faults nothing fails either, but by its own deadline, which may be too short for the slowest
 disks and links; and an attempt after the first, where others wrote the key: then the record may not
@@ -39,7 +41,7 @@ def check(history: History, evidence: Evidence) -> Iterator[Violation]:
         if op.done_ms is None:
             yield Violation("I24", op.key, f"{op}: never answered")
             continue
-        if not _has_quorum(op, evidence):
+        if not _has_quorum(op, history, evidence):
             continue
         if isinstance(op.result, QuorateError):
             yield Violation("I25", op.key, f"{op}: failed with a live quorum: {op.result}")
@@ -77,11 +79,26 @@ def _was_calm(op: ClientOperation, evidence: Evidence) -> bool:
     )
 
 
-def _has_quorum(op: ClientOperation, evidence: Evidence) -> bool:
-    """Whether enough replicas live, of each row of each layout that its coordinator had."""
+def _has_quorum(op: ClientOperation, history: History, evidence: Evidence) -> bool:
+    """Whether enough replicas can be reached, of each row of each layout that its coordinator
+    had. A put that meets another write may have to be moved, on which a majority votes."""
+    away = evidence.away(op)
     for rows in evidence.rows_of(op):
         for row in rows:
-            live = [each for each in row.ids if each >= 0 and each not in evidence.dead]
-            if len(live) - len(row.lost.intersection(live)) < evidence.needed(op, row):
+            live = {each for each in row.ids if each >= 0} - away - row.lost
+            if len(live) < evidence.needed(op, row):
+                return False
+            if op.is_write and len(live) < row.majority and _meets_another(op, history):
                 return False
     return True
+
+
+def _meets_another(op: ClientOperation, history: History) -> bool:
+    """Whether others wrote its key at the same time."""
+    return any(
+        [
+            each is not op and each.is_write and each.key == op.key
+            for each in history.operations
+            if each.asked_ms <= op.over_ms and op.asked_ms <= each.over_ms
+        ]
+    )

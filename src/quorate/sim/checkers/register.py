@@ -37,7 +37,7 @@ class Anything(NamedTuple):
     """Found by who overwrites whatever there is."""
 
 
-Found = Content | Nothing | Anything
+Required = Content | Nothing | Anything
 """What an operation requires of a register."""
 
 ContentEdit = Callable[[Content], Content]
@@ -55,7 +55,7 @@ def content_of(value: bytes | None, expires_ms: int = 0) -> Content:
     return value if value is None or not expires_ms else (value, expires_ms)
 
 
-def fits(found: Found, content: Content) -> bool:
+def fits(found: Required, content: Content) -> bool:
     """Whether an operation can have found this."""
     if type(found) is Nothing:
         return content is None or (type(content) is tuple and content[1] <= found.by_ms)
@@ -74,7 +74,7 @@ class RegisterOperation(NamedTuple):
     """Whether it surely took effect."""
     version: bytes | None = None
     """Of the record that was read, or that was written in the end; None if that is not known."""
-    found: Found = ANYTHING
+    found: Required = ANYTHING
     """Of an update: what it was built on."""
     edit: ContentEdit | None = None
     """Of an update without an answer: what it makes of what it finds."""
@@ -91,7 +91,7 @@ class RegisterOperation(NamedTuple):
         """Whether it writes, whatever there is."""
         return not self.is_read and self.edit is None and self.found is ANYTHING
 
-    def reads(self) -> Found:
+    def reads(self) -> Required:
         """What it must find."""
         if self.is_read:
             return self.value
@@ -157,7 +157,7 @@ def _first(once: RegisterOperation) -> RegisterOperation:
 def update(
     start: float,
     end: float,
-    found: Found,
+    found: Required,
     made: Content,
     version: bytes | None = None,
     *,
@@ -216,7 +216,7 @@ class _Guess:
         """By version: who wrote it, and who read it."""
         self.loose: list[RegisterOperation] = []
         self._spare: list[RegisterOperation] = []
-        self._founds: dict[bytes, Found] = {}
+        self._founds: dict[bytes, Required] = {}
         """By version: what the update that was built on it found."""
         self._links: dict[bytes, int] = {}
         """By chain: the last link of it that is known."""
@@ -259,7 +259,7 @@ class _Guess:
         """Whether an update was built on it."""
         return link_of(version) < self._links.get(chain_of(version), 0)
 
-    def _put(self, op: RegisterOperation, wanted: Found) -> None:
+    def _put(self, op: RegisterOperation, wanted: Required) -> None:
         self.order.append(op)
         self._now = max(self._now, op.start)
         if not op.is_read:
@@ -268,9 +268,10 @@ class _Guess:
             self._content = made[0] if made else self._content
             self._is_first = op.is_first
 
-    def _take(self, wanted: Found, version: bytes, *, is_base: bool) -> None:
-        """Put what can have made this version, or what it was built on, of what nobody knows
-        whether it took effect."""
+    def _take(self, wanted: Required, version: bytes, *, is_base: bool) -> None:
+        """Put writes of unknown outcome before this version, so many that its reader or update
+        finds what it did (`wanted`): a read saw `b`, the order so far ends with `a`, and a put of
+        `b` timed out, so that put took effect between them. Nothing if none explain it."""
         is_new = chain_of(self._last) != chain_of(version)
         links = LINKS_MAX if link_of(version) > (0 if is_new else link_of(self._last)) else 0
         self._steps = 0
@@ -280,7 +281,7 @@ class _Guess:
             self._put(op, made)
 
     def _path(
-        self, content: Content, wanted: Found, links: int, is_new: bool, is_base: bool
+        self, content: Content, wanted: Required, links: int, is_new: bool, is_base: bool
     ) -> list[tuple[RegisterOperation, Content]] | None:
         """Spare operations that lead from one content to another, each with what it makes: a write
         if a version was stamped, and so many updates, or fewer. None if there are none."""
@@ -298,7 +299,7 @@ class _Guess:
         return None
 
     def _steps_from(
-        self, content: Content, wanted: Found, links: int, is_new: bool, is_base: bool
+        self, content: Content, wanted: Required, links: int, is_new: bool, is_base: bool
     ) -> list[tuple[RegisterOperation, Content]]:
         """What may be next, the most likely first: who makes what is wanted, or the longest
         beginning of it; of these who can take effect first; of these who ends first; and the first
@@ -371,7 +372,7 @@ class _Guess:
         return ends[::-1]
 
 
-def _beginning(content: Content, wanted: Found) -> int:
+def _beginning(content: Content, wanted: Required) -> int:
     """How many bytes of what is wanted are there, if it is a content that only has to grow; else
     -1. Who sets an expiry leaves as many there as there were, and so comes after who appends."""
     one, other = _value_of(content), _value_of(wanted)
@@ -379,7 +380,7 @@ def _beginning(content: Content, wanted: Found) -> int:
     return len(one) if is_beginning and one is not None else -1
 
 
-def _value_of(found: Found) -> bytes | None:
+def _value_of(found: Required) -> bytes | None:
     if isinstance(found, Nothing | Anything) or found is None:
         return None
     return found if isinstance(found, bytes) else found[0]

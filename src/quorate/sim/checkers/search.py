@@ -18,9 +18,9 @@ from typing import Final
 from quorate.sim.checkers.register import (
     ANYTHING,
     Content,
-    Found,
     Nothing,
     RegisterOperation,
+    Required,
     by_version,
     explains,
 )
@@ -60,7 +60,7 @@ def has_order(history: Iterable[RegisterOperation], *, states_max: int = STATES_
 class _Finds:
     """What is found by some operations."""
 
-    def __init__(self, founds: Iterable[Found]) -> None:
+    def __init__(self, founds: Iterable[Required]) -> None:
         self._contents = {each for each in founds if each is not ANYTHING}
         self._is_nothing_found = any(type(each) is Nothing for each in self._contents)
         self.finds_any = False
@@ -78,7 +78,7 @@ class _Finds:
 def _needed(history: list[RegisterOperation], *, finds_any: bool) -> list[RegisterOperation]:
     """The operations in order of start. Optional writes that begin after what they write was found
     for the last time are left out: they cannot matter."""
-    last: dict[Found, float] = {}
+    last: dict[Required, float] = {}
     for op in history:
         last[op.reads()] = max(last.get(op.reads(), -math.inf), op.end if op.must else math.inf)
     last.pop(ANYTHING, None)
@@ -132,7 +132,7 @@ class _Search:
         self._states_max = states_max
         self._later = later
         self._needed = 0
-        self._finders: dict[Found, int] = {}
+        self._finders: dict[Required, int] = {}
         self._nothings = 0
         """Those who find nothing, or what has expired."""
         self._writers: dict[Content | Nothing, int] = {}

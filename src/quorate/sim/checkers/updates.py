@@ -14,7 +14,7 @@ from quorate.sim.edits import OperationEdit
 from quorate.sim.history import WRITES_TOKEN, ClientOperation, Evidence, History, Violation
 from quorate.sim.tokens import Name, last_of
 
-Versions = dict[tuple[bytes, Name], bytes]
+MadeVersions = dict[tuple[bytes, Name], bytes]
 """By key and operation: the version that it made, as far as anybody saw."""
 
 
@@ -49,9 +49,9 @@ def _fault(op: ClientOperation) -> str:
     return ""
 
 
-def _made(history: History, evidence: Evidence) -> Versions:
+def _made(history: History, evidence: Evidence) -> MadeVersions:
     """The versions that updates made: as they were told, or as others found them."""
-    found: Versions = {}
+    found: MadeVersions = {}
     for op in history.operations:
         wrote = op.wrote
         if op.is_update and wrote is not None:
@@ -76,7 +76,7 @@ def _made(history: History, evidence: Evidence) -> Versions:
     return found
 
 
-def _repeated(history: History, made: Versions) -> Iterator[Violation]:
+def _repeated(history: History, made: MadeVersions) -> Iterator[Violation]:
     attempts: dict[int, list[ClientOperation]] = {}
     for op in history.operations:
         if op.request:

@@ -23,7 +23,7 @@ from quorate.core.values.versions import link_of
 from quorate.errors import Corrupt, QuorateError
 from quorate.sim.disk import Disk
 from quorate.sim.history import Violation
-from quorate.sim.layouts import Row, rows_of
+from quorate.sim.layouts import Holders, rows_of
 from quorate.sim.machine import Machine, machine_of
 
 
@@ -85,9 +85,9 @@ class Machines:
         self.by_url = {machine.url: machine for machine in machines}
         self._urls: dict[int, str] = {}
         """By what nodes call them: those looked for."""
-        self._rows: dict[tuple[int, bytes], list[Row]] = {}
+        self._rows: dict[tuple[int, bytes], list[Holders]] = {}
 
-    def rows(self, layout: Layout, row: bytes) -> list[Row]:
+    def rows(self, layout: Layout, row: bytes) -> list[Holders]:
         """Who holds a row, and who shall. Kept by epoch, as its table never changes (I17) and most
         rows are asked for again and again."""
         place = layout.epoch, row

@@ -10,7 +10,7 @@ from typing import Any, Final
 import pytest
 
 from quorate.core.digests import bucket_of
-from quorate.core.exchanges.anti_entropy import LIST_BYTES, LIST_ROWS_MAX, PAUSE_MAX, RECORDS_MAX
+from quorate.core.exchanges.anti_entropy import LIST_ROWS_MAX, PAUSE_MAX, RECORDS_MAX
 from quorate.core.exchanges.outbox import STEP_BYTES_MAX
 from quorate.core.serving import SUMS_BYTES
 from quorate.core.values.events import StorageState
@@ -27,7 +27,7 @@ from quorate.core.values.messages import (
 )
 from quorate.core.values.record import Record
 from quorate.core.values.settings import SLICE_MS
-from quorate.core.values.slots import BUCKETS, PARTITION_COUNT, partition_of, row_of
+from quorate.core.values.slots import BUCKETS, PAGE_BYTES, PARTITION_COUNT, partition_of, row_of
 from quorate.core.values.versions import pack_version
 from quorate.sim.cluster import id_of
 from tests.unit.core.alone import Alone, made_at, record_at
@@ -340,7 +340,7 @@ def test_a_page_of_large_records_is_short() -> None:
     alone = holding(keys=[])
     rows = sorted(row for row, _ in lacked(8))
     for number, row in enumerate(rows):
-        alone.hear(1, Mutate(number, [(row, record_at(5, b"v" * (LIST_BYTES // 4)))]))
+        alone.hear(1, Mutate(number, [(row, record_at(5, b"v" * (PAGE_BYTES // 4)))]))
     alone.hear(1, ListBuckets(1, PARTITION, ALL, b"", LIST_ROWS_MAX))
     (page,) = alone.take(1, Listed)
     assert [row for row, _ in page.rows] == rows[:4]

@@ -10,7 +10,6 @@ import pytest
 
 from quorate.core.exchanges.pulls import (
     AGAIN_MS,
-    PAGE_BYTES,
     PAGE_ROWS_MAX,
     PULL_META,
     WAIT_NOTED_MS,
@@ -19,6 +18,7 @@ from quorate.core.topology.layout import Course, Layout
 from quorate.core.topology.steps import completed, stepped
 from quorate.core.values.messages import Mutate, Mutated, Ping, Pull, Read
 from quorate.core.values.record import Record
+from quorate.core.values.slots import PAGE_BYTES
 from quorate.sim.cluster import id_of, url_of
 from tests.unit.core.alone import Alone, record_at
 from tests.unit.core.moving import (

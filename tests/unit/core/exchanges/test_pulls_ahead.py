@@ -8,9 +8,12 @@ import pytest
 from quorate.core.exchanges.pulls import AGAIN_MS, UNREADABLE_MS
 from quorate.core.values.messages import Mutate, Mutated, Pull, Read
 from quorate.core.values.record import Record
+from quorate.core.values.slots import key_of
+from quorate.core.values.versions import ms_of
 from quorate.sim.clock import EPOCH_MS
 from tests.unit.core.alone import Alone, made_at, record_at
 from tests.unit.core.moving import (
+    Source,
     copy_of,
     gaining,
     has_pulled,
@@ -18,6 +21,7 @@ from tests.unit.core.moving import (
     node,
     records_of,
     rows_in,
+    shared,
     sources_of,
     stable,
     without,
@@ -53,47 +57,124 @@ def test_a_source_whose_record_is_past_the_guard_is_replaced_by_another(ahead: R
     assert two.pulls
 
 
-def test_a_leaver_with_a_record_past_the_guard_is_asked_for_all_others() -> None:
-    alone = node()
-    hear(alone, JOINT)
-    one, two, three = sources_of(alone, records_of(*ROWS[:6]))
-    three.held[ROWS[2]] = NEXT_YEAR
-    three.held[ROWS[9]] = record_at(1)
-    work(alone, one, two, three)
-    assert has_pulled(alone)
-    assert copy_of(alone, P) == records_of(*ROWS[:6], ROWS[9])
-    assert one.pulls
-    assert two.pulls, "it counts as none of N - majority + 1"
-
-
-def test_what_is_hardly_past_the_guard_is_waited_for() -> None:
+@pytest.mark.parametrize("leaver_alone", [True, False], ids=["who leaves", "who stays"])
+def test_what_one_source_has_hardly_past_the_guard_is_waited_for(*, leaver_alone: bool) -> None:
     """This clock is slow, or was set back: nothing that others acknowledged may be wanting."""
+    alone = node()
+    before = OLD if leaver_alone else shared(OLD, 3, lost=(3,))
+    if before is not OLD:
+        hear(alone, before)
+    hear(alone, gaining(before, P))
+    sources = sources_of(alone, records_of(*ROWS[:6]), 1, 2, *([3] if leaver_alone else []))
+    sources[-1].held[ROWS[2]] = record = _ahead(alone, UNREADABLE_MS // 2)
+    work(alone, *sources, ms=UNREADABLE_MS // 2 - 1)
+    assert copy_of(alone, P).get(ROWS[2]) != record
+    assert not has_pulled(alone)
+    assert "too far ahead until 20" in alone.node.pulls.waits_for
+    assert repr(key_of(ROWS[2])) in alone.node.pulls.waits_for
+    work(alone, *sources)
+    assert has_pulled(alone)
+    assert alone.node.pulls.unreadable == []
+    assert copy_of(alone, P) == sources[-1].held
+
+
+@pytest.mark.parametrize("ahead", [NEXT_YEAR, made_at(YEAR_MS)], ids=["stamped", "made"])
+def test_what_who_leaves_has_alone_far_past_the_guard_stays_and_holds_up_no_other(
+    ahead: Record,
+) -> None:
+    """With W below a majority that may have been acknowledged."""
+    alone = node()
+    hear(alone, gaining(OLD, P, Q))
+    held = records_of(*ROWS[:6], *rows_in(Q, 4))
+    one, two, three = sources_of(alone, held)
+    three.held[ROWS[9]] = ahead
+    work(alone, one, two, three, ms=UNREADABLE_MS + 4 * AGAIN_MS)
+    assert has_pulled(alone)
+    assert alone.node.pulls.unreadable == [P]
+    assert "partition_unreadable" in alone.notes
+    assert copy_of(alone, Q) == records_of(*rows_in(Q, 4))
+    assert ROWS[9] not in copy_of(alone, P)
+
+
+# --- what a majority has -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ahead", [NEXT_YEAR, made_at(YEAR_MS)], ids=["stamped", "made"])
+@pytest.mark.parametrize("page", [50, 2], ids=["one page", "pages that end elsewhere"])
+def test_what_a_majority_lists_far_past_the_guard_is_taken_and_no_clock_follows_it(
+    ahead: Record, page: int
+) -> None:
+    """All clocks were a day ahead for ten minutes: nothing can beat what was written then, and a
+    lost disk is to be refilled before that day is over."""
+    alone = node()
+    lost = shared(OLD, 3, lost=(3,))
+    hear(alone, lost)
+    hear(alone, gaining(lost, P))
+    one, two = sources_of(alone, records_of(*ROWS[:6]), 1, 2)
+    one.page = page
+    one.held[ROWS[4]] = two.held[ROWS[4]] = ahead
+    work(alone, one, two, ms=UNREADABLE_MS // 2)
+    assert has_pulled(alone)
+    assert copy_of(alone, P) == one.held
+    clock, wall_ms = alone.node.parts.clock, alone.now.wall_ms
+    assert ms_of(clock.last) <= wall_ms
+    alone.step()
+    assert ms_of(clock.reading) <= wall_ms + alone.node.settings.max_clock_skew_ms
+
+
+@pytest.mark.parametrize("missed", [1, 2, 3])
+@pytest.mark.parametrize("below", [records_of(ROWS[2])[ROWS[2]], record_at(YEAR_MS - 1)])
+def test_what_two_of_three_have_is_taken_whoever_missed_it(missed: int, below: Record) -> None:
+    """They acknowledged it, and who leaves is asked in any case: of the others one after another,
+    and then all."""
     alone = node()
     hear(alone, JOINT)
     held = records_of(*ROWS[:6])
-    held[ROWS[2]] = _ahead(alone, UNREADABLE_MS // 2)
+    held[ROWS[2]] = NEXT_YEAR
     sources = sources_of(alone, held)
-    work(alone, *sources, ms=UNREADABLE_MS // 2 - 1)
-    assert ROWS[2] not in copy_of(alone, P)
-    assert not has_pulled(alone)
-    assert "too far ahead" in alone.node.pulls.waits_for
-    work(alone, *sources)
+    sources[missed - 1].held[ROWS[2]] = below
+    work(alone, *sources, ms=UNREADABLE_MS // 2)
     assert has_pulled(alone)
     assert alone.node.pulls.unreadable == []
     assert copy_of(alone, P) == held
 
 
-def test_what_is_far_past_the_guard_everywhere_stays_and_holds_up_no_other_partition() -> None:
+def test_versions_past_the_guard_that_differ_are_no_majority() -> None:
     alone = node()
-    hear(alone, gaining(OLD, P, Q))
-    held = records_of(*ROWS[:6], *rows_in(Q, 4))
-    held[ROWS[2]] = NEXT_YEAR
-    work(alone, *sources_of(alone, held), ms=UNREADABLE_MS + 4 * AGAIN_MS)
-    assert has_pulled(alone)
+    hear(alone, JOINT)
+    sources = sources_of(alone, records_of(*ROWS[:6]))
+    for source in sources:
+        source.held[ROWS[2]] = record_at(YEAR_MS + source.index)
+    work(alone, *sources, ms=UNREADABLE_MS + 4 * AGAIN_MS)
     assert alone.node.pulls.unreadable == [P]
-    assert "partition_unreadable" in alone.notes
-    assert copy_of(alone, Q) == records_of(*rows_in(Q, 4))
     assert ROWS[2] not in copy_of(alone, P)
+
+
+def test_above_what_a_majority_has_nothing_past_the_guard_is_passed_over() -> None:
+    """Who leaves may have acknowledged it alone, by a clock that was as wrong."""
+    alone = node()
+    hear(alone, JOINT)
+    one, two, three = sources_of(alone, records_of(*ROWS[:6]))
+    one.held[ROWS[2]] = two.held[ROWS[2]] = NEXT_YEAR
+    three.held[ROWS[2]] = record_at(YEAR_MS + 1)
+    work(alone, one, two, three, ms=UNREADABLE_MS + 4 * AGAIN_MS)
+    assert alone.node.pulls.unreadable == [P]
+
+
+def test_one_copy_of_two_is_no_majority() -> None:
+    """The other disk is lost: one wrong clock would have two copies."""
+    two_copies = stable(4, replication=2)
+    (partition, *_) = without(two_copies, 0)
+    gone, left = two_copies.table[partition]
+    lost = shared(two_copies, gone, lost=(gone,))
+    alone = node(layout_of=two_copies)
+    hear(alone, lost)
+    hear(alone, gaining(lost, partition, leaver=gone))
+    row = rows_in(partition, 1)[0]
+    source = Source(alone, left, {row: NEXT_YEAR})
+    work(alone, source, ms=UNREADABLE_MS + 4 * AGAIN_MS)
+    assert alone.node.pulls.unreadable == [partition]
+    assert copy_of(alone, partition) == {}
 
 
 def test_what_is_here_already_holds_nothing_up_though_the_clock_was_set_back_since() -> None:

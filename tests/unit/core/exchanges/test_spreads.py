@@ -64,19 +64,26 @@ def test_who_is_known_to_hold_it_is_not_sent_it() -> None:
     assert told == [Verdict.MET], "they are a majority"
 
 
-def test_who_holds_something_newer_has_it_but_for_what_no_trusted_clock_gave_out() -> None:
+AHEAD = pytest.mark.parametrize("ahead", [record_at(3_600_000), made_at(3_600_000)])
+
+
+@AHEAD
+def test_who_holds_something_newer_has_it_but_for_what_no_trusted_clock_gave_out(
+    ahead: Record,
+) -> None:
     alone = alone_of()
     spread, told = _spread(alone)
-    ack(alone, 2, higher=record_at(3_600_000).version)
+    ack(alone, 2, higher=ahead.version)
     assert told == []
     assert spread.failed == alone.peer(2).bit
     ack(alone, 1, higher=record_at(100).version)
     assert told == [Verdict.MET]
 
 
-def test_an_own_copy_that_no_trusted_clock_gave_out_is_no_ack() -> None:
+@AHEAD
+def test_an_own_copy_that_no_trusted_clock_gave_out_is_no_ack(ahead: Record) -> None:
     alone = alone_of()
-    alone.disk.format(Batch([(ROW, record_at(3_600_000))], [], []))
+    alone.disk.format(Batch([(ROW, ahead)], [], []))
     spread, told = _spread(alone)
     ack(alone, 1)
     assert spread.failed == 1

@@ -7,7 +7,7 @@ import pytest
 
 from quorate.core.exchanges.pulls import AGAIN_MS
 from quorate.core.exchanges.vote_pulls import PAGE_VOTES_MAX
-from quorate.core.moved_votes import Told
+from quorate.core.moved_votes import ToldVote
 from quorate.core.values.events import StorageState
 from quorate.core.values.messages import (
     Instance,
@@ -46,12 +46,12 @@ NEXT = Record(successor(BASE.version), b"next", winners=((0, 5),))
 OTHER = Record(successor(BASE.version), b"other", winners=((0, 6),))
 
 
-def accepted(row: bytes, record: Record = NEXT, count: int = 1) -> Told:
+def accepted(row: bytes, record: Record = NEXT, count: int = 1) -> ToldVote:
     """That was accepted as the successor of `BASE` by ballot `count`."""
     return row, b"", 0, Instance(BASE.version, (count, 7), (count, 7), record)
 
 
-def with_votes(alone: Alone, *votes: Told) -> list[Source]:
+def with_votes(alone: Alone, *votes: ToldVote) -> list[Source]:
     """Sources that hold `BASE` under all rows, and tell these votes."""
     sources = sources_of(alone, records_of(*ROWS))
     for source in sources:
@@ -158,7 +158,7 @@ def test_votes_of_one_partition_are_not_taken_for_those_of_the_next() -> None:
     ],
     ids=["nothing and more", "out of order", "twice", "of another partition"],
 )
-def test_a_mistaken_answer_counts_as_none(votes: list[Told], more: bool) -> None:
+def test_a_mistaken_answer_counts_as_none(votes: list[ToldVote], more: bool) -> None:
     alone = node()
     hear(alone, JOINT)
     sources = with_votes(alone, accepted(ROWS[0], OTHER))

@@ -378,11 +378,19 @@ def test_a_second_stamp_that_the_clock_refuses_leaves_a_write_unknown() -> None:
     error_of(asker, ClockUntrusted, Outcome.UNKNOWN)
 
 
-def test_a_replica_that_holds_what_no_trusted_clock_gave_out_is_no_ack() -> None:
+@pytest.mark.parametrize(
+    "higher",
+    [
+        record_at(3_600_000).version,
+        successor(record_at(200).version, stamp_of(record_at(3_600_000).version)),
+    ],
+    ids=["stamped", "made"],
+)
+def test_a_replica_that_holds_what_no_trusted_clock_gave_out_is_no_ack(higher: bytes) -> None:
     """It can neither be beaten nor believed; the others decide."""
     alone = alone_of()
     asker = alone.put(KEY, b"v")
-    ack(alone, 1, higher=record_at(3_600_000).version)
+    ack(alone, 1, higher=higher)
     assert not asker.results
     ack(alone, 2)
     assert isinstance(asker.result, PutResult)

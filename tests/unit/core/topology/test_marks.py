@@ -10,7 +10,7 @@ import pytest
 
 from quorate.core.node import CEILING_META
 from quorate.core.topology.marks import KEEP_MS, MARKS_META
-from quorate.core.values.events import Batch, GetResult, LinkUp, Stop
+from quorate.core.values.events import Batch, GetResult, LinkUp, Met, Stop
 from quorate.core.values.messages import (
     Accept,
     Mutate,
@@ -211,6 +211,46 @@ def test_no_request_of_a_peer_is_served_before_a_majority_has_said() -> None:
     assert alone.take(1, Mutated) == [Mutated(7, [], [])]
     assert len(alone.take(1, ReadAnswer)) == 1
     assert len(alone.take(1, Voted)) == 2
+
+
+def test_who_has_another_disk_now_is_not_waited_for() -> None:
+    """What the lost one remembered nobody can say: without this no disk that was started since
+    would count, nor vote, though those that are left are enough to replace the lost ones."""
+    alone = five()
+    alone.link(1)
+    for index in (2, 3, 4):
+        assert not alone.node.membership.marks.counts
+        alone.step(alone.met(index, node_id=id_of(index + 10)))
+    assert alone.node.membership.marks.counts
+
+
+def test_a_member_that_may_yet_say_is_waited_for() -> None:
+    """Of three, one has another disk, and the link to the other is not there yet."""
+    alone = five()
+    for index in (1, 2, 3):
+        alone.step(alone.met(index, node_id=id_of(index + 10)))
+    assert not alone.node.membership.marks.counts
+    alone.link(4)
+    assert alone.node.membership.marks.counts
+
+
+def test_the_word_of_who_only_dials_that_a_member_has_another_disk_does_not_count() -> None:
+    alone = five()
+    alone.link(1)
+    for index in (2, 3, 4):
+        greeting = alone.met(index, node_id=id_of(index + 10)).greeting
+        alone.step(Met(greeting, is_answer=False))
+    assert not alone.node.membership.marks.counts
+
+
+def test_a_member_whose_url_another_member_has_now_is_waited_for() -> None:
+    alone = five()
+    alone.step(alone.met(2, node_id=id_of(1)))
+    for index in (3, 4):
+        alone.step(alone.met(index, node_id=id_of(index + 10)))
+    assert not alone.node.membership.marks.counts
+    alone.step(alone.met(1, node_id=id_of(2)))
+    assert alone.node.membership.marks.counts
 
 
 def test_a_peer_whose_quorums_need_not_meet_is_served_before() -> None:

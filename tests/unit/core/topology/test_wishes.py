@@ -16,9 +16,10 @@ from quorate.core.topology.layout import (
     decode_layout,
 )
 from quorate.core.topology.steps import follows, settled
-from quorate.core.topology.wishes import REPLICATION_MAX, plan_of, upgrade_of, wished
+from quorate.core.topology.wishes import plan_of, upgrade_of, wished
 from quorate.core.values.events import LinkDown, LinkUp
 from quorate.core.values.messages import Ping
+from quorate.core.values.settings import REPLICATION_MAX
 from quorate.core.values.wish import Wish
 from quorate.errors import Conflict, InvalidRequest, NotReady
 from quorate.sim.cluster import bound_to, id_of, url_of

@@ -18,6 +18,7 @@ from quorate.core.values.record import (
     open_votes,
     seal,
     sound_votes,
+    winners_of,
 )
 from quorate.core.values.slots import row_of
 from quorate.core.values.versions import pack_version, successor
@@ -51,6 +52,16 @@ def sealed(row: bytes, body: bytes) -> bytes:
 @given(ROW, RECORD)
 def test_what_was_encoded_is_decoded(row: bytes, record: Record) -> None:
     assert decode_stored(row, encode_stored(row, record)) == record
+
+
+@given(RECORD)
+def test_who_won_is_a_record_of_the_same_version_and_winners_alone(record: Record) -> None:
+    expected = Record(record.version, None, winners=record.winners)
+    for each in (record, decode_stored(KEY_ROW, encode_stored(KEY_ROW, record))):
+        found = winners_of(each)
+        assert found == expected
+        assert (found.body, found.size) == (expected.body, 0)
+        assert each == record
 
 
 def test_an_empty_value_is_not_a_tombstone() -> None:

@@ -142,11 +142,49 @@ def test_an_expiry_is_given_and_told_as_a_moment() -> None:
             assert post(client, "/batch", body).status == 400
 
 
+def test_a_put_may_be_for_no_value_there_alone() -> None:
+    store = FakeStore()
+    store.fill(b"expired", b"v", expires_ms=store.now_ms)
+    store.fill(b"deleted", None)
+    held = store.fill(b"there", b"v")
+    put: dict[str, Any] = {"op": "put", "value": "new", "if_absent": True}
+    keys = ("absent", "expired", "deleted", "there", "absent")
+    with Served(store) as served, served.client() as client:
+        timed = {**put, "key": "timed", "expires_ms": 1_900_000_000_001}
+        results = post_batch(client, [timed, *[{**put, "key": key} for key in keys]])
+        again = {**put, "key": "there", "if_absent": False}
+        assert post_batch(client, [again])[0]["status"] == 200
+    assert [each["status"] for each in results] == [200, 200, 200, 200, 412, 412]
+    assert results[0]["version"] == store.records[b"timed"].version.hex()
+    assert results[0]["acks"] == 2
+    assert store.records[b"timed"].expires_ms == 1_900_000_000_001
+    refused = results[4]
+    assert (refused["code"], refused["outcome"]) == ("precondition_failed", "not_applied")
+    assert refused["version"] == held.version.hex()
+    assert [store.records[key.encode()].value for key in keys] == [b"new"] * 5
+
+
+@pytest.mark.parametrize(
+    ("operation", "query"),
+    [
+        ({"op": "get", "key": "k", "if_absent": True}, ""),
+        ({"op": "delete", "key": "k", "if_absent": True}, ""),
+        ({"op": "put", "key": "k", "value": "v", "if_absent": 1}, ""),
+        ({"op": "put", "key": "k", "value": "v", "if_absent": True}, "?w=2"),
+    ],
+)
+def test_if_absent_is_of_puts_that_say_no_w(operation: dict[str, Any], query: str) -> None:
+    store = FakeStore()
+    with Served(store) as served, served.client() as client:
+        body = msgspec.json.encode({"operations": [operation]})
+        assert post(client, f"/batch{query}", body).status == 400
+    assert store.events == []
+
+
 @pytest.mark.parametrize(
     "operation",
     [
         {"op": "put", "key": "k", "value": "v", "if_version": "00"},
-        {"op": "put", "key": "k", "value": "v", "if_absent": True},
         {"op": "delete", "key": "k", "If-Match": "*"},
         {"op": "incr", "key": "k"},
     ],

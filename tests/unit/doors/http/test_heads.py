@@ -42,6 +42,34 @@ def test_headers_found_again_mean_what_they_mean_alone(
         assert told(heads.at(data, 5)) == told(alone)
 
 
+def test_headers_that_came_last_are_not_taken_for_others() -> None:
+    heads = Heads(HEADERS.fullmatch, asks=False)
+    ways = [
+        (b"GET", head(b"HTTP/1.1", b"Host: h"), b""),
+        (b"PUT", head(b"HTTP/1.1", b"Host: h", b"Content-Length: 1"), b"v"),
+        (b"GET", head(b"HTTP/1.1", b"Host: g"), b""),
+        (b"GET", head(b"HTTP/1.1", b"Host: h", b"Accept: */*"), b""),
+    ]
+    for _, block, _ in ways:
+        assert heads.at(block, 0) is not None
+    for _, block, _ in ways:
+        for method, other, body in (*ways, *ways):
+            heads.plain(b"GET /kv?key=k " + block)
+            plain = heads.plain(b"%b /kv?key=k %b%b" % (method, other, body))
+            assert plain is not None
+            assert told(plain.head) == told(Heads(HEADERS.fullmatch, asks=False).at(other, 0))
+
+
+def test_a_plain_request_that_is_not_whole_is_none() -> None:
+    heads = Heads(HEADERS.fullmatch, asks=False)
+    block = head(b"HTTP/1.1", b"Host: h", b"Content-Length: 1")
+    assert heads.at(block, 0) is not None
+    for data in (b"PUT /kv?key=k " + block + b"v", b"GET /kv?key=k " + block):
+        assert all(heads.plain(data[:end]) is None for end in range(len(data)))
+        assert heads.plain(data) is not None
+        assert all(heads.plain(data[:end]) is None for end in range(len(data)))
+
+
 def test_a_length_says_whether_there_is_a_body() -> None:
     heads = Heads(HEADERS.fullmatch, asks=False)
     for lines, length, is_bodiless in (
@@ -122,9 +150,12 @@ def test_a_plain_request_is_what_the_expressions_say_it_is(
     found = None if line is None else heads.at(data, line.end())
     # Blocks of what is no request, of which none may be taken for headers.
     heads.at(data, len(begin + key) + 1)
-    plain = heads.plain(data)
-    if plain is None:
+    plain, again = heads.plain(data), heads.plain(data)
+    if plain is None or again is None:
+        assert plain is again
         return
+    assert told(plain.head) == told(again.head)
+    assert heads.plain(data + b"x") is None
     assert line is not None
     assert found is not None
     assert line.group(1, 2, 3) == (plain.key, None, None)

@@ -13,7 +13,7 @@ from quorate.core.values.record import Record
 from quorate.core.values.versions import pack_version
 from quorate.doors.http.kv import METHODS, Answers
 from quorate.doors.http.replies import Reply
-from quorate.errors import Overloaded, QuorateError
+from quorate.errors import Overloaded, QuorateError, QuorumUnreachable
 from tests.fake_store import NODES, FakeStore, topology_of
 
 VERSION = pack_version(1 << 30, 7)
@@ -67,11 +67,15 @@ def test_the_default_word_follows_configuration_and_layout() -> None:
     assert word(FakeStore(Config(nodes=NODES[:1]))) == b"linearizable"
 
 
-def test_before_a_layout_is_known_the_word_is_that_of_all_copies() -> None:
+def test_before_a_layout_is_known_errors_are_answered_and_none_says_how_consistent_a_key_is() -> (
+    None
+):
     store = FakeStore(Config(nodes=NODES, r=1))
     store._topology = None
-    assert word(store) == b"eventual"
-    assert word(store, r=2) == b"linearizable"
+    for r in (0, 2):
+        reply = Answers(store).of(QuorumUnreachable("no layout yet"), r=r, w=0, wall_ms=0)
+        assert reply.status == 503
+        assert b"Quorate-Consistency" not in reply.lines
 
 
 def test_a_request_may_promise_less_than_the_default() -> None:

@@ -3,7 +3,11 @@
 
 from __future__ import annotations
 
+import msgspec
+
+from quorate.core.values.wish import Preview, Share
 from quorate.doors.http.pace import APART_S, STILL_S, WINDOW_S, CopyPace, Eta
+from tests.fake_store import FakeStore
 
 COPY_BYTES = 1_000
 
@@ -20,7 +24,35 @@ class Bench:
     ) -> Eta:
         self.now += after
         size = copies * COPY_BYTES if size < 0 else size
-        return self.pace.look(epoch=epoch, copies=copies, size=size, left=left)
+        return self.pace.look(goal="all", epoch=epoch, copies=copies, size=size, left=left)
+
+    def of(self, phase: str, copies: int, *, weight: int = 1, after: float = 0.0) -> Eta:
+        """Of a cluster that is at this, whose only member is to have such a weight."""
+        self.now += after
+        status = msgspec.structs.replace(FakeStore().status(), phase=phase)
+        share = Share(
+            url="http://a:1",
+            id="1",
+            zone="",
+            weight=weight,
+            before=1024,
+            after=1024 - copies,
+            gains=0,
+            gives=copies,
+        )
+        coming = Preview(
+            epoch=9,
+            replication=3,
+            shares=[share],
+            copies=copies,
+            bytes=copies * COPY_BYTES,
+            endangered=0,
+            gone=0,
+            crowded=[],
+            unanswered=[],
+            level=1,
+        )
+        return self.pace.of(status, coming)
 
 
 def test_nobody_can_tell_before_copies_were_seen_to_move() -> None:
@@ -84,6 +116,24 @@ def test_another_course_is_measured_anew() -> None:
     bench.look(50, after=5.0)
     assert bench.look(500, epoch=11, after=5.0) == Eta(50, 10 * COPY_BYTES, True)
     assert bench.look(400, epoch=13, after=5.0) == Eta(20, 20 * COPY_BYTES, False)
+
+
+def test_a_smaller_course_after_one_that_was_cancelled_is_no_progress() -> None:
+    """Else the next plan would be told a pace at which nothing ever moved."""
+    for phase in ("stable", "waiting", "forming"):
+        bench = Bench()
+        bench.of("moving", 700)
+        assert bench.of(phase, 700, after=2.0).seconds is None
+        assert bench.of("moving", 100, after=2.0).seconds is None
+        assert bench.pace.estimate(100, 100 * COPY_BYTES) == Eta(None, None, False)
+        assert bench.of("moving", 80, after=2.0) == Eta(8, 10 * COPY_BYTES, False)
+
+
+def test_a_smaller_course_that_nobody_looked_in_between_is_no_progress() -> None:
+    bench = Bench()
+    bench.of("moving", 700)
+    assert bench.of("moving", 100, weight=0, after=2.0).seconds is None
+    assert bench.of("moving", 80, weight=0, after=2.0) == Eta(8, 10 * COPY_BYTES, False)
 
 
 def test_where_nothing_comes_any_more_nobody_can_tell() -> None:

@@ -125,7 +125,7 @@ def test_a_client_that_never_reads_is_held_to_what_is_under_way_and_closed_at_la
     # The answers of one turn may go over the mark; nothing begins after that.
     limit = client.transport.HIGH_WATER + WINDOW_MAX * 1100
     assert client.transport.unread <= limit
-    assert len(client.connection.queue) <= WINDOW_MAX
+    assert client.connection.queue.count <= WINDOW_MAX
     assert not client.transport.is_reading()
     client.timers.advance(STALL_SECONDS - 1)
     assert not client.transport.aborted

@@ -40,7 +40,7 @@ def test_only_the_head_of_the_queue_asks_for_a_flush_and_only_once(client: Clien
     asked.append(session.flush_asked)
     assert asked == [False, False, True, False]
     assert client.transport.writes == [b"+OK\r\n+OK\r\n"]
-    assert list(session.queue) == [third]
+    assert (session.queue.first, session.queue.last, session.queue.count) == (third, third, 1)
 
 
 @pytest.mark.parametrize("code", BY_CODE)

@@ -52,6 +52,58 @@ def test_a_layout_of_fewer_copies_than_a_quorum_needs_is_found_once(
     assert [each.invariant for each in judge.found] == found
 
 
+@pytest.mark.parametrize("is_moving", [False, True], ids=["table", "moves"])
+@pytest.mark.parametrize(
+    ("w", "wish", "found"),
+    [
+        (3, Wish(leave=("n2",)), ["I25"]),
+        (2, Wish(leave=("n2",)), []),
+        (3, Wish(leave=("n2",), is_forced=True), []),
+        (3, Wish(recover=("n2",)), []),
+    ],
+)
+def test_rows_that_become_shorter_than_a_quorum_are_found_unless_that_was_forced(
+    stage: Stage,
+    monkeypatch: pytest.MonkeyPatch,
+    w: int,
+    wish: Wish,
+    found: list[str],
+    *,
+    is_moving: bool,
+) -> None:
+    """The number of copies that is asked for stays three."""
+    machine, judge = stage.machines[0], Granting()
+    machine.settings = msgspec.structs.replace(machine.settings, w=w)
+    machine.events = [Change(Nobody(), wish)]
+    judge.look(stage.step(0))
+    machine.events = []
+    membership = machine.node.membership
+    monkeypatch.setattr(membership, "layout", _shorter(membership.layout, is_moving=is_moving))
+    for _ in range(2):
+        judge.look(stage.step(0))
+    assert [each.invariant for each in judge.found] == found
+
+
+def test_rows_that_were_short_all_along_are_nobodys_fault(stage: Stage) -> None:
+    """Of a cluster of three that were started with -W=4, and -replication=4."""
+    machine, judge = stage.machines[0], Granting()
+    layout = machine.node.membership.layout
+    assert layout is not None
+    machine.settings = msgspec.structs.replace(machine.settings, w=4)
+    machine.node.membership.layout = msgspec.structs.replace(layout, replication=4)
+    judge.look(stage.step(0))
+    assert judge.found == []
+
+
+def _shorter(layout: Layout | None, *, is_moving: bool) -> Layout:
+    assert layout is not None
+    row = layout.table[7][:2]
+    if is_moving:
+        return msgspec.structs.replace(layout, epoch=layout.epoch + 1, moves=((7, row),))
+    table = (*layout.table[:7], row, *layout.table[8:])
+    return msgspec.structs.replace(layout, epoch=layout.epoch + 1, table=table)
+
+
 def _later(layout: Layout | None) -> Layout:
     assert layout is not None
     return msgspec.structs.replace(layout, epoch=layout.epoch + 1, replication=2)

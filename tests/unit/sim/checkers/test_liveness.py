@@ -8,6 +8,7 @@ from typing import Any
 from quorate.errors import Conflict, Outcome, QuorumUnreachable
 from quorate.sim.checkers import liveness
 from quorate.sim.history import ClientOperation, Kind
+from quorate.sim.layouts import Holders
 from tests.unit.sim.checkers.told import evidence, history, of_get, of_put, of_update
 
 
@@ -49,6 +50,53 @@ def test_with_too_few_live_replicas_a_request_may_fail_but_is_answered() -> None
     assert _check(_unanswered(of_put(b"v", 100, 0)), dead=dead) == ["I24"]
     assert _check(_failed(of_put(b"v", 100, 101, w=1)), dead=dead) == ["I25"]
     assert _check(_failed(of_get(b"v", 100, 101, r=1)), dead=dead) == ["I25"]
+
+
+def _moves_to(*ids: int) -> Any:
+    """The key's three copies are to be these, as every coordinator knows."""
+    return {"had": lambda _: [[Holders((0, 1, 2)), Holders(ids, frozenset(ids) - {0, 1, 2})]]}
+
+
+def test_while_a_node_is_silent_each_row_needs_a_quorum_of_the_others() -> None:
+    for op in (of_put, of_get):
+        for away in ({"dead": frozenset({3})}, {"paused_ms": {3: (90.0, 120.0)}}):
+            assert _check(_failed(op(b"v", 100, 110)), **away, **_moves_to(1, 3)) == []
+            assert _check(op(b"v", 100, 151), **away, **_moves_to(1, 3)) == []
+            assert _check(_unanswered(op(b"v", 100, 0)), **away, **_moves_to(1, 3)) == ["I24"]
+            assert _check(_failed(op(b"v", 100, 110)), **away, **_moves_to(1, 2, 3)) == ["I25"]
+            assert _check(_failed(op(b"v", 100, 110)), **away) == ["I25"]
+
+
+def test_one_that_was_silent_before_or_after_is_asked_as_any_other() -> None:
+    for span in ((80.0, 100.0), (111.0, 150.0), (-1.0, -1.0)):
+        told = _check(_failed(of_put(b"v", 100, 110)), paused_ms={3: span}, **_moves_to(1, 3))
+        assert told == ["I25"], span
+    for span in ((80.0, 101.0), (110.0, 150.0)):
+        told = _check(_failed(of_put(b"v", 100, 110)), paused_ms={3: span}, **_moves_to(1, 3))
+        assert told == [], span
+
+
+def test_of_puts_at_once_one_may_fail_where_no_majority_is_left_to_vote() -> None:
+    """It may have to be moved. A read, and a put that meets no other, may not."""
+    facts = evidence(
+        healthy_from_ms=100.0,
+        answer_within_ms=50.0,
+        set_w=1,
+        set_r=1,
+        paused_ms={3: (100.0, 200.0)},
+        **_moves_to(1, 3),
+    )
+
+    def told(op: ClientOperation, *others: ClientOperation) -> list[str]:
+        return [each.invariant for each in liveness.check(history(op, *others), facts)]
+
+    put, met, later = of_put(b"v", 100, 110), of_put(b"w", 105, 115), of_put(b"w", 111, 115)
+    assert told(_failed(put), met) == []
+    assert told(_failed(put), later) == ["I25"]
+    assert told(_failed(put), of_get(b"v", 105, 115)) == ["I25"]
+    assert told(_failed(of_get(b"v", 100, 110)), met) == ["I25"]
+    facts.paused_ms = {}
+    assert told(_failed(put), met) == ["I25"]
 
 
 def test_what_a_dead_node_was_asked_is_not_judged() -> None:

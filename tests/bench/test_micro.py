@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The rigs under which instructions are counted do what they are counted for."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from bench.micro import whole
+from quorate.wire.resp import bulk
+
+
+@pytest.mark.parametrize("kind", whole.KINDS)
+def test_three_whole_nodes_answer_each_request_of_a_turn(kind: str) -> None:
+    reply = b"+OK\r\n" if kind == "set" else bulk(whole.VALUE)
+    assert asyncio.run(whole.count(kind, 3, 2)) == [reply] * 3
