@@ -5,7 +5,8 @@ This is the cheap half of what reads promise, and all that there is to *regular*
 read's R and a write's W overlap, R + W > N, the read never returns a version below the write's. A
 *linearizable* read is also never below what an earlier one returned. `linearizability` judges the
 same without trusting versions; *eventual* reads promise nothing here. A read-modify-write is a read
-of what it was built on.
+of what it was built on; and one that wrote nothing is no more than that, as a majority has what it
+read, and perhaps no W.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ def _stale(answered: list[ClientOperation], evidence: Evidence) -> Iterator[Viol
     for read in sorted(reads, key=lambda op: op.asked_ms):
         while answered[place].over_ms < read.asked_ms:
             op = answered[place]
-            kind = op.is_write, op.w if op.is_write else op.r
+            has_written = op.wrote is not None
+            kind = has_written, op.w if has_written else op.r
             if kind not in newest or newest[kind].version < op.version:
                 newest[kind] = op
             place += 1
@@ -66,7 +68,7 @@ def _found(op: ClientOperation) -> bytes | None:
 
 def _is_promised(read: ClientOperation, earlier: ClientOperation, evidence: Evidence) -> bool:
     """Whether the read must not be older than an operation that was over before it began."""
-    if earlier.is_write:
+    if earlier.wrote is not None:
         return evidence.do_overlap(read, earlier)
     return all(
         consistency(n=n, r=each.r or r, w=w) is Consistency.LINEARIZABLE

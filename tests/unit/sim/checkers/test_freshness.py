@@ -6,8 +6,17 @@ from __future__ import annotations
 import pytest
 
 from quorate.sim.checkers import freshness
-from quorate.sim.history import ClientOperation, Evidence
-from tests.unit.sim.checkers.told import KEY, evidence, history, of_get, of_put
+from quorate.sim.history import ClientOperation, Evidence, Kind
+from tests.unit.sim.checkers.told import (
+    KEY,
+    evidence,
+    history,
+    linked,
+    of_get,
+    of_put,
+    of_update,
+    record,
+)
 
 
 def _check(*operations: ClientOperation, facts: Evidence | None = None) -> list[str]:
@@ -51,6 +60,15 @@ def test_two_reads_in_a_row_never_go_back_at_majorities(
     first = of_get(b"v", 0, 1, number=5, r=first_r)
     again = of_get(None, 2, 3, r=second_r)
     assert _check(first, again) == (["I6"] if is_promised else [])
+
+
+def test_an_update_that_left_what_it_read_is_a_read_and_one_that_wrote_a_write() -> None:
+    """Seed 306000: N=5, W=4, R=2. Three had what an UNLOCK read, and a get met two others."""
+    left = of_update(Kind.UNLOCK, 0, 1, before=record(b"v", 5))
+    wrote = of_update(Kind.APPEND, 0, 1, after=linked(b"v", 1, number=5))
+    for facts, of_reads in ((evidence(), ["I6"]), (evidence(r=1, w=3), [])):
+        assert _check(left, of_get(None, 2, 3), facts=facts) == of_reads
+        assert _check(wrote, of_get(None, 2, 3), facts=facts) == ["I6"]
 
 
 def test_regular_reads_may_go_back_while_a_write_is_under_way() -> None:
