@@ -14,12 +14,13 @@ from quorate.core.exchanges.hints import peer_of
 from quorate.core.horizons import beginning
 from quorate.core.node import CEILING_META, Node
 from quorate.core.topology.layout import Layout
-from quorate.core.values.events import Effects, PutResult, UpdateResult, Waiter
+from quorate.core.values.events import Batch, Effects, PutResult, UpdateResult, Waiter
 from quorate.core.values.messages import AcceptRows, Mutate, ReadAnswer, RowsVoted
 from quorate.core.values.record import Record
 from quorate.core.values.slots import key_of, partition_of
 from quorate.core.values.stored import hint_of
 from quorate.core.values.versions import link_of
+from quorate.core.votes import decode_votes
 from quorate.errors import Corrupt, QuorateError
 from quorate.sim.disk import Disk
 from quorate.sim.history import Violation
@@ -160,6 +161,21 @@ def holds(disk: Disk, row: bytes, version: bytes, slice_ms: int) -> bool:
     return record is None and version < beginning(horizon, slice_ms)
 
 
+def _moved_alone(machine: Machine, batch: Batch | None) -> list[Gift]:
+    """What a node proposes for its own writes, and votes for itself: perhaps nobody else is there
+    to be asked yet."""
+    tie = machine.process.to_bytes(6, "big")
+    return [
+        Gift(machine.url, row, each.record)
+        for row, blob in (() if batch is None else batch.votes)
+        for each in (decode_votes(blob).instances if blob else ())
+        if each.record is not None
+        and not each.is_resolved
+        and not link_of(each.record.version)
+        and each.record.version.endswith(tie)
+    ]
+
+
 class Judge:
     """One question about steps."""
 
@@ -197,7 +213,7 @@ class Watch:
         sent: list[Gift] = []
         told: list[tuple[int, ReadAnswer]] = []
         voted: list[tuple[int, RowsVoted]] = []
-        proposed: list[Gift] = []
+        proposed = _moved_alone(machine, effects.batch)
         for peer, messages in effects.sends.items():
             for message in messages:
                 if type(message) is Mutate:

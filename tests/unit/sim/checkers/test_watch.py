@@ -11,8 +11,15 @@ from quorate.core.exchanges.hints import Hints
 from quorate.core.exchanges.write import Write
 from quorate.core.exchanges.writes import Writes
 from quorate.core.replica import Replica
+from quorate.core.values.events import Batch
+from quorate.core.values.messages import Instance
+from quorate.core.values.record import Record, record_of
+from quorate.core.values.stored import StoredVotes
+from quorate.core.values.versions import pack_version, successor
+from quorate.core.votes import encode_votes
 from quorate.sim import checkers
 from quorate.sim.checkers import Handed, Watch
+from quorate.sim.checkers.watch import _moved_alone
 from quorate.sim.cluster import SimCluster
 from tests.simulation import asking
 
@@ -93,3 +100,24 @@ def test_a_planted_fault_is_found(
 ) -> None:
     plant(monkeypatch)
     assert invariant in {found for seed in range(4) for found in World(seed).play()}
+
+
+def test_what_a_node_proposes_to_itself_alone_is_seen() -> None:
+    """Seed 306222: its peers were asked forty milliseconds later, after another stamp."""
+    machine = World(1).cluster.machines[0]
+    own, other = (
+        record_of(Record(pack_version(7, process), b"v").body)
+        for process in (machine.process, machine.process ^ 1)
+    )
+    linked = record_of(Record(successor(own.version, 9), b"v").body)
+    votes = [
+        Instance(bytes(14), (0, 1), (0, 1), own),
+        Instance(own.version, (1, 1), (1, 1), linked),
+        Instance(linked.version, (0, 2), (0, 2), other),
+    ]
+    stored = encode_votes(StoredVotes(b"", votes))
+    batch = Batch([], [], [], votes=[(b"row", stored), (b"gone", None)])
+    assert [(each.row, each.record.version) for each in _moved_alone(machine, batch)] == [
+        (b"row", own.version)
+    ]
+    assert _moved_alone(machine, None) == []
