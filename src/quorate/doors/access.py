@@ -101,14 +101,10 @@ class Patterns:
             )
 
 
-def _bits_of(roles: frozenset[Role]) -> int:
-    return sum([ROLE_BITS[role] for role in roles])
-
-
 class Principal:
     """Somebody who asks. What it may can change while its connections last."""
 
-    __slots__ = ("key_roles", "name", "patterns", "role_bits", "roles")
+    __slots__ = ("key_roles", "name", "patterns", "role_bits")
 
     def __init__(
         self,
@@ -119,10 +115,8 @@ class Principal:
     ) -> None:
         self.name = name
         """Empty: it is not known who."""
-        self.roles = roles
-        """For every key."""
-        self.role_bits = _bits_of(roles)
-        """The same as ROLE_BITS, for the look at each request."""
+        self.role_bits = sum([ROLE_BITS[role] for role in roles])
+        """Those that it has for every key."""
         self.key_roles = key_roles
         """For the keys of `patterns` alone."""
         self.patterns = patterns
@@ -130,18 +124,26 @@ class Principal:
     def become(self, other: Principal) -> None:
         """Be and may what `other` is and may."""
         self.name = other.name
-        self.roles = other.roles
         self.role_bits = other.role_bits
         self.key_roles = other.key_roles
         self.patterns = other.patterns
 
     def has(self, role: Role) -> bool:
         """Whether it has `role`, be it for some keys alone."""
-        return role in self.roles or role in self.key_roles
+        return self.has_for_all(role) or role in self.key_roles
+
+    def has_for_all(self, role: Role) -> bool:
+        """Whether it has `role` for every key."""
+        return self.role_bits & ROLE_BITS[role] != 0
+
+    @property
+    def roles(self) -> frozenset[Role]:
+        """Those that it has for every key."""
+        return frozenset([role for role in Role if self.has_for_all(role)])
 
     def forbidden(self, role: Role, keys: Sequence[bytes]) -> bytes | None:
         """The first of `keys` for which it, which has `role`, has it not. Overloaded."""
-        if role in self.roles or self.patterns is None:
+        if self.patterns is None or self.has_for_all(role):
             return None
         return self.patterns.other(keys)
 

@@ -242,3 +242,11 @@ def has_pulled(alone: Alone) -> bool:
     layout = alone.node.membership.layout
     assert layout is not None
     return alone.node.pulls.pulled == layout.epoch
+
+
+OLD = stable()
+P, Q = without(OLD, 0)[:2]
+"""Partitions that this node does not hold: 1, 2 and 3 do."""
+JOINT = gaining(OLD, P)
+"""In which it gains the first, and 3 leaves that."""
+ROWS = rows_in(P, 40)

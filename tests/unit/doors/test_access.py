@@ -25,6 +25,7 @@ from tests.unit.doors.redis.turns import Client, ManualTimers
 ROWS: list[Command] = [
     each for command in COMMANDS.values() for each in (command, *command.subcommands.values())
 ]
+ROLE_SETS = [*([role] for role in Role), *(set(Role) - {role} for role in Role)]
 WITHOUT = {role: Principal("ann", frozenset(Role) - {role}) for role in Role}
 
 
@@ -32,12 +33,16 @@ def test_anybody_may_do_everything_while_there_are_no_users() -> None:
     assert ANYBODY.roles == frozenset(Role)
 
 
-@pytest.mark.parametrize("principal", [ANYBODY, *WITHOUT.values(), Principal("", frozenset())])
-def test_bits_say_the_same_as_roles_and_become_what_another_has(principal: Principal) -> None:
-    other = Principal("bob", frozenset({Role.READ}))
+@pytest.mark.parametrize("roles", [frozenset[Role](), frozenset(Role), *map(frozenset, ROLE_SETS)])
+def test_a_principal_has_the_roles_that_it_was_given_and_becomes_what_another_has(
+    roles: frozenset[Role],
+) -> None:
+    principal, other = Principal("ann", roles), Principal("bob", frozenset({Role.READ}))
     other.become(principal)
     for each in (principal, other):
-        assert {role for role, bit in ROLE_BITS.items() if each.role_bits & bit} == principal.roles
+        assert each.roles == roles
+        assert {role for role in Role if each.has(role)} == roles
+        assert {role for role, bit in ROLE_BITS.items() if each.role_bits & bit} == roles
     assert len({*ROLE_BITS.values()}) == len(Role)
 
 

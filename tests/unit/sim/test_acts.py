@@ -107,6 +107,15 @@ def eventual() -> Acts:
     return acts
 
 
+def image_before_a_put(acts: Acts) -> Image:
+    """An image of the first machine, taken long before a put that all have."""
+    image = acts.cluster.machines[0].image()
+    acts.cluster.run(10_000)
+    asking.must_put(acts.cluster, 0, b"all", b"w", w=3)
+    acts.cluster.run(10_000)
+    return image
+
+
 def put_back(acts: Acts, image: Image) -> None:
     """The first machine comes back with an old disk."""
     up = acts.down([0])
@@ -139,11 +148,7 @@ def test_what_an_old_disk_took_is_lost_with_the_next_old_disk(eventual: Acts) ->
 def test_what_an_old_disk_took_is_lost_when_it_is_found_out(
     eventual: Acts, is_emptied: bool
 ) -> None:
-    cluster = eventual.cluster
-    image = cluster.machines[0].image()
-    cluster.run(10_000)
-    asking.must_put(cluster, 0, b"all", b"w", w=3)
-    cluster.run(10_000)
+    cluster, image = eventual.cluster, image_before_a_put(eventual)
     asking.split(cluster, [0], [1, 2, 3])
     put_back(eventual, image)
     take_alone(eventual)
@@ -157,11 +162,8 @@ def test_what_an_old_disk_took_is_lost_when_it_is_found_out(
 
 def test_who_was_dead_when_faults_ended_goes_on_with_the_newest_disk(eventual: Acts) -> None:
     """Its disk was found out before, and may not be emptied: with the old one it ends each time."""
-    cluster = eventual.cluster
-    machine, image = cluster.machines[0], cluster.machines[0].image()
-    cluster.run(10_000)
-    asking.must_put(cluster, 0, b"all", b"w", w=3)
-    cluster.run(10_000)
+    cluster, image = eventual.cluster, image_before_a_put(eventual)
+    machine = cluster.machines[0]
     eventual.copies.given_up.add(cluster.machines[1].settings.node_id)
     put_back(eventual, image)
     cluster.run_until(lambda: not machine.is_running)
@@ -191,11 +193,7 @@ def test_an_old_disk_that_counted_and_is_found_out_then_goes_on_if_it_cannot_be_
     eventual: Acts,
 ) -> None:
     """As an operator would: the newest was given up when the old one counted."""
-    cluster = eventual.cluster
-    image = cluster.machines[0].image()
-    cluster.run(10_000)
-    asking.must_put(cluster, 0, b"all", b"w", w=3)
-    cluster.run(10_000)
+    cluster, image = eventual.cluster, image_before_a_put(eventual)
     asking.split(cluster, [0], [1, 2, 3])
     put_back(eventual, image)
     eventual._judge_old(0)

@@ -132,7 +132,7 @@ def queue(session: Session, command: Command, args: list[bytes]) -> None:
 
 def _plan(session: Session, command: Command, args: list[bytes]) -> CommandPlan:
     """At EXEC, when the client may have lost a right since. CommandError."""
-    if command.role not in session.principal.roles:
+    if not session.principal.has_for_all(command.role):
         session.permit(command.role, command.keys.of(args), name=command.name)
     if command.shown is not None:
         permit_reading(session, command.shown(args), command.name)

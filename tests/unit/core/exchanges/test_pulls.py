@@ -22,6 +22,11 @@ from quorate.core.values.slots import PAGE_BYTES
 from quorate.sim.cluster import id_of, url_of
 from tests.unit.core.alone import Alone, record_at
 from tests.unit.core.moving import (
+    JOINT,
+    OLD,
+    ROWS,
+    P,
+    Q,
     Source,
     asked_to_list,
     copy_of,
@@ -42,13 +47,6 @@ from tests.unit.core.moving import (
     without,
     work,
 )
-
-OLD = stable()
-P, Q = without(OLD, 0)[:2]
-"""Partitions that this node does not hold: 1, 2 and 3 do."""
-JOINT = gaining(OLD, P)
-ROWS = rows_in(P, 40)
-
 
 # --- whom it asks ------------------------------------------------------------------------------
 

@@ -13,6 +13,11 @@ from quorate.core.values.versions import ms_of
 from quorate.sim.clock import EPOCH_MS
 from tests.unit.core.alone import Alone, made_at, record_at
 from tests.unit.core.moving import (
+    JOINT,
+    OLD,
+    ROWS,
+    P,
+    Q,
     Source,
     copy_of,
     gaining,
@@ -28,11 +33,6 @@ from tests.unit.core.moving import (
     work,
 )
 
-OLD = stable()
-P, Q = without(OLD, 0)[:2]
-"""Partitions that this node does not hold: 1, 2 and 3 do; 3 leaves."""
-JOINT = gaining(OLD, P)
-ROWS = rows_in(P, 40)
 YEAR_MS = 365 * 86_400_000
 NEXT_YEAR = record_at(YEAR_MS, b"next year's")
 

@@ -15,25 +15,21 @@ from quorate.core.values.versions import pack_version, stamp_at, successor
 from quorate.sim.clock import EPOCH_MS
 from tests.unit.core.alone import Alone, record_at
 from tests.unit.core.moving import (
+    JOINT,
+    OLD,
+    P,
     Source,
     copy_of,
-    gaining,
     has_pulled,
     hear,
     held_by,
     node,
     rows_in,
-    stable,
-    without,
     work,
 )
 
 SLICE_MS: Final = 60_000
 LOCK: Final = EPOCH_MS // SLICE_MS + 2
-OLD = stable()
-P = without(OLD, 0)[0]
-"""A partition that this node does not hold: 1, 2 and 3 do."""
-JOINT = gaining(OLD, P)
 ROW = rows_in(P, 1)[0]
 LATE: Final = record_at(LOCK * SLICE_MS - EPOCH_MS - 1)
 """Stamped just before the boundary."""

@@ -17,6 +17,11 @@ from quorate.core.values.messages import Pull, Read, ScannedRow, ScannedRows
 from quorate.sim.cluster import id_of
 from tests.unit.core.alone import record_at
 from tests.unit.core.moving import (
+    JOINT,
+    OLD,
+    ROWS,
+    P,
+    Q,
     Source,
     asked_to_list,
     copy_of,
@@ -30,15 +35,8 @@ from tests.unit.core.moving import (
     shared,
     sources_of,
     stable,
-    without,
     work,
 )
-
-OLD = stable()
-P, Q = without(OLD, 0)[:2]
-"""Partitions that this node does not hold: 1, 2 and 3 do."""
-JOINT = gaining(OLD, P)
-ROWS = rows_in(P, 40)
 
 
 def test_a_source_that_does_not_answer_is_asked_again() -> None:

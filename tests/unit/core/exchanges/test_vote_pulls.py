@@ -21,6 +21,10 @@ from quorate.core.values.record import Record
 from quorate.core.values.versions import successor
 from tests.unit.core.alone import Alone, record_at
 from tests.unit.core.moving import (
+    JOINT,
+    OLD,
+    P,
+    Q,
     Source,
     asked_to_list,
     gaining,
@@ -31,15 +35,9 @@ from tests.unit.core.moving import (
     rows_in,
     settle,
     sources_of,
-    stable,
-    without,
     work,
 )
 
-OLD = stable()
-P, Q = without(OLD, 0)[:2]
-"""Partitions that this node does not hold: 1, 2 and 3 do."""
-JOINT = gaining(OLD, P)
 ROWS = rows_in(P, 8)
 BASE = record_at(1)
 NEXT = Record(successor(BASE.version), b"next", winners=((0, 5),))
