@@ -48,7 +48,7 @@ _REQUESTS_LEAST: Final = 4
 
 
 def compile_generator(directory: Path) -> str:
-    """The path of the program; Failed where there is no C compiler, or it does not compile."""
+    """The path of the program; ProcessFailed where there is no C compiler, or it fails."""
     path = directory / "generator"
     command = [program("cc"), "-O2", "-o", str(path), str(_SOURCE), "-lssl", "-lcrypto"]
     Process(command, log=directory / "cc.log").wait(60)
@@ -213,7 +213,7 @@ class StoreLoad:
         return ", ".join(parts)
 
     def measure(self, running: Running, place: Workbench, *, seconds: float) -> Measured:
-        """Ask for so many seconds, after the keys were written if any is read; raises Failed."""
+        """Ask for so many seconds, after the keys were written if any is read. ProcessFailed."""
         if self.reads and self.fills:
             self.fill(running, place)
         if self.rate:
@@ -222,7 +222,7 @@ class StoreLoad:
         return measured(report, usage)
 
     def fill(self, running: Running, place: Workbench) -> None:
-        """Write every key once, if that was not done yet; raises Failed."""
+        """Write every key once, if that was not done yet; raises ProcessFailed."""
         speak = _FILLED_BY.get(self.speak, self.speak)
         key = (speak, self.keys, self.value_bytes)
         if key in running.filled:
@@ -336,7 +336,7 @@ class Measured(NamedTuple):
 
 
 def measured(report: Report, usage: Usage) -> Measured:
-    """What a report and the processor time come to; Failed if nothing was answered in time."""
+    """What a report and the processor time come to; ProcessFailed if nothing came in time."""
     counts = counted(dict(report.histogram), in_time=report.in_time)
     seen = summary([counts], seconds=report.seconds)
     errors = sum(report.errors.values()) + report.misses + report.backlog
@@ -344,7 +344,7 @@ def measured(report: Report, usage: Usage) -> Measured:
 
 
 def measurement(seen: LatencySummary, errors: int, usage: Usage, *, told: str) -> Measured:
-    """Processor time for each request; Failed, with what is told, if none was answered in time."""
+    """Processor time for each request; ProcessFailed, with what is told, if none was answered."""
     if not seen.per_second:
         raise ProcessFailed(f"nothing was answered: {told}")
     each = 1e6 / seen.requests
@@ -355,7 +355,7 @@ def drive(
     command: Sequence[str], running: Running, place: Workbench, *, patience: float
 ) -> tuple[str, Usage]:
     """Run a generator to its end: what it printed, and the processor time that it and the store
-    used. Raises Failed, also if a process of the store ended: the rest are faster without it."""
+    used. Raises ProcessFailed, also if a process of the store ended: the rest are faster then."""
     log = place.directory / f"generator-{time.monotonic_ns()}.log"
     output = log.with_suffix(".out")
     before = Usage(_children_seconds(), cpu_seconds(running.pids))

@@ -67,7 +67,7 @@ class Process:
         return self._popen.poll()
 
     def wait(self, seconds: float) -> None:
-        """Until it ends by itself; Failed if it does not, or with another code than 0."""
+        """Until it ends by itself; ProcessFailed if it does not, or with another code than 0."""
         try:
             code = self._popen.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -117,7 +117,7 @@ def make_directory(path: Path, *, user: str | None) -> Path:
 
 
 def wait_for(is_ready: Callable[[], bool], processes: Sequence[Process], *, what: str) -> None:
-    """Poll until it is ready; Failed when a process ends or it takes `START_SECONDS`.
+    """Poll until it is ready; ProcessFailed when a process ends or it takes `START_SECONDS`.
 
     An OSError of `is_ready` counts as not yet.
     """
@@ -139,7 +139,7 @@ def _holds(is_ready: Callable[[], bool]) -> bool:
 
 
 def program(*names: str) -> str:
-    """The path of the first of these programs that there is; Failed if there is none."""
+    """The path of the first of these programs that there is; ProcessFailed if there is none."""
     for name in names:
         found = shutil.which(name)
         if found:

@@ -58,12 +58,12 @@ class Deployment(Protocol):
     def __hash__(self) -> int: ...
 
     def start(self, place: Workbench) -> AbstractContextManager[Running]:
-        """Start it and wait until it serves; raises Failed."""
+        """Start it and wait until it serves; raises ProcessFailed."""
 
 
 @contextmanager
 def started(systems: Sequence[Deployment], place: Workbench) -> Iterator[list[Running]]:
-    """All of them running; one that is given twice runs once. Raises Failed."""
+    """All of them running; one that is given twice runs once. Raises ProcessFailed."""
     with ExitStack() as stack:
         running: dict[Deployment, Running] = {}
         for system in systems:

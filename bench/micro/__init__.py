@@ -16,7 +16,7 @@ _SECONDS_MOST = 300
 
 
 def run_micro(python: str, directory: Path, *, is_quick: bool) -> dict[str, float]:
-    """Median microseconds of each part for one operation; raises Failed."""
+    """Median microseconds of each part for one operation; raises ProcessFailed."""
     report = directory / "micro.json"
     command = [python, "-m", "pytest", str(Path(__file__).parent), "-q", "-p", "no:cacheprovider"]
     command += [f"--benchmark-json={report}", f"--benchmark-max-time={0.05 if is_quick else 1}"]

@@ -8,7 +8,8 @@ is counted in instructions, which other work on the machine does not change:
         --callgrind-out-file=set.16.200 .venv/bin/python -m bench.micro.whole set 16 200
 
 asks 200 times 16 requests in one turn. An operation costs what 200 turns take beyond what 100 take,
-through 100 and 16. Kinds: `set` (W=2, a copy on each node), `get` (R=2), and `get-r1`.
+through 100 and 16. Kinds: `set` (W=2, a copy on each node), `get` (R=2), `get-r1`, and
+`incr`.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from quorate.storage.cached import CachedEngine, Lru
 from quorate.storage.rocks import RocksEngine
 from quorate.wire.resp import array, bulk
 
-KINDS: Final = ("set", "get", "get-r1")
+KINDS: Final = ("set", "get", "get-r1", "incr")
 NODES: Final = 3
 _WALL_MS: Final = 1_700_000_000_000
 _FOUNDED_MS: Final = 8_000
@@ -47,6 +48,7 @@ _FOUNDED_MS: Final = 8_000
 _TICK_MS: Final = 20
 VALUE: Final = b"v" * 64
 _KEYS: Final = tuple(b"key:%06d" % number for number in range(1_000))
+_COUNTERS: Final = tuple(b"counter:%06d" % number for number in range(1_000))
 
 
 class _Call:
@@ -230,15 +232,20 @@ def _get(key: bytes) -> bytes:
     return array([bulk(b"GET"), bulk(key)])
 
 
+def _incr(key: bytes) -> bytes:
+    return array([bulk(b"INCR"), bulk(key)])
+
+
 async def count(kind: str, batch: int, turns: int) -> list[bytes]:
     """Have so many turns of so many requests done. Returns the replies of the last."""
-    made = _set if kind == "set" else _get
+    made = {"set": _set, "incr": _incr}.get(kind, _get)
+    keys = _COUNTERS if kind == "incr" else _KEYS
     draw = random.Random(1)
     with tempfile.TemporaryDirectory(prefix="quorate-whole-") as directory:
         cluster = WholeNodes(Path(directory), r=1 if kind == "get-r1" else 2, clients=batch)
         replies: list[bytes] = []
         for _ in range(turns):
-            replies = cluster.ask([made(key) for key in draw.choices(_KEYS, k=batch)])
+            replies = cluster.ask([made(key) for key in draw.choices(keys, k=batch)])
         cluster.close()
     return replies
 

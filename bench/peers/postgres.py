@@ -117,7 +117,7 @@ def _query(directory: Path, port: int, text: str) -> str:
 
 
 def _once(directory: Path, name: str, *arguments: str) -> str:
-    """Run a program to its end; what it printed. Raises Failed."""
+    """Run a program to its end; what it printed. Raises ProcessFailed."""
     output = directory / f"{name}.out"
     output.unlink(missing_ok=True)
     process = Process(

@@ -173,15 +173,15 @@ async def _serve(config: Config, secret: str) -> int:
 def _require_package(source: str) -> None:
     """StartError if this entry of -discover needs a package that is not there."""
     if source == MDNS:
-        package, extra = "zeroconf", "mdns"
+        module, package = "zeroconf", "zeroconf"
     elif source.startswith(DNS_SERVICE):
-        package, extra = "dns", "srv"
+        module, package = "dns", "dnspython"
     else:
         return
-    if find_spec(package) is None:
+    if find_spec(module) is None:
         raise StartError(
-            f"-discover={source} needs a package that is not there: pip install 'quorate[{extra}]',"
-            " or name nodes with -nodes or -discover=URL"
+            f"-discover={source} needs a package that is not there: pip install {package}, or name "
+            "nodes with -nodes or -discover=URL"
         )
 
 

@@ -62,7 +62,7 @@ def load(*, flags: Mapping[str, str], environment: Mapping[str, str], file: Path
     given.update(_of_flags(flags, faults))
     values = _parsed(given, faults)
     _reconcile(values, given, faults)
-    _reconcile_joining(values, environment, faults)
+    _reconcile_joining(values, given, environment, faults)
     _reconcile_tls(values, given, has_secret=bool(environment.get(SECRET_VARIABLE)), faults=faults)
     if faults:
         raise ConfigError(faults)
@@ -193,7 +193,9 @@ def _reconcile(
             " one of the two"
         )
     if values.get("expect") and (values.get("nodes") or not values.get("discover")):
-        advice = "-nodes says who founds: give one" if values.get("nodes") else "give -discover too"
+        advice = "give -discover too"
+        if values.get("nodes"):
+            advice = f"{given['nodes'].source} says who founds: give one"
         faults.append(f"{given['expect'].source}: it is for nodes that find each other: {advice}")
     if "listen" in values:
         _, port = split_url(str(values["listen"]))
@@ -204,17 +206,25 @@ def _reconcile(
 
 
 def _reconcile_joining(
-    values: dict[str, object], environment: Mapping[str, str], faults: list[str]
+    values: dict[str, object],
+    given: Mapping[str, _GivenText],
+    environment: Mapping[str, str],
+    faults: list[str],
 ) -> None:
     """Check what is said of joining a cluster; `nodes` is whom it is joined by."""
     has = {name for name, value in values.items() if value}
     if "join" in has and "nodes" in has:
-        faults.append("-join: -nodes is the list that founds a cluster: give one of the two")
+        nodes = given["nodes"].source
+        faults.append(f"-join: {nodes} is the list that founds a cluster: give one of the two")
     if "token_file" in has:
         if "join" not in has:
             faults.append("-token-file: it needs -join, a node of the cluster that gave the token")
         if "secret_file" in has or environment.get(SECRET_VARIABLE):
-            faults.append("-token-file: a token is for who has no secret: give one of the two")
+            secret = given["secret_file"].source if "secret_file" in has else SECRET_VARIABLE
+            faults.append(
+                f"-token-file: a token is for who has no secret, and {secret} names one: give one"
+                " of the two"
+            )
         if values.get("engine") == "memory":
             faults.append("-token-file: -engine=memory has no directory to keep the secret in")
     values.setdefault("nodes", values.get("join", ()))

@@ -13,5 +13,5 @@ from quorate.wire.resp import bulk
 
 @pytest.mark.parametrize("kind", whole.KINDS)
 def test_three_whole_nodes_answer_each_request_of_a_turn(kind: str) -> None:
-    reply = b"+OK\r\n" if kind == "set" else bulk(whole.VALUE)
+    reply = {"set": b"+OK\r\n", "incr": b":1\r\n"}.get(kind, bulk(whole.VALUE))
     assert asyncio.run(whole.count(kind, 3, 2)) == [reply] * 3

@@ -27,8 +27,13 @@ ANSWERS: Final = 100
 spite of it."""
 SHOWN: Final = 10
 """One fault shows in many reads."""
-MOVING: Final = [[Holders((0, 1, 2))], [Holders((0, 1, 2)), Holders((3, 4, 5))]]
-"""What replicas a key may have had where copies move: three, or those and three that shall be."""
+_OLD_ROW: Final = Holders((0, 1, 2))
+MOVING: Final = [
+    [_OLD_ROW],
+    *[[_OLD_ROW, Holders(row)] for row in ((1, 2, 3), (2, 3, 4), (3, 4, 5))],
+]
+"""What replicas a key may have had where copies move: three, or those and three that shall be, of
+which some may be the same."""
 
 Lost = tuple[int, int]
 """A node and one that it takes for down."""

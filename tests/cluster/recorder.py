@@ -282,6 +282,6 @@ def _result(response: Response, operation: ClientOperation) -> GetResult | PutRe
         return GetResult(record, answers)
     written = read_written(response)
     how = response.headers.get("quorate-restamped")
-    return PutResult(
-        bytes.fromhex(written.version), written.acks, N, restamped=bool(how), moved=how == "moved"
-    )
+    replicas = int(response.headers["quorate-acks"].partition("/")[2])
+    version, acks = bytes.fromhex(written.version), written.acks
+    return PutResult(version, acks, replicas, restamped=bool(how), moved=how == "moved")

@@ -190,7 +190,7 @@ def test_what_clients_write_while_it_is_restored_is_kept(cluster: Cluster, tmp_p
                 client.put(key, b"new")
 
     with ThreadPoolExecutor(4) as pool:
-        command = [sys.executable, "-m", "quorate", "restore", str(archive), "--rate=2k"]
+        command = [sys.executable, "-m", "quorate", "restore", str(archive), "--rate=1k"]
         process = subprocess.Popen(
             [*command, f"--target={node.url}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
@@ -201,6 +201,7 @@ def test_what_clients_write_while_it_is_restored_is_kept(cluster: Cluster, tmp_p
             out, fault = process.communicate(timeout=120)
     assert process.returncode == 0, fault
     assert b"of 2,000 keys" in out
+    assert b", kept " in out, "the clients wrote before all of it was done"
     found = kept(cluster.nodes[2], b"app:")
     assert [key for key in keys if found[key][0] != b"new"] == []
 

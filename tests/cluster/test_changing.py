@@ -8,6 +8,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +229,30 @@ def test_a_node_takes_the_place_of_a_live_member_and_another_that_of_a_dead_one(
     assert_keys_are_where_they_belong(three)
     assert holds(last) == set(KEYS)
     assert_all_are_read(last, "second")
+    assert_founders_are_forgotten(three, dying, replaced)
+
+
+def is_well(node: NodeProcess) -> bool:
+    return quorate("status", f"--target={node.url}").returncode == 0
+
+
+def assert_founders_are_forgotten(cluster: Cluster, *gone: NodeProcess) -> None:
+    """By all that are left, though each keeps the founders' list, and is started again with it."""
+    left = [node for node in cluster.nodes if node.is_running]
+    # While another that is gone is listed it is asked too, and does not answer.
+    for founder, exit_code in zip(gone, (3, 0), strict=True):
+        told = quorate("forget", founder.url, f"--target={left[0].url}")
+        assert (told.returncode, told.stderr) == (exit_code, b""), told.stdout
+    urls = sorted(node.url for node in left)
+    for node in left:
+        assert [each["url"] for each in members(node)] == urls
+    for node in left:
+        assert node.stop() == 0
+        node.start()
+        wait_until(node.is_ready, within_s=20, what="ready")
+    for node in left:
+        wait_until(partial(is_well, node), within_s=20, what="nothing wrong")
+        assert [each["url"] for each in members(node)] == urls
 
 
 def test_a_cluster_gets_zones_and_fewer_copies_and_a_cancelled_way_back_goes_on_later(

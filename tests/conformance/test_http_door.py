@@ -388,19 +388,6 @@ def test_a_value_at_the_limit_is_taken(http: Served, http_client: Client, lane: 
     assert http.store.records[b"k"].value == value
 
 
-def test_a_client_that_half_closes_still_gets_its_answers(
-    http: Served, http_client: Client
-) -> None:
-    http.store.fill(b"k", b"v")
-    http.call(http.store.hold)
-    http_client.send(build("GET", b"k") * 3)
-    http_client.socket.shutdown(socket.SHUT_WR)
-    http.until(lambda: len(http.store.events) == 3)
-    http.call(http.store.release)
-    assert [http_client.receive().body for _ in range(3)] == [b"v"] * 3
-    assert http_client.rest() == b""
-
-
 # --- all at once ----------------------------------------------------------------------------------
 
 # Two of them often, so that requests meet what others left.

@@ -21,7 +21,7 @@ from quorate.doors.limits import Timers
 from quorate.doors.principals import Principals
 from quorate.doors.redis.command import Command
 from quorate.doors.redis.table import COMMANDS
-from quorate.security.users import ROLES
+from quorate.security.users import ROLES, User
 from tests.fake_store import NODES, FakeStore
 from tests.http_served import Client, Response, Served
 from tests.principals import CLUSTER, WALL_MS, user, users_of
@@ -369,6 +369,127 @@ def test_other_roles_are_in_force_for_the_next_command(resp: RespServed) -> None
             assert client.ask("GET", "k").startswith("NOPERM User read has no permissions")
         finally:
             resp.call(lambda: principals.use(USERS))
+
+
+ROUTES_WITH_BODIES = [
+    pytest.param("write", b"PUT /kv?key=k", b"", id="put"),
+    pytest.param("write", b"PUT /kv?key=k&ttl=9", b"", id="put-with-ttl"),
+    pytest.param("write", b"PUT /kv?key=k", b"Content-Encoding: identity\r\n", id="put-in-full"),
+    pytest.param("write", b"POST /batch", b"", id="batch"),
+    pytest.param("peer", b"POST /internal/replicate", b"", id="replicate"),
+    *(
+        pytest.param("admin", f"POST {path}".encode(), b"", id=path[1:])
+        for path in ("/join", "/join/token", "/leave", "/replace", "/plan")
+    ),
+]
+"""User, request line and headers of requests whose bodies may be long in coming."""
+
+
+@pytest.mark.parametrize(("name", "line", "headers"), ROUTES_WITH_BODIES)
+def test_who_is_removed_while_a_body_arrives_is_refused(
+    door: Served, name: str, line: bytes, headers: bytes
+) -> None:
+    without = users_of(*(each for each in USERS.by_name.values() if each.name != name))
+    with door.client() as client:
+        begin(door, client, line, basic(name) + headers)
+        door.call(lambda: door.principals.use(without))
+        try:
+            answer = client.ask(b"}")
+        finally:
+            door.call(lambda: door.principals.use(USERS))
+    assert (answer.status, code_of(answer)) == (401, "unauthenticated")
+    assert door.call(lambda: list(door.store.events)) == []
+
+
+def test_the_log_knows_by_name_who_was_removed_amid_an_admins_request(
+    door: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[str, str]] = []
+    for line in ("admin_act", "permission_refused"):
+        monkeypatch.setattr(
+            door.principals.audit,
+            line,
+            lambda *, who, line=line, **_facts: told.append((line, who)),
+        )
+    without = users_of(*(each for each in USERS.by_name.values() if each.name != "admin"))
+    with door.client() as client:
+        begin(door, client, b"POST /leave", basic("admin"))
+        door.call(lambda: door.principals.use(without))
+        try:
+            assert client.ask(b"}").status == 401
+        finally:
+            door.call(lambda: door.principals.use(USERS))
+    assert told == [("admin_act", "admin"), ("permission_refused", "admin")]
+
+
+@pytest.mark.parametrize("headers", [b"", b"Content-Encoding: identity\r\n"], ids=["fast", "full"])
+def test_who_may_write_other_keys_by_the_time_a_body_is_there_is_refused(
+    door: Served, headers: bytes
+) -> None:
+    narrowed = users_of(
+        *(each for each in USERS.by_name.values() if each.name != "app"),
+        user("app", "read", "write", keys=("other:*",)),
+    )
+    refused = door.principals.audit.permissions_refused
+    with door.client() as client:
+        begin(door, client, b"PUT /kv?key=app:1", basic("app") + headers)
+        door.call(lambda: door.principals.use(narrowed))
+        try:
+            answer = client.ask(b"}")
+        finally:
+            door.call(lambda: door.principals.use(USERS))
+    assert (answer.status, code_of(answer)) == (403, "forbidden")
+    assert door.call(lambda: list(door.store.events)) == []
+    assert door.principals.audit.permissions_refused == refused + 1
+
+
+@pytest.mark.parametrize("headers", [b"", b"Content-Encoding: identity\r\n"], ids=["fast", "full"])
+def test_a_body_of_who_may_still_write_is_taken(door: Served, headers: bytes) -> None:
+    with door.client() as client:
+        begin(door, client, b"PUT /kv?key=app:1", basic("app") + headers)
+        door.call(lambda: door.principals.use(USERS))
+        assert client.ask(b"}").status == 200
+    assert b"app:1" in door.call(lambda: dict(door.store.records))
+
+
+@pytest.mark.parametrize(("left", "told"), [([], 0), ([user("read")], 1)], ids=["gone", "no-role"])
+def test_a_long_listing_ends_visibly_too_early_once_its_reader_may_not_read(
+    door: Served, left: list[User], told: int
+) -> None:
+    without = users_of(*(each for each in USERS.by_name.values() if each.name != "read"), *left)
+    store, refused = door.store, door.principals.audit.permissions_refused
+    for index in range(1500):
+        store.fill(b"%d" % index, b"v")
+    submit = store.submit
+
+    def submit_and_remove(event: Any) -> None:
+        door.principals.use(without)
+        submit(event)
+
+    store.submit = submit_and_remove  # type: ignore[method-assign]
+    try:
+        with door.client() as client:
+            client.send(b"GET /local/keys HTTP/1.1\r\n" + HOST + basic("read") + b"\r\n")
+            raw = client.rest()
+    finally:
+        del store.submit
+        door.call(lambda: door.principals.use(USERS))
+    assert b"200 OK" in raw or raw == b"", "a reset may take what was not read yet with it"
+    assert not raw.endswith(b"0\r\n\r\n")
+    assert len(store.events) == 1, "no page was asked for that it may not have"
+    assert door.principals.audit.permissions_refused == refused + told
+
+
+def begin(door: Served, client: Client, line: bytes, headers: bytes) -> None:
+    """Send a request of this line but for the last byte of its body, which is a brace."""
+    body = b'{"operations": [{"op": "put", "key": "k", "value": "v"}]'
+    length = b"Content-Length: %d\r\n\r\n" % (len(body) + 1)
+    audit = door.principals.audit
+    # Nobody is remembered then, so that a login is counted.
+    door.call(lambda: door.principals.use(USERS))
+    logins = audit.logins_ok
+    client.send(line + b" HTTP/1.1\r\n" + HOST + headers + length + body)
+    door.until(lambda: audit.logins_ok > logins)
 
 
 def test_a_role_of_the_file_is_a_role_of_the_tables() -> None:

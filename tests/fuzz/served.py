@@ -164,11 +164,12 @@ class _Service:
         self.faults: list[dict[str, Any]] = []
         self.loop.set_exception_handler(lambda _, fault: self.faults.append(fault))
         self.store = FakeStore(Config(nodes=NODES, advertise=NODES[0]))
+        self.principals = _principals(self.loop)
         self.door = HttpDoor(
             self.store,
             budgets=Budgets(ByteBudget(64 << 20), ByteBudget(64 << 20)),
             is_on_loopback=True,
-            principals=_principals(self.loop),
+            principals=self.principals,
         )
         self.loop.run_until_complete(self.door.start())
 
@@ -193,6 +194,8 @@ class _Service:
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
+        # As the port does, now and then.
+        self.principals.guests.forget(lambda each: each.is_closing())
         return line.written
 
 

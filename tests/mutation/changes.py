@@ -146,6 +146,8 @@ _COMPUTED: Final[dict[type[ast.operator], type[ast.operator]]] = {
     ast.BitOr: ast.BitAnd,
 }
 _CALLED: Final = {"min": "max", "max": "min", "any": "all", "all": "any"}
+_TELLING: Final = ("debug", "info", "warning", "error", "critical", "note", "note_rarely", "zip")
+"""What these are given besides is text for people, or more of the same."""
 
 
 def _compare(node: ast.Compare) -> Iterator[Found]:
@@ -201,6 +203,25 @@ def _call(node: ast.Call) -> Iterator[Found]:
         is_same = isinstance(node.func, ast.Name) and node.func.id in ("min", "max")
         if not is_text and not is_same:
             yield "swapped arguments", node, _copy(node, args=args[::-1])
+        if is_same:
+            for each in args:
+                yield "one of two", node, f"({_text(each)})"
+    yield from _dropped_arguments(node)
+
+
+def _dropped_arguments(node: ast.Call) -> Iterator[Found]:
+    """One argument less: what stands there by default is in force then, and where nothing does the
+    first test notices."""
+    name = node.func.attr if isinstance(node.func, ast.Attribute) else _text(node.func)
+    if name in _TELLING:
+        return
+    for index, keyword in enumerate(node.keywords):
+        if keyword.arg not in (None, "strict"):
+            keywords = node.keywords[:index] + node.keywords[index + 1 :]
+            yield "dropped argument", node, _copy(node, keywords=keywords)
+    args = node.args
+    if len(args) > 2 and not isinstance(args[-1], ast.Starred):
+        yield "dropped argument", node, _copy(node, args=args[:-1])
 
 
 def _slice(node: ast.Slice) -> Iterator[Found]:
@@ -243,6 +264,7 @@ def _assign(node: ast.Assign | ast.AnnAssign) -> Iterator[Found]:
 
 def _aug_assign(node: ast.AugAssign) -> Iterator[Found]:
     yield "removed assignment", node, "pass"
+    yield "plain assignment", node, f"{_text(node.target)} = {_text(node.value)}"
     other = _COMPUTED.get(type(node.op))
     if other is not None:
         yield "operator", node, _copy(node, op=other())[1:-1]

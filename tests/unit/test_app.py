@@ -204,13 +204,15 @@ def test_who_cannot_listen_is_told_what_to_change(
     assert str(caught.value).endswith(f"; {advice}")
 
 
-@pytest.mark.parametrize(("source", "extra"), [("mdns", "mdns"), ("dns:_quorate._tcp.kv", "srv")])
+@pytest.mark.parametrize(
+    ("source", "package"), [("mdns", "zeroconf"), ("dns:_quorate._tcp.kv", "dnspython")]
+)
 def test_without_an_extra_that_is_needed_one_line_says_what_to_install(
-    source: str, extra: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    source: str, package: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(app, "find_spec", lambda _name: None)
     config = load(
         flags={"discover": source, "data": str(tmp_path / "data")}, environment={}, file=None
     )
-    with pytest.raises(starting.StartError, match=rf"pip install 'quorate\[{extra}\]'"):
+    with pytest.raises(starting.StartError, match=f"pip install {package}, or"):
         asyncio.run(app._serve(config, ""))

@@ -431,6 +431,27 @@ def test_what_cannot_be_said_of_joining_is_a_fault(given: dict[str, str], fault:
     assert said.startswith(fault)
 
 
+def test_what_a_node_is_not_to_be_given_is_named_as_it_was_given() -> None:
+    """Commands have variables of these names too, and who typed a flag does not think of them."""
+    commands = {"QUORATE_NODES": "a:1", "QUORATE_SECRET_FILE": "s"}
+    with pytest.raises(ConfigError) as caught:
+        load(flags={"join": "a:1", "token-file": "t"}, environment=commands, file=None)
+    assert caught.value.faults == [
+        "-join: QUORATE_NODES is the list that founds a cluster: give one of the two",
+        "-token-file: a token is for who has no secret, and QUORATE_SECRET_FILE names one: give one"
+        " of the two",
+    ]
+    with pytest.raises(ConfigError) as caught:
+        load(
+            flags={"discover": "mdns", "expect": "3"},
+            environment={"QUORATE_NODES": "a:1"},
+            file=None,
+        )
+    assert caught.value.faults == [
+        "-expect: it is for nodes that find each other: QUORATE_NODES says who founds: give one"
+    ]
+
+
 # --- secret and TLS -------------------------------------------------------------------------------
 
 

@@ -105,7 +105,9 @@ def run_plan(given: Given) -> int:
     if shown["plan"]["copies"]:
         print(f"eta: {_eta(shown)}")
     if wish or shown["plan"].get("copies"):
-        print(f"to do it: quorate apply {shown['hash']} --target={shown['node']}")
+        # Without a scheme it is reached through TLS where the cluster's secret is given.
+        node = str(shown["node"]).removeprefix("http://")
+        print(f"to do it: quorate apply {shown['hash']} --target={node}")
     return 0
 
 

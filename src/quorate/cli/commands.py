@@ -388,7 +388,7 @@ COMMANDS: Final = (
             Flag("act", "add, passwd, list, remove or check"),
             Flag("file", "the users file, as -users of a node names it"),
             Flag("name", "the user, of add, passwd and remove"),
-            Flag("roles", "of add: what the user may, of read,write,admin,peer"),
+            Flag("roles", "of add: what the user may, of read,write,admin,peer, or none"),
             Flag("keys", "of add: patterns of the keys, by commas, such as app:*", "all keys"),
             Flag("from", "of add: addresses and networks, by commas", "everywhere"),
             Flag("certificate", "of add: a name in a client's certificate that is this user"),

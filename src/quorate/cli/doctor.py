@@ -17,9 +17,9 @@ from quorate.bench.interpreter import interpreter
 from quorate.cli.arguments import Given
 from quorate.cli.asking import ask_all
 from quorate.cli.connect import client_at, client_of, timeout_seconds
-from quorate.cli.output import print_json, print_table
+from quorate.cli.output import LOGIN_ADVICE, print_json, print_table
 from quorate.client.calls import Call, Unreachable, read_json
-from quorate.errors import PeerProtocolError, QuorateError
+from quorate.errors import PeerProtocolError, QuorateError, Unauthenticated
 from quorate.notation import is_loopback, is_url, show_text, split_url
 from quorate.wire.http import quote
 
@@ -28,6 +28,7 @@ PROBE_SECONDS: Final = 15.0
 """Longer than a node takes for all steps."""
 CLIENT_SECONDS: Final = 3.0
 AT_ONCE: Final = 16
+_UNREACHED: Final = "it cannot be asked from here"
 CLOCK_MS_MAX: Final = 500
 """Two clocks that differ by more need a look: writes are refused from `-max-clock-skew` on."""
 
@@ -78,7 +79,7 @@ def run_doctor(given: Given) -> int:
         pairs = [(one, other) for one in urls for other in urls if one != other]
         ways += pool.map(lambda pair: _between(given, *pair, at=reached.get(pair[0], "")), pairs)
     advice = [advise(way, ways) for way in ways if way.stage and way.stage != "ask"]
-    advice += _clocks(ways)
+    advice += [*_unasked(ways), *_clocks(ways)]
     if "json" in given:
         shown = [way._asdict() for way in ways]
         print_json({"ways": shown, "advice": advice, "interpreter": interpreter()})
@@ -118,7 +119,7 @@ def _from_here(given: Given, at: str) -> Way:
 def _between(given: Given, source: str, target: str, *, at: str) -> Way:
     """From one node to another; `at` is where the first can be asked, empty if nowhere."""
     if not at:
-        return Way(source, target, "ask", "it cannot be asked from here")
+        return Way(source, target, "ask", _UNREACHED)
     begun_ms = time.time() * 1000
     try:
         with client_at(given, at, timeout=PROBE_SECONDS) as client:
@@ -128,6 +129,8 @@ def _between(given: Given, source: str, target: str, *, at: str) -> Way:
         is_late = done_ms - begun_ms > CLOCK_MS_MAX
         ahead_ms = None if is_late else round(probe.wall_ms - done_ms, 1)
         return Way(source, target, probe.stage, probe.fault, probe.round_trip_ms, ahead_ms)
+    except Unauthenticated as fault:
+        return Way(source, target, "ask", f"it does not say: {fault}; {LOGIN_ADVICE}")
     except (Unreachable, QuorateError, msgspec.ValidationError, OverflowError) as fault:
         return Way(source, target, "ask", f"it does not say: {fault}")
 
@@ -174,6 +177,15 @@ def _what_to_open(way: Way, ways: list[Way], *, host: str, port: int, flag: str)
         " firewalls between; if both are behind one NAT, it has to lead back inside (hairpin), or"
         " -advertise the inner address and -advertise-client the outer one"
     )
+
+
+def _unasked(ways: list[Way]) -> list[str]:
+    """A line for each reason why nodes that are reached do not say whom they reach."""
+    silent: dict[str, dict[str, None]] = {}
+    for way in ways:
+        if way.stage == "ask" and way.fault != _UNREACHED:
+            silent.setdefault(way.fault, {})[way.source] = None
+    return [f"not asked whom they reach: {', '.join(of)}: {fault}" for fault, of in silent.items()]
 
 
 def _clocks(ways: list[Way]) -> list[str]:

@@ -16,6 +16,11 @@ from quorate.client.calls import TlsFailed, Unreachable
 from quorate.errors import Fact, Outcome, QuorateError, Unauthenticated
 from quorate.notation import show_text
 
+LOGIN_ADVICE: Final = (
+    "who asks is said by --secret-file (of nodes that are named without http://), by --user and "
+    "--password-file, or by --token-file"
+)
+"""For who has to show who it is."""
 _COLUMNS_MAX: Final = 10_000
 
 
@@ -71,7 +76,7 @@ def report(error: QuorateError, *, is_json: bool) -> int:
         )
     advice = [_fate(error)] if error.outcome else []
     if isinstance(error, Unauthenticated):
-        advice.append("who asks is said by --user and --password-file, or by --token-file")
+        advice.append(LOGIN_ADVICE)
     if isinstance(error, Unreachable) and not isinstance(error, TlsFailed):
         advice.append("check --target or --nodes, or start a node with: quorate serve")
     print("; ".join([f"quorate: {show_text(str(error))}", *advice]), file=sys.stderr)

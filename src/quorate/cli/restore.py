@@ -32,13 +32,18 @@ from quorate.client.blocking import Client
 from quorate.client.calls import BatchPut
 from quorate.client.trial import PING
 from quorate.core.values.record import has_expired
-from quorate.errors import InvalidRequest, PreconditionFailed, QuorateError
+from quorate.errors import InvalidRequest, Outcome, PreconditionFailed, QuorateError
 from quorate.notation import show_bytes, show_count, show_size, show_text
 
 _CHOICES: Final = ("keep", "replace")
 _BATCH_BYTES: Final = 1 << 20
 """Of keys and values: in base64 still less than the 2 MiB that every node takes."""
 _FAULTS_SHOWN: Final = 10
+_IF_ABSENT_UNKNOWN: Final = "unknown field `if_absent`"
+_TOO_OLD: Final = (
+    "the cluster is of a release that cannot write a key only where none is: restore into one of"
+    " this release, or with --existing=replace"
+)
 
 
 def run_restore(given: Given) -> int:
@@ -169,8 +174,9 @@ class _Restoring:
         if self._is_dry:
             self._count(left)
             return
-        while left:
-            left = patiently(partial(self._put, left))
+        batches = [left] if left else []
+        while batches:
+            batches += patiently(partial(self._put, batches.pop()))
 
     def _there(self, keys: list[bytes]) -> set[bytes]:
         """Those of the keys that the cluster has."""
@@ -181,9 +187,9 @@ class _Restoring:
             keys = found.left
         return there
 
-    def _put(self, batch: list[ArchivedKey]) -> list[ArchivedKey]:
-        """Write what can be written; what is left to be tried again. QuorateError if that is
-        all."""
+    def _put(self, batch: list[ArchivedKey]) -> list[list[ArchivedKey]]:
+        """Write what can be written, and count what is over; what is left, in batches. QuorateError
+        if that is all, and then nothing was counted."""
         is_guarded = self._is_guarded
         puts = [
             BatchPut(each.key, each.value, expires_ms=each.expires_ms or None, if_absent=is_guarded)
@@ -192,9 +198,12 @@ class _Restoring:
         try:
             results = self._client.batch(puts, w=self._w)
         except InvalidRequest as error:
+            if _IF_ABSENT_UNKNOWN in error.detail:
+                raise InvalidRequest(_TOO_OLD, outcome=Outcome.NOT_APPLIED) from None
             if len(batch) > 1:
                 # One of them is refused by this cluster, as too large, and none was looked at.
-                return [more for each in batch for more in self._put([each])]
+                half = len(batch) // 2
+                return [batch[half:], batch[:half]]
             self._fail(batch[0], error)
             return []
         left: list[ArchivedKey] = []
@@ -205,13 +214,11 @@ class _Restoring:
             elif not self._is_over(each, result, is_guarded=is_guarded):
                 left.append(each)
                 faults.append(result)
-        if self._is_guarded != is_guarded:
-            return left
-        if len(left) == len(batch):
+        if len(left) == len(batch) and self._is_guarded == is_guarded:
             raise faults[0]
-        if left:
+        if left and self._is_guarded == is_guarded:
             breathe()
-        return left
+        return [left] if left else []
 
     def _is_over(self, key: ArchivedKey, error: QuorateError, *, is_guarded: bool) -> bool:
         """Count a key that was not written; False if it is to be tried again. `is_guarded`: it was

@@ -32,8 +32,16 @@ from quorate.security.users import (
     write_users,
 )
 
+_NO_ROLES: Final = ["none"]
+"""What `--roles` says of a user who may ask what every user may, and no more."""
+
+
+def _wished_roles(given: list[str]) -> tuple[str, ...]:
+    return () if given == _NO_ROLES else checked_roles(given)
+
+
 _FIELDS: Final = {
-    "roles": ("roles", checked_roles),
+    "roles": ("roles", _wished_roles),
     "keys": ("keys", checked_patterns),
     "from": ("networks", checked_networks),
 }
@@ -63,7 +71,7 @@ def _add(path: Path, given: Given) -> int:
     if name in users.by_name:
         raise UsersError([f"{path}: {name} is there already: quorate user passwd, or remove"])
     if "roles" not in given:
-        raise UsageError("user add: no roles: write --roles=read,write, for example")
+        raise UsageError("user add: no roles: write --roles=read,write, for example, or none")
     fields = _fields(given)
     password = "" if "no-password" in given else hash_password(_asked_password())
     added = User(name=name, password=password, **fields)  # type: ignore[arg-type]
@@ -129,7 +137,7 @@ def _shown(user: User) -> dict[str, object]:
 def _cell(value: object) -> object:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return ",".join(value) if isinstance(value, list) else value
+    return (",".join(value) or "none") if isinstance(value, list) else value
 
 
 def _name(given: Given) -> str:

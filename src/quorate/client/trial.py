@@ -158,6 +158,8 @@ class Trial:
             if error is not None and error.retryable and error.outcome is not Outcome.UNKNOWN:
                 self._nodes.failed(endpoint)
                 self._refusal = error
+                self._reasons.append(f"{endpoint.url}: {error}")
+                self._is_tls = False
                 return None if self._order else response
         self._nodes.answered(endpoint)
         return response

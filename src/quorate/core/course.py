@@ -87,7 +87,7 @@ def waits_of(
         elif peer.is_wanted and not membership.is_in:
             lines.append(
                 f"{peer.url} is to become a member, and this node is none that could propose it: "
-                f"quorate join {peer.url} --target={layout.members[0].url}"
+                f"quorate join {peer.url} --target={layout.members[0].url.removeprefix('http://')}"
             )
     more = len(lines) - WAITS_MAX
     return lines if more <= 0 else [*lines[: WAITS_MAX - 1], f"and {more + 1} more"]

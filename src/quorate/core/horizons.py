@@ -8,9 +8,11 @@ stamp is below.
     horizon   garbage below it was dropped, or is being dropped (`exchanges.collection` says when).
               Never above the lock.
 
-*Garbage* at a boundary is what is below it and is a tombstone, or has expired by then. That depends
-on the record and the boundary alone, so all replicas drop the same. A tombstone that carries on
-what was read (GETDEL) has the old stamp of that, and its own time as its expiry, which counts too.
+*Garbage* at a boundary is a tombstone, or has expired by then, and is below, by its stamp and by
+its link. That depends on the record and the boundary alone, so all replicas drop the same. What
+carries on what was read has the stamp of that, and its link tells when it was made. Digests count
+it by the link: who agree at a boundary before that agree on what was read, and one may have missed
+the rest. A tombstone of that kind (GETDEL) has its own time as its expiry too.
 
 What is refused is what could bring back what was dropped, or make replicas drop different rows:
 where nothing, or garbage, is held, all that is below the lock; and garbage below it wherever it
@@ -28,7 +30,7 @@ import msgspec
 
 from quorate.core.values.record import Record
 from quorate.core.values.slots import PARTITION_COUNT
-from quorate.core.values.versions import ABSENT, pack_version, stamp_at
+from quorate.core.values.versions import ABSENT, link_of, pack_version, stamp_at
 
 FENCE_META: Final = b"fence"
 """With the partition behind it."""
@@ -174,10 +176,12 @@ class Fences:
 
     def is_garbage(self, record: Record, boundary: int) -> bool:
         """Whether all replicas that agree at the boundary may drop the record."""
+        end_ms = boundary * self._slice_ms
         return (
             (record.is_tombstone or record.expires_ms > 0)
-            and record.expires_ms <= boundary * self._slice_ms
+            and record.expires_ms <= end_ms
             and record.version < self.beginning(boundary)
+            and link_of(record.version) < stamp_at(end_ms)
         )
 
     def refuses(self, record: Record, held: Record | None, lock: int) -> bool:

@@ -147,6 +147,7 @@ class Node:
         self.serving: Final = Serving(
             parts, self.membership, self.liveness, self.changes, self.agreement
         )
+        self.membership.marks.counted = Alarm(turn, self.liveness.tell_crowd).soon
         self.is_stopping = False
         self._handlers: Final = self._table()
         is_blank = not (ceiling or self.changes.has_voted) and _is_empty(engine)
@@ -464,14 +465,15 @@ class Node:
 
     def _ping(self, peers: list[Peer]) -> None:
         """Ask whether they live, and tell how far this node is."""
-        facts, pulls, mark = self.membership.facts, self.pulls, self.membership.marks.own
-        members, known = facts.strangers(), facts.hash()
+        facts, pulls, marks = self.membership.facts, self.pulls, self.membership.marks
+        members, known, mark, waits = facts.strangers(), facts.hash(), marks.own, not marks.counts
         keys, size = self.parts.replica.keys, self.parts.replica.bytes_used()
         done, left, not_read = pulls.pulled, len(pulls.left), pulls.unreadable
         for peer in peers:
             outbox = self.outboxes[peer.index]
             batch = outbox.next_batch()
-            outbox.ping(Ping(batch, members, keys, size, done, left, not_read, mark, known))
+            told = Ping(batch, members, keys, size, done, left, not_read, mark, known, waits)
+            outbox.ping(told)
 
 
 def _ceiling_of(engine: Reader, now: Instant) -> int:

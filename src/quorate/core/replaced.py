@@ -7,7 +7,8 @@ it never did, and then never will: versions of a row only rise. The coordinator 
 it tells that it never held 9.
 
 All that was replaced since a while ago is remembered, in memory, in two pages; when one is full the
-older is forgotten. Below what was forgotten, or replaced by an earlier process, nothing is known.
+older is forgotten. Below what was forgotten, or replaced by an earlier process, nothing is known:
+that was stamped up to the clock's ceiling, or taken above it (`turn.Parts.note_ahead`).
 """
 
 from __future__ import annotations

@@ -242,15 +242,15 @@ class Serving:
             outbox.say(answer)
 
     def _take_figures(self, peer: Peer, message: Ping) -> None:
-        peer.told.keys = message.keys
-        peer.told.bytes_used = message.bytes_used
-        peer.told.left = message.left
-        peer.told.unreadable = message.unreadable
+        told = peer.told
+        told.keys, told.bytes_used = message.keys, message.bytes_used
+        told.left, told.unreadable = message.left, message.unreadable
+        told.waits = message.waits
         if peer.is_linked and self._membership.has(peer.id):
             # Who is at its URL for sure: anybody may dial, and say that it is another.
             self._membership.marks.hear(peer.id, message.mark)
-        if peer.told.pulled != message.pulled:
-            peer.told.pulled = message.pulled
+        if told.pulled != message.pulled:
+            told.pulled = message.pulled
             self._changes.look_soon()
 
     def _on_other_epoch(self, outbox: Outbox, message: OtherEpoch) -> None:

@@ -29,6 +29,7 @@ from quorate.core.values.versions import (
     TIES,
     VERSION_BYTES,
     HybridClock,
+    chain_of,
     pack_version,
     stamp_of,
 )
@@ -38,12 +39,16 @@ from quorate.errors import Corrupt, Outcome, Overloaded, QuorateError, too_large
 if TYPE_CHECKING:
     from random import Random
 
+AHEAD_META: Final = b"ahead"
+"""The highest chain above its clock that a node took."""
 NOTE_AGAIN_MS: Final = 10_000
 _NOTED_MAX: Final = 10_000
 """Events of peers remembered as noted; beyond it all are forgotten, and may be noted again."""
 NEVER_MS: Final = 1 << 60
 ANSWERED_MAX: Final = 64
 """A queue is cleared of answered operations when it has so many more than twice the unanswered."""
+ANSWERED_BYTES_MAX: Final = 32 << 20
+"""Or so many more bytes than these were admitted with."""
 
 
 class Turn:
@@ -211,12 +216,14 @@ class Queue:
 
     Linked by what they are: a deque's calls would be a tenth of what the core does for a read."""
 
-    __slots__ = ("first", "last", "length")
+    __slots__ = ("bytes", "first", "last", "length")
 
     def __init__(self) -> None:
         self.first: Begun | None = None
         self.last: Begun | None = None
         self.length = 0
+        self.bytes = 0
+        """That these were admitted with."""
 
     def append(self, operation: Begun) -> None:
         """Let it be the last."""
@@ -226,6 +233,7 @@ class Queue:
         else:
             last.next = operation
         self.length += 1
+        self.bytes += operation.size
 
     def drop(self, first: Begun) -> None:
         """Let go of the first, which somebody may still have: not with all that came after it."""
@@ -233,6 +241,7 @@ class Queue:
         if self.first is None:
             self.last = None
         self.length -= 1
+        self.bytes -= first.size
 
     def unanswered(self) -> list[Begun]:
         """Those that are not answered, in order."""
@@ -339,7 +348,8 @@ class Requests:
         queue = self._recent
         while (first := queue.first) is not None and first.waiter is None:
             queue.drop(first)
-        if queue.length > 2 * self.count + ANSWERED_MAX:
+        is_long = queue.length > 2 * self.count + ANSWERED_MAX
+        if is_long or queue.bytes > 2 * self.bytes + ANSWERED_BYTES_MAX:
             # Behind one that waits long, the answered would keep their values in memory.
             unanswered = queue.unanswered()
             while (first := queue.first) is not None:
@@ -372,6 +382,7 @@ class Requests:
         if again is None:
             deadline_ms = self._turn.mono_ms + wait_ms
             again = Parked(event, error, wait_ms=wait_ms, deadline_ms=deadline_ms)
+        error.__traceback__ = None  # See `not_applied`: it holds what is parked here.
         again.error = error
         self._parked.setdefault(again.wait_ms, deque()).append(again)
         self._alarm.at(again.deadline_ms)
@@ -418,9 +429,11 @@ class Requests:
 
 
 def not_applied(error: QuorateError) -> QuorateError:
-    """The error, saying that nothing was applied unless it says otherwise."""
+    """The error, saying that nothing was applied unless it says otherwise. It goes without its
+    traceback: that holds the request, with its value, which holds the error as its answer."""
     if error.outcome is None:
         error.outcome = Outcome.NOT_APPLIED
+    error.__traceback__ = None
     return error
 
 
@@ -439,7 +452,17 @@ def size_of(event: Get | Put | Update) -> int:
 class Parts:
     """Shared by the coordinators of one node; all of them live as long as the node."""
 
-    __slots__ = ("clock", "process", "random", "replica", "requests", "settings", "turn", "votes")
+    __slots__ = (
+        "_ahead",
+        "clock",
+        "process",
+        "random",
+        "replica",
+        "requests",
+        "settings",
+        "turn",
+        "votes",
+    )
 
     def __init__(self, settings: Settings, engine: Reader, random: Random, *, ceiling: int) -> None:
         self.settings = settings
@@ -451,8 +474,9 @@ class Parts:
         self.replica = Replica(engine, self._note_damage, slice_ms=settings.slice_ms)
         # What is stamped here must be above what is locked here, whatever the wall clock says.
         floor = max(ceiling, stamp_of(self.replica.fences.highest))
-        # What an earlier process held was stamped up to the ceiling.
-        self.replica.replaced.since = pack_version(floor, TIE_MAX)
+        # Above these an earlier process held nothing.
+        self._ahead = self.replica.meta(AHEAD_META) or ABSENT
+        self.replica.replaced.since = max(pack_version(floor, TIE_MAX), self._ahead)
         self.clock = HybridClock(ceiling=floor, skew_ms_max=settings.max_clock_skew_ms)
         self.votes = Votes(self.replica, self.clock)
         self.requests = Requests(
@@ -460,6 +484,14 @@ class Parts:
             count_max=settings.inflight_max,
             bytes_max=settings.inflight_bytes_max,
         )
+
+    def note_ahead(self, version: bytes) -> None:
+        """A version above the clock is taken with this step, as a majority has it. Later processes
+        do not know what has its place by then, and must not deny that they held it."""
+        chain = chain_of(version)
+        if chain > self._ahead:
+            self._ahead = chain
+            self.replica.put_meta(AHEAD_META, chain)
 
     def _note_damage(self, error: Corrupt) -> None:
         self.turn.counters["copies_damaged"] += 1

@@ -9,8 +9,9 @@ principal, ANYBODY, who has all of them, so that nothing is refused; the look co
 and calls nothing. Who has roles for some keys alone has them in `key_roles`, so that nobody else
 pays for the look at keys.
 
-All connections of a user hold the one Principal of its name: what its file says anew is in force
-for each of their next commands.
+All connections of a user hold the one Principal of its name (who shows tokens, another one): what
+its file says anew is in force for each of their next commands, and for requests of which a body is
+still arriving.
 
 Who comes from loopback may be trusted for that alone, as strangers cannot. But a web page can, once
 its name is made to resolve to 127.0.0.1 (DNS rebinding); its Host header gives it away. A node on a
@@ -30,7 +31,7 @@ from quorate.doors.redis.glob import (
     literal_prefix,
     steps_per_byte,
 )
-from quorate.errors import Outcome, Overloaded
+from quorate.errors import Forbidden, Outcome, Overloaded, Unauthenticated
 from quorate.notation import is_loopback, split_url
 
 _KNOWN_MAX: Final = 100
@@ -154,6 +155,17 @@ CLUSTER: Final = Principal("cluster", frozenset(Role))
 """Who shows a certificate of the cluster's own."""
 NOBODY: Final = Principal("", frozenset({Role.STRANGER}))
 """Who has yet to log in."""
+
+
+def require(role: Role, principal: Principal, *keys: bytes) -> None:
+    """Unauthenticated, or Forbidden, unless `principal` has `role`, for `keys` if they are given.
+    Overloaded."""
+    if not principal.has(role):
+        if not principal.name:
+            raise Unauthenticated("log in: this is not for everybody")
+        raise Forbidden(f"this needs the role '{role}', which {principal.name} does not have")
+    if keys and principal.forbidden(role, keys) is not None:
+        raise Forbidden(f"{principal.name} does not have the role '{role}' for this key")
 
 
 class Hosts:

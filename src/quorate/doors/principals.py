@@ -88,8 +88,8 @@ class Principals:
         self._salt = secrets.token_bytes(32)
         self._remembered: dict[bytes, _Remembered] = {}
         """Oldest first."""
-        self._principals: dict[str, Principal] = {}
-        """Of users who logged in."""
+        self._principals: dict[tuple[str, bool], Principal] = {}
+        """Of users who logged in, by name and whether it was by a token."""
         self._users: Mapping[str, User] = {}
         self._by_certificate: dict[str, str] = {}
         self._token_key = b""
@@ -105,10 +105,12 @@ class Principals:
         """Let these be the users from now on, on connections that are there too."""
         before, self._users = self._users, users.by_name
         self._remembered.clear()
-        for name, principal in list(self._principals.items()):
+        are_tokens_over = users.token_key != self._token_key
+        for (name, is_by_token), principal in list(self._principals.items()):
             user = users.by_name.get(name)
-            if user is None or _is_proved_otherwise(before[name], user):
-                self._principals.pop(name)
+            is_over = is_by_token and are_tokens_over
+            if user is None or is_over or _is_proved_otherwise(before[name], user):
+                self._principals.pop((name, is_by_token))
                 principal.become(NOBODY)
             else:
                 principal.become(_principal_of(user))
@@ -211,7 +213,7 @@ class Principals:
         if not _admits(user, source):
             return self._refused(user.name, source, door)
         self.audit.logins_ok += 1
-        principal = self._principal(user)
+        principal = self._principal(user, is_by_token=expires_ms > 0)
         self.remember(digest, principal, expires_ms)
         return principal
 
@@ -219,10 +221,11 @@ class Principals:
         self.audit.login_refused(who=who, source=source, door=door)
         return Unauthenticated(NOT_ACCEPTED)
 
-    def _principal(self, user: User) -> Principal:
-        principal = self._principals.get(user.name)
+    def _principal(self, user: User, *, is_by_token: bool = False) -> Principal:
+        name = user.name, is_by_token
+        principal = self._principals.get(name)
         if principal is None:
-            principal = self._principals[user.name] = _principal_of(user)
+            principal = self._principals[name] = _principal_of(user)
         return principal
 
     # --- who is remembered ------------------------------------------------------------------------

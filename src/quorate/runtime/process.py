@@ -99,17 +99,40 @@ class _Repeated:
 
     def times(self, what: object, *, now: float) -> int:
         """How often it happened since it was last told; 0 if it is not to be told now. What is one
-        too many to be remembered is one with all others that are."""
+        too many to be remembered is one with all others that are; where these are told no more,
+        they are in the next line, of whatever it is."""
         if what not in self._quiet and len(self._quiet) >= _KINDS_MAX:
-            quiet = {each: kept for each, kept in self._quiet.items() if now < kept[0]}
-            self._quiet = quiet
-            what = what if len(quiet) < _KINDS_MAX else None
+            self._make_room(now)
+            what = what if len(self._quiet) < _KINDS_MAX else None
         until, untold = self._quiet.get(what, (now, 0))
         if now < until:
             self._quiet[what] = until, untold + 1
             return 0
         self._quiet[what] = now + self._quiet_s, 0
-        return untold + 1
+        return untold + 1 + self._take_too_many(now)
+
+    def _take_too_many(self, now: float) -> int:
+        """How often those that are too many were not told, if they may be told again."""
+        until, untold = self._quiet.get(None, (now, 0))
+        if now < until:
+            return 0
+        self._quiet.pop(None, None)
+        return untold
+
+    def _make_room(self, now: float) -> None:
+        """Forget what would be told again, if all of it was told; and where that is not enough, the
+        rest of it, which is one with all others then."""
+        over = {
+            each: untold
+            for each, (until, untold) in self._quiet.items()
+            if until <= now and each is not None
+        }
+        for each in [each for each, untold in over.items() if not untold]:
+            del self._quiet[each], over[each]
+        if len(self._quiet) >= _KINDS_MAX:
+            untold = sum([self._quiet.pop(each)[1] for each in over])
+            until, before = self._quiet.get(None, (now, 0))
+            self._quiet[None] = until, before + untold
 
 
 def _place(error: BaseException | None) -> object:

@@ -188,8 +188,13 @@ class Handshake:
             if inside is None or channel is None or self._early.is_lost:
                 raise ConnectionAbortedError("it ended in the handshake")
             identity = self._identified(channel, identify)
-        except BaseException:
+        except BaseException as error:
             raw.abort()
+            # Its traceback holds the loop's frames and this one, and these hold it and all that a
+            # handshake takes: some 200 kB, which would wait for the collector.
+            del shaking
+            if isinstance(error, OSError):  # What it is not is a fault, and told with its place.
+                error.__traceback__ = None
             raise
         self._transport = SecureTransport(raw, inside, identity)
         return self._transport

@@ -169,6 +169,8 @@ class Acts:
         empty one."""
         self._old: dict[int, _OldDisk] = {}
         """By machine whose disk is an old one and does not count yet."""
+        self._found_out: set[int] = set()
+        """Machines whose process ended since they started, as their disk is an old one."""
         cluster.observers.append(self)
         self._pauses: _Overlap[int, bool] = _Overlap(self._put_pause)
         self._flags: _Overlap[tuple[int, str], bool] = _Overlap(self._put_flag)
@@ -223,6 +225,7 @@ class Acts:
         else:
             self.cluster.restart(index)
         disk = self.cluster.machines[index].disk
+        self._found_out.discard(index)
         for name in DISK_FLAGS:
             setattr(disk, name, bool(self._flags.wanted.get((index, name))))
 
@@ -238,12 +241,12 @@ class Acts:
         self._old[index].knowing[:] = self._who_knows(machine)
 
     def _start_without(self, index: int, *, is_empty: bool) -> None:
-        """Start a machine without its disk. If that may not be lost, with the newest; or, where a
-        node went on with an old one before that was found out, with that one for good."""
+        """Start a machine without its disk. If that may not be lost, with the newest: which is an
+        old one for good where a node went on with that before it was found out."""
         self.copies.put_aside(index)
         old = self._old.pop(index, None)
         newest = None if old is None or is_empty else old.newest
-        accepts_old = old is None and not is_empty
+        accepts_old = old is None and not is_empty and index in self._found_out
         self.cluster.restart(index, is_empty=is_empty, image=newest, accepts_old=accepts_old)
         self.copies.judge_aside(index)
 
@@ -264,6 +267,7 @@ class Acts:
         if effects.end:
             index = self.cluster.machines.index(machine)
             self._losses[index] = None
+            self._found_out.add(index)
             self.cluster.world.after(REFILL_MS, partial(self.start, index))
         elif self._old and machine.is_running and machine.node.membership.marks.counts:
             index = self.cluster.machines.index(machine)

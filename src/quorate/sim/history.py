@@ -178,16 +178,10 @@ class ClientOperation(msgspec.Struct, eq=False):
     def may_have_written(self, record: Record) -> bool:
         """Whether a record can be of this write, by its value and version. A write that was stamped
         twice may have left its first stamp somewhere."""
-        if not self.is_write or self.is_refused:
+        if not self.may_have_stamped(record.version):
             return False
-        wrote, result = self.wrote, self.result
-        if wrote is not None:
-            is_first = isinstance(result, PutResult) and result.restamped
-            return wrote.value == record.value and (
-                wrote.version == record.version or (is_first and record.version < wrote.version)
-            )
-        if isinstance(result, UpdateResult) and not result.is_repeated:
-            return False
+        if self.wrote is not None:
+            return self.wrote.value == record.value
         if self.kind is Kind.PUT:
             return record.value == self.value
         if self.kind in WRITES_TOKEN:
@@ -195,6 +189,16 @@ class ClientOperation(msgspec.Struct, eq=False):
         if self.kind is Kind.EXPIRE:
             return record.value is not None and record.expires_ms == self.expires_ms
         return record.value is None
+
+    def may_have_stamped(self, version: bytes) -> bool:
+        """Whether a version can be of this write, whatever its value is."""
+        if not self.is_write or self.is_refused:
+            return False
+        wrote, result = self.wrote, self.result
+        if wrote is not None:
+            is_first = isinstance(result, PutResult) and result.restamped
+            return wrote.version == version or (is_first and version < wrote.version)
+        return not isinstance(result, UpdateResult) or result.is_repeated
 
     @property
     def read(self) -> bytes | None:
@@ -372,6 +376,8 @@ class Evidence(msgspec.Struct, kw_only=True):
     silent (`paused_ms`)."""
     answer_within_ms: float = 0.0
     """Each request that is asked since then succeeds within this time if enough replicas live."""
+    whole_from_ms: float = float("inf")
+    """From then on every replica of every key runs, can be reached, and can be read."""
     dead: frozenset[int] = frozenset()
     paused_ms: dict[int, tuple[float, float]] = {}
     """By node: from when until when it was last silent, which no other was told."""

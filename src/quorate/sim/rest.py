@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What comes to an end by itself once faults are over.
 
-Each layout is followed by the next in a bounded time, until every copy is where it belongs, lost
-disks are refilled, and all nodes know it (I24). And hints are replayed.
+Copies come forward in a bounded time, step by step, until each is where it belongs, lost disks are
+refilled, and all nodes know it (I24). And hints are replayed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final
+
+from msgspec.structs import replace
 
 from quorate.core.exchanges.hints import FENCED_MS
 from quorate.core.topology.layout import Course, Layout
@@ -21,11 +24,12 @@ from quorate.sim.checkers import Violation, digests
 from quorate.sim.checkers.bounds import at_rest
 from quorate.sim.checkers.shares import uneven
 from quorate.sim.cluster import SimCluster
+from quorate.sim.copies import Copies
 from quorate.sim.judging import misplaced
 
-MOVE_MS: Final = 120_000.0
-"""Longer than one layout takes to be followed by the next while copies move: all tries to decide
-it, and 64 partitions one after another over the slowest links."""
+MOVE_MS: Final = 240_000.0
+"""Longer than copies take to move one step: all tries to decide the layout in which they move, 64
+partitions one after another over the slowest links, and the layout after it."""
 LOOK_MS: Final = 50.0
 """Between two looks at whether they have."""
 HINT_RETRY_MS: Final = 1_200.0
@@ -48,18 +52,17 @@ def come_to_rest(acts: Acts) -> list[Violation]:
     """Wait until nothing moves any more, and operators have their answers; what goes on for ever.
     What was cancelled half-way an operator takes up again, as the end of an upgrade; and asks again
     where that fails, as the cluster may be voting still on what somebody asked for who died."""
-    cluster, epoch, since_ms = acts.cluster, 0, 0.0
+    cluster, standstill = acts.cluster, _Standstill(acts.cluster)
     asked, told = _ask_for_the_rest(acts), ""
     while True:
         failed = [each.result for each in asked if isinstance(each.result, QuorateError)]
         is_answered = not any(each.missing() for each in acts.operators)
         if cluster.broken or (is_at_rest(cluster) and is_answered and not failed):
             return []
-        if cluster.layout().epoch > epoch:
-            epoch, since_ms = cluster.layout().epoch, cluster.world.now
-        elif cluster.world.now > since_ms + MOVE_MS + _put_off_ms(cluster):
+        if standstill.is_too_long():
             waits = [each.node.pulls.waits_for for each in cluster.machines if each.is_running]
-            stays = f"the layout of epoch {epoch} is not at rest, and stays: {waits}{told}"
+            epoch = cluster.layout().epoch
+            stays = f"by epoch {epoch} copies are not at rest, and stay: {waits}{told}"
             return [Violation("I24", b"", stays)]
         cluster.run(LOOK_MS)
         if failed:
@@ -78,10 +81,33 @@ def _ask_for_the_rest(acts: Acts) -> list[Asker]:
     return acts.operators[count:]
 
 
-def _put_off_ms(cluster: SimCluster) -> float:
-    """How much longer it may take, as a partition that was put aside is tried again later."""
-    running = [machine.node for machine in cluster.machines if machine.is_running]
-    return float(PUT_OFF_MS) if any(each.changes.wants.put_off() for each in running) else 0.0
+class _Standstill:
+    """For how long nothing has come forward. Layouts that bring back what was there before, be it
+    as copies were to move and could not, are no progress: a partition that is put aside is tried
+    again every PUT_OFF_MS, for ever."""
+
+    def __init__(self, cluster: SimCluster) -> None:
+        self._cluster = cluster
+        self._seen: set[Layout] = set()
+        """What there was, but for epochs and moves."""
+        self._epoch = 0
+        self._since_ms = cluster.world.now
+        self._was_put_off = False
+        """Whether a partition was put aside since: it is tried once more."""
+
+    def is_too_long(self) -> bool:
+        """Whether it is longer than anything may take. To be asked often."""
+        cluster, layout = self._cluster, self._cluster.layout()
+        if layout.epoch != self._epoch:
+            self._epoch = layout.epoch
+            there = replace(layout, epoch=0, moves=())
+            if there not in self._seen:
+                self._seen.add(there)
+                self._since_ms, self._was_put_off = cluster.world.now, False
+        running = [machine.node for machine in cluster.machines if machine.is_running]
+        self._was_put_off |= any(each.changes.wants.put_off() for each in running)
+        most_ms = MOVE_MS + (PUT_OFF_MS + MOVE_MS if self._was_put_off else 0)
+        return cluster.world.now > self._since_ms + most_ms
 
 
 def is_at_rest(cluster: SimCluster) -> bool:
@@ -94,6 +120,17 @@ def is_at_rest(cluster: SimCluster) -> bool:
     return all(each.id in ids for each in layout.members) and all(
         node.membership.epoch == layout.epoch and not node.parts.replica.withheld
         for node in running
+    )
+
+
+def is_readable(cluster: SimCluster, *, r: int) -> bool:
+    """Whether every replica runs, can be reached and can be read, and each key has R of them."""
+    return (
+        is_at_rest(cluster)
+        and cluster.is_running()
+        and cluster.is_connected()
+        and not any(each.disk.damaged() for each in cluster.machines)
+        and r <= min(map(len, cluster.layout().table))
     )
 
 
@@ -142,6 +179,20 @@ def hints_left(cluster: SimCluster) -> dict[int, int]:
         for index, machine in enumerate(cluster.machines)
         if machine.is_running
     }
+
+
+def undone_by_hints(
+    cluster: SimCluster, copies: Copies, keys: Collection[bytes]
+) -> list[Violation]:
+    """Hints that wait though all can be reached, and keys of which not all replicas hold the same
+    version."""
+    held = [copies.held(index) for index in range(len(cluster.machines))]
+    differing = [key for key in keys if len({each[key] for each in held if key in each}) > 1]
+    return [
+        Violation("I13", b"", f"{count} hints wait at n{node}, and all can be reached")
+        for node, count in hints_left(cluster).items()
+        if count
+    ] + [Violation("I13", key, "hints did not bring it to all") for key in differing]
 
 
 def _is_whole(layout: Layout) -> bool:

@@ -23,7 +23,7 @@ from quorate.core.topology.topology import majority
 from quorate.core.values.events import GetResult
 from quorate.core.values.slots import row_of
 from quorate.core.values.versions import ms_of
-from quorate.sim import checkers, judging
+from quorate.sim import checkers, judging, rest
 from quorate.sim.acts import Acts, in_turn
 from quorate.sim.checkers import Violation, linearizability
 from quorate.sim.clock import EPOCH_MS
@@ -34,7 +34,6 @@ from quorate.sim.history import ClientOperation, Evidence, Kind
 from quorate.sim.layouts import Holders, Layouts, rows_of
 from quorate.sim.machine import START_AGAIN_MS
 from quorate.sim.plan import Plan, Request
-from quorate.sim.rest import clocks_behind_ms, come_to_rest, drain, hints_left, wrong_at_rest
 from quorate.sim.sometimes import Lives, reached
 from quorate.sim.trace import Trace
 from quorate.sim.workload import Clients
@@ -130,6 +129,7 @@ class _Run:
         """The clients whose reads bring replicas together: these may fail where copies are damaged.
         """
         self.began_ms = self.healed_ms = self.healthy_ms = 0.0
+        self.whole_ms = math.inf
         self.convergence_ms: float | None = None
         self.dead: frozenset[int] = frozenset()
         self._revive = in_turn()
@@ -187,7 +187,7 @@ class _Run:
         world.run_until(lambda: not self.clients.forgotten(), world.now + self.patience_ms)
         world.run_until(self._has_started, world.now + self._start_ms())
         cluster.run(LINK_MS + self._beats_ms())
-        cluster.run(clocks_behind_ms(cluster, plan.settings["max_clock_skew_ms"]))
+        cluster.run(rest.clocks_behind_ms(cluster, plan.settings["max_clock_skew_ms"]))
         self.healthy_ms = cluster.world.now
 
     def _probe(self) -> None:
@@ -209,14 +209,20 @@ class _Run:
         nodes = [index for index in range(self.plan.nodes) if index != silent]
         self.cluster.pause(silent)
         for key in self.keys[:PROBE_KEYS_MAX]:
-            # Of several at once one may have to be moved, which a majority must be able to vote on.
-            are_many = self.copies.can_decide_without(key, silent)
+            # Of several at once one may have to be moved, which a majority must be able to vote on;
+            # but none whose W is less.
+            are_many = self.copies.can_decide_without(key, silent) or self._moves_none(key)
             self._ask_all(nodes if are_many else nodes[:1], Kind.PUT, key)
             within_ms = {node: self._hedged_within_ms(node) for node in nodes}
             for op in self._ask_all(nodes, Kind.GET, key):
                 if op.took_ms > within_ms[op.node] and self._has_quorum(key, without=silent):
                     self.found.append(Violation("I24", key, f"{op}: was not hedged"))
         self.cluster.resume(silent)
+
+    def _moves_none(self, key: bytes) -> bool:
+        """Whether no put of a key needs the votes of a majority."""
+        w = self.plan.settings["w"]
+        return all(0 < w < row.majority for row, _ in self.copies.rows(key))
 
     def _ask_all(self, nodes: Sequence[int], kind: Kind, key: bytes) -> list[ClientOperation]:
         """Ask several nodes the same at once, and wait for the answers."""
@@ -243,18 +249,18 @@ class _Run:
                 self.acts.down([index])()
         cluster.world.run_until(cluster.is_running, cluster.world.now + self._start_ms())
         cluster.world.run_until(cluster.is_connected, cluster.world.now + CONNECT_MS)
-        self.found += come_to_rest(self.acts)
+        self.found += rest.come_to_rest(self.acts)
         for index in self.plan.refills:
             up = self.acts.down([index])
             self.acts.lose_disk(index)
             up()
             cluster.run(CONNECT_MS)
-            self.found += come_to_rest(self.acts)
+            self.found += rest.come_to_rest(self.acts)
         self._drain()
         if self._are_hints_enough():
             cluster.run(self.patience_ms)
             self._drain()
-            self.found += self._what_hints_left_undone()
+            self.found += rest.undone_by_hints(cluster, self.copies, self.keys)
         unsettled = self.keys
         for _ in range(ROUNDS_MAX):
             unsettled = self._repair(unsettled)
@@ -266,11 +272,15 @@ class _Run:
         self.unsettled = [key for key in unsettled if key not in self.copies.forgot_ms]
         self.beyond_repair = frozenset(filter(self.copies.is_beyond_repair, self.keys))
         cluster.run(LINK_MS)
-        self.found += wrong_at_rest(cluster, within_ms=PHASE_MS)
+        self.found += rest.wrong_at_rest(cluster, within_ms=PHASE_MS)
+        if self.plan.walks and rest.is_readable(cluster, r=self.plan.settings["r"]):
+            self.whole_ms = cluster.world.now
+            node = self.plan.seed % self.plan.nodes
+            self.clients.list_all(node, timeout_ms=int(PHASE_MS))
 
     def _drain(self) -> None:
         """Let hints be replayed."""
-        drain(self.cluster, were_fenced=self.lives.total()["peer_writes_fenced"] > 0)
+        rest.drain(self.cluster, were_fenced=self.lives.total()["peer_writes_fenced"] > 0)
 
     def _has_started(self) -> bool:
         """Whether every node runs that is to."""
@@ -331,19 +341,6 @@ class _Run:
     def _beats_ms(self) -> float:
         """How long it takes until a node that answers again counts as up."""
         return float(self.plan.settings["heartbeat_ms"] * (self.plan.settings["down_after"] + 1))
-
-    def _what_hints_left_undone(self) -> list[Violation]:
-        """Hints that wait though all can be reached, and keys of which not all replicas hold the
-        same version."""
-        held = [self.copies.held(index) for index in range(self.plan.nodes)]
-        differing = [
-            key for key in self.keys if len({each[key] for each in held if key in each}) > 1
-        ]
-        return [
-            Violation("I13", b"", f"{count} hints wait at n{node}, and all can be reached")
-            for node, count in hints_left(self.cluster).items()
-            if count
-        ] + [Violation("I13", key, "hints did not bring it to all") for key in differing]
 
     def _can_do_without(self, index: int) -> bool:
         """Whether every key keeps a quorum of copies that can be read, of each row, and a new
@@ -488,6 +485,7 @@ class _Run:
             is_quiet=not self.unsettled,
             healthy_from_ms=self.healthy_ms,
             answer_within_ms=ANSWER_WITHIN_MS,
+            whole_from_ms=self.whole_ms,
             dead=self.dead,
             paused_ms={i: (m.paused_ms, m.resumed_ms) for i, m in enumerate(cluster.machines)},
             had=self._had,

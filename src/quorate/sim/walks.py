@@ -18,15 +18,21 @@ from quorate.sim.plan import PageWalk
 class Walker:
     """One of them, and who is told its pages (`events.Waiter`)."""
 
-    def __init__(self, cluster: SimCluster, history: History, walk: PageWalk) -> None:
+    def __init__(
+        self, cluster: SimCluster, history: History, walk: PageWalk, *, timeout_ms: int = 0
+    ) -> None:
+        """`timeout_ms`: of each page; 0 is what nodes give a request."""
         self._cluster: SimCluster | None = cluster
         self._history = history
         self._walk = walk
+        self._timeout_ms = timeout_ms
         self._left = walk.pages
         self._page: Page | None = None
         """What is asked now."""
         self._machine: Machine | None = None
         self._life = 0
+        self.is_over = False
+        """Whether the last page was answered."""
         cursor = row_of(walk.key)[:2] if walk.key else b""
         cluster.world.after(walk.at_ms, lambda: self._ask(cursor))
 
@@ -42,7 +48,8 @@ class Walker:
         self._page = Page(node, cursor, walk.limit, walk.r, asked_ms=now)
         self._machine, self._life = machine, machine.life
         self._history.pages.append(self._page)
-        machine.receive(Scan(self, cursor=cursor, limit=walk.limit, r=walk.r))
+        asked = Scan(self, cursor=cursor, limit=walk.limit, r=walk.r, timeout_ms=self._timeout_ms)
+        machine.receive(asked)
 
     def done(self, result: Result) -> None:
         page, machine = self._page, self._machine
@@ -54,6 +61,8 @@ class Walker:
         page.over_ms = machine.world.now
         if isinstance(result, ScanResult) and result.cursor and self._left:
             self._ask(result.cursor)
+        else:
+            self.is_over = True
 
     def missing(self) -> Page | None:
         """The page, if its coordinator lives and has not answered it."""

@@ -38,6 +38,9 @@ from quorate.sim.walks import Walker
 
 RETRY_MS: Final = 20.0
 """After which a client that found no running node tries again."""
+LIST_PAGES_MAX: Final = 100
+LIST_PAGE_KEYS: Final = 10
+"""Of the pages in which all keys are listed once faults are over."""
 _SERIAL_BITS: Final = 32
 """Of the number of a request that may be asked again; the others are its client's."""
 
@@ -74,6 +77,13 @@ class Clients:
                 self.busy += 1
                 _Client(self, number, script).go_on()
         self._walkers = [Walker(self.cluster, self.history, walk) for walk in walks]
+
+    def list_all(self, node: int, *, timeout_ms: int) -> None:
+        """List every key through a node, page after page, and wait for the last."""
+        walk = PageWalk(0.0, node, LIST_PAGES_MAX, LIST_PAGE_KEYS)
+        walker = Walker(self.cluster, self.history, walk, timeout_ms=timeout_ms)
+        self._walkers.append(walker)
+        self.world.run_until(lambda: walker.is_over, self.world.now + LIST_PAGES_MAX * timeout_ms)
 
     def ask(
         self,

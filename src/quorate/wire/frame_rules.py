@@ -46,7 +46,7 @@ from quorate.core.values.messages import (
     Voted,
     Whereabouts,
 )
-from quorate.core.values.record import EXPIRES_MS_MAX, WINNERS_MAX, Record
+from quorate.core.values.record import EXPIRES_MS_MAX, Record
 from quorate.core.values.settings import (
     FOUNDERS_MAX,
     MEMBERS_MAX,
@@ -59,7 +59,6 @@ from quorate.core.values.versions import (
     RECORD_LENGTHS,
     VERSION_BYTES,
     chain_of,
-    link_of,
 )
 from quorate.errors import PeerProtocolError
 from quorate.notation import URL_CHARS_MAX, is_url
@@ -114,23 +113,14 @@ def _is_mutate(message: Mutate) -> bool:
 def is_record(record: Record) -> bool:
     """Whether versions, winners and expiry of a record can be those of one."""
     return record.is_of_plain_body or (
-        (not record.winners if len(record.version) == VERSION_BYTES else _is_linked(record))
+        (
+            not record.winners
+            if len(record.version) == VERSION_BYTES
+            else len(record.version) == LINKED_BYTES and record.has_sound_winners()
+        )
         and len(record.prior) in _VERSION_LENGTHS
         and 0 <= record.expires_ms <= EXPIRES_MS_MAX
     )
-
-
-def _is_linked(record: Record) -> bool:
-    """Whether its version has a link, and its winners are of lower ones, in order."""
-    version, winners = record.version, record.winners
-    if len(version) != LINKED_BYTES or len(winners) > WINNERS_MAX:
-        return False
-    before = 0
-    for link, number in winners:
-        if not (before <= link and 0 <= number <= _NUMBER_MAX):
-            return False
-        before = link
-    return before < link_of(version)
 
 
 def _is_mutated(message: Mutated) -> bool:

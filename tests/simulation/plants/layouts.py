@@ -19,7 +19,7 @@ from quorate.core.exchanges.write import Write
 from quorate.core.exchanges.writes import Writes
 from quorate.core.replica import Replica
 from quorate.core.serving import Serving
-from quorate.core.topology import planner, wants, wishes
+from quorate.core.topology import planner, topology, wants, wishes
 from quorate.core.topology.layout import FIRST_EPOCH, Layout
 from quorate.core.topology.membership import Membership
 from quorate.core.topology.peer import Peer
@@ -66,6 +66,8 @@ COPYING: Final = Options(
     nodes=3, replication=3, w=0, r=0, operations=50, faults=frozenset(("copies",))
 )
 """Those in which there are to be more copies of each key, or fewer, and nothing else happens."""
+LONGER: Final = Options(nodes=5, replication=3, w=2, r=2, faults=frozenset(("copies",)))
+"""Those in which W and R are majorities of three copies, and there may be more."""
 
 
 def _of_any_epoch(self: Serving, outbox: Outbox, frame: Frame) -> None:
@@ -77,6 +79,15 @@ def _of_any_epoch(self: Serving, outbox: Outbox, frame: Frame) -> None:
 def _writers_of_the_old_row(self: Replicas, rows: list[list[Peer | None]], **named: Any) -> None:
     _replicas(self, rows, **named)
     self.writers = self.writers[:1] * len(self.writers)
+
+
+def _updates_kept_by_w_alone(self: Replicas, rows: list[list[Peer | None]], **named: Any) -> None:
+    _replicas(self, rows, **named)
+    self.update_writers = self.writers
+
+
+def _copies_held(layout: Layout) -> int:
+    return max([len(row) for row in layout.table])
 
 
 def _all_have_pulled(self: Wants, member_id: int) -> tuple[int, list[int]]:
@@ -149,6 +160,20 @@ PLANTS: Final = (
         "__init__",
         _writers_of_the_old_row,
         REPLACING,
+    ),
+    Plant(
+        "a row that becomes longer has a say once it has",
+        topology,
+        "_most_copies",
+        _copies_held,
+        LONGER,
+    ),
+    Plant(
+        "an update that meets a longer row needs W of it",
+        Replicas,
+        "__init__",
+        _updates_kept_by_w_alone,
+        LONGER,
     ),
     _plant("copies have moved before they are pulled", Wants, "_told", _all_have_pulled),
     _plant("what was pulled for another layout counts", Wants, "_told", _pulled_ever),

@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
+import msgspec
+
+from quorate.core.exchanges import scans
 from quorate.core.exchanges.look import Look
 from quorate.core.exchanges.reads import Reads, Repairs
 from quorate.core.exchanges.scans import Listing, Scans
@@ -13,7 +16,7 @@ from quorate.core.serving import Serving
 from quorate.core.topology.peer import OWN_BIT, Peer
 from quorate.core.topology.topology import Group, Groups
 from quorate.core.turn import Begun, Requests
-from quorate.core.values.events import GetResult, Result
+from quorate.core.values.events import GetResult, Result, ScanResult
 from quorate.core.values.messages import ScannedRow, ScannedRows
 from quorate.core.values.record import Record
 from quorate.core.values.versions import ABSENT
@@ -30,6 +33,7 @@ _serving_shown: Final = Serving._shown
 _merge: Final = Scans._merge
 _groups: Final = Listing.groups
 _take: Final = Listing.take
+_local_rows: Final = scans.local_rows
 
 
 def _any_record_will_do(self: Reads, look: Look) -> None:
@@ -107,12 +111,44 @@ def _tombstones_are_not_listed(self: Listing, partition: int, bit: int, told: Sc
     _take(self, partition, bit, ScannedRows(0, live, told.more, told.failed))
 
 
+def _nothing_is_left_out(
+    self: Scans, rows: list[ScannedRow], *, expired: bool = False
+) -> list[ScannedRow]:
+    del self, expired
+    return rows
+
+
+def _all_is_live(*args: Any, **named: Any) -> ScannedRows:
+    told = _local_rows(*args, **named)
+    rows = [msgspec.structs.replace(each, live=True) for each in told.rows]
+    return msgspec.structs.replace(told, rows=rows)
+
+
+def _never_complete(self: Requests, operation: Begun, result: Result) -> None:
+    if isinstance(result, ScanResult):
+        result = msgspec.structs.replace(result, complete=False)
+    _end(self, operation, result)
+
+
+def _a_page_begins_where_it_began(
+    self: Scans, listing: Listing, partition: int, answers: list[ScannedRows]
+) -> bool:
+    before, is_over = listing.position, _merge(self, listing, partition, answers)
+    if is_over:
+        listing.position = before
+    return is_over
+
+
 _WALKS: Final = DEFAULT._replace(walk_share=1.0)
 
 PLANTS: Final = (
     Plant("of two versions the older one is listed", Scans, "_merge", _oldest_is_listed, _WALKS),
     Plant("one replica is enough for a listing", Listing, "groups", _one_replica_lists, _WALKS),
     Plant("replicas list no tombstones", Listing, "take", _tombstones_are_not_listed, _WALKS),
+    Plant("a listing leaves nothing out", Scans, "_live", _nothing_is_left_out, _WALKS),
+    Plant("what is deleted is listed as live", scans, "local_rows", _all_is_live, _WALKS),
+    Plant("no listing is complete", Requests, "end", _never_complete, _WALKS),
+    Plant("a page ends where it began", Scans, "_merge", _a_page_begins_where_it_began, _WALKS),
     Plant(
         "a read returns the first answer, not the newest",
         Reads,

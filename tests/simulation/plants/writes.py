@@ -19,7 +19,7 @@ from quorate.core.values.versions import ABSENT, pack_version
 from quorate.errors import Outcome, QuorateError
 from quorate.sim.draw import Options
 from quorate.sim.faults import MILD
-from tests.simulation.plants.plant import Plant
+from tests.simulation.plants.plant import DEFAULT, Plant
 
 _begin: Final = Writes.begin
 _send: Final = Writes._send
@@ -54,6 +54,11 @@ def _refused_for_its_own_disk(self: Writes, event: Put, parked: Parked | None = 
     if self._replica.trouble.code:
         raise self._replica.trouble.error()
     _begin(self, event, parked)
+
+
+def _any_w_is_a_majority(groups: Groups) -> bool:
+    del groups
+    return True
 
 
 def _more_than_w(done: int, failed: int, groups: Groups) -> Verdict:
@@ -145,6 +150,13 @@ PLANTS: Final = (
         "begin",
         _refused_for_its_own_disk,
         Options(faults=frozenset({"full"})),
+    ),
+    Plant(
+        "a put of less than a majority is moved",
+        writes,
+        "are_majorities",
+        _any_w_is_a_majority,
+        DEFAULT._replace(replication=2, w=1, r=1),
     ),
     Plant("versions without a tie-break", writes, "pack_version", _without_node_id),
 )

@@ -208,6 +208,16 @@ def test_reads_that_may_be_stale_are_warned_of(run: Run, target: str, path: str)
     assert "may miss the newest write" in ran.err
 
 
+def test_all_is_read_of_as_many_replicas_as_are_asked_for(
+    run: Run, served: Served, target: str, path: str
+) -> None:
+    fill(served, 3)
+    assert run("backup", path, "--R=3", target).code == 0
+    asked = [each for each in served.store.events if isinstance(each, Get | Scan)]
+    assert {type(each) for each in asked} == {Get, Scan}
+    assert {each.r for each in asked} == {3}
+
+
 def test_more_replicas_than_there_are_are_refused_and_leave_no_file(
     run: Run, target: str, path: str
 ) -> None:

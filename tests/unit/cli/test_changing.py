@@ -75,7 +75,7 @@ def test_a_plan_takes_all_changes_at_once_and_says_how_to_apply_it(
     assert wishes(served) == [wish]
     command = ran.out.decode().partition("to do it: quorate ")[2].split()
     assert command[0] == "apply"
-    assert command[2] == f"--target={A}"
+    assert command[2] == f"--target={A.removeprefix('http://')}", "as it is with TLS too"
     assert "decided, as layout 2" in run(*command[:2], target).out.decode()
     assert wishes(served) == [wish, wish]
     late = run(*command[:2], target)

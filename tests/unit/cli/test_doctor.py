@@ -99,6 +99,22 @@ def test_each_node_is_asked_as_the_first_one_is_inside_tls_and_with_a_login(
     assert (ran.code, [way["stage"] for way in told["ways"]]) == (0, [""] * 4), told
 
 
+def test_nodes_that_do_not_say_whom_they_reach_are_named_with_the_reason(run: Run) -> None:
+    """Who comes from a node's own machine is told of the others, and is a stranger to these."""
+    with two(GOOD) as urls:
+        probed = problem(401, "unauthenticated")
+        with ScriptedNode(lambda _: probed, pings=lambda _: probed) as mute:
+            listed = json.dumps([{"url": url, "client": ""} for url in (*urls, mute.url)]).encode()
+            told = reply(200, listed)
+            with ScriptedNode(lambda _: told, pings=lambda _: told) as first:
+                ran = run("doctor", first.url)
+    (line,) = [each for each in ran.out.decode().splitlines() if "whom they reach" in each]
+    assert ran.code == 3
+    assert line.startswith(f"not asked whom they reach: {mute.url}: it does not say: ")
+    assert "--secret-file" in line
+    assert b"all is well" not in ran.out
+
+
 @pytest.mark.parametrize(
     "lie",
     [

@@ -311,7 +311,7 @@ def test_what_is_no_login_is_one_line_and_2_and_nothing_is_sent(
 @pytest.mark.parametrize(
     ("status", "code", "said"),
     [
-        (401, "unauthenticated", "who asks is said by --user and"),
+        (401, "unauthenticated", "who asks is said by --secret-file (of"),
         (403, "forbidden", "no; nothing was"),
     ],
 )

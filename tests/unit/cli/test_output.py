@@ -97,7 +97,9 @@ def test_what_is_wrong_with_tls_is_2_too_and_says_itself_what_to_do(
 
 def test_who_is_not_known_hears_how_to_log_in(capsys: pytest.CaptureFixture[str]) -> None:
     assert report(Unauthenticated("who asks?"), is_json=False) == 3
-    assert "who asks is said by --user and --password-file" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "who asks is said by --secret-file (of nodes that are named without http://)" in told
+    assert "--user and --password-file" in told
 
 
 @pytest.mark.parametrize("outcome", [None, *Outcome])

@@ -4,17 +4,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import msgspec
 import pytest
 
 from quorate.cli import restore
 from quorate.cli.archive import ArchiveChunk, ArchivedKey, ArchiveHeader, ArchiveWriter
-from quorate.cli.patience import Found, read_keys
+from quorate.cli.patience import Found, KeyRate, read_keys
+from quorate.client.blocking import Client
+from quorate.client.calls import BatchPut
 from quorate.core.values.events import Put, Update
+from quorate.doors.http import batch
 from quorate.errors import InvalidRequest, Outcome, QuorumUnreachable
 from tests.http_served import Served
 from tests.unit.cli.conftest import Run
@@ -114,6 +118,19 @@ def test_what_the_cluster_has_is_kept_unless_it_is_to_be_replaced(
     assert (ran.code, "write keep or replace" in ran.err) == (2, True)
 
 
+def test_what_is_kept_is_counted_over_all_portions_each_of_which_waits_for_its_turn(
+    run: Run, served: Served, target: str, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts: list[int] = []
+    monkeypatch.setattr(KeyRate, "wait", lambda _, count: counts.append(count))
+    served.store.fill(b"a", b"v")
+    served.store.fill(b"b", b"v")
+    archive(path, [key(b"a")], [key(b"b"), key(b"c")])
+    ran = run("restore", path, target)
+    assert b": wrote 1 key (2 B), kept 2 that the cluster has, of 3 keys\n" in ran.out
+    assert counts == [1, 2]
+
+
 def test_what_a_client_writes_after_the_look_is_kept(
     run: Run, served: Served, target: str, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,6 +156,28 @@ def test_where_read_modify_writes_are_refused_keys_are_written_as_before_and_it_
         " write here is written over"
     ]
     assert sum(type(each) is Update for each in served.store.events) == 20, "asked for once"
+
+
+def test_a_cluster_that_cannot_write_only_where_none_is_is_told_of_in_one_line(
+    run: Run, served: Served, target: str, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Before(msgspec.Struct, forbid_unknown_fields=True):
+        op: str
+        key: str
+        value: str | msgspec.UnsetType = msgspec.UNSET
+        ttl: int | msgspec.UnsetType = msgspec.UNSET
+        expires_ms: int | msgspec.UnsetType = msgspec.UNSET
+        if_absent: ClassVar[msgspec.UnsetType] = msgspec.UNSET
+
+    body = msgspec.defstruct("Body", [("operations", list[Before])])
+    monkeypatch.setattr(batch, "_decoder", msgspec.json.Decoder(body))
+    archive(path, [key(b"a"), key(b"b")])
+    ran = run("restore", path, target)
+    assert (ran.code, puts(served)) == (3, 0)
+    *_, told = ran.err.splitlines()
+    assert told.startswith("quorate: the cluster is of a release that cannot")
+    assert "--existing=replace" in told
+    assert "key 'a'" not in ran.err
 
 
 def test_who_says_how_many_replicas_have_to_have_it_writes_as_before(
@@ -235,6 +274,44 @@ def test_a_key_that_the_cluster_refuses_is_counted_and_the_others_are_written(
     assert ran.err.startswith("quorate: key 'large': ")
     assert ran.out.decode() == f"{path}: wrote 2 keys (4 B), failed with 1, of 3 keys\n"
     assert set(stored(served)) == {b"a", b"b"}
+
+
+def test_each_key_is_counted_once_though_one_is_refused_and_another_tried_again(
+    run: Run, served: Served, target: str, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusals = [QuorumUnreachable("too few")]
+
+    def failing(answer: Callable[[Any], Any], event: Update) -> Any:
+        return refusals.pop() if event.key == b"c" and refusals else answer(event)
+
+    monkeypatch.setattr(served.store, "_update", partial(failing, served.store._update))
+    config = msgspec.structs.replace(served.store.config, value_bytes_max=9)
+    monkeypatch.setattr(served.store, "config", config)
+    archive(path, [key(b"large", bytes(10)), *map(key, (b"a", b"b", b"c"))])
+    ran = run("restore", path, "--json", target)
+    told = json.loads(ran.out)
+    figures = {name: told[name] for name in ("keys", "written", "kept", "expired", "failed")}
+    assert figures == {"keys": 4, "written": 3, "kept": 0, "expired": 0, "failed": 1}
+    assert not refusals
+    assert (ran.code, ran.err.count("key 'large'")) == (3, 1)
+
+
+def test_a_refused_key_among_many_is_found_in_few_requests(
+    run: Run, served: Served, target: str, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches: list[int] = []
+
+    def counted(client: Client, puts: Sequence[BatchPut], **given: Any) -> Any:
+        batches.append(len(puts))
+        return sent(client, puts, **given)
+
+    sent = Client.batch
+    archive(path, [*[key(b"%d" % n) for n in range(500)], key(b"x" * 1025)])
+    monkeypatch.setattr(Client, "batch", counted)
+    ran = run("restore", path, "--existing=replace", target)
+    assert (ran.code, len(stored(served))) == (3, 500)
+    assert "wrote 500 keys" in ran.out.decode()
+    assert len(batches) < 25
 
 
 def test_what_cannot_be_written_now_is_tried_again_and_in_the_end_told(

@@ -64,6 +64,14 @@ def test_a_terminal_is_asked_twice_without_showing_it(
 
 
 @pytest.mark.usefixtures("typed")
+def test_a_user_may_have_no_role_which_is_said(run: Run, path: Path) -> None:
+    """It may ask what every user may, as for metrics."""
+    assert run("user", "add", str(path), "watch", "--roles=none").code == 0
+    assert user_of(path, "watch").roles == ()
+    assert run("user", "list", str(path)).out.splitlines()[1].split(b"\t")[2] == b"none"
+
+
+@pytest.mark.usefixtures("typed")
 def test_passwd_changes_the_password_alone(run: Run, path: Path) -> None:
     before = users_of(user("ann", "read", keys=("a*",)), user("bob"))
     write_users(path, before)
@@ -96,7 +104,7 @@ def test_list_shows_all_but_the_hashes(run: Run, path: Path) -> None:
     assert ran.out.decode().splitlines() == [
         "name\tpassword\troles\tkeys\tfrom\tcertificate",
         "ann\tyes\tread\ta*\t-\t-",
-        "c\tno\t\t-\t-\t-",
+        "c\tno\tnone\t-\t-\t-",
     ]
     shown = json.loads(run("user", "list", str(path), "--json").out)["users"]
     assert shown[0] == {
@@ -132,7 +140,11 @@ def test_check_finds_mistakes_and_readers(run: Run, path: Path) -> None:
         (["add", "FILE"], "user add: it needs a name: write quorate user add FILE [NAME]"),
         (["list", "FILE", "x"], "user list: it takes no name: write quorate user list FILE [NAME]"),
         (["add", "FILE", "a:b", "--roles=read"], "'a:b': a name is 1 to 64 letters, digits"),
-        (["add", "FILE", "x"], "user add: no roles: write --roles=read,write, for example"),
+        (
+            ["add", "FILE", "x"],
+            "user add: no roles: write --roles=read,write, for ex",
+        ),
+        (["add", "FILE", "x", "--roles=none,read"], "--roles: 'none' is none of read, write"),
         (["add", "FILE", "x", "--roles=raed"], "--roles: 'raed' is none of read, write"),
         (["add", "FILE", "x", "--roles=read", "--from=x"], "--from: 'x' is no address"),
         (["add", "FILE", "ann", "--roles=read"], "FILE: ann is there already: quorate user passwd"),

@@ -45,6 +45,8 @@ def test_keys_are_escaped_and_options_follow_only_where_given() -> None:
     assert (put.target, put.body) == ("/kv?key=k&w=3&ttl=60&timeout=2000ms", b"v")
     page = calls.page_call(b"\xff", cursor="c=", limit=5, r=None, timeout=None)
     assert page.target == "/keys?prefix=%FF&limit=5&cursor=c%3D"
+    page = calls.page_call("p", cursor="", limit=5, r=2, timeout=3)
+    assert page.target == "/keys?prefix=p&limit=5&r=2&timeout=3000ms"
 
 
 def test_puts_and_deletes_are_writes_and_gets_are_not() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from quorate.client.calls import Call, Unreachable
+from quorate.client.calls import Call, TlsFailed, Unreachable
 from quorate.client.trial import Endpoint, Lost, NodeOrder, Trial, endpoints_of
 from quorate.errors import Outcome
 from quorate.wire.http import Response
@@ -15,6 +15,7 @@ WRITE = Call("PUT", "/kv?key=k", b"v", is_write=True)
 BEFORE = Lost("refused", was_sent=False)
 AFTER = Lost("reset", was_sent=True)
 KEPT = Lost("reset", was_sent=True, was_kept=True)
+TLS = Lost("certificate verify failed", was_sent=False, is_tls=True)
 
 
 @pytest.fixture
@@ -60,6 +61,37 @@ def test_a_read_on_a_kept_connection_is_tried_again_on_the_same_node(nodes: Node
     endpoint = trial.next()
     trial.lost(endpoint, KEPT, is_late=False)
     assert trial.next() == endpoint
+
+
+def test_tls_is_what_is_wrong_only_if_nothing_else_is(nodes: NodeOrder) -> None:
+    for faults, kind in (((TLS, BEFORE, TLS), Unreachable), ((TLS, TLS, TLS), TlsFailed)):
+        trial = Trial(READ, nodes)
+        for fault in faults:
+            trial.lost(trial.next(), fault, is_late=False)
+        with pytest.raises(Unreachable) as raised:
+            trial.next()
+        assert type(raised.value) is kind
+
+
+@pytest.mark.parametrize("status", [500, 502, 504])
+def test_only_who_cannot_serve_now_is_passed_over(nodes: NodeOrder, status: int) -> None:
+    trial = Trial(READ, nodes)
+    endpoint, failed = trial.next(), Response(status, {}, keeps_alive=True)
+    assert trial.answer(endpoint, failed) is failed
+    unable = Response(503, {}, keeps_alive=True)
+    assert trial.answer(trial.next(), unable) is None
+
+
+def test_what_a_node_refused_is_told_though_another_never_answered(nodes: NodeOrder) -> None:
+    """Else only the silence of the second is told, and the reason for both is lost."""
+    refused = Response(503, {"content-type": "application/problem+json"}, keeps_alive=True)
+    refused.body = b'{"code":"quorum_unreachable","detail":"too few","outcome":"not_applied"}'
+    trial = Trial(WRITE, nodes)
+    assert trial.answer(trial.next(), refused) is None
+    with pytest.raises(Unreachable) as raised:
+        trial.lost(trial.next(), AFTER, is_late=True)
+    assert str(raised.value) == "no answer from http://a:1: too few; http://b:2: reset"
+    assert raised.value.outcome is Outcome.UNKNOWN
 
 
 def test_late_means_no_further_node(nodes: NodeOrder) -> None:

@@ -187,7 +187,8 @@ class Source:
                 return ScannedRows(pull.batch, rows, bool(rows), not rows, *self.fence)
             if len(rows) == min(pull.limit, self.page):
                 return ScannedRows(pull.batch, rows, True, False, *self.fence)
-            rows.append(ScannedRow(row, record.version, record.value is not None, 0))
+            is_live = record.value is not None
+            rows.append(ScannedRow(row, record.version, is_live, record.expires_ms))
         return ScannedRows(pull.batch, rows, False, False, *self.fence)
 
     def told(self, pull: Pull, base: bytes) -> PulledVotes:

@@ -8,7 +8,7 @@ from weakref import WeakSet
 
 import pytest
 
-from quorate.core.turn import ANSWERED_MAX, Begun, Requests, Turn, size_of
+from quorate.core.turn import ANSWERED_BYTES_MAX, ANSWERED_MAX, Begun, Requests, Turn, size_of
 from quorate.core.values.events import Get, GetResult, Put, Result
 from quorate.errors import DeadlineExceeded, Outcome, Overloaded, QuorumUnreachable
 
@@ -40,9 +40,9 @@ def requests(turn: Turn) -> Requests:
     return Requests(turn=turn, count_max=3, bytes_max=100)
 
 
-def _begin(requests: Requests, timeout_ms: int) -> Op:
-    requests.admit(0)
-    operation = Op(Asker(), 0)
+def _begin(requests: Requests, timeout_ms: int, *, size: int = 0) -> Op:
+    requests.admit(size)
+    operation = Op(Asker(), size)
     requests.watch(operation, timeout_ms)
     return operation
 
@@ -125,6 +125,20 @@ def test_answered_requests_are_not_kept_behind_one_that_waits(turn: Turn) -> Non
     turn.mono_ms = 5_000
     turn.ring()
     assert requests.count == 0
+
+
+def test_of_large_ones_fewer_are_kept_behind_one_that_waits(turn: Turn) -> None:
+    """I26: sixty of 16 MiB would be a gigabyte that is charged to nobody."""
+    size = 4 << 20
+    requests = Requests(turn=turn, count_max=10, bytes_max=10 * size)
+    alive: WeakSet[Op] = WeakSet()
+    alive.add(_begin(requests, 5_000, size=size))
+    for _ in range(ANSWERED_MAX // 2):
+        operation = _begin(requests, 5_000, size=size)
+        alive.add(operation)
+        requests.end(operation, RESULT)
+        assert sum(each.size for each in alive) <= ANSWERED_BYTES_MAX + 5 * size
+    assert requests.bytes == size
 
 
 def test_a_parked_request_keeps_its_deadline_when_it_is_parked_again(

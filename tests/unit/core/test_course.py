@@ -84,7 +84,7 @@ def test_who_is_no_member_says_whom_to_ask_for_one_more() -> None:
     cluster.run(5_000)
     assert waits(cluster, 3) == [
         f"{url_of(4)} is to become a member, and this node is none that could propose it: quorate "
-        f"join {url_of(4)} --target={url_of(0)}"
+        f"join {url_of(4)} --target={url_of(0).removeprefix('http://')}"
     ]
 
 

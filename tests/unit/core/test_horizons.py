@@ -7,7 +7,7 @@ import pytest
 
 from quorate.core.horizons import Fenced, Fences
 from quorate.core.values.record import Record
-from quorate.core.values.versions import pack_version, stamp_at
+from quorate.core.values.versions import pack_version, stamp_at, successor
 
 SLICE_MS = 1_000
 LOCK, HORIZON = 20, 10
@@ -108,6 +108,27 @@ def test_garbage_is_below_the_boundary_and_deleted_or_expired_by_then(fences: Fe
     assert not fences.is_garbage(Record(fences.beginning(HORIZON), None), HORIZON)
     assert not fences.is_garbage(FRESH_DEAD, HORIZON)
     assert fences.is_garbage(FRESH_DEAD, 30)
+
+
+@pytest.mark.parametrize("value", [b"v", None])
+def test_what_was_made_at_the_boundary_is_no_garbage_whatever_its_stamp_and_its_expiry(
+    fences: Fences, value: bytes | None
+) -> None:
+    """Digests count it by its link: not all that agree at the boundary need to have it."""
+    before = successor(OLD, stamp_at(HORIZON * SLICE_MS) - 1)
+    at = successor(OLD, stamp_at(HORIZON * SLICE_MS))
+    assert fences.is_garbage(Record(before, value, 5_000), HORIZON)
+    assert not fences.is_garbage(Record(at, value, 5_000), HORIZON)
+    assert fences.is_garbage(Record(at, value, 5_000), HORIZON + 1)
+
+
+def test_what_was_made_after_the_horizon_is_not_acknowledged_unless_it_is_kept(
+    fences: Fences,
+) -> None:
+    late = Record(successor(OLD, stamp_at(HORIZON * SLICE_MS)), b"v", 5_000)
+    with pytest.raises(Fenced) as refused:
+        fences.lets_in(3, late, None)
+    assert refused.value.is_final
 
 
 def test_a_restart_forgets_nothing_and_a_copy_that_is_given_up_everything() -> None:

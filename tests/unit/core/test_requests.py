@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quorate.core.turn import ANSWERED_MAX, Begun, Requests, Turn
-from quorate.core.values.events import PutResult, Result
+from quorate.core.values.events import Put, PutResult, Result
 from quorate.core.values.versions import VERSION_MIN
-from quorate.errors import DeadlineExceeded
+from quorate.errors import DeadlineExceeded, NotReady, QuorumUnreachable
 
 pytestmark = pytest.mark.plain
 """Requests of a test's own cannot be made of compiled ones."""
@@ -88,6 +88,21 @@ def test_each_request_expires_at_its_time_unless_it_was_answered(
             waiting = [each for each in waiting if each not in expired]
         assert set(stage.requests.under_way()) == set(waiting)
         assert stage.requests.count == len(waiting)
+
+
+def test_what_is_parked_again_for_another_reason_is_refused_when_it_was_to_be() -> None:
+    stage = Stage()
+    question = Question(1_000)
+    event = Put(question, b"k", b"v")
+    stage.requests.admit(1)
+    stage.requests.park(event, NotReady("no layout"), wait_ms=100, again=None)
+    stage.step(60)
+    (parked,) = stage.requests.unpark()
+    last = QuorumUnreachable("too few")
+    stage.requests.park(event, last, wait_ms=100, again=parked)
+    assert stage.step(39) == []
+    assert stage.step(1) == [question]
+    assert stage.turn.answers == [(question, last)]
 
 
 def test_who_still_has_an_answered_request_does_not_have_all_that_began_after_it() -> None:

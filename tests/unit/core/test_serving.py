@@ -241,6 +241,14 @@ def test_a_write_that_is_refused_for_its_epoch_is_begun_anew_under_the_newer_lay
     assert alone.node.membership.layout == newer
 
 
+def test_a_refusal_that_brings_the_newer_layout_itself_loses_nothing(alone: Alone) -> None:
+    asker = alone.put(b"k", b"v")
+    (mutate,) = alone.take(1, Mutate)
+    alone.hear(1, OtherEpoch(3, [mutate.batch], _next(alone).encode()), epoch=3)
+    assert (asker.result, alone.node.hints.total) == (None, 0)
+    assert [again.items for again in alone.take(1, Mutate)] == [mutate.items]
+
+
 def test_a_read_that_is_refused_for_its_epoch_is_begun_anew_under_the_newer_layout(
     alone: Alone,
 ) -> None:

@@ -30,6 +30,7 @@ LOCK: Final = EPOCH_MS // SLICE_MS + 2
 LOCK_MS: Final = LOCK * SLICE_MS
 OLD: Final = pack_version(stamp_at(LOCK_MS - SLICE_MS), 7)
 BUILT: Final = successor(OLD, stamp_at(LOCK_MS + 1))
+BUILT_BEFORE: Final = successor(OLD, stamp_at(LOCK_MS - 1))
 LIVE: Final = Record(BUILT, b"v")
 
 
@@ -77,18 +78,30 @@ def test_what_is_held_with_an_earlier_lock_or_none_proves_nothing(lock: int) -> 
     answer = _answered(alone, LIVE, lock)
     assert answer.refused == [(0, BELOW_HORIZON)]
     assert [index for index, _ in answer.fenced] == [0]
+    counters = alone.node.parts.turn.counters
+    assert (counters["peer_writes_fenced"], counters["peer_writes_refused"]) == (1, 0)
     assert alone.disk.get(ROW) is None
 
 
 @pytest.mark.parametrize(
     "record",
-    [Record(BUILT, None, LOCK_MS), Record(BUILT, b"v", LOCK_MS)],
+    [Record(BUILT_BEFORE, None, LOCK_MS), Record(BUILT_BEFORE, b"v", LOCK_MS)],
     ids=["deleted before", "expired before"],
 )
 def test_garbage_is_refused_whatever_lock_it_is_held_with(record: Record) -> None:
     alone = _locked()
     assert _answered(alone, record, LOCK).fenced
     assert alone.disk.get(ROW) is None
+
+
+@pytest.mark.parametrize("value", [None, b"v"])
+def test_what_was_made_after_the_lock_is_no_garbage_whatever_its_expiry(
+    value: bytes | None,
+) -> None:
+    alone = _locked()
+    record = Record(BUILT, value, LOCK_MS)
+    assert _answered(alone, record, LOCK) == Mutated(7, [], [])
+    assert alone.disk.get(ROW) == record
 
 
 # --- telling --------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from itertools import permutations
 import pytest
 
 from quorate.core.replica import Replica
-from quorate.core.values.messages import NO_BALLOT, Ballot, Instance, RowVote, Said
+from quorate.core.values.messages import NO_BALLOT, Ballot, RowVote, Said
 from quorate.core.values.record import Record
 from quorate.core.values.slots import partition_of, row_of
 from quorate.core.values.stored import StoredVotes
@@ -18,8 +18,6 @@ from quorate.core.votes import (
     NOTED_MAX,
     VOTES_BYTES_MAX,
     Votes,
-    decode_votes,
-    encode_votes,
     is_phantom,
 )
 from quorate.errors import Corrupt
@@ -277,27 +275,6 @@ def test_an_instance_below_all_that_are_kept_would_be_the_first_to_go() -> None:
     assert voter.prepare(HIGH, bases[0]).said == Said.PROMISED
 
 
-def test_of_damaged_votes_anything_up_to_now_may_have_been_one() -> None:
-    voter = Voter(OLD)
-    voter.replica.votes.put(ROW, b"\xc1")
-    voter.store()
-    for base in (OLD.version, NEW.version, version(voter.now_ms)):
-        assert voter.prepare(HIGH, base).said == Said.GONE
-    voter.now_ms += 10_000
-    later = version(voter.now_ms - 5_000)
-    assert voter.prepare(HIGH, later).said == Said.PROMISED, "stamped after that was seen"
-    assert voter.prepare((3, 1), NEW.version).said == Said.GONE
-    assert voter.restarted().prepare((3, 1), NEW.version).said == Said.GONE
-
-
-def test_votes_that_have_no_such_shape_are_damage() -> None:
-    for blob in (b"", b"\x00", b"\x93\x01"):
-        with pytest.raises(Corrupt):
-            decode_votes(blob)
-    votes = StoredVotes(version(5), [Instance(version(9), LOW)])
-    assert decode_votes(encode_votes(votes)) == votes
-
-
 # --- phantoms ----------------------------------------------------------------------------------
 
 
@@ -437,6 +414,19 @@ def test_what_was_accepted_and_is_held_by_now_is_not_noted() -> None:
     assert len(voter.votes._accepted[partition_of(row_of(b"{k}0"))]) <= NOTED_MAX
 
 
+def test_what_is_accepted_while_those_that_are_held_are_cleared_away_is_noted() -> None:
+    voter = Voter()
+    assert voter.open_below(20) == []
+    for n in range(NOTED_MAX):
+        row = row_of(b"{k}%d" % n)
+        voter.votes.accept(row, bytes(14), LOW, after(bytes(14)))
+        voter.replica.apply(row, after(bytes(14)))
+    last = row_of(b"{k}last")
+    voter.votes.accept(last, bytes(14), LOW, after(bytes(14)))
+    assert len(voter.votes._accepted[P]) == 1, "the others were cleared away"
+    assert voter.open_below(20) == [last]
+
+
 # --- forgetting --------------------------------------------------------------------------------
 
 
@@ -484,17 +474,3 @@ def test_of_a_long_list_so_many_are_forgotten_at_once() -> None:
     voter.votes.forget(start, end, limit=3)
     voter.store()
     assert sum(voter.disk.get_votes(row) is not None for row in rows) == 2
-
-
-def test_damaged_votes_of_one_row_do_not_keep_those_of_others() -> None:
-    voter = Voter()
-    rows = [row_of(b"{k}%d" % n) for n in range(3)]
-    for row in rows:
-        voter.votes.prepare(row, version(5_000), LOW, ABSENT)
-    voter.replica.votes.put(rows[0], b"no votes")
-    voter.store()
-    voter.replica.fences.lock(P, 20, 99)
-    voter.replica.fences.advance(P, 20)
-    voter.votes.forget(min(rows), max(rows) + b"\0", limit=9)
-    voter.store()
-    assert [voter.disk.get_votes(row) is not None for row in rows] == [True, False, False]

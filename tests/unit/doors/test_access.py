@@ -11,16 +11,13 @@ from aiohttp import web
 
 from quorate.doors.access import ANYBODY, ROLE_BITS, Hosts, Patterns, Principal, Role
 from quorate.doors.http import batch, door
-from quorate.doors.http.context import Context
 from quorate.doors.http.door import ROUTES, Route
 from quorate.doors.http.kv import INCREMENT, METHODS, REQUESTS
 from quorate.doors.redis.command import Access, Command
 from quorate.doors.redis.table import COMMANDS
 from quorate.errors import Forbidden, Overloaded, Unauthenticated
-from tests.fake_store import FakeStore
-from tests.principals import open_principals
 from tests.unit.doors.http.lane_bench import Bench, head, run
-from tests.unit.doors.redis.turns import Client, ManualTimers
+from tests.unit.doors.redis.turns import Client
 
 ROWS: list[Command] = [
     each for command in COMMANDS.values() for each in (command, *command.subcommands.values())
@@ -125,19 +122,13 @@ def test_who_adds_must_be_allowed_to_read_too(principal: Principal) -> None:
     run(test)
 
 
-def context(principal: Principal) -> Context:
-    principals = open_principals(ManualTimers())
-    given = SimpleNamespace(principal=principal, store=FakeStore(), principals=principals)
-    return cast(Context, given)
-
-
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
 def test_a_route_is_refused_to_whoever_has_not_its_role(route: Route) -> None:
     request = cast(web.Request, SimpleNamespace(raw_path=route.path, transport=None))
     with pytest.raises(Forbidden, match=route.role):
-        door._permitted(context(WITHOUT[route.role]), route, request)
+        door._permitted(route, WITHOUT[route.role], request)
     with pytest.raises(Unauthenticated):
-        door._permitted(context(Principal("", frozenset())), route, request)
+        door._permitted(route, Principal("", frozenset()), request)
 
 
 @pytest.mark.parametrize(("op", "role"), [("get", Role.READ), ("put", Role.WRITE)])

@@ -299,6 +299,13 @@ def test_who_holds_nothing_of_what_others_need_may_be_slow() -> None:
     assert not bench.transport.aborted
 
 
+def test_a_refused_client_that_sends_no_more_is_not_lingered_for() -> None:
+    bench = Bench(WAYS[REFUSING])
+    bench.go(Input.END)
+    bench.go(Input.ANSWERED)
+    assert bench.flow.state is CLOSING
+
+
 @pytest.mark.parametrize("is_choked", [True, False])
 @pytest.mark.parametrize("state", [LINGERING, CLOSING], ids=str)
 def test_taking_some_answers_or_none_earns_no_more_time_to_end(

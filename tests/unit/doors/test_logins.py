@@ -186,6 +186,21 @@ def test_what_comes_at_once_is_spread_too() -> None:
     assert bench.timers.now - begun >= DELAY_S_MAX * (SOURCE_CHECKS_MAX - 1)
 
 
+def test_one_more_that_is_wrong_lets_nothing_begin_before_what_waits_already() -> None:
+    bench = Bench()
+    bench.fail(10)
+    bench.told.clear()
+    for _ in range(3):
+        bench.ask(b"wrong")
+    bench.timers.advance(DELAY_S_MAX)
+    bench.thread.make_all()
+    bench.ask(b"wrong")
+    for count in (2, 3, 4):
+        bench.timers.advance(DELAY_S_MAX)
+        bench.thread.make_all()
+        assert len(bench.told) == count
+
+
 def test_other_addresses_are_not_held_up() -> None:
     bench = Bench()
     bench.fail(10)

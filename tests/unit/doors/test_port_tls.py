@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import random
 import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -14,10 +15,13 @@ from typing import Any, ClassVar
 import pytest
 import uvloop
 
+from quorate.doors import port as listener_module
 from quorate.doors.handshakes import ADDRESS_MAX, Handshakes
-from quorate.doors.port import HELLO_BYTES_MAX, Listener
+from quorate.doors.port import HELLO_BYTES_MAX, Listener, Speech
 from quorate.security.certificates import PEER_NAME
 from quorate.security.contexts import Standing, holder_context, make_trust
+from quorate.wire.http import ResponseParser
+from tests.uncollected import uncollected
 from tests.unit.doors.test_port import FakeTransport
 
 SECRET = bytes(32)
@@ -275,3 +279,48 @@ def test_a_door_hears_of_who_leaves_before_all_is_sent(run: Run) -> None:
             await until(lambda: port.listener.connections == 0 and len(Farewell.ended) == 1)
 
     run(main())
+
+
+@pytest.mark.parametrize("is_cut", [False, True])
+def test_a_handshake_that_failed_is_freed_without_the_collector(run: Run, is_cut: bool) -> None:
+    """Each holds some 200 kB, and a flood fails hundreds before the collector comes."""
+
+    async def main() -> None:
+        async with listening() as port:
+            writers = []
+            for _ in range(5):
+                _, writer = await asyncio.open_connection("127.0.0.1", port.port)
+                writer.write(b"\x16\x03\x01\x02\x00\x01" if is_cut else b"\x16garbage" * 20)
+                writers.append(writer)
+            if is_cut:
+                await until(lambda: shaking() == len(writers))
+            else:
+                await until(lambda: port.handshakes.failed == len(writers))
+            for writer in writers:
+                writer.close()
+            await until(lambda: port.handshakes.failed == len(writers))
+            port.failures.clear()
+            async with asyncio.timeout(5):
+                await until(lambda: not shaking())
+
+    with uncollected(ssl.SSLObject) as shaking:
+        run(main())
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "code", "again"),
+    [
+        (listener_module._TOO_MANY, 503, "overloaded", "1"),
+        (listener_module._PLAIN_REFUSED, 400, "tls_required", None),
+    ],
+)
+def test_what_the_port_itself_says_in_http_is_a_whole_answer_that_nobody_keeps(
+    said: dict[Speech, bytes], status: int, code: str, again: str | None
+) -> None:
+    answer = ResponseParser().feed(said[Speech.HTTP])
+    assert answer is not None
+    assert (answer.status, answer.keeps_alive) == (status, False)
+    assert json.loads(answer.body)["code"] == code
+    headers = answer.headers
+    assert headers["content-type"] == "application/problem+json"
+    assert (headers["cache-control"], headers.get("retry-after")) == ("no-store", again)

@@ -193,6 +193,8 @@ class FakeChannel:
         self.is_gone_on_close = False
         """Whether nothing is left to be sent then."""
         self.is_broken_in = ""
+        self.queued_bytes = 0
+        """What the other end has not read."""
         self._system = system
         self._connection = connection
         self._is_lost = False
@@ -204,7 +206,7 @@ class FakeChannel:
         self.written.append(data)
 
     def get_write_buffer_size(self) -> int:
-        return 0
+        return self.queued_bytes
 
     def is_closing(self) -> bool:
         return self.is_closed or self._is_lost

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import pytest
 
+from quorate.core.exchanges.outbox import STEP_BYTES_MAX
 from quorate.core.values.events import (
+    Batch,
     Join,
     LinkDown,
     LinkUp,
@@ -14,15 +16,18 @@ from quorate.core.values.events import (
     PeerFrame,
     Put,
 )
-from quorate.core.values.messages import Greeting, Ping, Pong
+from quorate.core.values.messages import Greeting, Ping, Pong, Read, ReadAnswer
+from quorate.core.values.slots import row_of
 from quorate.errors import DiskFull
+from quorate.host.driver import ROOM_BYTES, ROOM_MS
 from quorate.sim.clock import EPOCH_MS
 from quorate.sim.cluster import id_of, url_of
 from quorate.wire.frames import GreetingParser
 from tests.unit.host.fakes import FakeChannel, FakeClient
-from tests.unit.host.stage import Stage
+from tests.unit.host.stage import Stage, record
 
 ONE, TWO = url_of(1), url_of(2)
+MEBIBYTE = 1 << 20
 
 
 def greeting_in(channel: FakeChannel) -> Greeting:
@@ -99,6 +104,46 @@ def test_links_that_cannot_log_go_on() -> None:
     stage.answer(1)
     stage.turn()
     assert LinkUp(id_of(1)) in stage.events
+
+
+# --- answers that wait until they are read ------------------------------------------------------
+
+
+def _put_off(stage: Stage) -> FakeChannel:
+    """A peer that does not read asked for more than one step answers. The channel to it."""
+    (one,) = stage.link(1)
+    row = row_of(b"k")
+    stage.engine.write(Batch([(row, record(1, size=MEBIBYTE))], [], []))
+    one.queued_bytes = ROOM_BYTES + 1
+    stage.hear(1, Read(7, [row] * 9, []))
+    stage.turn()
+    assert _answered(stage, one) == STEP_BYTES_MAX // MEBIBYTE
+    return one
+
+
+def _answered(stage: Stage, channel: FakeChannel) -> int:
+    return sum([len(answer.records) for answer in stage.said(channel, ReadAnswer)])
+
+
+def test_what_was_put_off_is_served_once_the_peer_has_read_what_it_was_sent() -> None:
+    stage = Stage(3)
+    one = _put_off(stage)
+    stage.system.run(10 * ROOM_MS)
+    assert _answered(stage, one) < 9
+    one.queued_bytes = ROOM_BYTES
+    stage.system.run(ROOM_MS)
+    assert _answered(stage, one) == 9
+    timers = stage.system.timers
+    stage.system.run(10 * ROOM_MS)
+    assert stage.system.timers == timers, "nobody is looked at any more"
+
+
+def test_a_peer_that_is_gone_is_not_waited_for_to_read() -> None:
+    stage = Stage(3)
+    _put_off(stage).lose()
+    stage.system.run(10 * ROOM_MS)
+    assert not stage.driver.node.serving.put_off
+    assert not stage.driver._is_looking_for_room
 
 
 # --- what doors and peers ask ------------------------------------------------------------------

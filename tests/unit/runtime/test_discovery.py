@@ -112,6 +112,25 @@ def test_a_name_that_is_not_known_is_said_once_and_stops_nothing(
     ]
 
 
+def test_a_name_that_is_lost_again_after_it_was_known_is_said_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = 0
+
+    async def addresses(_names: Names, host: str) -> list[str]:
+        nonlocal asked
+        asked += 1
+        if asked == 2:
+            return ["10.0.0.2"]
+        raise ConnectionError(f"{host} is not known")
+
+    monkeypatch.setattr(Names, "addresses", addresses)
+    monkeypatch.setattr(discovery, "FIRST_S", 0.001)
+    with capture_logs() as lines:
+        run_until_offered(Found(["dns:kv.example", "http://n9:8000"]), 4)
+    assert [line["source"] for line in lines] == ["dns:kv.example"] * 2
+
+
 def test_what_nobody_foresaw_ends_no_search(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = 0
 

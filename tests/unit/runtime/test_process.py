@@ -133,8 +133,36 @@ def test_of_ever_new_faults_so_many_are_remembered_and_no_more() -> None:
     assert more == [1, 0, 0, 0, 0], "those that are too many are one"
     assert len(told._quiet) == count + 1
     assert told.times(0, now=0.0) == 0, "none was forgotten before its time"
-    assert told.times(count, now=1.0) == 1, "there is room again"
-    assert len(told._quiet) == 1
+    assert told.times(count, now=1.0) == 1 + 4, "there is room again"
+    assert set(told._quiet) == {count, 0, count - 1}, "and of these not all was told"
+
+
+def test_what_was_not_told_is_in_a_later_line_though_other_kinds_need_the_room() -> None:
+    told, count = process._Repeated(), process._KINDS_MAX
+    assert [told.times("often", now=0.0) for _ in range(51)] == [1] + [0] * 50
+    assert [told.times(number, now=0.0) for number in range(count - 1)] == [1] * (count - 1)
+    assert told.times("rare", now=1.0) == 1
+    assert told.times("often", now=1.0) == 51
+
+
+def test_where_all_kinds_have_something_untold_it_is_in_the_line_that_needs_the_room() -> None:
+    told, count = process._Repeated(), process._KINDS_MAX
+    for number in range(count):
+        assert [told.times(number, now=0.0) for _ in range(2)] == [1, 0]
+    assert told.times("more", now=1.0) == count + 1
+    assert told.times("last", now=1.0) == 1
+    assert set(told._quiet) == {"more", "last"}
+
+
+def test_those_that_were_too_many_are_in_the_next_line_once_they_may_be_told() -> None:
+    """Though never again there are too many."""
+    told, count = process._Repeated(), process._KINDS_MAX
+    for number in range(count):
+        told.times(number, now=0.0)
+    assert [told.times(number, now=0.5) for number in range(count, count + 4)] == [1, 0, 0, 0]
+    assert told.times("early", now=1.0) == 1
+    assert told.times("next", now=1.5) == 1 + 3
+    assert told.times("last", now=1.5) == 1
 
 
 def test_the_first_signal_asks_for_the_end_and_the_second_is_the_end(

@@ -123,6 +123,18 @@ def test_who_has_the_secret_is_a_holder_and_no_node() -> None:
         shake(holder_context(TWO, cluster="quorate"), node.server)
 
 
+@pytest.mark.parametrize("held", [(ONE, TWO), (TWO, ONE)])
+@pytest.mark.parametrize("of_node", [(ONE, TWO), (TWO, ONE)])
+def test_while_the_secret_is_changed_a_holder_of_both_and_a_node_trust_each_other(
+    held: tuple[bytes, ...], of_node: tuple[bytes, ...]
+) -> None:
+    node = trust_of(*of_node)
+    _, acceptor = shake(holder_context(*held, cluster="quorate"), node.server)
+    found = node.identify(acceptor)
+    assert found is not None
+    assert found.standing is Standing.HOLDER
+
+
 def test_a_client_sees_the_certificate_for_clients_and_a_peer_the_nodes_own(tmp_path: Path) -> None:
     pki = Pki(tmp_path)
     files = files_of(pki.issue("node", "localhost"))
@@ -216,6 +228,19 @@ def test_the_first_end_of_all_certificates_is_told(tmp_path: Path) -> None:
     assert found is not None
     assert timedelta(days=8) < found - NOW < timedelta(days=9)
     assert trust_of(ONE).expires is None
+    files = files_of(issued, pki)
+    shown, others = read_shown(files, now=NOW), read_accepted(files, now=NOW)
+    assert others is not None
+    soonest = NOW + timedelta(days=3)
+    trust = make_trust(
+        (),
+        shown=shown,
+        others=others._replace(expires=soonest),
+        cluster="quorate",
+        node_id=7,
+        is_for_clients=True,
+    )
+    assert trust.expires == soonest, "an authority ends as well"
 
 
 def test_a_bundle_may_hold_an_authority_that_has_expired_beside_one_that_is_good(

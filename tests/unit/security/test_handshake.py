@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import uvloop
@@ -215,6 +216,21 @@ def test_a_connection_that_ends_within_fails_and_is_closed(run: Run) -> None:
             server.close()
 
     run(main())
+
+
+def test_a_fault_of_the_loop_tells_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no such thing")
+
+    async def main() -> None:
+        monkeypatch.setattr(asyncio.get_running_loop(), "start_tls", broken)
+        raw = Mock(is_closing=lambda: False)
+        with pytest.raises(RuntimeError) as raised:
+            await Handshake(raw).run(TRUST.server, identify=TRUST.identify, seconds=5)
+        assert "broken" in [each.name for each in raised.traceback]
+
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        runner.run(main())
 
 
 def test_what_waits_to_be_sent_is_all_counted(run: Run) -> None:

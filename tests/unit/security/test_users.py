@@ -239,3 +239,18 @@ def test_what_is_written_is_read_back(
         key,
     )
     assert parse_users(render_users(made)) == made
+
+
+def test_what_root_writes_stays_with_whom_it_belonged_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node that is not root goes on reading it."""
+    given_to: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "fchown", lambda _, uid, gid: given_to.append((uid, gid)))
+    path = tmp_path / "users.toml"
+    write_users(path, users_of(user("ann")))
+    assert given_to == []
+    before = path.stat()
+    write_users(path, users_of(user("bob")))
+    assert given_to == [(before.st_uid, before.st_gid)]

@@ -203,8 +203,22 @@ def test_an_old_disk_that_counted_and_is_found_out_then_goes_on_if_it_cannot_be_
     cluster.run_until(lambda: cluster.machines[0].is_running)
     cluster.run(10_000)
     assert cluster.machines[0].node.membership.marks.counts
-    eventual.down([0])()
+    up = eventual.down([0])
+    eventual.lose_disk(0)
+    up()
     assert cluster.machines[0].settings.old_disk == "refuse", "it was for that start"
+
+
+def test_a_disk_that_was_not_found_out_and_cannot_be_lost_is_judged_as_any_other(
+    eventual: Acts,
+) -> None:
+    cluster = eventual.cluster
+    eventual.copies.given_up.add(cluster.machines[1].settings.node_id)
+    up = eventual.down([0])
+    eventual.lose_disk(0)
+    up()
+    assert asking.held(cluster, 0, b"all") is not None
+    assert cluster.machines[0].settings.old_disk == "refuse"
 
 
 def test_of_an_old_disk_that_counts_members_are_asked_who_saw_more_of_it(

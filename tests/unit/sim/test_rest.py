@@ -3,11 +3,17 @@
 
 from __future__ import annotations
 
+import pytest
+
+from quorate.core.exchanges.pulls import Pulls
+from quorate.core.topology import wants
 from quorate.core.topology.layout import Course
+from quorate.core.topology.peer import Peer
+from quorate.core.topology.wants import goal_of
 from quorate.core.values.events import ChangeResult
 from quorate.core.values.wish import Wish
 from quorate.errors import QuorumUnreachable
-from quorate.sim import changes
+from quorate.sim import changes, rest
 from quorate.sim.acts import Acts
 from quorate.sim.checkers.shares import uneven
 from quorate.sim.cluster import SimCluster
@@ -72,3 +78,32 @@ def test_what_operators_are_never_granted_is_told() -> None:
     assert told.told.endswith(
         "an operator was told: a majority of the voters has not answered in time"
     )
+
+
+@pytest.mark.plain
+@pytest.mark.parametrize("times", [1, 99])
+def test_a_partition_that_is_put_aside_may_be_so_once(
+    monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """Each time it is tried again there are two layouts more, and nothing has come forward."""
+    for module in (rest, wants):
+        monkeypatch.setattr(module, "PUT_OFF_MS", 40_000)
+    monkeypatch.setattr(rest, "MOVE_MS", 15_000.0)
+    acts = _uneven()
+    layout = acts.cluster.layout()
+    wanting = goal_of(layout)
+    unreadable = next(at for at, row in enumerate(layout.table) if set(row) != set(wanting[at]))
+    tried: list[int] = []
+    ask = Pulls._ask
+
+    def ask_in_vain(self: Pulls, partition: int, sources: list[Peer]) -> None:
+        tried.append(partition)
+        if partition == unreadable and tried.count(unreadable) <= times:
+            self._put_aside(partition)
+        else:
+            ask(self, partition, sources)
+
+    monkeypatch.setattr(Pulls, "_ask", ask_in_vain)
+    found = come_to_rest(acts)
+    assert [each.invariant for each in found] == ([] if times == 1 else ["I24"])
+    assert tried.count(unreadable) == 2

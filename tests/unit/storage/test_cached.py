@@ -138,6 +138,12 @@ def test_votes_that_are_deleted_or_dropped_are_not_answered_any_more(engine: Cac
     assert [engine.get_votes(row(number)) for number in range(3)] == [None, None, b"new"]
 
 
+def test_older_votes_that_are_dropped_are_not_answered_any_more(engine: CachedEngine) -> None:
+    engine.write(_voted((row(0), b"old"), (row(1), bytes(VOTES_BYTES_MAX))))
+    engine.write(batch(dropped_rows=[EVERYTHING]))
+    assert engine.get_votes(row(0)) is None
+
+
 @pytest.mark.parametrize(("count", "size"), [(VOTES_MAX, 1), (4, VOTES_BYTES_MAX // 4)])
 def test_older_votes_are_asked_of_the_engine(
     engine: CachedEngine, inner: Inner, count: int, size: int

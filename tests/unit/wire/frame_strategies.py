@@ -145,6 +145,7 @@ KINDS: Final[tuple[st.SearchStrategy[Message], ...]] = (
         st.lists(st.builds(Whereabouts, st.integers(0, NODE_ID_MAX), BATCH, SHOWN), max_size=4),
         BATCH,
         BATCH,
+        waits=st.booleans(),
     ),
     st.builds(Known, st.lists(st.tuples(st.integers(0, NODE_ID_MAX), BATCH), max_size=4)),
     st.builds(Prepare, BATCH, NUMBER, BALLOT),

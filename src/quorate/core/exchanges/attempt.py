@@ -39,6 +39,12 @@ class BegunUpdate(Begun):
         """Whether the proposal has anything of it."""
         return isinstance(self.result, UpdateResult) and self.result.after is not None
 
+    def told(self) -> UpdateResult | QuorateError:
+        """The answer, which has the values of before and after, and is not kept."""
+        result, self.result = self.result, None
+        assert result is not None
+        return result
+
     def remembered(
         self,
         attempt: Attempt,

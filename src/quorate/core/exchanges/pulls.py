@@ -339,6 +339,8 @@ class Pulls:
                 if page.bound and each.row > page.bound:
                     break
                 known = newest.get(each.row)
+                if (each.row, each.version) in page.ahead.passed:
+                    continue
                 if known is None or each.version > known[0].version:
                     newest[each.row] = each, peer
         self._drop_refused(own, newest, lock)
@@ -390,10 +392,13 @@ class Pulls:
         if page is not self._page:
             return
         version = b"" if record is None else record.version
-        is_late = self._turn.is_ahead(version) and page.ahead.agreed.get(row) != version
+        is_ahead = self._turn.is_ahead(version)
+        is_late = is_ahead and page.ahead.agreed.get(row) != version
         if record is None or is_late or self._replica.trouble.code:
             page.is_short = True
             return
+        if is_ahead:
+            self._parts.note_ahead(version)
         size = ITEM_BYTES + len(row) + record.size
         self._row_bytes += (size - self._row_bytes) // 8 if self._row_bytes else size
         self._turn.counters["pulled_records"] += 1

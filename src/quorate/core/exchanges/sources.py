@@ -26,11 +26,14 @@ class Ahead(NamedTuple):
     agreed: dict[bytes, bytes]
     """By row: the version that a majority of its replicas list. It is taken: no later write can
     beat it, whoever else has it, and one wrong clock alone did not spread it."""
+    passed: set[tuple[bytes, bytes]]
+    """Rows and versions above that which are left out: only replicas that stay list them, and
+    enough others have told of the row."""
     at: set[Peer]
     """Who lists anything else above that."""
 
 
-NOTHING_AHEAD: Final = Ahead({}, set())
+NOTHING_AHEAD: Final = Ahead({}, set(), set())
 
 
 class CopyPage:
@@ -86,23 +89,8 @@ class CopySources:
         those that are distrusted than it takes. This node's own copy counts as one, if it has one:
         so the list is empty if one of two copies is lost and this node has the other. None if too
         few can be asked now; `why_none` says why."""
-        membership, layout = self._membership, self._membership.layout
-        assert layout is not None
-        row, shall = layout.table[partition], dict(layout.moves)[partition]
-        needed = len(row) - majority(len(row)) + 1
-        must: list[Peer] = []
-        others: list[Peer] = []
-        for index in row:
-            member = layout.members[index]
-            peer = membership.peer(member.id)
-            if peer is None:
-                needed -= 1
-            elif not member.is_bound or peer.is_lost:
-                continue
-            elif index not in shall:
-                must.append(peer)
-            elif peer.is_reachable and peer not in self.damaged:
-                others.append(peer)
+        needed, must, stay = self._replicas(partition)
+        others = [each for each in stay if each.is_reachable and each not in self.damaged]
         for peer in must:
             if not peer.is_reachable:
                 self.why_none = f"partition {partition} waits for {peer.url}: {_why(peer)}"
@@ -120,6 +108,24 @@ class CopySources:
         # Where those are too few, all are asked: a majority may have the very same.
         return must + (trusted[: max(more, 0)] if len(trusted) >= more else others)
 
+    def _replicas(self, partition: int) -> tuple[int, list[Peer], list[Peer]]:
+        """N - majority + 1, without this node's own copy; and of the other replicas, but for lost
+        disks, those that leave the partition, and those that stay."""
+        membership, layout = self._membership, self._membership.layout
+        assert layout is not None
+        row, shall = layout.table[partition], dict(layout.moves)[partition]
+        needed = len(row) - majority(len(row)) + 1
+        leaving: list[Peer] = []
+        staying: list[Peer] = []
+        for index in row:
+            member = layout.members[index]
+            peer = membership.peer(member.id)
+            if peer is None:
+                needed -= 1
+            elif member.is_bound and not peer.is_lost:
+                (staying if index in shall else leaving).append(peer)
+        return needed, leaving, staying
+
     def sound(self, sources: list[Peer]) -> list[Peer]:
         """The sources that can read their next rows: without those of `damaged`, which `of` keeps
         in its list if they leave the partition. N - majority + 1 remain."""
@@ -132,26 +138,35 @@ class CopySources:
         page.ahead = self._ahead_in(page.answers, page.bound, page.partition)
 
     def _ahead_in(self, answers: dict[Peer, ScannedRows], bound: bytes, partition: int) -> Ahead:
-        turn, listed = self._parts.turn, dict[tuple[bytes, bytes], list[Peer]]()
+        turn, listed = self._parts.turn, dict[bytes, dict[bytes, set[Peer]]]()
         for peer, told in answers.items():
             for each in told.rows:
                 if bound and each.row > bound:
                     break
                 if turn.is_ahead(each.version) and self._is_news(each.row, each.version):
-                    listed.setdefault((each.row, each.version), []).append(peer)
+                    listed.setdefault(each.row, {}).setdefault(each.version, set()).add(peer)
         if not listed:
             return NOTHING_AHEAD
         layout = self._membership.layout
         assert layout is not None
         enough = majority(len(layout.table[partition]))
-        agreed = {row: version for (row, version), at in listed.items() if len(at) >= enough}
-        above = {
-            place: at for place, at in listed.items() if place[1] > agreed.get(place[0], ABSENT)
-        }
-        if above:
-            first = min(above)
-            self.ahead = _in_words(*first, above[first], self._parts)
-        return Ahead(agreed, {peer for at in above.values() for peer in at})
+        needed, leaving, _ = self._replicas(partition)
+        told_by = {peer for peer, told in answers.items() if not told.failed}
+        ahead = Ahead({}, set(), set())
+        for row, versions in sorted(listed.items()):
+            for version in [each for each, at in versions.items() if len(at) >= enough]:
+                ahead.agreed[row] = version
+            rest = {v: at for v, at in versions.items() if v > ahead.agreed.get(row, ABSENT)}
+            if not rest:
+                continue
+            at = set[Peer]().union(*rest.values())
+            if at.isdisjoint(leaving) and len(told_by - at) >= needed:
+                ahead.passed.update([(row, version) for version in rest])
+                continue
+            if not ahead.at:
+                self.ahead = _in_words(row, min(rest), rest[min(rest)], self._parts)
+            ahead.at.update(at)
+        return ahead
 
     def _is_news(self, row: bytes, version: bytes) -> bool:
         """Whether nothing as new is here. StorageError if what is here cannot be read."""
@@ -195,7 +210,7 @@ def _bound_of(answers: Collection[ScannedRows]) -> bytes:
     return min([told.rows[-1].row for told in sound if told.more], default=b"")
 
 
-def _in_words(row: bytes, version: bytes, peers: list[Peer], parts: Parts) -> str:
+def _in_words(row: bytes, version: bytes, peers: set[Peer], parts: Parts) -> str:
     """Which key is stamped too far ahead, where, and until when it is."""
     ms = ms_of(max(stamp_of(version), made_of(version))) - parts.settings.max_clock_skew_ms
     urls = ", ".join(sorted([peer.url for peer in peers]))

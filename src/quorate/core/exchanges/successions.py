@@ -99,7 +99,7 @@ class Succession:
         self._top = 0
         """The highest count of a ballot that was told."""
         self._tries = 0
-        self._alarm = Alarm(parts.turn, self._prepare)
+        self._alarm: Alarm | None = None
 
     def move(self, replicas: Replicas) -> None:
         """Begin with the ballot of who stamped the base, which is this process."""
@@ -116,13 +116,16 @@ class Succession:
     def begin(self, replicas: Replicas) -> None:
         """Begin again, with promises of these replicas: another layout is in force."""
         self.replicas = replicas
+        if self._alarm is not None:
+            self._alarm.cancel()
         self._prepare()
 
     def stop(self) -> None:
-        """Leave it to others."""
+        """Leave it to others. What would call this again is let go, as that holds it."""
         self.is_over = True
         if self._round is not None:
             self._round.is_over = True
+        self._round = self._alarm = None
 
     def _prepare(self) -> None:
         if self.is_over or self.replicas is None:
@@ -221,6 +224,7 @@ class Succession:
             if vote.said == OUTBID:
                 self._top = max(self._top, vote.promised[0])
         self._parts.turn.counters["proposals_repeated"] += 1
+        self._alarm = Alarm(self._parts.turn, self._prepare)
         self._alarm.at(self._parts.turn.mono_ms + self._rounds.back_off_ms(self._tries))
         self._tries += 1
 

@@ -121,8 +121,8 @@ class Updates:
                 given=given,
                 needed=needed,
             )
-        if lacking(replicas.reachable(), replicas.writers):
-            self._park(event, parked, replicas.unreachable(replicas.writers))
+        if lacking(replicas.reachable(), replicas.update_writers):
+            self._park(event, parked, replicas.unreachable(replicas.update_writers))
             return
         job = BegunUpdate(event)
         self._requests.watch(job, event.timeout_ms or self._parts.settings.timeout_ms)
@@ -262,13 +262,15 @@ class Updates:
         self._begin_spread(attempt, attempt.spread)
 
     def _begin_spread(self, attempt: Attempt, spread: Spread) -> None:
-        attempt.retry = Alarm(self._turn, partial(self._spread_late, attempt, spread))
+        if attempt.retry is not None:
+            attempt.retry.cancel()
+        attempt.retry = Alarm(self._turn, partial(self._spread_late, attempt))
         attempt.retry.at(self._turn.mono_ms + SPREAD_MS)
         self._spreads.begin(spread)
 
-    def _spread_late(self, attempt: Attempt, spread: Spread) -> None:
-        if attempt.spread is not spread:
-            return
+    def _spread_late(self, attempt: Attempt) -> None:
+        spread = attempt.spread
+        assert spread is not None, "it is cancelled with the spread"
         spread.is_over = True
         if not self._is_wanted(attempt):
             self._done(attempt)
@@ -312,8 +314,7 @@ class Updates:
                 made = self._edit(job, now, successor(version, stamp))
             if made is None and last is None:
                 # It was a read, of what a majority holds.
-                assert job.result is not None
-                self._requests.end(job, job.result)
+                self._requests.end(job, job.told())
                 continue
             attempt.carried.append(job)
             if made is not None:
@@ -449,7 +450,7 @@ class Updates:
             record,
             replicas,
             partial(self._spread_out, attempt),
-            groups=replicas.writers if is_ours else replicas.majorities,
+            groups=replicas.update_writers if is_ours else replicas.majorities,
             holders=before.acks if before is not None and is_same_layout else 0,
             is_hinted=not is_same_layout,
         )
@@ -475,8 +476,7 @@ class Updates:
         self._counters["updates_combined"] += max(len(attempt.carried) - 1, 0)
         acks, n = spread.acks.bit_count(), spread.replicas.n
         for job in attempt.carried:
-            result = job.result
-            assert result is not None
+            result = job.told()
             if isinstance(result, UpdateResult) and not result.is_repeated:
                 result = UpdateResult(result.before, result.after, acks, n)
             self._requests.end(job, result)

@@ -309,3 +309,9 @@ def first_layout(urls: Sequence[str], *, replication: int) -> Layout:
     table = plan([()] * PARTITION_COUNT, sites, replication=replication)
     voters = tuple([each.id for each in members])
     return Layout(FIRST_EPOCH, replication, members, tuple(table), voters)
+
+
+def is_founded_by(layout: Layout, urls: Sequence[str], *, replication: int) -> bool:
+    """Whether what nodes with this list compute is the first layout of this one's cluster."""
+    first = first_layout(urls, replication=replication)
+    return layout.lineage.startswith(first.lineage)

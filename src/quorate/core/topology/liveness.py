@@ -174,6 +174,13 @@ class Liveness:
             linked = [peer for peer in linked if peer in concerned]
         self._ping(linked)
 
+    def tell_crowd(self) -> None:
+        """Ping all out of turn that would not hear it with the next heartbeat, which reaches
+        everyone while there are few links."""
+        linked = [peer for peer in self._peers if peer.is_linked]
+        if len(linked) >= MESH_MAX:
+            self._ping(linked)
+
     def linked(self, peer: Peer) -> None:
         """Our link to the peer came up. It is asked nothing before it is heard, which shows that
         its link to us is up too; the ping makes it speak."""

@@ -57,6 +57,7 @@ class Marks:
         "_said",
         "_store",
         "_turn",
+        "counted",
         "counts",
         "has_accepted",
         "own",
@@ -88,6 +89,8 @@ class Marks:
         """What this node tells: durable."""
         self.counts = not is_final
         """Whether this node's copies count, and its votes."""
+        self.counted: Callable[[], None] = lambda: None
+        """Called once they do, after some time in which they did not."""
         self.has_accepted = False
         """Whether an old disk was since the node last looked: its mark is to be that of now."""
         self.refusal = ""
@@ -164,6 +167,8 @@ class Marks:
         self.counts = len(heard) >= majority(len(members)) or all(
             [each in heard or successor(each) in self._said for each in members]
         )
+        if self.counts:
+            self.counted()
 
 
 def _shown(ms: int) -> str:

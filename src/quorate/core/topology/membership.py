@@ -36,6 +36,7 @@ from quorate.core.topology.layout import (
     check_known,
     decode_layout,
     first_layout,
+    is_founded_by,
 )
 from quorate.core.topology.marks import MARKS_META, Marks
 from quorate.core.topology.peer import Ground, Peer
@@ -144,8 +145,15 @@ class Membership:
         self.marks.open(load(MARKS_META), is_fresh=stored is None)
         self._begin(layout)
         self.roster.open(members)
-        for url in settings.nodes:
-            self.roster.add(url, Ground.LISTED)
+        for url in () if members and self._is_list_over() else settings.nodes:
+            self.roster.add(url, Ground.LISTED if self.topology is None else Ground.MET)
+
+    def _is_list_over(self) -> bool:
+        """Whether `-nodes` says no more than who founded the cluster that this node knows."""
+        layout, settings = self.layout, self._settings
+        if layout is None or self.topology is None or not settings.nodes:
+            return False
+        return is_founded_by(layout, settings.nodes, replication=settings.replication)
 
     def _begin(self, stored: Layout | None) -> None:
         settings = self._settings
@@ -220,18 +228,14 @@ class Membership:
         self.proposal = None
         self.layout = layout
         self.epoch = layout.epoch
-        known = self._members.values()
         # The bound first: one of them may be at the URL of who is not.
         members = sorted(layout.members, key=lambda each: not each.is_bound)
         counts = Counter(layout.urls())
         self._members = {
             each.id: self._place(each, is_alone=counts[each.url] == 1) for each in members
         }
-        placed = set(self._members.values())
-        for peer in known:
-            if peer is not None and peer not in placed:
-                self.roster.release(peer)
         if layout.epoch > FIRST_EPOCH:
+            self.roster.release_all_but(self._members.values())
             self.topology = Topology(
                 layout,
                 own_url=settings.url,

@@ -28,9 +28,9 @@ class Ground(enum.IntEnum):
     ANNOUNCED = 1
     """A client made it one here (`POST /join`)."""
     MET = 2
-    """Our own link led there, now or once."""
+    """Our own link led there, now or once; or a layout named it, or names others than `-nodes`."""
     LISTED = 3
-    """`-nodes` or the layout names it."""
+    """The layout names it; or `-nodes`, while there is none but the first."""
 
 
 OWN_BIT: Final = 1
@@ -54,6 +54,7 @@ class Told:
         "unreadable",
         "version",
         "w",
+        "waits",
         "weight",
         "zone",
     )
@@ -83,6 +84,8 @@ class Told:
         """How many partitions it has yet to get."""
         self.unreadable: list[int] = []
         """Those that it cannot get for that epoch."""
+        self.waits = False
+        """Whether it waits to hear how far its disk was, and has no vote yet."""
 
 
 class Peer:

@@ -221,7 +221,10 @@ class Roster:
         if peer is None and url != self._own.url:
             return False
         if peer is None or peer.ground is Ground.LISTED:
-            raise InvalidRequest("this member holds copies, or is in this node's -nodes", url=url)
+            raise InvalidRequest(
+                "this member holds copies, or is to found the cluster: have it leave first",
+                url=url,
+            )
         if peer.is_linked:
             raise InvalidRequest("this member is there: stop it first", url=url)
         self._drop(peer)
@@ -304,6 +307,13 @@ class Roster:
         self._raise(peer, Ground.LISTED)
         return peer
 
+    def release_all_but(self, members: Collection[Peer | None]) -> None:
+        """These are whom a later layout than the first means: nobody else is listed, whatever
+        `-nodes` says."""
+        for peer in [each for each in self.peers if each.ground is Ground.LISTED]:
+            if peer not in members:
+                self.release(peer)
+
     def release(self, peer: Peer) -> None:
         """No layout means this node any more: another one is what was meant."""
         peer.names = ()
@@ -311,9 +321,10 @@ class Roster:
         peer.told.pulled = 0
         peer.ground = Ground.MET
         peer.judge()
-        is_nobody = not peer.id and self._at.get(peer.url) is not peer
-        if is_nobody or peer.id == self._own.id:
-            # Nobody was ever met as this one; or it is this node, whose disk counted as lost.
+        is_elsewhere = self._at.get(peer.url) is not peer and not peer.is_linked
+        if is_elsewhere or peer.id == self._own.id:
+            # Another one is where it was, and forgotten by its URL it could never be; or it is this
+            # node, whose disk counted as lost. Should it come back, it greets.
             self._drop(peer)
 
     def clear_own_place(self, members: Collection[Peer | None]) -> None:

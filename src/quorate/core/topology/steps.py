@@ -38,6 +38,7 @@ from quorate.core.topology.layout import (
     order,
     voters_of,
 )
+from quorate.core.topology.topology import majority
 
 _replace = msgspec.structs.replace
 
@@ -130,20 +131,26 @@ def settled(old: Layout) -> Layout:
 def recovered(old: Layout, lost: Collection[int]) -> Layout:
     """Go on without these members, which are more than can be lost: what only they had is gone.
 
-    Rows are what is left of them; a row that is left without any goes to whoever stays. ValueError
-    if nobody does.
+    A row of which a majority is left stays as it is, as with any lost disk: of five, two of which
+    are gone, a write may be on one of the others alone, and a majority of those three could miss
+    it. Other rows are what is left of them, without disks that were lost before, too; a row that is
+    left without any goes to whoever stays. ValueError if nobody does.
     """
-    members = [_replace(each, weight=0) if each.id in lost else each for each in old.members]
+    gone = {*old.lost, *lost}
+    members = [_replace(each, weight=0) if each.id in gone else each for each in old.members]
     staying = [index for index, each in enumerate(members) if each.weight]
     if not staying:
         raise ValueError("nobody is left")
     moves = dict(old.moves)
     table: list[Row] = []
     for partition, row in enumerate(old.table):
-        left = [index for index in row if members[index].id not in lost]
+        left = [index for index in row if members[index].id not in gone]
+        if len(left) >= majority(len(row)):
+            table.append(row)
+            continue
         if not left:
             gaining = moves.get(partition, ())
-            left = [index for index in gaining if members[index].id not in lost]
+            left = [index for index in gaining if members[index].id not in gone]
         table.append(tuple(left) or (staying[partition % len(staying)],))
     return _replace(
         old,
@@ -152,7 +159,7 @@ def recovered(old: Layout, lost: Collection[int]) -> Layout:
         table=tuple(table),
         voters=voters_of(members),
         moves=(),
-        lost=tuple(sorted({*old.lost, *lost})),
+        lost=tuple(sorted(gone)),
         course=Course.MOVE,
     )
 

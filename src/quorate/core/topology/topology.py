@@ -145,6 +145,7 @@ class Replicas:
         "n",
         "others",
         "readers",
+        "update_writers",
         "writers",
     )
 
@@ -168,6 +169,9 @@ class Replicas:
         self.majorities: Groups = tuple([Group(mask, majority(mask.bit_count())) for mask in masks])
         self.writers: Groups = _groups(masks, w) if w else self.majorities
         """Who must acknowledge a write that asks for no number."""
+        self.update_writers: Groups = _at_least(self.majorities, w) if w else self.majorities
+        """Who must have what a read-modify-write made: of a row that came while it was under way, W
+        may be less than a majority."""
         self.readers: Groups = _groups(masks, r) if r else self.majorities
         """Who must answer a read that asks for no number."""
         self._asked: dict[int, Groups] = {}
@@ -266,8 +270,8 @@ class Topology:
         self.layout = layout
         self.epoch = layout.epoch
         self.own_url = own_url
-        self.n = max([len(row) for row in set(layout.table)])
-        """Copies of each key."""
+        self.n = _most_copies(layout)
+        """Copies of each key. What is promised of so many is kept where there are fewer."""
         self.w, self.r = self.quorums(w, r)
         self._members = [peer_of(each) for each in layout.members]
         known: dict[tuple[Row, ...], Replicas] = {}
@@ -317,6 +321,15 @@ def _mask_of(members: list[Peer | None]) -> int:
     for each in members:
         mask |= OWN_BIT if each is None else each.bit
     return mask
+
+
+def _most_copies(layout: Layout) -> int:
+    """Of the key that has, or shall have, the most."""
+    return max([len(row) for row in {*layout.table, *[shall for _, shall in layout.moves]}])
+
+
+def _at_least(groups: Groups, needed: int) -> Groups:
+    return tuple([Group(group.mask, max(group.needed, needed)) for group in groups])
 
 
 def _groups(masks: list[int], needed: int) -> Groups:

@@ -13,6 +13,7 @@ where it is; C stays a member, and `apply` goes on.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import Final
 
 import msgspec
 
@@ -34,7 +35,9 @@ from quorate.core.topology.wants import goal_of
 from quorate.core.values.settings import REPLICATION_MAX
 from quorate.core.values.wish import Preview, Share, Wish
 from quorate.errors import Conflict, InvalidRequest, NotReady, Unauthenticated
+from quorate.notation import show_count
 
+_UNKNOWN: Final = "no member of the cluster is called that: see quorate nodes"
 _replace = msgspec.structs.replace
 
 
@@ -114,9 +117,9 @@ def given_up(membership: Membership, wish: Wish, *, replaced: Mapping[int, int])
     (`wish.recover`). Where an empty disk is at the URL of one of them, that disk becomes a member
     in its place: `replaced` has its id, by the id of the lost one.
 
-    InvalidRequest if no recovery is needed, as a majority of the voters is reachable and no
-    partition lacks copies; if one of the given-up members is reachable; or if the members that
-    remain could not decide anything either."""
+    InvalidRequest if no recovery is needed, as no partition lacks copies and a majority of the
+    voters can decide (`_who_decides`); if one of the given-up members is reachable; or if the
+    members that remain could not decide anything either."""
     old = membership.layout
     if old is None or old.epoch == FIRST_EPOCH:
         raise NotReady(membership.why_none())
@@ -127,13 +130,15 @@ def given_up(membership: Membership, wish: Wish, *, replaced: Mapping[int, int])
     for name in wish.recover:
         member = members.get(membership.find(name))
         if member is None:
-            raise InvalidRequest("no member of the cluster is called that", name=name)
+            raise InvalidRequest(_UNKNOWN, name=name)
         if not _is_away(membership, member):
-            raise InvalidRequest("its disk is not lost: it is there", name=name)
+            raise InvalidRequest(
+                "its disk is not lost: it is there; to take it out: quorate leave", name=name
+            )
         lost.add(member.id)
-    can_decide = membership.has_majority() and membership.marks.counts
-    if can_decide and not _short_of(old, lost.union(old.lost))[0]:
-        raise InvalidRequest("a majority of the voters is there: replace or leave does it")
+    who = _who_decides(membership, lost)
+    if who and not _short_of(old, lost.union(old.lost))[0]:
+        raise InvalidRequest(who)
     try:
         fresh = recovered(old, lost)
     except ValueError:
@@ -154,6 +159,32 @@ def given_up(membership: Membership, wish: Wish, *, replaced: Mapping[int, int])
             "them lost as well"
         )
     return fresh
+
+
+def _who_decides(membership: Membership, lost: Collection[int]) -> str:
+    """Why the next layout can be decided, one line; empty if it cannot be.
+
+    Where this node waits to hear how far its disk was, all that are there may wait, and for ever if
+    the others are gone: nobody decides anything then, and only recovery is left. But voters that do
+    not wait may be a majority without this node, with those that it does not hear, and what they
+    decide meanwhile would be undone. Each is taken for one of them that is not given up, and does
+    not say that it waits."""
+    if not membership.has_majority():
+        return ""
+    if membership.marks.counts:
+        return "a majority of the voters is there: replace or leave does it"
+    voters = membership.voters()
+    others = [
+        each
+        for each, peer in voters.items()
+        if peer is not None and each not in lost and not (peer.is_there and peer.told.waits)
+    ]
+    if len(others) < majority(len(voters)):
+        return ""
+    return (
+        "a majority of the voters may decide without this node, which waits to hear how far its "
+        "disk was: ask another, or name all that are lost"
+    )
 
 
 def _take_in(
@@ -261,9 +292,16 @@ def _put_in_place(
     layout = membership.layout
     assert layout is not None
     if not taker_id or taker_id == before.id:
-        raise InvalidRequest("no node that could take its place is known by that name", name=new)
+        raise InvalidRequest(
+            "no node that could take its place is known by that name: start it with the -nodes of "
+            "this cluster",
+            name=new,
+        )
     if layout.copies().get(taker_id):
-        raise InvalidRequest("who is to take the place holds copies of its own", name=new)
+        raise InvalidRequest(
+            "who is to take the place holds copies of its own: have the other one leave instead",
+            name=new,
+        )
     taker = members.get(taker_id) or membership.stranger(taker_id)
     members[taker_id] = _replace(taker, zone=before.zone, weight=max(before.weight, 1))
     members[before.id] = _replace(before, weight=0)
@@ -280,7 +318,7 @@ def _is_away(membership: Membership, member: Member) -> bool:
 def _member(membership: Membership, members: dict[int, Member], name: str) -> Member:
     member = members.get(membership.find(name))
     if member is None:
-        raise InvalidRequest("no member of the cluster is called that", name=name)
+        raise InvalidRequest(_UNKNOWN, name=name)
     layout = membership.layout
     if layout is not None and member.id in layout.lost:
         raise InvalidRequest("its disk counts as lost, and its copies are moved", name=name)
@@ -324,8 +362,8 @@ def _check(old: Layout, members: dict[int, Member], replication: int, *, is_forc
         return
     if len(staying) < min(replication, len(before)):
         raise InvalidRequest(
-            f"{len(staying)} nodes cannot hold {replication} copies of each key: lower the "
-            "replication first, or force it"
+            f"{show_count(len(staying), 'node')} cannot hold {replication} copies of each key: "
+            "lower the replication first, or force it"
         )
     apart = min(len({each.zone for each in before}), replication)
     if len({each.zone for each in staying}) < apart:

@@ -143,6 +143,8 @@ class Ping(msgspec.Struct, frozen=True, array_like=True, tag=7, gc=False):
     """How far its disk is, durably (`topology.marks`)."""
     facts: int = 0
     """A hash of what it knows of where the members are (`topology.facts`); 0 while nothing."""
+    waits: bool = False
+    """Whether it waits to hear how far its disk was: its votes do not count yet."""
 
 
 class Known(msgspec.Struct, frozen=True, array_like=True, tag=19, gc=False):
@@ -450,8 +452,7 @@ class Greeting(msgspec.Struct, frozen=True, array_like=True, gc=False):
     version: str
     """Software version, for people."""
     layout: bytes = b""
-    """The sender's encoded layout, in force or proposed: who has none, or one of a lower epoch, may
-    adopt it."""
+    """The sender's encoded layout, in force or proposed: who has none, or a lower one, takes it."""
     refusal: str = ""
     """Set by the acceptor: why it will not talk. The link is then closed."""
     process: int = 0
@@ -464,8 +465,7 @@ class Greeting(msgspec.Struct, frozen=True, array_like=True, gc=False):
     r: int = 0
     """Likewise."""
     lineage: bytes = b""
-    """Of its layout, which no other cluster's has (`Layout.lineage`); empty while `layout_hash`
-    is."""
+    """Of its layout, the cluster's alone (`Layout.lineage`); empty while `layout_hash` is."""
     serial: int = 0
     """Of the URL: see `Whereabouts`."""
     zone: str = ""

@@ -76,6 +76,7 @@ _VALUE_STARTS: Final = tuple(
 _LINKED_HEADS: Final = tuple([bytes((LINKED_FORMAT, flags)) for flags in range(_FLAGS_END)])
 _WINNER: Final = Struct(">QQ")
 _WINNER_BYTES: Final = 16
+_NO_LINK: Final = bytes(LINK_BYTES)
 _pack_winner: Final = _WINNER.pack
 _CHECKSUM_BYTES: Final = 4
 _INTACT: Final = crc32(crc32(b"").to_bytes(4, "little"))
@@ -159,6 +160,23 @@ class Record:
             start, end = _winners_span(self._body)
             winners = self._winners = tuple(_WINNER.iter_unpack(self._body[start:end]))
         return winners
+
+    def has_sound_winners(self) -> bool:
+        """Whether there are no more than may be, at links that do not fall, below the version's.
+        They are looked at in the body: their numbers are not needed."""
+        body = self.body
+        at, end = _winners_span(body)
+        if end - at > WINNERS_MAX * _WINNER_BYTES:
+            return False
+        last = _NO_LINK
+        while at < end:
+            # Big-endian numbers are in the order of their bytes.
+            link = body[at : at + LINK_BYTES]
+            if link < last:
+                return False
+            last = link
+            at += _WINNER_BYTES
+        return last < self.version[VERSION_BYTES:]
 
     @property
     def body(self) -> bytes:

@@ -86,7 +86,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     replication: int
     """Copies that a key is to have."""
     replicas: int
-    """Copies that a key really has: min(replication, nodes in the layout)."""
+    """Copies that a key really has, or is getting: min(replication, nodes in the layout) once all
+    copies are where they belong."""
     w: int
     r: int
     keys: int

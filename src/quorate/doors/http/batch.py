@@ -29,12 +29,11 @@ from quorate.core.values.events import (
     Waiter,
 )
 from quorate.core.values.record import EXPIRES_MS_MAX, is_expiry, is_live
-from quorate.doors.access import Principal, Role
+from quorate.doors.access import Principal, Role, require
 from quorate.doors.http.conditions import WHERE_NONE_IS
 from quorate.doors.http.context import Context, ask
 from quorate.doors.http.keys import Base64, Text, from_text, to_text
 from quorate.doors.http.leaving import write_parts
-from quorate.doors.http.login import require
 from quorate.doors.http.portions import PORTION_BYTES, Portions
 from quorate.doors.http.problems import problem_of
 from quorate.doors.http.query import TTL_SECONDS_MAX, Query
@@ -95,7 +94,7 @@ class _CheckedOperation(msgspec.Struct):
 async def batch(context: Context, request: web.Request, query: Query) -> web.StreamResponse:
     """Run all operations, or none if one of them cannot be understood."""
     bytes_max = body_bytes_max(context.store.config.value_bytes_max)
-    body = await read_body(request, context.bodies, bytes_max=bytes_max)
+    body = await read_body(context, request, bytes_max=bytes_max)
     portions = Portions()
     calls = []
     for operation in await _decoded(body, portions):
@@ -240,6 +239,7 @@ class _Running:
                 return await self._put_if_absent(call)
             return await (self._get(call) if call.op == "get" else self._put(call))
         except QuorateError as error:
+            error.__traceback__ = None  # It holds the batch, in a ring.
             return problem_of(error).members()
 
     async def _get(self, call: _CheckedOperation) -> dict[str, object]:

@@ -320,7 +320,7 @@ async def _change(
 
 
 async def _body(context: Context, request: web.Request) -> bytes:
-    return await read_body(request, context.bodies, bytes_max=_BODY_BYTES_MAX)
+    return await read_body(context, request, bytes_max=_BODY_BYTES_MAX)
 
 
 def _node(text: str) -> str:

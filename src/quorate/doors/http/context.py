@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from http import HTTPStatus
 from typing import Any, NamedTuple, TypeVar
 
@@ -13,7 +14,7 @@ from aiohttp import web
 
 from quorate.core.values.events import Event, Result, Waiter
 from quorate.core.values.status import Probe
-from quorate.doors.access import NOBODY, Hosts, Principal
+from quorate.doors.access import NOBODY, Hosts, Principal, Role, require
 from quorate.doors.answered import Answered
 from quorate.doors.http.kv import Answers
 from quorate.doors.http.lately import Lasting
@@ -54,6 +55,11 @@ class Context(NamedTuple):
     principals: Principals
     principal: Principal = NOBODY
     """Who sent the request at hand."""
+    permit: Callable[[], object] = partial(require, Role.USER, NOBODY)
+    """Asks once more whether they may send it: whoever waited for the client does, as the users may
+    have changed meanwhile. Unauthenticated, Forbidden, Overloaded."""
+    refused: Callable[[QuorateError], None] = lambda _error: None
+    """Tells of whom `permit` refused, if that is told: what handlers raise is told of without."""
 
 
 Handler = Callable[[Context, web.Request, Query], Awaitable[web.StreamResponse]]

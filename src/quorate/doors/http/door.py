@@ -9,16 +9,15 @@ import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import cache, partial
 from time import monotonic_ns
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 import structlog
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from aiohttp.typedefs import Middleware
 
 from quorate.core.values.status import Probe
-from quorate.doors.access import Hosts, Role
+from quorate.doors.access import Hosts, Principal, Role, require
 from quorate.doors.answered import OK, Answered, outcome_word
 from quorate.doors.guests import source_of
 from quorate.doors.http import (
@@ -35,11 +34,17 @@ from quorate.doors.http import (
 )
 from quorate.doors.http.context import Context, Handler, respond_problem
 from quorate.doors.http.fast import FastConnection
+from quorate.doors.http.full import (
+    HEADER_BYTES_MAX,
+    OTHER,
+    TARGET_BYTES_MAX,
+    FullConnection,
+)
 from quorate.doors.http.kv import INCREMENT, METHODS, Answers
 from quorate.doors.http.lane import FastLane
 from quorate.doors.http.lately import Lasting, Lately
 from quorate.doors.http.leaving import write_large
-from quorate.doors.http.login import identify, require
+from quorate.doors.http.login import identify
 from quorate.doors.http.pace import CopyPace
 from quorate.doors.http.plans import Plans
 from quorate.doors.http.probing import unable
@@ -141,8 +146,7 @@ _OPERATIONS: Final = {
     for route in ROUTES
     for method in methods_of(route)
 }
-"""What is counted; all else is one."""
-_OTHER: Final = "other"
+"""What is counted; all else is OTHER."""
 
 _PATTERNS: Final = [
     (re.compile(_PLACE.sub("[^/%]+", re.escape(route.path))), route.path)
@@ -155,11 +159,6 @@ def _route_at(path: str) -> str:
     """The path of the route that a request's path is of, or would be."""
     return next((route for pattern, route in _PATTERNS if pattern.fullmatch(path)), path)
 
-
-TARGET_BYTES_MAX: Final = 8192
-"""Longer ones are 414: a key of the greatest length, all escaped, takes 3 kB."""
-HEADER_BYTES_MAX: Final = 16384
-"""Longer ones are 431."""
 
 _SHUTDOWN_SECONDS: Final = 5.0
 """How long a request may go on once the door stops."""
@@ -230,7 +229,7 @@ class HttpDoor:
             store,
             answers,
             full_service=partial(
-                _AiohttpConnection,
+                FullConnection,
                 self._runner.server,
                 refusal=lambda error: lane.render_last(error),
                 answered=self.answered,
@@ -290,17 +289,16 @@ def _bound(context: Context, route: Route) -> _AiohttpHandler:
     async def serve(request: web.Request) -> web.StreamResponse:
         if _route_at(path_of(request)) != route.path:
             raise _no_such_path()
-        asked = context._replace(principal=await identify(context.principals, request))
+        principal = await identify(context.principals, request)
+        permit = partial(_permitted, route, principal, request)
+        # Whoever is removed from the users meanwhile has no name any more.
+        refused = partial(_tell_refused, route, context, request, principal.name)
+        asked = context._replace(principal=principal, permit=permit, refused=refused)
         try:
-            query = _permitted(asked, route, request)
+            query = permit()
             response = await handler(asked, request, query)
-        except (Forbidden, Unauthenticated) as error:
-            # Who shows a join token is told of by itself; and browsers ask before they log in.
-            is_told = isinstance(error, Forbidden) and route.role is not Role.STRANGER
-            if is_told or route.role is Role.ADMIN:
-                context.principals.audit.permission_refused(
-                    who=asked.principal.name, source=_source(request), what=_name(route)
-                )
+        except QuorateError as error:
+            refused(error)
             raise
         await write_large(request, response, context)
         return response
@@ -308,13 +306,25 @@ def _bound(context: Context, route: Route) -> _AiohttpHandler:
     return serve
 
 
-def _permitted(context: Context, route: Route, request: web.Request) -> Query:
-    """The request's query, if who sent it may send it. Unauthenticated, Forbidden."""
-    require(route.role, context.principal)
+def _tell_refused(
+    route: Route, context: Context, request: web.Request, who: str, error: QuorateError
+) -> None:
+    """Have the log tell who may not do what they asked for, if that is why they are refused."""
+    # Who shows a join token is told of by itself; and browsers ask before they log in.
+    is_told = isinstance(error, Forbidden) and route.role is not Role.STRANGER
+    if is_told or (isinstance(error, Unauthenticated) and route.role is Role.ADMIN):
+        context.principals.audit.permission_refused(
+            who=who, source=_source(request), what=_name(route)
+        )
+
+
+def _permitted(route: Route, principal: Principal, request: web.Request) -> Query:
+    """The request's query, if who sent it may send it. Unauthenticated, Forbidden, Overloaded."""
+    require(route.role, principal)
     query = parse_query(request.raw_path, allowed=route.parameters)
     key = query.get("key")
     if key is not None:
-        require(route.role, context.principal, key)
+        require(route.role, principal, key)
     return query
 
 
@@ -322,7 +332,7 @@ async def _audited(
     route: Route, context: Context, request: web.Request, query: Query
 ) -> web.StreamResponse:
     """Serve what changes the node or the cluster; the log tells who asked for it."""
-    outcome = "failed"
+    who, outcome = context.principal.name, "failed"
     try:
         response = await route.handler(context, request, query)
         outcome = OK
@@ -331,7 +341,7 @@ async def _audited(
         raise
     finally:
         context.principals.audit.admin_act(
-            who=context.principal.name,
+            who=who,
             source=_source(request),
             what=_name(route),
             outcome=outcome,
@@ -353,59 +363,6 @@ def _source(request: web.Request) -> str:
     return source_of(request.transport) if request.transport is not None else ""
 
 
-class _AiohttpConnection(web.RequestHandler):
-    """aiohttp's protocol, but for what it says about requests that it could not read: the original
-    logs a traceback for each and answers text, in the name and version of its server."""
-
-    __slots__ = ("_answered", "_failures", "_refusal")
-
-    def __init__(
-        self,
-        manager: web.Server,
-        *,
-        refusal: Callable[[Refused], bytes],
-        answered: Answered,
-        failures: Rarely,
-        **given: Any,
-    ) -> None:
-        super().__init__(manager, **given)
-        self._failures = failures
-        self._refusal = refusal
-        self._answered = answered
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,  # noqa: ARG002
-        exc: BaseException | None = None,
-        message: str | None = None,  # noqa: ARG002
-    ) -> web.StreamResponse:
-        if isinstance(exc, ConnectionError):
-            raise exc
-        if request.writer.output_size > 0:
-            raise ConnectionError("an answer has begun, and cannot become another one")
-        if isinstance(exc, HttpProcessingError):
-            assert self.transport is not None
-            self._answered.operation(_OTHER).done(Outcome.NOT_APPLIED.value, 0)
-            self.transport.write(self._refusal(_unreadable(exc)))
-            raise ConnectionError("answered, and nothing after this can be read")
-        self._failures.tell({"path": request.path, "exc_info": exc})
-        self._answered.operation(_OTHER).done(Outcome.UNKNOWN.value, 0)
-        response = respond_problem(
-            QuorateError("the node failed to answer", outcome=Outcome.UNKNOWN)
-        )
-        response.force_close()
-        return response
-
-
-def _unreadable(fault: HttpProcessingError) -> Refused:
-    if not isinstance(fault, LineTooLong):
-        return Refused(400, "bad_request", "not a valid HTTP request")
-    if TARGET_BYTES_MAX in fault.args:
-        return Refused(414, "target_too_long", f"the target exceeds {TARGET_BYTES_MAX} bytes")
-    return Refused(431, "header_too_large", f"a header exceeds {HEADER_BYTES_MAX} bytes")
-
-
 def _guard(context: Context) -> Middleware:
     answered = context.answered[0]
 
@@ -418,12 +375,15 @@ def _guard(context: Context) -> Middleware:
         except (Refused, QuorateError) as error:
             outcome = outcome_word(problem_of(error).outcome)
             response = respond_problem(error)
+            # It holds the handlers' frames, these the body, and mostly the error: bodies would wait
+            # for the collector.
+            error.__traceback__ = None
         except web.HTTPException:
             # A target that is not even a path, such as that of CONNECT.
             outcome = Outcome.NOT_APPLIED.value
             response = respond_problem(_no_such_path())
         # Those that read and write keys are there already, with where their times are counted.
-        name = _OPERATIONS.get((request.method, _route_at(path_of(request))), _OTHER)
+        name = _OPERATIONS.get((request.method, _route_at(path_of(request))), OTHER)
         answered.operation(name).done(outcome, monotonic_ns() - came_ns)
         return response
 

@@ -133,6 +133,9 @@ class _Upload:
     """Takes the body when it is whole."""
     length: int
     pace: BodyPace
+    key: bytes
+    principal: Principal
+    """Who sends it, and may have lost the right to by the time that it is whole."""
     body: bytearray = field(default_factory=bytearray)
 
 
@@ -359,7 +362,16 @@ class FastConnection:
         if not method.has_body:
             self._write(method, key, quorum, None)
             return end
-        return self._take_put(key, quorum, data, end, head.length)
+        if head.length > lane.value_bytes_max:
+            return None
+        body_end = end + head.length
+        if body_end > len(data):
+            write = partial(self._write, method, key, quorum)
+            pace = BodyPace(lane.bodies)
+            self._await_body(_Upload(write, head.length, pace, key, principal), data[end:])
+            return len(data)
+        self._write(method, key, quorum, data[end:body_end])
+        return body_end
 
     def _take_full(self, data: bytes, at: int) -> int | None:
         """`_take` of a request that may say anything that `/kv` and `/incr` take."""
@@ -383,9 +395,12 @@ class FastConnection:
         asked = understood(method, query, named_lines(data[at : match.end()]))
         if asked is None or not may(principal, method, asked.key):
             return None
-        return self._begin(asked, data, match, int(length) if method.has_body else 0)
+        size = int(length) if method.has_body else 0
+        return self._begin(asked, data, match, size, principal)
 
-    def _begin(self, asked: Asked, data: bytes, match: re.Match[bytes], size: int) -> int | None:
+    def _begin(
+        self, asked: Asked, data: bytes, match: re.Match[bytes], size: int, principal: Principal
+    ) -> int | None:
         if self.asked.count and not asked.method.is_read:
             self._is_fenced = True
             return match.start()
@@ -393,7 +408,9 @@ class FastConnection:
             return None
         end = match.end() + size
         if end > len(data):
-            self._await_body(partial(self._ask, asked), size, data[match.end() :])
+            write, pace = partial(self._ask, asked), BodyPace(self.lane.bodies)
+            upload = _Upload(write, size, pace, asked.key, principal)
+            self._await_body(upload, data[match.end() :])
             return len(data)
         self._ask(asked, data[match.end() : end])
         return end
@@ -431,22 +448,10 @@ class FastConnection:
             self._is_fenced = False
             self.lane.store.flush_soon(self)
 
-    def _take_put(
-        self, key: bytes, quorum: int, data: bytes, start: int, length: int
-    ) -> int | None:
-        if length > self.lane.value_bytes_max:
-            return None
-        end = start + length
-        if end <= len(data):
-            self._write(_PUT, key, quorum, data[start:end])
-            return end
-        self._await_body(partial(self._write, _PUT, key, quorum), length, data[start:])
-        return len(data)
-
-    def _await_body(self, write: Callable[[bytes], None], length: int, first: bytes) -> None:
-        """Have `write` take a body, of which the first bytes are here, once it is whole."""
-        self._upload = _Upload(write, length, BodyPace(self.lane.bodies))
-        self._gather(self._upload, first)
+    def _await_body(self, upload: _Upload, first: bytes) -> None:
+        """Wait for the rest of a body, of which the first bytes are here."""
+        self._upload = upload
+        self._gather(upload, first)
 
     def _gather(self, upload: _Upload, data: bytes) -> bytes:
         """Add to the unfinished body; what lies behind it."""
@@ -463,10 +468,20 @@ class FastConnection:
             self._upload = None
             self.flow.charge(0)
             self.flow.go(Input.WHOLE)
-            upload.write(bytes(upload.body))
+            if not self._finish(upload):
+                return b""
         elif upload.pace.earns(size):
             self.flow.go(Input.PROGRESS)
         return data[missing:]
+
+    def _finish(self, upload: _Upload) -> bool:
+        """Write a body that is whole. False, and it is refused: who sent it may not any more."""
+        refusal = self.lane.refusal(upload.principal, _PUT, upload.key, source=self._source)
+        if refusal is not None:
+            self._refuse(_PUT, refusal)
+            return False
+        upload.write(bytes(upload.body))
+        return True
 
     def _write(self, method: Method, key: bytes, quorum: int, value: bytes | None) -> None:
         self._is_fenced = True

@@ -8,7 +8,7 @@ takes.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 from aiohttp import web
@@ -21,7 +21,7 @@ from quorate.core.values.events import (
     LocalScan,
     ScanResult,
 )
-from quorate.core.values.record import Record, is_expiry
+from quorate.core.values.record import WINNERS_MAX, Record, is_expiry
 from quorate.core.values.versions import ABSENT, RECORD_LENGTHS
 from quorate.doors.http.context import Context, ask, respond_text
 from quorate.doors.http.keys import CURSOR_HEADER, decode_cursor, encode_cursor
@@ -45,7 +45,7 @@ async def replicate(context: Context, request: web.Request, _query: Query) -> we
     """POST /internal/replicate: keep the record if it is newer; Quorate-Applied tells whether this
     replica holds it now. Idempotent."""
     value_bytes_max = context.store.config.value_bytes_max
-    body = await read_body(request, context.bodies, bytes_max=value_bytes_max + OVERHEAD_BYTES_MAX)
+    body = await read_body(context, request, bytes_max=value_bytes_max + OVERHEAD_BYTES_MAX)
     key, record = decode_record(body, value_bytes_max=value_bytes_max)
     result = await ask(context.store, lambda waiter: LocalPut(waiter, key, record), LocalResult)
     response = respond_text("ok")
@@ -92,6 +92,7 @@ async def _stream(
     is_last = False
     try:
         while not is_last:
+            context.permit()
             page = await _page(context, prefix, cursor, SCAN_ROWS_MAX)
             if request.method == "HEAD":
                 # aiohttp would send what is written, and the client take it for the next answer.
@@ -102,9 +103,10 @@ async def _stream(
             # The rows are nearly as large as the lines, which may wait long for their client.
             del page
             await write_part(request, response, part, context, is_last=is_last)
-    except QuorateError:
+    except QuorateError as error:
         if not response.prepared:
             raise
+        context.refused(error)
         # The status is sent: only a body that visibly ends too early can still tell.
         if request.transport is not None:
             request.transport.abort()
@@ -122,6 +124,9 @@ def _lines(context: Context, page: ScanResult) -> str:
     return "".join(f"{quote(key)}\n" for key in keys)
 
 
+_Word = Annotated[int, msgspec.Meta(ge=0)]
+
+
 class _Body(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     format: int
     key: bytes
@@ -129,7 +134,7 @@ class _Body(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
     value: bytes | None
     expires_ms: int
     prior: bytes
-    winners: tuple[tuple[int, int], ...] = ()
+    winners: Annotated[tuple[tuple[_Word, _Word], ...], msgspec.Meta(max_length=WINNERS_MAX)] = ()
 
 
 _decoder: Final = msgspec.msgpack.Decoder(_Body)

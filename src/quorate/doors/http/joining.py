@@ -168,7 +168,7 @@ def _cluster(context: Context) -> bytes:
 
 
 async def _body(context: Context, request: web.Request) -> bytes:
-    return await read_body(request, context.bodies, bytes_max=_BODY_BYTES_MAX)
+    return await read_body(context, request, bytes_max=_BODY_BYTES_MAX)
 
 
 _wanted: Final = msgspec.json.Decoder(TokenBody)

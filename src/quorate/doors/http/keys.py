@@ -18,10 +18,9 @@ from quorate.core.values.events import (
     Scan,
     ScanResult,
 )
-from quorate.doors.access import Role
+from quorate.doors.access import Role, require
 from quorate.doors.http.context import Context, ask, respond, respond_json
 from quorate.doors.http.kv import INCREMENT, METHODS, Asked, Method
-from quorate.doors.http.login import require
 from quorate.doors.http.query import Query
 from quorate.doors.http.replies import Reply
 from quorate.doors.http.request import read_body
@@ -62,7 +61,7 @@ async def _serve(
     store, answers, value = context.store, context.answers, None
     asked = Asked(method, query, lambda name: request.headers.getall(name, []))
     if method.has_body:
-        value = await read_body(request, context.bodies, bytes_max=store.config.value_bytes_max)
+        value = await read_body(context, request, bytes_max=store.config.value_bytes_max)
     result = await ask(
         store,
         lambda waiter: asked.event(waiter, value, wall_ms=store.wall_ms()),

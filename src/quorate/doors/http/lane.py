@@ -9,16 +9,16 @@ from email.utils import formatdate
 from http import HTTPStatus
 from typing import Final
 
-from quorate.doors.access import Hosts
+from quorate.doors.access import Hosts, Principal, require
 from quorate.doors.answered import Answered
 from quorate.doors.flow import Limits
 from quorate.doors.http.canonical import FULL, FULL_WITH_LOGIN, HEADERS, HEADERS_WITH_LOGIN, LINE
-from quorate.doors.http.kv import REQUESTS, Answers
+from quorate.doors.http.kv import REQUESTS, Answers, Method
 from quorate.doors.http.problems import Refused, problem_reply
 from quorate.doors.http.replies import Reply
 from quorate.doors.limits import IDLE_SECONDS, ByteBudget
 from quorate.doors.principals import Principals
-from quorate.errors import QuorateError
+from quorate.errors import Forbidden, QuorateError
 from quorate.host.store import Store
 
 WINDOW_MAX: Final = 32
@@ -75,6 +75,20 @@ class FastLane(Limits):
         self.value_bytes_max = store.config.value_bytes_max
         self._date = b""
         self._date_second = -1
+
+    def refusal(
+        self, principal: Principal, method: Method, key: bytes, *, source: str
+    ) -> QuorateError | None:
+        """Why somebody may not send a request any more that was let in; None if they may."""
+        try:
+            require(method.role, principal, key)
+        except QuorateError as error:
+            if isinstance(error, Forbidden):
+                self.principals.audit.permission_refused(
+                    who=principal.name, source=source, what=method.operation
+                )
+            return error
+        return None
 
     def render(self, reply: Reply, *, wall_ms: int, has_body: bool) -> bytes:
         """The bytes of an answer; that to a HEAD has no body but says its length."""

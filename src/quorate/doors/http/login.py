@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who sends a request of the full service, and whether it may: Basic (RFC 7617), Bearer (RFC 6750),
-a client's certificate, or nothing where nobody has to log in."""
+"""Who sends a request of the full service: Basic (RFC 7617), Bearer (RFC 6750), a client's
+certificate, or nothing where nobody has to log in."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Final
 
 from aiohttp import web
 
-from quorate.doors.access import NOBODY, Principal, Role
+from quorate.doors.access import NOBODY, Principal
 from quorate.doors.guests import source_of
 from quorate.doors.principals import NOT_ACCEPTED, Answer, Principals
-from quorate.errors import Forbidden, Unauthenticated
+from quorate.errors import Unauthenticated
 
 HEADER: Final = "Authorization"
 
@@ -54,14 +54,3 @@ async def _identified(
     if isinstance(answer, Principal):
         return answer
     raise answer
-
-
-def require(role: Role, principal: Principal, *keys: bytes) -> None:
-    """Unauthenticated, or Forbidden, unless `principal` has `role`, for `keys` if they are given.
-    Overloaded."""
-    if not principal.has(role):
-        if not principal.name:
-            raise Unauthenticated("log in: this is not for everybody")
-        raise Forbidden(f"this needs the role '{role}', which {principal.name} does not have")
-    if keys and principal.forbidden(role, keys) is not None:
-        raise Forbidden(f"{principal.name} does not have the role '{role}' for this key")

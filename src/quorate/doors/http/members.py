@@ -20,7 +20,7 @@ _BODY_BYTES_MAX: Final = 4096
 
 async def join(context: Context, request: web.Request, _query: Query) -> web.Response:
     """POST /join: make the URL in the body (raw, or JSON) a member, or announce it again."""
-    body = await read_body(request, context.bodies, bytes_max=_BODY_BYTES_MAX)
+    body = await read_body(context, request, bytes_max=_BODY_BYTES_MAX)
     url = _member(_url_in(body), context)
     result = await ask(context.store, lambda waiter: Join(waiter, url), JoinResult)
     return respond_json(

@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 import msgspec
 from aiohttp import StreamReader, web
 
+from quorate.doors.http.context import Context
 from quorate.doors.http.portions import PORTION_BYTES, Portions
 from quorate.doors.http.problems import Refused, too_many_bodies
 from quorate.doors.limits import REQUEST_SECONDS, BodyPace, ByteBudget
@@ -26,16 +27,17 @@ _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _NAME_END: Final = re.compile(rb'"(?<=[A-Za-z0-9_]")[ \t\r\n]*+:')
 
 
-async def read_body(request: web.Request, budget: ByteBudget, *, bytes_max: int) -> bytes:
+async def read_body(context: Context, request: web.Request, *, bytes_max: int) -> bytes:
     """The whole body. Overloaded, or Refused where it is too large (before it is read, if its
-    length was declared), malformed or too slow."""
+    length was declared), malformed or too slow; Unauthenticated or Forbidden where its sender may
+    not send it any more."""
     if (request.content_length or 0) > bytes_max:
         raise _too_large(bytes_max)
     if "Expect" in request.headers:
         await request.writer.write(_CONTINUE)
         # What was written so far is no part of the answer, which may still become an error.
         request.writer.output_size = 0
-    body = bytearray()
+    body, budget = bytearray(), context.bodies
     try:
         await _gather(request.content, body, budget, bytes_max=bytes_max)
     except TimeoutError:
@@ -44,6 +46,7 @@ async def read_body(request: web.Request, budget: ByteBudget, *, bytes_max: int)
         raise Refused(400, "bad_body", "the body is malformed", is_final=True) from None
     finally:
         budget.charge(0, before=len(body))
+    context.permit()
     return bytes(body)
 
 

@@ -17,6 +17,7 @@ from collections import deque
 from time import monotonic_ns
 from typing import Final
 
+from quorate.doors.access import Patterns
 from quorate.doors.answered import Answered, Operation
 from quorate.doors.flow import (
     ARRIVING,
@@ -72,6 +73,7 @@ class RespConnection(Session):
         "_parts",
         "_reads",
         "_request_bytes",
+        "_waiting",
         "_writes",
     )
 
@@ -96,6 +98,8 @@ class RespConnection(Session):
         """A command under way runs alone, as KEYS does: none begins beside it."""
         self._parts = 0
         """Requests that commands of many keys began since all were answered: `MGET a b` adds 2."""
+        self._waiting: tuple[list[bytes], Patterns] | None = None
+        """The command that had to wait, and the patterns by which its client may run it."""
 
     # --- what the transport says ---
 
@@ -118,6 +122,7 @@ class RespConnection(Session):
         self.flush_asked = True
         self.queue.clear()
         self._backlog.clear()
+        self._waiting = None
         self.leave_block()
         self._parser.stop("")
         self.door.sessions.pop(self.id, None)
@@ -235,6 +240,7 @@ class RespConnection(Session):
             if not self._begin(args):
                 backlog.appendleft(args)
                 break
+            self._waiting = None
         if flow.state is ENDING and not backlog:
             if self._parser.fault:
                 self.operation = self.door.unknown
@@ -250,6 +256,7 @@ class RespConnection(Session):
             self.store.flush_soon(self)
         if flow.state is LEAVING or flow.state is REFUSING:
             backlog.clear()
+            self._waiting = None
             if queue.first is None:
                 flow.go(Input.ANSWERED)
         elif backlog or is_full or (self._parser.is_strict and queue.first is not None):
@@ -266,7 +273,7 @@ class RespConnection(Session):
             arity = command.arity
             if len(args) != arity and (arity > 0 or len(args) < -arity):
                 raise CommandError(f"ERR wrong number of arguments for '{command.name}' command")
-            if not counted.role_bit & self.principal.role_bits:
+            if not counted.role_bit & self.principal.role_bits and not self._has_waited(args):
                 self.permit(command.role, command.keys.of(args), name=command.name)
             if self.block is not None and command.name not in NOT_QUEUED:
                 queue(self, command, args)
@@ -274,13 +281,30 @@ class RespConnection(Session):
             access = command.access
             if access is _READ or access is _WRITE:
                 if not self._admit_key(args[1], is_read=access is _READ):
-                    return False
+                    return self._wait(counted, args)
             elif access is not _NONE and not self._admit(command, args):
-                return False
+                return self._wait(counted, args)
             command.run(self, args)
         except CommandError as refusal:
             self._refuse(str(refusal))
         return True
+
+    def _wait(self, counted: CountedCommand, args: list[bytes]) -> bool:
+        """`_begin`'s answer for a command that has to wait, as may be found at each flush. Its keys
+        are compared with its client's patterns once: that may take a fifth of a second."""
+        patterns = self.principal.patterns
+        if patterns is not None and not counted.role_bit & self.principal.role_bits:
+            self._waiting = args, patterns
+        return False
+
+    def _has_waited(self, args: list[bytes]) -> bool:
+        """Whether it is known that the client may run a command, as it had to wait, and the client
+        may what it might then: whoever comes to have other rights has other patterns."""
+        waiting, self._waiting = self._waiting, None
+        if waiting is None:
+            return False
+        command, patterns = waiting
+        return command is args and patterns is self.principal.patterns
 
     def _find(self, args: list[bytes]) -> CountedCommand:
         """The command of a spelling that comes for the first time, or that is not kept."""

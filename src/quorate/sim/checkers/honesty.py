@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from quorate.core.topology.topology import majority
 from quorate.core.values.events import GetResult, PutResult, UpdateResult
 from quorate.errors import QuorateError
 from quorate.sim.history import ClientOperation, Evidence, History, Violation
+from quorate.sim.layouts import Holders
 
 
 def check(history: History, evidence: Evidence) -> Iterator[Violation]:
@@ -28,38 +28,45 @@ def check(history: History, evidence: Evidence) -> Iterator[Violation]:
 
 def _fault(op: ClientOperation, evidence: Evidence) -> str:
     result = op.result
-    # Of a partition that moves the replicas are those that hold it, and those that shall.
     layouts = evidence.rows_of(op)
-    counts = [len({id for row in rows for id in row.ids}) for rows in layouts]
-    needed = min(max(evidence.needed(op, row) for row in rows) for rows in layouts)
-    n = max(counts)
+    n, needed = max(map(_count, layouts)), _needed(op, evidence, layouts)
     if isinstance(result, GetResult):
         if not needed <= result.answers <= n:
             return f"{result.answers} answers where {needed} to {n} belong"
         if not 0 <= result.repaired <= n:
             return f"{result.repaired} of {n} replicas repaired"
     if isinstance(result, PutResult):
-        if not needed <= result.acks <= n:
-            return f"{result.acks} acks where {needed} to {n} belong"
-        if result.replicas not in counts:
-            return f"{result.replicas} replicas where {n} belong"
         if not result.version:
             return "no version"
+        return _fault_of_acks(result, op, evidence)
     if isinstance(result, UpdateResult):
-        return _fault_of_update(result, op, evidence, needed, counts)
+        for name, asked in (("W", evidence.set_w), ("R", evidence.set_r)):
+            if 0 < asked < needed:
+                return f"a read-modify-write where {name} is {asked}, and {needed} are a majority"
+        return "" if op.wrote is None else _fault_of_acks(result, op, evidence)
     if isinstance(result, QuorateError) and op.is_write and result.outcome is None:
         return "does not say whether the write may survive"
     return ""
 
 
-def _fault_of_update(
-    result: UpdateResult, op: ClientOperation, evidence: Evidence, needed: int, counts: list[int]
+def _fault_of_acks(
+    result: PutResult | UpdateResult, op: ClientOperation, evidence: Evidence
 ) -> str:
-    for name, asked in (("W", evidence.set_w), ("R", evidence.set_r)):
-        if 0 < asked < min(majority(n) for n, _, _ in evidence.defaults()):
-            return f"a read-modify-write where {name} is {asked}"
-    if op.wrote is not None and not needed <= result.acks <= max(counts):
-        return f"{result.acks} acks where {needed} to {max(counts)} belong"
-    if op.wrote is not None and result.replicas not in counts:
-        return f"{result.replicas} replicas where {max(counts)} belong"
+    """As many as belong to a layout with so many replicas, and not to any other."""
+    layouts = evidence.rows_of(op)
+    told = [rows for rows in layouts if _count(rows) == result.replicas]
+    if not told:
+        return f"{result.replicas} replicas where {max(map(_count, layouts))} belong"
+    needed = _needed(op, evidence, told)
+    if not needed <= result.acks <= result.replicas:
+        return f"{result.acks} acks where {needed} to {result.replicas} belong"
     return ""
+
+
+def _count(rows: list[Holders]) -> int:
+    """Of a partition that moves the replicas are those that hold it, and those that shall."""
+    return len({id for row in rows for id in row.ids})
+
+
+def _needed(op: ClientOperation, evidence: Evidence, layouts: list[list[Holders]]) -> int:
+    return min(max(evidence.needed(op, row) for row in rows) for rows in layouts)

@@ -35,7 +35,7 @@ from quorate.sim.checkers.register import (
 )
 from quorate.sim.checkers.search import STATES_MAX, Undecided, is_linearizable
 from quorate.sim.edits import OperationEdit
-from quorate.sim.history import ClientOperation, Evidence, History, Violation
+from quorate.sim.history import ClientOperation, Evidence, History, Kind, Violation
 
 STRICT_STATES_MAX: Final = 20_000
 """Of a part of a history, for all reads that are looked at, and for each if need be: there are few.
@@ -164,9 +164,9 @@ def _written(
             yield _updated(op, result, done_ms, evidence)
             if result.is_repeated:
                 # This attempt may be the one.
-                yield unknown_update(op.asked_ms, _ContentEdit(op))._replace(end=done_ms)
+                yield unknown_update(op.asked_ms, RegisterEdit(op))._replace(end=done_ms)
         elif not isinstance(result, UpdateResult) or op.wrote is not None or result.is_repeated:
-            yield unknown_update(op.asked_ms, _ContentEdit(op))
+            yield unknown_update(op.asked_ms, RegisterEdit(op))
     elif is_known and done_ms is not None and isinstance(result, PutResult):
         yield from write(
             op.asked_ms,
@@ -200,13 +200,21 @@ def _content(record: Record) -> Content:
     return content_of(record.value, 0 if record.value is None else record.expires_ms)
 
 
-class _ContentEdit:
-    """The edit of an operation, on contents."""
+class RegisterEdit:
+    """The edit of an operation, on contents. One GETDEL does what every other does."""
 
-    __slots__ = ("_edit",)
+    __slots__ = ("_edit", "_name", "compared")
 
     def __init__(self, op: ClientOperation) -> None:
+        self.compared = None if op.seen is None else op.seen.value
         self._edit = OperationEdit(op, by_version=False)
+        self._name = (0, 0, 0) if op.kind is Kind.GETDEL else op.name
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RegisterEdit) and self._name == other._name
+
+    def __hash__(self) -> int:
+        return hash(self._name)
 
     def __call__(self, content: Content) -> Content:
         value, expires_ms = content if isinstance(content, tuple) else (content, 0)

@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A page of keys has what was there throughout, and nothing older (I34).
+"""A page of keys has what was there throughout, and nothing older or gone (I34).
 
-Judged are pages that say they are complete, one key at a time. Of the writes that the page's R
-meets and that were over before it was asked, the newest decides: what the page tells of the key is
-not older; and a key whose newest write leaves it live is on the page, unless something that was not
-over by then may have taken it away. Keys come in the order of their rows, each once, between the
-cursors, and no more than were asked for.
+Whatever a page lists is live, is of a version that some client may have written by then, and is
+none of which it is known that it deleted the key, or had expired. Keys come in the order of their
+rows, each once, between the cursors, and no more than were asked for; and a page comes forward.
+
+Pages that say they are complete are judged further, one key at a time. Of the writes that the
+page's R meets and that were over before it was asked, the newest decides: what the page tells of
+the key is not older; and a key whose newest write leaves it live is on the page, unless something
+that was not over by then may have taken it away. Once all replicas can be read each page is
+complete.
 """
 
 from __future__ import annotations
@@ -14,7 +18,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from quorate.core.values.events import ScanResult
-from quorate.core.values.record import Record
+from quorate.core.values.messages import ScannedRow
+from quorate.core.values.record import Record, has_expired
 from quorate.core.values.slots import key_of, row_of
 from quorate.errors import QuorateError
 from quorate.sim.history import ClientOperation, Evidence, History, Kind, Page, Violation
@@ -28,12 +33,23 @@ def check(history: History, evidence: Evidence) -> Iterator[Violation]:
     by_key = history.by_key()
     for page in history.pages:
         result = page.result
+        is_complete = isinstance(result, ScanResult) and result.complete
+        if page.asked_ms >= evidence.whole_from_ms and not is_complete:
+            yield Violation("I34", page.key, f"{page}: every replica can be read")
         if not isinstance(result, ScanResult):
             continue
         yield from _misshapen(page, result)
-        covered = [key for key in sorted(by_key) if _is_covered(row_of(key), page, result)]
-        for key in covered if result.complete else ():
-            told = _wrong(page, result, key, by_key[key], evidence)
+        listed = {key_of(each.row): each for each in result.rows}
+        for key in sorted({*listed, *by_key}):
+            told = ""
+            if key in by_key and key in listed:
+                told = _untrue(page, listed[key], by_key[key], evidence)
+            elif key in listed and key not in evidence.replicas:
+                told = f"lists {listed[key]}, which no client wrote"
+            elif not _is_covered(row_of(key), page, result):
+                continue
+            if key in by_key and is_complete:
+                told = told or _wrong(page, listed.get(key), key, by_key[key], evidence)
             if told:
                 yield Violation("I34", key, f"{page} {told}")
 
@@ -46,14 +62,33 @@ def _misshapen(page: Page, result: ScanResult) -> Iterator[Violation]:
     rows = [each.row for each in result.rows]
     if rows != sorted(set(rows)) or len(rows) > page.limit:
         yield Violation("I34", page.key, f"{page}: too many keys, or out of order")
+    if result.cursor and result.cursor <= page.cursor:
+        yield Violation("I34", page.key, f"{page}: does not come forward")
     for row in rows:
         if not _is_covered(row, page, result):
             yield Violation("I34", key_of(row), f"{page}: not between its cursors")
 
 
+def _untrue(
+    page: Page, listed: ScannedRow, operations: list[ClientOperation], evidence: Evidence
+) -> str:
+    """Why what a page lists of a key is not so, whatever else was there; empty if it may be."""
+    since_ms = evidence.epoch_ms + int(page.asked_ms) - evidence.wall_skew_ms
+    wrote = [op.wrote for op in operations if op.wrote and op.wrote.version == listed.version]
+    if not listed.live or any(each.value is None for each in wrote):
+        return f"lists {listed}, which is deleted"
+    expiries = [listed.expires_ms, *[each.expires_ms for each in wrote]]
+    if any(has_expired(each, wall_ms=since_ms) for each in expiries):
+        return f"lists {listed}, which had expired"
+    begun = (op for op in operations if op.asked_ms <= page.over_ms)
+    if not any(op.may_have_stamped(listed.version) for op in begun):
+        return f"lists {listed}, which no client wrote"
+    return ""
+
+
 def _wrong(
     page: Page,
-    result: ScanResult,
+    listed: ScannedRow | None,
     key: bytes,
     operations: list[ClientOperation],
     evidence: Evidence,
@@ -70,8 +105,6 @@ def _wrong(
             newest = wrote
     if newest is None:
         return ""
-    row = row_of(key)
-    listed = next((each for each in result.rows if each.row == row), None)
     if listed is not None:
         is_old = listed.version < newest.version
         return f"lists {listed}, older than {newest}" if is_old else ""

@@ -81,14 +81,17 @@ def _was_calm(op: ClientOperation, evidence: Evidence) -> bool:
 
 def _has_quorum(op: ClientOperation, history: History, evidence: Evidence) -> bool:
     """Whether enough replicas can be reached, of each row of each layout that its coordinator
-    had. A put that meets another write may have to be moved, on which a majority votes."""
-    away = evidence.away(op)
-    for rows in evidence.rows_of(op):
+    had. A put that meets another write may have to be moved, on which a majority votes: but only
+    if its W was a majority of all rows of some layout. So it may be if that had fewer copies."""
+    away, layouts = evidence.away(op), evidence.rows_of(op)
+    may_move = op.is_write and any(
+        all(evidence.needed(op, row) >= row.majority for row in rows) for rows in layouts
+    )
+    may_move = may_move and _meets_another(op, history)
+    for rows in layouts:
         for row in rows:
             live = {each for each in row.ids if each >= 0} - away - row.lost
-            if len(live) < evidence.needed(op, row):
-                return False
-            if op.is_write and len(live) < row.majority and _meets_another(op, history):
+            if len(live) < max(evidence.needed(op, row), row.majority if may_move else 0):
                 return False
     return True
 

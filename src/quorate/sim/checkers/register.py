@@ -17,9 +17,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from operator import attrgetter
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol, runtime_checkable
 
 from quorate.core.values.versions import chain_of, link_of
 
@@ -43,6 +43,17 @@ Required = Content | Nothing | Anything
 ContentEdit = Callable[[Content], Content]
 """An update as a function of what is live. It returns the same content to leave it."""
 
+
+@runtime_checkable
+class Growing(Protocol):
+    """An edit that makes of a value nothing, or puts something behind it, or gives it another
+    expiry. Which of these it does is the same for all values of one expiry but `compared`."""
+
+    @property
+    def compared(self) -> bytes | None:
+        """The value that it is meant for, if it compares."""
+
+
 ANYTHING: Final = Anything()
 LINKS_MAX: Final = 12
 """So many updates that nobody knows of are looked for between two versions."""
@@ -53,6 +64,13 @@ STEPS_MAX: Final = 2_000
 def content_of(value: bytes | None, expires_ms: int = 0) -> Content:
     """The content of a record."""
     return value if value is None or not expires_ms else (value, expires_ms)
+
+
+def value_of(found: Required) -> bytes | None:
+    """The value that is required, if it is one."""
+    if isinstance(found, Nothing | Anything) or found is None:
+        return None
+    return found if isinstance(found, bytes) else found[0]
 
 
 def fits(found: Required, content: Content) -> bool:
@@ -207,6 +225,20 @@ def by_version(history: list[RegisterOperation]) -> list[RegisterOperation]:
     return guess.order
 
 
+class _Gap(NamedTuple):
+    """A place in an order."""
+
+    at: int
+    contents: list[Content]
+    """What there may be."""
+    first: RegisterOperation | None
+    """Whose first stamp that is, if it is one."""
+    now: float
+    """When the last of those before it began."""
+    end: float
+    """By when the first of those behind it is over."""
+
+
 class _Guess:
     """An order that grows, version by version."""
 
@@ -330,39 +362,51 @@ class _Guess:
         """Put a read where what it found was, if there is such a place in time; else with a spare
         delete before it, where something else is written next."""
         order = self.order
+        fallback = None
+        for place in self._places():
+            if place.now > op.end:
+                break
+            if op.start > place.end:
+                continue
+            if any(fits(op.value, each) for each in place.contents):
+                order.insert(place.at, op)
+                return
+            is_end = place.at == len(order) or order[place.at].is_blind
+            if fallback is None and is_end and (deleted := self._deleted(op, place)):
+                fallback = place.at, deleted
+        index, before = fallback or (len(order), [])
+        for spare in before:
+            self._spare.remove(spare)
+        order[index:index] = [*before, op]
+
+    def _places(self) -> Iterator[_Gap]:
+        """Where something can be put: before each operation of the order, and behind all."""
         ends = self._later_ends()
         contents: list[Content] = [None]
+        first = None
         now = -math.inf
-        fallback = None
-        for place in range(len(order) + 1):
-            if now > op.end:
-                break
-            if op.start <= ends[place]:
-                if any(fits(op.value, each) for each in contents):
-                    order.insert(place, op)
-                    return
-                if fallback is None and (place == len(order) or order[place].is_blind):
-                    fallback = self._deleted(op, contents[0], place, now, ends[place])
-            if place < len(order):
-                now = max(now, order[place].start)
-                made = [each for known in contents for each in order[place].outcomes(known)]
-                contents = made or contents
-        if fallback is not None:
-            place, spare = fallback
-            self._spare.remove(spare)
-            order[place:place] = [spare, op]
-        else:
-            order.append(op)
+        for index, op in enumerate(self.order):
+            yield _Gap(index, contents, first, now, ends[index])
+            now = max(now, op.start)
+            contents = [made for each in contents for made in op.outcomes(each)] or contents
+            if not op.is_read:
+                first = op if op.is_first else None
+        yield _Gap(len(self.order), contents, first, now, math.inf)
 
-    def _deleted(
-        self, op: RegisterOperation, content: Content, place: int, now: float, end: float
-    ) -> tuple[int, RegisterOperation] | None:
-        """Where a spare write makes what a read found, and which."""
+    def _deleted(self, op: RegisterOperation, place: _Gap) -> list[RegisterOperation]:
+        """A spare write that makes what a read found. No update finds the first stamp of a put:
+        before one comes the last. Nothing if there is none."""
+        first = place.first
         for spare in self._spare:
-            is_in_time = spare.start <= min(op.end, end) and spare.end >= now
-            if is_in_time and any(fits(op.value, each) for each in spare.outcomes(content)):
-                return place, spare
-        return None
+            is_in_time = spare.start <= min(op.end, place.end) and spare.end >= place.now
+            made = spare.outcomes(place.contents[0]) if is_in_time else ()
+            if any(fits(op.value, each) for each in made):
+                if first is None or spare.is_blind:
+                    return [spare]
+                last = first._replace(is_first=False, is_exception=False)
+                if last in self._spare:
+                    return [last, spare]
+        return []
 
     def _later_ends(self) -> list[float]:
         """By place: by when the first of those behind it is over."""
@@ -375,12 +419,6 @@ class _Guess:
 def _beginning(content: Content, wanted: Required) -> int:
     """How many bytes of what is wanted are there, if it is a content that only has to grow; else
     -1. Who sets an expiry leaves as many there as there were, and so comes after who appends."""
-    one, other = _value_of(content), _value_of(wanted)
+    one, other = value_of(content), value_of(wanted)
     is_beginning = one is not None and other is not None and other.startswith(one)
     return len(one) if is_beginning and one is not None else -1
-
-
-def _value_of(found: Required) -> bytes | None:
-    if isinstance(found, Nothing | Anything) or found is None:
-        return None
-    return found if isinstance(found, bytes) else found[0]

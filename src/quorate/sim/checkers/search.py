@@ -5,7 +5,7 @@ of them (Wing, Gong 1993), which remembers where it has been (Lowe 2017).
 What keeps it quick: a write that may be left out, and that nobody finds, is; one that may come late
 is not awaited after the last time its content was found; where nothing is under way the history is
 cut, and the parts are judged one after another. An update whose outcome is unknown finds whatever
-there is: beside one every content counts as found.
+there is: contents of which these make the same are one (`prospects`).
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from collections.abc import Iterable, Iterator
 from operator import attrgetter
 from typing import Final
 
+from quorate.sim.checkers.prospects import UNFOUND, Prospects
 from quorate.sim.checkers.register import (
     ANYTHING,
     Content,
+    ContentEdit,
     Nothing,
     RegisterOperation,
     Required,
@@ -44,14 +46,13 @@ def is_linearizable(history: Iterable[RegisterOperation], *, states_max: int = S
 def has_order(history: Iterable[RegisterOperation], *, states_max: int = STATES_MAX) -> bool:
     """The same, whatever versions say."""
     ops = list(history)
-    finds_any = any(op.edit is not None for op in ops)
+    prospects = Prospects(ops)
     holds: set[_Holds] = {(None, False)}
-    parts = list(_parts(_needed(ops, finds_any=finds_any)))
+    parts = list(_parts(_needed(ops, prospects)))
     last = {op.reads(): number for number, part in enumerate(parts) for op in part}
     for number, part in enumerate(parts):
         later = _Finds(found for found, place in last.items() if place > number)
-        later.finds_any |= finds_any
-        holds = _Search(part, later, states_max).ends(holds)
+        holds = _Search(part, later, prospects, states_max).ends(holds)
         if not holds:
             return False
     return True
@@ -63,21 +64,19 @@ class _Finds:
     def __init__(self, founds: Iterable[Required]) -> None:
         self._contents = {each for each in founds if each is not ANYTHING}
         self._is_nothing_found = any(type(each) is Nothing for each in self._contents)
-        self.finds_any = False
-        """Whether there may be updates that find whatever there is."""
 
     def __bool__(self) -> bool:
-        return self.finds_any or bool(self._contents)
+        return bool(self._contents)
 
     def __contains__(self, content: Content) -> bool:
-        if self.finds_any or content in self._contents:
+        if content in self._contents:
             return True
         return self._is_nothing_found and not isinstance(content, bytes)
 
 
-def _needed(history: list[RegisterOperation], *, finds_any: bool) -> list[RegisterOperation]:
-    """The operations in order of start. Optional writes that begin after what they write was found
-    for the last time are left out: they cannot matter."""
+def _needed(history: list[RegisterOperation], prospects: Prospects) -> list[RegisterOperation]:
+    """The operations in order of start. Optional writes that begin after what they write, or what
+    edits make of it, was found for the last time are left out: they cannot matter."""
     last: dict[Required, float] = {}
     for op in history:
         last[op.reads()] = max(last.get(op.reads(), -math.inf), op.end if op.must else math.inf)
@@ -86,7 +85,8 @@ def _needed(history: list[RegisterOperation], *, finds_any: bool) -> list[Regist
     every = max(last.values(), default=-math.inf)
 
     def limit(op: RegisterOperation) -> float:
-        if finds_any:
+        assert not isinstance(op.value, Nothing), "nothing is written as None"
+        if op.edit is not None or op.value in prospects:
             return every
         end = last.get(op.value, -math.inf)
         return end if isinstance(op.value, bytes) else max(end, nothing)
@@ -119,16 +119,23 @@ _Holds = tuple[Content, bool]
 _State = tuple[int, _Holds]
 """Which operations are done or passed over, as a bit for each; and what the register holds."""
 
-_UNFOUND: Final = (b"\xff any content that nobody will find", False)
+_UNFOUND: Final = (UNFOUND, False)
 """Stands for every content that nobody will find: they all make the same difference later, none."""
 
 
 class _Search:
     """All orders of one part, which is in order of start."""
 
-    def __init__(self, ops: list[RegisterOperation], later: _Finds, states_max: int) -> None:
+    def __init__(
+        self,
+        ops: list[RegisterOperation],
+        later: _Finds,
+        prospects: Prospects,
+        states_max: int,
+    ) -> None:
         """`later`: what is found in the parts after this one."""
         self._ops = ops
+        self._prospects = prospects
         self._states_max = states_max
         self._later = later
         self._needed = 0
@@ -136,13 +143,25 @@ class _Search:
         self._nothings = 0
         """Those who find nothing, or what has expired."""
         self._writers: dict[Content | Nothing, int] = {}
+        self._any_writers = 0
+        """Edits of which it is not known what they may make."""
         for index, op in enumerate(ops):
             self._needed |= op.must << index
             found = op.reads()
             self._finders[found] = self._finders.get(found, 0) | 1 << index
             self._nothings |= (type(found) is Nothing) << index
-            if not op.is_read:
+            if op.edit is not None:
+                self._makes(op.edit, index)
+            elif not op.is_read:
                 self._writers[op.value] = self._writers.get(op.value, 0) | 1 << index
+
+    def _makes(self, edit: ContentEdit, index: int) -> None:
+        """Know what an edit may make."""
+        made = self._prospects.makes(edit)
+        if made is None:
+            self._any_writers |= 1 << index
+        for content in made or ():
+            self._writers[content] = self._writers.get(content, 0) | 1 << index
 
     def ends(self, holds: set[_Holds]) -> set[_Holds]:
         """What the register may hold at the end if it holds one of these at the beginning."""
@@ -170,11 +189,12 @@ class _Search:
         return finders if isinstance(content, bytes) else finders | self._nothings
 
     def _seen(self, held: _Holds, done: int) -> _Holds:
-        """What is held, or `_UNFOUND` if no operation that is not done finds it."""
-        content, _ = held
+        """What is held, or what stands for it if no operation that is not done finds it."""
+        content, is_first = held
         if content in self._later or self._finding(content) & ~done:
             return held
-        return _UNFOUND
+        stand = UNFOUND if is_first else self._prospects.stand_in(content)
+        return _UNFOUND if stand == UNFOUND else (stand, False)
 
     def _next(self, done: int, held: _Holds) -> list[_State]:
         """The states that one more operation leads to, the most likely last."""
@@ -193,12 +213,10 @@ class _Search:
         for index in sorted(indices, key=lambda each: ops[each].end, reverse=True):
             op = ops[index]
             after = self._passed(done, index, indices) | 1 << index
-            if op.is_read:
-                if op.outcomes(content):
-                    found.append((after, self._seen(held, after)))
-            elif not op.is_blind:
-                found += self._updated(op, held, after)
-            elif self._is_worth(index, done, content, indices):
+            if not op.is_blind:
+                is_worth = op.edit is None or not self._is_done_as_well(index, done, indices)
+                found += self._found(op, held, after) if is_worth else []
+            elif self._is_worth(index, done, held, indices):
                 after |= free
                 if op.value == content or self._can_be_lost(content, after):
                     found.append((after, self._seen(_made(op), after)))
@@ -214,13 +232,23 @@ class _Search:
                 free |= (self._passed(done, index, indices) == done) << index
         return free
 
-    def _updated(self, op: RegisterOperation, held: _Holds, after: int) -> list[_State]:
+    def _found(self, op: RegisterOperation, held: _Holds, after: int) -> list[_State]:
+        """The states after an operation that finds what is held; none if it finds something else.
+        What has an unknown outcome has none, too, if that is worth no more than what is held."""
         content, is_first = held
+        if op.is_read:
+            return [(after, self._seen(held, after))] if op.outcomes(content) else []
         if is_first:
             return []
-        can_be_lost = op.edit is not None or self._can_be_lost(content, after)
-        made = [each for each in op.outcomes(content) if can_be_lost or each == content]
-        return [(after, self._seen((each, False), after)) for each in made]
+        can_be_lost = self._can_be_lost(content, after)
+        if op.edit is None:
+            made = [each for each in op.outcomes(content) if can_be_lost or each == content]
+            return [(after, self._seen((each, False), after)) for each in made]
+        if not can_be_lost or content == UNFOUND:
+            return []
+        outcomes = op.outcomes(self._prospects.sample(content))
+        seen = [self._seen((each, False), after) for each in outcomes]
+        return [(after, each) for each in seen if self._is_more(each, held)]
 
     def _candidates(self, done: int) -> list[int]:
         """Who may be next: not who starts after another operation, not done yet, had to be over."""
@@ -249,32 +277,44 @@ class _Search:
                 done |= 1 << other
         return done
 
-    def _is_worth(self, index: int, done: int, content: Content, indices: list[int]) -> bool:
+    def _is_worth(self, index: int, done: int, held: _Holds, indices: list[int]) -> bool:
         """Whether a write has to be tried next. An optional one does only if what it writes is
-        found later, if it changes the register, and if no other write of the same ends sooner: that
-        one would do as well, and this one is worth more later."""
+        found later, or something that edits make of it, and if it changes the register."""
         op = self._ops[index]
         if op.must:
             return True
-        if op.value == content or self._seen(_made(op), done) is _UNFOUND:
-            return False
-        others = (self._ops[other] for other in indices if other < index)
-        return not any(
-            other.is_blind
-            and other.value == op.value
-            and other.end <= op.end
-            and other.is_first == op.is_first
-            for other in others
-        )
+        made = self._seen(_made(op), done)
+        return self._is_more(made, held) and not self._is_done_as_well(index, done, indices)
+
+    def _is_more(self, made: _Holds, held: _Holds) -> bool:
+        """Whether anything may come of what is made that does not come of what is held."""
+        content, is_first = held
+        if made[0] == content:
+            return is_first and not made[1]
+        if is_first:
+            return made is not _UNFOUND
+        return self._prospects.is_more(made[0], content)
+
+    def _is_done_as_well(self, index: int, done: int, indices: list[int]) -> bool:
+        """Whether another operation that does the same as an optional one ends sooner: that one
+        would do as well, and this one is worth more later."""
+        op = self._ops[index]
+        made = None if op.edit is not None else self._seen(_made(op), done)
+        for other in (self._ops[each] for each in indices if each < index):
+            if other.end > op.end or other.edit != op.edit:
+                continue
+            if op.edit is not None or (other.is_blind and self._seen(_made(other), done) == made):
+                return True
+        return False
 
     def _can_be_lost(self, content: Content, after: int) -> bool:
         """Whether what is held may be overwritten: nobody has to find it any more, or it can be
         written again."""
         # Who finds nothing may find it in many forms.
         must = self._needed & ~after
-        if self._later.finds_any or not self._finders.get(content, 0) & must:
+        if not self._finders.get(content, 0) & must:
             return True
-        return bool(self._writers.get(content, 0) & ~after)
+        return bool((self._writers.get(content, 0) | self._any_writers) & ~after)
 
 
 def _made(op: RegisterOperation) -> _Holds:

@@ -156,6 +156,16 @@ def test_a_digest_of_another_boundary_says_nothing() -> None:
     assert [asked.partition for asked in alone.take(1, AskSums)] == [PARTITION]
 
 
+def test_a_horizon_that_a_peer_told_is_not_taken_back_at_the_same_boundary() -> None:
+    alone = holding()
+    boundary = told(alone).pop(-1)
+    horizon = boundary - 1
+    alone.hear(1, Agree(boundary, [], [(PARTITION, horizon, 1, horizon)]))
+    alone.hear(1, Agree(boundary, [(PARTITION, 1)], [(PARTITION, horizon, 1, 0)]))
+    alone.step()
+    assert alone.take(1, AskSums) == [], "it has dropped what this node still has"
+
+
 def test_what_the_other_lacks_is_sent_and_nothing_else() -> None:
     alone = holding()
     boundary = told(alone).pop(-1)

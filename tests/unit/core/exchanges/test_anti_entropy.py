@@ -29,6 +29,7 @@ from quorate.core.values.record import Record
 from quorate.core.values.settings import SLICE_MS
 from quorate.core.values.slots import BUCKETS, PAGE_BYTES, PARTITION_COUNT, partition_of, row_of
 from quorate.core.values.versions import pack_version
+from quorate.sim.clock import EPOCH_MS
 from quorate.sim.cluster import id_of
 from tests.unit.core.alone import Alone, made_at, record_at
 from tests.unit.core.exchanges.test_agreement import KEYS, PARTITION, holding, told
@@ -204,6 +205,16 @@ def test_many_small_records_count_against_the_rate() -> None:
     assert counts[0] < 20 < counts[1], "few at first, as they might have been large"
 
 
+def test_all_pieces_of_an_answer_count_against_the_rate() -> None:
+    alone, asked = asked_for_records(repair_rate=1 << 20)
+    began_ms = alone.mono_ms
+    for _ in asked.full:
+        alone.hear(1, ReadAnswer(asked.batch, [record_at(5, b"v" * (1 << 18))], [], []))
+    while alone.node.agreement.is_repairing:
+        alone.sleep()
+    assert alone.mono_ms - began_ms >= 750
+
+
 @pytest.mark.parametrize("rate", [1, 1 << 62])
 def test_a_rate_may_be_tiny_or_huge(rate: int) -> None:
     alone, asked = asked_for_sums(repair_rate=rate)
@@ -224,6 +235,43 @@ def test_what_the_other_refuses_is_told_and_not_counted_as_sent() -> None:
     assert alone.node.parts.turn.counters["repair_records_sent"] == 1
     assert alone.node.parts.turn.counters["repair_records_refused"] == 1
     assert "repair_refused" in alone.notes
+
+
+def test_a_difference_of_which_some_was_taken_is_looked_at_again_at_once() -> None:
+    alone, wanted = asked_for_list(keys=[b"{tag}%05d" % n for n in range(RECORDS_MAX + 5)])
+    alone.hear(1, Listed(wanted.batch, [], b""))
+    for is_refused in (False, True):
+        alone.step(after_ms=1_000)
+        (push,) = alone.take(1, Mutate)
+        refused = [(at, "no") for at in range(len(push.items))] if is_refused else []
+        alone.hear(1, Mutated(push.batch, [], refused))
+    alone.step(after_ms=1_000)
+    assert not alone.node.agreement.is_repairing
+    _, pause = alone.node.agreement._anti_entropy._looked[PARTITION, alone.peer(1)]
+    assert pause == 0
+
+
+LOCK: Final = EPOCH_MS // SLICE_MS + 1
+"""Above all that these hold."""
+
+
+def test_what_is_sent_to_another_bears_the_lock_with_which_it_is_held() -> None:
+    alone, wanted = asked_for_list()
+    alone.node.parts.replica.fences.lock(PARTITION, LOCK, 0)
+    alone.hear(1, Listed(wanted.batch, [], b""))
+    alone.step(after_ms=1_000)
+    assert [push.lock for push in alone.take(1, Mutate)] == [LOCK]
+
+
+@pytest.mark.parametrize("lock", [0, LOCK])
+def test_what_another_holds_with_this_lock_is_kept_though_nothing_so_old_may_win(
+    lock: int,
+) -> None:
+    alone, asked = asked_for_records()
+    alone.node.parts.replica.fences.lock(PARTITION, LOCK, 0)
+    records: list[Record | None] = [record_at(5)] * 3
+    alone.hear(1, ReadAnswer(asked.batch, records, [], [], lock))
+    assert alone.disk.get(asked.full[0]) == (record_at(5) if lock else None)
 
 
 # --- what stays different -------------------------------------------------------------------------

@@ -295,7 +295,9 @@ def test_without_votes_it_tries_again_with_another_ballot_and_the_late_ones_coun
     alone.hear(1, Voted(one.batch, Vote(2, True, one.ballot)))
     assert alone.take(1, Accept) == []
     alone.hear(1, Voted(other.batch, Vote(2, True, other.ballot)))
-    assert len(alone.take(1, Accept)) == 1
+    assert len(accept(alone, 1)) == 1
+    assert layout_of(alone).epoch == 2
+    assert alone.node.changes._try_ms == TRY_MS, "the next number has its first try"
 
 
 def test_a_voter_that_is_asked_twice_counts_once() -> None:

@@ -328,6 +328,19 @@ def test_who_proposes_that_one_is_lost_asks_whether_others_hear_it() -> None:
     assert isinstance(asker.result, ChangeResult)
 
 
+def test_who_counts_as_lost_already_is_asked_about_no_more() -> None:
+    """It may be back by then, and would hold up all that follows."""
+    alone = _node()
+    alone.unlink(2)
+    _ask(alone, Wish(leave=(url_of(2),), is_forced=True), timeout_ms=60_000)
+    (asked,) = alone.take(1, Prepare)
+    alone.hear(1, Voted(asked.batch, Vote(asked.number, True, asked.ballot)))
+    (layout,) = accept(alone, 1)
+    assert layout.lost == (id_of(2),)
+    _ask(alone, Wish(weights=((url_of(1), 7),)))
+    assert [each.lost for each in alone.take(1, Prepare)][-1:] == [[]]
+
+
 def test_it_votes_itself_for_no_loss_of_one_that_it_hears_by_then() -> None:
     alone = _node(syncs=True)
     alone.unlink(2)

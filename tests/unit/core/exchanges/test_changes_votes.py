@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from quorate.core.exchanges.changes import BALLOT_AHEAD_MAX, VOTE_META
+from quorate.core.node import CEILING_META
 from quorate.core.topology.admission import KEPT_S, SpentToken
 from quorate.core.topology.layout import LAYOUT_BYTES_MAX, Course, Layout
 from quorate.core.topology.steps import admitted
@@ -23,6 +24,7 @@ from quorate.core.values.messages import (
     Vote,
     Voted,
 )
+from quorate.core.values.versions import ms_of
 from quorate.errors import Conflict
 from quorate.sim.clock import EPOCH_MS
 from quorate.sim.cluster import bound_to, id_of, url_of
@@ -65,6 +67,19 @@ def test_a_vote_is_told_when_it_is_durable() -> None:
     assert alone.take(1, Voted) == []
     alone.sync()
     assert vote(alone, 1) == Vote(2, True, LOW, LOW)
+
+
+def test_a_vote_moves_the_mark_of_the_disk_whatever_is_refused_in_the_same_step() -> None:
+    alone = node(count=3, layout_of=stable(3, course=Course.REST))
+    alone.step(after_ms=10_000)
+    assert _ceiling_ms(alone) < EPOCH_MS + 10_000
+    alone.hear(1, Prepare(5, 3, HIGH, []), Prepare(6, 3, LOW, []))
+    assert [told.vote.is_granted for told in alone.take(1, Voted)] == [False, True]
+    assert _ceiling_ms(alone) >= EPOCH_MS + 10_000
+
+
+def _ceiling_ms(alone: Alone) -> int:
+    return ms_of(int.from_bytes(alone.disk.get_meta(CEILING_META) or b"", "big"))
 
 
 def test_a_refusal_promises_nothing_and_is_told_at_once() -> None:

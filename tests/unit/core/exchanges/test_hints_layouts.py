@@ -10,6 +10,7 @@ import pytest
 
 from quorate.core.exchanges.hints import peer_of
 from quorate.core.topology.layout import Course, Layout, Member, unmet_id
+from quorate.core.topology.peer import Ground
 from quorate.core.topology.steps import changed, settled
 from quorate.core.values.events import LinkDown, LinkUp, PeerFrame
 from quorate.core.values.messages import Frame, Mutate, Mutated, Ping
@@ -115,6 +116,20 @@ def test_hints_for_a_disk_that_is_lost_are_dropped_and_no_more_are_kept() -> Non
     assert hinted(alone) == set()
     alone.link(3)
     assert alone.take(3, Mutate) == []
+
+
+def test_who_has_the_place_of_a_stranger_that_was_forgotten_gets_hints_of_its_own() -> None:
+    alone = _node()
+    alone.node.roster.add(url_of(8), Ground.ANNOUNCED)
+    assert alone.node.roster.forget(url_of(8))
+    _new_disk(alone, 5)
+    joined = with_member(REST, Member(NEW_DISK, url_of(5)))
+    place = [each.id for each in joined.members].index(NEW_DISK)
+    hear(alone, later(replace(joined, table=tuple([(0, 1, place) for _ in joined.table]))))
+    alone.step(LinkDown(NEW_DISK))
+    _put(alone, b"1", 1)
+    _check(alone)
+    assert hinted(alone) == {NEW_DISK}
 
 
 def test_hints_for_who_is_in_no_layout_any_more_are_dropped() -> None:

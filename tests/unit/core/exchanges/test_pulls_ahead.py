@@ -122,6 +122,21 @@ def test_what_a_majority_lists_far_past_the_guard_is_taken_and_no_clock_follows_
     assert ms_of(clock.reading) <= wall_ms + alone.node.settings.max_clock_skew_ms
 
 
+def test_after_a_restart_nothing_is_denied_that_such_a_version_may_have_taken_the_place_of() -> (
+    None
+):
+    """Above its clock's ceiling too: it may have held that, and somebody may have read it there."""
+    alone = node()
+    hear(alone, JOINT)
+    one, two, three = sources_of(alone, records_of(*ROWS[:6]))
+    one.held[ROWS[2]] = two.held[ROWS[2]] = three.held[ROWS[2]] = NEXT_YEAR
+    work(alone, one, two, three, ms=UNREADABLE_MS // 2)
+    assert has_pulled(alone)
+    again = Alone(4, disk=alone.disk).node.parts.replica
+    assert not again.never_held(record_at(YEAR_MS - 1))
+    assert again.never_held(record_at(YEAR_MS + 1))
+
+
 @pytest.mark.parametrize("missed", [1, 2, 3])
 @pytest.mark.parametrize("below", [records_of(ROWS[2])[ROWS[2]], record_at(YEAR_MS - 1)])
 def test_what_two_of_three_have_is_taken_whoever_missed_it(missed: int, below: Record) -> None:
@@ -157,6 +172,41 @@ def test_above_what_a_majority_has_nothing_past_the_guard_is_passed_over() -> No
     one, two, three = sources_of(alone, records_of(*ROWS[:6]))
     one.held[ROWS[2]] = two.held[ROWS[2]] = NEXT_YEAR
     three.held[ROWS[2]] = record_at(YEAR_MS + 1)
+    work(alone, one, two, three, ms=UNREADABLE_MS + 4 * AGAIN_MS)
+    assert alone.node.pulls.unreadable == [P]
+
+
+def test_one_row_past_the_guard_does_not_keep_another_from_its_majority() -> None:
+    """For one all three have to be asked, and for the other the first is not believed."""
+    alone = node()
+    hear(alone, JOINT)
+    held = records_of(*ROWS[:6])
+    one, two, three = sources_of(alone, held)
+    one.held[ROWS[2]] = three.held[ROWS[2]] = NEXT_YEAR
+    one.held[ROWS[4]] = record_at(YEAR_MS + 1)
+    work(alone, one, two, three, ms=UNREADABLE_MS // 2)
+    assert has_pulled(alone)
+    assert copy_of(alone, P) == {**held, ROWS[2]: NEXT_YEAR}
+
+
+def test_above_what_a_majority_has_is_left_out_what_one_that_stays_has_alone() -> None:
+    alone = node()
+    hear(alone, JOINT)
+    one, two, three = sources_of(alone, records_of(*ROWS[:6]))
+    two.held[ROWS[2]] = three.held[ROWS[2]] = NEXT_YEAR
+    one.held[ROWS[2]] = record_at(YEAR_MS + 1)
+    work(alone, one, two, three, ms=UNREADABLE_MS // 2)
+    assert has_pulled(alone)
+    assert copy_of(alone, P) == two.held
+
+
+def test_of_one_row_two_copies_of_three_past_the_guard_are_not_left_out() -> None:
+    """What both had acknowledged before the third has not."""
+    alone = node()
+    hear(alone, JOINT)
+    one, two, three = sources_of(alone, records_of(*ROWS[:6]))
+    one.held[ROWS[2]] = three.held[ROWS[2]] = NEXT_YEAR
+    one.held[ROWS[4]], two.held[ROWS[4]] = record_at(YEAR_MS + 1), record_at(YEAR_MS + 2)
     work(alone, one, two, three, ms=UNREADABLE_MS + 4 * AGAIN_MS)
     assert alone.node.pulls.unreadable == [P]
 

@@ -25,6 +25,7 @@ from tests.unit.core.moving import (
     held_by,
     node,
     rows_in,
+    settle,
     work,
 )
 
@@ -67,6 +68,45 @@ def test_what_all_have_locked_or_one_has_dropped_keeps_out_what_came_before(
     assert copy_of(alone, P) == {}
     assert alone.node.parts.turn.counters["pulled_rows_refused"] == 1
     assert alone.node.parts.replica.fences.boundary(P) == LOCK
+
+
+@pytest.mark.parametrize("horizon", [0, LOCK], ids=["locked", "dropped"])
+def test_what_sources_hold_below_their_lock_is_gotten(horizon: int) -> None:
+    alone = node(JOINT, slice_ms=SLICE_MS)
+    held = {ROW: record_at(1)}
+    work(alone, *[Source(alone, index, held, fence=(LOCK, horizon)) for index in (1, 2, 3)])
+    assert has_pulled(alone)
+    assert copy_of(alone, P) == held
+
+
+def test_what_would_take_the_place_of_what_has_expired_below_the_lock_is_kept_out_too() -> None:
+    """As by the sources: the older one may have been dropped by some of them."""
+    alone = _took(JOINT, ROW, LATE)
+    held = {ROW: Record(record_at(1).version, b"v", LOCK * SLICE_MS)}
+    work(alone, *[Source(alone, index, held, fence=(LOCK, 0)) for index in (1, 2, 3)])
+    assert has_pulled(alone)
+    assert alone.node.parts.turn.counters["pulled_rows_refused"] == 1
+    assert copy_of(alone, P) == held
+
+
+def test_what_the_source_of_an_earlier_page_had_dropped_counts_to_the_end() -> None:
+    """The one that is asked instead has yet to hear that it may drop it."""
+    alone = node(JOINT, slice_ms=SLICE_MS)
+    held = {row: record_at(1) for row in rows_in(P, 9)}
+    first, instead, leaver = [
+        Source(alone, index, held, page=1, fence=(LOCK, horizon))
+        for index, horizon in ((2, LOCK), (1, 0), (3, 0))
+    ]
+    settle(alone)
+    for _ in range(2):
+        first.answer()
+        leaver.answer()
+    assert first.pulls
+    alone.unlink(2)
+    work(alone, instead, leaver)
+    assert instead.pulls
+    assert has_pulled(alone)
+    assert alone.node.parts.replica.fences.horizon(P) == LOCK
 
 
 @pytest.mark.parametrize("others", [(0, 0), (LOCK - 1, 0), (LOCK - 1, LOCK - 1), (LOCK + 1, 0)])

@@ -57,6 +57,20 @@ def test_a_source_that_does_not_answer_is_asked_again() -> None:
     assert copy_of(alone, P) == records_of(*ROWS[:3])
 
 
+def test_a_page_of_which_a_source_was_lost_is_none_whoever_answers_after_that() -> None:
+    """What leaves missed some, and the other would have told."""
+    alone = node(JOINT)
+    held = records_of(*ROWS[:3])
+    one, two, leaver = [Source(alone, index, held) for index in (1, 2, 3)]
+    leaver.held.clear()
+    alone.step()
+    alone.unlink(2)
+    leaver.answer()
+    work(alone, one, two, leaver)
+    assert has_pulled(alone)
+    assert copy_of(alone, P) == held
+
+
 def test_records_that_do_not_come_are_asked_for_again_and_no_others() -> None:
     alone = node(timeout_ms=300)
     hear(alone, JOINT)

@@ -319,6 +319,15 @@ def test_a_full_answer_from_a_wrong_clock_gives_way_to_what_others_have() -> Non
     assert asker.result == GetResult(NEW, answers=2)
 
 
+def test_a_full_answer_from_a_wrong_clock_is_not_read_where_others_have_nothing() -> None:
+    alone, (first, second, third) = outsider()
+    asker = alone.get(KEY)
+    answer(alone, first, record_at(3_600_000, b"from the future"))
+    for peer in (second, third):
+        answer(alone, peer, None)
+    assert asker.result == GetResult(None, answers=2)
+
+
 def test_a_copy_here_that_cannot_be_read_any_more_does_not_count_when_it_is_read_again() -> None:
     alone = three()
     give(alone, NEW)

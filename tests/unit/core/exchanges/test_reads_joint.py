@@ -13,7 +13,7 @@ from quorate.core.values.messages import Read, ReadAnswer
 from quorate.core.values.slots import partition_of, row_of
 from quorate.core.values.versions import ABSENT
 from tests.unit.core.alone import Alone, record_at
-from tests.unit.core.moving import node, stable
+from tests.unit.core.moving import hear, node, stable
 
 OLD = stable(5)
 KEY = next(k for n in range(9999) if OLD.table[partition_of(row_of(k := b"%d" % n))] == (1, 2, 3))
@@ -42,6 +42,19 @@ def _be_damaged(alone: Alone) -> None:
     for read in alone.take(2, Read):
         versions = [ABSENT] * (len(read.full) + len(read.brief))
         alone.hear(2, ReadAnswer(read.batch, [], versions, [*read.full, *read.brief]))
+
+
+def test_a_read_of_all_replicas_asks_all_of_the_next_layout() -> None:
+    alone = node(count=5, layout_of=OLD)
+    asker = alone.get(KEY, r=3)
+    for index in (1, 2, 3):
+        alone.take(index, Read)
+    hear(alone, JOINT)
+    for index in (1, 2, 3):
+        _answer(alone, index)
+        assert not asker.results
+    _answer(alone, 4)
+    assert asker.result == GetResult(HELD, answers=4)
 
 
 @pytest.mark.parametrize("happens", [_be_silent, _be_lost, _be_damaged])

@@ -17,6 +17,7 @@ from quorate.errors import DeadlineExceeded, QuorumUnreachable
 from quorate.sim.cluster import id_of
 from tests.unit.core.alone import Alone, Asker
 from tests.unit.core.read_stage import KEY, NEW, NEWER, OLD, ROW, ack, answer, give, outsider, three
+from tests.unit.core.update_stage import pass_ms
 
 
 def test_the_newest_is_fetched_from_one_that_has_it() -> None:
@@ -213,6 +214,30 @@ def test_two_replicas_that_take_no_writes_are_not_sent_it_in_turns() -> None:
     alone.step(after_ms=WRITE_BACK_AGAIN_MS)
     assert ack(alone, first) == [NEW]
     assert asker.result == GetResult(NEW, answers=2, repaired=1)
+
+
+def test_who_has_yet_to_answer_is_not_sent_it_again_because_another_refuses() -> None:
+    alone, (first, second, third) = outsider()
+    asker = alone.get(KEY)
+    answer(alone, first, OLD)
+    answer(alone, second, NEW)
+    answer(alone, second, NEW)
+    _be_busy(alone, first, third)
+    pass_ms(alone, WRITE_BACK_AGAIN_MS)
+    assert len(alone.take(first, Mutate)) == 1
+    pass_ms(alone, WRITE_BACK_HEDGE_MS)
+    _be_busy(alone, third)
+    pass_ms(alone, WRITE_BACK_AGAIN_MS)
+    assert alone.take(first, Mutate) == []
+    assert ack(alone, third) == [NEW]
+    assert asker.result == GetResult(NEW, answers=2, repaired=1)
+
+
+def _be_busy(alone: Alone, *indices: int) -> None:
+    """Each takes nothing of what it was told to keep, once."""
+    for index in indices:
+        (mutate,) = alone.take(index, Mutate)
+        alone.hear(index, Mutated(mutate.batch, [], [], busy=True))
 
 
 def test_a_damaged_copy_that_is_repaired_counts_once() -> None:

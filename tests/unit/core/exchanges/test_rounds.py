@@ -92,6 +92,15 @@ def test_no_answer_is_a_replica_that_will_not_give_any(how: str) -> None:
     assert asked.verdict(Said.PROMISED) is Verdict.LOST
 
 
+def test_nobody_has_it_for_sure_once_all_that_were_asked_have_answered_or_refused() -> None:
+    alone = alone_of()
+    asked = Asked(alone)
+    for index in (1, 2):
+        assert not asked.round.did_nobody(Said.ACCEPTED)
+        promise(alone, index, said=Said.REFUSED)
+    assert asked.round.did_nobody(Said.ACCEPTED)
+
+
 @pytest.mark.parametrize("votes", [0, 2])
 def test_an_answer_of_another_shape_is_none(votes: int) -> None:
     alone = alone_of()

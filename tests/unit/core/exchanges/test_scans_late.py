@@ -73,6 +73,23 @@ def test_what_a_late_replica_says_of_a_chunk_that_is_done_is_nothing() -> None:
     assert alone.take(1, ScanRows) == [], "it was late, and others could answer"
 
 
+def test_all_that_were_late_are_asked_last() -> None:
+    alone, asker = Alone(5, replication=5), Asker()
+    alone.link(1, 2, 3, 4)
+    alone.step(Scan(asker, r=3, timeout_ms=5_000))
+    for peer in (3, 4):
+        assert _tell(alone, peer, alone.take(peer, ScanRows))
+    for peer in (1, 2):
+        assert alone.take(peer, ScanRows)
+    alone.step(after_ms=LATE_MS)
+    for _ in range(2 * PARTITION_COUNT // CHUNK):
+        for peer in (3, 4):
+            _tell(alone, peer, alone.take(peer, ScanRows))
+        alone.step()
+    assert asker.result == ScanResult([], b"", complete=True)
+    assert (alone.take(1, ScanRows), alone.take(2, ScanRows)) == ([], [])
+
+
 def test_in_place_of_a_replica_that_is_lost_another_is_asked_at_once() -> None:
     alone, asker, asked = _scanning(1, 2)
     _tell(alone, 2, asked[2])

@@ -4,23 +4,29 @@ the test."""
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import pytest
 
-from quorate.core.exchanges.rounds import ROUND_MS
+from quorate.core.exchanges.attempt import Attempt, BegunUpdate
+from quorate.core.exchanges.rounds import ROUND_MS, Round
+from quorate.core.exchanges.spreads import Spread
+from quorate.core.exchanges.successions import Succession
 from quorate.core.values.events import Edited, StorageState
-from quorate.core.values.messages import AcceptRows, Mutate, PrepareRows
+from quorate.core.values.messages import AcceptRows, Mutate, PrepareRows, Said
 from quorate.core.values.record import Record
-from quorate.core.values.versions import ABSENT, chain_of
+from quorate.core.values.versions import ABSENT, chain_of, stamp_at
 from quorate.errors import (
     DeadlineExceeded,
     InvalidRequest,
     Outcome,
     PreconditionFailed,
+    QuorateError,
     QuorumUnreachable,
     ValueTooLarge,
 )
+from tests.uncollected import uncollected
 from tests.unit.core.alone import record_at
 from tests.unit.core.read_stage import KEY as KEY_OF_OTHERS
 from tests.unit.core.read_stage import outsider
@@ -28,6 +34,7 @@ from tests.unit.core.update_stage import (
     KEY,
     OLD,
     ROW,
+    add,
     done,
     leave,
     pass_ms,
@@ -148,6 +155,17 @@ def test_a_tombstone_that_an_edit_makes_has_its_own_time_as_its_expiry() -> None
     assert record.value is None
     assert record.expires_ms == alone.now.wall_ms
     assert values(asker) == (b"41", None)
+
+
+def test_the_time_of_a_tombstone_is_by_the_clock_that_locks_are_set_by() -> None:
+    """That follows the clock of whoever is ahead."""
+    alone = stage()
+    ahead_ms = alone.now.wall_ms + 400
+    alone.hear(1, clock=stamp_at(ahead_ms))
+    update(alone, lambda _: Edited(None))
+    promise(alone, 1, OLD)
+    ((_, _, _, record),) = accept(alone, 1)
+    assert record.expires_ms == ahead_ms
 
 
 def test_a_node_that_holds_no_copy_is_sent_what_it_lacks() -> None:
@@ -324,3 +342,49 @@ def test_those_behind_one_that_nobody_waits_for_any_more_go_on_without_it() -> N
     second = update(alone)
     assert len(promise(alone, 1, OLD)) == 1
     del second
+
+
+# --- memory ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["decided", "refused", "outbid", "late"])
+def test_what_is_over_is_freed_without_the_collector(how: str) -> None:
+    """Each holds a value, or several."""
+
+    def refuse(_: Record | None) -> Edited:
+        raise PreconditionFailed("another version is there")
+
+    alone = stage()
+    with uncollected(Attempt, BegunUpdate, Round, Spread, Succession, QuorateError) as left:
+        asker = update(alone, refuse if how == "refused" else add, timeout_ms=1_000)
+        assert left() > 0
+        promise(alone, 1, OLD)
+        if how == "outbid":
+            accept(alone, 1, said=Said.OUTBID)
+            accept(alone, 2, said=Said.OUTBID)
+        elif how == "decided":
+            accept(alone, 1)
+            ack(alone, 1)
+        pass_ms(alone, 10_000)
+        assert len(asker.results) == 1
+        del asker
+        assert left() == 0
+
+
+def test_who_is_answered_and_stands_behind_one_that_waits_keeps_no_values() -> None:
+    """What it is counted with is what it brought, and not what was there before and after."""
+    alone = stage()
+    waiting = update(alone, key=b"another")
+    alone.take(1, PrepareRows)
+    alone.take(2, PrepareRows)
+    held: Record | None = OLD
+    for edit in (add, leave):
+        asker = update(alone, edit)
+        promise(alone, 1, held)
+        accept(alone, 1)
+        ack(alone, 1)
+        held = done(asker).after
+    assert not waiting.results
+    begun = [each for each in gc.get_objects() if isinstance(each, BegunUpdate)]
+    assert len(begun) >= 3
+    assert [each.result for each in begun if each.waiter is None and each.result is not None] == []

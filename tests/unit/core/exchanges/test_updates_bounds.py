@@ -174,6 +174,7 @@ def test_what_an_edit_keeps_is_counted_until_it_is_answered() -> None:
     refused = update(alone, size=1_500)
     assert isinstance(refused.result, Overloaded)
     promise(alone, 1, OLD)
+    assert requests.bytes == 1_500 + len(b"42"), "what is proposed, too"
     accept(alone, 1)
     ack(alone, 1)
     assert asker.results

@@ -5,7 +5,9 @@ of which is this one."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
+
+import pytest
 
 from quorate.core.topology.layout import Layout
 from quorate.core.topology.steps import completed, stepped
@@ -20,11 +22,12 @@ from quorate.core.values.messages import (
 )
 from quorate.core.values.record import Record
 from quorate.core.values.slots import partition_of, row_of
+from quorate.errors import InvalidRequest, Outcome
 from tests.unit.core.alone import Alone, Asker
 from tests.unit.core.moving import hear, node, stable
-from tests.unit.core.update_stage import OLD, pass_ms, successor_of, update, values
+from tests.unit.core.update_stage import OLD, done, pass_ms, successor_of, update, values
 from tests.unit.core.vote_stage import Prepared, accept, promise
-from tests.unit.core.write_stage import ack
+from tests.unit.core.write_stage import ack, error_of
 
 LAYOUT = stable(5)
 KEY = next(
@@ -32,10 +35,12 @@ KEY = next(
 )
 JOINT = stepped(LAYOUT, {partition_of(row_of(KEY)): (1, 2, 4)})
 NEW = completed(JOINT)
+LONGER = stepped(LAYOUT, {partition_of(row_of(KEY)): (1, 2, 3, 4)})
+"""Two are a majority of the three that hold the key, and not of the four that shall."""
 
 
-def _begun(layout: Layout = LAYOUT) -> tuple[Alone, Asker]:
-    alone = node(count=5, layout_of=layout, write_wait_ms=300)
+def _begun(layout: Layout = LAYOUT, **settings: Any) -> tuple[Alone, Asker]:
+    alone = node(count=5, layout_of=layout, write_wait_ms=300, **settings)
     return alone, update(alone, key=KEY)
 
 
@@ -122,6 +127,25 @@ def test_a_decided_record_that_another_layout_meets_is_written_to_its_replicas()
     assert alone.node.inflight == 0
 
 
+def test_who_held_it_before_another_layout_came_is_sent_it_again_under_that() -> None:
+    """It waited for its next try when the layout came."""
+    alone, asker = _begun()
+    for index in (1, 2):
+        promise(alone, index, OLD)
+    for index in (1, 2):
+        accept(alone, index)
+    (mine,) = ack(alone, 1)
+    for index in (2, 3):
+        ack(alone, index, busy=True)
+    hear(alone, JOINT)
+    pass_ms(alone, 300)
+    assert ack(alone, 1) == [mine]
+    ack(alone, 3)
+    assert not asker.results
+    ack(alone, 4)
+    assert values(asker) == (b"41", b"42")
+
+
 def test_a_base_that_is_written_back_when_another_layout_comes_is_looked_for_again() -> None:
     alone, asker = _begun()
     newer = successor_of(OLD, b"42", number=3)
@@ -170,3 +194,27 @@ def test_both_layouts_may_come_at_each_stage() -> None:
         for index in (2, 4):
             assert answer(alone, index)
     assert values(asker) == (b"41", b"42")
+
+
+@pytest.mark.parametrize("setting", ["w", "r"])
+def test_where_a_quorum_is_no_majority_of_the_row_to_come_updates_are_refused(
+    setting: str,
+) -> None:
+    _, asker = _begun(LONGER, **{setting: 2})
+    error = error_of(asker, InvalidRequest, Outcome.NOT_APPLIED)
+    assert error.facts == {"given": 2, "needed": 3}
+
+
+def test_an_update_that_meets_a_longer_row_is_done_when_a_majority_of_it_holds_it() -> None:
+    """W is 2, which was a majority when it began."""
+    alone, asker = _begun(w=2, r=2)
+    for answer in (_promise, accept):
+        for index in (1, 2):
+            assert answer(alone, index)
+    hear(alone, LONGER)
+    for index in (1, 2):
+        assert ack(alone, index)
+    assert not asker.results, "two of four"
+    assert ack(alone, 4)
+    assert values(asker) == (b"41", b"42")
+    assert (done(asker).acks, done(asker).replicas) == (3, 4)

@@ -71,6 +71,17 @@ def test_where_too_few_promise_it_is_asked_again_with_a_higher_ballot(said: Said
     assert values(asker) == (b"41", b"42")
 
 
+def test_a_ballot_that_was_outbid_is_not_gone_back_to() -> None:
+    alone = stage()
+    update(alone)
+    promise(alone, 1, OLD, said=Said.OUTBID, promised=(7, 1))
+    pass_ms(alone, 10)
+    promise(alone, 1, OLD, said=Said.GONE)
+    pass_ms(alone, 20)
+    (third,) = promise(alone, 1, OLD)
+    assert third[2] > (7, 1)
+
+
 @pytest.mark.parametrize("promised", [(7, 1), (900, 4)])
 def test_where_too_few_accept_promises_are_asked_for_again(promised: tuple[int, int]) -> None:
     alone = stage()

@@ -11,8 +11,8 @@ from quorate.core.values.events import Batch, Edited, Update
 from quorate.core.values.messages import AcceptRows, PrepareRows
 from quorate.core.values.record import Record, winner_after
 from quorate.core.values.slots import row_of
-from quorate.core.values.versions import chain_of, link_of, successor
-from quorate.errors import Outcome, PreconditionFailed
+from quorate.core.values.versions import chain_of, link_of, ms_of, stamp_of, successor
+from quorate.errors import Conflict, Outcome, PreconditionFailed
 from tests.unit.core.alone import Alone, Asker
 from tests.unit.core.update_stage import (
     KEY,
@@ -216,6 +216,22 @@ def test_a_request_that_took_effect_before_is_told_so_among_others() -> None:
     assert record.value == b"43"
     assert values(fresh) == (b"42", b"43")
     assert done(again).is_repeated
+
+
+@pytest.mark.parametrize("later_ms", [0, 1])
+def test_a_request_may_be_older_than_what_is_there_by_as_much_as_clocks_may_differ(
+    later_ms: int,
+) -> None:
+    """Who sent it first tells when by the clock of another node."""
+    alone = stage()
+    skew_ms = alone.node.settings.max_clock_skew_ms
+    since_ms = ms_of(stamp_of(OLD.version)) + skew_ms + later_ms
+    asker = update(alone, request=7, since_ms=since_ms)
+    promise(alone, 1, OLD)
+    if later_ms:
+        assert alone.take(1, AcceptRows)
+    else:
+        error_of(asker, Conflict, Outcome.UNKNOWN)
 
 
 @pytest.mark.parametrize("count", [1, 5])

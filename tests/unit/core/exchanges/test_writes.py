@@ -22,6 +22,7 @@ from quorate.errors import (
     Outcome,
     QuorumUnreachable,
 )
+from quorate.sim.clock import EPOCH_MS
 from quorate.sim.cluster import id_of
 from tests.unit.core.alone import Alone, Asker, record_at
 from tests.unit.core.read_stage import KEY as KEY_OF_OTHERS
@@ -303,6 +304,11 @@ def _last(alone: Alone, index: int) -> Record:
     """The record that a peer was sent last, and has yet to answer."""
     said = [each for each in alone.said[id_of(index)] if isinstance(each, Mutate)]
     return said[-1].items[-1][1]
+
+
+def test_a_second_stamp_changes_nothing_of_when_the_value_expires() -> None:
+    *_, second = _stamped_again(expires_ms=EPOCH_MS + 60_000)
+    assert second.expires_ms == EPOCH_MS + 60_000
 
 
 def test_a_write_superseded_twice_is_answered_all_the_same() -> None:

@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+from itertools import permutations
+
+import pytest
+
 from quorate.core.values.events import PutResult
 from quorate.core.values.messages import AcceptRows, Mutate, Mutated, Said
 from quorate.core.values.record import Record
@@ -42,6 +46,19 @@ def test_a_stamp_that_nobody_took_as_it_is_too_old_is_stamped_again_until_it_is_
     assert versions[0] < bounds[0] < versions[1] < bounds[1] < record.version
     assert asker.result == PutResult(record.version, acks=2, replicas=3), "no other writer was met"
     assert alone.node.hints.total == 0
+
+
+@pytest.mark.parametrize("order", list(permutations((50, 100, 150))))
+def test_the_next_stamp_is_above_the_highest_bound_whoever_told_it_last(
+    order: tuple[int, ...],
+) -> None:
+    alone, holders = outsider()
+    alone.put(KEY_OF_OTHERS, b"v")
+    bounds = [record_at(alone.mono_ms + ms).version for ms in order]
+    for index, bound in zip(holders, bounds, strict=True):
+        _fence(alone, index, bound)
+    (second,) = ack(alone, holders[0])
+    assert second.version > max(bounds)
 
 
 def test_a_stamp_that_some_took_and_is_too_old_for_one_that_is_needed_is_moved() -> None:

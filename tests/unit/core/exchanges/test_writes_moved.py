@@ -232,6 +232,14 @@ def test_a_write_of_which_a_later_link_is_held_has_taken_effect() -> None:
     assert not asker.result.restamped
 
 
+def test_a_write_that_has_taken_effect_tells_of_who_was_ahead_before() -> None:
+    alone, asker, first = _moving()
+    accept(alone, 1, said=Said.RESOLVED, record=_built_on(first))
+    assert ack(alone, 2) == [first], "it holds nothing newer"
+    assert isinstance(asker.result, PutResult)
+    assert asker.result.superseded
+
+
 def test_a_write_on_which_a_majority_forgot_its_votes_is_unknown() -> None:
     alone, asker, _ = _moving()
     for index in (1, 2):
@@ -248,6 +256,18 @@ def test_a_write_for_which_the_clock_has_no_higher_stamp_is_unknown() -> None:
     alone.unlink(2)
     error_of(asker, ClockUntrusted, Outcome.UNKNOWN)
     assert alone.take(1, AcceptRows) == []
+
+
+def test_who_is_lost_is_asked_nothing_because_it_is() -> None:
+    """Nothing would leave, and be waited for until it is late."""
+    alone, holders = outsider()
+    alone.put(KEY_OF_OTHERS, b"v")
+    for index in holders[:2]:
+        ack(alone, index, higher=HIGHER)
+    lost = holders[2]
+    alone.unlink(lost)
+    assert alone.take(holders[0], AcceptRows), "the others decide at once"
+    assert alone.node.outboxes[alone.peer(lost).index].unanswered_bytes == 0
 
 
 def test_a_move_that_nobody_waits_for_any_more_comes_to_an_end() -> None:
@@ -321,6 +341,38 @@ def test_a_move_goes_on_with_the_replicas_of_the_next_layout() -> None:
     assert ack(alone, 4) == [record]
     assert isinstance(asker.result, PutResult)
     assert asker.result.version == record.version
+
+
+def test_a_write_that_has_taken_effect_is_not_stamped_again_under_the_next_layout() -> None:
+    alone = node(count=5, layout_of=LAYOUT, write_wait_ms=300)
+    asker = alone.put(MOVING_KEY, b"v")
+    (first,) = ack(alone, 2)
+    ack(alone, 3, higher=HIGHER)
+    alone.take(1, Mutate)
+    pass_ms(alone, PATIENCE_MS)
+    accept(alone, 2, said=Said.RESOLVED, record=_built_on(first))
+    hear(alone, JOINT)
+    bound = record_at(alone.mono_ms + 50).version
+    for index in (1, 2, 3, 4):
+        mutate = alone.take(index, Mutate)[-1]
+        assert [record for _, record in mutate.items] == [first]
+        alone.hear(index, Mutated(mutate.batch, [], [], fenced=[(0, bound)]))
+    error_of(asker, QuorumUnreachable, Outcome.UNKNOWN)
+    assert alone.take(1, Mutate) == []
+
+
+def test_a_second_stamp_needs_as_many_under_the_next_layout_as_the_first() -> None:
+    """All of the row, as the client asked for, and not a majority of it."""
+    alone = node(count=5, layout_of=LAYOUT)
+    asker = alone.put(MOVING_KEY, b"v", w=3)
+    for index in (1, 2, 3):
+        ack(alone, index, higher=HIGHER)
+    hear(alone, JOINT)
+    for index in (1, 2, 3):
+        ack(alone, index)
+        assert not asker.results
+    ack(alone, 4)
+    assert isinstance(asker.result, PutResult)
 
 
 def _answer_stale(alone: Alone) -> None:

@@ -82,6 +82,16 @@ def test_where_clients_reach_a_node_goes_with_where_it_is() -> None:
     assert a.roster.by_id[id_of(2)].told.client == ""
 
 
+def test_where_clients_reach_a_stranger_is_told_too() -> None:
+    a = node_of(0)
+    told = Whereabouts(id_of(2), 9, MOVED, "http://public:80")
+    a.roster.learn([told], of=a.roster.peers[0])
+    stranger = a.roster.by_id[id_of(2)]
+    a.roster.release(stranger)
+    stranger.is_linked = True
+    assert a.facts.strangers() == [told]
+
+
 def test_what_each_knows_better_goes_both_ways() -> None:
     a, b = node_of(0, 4), node_of(1, 4)
     a.roster.learn([Whereabouts(id_of(2), 9, MOVED)], of=a.roster.peers[0])

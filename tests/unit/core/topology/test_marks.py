@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from quorate.core.node import CEILING_META
+from quorate.core.topology.liveness import MESH_MAX
 from quorate.core.topology.marks import KEEP_MS, MARKS_META
 from quorate.core.values.events import Batch, GetResult, LinkUp, Met, Stop
 from quorate.core.values.messages import (
@@ -211,6 +212,23 @@ def test_no_request_of_a_peer_is_served_before_a_majority_has_said() -> None:
     assert alone.take(1, Mutated) == [Mutated(7, [], [])]
     assert len(alone.take(1, ReadAnswer)) == 1
     assert len(alone.take(1, Voted)) == 2
+
+
+@pytest.mark.parametrize(("count", "is_at_once"), [(5, False), (2 * MESH_MAX, True)])
+def test_all_are_told_that_a_node_waits_and_soon_that_it_does_no_more(
+    count: int, *, is_at_once: bool
+) -> None:
+    """A heartbeat tells everyone while there are few links."""
+    alone = Alone(count, disk=disk_of(stable(count)))
+    *some, last = range(1, count // 2 + 1)
+    alone.step(*[event for each in some for event in (alone.met(each), LinkUp(id_of(each)))])
+    assert {each.waits for each in alone.take(1, Ping)} == {True}
+    alone.step(alone.met(last), LinkUp(id_of(last)))
+    assert [each.waits for each in alone.take(1, Ping)] == ([False] if is_at_once else [])
+    assert {each.waits for each in alone.take(last, Ping)} == {False}
+    if not is_at_once:
+        alone.step(after_ms=alone.node.settings.heartbeat_ms)
+        assert [each.waits for each in alone.take(1, Ping)] == [False]
 
 
 def test_who_has_another_disk_now_is_not_waited_for() -> None:

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 from random import Random
+from typing import Any
 
 import msgspec
 import pytest
 
+from quorate.core.topology.greeting import hashed
 from quorate.core.topology.layout import (
     EPOCH_MAX,
     LAYOUT_BYTES_MAX,
@@ -21,15 +23,16 @@ from quorate.core.topology.roster import MEMBERS_META
 from quorate.core.topology.steps import raised
 from quorate.core.topology.wants import with_course
 from quorate.core.values.events import Batch
-from quorate.core.values.messages import Greeting
+from quorate.core.values.messages import PROTOCOL_MAX, PROTOCOL_MIN, Greeting
 from quorate.core.values.results import Note
 from quorate.core.values.settings import MEMBERS_MAX
 from quorate.core.values.slots import PARTITION_COUNT, row_of
-from quorate.errors import Conflict, FormatUnsupported, NotReady
+from quorate.errors import Conflict, FormatUnsupported, InvalidRequest, NotReady
 from quorate.sim.cluster import bound_to, id_of, url_of
 from quorate.sim.disk import Disk
 from quorate.wire.frames import encode_greeting
 from tests.unit.core.alone import Alone, record_at
+from tests.unit.core.moving import hear
 from tests.unit.core.topology.knowing import (
     bound_after,
     first_of,
@@ -64,6 +67,59 @@ def test_a_node_that_lists_only_others_holds_a_proposal_and_serves_nothing() -> 
     greeting = node.greeting()
     assert (greeting.epoch, greeting.layout_hash) == (0, b"")
     assert greeting.layout == first_of(0, 1).encode()
+
+
+def test_a_greeting_tells_all_that_others_need_to_know() -> None:
+    told: dict[str, Any] = {"zone": "east", "weight": 7, "w": 2, "r": 3, "level": 9}
+    alone = Alone(3, **told, advertise_client="http://c:1", expect=5)
+    alone.link(1)
+    settings, layout = alone.node.settings, raised(alone.node.membership.current().layout, 8)
+    hear(alone, layout)
+    greeting = alone.node.membership.greeting()
+    assert greeting == Greeting(
+        PROTOCOL_MIN,
+        PROTOCOL_MAX,
+        hashed(settings.cluster),
+        settings.url,
+        settings.node_id,
+        layout.epoch,
+        layout.hash(),
+        settings.version,
+        layout=layout.encode(),
+        lineage=layout.lineage,
+        in_force=8,
+        client="http://c:1",
+        process=greeting.process,
+        serial=greeting.serial,
+        **told,
+    )
+    assert greeting.process > 0
+    assert greeting.serial > 0
+
+
+def test_zones_and_weights_go_into_the_layout_as_each_node_tells_them() -> None:
+    node = membership_of(0, [0, 1, 2], zone="east", weight=7)
+    for index in (1, 3):
+        greeting = greeting_of(url_of(index), id_of(index))
+        node.meet(msgspec.structs.replace(greeting, zone="west", weight=5))
+    node.roster.by_id[id_of(1)].is_linked = True
+    own = Member(id_of(0), url_of(0), "east", 7)
+    other = Member(id_of(1), url_of(1), "west", 5)
+    assert node.founders() == ({url_of(0): own, url_of(1): other}, 1)
+    assert node.stranger(id_of(0)) == own
+    assert node.stranger(id_of(3)) == Member(id_of(3), url_of(3), "west", 5)
+
+
+def test_another_layout_of_the_same_epoch_is_not_adopted() -> None:
+    node = membership_of(0, [0, 1, 2])
+    layout = bound_after(first_of(0, 1, 2))
+    node.adopt(layout)
+    node.hear_of(msgspec.structs.replace(layout, course=Course.SOON).encode(), url_of(1))
+    assert node.layout == layout
+
+
+def test_who_has_no_layout_tells_how_many_it_expects() -> None:
+    assert membership_of(0, [1], expect=5).greeting().expect == 5
 
 
 def test_two_nodes_that_list_only_each_other_agree() -> None:
@@ -125,6 +181,50 @@ def test_a_later_layout_survives_a_restart_with_the_list_of_the_first() -> None:
     newer = bound_after(first_of(0, 1))
     membership_of(0, [0, 1], disk).adopt(newer)
     assert membership_of(0, [0, 1], disk).layout == newer
+
+
+def _without_the_third(disk: Disk) -> Membership:
+    """Node 0 of three founders, of which the third left."""
+    first = first_of(0, 1, 2)
+    node = membership_of(0, [0, 1, 2], disk)
+    two = bound_after(first_of(0, 1), of=first)
+    node.adopt(msgspec.structs.replace(two, epoch=5))
+    node.roster.close_turn()
+    return node
+
+
+def test_a_founder_that_left_and_is_forgotten_stays_so_with_the_list_of_the_first() -> None:
+    """All nodes keep that list, as an empty disk needs it."""
+    disk = Disk()
+    assert urls_of(_without_the_third(disk)) == [url_of(1), url_of(2)]
+    again = membership_of(0, [0, 1, 2], disk)
+    assert urls_of(again) == [url_of(1), url_of(2)], "it was not forgotten yet"
+    assert where_told(again) == []
+    assert again.roster.forget(url_of(2))
+    again.roster.close_turn()
+    for _ in range(2):
+        again = membership_of(0, [0, 1, 2], disk)
+        again.roster.close_turn()
+        assert urls_of(again) == [url_of(1)]
+
+
+def test_whom_another_list_than_the_founders_names_is_dialled_and_may_be_forgotten() -> None:
+    """All addresses changed, say."""
+    disk = Disk()
+    _without_the_third(disk)
+    again = membership_of(0, [0, 7, 8], disk)
+    assert urls_of(again) == [url_of(1), url_of(2), url_of(7), url_of(8)]
+    assert again.roster.forget(url_of(8))
+
+
+def test_who_joins_with_the_list_of_the_founders_may_forget_those_that_left() -> None:
+    node = membership_of(5, [0, 1, 2])
+    node.meet(_without_the_third(Disk()).greeting())
+    assert node.epoch == 5
+    assert where_told(node) == []
+    assert node.roster.forget(url_of(2))
+    with pytest.raises(InvalidRequest, match="have it leave first"):
+        node.roster.forget(url_of(1))
 
 
 def test_layout_and_members_survive_a_restart_with_another_list() -> None:

@@ -144,6 +144,20 @@ def test_who_has_left_is_a_node_as_any_that_was_met() -> None:
     assert alone.node.roster.forget(url_of(3))
 
 
+def test_a_disk_whose_place_another_took_is_listed_no_more() -> None:
+    """Else it is down for ever, as nobody can be told to forget it: who is at its URL is there."""
+    alone = node(layout_of=REST)
+    alone.unlink(3)
+    _come(alone, 3)
+    both = with_member(shared(REST, 3, lost=(3,)), Member(OTHER, url_of(3)))
+    hear(alone, both)
+    peers = alone.node.roster.peers
+    assert sorted([peer.id for peer in peers if peer.url == url_of(3)]) == [id_of(3), OTHER]
+    hear(alone, later(settled(replace(both, table=tuple([(0, 1, 2) for _ in both.table])))))
+    assert [peer.id for peer in peers if peer.url == url_of(3)] == [OTHER]
+    assert id_of(3) not in alone.node.roster.by_id
+
+
 def test_a_member_that_nobody_met_and_that_goes_leaves_nothing_behind() -> None:
     half = bound_to(first(), {url_of(index): id_of(index) for index in (0, 1)}, drawn=b"drawn by")
     alone = Alone(3, disk=disk_of(half), heartbeat_ms=3_600_000)

@@ -46,6 +46,22 @@ def test_members_are_bounded() -> None:
         node.roster.add("http://one-more:8000", Ground.ANNOUNCED)
 
 
+def test_where_clients_reach_a_member_is_known_after_a_restart() -> None:
+    alone = Alone(3)
+    alone.step(alone.met(1, client="http://public:80", serial=5))
+    again = Alone(3, disk=alone.disk)
+    assert again.peer(1).told.client == "http://public:80"
+
+
+def test_who_moves_to_where_somebody_is_listed_is_listed() -> None:
+    node = membership_of(0, [0, 1])
+    node.roster.add(url_of(5), Ground.LISTED)
+    for url in (url_of(2), url_of(5)):
+        node.meet(greeting_of(url, 42))
+    assert node.roster.by_id[42] is node.roster.at(url_of(5))
+    assert node.roster.by_id[42].ground is Ground.LISTED
+
+
 # --- what peers say of members ---------------------------------------------------------------
 
 

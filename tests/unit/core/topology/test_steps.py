@@ -15,6 +15,7 @@ from quorate.core.topology.layout import (
     EPOCH_MAX,
     FIRST_EPOCH,
     MOVES_MAX,
+    RECOVERY_EPOCHS,
     Course,
     Layout,
     Member,
@@ -302,6 +303,26 @@ def test_the_very_next_layout_descends_only_if_it_is_a_step() -> None:
     old = stable()
     assert descends(old, later(shared(old, 3), 1))
     assert not descends(old, replace(later(old), cluster=b"another cluster!"))
+
+
+def test_who_goes_on_without_some_forgets_nobody_who_was_lost_before() -> None:
+    once = shared(stable(), 3, lost=(3,))
+    twice = recovered(once, [id_of(2)])
+    assert twice.lost == (id_of(2), id_of(3))
+    assert twice.epoch == (once.recovery + 1) * RECOVERY_EPOCHS
+    assert recovered(later(once, 5), [id_of(2)]).epoch == twice.epoch, "of two sides neither wins"
+    assert all(set(row) - {2, 3} for row in twice.table), "no row is of lost disks alone"
+
+
+def test_who_goes_on_keeps_rows_of_which_a_majority_is_left() -> None:
+    """A write may be on two of the lost and one other: a majority of the three others could miss
+    it, one of the five cannot."""
+    members = stable(9).members
+    old = replace(stable(9), table=((0, 1, 2, 3, 4), (0, 1, 5, 6, 2), (0, 1, 5, 6, 7)) * 256)
+    assert [each.id for each in members[:9]] == [id_of(index) for index in range(9)]
+    once = recovered(replace(old, lost=(id_of(0), id_of(1))), [id_of(5), id_of(6)])
+    assert once.table[:3] == ((0, 1, 2, 3, 4), (2,), (7,))
+    assert recovered(old, [id_of(0), id_of(1)]).table == old.table
 
 
 def test_who_is_to_hold_copies_and_has_none_yet_stays_when_all_is_settled() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from quorate.core.topology.layout import Layout, Row, first_layout
 from quorate.core.topology.peer import OWN_BIT
+from quorate.core.topology.steps import stepped
 from quorate.core.topology.topology import Consistency, Replicas, Verdict, lacking, verdict
 from quorate.core.values.slots import PARTITION_COUNT
 from quorate.errors import InvalidRequest
@@ -119,12 +120,48 @@ def test_what_requests_promise_follows_their_numbers_and_the_defaults() -> None:
 # --- a partition that moves --------------------------------------------------------------------
 
 
-def _moving(row: Row, shall: Row, *, own: int) -> Replicas:
+@pytest.mark.parametrize(
+    ("w", "r", "consistency"),
+    [
+        (0, 0, Consistency.LINEARIZABLE),
+        (2, 2, Consistency.EVENTUAL),
+        (2, 3, Consistency.REGULAR),
+        (3, 3, Consistency.LINEARIZABLE),
+    ],
+)
+def test_what_is_promised_holds_in_the_row_that_becomes_longer(
+    w: int, r: int, consistency: Consistency
+) -> None:
+    """Two are a majority of three, and the half of four."""
+    old = first_layout(urls(5), replication=3)
+    row = old.table[0]
+    (fourth, _) = sorted(set(range(5)).difference(row))
+    topology = topology_of(stepped(old, {0: (*row, fourth)}), own=0, w=w, r=r)
+    assert topology.n == 4
+    assert topology.consistency() is consistency
+    assert (topology.w, topology.r) == (w or 3, r or 3)
+
+
+def test_a_row_that_becomes_shorter_has_as_many_copies_until_it_is() -> None:
+    old = first_layout(urls(5), replication=3)
+    topology = topology_of(stepped(old, {0: old.table[0][:2]}), own=0)
+    assert (topology.n, topology.w, topology.r) == (3, 2, 2)
+
+
+@pytest.mark.parametrize(("w", "needed"), [(0, (2, 3)), (2, (2, 3)), (3, (3, 3))])
+def test_an_update_is_kept_by_w_of_each_row_and_by_a_majority(
+    w: int, needed: tuple[int, int]
+) -> None:
+    replicas = _moving((0, 1, 2), (0, 1, 2, 3), own=9, w=w)
+    assert tuple([group.needed for group in replicas.update_writers]) == needed
+
+
+def _moving(row: Row, shall: Row, *, own: int, w: int = 0) -> Replicas:
     """Partition 0 of five nodes, held by some of them and moving to others."""
     old = first_layout(urls(5), replication=3)
     table = (row, *old.table[1:])
     layout = msgspec.structs.replace(old, table=table, moves=((0, shall),))
-    return topology_of(layout, own=own).partitions[0]
+    return topology_of(layout, own=own, w=w).partitions[0]
 
 
 def test_while_a_partition_moves_a_quorum_of_both_rows_is_needed() -> None:

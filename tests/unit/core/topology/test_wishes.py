@@ -152,10 +152,12 @@ def test_of_one_that_is_lost_nothing_else_can_be_asked() -> None:
 def test_too_few_would_be_left() -> None:
     alone = _node()
     fresh = _grant(alone, Wish(leave=(url_of(3),)))
-    assert "cannot hold 3 copies" in _refusal(alone, Wish(leave=(url_of(2),)))
+    assert "2 nodes cannot hold 3 copies" in _refusal(alone, Wish(leave=(url_of(2),)))
     assert _weights(fresh) == [1, 1, 1, 0]
     both = _node()
     assert "2 nodes cannot hold 3 copies" in _refusal(both, Wish(leave=(url_of(2), url_of(3))))
+    three = Wish(leave=(url_of(1), url_of(2), url_of(3)))
+    assert "1 node cannot hold 3 copies" in _refusal(both, three)
     assert _weights(_grant(both, Wish(leave=(url_of(2), url_of(3)), replication=2))) == [1, 1, 0, 0]
     assert _weights(_grant(_node(), Wish(leave=(url_of(2), url_of(3)), is_forced=True))) == [
         1,

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from quorate.core.values.events import Get, Put
+from quorate.core.values.events import Get, Put, Update
 from quorate.doors.http import batch
 from tests.fake_store import FakeStore
 from tests.http_served import Client, Served, post
@@ -162,6 +162,16 @@ def test_a_put_may_be_for_no_value_there_alone() -> None:
     assert (refused["code"], refused["outcome"]) == ("precondition_failed", "not_applied")
     assert refused["version"] == held.version.hex()
     assert [store.records[key.encode()].value for key in keys] == [b"new"] * 5
+
+
+def test_a_put_for_no_value_there_has_its_size_and_the_time_of_the_batch() -> None:
+    store = FakeStore()
+    with Served(store) as served, served.client() as client:
+        operation = {"op": "put", "key": "k", "value": "v" * 500, "if_absent": True}
+        body = msgspec.json.encode({"operations": [operation]})
+        assert post(client, "/batch?timeout=2s", body).status == 200
+    (update,) = [event for event in store.events if isinstance(event, Update)]
+    assert (update.size, update.timeout_ms) == (500, 2000)
 
 
 @pytest.mark.parametrize(

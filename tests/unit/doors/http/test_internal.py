@@ -83,6 +83,9 @@ def test_a_record_that_was_stamped_is_what_the_first_release_takes() -> None:
         (b"v" * 14 + bytes(8), []),
         (successor(b"v" * 14, 2), [(2, 1)]),
         (successor(b"v" * 14, 2), [(1, -1)]),
+        (successor(b"v" * 14, 2), [(-1, 1)]),
+        (successor(b"v" * 14, 2), [(1, 1)] * 98),
+        (successor(b"v" * 14, 2), [(1, 1)] * 300),
         (successor(b"v" * 14, 2), [(1, 1), (0, 1)]),
     ],
 )

@@ -8,10 +8,10 @@ import json
 import pytest
 
 from quorate.config import Config
-from quorate.core.values.events import GetResult, PutResult
+from quorate.core.values.events import Get, GetResult, Put, PutResult, Result, Update
 from quorate.core.values.record import Record
 from quorate.core.values.versions import pack_version
-from quorate.doors.http.kv import METHODS, Answers
+from quorate.doors.http.kv import INCREMENT, METHODS, Answers, Method, understood
 from quorate.doors.http.replies import Reply
 from quorate.errors import Overloaded, QuorateError, QuorumUnreachable
 from tests.fake_store import NODES, FakeStore, topology_of
@@ -57,6 +57,48 @@ def test_the_word_is_never_better_than_the_quorums(n: int) -> None:
                 assert word(store, r=named_r, w=named_w) == b"regular"
             else:
                 assert word(store, r=named_r, w=named_w) == b"eventual"
+
+
+class Nobody:
+    def done(self, result: Result) -> None:
+        raise AssertionError(result)
+
+
+def event(method: Method, query: bytes, **headers: str) -> Get | Put | Update:
+    """What a request asks of the store at a moment."""
+    lines = {name.replace("_", "-"): [value] for name, value in headers.items()}
+    asked = understood(method, query, lines)
+    assert asked is not None
+    return asked.event(Nobody(), b"5" if method.has_body else None, wall_ms=100_000)
+
+
+def test_all_that_a_request_says_reaches_the_store() -> None:
+    get = event(METHODS[b"GET"], b"key=k&r=2&timeout=3s")
+    assert isinstance(get, Get)
+    assert (get.key, get.r, get.timeout_ms) == (b"k", 2, 3000)
+    put = event(METHODS[b"PUT"], b"key=k&w=2&timeout=3s&ttl=9")
+    assert isinstance(put, Put)
+    assert (put.value, put.expires_ms, put.w, put.timeout_ms) == (b"5", 109_000, 2, 3000)
+    delete = event(METHODS[b"DELETE"], b"key=k&w=1&timeout=3s")
+    assert isinstance(delete, Put)
+    assert (delete.value, delete.w, delete.timeout_ms) == (None, 1, 3000)
+
+
+@pytest.mark.parametrize(
+    ("method", "query", "size"),
+    [
+        (METHODS[b"PUT"], b"key=k&timeout=3s&since_ms=7", 1),
+        (METHODS[b"DELETE"], b"key=k&timeout=3s&since_ms=7", 0),
+        (INCREMENT, b"key=k&timeout=3s&since_ms=7&by=100", 3),
+    ],
+)
+def test_all_that_a_request_with_a_name_says_reaches_the_store(
+    method: Method, query: bytes, size: int
+) -> None:
+    update = event(method, query, Idempotency_Key="one")
+    assert isinstance(update, Update)
+    assert (update.key, update.timeout_ms, update.since_ms, update.size) == (b"k", 3000, 7, size)
+    assert update.request
 
 
 def test_the_default_word_follows_configuration_and_layout() -> None:

@@ -26,6 +26,14 @@ def test_rename_moves_value_and_expiry_and_writes_before_it_deletes(client: Clie
     assert client.ask("PEXPIRETIME", "b") == expires
 
 
+@pytest.mark.parametrize("command", ["RENAME a b", "RENAMENX a b", "COPY a b", "COPY a b REPLACE"])
+def test_what_is_copied_expires_when_the_first_does(client: Client, command: str) -> None:
+    expires = client.store.wall_ms() + 5000
+    client.store.fill(b"a", b"v", expires_ms=expires)
+    client.ask(*command.split())
+    assert client.ask("PEXPIRETIME", "b") == expires
+
+
 @pytest.mark.parametrize("command", ["RENAME", "RENAMENX", "COPY"])
 def test_admission_counts_the_copy(client: Client, command: str) -> None:
     client.store.fill(b"a", b"v" * 5000)

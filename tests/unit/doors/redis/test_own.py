@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 
+from quorate.core.values.events import Update
 from quorate.doors.redis.transactions import ABORTED
 from quorate.errors import Outcome, QuorumUnreachable
 from tests.unit.doors.redis.turns import Client
@@ -75,6 +76,14 @@ def test_a_lease_is_one_holders_until_it_expires_or_is_released(client: Client) 
     third = client.ask("QUORATE.LEASE", "ACQUIRE", "k", "cid", 1000)
     assert client.ask("GET", "k") == b"cid"
     assert token < second < third
+
+
+@pytest.mark.parametrize("line", [("QUORATE.CAS", "k", ""), ("QUORATE.LEASE", "ACQUIRE", "k")])
+def test_admission_counts_what_is_brought(client: Client, line: tuple[str, ...]) -> None:
+    client.ask(*line, "v" * 5000, *(["1000"] if "ACQUIRE" in line else []))
+    (update,) = client.store.events
+    assert isinstance(update, Update)
+    assert update.size == 5000
 
 
 def test_a_renewed_lease_lasts_longer_and_has_a_higher_token(client: Client) -> None:

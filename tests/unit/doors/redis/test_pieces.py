@@ -45,6 +45,14 @@ def test_strlen_counts_bytes(client: Client) -> None:
     assert client.ask("STRLEN", "none") == 0
 
 
+@pytest.mark.parametrize("command", ["SETRANGE k 1 x", "SETBIT k 0 1", "APPEND k x"])
+def test_a_changed_piece_leaves_the_expiry_as_it_is(client: Client, command: str) -> None:
+    expires = client.store.wall_ms() + 5000
+    client.store.fill(b"k", b"v", expires_ms=expires)
+    client.ask(*command.split())
+    assert client.ask("PEXPIRETIME", "k") == expires
+
+
 def test_append_grows_a_value_and_keeps_its_expiry(client: Client) -> None:
     assert client.ask("APPEND", "k", "Hello") == 5
     client.ask("EXPIRE", "k", 10)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quorate.core.values.events import Put, Scan
+from quorate.core.values.events import Put, PutResult, Scan
 from quorate.core.values.slots import row_of
 from quorate.doors.redis import scan
 from quorate.doors.redis.scan import RANDOM_PAGES_MAX, Walk
@@ -87,6 +87,23 @@ def test_a_cursor_inside_a_huge_partition_misses_nothing_where_it_is_not_known(
     client.door.scan_positions.clear()
     cursor, second = client.ask("SCAN", cursor)
     assert sorted(second) == sorted(keys)[: len(second)]
+
+
+def test_a_position_that_is_remembered_again_is_forgotten_after_the_others(
+    client: Client,
+) -> None:
+    rows = [row_of(b"%d" % i) for i in range(scan.POSITIONS_MAX + 1)]
+    first, second = [scan._remember(client.door, row) for row in rows[:-1]][:2]
+    scan._remember(client.door, rows[0])
+    scan._remember(client.door, rows[-1])
+    assert first in client.door.scan_positions
+    assert second not in client.door.scan_positions
+
+
+def test_an_empty_pattern_is_of_no_key(client: Client) -> None:
+    client.store.fill(b"k", b"v")
+    assert client.ask("KEYS", "") == []
+    assert walk(client, "MATCH", "") == []
 
 
 def test_remembered_positions_are_bounded(client: Client) -> None:
@@ -230,6 +247,15 @@ def test_flushdb_deletes_every_key_where_it_is_allowed(options: tuple[str, ...])
     assert client.ask("KEYS", "*") == []
     assert all(isinstance(event, Put) and event.value is None for event in client.written)
     assert client.ask("FLUSHDB", "NOW") == "ERR syntax error"
+
+
+def test_wait_after_a_flush_tells_of_the_deletion_with_fewest_copies() -> None:
+    client = Client(three_nodes(allow_flush=True))
+    for i in range(3):
+        client.store.fill(b"k%d" % i, b"v")
+    client.store.fail_next = [PutResult(client.store.next_version(), n, 3) for n in (2, 1, 2)]
+    client.ask("FLUSHDB")
+    assert client.ask("WAIT", 1, 0) == 0
 
 
 def test_a_flush_that_failed_halfway_says_unknown() -> None:

@@ -228,6 +228,19 @@ def test_wait_counts_a_read_modify_write_that_wrote(
     assert client.ask("WAIT", 1, 0) == (0 if wrote else 2)
 
 
+@pytest.mark.parametrize(
+    "command", ["SET b 1", "INCR n", "MSET x 1", "DEL k", "RENAME k l", "COPY k l REPLACE"]
+)
+def test_wait_forgets_no_write_for_one_after_it_of_more_copies(
+    client: Client, command: str
+) -> None:
+    client.store.fill(b"k", b"v")
+    client.store.fail_next = [put_result(client, 1)]
+    client.ask("SET", "a", "1")
+    client.ask(*command.split())
+    assert client.ask("WAIT", 1, 0) == 0
+
+
 def test_wait_without_a_write_tells_how_many_copies_a_key_has(client: Client) -> None:
     assert client.ask("WAIT", 0, 0) == 2
     client.store.has_layout = False

@@ -222,6 +222,14 @@ def test_a_value_over_the_limit_is_refused_also_on_a_condition(command: tuple[st
     assert client.store.records == {}
 
 
+@pytest.mark.parametrize("command", ["SET k {} NX", "MSETNX k {}", "SETNX k {}", "APPEND k {}"])
+def test_admission_counts_what_a_read_modify_write_brings(client: Client, command: str) -> None:
+    client.ask(*command.format("v" * 5000).split())
+    (update,) = client.store.events
+    assert isinstance(update, Update)
+    assert 5000 <= update.size < 5100
+
+
 def test_setex_and_psetex_set_value_and_expiry(client: Client) -> None:
     now = client.store.wall_ms()
     assert client.ask("SETEX", "k", 10, "v") == b"OK"

@@ -6,10 +6,10 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from quorate.core.topology.layout import Layout
+from quorate.core.topology.layout import RECOVERY_EPOCHS, Layout
 from quorate.core.values.events import Change
 from quorate.core.values.wish import Wish
-from quorate.errors import InvalidRequest
+from quorate.errors import InvalidRequest, Outcome, QuorateError, QuorumUnreachable
 from quorate.sim.checkers.granting import Granting
 from tests.unit.sim.checkers.steps import Nobody, Stage
 
@@ -52,36 +52,69 @@ def test_a_layout_of_fewer_copies_than_a_quorum_needs_is_found_once(
     assert [each.invariant for each in judge.found] == found
 
 
+FORCED = Wish(leave=("n2",), is_forced=True)
+REFUSED = InvalidRequest("no member of the cluster is called that", outcome=Outcome.NOT_APPLIED)
+
+
 @pytest.mark.parametrize("is_moving", [False, True], ids=["table", "moves"])
 @pytest.mark.parametrize(
-    ("w", "wish", "found"),
+    ("w", "wish", "is_preview", "error", "found"),
     [
-        (3, Wish(leave=("n2",)), ["I25"]),
-        (2, Wish(leave=("n2",)), []),
-        (3, Wish(leave=("n2",), is_forced=True), []),
-        (3, Wish(recover=("n2",)), []),
+        (3, Wish(leave=("n2",)), False, None, ["I25"]),
+        (2, Wish(leave=("n2",)), False, None, []),
+        (3, FORCED, False, None, []),
+        (3, FORCED, True, None, ["I25"]),
+        (3, FORCED, False, REFUSED, ["I25"]),
+        (3, FORCED, False, QuorumUnreachable("late", outcome=Outcome.UNKNOWN), []),
+        (3, Wish(recover=("n2",)), False, None, ["I25"]),
     ],
 )
 def test_rows_that_become_shorter_than_a_quorum_are_found_unless_that_was_forced(
     stage: Stage,
-    monkeypatch: pytest.MonkeyPatch,
     w: int,
     wish: Wish,
+    error: QuorateError | None,
     found: list[str],
     *,
     is_moving: bool,
+    is_preview: bool,
 ) -> None:
     """The number of copies that is asked for stays three."""
-    machine, judge = stage.machines[0], Granting()
+    machine, waiter, judge = stage.machines[0], Nobody(), Granting()
     machine.settings = msgspec.structs.replace(machine.settings, w=w)
-    machine.events = [Change(Nobody(), wish)]
     judge.look(stage.step(0))
+    machine.events = [Change(waiter, wish, is_preview=is_preview)]
+    judge.look(stage.step(0)._replace(refused=[(waiter, error)] if error else []))
     machine.events = []
     membership = machine.node.membership
-    monkeypatch.setattr(membership, "layout", _shorter(membership.layout, is_moving=is_moving))
+    membership.layout = _left(membership.layout)
+    judge.look(stage.step(0))
+    membership.layout = _shorter(membership.layout, is_moving=is_moving)
     for _ in range(2):
         judge.look(stage.step(0))
     assert [each.invariant for each in judge.found] == found
+
+
+def test_before_a_layout_comes_of_what_was_forced_no_row_may_become_shorter(stage: Stage) -> None:
+    machine, judge = stage.machines[0], Granting()
+    machine.settings = msgspec.structs.replace(machine.settings, w=3)
+    judge.look(stage.step(0))
+    machine.events = [Change(Nobody(), FORCED)]
+    membership = machine.node.membership
+    membership.layout = _shorter(membership.layout, is_moving=False)
+    judge.look(stage.step(0))
+    assert [each.invariant for each in judge.found] == ["I25"]
+
+
+def test_after_a_recovery_rows_may_be_shorter(stage: Stage) -> None:
+    machine, judge = stage.machines[0], Granting()
+    machine.settings = msgspec.structs.replace(machine.settings, w=3)
+    judge.look(stage.step(0))
+    membership = machine.node.membership
+    shorter = _shorter(membership.layout, is_moving=False)
+    membership.layout = msgspec.structs.replace(shorter, epoch=RECOVERY_EPOCHS)
+    judge.look(stage.step(0))
+    assert judge.found == []
 
 
 def test_rows_that_were_short_all_along_are_nobodys_fault(stage: Stage) -> None:
@@ -93,6 +126,13 @@ def test_rows_that_were_short_all_along_are_nobodys_fault(stage: Stage) -> None:
     machine.node.membership.layout = msgspec.structs.replace(layout, replication=4)
     judge.look(stage.step(0))
     assert judge.found == []
+
+
+def _left(layout: Layout | None) -> Layout:
+    assert layout is not None
+    *members, last = layout.members
+    members.append(msgspec.structs.replace(last, weight=0))
+    return msgspec.structs.replace(layout, epoch=layout.epoch + 1, members=tuple(members))
 
 
 def _shorter(layout: Layout | None, *, is_moving: bool) -> Layout:

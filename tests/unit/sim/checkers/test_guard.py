@@ -51,13 +51,13 @@ def test_its_own_write_may_be_stored_late_after_the_clock_was_set_back(stage: St
 
 
 @pytest.mark.parametrize(
-    ("gainer", "holders", "is_found"),
-    [(0, 2, False), (0, 1, True), (1, 2, True)],
-    ids=["a majority", "one of three", "somebody else"],
+    ("gainer", "holders", "pulled", "is_found"),
+    [(0, 2, 1, False), (0, 1, 1, True), (1, 2, 1, True), (0, 2, 0, True)],
+    ids=["a majority", "one of three", "somebody else", "not by pulling"],
 )
 @pytest.mark.parametrize("higher_ms", [0, 1])
 def test_who_gains_a_copy_may_store_what_a_majority_holds(
-    gainer: int, holders: int, higher_ms: int, *, is_found: bool
+    gainer: int, holders: int, pulled: int, higher_ms: int, *, is_found: bool
 ) -> None:
     """Nothing can beat it any more; by now they may have something higher."""
     stage = Stage(4)
@@ -74,8 +74,10 @@ def test_who_gains_a_copy_may_store_what_a_majority_holds(
     for index in row[:holders]:
         stage.keep(index, record(ahead_ms + higher_ms, node=1))
     judge = _guard(stage)
-    judge.look(stage.step(0, stored=[record(ahead_ms, node=1)]))
-    assert bool(judge.found) is is_found
+    stage.machines[0].node.parts.turn.counters["pulled_records"] += pulled
+    for is_later in (False, True):
+        judge.look(stage.step(0, stored=[record(ahead_ms, node=1)]))
+        assert bool(judge.found) is (is_found or is_later)
 
 
 def _lead(node: Node, ms: int) -> None:

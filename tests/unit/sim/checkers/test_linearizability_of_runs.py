@@ -154,6 +154,27 @@ def test_an_update_that_left_things_alone_is_a_read() -> None:
     assert linearizability.check(history(put, delete, nothing), evidence())
 
 
+def test_writes_that_nobody_saw_hide_no_stale_read() -> None:
+    """Many puts and read-modify-writes without an answer, of which two took effect."""
+    put, later = of_put(token(b"v"), 0, 1), of_put(token(b"w"), 40, 41, number=9)
+    unseen = [of_put(token(b"%d" % number), 2, 3) for number in range(20, 40)]
+    kinds = Kind.GETDEL, Kind.APPEND, Kind.INCREMENT
+    unseen += [of_update(kind, 2, 3, client=900 + each) for each in range(5) for kind in kinds]
+    for op in unseen:
+        op.done_ms = op.result = None
+    deleted = of_get(None, 30, 31, number=0)
+    appended, append = _appended(b"a", record(token(b"v")), 1)
+    append.result = None
+    seen = of_get(None, 21, 22)
+    seen.result = GetResult(appended, 2)
+    right = [put, append, seen, *unseen, deleted, later, of_get(token(b"w"), 42, 43, number=9)]
+    assert not linearizability.check(history(*right), evidence(), states_max=500)
+    stale = of_get(None, 50, 51, number=0)
+    stale.result = seen.result
+    (found,) = linearizability.check(history(*right, stale), evidence(), states_max=5_000)
+    assert "no order" in found.told
+
+
 def test_who_finds_what_expired_by_its_clock_finds_nothing() -> None:
     put = of_put(token(b"v"), 0, 1)
     put.expires_ms = EPOCH_MS + 50

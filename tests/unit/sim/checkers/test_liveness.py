@@ -76,27 +76,34 @@ def test_one_that_was_silent_before_or_after_is_asked_as_any_other() -> None:
         assert told == [], span
 
 
-def test_of_puts_at_once_one_may_fail_where_no_majority_is_left_to_vote() -> None:
-    """It may have to be moved. A read, and a put that meets no other, may not."""
+def _told(op: ClientOperation, *others: ClientOperation, **changes: Any) -> list[str]:
+    """Of a failed put, or read, with W = R = 1, while two nodes are dead."""
     facts = evidence(
         healthy_from_ms=100.0,
         answer_within_ms=50.0,
         set_w=1,
         set_r=1,
-        paused_ms={3: (100.0, 200.0)},
-        **_moves_to(1, 3),
+        **{"dead": frozenset({1, 2}), **changes},
     )
+    return [each.invariant for each in liveness.check(history(_failed(op), *others), facts)]
 
-    def told(op: ClientOperation, *others: ClientOperation) -> list[str]:
-        return [each.invariant for each in liveness.check(history(op, *others), facts)]
 
+def test_of_puts_at_once_one_may_fail_where_no_majority_is_left_to_vote() -> None:
+    """It has to be moved: its W was a majority when it began, and there are more copies since. A
+    read, and a put that meets no other, need no vote."""
+    grown = [[Holders((0,))], [Holders((0,)), Holders((0, 1, 2), frozenset({1, 2}))]]
     put, met, later = of_put(b"v", 100, 110), of_put(b"w", 105, 115), of_put(b"w", 111, 115)
-    assert told(_failed(put), met) == []
-    assert told(_failed(put), later) == ["I25"]
-    assert told(_failed(put), of_get(b"v", 105, 115)) == ["I25"]
-    assert told(_failed(of_get(b"v", 100, 110)), met) == ["I25"]
-    facts.paused_ms = {}
-    assert told(_failed(put), met) == ["I25"]
+    assert _told(put, met, had=lambda _: grown) == []
+    assert _told(put, later, had=lambda _: grown) == ["I25"]
+    assert _told(put, of_get(b"v", 105, 115), had=lambda _: grown) == ["I25"]
+    assert _told(of_get(b"v", 100, 110), met, had=lambda _: grown) == ["I25"]
+    assert _told(put, met, had=lambda _: grown, dead=frozenset({2})) == ["I25"]
+
+
+def test_a_put_whose_w_never_was_a_majority_is_not_moved_and_may_not_fail() -> None:
+    put, met = of_put(b"v", 100, 110), of_put(b"w", 105, 115)
+    assert _told(put, met) == ["I25"]
+    assert _told(put, met, dead=frozenset({3}), **_moves_to(1, 3)) == ["I25"]
 
 
 def test_what_a_dead_node_was_asked_is_not_judged() -> None:

@@ -6,16 +6,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from itertools import combinations, permutations
+from itertools import combinations, permutations, product
 from random import Random
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quorate.core.values.versions import pack_version, successor
+from quorate.sim.checkers import prospects
 from quorate.sim.checkers.register import (
     Content,
+    ContentEdit,
     Nothing,
     RegisterOperation,
     by_version,
@@ -135,7 +138,45 @@ def _swapped(old: Content, new: Content, content: Content) -> Content:
     return new if content == old else content
 
 
-_CONTENTS = st.sampled_from([None, b"a", b"b", b"ab", (b"a", 5), (b"ab", 5)])
+def _taken(content: Content) -> Content:
+    del content
+    return None
+
+
+def _locked(token: bytes, content: Content) -> Content:
+    return token if content is None else content
+
+
+class _Grows:
+    """An edit of which it is known that it only grows what it finds."""
+
+    def __init__(self, edit: ContentEdit, compared: bytes | None = None) -> None:
+        self._edit = edit
+        self.compared = compared
+
+    def __call__(self, content: Content) -> Content:
+        return self._edit(content)
+
+
+_TAKE = _Grows(_taken)
+_GROWING = [
+    _TAKE,
+    _TAKE,
+    _Grows(partial(_appended, b"b")),
+    _Grows(partial(_appended, b"c")),
+    _Grows(partial(_expiring, 5)),
+    _Grows(partial(_expiring, 0)),
+    _Grows(partial(_locked, b"a")),
+    _Grows(partial(_swapped, b"a", b"ab"), b"a"),
+    _Grows(partial(_swapped, b"x", None), b"x"),
+]
+_OTHERS = [
+    partial(_swapped, b"a", b"b"),
+    partial(_swapped, None, (b"a", 5)),
+    partial(_swapped, (b"a", 5), b"x"),
+    partial(_appended, b"b"),
+]
+_CONTENTS = st.sampled_from([None, b"a", b"b", b"ab", b"x", (b"a", 5), (b"ab", 5)])
 _FOUNDS = st.sampled_from([None, b"a", b"b", (b"a", 5), Nothing(3), Nothing(9)])
 
 
@@ -143,7 +184,9 @@ _FOUNDS = st.sampled_from([None, b"a", b"b", (b"a", 5), Nothing(3), Nothing(9)])
 def _operations(draw: st.DrawFn) -> list[RegisterOperation]:
     start, length = draw(st.integers(0, 5)), draw(st.integers(0, 3))
     kind = draw(
-        st.sampled_from(["read", "nothing", "write", "unknown", "moved", *["update"] * 3, "edit"])
+        st.sampled_from(
+            ["read", "nothing", "write", "unknown", "moved", *["update"] * 2, *["edit"] * 3]
+        )
     )
     content = draw(_CONTENTS)
     value, expires_ms = content if type(content) is tuple else (content, 0)
@@ -157,8 +200,9 @@ def _operations(draw: st.DrawFn) -> list[RegisterOperation]:
     if kind == "update":
         return [update(start, start + length, draw(_FOUNDS), content)]
     if kind == "edit":
-        edits = [partial(_appended, b"b"), partial(_swapped, draw(_CONTENTS), draw(_CONTENTS))]
-        return [unknown_update(start, draw(st.sampled_from(edits)))]
+        edits: list[ContentEdit] = [*_GROWING] if draw(st.integers(0, 3)) else [*_OTHERS]
+        once = unknown_update(start, draw(st.sampled_from(edits)))
+        return [once._replace(end=start + length) if draw(st.booleans()) else once]
     is_moved = kind == "moved"
     return write(start, start + length, value, expires_ms=expires_ms, is_moved=is_moved)
 
@@ -173,6 +217,16 @@ _HISTORIES = st.lists(_operations(), max_size=5).map(
 def test_the_search_agrees_with_trying_every_order(history: list[RegisterOperation]) -> None:
     order = next(_orders(history), None)
     assert has_order(history) is (order is not None)
+
+
+@settings(max_examples=300)
+@given(_HISTORIES, st.integers(0, 4))
+def test_it_agrees_though_there_is_too_much_to_look_at(
+    history: list[RegisterOperation], outcomes_max: int
+) -> None:
+    order = next(_orders(history), None)
+    with patch.object(prospects, "OUTCOMES_MAX", outcomes_max):
+        assert has_order(history) is (order is not None)
 
 
 @settings(max_examples=600)
@@ -288,6 +342,68 @@ def test_who_appended_is_found_among_many_that_nobody_knows_of_and_that_set_an_e
         update(2.0, 3.0, b"a.b.c.", b"a.b.c.d.", successor(base, 5), base=base),
     ]
     assert _is_ordered(history)
+
+
+def test_who_deletes_what_was_read_at_its_first_stamp_finds_the_last() -> None:
+    """A put and a GETDEL timed out. The put is seen, and then, by who tells no version, nothing."""
+    put, seen = unknown_write(0, b"a"), read(2, 3, b"a", pack_version(1, 1))
+    taken, nothing = unknown_update(1, _taken), read(4, 5, Nothing())
+    later = write(6, 7, b"b", pack_version(2, 1))
+    for history in ([*put, taken, seen, nothing], [*put, taken, seen, nothing, *later]):
+        assert has_order(history)
+        assert _is_ordered(history)
+    # The first stamp alone is found by no update.
+    history = [put[1], taken, seen, nothing]
+    assert not has_order(history)
+    assert not _is_ordered(history)
+    assert _is_ordered([*history, unknown_write(1, None)[0]])
+
+
+def test_what_expires_and_no_more_is_what_it_was() -> None:
+    """An EXPIRE and a PERSIST timed out. In between somebody takes the value for nothing."""
+    put, [other] = write(0, 1, b"a"), unknown_write(0, b"b")[:1]
+    edits = [unknown_update(2, partial(_expiring, each)) for each in (5, 0)]
+    reads = [read(3, 4, Nothing(9)), read(5, 6, b"a")]
+    assert has_order([*put, other, *edits, *reads])
+    assert not has_order([*put, other, edits[0], *reads])
+    assert not has_order([*put, other, edits[1], *reads])
+
+
+def test_what_nobody_saw_may_have_been_between_a_first_stamp_and_who_deleted() -> None:
+    first, unseen = unknown_write(0, b"a")[1], unknown_write(3, b"x")[0]
+    again = [*write(5, 6, b"a"), read(7, 8, b"a")]
+    edits: list[ContentEdit] = [_taken, _TAKE]
+    for edit, later in product(edits, ([], again)):
+        history = [first, unknown_update(3, edit), read(1, 2, b"a"), read(4, 5, None), *later]
+        assert not has_order(history)
+        assert has_order([*history, unseen])
+
+
+def test_an_update_finds_the_last_stamp_of_another_put_of_the_same() -> None:
+    first, other = unknown_write(0, b"a")[1], unknown_write(3, b"a")
+    history = [first, read(1, 2, b"a"), update(4, 5, b"a", b"b")]
+    assert has_order([*history, other[0]])
+    assert not has_order([*history, other[1]])
+
+
+def test_where_there_is_too_much_to_look_at_an_edit_may_make_anything() -> None:
+    expiring = [unknown_update(2, partial(_expiring, each)) for each in (5, 0)]
+    history = [*write(0, 1, b"a"), *expiring, read(3, 4, Nothing(9)), read(5, 6, b"a")]
+    with patch.object(prospects, "OUTCOMES_MAX", 1):
+        assert has_order(history)
+        assert not has_order([*history, read(7, 8, b"b")])
+
+
+@pytest.mark.parametrize("taken", [_taken, _TAKE], ids=["any edit", "one that grows"])
+def test_puts_that_nobody_saw_are_one_to_what_deletes_them(taken: ContentEdit) -> None:
+    """Many puts and GETDELs timed out: what was seen is decided, whatever of them took effect."""
+    unseen = [op for number in range(40) for op in unknown_write(2, b"%d." % number)]
+    edits = [unknown_update(2, taken) for _ in range(8)]
+    seen = [*write(0, 1, b"a."), read(1, 2, b"a."), *unseen, *edits]
+    nothing = [read(3, 4, Nothing()), *write(5, 6, b"b."), read(7, 8, b"b."), read(9, 10, None)]
+    assert has_order([*seen, *nothing], states_max=200)
+    assert not has_order([*seen, *nothing, read(11, 12, b"a.")], states_max=2_000)
+    assert not has_order([*seen, *nothing, read(11, 12, b"never written")], states_max=2_000)
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`POST /join/secret`, of whoever shows a token that is good, as it were inside TLS."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+
+import msgspec
+import pytest
+from aiohttp import web
+
+from quorate.doors.http import joining
+from quorate.doors.http.context import Context
+from quorate.doors.http.query import Query
+from quorate.security.joining import new_claim, new_token
+from quorate.security.secret import show_secret
+from tests.fake_store import FakeStore
+
+OLD, NEW = b"o" * 32, b"n" * 32
+CLUSTER = b"c" * 16
+
+
+@pytest.mark.parametrize("signer", [OLD, NEW])
+def test_who_comes_while_the_secret_is_changed_gets_both_the_one_that_signs_first(
+    monkeypatch: pytest.MonkeyPatch, signer: bytes
+) -> None:
+    store = FakeStore()
+    token = new_token(
+        signer,
+        cluster_name=store.config.cluster,
+        cluster=CLUSTER,
+        expires_s=store.wall_ms() // 1000 + 60,
+        uses=1,
+    )
+    body = msgspec.json.encode({"token": token.text(), "claim": new_claim().hex()})
+
+    async def read(_context: Context, _request: web.Request) -> bytes:
+        return body
+
+    async def answered() -> web.Response:
+        return await joining.give_secret(_context(store), _request(), Query({}))
+
+    monkeypatch.setattr(joining, "_body", read)
+    monkeypatch.setattr(joining, "_cluster", lambda _: CLUSTER)
+    answer = msgspec.json.decode(cast(bytes, asyncio.run(answered()).body))
+    assert answer["secret"] == [show_secret(NEW), show_secret(OLD)]
+
+
+def _context(store: FakeStore) -> Context:
+    audit = SimpleNamespace(token_used=lambda **_: None, token_refused=lambda **_: None)
+    fields: dict[str, Any] = {"store": store, "secrets": lambda: (NEW, OLD)}
+    fields["principals"] = SimpleNamespace(audit=audit)
+    return cast(Context, SimpleNamespace(**fields))
+
+
+def _request() -> web.Request:
+    transport = SimpleNamespace(get_extra_info=lambda _: object())
+    return cast(web.Request, SimpleNamespace(remote="127.0.0.1", transport=transport))
