@@ -334,13 +334,14 @@ class Pulls:
         is_fresh = not self._sources.count_own(page.partition)
         own = self._own_rows(page, lock) if lock and is_fresh else {}
         newest: dict[bytes, tuple[ScannedRow, Peer]] = {}
+        passed = page.ahead.passed
         for peer, told in sound.items():
             for each in told.rows:
                 if page.bound and each.row > page.bound:
                     break
-                known = newest.get(each.row)
-                if (each.row, each.version) in page.ahead.passed:
+                if passed and (each.row, each.version) in passed:
                     continue
+                known = newest.get(each.row)
                 if known is None or each.version > known[0].version:
                     newest[each.row] = each, peer
         self._drop_refused(own, newest, lock)
