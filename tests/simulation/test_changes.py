@@ -34,8 +34,8 @@ class Asked:
         self.result = result
 
 
-def _filled(count: int, *, spares: int = 0) -> SimCluster:
-    cluster = SimCluster(1, count, spares=spares, grow_after_ms=0)
+def _filled(count: int, *, spares: int = 0, replication: int = 3) -> SimCluster:
+    cluster = SimCluster(1, count, spares=spares, grow_after_ms=0, replication=replication)
     for key in KEYS:
         asking.must_put(cluster, 0, key, b"v", w=2)
     return cluster
@@ -91,6 +91,22 @@ def test_a_node_leaves_and_keeps_nothing() -> None:
     _wish(cluster, 1, Wish(leave=(cluster.machines[3].url,)))
     _is_whole(cluster, {0, 1, 2})
     assert cluster.machines[3].disk.rows() == []
+
+
+def test_of_three_one_leaves_and_another_loses_its_disk() -> None:
+    """Who stays could decide nothing alone; who leaves decides with it that the disk is lost."""
+    cluster = _filled(3, replication=2)
+    leaving, other = cluster.machines[0], cluster.machines[2]
+    _wish(cluster, 1, Wish(leave=(leaving.url,)))
+    assert cluster.layout().members[0].weight == 0
+    cluster.kill(2)
+    cluster.run(10_000)
+    lost = other.settings.node_id
+    cluster.restart(2, is_empty=True)
+    _is_whole(cluster, {1, 2})
+    members = [each.id for each in cluster.layout().members]
+    assert members == [machine.settings.node_id for machine in cluster.machines[1:]]
+    assert lost not in members
 
 
 def test_a_node_that_left_joins_again_and_has_nothing_of_before() -> None:

@@ -50,15 +50,20 @@ def clocks_behind_ms(cluster: SimCluster, skew_ms_max: int) -> float:
 
 def come_to_rest(acts: Acts) -> list[Violation]:
     """Wait until nothing moves any more, and operators have their answers; what goes on for ever.
-    What was cancelled half-way an operator takes up again, as the end of an upgrade; and asks again
-    where that fails, as the cluster may be voting still on what somebody asked for who died."""
+    What was cancelled half-way an operator takes up again, as the end of an upgrade; also what is
+    cancelled while we wait, as an answer may come late. It asks again where that fails, as the
+    cluster may be voting still on what somebody asked for who died."""
     cluster, standstill = acts.cluster, _Standstill(acts.cluster)
     asked, told = _ask_for_the_rest(acts), ""
     while True:
         failed = [each.result for each in asked if isinstance(each.result, QuorateError)]
         is_answered = not any(each.missing() for each in acts.operators)
-        if cluster.broken or (is_at_rest(cluster) and is_answered and not failed):
+        if cluster.broken:
             return []
+        if is_at_rest(cluster) and is_answered and not failed:
+            asked = _ask_for_the_rest(acts)
+            if not asked:
+                return []
         if standstill.is_too_long():
             waits = [each.node.pulls.waits_for for each in cluster.machines if each.is_running]
             epoch = cluster.layout().epoch

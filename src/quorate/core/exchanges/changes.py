@@ -35,6 +35,7 @@ from quorate.core.topology.layout import (
 from quorate.core.topology.membership import Membership
 from quorate.core.topology.peer import Peer
 from quorate.core.topology.steps import follows
+from quorate.core.topology.topology import majority
 from quorate.core.topology.wants import Wants
 from quorate.core.topology.wishes import given_up, plan_of, wished
 from quorate.core.turn import Alarm, Parts
@@ -375,7 +376,7 @@ class Changes:
             return
         # Not before: what is wanting is so for as long though a voter is not heard for a moment.
         wanted = want.make() if self._may_propose() else None
-        if wanted is None:
+        if wanted is None or not self._can_go_on(wanted):
             self._alarm.at(now + NOTHING_MS)
         else:
             self._propose(layout, wanted)
@@ -395,6 +396,16 @@ class Changes:
         """Whether this node is a member, and a majority of the voters can be asked."""
         is_asked = self._membership.is_in and self._may_vote()
         return is_asked and self._membership.has_majority()
+
+    def _can_go_on(self, wanted: Layout) -> bool:
+        """Whether a majority of those that vote on what follows it can be asked; who becomes a
+        member by it was just heard. For example: of three, one leaves and has handed over its last
+        copy, and another is down. It does not go before: if that one's disk is lost, it is needed
+        to decide so."""
+        members, voters = self._membership, wanted.voters
+        known = [members.peer(each) for each in voters if members.has(each)]
+        away = sum([peer is not None and not peer.is_there for peer in known])
+        return len(voters) - away >= majority(len(voters))
 
     def _is_my_turn(self) -> bool:
         """Whether this node is the first of the voters that are there."""

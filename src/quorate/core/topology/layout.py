@@ -24,7 +24,7 @@ from __future__ import annotations
 import enum
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from itertools import pairwise
 from typing import Final
 
@@ -297,9 +297,12 @@ def order(member: Member) -> tuple[str, int]:
     return member.url, member.id
 
 
-def voters_of(members: Sequence[Member]) -> tuple[int, ...]:
-    """Who decides what follows a layout of these members: those that are met and stay."""
-    return tuple([each.id for each in members if each.is_bound and each.weight][:VOTERS_MAX])
+def voters_of(members: Sequence[Member], lost: Container[int]) -> tuple[int, ...]:
+    """Who decides what follows a layout of these members: those that are met and whose disks are
+    not lost, and of more than VOTERS_MAX rather those that stay. Who leaves votes until it is gone:
+    of three, one leaves and the disk of another is lost; the third alone could decide nothing."""
+    able = [each for each in members if each.is_bound and each.id not in lost]
+    return tuple([each.id for each in sorted(able, key=lambda each: not each.weight)][:VOTERS_MAX])
 
 
 def first_layout(urls: Sequence[str], *, replication: int) -> Layout:

@@ -60,7 +60,7 @@ def bound(
         members=members,
         # The first table knows neither zones nor weights.
         course=old.course if len(shares) == 1 else Course.MOVE,
-        voters=voters_of(members),
+        voters=voters_of(members, old.lost),
         cluster=old.cluster or old.lineage + drawn,
         level=level if old.epoch == FIRST_EPOCH else old.level,
     )
@@ -103,7 +103,7 @@ def changed(
         replication=replication,
         members=fresh,
         table=tuple([known[row] for row in old.table]),
-        voters=voters_of(fresh),
+        voters=voters_of(fresh, lost),
         moves=(),
         lost=tuple(sorted(lost)),
         course=course,
@@ -157,7 +157,7 @@ def recovered(old: Layout, lost: Collection[int]) -> Layout:
         epoch=(old.recovery + 1) * RECOVERY_EPOCHS,
         members=tuple(members),
         table=tuple(table),
-        voters=voters_of(members),
+        voters=voters_of(members, gone),
         moves=(),
         lost=tuple(sorted(gone)),
         course=Course.MOVE,

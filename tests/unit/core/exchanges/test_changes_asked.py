@@ -245,7 +245,9 @@ def test_a_node_that_is_no_member_says_so() -> None:
     others = shared(stable(4, course=Course.REST), 0)
     members = [each for each in others.members if each.id != id_of(0)]
     table = tuple([(0, 1, 2) for _ in others.table])
-    alone = Alone(4, disk=disk_of(replace(others, members=tuple(members), table=table)))
+    voters = tuple([each.id for each in members])
+    gone = replace(others, members=tuple(members), table=table, voters=voters)
+    alone = Alone(4, disk=disk_of(gone))
     alone.link(1, 2, 3)
     asker = _ask(alone, HEAVY)
     assert isinstance(asker.result, NotReady)

@@ -281,8 +281,17 @@ def test_who_goes_is_no_longer_lost() -> None:
     assert decode_layout(gone.encode()) == gone
 
 
-def test_who_is_to_hold_nothing_does_not_vote() -> None:
-    assert shared(stable(), 1, 2).voters == (id_of(0), id_of(3))
+def test_who_leaves_votes_until_it_is_gone_and_a_lost_disk_does_not() -> None:
+    leaving = shared(stable(), 1, 2, lost=(2,))
+    assert leaving.voters == (id_of(0), id_of(3), id_of(1))
+    emptied = replace(leaving, table=tuple([(0, 3) for _ in leaving.table]))
+    assert settled(emptied).voters == (id_of(0), id_of(3))
+
+
+def test_of_more_than_may_vote_those_that_stay_do() -> None:
+    crowd = stable(9)
+    assert shared(crowd, 0, 8).voters == tuple([id_of(index) for index in range(1, 8)])
+    assert shared(crowd, 0, 1, 2).voters == tuple([id_of(index) for index in (*range(3, 9), 0)])
 
 
 # --- descent -----------------------------------------------------------------------------------

@@ -305,6 +305,18 @@ def test_when_all_is_where_it_belongs_it_rests_and_who_left_is_gone() -> None:
     assert layout == settled(emptied)
 
 
+def test_who_left_is_gone_only_once_those_who_stay_can_decide_without_it() -> None:
+    leaving = shared(stable(), 2, 3)
+    emptied = replace(leaving, table=tuple([(0, 1) for _ in leaving.table]), replication=2)
+    alone = _node(emptied)
+    alone.unlink(1)
+    alone.step(after_ms=TURN_MS)
+    assert _wanted(alone) is None
+    alone.link(1)
+    alone.step(after_ms=NOTHING_MS)
+    assert _wanted(alone) == settled(emptied)
+
+
 # --- an empty disk at the URL of a member ------------------------------------------------------
 
 
