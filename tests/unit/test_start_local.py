@@ -11,6 +11,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import tree_sitter_powershell
+from tree_sitter import Language, Parser
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "start-local"
 NODES = "-nodes=http://10.0.0.1:9000,http://10.0.0.2:9000"
@@ -49,6 +51,13 @@ def test_a_node_is_started_at_its_address_with_a_secret_that_is_made_once(comman
     secret.write_text("kept\n")
     assert start(command, NODES, **given).stderr == ""
     assert secret.read_text() == "kept\n"
+
+
+@pytest.mark.parametrize("name", ["run.ps1", "start-local.ps1"])
+def test_what_is_for_powershell_is_such_a_script(name: str) -> None:
+    parser = Parser(Language(tree_sitter_powershell.language()))
+    assert not parser.parse((SCRIPT.parent / name).read_bytes()).root_node.has_error
+    assert parser.parse(b'exit $(Join-Path "a').root_node.has_error
 
 
 def test_what_is_told_of_powershell_has_each_argument_in_quotes() -> None:
