@@ -345,6 +345,7 @@ class FakeStore:
             bytes=self.moving * 1000,
             crowded=[],
             unanswered=[f"{NODES[0]} was started with -W=9"] if wish.is_forced else [],
+            weakened=[f"{NODES[0]} was started with -R=2"] if wish.is_forced else [],
             level=self.next_level if wish.raises_level else self.level,
         )
         is_so = wish.raises_level and self.level == self.next_level

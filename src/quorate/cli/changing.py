@@ -276,6 +276,8 @@ def _print_plan(plan: dict[str, Any]) -> None:
     # Of a node that is of an earlier release nothing is told.
     for text in plan.get("unanswered", ()):
         print(f"unanswered: {show_text(text)}; start it with less")
+    for text in plan.get("weakened", ()):
+        print(f"weakened: {show_text(text)}; start it with more")
 
 
 def _cell(value: object) -> object:

@@ -49,6 +49,7 @@ def test_leave_and_replace_say_what_moves_and_what_was_decided(
     assert (ran.code, ran.err) == (0, "")
     assert f"{B}\t-\t0\t1024\t0\t0\t1024\n" in ran.out.decode()
     assert f"unanswered: {A} was started with -W=9; start it with less\n" in ran.out.decode()
+    assert f"weakened: {A} was started with -R=2; start it with more\n" in ran.out.decode()
     assert "decided, as layout 2" in ran.out.decode()
     assert run("replace", f"--old={B}", f"--new={C}", target).code == 0
     wanted = [Wish(leave=(B,), is_forced=True), Wish(replace=((B, C),))]

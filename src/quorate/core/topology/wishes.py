@@ -259,6 +259,12 @@ def plan_of(membership: Membership, layout: Layout) -> Preview:
         gone=gone,
         crowded=crowded(goal, sites, replication=layout.replication),
         unanswered=_unanswered(membership, min([len(row) for row in goal]), but=going),
+        weakened=_weakened(
+            membership,
+            most=max([len(row) for row in goal]),
+            before=min([len(row) for row in before.table]),
+            but=going,
+        ),
         level=layout.level,
     )
 
@@ -347,6 +353,22 @@ def _unanswered(membership: Membership, copies: int, *, but: Collection[str] = (
         for url, w, r in membership.quorums()
         for name, count in (("W", w), ("R", r))
         if count > copies and url not in but
+    ]
+
+
+def _weakened(membership: Membership, *, most: int, before: int, but: Collection[str]) -> list[str]:
+    """Whose W or R is a majority of `before` copies, and none of `most`, a line each; `but` nodes
+    at these URLs."""
+    effects = {
+        "W": "what it writes may be missed by reads, and it refuses what reads and writes at once",
+        "R": "it may miss what was written",
+    }
+    return [
+        f"{url} was started with -{name}={count}, and a majority of {most} copies is "
+        f"{majority(most)}: {effects[name]}"
+        for url, w, r in membership.quorums()
+        for name, count in (("W", w), ("R", r))
+        if majority(before) <= count < majority(most) and url not in but
     ]
 
 

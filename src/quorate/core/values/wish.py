@@ -84,5 +84,8 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     unanswered: list[str]
     """Who was started with a W or R of more copies than some keys have then, in words; empty if
     nobody was."""
+    weakened: list[str]
+    """Who was started with a W or R that is a majority of the copies of a key now and is none then,
+    in words; empty if nobody was."""
     level: int
     """The feature level that is in force then."""

@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from quorate.core.values.slots import PARTITION_COUNT
 from quorate.core.values.status import Status
 from quorate.doors.access import Role
 from quorate.doors.redis.clients import REDIS_VERSION
@@ -135,10 +136,11 @@ def _info(session: Session, args: list[bytes]) -> None:
 
 def _key_count(door: RespDoor) -> int:
     """Live keys of the cluster, about: what those last told of theirs that hold copies, divided by
-    copies."""
-    status = door.store.status()
-    held = sum(member.keys for member in status.members if member.owns)
-    return round(held / max(status.replicas, 1))
+    how many copies a partition has, on average: while their number changes not all have as many."""
+    owners = [member for member in door.store.status().members if member.owns]
+    held = sum(member.keys for member in owners)
+    copies = sum(member.partitions for member in owners)
+    return round(held * PARTITION_COUNT / copies) if copies else 0
 
 
 def _dbsize(session: Session, _args: list[bytes]) -> None:

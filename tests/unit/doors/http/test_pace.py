@@ -50,6 +50,7 @@ class Bench:
             gone=0,
             crowded=[],
             unanswered=[],
+            weakened=[],
             level=1,
         )
         return self.pace.of(status, coming)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from quorate.config import Config
 from quorate.core.values.events import PutResult, UpdateResult
@@ -174,6 +175,20 @@ def test_dbsize_counts_each_key_once_though_it_has_copies(client: Client) -> Non
     for i in range(5):
         client.store.fill(b"k%d" % i, b"v")
     assert client.ask("DBSIZE") == 5
+
+
+def test_dbsize_while_only_some_keys_have_their_third_copy(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two nodes hold all, and a third one half so far."""
+    status = client.store.status()
+    held = [(1024, 1000), (1024, 1000), (512, 500)]
+    members = [
+        replace(member, partitions=partitions, keys=keys)
+        for member, (partitions, keys) in zip(status.members, held, strict=True)
+    ]
+    monkeypatch.setattr(client.store, "status", lambda: replace(status, members=members))
+    assert client.ask("DBSIZE") == 1000
 
 
 # --- WAIT ----------------------------------------------------------------------------------------
