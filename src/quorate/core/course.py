@@ -128,7 +128,7 @@ def _absent(membership: Membership, layout: Layout, mono_ms: int) -> list[str]:
             what = "is a member and gets no copies"
             remedy = f"start it, or take it out: quorate leave {peer.url} --force"
         else:
-            what = "is not there, so copies that it is to get or to give up may wait"
+            what = "is not there, and what it is to get, to give up or to vote on may wait"
             remedy = (
                 f"start it, or if its disk is lost: quorate replace {peer.url} NEW, or without a "
                 f"NEW one: quorate leave {peer.url} --force"

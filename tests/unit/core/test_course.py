@@ -97,7 +97,9 @@ def test_a_member_that_is_away_while_copies_move_is_named_with_how_long_and_what
     status = cluster.machines[0].node.status()
     assert (status.phase, status.moving) == ("moving", True)
     (line,) = status.waits
-    assert line.startswith(f"{url_of(2)} is not there, so copies that it is to get or to give up ")
+    assert line.startswith(
+        f"{url_of(2)} is not there, and what it is to get, to give up or to vote "
+    )
     assert ": it is down, unheard for 1" in line
     assert line.endswith(f"quorate leave {url_of(2)} --force")
 

@@ -330,6 +330,8 @@ class Changes:
                 continue
             try:
                 wanted = wished(membership, event.wish, now_s=self._now_s())
+                if wanted is not None and self._may_propose():
+                    self._check_goes_on(wanted)
             except QuorateError as error:
                 self._answer(asked, error)
                 continue
@@ -376,7 +378,7 @@ class Changes:
             return
         # Not before: what is wanting is so for as long though a voter is not heard for a moment.
         wanted = want.make() if self._may_propose() else None
-        if wanted is None or not self._can_go_on(wanted):
+        if wanted is None or self._away_after(wanted):
             self._alarm.at(now + NOTHING_MS)
         else:
             self._propose(layout, wanted)
@@ -397,15 +399,21 @@ class Changes:
         is_asked = self._membership.is_in and self._may_vote()
         return is_asked and self._membership.has_majority()
 
-    def _can_go_on(self, wanted: Layout) -> bool:
-        """Whether a majority of those that vote on what follows it can be asked; who becomes a
-        member by it was just heard. For example: of three, one leaves and has handed over its last
-        copy, and another is down. It does not go before: if that one's disk is lost, it is needed
-        to decide so."""
+    def _away_after(self, wanted: Layout) -> list[str]:
+        """Who cannot be reached of those that vote on what follows it, if these are too many; who
+        becomes a member by it was just heard. For example: of three, one leaves and has handed over
+        its last copy, and another is down. It does not go before: if that one's disk is lost, it is
+        needed to decide so."""
         members, voters = self._membership, wanted.voters
         known = [members.peer(each) for each in voters if members.has(each)]
-        away = sum([peer is not None and not peer.is_there for peer in known])
-        return len(voters) - away >= majority(len(voters))
+        away = [peer.url for peer in known if peer is not None and not peer.is_there]
+        return away if len(voters) - len(away) < majority(len(voters)) else []
+
+    def _check_goes_on(self, wanted: Layout) -> None:
+        """Conflict if nobody could decide what follows it."""
+        if away := self._away_after(wanted):
+            reason = f"{', '.join(away)} would have to vote on what follows, and cannot be reached"
+            raise Conflict(f"{reason}: start them first", epoch=self._membership.epoch)
 
     def _is_my_turn(self) -> bool:
         """Whether this node is the first of the voters that are there."""

@@ -298,11 +298,16 @@ def order(member: Member) -> tuple[str, int]:
 
 
 def voters_of(members: Sequence[Member], lost: Container[int]) -> tuple[int, ...]:
-    """Who decides what follows a layout of these members: those that are met and whose disks are
-    not lost, and of more than VOTERS_MAX rather those that stay. Who leaves votes until it is gone:
-    of three, one leaves and the disk of another is lost; the third alone could decide nothing."""
+    """Who decides what follows a layout of these members: those that are met and stay, and where
+    these are two, one that leaves and whose disk is not lost, as two can do without none. Example:
+    of three, one leaves and the disk of another is lost; the third alone could decide nothing. Who
+    stays alone decides alone: it would wait for one that leaves and is switched off."""
     able = [each for each in members if each.is_bound and each.id not in lost]
-    return tuple([each.id for each in sorted(able, key=lambda each: not each.weight)][:VOTERS_MAX])
+    staying = [each.id for each in able if each.weight]
+    leaving = [each.id for each in able if not each.weight]
+    if len(staying) == 2:
+        staying += leaving[:1]
+    return tuple((staying or leaving)[:VOTERS_MAX])
 
 
 def first_layout(urls: Sequence[str], *, replication: int) -> Layout:

@@ -131,7 +131,7 @@ class Membership:
         that was of a feature level that this release does not know. Conflict if these are of two
         clusters; they may be if nothing was written through this node or to it, nor voted
         by it (`is_blank`), and its founders never met: then the earlier list was a mistake, and is
-        forgotten."""
+        forgotten. Who was elsewhere when last heard may be back where the layout has it."""
         settings = self._settings
         stored, members = load(LAYOUT_META), load(MEMBERS_META)
         layout = None if stored is None else decode_layout(stored)
@@ -145,6 +145,7 @@ class Membership:
         self.marks.open(load(MARKS_META), is_fresh=stored is None)
         self._begin(layout)
         self.roster.open(members)
+        self.roster.discover([each.url for each in layout.members] if layout is not None else ())
         for url in () if members and self._is_list_over() else settings.nodes:
             self.roster.add(url, Ground.LISTED if self.topology is None else Ground.MET)
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What may come after a layout: the transitions of the log, as pure functions.
 
-    stable --bound--> stable        founders that were met are named by their disks
+    any --bound--> stable           founders that were met are named by their disks
     stable --stepped--> joint       some partitions move, each by one node
     joint --completed--> stable     they have moved: who gained them has all that was acknowledged;
                                     those of which too few can read their copies stay
@@ -46,7 +46,8 @@ _replace = msgspec.structs.replace
 def bound(
     old: Layout, met: Mapping[str, Member], *, drawn: bytes, level: int = FIRST_LEVEL
 ) -> Layout:
-    """The founders at these URLs are these disks.
+    """The founders at these URLs are these disks; what was moving stays where it was, as it may
+    wait for one of them.
 
     If this is the cluster's second layout, `drawn`, 8 random bytes, becomes part of its id, and
     `level` is the feature level at which it begins. (The first is computed by all founders, and
@@ -61,6 +62,7 @@ def bound(
         # The first table knows neither zones nor weights.
         course=old.course if len(shares) == 1 else Course.MOVE,
         voters=voters_of(members, old.lost),
+        moves=(),
         cluster=old.cluster or old.lineage + drawn,
         level=level if old.epoch == FIRST_EPOCH else old.level,
     )
@@ -134,10 +136,13 @@ def recovered(old: Layout, lost: Collection[int]) -> Layout:
     A row of which a majority is left stays as it is, as with any lost disk: of five, two of which
     are gone, a write may be on one of the others alone, and a majority of those three could miss
     it. Other rows are what is left of them, without disks that were lost before, too; a row that is
-    left without any goes to whoever stays. ValueError if nobody does.
+    left without any goes to whoever stays: to who was to leave, if nobody else is left. ValueError
+    if nobody is.
     """
     gone = {*old.lost, *lost}
     members = [_replace(each, weight=0) if each.id in gone else each for each in old.members]
+    if not any(each.weight for each in members):
+        members = [_replace(each, weight=int(each.id not in gone)) for each in members]
     staying = [index for index, each in enumerate(members) if each.weight]
     if not staying:
         raise ValueError("nobody is left")
@@ -171,7 +176,7 @@ def follows(old: Layout, new: Layout) -> bool:
     is_other = new.members != old.members
     drawn = new.cluster[CLUSTER_BYTES // 2 :]
     if is_other and new == bound(old, met, drawn=drawn, level=new.level):
-        return not old.moves
+        return True
     if old.epoch == FIRST_EPOCH or new.epoch != old.epoch + 1 or new.cluster != old.cluster:
         return False
     if new.spent != old.spent:

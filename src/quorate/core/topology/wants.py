@@ -105,12 +105,11 @@ class Wants:
             # A lost one has none in a row that becomes shorter either; all others there have them.
             gainers = layout.gainers().difference(layout.lost)
             told = [self._told(each) for each in gainers]
-            if any([epoch != layout.epoch for epoch, _ in told]):
-                return None
-            stays = {partition for _, unreadable in told for partition in unreadable}
-            until_ms = self._turn.mono_ms + PUT_OFF_MS
-            self._put_off.update(dict.fromkeys(stays, until_ms))
-            return Want("complete", 0, lambda: completed(layout, without=stays))
+            if all([epoch == layout.epoch for epoch, _ in told]):
+                stays = {partition for _, unreadable in told for partition in unreadable}
+                until_ms = self._turn.mono_ms + PUT_OFF_MS
+                self._put_off.update(dict.fromkeys(stays, until_ms))
+                return Want("complete", 0, lambda: completed(layout, without=stays))
         met, unmet = self._membership.founders()
         if layout.epoch == FIRST_EPOCH and len(met) < majority(len(layout.members)):
             return None
@@ -120,7 +119,7 @@ class Wants:
             # Whoever is not there and knows less is refused when it comes.
             level = min([each for _, each, _ in self._membership.levels() if each])
             return Want("bind", wait_ms, lambda: bound(layout, met, drawn=drawn, level=level))
-        if layout.course == Course.MOVE:
+        if layout.course == Course.MOVE and not layout.moves:
             return Want("move", 0, lambda: self._moved_on(layout))
         if layout.course == Course.SOON:
             return Want("grow", self._grow_after_ms, lambda: with_course(layout, Course.MOVE))
@@ -182,17 +181,24 @@ class Wants:
         for partition in self.put_off():
             goal[partition] = layout.table[partition]
         lost = {index for index, each in enumerate(layout.members) if each.id in layout.lost}
+        able = self._able(layout)
+        takers = frozenset([index for index in able if layout.members[index].weight])
         moves = next_rows(
-            layout.table, goal, limit=MOVES_MAX, first=lost, may_gain=self._takers(layout)
+            layout.table,
+            goal,
+            limit=MOVES_MAX,
+            first=lost,
+            may_gain=takers,
+            there=able.union(lost),
         )
         return stepped(layout, moves) if moves else None
 
-    def _takers(self, layout: Layout) -> frozenset[int]:
-        """Who can be given copies now."""
+    def _able(self, layout: Layout) -> frozenset[int]:
+        """Who can pull copies now."""
         found = []
         for index, member in enumerate(layout.members):
             peer = self._membership.peer(member.id)
-            if member.is_bound and member.weight and (peer is None or peer.is_there):
+            if member.is_bound and (peer is None or peer.is_there):
                 found.append(index)
         return frozenset(found)
 

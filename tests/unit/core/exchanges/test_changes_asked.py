@@ -350,3 +350,21 @@ def test_it_votes_itself_for_no_loss_of_one_that_it_hears_by_then() -> None:
     alone.step(alone.met(2), LinkUp(id_of(2)))
     alone.hear(1, OtherEpoch(2, []))
     assert layout_of(alone) == OLD
+
+
+def test_a_change_that_leaves_too_few_that_could_decide_the_next_is_refused() -> None:
+    """Of eight, seven vote and four are there; one of these would hand its vote to one that is
+    not."""
+    alone = Alone(8, disk=disk_of(stable(8, course=Course.REST)), heartbeat_ms=3_600_000)
+    alone.link(1, 2, 3, 7)
+    alone.unlink(7)
+    asker = _ask(alone, Wish(leave=(url_of(3),)))
+    assert isinstance(asker.result, Conflict)
+    assert asker.result.outcome is Outcome.NOT_APPLIED
+    assert "n4:8000, http://n5:8000, http://n6:8000, http://n7:8000 would have to vote" in str(
+        asker.result
+    )
+    assert alone.take(1, Prepare) == []
+    alone.link(7)
+    assert _ask(alone, Wish(leave=(url_of(3),))).results == []
+    assert len(alone.take(1, Prepare)) == 1

@@ -23,7 +23,7 @@ from quorate.core.topology.roster import MEMBERS_META
 from quorate.core.topology.steps import raised
 from quorate.core.topology.wants import with_course
 from quorate.core.values.events import Batch
-from quorate.core.values.messages import PROTOCOL_MAX, PROTOCOL_MIN, Greeting
+from quorate.core.values.messages import PROTOCOL_MAX, PROTOCOL_MIN, Greeting, Whereabouts
 from quorate.core.values.results import Note
 from quorate.core.values.settings import MEMBERS_MAX
 from quorate.core.values.slots import PARTITION_COUNT, row_of
@@ -215,6 +215,22 @@ def test_whom_another_list_than_the_founders_names_is_dialled_and_may_be_forgott
     again = membership_of(0, [0, 7, 8], disk)
     assert urls_of(again) == [url_of(1), url_of(2), url_of(7), url_of(8)]
     assert again.roster.forget(url_of(8))
+
+
+def test_members_that_were_elsewhere_are_looked_for_where_the_layout_has_them_too() -> None:
+    """All are back there, and each knows where the others were."""
+    elsewhere = ["http://elsewhere1:8000", "http://elsewhere2:8000"]
+    away = [Whereabouts(id_of(place), 9, url) for place, url in enumerate(elsewhere, 1)]
+    disk = Disk()
+    metas = [
+        (LAYOUT_META, bound_after(first_of(0, 1, 2)).encode()),
+        (MEMBERS_META, msgspec.msgpack.encode(away)),
+    ]
+    disk.format(Batch([], [], [*metas]))
+    node = membership_of(0, [0, 1, 2], disk)
+    assert set(urls_of(node)) == {*elsewhere, url_of(1), url_of(2)}
+    hearsay = [each.url for each in node.roster.peers if each.ground is Ground.HEARSAY]
+    assert hearsay == [url_of(1), url_of(2)]
 
 
 def test_who_joins_with_the_list_of_the_founders_may_forget_those_that_left() -> None:

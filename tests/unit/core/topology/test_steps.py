@@ -281,17 +281,19 @@ def test_who_goes_is_no_longer_lost() -> None:
     assert decode_layout(gone.encode()) == gone
 
 
-def test_who_leaves_votes_until_it_is_gone_and_a_lost_disk_does_not() -> None:
-    leaving = shared(stable(), 1, 2, lost=(2,))
+def test_where_two_stay_one_that_leaves_votes_until_it_is_gone() -> None:
+    leaving = shared(stable(), 1, 2)
     assert leaving.voters == (id_of(0), id_of(3), id_of(1))
+    assert shared(stable(), 1, 2, lost=(1,)).voters == (id_of(0), id_of(3), id_of(2))
+    assert shared(stable(), 1, 2, lost=(1, 2)).voters == (id_of(0), id_of(3))
     emptied = replace(leaving, table=tuple([(0, 3) for _ in leaving.table]))
     assert settled(emptied).voters == (id_of(0), id_of(3))
 
 
-def test_of_more_than_may_vote_those_that_stay_do() -> None:
-    crowd = stable(9)
-    assert shared(crowd, 0, 8).voters == tuple([id_of(index) for index in range(1, 8)])
-    assert shared(crowd, 0, 1, 2).voters == tuple([id_of(index) for index in (*range(3, 9), 0)])
+@pytest.mark.parametrize(("count", "leaving"), [(4, 1), (9, 1), (4, 3), (2, 1)])
+def test_where_more_stay_or_one_they_vote_alone(count: int, leaving: int) -> None:
+    votes = tuple([id_of(index) for index in range(leaving, count)][:7])
+    assert shared(stable(count), *range(leaving)).voters == votes
 
 
 # --- descent -----------------------------------------------------------------------------------
