@@ -26,6 +26,15 @@ from quorate.sim.workload import Clients
 
 def _uneven(*, timeout_ms: int = 1_000) -> Acts:
     """A cluster in which a node's joining was called off half-way."""
+    acts = _called_off(timeout_ms=timeout_ms)
+    cluster = acts.cluster
+    cluster.run_until(lambda: cluster.layout().course == Course.REST)
+    cluster.run_until(lambda: is_at_rest(cluster))
+    return acts
+
+
+def _called_off(*, timeout_ms: int = 1_000) -> Acts:
+    """The same, before that is decided."""
     cluster = SimCluster(1, 4, spares=1, grow_after_ms=0, replication=1, timeout_ms=timeout_ms)
     clients = Clients(cluster, patience_ms=1_000)
     plan = draw(1, Options(nodes=4, replication=1))
@@ -33,9 +42,18 @@ def _uneven(*, timeout_ms: int = 1_000) -> Acts:
     changes.join(acts, Fault("join", 0.0, 1.0, (0, 3)))
     cluster.run_until(lambda: cluster.layout().moves)
     changes.wish_for(acts, 0, Wish(stops=True))
-    cluster.run_until(lambda: cluster.layout().course == Course.REST)
-    cluster.run_until(lambda: is_at_rest(cluster))
+    assert cluster.layout().course == Course.MOVE
     return acts
+
+
+def test_what_is_called_off_while_it_comes_to_rest_goes_on_too() -> None:
+    acts = _called_off()
+    assert come_to_rest(acts) == []
+    assert acts.cluster.layout().copies() == {1: 256, 2: 256, 3: 256, 4: 256}
+    stops, *others = acts.operators[-2:]
+    assert isinstance(stops.result, ChangeResult)
+    assert stops.result.epoch, "it was decided"
+    assert len(others) == 1
 
 
 def test_what_was_called_off_half_way_goes_on_so_that_shares_are_even() -> None:
