@@ -347,6 +347,13 @@ def test_explain_says_where_a_key_lives_and_what_each_replica_has(
 # --- HTTP itself ----------------------------------------------------------------------------------
 
 
+def test_http_1_0_knows_no_100_continue(http_client: Client) -> None:
+    """RFC 9110, 10.1.1 and 15.2: such a client would take it for the answer."""
+    head = b"PUT /kv?key=k HTTP/1.0\r\n" + HOST + b"Content-Length: 5\r\nExpect: 100-continue\r\n"
+    http_client.send(head + b"\r\nval")
+    assert http_client.ask(b"ue").status == 200
+
+
 def test_a_body_that_waits_to_be_invited_is(http: Served, http_client: Client) -> None:
     """`Expect: 100-continue`."""
     http_client.send(

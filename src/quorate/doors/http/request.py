@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Final, TypeVar
 
 import msgspec
-from aiohttp import StreamReader, web
+from aiohttp import HttpVersion11, StreamReader, web
 
 from quorate.doors.http.context import Context
 from quorate.doors.http.portions import PORTION_BYTES, Portions
@@ -33,7 +33,8 @@ async def read_body(context: Context, request: web.Request, *, bytes_max: int) -
     not send it any more."""
     if (request.content_length or 0) > bytes_max:
         raise _too_large(bytes_max)
-    if "Expect" in request.headers:
+    # RFC 9110, 15.2: to HTTP/1.0 that would be the answer.
+    if "Expect" in request.headers and request.version >= HttpVersion11:
         await request.writer.write(_CONTINUE)
         # What was written so far is no part of the answer, which may still become an error.
         request.writer.output_size = 0
