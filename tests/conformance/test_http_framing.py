@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from itertools import product
 
 import pytest
@@ -70,6 +71,68 @@ def test_chunked_nonsense_is_400_and_the_connection_ends(
 ) -> None:
     head = b"PUT /kv?key=k HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n"
     assert refusal(http_client, head + chunks).status == 400
+
+
+LATE_NONSENSE = pytest.mark.parametrize(
+    "chunks",
+    [
+        *(b"zz\r\n", b"\r\n", b"0x5\r\nvalue\r\n", b"5\r\nvalueXX0\r\n\r\n"),
+        *(b"0\r\nbad trailer\r\n\r\n", b"5;a=\nb\r\n", b"zz\r\n" * 50_000),
+    ],
+    ids=lambda chunks: str(chunks[:20]),
+)
+
+
+def begin(http: Served, client: Client, line: bytes) -> None:
+    """Send a request but for the end of its body, and return once the door has all that."""
+    client.send(
+        line + b" HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n5\r\nvalue\r\n"
+    )
+    with http.client() as other:
+        assert other.ask(b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n").status == 200
+
+
+@LATE_NONSENSE
+@pytest.mark.parametrize("is_last", [False, True])
+def test_chunked_nonsense_that_comes_late_is_400_and_the_connection_ends(
+    http: Served, http_client: Client, chunks: bytes, is_last: bool
+) -> None:
+    """The request is under way by then."""
+    begin(http, http_client, b"PUT /kv?key=k")
+    http_client.send(chunks)
+    if is_last:
+        http_client.socket.shutdown(socket.SHUT_WR)
+    answer = http_client.receive()
+    assert answer.status == 400
+    assert json.loads(answer.body)["code"] == "bad_body"
+    assert http_client.rest() == b""
+
+
+@LATE_NONSENSE
+def test_chunked_nonsense_in_a_body_that_nobody_reads_ends_the_connection(
+    http: Served, http_client: Client, chunks: bytes
+) -> None:
+    begin(http, http_client, b"PUT /nope")
+    assert http_client.receive().status == 404
+    http_client.send(chunks)
+    assert http_client.receive().status == 400
+    assert http_client.rest() == b""
+
+
+@LATE_NONSENSE
+def test_chunked_nonsense_behind_a_request_that_waits_is_answered_after_it(
+    http: Served, http_client: Client, chunks: bytes
+) -> None:
+    http.call(http.store.hold)
+    first = b"GET /kv?key=k HTTP/1.1\r\nConnection: keep-alive, x\r\n" + HOST + b"\r\n"
+    http_client.send(first)
+    begin(http, http_client, b"PUT /kv?key=k")
+    http_client.send(chunks)
+    with http.client() as other:
+        assert other.ask(b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n").status == 200
+    http.call(http.store.release)
+    assert [http_client.receive().status for _ in range(2)] == [404, 400]
+    assert http_client.rest() == b""
 
 
 @pytest.mark.parametrize("end", [b"5;" + b"x" * 50_000, b"0\r\n" + b"X-T: 1\r\n" * 10_000])

@@ -88,6 +88,32 @@ def test_of_several_before_half_a_body_all_have_answers(http: Served, http_clien
     assert http_client.rest() == b""
 
 
+@LANES
+@pytest.mark.parametrize("has_asked_before", [False, True])
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b"",
+        build("GET", b"k")[:9],
+        build("PUT", b"k", value=b"new", lane=SLOW)[:-1],
+        build("PUT", b"k", headers=b"Transfer-Encoding: chunked\r\n") + b"3\r\nne",
+    ],
+)
+def test_who_sends_no_more_from_the_moment_it_asked_has_its_answer(
+    http: Served, lane: bytes, rest: bytes, has_asked_before: bool
+) -> None:
+    """The end may come in any turn: as a request begins, or while its answer is written."""
+    http.store.fill(b"k", b"v")
+    for _ in range(20):
+        with http.client() as client:
+            if has_asked_before:
+                assert client.ask(build("GET", b"k", lane=lane)).body == b"v"
+            client.send(build("GET", b"k", lane=lane) + rest)
+            client.socket.shutdown(socket.SHUT_WR)
+            assert client.receive().body == b"v"
+            assert client.rest() == b""
+
+
 @pytest.mark.parametrize(
     "sent",
     [

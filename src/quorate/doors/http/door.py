@@ -238,7 +238,7 @@ class HttpDoor:
                 access_log=None,
                 auto_decompress=False,
                 keepalive_timeout=IDLE_SECONDS,
-                lingering_time=LINGER_SECONDS,
+                linger_seconds=LINGER_SECONDS,
                 max_line_size=TARGET_BYTES_MAX,
                 max_field_size=HEADER_BYTES_MAX,
             ),

@@ -43,7 +43,9 @@ async def read_body(context: Context, request: web.Request, *, bytes_max: int) -
         await _gather(request.content, body, budget, bytes_max=bytes_max)
     except TimeoutError:
         raise Refused(408, "too_slow", "the body took too long to arrive", is_final=True) from None
-    except web.RequestPayloadError:
+    except web.RequestPayloadError as fault:
+        # The stream keeps it, and the frames that it holds keep the stream.
+        fault.__traceback__ = None
         raise Refused(400, "bad_body", "the body is malformed", is_final=True) from None
     finally:
         budget.charge(0, before=len(body))
