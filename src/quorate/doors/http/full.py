@@ -139,6 +139,7 @@ class FullConnection(web.RequestHandler):
             return
         if transport.can_write_eof():
             transport.write_eof()
+        transport.resume_reading()  # It may rest, as somebody was to read the rest first.
         self._lost = asyncio.get_running_loop().create_future()
         await asyncio.wait((self._lost,), timeout=self._linger_seconds)
 
@@ -153,6 +154,8 @@ class FullConnection(web.RequestHandler):
             if isinstance(exc, ConnectionError):
                 # The body's stream keeps it, and the frames that it holds keep the stream.
                 exc.__traceback__ = None
+            else:
+                self._failures.tell({"path": request.path, "exc_info": exc})
             # Nobody is there, or what has begun cannot become another answer.
             self.force_close()
             return _Written()
