@@ -6,11 +6,17 @@ What is found is dialled and no more: the greeting decides who is of this cluste
 answer for a name, or on the network, can have a node dial an address of his choice, but not one
 that no peer may be at (`notation.member_url`, `resolve`), and not many at once: of what is found
 1,000 are kept, and 32 offered at a time, by turns. A network that is not there yet is asked again.
+
+Each name of the DNS is asked for by a timer of its own: again when the answer's TTL is over, or at
+intervals that grow where nothing tells one. Only SRV records do, which come by dnspython. Addresses
+come by the system's resolver, which knows `/etc/hosts` and all else that is set there, and tells no
+TTL; it, or its server, keeps to the TTL in what it answers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final, Protocol
 
 import structlog
@@ -22,8 +28,16 @@ from quorate.runtime.resolve import Names
 CANDIDATES_MAX: Final = 1_000
 OFFERED_MAX: Final = 32
 FIRST_S: Final = 1.0
-LONGEST_S: Final = 10.0
-"""The first wait before names are asked for again, and the last; each is twice the one before."""
+"""The first wait before anything is done again. Each is twice the one before, up to a longest."""
+OFFER_S_MAX: Final = 10.0
+"""The longest before what was found is offered again."""
+ASK_S_MAX: Final = 30.0
+"""The longest before a name is asked for again of which no TTL is known: the look-up failed, or was
+one of addresses."""
+TTL_S_MIN: Final = 5.0
+TTL_S_MAX: Final = 300.0
+"""What a TTL counts as at least and at most. 0 must not make a node ask without end, nor a year
+keep a wrong answer: one that was mended in the DNS leads a node on within five minutes."""
 
 log = structlog.get_logger()
 
@@ -69,25 +83,32 @@ class Discovery:
         """Whether a URL is another node's, of those that were found last."""
         self._next = 0
         """Which candidate is offered next."""
+        self._answers: dict[str, list[str]] = {}
+        """The URLs that came of a name when it was last asked for, where that went well."""
+        self._ask_s: dict[str, float] = {}
+        """When to ask for a name again of which no TTL is known, once that was so."""
         self._told: dict[str, str] = {}
         """What was logged of each source, so that it is logged once."""
         self._is_around = False
         """Whether `nearby` has started."""
         self._wait_s = FIRST_S
-        self._looking = Recurring("discovery", self._look)
+        self._offering = Recurring("discovery", self._offer_found)
+        self._asking = [Recurring("discovery", partial(self._ask, name)) for name in self._names]
 
     def start(self) -> None:
         """Begin to look."""
-        self._looking.start()
+        for each in (*self._asking, self._offering):
+            each.start()
 
     async def close(self) -> None:
         """Look no more."""
-        await self._looking.close()
+        for each in (*self._asking, self._offering):
+            await each.close()
         if self._nearby is not None:
             await self._nearby.close()
 
-    async def _look(self) -> float:
-        """Offer what is found now; in how many seconds to look again."""
+    async def _offer_found(self) -> float:
+        """Offer what is found by now; in how many seconds to do so again."""
         if self._nearby is not None and not self._is_around:
             try:
                 await self._nearby.start()
@@ -95,35 +116,50 @@ class Discovery:
                 self._told.pop("mdns", None)
             except OSError as error:
                 self._tell("mdns", str(error))
-        self.offer(await self._found())
+        self.offer(self._found())
         wait_s = self._wait_s
         # What is around comes by itself, and is offered as often as at first.
-        self._wait_s = FIRST_S if self._is_around else min(wait_s * 2, LONGEST_S)
+        self._wait_s = FIRST_S if self._is_around else min(wait_s * 2, OFFER_S_MAX)
         return wait_s
 
-    async def _found(self) -> list[str]:
-        """All that is found now, as it came."""
+    def _found(self) -> list[str]:
+        """All that is found by now, as it came."""
         found = list(self._seeds)
         for name in self._names:
-            found += await self._looked_up(name)
+            found += self._answers.get(name, [])
         if self._nearby is not None:
             found += self._nearby.urls()
         return found
 
-    async def _looked_up(self, name: str) -> list[str]:
+    async def _ask(self, name: str) -> float:
+        """Ask the DNS for this name; in how many seconds to ask again."""
         try:
-            if name.startswith("_"):
-                # Late: the package is an extra.
-                from quorate.runtime.services import urls_of_service
-
-                urls = await urls_of_service(name)
-            else:
-                urls = await self._urls_of(name)
+            urls, ttl_s = await self._look_up(name)
         except OSError as error:
             self._tell(f"dns:{name}", str(error))
-            return []
+            self._answers.pop(name, None)
+            return self._later(name)
         self._told.pop(f"dns:{name}", None)
-        return urls
+        self._answers[name] = urls
+        self._offering.hurry()
+        if ttl_s is None:
+            return self._later(name)
+        self._ask_s.pop(name, None)
+        return min(max(ttl_s, TTL_S_MIN), TTL_S_MAX)
+
+    def _later(self, name: str) -> float:
+        wait_s = self._ask_s.get(name, FIRST_S)
+        self._ask_s[name] = min(wait_s * 2, ASK_S_MAX)
+        return wait_s
+
+    async def _look_up(self, name: str) -> tuple[list[str], int | None]:
+        """The URLs, and the TTL in seconds where one is told."""
+        if not name.startswith("_"):
+            return await self._urls_of(name), None
+        # Late: the package is an extra.
+        from quorate.runtime.services import urls_of_service
+
+        return await urls_of_service(name)
 
     async def _urls_of(self, name: str) -> list[str]:
         host, _, port = name.partition(":")

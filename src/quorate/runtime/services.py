@@ -17,9 +17,10 @@ from dns.name import root
 ASK_S: Final = 5.0
 
 
-async def urls_of_service(name: str) -> list[str]:
-    """The URLs of those that the records name, whom to try first first. ConnectionError if there
-    are no such records, or nobody answers in time."""
+async def urls_of_service(name: str) -> tuple[list[str], int]:
+    """The URLs of those that the records name, whom to try first first; and the seconds that this
+    may be relied on (TTL), as the server says. ConnectionError if there are no such records, or
+    nobody answers in time."""
     try:
         # Made anew, as the system's settings may change.
         answer = await Resolver().resolve(name, "SRV", lifetime=ASK_S, search=True)
@@ -27,9 +28,11 @@ async def urls_of_service(name: str) -> list[str]:
         raise ConnectionError(str(error)) from error
     records = sorted(answer, key=lambda record: (record.priority, -record.weight))
     # DNS compares names without regard to capitals, and URLs of members have none.
-    return [
+    urls = [
         f"http://{record.target.to_text(omit_final_dot=True).lower()}:{record.port}"
         for record in records
         # The root says that there is no such service.
         if record.target != root
     ]
+    # The least of the records' and of the aliases' that led to them.
+    return urls, answer.chaining_result.minimum_ttl

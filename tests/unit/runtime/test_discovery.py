@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from itertools import groupby
 
 import pytest
 from structlog.testing import capture_logs
@@ -89,12 +90,43 @@ def test_a_name_is_asked_for_again_and_again_and_may_change(
     monkeypatch.setattr(Names, "addresses", addresses)
     monkeypatch.setattr(discovery, "FIRST_S", 0.001)
     found = Found(["dns:kv.example", "http://n9:8000"])
-    run_until_offered(found, 3)
-    assert [sorted(each) for each in found.offers[:3]] == [
+
+    async def run() -> None:
+        found.start()
+        while not found.offers or "http://10.0.0.4:8000" not in found.offers[-1]:
+            await asyncio.sleep(0)
+        await found.close()
+
+    asyncio.run(asyncio.wait_for(run(), 20))
+    assert [sorted(each) for each, _ in groupby(found.offers, key=set)][-3:] == [
         ["http://10.0.0.2:8000", "http://[2001:db8::2]:8000", "http://n9:8000"],
         ["http://10.0.0.3:8000", "http://n9:8000"],
         ["http://10.0.0.4:8000", "http://n9:8000"],
     ]
+
+
+def test_addresses_have_no_ttl_and_are_asked_for_at_first_often_then_at_an_interval(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def addresses(_names: Names, _host: str) -> list[str]:
+        return ["10.0.0.2"]
+
+    monkeypatch.setattr(Names, "addresses", addresses)
+    found = Found(["dns:kv.example"])
+    waits = [asyncio.run(found._ask("kv.example")) for _ in range(7)]
+    assert waits == [1, 2, 4, 8, 16, 30, 30]
+
+
+def test_a_name_whose_server_is_silent_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def addresses(_names: Names, host: str) -> list[str]:
+        if host == "silent.example":
+            await asyncio.sleep(3_600)
+        return ["10.0.0.2"]
+
+    monkeypatch.setattr(Names, "addresses", addresses)
+    found = Found(["dns:silent.example", "dns:kv.example"])
+    run_until_offered(found, 1)
+    assert found.offers[0] == ["http://10.0.0.2:8000"]
 
 
 def test_a_name_that_is_not_known_is_said_once_and_stops_nothing(
