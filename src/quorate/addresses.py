@@ -27,6 +27,15 @@ class OwnUrl(NamedTuple):
     """One line, for the log."""
 
 
+class Listening(NamedTuple):
+    """Where this node accepts connections, and why."""
+
+    addresses: list[tuple[str, int]]
+    """Hosts and ports."""
+    reason: str
+    """One line, for the log."""
+
+
 def own_url(config: Config) -> str:
     """The one URL of this node: see `own_url_told`."""
     return own_url_told(config).url
@@ -81,18 +90,29 @@ def peer_urls(config: Config) -> list[str]:
 
 
 def listen_addresses(config: Config) -> list[tuple[str, int]]:
+    """Hosts and ports to accept connections on: see `listen_addresses_told`."""
+    return listen_addresses_told(config).addresses
+
+
+def listen_addresses_told(config: Config) -> Listening:
     """Where to accept connections: `listen`, else loopback when all nodes are there, else all."""
+    port = config.port
     if config.listen:
-        return [(_listened(config), config.port)]
-    if config.advertise == AUTO and not is_local(config):
-        return [("0.0.0.0", config.port)]
+        return Listening([(_listened(config), port)], "-listen says it")
+    local = is_local(config)
+    far = "nodes on other machines are named, or looked for"
+    if config.advertise == AUTO and not local:
+        return Listening([("0.0.0.0", port)], far)
     own = split_url(own_url(config))[0]
-    if not (is_loopback(own) and is_local(config)):
-        return [("::" if ":" in own else "0.0.0.0", config.port)]
+    if not (is_loopback(own) and local):
+        reason = "-advertise is no address of loopback" if local else far
+        return Listening([("::" if ":" in own else "0.0.0.0", port)], reason)
+    near = "no node on another machine is named"
     if address_of(own) is not None:
-        return [(own, config.port)]
+        return Listening([(own, port)], near)
     # A client may try either family of "localhost" first.
-    return [(host, config.port) for host in ("127.0.0.1", "::1") if _is_own_host(host)]
+    both = [(host, port) for host in ("127.0.0.1", "::1") if _is_own_host(host)]
+    return Listening(both, near)
 
 
 def is_local(config: Config) -> bool:

@@ -28,6 +28,8 @@ from quorate import __version__
 from quorate.addresses import (
     is_this_node,
     listen_addresses,
+    listen_addresses_told,
+    node_url,
 )
 from quorate.config import DNS_SERVICE, MDNS, Config
 from quorate.core.topology.membership import LAYOUT_META
@@ -144,8 +146,9 @@ def _move_aside(directory: Path) -> None:
 async def _serve(config: Config, secret: str) -> int:
     for source in config.discover:
         _require_package(source)
+    listening = listen_addresses_told(config)
     try:
-        sockets = bind(listen_addresses(config))
+        sockets = bind(listening.addresses)
     except OSError as error:
         advice = _LISTEN_ADVICE.get(error.errno or 0, "choose another -port")
         raise StartError(f"cannot listen on {error.strerror}; {advice}") from error
@@ -161,7 +164,7 @@ async def _serve(config: Config, secret: str) -> int:
             admitted = let_in(config)
             with starting():
                 keeper = keeper if admitted is config else keeper_of(admitted, secret)
-            code = await _run(admitted, engine, sockets, keeper)
+            code = await _run(admitted, engine, sockets, keeper, why_there=listening.reason)
         finally:
             is_closed = await process.close_in_time(engine.close, seconds=CLOSE_S)
         return code if is_closed else process.EXIT_FAILED
@@ -220,9 +223,15 @@ class _Assembled(NamedTuple):
 
 
 async def _run(
-    config: Config, engine: Engine, sockets: list[socket.socket], keeper: Keeper | None
+    config: Config,
+    engine: Engine,
+    sockets: list[socket.socket],
+    keeper: Keeper | None,
+    *,
+    why_there: str,
 ) -> int:
-    """From a usable engine and bound sockets to the end of the node's life."""
+    """From a usable engine and bound sockets to the end of the node's life. `why_there` says why
+    the sockets are bound where they are."""
     stopping = asyncio.Event()
     failures: list[str] = []
 
@@ -246,6 +255,8 @@ async def _run(
     log.info(
         "listening",
         url=parts.driver.node.settings.url,
+        addresses=_bound(sockets),
+        reason=why_there,
         version=__version__,
         engine=config.engine,
         links="plain" if parts.system.is_plain() else "tls",
@@ -264,6 +275,12 @@ async def _run(
     for reason in dict.fromkeys(failures):
         log.critical("stopped", reason=reason)
     return process.EXIT_FAILED if failures else 0
+
+
+def _bound(sockets: list[socket.socket]) -> str:
+    """The addresses and ports of these, as the log has them."""
+    names = [each.getsockname() for each in sockets]
+    return ", ".join(node_url(str(name[0]), name[1]).removeprefix("http://") for name in names)
 
 
 async def _start(parts: _Assembled, sockets: list[socket.socket]) -> list[asyncio.Server]:

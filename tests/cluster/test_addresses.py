@@ -48,6 +48,9 @@ def test_a_node_is_where_a_peer_sees_it_and_clients_are_told_their_own_address(
         second.start()
         for node in pair:
             wait_until(node.is_ready, within_s=20, what=f"{node.url} ready")
+        (told,) = lines(second, "listening")
+        assert told["addresses"] == f"127.0.0.1:{second.port}"
+        assert told["reason"] == "no node on another machine is named"
         (told,) = lines(second, "advertised")
         assert told["url"] == f"http://127.0.0.1:{second.port}"
         assert told["reason"] == f"http://127.0.0.1:{first.port} sees it there"

@@ -10,7 +10,13 @@ from __future__ import annotations
 import pytest
 
 from quorate import addresses
-from quorate.addresses import cluster_urls, listen_addresses, own_url, peer_urls
+from quorate.addresses import (
+    cluster_urls,
+    listen_addresses,
+    listen_addresses_told,
+    own_url,
+    peer_urls,
+)
 from quorate.config import Config, ConfigError
 from quorate.loading import load
 
@@ -100,6 +106,34 @@ def test_the_address_listened_on_is_the_one_advertised() -> None:
     bound = config(listen="127.0.0.2:9000")
     assert own_url(bound) == "http://127.0.0.2:9000"
     assert listen_addresses(bound) == [("127.0.0.2", 9000)]
+
+
+@pytest.mark.usefixtures("_routed")
+@pytest.mark.parametrize(
+    ("given", "host", "reason"),
+    [
+        ({"listen": "127.0.0.2:9000"}, "127.0.0.2", "-listen says it"),
+        ({}, "127.0.0.1", "no node on another machine is named"),
+        ({"nodes": LAN}, "0.0.0.0", "nodes on other machines are named, or looked for"),
+        ({"discover": "mdns"}, "0.0.0.0", "nodes on other machines are named, or looked for"),
+        (
+            {"discover": "dns:kv.example", "advertise": "auto"},
+            "0.0.0.0",
+            "nodes on other machines are named, or looked for",
+        ),
+        (
+            {"advertise": "http://[2001:db8::1]:8000"},
+            "::",
+            "-advertise is no address of loopback",
+        ),
+    ],
+)
+def test_where_a_node_listens_is_told_with_the_reason(
+    given: dict[str, str], host: str, reason: str
+) -> None:
+    told = listen_addresses_told(config(**given))
+    assert told.addresses[0][0] == host
+    assert told.reason == reason
 
 
 def test_two_nodes_on_one_port_of_two_loopback_addresses_stay_two() -> None:
