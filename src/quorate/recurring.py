@@ -31,6 +31,8 @@ class Recurring:
         self._work = work
         self._hurried = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._is_closed = False
+        """Beside the cancellation of the task, which `work` may have swallowed."""
 
     def start(self) -> None:
         """Begin, on the running loop."""
@@ -42,6 +44,8 @@ class Recurring:
 
     async def close(self) -> None:
         """Do it no more, and wait until what was begun is given up."""
+        self._is_closed = True
+        self.hurry()
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -49,7 +53,7 @@ class Recurring:
     async def _run(self) -> None:
         backoff_s = FIRST_S
         is_told = False
-        while True:
+        while not self._is_closed:
             self._hurried.clear()
             try:
                 wait_s = await self._work()

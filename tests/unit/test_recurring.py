@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 
 import pytest
@@ -111,3 +112,27 @@ def test_it_ends_when_it_is_closed_and_may_be_closed_before_it_began() -> None:
         assert work.times == times
 
     asyncio.run(main())
+
+
+def test_work_that_takes_its_cancellation_for_an_answer_is_not_done_again_and_holds_up_no_end() -> (
+    None
+):
+    """`asyncio.wait_for` does until Python 3.12, where what it waits for is there just then."""
+    asked = 0
+
+    async def work() -> float:
+        nonlocal asked
+        asked += 1
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(LONG_S)
+        return LONG_S if asked == 1 else 0.0
+
+    async def main() -> None:
+        done = Recurring("watch", work)
+        done.start()
+        await until(lambda: asked == 1)
+        async with asyncio.timeout(10):
+            await done.close()
+
+    asyncio.run(main())
+    assert asked == 1
