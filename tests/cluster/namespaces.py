@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from ipaddress import IPv6Network
 from pathlib import Path
 
 from tests.cluster.processes import Cluster, NodeProcess
@@ -72,6 +73,21 @@ class Switch:
         for space in (self._name, *self._spaces):
             with contextlib.suppress(IpFailed):
                 _ip("netns", "delete", space)
+
+    def addresses_of_ipv6(self) -> list[str]:
+        """Give each namespace an address of IPv6 as well, and the host: unique local ones, which
+        nobody routes (RFC 4193). NoNamespaces where the kernel has none."""
+        network = IPv6Network((0xFD00 << 112 | os.getpid() << 80, 64))
+        found = [str(network[0x10 + index]) for index in range(len(self._spaces))]
+        at = [["-n", space, "address", "add", "dev", "eth0"] for space in self._spaces]
+        at.append(["address", "add", "dev", self._host_link])
+        try:
+            for address, words in zip([*found, str(network[1])], at, strict=True):
+                # At once: nobody else has it, so nobody need be asked.
+                _ip(*words, f"{address}/64", "nodad")
+        except IpFailed as fault:
+            raise NoNamespaces(f"no IPv6 here: {fault}") from None
+        return found
 
     def command(self, index: int) -> list[str]:
         """What to put before a command to run it in a namespace, under its own process id."""

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -75,7 +76,11 @@ def running(*nodes: MachineNode) -> Iterator[None]:
                 node.kill()
 
 
-def three(switch: Switch, directory: Path, *flags: str) -> list[MachineNode]:
+def three(
+    switch: Switch, directory: Path, *flags: str, addresses: list[str] | None = None
+) -> list[MachineNode]:
+    """A node in each namespace, at its address of IPv4 unless `addresses` says others."""
+    shown = [f"[{each}]" if ":" in each else each for each in addresses or switch.addresses]
     return [
         MachineNode(
             directory / str(index),
@@ -85,7 +90,7 @@ def three(switch: Switch, directory: Path, *flags: str) -> list[MachineNode]:
             f"-listen={address}:{PORT}",
             *flags,
         )
-        for index, address in enumerate(switch.addresses)
+        for index, address in enumerate(shown)
     ]
 
 
@@ -128,23 +133,83 @@ def at_s(line: dict[str, Any]) -> float:
     return datetime.fromisoformat(line["timestamp"]).timestamp()
 
 
-def test_machines_find_each_other_by_a_name_that_has_all_their_addresses(
-    switch: Switch, tmp_path: Path
-) -> None:
-    """`ip netns exec` lays `/etc/netns/NAME/hosts` over `/etc/hosts`."""
-    name = "kv.quorate.invalid"
-    hosts = "".join(f"{address} {name}\n" for address in switch.addresses)
+@contextmanager
+def laid_over(switch: Switch, **files: str) -> Iterator[None]:
+    """`ip netns exec` lays each `/etc/netns/NAME/FILE` over `/etc/FILE`."""
     with ExitStack() as stack:
-        for index in range(3):
+        for index in range(len(switch.addresses)):
             directory = Path("/etc/netns") / switch.command(index)[-1]
             directory.mkdir(parents=True)
             stack.callback(shutil.rmtree, directory)
-            (directory / "hosts").write_text(f"127.0.0.1 localhost\n{hosts}")
+            for name, text in files.items():
+                (directory / name.replace("_", ".")).write_text(text)
+        yield
+
+
+def test_machines_find_each_other_by_a_name_that_has_all_their_addresses(
+    switch: Switch, tmp_path: Path
+) -> None:
+    name = "kv.quorate.invalid"
+    hosts = "".join(f"{address} {name}\n" for address in switch.addresses)
+    with laid_over(switch, hosts=f"127.0.0.1 localhost\n{hosts}"):
         nodes = three(switch, tmp_path, f"-discover=dns:{name}:{PORT}", "-expect=3")
         with running(*nodes):
             assert founded_by(nodes) == {", ".join(sorted(node.url for node in nodes))}
             assert all(node.logged("link_refused") == [] for node in nodes)
             assert doctor(nodes[0].url) == (0, {}, [])
+
+
+@contextmanager
+def name_server(space: list[str], address: str, *words: str) -> Iterator[Path]:
+    """A server of the DNS at this address of the namespace; the file that has what it was asked."""
+    command = [*space, sys.executable, "-m", "tests.cluster.name_server", address, *words]
+    with TemporaryDirectory() as directory:
+        asked = Path(directory) / "asked"
+        with asked.open("wb") as file, subprocess.Popen(command, stdout=file) as server:
+            try:
+                wait_until(
+                    lambda: "ready" in asked.read_text() or server.poll() is not None,
+                    within_s=20,
+                    what="the name server answers",
+                )
+                assert server.poll() is None
+                yield asked
+            finally:
+                server.kill()
+
+
+@pytest.mark.parametrize("family", ["IPv4", "IPv6"])
+def test_machines_find_each_other_by_addresses_that_a_dns_server_has(
+    switch: Switch, tmp_path: Path, family: str
+) -> None:
+    """The name has an A and an AAAA record of each, and the nodes are at those of one family: the
+    others lead nowhere, and that holds up nobody."""
+    name = "kv.quorate.invalid"
+    try:
+        six = switch.addresses_of_ipv6()
+    except NoNamespaces as why:
+        pytest.skip(str(why))
+    addresses = six if family == "IPv6" else switch.addresses
+    resolver = f"nameserver {addresses[0]}\n"
+    flags = [f"-discover=dns:{name}:{PORT}", "-expect=3"]
+    with (
+        laid_over(switch, hosts="127.0.0.1 localhost\n", resolv_conf=resolver),
+        name_server(switch.command(0), addresses[0], name, *switch.addresses, *six) as asked,
+    ):
+        nodes = three(switch, tmp_path, *flags, addresses=addresses)
+        with running(*nodes):
+            assert founded_by(nodes) == {", ".join(sorted(node.url for node in nodes))}
+            assert all(node.logged("link_refused") == [] for node in nodes)
+            assert all(node.logged("discovery_limited") == [] for node in nodes)
+            for node in nodes:
+                (began,) = node.logged("listening")
+                assert node.url == f"http://{began['addresses']}"
+                assert began["reason"] == "-listen says it"
+            # It tells of the addresses where nobody is, too.
+            _, failed, _ = doctor(nodes[0].url)
+            urls = {node.url for node in nodes}
+            assert [way for way in failed if urls.issuperset(way)] == []
+        assert {f"A {name}.", f"AAAA {name}."} <= set(asked.read_text().splitlines())
 
 
 def test_doctor_names_the_direction_that_a_firewall_drops(switch: Switch, tmp_path: Path) -> None:
