@@ -59,7 +59,7 @@ def waits_of(
         waited = show_duration(mono_ms - pulls.since_ms)
         lines.append(
             f"{parts.settings.url} waits to get its copies, for {waited}: {pulls.waits_for}; have "
-            "that node up, or if its disk is lost: quorate replace OLD NEW"
+            f"that node up, or if its disk is lost: {_remedy_of_loss(membership, layout)}"
         )
     if put_off:
         first = ", ".join(map(str, put_off[:PARTITIONS_SHOWN]))
@@ -91,6 +91,14 @@ def waits_of(
             )
     more = len(lines) - WAITS_MAX
     return lines if more <= 0 else [*lines[: WAITS_MAX - 1], f"and {more + 1} more"]
+
+
+def _remedy_of_loss(membership: Membership, layout: Layout) -> str:
+    """What to do of one more lost disk: where others are lost, too few copies may be left."""
+    peers = [membership.peer(each) for each in layout.lost]
+    lost = ",".join(sorted([peer.url for peer in peers if peer is not None]))
+    more = f"; if too few copies are left for that: quorate recover {lost}" if lost else ""
+    return f"quorate replace OLD NEW{more}"
 
 
 def _undecided(membership: Membership) -> list[str]:

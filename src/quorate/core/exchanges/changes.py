@@ -400,20 +400,21 @@ class Changes:
         return is_asked and self._membership.has_majority()
 
     def _away_after(self, wanted: Layout) -> list[str]:
-        """Who cannot be reached of those that vote on what follows it, if these are too many; who
-        becomes a member by it was just heard. For example: of three, one leaves and has handed over
-        its last copy, and another is down. It does not go before: if that one's disk is lost, it is
-        needed to decide so."""
+        """Who cannot be reached of those that vote on what follows it, if these are too many. For
+        example: of three, one leaves and has handed over its last copy, and another is down. It
+        does not go before: if that one's disk is lost, it is needed to decide so."""
         members, voters = self._membership, wanted.voters
-        known = [members.peer(each) for each in voters if members.has(each)]
-        away = [peer.url for peer in known if peer is not None and not peer.is_there]
+        by_id = members.roster.by_id
+        peers = [members.peer(each) if members.has(each) else by_id.get(each) for each in voters]
+        away = [peer.url for peer in peers if peer is not None and not peer.is_there]
         return away if len(voters) - len(away) < majority(len(voters)) else []
 
     def _check_goes_on(self, wanted: Layout) -> None:
         """Conflict if nobody could decide what follows it."""
         if away := self._away_after(wanted):
             reason = f"{', '.join(away)} would have to vote on what follows, and cannot be reached"
-            raise Conflict(f"{reason}: start them first", epoch=self._membership.epoch)
+            remedy = "start them first, or have them leave with --force if their disks are lost"
+            raise Conflict(f"{reason}: {remedy}", epoch=self._membership.epoch)
 
     def _is_my_turn(self) -> bool:
         """Whether this node is the first of the voters that are there."""

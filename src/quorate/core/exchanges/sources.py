@@ -109,22 +109,26 @@ class CopySources:
         return must + (trusted[: max(more, 0)] if len(trusted) >= more else others)
 
     def _replicas(self, partition: int) -> tuple[int, list[Peer], list[Peer]]:
-        """N - majority + 1, without this node's own copy; and of the other replicas, but for lost
-        disks, those that leave the partition, and those that stay."""
+        """N - majority + 1, without this node's own copy and without founders that were never met,
+        which have acknowledged nothing; one at least, if any has a copy and this node has none. And
+        of the other replicas, but for lost disks, those that leave the partition, and those that
+        stay."""
         membership, layout = self._membership, self._membership.layout
         assert layout is not None
         row, shall = layout.table[partition], dict(layout.moves)[partition]
-        needed = len(row) - majority(len(row)) + 1
+        needed, least = len(row) - majority(len(row)) + 1, 1
         leaving: list[Peer] = []
         staying: list[Peer] = []
         for index in row:
             member = layout.members[index]
             peer = membership.peer(member.id)
-            if peer is None:
+            if peer is None or not member.is_bound:
                 needed -= 1
-            elif member.is_bound and not peer.is_lost:
+            elif not peer.is_lost:
                 (staying if index in shall else leaving).append(peer)
-        return needed, leaving, staying
+            if peer is None:
+                least = 0
+        return max(needed, least if leaving or staying else 0), leaving, staying
 
     def sound(self, sources: list[Peer]) -> list[Peer]:
         """The sources that can read their next rows: without those of `damaged`, which `of` keeps

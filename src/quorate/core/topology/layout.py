@@ -156,12 +156,13 @@ class Layout(msgspec.Struct, frozen=True, array_like=True):
         return found
 
     def gainers(self) -> set[int]:
-        """The ids of those that have yet to get copies."""
+        """The ids of those that have yet to get copies. A founder that was never met is none: it
+        keeps its place in a row that becomes shorter, and nobody asks it for anything."""
         found: set[int] = set()
         for partition, row in self.moves:
             held = self.table[partition]
             found.update(row if len(row) < len(held) else set(row) - set(held))
-        return {self.members[index].id for index in found}
+        return {each.id for each in map(self.members.__getitem__, found) if each.is_bound}
 
     def member(self, node_id: int) -> Member | None:
         """The member of this id."""

@@ -339,7 +339,7 @@ class Membership:
         for each in layout.members if layout is not None else ():
             peer = self._members[each.id]
             url = settings.url if peer is None else peer.url
-            if name == f"{each.id:012x}" or (name == url and each.weight):
+            if name == f"{each.id:012x}" or (name == url and (each.weight or not each.is_bound)):
                 return each.id
         if name in (settings.url, f"{settings.node_id:012x}"):
             return settings.node_id

@@ -105,15 +105,15 @@ def next_rows(
     *,
     limit: int,
     may_gain: Container[int],
-    there: Container[int],
+    absent: Container[int] = (),
     first: Container[int] = (),
 ) -> dict[int, tuple[int, ...]]:
     """The next step from `now` to `goal`: by partition, at most `limit` rows as they should be
     after it. Empty if nothing can be done now.
 
     In each row one node comes if it is too short, one goes if it is too long, and else one comes in
-    place of another; only nodes in `may_gain` come, and a row becomes shorter only where all that
-    hold it are in `there`, as each that keeps it pulls then, from who goes too. Rows with a node in
+    place of another; only nodes in `may_gain` come, and a row becomes shorter only where none that
+    holds it is `absent`, as each that keeps it pulls then, from who goes too. Rows with a node in
     `first` (a lost disk) are before all others. Then each node gains in proportion to what it still
     lacks, so that all are done at the same time, and no node that holds some of the rows has many
     more of them than others that could share the work.
@@ -124,7 +124,7 @@ def next_rows(
     for partition in _WALK:
         row = now[partition]
         step, gainer = _step(row, goal[partition], may_gain, first)
-        if step and (len(step) >= len(row) or all([index in there for index in row])):
+        if step and (len(step) >= len(row) or not any([index in absent for index in row])):
             steps[partition] = step
             by_gainer.setdefault(gainer, []).append(partition)
     turns = {

@@ -136,26 +136,27 @@ def recovered(old: Layout, lost: Collection[int]) -> Layout:
     A row of which a majority is left stays as it is, as with any lost disk: of five, two of which
     are gone, a write may be on one of the others alone, and a majority of those three could miss
     it. Other rows are what is left of them, without disks that were lost before, too; a row that is
-    left without any goes to whoever stays: to who was to leave, if nobody else is left. ValueError
-    if nobody is.
+    left without any goes to whoever stays: to who was to leave, if nobody else is left. Founders
+    that were never met have nothing, and do not count. ValueError if nobody is left.
     """
     gone = {*old.lost, *lost}
     members = [_replace(each, weight=0) if each.id in gone else each for each in old.members]
-    if not any(each.weight for each in members):
-        members = [_replace(each, weight=int(each.id not in gone)) for each in members]
-    staying = [index for index, each in enumerate(members) if each.weight]
-    if not staying:
+    there = {index for index, each in enumerate(members) if each.is_bound and each.id not in gone}
+    if not there:
         raise ValueError("nobody is left")
+    if not any([members[index].weight for index in there]):
+        members = [_replace(e, weight=1) if i in there else e for i, e in enumerate(members)]
+    staying = [index for index in sorted(there) if members[index].weight]
     moves = dict(old.moves)
     table: list[Row] = []
     for partition, row in enumerate(old.table):
-        left = [index for index in row if members[index].id not in gone]
+        left = [index for index in row if index in there]
         if len(left) >= majority(len(row)):
             table.append(row)
             continue
         if not left:
             gaining = moves.get(partition, ())
-            left = [index for index in gaining if members[index].id not in gone]
+            left = [index for index in gaining if index in there]
         table.append(tuple(left) or (staying[partition % len(staying)],))
     return _replace(
         old,

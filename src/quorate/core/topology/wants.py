@@ -180,27 +180,27 @@ class Wants:
             return settled(layout)
         for partition in self.put_off():
             goal[partition] = layout.table[partition]
-        lost = {index for index, each in enumerate(layout.members) if each.id in layout.lost}
-        able = self._able(layout)
-        takers = frozenset([index for index in able if layout.members[index].weight])
+        first, takers, absent = self._by_presence(layout)
         moves = next_rows(
-            layout.table,
-            goal,
-            limit=MOVES_MAX,
-            first=lost,
-            may_gain=takers,
-            there=able.union(lost),
+            layout.table, goal, limit=MOVES_MAX, first=first, may_gain=takers, absent=absent
         )
         return stepped(layout, moves) if moves else None
 
-    def _able(self, layout: Layout) -> frozenset[int]:
-        """Who can pull copies now."""
-        found = []
+    def _by_presence(self, layout: Layout) -> tuple[set[int], set[int], set[int]]:
+        """By index: who has nothing more to give, as its disk is lost or it was never met and goes;
+        who can be given copies now; and who has to be awaited."""
+        first: set[int] = set()
+        takers: set[int] = set()
+        absent: set[int] = set()
         for index, member in enumerate(layout.members):
             peer = self._membership.peer(member.id)
-            if member.is_bound and (peer is None or peer.is_there):
-                found.append(index)
-        return frozenset(found)
+            if member.id in layout.lost or not (member.is_bound or member.weight):
+                first.add(index)
+            elif not member.is_bound or (peer is not None and not peer.is_there):
+                absent.add(index)
+            elif member.weight:
+                takers.add(index)
+        return first, takers, absent
 
 
 def goal_of(layout: Layout) -> list[tuple[int, ...]]:

@@ -140,7 +140,7 @@ def test_when_all_leave_nobody_is_left_to_hold_anything_and_no_step_drops_a_last
     old = plan(NOTHING, _plain(2), replication=1)
     new = plan(old, [Site("", 0)] * 2, replication=1)
     assert new == list(NOTHING)
-    assert next_rows(old, new, limit=64, may_gain=range(2), there=range(2)) == {}
+    assert next_rows(old, new, limit=64, may_gain=range(2)) == {}
 
 
 def test_a_copy_goes_by_way_of_a_third_node_if_there_is_no_other() -> None:
@@ -181,7 +181,7 @@ def _carry_out(old: Rows, sites: list[Site], replication: int) -> tuple[Rows, in
     now, moves = list(old), 0
     for _ in range(200):
         goal = plan(now, sites, replication=replication)
-        step = next_rows(now, goal, limit=64, may_gain=range(len(sites)), there=range(len(sites)))
+        step = next_rows(now, goal, limit=64, may_gain=range(len(sites)))
         if not step:
             assert now == goal
             return now, moves
@@ -250,7 +250,7 @@ def test_plans_made_anew_before_each_step_move_what_the_quotas_need(
 def test_a_step_takes_no_more_rows_than_it_may_and_loads_all_alike() -> None:
     old = plan(NOTHING, _plain(6), replication=3)
     goal = plan(old, _plain(8), replication=3)
-    step = next_rows(old, goal, limit=60, may_gain=range(8), there=range(8))
+    step = next_rows(old, goal, limit=60, may_gain=range(8))
     assert len(step) == 60
     assert all(row == goal[partition] for partition, row in step.items())
     gained = Counter(index for p, row in step.items() for index in set(row) - set(old[p]))
@@ -264,22 +264,20 @@ def test_rows_of_a_lost_disk_come_first_and_it_goes_first() -> None:
     old = plan(NOTHING, _plain(4), replication=3)
     sites = [Site("", 0), *_plain(5)]
     goal = plan(old, sites, replication=3)
-    step = next_rows(old, goal, limit=64, may_gain=range(6), there=range(6), first={0})
+    step = next_rows(old, goal, limit=64, may_gain=range(6), first={0})
     assert len(step) == 64
     assert all(0 in old[partition] and 0 not in row for partition, row in step.items())
-    two = next_rows(
-        [(1, 0)] * 1024, [(2, 3)] * 1024, limit=1, may_gain=[2, 3], there=range(4), first=[0]
-    )
+    two = next_rows([(1, 0)] * 1024, [(2, 3)] * 1024, limit=1, may_gain=[2, 3], first=[0])
     assert list(two.values()) == [(1, 2)]
 
 
 def test_a_row_becomes_shorter_only_where_all_that_hold_it_are_there() -> None:
     rows = [(0, 1, 2)] * 1024
-    assert next_rows(rows, [(0, 1)] * 1024, limit=1, may_gain=(), there=[0, 1]) == {}
-    assert next_rows(rows, [(0, 1)] * 1024, limit=1, may_gain=(), there=[0, 2]) == {}
-    step = next_rows(rows, [(0, 1)] * 1024, limit=1, may_gain=(), there=[0, 1, 2])
+    assert next_rows(rows, [(0, 1)] * 1024, limit=1, may_gain=(), absent=[2]) == {}
+    assert next_rows(rows, [(0, 1)] * 1024, limit=1, may_gain=(), absent=[1]) == {}
+    step = next_rows(rows, [(0, 1)] * 1024, limit=1, may_gain=(), absent=[3])
     assert list(step.values()) == [(0, 1)]
-    swapped = next_rows(rows, [(0, 1, 3)] * 1024, limit=1, may_gain=[3], there=[0])
+    swapped = next_rows(rows, [(0, 1, 3)] * 1024, limit=1, may_gain=[3], absent=[1, 2])
     assert list(swapped.values()) == [(0, 1, 3)], "else one that is away may be replaced"
 
 
@@ -305,7 +303,7 @@ def test_a_step_changes_one_copy_of_a_row(
     may_gain: list[int],
     expected: tuple[int, ...] | None,
 ) -> None:
-    step = next_rows([now] * 1024, [goal] * 1024, limit=1, may_gain=may_gain, there=range(4))
+    step = next_rows([now] * 1024, [goal] * 1024, limit=1, may_gain=may_gain)
     assert list(step.values()) == ([] if expected is None else [expected])
 
 
