@@ -4,12 +4,23 @@
 from __future__ import annotations
 
 import json
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from itertools import permutations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from quorate.security.secret import new_secret, write_secret
-from tests.cluster.processes import Cluster, fetch, quorate, wait_until
+from tests.cluster.inside import lines
+from tests.cluster.processes import Cluster, NodeProcess, fetch, quorate, wait_until
+from tests.pki import Files, Pki
+from tests.ports import free_ports
 
 
 def doctor(target: str, *flags: str) -> tuple[int, dict[str, Any]]:
@@ -54,6 +65,117 @@ def test_doctor_reaches_nodes_inside_tls_by_their_secret(tmp_path: Path) -> None
         second.sees(first.url, "up")
         code, told = doctor(first.url.replace("http:", "https:"), f"--secret-file={secret}")
         assert (code, [way["stage"] for way in told["ways"]]) == (0, [""] * 4), told
+
+
+def restarted(node: NodeProcess, *flags: str) -> None:
+    """With these flags in place of its secret. It listens then, and may never be ready."""
+    node.stop()
+    node.flags = [each for each in node.flags if not each.startswith("-secret-file")]
+    node.flags += flags
+    before = len(lines(node, "listening"))
+    node.start()
+    wait_until(lambda: len(lines(node, "listening")) > before, within_s=20, what="it listens")
+
+
+@pytest.mark.parametrize(
+    ("is_sealed", "theirs", "step", "at_others", "at_it"),
+    [
+        (True, ["secret"], "tls", "its secret (-secret-file)", "its secret (-secret-file)"),
+        (
+            True,
+            [],
+            "tls",
+            "it may have no secret: give it this cluster's (-secret-file)",
+            "give this node the cluster's secret (-secret-file)",
+        ),
+        (False, ["-cluster=green"], "cluster", "look at -cluster", "look at -cluster"),
+        (True, ["same", "-cluster=green"], "tls", "its -cluster name", "its -cluster name"),
+    ],
+    ids=["another secret", "none", "another cluster", "another cluster inside TLS"],
+)
+def test_doctor_says_which_two_are_no_one_cluster_and_why(
+    tmp_path: Path, is_sealed: bool, theirs: list[str], step: str, at_others: str, at_it: str
+) -> None:
+    files = {"same": tmp_path / "same", "secret": tmp_path / "other"}
+    for file in files.values():
+        write_secret(file, new_secret())
+    flags = [f"-secret-file={files['same']}"] if is_sealed else []
+    with Cluster(tmp_path, *flags) as cluster:
+        first, second, third = cluster.nodes
+        restarted(third, *[f"-secret-file={files[each]}" if each in files else each for each in theirs])
+        code, told = doctor(first.url)
+    assert code == 3
+    failed = {(way["source"], way["target"]): way["stage"] for way in told["ways"] if way["stage"]}
+    assert failed == {
+        (one.url, other.url): step
+        for pair in ((first, third), (second, third))
+        for one, other in permutations(pair)
+    }
+    for line in told["advice"]:
+        assert (at_it if line.startswith(third.url) else at_others) in line
+    assert len(told["advice"]) == 4
+
+
+@contextmanager
+def shown(certificate: Files, port: int) -> Iterator[None]:
+    """A port that shows this certificate, and says nothing."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate.certificate, certificate.key)
+    with socket.create_server(("127.0.0.1", port)) as listener:
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    connection = listener.accept()[0]
+                    connection.settimeout(5)
+                    with (
+                        connection,
+                        suppress(OSError),
+                        context.wrap_socket(connection, server_side=True) as channel,
+                    ):
+                        channel.recv(100)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join(10)
+
+
+@pytest.mark.parametrize(
+    ("name", "age_days", "said"),
+    [
+        ("x.nodes.test", 9, "has expired: put a new one there"),
+        ("x.nodes.test", -9, "is not valid yet: look at the clocks"),
+        ("client.test", 0, "its certificate is client.test's, which is no node's"),
+    ],
+)
+def test_doctor_says_what_is_wrong_with_a_certificate(
+    tmp_path: Path, name: str, age_days: int, said: str
+) -> None:
+    pki = Pki(tmp_path)
+    own, other = free_ports(2)
+    theirs = pki.issue("x", name, begins=datetime.now(UTC) - timedelta(days=age_days), days=2)
+    flags = [*pki.issue("node", "a.nodes.test", "localhost").flags, f"-tls-ca={pki.path}"]
+    flags += ["-peer-names=*.nodes.test", "-tls=optional"]
+    node = NodeProcess(
+        tmp_path, own, [*flags, f"-nodes=http://localhost:{own},http://localhost:{other}"]
+    )
+    node.start()
+    try:
+        wait_until(lambda: bool(lines(node, "listening")), within_s=20, what="it listens")
+        with shown(theirs, other):
+            code, told = doctor(node.url)
+    finally:
+        node.kill()
+    target = f"http://localhost:{other}"
+    assert code == 3
+    (way,) = [way for way in told["ways"] if (way["source"], way["target"]) == (node.url, target)]
+    assert way["stage"] == "tls"
+    (line,) = [line for line in told["advice"] if line.startswith(f"{node.url} -> {target}: ")]
+    assert said in line
 
 
 def test_a_node_tries_members_and_nobody_else(tmp_path: Path) -> None:

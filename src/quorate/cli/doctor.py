@@ -18,7 +18,7 @@ from quorate.cli.arguments import Given
 from quorate.cli.asking import ask_all
 from quorate.cli.connect import client_at, client_of, timeout_seconds
 from quorate.cli.output import LOGIN_ADVICE, print_json, print_table
-from quorate.client.calls import Call, Unreachable, read_json
+from quorate.client.calls import Call, TlsFailed, Unreachable, read_json
 from quorate.errors import PeerProtocolError, QuorateError, Unauthenticated
 from quorate.notation import is_loopback, is_url, show_text, split_url
 from quorate.wire.http import quote
@@ -111,6 +111,8 @@ def _from_here(given: Given, at: str) -> Way:
     try:
         with client_at(given, at, timeout=CLIENT_SECONDS) as client:
             client.request(Call("GET", "/healthz"))
+    except TlsFailed as fault:
+        return Way(HERE, at, "tls", str(fault))
     except (Unreachable, QuorateError) as fault:
         return Way(HERE, at, "connect", str(fault))
     return Way(HERE, at, "", "", round((time.monotonic() - begun) * 1000, 2))
@@ -141,11 +143,15 @@ def advise(way: Way, ways: list[Way]) -> str:
     flag = "-advertise-client" if way.tried else "-advertise"
     said = f"{way.source} -> {way.target}: {way.fault}: "
     match way.stage:
+        case "tls":
+            # Whoever shook hands knows what is wrong, and says with it what to change.
+            return said.removesuffix(": ")
         case "resolve":
             return f"{said}make {host} known there (DNS, /etc/hosts), or {flag} an address"
         case "greet":
             return (
-                f"{said}is it a node that listens at {host}:{port}, and is TLS on at both or none?"
+                f"{said}the port is open: is it a node that listens at {host}:{port}, and does it"
+                " keep up? Inside TLS it may be long packets that are lost (the MTU of a VPN)"
             )
         case "cluster":
             return f"{said}another cluster is at {host}:{port}: look at -cluster, and at {flag}"

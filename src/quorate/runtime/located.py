@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from quorate.core.values.messages import Greeting
-from quorate.host.sighting import Sighting
+from quorate.host.sighting import NoAnswer, Sighting
 from quorate.host.system import System
 from quorate.notation import address_of, is_loopback, is_nowhere, split_url
 from quorate.runtime.stun import ask_stun
@@ -53,9 +53,9 @@ async def located_by_peers(
 ) -> Located:
     """What those of these peers say that answer in time."""
     loop = asyncio.get_running_loop()
-    asked: list[asyncio.Future[Greeting | None]] = []
+    asked: list[asyncio.Future[Greeting | NoAnswer]] = []
     for url in urls[:PEERS_ASKED_MAX]:
-        answer: asyncio.Future[Greeting | None] = loop.create_future()
+        answer: asyncio.Future[Greeting | NoAnswer] = loop.create_future()
         asked.append(answer)
         Sighting(system, url, cluster=cluster, node_id=node_id, told=answer.set_result)
     answers = await asyncio.gather(*asked)
@@ -73,9 +73,9 @@ async def located_by_peers(
     return Located(host, f"{by}{more} sees it there{unlike}")
 
 
-def _plain(answer: Greeting | None) -> str:
+def _plain(answer: Greeting | NoAnswer) -> str:
     """The address in an answer in its shortest form, IPv4 where it is one; empty without one."""
-    address = None if answer is None else address_of(answer.seen)
+    address = None if isinstance(answer, NoAnswer) else address_of(answer.seen)
     return "" if address is None else str(address)
 
 

@@ -17,7 +17,7 @@ from typing import Final
 from quorate.core.values.messages import Greeting
 from quorate.core.values.settings import Settings
 from quorate.core.values.status import Probe
-from quorate.host.sighting import Sighting, why_foreign
+from quorate.host.sighting import NoAnswer, Sighting, why_foreign
 from quorate.host.system import System
 from quorate.runtime.resolve import Names, NotDialled
 
@@ -45,12 +45,16 @@ class Prober:
             round_trip_ms = await _connected(places)
             stage = "greet"
             answer = await self._greeted(url)
+            if isinstance(answer, NoAnswer):
+                stage = "tls" if answer.is_distrust else stage
+                raise ConnectionError(answer.reason)
             seen, stage = answer.seen, "cluster"
             foreign = why_foreign(answer)
             if foreign:
                 raise ConnectionError(foreign)
             stage = "large"
-            await self._greeted(url, padding=LARGE_BYTES)
+            if isinstance(await self._greeted(url, padding=LARGE_BYTES), NoAnswer):
+                raise ConnectionError("it answers a short greeting, and no long one")
             stage, fault = "", ""
         except NotDialled as error:
             fault = str(error)
@@ -69,12 +73,12 @@ class Prober:
             wall_ms=self._wall_ms(),
         )
 
-    async def _greeted(self, url: str, *, padding: int = 0) -> Greeting:
-        """The answer to a greeting. ConnectionError without one."""
-        told: asyncio.Future[Greeting | None] = asyncio.get_running_loop().create_future()
+    async def _greeted(self, url: str, *, padding: int = 0) -> Greeting | NoAnswer:
+        """The answer to a greeting."""
+        told: asyncio.Future[Greeting | NoAnswer] = asyncio.get_running_loop().create_future()
         settings = self._settings
 
-        def hear(answer: Greeting | None) -> None:
+        def hear(answer: Greeting | NoAnswer) -> None:
             if not told.done():  # Nobody waits any more for what was given up.
                 told.set_result(answer)
 
@@ -86,10 +90,7 @@ class Prober:
             told=hear,
             padding=padding,
         )
-        answer = await told
-        if answer is None:
-            raise ConnectionError("the port is open, and nobody there greets as a node does")
-        return answer
+        return await told
 
 
 async def _connected(places: list[tuple[str, int]]) -> float:

@@ -20,15 +20,23 @@ from quorate.security.handshake import Handshake
 HANDSHAKE_SECONDS: Final = 5.0
 _ANOTHER: Final = (
     "it proved to be of no cluster of ours: its secret (-secret-file) or its -cluster name is "
-    "another, or its certificate is none of -tls-ca"
+    "another, or its certificate is none of -tls-ca; all nodes need the same"
 )
+_EXPIRED: Final = (
+    "its certificate, or one that signed it, has expired: put a new one there (-tls-cert), or set "
+    "the clock that is wrong"
+)
+_NOT_YET: Final = "its certificate, or one that signed it, is not valid yet: look at the clocks"
 _NOT_ACCEPTED: Final = (
-    "it ends each connection before it greets: it may not accept this node's certificate, as its "
-    "-secret-file lacks our first line, or its -peer-names our name"
+    "it ends each connection before it greets: it may not accept this node's certificate, which "
+    "may have expired, or its -secret-file lacks our first line, or its -peer-names our name"
 )
 _ENDED: Final = (
-    "it ended the TLS handshake: it has no secret, or another (-secret-file), or is just stopping"
+    "it ended the TLS handshake: it may have no secret: give it this cluster's (-secret-file); or "
+    "it has another, or is just stopping"
 )
+_IN_TIME: Final = {10: _EXPIRED, 9: _NOT_YET}
+"""By OpenSSL's number of the fault (`X509_V_ERR_CERT_HAS_EXPIRED` and `_NOT_YET_VALID`)."""
 
 
 def proof_of(channel: Channel) -> Proof:
@@ -37,7 +45,8 @@ def proof_of(channel: Channel) -> Proof:
     if identity is None:
         return Proof("it shows no certificate: a node needs this cluster's secret (-secret-file)")
     if identity.standing is not Standing.NODE:
-        return Proof(f"its certificate is {identity.name}'s, which is no node's")
+        by = " by -peer-names" if identity.standing is Standing.NAMED else ""
+        return Proof(f"its certificate is {identity.name}'s, which is no node's{by}")
     if channel.get_extra_info("ssl_object").version() != "TLSv1.3":
         return Proof("nodes speak TLS 1.3 with each other, and it spoke an older one")
     return Proof(node_id=identity.node_id, silence=_NOT_ACCEPTED)
@@ -66,7 +75,7 @@ async def connect(host: str, port: int, connection: Dialled, trust: Trust) -> No
 def refusal_of(error: Exception) -> str:
     """Why a handshake between nodes failed, in words; the same whichever side saw it."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"{_ANOTHER} ({error.verify_message})"
+        return _IN_TIME.get(error.verify_code) or f"{_ANOTHER} ({error.verify_message})"
     if isinstance(error, ssl.SSLError):
-        return f"it does not speak TLS as nodes do ({error.reason})"
+        return f"it does not speak TLS as nodes do: is TLS off there? ({error.reason})"
     return _ENDED

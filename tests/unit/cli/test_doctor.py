@@ -35,7 +35,7 @@ WELL = Way(C, B, "", "", 0.4)
         (Way(A, B, "connect", "no answer in time"), [WELL], "hairpin"),
         (Way(A, "http://localhost:1", "connect", "x"), [], "localhost is another machine to each"),
         (Way(HERE, B, "connect", "x", tried="http://1.2.3.4:99"), [], "-advertise-client"),
-        (Way(A, B, "greet", "nobody"), [], "is TLS on at both or none"),
+        (Way(A, B, "greet", "nobody"), [], "is it a node that listens at 10.0.0.2:8000"),
         (Way(A, B, "cluster", "the cluster name differs"), [], "look at -cluster"),
         (Way(A, B, "large", "nobody"), [], "fragmentation needed"),
     ],
@@ -113,6 +113,29 @@ def test_nodes_that_do_not_say_whom_they_reach_are_named_with_the_reason(run: Ru
     assert line.startswith(f"not asked whom they reach: {mute.url}: it does not say: ")
     assert "--secret-file" in line
     assert b"all is well" not in ran.out
+
+
+def test_what_a_handshake_failed_for_is_said_in_its_own_words_and_no_port_is_to_be_opened(
+    run: Run, tmp_path: Path
+) -> None:
+    assert advise(Way(A, B, "tls", "its certificate has expired: put a new one there"), []) == (
+        f"{A} -> {B}: its certificate has expired: put a new one there"
+    )
+    (tmp_path / "other").mkdir()
+    authority, other = Authority(tmp_path), Authority(tmp_path / "other")
+    with (
+        two(GOOD, tls=authority.server()) as urls,
+        ScriptedNode(lambda _: b"", pings=lambda _: b"", tls=other.server()) as stranger,
+    ):
+        urls.append(stranger.url.replace("https:", "http:"))
+        target = urls[0].replace("http:", "https:")
+        ran = run("doctor", target, "--ca", authority.ca, "--json")
+        told = json.loads(ran.out)
+    (way,) = [way for way in told["ways"] if (way["source"], way["target"]) == (HERE, urls[-1])]
+    assert (ran.code, way["stage"]) == (3, "tls")
+    (line,) = [line for line in told["advice"] if line.startswith(HERE)]
+    assert "no CA that is trusted here signed its certificate" in line
+    assert "open TCP" not in line
 
 
 @pytest.mark.parametrize(

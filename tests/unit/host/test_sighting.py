@@ -6,15 +6,16 @@ from __future__ import annotations
 import pytest
 
 from quorate.host.acceptor import Incoming
-from quorate.host.sighting import SIGHTING_MS, Sighting
+from quorate.core.values.messages import Greeting
+from quorate.host.sighting import SIGHTING_MS, NoAnswer, Sighting
 from quorate.host.system import Proof
 from quorate.wire.frames import encode_greeting
 from tests.unit.host.wires import Host, Net, Node, greeting_for, raw_peer, url_of
 
 
-def ask(net: Net, number: int, *, cluster: str = "c") -> list[str]:
+def ask(net: Net, number: int, *, cluster: str = "c") -> list[Greeting | NoAnswer]:
     """What node `number` says, once."""
-    told: list[str] = []
+    told: list[Greeting | NoAnswer] = []
     host = Host(net, "asker")
     net.hosts[host.name] = host
     Sighting(
@@ -22,9 +23,16 @@ def ask(net: Net, number: int, *, cluster: str = "c") -> list[str]:
         url_of(number),
         cluster=cluster,
         node_id=9,
-        told=lambda answer: told.append("" if answer is None else answer.seen),
+        told=told.append,
     )
     return told
+
+
+def seen(told: list[Greeting | NoAnswer]) -> str:
+    """Where the one who answered sees who asked."""
+    (answer,) = told
+    assert isinstance(answer, Greeting)
+    return answer.seen
 
 
 @pytest.fixture
@@ -40,7 +48,7 @@ def test_a_peer_says_where_it_sees_who_asks_and_keeps_nothing_of_it(
 ) -> None:
     told = ask(node.net, 1, cluster=cluster)
     node.net.run()
-    assert told == ["asker"]
+    assert seen(told) == "asker"
     assert node.accepted == []
     assert not node.acceptor._by_peer
 
@@ -78,16 +86,38 @@ def test_who_proves_to_be_no_node_is_asked_nothing(
     monkeypatch.setattr(Incoming, "data_received", lambda _, data: heard.append(data))
     told = ask(node.net, 1)
     node.net.run()
-    assert (told, heard) == ([""], [])
+    assert told == [NoAnswer("its certificate is a client's", is_distrust=True)]
+    assert heard == []
 
 
-@pytest.mark.parametrize("says", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
-def test_who_does_not_answer_says_nothing_within_a_time(says: bytes) -> None:
+def test_who_ends_the_connection_before_it_greets_may_not_trust_who_asks(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    why = "it may take links inside TLS alone"
+    proofs = {"asker": Proof(silence=why), node.host.name: Proof("it shows no certificate")}
+    monkeypatch.setattr(Host, "proof", lambda host, _: proofs.get(host.name, Proof()))
+    told = ask(node.net, 1)
+    node.net.run()
+    assert told == [NoAnswer(why, is_distrust=True)]
+    proofs["asker"] = Proof()
+    told = ask(node.net, 1)
+    node.net.run()
+    assert told == [NoAnswer("it ended the connection before it greeted")]
+
+
+@pytest.mark.parametrize(
+    ("says", "why"),
+    [
+        (b"", "no greeting came in time"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "what answers there does not greet as a node does"),
+    ],
+)
+def test_who_does_not_answer_says_nothing_within_a_time(says: bytes, why: str) -> None:
     net = Net()
     raw_peer(net, 1, says)
     told = ask(net, 1)
     net.run(SIGHTING_MS + 1)
-    assert told == [""]
+    assert told == [NoAnswer(why)]
 
 
 def test_a_release_that_does_not_say_it_says_nothing(node: Node) -> None:
@@ -95,11 +125,11 @@ def test_a_release_that_does_not_say_it_says_nothing(node: Node) -> None:
     raw_peer(net, 1, encode_greeting(greeting_for(node, 1, refusal="the peer's URL is none")))
     told = ask(net, 1)
     net.run()
-    assert told == [""]
+    assert seen(told) == ""
 
 
 def test_nobody_there_says_nothing() -> None:
     net = Net()
     told = ask(net, 1)
     net.run(SIGHTING_MS + 1)
-    assert told == [""]
+    assert told == [NoAnswer("nobody takes the connection")]

@@ -80,11 +80,11 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     ("says", "stage", "fault"),
     [
         (None, "connect", "Connection refused"),
-        (lambda _: b"HTTP/1.1 400 Bad Request\r\n\r\n", "greet", "nobody there greets as a node"),
-        (lambda _: b"", "greet", "nobody there greets as a node"),
+        (lambda _: b"HTTP/1.1 400 Bad Request\r\n\r\n", "greet", "does not greet as a node does"),
+        (lambda _: b"", "greet", "no greeting came in time"),
         (lambda _: greeting("the cluster name differs"), "cluster", "the cluster name differs"),
         (lambda _: greeting("\x1b[2J"), "cluster", r"\x1b[2J"),
-        (short_only, "large", "nobody there greets as a node"),
+        (short_only, "large", "it answers a short greeting, and no long one"),
         (lambda _: greeting(ASKED), "", ""),
     ],
 )

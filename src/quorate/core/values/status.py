@@ -59,8 +59,8 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     addresses: list[str]
     """What its name resolves to."""
     stage: str
-    """The step that failed: `resolve`, `connect`, `greet`, `cluster` or `large`; empty if none
-    did."""
+    """The step that failed: `resolve`, `connect`, `tls`, `greet`, `cluster` or `large`; empty if
+    none did."""
     fault: str
     """What went wrong there, one line."""
     round_trip_ms: float | None
