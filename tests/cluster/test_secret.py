@@ -35,6 +35,9 @@ GREETING = encode_greeting(
     )
 )
 
+AUDITED = {"audit": True, "from": "127.0.0.1", "what": "link", "outcome": "refused"}
+"""What the log says of each peer that was refused here."""
+
 
 @pytest.fixture
 def secret() -> bytes:
@@ -67,7 +70,8 @@ def test_nodes_of_one_secret_serve_and_a_plain_greeting_is_told_nothing(sealed: 
     wait_until(lambda: bool(refusals(second)), within_s=10, what="the refusal is logged")
     (refused,) = lines(second, "link_refused")
     assert "secret" in str(refused["reason"])
-    assert (refused["address"], refused["audit"]) == ("127.0.0.1", True)
+    assert AUDITED.items() <= refused.items()
+    assert (refused["address"], refused["who"]) == ("127.0.0.1", "unknown")
     for node in sealed.nodes:
         (began,) = lines(node, "listening")
         assert (began["links"], began["tls"]) == ("tls", "off")
@@ -98,6 +102,14 @@ def test_a_node_of_another_secret_is_refused_and_both_say_so_once(
             what="the refusal is shown",
         )
         assert "secret" in str(node.member(one.url)["refusal"])
+        wait_until(
+            lambda node=node: any("audit" in each for each in lines(node, "link_refused")),  # type: ignore[misc]
+            within_s=20,
+            what="who dialled is an audit event",
+        )
+        audited = [each for each in lines(node, "link_refused") if "audit" in each]
+        assert all(AUDITED.items() <= each.items() for each in audited)
+        assert all(each["reason"] and each["who"] for each in audited)
     wait_until(lambda: len(refusals(one)) >= 2, within_s=20, what="it says so too")
     assert all("secret" in each for each in refusals(one))
     assert "secret" in str(one.member(others[0].url)["refusal"])
@@ -133,6 +145,8 @@ def test_who_has_the_secret_is_a_client_inside_tls_and_no_peer(
         within_s=10,
         what="the refusal is logged",
     )
+    (refused,) = lines(node, "link_refused")
+    assert AUDITED.items() <= refused.items()
 
 
 def test_a_client_without_a_certificate_is_not_let_in_where_tls_is_for_nodes(

@@ -208,6 +208,8 @@ def test_a_nodes_certificate_over_an_older_version_is_no_peers(
     wait_until(lambda: bool(lines(served, "link_refused")), within_s=10, what="it is logged")
     (refused,) = lines(served, "link_refused")
     assert "TLS 1.3" in str(refused["reason"])
+    told = [refused[name] for name in ("audit", "who", "from", "what", "outcome")]
+    assert told == [True, "unknown", "127.0.0.1", "link", "refused"]
 
 
 def test_a_certificate_of_another_authority_is_refused(

@@ -37,6 +37,13 @@ _COUNTERS: Final = (
 )
 
 
+def _audited(peer: str, address: str) -> dict[str, int | str]:
+    """What makes a refusal an audit event, in the words of all of these (`doors.audit`). Who does
+    not say who it is goes by its address."""
+    who = "unknown" if peer == address else peer
+    return {"audit": True, "who": who, "from": address, "what": "link", "outcome": "refused"}
+
+
 class LinkJournal:
     """Counters (monotonic since the start) and the rare log lines of links."""
 
@@ -93,7 +100,7 @@ class LinkJournal:
         facts: dict[str, int | str] = {"peer": told[0], "reason": told[1], "by": by}
         if address:
             facts["address"] = address  # The one thing that a stranger does not choose.
-            facts["audit"] = True
+            facts |= _audited(told[0], address)
         self._log(Note("warning", "link_refused", facts))
 
     def _has_said_enough_of(self, address: str) -> bool:

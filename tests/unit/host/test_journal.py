@@ -38,6 +38,27 @@ def test_a_refusal_is_logged_once_for_each_peer_and_reason_and_counted_every_tim
     assert log.journal.counters()["handshakes_refused"] == 101
 
 
+def test_a_stranger_that_is_refused_is_an_audit_event_and_a_peer_that_we_dial_is_none() -> None:
+    log = Log()
+    log.journal.refused("http://a", "layout differs", by="us", address="10.0.0.9")
+    log.journal.refused("10.0.0.9", "it shows no certificate", by="them", address="10.0.0.9")
+    named, unnamed = [note.facts for note in log.notes]
+    assert named == {
+        "peer": "http://a",
+        "reason": "layout differs",
+        "by": "us",
+        "address": "10.0.0.9",
+        "audit": True,
+        "who": "http://a",
+        "from": "10.0.0.9",
+        "what": "link",
+        "outcome": "refused",
+    }
+    assert (unnamed["peer"], unnamed["who"], unnamed["by"]) == ("10.0.0.9", "unknown", "them")
+    log.journal.refused("http://a", "another secret", by="us")
+    assert log.notes[-1].facts == {"peer": "http://a", "reason": "another secret", "by": "us"}
+
+
 def test_a_peer_that_was_agreed_with_is_logged_again_when_it_is_refused() -> None:
     log = Log()
     log.journal.refused("http://a", "layout differs", by="us")
