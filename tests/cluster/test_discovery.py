@@ -93,6 +93,10 @@ def test_nodes_that_were_told_nothing_but_how_many_find_each_other_and_found_a_c
         assert urls_at(nodes[0]) == urls_at(nodes[1]) == urls
         assert urls_at(other) == [f"http://127.0.0.1:{other.port}"]
         assert b"2 nodes that expect as many" in fetch(f"{other.url}/readyz")[1]
+        wait_until(lambda: bool(lines(other, "discovery_waits")), within_s=30, what="it says so")
+        told = lines(other, "discovery_waits")[0]
+        assert [told[name] for name in ("discover", "found", "expected")] == ["mdns", 1, 2]
+        assert "2 nodes that expect as many" in str(told["reason"])
         nodes[0].kill()
         nodes[0].start()
         wait_until(nodes[0].is_ready, within_s=30, what="it serves again")

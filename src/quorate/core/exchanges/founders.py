@@ -23,13 +23,24 @@ FOUNDING_META: Final = b"founding"
 """The list that this node promised to."""
 LOOK_MS: Final = 200
 WAIT_MS: Final = 10_000
-"""After so long it is said for whom a node that promised waits."""
+"""After so long it is said for whom a node that promised waits, or what one looks for."""
+TELL_MS: Final = 60_000
+"""How often one that looks says so."""
 
 
 class Founders:
-    """The exchange that founds a cluster."""
+    """The exchange that founds a cluster; where a node looks for one that others founded
+    (`-discover` alone), no more than what says so."""
 
-    __slots__ = ("_alarm", "_founding", "_membership", "_outboxes", "_parts", "_since_ms")
+    __slots__ = (
+        "_alarm",
+        "_founding",
+        "_membership",
+        "_outboxes",
+        "_parts",
+        "_since_ms",
+        "_tell_ms",
+    )
 
     def __init__(self, parts: Parts, membership: Membership, outboxes: list[Outbox]) -> None:
         """Conflict if this node promised to found a cluster with others, or with more or fewer,
@@ -48,6 +59,8 @@ class Founders:
         self._alarm = Alarm(parts.turn, self._look)
         self._since_ms: int | None = None
         """Since when this process waits for others to promise."""
+        self._tell_ms = parts.turn.mono_ms + WAIT_MS
+        """When it is said what this node looks for."""
         promised = sorted([url for _, url in decode_promise(stored)])
         listed = sorted(settings.nodes or (settings.url,))
         if promised and parts.replica.meta(LAYOUT_META) is None:
@@ -63,7 +76,7 @@ class Founders:
                     " empty -data"
                 )
             membership.may_adopt = self._may_adopt
-        if settings.expect:
+        if settings.expect or settings.is_seeking:
             self._alarm.soon()
 
     def hear(self, peer: Peer, message: Foundation) -> None:
@@ -80,24 +93,41 @@ class Founders:
         """Say what is to be said now, and look again a little later, until there is a layout."""
         if self._membership.layout is not None:
             return
-        turn, expect = self._parts.turn, self._parts.settings.expect
-        looking = [
-            peer
-            for peer in self._membership.roster.peers
-            if peer.is_there and peer.told.expect and not peer.epoch
-        ]
-        for peer in looking:
-            if peer.told.expect != expect:
-                theirs = f"{peer.url} was started with -expect={peer.told.expect}"
-                self._differ(f"{theirs}, and this node with {expect}")
-        seen = [(peer.id, peer.url) for peer in looking if peer.told.expect == expect]
-        self._carry_out(self._founding.look(turn.mono_ms, seen))
+        turn = self._parts.turn
+        found = [peer for peer in self._membership.roster.peers if peer.is_there]
+        if self._parts.settings.expect:
+            found = self._looking(found)
+            seen = [(peer.id, peer.url) for peer in found]
+            self._carry_out(self._founding.look(turn.mono_ms, seen))
         self._alarm.at(turn.mono_ms + LOOK_MS)
         waits_for = self._founding.waits_for()
+        if turn.mono_ms >= self._tell_ms and not self._founding.promised:
+            self._tell(len(found))
         if waits_for and self._since_ms is None:
             self._since_ms = turn.mono_ms
         if self._since_ms is not None and turn.mono_ms >= self._since_ms + WAIT_MS:
             turn.note_rarely("warning", "founding_waits", nodes=", ".join(waits_for))
+
+    def _looking(self, found: list[Peer]) -> list[Peer]:
+        """Those that expect as many founders as this node does."""
+        expect = self._parts.settings.expect
+        looking = [peer for peer in found if peer.told.expect and not peer.epoch]
+        for peer in looking:
+            if peer.told.expect != expect:
+                theirs = f"{peer.url} was started with -expect={peer.told.expect}"
+                self._differ(f"{theirs}, and this node with {expect}")
+        return [peer for peer in looking if peer.told.expect == expect]
+
+    def _tell(self, found: int) -> None:
+        """Say what this node looks for, so that its log does not end with its start."""
+        turn, settings = self._parts.turn, self._parts.settings
+        self._tell_ms = turn.mono_ms + TELL_MS
+        facts: dict[str, int | str] = {"found": found}
+        if settings.expect:  # Which counts this node too.
+            facts = {"found": found + 1, "expected": settings.expect}
+        sources = ", ".join(settings.discover)
+        reason = settings.why_no_layout
+        turn.note("info", "discovery_waits", discover=sources, reason=reason, **facts)
 
     def _differ(self, reason: str) -> None:
         self._parts.turn.note_rarely("warning", "founders_differ", reason=reason)

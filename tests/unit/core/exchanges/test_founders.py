@@ -89,6 +89,44 @@ def test_who_founds_nothing_together_as_they_were_told_otherwise_say_so(
     assert all(reason in each for each in told)
 
 
+def test_who_looks_for_founders_says_how_many_it_found_and_how_many_it_expects() -> None:
+    lines: list[str] = []
+    cluster = expecting(2, trace=Trace(lines.append))
+    cluster.machines[0].receive(Discovered([url_of(1)]))
+
+    def told() -> list[str]:
+        return [each for each in lines if "discovery_waits" in each]
+
+    cluster.run(9_000)
+    assert told() == []
+    cluster.run(3_000)
+    assert len(told()) == 2
+    for fact in ("3 nodes that expect as many", "discover=mdns", "found=2", "expected=3"):
+        assert all(fact in each for each in told()), told()
+    cluster.run(50_000)
+    assert len(told()) == 2
+    cluster.run(10_000)
+    assert len(told()) == 4
+    cluster.kill(1)
+    cluster.run(60_000)
+    assert "found=1" in told()[-1]
+
+
+def test_who_looks_for_a_cluster_says_so_until_it_has_found_one() -> None:
+    lines: list[str] = []
+    cluster = SimCluster(
+        1, 2, nodes={0: [0], 1: []}, discover=("dns:kv",), trace=Trace(lines.append)
+    )
+    cluster.run(12_000)
+    (line,) = [each for each in lines if "discovery_waits" in each]
+    for fact in ("no cluster was found yet", "discover=dns:kv", "found=0"):
+        assert fact in line
+    assert "expected" not in line
+    cluster.machines[1].receive(Discovered([url_of(0)]))
+    cluster.run(120_000)
+    assert len([each for each in lines if "discovery_waits" in each]) == 1
+
+
 def test_who_promised_says_for_whom_it_waits() -> None:
     lines: list[str] = []
     cluster = expecting(1, trace=Trace(lines.append))
