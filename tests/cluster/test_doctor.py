@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from itertools import permutations
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -77,43 +77,63 @@ def restarted(node: NodeProcess, *flags: str) -> None:
     wait_until(lambda: len(lines(node, "listening")) > before, within_s=20, what="it listens")
 
 
-@pytest.mark.parametrize(
-    ("is_sealed", "theirs", "step", "at_others", "at_it"),
-    [
-        (True, ["secret"], "tls", "its secret (-secret-file)", "its secret (-secret-file)"),
-        (
-            True,
-            [],
-            "tls",
-            "it may have no secret: give it this cluster's (-secret-file)",
-            "give this node the cluster's secret (-secret-file)",
-        ),
-        (False, ["-cluster=green"], "cluster", "look at -cluster", "look at -cluster"),
-        (True, ["same", "-cluster=green"], "tls", "its -cluster name", "its -cluster name"),
-    ],
-    ids=["another secret", "none", "another cluster", "another cluster inside TLS"],
-)
-def test_doctor_says_which_two_are_no_one_cluster_and_why(
-    tmp_path: Path, is_sealed: bool, theirs: list[str], step: str, at_others: str, at_it: str
-) -> None:
-    files = {"same": tmp_path / "same", "secret": tmp_path / "other"}
+class Odd(NamedTuple):
+    """How the third node of a cluster is unlike the others, and what doctor says."""
+
+    has_secret: bool
+    """The others."""
+    flags: list[str]
+    step: str
+    at_others: str
+    at_it: str
+
+
+ANOTHER = "its secret (-secret-file) or its -cluster name is another"
+ODD = {
+    "another secret": Odd(True, ["-secret-file={other}"], "tls", ANOTHER, ANOTHER),
+    "no secret": Odd(
+        True,
+        [],
+        "tls",
+        "it may have no secret: give it this cluster's (-secret-file)",
+        "give this node the cluster's secret (-secret-file)",
+    ),
+    "another cluster": Odd(
+        False, ["-cluster=green"], "cluster", "look at -cluster", "look at -cluster"
+    ),
+    "another cluster inside TLS": Odd(
+        True, ["-secret-file={same}", "-cluster=green"], "tls", ANOTHER, ANOTHER
+    ),
+}
+
+
+@pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
+def test_doctor_says_which_two_are_no_one_cluster_and_why(tmp_path: Path, odd: Odd) -> None:
+    files = {"same": tmp_path / "same", "other": tmp_path / "other"}
     for file in files.values():
         write_secret(file, new_secret())
-    flags = [f"-secret-file={files['same']}"] if is_sealed else []
+    flags = [f"-secret-file={files['same']}"] if odd.has_secret else []
     with Cluster(tmp_path, *flags) as cluster:
         first, second, third = cluster.nodes
-        restarted(third, *[f"-secret-file={files[each]}" if each in files else each for each in theirs])
+        restarted(third, *[each.format(**files) for each in odd.flags])
         code, told = doctor(first.url)
     assert code == 3
     failed = {(way["source"], way["target"]): way["stage"] for way in told["ways"] if way["stage"]}
-    assert failed == {
-        (one.url, other.url): step
-        for pair in ((first, third), (second, third))
-        for one, other in permutations(pair)
-    }
+    pairs = [*permutations((first.url, third.url)), *permutations((second.url, third.url))]
+    assert failed == dict.fromkeys(pairs, odd.step)
+    assert len(told["advice"]) == len(pairs)
     for line in told["advice"]:
-        assert (at_it if line.startswith(third.url) else at_others) in line
-    assert len(told["advice"]) == 4
+        assert (odd.at_it if line.startswith(third.url) else odd.at_others) in line
+
+
+def shake_and_listen(listener: socket.socket, context: ssl.SSLContext) -> None:
+    """One connection after the other, until the listener ends."""
+    with suppress(OSError):
+        while True:
+            connection = listener.accept()[0]
+            connection.settimeout(5)
+            with connection, suppress(OSError), context.wrap_socket(connection, True) as channel:
+                channel.recv(100)
 
 
 @contextmanager
@@ -122,20 +142,7 @@ def shown(certificate: Files, port: int) -> Iterator[None]:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate.certificate, certificate.key)
     with socket.create_server(("127.0.0.1", port)) as listener:
-
-        def serve() -> None:
-            with suppress(OSError):
-                while True:
-                    connection = listener.accept()[0]
-                    connection.settimeout(5)
-                    with (
-                        connection,
-                        suppress(OSError),
-                        context.wrap_socket(connection, server_side=True) as channel,
-                    ):
-                        channel.recv(100)
-
-        thread = threading.Thread(target=serve, daemon=True)
+        thread = threading.Thread(target=shake_and_listen, args=(listener, context), daemon=True)
         thread.start()
         try:
             yield
@@ -149,7 +156,7 @@ def shown(certificate: Files, port: int) -> Iterator[None]:
     [
         ("x.nodes.test", 9, "has expired: put a new one there"),
         ("x.nodes.test", -9, "is not valid yet: look at the clocks"),
-        ("client.test", 0, "its certificate is client.test's, which is no node's"),
+        ("client.test", 0, "its certificate is client.test's, which is no node's by -peer-names"),
     ],
 )
 def test_doctor_says_what_is_wrong_with_a_certificate(

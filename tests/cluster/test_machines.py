@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 
+from quorate.notation import split_url
+from quorate.security.secret import new_secret, write_secret
 from tests.cluster.namespaces import NoNamespaces, Switch
 from tests.cluster.processes import NodeProcess, quorate, wait_until
 
@@ -33,7 +35,7 @@ class MachineNode(NodeProcess):
 
     def __init__(self, directory: Path, space: list[str], url: str, *flags: str) -> None:
         directory.mkdir()
-        super().__init__(directory, PORT, ["-log-format=json", *flags])
+        super().__init__(directory, split_url(url)[1], ["-log-format=json", *flags])
         self.url = url
         self._space = space
 
@@ -232,6 +234,60 @@ def test_doctor_names_the_direction_that_a_firewall_drops(switch: Switch, tmp_pa
         assert f"open TCP {PORT} from {one.url} to {switch.addresses[2]}" in line
 
 
+def lossy(source: str, bytes_max: int) -> str:
+    """A machine's rules: no longer packet of that address arrives, and nobody is told."""
+    return f"""table inet f {{
+        chain in {{
+            type filter hook input priority 0;
+            ip saddr {source} meta length > {bytes_max} drop
+        }}
+    }}
+    """
+
+
+LET_PASS = (
+    "let ICMP 'fragmentation needed' through, or lower the MTU of the interface (VPN, tunnel)"
+)
+
+
+def test_doctor_names_the_direction_in_which_long_packets_are_lost(
+    switch: Switch, tmp_path: Path
+) -> None:
+    listed = ",".join(f"http://{address}:{PORT}" for address in switch.addresses)
+    nodes = three(switch, tmp_path, f"-nodes={listed}")
+    with running(*nodes):
+        one, other, third = nodes
+        filtered(switch.command(2), lossy(switch.addresses[0], 1000))
+        code, failed, advice = doctor(other.url)
+        assert (code, failed) == (3, {(one.url, third.url): "large"}), advice
+        said = "it answers a short greeting, and no long one"
+        assert advice == [f"{one.url} -> {third.url}: {said}: {LET_PASS}"]
+        shown = quorate("doctor", other.url).stdout.decode()
+        assert shown.count("x large") == 1
+        (row,) = [line for line in shown.splitlines() if line.split()[1:2] == [one.url]]
+        assert "x large" in row
+
+
+def test_doctor_says_that_a_handshake_may_hang_for_lost_long_packets(
+    switch: Switch, tmp_path: Path
+) -> None:
+    """Inside TLS whoever is dialled says much too, before it is greeted."""
+    write_secret(tmp_path / "secret", new_secret())
+    listed = ",".join(f"http://{address}:{PORT}" for address in switch.addresses)
+    flags = [f"-nodes={listed}", f"-secret-file={tmp_path / 'secret'}"]
+    nodes = three(switch, tmp_path, *flags)
+    with running(*nodes):
+        one, other, third = nodes
+        filtered(switch.command(2), lossy(switch.addresses[0], 1400))
+        code, failed, advice = doctor(other.url)
+        assert (code, failed) == (
+            3,
+            {(one.url, third.url): "large", (third.url, one.url): "greet"},
+        ), advice
+        assert all(line.endswith(LET_PASS) for line in advice)
+        assert "in time: is it a node that listens at" in advice[1]
+
+
 def behind_nat(switch: Switch) -> tuple[list[str], list[str]]:
     """The second machine as a router with a NAT, and a namespace behind it: how to run commands in
     each."""
@@ -309,3 +365,77 @@ def test_a_node_behind_a_nat_finds_out_its_address_and_doctor_misses_the_forward
             assert f"forward {PORT} to it" in line
     finally:
         in_space([], "ip", "netns", "delete", inside[-1])
+
+
+FORWARDED = [PORT, PORT + 1]
+
+
+def hairpinned(public: str, *, back: str) -> str:
+    """The router's rules: these ports are forwarded for who comes from outside. `back` is what
+    becomes of who comes from inside: `forwarded` too, `refused` by the router itself, at which
+    nothing listens, or `dropped`."""
+    listed = ", ".join(map(str, FORWARDED))
+    outside = "" if back == "forwarded" else 'iifname "eth0"'
+    dropped = f'iifname "eth1" tcp dport {{ {listed} }} drop' if back == "dropped" else ""
+    return f"""table ip n {{
+        chain pre {{
+            type nat hook prerouting priority -100;
+            {outside} ip daddr {public} tcp dport {{ {listed} }} dnat to {INSIDE}.2
+        }}
+        chain in {{
+            type filter hook input priority 0;
+            {dropped}
+        }}
+        chain post {{
+            type nat hook postrouting priority 100;
+            oifname "eth0" masquerade
+            oifname "eth1" ip saddr {INSIDE}.0/24 masquerade
+        }}
+    }}
+    """
+
+
+@contextmanager
+def two_behind_nat(switch: Switch, tmp_path: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Three nodes, of which two are behind one NAT and advertise its outer address: the URL of the
+    one that is outside, those of the two, and how to run commands at the router."""
+    router, inside = behind_nat(switch)
+    public, outer = switch.addresses[1], f"http://{switch.addresses[0]}:{PORT}"
+    urls = [f"http://{public}:{port}" for port in FORWARDED]
+    flags = ["-insecure", f"-nodes={','.join([outer, *urls])}"]
+    nodes = [
+        MachineNode(
+            tmp_path / "first",
+            switch.command(0),
+            outer,
+            f"-listen={switch.addresses[0]}:{PORT}",
+            *flags,
+        )
+    ]
+    for url, port in zip(urls, FORWARDED, strict=True):
+        here = [f"-listen=0.0.0.0:{port}", f"-advertise={url}"]
+        nodes.append(MachineNode(tmp_path / str(port), inside, url, *here, *flags))
+    try:
+        filtered(router, hairpinned(public, back="forwarded"))
+        with running(*nodes):
+            yield outer, urls, router
+    finally:
+        in_space([], "ip", "netns", "delete", inside[-1])
+
+
+@pytest.mark.parametrize("back", ["refused", "dropped"])
+def test_doctor_says_at_machines_behind_one_nat_that_it_does_not_lead_back_inside(
+    switch: Switch, tmp_path: Path, back: str
+) -> None:
+    with two_behind_nat(switch, tmp_path) as (outer, urls, router):
+        assert doctor(outer) == (0, {}, [])
+        rules = hairpinned(switch.addresses[1], back=back)
+        filtered(router, f"delete table ip n\n{rules}")
+        code, failed, advice = doctor(outer)
+        one, other = urls
+        assert (code, failed) == (3, {(one, other): "connect", (other, one): "connect"})
+        for line, (source, target) in zip(advice, failed, strict=True):
+            assert line.startswith(f"{source} -> {target}: ")
+            assert "others reach it (this command): " in line
+            assert "if both are behind one NAT, it has to lead back inside (hairpin)" in line
+            assert "start the node" not in line

@@ -29,6 +29,13 @@ PROBE_SECONDS: Final = 15.0
 CLIENT_SECONDS: Final = 3.0
 AT_ONCE: Final = 16
 _UNREACHED: Final = "it cannot be asked from here"
+_LET_LONG_PASS: Final = (
+    "let ICMP 'fragmentation needed' through, or lower the MTU of the interface (VPN, tunnel)"
+)
+_SLOW: Final = (
+    " If so, look at its load. A TLS handshake fails like that where long packets are lost: "
+    + _LET_LONG_PASS
+)
 CLOCK_MS_MAX: Final = 500
 """Two clocks that differ by more need a look: writes are refused from `-max-clock-skew` on."""
 
@@ -149,17 +156,12 @@ def advise(way: Way, ways: list[Way]) -> str:
         case "resolve":
             return f"{said}make {host} known there (DNS, /etc/hosts), or {flag} an address"
         case "greet":
-            return (
-                f"{said}the port is open: is it a node that listens at {host}:{port}, and does it"
-                " keep up? Inside TLS it may be long packets that are lost (the MTU of a VPN)"
-            )
+            is_slow = "in time" in way.fault
+            return f"{said}is it a node that listens at {host}:{port}?{_SLOW if is_slow else ''}"
         case "cluster":
             return f"{said}another cluster is at {host}:{port}: look at -cluster, and at {flag}"
         case "large":
-            return (
-                f"{said}short messages pass and long ones do not: let ICMP 'fragmentation needed'"
-                " through, or lower the MTU of the interface (VPN, tunnel)"
-            )
+            return said + _LET_LONG_PASS
     return said + _what_to_open(way, ways, host=host, port=port, flag=flag)
 
 
@@ -168,7 +170,17 @@ def _what_to_open(way: Way, ways: list[Way], *, host: str, port: int, flag: str)
     reaching = [each.source for each in ways if each.target == way.target and not each.stage]
     if is_loopback(host) and way.source != HERE and not is_loopback(split_url(way.source)[0]):
         return f"{host} is another machine to each node: {flag} an address that others reach"
+    hairpin = (
+        "if both are behind one NAT, it has to lead back inside (hairpin), or -advertise the inner"
+        " address and -advertise-client the outer one"
+    )
     if "refused" in way.fault.lower():
+        if reaching:
+            # It listens. A NAT that does not lead back inside answers for itself.
+            return (
+                f"others reach it ({reaching[0]}): {hairpin}; else let a firewall on the way accept"
+                f" TCP {port} from {way.source}, or look whether its -listen has {host}"
+            )
         return (
             f"that machine answers and nothing listens on TCP {port} there: start the node, or"
             f" look at its -listen; in a container or behind NAT forward {port} to it"
@@ -180,8 +192,7 @@ def _what_to_open(way: Way, ways: list[Way], *, host: str, port: int, flag: str)
         )
     return (
         f"others reach it ({reaching[0]}): open TCP {port} from {way.source} to {host} in the"
-        " firewalls between; if both are behind one NAT, it has to lead back inside (hairpin), or"
-        " -advertise the inner address and -advertise-client the outer one"
+        f" firewalls between; {hairpin}"
     )
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from quorate.host.acceptor import Incoming
 from quorate.core.values.messages import Greeting
+from quorate.host.acceptor import Incoming
 from quorate.host.sighting import SIGHTING_MS, NoAnswer, Sighting
 from quorate.host.system import Proof
 from quorate.wire.frames import encode_greeting
