@@ -259,8 +259,9 @@ COMMANDS: Final = (
         _CLUSTER,
         positionals=("target",),
         notes="Each node is asked to reach each other one at its advertised address: does the name"
-        " resolve, is the port open, is it the same cluster, does a long message pass, do the"
-        " clocks agree. Ends with 0 if all is well, with 3 if anything is not.",
+        " resolve, is the port open, do the two trust each other (TLS, the secret), is it the"
+        " same cluster, does a long message pass, do the clocks agree. Ends with 0 if all is"
+        " well, with 3 if anything is not.",
     ),
     Subcommand(
         "check",

@@ -158,6 +158,8 @@ def advise(way: Way, ways: list[Way]) -> str:
         case "greet":
             is_slow = "in time" in way.fault
             return f"{said}is it a node that listens at {host}:{port}?{_SLOW if is_slow else ''}"
+        case "cluster" if way.fault.startswith("no protocol"):
+            return f"{said}releases that are not adjacent: upgrade the older by each one between"
         case "cluster":
             return f"{said}another cluster is at {host}:{port}: look at -cluster, and at {flag}"
         case "large":

@@ -38,6 +38,7 @@ WELL = Way(C, B, "", "", 0.4)
         (Way(HERE, B, "connect", "x", tried="http://1.2.3.4:99"), [], "-advertise-client"),
         (Way(A, B, "greet", "nobody"), [], "is it a node that listens at 10.0.0.2:8000"),
         (Way(A, B, "cluster", "the cluster name differs"), [], "look at -cluster"),
+        (Way(A, B, "cluster", "no protocol in common: ours 4, theirs 6"), [], "not adjacent"),
         (Way(A, B, "greet", "no greeting came in time"), [], "where long packets are lost"),
         (Way(A, B, "large", "nobody"), [], "fragmentation needed"),
     ],
