@@ -95,7 +95,7 @@ ODD = {
         True,
         [],
         "tls",
-        "it may have no secret: give it this cluster's (-secret-file)",
+        "give it this cluster's secret (-secret-file), if it has none",
         "give this node the cluster's secret (-secret-file)",
     ),
     "another cluster": Odd(

@@ -32,8 +32,8 @@ _NOT_ACCEPTED: Final = (
     "may have expired, or its -secret-file lacks our first line, or its -peer-names our name"
 )
 _ENDED: Final = (
-    "it ended the TLS handshake: it may have no secret: give it this cluster's (-secret-file); or "
-    "it has another, or is just stopping"
+    "it ended the TLS handshake: give it this cluster's secret (-secret-file), if it has none or "
+    "another; or it is just stopping"
 )
 _IN_TIME: Final = {10: _EXPIRED, 9: _NOT_YET}
 """By OpenSSL's number of the fault (`X509_V_ERR_CERT_HAS_EXPIRED` and `_NOT_YET_VALID`)."""
