@@ -74,7 +74,7 @@ COMPILED: Final = (
         )
     ),
     *("doors/access.py", "doors/answered.py", "doors/flow.py"),
-    *(f"doors/http/{name}.py" for name in ("fast", "heads", "kv", "lane", "replies")),
+    *(f"doors/http/{name}.py" for name in ("fast", "heads", "hosts", "kv", "lane", "replies")),
     *(
         f"doors/redis/{name}.py"
         for name in (

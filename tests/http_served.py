@@ -14,6 +14,7 @@ import uvloop
 
 from quorate.core.values.status import Probe
 from quorate.doors.http.door import HttpDoor
+from quorate.doors.http.hosts import HostPolicy
 from quorate.doors.limits import Budgets, ByteBudget, Timers
 from quorate.doors.port import Listener
 from quorate.doors.principals import Principals
@@ -47,6 +48,7 @@ class Served:
         *,
         loop: str = "asyncio",
         is_on_loopback: bool = True,
+        told: frozenset[str] = frozenset(),
         connections_max: int = 1000,
         make_principals: Callable[[Timers], Principals] = open_principals,
     ) -> None:
@@ -59,7 +61,12 @@ class Served:
                 ByteBudget(store.config.inflight_bytes_max),
                 ByteBudget(store.config.reply_bytes_max),
             ),
-            is_on_loopback=is_on_loopback,
+            hosts=HostPolicy(
+                self.principals,
+                is_on_loopback=is_on_loopback,
+                own_url=store.status().url,
+                told=told,
+            ),
             probe=_reached,
             secrets=lambda: (SECRET,),
             principals=self.principals,

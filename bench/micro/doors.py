@@ -8,6 +8,11 @@ not change:
 
 An operation costs what 4,000 of them take beyond what 2,000 take, through 2,000; of that the loop
 here and the store (`store`) are no part of the door.
+
+Kinds: `store`, `http-get`, `http-put`, `resp-get` and `resp-set`, where there are no users; each of
+these but the first also by a user that the connection is (a certificate's, or one that logged in at
+Redis), `-by-roles` for every key or `-by-pattern` for some; and `http-get-by-token`, which is shown
+with each request.
 """
 
 from __future__ import annotations
@@ -22,16 +27,19 @@ from quorate.config import Config
 from quorate.core.values.events import Event, Get, GetResult, PutResult, Result
 from quorate.core.values.record import Record
 from quorate.core.values.versions import pack_version
-from quorate.doors.access import Hosts, Patterns, Principal, Role
+from quorate.doors.access import Principal
 from quorate.doors.answered import Answered
 from quorate.doors.http.fast import FastConnection
+from quorate.doors.http.hosts import HostPolicy
 from quorate.doors.http.kv import Answers
 from quorate.doors.http.lane import FastLane
 from quorate.doors.limits import ByteBudget
-from quorate.doors.principals import Principals
+from quorate.doors.principals import Answer, Principals
 from quorate.doors.redis.connection import RespConnection
 from quorate.doors.redis.session import RespDoor
 from quorate.host.store import Sink, Store
+from quorate.security.tokens import Claims, issue
+from quorate.security.users import User, Users
 from quorate.wire.resp import array, bulk
 
 _VALUE: Final = b"v" * 64
@@ -39,13 +47,16 @@ _WALL_MS: Final = 1_700_000_000_000
 _VERSION: Final = pack_version(_WALL_MS << 16, 1)
 _KEYS: Final = tuple(b"key:%012d" % number for number in range(100))
 
-_ANN: Final = Principal(
-    "ann",
-    frozenset({Role.USER}),
-    frozenset({Role.READ, Role.WRITE}),
-    Patterns([b"key:*"]),
+_ROLES: Final = ("read", "write")
+_USERS: Final = Users(
+    {
+        "roles": User(name="roles", roles=_ROLES, certificate="roles"),
+        "pattern": User(name="pattern", roles=_ROLES, keys=("key:*",), certificate="pattern"),
+    },
+    token_key=bytes(32),
 )
-"""A user whose roles are for some keys alone. Who has them for all is looked at as everybody is."""
+_CLUSTER: Final = "quorate"
+_PEER: Final = ("127.0.0.1", 40_000)
 
 _HTTPX: Final = (
     b"Host: 127.0.0.1:8000\r\nAccept: */*\r\nAccept-Encoding: gzip, deflate\r\n"
@@ -58,13 +69,21 @@ _HTTPX_PUT: Final = b"%bContent-Length: %d\r\nContent-Type: application/octet-st
 )
 
 
-def _requests(kind: str) -> list[bytes]:
+_TOKEN: Final = (
+    b"Bearer "
+    + issue(Claims("roles", _WALL_MS + 3_600_000, _CLUSTER), key=_USERS.token_key).encode()
+)
+
+
+def _requests(kind: str, who: str) -> list[bytes]:
     if kind == "http-get":
-        return [b"GET /kv?key=%b HTTP/1.1\r\n%b\r\n" % (key, _HTTPX) for key in _KEYS]
+        shown = b"Authorization: %b\r\n" % _TOKEN if who == "token" else b""
+        line = b"GET /kv?key=%b HTTP/1.1\r\n%b%b\r\n"
+        return [line % (key, _HTTPX, shown) for key in _KEYS]
     if kind == "http-put":
         line = b"PUT /kv?key=%b HTTP/1.1\r\n%b\r\n%b"
         return [line % (key, _HTTPX_PUT, _VALUE) for key in _KEYS]
-    if kind in ("resp-get", "resp-get-by-pattern"):
+    if kind == "resp-get":
         return [array([bulk(b"GET"), bulk(key)]) for key in _KEYS]
     if kind == "resp-set":
         return [array([bulk(b"SET"), bulk(key), bulk(_VALUE)]) for key in _KEYS]
@@ -99,15 +118,18 @@ class _Store:
 
 
 class _Transport:
-    """Keeps the answer that is written last."""
+    """Keeps the answer that is written last. The other end shows the certificate of `who`."""
 
-    def __init__(self) -> None:
+    def __init__(self, who: str) -> None:
+        self._who = who
         self.written: deque[bytes] = deque(maxlen=1)
         self.write = self.written.append
         self.is_closing = repeat(False).__next__
 
     def get_extra_info(self, name: str) -> object:
-        return ("127.0.0.1", 40_000) if name == "peername" else None
+        if name == "peercert" and self._who:
+            return {"subject": ((("commonName", self._who),),)}
+        return _PEER if name == "peername" else None
 
 
 class _NoDoor:
@@ -131,14 +153,33 @@ class _NoDoor:
         """Nothing is left to drop."""
 
 
-def _http(store: Store, transport: _Transport) -> FastConnection:
-    loop = asyncio.get_running_loop()
+class _Applicant:
+    """Is told who it is."""
+
+    def logged_in(self, answer: Answer) -> None:
+        assert isinstance(answer, Principal), "the token is good"
+
+
+def _principals(store: Store, who: str) -> Principals:
+    principals = Principals(
+        asyncio.get_running_loop(),
+        cluster=_CLUSTER,
+        wall_ms=store.wall_ms,
+        users=_USERS if who else None,
+    )
+    if who == "token":
+        principals.apply(_TOKEN, _PEER[0], _Applicant())
+    return principals
+
+
+def _http(store: Store, transport: _Transport, who: str) -> FastConnection:
+    principals = _principals(store, who)
     lane = FastLane(
         store,
         Answers(store),
         full_service=asyncio.Protocol,
-        hosts=Hosts(is_on_loopback=True, own_url="http://127.0.0.1:8000"),
-        principals=Principals(loop, cluster="quorate", wall_ms=store.wall_ms),
+        hosts=HostPolicy(principals, is_on_loopback=True, own_url="http://127.0.0.1:8000"),
+        principals=principals,
         bodies=ByteBudget(1 << 30),
         answered=Answered("http"),
         replies=ByteBudget(1 << 30),
@@ -148,14 +189,9 @@ def _http(store: Store, transport: _Transport) -> FastConnection:
     return connection
 
 
-def _resp(store: Store, transport: _Transport) -> RespConnection:
-    loop = asyncio.get_running_loop()
-    door = RespDoor(
-        store,
-        ByteBudget(1 << 30),
-        ByteBudget(1 << 30),
-        principals=Principals(loop, cluster="quorate", wall_ms=store.wall_ms),
-    )
+def _resp(store: Store, transport: _Transport, who: str) -> RespConnection:
+    principals = _principals(store, who)
+    door = RespDoor(store, ByteBudget(1 << 30), ByteBudget(1 << 30), principals=principals)
     connection = RespConnection(store, door)
     connection.connection_made(cast(asyncio.Transport, transport))
     return connection
@@ -163,17 +199,16 @@ def _resp(store: Store, transport: _Transport) -> RespConnection:
 
 async def count(kind: str, operations: int) -> bytes:
     """Have so many operations done, each in a turn of its own. Returns the last answer."""
-    store, transport = _Store(), _Transport()
+    kind, _, who = kind.partition("-by-")
+    store, transport = _Store(), _Transport(who)
     door: FastConnection | RespConnection | _NoDoor
     if kind.startswith("http"):
-        door = _http(cast(Store, store), transport)
+        door = _http(cast(Store, store), transport, who)
     elif kind.startswith("resp"):
-        door = _resp(cast(Store, store), transport)
-        if kind.endswith("by-pattern"):
-            door.principal = _ANN
+        door = _resp(cast(Store, store), transport, who)
     else:
         door = _NoDoor(store, transport)
-    requests = _requests(kind)
+    requests = _requests(kind, who)
     take, turn = door.data_received, store.turn
     for number in range(operations):
         take(requests[number % len(requests)])

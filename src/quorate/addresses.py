@@ -126,6 +126,16 @@ def seeds_of(config: Config) -> list[str]:
     return [each for each in config.discover if each != MDNS and not each.startswith(DNS)]
 
 
+def names_told(config: Config) -> frozenset[str]:
+    """Names and addresses that the settings hold, of this node and others. Others than who made
+    them can have none of these."""
+    urls = [*config.nodes, *config.join, *seeds_of(config)]
+    urls += [config.advertise_client] if config.advertise_client else []
+    sources = [each for each in config.discover if each.startswith(DNS)]
+    looked_up = [each.removeprefix(DNS).partition(":")[0].lower() for each in sources]
+    return frozenset([*(split_url(url)[0] for url in urls), *looked_up])
+
+
 def is_this_node(url: str, config: Config) -> bool:
     """Whether `url` leads to an address that this node listens on. Names are looked up."""
     return any(_is_this_node(url, config.port, host) for host, _ in listen_addresses(config))

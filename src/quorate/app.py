@@ -29,6 +29,7 @@ from quorate.addresses import (
     is_this_node,
     listen_addresses,
     listen_addresses_told,
+    names_told,
     node_url,
 )
 from quorate.config import DNS_SERVICE, MDNS, Config
@@ -37,6 +38,7 @@ from quorate.core.values.events import Discovered
 from quorate.doors.audit import Audit
 from quorate.doors.handshakes import Handshakes
 from quorate.doors.http.door import HttpDoor
+from quorate.doors.http.hosts import HostPolicy
 from quorate.doors.limits import Budgets, ByteBudget
 from quorate.doors.port import Listener, ProtocolFactory
 from quorate.doors.principals import Principals
@@ -326,7 +328,7 @@ def _assemble(
     http = HttpDoor(
         driver,
         budgets=Budgets(bodies, replies),
-        is_on_loopback=all(is_loopback(str(each.getsockname()[0])) for each in sockets),
+        hosts=_hosts(config, settings.url, sockets, principals),
         principals=principals,
         others=(resp.answered,),
         probe=Prober(system, settings, wall_ms=driver.wall_ms).probe,
@@ -357,6 +359,17 @@ def _assemble(
     renewal = None if keeper is None else Renewal(keeper)
     discovery = _discovery(config, driver)
     return _Assembled(system, driver, http, listener, principals, users, renewal, discovery)
+
+
+def _hosts(
+    config: Config, own_url: str, sockets: list[socket.socket], principals: Principals
+) -> HostPolicy:
+    return HostPolicy(
+        principals,
+        is_on_loopback=all(is_loopback(str(each.getsockname()[0])) for each in sockets),
+        own_url=own_url,
+        told=names_told(config),
+    )
 
 
 def _tls_numbers(keeper: Keeper | None, listener: Listener) -> dict[str, int]:

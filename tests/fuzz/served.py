@@ -26,6 +26,7 @@ from zeroconf.asyncio import AsyncServiceInfo
 from quorate.config import Config
 from quorate.doors.access import Principal
 from quorate.doors.http.door import HttpDoor
+from quorate.doors.http.hosts import HostPolicy
 from quorate.doors.limits import Budgets, ByteBudget, Timers
 from quorate.doors.principals import Answer, Principals
 from quorate.errors import Unauthenticated
@@ -60,7 +61,7 @@ def _principals(timers: Timers) -> Principals:
 # --- the Authorization header ---------------------------------------------------------------------
 
 
-class _Still:
+class Still:
     """Time that does not go on, so that nothing is ever due."""
 
     def time(self) -> float:
@@ -78,7 +79,7 @@ class _Applicant:
         self.answers.append(answer)
 
 
-_known: Final = cache(lambda: _principals(_Still()))
+_known: Final = cache(lambda: _principals(Still()))
 
 
 def run_authorization(data: bytes) -> bool:
@@ -168,7 +169,7 @@ class _Service:
         self.door = HttpDoor(
             self.store,
             budgets=Budgets(ByteBudget(64 << 20), ByteBudget(64 << 20)),
-            is_on_loopback=True,
+            hosts=HostPolicy(self.principals, is_on_loopback=True, own_url=NODES[0]),
             principals=self.principals,
         )
         self.loop.run_until_complete(self.door.start())

@@ -24,7 +24,6 @@ from xxhash import xxh3_64_intdigest
 
 from quorate.core.topology.greeting import answer, hashed
 from quorate.core.values.messages import PROTOCOL_MAX, PROTOCOL_MIN, Frame, Greeting
-from quorate.doors.access import Hosts
 from quorate.doors.http.canonical import (
     FULL,
     FULL_WITH_LOGIN,
@@ -33,6 +32,7 @@ from quorate.doors.http.canonical import (
     LINE,
     named_lines,
 )
+from quorate.doors.http.hosts import HostPolicy
 from quorate.doors.http.joining import EntryBody
 from quorate.doors.http.kv import REQUESTS, Asked
 from quorate.doors.http.query import parse_query
@@ -50,6 +50,7 @@ from quorate.wire.http import ResponseParser
 from quorate.wire.resp import STRANGER_ARGS_MAX, STRANGER_BULK_BYTES_MAX, CommandArgs, CommandParser
 from quorate.wire.stun import mapped_address
 from tests.fuzz import served
+from tests.principals import open_principals
 from tests.unit.wire.frame_strategies import FRAME, GREETING, ONE_OF_EACH
 
 HELD_BYTES_MAX: Final = 128 << 10
@@ -235,11 +236,18 @@ def _understand(match: Any) -> None:
         Asked(method, query, lambda name: lines.get(name, ()))
 
 
-_hosts: Final = Hosts(is_on_loopback=True, own_url="http://node.invalid:1")
+_OWN_URL: Final = "http://node.invalid:1"
+_trusting: Final = open_principals(served.Still())
+_loopback: Final = HostPolicy(_trusting, is_on_loopback=True, own_url=_OWN_URL).at(None)
+_network: Final = HostPolicy(_trusting, is_on_loopback=False, own_url=_OWN_URL).at(
+    asyncio.BaseTransport()
+)
+_PRIVATE: Final = ("internal", "invalid", "local", "localhost", "svc", "test")
 
 
 def run_query(data: bytes) -> bool:
-    """A query is read or refused; and a host is one of loopback's, or the node's, or not."""
+    """A query is read or refused; and a host is one of loopback's, or the node's, or not; and one
+    that no site can have, or not."""
     text = data.decode("utf-8", "surrogateescape")
     is_taken = False
     with contextlib.suppress(InvalidRequest):
@@ -249,9 +257,13 @@ def run_query(data: bytes) -> bool:
         query.timeout_ms()
         query.quorum("r")
         is_taken = True
-    if _hosts.welcome(data):
-        name = data.decode("latin-1").lower()
+    name = data.decode("latin-1").lower()
+    if _loopback.welcome(data):
         assert any(each in name for each in ("node.invalid", "localhost", "127.", ":", "1"))
+    if _network.welcome(data) and name.count(":") < 2:
+        labels = name.partition(":")[0].removesuffix(".").strip("[]").split(".")
+        is_kept = labels[-1] in _PRIVATE or labels[-2:] == ["home", "arpa"]
+        assert len(labels) == 1 or is_kept or all(map(str.isdigit, labels))
     return is_taken
 
 
@@ -375,7 +387,10 @@ TARGETS: Final = {
             b"Connection: keep-alive, Upgrade\r\nUpgrade: h2c\r\n\r\n",
         ],
     ),
-    "query": Target(run_query, [b"?key=a%20b&ttl=5&timeout=1s&r=2", b"localhost:8000", b"[::1]:1"]),
+    "query": Target(
+        run_query,
+        [b"?key=a%20b&ttl=5&timeout=1s&r=2", b"localhost:8000", b"[::1]:1", b"q-0.q.shop.svc:1"],
+    ),
     "answer": Target(
         run_answer,
         [

@@ -14,6 +14,7 @@ from quorate.addresses import (
     cluster_urls,
     listen_addresses,
     listen_addresses_told,
+    names_told,
     own_url,
     peer_urls,
 )
@@ -192,3 +193,17 @@ def test_a_node_that_is_to_find_out_its_address_asks_no_other_name_of_its_own() 
     assert own_url(auto) == "http://127.0.0.1:8000"
     assert peer_urls(auto) == ["http://127.0.0.1:8001"]
     assert listen_addresses(config(advertise="auto", nodes=LAN)) == [("0.0.0.0", 8000)]
+
+
+def test_all_names_of_the_settings_are_told() -> None:
+    named = config(
+        **{"advertise-client": "http://kv.example.org:80"},
+        nodes="http://kv-1.example.org:8000,http://192.0.2.7:8000,http://[2001:db8::7]:8000",
+        discover="mdns,dns:All.example.org:8000,http://seed.example.org:8000",
+    )
+    assert names_told(named) == {
+        *("kv-1.example.org", "kv.example.org", "192.0.2.7", "2001:db8::7"),
+        *("all.example.org", "seed.example.org"),
+    }
+    assert names_told(config(join="http://first.example.org:8000")) == {"first.example.org"}
+    assert names_told(config(advertise="auto")) == set()

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who may do what: the role that each command and each route asks for, who has which, and which
-Host a browser may have come by. Who somebody is, `principals` finds out.
+"""Who may do what: the role that each command and each route asks for, and who has which. Who
+somebody is, `principals` finds out.
 
 The table of commands (`redis.table`) and the table of routes (`http.door`) state one role for
 each entry: `GET k` and `GET /kv?key=k` ask for READ, `POST /join` for ADMIN. Whoever executes an
@@ -12,10 +12,6 @@ pays for the look at keys.
 All connections of a user hold the one Principal of its name (who shows tokens, another one): what
 its file says anew is in force for each of their next commands, and for requests of which a body is
 still arriving.
-
-Who comes from loopback may be trusted for that alone, as strangers cannot. But a web page can, once
-its name is made to resolve to 127.0.0.1 (DNS rebinding); its Host header gives it away. A node on a
-network is reached by names it does not know, so from there every Host is taken.
 """
 
 from __future__ import annotations
@@ -32,10 +28,6 @@ from quorate.doors.redis.glob import (
     steps_per_byte,
 )
 from quorate.errors import Forbidden, Outcome, Overloaded, Unauthenticated
-from quorate.notation import is_loopback, split_url
-
-_KNOWN_MAX: Final = 100
-_PORT: Final = re.compile(r":[0-9]{0,5}\Z")
 
 
 class Role(enum.StrEnum):
@@ -166,28 +158,3 @@ def require(role: Role, principal: Principal, *keys: bytes) -> None:
         raise Forbidden(f"this needs the role '{role}', which {principal.name} does not have")
     if keys and principal.forbidden(role, keys) is not None:
         raise Forbidden(f"{principal.name} does not have the role '{role}' for this key")
-
-
-class Hosts:
-    """The names of one node."""
-
-    __slots__ = ("_own", "here", "known")
-
-    def __init__(self, *, is_on_loopback: bool, own_url: str) -> None:
-        self._own = split_url(own_url)[0] if is_on_loopback else None
-        self.known: set[bytes] = set()
-        """Hosts found welcome: clients say the same few with every request."""
-        self.here: Hosts = self if is_on_loopback else Hosts(is_on_loopback=True, own_url=own_url)
-        """Those for who is trusted because he comes from this machine."""
-
-    def welcome(self, host: bytes) -> bool:
-        """Whether a request with this Host is for us."""
-        if host in self.known:
-            return True
-        if self._own is not None:
-            name = _PORT.sub("", host.decode("latin-1")).lower().strip("[]")
-            if name != self._own and not is_loopback(name):
-                return False
-        if len(self.known) < _KNOWN_MAX:
-            self.known.add(host)
-        return True

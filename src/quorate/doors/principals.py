@@ -125,7 +125,7 @@ class Principals:
 
     def at(self, transport: asyncio.BaseTransport) -> Principal:
         """Who a connection is before it says anything."""
-        if self._is_open and not self.asks:
+        if self.trusts_everybody:
             return ANYBODY
         certificate = transport.get_extra_info("peercert")
         if certificate:
@@ -138,6 +138,11 @@ class Principals:
         if not self.asks and is_loopback(source_of(transport)):
             return ANYBODY
         return NOBODY
+
+    @property
+    def trusts_everybody(self) -> bool:
+        """Whether everybody may do everything, wherever they come from."""
+        return self._is_open and not self.asks
 
     def trusts_machine(self, transport: asyncio.BaseTransport) -> bool:
         """Whether a connection may what it may because it comes from this machine."""

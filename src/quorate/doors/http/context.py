@@ -14,8 +14,9 @@ from aiohttp import web
 
 from quorate.core.values.events import Event, Result, Waiter
 from quorate.core.values.status import Probe
-from quorate.doors.access import NOBODY, Hosts, Principal, Role, require
+from quorate.doors.access import NOBODY, Principal, Role, require
 from quorate.doors.answered import Answered
+from quorate.doors.http.hosts import HostPolicy
 from quorate.doors.http.kv import Answers
 from quorate.doors.http.lately import Lasting
 from quorate.doors.http.pace import CopyPace
@@ -38,7 +39,7 @@ class Context(NamedTuple):
     replies: ByteBudget
     taking: Deadlines
     """For clients that take a large reply."""
-    hosts: Hosts
+    hosts: HostPolicy
     answered: Sequence[Answered]
     """What the doors answered; this one's first."""
     numbers: Callable[[], Mapping[str, int]]

@@ -17,7 +17,7 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from quorate.core.values.status import Probe
-from quorate.doors.access import Hosts, Principal, Role, require
+from quorate.doors.access import Principal, Role, require
 from quorate.doors.answered import OK, Answered, outcome_word
 from quorate.doors.guests import source_of
 from quorate.doors.http import (
@@ -40,6 +40,7 @@ from quorate.doors.http.full import (
     TARGET_BYTES_MAX,
     FullConnection,
 )
+from quorate.doors.http.hosts import HostPolicy
 from quorate.doors.http.kv import INCREMENT, METHODS, Answers
 from quorate.doors.http.lane import FastLane
 from quorate.doors.http.lately import Lasting, Lately
@@ -176,7 +177,7 @@ class HttpDoor:
         store: Store,
         *,
         budgets: Budgets,
-        is_on_loopback: bool,
+        hosts: HostPolicy,
         principals: Principals,
         others: Sequence[Answered] = (),
         numbers: Callable[[], Mapping[str, int]] = dict,
@@ -186,7 +187,7 @@ class HttpDoor:
         """`others`: what other doors answered. `numbers`, `probe`, `secrets`: see `Context`."""
         self._store = store
         self._bodies, self._replies = budgets
-        self._is_on_loopback = is_on_loopback
+        self._hosts = hosts
         self._numbers = numbers
         self._probe = probe
         self._secrets = secrets
@@ -200,7 +201,6 @@ class HttpDoor:
     async def start(self) -> None:
         """Get ready to serve; `connection` may be called from then on."""
         store = self._store
-        hosts = Hosts(is_on_loopback=self._is_on_loopback, own_url=store.status().url)
         answers = Answers(store)
         loop = asyncio.get_running_loop()
         self._taking = Deadlines(loop, REQUEST_SECONDS)
@@ -210,7 +210,7 @@ class HttpDoor:
             bodies=self._bodies,
             replies=self._replies,
             taking=self._taking,
-            hosts=hosts,
+            hosts=self._hosts,
             answered=(self.answered, *self._others),
             numbers=self._numbers,
             plans=Plans(),
@@ -242,7 +242,7 @@ class HttpDoor:
                 max_line_size=TARGET_BYTES_MAX,
                 max_field_size=HEADER_BYTES_MAX,
             ),
-            hosts=hosts,
+            hosts=self._hosts,
             principals=self._principals,
             bodies=self._bodies,
             answered=self.answered,
@@ -353,12 +353,6 @@ def _name(route: Route) -> str:
     return f"{route.method} {route.path}"
 
 
-def _hosts(context: Context, request: web.Request) -> Hosts:
-    transport = request.transport
-    is_here = transport is not None and context.principals.trusts_machine(transport)
-    return context.hosts.here if is_here else context.hosts
-
-
 def _source(request: web.Request) -> str:
     return source_of(request.transport) if request.transport is not None else ""
 
@@ -370,7 +364,7 @@ def _guard(context: Context) -> Middleware:
     async def guard(request: web.Request, handler: _AiohttpHandler) -> web.StreamResponse:
         came_ns, outcome = monotonic_ns(), OK
         try:
-            check(request, _hosts(context, request))
+            check(request, context.hosts.at(request.transport))
             response = await handler(request)
         except (Refused, QuorateError) as error:
             outcome = outcome_word(problem_of(error).outcome)

@@ -174,7 +174,7 @@ class FastConnection:
         """Who sends what shows nothing else."""
         self._is_guest = False
         """Whether nobody is known to speak here (`doors.guests`)."""
-        self._hosts = lane.hosts
+        self._hosts = lane.hosts.at(None)
         self._source = ""
         self._login: Method | None = None
         """Of the request whose sender is looked for."""
@@ -186,8 +186,7 @@ class FastConnection:
         lane = self.lane
         self.principal = lane.principals.at(transport)
         self._is_guest = lane.principals.guests.judge(transport, self.principal)
-        if lane.principals.trusts_machine(transport):
-            self._hosts = lane.hosts.here
+        self._hosts = lane.hosts.at(transport)
         self._source = source_of(transport) if lane.asks else ""
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002

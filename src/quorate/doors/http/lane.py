@@ -9,10 +9,11 @@ from email.utils import formatdate
 from http import HTTPStatus
 from typing import Final
 
-from quorate.doors.access import Hosts, Principal, require
+from quorate.doors.access import Principal, require
 from quorate.doors.answered import Answered
 from quorate.doors.flow import Limits
 from quorate.doors.http.canonical import FULL, FULL_WITH_LOGIN, HEADERS, HEADERS_WITH_LOGIN, LINE
+from quorate.doors.http.hosts import HostPolicy
 from quorate.doors.http.kv import REQUESTS, Answers, Method
 from quorate.doors.http.problems import Refused, problem_reply
 from quorate.doors.http.replies import Reply
@@ -38,7 +39,7 @@ class FastLane(Limits):
         answers: Answers,
         *,
         full_service: Callable[[], asyncio.Protocol],
-        hosts: Hosts,
+        hosts: HostPolicy,
         principals: Principals,
         bodies: ByteBudget,
         answered: Answered,
@@ -63,7 +64,7 @@ class FastLane(Limits):
         self.full_service = full_service
         """Makes the aiohttp protocol that takes over a connection."""
         self.hosts = hosts
-        """Which Host headers name this node."""
+        """Which Host headers a connection may have."""
         self.principals = principals
         self.match_line = LINE.match
         """Finds the request line of a canonical request."""

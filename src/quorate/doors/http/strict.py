@@ -12,8 +12,8 @@ from typing import Final
 
 from aiohttp import web
 
-from quorate.doors.access import Hosts
 from quorate.doors.http.conditions import refuse_misplaced
+from quorate.doors.http.hosts import Hosts
 from quorate.doors.http.problems import Refused
 
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD"})
@@ -55,7 +55,7 @@ def _checked_authority(request: web.BaseRequest, hosts: Hosts) -> str:
             raise Refused(421, "misdirected", "a whole URL is http://host/path", is_final=True)
         authority = absolute[2]
     if authority and not hosts.welcome(authority.encode("utf-8", "surrogateescape")):
-        raise Refused(421, "misdirected", "this node is not called that", is_final=True)
+        raise Refused(421, "misdirected", hosts.refusal, is_final=True)
     return authority
 
 

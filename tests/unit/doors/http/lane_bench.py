@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from quorate.config import Config
-from quorate.doors.access import Hosts
 from quorate.doors.answered import Answered
 from quorate.doors.http.fast import FastConnection
+from quorate.doors.http.hosts import HostPolicy
 from quorate.doors.http.kv import Answers
 from quorate.doors.http.lane import FastLane
 from quorate.doors.limits import ByteBudget, Closable, Deadlines, Timers
@@ -105,12 +105,13 @@ class Bench:
             Config(nodes=NODES, advertise=NODES[0], value_bytes_max=VALUE_BYTES_MAX)
         )
         self.taken_over: list[Aiohttp] = []
+        principals = (make_principals or open_principals)(asyncio.get_running_loop())
         self.lane = FastLane(
             self.store,
             Answers(self.store),
             full_service=self._full_service,
-            hosts=Hosts(is_on_loopback=True, own_url="http://h:8000"),
-            principals=(make_principals or open_principals)(asyncio.get_running_loop()),
+            hosts=HostPolicy(principals, is_on_loopback=True, own_url="http://h:8000"),
+            principals=principals,
             bodies=ByteBudget(budget_bytes),
             answered=Answered("http"),
             replies=ByteBudget(budget_bytes),

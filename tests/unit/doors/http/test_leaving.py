@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from quorate.doors.access import Hosts
 from quorate.doors.http.context import Context
+from quorate.doors.http.hosts import HostPolicy
 from quorate.doors.http.kv import Answers
 from quorate.doors.http.lately import Lasting, Lately
 from quorate.doors.http.leaving import Leaving
@@ -32,7 +32,8 @@ class Bench:
         self.transport.unread = BEFORE
         taking = Deadlines(self.timers, REQUEST_SECONDS)
         store = FakeStore()
-        hosts = Hosts(is_on_loopback=True, own_url=NODES[0])
+        principals = open_principals(self.timers)
+        hosts = HostPolicy(principals, is_on_loopback=True, own_url=NODES[0])
         context = Context(
             store=store,
             answers=Answers(store),
@@ -47,7 +48,7 @@ class Bench:
             lately=Lasting(Lately(), Lately()),
             probe=unable,
             secrets=tuple,
-            principals=open_principals(self.timers),
+            principals=principals,
         )
         assert self.replies.take(SIZE)
         self.leaving = Leaving(self.transport, SIZE, SIZE, context)
