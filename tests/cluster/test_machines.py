@@ -10,8 +10,9 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from datetime import datetime
+from http.client import HTTPConnection
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -439,3 +440,28 @@ def test_doctor_says_at_machines_behind_one_nat_that_it_does_not_lead_back_insid
             assert "others reach it (this command): " in line
             assert "if both are behind one NAT, it has to lead back inside (hairpin)" in line
             assert "start the node" not in line
+
+
+def test_a_page_whose_name_leads_to_an_open_node_does_nothing_there(
+    switch: Switch, tmp_path: Path
+) -> None:
+    address = switch.addresses[0]
+    node = MachineNode(
+        tmp_path / "open",
+        switch.command(0),
+        f"http://{address}:{PORT}",
+        "-insecure",
+        f"-listen={address}:{PORT}",
+        "-advertise-client=http://kv.example.org:80",
+    )
+
+    def put(host: str) -> int:
+        page = {"Host": host, "Origin": f"http://{host}"}
+        with closing(HTTPConnection(address, PORT, timeout=10)) as client:
+            client.request("PUT", "/kv?key=k", body=b"v", headers=page)
+            return client.getresponse().status
+
+    with running(node):
+        assert put(f"evil.example:{PORT}") == 421
+        assert put(f"{address}:{PORT}") == 200
+        assert put("kv.example.org") == 200
