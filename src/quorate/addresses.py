@@ -74,7 +74,7 @@ def own_url_told(config: Config) -> OwnUrl:
 def cluster_urls(config: Config) -> tuple[str, ...]:
     """This node under its own URL, once, whatever else `nodes` calls it, and all other nodes."""
     own = own_url(config)
-    bound = [host for host, _ in listen_addresses(config)]
+    bound = [host for host, _ in listening(config).addresses]
     others = (
         url
         for url in config.nodes
@@ -89,12 +89,7 @@ def peer_urls(config: Config) -> list[str]:
     return [url for url in named if not is_this_node(url, config)]
 
 
-def listen_addresses(config: Config) -> list[tuple[str, int]]:
-    """Hosts and ports to accept connections on: see `listen_addresses_told`."""
-    return listen_addresses_told(config).addresses
-
-
-def listen_addresses_told(config: Config) -> Listening:
+def listening(config: Config) -> Listening:
     """Where to accept connections: `listen`, else loopback when all nodes are there, else all."""
     port = config.port
     if config.listen:
@@ -138,7 +133,7 @@ def names_told(config: Config) -> frozenset[str]:
 
 def is_this_node(url: str, config: Config) -> bool:
     """Whether `url` leads to an address that this node listens on. Names are looked up."""
-    return any(_is_this_node(url, config.port, host) for host, _ in listen_addresses(config))
+    return any(_is_this_node(url, config.port, host) for host, _ in listening(config).addresses)
 
 
 def _listened(config: Config) -> str:

@@ -25,13 +25,7 @@ import msgspec
 import structlog
 
 from quorate import __version__
-from quorate.addresses import (
-    is_this_node,
-    listen_addresses,
-    listen_addresses_told,
-    names_told,
-    node_url,
-)
+from quorate.addresses import is_this_node, listening, names_told, node_url
 from quorate.config import DNS_SERVICE, MDNS, Config
 from quorate.core.topology.membership import LAYOUT_META
 from quorate.core.values.events import Discovered
@@ -148,9 +142,9 @@ def _move_aside(directory: Path) -> None:
 async def _serve(config: Config, secret: str) -> int:
     for source in config.discover:
         _require_package(source)
-    listening = listen_addresses_told(config)
+    there = listening(config)
     try:
-        sockets = bind(listening.addresses)
+        sockets = bind(there.addresses)
     except OSError as error:
         advice = _LISTEN_ADVICE.get(error.errno or 0, "choose another -port")
         raise StartError(f"cannot listen on {error.strerror}; {advice}") from error
@@ -166,7 +160,7 @@ async def _serve(config: Config, secret: str) -> int:
             admitted = let_in(config)
             with starting():
                 keeper = keeper if admitted is config else keeper_of(admitted, secret)
-            code = await _run(admitted, engine, sockets, keeper, why_there=listening.reason)
+            code = await _run(admitted, engine, sockets, keeper, why_there=there.reason)
         finally:
             is_closed = await process.close_in_time(engine.close, seconds=CLOSE_S)
         return code if is_closed else process.EXIT_FAILED
@@ -404,7 +398,7 @@ def _discovery(config: Config, driver: Driver) -> Discovery | None:
             cluster=config.cluster,
             url=settings.url,
             name=f"{settings.node_id:012x}",
-            interface=listen_addresses(config)[0][0],
+            interface=listening(config).addresses[0][0],
         )
     return Discovery(
         config.discover,

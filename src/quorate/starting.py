@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from quorate.addresses import OwnUrl, is_local, listen_addresses, node_url, own_url_told, peer_urls
+from quorate.addresses import OwnUrl, is_local, listening, node_url, own_url_told, peer_urls
 from quorate.config import AUTO, Config, ConfigError
 from quorate.errors import QuorateError
 from quorate.notation import is_loopback
@@ -130,7 +130,7 @@ async def located(config: Config, engine: Engine, keeper: Keeper | None, node_id
 
 async def _seen(config: Config, engine: Engine, keeper: Keeper | None, node_id: int) -> Located:
     """Where the STUN server sees this node, if one is named, or else the peers."""
-    bound = listen_addresses(config)[0][0]
+    bound = listening(config).addresses[0][0]
     may_be_loopback = is_local(config) or is_loopback(bound)
     found = Located("", "")
     if config.stun:

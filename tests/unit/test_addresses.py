@@ -10,14 +10,7 @@ from __future__ import annotations
 import pytest
 
 from quorate import addresses
-from quorate.addresses import (
-    cluster_urls,
-    listen_addresses,
-    listen_addresses_told,
-    names_told,
-    own_url,
-    peer_urls,
-)
+from quorate.addresses import cluster_urls, listening, names_told, own_url, peer_urls
 from quorate.config import Config, ConfigError
 from quorate.loading import load
 
@@ -40,8 +33,8 @@ def test_a_lone_node_is_localhost_and_listens_on_loopback_only() -> None:
     alone = config()
     assert own_url(alone) == "http://localhost:8000"
     assert cluster_urls(alone) == ("http://localhost:8000",)
-    assert ("127.0.0.1", 8000) in listen_addresses(alone)
-    assert {host for host, _ in listen_addresses(alone)} <= {"127.0.0.1", "::1"}
+    assert ("127.0.0.1", 8000) in listening(alone).addresses
+    assert {host for host, _ in listening(alone).addresses} <= {"127.0.0.1", "::1"}
 
 
 def test_the_listed_url_with_my_port_on_this_machine_is_mine() -> None:
@@ -73,7 +66,7 @@ def test_localhost_is_never_told_to_a_lan() -> None:
     mixed = config(nodes=f"http://localhost:8000,{LAN}")
     assert own_url(mixed) == f"http://{ROUTED}:8000"
     assert cluster_urls(mixed) == (f"http://{ROUTED}:8000", LAN)
-    assert listen_addresses(mixed) == [("0.0.0.0", 8000)]
+    assert listening(mixed).addresses == [("0.0.0.0", 8000)]
 
 
 @pytest.mark.usefixtures("_routed")
@@ -106,7 +99,7 @@ def test_without_any_route_and_entry_the_fault_asks_for_advertise(
 def test_the_address_listened_on_is_the_one_advertised() -> None:
     bound = config(listen="127.0.0.2:9000")
     assert own_url(bound) == "http://127.0.0.2:9000"
-    assert listen_addresses(bound) == [("127.0.0.2", 9000)]
+    assert listening(bound).addresses == [("127.0.0.2", 9000)]
 
 
 @pytest.mark.usefixtures("_routed")
@@ -132,7 +125,7 @@ def test_the_address_listened_on_is_the_one_advertised() -> None:
 def test_where_a_node_listens_is_told_with_the_reason(
     given: dict[str, str], host: str, reason: str
 ) -> None:
-    told = listen_addresses_told(config(**given))
+    told = listening(config(**given))
     assert told.addresses[0][0] == host
     assert told.reason == reason
 
@@ -145,28 +138,28 @@ def test_two_nodes_on_one_port_of_two_loopback_addresses_stay_two() -> None:
 
 
 def test_a_node_named_by_a_loopback_address_listens_there() -> None:
-    assert listen_addresses(config(nodes="http://127.0.0.2:8000")) == [("127.0.0.2", 8000)]
+    assert listening(config(nodes="http://127.0.0.2:8000")).addresses == [("127.0.0.2", 8000)]
 
 
 def test_a_node_with_a_name_of_loopback_listens_on_loopback_only() -> None:
     named = config(advertise="http://n1.localhost:8000")
-    assert ("127.0.0.1", 8000) in listen_addresses(named)
-    assert {host for host, _ in listen_addresses(named)} <= {"127.0.0.1", "::1"}
+    assert ("127.0.0.1", 8000) in listening(named).addresses
+    assert {host for host, _ in listening(named).addresses} <= {"127.0.0.1", "::1"}
 
 
 def test_a_name_that_begins_like_a_loopback_address_is_another_machines() -> None:
     named = config(advertise="http://127.example.com:8000")
-    assert listen_addresses(named) == [("0.0.0.0", 8000)]
+    assert listening(named).addresses == [("0.0.0.0", 8000)]
 
 
 def test_a_node_with_a_public_name_listens_on_every_interface() -> None:
-    assert listen_addresses(config(advertise="http://kv-1:8000")) == [("0.0.0.0", 8000)]
-    assert listen_addresses(config(advertise="http://[2001:db8::1]:8000")) == [("::", 8000)]
+    assert listening(config(advertise="http://kv-1:8000")).addresses == [("0.0.0.0", 8000)]
+    assert listening(config(advertise="http://[2001:db8::1]:8000")).addresses == [("::", 8000)]
 
 
 def test_ipv6_listens_without_and_advertises_with_brackets() -> None:
     six = config(listen="[::1]:8000")
-    assert listen_addresses(six) == [("::1", 8000)]
+    assert listening(six).addresses == [("::1", 8000)]
     assert own_url(six) == "http://[::1]:8000"
 
 
@@ -180,7 +173,7 @@ def test_a_name_that_does_not_resolve_is_another_machine() -> None:
 def test_who_looks_for_nodes_elsewhere_can_be_reached_from_there(discover: str) -> None:
     looking = config(discover=discover)
     assert own_url(looking) == f"http://{ROUTED}:8000"
-    assert listen_addresses(looking) == [("0.0.0.0", 8000)]
+    assert listening(looking).addresses == [("0.0.0.0", 8000)]
 
 
 def test_who_looks_on_loopback_stays_there() -> None:
@@ -192,7 +185,7 @@ def test_a_node_that_is_to_find_out_its_address_asks_no_other_name_of_its_own() 
     auto = config(advertise="auto", nodes="http://127.0.0.1:8000,http://127.0.0.1:8001")
     assert own_url(auto) == "http://127.0.0.1:8000"
     assert peer_urls(auto) == ["http://127.0.0.1:8001"]
-    assert listen_addresses(config(advertise="auto", nodes=LAN)) == [("0.0.0.0", 8000)]
+    assert listening(config(advertise="auto", nodes=LAN)).addresses == [("0.0.0.0", 8000)]
 
 
 def test_all_names_of_the_settings_are_told() -> None:
