@@ -178,21 +178,22 @@ class Hints:
                 # It may be there already: then nothing else would have them sent.
                 self._queues[index].alarm.soon()
             self._rename(self._queues[index])
-        with suppress(StorageError):  # Else the next layout's turn.
-            self._drop_strays()
+        self._drop_strays()
 
     def _drop_strays(self) -> None:
-        known = {name for queue in self._queues for name in queue.peer.names}
+        """Drop what is stored between the hints for those that are known; these are not read, as
+        some may be damaged. What cannot be read now has its turn with the next layout."""
         start = b""
-        while True:
-            first = next(iter(self._engine.scan_hints(start, _END)), None)
-            if first is None:
-                return
-            peer = peer_of(first[0])
-            start, end = _bounds(peer)
-            if peer not in known:
-                self._replica.drop_hints(start, end)
+        for name in sorted({name for queue in self._queues for name in queue.peer.names}):
+            first, end = _bounds(name)
+            self._drop_between(start, first)
             start = end
+        self._drop_between(start, _END)
+
+    def _drop_between(self, start: bytes, end: bytes) -> None:
+        with suppress(StorageError):
+            if start < end and next(iter(self._engine.scan_hints(start, end)), None) is not None:
+                self._replica.drop_hints(start, end)
 
     def _rename(self, queue: _Queue) -> None:
         """Take the peer's next name, once nothing waits under the one before: a founder's hints

@@ -104,6 +104,16 @@ def test_hints_are_kept_through_layouts_that_keep_the_peer() -> None:
     assert alone.node.hints.count(alone.peer(3)) == 1
 
 
+def test_hints_for_nobody_are_dropped_though_those_for_another_are_damaged() -> None:
+    alone = _node()
+    _hint(alone, 3, b"1")
+    _hint(alone, 2, b"2")
+    assert hinted(alone) == {id_of(2), id_of(3)}
+    alone.disk.rot_hint(min(alone.disk.hint_names()))
+    hear(alone, shared(REST, 3, lost=(3,)))
+    assert {peer_of(name) for name in alone.disk.hint_names()} == {id_of(2)}
+
+
 def test_hints_for_a_disk_that_is_lost_are_dropped_and_no_more_are_kept() -> None:
     alone = _node()
     _hint(alone, 3, b"1", b"1")
