@@ -119,7 +119,9 @@ class Wants:
             # Whoever is not there and knows less is refused when it comes.
             level = min([each for _, each, _ in self._membership.levels() if each])
             return Want("bind", wait_ms, lambda: bound(layout, met, drawn=drawn, level=level))
-        if layout.course == Course.MOVE and not layout.moves:
+        if layout.moves:
+            return None
+        if layout.course == Course.MOVE:
             return Want("move", 0, lambda: self._moved_on(layout))
         if layout.course == Course.SOON:
             return Want("grow", self._grow_after_ms, lambda: with_course(layout, Course.MOVE))
