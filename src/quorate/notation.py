@@ -171,6 +171,17 @@ def is_url(text: str) -> bool:
         return False
 
 
+def is_one_of(host: str, patterns: Iterable[str]) -> bool:
+    """Whether a host, a name or an address, is one that these mean. Of a name `*` may be the first
+    label, and is exactly one (RFC 6125, 6.4.3)."""
+    label, _, behind = host.lower().partition(".")
+    for each in patterns:
+        first, _, rest = each.lower().partition(".")
+        if behind == rest and label and first in ("*", label):
+            return True
+    return False
+
+
 def is_loopback(host: str) -> bool:
     """Whether a host, a name or an address, is the machine that asks.
 

@@ -122,6 +122,9 @@ async def located(config: Config, engine: Engine, keeper: Keeper | None, node_id
         raise StartError(str(error)) from error
     reason = own.reason if found.host or not found.reason else f"{own.reason}; {found.reason}"
     client = config.advertise_client or own.url
+    if keeper is not None:
+        with starting():
+            keeper.stand_at(own.url)
     log.info("advertised", url=own.url, client=client, reason=reason)
     return (
         config if config.advertise != AUTO else msgspec.structs.replace(config, advertise=own.url)

@@ -339,6 +339,14 @@ def test_a_certificate_that_is_not_good_now_keeps_a_node_from_starting(
     assert "early.pem: it is not valid before" in refused(tmp_path, *early.flags)
 
 
+def test_a_certificate_that_other_nodes_refuse_keeps_a_node_from_starting(
+    tmp_path: Path, pki: Pki
+) -> None:
+    flags = [*pki.issue("node", "a.nodes.test").flags, f"-tls-ca={pki.path}"]
+    said_at_start = refused(tmp_path, *flags, "-peer-names=*.nodes.test")
+    assert "node.pem is for a.nodes.test, and other nodes find this one at http://" in said_at_start
+
+
 def test_files_that_do_not_fit_keep_a_node_from_starting(tmp_path: Path, pki: Pki) -> None:
     one, other = pki.issue("one", "a.test"), pki.issue("other", "a.test")
     assert "is not the key of" in refused(

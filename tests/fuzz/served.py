@@ -237,7 +237,7 @@ def _trust() -> Any:
     shown = authority_of(b"another's".ljust(32), cluster=CLUSTER).mint_node(6)
     return make_trust(
         (bytes(32),),
-        shown=Shown(shown, datetime.now(UTC) + timedelta(days=1)),
+        shown=Shown(shown, datetime.now(UTC) + timedelta(days=1), ()),
         cluster=CLUSTER,
         node_id=5,
         is_for_clients=True,

@@ -15,6 +15,7 @@ from quorate.notation import (
     can_be_looked_up,
     is_loopback,
     is_nowhere,
+    is_one_of,
     is_url,
     member_url,
     nearest,
@@ -447,3 +448,27 @@ def test_what_no_node_can_be_is_refused(text: str, own_url: str) -> None:
 )
 def test_a_time_is_shown_to_the_second_whatever_a_clock_says(ms: int, shown: str) -> None:
     assert show_utc(ms) == shown
+
+
+@pytest.mark.parametrize(
+    ("host", "pattern", "is_one"),
+    [
+        ("a.nodes.test", "*.nodes.test", True),
+        ("A.Nodes.TEST", "*.nodes.test", True),
+        ("a.nodes.test", "a.nodes.test", True),
+        ("10.1.2.3", "10.1.2.3", True),
+        ("2001:db8::1", "2001:db8::1", True),
+        ("nodes.test", "*.nodes.test", False),
+        (".nodes.test", "*.nodes.test", False),
+        ("a.b.nodes.test", "*.nodes.test", False),
+        ("a.nodes.test.evil.test", "*.nodes.test", False),
+        ("a.nodes.test", "b.nodes.test", False),
+        ("10.1.2.4", "10.1.2.3", False),
+        ("nodes", "*", True),
+        ("", "*", False),
+    ],
+)
+def test_a_star_is_one_label(host: str, pattern: str, is_one: bool) -> None:
+    assert is_one_of(host, [pattern]) is is_one
+    assert is_one_of(host, ["other.test", pattern]) is is_one
+    assert not is_one_of(host, [])

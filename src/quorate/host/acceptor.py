@@ -35,8 +35,8 @@ from quorate.core.topology.greeting import ASKED, ITSELF
 from quorate.core.values.messages import Frame, Greeting
 from quorate.errors import PeerProtocolError
 from quorate.host.journal import LinkJournal
-from quorate.host.links import HANDSHAKE_MS, other_named
-from quorate.host.system import Channel, System, Timer
+from quorate.host.links import HANDSHAKE_MS
+from quorate.host.system import Channel, Proof, System, Timer
 from quorate.notation import one_source
 from quorate.wire.frames import (
     FRAME_BYTES_MAX,
@@ -200,8 +200,7 @@ class Incoming:
         """The peer's id, once accepted; so are these:"""
         self.url = ""
         self.process = 0
-        self._proven_id = 0
-        """The node that its certificate names, if that names one."""
+        self._proof = Proof()
 
     @property
     def is_silent(self) -> bool:
@@ -223,7 +222,7 @@ class Incoming:
         if proof.refusal:
             self._end_silently(proof.refusal)
             return
-        self._proven_id = proof.node_id
+        self._proof = proof
         self._acceptor.system.tune(channel)
         self._deadline = self._acceptor.system.later(HANDSHAKE_MS, self.abort)
         self._acceptor.add(self)
@@ -295,8 +294,9 @@ class Incoming:
         """Answer the greeting; whether the peer may go on."""
         assert self._channel is not None
         assert self._deadline is not None
-        if self._proven_id not in (0, theirs.node_id):
-            self._end_silently(other_named(self._proven_id, theirs.node_id))
+        contradiction = self._proof.contradiction(theirs)
+        if contradiction:
+            self._end_silently(contradiction)
             return False
         mine = msgspec.structs.replace(self._acceptor.judge(theirs), seen=self.host)
         self._channel.write(encode_greeting(mine))

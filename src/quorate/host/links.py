@@ -404,8 +404,7 @@ class Link:
             refusal = f"the node at {self.url} calls itself {theirs.url}"
         if not refusal and self._links.is_up(theirs.node_id):
             refusal = f"two nodes with one identity {theirs.node_id:012x}: another link leads to it"
-        if not refusal and self._proof.node_id not in (0, theirs.node_id):
-            refusal = other_named(self._proof.node_id, theirs.node_id)
+        refusal = refusal or self._proof.contradiction(theirs)
         if refusal:
             self._refuse(refusal, by="us")
             return False
@@ -432,11 +431,6 @@ class Link:
         self._twin_since_ms = now_ms if before_ms is None else before_ms
         if now_ms - self._twin_since_ms >= TWIN_MS:
             self._links.on_twin()
-
-
-def other_named(proven_id: int, said_id: int) -> str:
-    """The refusal of a node that says it is another than its certificate names."""
-    return f"its certificate is of node {proven_id:012x}, and it calls itself {said_id:012x}"
 
 
 class _Outgoing:

@@ -12,9 +12,13 @@ All calls are made on one thread, and none from inside the call that asked for i
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from quorate.core.values.events import Instant, Note
+from quorate.core.values.messages import Greeting
+from quorate.notation import URL_CHARS_MAX, is_one_of, is_url, show_text, split_url
+
+_HOSTS_SHOWN: Final = 4
 
 
 class Proof(NamedTuple):
@@ -27,6 +31,24 @@ class Proof(NamedTuple):
     """Which node it is; 0 if that is not proved."""
     silence: str = ""
     """Why it may be that it ends each connection before it greets; empty if that says nothing."""
+    hosts: tuple[str, ...] = ()
+    """Where it may be: what its certificate is for, names and addresses, if that names no node.
+    Empty if nothing is proved of that."""
+
+    def contradiction(self, theirs: Greeting) -> str:
+        """The refusal of a node that greets as another than its certificate is of; else empty."""
+        if self.node_id not in (0, theirs.node_id):
+            proven, said = f"{self.node_id:012x}", f"{theirs.node_id:012x}"
+            return f"its certificate is of node {proven}, and it calls itself {said}"
+        if not self.hosts or not theirs.url:
+            return ""
+        if is_url(theirs.url) and is_one_of(split_url(theirs.url)[0], self.hosts):
+            return ""
+        proven = show_text(", ".join(self.hosts[:_HOSTS_SHOWN]))
+        return (
+            f"its certificate is for {proven}, and it calls itself"
+            f" {show_text(theirs.url[:URL_CHARS_MAX])}: it needs one for the host of its URL"
+        )
 
 
 class Timer(Protocol):

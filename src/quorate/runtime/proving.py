@@ -29,7 +29,8 @@ _EXPIRED: Final = (
 _NOT_YET: Final = "its certificate, or one that signed it, is not valid yet: look at the clocks"
 _NOT_ACCEPTED: Final = (
     "it ends each connection before it greets: it may not accept this node's certificate, which "
-    "may have expired, or its -secret-file lacks our first line, or its -peer-names our name"
+    "may have expired or not be for the host of this node's URL, or its -secret-file lacks our "
+    "first line, or its -peer-names our name"
 )
 _ENDED: Final = (
     "it ended the TLS handshake: give it this cluster's secret (-secret-file), if it has none or "
@@ -49,7 +50,7 @@ def proof_of(channel: Channel) -> Proof:
         return Proof(f"its certificate is {identity.name}'s, which is no node's{by}")
     if channel.get_extra_info("ssl_object").version() != "TLSv1.3":
         return Proof("nodes speak TLS 1.3 with each other, and it spoke an older one")
-    return Proof(node_id=identity.node_id, silence=_NOT_ACCEPTED)
+    return Proof(node_id=identity.node_id, silence=_NOT_ACCEPTED, hosts=identity.hosts)
 
 
 async def connect(host: str, port: int, connection: Dialled, trust: Trust) -> None:

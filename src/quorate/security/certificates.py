@@ -22,7 +22,7 @@ from quorate.security.secret import AUTHORITY, derive_key
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-    from cryptography.x509 import Certificate, KeyUsage, Name
+    from cryptography.x509 import Certificate, KeyUsage, Name, SubjectAlternativeName
 
 PEER_NAME: Final = "peer.quorate.invalid"
 """The server name that nodes dial each other by; `.invalid` is nobody's (RFC 6761)."""
@@ -161,11 +161,26 @@ def dns_names(certificate: Certificate) -> tuple[str, ...]:
     """The DNS names that a certificate is for."""
     from cryptography import x509
 
+    names = _subjects(certificate)
+    return () if names is None else tuple(names.get_values_for_type(x509.DNSName))
+
+
+def hosts_of(certificate: Certificate) -> tuple[str, ...]:
+    """The DNS names that a certificate is for, and the IP addresses, each in its shortest form."""
+    from cryptography import x509
+
+    names = _subjects(certificate)
+    addresses = () if names is None else names.get_values_for_type(x509.IPAddress)
+    return (*dns_names(certificate), *map(str, addresses))
+
+
+def _subjects(certificate: Certificate) -> SubjectAlternativeName | None:
+    from cryptography import x509
+
     try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        return certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (x509.ExtensionNotFound, ValueError):
-        return ()
-    return tuple(names.get_values_for_type(x509.DNSName))
+        return None
 
 
 def common_name(certificate: Certificate) -> str:

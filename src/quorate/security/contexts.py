@@ -9,6 +9,8 @@ Who dials by the name `peer.quorate.invalid` is shown the node's own certificate
 one for clients. Any certificate that is shown to us is verified by OpenSSL against the authorities
 that are accepted; what it is good for is judged here, after the handshake: a node's is signed by
 an authority of the secret itself, or by one of `-tls-ca` and for a name that `-peer-names` has.
+What a node then says of itself is held against it (`host.system.Proof`): its id against the first
+kind, the host of its URL against the second.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from quorate.files import read_file
+from quorate.notation import is_one_of
 from quorate.security.certificates import (
     CLIENT_NAME,
     JOIN_NAME,
@@ -32,6 +35,7 @@ from quorate.security.certificates import (
     authority_of,
     common_name,
     dns_names,
+    hosts_of,
     node_id_in,
 )
 
@@ -66,6 +70,8 @@ class Identity(NamedTuple):
     name: str
     node_id: int = 0
     """Of a node, where the certificate names one."""
+    hosts: tuple[str, ...] = ()
+    """Of a node else: what the certificate is for, names and addresses."""
 
 
 class CertificateFiles(NamedTuple):
@@ -82,6 +88,8 @@ class Shown(NamedTuple):
     pair: Minted
     expires: datetime
     """The first of its certificates."""
+    hosts: tuple[str, ...]
+    """What it is for, names and addresses."""
 
 
 class Accepted(NamedTuple):
@@ -132,17 +140,9 @@ class Trust(NamedTuple):
             return Identity(Standing.HOLDER, CLIENT_NAME)
         names = dns_names(certificate)
         for name in names:
-            if any(is_name_of(name, pattern) for pattern in self.peer_names):
-                return Identity(Standing.NODE, name)
+            if is_one_of(name, self.peer_names):
+                return Identity(Standing.NODE, name, hosts=hosts_of(certificate))
         return Identity(Standing.NAMED, common_name(certificate) or "".join(names[:1]))
-
-
-def is_name_of(name: str, pattern: str) -> bool:
-    """Whether a pattern means this name. `*` may be the first label, and is exactly one (RFC 6125,
-    6.4.3)."""
-    first, _, rest = pattern.lower().partition(".")
-    label, _, behind = name.lower().partition(".")
-    return behind == rest and bool(label) and first in ("*", label)
 
 
 def make_trust(
@@ -276,7 +276,7 @@ def read_shown(files: CertificateFiles, *, now: datetime) -> Shown | None:
     reason = _why_no_pair(pair)
     if reason:
         raise CertificateError(f"-tls-key {files.key} is not the key of {where}: {reason}")
-    return Shown(pair, min(each.not_valid_after_utc for each in found))
+    return Shown(pair, min(each.not_valid_after_utc for each in found), hosts_of(found[0]))
 
 
 def _why_no_pair(pair: Minted) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from quorate.config import Config
+from quorate.notation import is_one_of, split_url
 from quorate.security.contexts import (
     Accepted,
     CertificateError,
@@ -89,6 +90,7 @@ class Keeper:
     def __init__(self, sources: Sources, *, now: Callable[[], datetime]) -> None:
         self._sources = sources
         self._node_id = 0
+        self._url = ""
         self._now = now
         self._paths = [Path(path) for path in (sources.secret_file, *sources.files) if path]
         self._stamp = self._seen = self._look_at_files()
@@ -101,6 +103,15 @@ class Keeper:
         """Show certificates of this node from now on. TrustError."""
         self._node_id = node_id
         self.trust = self._made()
+
+    def stand_at(self, url: str) -> None:
+        """Take no certificate from now on that other nodes refuse of a node at this URL.
+        TrustError if the present one is such."""
+        self._url = url
+        try:
+            self._check_host(self._parts.shown)
+        except CertificateError as error:
+            raise TrustError(str(error)) from None
 
     @property
     def expires_s(self) -> int | None:
@@ -169,7 +180,21 @@ class Keeper:
             raise CertificateError(f"{where}: {error}") from None
 
     def _shown(self) -> Shown | None:
-        return read_shown(self._sources.files, now=self._now())
+        shown = read_shown(self._sources.files, now=self._now())
+        self._check_host(shown)
+        return shown
+
+    def _check_host(self, shown: Shown | None) -> None:
+        sources = self._sources
+        is_for_peers = sources.peer_names and not (sources.secret or sources.secret_file)
+        if shown is None or not is_for_peers or not self._url:
+            return
+        if not is_one_of(split_url(self._url)[0], shown.hosts):
+            raise CertificateError(
+                f"-tls-cert {sources.files.certificate} is for {', '.join(shown.hosts)}, and other "
+                f"nodes find this one at {self._url}: they refuse it unless the certificate is for "
+                "that host; give one that is, or another -advertise"
+            )
 
     def _accepted(self) -> Accepted | None:
         return read_accepted(self._sources.files, now=self._now())

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 
 from quorate.core.values.messages import Greeting
 from quorate.host.acceptor import Acceptor
 from quorate.host.journal import LinkJournal
 from quorate.host.links import LinkState
 from quorate.host.system import Proof
+from quorate.notation import split_url
 from quorate.wire.frames import encode_greeting
 from tests.unit.host.fakes import VirtualSystem
 from tests.unit.host.scripted import MINE, PEER, THEIRS, FakeChannel, Script
@@ -52,6 +54,47 @@ def test_a_peer_that_is_who_its_certificate_says_is_linked() -> None:
         dialled(script)
         script.dials[-1].connection.data_received(encode_greeting(THEIRS))
         assert script.told[-1] == "up"
+
+
+HOSTS = ("n9.nodes.test", "*.nodes.test", split_url(PEER)[0])
+
+
+def test_a_peer_that_is_where_its_certificate_is_for_is_linked() -> None:
+    script = Script()
+    script.proven = Proof(hosts=HOSTS)
+    dialled(script)
+    script.dials[-1].connection.data_received(encode_greeting(THEIRS))
+    assert script.told[-1] == "up"
+
+
+def test_a_peer_that_is_elsewhere_than_its_certificate_is_for_is_refused() -> None:
+    script = Script()
+    script.proven = Proof(hosts=HOSTS[:2])
+    dialled(script)
+    script.dials[-1].connection.data_received(encode_greeting(THEIRS))
+    assert f"is for n9.nodes.test, *.nodes.test, and it calls itself {PEER}" in reasons(script)[0]
+    assert "up" not in script.told
+
+
+@pytest.mark.parametrize(
+    ("url", "is_there"),
+    [
+        ("http://a.nodes.test:8000", True),
+        ("http://nodes.test:8000", False),
+        ("http://[2001:db8::1]:8000", True),
+        ("http://[2001:db8::2]:8000", False),
+        ("a.nodes.test", False),
+        ("http://a.nodes.test:8000/\x1b[2J", False),
+        ("\udc80" * 1000, False),
+        ("", True),  # It asks where it is seen.
+    ],
+)
+def test_what_a_node_calls_itself_is_held_against_its_certificate(url: str, is_there: bool) -> None:
+    proof = Proof(hosts=("*.nodes.test", "2001:db8::1", *map(str, range(1000))))
+    said = proof.contradiction(msgspec.structs.replace(THEIRS, url=url))
+    assert (said == "") is is_there
+    assert said.isprintable()
+    assert len(said) < 4000
 
 
 def test_a_proven_peer_that_ends_before_it_greets_is_named_at_the_second_time() -> None:
@@ -117,6 +160,15 @@ def test_a_stranger_without_proof_is_told_nothing_and_named_once() -> None:
     assert door.judged == []
     assert [note.event for note in door.system.notes] == ["link_refused"]
     assert door.journal.handshakes_refused == 3
+
+
+def test_who_greets_with_a_url_that_its_certificate_is_not_for_is_told_nothing() -> None:
+    door = Door(Proof(hosts=("n9.nodes.test",)))
+    assert door.hear(THEIRS).written == []
+    assert door.judged == []
+    (note,) = door.system.notes
+    assert "its certificate is for n9.nodes.test" in str(note.facts["reason"])
+    assert door.hear(msgspec.structs.replace(THEIRS, url="http://n9.nodes.test:1")).written
 
 
 def test_who_greets_as_another_node_than_its_certificate_names_is_told_nothing() -> None:

@@ -217,6 +217,39 @@ def test_a_pipe_in_the_place_of_a_file_is_refused_and_waited_for_by_nobody(
         keeper.look(is_asked=True)
 
 
+def by_names(issued: Files, pki: Pki) -> Keeper:
+    files = CertificateFiles(str(issued.certificate), str(issued.key), str(pki.path))
+    return Keeper(Sources("quorate", files=files, peer_names=("*.nodes.test",)), now=Clock())
+
+
+def test_without_a_secret_a_certificate_is_for_the_host_that_others_find_the_node_at(
+    tmp_path: Path,
+) -> None:
+    pki = Pki(tmp_path)
+    keeper = by_names(pki.issue("node", "a.nodes.test", "10.1.2.3"), pki)
+    with pytest.raises(TrustError, match=r"is for a.nodes.test, 10.1.2.3, and other nodes"):
+        keeper.stand_at("http://b.nodes.test:8000")
+    for url in ("http://a.nodes.test:8000", "http://10.1.2.3:8000"):
+        keeper.stand_at(url)
+    before = keeper.trust
+    pki.issue("node", "b.nodes.test")
+    with pytest.raises(TrustError, match=r"is for b.nodes.test, and other nodes find this one at"):
+        keeper.look(is_asked=True)
+    assert keeper.trust is before
+    pki.issue("node", "10.1.2.3", "c.nodes.test")
+    assert renewed(keeper, is_asked=True)
+
+
+def test_beside_a_secret_it_is_for_clients_whatever_they_call_the_node(
+    tmp_path: Path, file: Path
+) -> None:
+    pki = Pki(tmp_path)
+    issued = pki.issue("node", "public.test")
+    files = CertificateFiles(str(issued.certificate), str(issued.key), str(pki.path))
+    sources = Sources("quorate", secret_file=str(file), files=files, peer_names=("*.nodes.test",))
+    Keeper(sources, now=Clock()).stand_at("http://10.1.2.3:8000")
+
+
 def test_without_anything_usable_there_is_no_beginning(tmp_path: Path) -> None:
     with pytest.raises(TrustError, match="QUORATE_SECRET: "):
         Keeper(Sources("quorate", secret="hunter2"), now=Clock())
