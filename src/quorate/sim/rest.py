@@ -7,11 +7,12 @@ refilled, and all nodes know it (I24). And hints are replayed.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
 from typing import Final
 
 from msgspec.structs import replace
 
+from quorate.core.exchanges.anti_entropy import PAUSE_MAX
 from quorate.core.exchanges.hints import FENCED_MS
 from quorate.core.topology.layout import Course, Layout
 from quorate.core.topology.wants import PUT_OFF_MS
@@ -34,6 +35,13 @@ LOOK_MS: Final = 50.0
 """Between two looks at whether they have."""
 HINT_RETRY_MS: Final = 1_200.0
 """Longer than a peer waits for its hints to be tried again, if it could take some of them."""
+REPAIR_MS: Final = 200.0
+"""Between two rounds of reads: more than the slowest link and two syncs of the slowest disk."""
+ROUNDS_MAX: Final = 8
+"""So often all keys are read, at most, until nothing is left that reads can repair."""
+DIGEST_SLICES: Final = 2 * PAUSE_MAX
+"""Longer than it takes digests to bring what a lock keeps out: a boundary past its link, and as
+many as a difference is left alone of which nothing came before."""
 CLOCK_ROOM_MS: Final = 100.0
 """How far from the guard a clock has to be before requests must succeed."""
 
@@ -160,8 +168,21 @@ def drain(cluster: SimCluster, *, were_fenced: bool) -> None:
     """
     _drain(cluster, HINT_RETRY_MS)
     if were_fenced:
-        slice_ms = max(machine.settings.slice_ms for machine in cluster.machines)
-        _drain(cluster, FENCED_MS + 2 * slice_ms + HINT_RETRY_MS)
+        _drain(cluster, FENCED_MS + 2 * _slice_ms(cluster) + HINT_RETRY_MS)
+
+
+def pauses_ms(cluster: SimCluster, were_fenced: Callable[[], bool]) -> Iterator[float]:
+    """Between two rounds of reads, as many as there may be until nothing is left to repair. A
+    record that a lock keeps out of a replica comes there by digests, and not by reads: what carries
+    on what was read has its stamp, and where that is below a lock only who locked the same, and
+    holds the record, may send it."""
+    yield from [REPAIR_MS] * ROUNDS_MAX
+    if were_fenced():
+        yield from [_slice_ms(cluster)] * DIGEST_SLICES
+
+
+def _slice_ms(cluster: SimCluster) -> float:
+    return max(machine.settings.slice_ms for machine in cluster.machines)
 
 
 def _drain(cluster: SimCluster, retry_ms: float) -> None:

@@ -44,10 +44,6 @@ PROBE_KEYS_MAX: Final = 4
 ANSWER_WITHIN_MS: Final = 1_500.0
 """In the liveness phase: several times the slowest link there and back and the slowest disk, for
 a stamp, a second one and a hedge."""
-REPAIR_MS: Final = 200.0
-"""Between two rounds of reads: more than the slowest link and two syncs of the slowest disk."""
-ROUNDS_MAX: Final = 8
-"""So often all keys are read, at most, until nothing is left to repair."""
 CONNECT_MS: Final = 10_000.0
 """Longer than the nodes need to find each other."""
 LINK_MS: Final = 500.0
@@ -262,13 +258,13 @@ class _Run:
             self._drain()
             self.found += rest.undone_by_hints(cluster, self.copies, self.keys)
         unsettled = self.keys
-        for _ in range(ROUNDS_MAX):
+        for pause_ms in rest.pauses_ms(cluster, self._were_fenced):
             unsettled = self._repair(unsettled)
             if not unsettled:
                 self.convergence_ms = cluster.world.now - self.healed_ms
                 break
             # A read is answered once a majority holds the record; others may be syncing it still.
-            cluster.run(REPAIR_MS)
+            cluster.run(pause_ms)
         self.unsettled = [key for key in unsettled if key not in self.copies.forgot_ms]
         self.beyond_repair = frozenset(filter(self.copies.is_beyond_repair, self.keys))
         cluster.run(LINK_MS)
@@ -280,7 +276,11 @@ class _Run:
 
     def _drain(self) -> None:
         """Let hints be replayed."""
-        rest.drain(self.cluster, were_fenced=self.lives.total()["peer_writes_fenced"] > 0)
+        rest.drain(self.cluster, were_fenced=self._were_fenced())
+
+    def _were_fenced(self) -> bool:
+        """Whether a lock kept something out."""
+        return self.lives.total()["peer_writes_fenced"] > 0
 
     def _has_started(self) -> bool:
         """Whether every node runs that is to."""
