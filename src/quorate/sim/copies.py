@@ -56,7 +56,7 @@ from quorate.core.topology.layout import FIRST_EPOCH, Layout
 from quorate.core.topology.topology import majority
 from quorate.core.values.events import Effects
 from quorate.core.values.record import Record
-from quorate.core.values.slots import partition_of, row_of
+from quorate.core.values.slots import key_of, partition_of, row_of
 from quorate.core.values.versions import ABSENT
 from quorate.errors import Corrupt
 from quorate.sim.cluster import SimCluster
@@ -86,6 +86,8 @@ class Copies:
         self._ids: dict[int, int] = {}
         """The machines, by what layouts call them."""
         self._replicas: dict[bytes, list[int]] = {}
+        self._hidden: dict[tuple[int, bytes], bytes] = {}
+        """By machine and row: the version in its cache, of bytes that are damaged on its disk."""
         self._aside: dict[int, Versions] = {}
         """By machine whose disk another took the place of: the newest that it had of each key on
         any, until that is judged."""
@@ -139,7 +141,7 @@ class Copies:
         self.judge(index, self._aside.pop(index, {}))
 
     def after_step(self, machine: Machine, effects: Effects) -> None:
-        """Part of `cluster.Observer`: judge the disks that a new layout gives up."""
+        """Part of `cluster.Observer`: judge what a new layout gives up, disks and copies."""
         del effects
         if not machine.is_running or machine.node.membership.epoch <= self._layout.epoch:
             return
@@ -155,6 +157,22 @@ class Copies:
         for index, versions in before.items():
             for key, version in versions.items():
                 self._lose(index, key, version)
+        self._judge_hidden()
+
+    def _judge_hidden(self) -> None:
+        """Note damage that a cache hides, until it is all that is left: no pull repairs what its
+        node reads as it should be."""
+        machines = self._cluster.machines
+        for index, machine in enumerate(machines):
+            for row in machine.disk.damaged() if machine.is_running else ():
+                record = machine.lru.get(row)
+                if record is not None:
+                    self._hidden[index, row] = record.version
+        for (index, row), version in self._hidden.items():
+            key = key_of(row)
+            is_left = index in self.replicas.get(key, ()) and row in machines[index].disk.damaged()
+            if is_left and not self._is_harmless(index, key, version):
+                self.forgot_ms.setdefault(key, self._cluster.world.now)
 
     def held_before(self, index: int) -> Versions:
         """`held`, by the layout that was last looked at."""
