@@ -182,6 +182,17 @@ class Acts:
 
     # --- machines --------------------------------------------------------------------------
 
+    def boot(self) -> Undo:
+        """Make the machines what the plan says; they are linked already, but for a cluster that has
+        yet to find together. The undo lets late founders come."""
+        plan, cluster = self.plan, self.cluster
+        for index, machine in enumerate(cluster.machines):
+            machine.clock.offset_ms = plan.offsets_ms[index]
+            machine.sync_ms = plan.syncs_ms[index]
+        for source, target in self.around(range(plan.nodes)):
+            cluster.wire(source, target).latency_ms = plan.latency_ms(source, target)
+        return self.down(plan.late)
+
     def down(self, nodes: Iterable[int]) -> Undo:
         """Kill processes, and keep them from starting."""
         return self._end(nodes, self._kill)

@@ -41,6 +41,8 @@ UPGRADE_SHARE: Final = 0.04
 """The share of worlds in which another release is installed."""
 REFILL_SHARE: Final = 0.05
 """The share of worlds in which disks are lost once faults are over."""
+LATE_FOUNDERS_SHARE: Final = 0.1
+"""The share of worlds in which operators change a cluster that never met some of its founders."""
 WALK_SHARE: Final = 0.1
 """The share of worlds in which keys are listed. A page asks for up to 1,024 partitions."""
 
@@ -114,7 +116,21 @@ def draw(seed: int, options: Options) -> Plan:
         refills=_draw_refills(Random(f"{seed} refills"), options, nodes),
         walks=_draw_walks(Random(f"{seed} walks"), options, habits, nodes, load_ms),
     )
+    if changing.names:
+        plan = _with_late_founders(plan, Random(f"{seed} late"))
     return _with_upgrade(plan, Random(f"{seed} upgrade"), options)
+
+
+def _with_late_founders(plan: Plan, random: Random) -> Plan:
+    """Have fewer founders than a majority stay away until faults are over, in a few worlds. Where
+    quorums are given they are not given up: fewer copies could not be written then."""
+    founders = plan.nodes - plan.spares
+    most = (founders - 1) // 2
+    if not most or random.random() >= LATE_FOUNDERS_SHARE:
+        return plan
+    late = tuple(random.sample(range(founders), random.randint(1, most)))
+    gives_up = not (plan.settings["w"] or plan.settings["r"]) and random.random() < 0.7
+    return replace(plan, is_new=True, stays_dead=None, late=late, gives_up=gives_up)
 
 
 def _with_upgrade(plan: Plan, random: Random, options: Options) -> Plan:

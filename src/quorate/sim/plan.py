@@ -101,6 +101,10 @@ class Plan(msgspec.Struct, frozen=True):
     """The nodes that lose their disks once faults are over, each after the one before is refilled:
     what is left then was pulled, all of it."""
     walks: tuple[PageWalk, ...] = ()
+    late: tuple[int, ...] = ()
+    """Founders that nobody meets before faults are over."""
+    gives_up: bool = False
+    """Whether an operator gives these up before they come, as members that never will."""
 
     def requests(self) -> Iterator[Request]:
         """What all clients ask, client by client."""

@@ -55,7 +55,7 @@ def _check_nodes(plan: Plan) -> None:
     if not 0 <= plan.spares < plan.nodes:
         raise ValueError(f"spares: there are to be fewer than nodes, which are {plan.nodes}")
     walked = [walk.node for walk in plan.walks]
-    for node in (*visited, *hit, *dead, *plan.refills, *walked):
+    for node in (*visited, *hit, *dead, *plan.refills, *plan.late, *walked):
         if not 0 <= node < plan.nodes:
             raise ValueError(f"there is no node {node}: they count from 0 to {plan.nodes - 1}")
 

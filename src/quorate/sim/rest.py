@@ -87,11 +87,24 @@ def _ask_for_the_rest(acts: Acts) -> list[Asker]:
     cluster, count = acts.cluster, len(acts.operators)
     layout, machines = cluster.layout(), enumerate(cluster.machines)
     node = next((i for i, each in machines if each.is_running and each.node.membership.is_in), 0)
+    never = _never_come(acts, layout)
+    if never:
+        # No more copies than members.
+        fewer = min(layout.replication, len(layout.members) - len(never))
+        changes.wish_for(acts, node, Wish(leave=never, is_forced=True, replication=fewer))
+        return acts.operators[count:]
     if layout.course == Course.REST and not _is_whole(layout):
         changes.wish_for(acts, node, Wish())
     if all(each.settings.level > layout.level for each in cluster.machines):
         changes.wish_for(acts, node, Wish(raises_level=True))
     return acts.operators[count:]
+
+
+def _never_come(acts: Acts, layout: Layout) -> tuple[str, ...]:
+    """The founders that an operator gives up: nobody met them, and they do not run."""
+    machines = [acts.cluster.machines[index] for index in acts.plan.late if acts.plan.gives_up]
+    away = {each.url for each in machines if not each.is_running}
+    return tuple([each.url for each in layout.members if each.url in away and each.weight])
 
 
 class _Standstill:

@@ -128,8 +128,8 @@ class _Run:
         self.whole_ms = math.inf
         self.convergence_ms: float | None = None
         self.dead: frozenset[int] = frozenset()
-        self._revive = in_turn()
-        """Lets the dead start again."""
+        self._revive, self._come = in_turn(), in_turn()
+        """Let the dead start again, and late founders for the first time."""
         self.unsettled: list[bytes] = []
         self.beyond_repair: frozenset[bytes] = frozenset()
         """Keys of which a damaged copy is left that none of the others can repair."""
@@ -139,7 +139,7 @@ class _Run:
 
     def play(self) -> RunResult:
         """All phases."""
-        self._boot()
+        self._come = self.acts.boot()
         self._load()
         self._heal()
         if not self.cluster.broken:
@@ -152,15 +152,6 @@ class _Run:
         return outcome
 
     # --- phases ----------------------------------------------------------------------------
-
-    def _boot(self) -> None:
-        """Make the machines what the plan says; they are linked already."""
-        plan, cluster = self.plan, self.cluster
-        for index, machine in enumerate(cluster.machines):
-            machine.clock.offset_ms = plan.offsets_ms[index]
-            machine.sync_ms = plan.syncs_ms[index]
-        for source, target in self.acts.around(range(plan.nodes)):
-            cluster.wire(source, target).latency_ms = plan.latency_ms(source, target)
 
     def _load(self) -> None:
         self.began_ms = self.cluster.world.now
@@ -177,6 +168,9 @@ class _Run:
             self._revive = self.acts.down(self.dead)
         self.acts.start_all()
         self.acts.correct_clocks()
+        if plan.gives_up:
+            self.found += rest.come_to_rest(self.acts)
+        self._come()
         self.healed_ms = cluster.world.now
         world = cluster.world
         world.run_until(self.clients.are_done, world.now + PHASE_MS)

@@ -150,6 +150,8 @@ def _changes(plan: Plan) -> Iterator[Callable[[Plan], Plan]]:
     yield lambda plan: replace(plan, offsets_ms=(0,) * plan.nodes)
     yield lambda plan: replace(plan, cache_entries=0, stays_dead=None)
     yield lambda plan: replace(plan, refills=plan.refills[:-1])
+    yield lambda plan: replace(plan, late=plan.late[:-1])
+    yield lambda plan: replace(plan, gives_up=False)
     yield _plain_times
     yield partial(_plain_requests, _serials(plan))
     yield from (partial(_plain_requests, (serial,)) for serial in _serials(plan))
@@ -162,6 +164,7 @@ def _without_node(node: int, plan: Plan) -> Plan:
     named = {visit.node for _, visit in _visits(plan)}
     named.update(index for fault in plan.faults for index in fault.nodes)
     named.update(plan.refills)
+    named.update(plan.late)
     named.update(walk.node for walk in plan.walks)
     founders = plan.nodes - plan.spares
     is_needed = node < founders <= plan.settings["replication"]
@@ -178,6 +181,7 @@ def _without_node(node: int, plan: Plan) -> Plan:
         nodes=plan.nodes - 1,
         spares=plan.spares - (node >= founders),
         refills=tuple(map(moved, plan.refills)),
+        late=tuple(map(moved, plan.late)),
         walks=tuple(replace(walk, node=moved(walk.node)) for walk in plan.walks),
         offsets_ms=tuple(plan.offsets_ms[index] for index in others),
         syncs_ms=tuple(plan.syncs_ms[index] for index in others),

@@ -169,6 +169,13 @@ LAYOUTS: Final[dict[str, Callable[[Layout, Layout], bool]]] = {
     "an empty disk took the place of a lost one": lambda old, new: any(
         each.url == other.url for each in _given_up(old, new) for other in _taken_in(old, new)
     ),
+    "copies moved beside a founder that never came": lambda old, new: (
+        bool(moved(old, new)) and not all(each.is_bound for each in old.members)
+    ),
+    "a founder that never came was given up": lambda old, new: any(
+        not each.is_bound and each.url not in {other.url for other in new.members}
+        for each in old.members
+    ),
     "a feature level was raised": lambda old, new: new.level > old.level,
     "a lost disk was refilled": lambda old, new: bool(old.lost) and not new.lost,
 }

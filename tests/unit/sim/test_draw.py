@@ -97,6 +97,13 @@ def test_the_swarm_uses_every_feature() -> None:
     assert {plan.is_narrow() for plan in PLANS} == {True, False}
     assert any(plan.settings["w"] for plan in PLANS)
     assert any(plan.stays_dead is not None for plan in PLANS)
+    late = [plan for plan in PLANS if plan.late]
+    assert {plan.gives_up for plan in late} == {True, False}
+    for plan in late:
+        founders = plan.nodes - plan.spares
+        assert plan.is_new
+        assert 2 * len(set(plan.late)) < founders > max(plan.late)
+        assert not plan.gives_up or not (plan.settings["w"] or plan.settings["r"])
 
 
 def test_a_plan_is_plain_data() -> None:

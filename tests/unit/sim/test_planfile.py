@@ -37,6 +37,7 @@ def test_a_file_has_a_line_for_each_visit_of_one_request() -> None:
         ('"nodes": 5,', '"nodes": 4,', "there is no node 4: they count from 0 to 3"),
         ('"stays_dead": ', '"stays_dead": 9, "was": ', "there is no node 9"),
         ('"walks": []', '"walks": [{"at_ms": 1, "node": 5, "pages": 1, "limit": 1}]', "no node 5"),
+        ('"late": []', '"late": [5]', "there is no node 5"),
         ('"offsets_ms": [', '"offsets_ms": [0, ', "not those of 5 nodes"),
         ('"latencies_ms": [', '"latencies_ms": [[1], ', "not those of 5 nodes"),
         ('"name": "kill"', '"name": "kil"', "no such fault: kil; did you mean kill\\?"),

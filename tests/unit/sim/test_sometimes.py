@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from quorate.core.topology.layout import Course, Layout, Member
+from quorate.core.topology.layout import Course, Layout, Member, unmet_id
 from quorate.core.topology.steps import completed, raised, stepped
 from quorate.core.topology.wants import with_course
 from quorate.core.values.events import GetResult, Join, PutResult, Result, UpdateResult
@@ -133,6 +133,7 @@ Q = held_by(OLD, 0, 1, 2)[0]
 SHORTER = stepped(OLD, {Q: OLD.table[Q][:2]})
 FRESH = Member(77, url_of(3))
 REPLACED = with_member(LOST, FRESH)
+UNMET = Member(unmet_id(url_of(4)), url_of(4))
 FOLLOWED: dict[str, list[tuple[Layout, Layout]]] = {
     "copies moved": [(JOINT, DONE), (LONGER, completed(LONGER))],
     "copies moved without a lost source": [(gaining(LOST, P), completed(gaining(LOST, P)))],
@@ -144,6 +145,10 @@ FOLLOWED: dict[str, list[tuple[Layout, Layout]]] = {
         (JOINT, replace(shared(JOINT, 3), members=REPLACED.members))
     ],
     "an empty disk took the place of a lost one": [(OLD, REPLACED)],
+    "copies moved beside a founder that never came": [
+        (replace(JOINT, members=(*JOINT.members, UNMET)), DONE)
+    ],
+    "a founder that never came was given up": [(with_member(OLD, UNMET), later(OLD))],
     "a feature level was raised": [(OLD, raised(OLD, OLD.level + 1))],
     "a lost disk was refilled": [(LOST, replace(LOST, lost=()))],
 }
