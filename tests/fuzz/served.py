@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import re
 import ssl
 import sys
@@ -125,13 +126,14 @@ class _Line(asyncio.Transport):
         self._source = _source()
         self._protocol: asyncio.BaseProtocol = protocol
         self.written = b""
-        self.is_closed = False
+        self.is_closed = self.has_ended = False
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return (self._source, 1) if name == "peername" else default
 
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
         assert not self.is_closed, "uvloop raises"
+        assert not self.has_ended, "so here"
         self.written += bytes(data)
 
     def close(self) -> None:
@@ -151,10 +153,28 @@ class _Line(asyncio.Transport):
     def get_protocol(self) -> asyncio.BaseProtocol:
         return self._protocol
 
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        assert not self.is_closed, "uvloop raises"
+        self.has_ended = True
+
     def pause_reading(self) -> None:
         """Nothing more is said either way."""
 
     resume_reading = pause_reading
+
+
+class _Faults(logging.Handler):
+    """What aiohttp says of exceptions that nobody caught."""
+
+    def __init__(self, faults: list[object]) -> None:
+        super().__init__(logging.ERROR)
+        self._faults = faults
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._faults.append(self.format(record))
 
 
 class _Service:
@@ -162,8 +182,9 @@ class _Service:
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
-        self.faults: list[dict[str, Any]] = []
+        self.faults: list[object] = []
         self.loop.set_exception_handler(lambda _, fault: self.faults.append(fault))
+        logging.getLogger().addHandler(_Faults(self.faults))
         self.store = FakeStore(Config(nodes=NODES, advertise=NODES[0]))
         self.principals = _principals(self.loop)
         self.door = HttpDoor(
@@ -175,7 +196,8 @@ class _Service:
         self.loop.run_until_complete(self.door.start())
 
     async def say(self, data: bytes) -> bytes:
-        """All that is answered to these bytes, in two pieces."""
+        """All that is answered to these bytes, in two pieces; behind an odd number of them the
+        client ends its side."""
         standing = asyncio.all_tasks()
         protocol = self.door.connection()
         line = _Line(cast(asyncio.BaseProtocol, protocol))
@@ -184,12 +206,13 @@ class _Service:
         for piece in (data[:middle], data[middle:]):
             if piece and not line.is_closed:
                 cast(asyncio.Protocol, line.get_protocol()).data_received(piece)
-            for _ in range(_TURNS):
-                await asyncio.sleep(0)
+            await self._turn()
+        if len(data) % 2 and not line.is_closed:
+            cast(asyncio.Protocol, line.get_protocol()).eof_received()
+            await self._turn()
         line.is_closed = True
         line.get_protocol().connection_lost(None)
-        for _ in range(_TURNS):
-            await asyncio.sleep(0)
+        await self._turn()
         # Who waits yet, waits for a body, for some seconds.
         left = asyncio.all_tasks() - standing
         for task in left:
@@ -198,6 +221,10 @@ class _Service:
         # As the port does, now and then.
         self.principals.guests.forget(lambda each: each.is_closing())
         return line.written
+
+    async def _turn(self) -> None:
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
 
 
 _service: Final = cache(_Service)
