@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from quorate.core.exchanges.look import Look
 from quorate.core.exchanges.outbox import Outbox
 from quorate.core.exchanges.reads import Reads
+from quorate.core.exchanges.sources import CopySources
 from quorate.core.exchanges.write import Write
 from quorate.core.exchanges.writes import Writes
 from quorate.core.replica import Replica
@@ -35,6 +36,7 @@ _upgrade_of: Final = wishes.upgrade_of
 _goal_of: Final = wants.goal_of
 _next_rows: Final = planner.next_rows
 _replicas: Final = Replicas.__init__
+_sources: Final = CopySources._replicas
 
 CHANGING: Final = Options(faults=frozenset((*CHANGES, "wipe", "kill", "hold", "isolate", "slow")))
 """Worlds in which copies move, and little else happens."""
@@ -142,6 +144,23 @@ def _as_if_given(self: Membership) -> list[tuple[str, int, int]]:
     return [(topology.own_url, topology.w, topology.r)]
 
 
+def _as_if_unmet_acknowledged(
+    self: CopySources, partition: int
+) -> tuple[int, list[Peer], list[Peer]]:
+    needed, leaving, staying = _sources(self, partition)
+    layout = self._membership.layout
+    assert layout is not None
+    row = layout.table[partition]
+    unmet = [index for index in row if not layout.members[index].is_bound]
+    return needed + len(unmet), leaving, staying
+
+
+def _whoever_is_absent(
+    now: Sequence[Sequence[int]], goal: Sequence[Sequence[int]], **named: Any
+) -> dict[int, tuple[int, ...]]:
+    return _next_rows(now, goal, **{**named, "absent": ()})
+
+
 def _plant(name: str, owner: type, seam: str, faulty: Callable[..., Any]) -> Plant:
     return Plant(name, owner, seam, faulty, CHANGING)
 
@@ -197,4 +216,17 @@ PLANTS: Final = (
         COPYING._replace(w=2),
     ),
     Plant("a majority holds a plan up", Membership, "quorums", _as_if_given, COPYING),
+    _plant(
+        "a founder that never came is a source",
+        CopySources,
+        "_replicas",
+        _as_if_unmet_acknowledged,
+    ),
+    Plant(
+        "a row becomes shorter beside who is away",
+        wants,
+        "next_rows",
+        _whoever_is_absent,
+        COPYING,
+    ),
 )

@@ -8,7 +8,8 @@ number of its process. No two records ever have the same version.
 
 Read-modify-writes are not stamped: their versions are their bases' with a link. Of them it is only
 asked that in its row each is unique. A write that is moved gives its second stamp out when it is
-proposed.
+proposed. It draws it when nobody may be reachable, and may propose it after later ones were given
+out.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class Stamps(Judge):
             return
         tie = step.machine.process.to_bytes(6, "big")
         fresh: dict[bytes, Gift] = {}
+        moved = {given.record.version for given in step.proposed}
         for given in (*step.given, *step.proposed):
             version = given.record.version
             place = given.row + version if link_of(version) else version
@@ -51,7 +53,7 @@ class Stamps(Judge):
                 told = f"version {version.hex()} is {seen}, and at {step.machine.url} {given}"
                 self.blame("I8", told, given.row)
         if fresh:
-            self._judge(step, fresh)
+            self._judge(step, fresh, moved)
 
     def _raise(self, step: Step) -> None:
         machine = step.machine
@@ -61,15 +63,15 @@ class Stamps(Judge):
             self.blame("I8", told)
         self._ceilings[machine.process] = step.ceiling
 
-    def _judge(self, step: Step, fresh: dict[bytes, Gift]) -> None:
-        """Versions that this node has just made."""
+    def _judge(self, step: Step, fresh: dict[bytes, Gift], moved: set[bytes]) -> None:
+        """Versions that this node has just made, those of writes that are moved among them."""
         machine, process = step.machine, step.machine.process
         highest = self._highest.get(process, machine.ceiling)
         ceiling = self._ceilings.get(process, machine.ceiling)
         limit_ms = machine.now().wall_ms + machine.settings.max_clock_skew_ms
         for version, given in fresh.items():
             stamp = stamp_of(version)
-            if stamp <= highest:
+            if stamp <= (machine.ceiling if version in moved else highest):
                 told = f"{machine.url} gave out {version.hex()} after stamp {highest:016x}"
                 self.blame("I8", told, given.row)
             if stamp > ceiling:

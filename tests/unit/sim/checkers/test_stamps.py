@@ -126,8 +126,10 @@ def test_a_read_modify_write_is_not_stamped_and_unique_in_its_row(stage: Stage) 
     assert ", and at " in told
 
 
-def test_a_write_that_is_moved_is_stamped_when_it_is_proposed(stage: Stage) -> None:
+def test_a_write_that_is_moved_is_stamped_before_it_is_proposed(stage: Stage) -> None:
     moved = stage.step(0)._replace(proposed=[given(1, record(2))])
     late = stage.step(0, stored=[record(2)])
     assert _judged(moved, stage.step(0, stored=[record(3)]), late) == []
-    assert len(_judged(stage.step(0, stored=[record(3)]), moved)) == 1
+    assert _judged(stage.step(0, stored=[record(3)]), moved, late) == []
+    (told,) = _judged(moved, stage.step(0, stored=[record(1)]))
+    assert "gave out" in told
