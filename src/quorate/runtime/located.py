@@ -14,12 +14,13 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from quorate.core.values.messages import Greeting
-from quorate.host.sighting import NoAnswer, Sighting
+from quorate.host.sighting import NoAnswer, Sighting, why_foreign
 from quorate.host.system import System
-from quorate.notation import address_of, is_loopback, is_nowhere, split_url
+from quorate.notation import address_of, is_loopback, is_nowhere, show_text, split_url
 from quorate.runtime.stun import ask_stun
 
 PEERS_ASKED_MAX: Final = 8
+_SEEN_CHARS: Final = 80
 
 
 class Located(NamedTuple):
@@ -64,7 +65,8 @@ async def located_by_peers(
         (url, seen) for url, seen in told if _may_be_ours(seen, may_be_loopback=may_be_loopback)
     ]
     if not usable:
-        return Located("", f"none of {len(asked)} peers says it")
+        whys = [f"; {url}: {_why_not(each)}" for url, each in zip(urls, answers, strict=False)]
+        return Located("", f"none of {len(asked)} peers says it{''.join(whys[:1])}")
     ((host, count),) = Counter([seen for _, seen in usable]).most_common(1)
     others = sorted({seen for _, seen in usable} - {host})
     by = next(url for url, seen in usable if seen == host)
@@ -77,6 +79,16 @@ def _plain(answer: Greeting | NoAnswer) -> str:
     """The address in an answer in its shortest form, IPv4 where it is one; empty without one."""
     address = None if isinstance(answer, NoAnswer) else address_of(answer.seen)
     return "" if address is None else str(address)
+
+
+def _why_not(answer: Greeting | NoAnswer) -> str:
+    """Why an answer does not say the address."""
+    if isinstance(answer, NoAnswer):
+        return answer.reason
+    seen = show_text(answer.seen[:_SEEN_CHARS])
+    if seen:
+        return f"it sees it at {seen}, where no other machine can reach a node"
+    return why_foreign(answer) or "it does not say where"
 
 
 def _may_be_ours(seen: str, *, may_be_loopback: bool) -> bool:

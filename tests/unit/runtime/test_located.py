@@ -213,9 +213,21 @@ def test_what_most_peers_see_is_where_the_node_is() -> None:
     assert found.reason == ("http://n1:8000 and 1 more sees it there; others see it at 203.0.113.9")
 
 
-@pytest.mark.parametrize("seen", ["", "unknown", "127.0.0.1", "169.254.1.1", "fe80::1%eth0", None])
-def test_what_no_node_can_be_at_is_believed_of_no_peer(seen: str | None) -> None:
-    assert told([seen]) == Located("", "none of 1 peers says it")
+@pytest.mark.parametrize("seen", ["unknown", "127.0.0.1", "169.254.1.1", "fe80::1%eth0"])
+def test_what_no_node_can_be_at_is_believed_of_no_peer(seen: str) -> None:
+    why = f"it sees it at {seen}, where no other machine can reach a node"
+    assert told([seen, None]) == Located("", f"none of 2 peers says it; http://n0:8000: {why}")
+
+
+@pytest.mark.parametrize(
+    ("seen", "why"), [("", "no"), (None, "nobody takes the connection"), ("\x1b" * 99, "\\x1b")]
+)
+def test_a_peer_that_does_not_say_it_is_named_with_the_reason(seen: str | None, why: str) -> None:
+    found = told([seen])
+    assert found.host == ""
+    assert found.reason.startswith("none of 1 peers says it; http://n0:8000: ")
+    assert why in found.reason
+    assert found.reason.isprintable()
 
 
 def test_an_address_is_in_its_shortest_form() -> None:
