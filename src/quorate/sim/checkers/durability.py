@@ -8,7 +8,8 @@ write needs. Hints do not count, nor does a replica counted twice, nor one that 
 
 When a layout says that a partition has moved, the same holds of its new row at that moment: of who
 gained it because it pulled, of who stayed because it was there. Disks that are lost meanwhile are
-counted as if they were not, and a write that as many disks may have had alone is not judged.
+counted as if they were not, and a write that as many disks may have had alone is not judged. A disk
+that was given up, as somebody takes the place of a dead node, is lost too.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ class Durability(Judge):
         """By URL: the layout that a node had after its last step."""
         self._seen: dict[int, Layout] = {}
         """By epoch."""
+        self._given_up: set[int] = set()
+        """The disks that layouts said are lost: nobody asks them, though they may be whole."""
         self._asked: dict[Waiter, tuple[bytes, int]] = {}
         """The row of each write under way, and how many acks it asked for."""
         self._chains: dict[tuple[bytes, bytes], list[bytes]] = {}
@@ -74,6 +77,7 @@ class Durability(Judge):
             self._had[url] = layout
             if layout.epoch not in self._seen:
                 self._seen[layout.epoch] = layout
+                self._given_up.update(layout.lost)
                 self._look_at_moved(layout)
 
     def _note(self, layout: Layout, row: bytes, version: bytes) -> None:
@@ -157,7 +161,8 @@ class Durability(Judge):
             ]
             short = self._lacking(layout, row, holders, acked.w)
             # As many lost disks as it has acks may have been all that had it (P1).
-            gone = sum([place.is_lost() for place in places.values()])
+            given_up = self._given_up
+            gone = sum([place.is_lost() or each in given_up for each, place in places.items()])
             if short is not None and gone < (acked.w or short.majority):
                 urls = [self._machines.url_of(each) for each in holders]
                 told = f"{acked.version.hex()} was acknowledged, and has moved to {urls} only"
