@@ -15,6 +15,7 @@ from quorate.core.values.results import ChangeResult
 from quorate.core.values.wish import Wish
 from quorate.errors import InvalidRequest
 from quorate.sim import judging
+from quorate.sim.checkers import Handed, watch
 from quorate.sim.checkers.digests import check
 from quorate.sim.cluster import SimCluster
 from quorate.sim.rest import is_at_rest
@@ -255,3 +256,23 @@ def test_a_quorum_that_a_node_was_started_with_holds_up_that_there_are_fewer_cop
     _restarted_with(cluster, 2, w=0)
     _recopied(cluster, 1)
     asking.must_put(cluster, 2, b"k", b"v")
+
+
+def test_the_judge_does_not_look_for_what_a_replaced_node_had_alone() -> None:
+    """Who takes the place of a dead node gets what others have."""
+    cluster = SimCluster(1, 4, spares=1, grow_after_ms=0, replication=2)
+    seen = watch(cluster.machines, Handed())
+    cluster.observers.append(seen)
+    asking.split(cluster, [2], [0, 1, 3])
+    gone = [key for key in KEYS if 2 in cluster.replicas(key)]
+    for key in gone:
+        asking.must_put(cluster, 2, key, b"v", w=1)
+    cluster.kill(2)
+    asking.heal(cluster)
+    cluster.run(5_000)
+    urls = [machine.url for machine in cluster.machines]
+    _wish(cluster, 0, Wish(replace=((urls[2], urls[3]),)))
+    cluster.run_until(lambda: is_at_rest(cluster), 120_000)
+    assert gone
+    assert all(3 in cluster.replicas(key) for key in gone)
+    assert seen.violations() == []
