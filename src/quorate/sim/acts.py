@@ -328,9 +328,10 @@ class Acts:
         )
 
     def has_moves(self) -> bool:
-        """Whether copies may move in this world."""
+        """Whether copies may move in this world: also to fill a disk that is emptied as it was
+        found out to be old."""
         names = {fault.name for fault in self.plan.faults}
-        return bool(self.plan.refills) or not names.isdisjoint(MOVING)
+        return bool(self.plan.refills) or not names.isdisjoint(("rollback", *MOVING))
 
     def pause(self, nodes: Iterable[int]) -> Undo:
         """Stop processes without ending them."""
