@@ -164,7 +164,7 @@ def test_an_empty_disk_that_comes_after_the_command_is_not_who_was_given_up() ->
     cluster.run(20_000)
     membership = cluster.machines[1].node.membership
     assert membership.epoch == cluster.machines[0].node.membership.epoch
-    assert not membership.is_given_up
+    assert not membership.given_up
     assert cluster.machines[1].node.status().ready
     assert _missing(cluster, 1) == _missing(cluster, 0)
 

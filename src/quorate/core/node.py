@@ -323,7 +323,8 @@ class Node:
         peer = self.roster.at(event.url)
         if peer is not None:
             peer.misses = 0
-            peer.is_wanted = not self.membership.is_member(peer)
+            # One whose disk was given up is none once its copies have moved.
+            peer.is_wanted = peer.is_lost or not self.membership.is_member(peer)
             self.changes.look_soon()
         topology = self.membership.topology
         mine = peer is None and event.url == self.settings.url

@@ -181,10 +181,10 @@ def why_not_ready(membership: Membership, trouble: StorageState, *, is_stopping:
     """Why clients should go elsewhere, one line; empty if they should not."""
     if is_stopping:
         return "this node is stopping"
-    if membership.is_given_up:
+    if membership.given_up:
         return (
-            "the cluster has gone on without this node, whose disk was given up for lost: start "
-            "it with an empty directory, and keep this one until nothing is missed"
+            f"the cluster has gone on without this node, {membership.given_up}: start it with an "
+            "empty directory, and keep this one until nothing is missed"
         )
     if membership.outdated:
         return membership.outdated

@@ -41,7 +41,7 @@ from quorate.core.topology.layout import (
 from quorate.core.topology.marks import MARKS_META, Marks
 from quorate.core.topology.peer import Ground, Peer
 from quorate.core.topology.roster import MEMBERS_META, Roster
-from quorate.core.topology.steps import descends
+from quorate.core.topology.steps import descends, left_out
 from quorate.core.topology.topology import Topology, majority
 from quorate.core.turn import Alarm, Turn
 from quorate.core.values.messages import (
@@ -72,7 +72,7 @@ class Membership:
         "_turn",
         "epoch",
         "facts",
-        "is_given_up",
+        "given_up",
         "layout",
         "marks",
         "may_adopt",
@@ -118,8 +118,8 @@ class Membership:
         """Of the newest layout; 0 while there is none."""
         self.topology: Topology | None = None
         """What follows from it; None while there is no later one than the first."""
-        self.is_given_up = False
-        """Whether the cluster went on without this node."""
+        self.given_up = ""
+        """How the cluster went on without this node; empty if it did not."""
         self.outdated = ""
         """Why this release cannot go on with the cluster; empty if it can."""
         self.proposal: Layout | None = None
@@ -226,9 +226,8 @@ class Membership:
     def adopt(self, layout: Layout) -> None:
         """Put a layout in force, and store it."""
         settings, before = self._settings, self.layout
-        self.proposal = None
-        self.layout = layout
-        self.epoch = layout.epoch
+        self.proposal, self.given_up = None, ""
+        self.layout, self.epoch = layout, layout.epoch
         # The bound first: one of them may be at the URL of who is not.
         members = sorted(layout.members, key=lambda each: not each.is_bound)
         counts = Counter(layout.urls())
@@ -412,26 +411,16 @@ class Membership:
         if own is not None and not descends(own, layout):
             raise ValueError("of another cluster, or of copies that moved")
         check_known(layout, data, level=self._settings.level)
-        if own is not None and self._goes_on_without(own, layout):
+        node_id = self._settings.node_id
+        if own is not None and (how := left_out(own, layout, node_id, before=self.given_up)):
             # It has what may be the last copies: they are not dropped for a layout.
-            self.is_given_up = True
+            self.given_up = how
             self._turn.note_rarely("error", "given_up", epoch=layout.epoch)
             raise ValueError("of those who went on without this node")
         places = {peer.url for peer in self.roster.peers if peer.ground is not Ground.HEARSAY}
         if len(places.union(layout.urls())) > MEMBERS_MAX or not all(map(is_url, layout.urls())):
             raise ValueError("too many members, or a URL that is none")
         return layout
-
-    def _goes_on_without(self, own: Layout, layout: Layout) -> bool:
-        """Whether others went on without this member, and without a majority of the voters."""
-        node_id = self._settings.node_id
-        mine, stays = own.member(node_id), layout.member(node_id) and node_id not in layout.lost
-        # By the first layout nobody holds anything yet: this may be an empty disk in a lost one's
-        # place, which was started with the founders' list.
-        if own.epoch <= FIRST_EPOCH or mine is None or stays or not layout.recovery:
-            return False
-        # Two sides that were both recovered have one number: then only who was to leave goes.
-        return layout.recovery > own.recovery or mine.weight > 0
 
     def greeting(self) -> Greeting:
         """How this node introduces itself."""

@@ -22,6 +22,7 @@ what each condition is for says docs/design.md#copies-move.
 from __future__ import annotations
 
 from collections.abc import Collection, Container, Mapping, Sequence
+from typing import Final
 
 import msgspec
 
@@ -128,6 +129,36 @@ def settled(old: Layout) -> Layout:
     members = [each for index, each in enumerate(old.members) if each.weight or index in holders]
     lost = {each.id for each in members}.intersection(old.lost)
     return changed(old, members, replication=old.replication, lost=sorted(lost), course=Course.REST)
+
+
+OUT: Final = "whose disk was given up for lost"
+FORGOTTEN: Final = "and does not know copies that it has"
+
+
+def left_out(own: Layout, fresh: Layout, node_id: int, *, before: str) -> str:
+    """How others went on without a member, or without what it has, and without a majority of the
+    voters; empty if they did not. `before` is what this said of a layout before: who was given up,
+    and joined again, is to be filled."""
+    mine = own.member(node_id)
+    # By the first layout nobody holds anything yet: this may be an empty disk in a lost one's
+    # place, which was started with the founders' list.
+    if own.epoch <= FIRST_EPOCH or mine is None or not fresh.recovery:
+        return ""
+    if fresh.member(node_id) is None or node_id in fresh.lost:
+        # Two sides that were both recovered have one number: then only who was to leave goes.
+        return OUT if fresh.recovery > own.recovery or mine.weight > 0 else ""
+    if before == OUT or fresh.recovery <= own.recovery:
+        return ""
+    # Who recovered may have been behind. Of what moves away from a member it knows, as it is asked
+    # for that, under a layout that it has too.
+    shall = dict(own.moves)
+    has_more = any(
+        node_id in own.ids(row)
+        and node_id in own.ids(shall.get(partition, row))
+        and node_id not in fresh.replicas(partition)
+        for partition, row in enumerate(own.table)
+    )
+    return FORGOTTEN if has_more else ""
 
 
 def recovered(old: Layout, lost: Collection[int]) -> Layout:

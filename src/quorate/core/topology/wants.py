@@ -132,7 +132,7 @@ class Wants:
         node can know."""
         found: list[Member] = []
         for peer in self._membership.roster.peers:
-            if peer.is_wanted and self._membership.is_member(peer):
+            if peer.is_wanted and self._membership.is_member(peer) and not peer.is_lost:
                 peer.is_wanted = False
             elif peer.is_wanted and peer.is_there and layout.member(peer.id) is None:
                 found.append(Member(peer.id, peer.url, peer.told.zone, peer.told.weight))

@@ -128,6 +128,11 @@ def given_up(membership: Membership, wish: Wish, *, replaced: Mapping[int, int])
     members = {each.id: each for each in old.members}
     lost: set[int] = set()
     for name in wish.recover:
+        # Where another disk took the URL of a lost one the lost one is meant.
+        was_lost = [each for each in old.lost if name in (members[each].url, f"{each:012x}")]
+        if was_lost:
+            lost.update(was_lost)
+            continue
         member = members.get(membership.find(name))
         if member is None:
             raise InvalidRequest(_UNKNOWN, name=name)
