@@ -327,7 +327,7 @@ class Driver:
 
     def _judge(self, theirs: Greeting) -> Greeting:
         """Our answer to a stranger's greeting."""
-        reached = self.links.process(theirs.url, theirs.node_id)
+        reached = self.links.reached(theirs)
         membership = self.node.membership
         mark = membership.marks.of(theirs.node_id)
         return answer(membership.greeting(), theirs, reached=reached, mark=mark)

@@ -32,7 +32,7 @@ from quorate.errors import PeerProtocolError
 from quorate.host.backoff import LONGEST_MS, Backoff
 from quorate.host.journal import LinkJournal
 from quorate.host.system import Channel, Proof, System, Timer
-from quorate.notation import show_text
+from quorate.notation import is_url, show_text
 from quorate.wire.frames import FrameTooLarge, GreetingParser, encode_frame, encode_greeting
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ FLUSH_MS: Final = 1_000.0
 """How long a connection that we close may take to let go of what was written."""
 REFUSAL_CHARS_MAX: Final = 500
 """Of a peer's, kept and shown."""
+NO_PROCESS: Final = -1
+"""What no process has for its number."""
 STEADY_MS: Final = LONGEST_MS
 """A link that lived so long was a success; one that did not is tried again with longer waits."""
 
@@ -137,11 +139,19 @@ class PeerLinks:
         link = self._up.get(peer)
         return 0 if link is None else link.queued_bytes()
 
-    def process(self, url: str, peer: int = 0) -> int:
-        """The process that our link to `url` leads to, or else our link to who has this id; 0 while
-        both are down."""
-        at, named = self.links.get(url), self._up.get(peer)
-        return (0 if at is None else at.process) or (0 if named is None else named.process)
+    def reached(self, theirs: Greeting) -> int:
+        """The process that our links to a dialler's URL and to who has its id lead to; 0 while both
+        are down. If one leads to another than the dialler, that counts: nobody takes the place of a
+        node that is there, neither by its URL nor by its id."""
+        found = 0
+        for link in (self.links.get(theirs.url), self._up.get(theirs.node_id)):
+            if link is None or not link.process:
+                continue
+            if link.process != theirs.process:
+                return link.process
+            # A process has one id.
+            found = found or (link.process if link.peer == theirs.node_id else NO_PROCESS)
+        return found
 
     def is_up(self, peer: int) -> bool:
         """Whether a link leads to this peer."""
@@ -391,7 +401,7 @@ class Link:
     # --- greetings -------------------------------------------------------------------------
 
     def _agrees(self, theirs: Greeting) -> bool:
-        has_other_name = theirs.url not in ("", self.url)
+        has_other_name = theirs.url != self.url and is_url(theirs.url)
         if has_other_name and self._links.on_other_name(self.url, theirs.url):
             return False
         # What they say first: a refusal need not give away who they are.

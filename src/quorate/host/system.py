@@ -37,6 +37,8 @@ class Proof(NamedTuple):
 
     def contradiction(self, theirs: Greeting) -> str:
         """The refusal of a node that greets as another than its certificate is of; else empty."""
+        if not theirs.node_id and not theirs.url:
+            return ""  # It claims nothing: it asks where it is seen, or speaks no protocol of ours.
         if self.node_id not in (0, theirs.node_id):
             proven, said = f"{self.node_id:012x}", f"{theirs.node_id:012x}"
             return f"its certificate is of node {proven}, and it calls itself {said}"

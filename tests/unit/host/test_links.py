@@ -69,17 +69,15 @@ def test_the_welcome_with_its_layout_comes_before_the_link_is_up(net: Net) -> No
 def test_a_link_that_is_up_tells_the_peers_version_and_leads_to_its_process(net: Net) -> None:
     one, two = Node(net, 1), Node(net, 2, process=77)
     two.greeting = msgspec.structs.replace(two.greeting, version="9.9")
-    assert one.links.process(two.url) == 0
     one.links.set_peers([two.url])
-    assert one.links.process(two.url) == 0
+    assert one.links.links[two.url].process == 0
     net.run()
     assert one.events == [LinkUp(two.id)]
-    assert one.links.process(two.url) == 77
+    assert one.links.links[two.url].process == 77
     two.host.die()
     net.run()
     assert one.events[1:] == [LinkDown(two.id)]
-    assert one.links.process(two.url) == 0
-    assert one.links.process("http://nobody") == 0
+    assert one.links.links[two.url].process == 0
 
 
 def test_a_greeting_is_asked_anew_for_every_handshake(net: Net) -> None:
@@ -138,7 +136,7 @@ def test_a_peer_that_restarts_unseen_is_met_as_the_process_that_it_is_now(net: N
     one, two = linked(net)
     two.restart()
     net.run(100)
-    assert one.links.process(two.url) == 102
+    assert one.links.links[two.url].process == 102
     assert one.kinds(two.url) == [LinkUp, LinkDown, LinkUp]
 
 

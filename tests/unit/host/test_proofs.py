@@ -171,6 +171,15 @@ def test_who_greets_with_a_url_that_its_certificate_is_not_for_is_told_nothing()
     assert door.hear(msgspec.structs.replace(THEIRS, url="http://n9.nodes.test:1")).written
 
 
+def test_a_node_without_a_protocol_in_common_is_told_so() -> None:
+    """What it says cannot be read, and so is no other node's than its certificate names."""
+    door = Door(Proof(node_id=THEIRS.node_id, silence=WHY))
+    blank = Greeting(98, 99, "", "", 0, 0, b"", "")
+    assert door.hear(blank).written
+    assert door.judged == [blank]
+    assert door.system.notes == []
+
+
 def test_who_greets_as_another_node_than_its_certificate_names_is_told_nothing() -> None:
     door = Door(Proof(node_id=THEIRS.node_id, silence=WHY))
     channel = door.hear(msgspec.structs.replace(THEIRS, node_id=THEIRS.node_id + 1))

@@ -9,6 +9,7 @@ import pytest
 
 from quorate.core.topology.greeting import TWIN_MS
 from quorate.core.values.events import LinkDown, LinkUp
+from quorate.host.links import NO_PROCESS
 from quorate.wire.frames import encode_frame
 from tests.unit.host.test_acceptor import GOOD
 from tests.unit.host.wires import (
@@ -19,6 +20,7 @@ from tests.unit.host.wires import (
     answer_in,
     frame,
     greeted,
+    greeting_for,
     raw_peer,
     stranger,
     url_of,
@@ -48,7 +50,7 @@ def with_twin(net: Net, waits: Random | None = None) -> tuple[Node, Node, Node]:
     two.listen()
     one.links.set_peers([two.url])
     net.run()
-    assert one.links.process(two.url) == 2
+    assert one.links.links[two.url].process == 2
     return one, two, twin
 
 
@@ -90,7 +92,7 @@ def test_a_peers_process_is_forgotten_when_our_link_to_it_is_down(net: Net) -> N
     assert twin.events == []
     two.host.die()
     net.run()
-    assert one.links.process(two.url) == 0
+    assert one.links.links[two.url].process == 0
     net.run_until(lambda: twin.is_up(one.url), TRY_MS)
 
 
@@ -164,10 +166,10 @@ def test_who_takes_the_place_of_another_process_is_refused_only_until_that_is_no
     after.links.set_peers([one.url])
     net.run(TRY_MS)
     assert after.journal.handshakes_refused > 0
-    assert one.links.process(url_of(2)) == 2
+    assert one.links.links[url_of(2)].process == 2
     net.run(TWIN_MS)
     assert after.is_up(one.url)
-    assert one.links.process(url_of(2)) == 99
+    assert one.links.links[url_of(2)].process == 99
     assert after.twins == 0
     assert one.kinds(url_of(2)) == [LinkUp, LinkDown, LinkUp]
 
@@ -187,7 +189,7 @@ def test_a_copy_of_a_data_directory_under_another_url_is_refused_and_told_so(net
     assert copy.twins > 0
     assert copy.events == []
     assert one.kinds(two.url) == [LinkUp]
-    assert one.links.process(copy.url) == 0
+    assert one.links.links[copy.url].process == 0
     assert "one identity 000000000002" in str(one.host.notes[0].facts["reason"])
 
 
@@ -199,7 +201,7 @@ def test_a_node_that_moved_is_taken_once_the_link_to_its_old_url_is_lost(net: Ne
     after = Node(net, 3, node_id=before.id, process=99)
     net.run(3_000)
     assert one.is_up(after.url)
-    assert one.links.process(before.url) == 0
+    assert one.links.links[before.url].process == 0
     one.links.send(before.id, frame(1))
     net.run()
     assert after.numbers() == [1]
@@ -225,7 +227,28 @@ def test_a_link_in_from_another_url_ends_the_one_that_its_id_had(net: Net) -> No
     assert not newer.is_lost
 
 
-def test_the_process_of_a_peer_is_found_by_its_url_or_its_id(net: Net) -> None:
-    one, two, _ = with_twin(net)
-    assert one.links.process(two.url, 99) == one.links.process("http://elsewhere:1", 2) == 2
-    assert one.links.process("http://elsewhere:1", 99) == 0
+@pytest.mark.parametrize(
+    ("url", "node_id", "process", "reached"),
+    [
+        (url_of(2), 2, 2, 2),
+        (url_of(2), 2, 99, 2),
+        (url_of(9), 9, 9, 0),
+        (url_of(2), 9, 99, 2),
+        (url_of(9), 2, 99, 2),
+        (url_of(9), 2, 2, 2),
+        # What is there under its own name may not call itself another that is there, or is not.
+        (url_of(3), 2, 3, 2),
+        (url_of(2), 3, 3, 2),
+        (url_of(3), 9, 3, NO_PROCESS),
+    ],
+)
+def test_nobody_takes_the_place_of_a_node_that_is_there(
+    net: Net, url: str, node_id: int, process: int, reached: int
+) -> None:
+    one, *others = (Node(net, number) for number in (1, 2, 3))
+    for each in others:
+        each.listen()
+    one.links.set_peers([each.url for each in others])
+    net.run()
+    said = greeting_for(one, 9, url=url, node_id=node_id, process=process)
+    assert one.links.reached(said) == reached

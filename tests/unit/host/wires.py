@@ -393,7 +393,7 @@ class Node:
         self.begin()
 
     def _judge(self, theirs: Greeting) -> Greeting:
-        reached = self.links.process(theirs.url, theirs.node_id)
+        reached = self.links.reached(theirs)
         return answer(self.greeting, theirs, reached=reached)
 
     def _welcome(self, theirs: Greeting) -> None:

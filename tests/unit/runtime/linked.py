@@ -78,7 +78,7 @@ class Node:
         self._server: asyncio.Server | None = None
 
     def _judge(self, theirs: Greeting) -> Greeting:
-        reached = self.links.process(theirs.url, theirs.node_id)
+        reached = self.links.reached(theirs)
         return answer(self.greeting, theirs, reached=reached)
 
     def _welcome(self, theirs: Greeting) -> None:

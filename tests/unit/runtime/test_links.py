@@ -437,6 +437,6 @@ def test_who_takes_the_place_of_another_process_is_refused_only_until_that_is_no
             async with after:
                 after.links.set_peers([one.url])
                 await until(lambda: after.is_up(one.url) and one.is_up(after.url))
-                await until(lambda: one.links.process(after.url) == 99)
+                await until(lambda: one.links.links[after.url].process == 99)
 
     run(main())

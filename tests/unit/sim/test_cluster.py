@@ -127,9 +127,9 @@ def test_a_machine_that_vanishes_is_found_out_by_its_silence_or_its_return() -> 
     cluster = SimCluster(1, 3)
     cluster.kill(2, is_silent=True)
     cluster.run(1_000)
-    assert cluster.machines[0].driver.links.process(url_of(2)), "nobody told node 0"
+    assert cluster.machines[0].driver.links.links[url_of(2)].process, "nobody told node 0"
     cluster.run(SILENCE_MS[1])
-    assert not cluster.machines[0].driver.links.process(url_of(2))
+    assert not cluster.machines[0].driver.links.links[url_of(2)].process
     cluster.restart(2)
     cluster.run_until(cluster.is_connected)
     cluster.kill(2, is_silent=True)

@@ -168,7 +168,7 @@ def test_a_failed_sync_ends_the_process_and_its_links() -> None:
     cluster.run(100)
     assert handle.result is None
     assert not cluster.machines[1].is_running
-    assert not cluster.machines[0].driver.links.process(url_of(1))
+    assert not cluster.machines[0].driver.links.links[url_of(1)].process
     assert cluster.recorder.faults["ended"] == 1
     cluster.restart(1)
     cluster.run_until(cluster.is_connected)

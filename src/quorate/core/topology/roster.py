@@ -382,7 +382,7 @@ class Roster:
         """A place for who was never met, where `there` was; None if it is one too many."""
         if there is not None and there.id:
             # It has not what the one before acknowledged.
-            self._turn.note("error", "peer_has_another_directory", peer=url)
+            self._turn.note_rarely("error", "peer_has_another_directory", peer=url)
         if there is not None and not there.is_bound:
             self.by_id.pop(there.id, None)
             return there
