@@ -329,8 +329,11 @@ class Node:
         topology = self.membership.topology
         mine = peer is None and event.url == self.settings.url
         owns = topology is not None and (peer is not None or mine) and peer in topology.copies()
-        is_member = self.membership.is_in if peer is None else self.membership.is_member(peer)
-        result = JoinResult(not is_new, owns, is_member and (peer is not None or mine))
+        if peer is None:
+            is_member = self.membership.is_in and mine
+        else:
+            is_member = self.membership.is_member(peer) and not peer.is_lost
+        result = JoinResult(not is_new, owns and is_member, is_member)
         self.parts.turn.answers.append((event.waiter, result))
 
     def _on_change(self, event: Change) -> None:
