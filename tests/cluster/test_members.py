@@ -22,13 +22,17 @@ def test_one_bad_peer_fills_no_list_and_is_cut_off_for_what_is_no_url(quick: Clu
         assert len(_listed(node.url)) <= 3 + HEARSAY_MAX
         stranger.say(Ping(2, [Whereabouts(0, 0, "http://n\x1b[2J\n:1")], 0, 0))
         assert stranger.is_ended()
+    # It was met, so it would be missed; what is told next shall be of who is to join alone.
+    assert quorate("forget", stranger.url, f"--target={node.url}").returncode == 0
+    assert _listed(node.url) == quick.urls
+    assert quorate("status", f"--target={node.url}").returncode == 0
     joining = "http://127.0.0.1:9"
     assert fetch(f"{node.url}/join", method="POST", body=joining.encode())[0] == 400
     true = "http://127.0.0.1:9999"
     assert fetch(f"{node.url}/join", method="POST", body=true.encode())[0] == 200
     for other in others:
         other.lists(sorted([*quick.urls, true]))
-    assert quorate("status", f"--target={node.url}").returncode == 3
+    assert quorate("status", f"--target={node.url}").returncode == 3, "who is to join is not there"
     told = quorate("forget", true, f"--target={node.url}")
     assert told.stdout.count(b"yes") == 3, told
     for other in others:

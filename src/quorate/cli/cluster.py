@@ -133,7 +133,8 @@ def run_forget(given: Given) -> int:
 
 def run_status(given: Given) -> int:
     """Ask every member whether it is ready; 3 if one is not. Who was never met, and is none by the
-    layout, is shown and counts for nothing: it may be an address where no node is."""
+    layout, is shown and counts only where an operator asked for it to join: else it may be an
+    address where no node is."""
     members = _members(given)
     urls = [str(member["url"]) for member in members]
     conditions = ask_all(
@@ -156,7 +157,8 @@ def run_status(given: Given) -> int:
         if each.warning:
             print(f"quorate: {each.warning}", file=sys.stderr)
     _tell_what_waits(given)
-    counted = [each.get("member", True) or each.get("id") for each in members]
+    # An older release says nothing of `member` and `joins`.
+    counted = [each.get("member", True) or each.get("id") or each.get("joins") for each in members]
     return 3 if any(is_one and why for is_one, why in zip(counted, reasons, strict=True)) else 0
 
 

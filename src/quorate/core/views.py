@@ -137,6 +137,7 @@ def _peer_view(
         lost=peer.is_lost,
         client=peer.told.client,
         holds_up=holds_up,
+        joins=peer.is_wanted and member is None,
     )
 
 

@@ -14,7 +14,7 @@ from quorate.errors import Conflict, Outcome, QuorumUnreachable
 from tests.fake_store import NODES
 from tests.http_served import Served
 from tests.unit.cli.conftest import Run
-from tests.unit.client.scripted import ScriptedNode, reply
+from tests.unit.client.scripted import Request, ScriptedNode, dead_port, reply
 
 A, B, C = NODES
 
@@ -178,6 +178,23 @@ def test_the_status_says_what_waits_beside_who_is_ready(
     served.store.waits = ["http://d:8000 is a member and gets no copies\x1b[2J"]
     ran = run("status", target)
     assert ran.err == "quorate: http://d:8000 is a member and gets no copies\\x1b[2J\n"
+
+
+@pytest.mark.parametrize(("joins", "code"), [(True, 3), (False, 0)])
+def test_an_address_that_was_never_met_counts_in_the_status_where_it_was_asked_to_join(
+    joins: bool, code: int, run: Run
+) -> None:
+    def answer(request: Request) -> bytes:
+        seen = {"state": "up", "owns": True, "keys": 1, "bytes": 2}
+        never = {**seen, "url": dead, "id": "", "member": False, "joins": joins}
+        members = json.dumps([{**seen, "url": node.url}, never]).encode()
+        return reply(200, b"ok" if request.target == "/readyz" else members)
+
+    with ScriptedNode(answer) as node, dead_port() as dead:
+        ran = run("status", f"--target={node.url}")
+    assert ran.code == code
+    states = [line.split("\t")[1] for line in ran.out.decode().splitlines()]
+    assert states == ["state", "ready", "not ready"]
 
 
 def test_members_that_have_copies_to_get_say_themselves_what_they_wait_for(run: Run) -> None:

@@ -6,14 +6,14 @@ from __future__ import annotations
 import msgspec
 
 from quorate.core.topology.peer import Ground
-from quorate.core.values.events import LinkRefused, LinkUp, Stop, StorageState
+from quorate.core.values.events import Join, LinkRefused, LinkUp, Stop, StorageState
 from quorate.core.values.messages import FEATURE_LEVEL, PROTOCOL_MAX, Mutate, Ping, Pong
 from quorate.core.values.slots import PARTITION_COUNT, row_of
 from quorate.core.values.status import MemberView
 from quorate.errors import QuorumUnreachable
 from quorate.sim.cluster import SimCluster, id_of, url_of
 from tests.simulation import asking
-from tests.unit.core.alone import Alone, record_at
+from tests.unit.core.alone import Alone, Asker, record_at
 from tests.unit.core.moving import hear, node, recopied, stable
 
 
@@ -91,6 +91,18 @@ def test_a_node_without_a_layout_shows_what_it_was_started_with() -> None:
     assert (status.epoch, status.replicas, status.w, status.r) == (0, 0, 2, 3)
     (own,) = [each for each in status.members if each.state == "self"]
     assert (own.owns, own.partitions, own.w, own.r) == (False, 0, 2, 3)
+
+
+def test_who_is_to_become_a_member_is_shown_so_until_it_is_one() -> None:
+    alone = Alone(3)
+    wanted = url_of(9)
+    assert not any(each.joins for each in alone.node.status().members)
+    alone.step(Join(Asker(), wanted))
+    assert [each.url for each in alone.node.status().members if each.joins] == [wanted]
+    (asked,) = [each for each in alone.node.status().members if each.url == wanted]
+    assert (asked.member, asked.id) == (False, "")
+    alone.step(Join(Asker(), url_of(1)))
+    assert [each.url for each in alone.node.status().members if each.joins] == [wanted]
 
 
 def _ids(*numbers: int) -> list[str]:

@@ -50,6 +50,8 @@ class MemberView(msgspec.Struct, frozen=True, kw_only=True):
     """Where clients reach it; empty: at `url`."""
     holds_up: bool = False
     """Whether it holds up the partition of which the replicas were equal longest ago."""
+    joins: bool = False
+    """Whether an operator asked this node to make it a member, and it is none yet."""
 
 
 class Probe(msgspec.Struct, frozen=True, kw_only=True):
