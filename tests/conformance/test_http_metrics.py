@@ -85,6 +85,27 @@ def test_who_holds_up_the_last_agreement_is_one_of_the_members(
     assert all(set(each.labels) == {"url", "id"} for each in samples)
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("path", ["/readyz", "/internal/ping"])
+def test_probes_of_a_node_that_is_not_ready_are_no_errors_of_clients(
+    path: str, method: str, http: Served, http_client: Client
+) -> None:
+    operation = f"{method} {path}"
+    before = requests(http_client)
+    http.store.is_ready = False
+    answer = get(http_client, path, method=method)
+    assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert int(answer.headers["content-length"]) > 0
+    assert bool(answer.body) == (method == "GET")
+    http.store.is_ready = True
+    assert get(http_client, path, method=method).status == 200
+    rise = requests(http_client) - before
+    assert {key: times for key, times in rise.items() if key[0] == operation} == {
+        (operation, "ok"): 2
+    }
+
+
 def test_the_process_is_measured_too(http_client: Client) -> None:
     found = families(http_client)
     for name in ("resident_memory_bytes", "open_fds", "cpu_seconds", "start_time_seconds"):

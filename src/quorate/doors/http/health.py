@@ -6,7 +6,13 @@ from __future__ import annotations
 from aiohttp import web
 
 from quorate.core.values.events import Check, CheckResult
-from quorate.doors.http.context import Context, ask, respond_json, respond_text
+from quorate.doors.http.context import (
+    Context,
+    ask,
+    respond_json,
+    respond_problem,
+    respond_text,
+)
 from quorate.doors.http.query import Query
 from quorate.errors import NotReady
 
@@ -18,13 +24,15 @@ async def healthz(_context: Context, _request: web.Request, _query: Query) -> we
 
 async def readyz(context: Context, _request: web.Request, _query: Query) -> web.Response:
     """200 when requests belong here, else 503, with the reason unless a stranger asks.
-    `/internal/ping` asks the same."""
+    `/internal/ping` asks the same.
+
+    The 503 is answered and not raised, so that it counts as `ok`: it is what was asked for, and
+    probes alone would look as if clients saw errors."""
     status = context.store.status()
-    if not status.ready and not context.principal.name:
-        raise NotReady("not ready")
-    if not status.ready:
-        raise NotReady(status.reason or "not ready")
-    return respond_text("ok")
+    if status.ready:
+        return respond_text("ok")
+    reason = status.reason if context.principal.name else ""
+    return respond_problem(NotReady(reason or "not ready"))
 
 
 async def begin_check(context: Context, _request: web.Request, _query: Query) -> web.Response:
