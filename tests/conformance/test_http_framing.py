@@ -8,6 +8,7 @@ import socket
 from itertools import product
 
 import pytest
+from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
 
 from quorate.doors.http import request
 from tests.conformance.conftest import VALUE_BYTES_MAX, refusal
@@ -15,6 +16,14 @@ from tests.http_served import Client, Served
 
 HOST = b"Host: localhost\r\n"
 pytestmark = pytest.mark.usefixtures("unharmed")
+
+
+@pytest.mark.parametrize("path", [b"/kv?key=k", b"/healthz"])
+def test_more_header_lines_than_docs_http_tells_are_400(http_client: Client, path: bytes) -> None:
+    lines = 128 if HttpRequestParser is not HttpRequestParserPy else 126
+    request = b"HEAD " + path + b" HTTP/1.1\r\n" + HOST + b"A: b\r\n" * (lines - 1)
+    assert http_client.ask(request + b"\r\n").status in (200, 404)
+    assert http_client.ask(request + b"A: b\r\n\r\n").status == 400
 
 
 @pytest.mark.parametrize(

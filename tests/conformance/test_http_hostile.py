@@ -27,7 +27,8 @@ pytestmark = pytest.mark.usefixtures("unharmed")
 @pytest.mark.parametrize("hosts", [b"", HOST + HOST, HOST + b"Host: other\r\n"])
 @pytest.mark.parametrize("path", [b"/kv?key=k", b"/nodes"])
 def test_anything_but_one_host_is_400(http_client: Client, hosts: bytes, path: bytes) -> None:
-    assert refusal(http_client, b"GET " + path + b" HTTP/1.1\r\n" + hosts + b"\r\n").status == 400
+    answer = refusal(http_client, b"GET " + path + b" HTTP/1.1\r\n" + hosts + b"\r\n")
+    assert (answer.status, json.loads(answer.body)["code"]) == (400, "bad_request")
 
 
 @pytest.mark.parametrize("host", [b"evil.example", b"evil.example:80", b"localhost.evil.example"])

@@ -29,7 +29,6 @@ from quorate.errors import BY_CODE, Outcome
 
 REFUSALS: Final = {
     "bad_body": 400,
-    "bad_host": 400,
     "bad_request": 400,
     "partial_write": 400,
     "foreign_origin": 403,
@@ -103,7 +102,10 @@ HEADERS: Final[dict[str, tuple[str, Schema]]] = {
         "The version, in quotes",
         {"type": "string", "pattern": '^"[0-9a-f]{28}([0-9a-f]{16})?"$'},
     ),
-    "Quorate-Version": ("The version: higher is newer", _VERSION),
+    "Quorate-Version": (
+        "The version: higher is newer, compared as text and not as a number",
+        _VERSION,
+    ),
     "Quorate-Consistency": (
         "What operations with these r and w promise",
         {"enum": ["linearizable", "regular", "eventual"]},

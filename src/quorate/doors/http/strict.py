@@ -48,7 +48,8 @@ def _checked_authority(request: web.BaseRequest, hosts: Hosts) -> str:
     given = request.headers.getall("Host", [])
     is_old = request.version < (1, 1)
     if len(given) != 1 and not (is_old and not given):
-        raise Refused(400, "bad_host", "exactly one Host header is needed", is_final=True)
+        # aiohttp's parser says so first, and calls it the same.
+        raise Refused(400, "bad_request", "exactly one Host header is needed", is_final=True)
     authority = given[0] if given else ""
     if absolute := _ABSOLUTE.match(request.raw_path):
         if absolute[1].lower() != "http" or "@" in absolute[2]:
