@@ -215,9 +215,15 @@ class _Unraised:
 
 
 def configure_logs(*, form: str, level: str) -> None:
-    """`form` is `json`, `text`, or `auto`: text on a terminal."""
-    is_json = form == "json" or (form == "auto" and not sys.stderr.isatty())
-    renderer = structlog.processors.JSONRenderer() if is_json else structlog.dev.ConsoleRenderer()
+    """`form` is `json`, `text`, or `auto`: text on a terminal. Text has colours there alone, and
+    not with NO_COLOR (no-color.org): a file or a pipe would keep their escapes."""
+    is_terminal = sys.stderr.isatty()
+    renderer: structlog.typing.Processor
+    if form == "json" or (form == "auto" and not is_terminal):
+        renderer = structlog.processors.JSONRenderer()
+    else:
+        colors = is_terminal and not os.environ.get("NO_COLOR")
+        renderer = structlog.dev.ConsoleRenderer(colors=colors)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,

@@ -282,6 +282,40 @@ def test_text_is_a_form_of_its_own(log_file: int) -> None:
     assert "{" not in line
 
 
+@pytest.mark.parametrize(
+    ("form", "is_terminal", "no_color", "is_coloured"),
+    [
+        ("text", False, None, False),
+        ("text", True, None, True),
+        ("text", True, "", True),
+        ("text", True, "1", False),
+        ("auto", True, None, True),
+        ("auto", True, "1", False),
+    ],
+)
+def test_text_is_coloured_on_a_terminal_alone_and_not_with_no_color(
+    *,
+    form: str,
+    is_terminal: bool,
+    no_color: str | None,
+    is_coloured: bool,
+    log_file: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    if no_color is not None:
+        monkeypatch.setenv("NO_COLOR", no_color)
+    process.configure_logs(form=form, level="info")
+    structlog.get_logger().error("told", peer="n1")
+    try:
+        raise ValueError("bad")
+    except ValueError:
+        structlog.get_logger().exception("failed")
+    assert process.LINES.flush(seconds=10)
+    assert ("\x1b" in os.read(log_file, 10_000).decode()) == is_coloured
+
+
 def test_what_a_library_says_is_a_line_of_the_log(log_file: int) -> None:
     process.configure_logs(form="json", level="info")
     assert logging.lastResort is not None
