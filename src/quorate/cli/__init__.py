@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The `quorate` command. Exit codes: 0 done; 1 no such key; 2 wrong usage or settings, or no node
-could be reached, or the output cannot be written; 3 the cluster refused; 130 interrupted.
+could be reached, or the output cannot be written; 3 the cluster refused; 130 interrupted; 141
+whoever read the output went, as `head` does.
 
 get, put, delete and incr are run from here, past `front`: what it imports alone takes longer than
 asking the cluster.
@@ -29,9 +30,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # Whoever read us has seen enough. Not 1: that is "no such key".
+        # Whoever read us has seen enough: no fault, and to a shell the same as if SIGPIPE had ended
+        # us. Not 1: that is "no such key".
         _drop_output()
-        return 2
+        return 141
     except OSError as fault:
         if line.command in ("", "serve") and not line.has("help"):
             raise  # A node's own failure: its trace is wanted.
