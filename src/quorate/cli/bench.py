@@ -156,9 +156,9 @@ def _tell(asked: BenchAsked, found: BenchResult | Sweep, *, is_json: bool) -> in
     if is_json:
         print_json(msgspec.to_builtins(found))
     elif isinstance(found, Sweep):
-        show_sweep(found)
+        show_sweep(found, is_kept=not asked.dev)
     else:
-        show_result(found)
+        show_result(found, is_kept=not asked.dev)
     if not all(each.is_complete for each in results):
         return 130
     return 3 if any(each.errors for each in results) and not asked.churn else 0

@@ -14,8 +14,8 @@ from quorate.cli.output import print_table
 _BUSY_MOST: Final = 0.9
 
 
-def show_result(result: BenchResult) -> None:
-    """One plan, measured once or several times."""
+def show_result(result: BenchResult, *, is_kept: bool) -> None:
+    """One plan, measured once or several times. `is_kept`: whether the store is there after it."""
     kinds = [kind for kind in KINDS if result.of(kind).requests]
     print_table(["kind", *FIGURES], [[kind, *_figures(result, kind)] for kind in kinds])
     if result.rounds:
@@ -36,11 +36,11 @@ def show_result(result: BenchResult) -> None:
         for fault in one.faults:
             span = f"{fault.begun_s:.2f} s to {fault.ended_s:.2f} s"
             print(f"fault\t{fault.kind}\t{fault.node}\t{span}")
-    _show_end([result])
+    _show_end([result], is_kept=is_kept)
 
 
-def show_sweep(sweep: Sweep) -> None:
-    """A row for each point."""
+def show_sweep(sweep: Sweep, *, is_kept: bool) -> None:
+    """A row for each point. `is_kept`: whether the store is there after it."""
     rows = [
         [
             point.plan.connections if sweep.of == "connections" else f"{point.plan.rate:.0f}",
@@ -54,7 +54,7 @@ def show_sweep(sweep: Sweep) -> None:
     print_table([sweep.of, *FIGURES, "errors", "backlog", "generator_busy"], rows)
     knee = "not reached" if sweep.knee is None else f"{sweep.knee:.0f}"
     print(f"knee\t{knee}\t{sweep.knee_means}")
-    _show_end(sweep.points)
+    _show_end(sweep.points, is_kept=is_kept)
 
 
 def show_compared(compared: Sequence[Compared], names: Sequence[str]) -> None:
@@ -84,7 +84,7 @@ def _verdict(each: Compared) -> str:
     return "different" if each.is_sure else "within the noise"
 
 
-def _show_end(results: Sequence[BenchResult]) -> None:
+def _show_end(results: Sequence[BenchResult], *, is_kept: bool) -> None:
     print(f"interpreter\t{results[0].interpreter}")
     for worker, busy in enumerate(results[-1].workers_busy, 1):
         print(f"generator busy\tworker {worker}\t{busy:.0%}")
@@ -92,7 +92,8 @@ def _show_end(results: Sequence[BenchResult]) -> None:
         print("The generator was the bottleneck: use more --workers, or more processors.")
     if not all(each.is_complete for each in results):
         print("Interrupted: these are the figures so far.")
-    print(f"The keys, {results[0].key_prefix}..., stay in the store.")
+    if is_kept:
+        print(f"The keys, {results[0].key_prefix}..., stay in the store.")
 
 
 def _figures(result: BenchResult, kind: str) -> list[str]:

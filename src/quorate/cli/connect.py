@@ -14,6 +14,8 @@ from quorate.client.trial import DEFAULT_NODE, TIMEOUT_SECONDS
 from quorate.notation import parse_duration, parse_target
 
 Value = TypeVar("Value")
+KEY_BYTES_MAX: Final = 1024
+"""As all clusters have it (`quorate.config`, whose import takes long)."""
 _NUMBER_MAX: Final = 10**18 - 1
 _TTL_SECONDS_MAX: Final = 10**10
 DEV_NODES_MAX: Final = 16
@@ -72,10 +74,13 @@ def _through_tls(url: str) -> str:
 
 
 def key_of(given: Given) -> bytes:
-    """The key that is given; UsageError if it is empty."""
+    """The key that is given; UsageError if it is empty, or longer than a key may be."""
     key = os.fsencode(given["key"])
     if not key:
         raise UsageError("--key: it is empty: a key has at least one byte")
+    if len(key) > KEY_BYTES_MAX:
+        # A node would call one that is longer than a request's target too long a target.
+        raise UsageError(f"--key: it has {len(key):,} bytes: a key has at most {KEY_BYTES_MAX:,}")
     return key
 
 

@@ -9,7 +9,9 @@ import platform
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -39,6 +41,20 @@ def test_the_figures_are_a_table(run: Run) -> None:
     assert int(rows[0][1]) == int(rows[1][1]) + int(rows[2][1]) > 0
     assert interpreter[0] == "interpreter"
     assert busy[:2] == ["generator busy", "worker 1"]
+
+
+@pytest.mark.parametrize("of", ["--connections=2", "--sweep=connections=1"])
+def test_of_nodes_that_end_with_the_run_nobody_is_told_that_keys_stay(
+    run: Run, monkeypatch: pytest.MonkeyPatch, of: str
+) -> None:
+    with FakeRedis() as redis:
+        url = f"http://127.0.0.1:{redis.target[1]}"
+        nodes = nullcontext([SimpleNamespace(url=url)])
+        monkeypatch.setattr("quorate.cli.bench.dev_cluster", lambda *_: nodes)
+        ran = run("bench", "--dev", "--duration=200ms", "--keys=50", of)
+    assert (ran.code, ran.err) == (0, "")
+    assert "generator busy" in ran.out.decode()
+    assert "stay" not in ran.out.decode()
 
 
 def test_json_says_what_was_done_and_what_came_out(run: Run) -> None:

@@ -7,6 +7,8 @@ import re
 
 import pytest
 
+from quorate import config
+from quorate.cli import connect
 from quorate.cli.arguments import Given, UsageError
 from quorate.cli.connect import key_of, node_urls, timeout_seconds, ttl_seconds, whole_number
 
@@ -94,6 +96,13 @@ def test_a_key_is_any_bytes_but_not_none() -> None:
     assert key_of({"key": "\udcff"}) == b"\xff"
     with pytest.raises(UsageError, match="--key: it is empty"):
         key_of({"key": ""})
+
+
+def test_a_key_has_at_most_as_many_bytes_as_a_node_takes() -> None:
+    assert connect.KEY_BYTES_MAX == config.KEY_BYTES_MAX
+    assert key_of({"key": "é" * 512}) == "é".encode() * 512
+    with pytest.raises(UsageError, match="it has 1,025 bytes: a key has at most 1,024"):
+        key_of({"key": "é" * 512 + "a"})
 
 
 def test_a_whole_number_may_be_left_out_and_has_a_least_value() -> None:

@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from quorate.errors import DeadlineExceeded, Outcome, QuorumUnreachable
+from quorate.errors import DeadlineExceeded, Outcome, QuorumUnreachable, ValueTooLarge
 from tests.http_served import Served
 from tests.unit.cli.conftest import Run
 from tests.unit.client.scripted import ScriptedNode, dead_port, problem, reply
@@ -111,10 +111,23 @@ def test_a_read_that_was_refused_says_nothing_about_writing(
     assert (ran.code, ran.err) == (3, "quorate: too late\n")
 
 
-def test_a_write_that_can_never_succeed_is_not_called_safe_to_repeat(run: Run, target: str) -> None:
-    ran = run("put", "k" * 70_000, "bar", target)
+def test_a_write_that_can_never_succeed_is_not_called_safe_to_repeat(
+    run: Run, served: Served, target: str
+) -> None:
+    served.store.failure = ValueTooLarge("the value is too large", outcome=Outcome.NOT_APPLIED)
+    ran = run("put", "foo", "bar", target)
     assert ran.code == 3
     assert ran.err.endswith("; nothing was written\n")
+
+
+@pytest.mark.parametrize("command", ["get", "put", "delete", "incr", "explain"])
+def test_a_key_that_is_too_long_is_told_before_a_node_is_asked(
+    command: str, run: Run, served: Served, target: str
+) -> None:
+    ran = run(command, "k" * 100_000, *(["v"] if command == "put" else []), target)
+    assert ran.code == 2
+    assert ran.err == "quorate: --key: it has 100,000 bytes: a key has at most 1,024\n"
+    assert served.store.events == []
 
 
 def test_a_missing_key_that_is_no_text_is_shown_as_bytes(run: Run, target: str) -> None:

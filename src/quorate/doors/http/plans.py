@@ -40,7 +40,7 @@ class Plans:
                 404,
                 "no_such_plan",
                 f"this node knows no plan of that name: it keeps the last {PLANS_MAX} that it "
-                "showed, until it ends. Ask for the plan again (POST /plan), and apply it at the "
-                "same node",
+                "showed, until it ends. Ask for the plan again (quorate plan, POST /plan), and "
+                "apply it at the same node",
             )
         return found

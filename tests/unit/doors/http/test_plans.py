@@ -23,6 +23,8 @@ def test_the_plan_that_was_shown_longest_ago_is_given_up_for_a_new_one() -> None
     first, *others = [plans.keep(epoch, Wish()) for epoch in range(PLANS_MAX)]
     assert plans.keep(0, Wish()) == first, "shown again: now the last"
     plans.keep(PLANS_MAX, Wish())
-    with pytest.raises(Refused, match="keeps the last 16"):
+    with pytest.raises(Refused, match="keeps the last 16") as refused:
         plans.find(others[0])
+    for asked_by in ("quorate plan", "POST /plan"):
+        assert asked_by in refused.value.detail
     assert plans.find(first) == (0, Wish())
