@@ -55,6 +55,9 @@ _INLINE_WORD: Final = re.compile(
     rb"""(?:"([^"\\]*+(?:\\.[^"\\]*+)*+)"|'([^'\\]*+(?:\\'?[^'\\]*+)*+)')?+(?=[ \t\r\n]|\Z)""",
     re.DOTALL,
 )
+_NO_COMMANDS: Final = re.compile(rb"(?:[ \t\r]{0,64}+\n|\*(?:0|-[1-9][0-9]{0,17})\r\n)*+")
+"""Blank lines and empty arrays, which are passed all at once: as none fills a window, their sender
+is read on and on. Of long ones, which are passed one by one, few fit into a chunk."""
 _ESCAPE: Final = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|(.))", re.DOTALL)
 _ESCAPED: Final = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"a": b"\a"}
 
@@ -286,6 +289,8 @@ class CommandParser:
             return None
         self._missing = max(count, 0)
         self._skipping = count > ARGS_MAX
+        if not self._missing and (ignored := _NO_COMMANDS.match(self._buffer, self._at)):
+            self._at = ignored.end()
         return self._missing
 
     def _take_plain(self) -> None:
@@ -376,6 +381,8 @@ class CommandParser:
             return False
         if words:
             commands.append(words)
+        elif ignored := _NO_COMMANDS.match(self._buffer, self._at):
+            self._at = ignored.end()
         return True
 
     def _fail(self, text: str) -> bool:

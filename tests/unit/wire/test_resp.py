@@ -180,12 +180,14 @@ def test_what_a_header_promises_and_what_was_thrown_away_hold_nothing() -> None:
 
 class CountingBuffer(bytearray):
     searched = 0
+    searches = 0
 
     def find(  # type: ignore[override]
         self, sub: bytes, start: int = 0, end: int | None = None
     ) -> int:
         end = len(self) if end is None else min(end, len(self))
         self.searched += end - start
+        self.searches += 1
         return super().find(sub, start, end)
 
 
