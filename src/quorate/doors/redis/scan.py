@@ -155,8 +155,6 @@ class _MatchWalk(Walk):
 
     def work(self, steps: int) -> int:
         """Part of `Job`."""
-        if self.session.flow.state is CLOSED:
-            return steps
         if self._match is None:
             self._match = compile_glob(self._pattern)
             steps -= _COMPILE_STEPS * len(self._pattern)

@@ -3,7 +3,8 @@
 
 All connections share what a turn has for it, whoever asks first goes first, and what is left goes
 to the end of the line. So neither one KEYS with a slow pattern nor a hundred of them hold up the
-turn, in which peers are answered and other clients served.
+turn, in which peers are answered and other clients served. The job of a client that is gone is
+dropped when its turn comes, with what it holds, which no budget is charged for any more.
 """
 
 from __future__ import annotations
@@ -11,14 +12,27 @@ from __future__ import annotations
 from collections import deque
 from typing import Final, Protocol
 
+from quorate.doors.flow import CLOSED, Flow
 from quorate.host.store import Store
 
 STEPS_PER_TURN: Final = 500_000
 """A step takes 4 to 12 ns, so that a turn gives some milliseconds."""
 
 
+class Client(Protocol):
+    """Who asks for a job."""
+
+    @property
+    def flow(self) -> Flow:
+        """The state of its connection."""
+
+
 class Job(Protocol):
     """Something that can be done in slices."""
+
+    @property
+    def session(self) -> Client:
+        """Whose it is."""
 
     def work(self, steps: int) -> int:
         """Do about `steps` of it. Returns how many are left over, 0 or less if it is not done."""
@@ -43,6 +57,8 @@ class Work:
         jobs, left = self._jobs, STEPS_PER_TURN
         while jobs and left > 0:
             job = jobs.popleft()
+            if job.session.flow.state is CLOSED:
+                continue
             left = job.work(left)
             if left <= 0:
                 jobs.append(job)

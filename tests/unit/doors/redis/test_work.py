@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 
 from quorate.doors.redis.glob import PATTERN_BYTES_MAX, compile_glob, steps_per_byte
 from quorate.doors.redis.session import Session
 from quorate.doors.redis.work import STEPS_PER_TURN, Work
-from tests.unit.doors.redis.turns import Client, TurnStore
+from tests.unit.doors.redis.turns import Client, three_nodes
 
 SLOW = b"*" + b"[ab]" * 200 + b"c"
 
@@ -16,8 +18,9 @@ SLOW = b"*" + b"[ab]" * 200 + b"c"
 class Chore:
     """So many steps; notes in which turns it was worked on."""
 
-    def __init__(self, store: TurnStore, steps: int) -> None:
-        self._store = store
+    def __init__(self, client: Client, steps: int) -> None:
+        self.session = client.connection
+        self._store = client.store
         self.left = steps
         self.turns: list[int] = []
 
@@ -30,7 +33,7 @@ class Chore:
 
 def test_a_turn_does_no_more_than_its_steps_and_jobs_take_it_in_turns(client: Client) -> None:
     store, work = client.store, Work(client.store)
-    long, short = Chore(store, 3 * STEPS_PER_TURN - 100), Chore(store, 10)
+    long, short = Chore(client, 3 * STEPS_PER_TURN - 100), Chore(client, 10)
     work.add(long)
     work.add(short)
     client.settle()
@@ -38,6 +41,50 @@ def test_a_turn_does_no_more_than_its_steps_and_jobs_take_it_in_turns(client: Cl
     assert short.turns == [2]
     assert not long.left
     assert store.is_idle
+
+
+def test_the_job_of_a_client_that_is_gone_is_dropped_when_its_turn_comes(client: Client) -> None:
+    store, work = client.store, Work(client.store)
+    gone = [Client(store, client.door) for _ in range(50)]
+    jobs = [Chore(each, 1000 * STEPS_PER_TURN) for each in gone]
+    last = Chore(client, 10)
+    for each in [*jobs, last]:
+        work.add(each)
+    store.turn()
+    store.turn()
+    for other in gone:
+        other.connection.connection_lost(None)
+    held = [weakref.ref(each) for each in jobs]
+    del jobs, each
+    client.settle()
+    assert len(last.turns) == 1
+    assert last.turns[0] <= 4
+    assert not [each() for each in held if each() is not None]
+    assert store.is_idle
+
+
+@pytest.mark.parametrize("command", [["LCS", "a", "b"], ["CLIENT", "LIST"], ["KEYS", SLOW]])
+def test_whatever_a_client_that_is_gone_had_under_way_takes_no_turn_more(
+    command: list[str | bytes],
+) -> None:
+    client = Client(three_nodes(value_bytes_max=1 << 20))
+    store, door = client.store, client.door
+    for key in (b"a", b"b"):
+        store.fill(key, b"ab" * 250)
+    for i in range(1000):
+        store.fill(b"%03d" % i + b"a" * 1000, b"")
+        door.sessions[1000 + i] = client.connection
+    clients = [Client(store, door) for _ in range(50)]
+    for each in clients:
+        each.send(command)
+    store.turn()
+    store.turn()
+    for each in clients:
+        each.connection.connection_lost(None)
+    before = store.turns
+    client.settle()
+    assert store.turns - before < 5
+    assert client.replies_budget.used == 0
 
 
 def test_keys_with_a_slow_pattern_goes_on_in_the_next_turn_and_others_are_served(
