@@ -73,6 +73,8 @@ class Still:
 
 
 class _Applicant:
+    is_gone = False
+
     def __init__(self) -> None:
         self.answers: list[Answer] = []
 

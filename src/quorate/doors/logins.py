@@ -7,7 +7,8 @@ bits of network). A source whose checks failed has each further one begin later,
 after the one before, until it has been quiet for FORGET_S. Where too many wait, the source with the
 most failures gives way, and the check of the one with the fewest is made first, so that who guesses
 keeps nobody else out. Who asks for the same check meanwhile, as a pool of connections does when its
-node is back, waits for the one under way.
+node is back, waits for the one under way; who went is forgotten, so that of those
+that are kept about half at least are there.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
@@ -32,8 +33,20 @@ DELAY_S: Final = 0.1
 DELAY_S_MAX: Final = 3.2
 FORGET_S: Final = 600.0
 
-Done = Callable[[bool | None], None]
-"""Whether the password is right; None: too many checks wait already."""
+_WAITING_LOOKED_AT: Final = 64
+"""So many may wait for one check before it is looked who of them went, at least."""
+
+
+class Asker(Protocol):
+    """Who waits for a check."""
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether nobody wants to hear of it any more."""
+
+    def checked(self, is_right: bool | None) -> None:
+        """Hear whether the password is right; None: too many checks wait already."""
+
 
 _log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger()
 
@@ -90,14 +103,24 @@ class _Source:
 class _Check:
     """One check, and who waits for it."""
 
-    __slots__ = ("kept", "password", "source", "waiting")
+    __slots__ = ("_is_looked_at", "kept", "password", "source", "waiting")
 
-    def __init__(self, password: bytes, kept: PasswordHash, source: _Source, done: Done) -> None:
+    def __init__(self, password: bytes, kept: PasswordHash, source: _Source, asker: Asker) -> None:
         self.password = password
         self.kept = kept
         self.source = source
-        self.waiting = [done]
+        self.waiting = [asker]
         """Empty: it gave way."""
+        self._is_looked_at = _WAITING_LOOKED_AT
+        """So many may wait before it is looked who of them went. The next look is when there are
+        twice as many as stayed, so that each who comes costs the same."""
+
+    def join(self, asker: Asker) -> None:
+        """One more waits for it."""
+        if len(self.waiting) >= self._is_looked_at:
+            self.waiting = [each for each in self.waiting if not each.is_gone]
+            self._is_looked_at = max(2 * len(self.waiting), _WAITING_LOOKED_AT)
+        self.waiting.append(asker)
 
 
 class Logins:
@@ -113,19 +136,19 @@ class Logins:
         self._under_way: _Check | None = None
 
     def check(
-        self, password: bytes, kept: PasswordHash, *, digest: bytes, address: str, done: Done
+        self, password: bytes, kept: PasswordHash, *, digest: bytes, address: str, asker: Asker
     ) -> None:
-        """Call `done` with whether the password is right. `digest`: of user and password, the
-        same for no others."""
+        """Tell `asker` whether the password is right. `digest`: of user and password, the same for
+        no others."""
         check = self._checks.get((digest, kept))
         if check is not None:
-            check.waiting.append(done)
+            check.join(asker)
             return
         source = self._source_of(address)
         if source.checks >= SOURCE_CHECKS_MAX or not self._has_room_for(source):
-            done(None)
+            asker.checked(None)
             return
-        check = _Check(password, kept, source, done)
+        check = _Check(password, kept, source, asker)
         self._checks[digest, kept] = check
         source.checks += 1
         now = self._timers.time()
@@ -149,8 +172,8 @@ class Logins:
         del self._checks[key]
         last.source.checks -= 1
         told, last.waiting = last.waiting, []
-        for done in told:
-            done(None)
+        for asker in told:
+            asker.checked(None)
         return True
 
     def _source_of(self, address: str) -> _Source:
@@ -191,8 +214,8 @@ class Logins:
         if not is_right:
             source.failures += 1
             source.not_before = max(source.not_before, now + _delay_s(source.failures))
-        for done in check.waiting:
-            done(is_right)
+        for asker in check.waiting:
+            asker.checked(is_right)
         self._make_next()
 
 

@@ -46,6 +46,10 @@ Answer = Principal | QuorateError
 class Applicant(Protocol):
     """Who waits to be logged in."""
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether its client is."""
+
     def logged_in(self, answer: Answer) -> None:
         """Hear who it is, or why not."""
 
@@ -186,22 +190,21 @@ class Principals:
         is_checked = user is not None and user.password and _admits(user, source)
         kept = parse_hash(user.password) if user and is_checked else self._nobodys
 
-        def done(is_right: bool | None) -> None:
+        def answer(is_right: bool | None) -> Answer:
             if is_right is None:
-                applicant.logged_in(_too_many_logins())
-                return
+                return _too_many_logins()
             # The users may have changed meanwhile.
             now = self._users.get(user.name) if user is not None else None
             if not is_right or now is None or user is None or now.password != user.password:
-                applicant.logged_in(self._refused(now.name if now else "", source, door))
-            else:
-                applicant.logged_in(self._accepted(now, source, door, digest))
+                return self._refused(now.name if now else "", source, door)
+            return self._accepted(now, source, door, digest)
 
         if len(password) > PASSWORD_BYTES_MAX or password.endswith(b"\0"):
             # No password is so long, and to HMAC, of which its hash is made, one is the same with
             # zeros behind it. It is checked all the same, as one that is wrong.
             kept, password = self._nobodys, b""
-        self._logins.check(password, kept, digest=digest, address=source, done=done)
+        asker = _Asker(applicant, answer)
+        self._logins.check(password, kept, digest=digest, address=source, asker=asker)
 
     def _of_token(self, token: bytes, source: str, digest: bytes) -> Answer:
         claims = claims_of(
@@ -273,6 +276,25 @@ class Principals:
         return self._users.get(name)
 
 
+class _Asker:
+    """Waits for the check of a password for somebody."""
+
+    __slots__ = ("_answer", "_applicant")
+
+    def __init__(self, applicant: Applicant, answer: Callable[[bool | None], Answer]) -> None:
+        self._applicant = applicant
+        self._answer = answer
+
+    @property
+    def is_gone(self) -> bool:
+        """Part of `logins.Asker`."""
+        return self._applicant.is_gone
+
+    def checked(self, is_right: bool | None) -> None:
+        """Part of `logins.Asker`."""
+        self._applicant.logged_in(self._answer(is_right))
+
+
 class _Applied:
     """Remembers the header that was shown, once it is known whose it is."""
 
@@ -282,6 +304,11 @@ class _Applied:
         self._principals = principals
         self._applicant = applicant
         self._digest = digest
+
+    @property
+    def is_gone(self) -> bool:
+        """Part of `Applicant`."""
+        return self._applicant.is_gone
 
     def logged_in(self, answer: Answer) -> None:
         """Part of `Applicant`."""

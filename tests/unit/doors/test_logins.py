@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import threading
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -49,6 +50,18 @@ class ByHand(Thread):
             self.make()
 
 
+class Asker:
+    """Notes in `told` what it hears."""
+
+    is_gone = False
+
+    def __init__(self, told: list[bool | None]) -> None:
+        self._told = told
+
+    def checked(self, is_right: bool | None) -> None:
+        self._told.append(is_right)
+
+
 class Bench:
     """Logins by hand."""
 
@@ -59,15 +72,17 @@ class Bench:
         self.told: list[bool | None] = []
         self._number = 0
 
-    def ask(self, password: bytes, address: str = "10.0.0.1", *, digest: bytes = b"") -> None:
+    def ask(self, password: bytes, address: str = "10.0.0.1", *, digest: bytes = b"") -> Asker:
         self._number += 1
+        asker = Asker(self.told)
         self.logins.check(
             password,
             KEPT,
             digest=digest or b"%d" % self._number,
             address=address,
-            done=self.told.append,
+            asker=asker,
         )
+        return asker
 
     def fail(self, count: int, address: str = "10.0.0.1") -> None:
         """So many wrong passwords, each waited for."""
@@ -104,6 +119,23 @@ def test_who_asks_the_same_meanwhile_waits_for_the_one_check() -> None:
     bench.thread.make()
     assert bench.told == [True] * 1000
     assert bench.thread.asked == []
+
+
+@pytest.mark.parametrize("staying", [0, 10, 500])
+def test_who_asks_the_same_and_goes_at_once_is_not_kept(staying: int) -> None:
+    bench = Bench()
+    for _ in range(staying):
+        bench.ask(b"wrong", digest=b"one")
+    gone = []
+    for _ in range(5000):
+        asker = bench.ask(b"wrong", digest=b"one")
+        asker.is_gone = True
+        gone.append(weakref.ref(asker))
+        del asker
+    assert len([1 for each in gone if each() is not None]) <= 100 + 2 * staying
+    bench.thread.make()
+    assert len(bench.told) <= 100 + 3 * staying
+    assert len(bench.told) >= staying
 
 
 def test_more_than_so_many_are_not_kept_waiting() -> None:
@@ -296,7 +328,8 @@ def test_where_there_is_no_thread_any_more_each_check_is_a_wrong_password() -> N
         logins = Logins(asyncio.get_running_loop(), thread)
         thread.close()
         for number in range(3):
-            logins.check(b"right", KEPT, digest=b"%d" % number, address="::1", done=told.append)
+            digest = b"%d" % number
+            logins.check(b"right", KEPT, digest=digest, address="::1", asker=Asker(told))
         while len(told) < 3:
             await asyncio.sleep(0.01)
 

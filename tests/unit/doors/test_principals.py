@@ -44,6 +44,8 @@ class Door(asyncio.BaseTransport):
 
 
 class Applicant:
+    is_gone = False
+
     def __init__(self) -> None:
         self.answers: list[Answer] = []
 

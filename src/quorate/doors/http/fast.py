@@ -168,8 +168,7 @@ class FastConnection:
         self._heads = Heads(lane.match_headers, asks=lane.asks)
         self._upload: _Upload | None = None
         self._is_fenced = False
-        """Nothing may begin before all is answered: a write is under way, or comes next; or before
-        it is known who asks."""
+        """A write is under way or next, and all is answered first; or it is not known who asks."""
         self.principal: Principal = ANYBODY
         """Who sends what shows nothing else."""
         self._is_guest = False
@@ -435,10 +434,15 @@ class FastConnection:
         # Refused at once: what follows is dropped.
         return at if self.flow.state is not REFUSING else len(data)
 
+    @property
+    def is_gone(self) -> bool:
+        """Part of `Applicant`."""
+        return self.flow.state is CLOSED
+
     def logged_in(self, answer: Answer) -> None:
         """Go on with the request, whose sender is known now, or refuse it. Part of `Applicant`."""
         method, self._login = self._login, None
-        if self.flow.state is CLOSED or method is None:
+        if self.is_gone or method is None:
             return
         if isinstance(answer, QuorateError):
             self._buffer = b""

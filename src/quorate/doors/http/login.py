@@ -18,8 +18,13 @@ HEADER: Final = "Authorization"
 
 
 class _FutureApplicant:
-    def __init__(self, future: asyncio.Future[Answer]) -> None:
+    def __init__(self, request: web.Request, future: asyncio.Future[Answer]) -> None:
+        self._request = request
         self._future = future
+
+    @property
+    def is_gone(self) -> bool:
+        return self._request.transport is None
 
     def logged_in(self, answer: Answer) -> None:
         if not self._future.done():
@@ -49,7 +54,7 @@ async def _identified(
     if known is not None:
         return known
     future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-    principals.apply(header, source, _FutureApplicant(future))
+    principals.apply(header, source, _FutureApplicant(request, future))
     answer = await future
     if isinstance(answer, Principal):
         return answer

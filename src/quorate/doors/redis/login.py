@@ -12,6 +12,7 @@ from functools import partial
 from typing import Final
 
 from quorate.doors.access import ANYBODY, NOBODY, Principal, Role
+from quorate.doors.flow import CLOSED
 from quorate.doors.principals import Answer
 from quorate.doors.redis.clients import REDIS_VERSION, checked_name
 from quorate.doors.redis.command import Access, Command, container, quote
@@ -43,6 +44,11 @@ class _Login(Pending):
         super().__init__(session)
         self._succeed = succeed
         session.door.principals.log_in(name, password, session.source, self)
+
+    @property
+    def is_gone(self) -> bool:
+        """Part of `Applicant`."""
+        return self.session.flow.state is CLOSED
 
     def logged_in(self, answer: Answer) -> None:
         """Part of `Applicant`."""

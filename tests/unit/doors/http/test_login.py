@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from base64 import b64encode
 from typing import Any
 
 import pytest
+from aiohttp.test_utils import make_mocked_request
 from hypothesis import given
 from hypothesis import strategies as st
 
 from quorate.core.values.events import Get, Put, Update
 from quorate.doors.http.canonical import HEADERS, HEADERS_WITH_LOGIN
+from quorate.doors.http.login import _FutureApplicant
 from quorate.doors.limits import Timers
 from quorate.doors.principals import REMEMBERED_MAX, Principals
 from quorate.security.tokens import Claims, issue
@@ -191,6 +194,20 @@ def test_who_is_gone_before_the_check_is_made_is_told_nothing() -> None:
         assert bench.store.events == []
 
     run(test, make_principals=asking(thread))
+
+
+def test_an_applicant_is_gone_with_its_connection() -> None:
+    async def test(bench: Bench) -> None:
+        assert not bench.connection.is_gone
+        bench.connection.connection_lost(None)
+        assert bench.connection.is_gone
+        request = make_mocked_request("GET", "/kv/k")
+        future = asyncio.get_running_loop().create_future()
+        assert not _FutureApplicant(request, future).is_gone
+        request.protocol.transport = None
+        assert _FutureApplicant(request, future).is_gone
+
+    run(test, make_principals=asking())
 
 
 @pytest.mark.parametrize(

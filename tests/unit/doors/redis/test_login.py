@@ -172,6 +172,16 @@ def test_a_client_that_is_gone_before_its_password_was_checked_is_none() -> None
     assert client.transport.writes == []
 
 
+def test_however_many_ask_for_the_same_check_and_go_few_are_kept() -> None:
+    first = client_of(ByHand())
+    for _ in range(1000):
+        client = Client(first.store, first.door)
+        client.send(["AUTH", "ann", "ann-pw"])
+        client.connection.connection_lost(None)
+    (check,) = first.door.principals._logins._checks.values()
+    assert len(check.waiting) < 100
+
+
 def test_too_many_logins_are_answered_as_overload() -> None:
     client = client_of(ByHand())
     transports = []
