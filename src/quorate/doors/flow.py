@@ -20,7 +20,7 @@ Two budgets are shared with all connections: one for what arrives (`charge`), on
 leave (`has_room`): values that reads brought, replies whose turn has not come, and bytes that the
 kernel has not taken. Of the latter a connection has FREE_REPLY_BYTES in its queue and as many in
 its transport for nothing, so small replies always get through. Who takes them too slowly while
-others find no room is let go (`too_slow`).
+others find no room in a budget that it holds much of is let go (`too_slow`).
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from typing import Final, Protocol, cast
 
 from quorate.doors.answered import WaitingLine
 from quorate.doors.limits import (
+    FREE_BYTES,
     LINGER_SECONDS,
     REQUEST_SECONDS,
     ByteBudget,
@@ -219,8 +220,8 @@ class Flow:
         self._written_bytes = 0
         self._taken_bytes = 0
         """Of those written, how many the system had taken when the deadline began."""
-        self._refused_before = 0
-        """How many replies, of any client, had found no room by then."""
+        self._refused_before = 0, 0
+        """How many replies, and how many requests, of any client, had found no room by then."""
 
     def open(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
@@ -350,8 +351,12 @@ class Flow:
         state = self.state
         if state is not ARRIVING and state is not LINGERING:
             taken = self._count_taken() - self._taken_bytes
-            was_short = self._limits.replies.refused != self._refused_before
-            if too_slow(taken, held=self._held_bytes, was_short=was_short):
+            replies_before, bodies_before = self._refused_before
+            limits, charged = self._limits, max(self.charged_bytes - FREE_BYTES, 0)
+            # Half a request that nobody reads on holds of the other budget as long.
+            if too_slow(
+                taken, held=self._held_bytes, was_short=limits.replies.refused != replies_before
+            ) or too_slow(taken, held=charged, was_short=limits.bodies.refused != bodies_before):
                 self.abort()
             else:
                 self._hold_what_is_there()
@@ -382,7 +387,7 @@ class Flow:
         self._deadline = wanted
         if wanted is not None:
             self._taken_bytes = self._count_taken()
-            self._refused_before = self._limits.replies.refused
+            self._refused_before = self._limits.replies.refused, self._limits.bodies.refused
             wanted.watch(self)
 
     def _count_taken(self) -> int:

@@ -290,6 +290,28 @@ def test_who_takes_less_than_a_tenth_of_its_share_stays_while_nobody_is_in_need(
     assert bench.replies.used == (BUDGET_BYTES - taken if stays else 0)
 
 
+@pytest.mark.parametrize(
+    ("taken", "is_short", "stays"),
+    [(1, False, True), (99, True, False), (100, True, True), (0, False, False)],
+)
+def test_who_holds_half_a_request_and_takes_its_answers_too_slowly_goes_if_others_need_the_room(
+    taken: int, is_short: bool, stays: bool
+) -> None:
+    bench = Bench()
+    bench.budget.take(BUDGET_BYTES + 1)  # Before the time begins.
+    bench.go(Input.PART)
+    assert bench.flow.charge(FREE_BYTES + BUDGET_BYTES)
+    holding(bench, 0)
+    bench.timers.advance(REQUEST_SECONDS / 2)
+    if is_short:
+        assert not bench.budget.take(1)
+    bench.transport.unread -= taken
+    bench.timers.advance(REQUEST_SECONDS / 2)
+    assert bench.transport.aborted is not stays
+    bench.check()
+    assert bench.budget.used == (BUDGET_BYTES if stays else 0)
+
+
 def test_who_holds_nothing_of_what_others_need_may_be_slow() -> None:
     bench = Bench()
     holding(bench, 0)
