@@ -37,7 +37,7 @@ _WAITING_LOOKED_AT: Final = 64
 """So many may wait for one check before it is looked who of them went, at least."""
 
 
-class Asker(Protocol):
+class Claimant(Protocol):
     """Who waits for a check."""
 
     @property
@@ -105,22 +105,24 @@ class _Check:
 
     __slots__ = ("_is_looked_at", "kept", "password", "source", "waiting")
 
-    def __init__(self, password: bytes, kept: PasswordHash, source: _Source, asker: Asker) -> None:
+    def __init__(
+        self, password: bytes, kept: PasswordHash, source: _Source, claimant: Claimant
+    ) -> None:
         self.password = password
         self.kept = kept
         self.source = source
-        self.waiting = [asker]
+        self.waiting = [claimant]
         """Empty: it gave way."""
         self._is_looked_at = _WAITING_LOOKED_AT
         """So many may wait before it is looked who of them went. The next look is when there are
         twice as many as stayed, so that each who comes costs the same."""
 
-    def join(self, asker: Asker) -> None:
+    def join(self, claimant: Claimant) -> None:
         """One more waits for it."""
         if len(self.waiting) >= self._is_looked_at:
             self.waiting = [each for each in self.waiting if not each.is_gone]
             self._is_looked_at = max(2 * len(self.waiting), _WAITING_LOOKED_AT)
-        self.waiting.append(asker)
+        self.waiting.append(claimant)
 
 
 class Logins:
@@ -136,19 +138,25 @@ class Logins:
         self._under_way: _Check | None = None
 
     def check(
-        self, password: bytes, kept: PasswordHash, *, digest: bytes, address: str, asker: Asker
+        self,
+        password: bytes,
+        kept: PasswordHash,
+        *,
+        digest: bytes,
+        address: str,
+        claimant: Claimant,
     ) -> None:
-        """Tell `asker` whether the password is right. `digest`: of user and password, the same for
+        """Tell `claimant` whether the password is right. `digest`: of user and password, the same for
         no others."""
         check = self._checks.get((digest, kept))
         if check is not None:
-            check.join(asker)
+            check.join(claimant)
             return
         source = self._source_of(address)
         if source.checks >= SOURCE_CHECKS_MAX or not self._has_room_for(source):
-            asker.checked(None)
+            claimant.checked(None)
             return
-        check = _Check(password, kept, source, asker)
+        check = _Check(password, kept, source, claimant)
         self._checks[digest, kept] = check
         source.checks += 1
         now = self._timers.time()
@@ -172,8 +180,8 @@ class Logins:
         del self._checks[key]
         last.source.checks -= 1
         told, last.waiting = last.waiting, []
-        for asker in told:
-            asker.checked(None)
+        for claimant in told:
+            claimant.checked(None)
         return True
 
     def _source_of(self, address: str) -> _Source:
@@ -214,8 +222,8 @@ class Logins:
         if not is_right:
             source.failures += 1
             source.not_before = max(source.not_before, now + _delay_s(source.failures))
-        for asker in check.waiting:
-            asker.checked(is_right)
+        for claimant in check.waiting:
+            claimant.checked(is_right)
         self._make_next()
 
 

@@ -203,8 +203,8 @@ class Principals:
             # No password is so long, and to HMAC, of which its hash is made, one is the same with
             # zeros behind it. It is checked all the same, as one that is wrong.
             kept, password = self._nobodys, b""
-        asker = _Asker(applicant, answer)
-        self._logins.check(password, kept, digest=digest, address=source, asker=asker)
+        claimant = _Claimant(applicant, answer)
+        self._logins.check(password, kept, digest=digest, address=source, claimant=claimant)
 
     def _of_token(self, token: bytes, source: str, digest: bytes) -> Answer:
         claims = claims_of(
@@ -276,7 +276,7 @@ class Principals:
         return self._users.get(name)
 
 
-class _Asker:
+class _Claimant:
     """Waits for the check of a password for somebody."""
 
     __slots__ = ("_answer", "_applicant")
@@ -287,11 +287,11 @@ class _Asker:
 
     @property
     def is_gone(self) -> bool:
-        """Part of `logins.Asker`."""
+        """Part of `logins.Claimant`."""
         return self._applicant.is_gone
 
     def checked(self, is_right: bool | None) -> None:
-        """Part of `logins.Asker`."""
+        """Part of `logins.Claimant`."""
         self._applicant.logged_in(self._answer(is_right))
 
 

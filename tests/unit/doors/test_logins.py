@@ -50,7 +50,7 @@ class ByHand(Thread):
             self.make()
 
 
-class Asker:
+class Claimant:
     """Notes in `told` what it hears."""
 
     is_gone = False
@@ -72,17 +72,17 @@ class Bench:
         self.told: list[bool | None] = []
         self._number = 0
 
-    def ask(self, password: bytes, address: str = "10.0.0.1", *, digest: bytes = b"") -> Asker:
+    def ask(self, password: bytes, address: str = "10.0.0.1", *, digest: bytes = b"") -> Claimant:
         self._number += 1
-        asker = Asker(self.told)
+        claimant = Claimant(self.told)
         self.logins.check(
             password,
             KEPT,
             digest=digest or b"%d" % self._number,
             address=address,
-            asker=asker,
+            claimant=claimant,
         )
-        return asker
+        return claimant
 
     def fail(self, count: int, address: str = "10.0.0.1") -> None:
         """So many wrong passwords, each waited for."""
@@ -128,10 +128,10 @@ def test_who_asks_the_same_and_goes_at_once_is_not_kept(staying: int) -> None:
         bench.ask(b"wrong", digest=b"one")
     gone = []
     for _ in range(5000):
-        asker = bench.ask(b"wrong", digest=b"one")
-        asker.is_gone = True
-        gone.append(weakref.ref(asker))
-        del asker
+        claimant = bench.ask(b"wrong", digest=b"one")
+        claimant.is_gone = True
+        gone.append(weakref.ref(claimant))
+        del claimant
     assert len([1 for each in gone if each() is not None]) <= 100 + 2 * staying
     bench.thread.make()
     assert len(bench.told) <= 100 + 3 * staying
@@ -329,7 +329,7 @@ def test_where_there_is_no_thread_any_more_each_check_is_a_wrong_password() -> N
         thread.close()
         for number in range(3):
             digest = b"%d" % number
-            logins.check(b"right", KEPT, digest=digest, address="::1", asker=Asker(told))
+            logins.check(b"right", KEPT, digest=digest, address="::1", claimant=Claimant(told))
         while len(told) < 3:
             await asyncio.sleep(0.01)
 

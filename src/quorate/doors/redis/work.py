@@ -19,7 +19,7 @@ STEPS_PER_TURN: Final = 500_000
 """A step takes 4 to 12 ns, so that a turn gives some milliseconds."""
 
 
-class Client(Protocol):
+class Connected(Protocol):
     """Who asks for a job."""
 
     @property
@@ -31,7 +31,7 @@ class Job(Protocol):
     """Something that can be done in slices."""
 
     @property
-    def session(self) -> Client:
+    def session(self) -> Connected:
         """Whose it is."""
 
     def work(self, steps: int) -> int:
