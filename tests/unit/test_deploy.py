@@ -81,6 +81,21 @@ def test_a_secret_is_taken_as_systemd_and_kubernetes_hand_it_over(
         assert load_secrets(path) == (b"s" * 32,)
 
 
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("deploy/quorate.service", r"^Environment=.*$"),
+        ("deploy/Dockerfile", r"^ENV PATH=.*$"),
+        ("docs/operations.md", r"^With `MALLOC_.*$"),
+    ],
+)
+def test_the_memory_of_large_values_is_given_back_wherever_a_node_runs(
+    name: str, line: str
+) -> None:
+    found = re.findall(line, (ROOT / name).read_text(), re.MULTILINE)
+    assert sum("MALLOC_MMAP_THRESHOLD_=1048576" in each for each in found) == 1
+
+
 # --- systemd -----------------------------------------------------------------------------------
 
 
