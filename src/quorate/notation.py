@@ -173,11 +173,12 @@ def is_url(text: str) -> bool:
 
 def is_one_of(host: str, patterns: Iterable[str]) -> bool:
     """Whether a host, a name or an address, is one that these mean. Of a name `*` may be the first
-    label, and is exactly one (RFC 6125, 6.4.3)."""
+    label, and is exactly one (RFC 6125, 6.4.3); of an address it is nothing."""
+    is_name = address_of(host) is None
     label, _, behind = host.lower().partition(".")
     for each in patterns:
         first, _, rest = each.lower().partition(".")
-        if behind == rest and label and first in ("*", label):
+        if behind == rest and label and (first == label or (first == "*" and is_name)):
             return True
     return False
 
