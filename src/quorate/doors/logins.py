@@ -146,8 +146,8 @@ class Logins:
         address: str,
         claimant: Claimant,
     ) -> None:
-        """Tell `claimant` whether the password is right. `digest`: of user and password, the same for
-        no others."""
+        """Tell `claimant` whether the password is right. `digest`: of user and password, the same
+        for no others."""
         check = self._checks.get((digest, kept))
         if check is not None:
             check.join(claimant)
