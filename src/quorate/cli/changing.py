@@ -13,7 +13,14 @@ from typing import Any, Final
 
 from quorate.cli.arguments import Given, UsageError
 from quorate.cli.asking import ask_all
-from quorate.cli.connect import client_at, client_of, parsed, timeout_seconds, whole_number
+from quorate.cli.connect import (
+    client_at,
+    client_of,
+    parsed,
+    timeout_seconds,
+    vouched_of,
+    whole_number,
+)
 from quorate.cli.output import print_facts, print_json, print_table
 from quorate.client.blocking import Client
 from quorate.client.calls import Call, Unreachable, options, read_json
@@ -214,13 +221,15 @@ def _heard(given: Given, shown: dict[str, Any]) -> dict[str, list[str]]:
     urls = [url for url in urls if url != shown["node"]]
     if not urls:
         return {}
-    found = ask_all(urls, lambda url: _waits_at(given, url), lambda _url, _fault: [])
+    # All that are listed here are members.
+    vouched = vouched_of([{**each, "member": True} for each in shown["members"]])
+    found = ask_all(urls, lambda url: _waits_at(given, url, vouched), lambda _url, _fault: [])
     return dict(zip(urls, found, strict=True))
 
 
-def _waits_at(given: Given, url: str) -> list[str]:
+def _waits_at(given: Given, url: str, vouched: set[str]) -> list[str]:
     try:
-        with client_at(given, url, timeout=_PROBE_SECONDS) as client:
+        with client_at(given, url, timeout=_PROBE_SECONDS, vouched=vouched) as client:
             return [str(each) for each in topology_of(client)["waits"]]
     except (QuorateError, Unreachable):
         return []

@@ -14,11 +14,21 @@ from typing import Any, Final, NamedTuple
 from quorate.cli.arguments import Given
 from quorate.cli.asking import ask_all
 from quorate.cli.changing import topology_of
-from quorate.cli.connect import client_at, client_of, key_of, parsed, timeout_seconds, whole_number
+from quorate.cli.connect import (
+    WITHHELD,
+    client_at,
+    client_of,
+    is_withheld,
+    key_of,
+    parsed,
+    timeout_seconds,
+    vouched_of,
+    whole_number,
+)
 from quorate.cli.output import print_facts, print_json, print_table
 from quorate.client.blocking import Client
 from quorate.client.calls import Call, Unreachable, error_of, options, packed, read_json
-from quorate.errors import InvalidRequest, PeerProtocolError, QuorateError
+from quorate.errors import InvalidRequest, PeerProtocolError, QuorateError, Unauthenticated
 from quorate.notation import (
     parse_url,
     show_bytes,
@@ -119,10 +129,11 @@ def run_forget(given: Given) -> int:
     forgotten = parsed(given, "url", parse_url)
     target = f"/join?url={quote(str(forgotten).encode())}"
     # Who was never met is asked nothing: it may be another mistake.
-    met = [str(member["url"]) for member in _members(given) if member.get("id")]
+    members = _members(given)
+    met = [str(member["url"]) for member in members if member.get("id")]
     urls = [url for url in met if url != forgotten]
-    call = Call("DELETE", target)
-    told = ask_all(urls, lambda url: _fault_of(given, url, call), lambda _, fault: fault)
+    call, vouched = Call("DELETE", target), vouched_of(members)
+    told = ask_all(urls, lambda url: _fault_of(given, url, call, vouched), lambda _, fault: fault)
     faults = {url: fault for url, fault in zip(urls, told, strict=True) if fault}
     if "json" in given:
         print_json({"url": forgotten, "faults": faults})
@@ -136,9 +147,9 @@ def run_status(given: Given) -> int:
     layout, is shown and counts only where an operator asked for it to join: else it may be an
     address where no node is."""
     members = _members(given)
-    urls = [str(member["url"]) for member in members]
+    urls, vouched = [str(member["url"]) for member in members], vouched_of(members)
     conditions = ask_all(
-        urls, lambda url: _condition(given, url), lambda _, fault: _Condition(fault)
+        urls, lambda url: _condition(given, url, vouched), lambda _, fault: _Condition(fault)
     )
     reasons = [each.reason for each in conditions]
     for place, member in enumerate(members):
@@ -165,9 +176,12 @@ def run_status(given: Given) -> int:
 def run_check(given: Given) -> int:
     """Have each node check its copies, and wait for them; 3 if one does not answer, 1 if one found
     something."""
-    urls = [str(member["url"]) for member in _members(given)]
+    members = _members(given)
+    urls, vouched = [str(member["url"]) for member in members], vouched_of(members)
     found = ask_all(
-        urls, lambda url: _checked(given, url), lambda url, fault: {"url": url, "fault": fault}
+        urls,
+        lambda url: _checked(given, url, vouched),
+        lambda url, fault: {"url": url, "fault": fault},
     )
     if "json" in given:
         print_json(found)
@@ -178,12 +192,12 @@ def run_check(given: Given) -> int:
     return int(any(each["differed"] or each["unreadable"] for each in found))
 
 
-def _checked(given: Given, url: str) -> dict[str, Any]:
+def _checked(given: Given, url: str, vouched: set[str]) -> dict[str, Any]:
     """What the node at `url` found."""
     method = "POST"
     try:
         while True:
-            with client_at(given, url, timeout=_PROBE_SECONDS) as client:
+            with client_at(given, url, timeout=_PROBE_SECONDS, vouched=vouched) as client:
                 told = read_json(client.request(Call(method, "/check")))
             if not _are_tables([told], _OF_CHECK):
                 raise PeerProtocolError("what a check found, in an unknown form")
@@ -192,7 +206,7 @@ def _checked(given: Given, url: str) -> dict[str, Any]:
             method = "GET"
             time.sleep(_CHECK_LOOK_SECONDS)
     except (Unreachable, QuorateError) as fault:
-        return {"url": url, "fault": str(fault)}
+        return {"url": url, "fault": _told_fault(given, url, fault, vouched)}
 
 
 def _tell_what_waits(given: Given) -> None:
@@ -356,12 +370,12 @@ class _Condition(NamedTuple):
     """That this is soon, and what to do."""
 
 
-def _condition(given: Given, url: str) -> _Condition:
+def _condition(given: Given, url: str, vouched: set[str]) -> _Condition:
     """How the node at `url` is."""
-    reason = _fault_of(given, url, Call("GET", "/readyz"))
+    reason = _fault_of(given, url, Call("GET", "/readyz"), vouched)
     try:
         # Who is not ready may be so because its certificate has expired.
-        with client_at(given, url, timeout=_PROBE_SECONDS) as client:
+        with client_at(given, url, timeout=_PROBE_SECONDS, vouched=vouched) as client:
             told = topology_of(client)
     except (Unreachable, QuorateError):
         return _Condition(reason)  # Another release, or busy: whether it is ready was said.
@@ -382,14 +396,19 @@ def _show_expiry(expires_s: int | None) -> str:
     return f"expires in {show_count(expires_s // _DAY_S, 'day')}" if expires_s > 0 else "expired"
 
 
-def _fault_of(given: Given, url: str, call: Call) -> str:
+def _fault_of(given: Given, url: str, call: Call, vouched: set[str]) -> str:
     """Why the node at `url` does not do this; empty if it does."""
     try:
-        with client_at(given, url, timeout=_PROBE_SECONDS) as client:
+        with client_at(given, url, timeout=_PROBE_SECONDS, vouched=vouched) as client:
             error = error_of(client.request(call), is_write=False)
     except (Unreachable, InvalidRequest) as fault:
         return str(fault)  # Invalid is a URL that another release took.
-    return str(error) if error else ""
+    return _told_fault(given, url, error, vouched) if error else ""
+
+
+def _told_fault(given: Given, url: str, fault: Exception, vouched: set[str]) -> str:
+    is_ours = isinstance(fault, Unauthenticated) and is_withheld(given, url, vouched=vouched)
+    return WITHHELD if is_ours else str(fault)
 
 
 def _print_place(table: dict[str, Any]) -> None:

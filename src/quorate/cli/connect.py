@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from typing import Final, TypeVar
+from collections.abc import Callable, Collection
+from typing import Any, Final, TypeVar
 
 from quorate.cli.arguments import Given, UsageError
-from quorate.cli.login import TLS_FLAGS, access_of, is_tls_meant
+from quorate.cli.login import TLS_FLAGS, access_of, has_login, is_tls_meant
 from quorate.client.blocking import Client
 from quorate.client.trial import DEFAULT_NODE, TIMEOUT_SECONDS
 from quorate.notation import parse_duration, parse_target
@@ -20,6 +20,9 @@ _NUMBER_MAX: Final = 10**18 - 1
 _TTL_SECONDS_MAX: Final = 10**10
 DEV_NODES_MAX: Final = 16
 """Nodes that a command starts on one machine."""
+WITHHELD: Final = (
+    "no login is sent to it: it is no member of the cluster, and without TLS anybody may be there"
+)
 
 
 def parsed(given: Given, name: str, parse: Callable[[str], Value]) -> Value | None:
@@ -53,20 +56,42 @@ def client_of(given: Given, *, timeout: float = TIMEOUT_SECONDS) -> Client:
     return _client(given, node_urls(given), timeout)
 
 
-def client_at(given: Given, url: str, *, timeout: float) -> Client:
-    """A client for one member, reached as the nodes are that the flags name: a member's URL is the
-    same with TLS and without."""
+def client_at(given: Given, url: str, *, timeout: float, vouched: Collection[str]) -> Client:
+    """A client for one node of a listing, reached as the nodes are that the flags name: a member's
+    URL is the same with TLS and without. It shows a login unless `is_withheld`."""
     is_tls = node_urls(given)[0].startswith("https:")
-    return _client(given, [_through_tls(url) if is_tls else url], timeout)
+    shows_login = not is_withheld(given, url, vouched=vouched)
+    return _client(given, [_through_tls(url) if is_tls else url], timeout, shows_login=shows_login)
 
 
-def _client(given: Given, urls: list[str], timeout: float) -> Client:
+def is_withheld(given: Given, url: str, *, vouched: Collection[str]) -> bool:
+    """Whether the login that is given is not for this node. A certificate shows who it is; without
+    TLS anybody can have a node list his URL, by a greeting or by discovery, and read what comes.
+    So there it is for the nodes that the flags name, and for `vouched` ones."""
+    named = node_urls(given)
+    if named[0].startswith("https:") or url in named or url in vouched:
+        return False
+    return has_login(given)
+
+
+def vouched_of(listing: list[dict[str, Any]]) -> set[str]:
+    """Of a node's listing (`GET /nodes`) the URLs, those for clients too, of the node itself and of
+    members: those that the layout names and that showed the id it names. An earlier release does
+    not say who is a member."""
+    members = [each for each in listing if each.get("member") is True and each.get("id")]
+    members += [each for each in listing if each.get("state") == "self"]
+    urls = [each.get(name) for each in members for name in ("url", "client")]
+    return {str(url) for url in urls if url}
+
+
+def _client(given: Given, urls: list[str], timeout: float, *, shows_login: bool = True) -> Client:
     plain = [url for url in urls if not url.startswith("https:")]
     for name in TLS_FLAGS:
         # What was set for all commands may be of no use to this one; what was typed has to be.
         if plain and name in given:
             raise UsageError(f"--{name}: {plain[0]} is without TLS: write https://")
-    return Client(urls, timeout=timeout, **access_of(given, is_tls=len(plain) < len(urls)))
+    access = access_of(given, is_tls=len(plain) < len(urls), shows_login=shows_login)
+    return Client(urls, timeout=timeout, **access)
 
 
 def _through_tls(url: str) -> str:

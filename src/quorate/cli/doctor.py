@@ -16,7 +16,14 @@ import msgspec
 from quorate.bench.interpreter import interpreter
 from quorate.cli.arguments import Given
 from quorate.cli.asking import ask_all
-from quorate.cli.connect import client_at, client_of, timeout_seconds
+from quorate.cli.connect import (
+    WITHHELD,
+    client_at,
+    client_of,
+    is_withheld,
+    timeout_seconds,
+    vouched_of,
+)
 from quorate.cli.output import LOGIN_ADVICE, print_json, print_table
 from quorate.client.calls import Call, TlsFailed, Unreachable, read_json
 from quorate.errors import PeerProtocolError, QuorateError, Unauthenticated
@@ -72,10 +79,13 @@ def run_doctor(given: Given) -> int:
     with client_of(given) as client:
         told = read_json(client.request(Call("GET", "/nodes"), timeout=timeout_seconds(given)))
     members = _members(told)
+    vouched = vouched_of(told)
     urls = list(dict.fromkeys(members))
     places = [members[url] or url for url in urls]
     heard = ask_all(
-        places, lambda at: _from_here(given, at), lambda at, fault: Way(HERE, at, "connect", fault)
+        places,
+        lambda at: _from_here(given, at, vouched),
+        lambda at, fault: Way(HERE, at, "connect", fault),
     )
     ways = [
         way._replace(target=url, tried="" if at == url else at)
@@ -84,7 +94,9 @@ def run_doctor(given: Given) -> int:
     with ThreadPoolExecutor(AT_ONCE) as pool:
         reached = {way.target: members[way.target] or way.target for way in ways if not way.stage}
         pairs = [(one, other) for one in urls for other in urls if one != other]
-        ways += pool.map(lambda pair: _between(given, *pair, at=reached.get(pair[0], "")), pairs)
+        ways += pool.map(
+            lambda pair: _between(given, *pair, at=reached.get(pair[0], ""), vouched=vouched), pairs
+        )
     advice = [advise(way, ways) for way in ways if way.stage and way.stage != "ask"]
     advice += [*_unasked(ways), *_clocks(ways)]
     if "json" in given:
@@ -112,11 +124,11 @@ def _members(told: object) -> dict[str, str]:
     return found
 
 
-def _from_here(given: Given, at: str) -> Way:
+def _from_here(given: Given, at: str, vouched: set[str]) -> Way:
     """From this command, at the address for clients."""
     begun = time.monotonic()
     try:
-        with client_at(given, at, timeout=CLIENT_SECONDS) as client:
+        with client_at(given, at, timeout=CLIENT_SECONDS, vouched=vouched) as client:
             client.request(Call("GET", "/healthz"))
     except TlsFailed as fault:
         return Way(HERE, at, "tls", str(fault))
@@ -125,13 +137,13 @@ def _from_here(given: Given, at: str) -> Way:
     return Way(HERE, at, "", "", round((time.monotonic() - begun) * 1000, 2))
 
 
-def _between(given: Given, source: str, target: str, *, at: str) -> Way:
+def _between(given: Given, source: str, target: str, *, at: str, vouched: set[str]) -> Way:
     """From one node to another; `at` is where the first can be asked, empty if nowhere."""
     if not at:
         return Way(source, target, "ask", _UNREACHED)
     begun_ms = time.time() * 1000
     try:
-        with client_at(given, at, timeout=PROBE_SECONDS) as client:
+        with client_at(given, at, timeout=PROBE_SECONDS, vouched=vouched) as client:
             told = read_json(client.request(Call("GET", f"/probe?url={quote(target.encode())}")))
         done_ms = time.time() * 1000
         probe = msgspec.convert(told, _Probed)
@@ -139,6 +151,8 @@ def _between(given: Given, source: str, target: str, *, at: str) -> Way:
         ahead_ms = None if is_late else round(probe.wall_ms - done_ms, 1)
         return Way(source, target, probe.stage, probe.fault, probe.round_trip_ms, ahead_ms)
     except Unauthenticated as fault:
+        if is_withheld(given, at, vouched=vouched):
+            return Way(source, target, "ask", WITHHELD)
         return Way(source, target, "ask", f"it does not say: {fault}; {LOGIN_ADVICE}")
     except (Unreachable, QuorateError, msgspec.ValidationError, OverflowError) as fault:
         return Way(source, target, "ask", f"it does not say: {fault}")

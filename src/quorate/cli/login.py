@@ -40,10 +40,15 @@ def is_tls_meant(given: Given) -> bool:
     return any(_chosen(given, name) for name in TLS_FLAGS) or bool(os.environ.get(_SECRET))
 
 
-def access_of(given: Given, *, is_tls: bool) -> dict[str, Any]:
+def has_login(given: Given) -> bool:
+    """Whether a password or a token is given."""
+    return bool(_login(given))
+
+
+def access_of(given: Given, *, is_tls: bool, shows_login: bool = True) -> dict[str, Any]:
     """The arguments of a `Client` that say who asks and, through TLS, who is trusted. UsageError
     names the flag or the variable of what cannot be used."""
-    access: dict[str, Any] = _login(given)
+    access: dict[str, Any] = _login(given) if shows_login else {}
     if not is_tls:
         return access
     secrets = _secrets(given)

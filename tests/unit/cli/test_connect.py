@@ -3,14 +3,32 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from quorate import config
 from quorate.cli import connect
 from quorate.cli.arguments import Given, UsageError
-from quorate.cli.connect import key_of, node_urls, timeout_seconds, ttl_seconds, whole_number
+from quorate.cli.connect import (
+    WITHHELD,
+    key_of,
+    node_urls,
+    timeout_seconds,
+    ttl_seconds,
+    vouched_of,
+    whole_number,
+)
+from tests.authority import Authority
+from tests.unit.cli.conftest import Run
+from tests.unit.client.scripted import Request, ScriptedNode, problem, reply
 
 
 @pytest.fixture(autouse=True)
@@ -110,3 +128,106 @@ def test_a_whole_number_may_be_left_out_and_has_a_least_value() -> None:
     assert whole_number({"limit": "0"}, "limit", low=0) == 0
     with pytest.raises(UsageError):
         whole_number({"limit": "0"}, "limit", low=1)
+
+
+LOGIN = {"QUORATE_USER": "ann", "QUORATE_PASSWORD": "s3cret"}
+BASIC = b"Authorization: Basic " + base64.b64encode(b"ann:s3cret")
+
+
+@contextmanager
+def listing_two(*, is_member: bool, tls: ssl.SSLContext | None = None) -> Iterator[Listing]:
+    """A node that lists itself, a member that it met, and another, at URLs for peers."""
+
+    def answer(request: Request) -> bytes:
+        if BASIC not in request.head and request.target not in ("/readyz", "/healthz"):
+            return problem(401, "unauthenticated")
+        listed = [
+            {**_LISTED, "url": first.url.replace("https:", "http:"), "state": "self"},
+            {
+                **_LISTED,
+                "url": other.url.replace("https:", "http:"),
+                "client": "",
+                "id": "0b",
+                "member": is_member,
+            },
+        ]
+        told = listed if request.target == "/nodes" else _DONE
+        return reply(200, json.dumps(told).encode())
+
+    with (
+        ScriptedNode(answer, pings=answer, tls=tls) as first,
+        ScriptedNode(answer, pings=answer, tls=tls) as other,
+    ):
+        yield Listing(first, other)
+
+
+_LISTED = {"state": "up", "owns": True, "keys": 1, "bytes": 2}
+_DONE = {"left": 0, "differed": 0, "unreadable": 0}
+
+
+class Listing(NamedTuple):
+    """The node that is asked, and the other one that it lists."""
+
+    first: ScriptedNode
+    other: ScriptedNode
+
+    def heard(self) -> list[bool]:
+        """Of each request that the other got, whether a login came with it."""
+        return [b"Authorization" in each.head for each in self.other.requests]
+
+
+EACH_COMMAND = pytest.mark.parametrize(
+    "command", [["status"], ["check"], ["doctor"], ["forget", "http://gone:1"]]
+)
+
+
+@EACH_COMMAND
+def test_without_tls_a_login_goes_to_no_node_that_is_no_member(
+    command: list[str], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anybody can have his URL listed: by a greeting, or by discovery."""
+    for name, value in LOGIN.items():
+        monkeypatch.setenv(name, value)
+    with listing_two(is_member=False) as nodes:
+        ran = run(*command, f"--target={nodes.first.url}")
+        assert nodes.heard(), "it was asked what it tells everybody"
+        assert not any(nodes.heard())
+    if command != ["status"]:
+        assert (ran.code, WITHHELD.encode() in ran.out) == (3, True), ran
+
+
+@EACH_COMMAND
+def test_without_tls_a_login_goes_to_members(
+    command: list[str], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in LOGIN.items():
+        monkeypatch.setenv(name, value)
+    with listing_two(is_member=True) as nodes:
+        ran = run(*command, f"--target={nodes.first.url}")
+        assert nodes.heard()
+        assert all(nodes.heard())
+    assert WITHHELD.encode() not in ran.out
+
+
+def test_inside_tls_a_login_goes_to_every_node_as_its_certificate_shows_who_it_is(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority(tmp_path)
+    for name, value in LOGIN.items():
+        monkeypatch.setenv(name, value)
+    with listing_two(is_member=False, tls=authority.server()) as nodes:
+        run("check", f"--target={nodes.first.url}", "--ca", authority.ca)
+        assert nodes.heard()
+        assert all(nodes.heard())
+
+
+def test_members_are_those_of_the_layout_that_showed_their_id_and_the_node_itself() -> None:
+    assert vouched_of(
+        [
+            {"url": "http://a:1", "state": "self"},
+            {"url": "http://b:1", "member": True, "id": "0b", "client": "http://b:2"},
+            {"url": "http://c:1", "member": True, "id": ""},
+            {"url": "http://d:1", "member": False, "id": "0d"},
+            {"url": "http://e:1", "id": "0e"},
+        ]
+    ) == {"http://a:1", "http://b:1", "http://b:2"}
