@@ -224,7 +224,7 @@ def test_a_refused_peer_is_told_why_and_its_frames_are_not_read(
     assert peer.words == ["made", "lost"]
     answer = answer_in(peer.data)
     assert answer is not None
-    is_stranger = "cluster" in changes or "protocol_min" in changes
+    is_stranger = "lineage" not in changes
     numbers = node.greeting.protocol_min, node.greeting.protocol_max
     blank = Greeting(*numbers, "", "", 0, 0, b"", "", refusal=answer.refusal, seen=answer.seen)
     assert answer == blank if is_stranger else answer.url == node.url

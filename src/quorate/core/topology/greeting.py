@@ -2,7 +2,9 @@
 """Whether two nodes may talk: what must be equal, what must differ.
 
 Who has not shown that it is of this cluster, by a hash of its name, is told no more than that; the
-name itself is never said. It is no proof, for whoever was told the hash can repeat it.
+name itself is never said. It is no proof, for whoever was told the hash can repeat it. So nobody
+who is refused is told more than what an honest dialler acts on: why, and where it says something of
+itself that can be, our URL and which process we reach at its.
 
 The rules are symmetrical, so both ends of a link come to the same verdict. Both apply them, the
 acceptor to the greeting and the dialler to the answer: an honest end needs no trust in the other.
@@ -96,14 +98,18 @@ def hashed(cluster: str) -> str:
 
 def answer(mine: Greeting, theirs: Greeting, *, reached: int, mark: int = 0) -> Greeting:
     """What an acceptor says to a greeting; with `refusal` if it will not talk. `reached` is the
-    process that its own link leads to, `mark` the highest that it heard of the dialler. Who is of
-    another cluster learns nothing."""
+    process that its own link leads to, `mark` the highest that it heard of the dialler."""
     mine = msgspec.structs.replace(mine, reached=reached, mark=mark)
     refusal = judge(mine, theirs)
-    if not mine.spoken_with(theirs) or theirs.cluster != mine.cluster or refusal == ASKED:
-        lowest, highest = mine.protocol_min, mine.protocol_max
-        return Greeting(lowest, highest, "", "", 0, 0, b"", "", refusal=refusal)
-    return msgspec.structs.replace(mine, refusal=refusal)
+    if not refusal:
+        return mine
+    numbers = mine.protocol_min, mine.protocol_max
+    blank = Greeting(*numbers, "", "", 0, 0, b"", "", refusal=refusal)
+    is_stranger = not mine.spoken_with(theirs) or theirs.cluster != mine.cluster
+    if is_stranger or refusal == ASKED or _malformed(theirs):
+        return blank
+    # By the URL it sees that it dialled us by another name, by the process that it has a twin.
+    return msgspec.structs.replace(blank, url=mine.url, reached=reached)
 
 
 def is_other_reached(acceptor: Greeting, dialler: Greeting) -> bool:

@@ -167,6 +167,30 @@ def test_who_is_of_another_cluster_or_protocol_is_told_nothing_but_why() -> None
     assert answer(MINE, THEIRS, reached=0) == MINE
 
 
+@pytest.mark.parametrize(
+    "change", [{"url": "javascript:x"}, {"node_id": 0}, {"version": "\n"}, {"weight": 0}]
+)
+def test_who_says_what_no_node_says_is_told_nothing_but_why(change: dict[str, int | str]) -> None:
+    refused = answer(MINE, msgspec.structs.replace(THEIRS, **change), reached=5, mark=3)
+    numbers = MINE.protocol_min, MINE.protocol_max
+    assert refused == Greeting(*numbers, "", "", 0, 0, b"", "", refusal=refused.refusal)
+    assert refused.refusal
+    assert MINE.url not in refused.refusal
+
+
+@pytest.mark.parametrize(
+    "change", [{"url": MINE.url}, {"process": 6}, {"lineage": b"i" * 16}, {"node_id": MINE.node_id}]
+)
+def test_who_is_refused_learns_the_url_and_the_process_that_is_reached_and_no_layout(
+    change: dict[str, int | str | bytes],
+) -> None:
+    mine = msgspec.structs.replace(MINE, layout=b"layout", process=1)
+    refused = answer(mine, msgspec.structs.replace(THEIRS, **change), reached=5, mark=3)
+    told = (refused.url, refused.reached, refused.layout, refused.lineage, refused.version)
+    assert told == (MINE.url, 5, b"", b"", "")
+    assert refused.refusal
+
+
 def test_who_is_not_the_process_that_its_url_leads_to_is_refused() -> None:
     theirs = msgspec.structs.replace(THEIRS, process=5)
     for reached, is_other in ((0, False), (5, False), (6, True)):
