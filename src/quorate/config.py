@@ -113,7 +113,10 @@ def _source(text: str) -> str:
     if text == MDNS:
         return MDNS
     if not text.startswith(DNS):
-        return parse_url(text)
+        try:
+            return parse_url(text)
+        except ValueError as fault:
+            raise ValueError(f"{fault}{nearest(text, [MDNS])}") from None
     host, colon, port = text.removeprefix(DNS).partition(":")
     if not host or not can_be_looked_up(host) or (colon and not re.fullmatch("[0-9]{1,5}", port)):
         raise ValueError(f"{text!r}: write dns:name or dns:name:port")

@@ -33,6 +33,8 @@ _WEB_PORTS: Final = (80, 443)
 _SCHEMES: Final = {"http": 80, "https": 443}
 """What a client speaks, and where if no port is given."""
 _PRIVILEGED_PORT_MAX: Final = 1023
+_NEVER_MEANT: Final = frozenset({"insecure"})
+"""What no mistake is answered with: it opens the node to everybody."""
 _NODE_ID: Final = re.compile("[0-9a-f]{12}")
 _URL: Final = re.compile(
     r"(?:(?P<scheme>[a-z][a-z0-9+.-]*)://)?"
@@ -269,11 +271,16 @@ def show_count(number: int, noun: str) -> str:
 
 
 def nearest(name: str, names: Iterable[str], *, dashes: str = "") -> str:
-    """`; did you mean --nodes?`, to follow a fault; empty if no name is like `name`."""
+    """`; did you mean --nodes?`, to follow a fault; empty if no name is like `name`. A name that
+    begins with it, as `secret-file` with `secret`, is nearer than one that looks like it, if it is
+    the only one."""
     import difflib  # Late: only mistakes need it.
 
-    by_lower = {each.lower(): each for each in names}
-    found = difflib.get_close_matches(name.lower(), list(by_lower), n=1)
+    lower = name.lower()
+    by_lower = {each.lower(): each for each in names if each.lower() not in _NEVER_MEANT}
+    found = [each for each in by_lower if each.startswith((f"{lower}-", f"{lower}_"))]
+    if len(found) != 1:
+        found = difflib.get_close_matches(lower, list(by_lower), n=1)
     return f"; did you mean {dashes}{by_lower[found[0]]}?" if found else ""
 
 

@@ -278,6 +278,15 @@ def test_an_unknown_flag_is_refused_with_the_nearest_valid_name(name: str, near:
     assert faults(**{name: "1"}) == [f"-{name}: no such flag; did you mean -{near}?"]
 
 
+def test_who_gives_the_secret_itself_is_told_of_its_file_and_never_of_insecure(
+    tmp_path: Path,
+) -> None:
+    assert faults(secret="x") == ["-secret: no such flag; did you mean -secret-file?"]
+    (tmp_path / "q.toml").write_text("secret = 'x'\n")
+    with pytest.raises(ConfigError, match="secret: no such setting; did you mean secret-file"):
+        load(flags={}, environment={}, file=tmp_path / "q.toml")
+
+
 def test_an_unknown_toml_key_is_refused_with_the_nearest_valid_name(tmp_path: Path) -> None:
     file = toml(tmp_path, "heartbat = '1s'")
     with pytest.raises(ConfigError, match="heartbat: no such setting; did you mean heartbeat"):
@@ -329,6 +338,7 @@ def test_the_fault_names_the_variable_it_came_from() -> None:
         ("value-max", "17MiB", "17MiB is too large: the most is 16MiB"),
         ("engine", "rocksb", "none of rocksdb, memory; did you mean rocksdb?"),
         ("durability", "fsync", "none of sync, os; did you mean sync?"),
+        ("discover", "mdsn", "; did you mean mdns?"),
         ("loop", "trio", "none of auto, uvloop, asyncio"),
         ("allow-flush", "yes", "neither true nor false"),
         ("cluster", "", "1 to 64 letters"),

@@ -371,6 +371,12 @@ def test_the_nearest_name_is_asked_after_and_nothing_if_none_is_near() -> None:
     assert nearest("prot", ["cluster", "port"]) == "; did you mean port?"
     assert nearest("prot", iter(["port"]), dashes="--") == "; did you mean --port?"
     assert nearest("xyzzy", ["cluster", "port"]) == ""
+    assert nearest("token", ["token-file", "tokens"], dashes="-") == "; did you mean -token-file?"
+    assert nearest("tls", ["tls-cert", "tls-key", "tlz"]) == "; did you mean tlz?"
+
+
+def test_what_opens_a_node_to_everybody_is_never_what_was_meant() -> None:
+    assert nearest("insecur", ["insecure", "port"]) == ""
 
 
 @given(st.binary())

@@ -61,7 +61,10 @@ def read_secret(text: str) -> bytes:
     secret = whole[:SECRET_BYTES]
     # Written again, for the last character has bits that mean nothing and must be as written.
     if show_secret(secret) != text:
-        raise SecretError("the secret's check characters do not fit: it has a typing error")
+        raise SecretError(
+            "the secret's check characters do not fit: it has a typing error: copy it again, from"
+            " another node or from who made it"
+        )
     return secret
 
 

@@ -92,7 +92,7 @@ def complaint(text: str) -> str:
         (FIXED_TEXT[:-1], "and this has 57"),
         (FIXED_TEXT + "a", "and this has 59"),
         (FIXED_TEXT[:-1] + "1", "digits 2 to 7 alone"),
-        (FIXED_TEXT[:-2] + "aa", "typing error"),
+        (FIXED_TEXT[:-2] + "aa", "typing error: copy it again, from another node"),
         ("\n".join([FIXED_TEXT] * 3), "3 lines"),
     ],
 )
