@@ -331,6 +331,7 @@ def _assemble(
             "connections_accepted": listener.accepted,
             "connections_refused": listener.refused,
             "connections_refused_plain": listener.refused_plain,
+            "connections_refused_tls": listener.refused_tls,
             "reply_bytes": replies.used,
             "replies_refused": replies.refused,
             **principals.audit.counts(),
@@ -349,6 +350,7 @@ def _assemble(
         if keeper is None
         else Handshakes(lambda: keeper.trust, partial(_note_failed, driver, principals.audit)),
         is_plain_refused=tls_mode(config) == "required",
+        on_tls_refused=principals.audit.tls_refused,
     )
     renewal = None if keeper is None else Renewal(keeper)
     discovery = _discovery(config, driver)

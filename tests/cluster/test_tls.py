@@ -309,13 +309,19 @@ def test_nodes_of_a_pki_know_each_other_by_authority_and_name(tmp_path: Path, pk
         assert (began["links"], began["tls"]) == ("tls", "optional")
 
 
-def test_tls_bytes_to_a_port_without_it_are_closed(tmp_path: Path, pki: Pki) -> None:
+def test_tls_bytes_to_a_port_without_it_are_closed_told_and_counted(
+    tmp_path: Path, pki: Pki
+) -> None:
     with Cluster(tmp_path, count=1) as cluster:
         (node,) = cluster.nodes
         with suppress(OSError), secure_socket(node, trusting(pki), "localhost"):
             raise AssertionError("shook hands")
         assert said(node, b"\x16\x03\x01") == b""
-        assert metric(node, "connections_refused_total") == 0
+        assert metric(node, "connections_refused_total") == 0, "there was room"
+        assert metric(node, "connections_refused_tls_total") == 2
+        line = lines(node, "tls_refused")[0]
+    assert (line["audit"], line["outcome"], line["from"]) == (True, "refused", "127.0.0.1")
+    assert "-tls-cert" in line["reason"]
 
 
 # --- starts that cannot be ------------------------------------------------------------------------

@@ -48,6 +48,14 @@ class Audit:
         """A client did not come inside TLS."""
         self._handshakes.tell({**_facts("", source, "tls", "refused"), "reason": reason})
 
+    def tls_refused(self, source: str) -> None:
+        """Somebody began TLS at a port without it."""
+        self.handshake_refused(
+            source=source,
+            reason="this node is without TLS: start it with the cluster's secret or -tls-cert, or"
+            " ask it by http:// or redis://",
+        )
+
     def permission_refused(self, *, who: str, source: str, what: str) -> None:
         """Somebody may not do what they asked for."""
         self.permissions_refused += 1

@@ -141,13 +141,16 @@ class Listener:
         guests: Guests | None = None,
         handshakes: Handshakes | None = None,
         is_plain_refused: bool = False,
+        on_tls_refused: Callable[[str], None] | None = None,
     ) -> None:
+        """`on_tls_refused` is told the address of who begins TLS where nobody speaks it."""
         self._factories = {Speech.HTTP: http, Speech.RESP: resp, Speech.PEER: peer}
         self._clients_max = connections_max
         self._guests = Guests() if guests is None else guests
         self.handshakes: Final = handshakes
         """None: nobody speaks TLS here."""
         self._is_plain_refused = is_plain_refused
+        self._on_tls_refused = on_tls_refused
         self._undecided: dict[asyncio.Transport, float] = {}
         """Deadlines of connections that have not said what they are, in order."""
         # By the TCP transport, which knows best that it is gone; what doors speak through beside.
@@ -159,6 +162,8 @@ class Listener:
         """Connections closed for want of room."""
         self.refused_plain = 0
         """Clients' that were not inside TLS."""
+        self.refused_tls = 0
+        """Of those that began TLS where nobody speaks it, clients' or nodes'."""
 
     def __call__(self) -> asyncio.Protocol:
         return _Newcomer(self)
@@ -207,6 +212,8 @@ class Listener:
             return None
         factory = self._factories.get(speech)
         if factory is None:
+            if transport is raw:
+                self._refuse_tls(raw)
             return None
         if speech is Speech.PEER:
             self._peers[raw] = transport
@@ -223,6 +230,12 @@ class Listener:
             transport.close()
             return None
         return cast(asyncio.Protocol, factory())
+
+    def _refuse_tls(self, raw: asyncio.Transport) -> None:
+        self.refused_tls += 1
+        if self._on_tls_refused is not None:
+            peername = raw.get_extra_info("peername")
+            self._on_tls_refused(str(peername[0]) if peername else "")
 
     def _make_room(self) -> None:
         total_max = self._clients_max + RESERVE

@@ -128,10 +128,9 @@ class Recorder(asyncio.Protocol):
         self.data += data
 
 
-def build(*, connections_max: int = 10, guests: Guests | None = None) -> Listener:
-    return Listener(
-        http=Recorder, resp=Recorder, peer=Recorder, connections_max=connections_max, guests=guests
-    )
+def build(*, connections_max: int = 10, **more: Any) -> Listener:
+    doors = {"http": Recorder, "resp": Recorder, "peer": Recorder}
+    return Listener(**doors, connections_max=connections_max, **more)
 
 
 def connect(listener: Listener) -> tuple[FakeTransport, asyncio.Protocol]:
@@ -462,6 +461,19 @@ def test_plain_clients_are_told_in_their_own_words_where_tls_is_required(
         assert not transport.aborted
         assert transport.protocol is None
         assert (listener.refused_plain, listener.connections) == (1, 0)
+
+    asyncio.run(main())
+
+
+def test_who_begins_tls_where_there_is_none_is_told_of_and_counted() -> None:
+    async def main() -> None:
+        told: list[str] = []
+        listener = build(on_tls_refused=told.append)
+        transport, newcomer = connect(listener)
+        newcomer.data_received(b"\x16\x03\x01")
+        assert transport.aborted
+        assert transport.written == b""
+        assert (told, listener.refused_tls, listener.refused) == ([""], 1, 0)
 
     asyncio.run(main())
 

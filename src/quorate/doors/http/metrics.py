@@ -37,6 +37,10 @@ COUNTERS: Final = {
         "connections_refused_plain",
         "Clients that came without it where TLS is required",
     ),
+    "connections_refused_tls": (
+        "connections_refused_tls",
+        "Clients and nodes that began TLS where there is none",
+    ),
     "collected_expired": ("collected_expired", "Copies of expired keys dropped for good"),
     "collected_tombstones": ("collected_tombstones", "Records of deleted keys dropped for good"),
     "copies_dropped": ("copies_dropped", "Copies of partitions that went elsewhere, and are gone"),
