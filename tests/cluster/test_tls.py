@@ -321,7 +321,7 @@ def test_tls_bytes_to_a_port_without_it_are_closed_told_and_counted(
         assert metric(node, "connections_refused_tls_total") == 2
         line = lines(node, "tls_refused")[0]
     assert (line["audit"], line["outcome"], line["from"]) == (True, "refused", "127.0.0.1")
-    assert "-tls-cert" in line["reason"]
+    assert "-tls-cert" in str(line["reason"])
 
 
 # --- starts that cannot be ------------------------------------------------------------------------

@@ -43,6 +43,14 @@ CLAIM_FILE: Final = "claim"
 ANSWER_S: Final = 15.0
 """How long a node may take to answer."""
 AGAIN_S: Final = 1.0
+AGAIN_S_MAX: Final = 30.0
+"""Before it is announced again. Each time is an act of an admin, with a line in the other's log: so
+a node that was heard, and whose links are refused, comes seldom."""
+_NOBODY: Final = "nobody listens there: start the node, or give -join the address that it has"
+_NO_TLS: Final = (
+    "it ends the TLS handshake: the node there has no secret, or it is none: give -join a node that"
+    " was started with the cluster's secret"
+)
 _ANSWER_BYTES_MAX: Final = 64 << 10
 _CLAIM_FILE_BYTES_MAX: Final = 1024
 _SHOWN_MAX: Final = 300
@@ -69,6 +77,15 @@ class _Problem(msgspec.Struct):
     detail: str
 
 
+class Announced(NamedTuple):
+    """What came of an announcement."""
+
+    why: str
+    """Why this node is no member yet; empty once it is one."""
+    is_heard: bool = False
+    """Whether a node took it, and there is only its link to wait for."""
+
+
 class _Answer(NamedTuple):
     status: int
     body: bytes
@@ -92,7 +109,7 @@ def enter(urls: Sequence[str], token_file: Path, directory: Path, *, cluster: st
         try:
             entry = _ask_for_secret(url, token, claim)
         except _NO_ANSWER as error:
-            faults.append(f"{url}: {_shown(str(error) or type(error).__name__)}")
+            faults.append(f"{url}: {_words(error)}")
             continue
         if entry.cluster != cluster:
             raise EntryError(
@@ -110,9 +127,10 @@ def carry(before: Path, directory: Path) -> None:
         _write(directory / SECRET_FILE, path.read_text(encoding="ascii"))
 
 
-def announce(urls: Sequence[str], own_url: str, secrets: tuple[bytes, ...], *, cluster: str) -> str:
-    """Ask the nodes, one after the other, to make this one a member. Why it is none yet; empty once
-    it is one."""
+def announce(
+    urls: Sequence[str], own_url: str, secrets: tuple[bytes, ...], *, cluster: str
+) -> Announced:
+    """Ask the nodes, one after the other, to make this one a member."""
     faults = []
     for url in urls:
         try:
@@ -121,11 +139,12 @@ def announce(urls: Sequence[str], own_url: str, secrets: tuple[bytes, ...], *, c
                 answer = _post(connection, "/join", own_url.encode())
             if answer.status == http.client.OK:
                 joined = msgspec.json.decode(answer.body, type=_Joined)
-                return "" if joined.member else f"{url} has no link to this node yet"
+                why = "" if joined.member else f"{url} has no link to this node yet"
+                return Announced(why, is_heard=True)
             faults.append(f"{url}: {_detail(answer)}")
         except _NO_ANSWER as error:
-            faults.append(f"{url}: {_shown(str(error) or type(error).__name__)}")
-    return "; ".join(faults)
+            faults.append(f"{url}: {_words(error)}")
+    return Announced("; ".join(faults))
 
 
 def keep_announcing(
@@ -136,12 +155,14 @@ def keep_announcing(
     cluster: str,
     stopped: threading.Event,
 ) -> None:
-    """`announce` until this node is a member, or is stopped. For a thread of its own: nothing that
-    stops the node waits for another node's answer."""
-    said = ""
+    """`announce` until this node is a member, or is stopped: each second, and ever more seldom
+    while it is heard. For a thread of its own: nothing that stops the node waits for another node's
+    answer."""
+    said, again_s = "", AGAIN_S / 2
     while not stopped.is_set():
+        is_heard = False
         try:
-            why = announce(urls, own_url, secrets(), cluster=cluster)
+            why, is_heard = announce(urls, own_url, secrets(), cluster=cluster)
         except Exception as error:
             why = f"internal fault: {error!r}"
             if why != said:
@@ -154,7 +175,8 @@ def keep_announcing(
             if why != said:
                 _log.warning("join_waits", reason=why)
         said = why
-        stopped.wait(AGAIN_S)
+        again_s = min(again_s * 2, AGAIN_S_MAX) if is_heard else AGAIN_S
+        stopped.wait(again_s)
 
 
 def _ask_for_secret(url: str, token: JoinToken, claim: bytes) -> _Given:
@@ -181,10 +203,16 @@ def _connected(
 ) -> Iterator[tuple[http.client.HTTPConnection, ssl.SSLSocket | None]]:
     host, port = split_url(url)
     with contextlib.ExitStack() as stack:
-        raw = stack.enter_context(socket.create_connection((host, port), timeout=ANSWER_S))
+        try:
+            raw = stack.enter_context(socket.create_connection((host, port), timeout=ANSWER_S))
+        except ConnectionRefusedError:
+            raise ConnectionRefusedError(_NOBODY) from None
         channel = None
         if context is not None:
-            channel = stack.enter_context(context.wrap_socket(raw, server_hostname=server_name))
+            try:
+                channel = stack.enter_context(context.wrap_socket(raw, server_hostname=server_name))
+            except (ssl.SSLEOFError, ConnectionResetError):
+                raise ConnectionResetError(_NO_TLS) from None
         connection = http.client.HTTPConnection(host, port, timeout=ANSWER_S)
         connection.sock = channel or raw
         yield connection, channel
@@ -201,6 +229,12 @@ def _detail(answer: _Answer) -> str:
         return _shown(msgspec.json.decode(answer.body, type=_Problem).detail)
     except _UNREADABLE:
         return f"status {answer.status}"
+
+
+def _words(error: Exception) -> str:
+    """Why there is no answer, without a number of the operating system."""
+    told = error.strerror if isinstance(error, OSError) else ""
+    return _shown(told or str(error) or type(error).__name__)
 
 
 def _shown(text: str) -> str:

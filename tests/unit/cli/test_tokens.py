@@ -10,6 +10,7 @@ import pytest
 from quorate.security.joining import read_token
 from tests.http_served import SECRET
 from tests.unit.cli.conftest import Run
+from tests.unit.client.scripted import ScriptedNode, dead_port, problem
 
 
 def test_a_join_token_is_printed_alone(run: Run, target: str) -> None:
@@ -42,3 +43,12 @@ def test_a_mistake_of_a_join_token_is_one_line(
     assert (ran.code, ran.out) == (code, b"")
     assert said in ran.err
     assert ran.err.count("\n") == 1
+
+
+def test_who_gets_no_join_token_is_not_told_of_a_write(run: Run) -> None:
+    refused = problem(409, "conflict", detail="this node was started without a secret")
+    with ScriptedNode(lambda _: refused) as node, dead_port() as dead:
+        for url in (node.url, dead):
+            ran = run("token", "new", "--ttl=1h", f"--target={url}")
+            assert ran.code in (2, 3)
+            assert "written" not in ran.err

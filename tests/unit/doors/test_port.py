@@ -129,8 +129,9 @@ class Recorder(asyncio.Protocol):
 
 
 def build(*, connections_max: int = 10, **more: Any) -> Listener:
-    doors = {"http": Recorder, "resp": Recorder, "peer": Recorder}
-    return Listener(**doors, connections_max=connections_max, **more)
+    return Listener(
+        http=Recorder, resp=Recorder, peer=Recorder, connections_max=connections_max, **more
+    )
 
 
 def connect(listener: Listener) -> tuple[FakeTransport, asyncio.Protocol]:

@@ -16,7 +16,9 @@ from structlog.testing import capture_logs
 
 from quorate.runtime import entering
 from quorate.runtime.entering import (
+    AGAIN_S_MAX,
     CLAIM_FILE,
+    Announced,
     EntryError,
     announce,
     carry,
@@ -201,6 +203,42 @@ def test_another_node_is_asked_where_one_cannot_answer(token: JoinToken, tmp_pat
     assert load_secrets(path) == (SECRET, OTHER)
 
 
+@contextmanager
+def closing() -> Iterator[str]:
+    """The URL of who ends the first connection once something came, as a node without TLS does."""
+
+    def serve() -> None:
+        accepted, _ = listener.accept()
+        with accepted:
+            accepted.recv(1 << 16)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        thread.join(10)
+
+
+def test_a_node_without_a_secret_is_called_that(token: JoinToken, tmp_path: Path) -> None:
+    del token
+    with closing() as url, pytest.raises(EntryError) as caught:
+        entered([url], tmp_path)
+    assert f"{url}: it ends the TLS handshake: the node there has no secret" in str(caught.value)
+    assert "SSL:" not in str(caught.value)
+    with closing() as url:
+        told = announce([url], "http://127.0.0.1:2", (SECRET,), cluster="house")
+    assert "the node there has no secret" in told.why
+
+
+def test_where_nobody_listens_it_is_said_what_to_do(token: JoinToken, tmp_path: Path) -> None:
+    del token
+    with pytest.raises(EntryError, match=r":9: nobody listens there: start the node") as caught:
+        entered(["http://127.0.0.1:9"], tmp_path)
+    assert "Errno" not in str(caught.value)
+    told = announce(["http://127.0.0.1:9"], "http://127.0.0.1:2", (), cluster="house")
+    assert told == Announced(f"http://127.0.0.1:9: {entering._NOBODY}")
+
+
 def test_the_secret_goes_along_into_a_new_directory(tmp_path: Path) -> None:
     before, after = tmp_path / "before", tmp_path / "after"
     before.mkdir()
@@ -218,15 +256,16 @@ def test_while_the_secret_is_changed_any_node_is_asked_to_make_this_one_a_member
         with node(reply, secret=shown) as served:
             served.until = b"http://127.0.0.1:8009"
             secrets = (SECRET, OTHER)
-            assert announce([served.url], "http://127.0.0.1:8009", secrets, cluster="house") == ""
+            told = announce([served.url], "http://127.0.0.1:8009", secrets, cluster="house")
+            assert told == Announced("", is_heard=True)
 
 
 def test_without_a_place_for_temporary_files_it_is_said_why_and_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "full"))
-    why = announce(["http://127.0.0.1:1"], "http://127.0.0.1:2", (SECRET,), cluster="house")
-    assert "No such file" in why
+    told = announce(["http://127.0.0.1:1"], "http://127.0.0.1:2", (SECRET,), cluster="house")
+    assert "No such file" in told.why
 
 
 def test_what_nobody_foresaw_is_told_once_and_joining_goes_on(
@@ -234,11 +273,11 @@ def test_what_nobody_foresaw_is_told_once_and_joining_goes_on(
 ) -> None:
     plan: list[str | Exception] = [ZeroDivisionError(), ZeroDivisionError(), "not yet", ""]
 
-    def announced(*_: object, **_named: object) -> str:
+    def announced(*_: object, **_named: object) -> Announced:
         step = plan.pop(0)
         if isinstance(step, Exception):
             raise step
-        return step
+        return Announced(step)
 
     monkeypatch.setattr(entering, "announce", announced)
     monkeypatch.setattr(entering, "AGAIN_S", 0.001)
@@ -252,3 +291,27 @@ def test_what_nobody_foresaw_is_told_once_and_joining_goes_on(
         )
     events = [line["event"] for line in lines]
     assert events == ["background_failed", "join_waits", "joined"]
+
+
+class Waits(threading.Event):
+    """Notes how long is waited for it, and waits for nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds: list[float | None] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.seconds.append(timeout)
+        return False
+
+
+def test_who_is_heard_and_has_no_link_announces_itself_ever_more_seldom(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each time is a line in the other's log, and links may be refused for days."""
+    plan = [*[Announced("no link", is_heard=True)] * 7, Announced("gone"), Announced("gone")]
+    plan += [Announced("no link", is_heard=True), Announced("", is_heard=True)]
+    waits = Waits()
+    monkeypatch.setattr(entering, "announce", lambda *_, **_named: plan.pop(0))
+    keep_announcing(["http://n1:8000"], "http://n2:8000", tuple, cluster="house", stopped=waits)
+    assert waits.seconds == [1, 2, 4, 8, 16, AGAIN_S_MAX, AGAIN_S_MAX, 1, 1, 2]

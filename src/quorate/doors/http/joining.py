@@ -23,6 +23,7 @@ from quorate.errors import (
     Forbidden,
     InvalidRequest,
     NotReady,
+    Outcome,
     QuorateError,
     Unauthenticated,
 )
@@ -156,7 +157,10 @@ def _read(body: EntryBody) -> tuple[JoinToken, bytes]:
 def _secrets(context: Context) -> tuple[bytes, ...]:
     secrets = context.secrets()
     if not secrets:
-        raise Conflict("this node was started without a secret, which join tokens are made of")
+        raise Conflict(
+            "this node was started without a secret, which join tokens are made of",
+            outcome=Outcome.NOT_APPLIED,
+        )
     return secrets
 
 

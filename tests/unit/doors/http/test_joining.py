@@ -14,6 +14,7 @@ from aiohttp import web
 from quorate.doors.http import joining
 from quorate.doors.http.context import Context
 from quorate.doors.http.query import Query
+from quorate.errors import Conflict, Outcome
 from quorate.security.joining import new_claim, new_token
 from quorate.security.secret import show_secret
 from tests.fake_store import FakeStore
@@ -58,3 +59,21 @@ def _context(store: FakeStore) -> Context:
 def _request() -> web.Request:
     transport = SimpleNamespace(get_extra_info=lambda _: object())
     return cast(web.Request, SimpleNamespace(remote="127.0.0.1", transport=transport))
+
+
+def test_a_token_that_cannot_be_made_without_a_secret_is_told_as_nothing_done(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    context = _context(FakeStore())
+    context.secrets = tuple  # type: ignore[misc]
+
+    async def read(_context: Context, _request: web.Request) -> bytes:
+        return b'{"ttl": "1h"}'
+
+    async def made() -> web.Response:
+        return await joining.make_token(context, _request(), Query({}))
+
+    monkeypatch.setattr(joining, "_body", read)
+    with pytest.raises(Conflict, match="without a secret") as caught:
+        asyncio.run(made())
+    assert caught.value.outcome is Outcome.NOT_APPLIED
