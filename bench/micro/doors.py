@@ -156,6 +156,8 @@ class _NoDoor:
 class _Applicant:
     """Is told who it is."""
 
+    is_gone = False
+
     def logged_in(self, answer: Answer) -> None:
         assert isinstance(answer, Principal), "the token is good"
 
