@@ -7,8 +7,8 @@ bits of network). A source whose checks failed has each further one begin later,
 after the one before, until it has been quiet for FORGET_S. Where too many wait, the source with the
 most failures gives way, and the check of the one with the fewest is made first, so that who guesses
 keeps nobody else out. Who asks for the same check meanwhile, as a pool of connections does when its
-node is back, waits for the one under way; who went is forgotten, so that of those
-that are kept about half at least are there.
+node is back, waits for the one under way; who went is forgotten, so that of those that are kept
+about half at least are there.
 """
 
 from __future__ import annotations
