@@ -50,7 +50,7 @@ from quorate.core.values.events import (
 from quorate.core.values.messages import ScannedRow
 from quorate.core.values.record import Record, is_live, wins
 from quorate.core.values.slots import key_of, row_of, slot_of
-from quorate.core.values.status import MemberView, Status
+from quorate.core.values.status import CandidateView, MemberView, Status
 from quorate.core.values.versions import link_of, pack_version, stamp_at, stamp_of, successor
 from quorate.core.values.wish import Preview, Share, Wish
 from quorate.errors import Conflict, InvalidRequest, Outcome, QuorateError
@@ -101,6 +101,7 @@ class FakeStore:
         self.now_ms = 1_700_000_000_000
         self.is_ready = True
         self.known: set[str] = set(NODES)
+        self.candidates: list[CandidateView] = []
         self.epoch = 1
         """Of the layout; each change makes another."""
         self.moving = 0
@@ -155,6 +156,7 @@ class FakeStore:
             hints=0,
             hint_bytes=0,
             members=[self._member(url) for url in sorted(self.known)],
+            candidates=self.candidates,
             counters=dict(self.counters),
             phase="moving" if self.moving else "stable",
             moving=self.moving > 0,

@@ -108,6 +108,11 @@ class NodeProcess:
         found: dict[str, object] = next(each for each in members if each["url"] == url)
         return found
 
+    def candidates(self) -> dict[str, str]:
+        """Where others may be by this node's word, and why no link leads there."""
+        listed = json.loads(fetch(f"{self.url}/candidates")[1])
+        return {each["url"]: each["refusal"] for each in listed}
+
     def sees(self, url: str, state: str) -> None:
         """Wait until this node says so of another."""
         wait_until(

@@ -11,7 +11,7 @@ import pytest
 
 from quorate.security.secret import new_secret, write_secret
 from tests.cluster.inside import lines, metric
-from tests.cluster.processes import NodeProcess, fetch, wait_until
+from tests.cluster.processes import NodeProcess, fetch, quorate, wait_until
 from tests.ports import free_ports
 
 
@@ -76,6 +76,38 @@ def test_a_cluster_of_another_name_is_found_and_never_joined(
         node.kill()
 
 
+def test_a_cluster_that_finds_another_of_its_name_lists_nobody_of_it_and_is_well(
+    tmp_path: Path, ports: list[int]
+) -> None:
+    """Each found itself by its list, so the two refuse each other."""
+    urls = [f"http://localhost:{port}" for port in ports]
+    nodes = [
+        NodeProcess(tmp_path, port, [f"-nodes={url}", f"-discover={urls[0]}"])
+        for port, url in zip(ports, urls, strict=True)
+    ][:2]
+    for node in nodes:
+        node.start()
+    try:
+        for node in nodes:
+            wait_until(node.is_ready, within_s=30, what=f"{node.url} serves")
+        wait_until(
+            lambda: "was started with another" in nodes[1].candidates().get(urls[0], ""),
+            within_s=30,
+            what="it is refused",
+        )
+        assert [urls_at(node) for node in nodes] == [[node.url] for node in nodes]
+        told = quorate("doctor", urls[1], "--json")
+        shown = json.loads(told.stdout)
+        assert (told.returncode, shown["advice"]) == (0, [])
+        (note,) = shown["notes"]
+        assert note.startswith(f"no node of this cluster was found at {urls[0]}: ")
+        assert "was started with another -nodes" in note
+        assert quorate("status", f"--target={urls[1]}").returncode == 0
+    finally:
+        for node in nodes:
+            node.kill()
+
+
 def test_nodes_that_were_told_nothing_but_how_many_find_each_other_and_found_a_cluster(
     tmp_path: Path, ports: list[int]
 ) -> None:
@@ -135,9 +167,10 @@ def test_nodes_that_find_each_other_and_have_two_secrets_found_nothing_and_tell_
             assert lines(node, "founded") == []
             assert fetch(f"{node.url}/readyz")[0] == 503
             # The URL is what mDNS says to everybody; all else a peer would have told.
-            told = node.member(f"http://127.0.0.1:{other.port}")
-            assert "secret" in str(told["refusal"])
-            assert [told[name] for name in ("id", "version", "member")] == ["", "", False]
+            assert urls_at(node) == [f"http://127.0.0.1:{node.port}"]
+            refusals = node.candidates()
+            assert list(refusals) == [f"http://127.0.0.1:{other.port}"]
+            assert all("secret" in each for each in refusals.values())
     finally:
         for node in nodes:
             node.kill()

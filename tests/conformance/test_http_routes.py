@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from quorate.core.values.events import Explain, Get, Put, Scan
+from quorate.core.values.status import CandidateView
 from quorate.doors.http.door import ROUTES
 from quorate.doors.limits import FREE_BYTES
 from quorate.errors import Outcome, Overloaded
@@ -177,6 +178,18 @@ def test_nodes_is_a_plain_list_for_who_asks_for_text(http_client: Client) -> Non
     answer = get(http_client, "/nodes", headers=b"Accept: text/plain\r\n")
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
     assert answer.body.decode().splitlines() == list(NODES)
+
+
+def test_candidates_are_no_nodes_and_may_be_tried(http: Served, http_client: Client) -> None:
+    found = CandidateView(url="http://10.0.0.7:8000", refusal="its secret is another")
+    http.store.candidates = [found]
+    assert json.loads(get(http_client, "/candidates").body) == [
+        {"url": found.url, "refusal": found.refusal}
+    ]
+    assert found.url not in get(http_client, "/nodes").body.decode()
+    assert get(http_client, f"/probe?url={found.url}").status == 200
+    http.store.candidates = []
+    assert get(http_client, f"/probe?url={found.url}").status == 400
 
 
 # --- keys -----------------------------------------------------------------------------------------

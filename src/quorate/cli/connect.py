@@ -66,8 +66,8 @@ def client_at(given: Given, url: str, *, timeout: float, vouched: Collection[str
 
 def is_withheld(given: Given, url: str, *, vouched: Collection[str]) -> bool:
     """Whether the login that is given is not for this node. A certificate shows who it is; without
-    TLS anybody can have a node list his URL, by a greeting or by discovery, and read what comes.
-    So there it is for the nodes that the flags name, and for `vouched` ones."""
+    TLS anybody can have a node list his URL, by a greeting, and read what comes. So there it is for
+    the nodes that the flags name, and for `vouched` ones."""
     named = node_urls(given)
     if named[0].startswith("https:") or url in named or url in vouched:
         return False

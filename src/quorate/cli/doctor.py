@@ -2,7 +2,9 @@
 """`quorate doctor`: who reaches whom at the address that is advertised, and what to open.
 
 Each node is asked to try each other one (`GET /probe`), and this command tries each at the address
-that is for clients. Nothing is believed of one node about two others.
+that is for clients. Nothing is believed of one node about two others. The node that is asked first
+tries its candidates too; what comes of that is told as a note, and is no fault of the cluster's:
+who may be there is no node of it.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from quorate.cli.connect import (
     vouched_of,
 )
 from quorate.cli.output import LOGIN_ADVICE, print_json, print_table
+from quorate.client.blocking import Client
 from quorate.client.calls import Call, TlsFailed, Unreachable, read_json
 from quorate.errors import PeerProtocolError, QuorateError, Unauthenticated
 from quorate.notation import is_loopback, is_url, show_text, split_url
@@ -63,6 +66,8 @@ class Way(NamedTuple):
     """How far the source's clock is ahead of this machine's, as near as can be told."""
     tried: str = ""
     """The URL that was tried, where it is not the node's own."""
+    counts: bool = True
+    """Whether it is a fault if it fails."""
 
 
 class _Probed(msgspec.Struct):
@@ -75,11 +80,11 @@ class _Probed(msgspec.Struct):
 
 
 def run_doctor(given: Given) -> int:
-    """Try every way; 3 if one of them fails or a clock is off."""
+    """Try every way; 3 if one that counts fails or a clock is off."""
     with client_of(given) as client:
         told = read_json(client.request(Call("GET", "/nodes"), timeout=timeout_seconds(given)))
-    members = _members(told)
-    vouched = vouched_of(told)
+        members, vouched = _members(told), vouched_of(told)
+        candidates = _candidates(client)
     urls = list(dict.fromkeys(members))
     places = [members[url] or url for url in urls]
     heard = ask_all(
@@ -91,23 +96,44 @@ def run_doctor(given: Given) -> int:
         way._replace(target=url, tried="" if at == url else at)
         for way, url, at in zip(heard, urls, places, strict=True)
     ]
+    reached = {way.target: members[way.target] or way.target for way in ways if not way.stage}
+    pairs = [(one, other) for one in urls for other in urls if one != other]
+    # Who is in no cluster has nobody but those that it found.
+    is_alone = not any(each.get("member", True) for each in told)
+    pairs += [(own, url) for own in _own_urls(told) for url in candidates if url not in members]
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        reached = {way.target: members[way.target] or way.target for way in ways if not way.stage}
-        pairs = [(one, other) for one in urls for other in urls if one != other]
-        ways += pool.map(
+        tried = pool.map(
             lambda pair: _between(given, *pair, at=reached.get(pair[0], ""), vouched=vouched), pairs
         )
-    advice = [advise(way, ways) for way in ways if way.stage and way.stage != "ask"]
-    advice += [*_unasked(ways), *_clocks(ways)]
+        ways += [
+            way if way.target in members else _beside(way, candidates[way.target], counts=is_alone)
+            for way in tried
+        ]
+    return _tell(given, urls, ways)
+
+
+def _tell(given: Given, urls: list[str], ways: list[Way]) -> int:
+    """Print what was found of the nodes at these URLs, and beside them; the exit code."""
+    counted = [way for way in ways if way.counts]
+    failed = [way for way in counted if way.stage]
+    advice = [advise(way, counted) for way in failed if way.stage != "ask"]
+    advice += [*_unasked(counted), *_clocks(counted)]
+    notes = [_note(way) for way in ways if not way.counts and way.stage not in ("", "ask")]
     if "json" in given:
         shown = [way._asdict() for way in ways]
-        print_json({"ways": shown, "advice": advice, "interpreter": interpreter()})
+        told = {"ways": shown, "advice": advice, "notes": notes, "interpreter": interpreter()}
+        print_json(told)
     else:
-        _print_matrix(urls, ways)
-        print("\n".join(map(show_text, advice)) or "all is well")
+        _print_matrix(urls, counted)
+        print("\n".join(map(show_text, [*(advice or ["all is well"]), *notes])))
         if "without" in (built := interpreter()):
             print(f"interpreter: {show_text(built)}")
-    return 3 if advice or any(way.stage for way in ways) else 0
+    return 3 if advice or failed else 0
+
+
+def _note(way: Way) -> str:
+    """What came of a way that does not count."""
+    return f"no node of this cluster was found at {way.target}: {way.fault} ({way.stage})"
 
 
 def _members(told: object) -> dict[str, str]:
@@ -122,6 +148,31 @@ def _members(told: object) -> dict[str, str]:
                 raise PeerProtocolError("a list of nodes in an unknown form")
             found.setdefault(url, client)
     return found
+
+
+def _candidates(client: Client) -> dict[str, str]:
+    """Where others may be by this node's word, and why no link leads there; none of an earlier
+    release, which does not say it, nor of an answer that is none."""
+    try:
+        told = read_json(client.request(Call("GET", "/candidates")))
+    except QuorateError:
+        return {}
+    listed = [each for each in told if isinstance(each, dict)] if isinstance(told, list) else []
+    found = {str(each.get("url")): str(each.get("refusal") or "") for each in listed}
+    return {url: refusal for url, refusal in found.items() if is_url(url)}
+
+
+def _beside(way: Way, refusal: str, *, counts: bool) -> Way:
+    """A way to a candidate. The two may refuse each other for what no question of doctor's tells:
+    two clusters of one name."""
+    if refusal and not way.stage:
+        way = way._replace(stage="cluster", fault=refusal)
+    return way._replace(counts=counts)
+
+
+def _own_urls(told: list[dict[str, Any]]) -> list[str]:
+    """The URL of the node that lists these; of one, or none if it does not say."""
+    return [str(each["url"]) for each in told if each.get("state") == "self"]
 
 
 def _from_here(given: Given, at: str, vouched: set[str]) -> Way:

@@ -19,7 +19,7 @@ from quorate.core.topology.wishes import upgrade_of
 from quorate.core.turn import Parts
 from quorate.core.values.events import StorageState
 from quorate.core.values.messages import PROTOCOL_MAX
-from quorate.core.values.status import MemberView, Status
+from quorate.core.values.status import CandidateView, MemberView, Status
 
 
 def status_of(
@@ -62,6 +62,7 @@ def status_of(
         hints=hints.total,
         hint_bytes=hints.bytes,
         members=_members(parts, membership, hints, held_up, own_left=len(pulls.left)),
+        candidates=_candidates(membership),
         counters=dict(parts.turn.counters),
         phase=phase,
         moving=phase == Phase.MOVING,
@@ -80,7 +81,7 @@ def status_of(
 def _members(
     parts: Parts, membership: Membership, hints: Hints, held_up: HeldUp, *, own_left: int
 ) -> list[MemberView]:
-    """All of whom this node knows, by URL."""
+    """This node and whom it knows, by URL; no candidates."""
     topology, layout = membership.topology, membership.layout
     copies = topology.copies() if topology is not None else {}
     named = {membership.peer(each.id): each for each in layout.members} if layout else {}
@@ -88,11 +89,22 @@ def _members(
     members = [
         view(peer, copies.get(peer, 0), hints.count(peer), holds_up=peer is held_up.peer)
         for peer in membership.roster.peers
+        if not peer.is_candidate
     ]
     own = copies.get(None, 0)
     members.append(_own_view(parts, topology, own, named, own_left, holds_up=held_up.is_own))
     members.sort(key=lambda member: member.url)
     return members
+
+
+def _candidates(membership: Membership) -> list[CandidateView]:
+    """Where others may be, by URL."""
+    found = [
+        CandidateView(url=peer.url, refusal=peer.refusal)
+        for peer in membership.roster.peers
+        if peer.is_candidate
+    ]
+    return sorted(found, key=lambda each: each.url)
 
 
 _Named = Mapping[Peer | None, Member]

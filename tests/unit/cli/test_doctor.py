@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -159,6 +159,59 @@ def test_an_answer_that_is_none_is_told_and_no_fault(run: Run, lie: dict[str, An
     assert ran.code == 3, ran.err
     assert "\x1b" not in ran.out.decode() + ran.err
     assert "Traceback" not in ran.err
+
+
+def candidates(first: str, *, member: bool, told: object) -> Callable[[Request], bytes]:
+    """A node that lists itself alone, and these candidates, none of which it can reach."""
+
+    def answer(request: Request) -> bytes:
+        listed = [{"url": first, "client": "", "state": "self", "member": member}]
+        shown = {"/nodes": listed, "/candidates": told}.get(
+            request.target,
+            {**GOOD, "stage": "tls", "fault": "its secret is another", "round_trip_ms": None},
+        )
+        return reply(200, json.dumps(shown).encode())
+
+    return answer
+
+
+@pytest.mark.parametrize(("member", "code"), [(True, 0), (False, 3)])
+def test_who_was_only_found_is_a_note_unless_there_is_nobody_else(
+    run: Run, member: bool, code: int
+) -> None:
+    """A cluster beside this one is no fault of it. Who is in none has nobody but whom it found."""
+    found = "http://10.0.0.7:8000"
+    urls: list[str] = []
+    told = [{"url": found, "refusal": "its secret is another"}]
+
+    def answer(request: Request) -> bytes:
+        return candidates(urls[0], member=member, told=told)(request)
+
+    with ScriptedNode(answer, pings=answer) as node:
+        urls.append(node.url)
+        ran, shown = run("doctor", node.url, "--json"), run("doctor", node.url)
+    made = json.loads(ran.out)
+    assert (ran.code, shown.code) == (code, code)
+    way = made["ways"][-1]
+    assert (way["source"], way["target"]) == (urls[0], found)
+    assert (way["stage"], way["counts"]) == ("tls", not member)
+    (line,) = made["notes"] if member else made["advice"]
+    assert "its secret is another" in line
+    assert line in shown.out.decode()
+    assert (b"all is well" in shown.out) is member
+
+
+@pytest.mark.parametrize("told", [7, {"a": 1}, ["x"], [{}], [{"url": 7}, {"url": "\x1b[2J"}]])
+def test_candidates_that_are_none_are_passed_over(run: Run, told: object) -> None:
+    urls: list[str] = []
+
+    def answer(request: Request) -> bytes:
+        return candidates(urls[0], member=True, told=told)(request)
+
+    with ScriptedNode(answer, pings=answer) as node:
+        urls.append(node.url)
+        ran = run("doctor", node.url)
+    assert (ran.code, "\x1b" in ran.out.decode()) == (0, False), ran
 
 
 BAD_URLS = ["x", "http://a b:1", "http://h:99999", "\x1b[2J", 7]

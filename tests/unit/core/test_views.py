@@ -6,10 +6,25 @@ from __future__ import annotations
 import msgspec
 
 from quorate.core.topology.peer import Ground
-from quorate.core.values.events import Join, LinkRefused, LinkUp, Stop, StorageState
-from quorate.core.values.messages import FEATURE_LEVEL, PROTOCOL_MAX, Mutate, Ping, Pong
+from quorate.core.values.events import (
+    Discovered,
+    Join,
+    LinkRefused,
+    LinkUp,
+    Met,
+    Stop,
+    StorageState,
+)
+from quorate.core.values.messages import (
+    FEATURE_LEVEL,
+    PROTOCOL_MAX,
+    Mutate,
+    Ping,
+    Pong,
+    Whereabouts,
+)
 from quorate.core.values.slots import PARTITION_COUNT, row_of
-from quorate.core.values.status import MemberView
+from quorate.core.values.status import CandidateView, MemberView
 from quorate.errors import QuorumUnreachable
 from quorate.sim.cluster import SimCluster, id_of, url_of
 from tests.simulation import asking
@@ -103,6 +118,26 @@ def test_who_is_to_become_a_member_is_shown_so_until_it_is_one() -> None:
     assert (asked.member, asked.id) == (False, "")
     alone.step(Join(Asker(), url_of(1)))
     assert [each.url for each in alone.node.status().members if each.joins] == [wanted]
+
+
+def test_who_was_only_found_is_a_candidate_and_a_node_once_it_has_greeted() -> None:
+    alone = Alone(3)
+    found, named = url_of(8), url_of(9)
+    alone.link(1)
+    alone.step(Discovered([found]))
+    alone.hear(1, Ping(1, [Whereabouts(0, 0, named)], 0, 0))
+    alone.step(LinkRefused(found, "its secret is another"))
+    listed = alone.node.status()
+    assert [each.url for each in listed.members] == [url_of(i) for i in range(3)]
+    assert listed.candidates == [
+        CandidateView(url=found, refusal="its secret is another"),
+        CandidateView(url=named, refusal=""),
+    ]
+    met = alone.met(8)
+    alone.step(Met(met.greeting))
+    listed = alone.node.status()
+    assert [each.url for each in listed.members if each.id == f"{id_of(8):012x}"] == [found]
+    assert [each.url for each in listed.candidates] == [named]
 
 
 def _ids(*numbers: int) -> list[str]:

@@ -197,6 +197,12 @@ class Peer:
         return self.speed < other.speed
 
     @property
+    def is_candidate(self) -> bool:
+        """Whether no more is known than that somebody may be at its URL: whoever that is may be of
+        another cluster, or nobody."""
+        return self.ground is Ground.HEARSAY and not self.id
+
+    @property
     def state(self) -> str:
         """`up`, `down` (too many misses in a row) or `connecting`."""
         if not self.is_up:

@@ -9,8 +9,9 @@ Members come by the layout, by `-nodes`, by `join`, by greeting, and by what pee
 on one of four grounds (`peer.Ground`). What is hearsay alone is told to nobody, and kept in memory,
 a hundred of it at a time, for ten minutes after it was last heard; thus a peer that names a
 thousand strangers takes no place from a true member, and a mistyped `join` is gone from all nodes
-but the one that was asked. Who is not listed and not linked may be forgotten by command: were that
-a mistake, it comes back by greeting.
+but the one that was asked. Until who is there has greeted it is a candidate, and shown as no node
+of the cluster. Who is not listed and not linked may be forgotten by command: were that a mistake,
+it comes back by greeting.
 """
 
 from __future__ import annotations
@@ -187,7 +188,7 @@ class Roster:
     def is_candidate(self, url: str) -> bool:
         """Whether no more is known of who is at this URL than that somebody may be."""
         peer = self._at.get(url)
-        return peer is not None and peer.ground is Ground.HEARSAY and not peer.id
+        return peer is not None and peer.is_candidate
 
     def _alias(self, url: str, real: str) -> None:
         """Who was dialled at `url` calls itself `real`."""

@@ -54,8 +54,17 @@ class MemberView(msgspec.Struct, frozen=True, kw_only=True):
     """Whether an operator asked this node to make it a member, and it is none yet."""
 
 
+class CandidateView(msgspec.Struct, frozen=True, kw_only=True):
+    """A URL at which a node may be: it was discovered, or another node named it. Nobody has greeted
+    from there as a node of this cluster."""
+
+    url: str
+    refusal: str
+    """Why no link leads there, if either end refuses the other; empty if none does."""
+
+
 class Probe(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of trying to reach a member at its URL, step by step."""
+    """What came of trying to reach a node, step by step."""
 
     url: str
     addresses: list[str]
@@ -98,6 +107,9 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     hints: int
     hint_bytes: int
     members: list[MemberView]
+    """Itself, and whom it knows as nodes of its cluster, or was told to expect as such."""
+    candidates: list[CandidateView]
+    """Where others may be. They are dialled, and none of them is a member yet."""
     counters: dict[str, int]
     """Monotonic counts since the start, by metric name without prefix."""
     phase: str

@@ -99,6 +99,7 @@ ROUTES: Final = (
     Route("POST", "/batch", Role.USER, batch.batch, _PER_REQUEST),
     Route("GET", "/explain", Role.READ, keys.explain, frozenset({"key", "timeout"})),
     Route("GET", "/nodes", Role.USER, members.list_nodes, _NONE),
+    Route("GET", "/candidates", Role.USER, members.list_candidates, _NONE),
     Route("POST", "/join", Role.ADMIN, members.join, _NONE),
     Route("DELETE", "/join", Role.ADMIN, members.forget, frozenset({"url"})),
     Route("POST", "/join/token", Role.ADMIN, joining.make_token, _NONE),

@@ -51,6 +51,11 @@ async def list_nodes(context: Context, request: web.Request, _query: Query) -> w
     return response
 
 
+async def list_candidates(context: Context, _request: web.Request, _query: Query) -> web.Response:
+    """GET /candidates: where nodes may be of which none has greeted this one as its cluster's."""
+    return respond_json(context.store.status().candidates)
+
+
 def _member(text: str, context: Context) -> str:
     """The URL that `text` names, if it may be a member's. InvalidRequest."""
     try:

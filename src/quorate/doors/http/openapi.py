@@ -17,7 +17,7 @@ from quorate import __version__
 from quorate.config import KEY_BYTES_MAX
 from quorate.core.values.events import SCAN_ROWS_MAX, CheckResult
 from quorate.core.values.record import EXPIRES_MS_MAX
-from quorate.core.values.status import MemberView, Probe
+from quorate.core.values.status import CandidateView, MemberView, Probe
 from quorate.doors.access import Role
 from quorate.doors.errors import answer_for
 from quorate.doors.http import changes, joining
@@ -200,7 +200,7 @@ _OK: Final = {_PLAIN: {"const": "ok"}}
 
 _CHANGING: Final = (
     *(changes.LeaveBody, changes.ReplaceBody, changes.PlanBody),
-    *(CheckResult, Probe),
+    *(CheckResult, CandidateView, Probe),
     *(changes.PlanAnswer, changes.ChangeAnswer, changes.TopologyAnswer, changes.UpgradeAnswer),
     *(joining.TokenBody, joining.TokenAnswer, joining.EntryBody, joining.EntryAnswer),
 )
@@ -243,8 +243,12 @@ DESCRIBED: Final[dict[tuple[str, str], Described]] = {
         "List the members as this node sees them; with Accept: text/plain their URLs",
         {_JSON: _list({"$ref": "#/components/schemas/MemberView"}), _PLAIN: _STRING},
     ),
+    ("GET", "/candidates"): Described(
+        "List where nodes may be of which none has greeted this one as its cluster's",
+        {_JSON: _list({"$ref": "#/components/schemas/CandidateView"})},
+    ),
     ("GET", "/probe"): Described(
-        "Try to reach a member at its URL, step by step, from this node", _made("Probe")
+        "Try to reach a member or a candidate, step by step, from this node", _made("Probe")
     ),
     ("POST", "/join"): Described(
         "Make a node a member, or announce it again",

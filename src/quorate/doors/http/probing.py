@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`GET /probe`: whether this node reaches another one. Only members are tried, so that nobody has
-a node look around its network."""
+"""`GET /probe`: whether this node reaches another one. Only members and candidates are tried, which
+it dials by itself, so that nobody has a node look around its network."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ _under_way: set[object] = set()
 
 
 async def probe(context: Context, _request: web.Request, query: Query) -> web.Response:
-    """GET /probe?url=: try to reach that member."""
+    """GET /probe?url=: try to reach who is there, or may be."""
     try:
         url = parse_url((query.get("url") or b"").decode(errors="replace"))
     except ValueError as fault:
         raise InvalidRequest(f"not a node's URL: {fault}") from None
-    if url not in {each.url for each in context.store.status().members}:
-        raise InvalidRequest("no member has this URL, and no other is tried", url=url)
+    status = context.store.status()
+    urls = {each.url for each in status.members} | {each.url for each in status.candidates}
+    if url not in urls:
+        raise InvalidRequest("no member or candidate has this URL: no other is tried", url=url)
     if len(_under_way) >= UNDER_WAY_MAX:
         raise Overloaded("too many are tried at once", most=UNDER_WAY_MAX)
     mark = object()
