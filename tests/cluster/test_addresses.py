@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from aioice import stun
 
-from tests.cluster.processes import NodeProcess, fetch, wait_until
+from tests.cluster.processes import NodeProcess, fetch, quorate, wait_until
 from tests.ports import free_ports
 
 
@@ -67,9 +67,38 @@ def test_a_node_is_where_a_peer_sees_it_and_clients_are_told_their_own_address(
         wait_until(second.is_ready, within_s=20, what="the second is ready at its new address")
         first.sees(moved, "up")
         assert (first.member(moved)["id"], first.member(moved)["client"]) == (before, "")
-        assert len(json.loads(fetch(f"{first.url}/nodes")[1])) == 2
+        for at in (first.url, moved):
+            listed = json.loads(fetch(f"{at}/nodes")[1])
+            urls = {each["url"] for each in listed}
+            assert (len(listed), urls) == (2, {f"http://127.0.0.1:{first.port}", moved})
     finally:
         for node in pair:
+            if node.is_running:
+                node.kill()
+
+
+@pytest.mark.parametrize("list_", ["", "-nodes=http://localhost:{}"], ids=["no list", "old list"])
+def test_a_node_that_moved_is_alone_and_well_where_it_is_now(tmp_path: Path, list_: str) -> None:
+    before, after = free_ports(2)
+    flags = [list_.format(before)] if list_ else []
+    first = NodeProcess(tmp_path, before, flags)
+    second = NodeProcess(tmp_path, after, flags)
+    second.flags = [*first.flags, f"-port={after}", f"-advertise=http://localhost:{after}"]
+    second.flags.remove(f"-port={before}")
+    try:
+        first.start()
+        wait_until(first.is_ready, within_s=20, what="it serves")
+        who = first.member(first.url)["id"]
+        first.stop()
+        second.start()
+        wait_until(second.is_ready, within_s=20, what="it serves at its new address")
+        second.lists([second.url])
+        assert second.member(second.url)["id"] == who
+        told = quorate("doctor", second.url)
+        assert (told.returncode, b"all is well" in told.stdout) == (0, True)
+        assert str(before).encode() not in told.stdout
+    finally:
+        for node in (first, second):
             if node.is_running:
                 node.kill()
 

@@ -98,11 +98,13 @@ def _members(
 
 
 def _candidates(membership: Membership) -> list[CandidateView]:
-    """Where others may be, by URL."""
+    """Where others may be, by URL. Where this node was before it moved another may be by now, and
+    is dialled; that nobody is there is nothing to be told."""
+    before = membership.place_of_own
     found = [
         CandidateView(url=peer.url, refusal=peer.refusal)
         for peer in membership.roster.peers
-        if peer.is_candidate
+        if peer.is_candidate and peer.url != before
     ]
     return sorted(found, key=lambda each: each.url)
 

@@ -140,6 +140,15 @@ def test_who_was_only_found_is_a_candidate_and_a_node_once_it_has_greeted() -> N
     assert [each.url for each in listed.candidates] == [named]
 
 
+def test_a_node_that_moved_shows_nothing_of_where_it_was() -> None:
+    before = Alone(3)
+    alone = Alone(3, disk=before.disk, url="http://moved:8000")
+    status = alone.node.status()
+    assert [each.url for each in status.members] == ["http://moved:8000", url_of(1), url_of(2)]
+    assert url_of(0) in [each.url for each in alone.node.membership.roster.peers]
+    assert status.candidates == []
+
+
 def _ids(*numbers: int) -> list[str]:
     return [f"{number:012x}" for number in numbers]
 

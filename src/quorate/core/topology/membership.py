@@ -147,7 +147,16 @@ class Membership:
         self.roster.open(members)
         self.roster.discover([each.url for each in layout.members] if layout is not None else ())
         for url in () if members and self._is_list_over() else settings.nodes:
-            self.roster.add(url, Ground.LISTED if self.topology is None else Ground.MET)
+            if url != self.place_of_own:
+                self.roster.add(url, Ground.LISTED if self.topology is None else Ground.MET)
+
+    @property
+    def place_of_own(self) -> str:
+        """Where the layout has this node, which may have moved since: then nobody is there, or who
+        moved there and says so. Empty if the layout does not name it by its id."""
+        own = self._settings.node_id
+        members = () if self.layout is None else self.layout.members
+        return next((each.url for each in members if each.id == own), "")
 
     def _is_list_over(self) -> bool:
         """Whether `-nodes` says no more than who founded the cluster that this node knows."""

@@ -12,9 +12,11 @@ from quorate.core.values.events import LinkDown, LinkUp, PeerFrame
 from quorate.core.values.messages import Frame, Ping
 from quorate.core.values.settings import NODE_ID_MAX
 from quorate.sim.cluster import bound_to, id_of, url_of
+from quorate.sim.disk import Disk
 from tests.unit.core.alone import Alone
 from tests.unit.core.founders import disk_of, first
 from tests.unit.core.moving import hear, later, node, replace, shared, stable, with_member
+from tests.unit.core.topology.knowing import bound_after, first_of, membership_of
 
 REST = stable(4, course=Course.REST)
 OTHER = 77
@@ -38,6 +40,17 @@ def _gone(layout: Layout, index: int) -> Layout:
     leaving = shared(layout, index)
     rest = tuple([each for each in range(4) if each != index])
     return later(settled(replace(leaving, table=tuple([rest for _ in leaving.table]))))
+
+
+def test_a_node_that_moved_knows_nobody_where_it_was_though_its_list_says_so() -> None:
+    """Who may be there by now is dialled: two nodes may have exchanged their places."""
+    disk = Disk()
+    membership_of(0, [0], disk).adopt(bound_after(first_of(0)))
+    for nodes in ([], [0], [0, 7]):
+        again = membership_of(0, nodes, disk, url="http://moved:8000")
+        grounds = {each.url: each.ground for each in again.roster.peers}
+        assert grounds.pop(url_of(0)) is Ground.HEARSAY
+        assert set(grounds.values()) <= {Ground.MET}
 
 
 # --- one at a URL ------------------------------------------------------------------------------
