@@ -102,6 +102,8 @@ class FakeStore:
         self.is_ready = True
         self.known: set[str] = set(NODES)
         self.candidates: list[CandidateView] = []
+        self.clients: dict[str, str] = {}
+        """Where clients reach a member, by its URL."""
         self.epoch = 1
         """Of the layout; each change makes another."""
         self.moving = 0
@@ -380,5 +382,6 @@ class FakeStore:
             weight=1,
             left=0,
             lost=False,
+            client=self.clients.get(url, ""),
             holds_up=url == self.holding_up,
         )

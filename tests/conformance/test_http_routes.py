@@ -192,6 +192,13 @@ def test_candidates_are_no_nodes_and_may_be_tried(http: Served, http_client: Cli
     assert get(http_client, f"/probe?url={found.url}").status == 400
 
 
+def test_where_clients_reach_a_member_may_be_tried(http: Served, http_client: Client) -> None:
+    client = "http://kv.example.org:9999"
+    assert get(http_client, f"/probe?url={client}").status == 400
+    http.store.clients = {NODES[1]: client}
+    assert get(http_client, f"/probe?url={client}").status == 200
+
+
 # --- keys -----------------------------------------------------------------------------------------
 
 

@@ -2,9 +2,11 @@
 """`quorate doctor`: who reaches whom at the address that is advertised, and what to open.
 
 Each node is asked to try each other one (`GET /probe`), and this command tries each at the address
-that is for clients. Nothing is believed of one node about two others. The node that is asked first
-tries its candidates too; what comes of that is told as a note, and is no fault of the cluster's:
-who may be there is no node of it.
+that is for clients. Nothing is believed of one node about two others.
+
+What is no fault of the cluster's is told as a note. The node that is asked first tries its
+candidates: who may be there is no node of the cluster. And each node tries the others where clients
+reach them: behind NAT, or in a container, it need not come through, and a balancer greets nobody.
 """
 
 from __future__ import annotations
@@ -84,7 +86,8 @@ def run_doctor(given: Given) -> int:
     with client_of(given) as client:
         told = read_json(client.request(Call("GET", "/nodes"), timeout=timeout_seconds(given)))
         members, vouched = _members(told), vouched_of(told)
-        candidates = _candidates(client)
+        found = _candidates(client)
+        candidates = {url: why for url, why in found.items() if url not in members}
     urls = list(dict.fromkeys(members))
     places = [members[url] or url for url in urls]
     heard = ask_all(
@@ -98,17 +101,16 @@ def run_doctor(given: Given) -> int:
     ]
     reached = {way.target: members[way.target] or way.target for way in ways if not way.stage}
     pairs = [(one, other) for one in urls for other in urls if one != other]
-    # Who is in no cluster has nobody but those that it found.
-    is_alone = not any(each.get("member", True) for each in told)
-    pairs += [(own, url) for own in _own_urls(told) for url in candidates if url not in members]
+    steps = [(one, other, other) for one, other in pairs]
+    steps += [(one, at, other) for one, other in pairs if (at := members[other]) not in ("", other)]
+    steps += [(own, url, url) for own in _own_urls(told) for url in candidates]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         tried = pool.map(
-            lambda pair: _between(given, *pair, at=reached.get(pair[0], ""), vouched=vouched), pairs
+            lambda step: _between(given, *step, at=reached.get(step[0], ""), vouched=vouched), steps
         )
-        ways += [
-            way if way.target in members else _beside(way, candidates[way.target], counts=is_alone)
-            for way in tried
-        ]
+        # Who is in no cluster has nobody but those that it found.
+        is_alone = not any(each.get("member", True) for each in told)
+        ways += [_judged(way, candidates, is_alone=is_alone) for way in tried]
     return _tell(given, urls, ways)
 
 
@@ -118,7 +120,7 @@ def _tell(given: Given, urls: list[str], ways: list[Way]) -> int:
     failed = [way for way in counted if way.stage]
     advice = [advise(way, counted) for way in failed if way.stage != "ask"]
     advice += [*_unasked(counted), *_clocks(counted)]
-    notes = [_note(way) for way in ways if not way.counts and way.stage not in ("", "ask")]
+    notes = _notes([way for way in ways if not way.counts and way.stage not in ("", "ask")])
     if "json" in given:
         shown = [way._asdict() for way in ways]
         told = {"ways": shown, "advice": advice, "notes": notes, "interpreter": interpreter()}
@@ -131,9 +133,18 @@ def _tell(given: Given, urls: list[str], ways: list[Way]) -> int:
     return 3 if advice or failed else 0
 
 
-def _note(way: Way) -> str:
-    """What came of a way that does not count."""
-    return f"no node of this cluster was found at {way.target}: {way.fault} ({way.stage})"
+def _notes(failed: list[Way]) -> list[str]:
+    """What came of ways that do not count: a line for each address and fault."""
+    sources: dict[tuple[str, str, str], list[str]] = {}
+    for way in failed:
+        sources.setdefault((way.target, way.tried, way.fault), []).append(way.source)
+    return [
+        f"{target}: not reached at {tried}, which is for clients, from {', '.join(of)}: {fault}: no"
+        " node needs that, but clients there do"
+        if tried
+        else f"no node of this cluster was found at {target}: {fault}"
+        for (target, tried, fault), of in sources.items()
+    ]
 
 
 def _members(told: object) -> dict[str, str]:
@@ -162,12 +173,20 @@ def _candidates(client: Client) -> dict[str, str]:
     return {url: refusal for url, refusal in found.items() if is_url(url)}
 
 
-def _beside(way: Way, refusal: str, *, counts: bool) -> Way:
-    """A way to a candidate. The two may refuse each other for what no question of doctor's tells:
-    two clusters of one name."""
+def _judged(way: Way, candidates: dict[str, str], *, is_alone: bool) -> Way:
+    """A way between two nodes, and whether it counts."""
+    if way.tried:
+        if way.stage in ("greet", "tls"):
+            # Something takes connections there, and is no node: clients may be served by it.
+            way = way._replace(stage="", fault="")
+        return way._replace(counts=False)
+    refusal = candidates.get(way.target)
+    if refusal is None:
+        return way
     if refusal and not way.stage:
+        # Two clusters of one name: no question of doctor's tells that.
         way = way._replace(stage="cluster", fault=refusal)
-    return way._replace(counts=counts)
+    return way._replace(counts=is_alone)
 
 
 def _own_urls(told: list[dict[str, Any]]) -> list[str]:
@@ -188,25 +207,34 @@ def _from_here(given: Given, at: str, vouched: set[str]) -> Way:
     return Way(HERE, at, "", "", round((time.monotonic() - begun) * 1000, 2))
 
 
-def _between(given: Given, source: str, target: str, *, at: str, vouched: set[str]) -> Way:
-    """From one node to another; `at` is where the first can be asked, empty if nowhere."""
+def _between(
+    given: Given, source: str, tried: str, target: str, *, at: str, vouched: set[str]
+) -> Way:
+    """From one node to the URL `tried` of another; `at` is where the first can be asked, empty if
+    nowhere."""
+    way = Way(source, target, "ask", _UNREACHED, tried="" if tried == target else tried)
     if not at:
-        return Way(source, target, "ask", _UNREACHED)
+        return way
     begun_ms = time.time() * 1000
     try:
         with client_at(given, at, timeout=PROBE_SECONDS, vouched=vouched) as client:
-            told = read_json(client.request(Call("GET", f"/probe?url={quote(target.encode())}")))
+            told = read_json(client.request(Call("GET", f"/probe?url={quote(tried.encode())}")))
         done_ms = time.time() * 1000
         probe = msgspec.convert(told, _Probed)
         is_late = done_ms - begun_ms > CLOCK_MS_MAX
         ahead_ms = None if is_late else round(probe.wall_ms - done_ms, 1)
-        return Way(source, target, probe.stage, probe.fault, probe.round_trip_ms, ahead_ms)
+        return way._replace(
+            stage=probe.stage,
+            fault=probe.fault,
+            round_trip_ms=probe.round_trip_ms,
+            clock_ms=ahead_ms,
+        )
     except Unauthenticated as fault:
         if is_withheld(given, at, vouched=vouched):
-            return Way(source, target, "ask", WITHHELD)
-        return Way(source, target, "ask", f"it does not say: {fault}; {LOGIN_ADVICE}")
+            return way._replace(fault=WITHHELD)
+        return way._replace(fault=f"it does not say: {fault}; {LOGIN_ADVICE}")
     except (Unreachable, QuorateError, msgspec.ValidationError, OverflowError) as fault:
-        return Way(source, target, "ask", f"it does not say: {fault}")
+        return way._replace(fault=f"it does not say: {fault}")
 
 
 def advise(way: Way, ways: list[Way]) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from quorate.cli.doctor import HERE, Way, _clocks, advise
+from quorate.wire.http import quote
 from tests.authority import Authority
 from tests.unit.cli.conftest import Run
 from tests.unit.client.scripted import Request, ScriptedNode, problem, reply
@@ -212,6 +213,51 @@ def test_candidates_that_are_none_are_passed_over(run: Run, told: object) -> Non
         urls.append(node.url)
         ran = run("doctor", node.url)
     assert (ran.code, "\x1b" in ran.out.decode()) == (0, False), ran
+
+
+@pytest.mark.parametrize(
+    ("stage", "told"),
+    [
+        ("", False),
+        ("resolve", True),
+        ("connect", True),
+        ("cluster", True),
+        # It takes connections: a balancer greets nobody.
+        ("greet", False),
+        ("tls", False),
+    ],
+)
+def test_where_clients_reach_a_node_is_tried_from_each_other_one_and_told_as_a_note(
+    run: Run, stage: str, told: bool
+) -> None:
+    """Behind NAT or in a container nodes cannot reach it, and need not."""
+    urls: list[str] = []
+    asked: list[str] = []
+
+    def answer(request: Request) -> bytes:
+        asked.append(request.target)
+        first, second, client = urls
+        shown: object = GOOD
+        if request.target == "/nodes":
+            shown = [
+                {"url": first, "client": "", "state": "self", "member": True},
+                {"url": second, "client": client, "state": "up", "member": True},
+            ]
+        elif request.target == f"/probe?url={quote(client.encode())}":
+            shown = {**GOOD, "stage": stage, "fault": "it is so" if stage else ""}
+        return reply(200, json.dumps(shown).encode())
+
+    with ExitStack() as stack:
+        nodes = [stack.enter_context(ScriptedNode(answer, pings=answer)) for _ in range(3)]
+        urls += [node.url for node in nodes]
+        ran = run("doctor", urls[0], "--json")
+    made = json.loads(ran.out)
+    (way,) = [way for way in made["ways"] if way["tried"] and way["source"] != HERE]
+    assert (way["source"], way["target"], way["tried"]) == tuple(urls)
+    assert (way["stage"], way["counts"]) == (stage if told else "", False)
+    assert (ran.code, made["advice"]) == (0, [])
+    assert [urls[2] in note and "it is so" in note for note in made["notes"]] == [True] * told
+    assert len(made["ways"]) == 2 + 2 + 1
 
 
 BAD_URLS = ["x", "http://a b:1", "http://h:99999", "\x1b[2J", 7]

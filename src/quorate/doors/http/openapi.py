@@ -248,7 +248,8 @@ DESCRIBED: Final[dict[tuple[str, str], Described]] = {
         {_JSON: _list({"$ref": "#/components/schemas/CandidateView"})},
     ),
     ("GET", "/probe"): Described(
-        "Try to reach a member or a candidate, step by step, from this node", _made("Probe")
+        "Try to reach a member, where it is or clients reach it, or a candidate, step by step",
+        _made("Probe"),
     ),
     ("POST", "/join"): Described(
         "Make a node a member, or announce it again",

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`GET /probe`: whether this node reaches another one. Only members and candidates are tried, which
-it dials by itself, so that nobody has a node look around its network."""
+"""`GET /probe`: whether this node reaches another one. Only members, at either of their
+addresses, and candidates are tried, so that nobody has a node look around its network."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ async def probe(context: Context, _request: web.Request, query: Query) -> web.Re
     except ValueError as fault:
         raise InvalidRequest(f"not a node's URL: {fault}") from None
     status = context.store.status()
-    urls = {each.url for each in status.members} | {each.url for each in status.candidates}
-    if url not in urls:
+    urls = {each.url for each in status.members} | {each.client for each in status.members}
+    if url not in urls and url not in {each.url for each in status.candidates}:
         raise InvalidRequest("no member or candidate has this URL: no other is tried", url=url)
     if len(_under_way) >= UNDER_WAY_MAX:
         raise Overloaded("too many are tried at once", most=UNDER_WAY_MAX)
