@@ -8,10 +8,15 @@ how many more there were since the line before.
 
 from __future__ import annotations
 
+from typing import Final
+
 import structlog
 
 from quorate.doors.limits import Timers
 from quorate.doors.rarely import LoggedFacts, Rarely
+
+BEGUN: Final = "begun"
+"""The outcome of an act that was taken, and of which it is not known yet what comes of it."""
 
 _log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger()
 

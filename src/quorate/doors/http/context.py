@@ -112,9 +112,13 @@ def respond_problem(error: QuorateError | Refused) -> web.Response:
     return response
 
 
-def respond_json(value: Any) -> web.Response:
+class BegunResponse(web.Response):
+    """To an admin, of an act that was taken and is not done yet: so the log has it."""
+
+
+def respond_json(value: Any, *, kind: type[web.Response] = web.Response) -> web.Response:
     """200 with a JSON document."""
-    return web.Response(body=msgspec.json.encode(value), content_type="application/json")
+    return kind(body=msgspec.json.encode(value), content_type="application/json")
 
 
 def respond_text(text: str) -> web.Response:

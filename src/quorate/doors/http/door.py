@@ -19,6 +19,7 @@ from aiohttp.typedefs import Middleware
 from quorate.core.values.status import Probe
 from quorate.doors.access import Principal, Role, require
 from quorate.doors.answered import OK, Answered, outcome_word
+from quorate.doors.audit import BEGUN
 from quorate.doors.guests import source_of
 from quorate.doors.http import (
     batch,
@@ -32,7 +33,7 @@ from quorate.doors.http import (
     openapi,
     probing,
 )
-from quorate.doors.http.context import Context, Handler, respond_problem
+from quorate.doors.http.context import BegunResponse, Context, Handler, respond_problem
 from quorate.doors.http.fast import FastConnection
 from quorate.doors.http.full import (
     HEADER_BYTES_MAX,
@@ -336,7 +337,7 @@ async def _audited(
     who, outcome = context.principal.name, "failed"
     try:
         response = await route.handler(context, request, query)
-        outcome = OK
+        outcome = BEGUN if isinstance(response, BegunResponse) else OK
     except (Refused, QuorateError) as error:
         outcome = problem_of(error).code
         raise

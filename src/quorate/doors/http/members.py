@@ -9,7 +9,7 @@ import msgspec
 from aiohttp import web
 
 from quorate.core.values.events import Forget, ForgetResult, Join, JoinResult
-from quorate.doors.http.context import Context, ask, respond_json, respond_text
+from quorate.doors.http.context import BegunResponse, Context, ask, respond_json, respond_text
 from quorate.doors.http.query import Query
 from quorate.doors.http.request import decode_json, read_body
 from quorate.errors import InvalidRequest
@@ -23,8 +23,10 @@ async def join(context: Context, request: web.Request, _query: Query) -> web.Res
     body = await read_body(context, request, bytes_max=_BODY_BYTES_MAX)
     url = _member(_url_in(body), context)
     result = await ask(context.store, lambda waiter: Join(waiter, url), JoinResult)
+    # Who is no member is dialled from now on, and may be of another cluster, or not there.
     return respond_json(
-        {"url": url, "known": result.known, "owns": result.owns, "member": result.member}
+        {"url": url, "known": result.known, "owns": result.owns, "member": result.member},
+        kind=web.Response if result.member else BegunResponse,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Final
 
 from quorate.doors.access import ROLE_BITS, Role
 from quorate.doors.answered import Operation
+from quorate.doors.audit import BEGUN
 from quorate.doors.redis.glob import PATTERN_BYTES_MAX
 from quorate.doors.redis.one_key import begin, permit_reading
 from quorate.doors.redis.plans import CommandPlan, KeyCommand
@@ -158,7 +159,7 @@ def audited(run: RunCommand, name: str) -> RunCommand:
         outcome = "refused"
         try:
             run(session, args)
-            outcome = "begun"
+            outcome = BEGUN
         finally:
             session.door.principals.audit.admin_act(
                 who=session.principal.name, source=session.source, what=name, outcome=outcome
