@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from quorate.security.joining import new_token, read_token
+from quorate.runtime.entering import _ask_for_secret
+from quorate.security.joining import new_claim, new_token, read_token
 from quorate.security.secret import load_secrets, new_secret, write_secret
 from tests.cluster.namespaces import PORT, NoNamespaces, SpacedNode, Switch
 from tests.cluster.processes import Cluster, NodeProcess, fetch, quorate, wait_until
@@ -131,15 +132,31 @@ def test_a_token_for_one_lets_in_one_whichever_node_is_asked(
     assert sum((node.data / "secret").exists() for node in nodes) == 1
 
 
+def test_who_has_another_name_for_the_cluster_is_told_and_uses_up_no_token(
+    house: Cluster, tmp_path: Path
+) -> None:
+    token = _token(house, "--ttl=1h")
+    mistaken = _newcomer(tmp_path, house, token, "-cluster=another")
+    assert "is called quorate: give that as -cluster" in _refusal(mistaken)
+    again = _newcomer(tmp_path, house, token)
+    again.start()
+    try:
+        wait_until((again.data / "secret").exists, within_s=20, what="let in")
+    finally:
+        again.kill()
+
+
 def test_who_was_let_in_and_did_not_hear_of_it_may_ask_again(
     house: Cluster, tmp_path: Path
 ) -> None:
     """With what only it has: a copy of the token is not enough."""
     token = _token(house, "--ttl=1h")
-    first = _newcomer(tmp_path, house, token, "-cluster=another")
-    assert "is called quorate: give that as -cluster" in _refusal(first)
+    first = _newcomer(tmp_path, house, token)
+    claim_of_first = new_claim()
+    first.data.mkdir(mode=0o700)
+    (first.data / "claim").write_text(claim_of_first.hex())
+    _ask_for_secret(house.urls[0], read_token(token), claim_of_first, cluster="quorate")
     assert "used up" in _refusal(_newcomer(tmp_path, house, token))
-    first.flags.remove("-cluster=another")
     first.start()
     try:
         wait_until((first.data / "secret").exists, within_s=20, what="let in")

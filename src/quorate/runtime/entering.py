@@ -25,6 +25,7 @@ from typing import Final, NamedTuple
 import msgspec
 import structlog
 
+from quorate.core.values.messages import FEATURE_LEVEL, PROTOCOL_MAX, PROTOCOL_MIN
 from quorate.files import read_file
 from quorate.notation import show_text, split_url
 from quorate.security.certificates import JOIN_NAME, PEER_NAME
@@ -107,7 +108,7 @@ def enter(urls: Sequence[str], token_file: Path, directory: Path, *, cluster: st
     faults = []
     for url in urls:
         try:
-            entry = _ask_for_secret(url, token, claim)
+            entry = _ask_for_secret(url, token, claim, cluster=cluster)
         except _NO_ANSWER as error:
             faults.append(f"{url}: {_words(error)}")
             continue
@@ -179,15 +180,22 @@ def keep_announcing(
         stopped.wait(again_s)
 
 
-def _ask_for_secret(url: str, token: JoinToken, claim: bytes) -> _Given:
+def _ask_for_secret(url: str, token: JoinToken, claim: bytes, *, cluster: str) -> _Given:
     """OSError, HTTPException, MsgspecError if it cannot be asked; EntryError if it is refused."""
+    # What this node will say when it greets: who cannot be of the cluster uses no token up.
+    node = {
+        "cluster": cluster,
+        "protocol_min": PROTOCOL_MIN,
+        "protocol_max": PROTOCOL_MAX,
+        "level": FEATURE_LEVEL,
+    }
     with _connected(url, newcomer_context(), JOIN_NAME) as (connection, channel):
         shown = channel.getpeercert(binary_form=True) if channel is not None else None
         if shown is None or not token.has_issued(shown):
             raise EntryError(
                 f"{url} is not of the cluster that made the join token: nothing was told to it"
             )
-        body = msgspec.json.encode({"token": token.text(), "claim": claim.hex()})
+        body = msgspec.json.encode({"token": token.text(), "claim": claim.hex(), "node": node})
         answer = _post(connection, "/join/secret", body)
     if answer.status == http.client.OK:
         return msgspec.json.decode(answer.body, type=_Given)

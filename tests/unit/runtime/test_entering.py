@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from quorate.core.values.messages import FEATURE_LEVEL, PROTOCOL_MAX, PROTOCOL_MIN
 from quorate.runtime import entering
 from quorate.runtime.entering import (
     AGAIN_S_MAX,
@@ -118,6 +119,12 @@ def test_what_a_token_gives_is_kept_for_the_node_alone(token: JoinToken, tmp_pat
     shown = json.loads(asked.heard.partition(b"\r\n\r\n")[2])
     assert shown["token"] == token.text()
     assert len(shown["claim"]) == 64
+    assert shown["node"] == {
+        "cluster": "house",
+        "protocol_min": PROTOCOL_MIN,
+        "protocol_max": PROTOCOL_MAX,
+        "level": FEATURE_LEVEL,
+    }
 
 
 def test_nothing_is_said_to_a_node_of_another_cluster(token: JoinToken, tmp_path: Path) -> None:

@@ -2,8 +2,9 @@
 """How a new node comes by the cluster's secret: `POST /join/token` makes a join token, and
 `POST /join/secret` takes one, from whoever shows it, inside TLS alone.
 
-A token is judged here, by the secret and this node's clock; how many it has let in is decided by
-the cluster (`core.topology.admission`). Who is refused hears why, and that is all that it hears.
+A token is judged here, by the secret and this node's clock, and so is whether who shows it can be
+of the cluster at all; then the cluster decides how many it has let in (`core.topology.admission`).
+Who is refused hears why, and that is all that it hears.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import msgspec
 from aiohttp import web
 
 from quorate.core.values.events import Change, ChangeResult
+from quorate.core.values.messages import PROTOCOL_MAX, PROTOCOL_MIN
 from quorate.core.values.wish import TOKEN_USES_MAX, Admission, Wish
 from quorate.doors.http.context import Context, ask, respond_json
 from quorate.doors.http.query import Query
@@ -59,12 +61,26 @@ class TokenAnswer(msgspec.Struct, frozen=True):
     expires_ms: int
 
 
+class Newcomer(msgspec.Struct, forbid_unknown_fields=True):
+    """What has to fit the cluster."""
+
+    cluster: str
+    """What it was told that the cluster is called."""
+    protocol_min: int
+    protocol_max: int
+    """What it speaks to other nodes."""
+    level: int
+    """The highest feature level that it knows."""
+
+
 class EntryBody(msgspec.Struct, forbid_unknown_fields=True):
-    """A newcomer."""
+    """Who asks to be let in."""
 
     token: str
     claim: str
     """32 bytes that only it knows, in hexadecimal digits: with them it may ask again."""
+    node: Newcomer | msgspec.UnsetType = msgspec.UNSET
+    """What it is, looked at before the token is used."""
 
 
 class EntryAnswer(msgspec.Struct, frozen=True):
@@ -111,6 +127,8 @@ async def give_secret(context: Context, request: web.Request, _query: Query) -> 
         name = token.name
         secrets = _secrets(context)
         _check(context, token, secrets)
+        if body.node is not msgspec.UNSET:
+            _check_newcomer(context, body.node)
         wish = Wish(
             admits=Admission(
                 nonce=token.nonce,
@@ -138,6 +156,27 @@ def _check(context: Context, token: JoinToken, secrets: tuple[bytes, ...]) -> No
         raise Unauthenticated("the join token was not made by this cluster, or was altered")
     if token.expires_s * 1000 <= context.store.wall_ms():
         raise Unauthenticated("the join token has expired: have a new one made")
+
+
+def _check_newcomer(context: Context, node: Newcomer) -> None:
+    """Conflict if it could not be a node of the cluster, so that no token is used up for that. It
+    has shown one that is good, and may know what the cluster is."""
+    name, level = context.store.config.cluster, context.store.status().level
+    reason = ""
+    if node.cluster != name:
+        reason = f"the cluster is called {name}: give that as -cluster"
+    elif node.protocol_min > PROTOCOL_MAX or node.protocol_max < PROTOCOL_MIN:
+        reason = (
+            f"no protocol in common: ours {PROTOCOL_MIN} to {PROTOCOL_MAX}, theirs"
+            f" {node.protocol_min} to {node.protocol_max}: start the release that the cluster has"
+        )
+    elif node.level < level:
+        reason = (
+            f"the new node knows feature level {node.level}, and that of the cluster is {level}:"
+            " start a newer release there"
+        )
+    if reason:
+        raise Conflict(reason, outcome=Outcome.NOT_APPLIED)
 
 
 def _read(body: EntryBody) -> tuple[JoinToken, bytes]:
