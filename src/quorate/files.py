@@ -19,6 +19,15 @@ has an access list, at which nobody here looks."""
 _FLAGS: Final = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
+def is_open(status: os.stat_result) -> bool:
+    """Whether others than a file's owner may read or change it. Of one that is root's, and that
+    another user was handed, root's group may: so systemd and Kubernetes hand files to a service."""
+    if not IS_POSIX:
+        return False
+    is_handed_over = status.st_uid == 0 != os.geteuid()
+    return bool(stat.S_IMODE(status.st_mode) & (0o037 if is_handed_over else 0o077))
+
+
 def read_file(path: Path, *, bytes_max: int) -> tuple[bytes, os.stat_result]:
     """What is in a file, and what the system says of it. OSError, whose `strerror` says why not:
     also for what is no regular file, and for more than `bytes_max`."""

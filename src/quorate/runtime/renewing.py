@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Final
 
 import structlog
@@ -22,6 +23,8 @@ class Renewal:
     def __init__(self, keeper: Keeper) -> None:
         self._keeper = keeper
         self._is_asked = False
+        self._open_key = ""
+        """The key that others could read when it was last looked at."""
         self._looking = Recurring("renewal of secret and certificates", self._look)
 
     def start(self) -> None:
@@ -56,3 +59,7 @@ class Renewal:
         expires_s = self._keeper.expires_s
         if self._keeper.is_warning_due() and expires_s is not None:
             log.warning("certificate_expires", days=expires_s // _DAY_S)
+        before, self._open_key = self._open_key, self._keeper.open_key()
+        if self._open_key and not before:
+            cure = f"chmod go= {shlex.quote(self._open_key)}"
+            log.warning("key_open_to_others", file=self._open_key, cure=cure)

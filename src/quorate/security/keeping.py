@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from quorate.config import Config
+from quorate.files import is_open
 from quorate.notation import is_one_of, split_url
 from quorate.security.contexts import (
     Accepted,
@@ -120,6 +121,14 @@ class Keeper:
         if self.trust.expires is None:
             return None
         return int((self.trust.expires - self._now()).total_seconds())
+
+    def open_key(self) -> str:
+        """The file of -tls-key, if others can read it; empty if they cannot, or there is none."""
+        path = self._sources.files.key
+        try:
+            return path if path and is_open(os.stat(path)) else ""
+        except OSError:
+            return ""
 
     def look(self, *, is_asked: bool = False) -> None:
         """Read the files if they changed, or it is asked for; there is another `trust` then.

@@ -20,7 +20,7 @@ import zlib
 from pathlib import Path
 from typing import Final
 
-from quorate.files import IS_POSIX, read_file
+from quorate.files import is_open, read_file
 from quorate.security.base32 import from_line, to_line
 
 PREFIX: Final = "qs1."
@@ -92,20 +92,13 @@ def read_private(path: Path) -> str:
         text, status = read_file(path, bytes_max=_FILE_BYTES_MAX)
     except OSError as error:
         raise SecretError(f"it cannot be read: {error.strerror}") from None
-    if IS_POSIX:
-        _check_mode(status)
+    if is_open(status):
+        mode = stat.S_IMODE(status.st_mode)
+        raise SecretError(f"others can read it (mode {mode:04o}): chmod 600 it")
     try:
         return text.decode("ascii")
     except UnicodeDecodeError:
         raise SecretError("it is no text: it holds a line or two of ASCII") from None
-
-
-def _check_mode(status: os.stat_result) -> None:
-    mode = stat.S_IMODE(status.st_mode)
-    # Root's group may read it: so systemd and Kubernetes hand files to a service's user.
-    is_handed_over = status.st_uid == 0 != os.geteuid()
-    if mode & (0o037 if is_handed_over else 0o077):
-        raise SecretError(f"others can read it (mode {mode:04o}): chmod 600 it")
 
 
 def write_secret(path: Path, secret: bytes) -> None:

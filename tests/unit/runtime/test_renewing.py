@@ -15,9 +15,10 @@ from structlog.testing import capture_logs
 from quorate.runtime import renewing
 from quorate.runtime.renewing import Renewal
 from quorate.security import keeping
-from quorate.security.contexts import Trust, make_trust
+from quorate.security.contexts import CertificateFiles, Trust, make_trust
 from quorate.security.keeping import Keeper, Sources
 from quorate.security.secret import new_secret, show_secret, write_secret
+from tests.pki import Pki
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -67,6 +68,45 @@ def test_what_nobody_foresaw_is_told_once_and_the_change_is_taken_all_the_same(
     with capture_logs() as lines:
         asyncio.run(main())
     assert [line["event"] for line in lines] == ["background_failed", "trust_renewed"]
+
+
+def test_a_key_that_others_can_read_is_told_at_the_start_and_when_it_becomes_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(renewing, "LOOK_SECONDS", 0.001)
+    shown = Pki(tmp_path).issue("node", "a.nodes.test")
+    key = Path(shown.key)
+    key.chmod(0o644)
+    keeper = Keeper(
+        Sources("quorate", files=CertificateFiles(str(shown.certificate), str(key), "")),
+        now=lambda: datetime.now(UTC),
+    )
+    looks = 0
+    look = keeper.look
+
+    def count(*, is_asked: bool) -> None:
+        nonlocal looks
+        looks += 1
+        look(is_asked=is_asked)
+
+    monkeypatch.setattr(keeper, "look", count)
+
+    async def main() -> None:
+        renewal = Renewal(keeper)
+        renewal.start()
+        for mode in (0o600, 0o640, 0o644):
+            before = looks
+            await until(lambda before=before: looks > before + 2)  # type: ignore[misc]
+            key.chmod(mode)
+        before = looks
+        await until(lambda: looks > before + 2)
+        await renewal.close()
+
+    with capture_logs() as lines:
+        asyncio.run(main())
+    told = [each for each in lines if each["event"] != "trust_renewed"]
+    line = {"event": "key_open_to_others", "file": str(key), "cure": f"chmod go= {key}"}
+    assert told == [{**line, "log_level": "warning"}] * 2
 
 
 def test_on_request_all_is_read_at_once(keeper: Keeper, tmp_path: Path) -> None:
