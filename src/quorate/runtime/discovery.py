@@ -33,7 +33,8 @@ OFFER_S_MAX: Final = 10.0
 """The longest before what was found is offered again."""
 ASK_S_MAX: Final = 30.0
 """The longest before a name is asked for again of which no TTL is known: the look-up failed, or was
-one of addresses."""
+one of addresses. No longer than the TTL of names whose addresses change on purpose, which is mostly
+30 or 60 seconds; asked before it is over, the resolver or its server answers from its cache."""
 TTL_S_MIN: Final = 5.0
 TTL_S_MAX: Final = 300.0
 """What a TTL counts as at least and at most. 0 must not make a node ask without end, nor a year
