@@ -226,3 +226,37 @@ def test_who_was_forced_out_long_after_a_recovery_and_joins_again_is_ready() -> 
         first,
         cluster.machines[3].node.status().reason,
     )
+
+
+def test_of_what_a_recovery_left_one_more_disk_may_be_lost() -> None:
+    """Four of seven copies are given up, and who has one of the other three is found to have lost
+    its disk as well: it gets what the two have that are left."""
+    cluster = _written(7, replication=7)
+    for index in (1, 2, 3, 4, 6):
+        cluster.kill(index)
+    cluster.restart(6, is_empty=True)
+    cluster.run(AWAY_MS)
+    _give_up(cluster, 0, 1, 2, 3, 4)
+    cluster.run_until(lambda: _rests(cluster, 0, 5, 6), 120_000)
+    assert [key for key in KEYS if asking.value(cluster, 6, key) != b"v"] == []
+
+
+def test_where_a_voter_waits_for_members_that_are_lost_status_advises_what_is_taken() -> None:
+    """Of six one is to leave, and has no vote. With it two others are lost, and who starts anew
+    hears from three of the six how far its disk was: too few. So three of five voters are there, of
+    which two have a vote."""
+    cluster = _written(6)
+    cluster.machines[1].receive(Change(Asker(), Wish(leave=(url_of(0),))))
+    cluster.run_until(lambda: not cluster.layout().members[0].weight, 2_000)
+    for index in (0, 1, 3, 4):
+        cluster.kill(index)
+    cluster.restart(4)
+    cluster.run(AWAY_MS)
+    assert not cluster.machines[4].node.membership.marks.counts
+    found = _advised(cluster)
+    assert {at for at, _ in found} == {2, 4, 5}
+    at, names = found[0]
+    told = _wish(cluster, at, Wish(recover=tuple(names)))
+    assert isinstance(told, ChangeResult), told
+    cluster.run_until(lambda: _rests(cluster, 2, 4, 5), 120_000)
+    assert all(cluster.machines[index].node.status().ready for index in (2, 4, 5))

@@ -54,7 +54,7 @@ def waits_of(
     layout, mono_ms = membership.layout, parts.turn.mono_ms
     if layout is None or layout.epoch == FIRST_EPOCH:
         return [membership.why_none()]
-    lines = _undecided(membership)
+    lines = _undecided(membership, layout)
     if pulls.waits_for:
         waited = show_duration(mono_ms - pulls.since_ms)
         lines.append(
@@ -101,18 +101,25 @@ def _remedy_of_loss(membership: Membership, layout: Layout) -> str:
     return f"quorate replace OLD NEW{more}"
 
 
-def _undecided(membership: Membership) -> list[str]:
-    """Why no layout can be decided."""
-    voters = membership.voters()
-    away = [peer.url for peer in voters.values() if peer is not None and not peer.is_there]
-    there, needed = len(voters) - len(away), majority(len(voters))
-    if there >= needed:
+def _undecided(membership: Membership, layout: Layout) -> list[str]:
+    """Why no layout can be decided. Voters that wait to hear how far their disks were, from a
+    majority of the members, need more of those."""
+    if membership.has_votes():
         return []
-    return [
-        f"no change can be decided: {there} of {show_count(len(voters), 'voter')} can be reached "
-        f"from here, and {needed} are needed; have more of these up: {', '.join(sorted(away))}; or "
-        f"if their disks are lost for good: quorate recover {','.join(sorted(away))}"
+    voters = membership.voters().values()
+    there = [peer for peer in voters if peer is None or peer.is_there]
+    waiting = len(there) - membership.count_votes()
+    needed = [membership.peer(each.id) for each in layout.members] if waiting else voters
+    away = sorted([p.url for p in needed if p is not None and not (p.is_there or p.is_lost)])
+    told = f", {waiting} of which wait to hear how far their disks were" if waiting else ""
+    lines = [
+        f"no change can be decided: {len(there)} of {show_count(len(voters), 'voter')} can be "
+        f"reached from here{told}, and {majority(len(voters))} are needed"
     ]
+    if away:
+        lines.append(f"have more of these up: {', '.join(away)}")
+        lines.append(f"or if their disks are lost for good: quorate recover {','.join(away)}")
+    return ["; ".join(lines)]
 
 
 def _absent(membership: Membership, layout: Layout, mono_ms: int) -> list[str]:

@@ -110,16 +110,17 @@ class CopySources:
 
     def _replicas(self, partition: int) -> tuple[int, list[Peer], list[Peer]]:
         """N - majority + 1, without this node's own copy and without founders that were never met,
-        which have acknowledged nothing; one at least, if any has a copy and this node has none. All
-        of a row that recovery left so few of that one of them may have alone what was acknowledged:
-        of five copies two are left, and a write was on three. And of the other replicas, but for
-        lost disks, those that leave the partition, and those that stay."""
+        which have acknowledged nothing; one at least, if any has a copy and this node has none. Of
+        a row that recovery left so few of that one of them may have alone what was acknowledged,
+        all whose disks are not lost since: of five copies two are left, and a write was on three.
+        And of the other replicas, but for lost disks, those that leave the partition, and those
+        that stay."""
         membership, layout = self._membership, self._membership.layout
         assert layout is not None
         row, shall = layout.table[partition], dict(layout.moves)[partition]
         needed, least = len(row) - majority(len(row)) + 1, 1
         if layout.recovery and layout.lost and len(row) < majority(layout.replication):
-            needed = len(row)
+            needed = len([index for index in row if layout.members[index].id not in layout.lost])
         leaving: list[Peer] = []
         staying: list[Peer] = []
         for index in row:

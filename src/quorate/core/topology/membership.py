@@ -341,6 +341,17 @@ class Membership:
         voters = self.voters().values()
         return sum([peer is None or peer.is_there for peer in voters]) >= majority(len(voters))
 
+    def has_votes(self) -> bool:
+        """Whether a majority of them can be asked and has a vote, by its own word."""
+        return self.count_votes() >= majority(len(self.voters()))
+
+    def count_votes(self) -> int:
+        """How many voters are there and do not wait to hear how far their disks were."""
+        voters = self.voters().values()
+        return sum(
+            [self.marks.counts if e is None else e.is_there and not e.told.waits for e in voters]
+        )
+
     def find(self, name: str) -> int:
         """The id of the node that an operator means by an id or a URL; 0 if none is known."""
         layout, settings = self.layout, self._settings

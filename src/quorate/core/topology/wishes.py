@@ -169,14 +169,16 @@ def given_up(membership: Membership, wish: Wish, *, replaced: Mapping[int, int])
 def _who_decides(membership: Membership, lost: Collection[int]) -> str:
     """Why the next layout can be decided, one line; empty if it cannot be.
 
-    Where this node waits to hear how far its disk was, all that are there may wait, and for ever if
-    the others are gone: nobody decides anything then, and only recovery is left. But voters that do
-    not wait may be a majority without this node, with those that it does not hear, and what they
-    decide meanwhile would be undone. Each is taken for one of them that is not given up, and does
-    not say that it waits."""
+    Voters that wait to hear how far their disks were have no vote, and wait for ever if too few
+    members are left that could tell them: then only recovery is left. But where this node is one
+    that waits, those that do not may be a majority without it, with those that it does not hear,
+    and what they decide meanwhile would be undone. Each is taken for one of them that is not given
+    up, and does not say that it waits."""
     if not membership.has_majority():
         return ""
     if membership.marks.counts:
+        if not membership.has_votes() and _are_too_few_left(membership, lost):
+            return ""
         return "a majority of the voters is there: replace or leave does it"
     voters = membership.voters()
     others = [
@@ -190,6 +192,14 @@ def _who_decides(membership: Membership, lost: Collection[int]) -> str:
         "a majority of the voters may decide without this node, which waits to hear how far its "
         "disk was: ask another, or name all that are lost"
     )
+
+
+def _are_too_few_left(membership: Membership, lost: Collection[int]) -> bool:
+    """Whether without these members nobody hears from enough how far its disk was."""
+    layout = membership.layout
+    assert layout is not None
+    members = {each.id for each in layout.members if each.is_bound}.difference(layout.lost)
+    return len(members.difference(lost)) < majority(len(members))
 
 
 def _take_in(
