@@ -26,7 +26,17 @@ import msgspec
 from quorate.sim.draw import Options, draw
 from quorate.sim.faults import MILD
 from quorate.sim.run import RunResult, run
-from tests.simulation.plants import hosts, layouts, moves, peers, reads, replicas, updates, writes
+from tests.simulation.plants import (
+    hosts,
+    layouts,
+    moves,
+    peers,
+    reads,
+    recovery,
+    replicas,
+    updates,
+    writes,
+)
 from tests.simulation.plants.plant import DEFAULT, Plant, planted
 
 PLANTS: Final = {
@@ -40,6 +50,7 @@ PLANTS: Final = {
         *hosts.PLANTS,
         *layouts.PLANTS,
         *moves.PLANTS,
+        *recovery.PLANTS,
     )
 }
 SEEDS_MAX: Final = 2_000

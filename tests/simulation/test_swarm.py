@@ -17,9 +17,9 @@ from quorate.sim.plan import Plan
 from quorate.sim.run import RunResult, run
 from quorate.sim.sometimes import BRANCHES
 
-SEEDS = (*range(50), 61, 197, 334, 1715)
+SEEDS = (*range(50), 61, 197, 320, 334, 1715)
 """The last are those of branches which few of the others reach: a clock that is not trusted, a
-write that stalls, an answer that is too far ahead, a late write that a lock refuses."""
+write that stalls, a recovery, an answer that is too far ahead, a late write that a lock refuses."""
 LARGE = (0, 1, 2, 3)
 """Seeds of worlds in which no node pings all others."""
 REGRESSIONS = sorted(Path(__file__).parent.glob("regressions/*.json"))

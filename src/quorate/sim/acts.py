@@ -44,8 +44,10 @@ CHANGES: Final = ("join", "leave", "replace", "bury", "weight", "zone", "copies"
 STRIKES: Final = ("behind", "gainer", "recall", "handover")
 """Faults that wait for copies to move: a seed draws them with these changes."""
 UPGRADES: Final = ("upgrade",)
+RUINS: Final = ("ruin",)
+LAST: Final = (*RUINS, *UPGRADES)
 """Faults that a seed draws last of all, so that they shift no other."""
-MOVING: Final = frozenset(("wipe", *CHANGES, *STRIKES, *UPGRADES))
+MOVING: Final = frozenset(("wipe", *CHANGES, *STRIKES, *LAST))
 """Faults after which copies move, or another layout is in force."""
 REFILL_MS: Final = 50.0
 """How long it takes an operator to give up a disk that was found to be old."""
@@ -169,6 +171,10 @@ class Acts:
         empty one."""
         self._old: dict[int, _OldDisk] = {}
         """By machine whose disk is an old one and does not count yet."""
+        self.ruined: set[int] = set()
+        """Ids of nodes whose disks are lost for good, whatever the cluster can do without."""
+        self._comers: list[Undo] = []
+        """What has those come that nobody is to meet before faults are over."""
         self._found_out: set[int] = set()
         """Machines whose process ended since they started, as their disk is an old one."""
         cluster.observers.append(self)
@@ -182,16 +188,21 @@ class Acts:
 
     # --- machines --------------------------------------------------------------------------
 
-    def boot(self) -> Undo:
+    def boot(self) -> None:
         """Make the machines what the plan says; they are linked already, but for a cluster that has
-        yet to find together. The undo lets late founders come."""
+        yet to find together. Late founders are to `come`."""
         plan, cluster = self.plan, self.cluster
         for index, machine in enumerate(cluster.machines):
             machine.clock.offset_ms = plan.offsets_ms[index]
             machine.sync_ms = plan.syncs_ms[index]
         for source, target in self.around(range(plan.nodes)):
             cluster.wire(source, target).latency_ms = plan.latency_ms(source, target)
-        return self.down(plan.late)
+        self._comers.append(self.down(plan.late))
+
+    def come(self) -> None:
+        """Let those come who are away until operators have dealt with that."""
+        while self._comers:
+            self._comers.pop()()
 
     def down(self, nodes: Iterable[int]) -> Undo:
         """Kill processes, and keep them from starting."""
@@ -313,11 +324,33 @@ class Acts:
 
     def lose_disk(self, index: int, image: Image | None = None) -> None:
         """Have a machine that is down come back with an empty disk, or with an old one of the same
-        id. Not if the cluster could not do without the disk (`Copies.can_lose`)."""
-        self._losses[index] = image
+        id. Not if the cluster could not do without the disk (`Copies.can_lose`), unless it is
+        ruined: then it comes back with an empty one."""
+        self._losses[index] = None if self._is_ruined(index) else image
+
+    def ruin(self, nodes: Iterable[int], *, come_last: bool) -> Undo:
+        """Kill machines whose disks are lost for good, be they more than the cluster can do
+        without. They come back empty, after the undo; or when operators have given them up."""
+        chosen = list(nodes)
+        for index in chosen:
+            node_id = self.cluster.machines[index].settings.node_id
+            self.ruined.add(node_id)
+            self.copies.given_up.add(node_id)
+        up = self.down(chosen)
+        for index in chosen:
+            self.lose_disk(index)
+        if not come_last:
+            return up
+        self._comers.append(up)
+        return in_turn()
+
+    def _is_ruined(self, index: int) -> bool:
+        return self.cluster.machines[index].settings.node_id in self.ruined
 
     def _may_lose(self, index: int, image: Image | None) -> bool:
         machine = self.cluster.machines[index]
+        if self._is_ruined(index):
+            return True
         if image is None:
             is_needed = not self.cluster.can_bind_without({machine.settings.node_id})
             return not is_needed and self.copies.can_lose(index)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from quorate.core.topology.layout import FIRST_EPOCH
 from quorate.core.values.events import Change, Event, Join, Result, Waiter
 from quorate.core.values.wish import Wish
 from quorate.sim.acts import Acts, Spell, Undo, in_turn
@@ -105,6 +106,17 @@ def _replace(acts: Acts, fault: Fault) -> None:
     if acts.copies.can_lose(before):
         acts.copies.given_up.add(machines[before].settings.node_id)
         wish_for(acts, node, Wish(replace=((machines[before].url, machines[after].url),)))
+
+
+def ruin(acts: Acts, fault: Fault) -> Undo:
+    """Members lose their disks for good, all at once: as many as may leave too few copies, or too
+    few voters. What an operator does about it when all else is over is of `rest`. Not in a cluster
+    that has yet to find together, nor where no member would be left."""
+    layout, ids = acts.cluster.layout(), acts.copies.called()
+    whole = [ids.get(each.id) for each in layout.members if each.id not in layout.lost]
+    left = set(whole).difference(fault.nodes, [None])
+    is_possible = layout.epoch > FIRST_EPOCH and left and not acts.ruined
+    return acts.ruin(fault.nodes, come_last=bool(fault.amount)) if is_possible else in_turn()
 
 
 def weight(acts: Acts, fault: Fault) -> Undo:

@@ -42,7 +42,9 @@ so puts at once need a majority whose votes are sound (`can_decide_without`).
 How many disks may be lost at all is another rule (`can_lose`): of those that any row of the layout
 names, the next ones of what moves too, a majority must not be, and of its voters a majority must be
 left; else nobody could pull, or decide. So disks may be lost one after another's refill without
-end. A damaged copy counts as lost there, as it is no source.
+end. A damaged copy counts as lost there, as it is no source. A ruin keeps no such rule: what is
+given up then is judged key by key as ever, and who pulls what a recovery left asks all that have
+it.
 """
 
 from __future__ import annotations
@@ -88,6 +90,8 @@ class Copies:
         self._replicas: dict[bytes, list[int]] = {}
         self._hidden: dict[tuple[int, bytes], bytes] = {}
         """By machine and row: the version in its cache, of bytes that are damaged on its disk."""
+        self._cut: dict[int, set[int]] = {}
+        """By partition: what a recovery left of its row."""
         self._aside: dict[int, Versions] = {}
         """By machine whose disk another took the place of: the newest that it had of each key on
         any, until that is judged."""
@@ -153,6 +157,10 @@ class Copies:
         before = {
             index: _newest(self._aside.pop(index, {}), self.held_before(index)) for index in indices
         }
+        if layout.recovery > self._layout.recovery:
+            had = [set(self._layout.ids(row)) for row in self._layout.table]
+            left = [set(layout.ids(row)) for row in layout.table]
+            self._cut = {each: row for each, row in enumerate(left) if row != had[each]}
         assert self.replicas is not None
         for index, versions in before.items():
             for key, version in versions.items():
@@ -201,11 +209,17 @@ class Copies:
             behind = {self._ids.get(each, -1) for each in row.gaining if not self._has(each, key)}
             voters = [each for each in replicas if each not in behind]
             holders = sum(self.durable(each, key) >= version for each in voters if each != index)
-            met = min(self.quorum, len(row.ids) - row.majority + 1)
+            asked = len(row.ids) if self._is_cut(key) else len(row.ids) - row.majority + 1
+            met = min(self.quorum, asked)
             is_asked = bool(voters) or not row.gaining
             if is_asked and not (holders and holders + met > len(voters)):
                 return False
         return True
+
+    def _is_cut(self, key: bytes) -> bool:
+        """Whether a recovery left so few of a key's row that who pulls asks all of them."""
+        partition = partition_of(row_of(key))
+        return self._cut.get(partition) == set(self._layout.replicas(partition))
 
     def _has(self, node_id: int, key: bytes) -> bool:
         """Whether who gains a key has pulled it for the newest layout."""
@@ -297,6 +311,13 @@ class Copies:
         return (is_dropped and not any([disk.held(row) for disk in disks])) or (
             self.is_beyond_repair(key)
         )
+
+    def is_garbage_of_some(self, key: bytes) -> bool:
+        """Whether all replicas have the same, but for those that dropped it as garbage: until the
+        others do, reads take that for a difference, and repair nothing."""
+        disks = [self._cluster.machines[index].disk for index in self.replicas[key]]
+        versions = {self._version(index, key) for index in self.replicas[key]}
+        return len(versions) == 1 and any([row_of(key) in disk.collected for disk in disks])
 
     def _version(self, index: int, key: bytes) -> bytes:
         return _version_of(self._cluster.machines[index].disk.remembered, key)

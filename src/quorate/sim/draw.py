@@ -13,12 +13,13 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Collection
+from operator import attrgetter
 from random import Random
 from typing import Final, NamedTuple
 
 from msgspec.structs import replace
 
-from quorate.sim.acts import CHANGES, STRIKES, UPGRADES
+from quorate.sim.acts import CHANGES, LAST, STRIKES, UPGRADES
 from quorate.sim.draw_changes import draw_changes
 from quorate.sim.faults import FAULTS, MILD, are_mild
 from quorate.sim.history import UPDATES, Kind
@@ -43,6 +44,11 @@ REFILL_SHARE: Final = 0.05
 """The share of worlds in which disks are lost once faults are over."""
 LATE_FOUNDERS_SHARE: Final = 0.1
 """The share of worlds in which operators change a cluster that never met some of its founders."""
+RUIN_SHARE: Final = 0.1
+"""The share of worlds in which operators change a cluster that loses more disks than it can do
+without."""
+CUT_OFF_SHARE: Final = 0.5
+"""The share of these in which one of the others was cut off before that."""
 WALK_SHARE: Final = 0.1
 """The share of worlds in which keys are listed. A page asks for up to 1,024 partitions."""
 
@@ -59,6 +65,7 @@ class Options(NamedTuple):
     faults: frozenset[str] = frozenset(FAULTS)
     collect_share: float = COLLECT_SHARE
     walk_share: float = WALK_SHARE
+    ruin_share: float = RUIN_SHARE
 
 
 _REPLICATIONS: Final = (1, 2, 3, 3, 3, 3, 4, 5, 5, 7)
@@ -85,8 +92,7 @@ def draw(seed: int, options: Options) -> Plan:
     load_ms, slices, late = _draw_collecting(collecting, options, nodes, load_ms)
     settings.update(slices)
     faults = _draw_faults(Random(f"{seed} faults"), options, nodes, load_ms)
-    faults = (*faults, *changing.faults(nodes), *late)
-    faults = tuple(sorted(faults, key=lambda fault: fault.begin_ms))
+    faults = tuple(sorted((*faults, *changing.faults(nodes), *late), key=_begin_ms))
     hardware = Random(f"{seed} hardware")
     latencies_ms = _draw_latencies(Random(f"{seed} links"), nodes)
     slowest_ms = 2 * max(map(max, latencies_ms))
@@ -118,6 +124,7 @@ def draw(seed: int, options: Options) -> Plan:
     )
     if changing.names:
         plan = _with_late_founders(plan, Random(f"{seed} late"))
+        plan = _with_ruin(plan, Random(f"{seed} ruin"), options)
     return _with_upgrade(plan, Random(f"{seed} upgrade"), options)
 
 
@@ -133,6 +140,29 @@ def _with_late_founders(plan: Plan, random: Random) -> Plan:
     return replace(plan, is_new=True, stays_dead=None, late=late, gives_up=gives_up)
 
 
+def _with_ruin(plan: Plan, random: Random, options: Options) -> Plan:
+    """Have members lose their disks for good in a few worlds, all but one of them at most; one of
+    those that are left may have been cut off before, and lack what they had. Not where quorums are
+    given, as nothing could be written then, nor where copies are damaged: those move when somebody
+    has written them."""
+    founders = plan.nodes - plan.spares
+    is_fit = "ruin" in options.faults and founders > 1 and not plan.late
+    is_fit = is_fit and not (plan.settings["w"] or plan.settings["r"])
+    is_fit = is_fit and all([fault.name != "rot" for fault in plan.faults])
+    if not is_fit or random.random() >= options.ruin_share:
+        return plan
+    begin_ms = random.choice((0.2, 1.0, random.random())) * plan.load_ms
+    first, *others = random.sample(range(founders), founders)
+    lost = tuple(others[: random.randint(1, founders - 1)])
+    amount = random.choice(FAULTS["ruin"].amounts)
+    drawn = [Fault("ruin", begin_ms, plan.load_ms, lost, amount)]
+    cut_off_ms = random.choice(FAULTS["isolate"].limits_ms)
+    if "isolate" in options.faults and random.random() < CUT_OFF_SHARE:
+        drawn.append(Fault("isolate", max(begin_ms - cut_off_ms, 0.0), begin_ms, (first,)))
+    faults = sorted([*plan.faults, *drawn], key=_begin_ms)
+    return replace(plan, faults=tuple(faults), stays_dead=None)
+
+
 def _with_upgrade(plan: Plan, random: Random, options: Options) -> Plan:
     """Have the cluster be upgraded in a few worlds; in all if nothing else is allowed. Not where
     its nodes have yet to find together: who found it know its level."""
@@ -141,10 +171,11 @@ def _with_upgrade(plan: Plan, random: Random, options: Options) -> Plan:
     if not names or plan.is_new or random.random() >= share:
         return plan
     drawn = [_draw_fault(random, name, plan.nodes, plan.load_ms) for name in sorted(names)]
-    faults = sorted([*plan.faults, *drawn], key=lambda each: each.begin_ms)
+    faults = sorted([*plan.faults, *drawn], key=_begin_ms)
     return replace(plan, faults=tuple(faults))
 
 
+_begin_ms: Final = attrgetter("begin_ms")
 _SMALL_LOGS_BYTES: Final = (200, 1_000, 5_000)
 _SYNCS_MS: Final[tuple[Span, ...]] = ((0.0, 0.1), (0.3, 3.0), (0.3, 3.0), (1.0, 30.0))
 _LATENCIES_MS: Final[tuple[UpTo, ...]] = ((1,), (1,), (1, 2, 3, 30), (1, 3, 30, 60), (60,))
@@ -236,7 +267,7 @@ def _draw_walks(
 
 def _draw_faults(random: Random, options: Options, nodes: int, load_ms: float) -> tuple[Fault, ...]:
     """A few kinds, or many, a few times each, in order of beginning."""
-    apart = (*CHANGES, *STRIKES, *UPGRADES)
+    apart = (*CHANGES, *STRIKES, *LAST)
     allowed = [name for name in FAULTS if name in options.faults and name not in apart]
     mild = [name for name in allowed if name in MILD]
     is_mild = bool(mild) and random.random() < MILD_SHARE
@@ -249,7 +280,7 @@ def _draw_faults(random: Random, options: Options, nodes: int, load_ms: float) -
         for name in chosen
         for _ in range(random.choice((1, 1, 2, 4)))
     ]
-    return tuple(sorted(faults, key=lambda fault: fault.begin_ms))
+    return tuple(sorted(faults, key=_begin_ms))
 
 
 def _draw_collecting(

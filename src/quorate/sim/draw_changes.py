@@ -10,7 +10,7 @@ from collections.abc import Collection
 from random import Random
 from typing import Final
 
-from quorate.sim.acts import CHANGES, STRIKES, UPGRADES
+from quorate.sim.acts import CHANGES, LAST, STRIKES
 from quorate.sim.faults import FAULTS
 from quorate.sim.plan import Fault
 
@@ -83,7 +83,7 @@ def draw_changes(
     not needed for copies: of those, if a person chose how many `nodes` there are, some are the
     spares."""
     names = [name for name in CHANGES if name in allowed]
-    share = CHANGING_SHARE if set(allowed).difference(CHANGES, STRIKES, UPGRADES) else 1.0
+    share = CHANGING_SHARE if set(allowed).difference(CHANGES, STRIKES, LAST) else 1.0
     if not names or random.random() >= share:
         return Changing(random, [], 0, 0.0)
     names = random.choices(names, k=random.choice((1, 1, 2, 2, 3, 4, 8)))

@@ -421,6 +421,7 @@ FAULTS: Final[dict[str, FaultKind]] = {
     "gainer": FaultKind(strikes.gainer, limits_ms=(2_000,), amounts=(0.0, 100.0, 500.0)),
     "recall": FaultKind(strikes.recall, limits_ms=(2_000,), amounts=(0.0, 20.0, 500.0)),
     "handover": FaultKind(strikes.handover, _SILENCE, limits_ms=(2_000,)),
+    "ruin": FaultKind(changes.ruin, amounts=(0.0, 1.0)),
     "upgrade": FaultKind(upgrade, nodes=(0,), limits_ms=(500, 2_000), amounts=(0.5, 1.0, 1.0)),
 }
 """All of them, by name, in the order in which a seed draws them."""

@@ -33,6 +33,8 @@ MOVE_MS: Final = 240_000.0
 partitions one after another over the slowest links, and the layout after it."""
 LOOK_MS: Final = 50.0
 """Between two looks at whether they have."""
+ADVICE_MS: Final = 20_000.0
+"""How long an operator waits before doing what status advises."""
 HINT_RETRY_MS: Final = 1_200.0
 """Longer than a peer waits for its hints to be tried again, if it could take some of them."""
 REPAIR_MS: Final = 200.0
@@ -63,6 +65,7 @@ def come_to_rest(acts: Acts) -> list[Violation]:
     cluster may be voting still on what somebody asked for who died."""
     cluster, standstill = acts.cluster, _Standstill(acts.cluster)
     asked, told = _ask_for_the_rest(acts), ""
+    look_ms = cluster.world.now + ADVICE_MS
     while True:
         failed = [each.result for each in asked if isinstance(each.result, QuorateError)]
         is_answered = not any(each.missing() for each in acts.operators)
@@ -80,6 +83,9 @@ def come_to_rest(acts: Acts) -> list[Violation]:
         cluster.run(LOOK_MS)
         if failed:
             asked, told = _ask_for_the_rest(acts), f"; an operator was told: {failed[0]}"
+        elif acts.ruined and cluster.world.now > look_ms:
+            look_ms = cluster.world.now + ADVICE_MS
+            asked = _ask_for_the_rest(acts)
 
 
 def _ask_for_the_rest(acts: Acts) -> list[Asker]:
@@ -87,10 +93,16 @@ def _ask_for_the_rest(acts: Acts) -> list[Asker]:
     cluster, count = acts.cluster, len(acts.operators)
     layout, machines = cluster.layout(), enumerate(cluster.machines)
     node = next((i for i, each in machines if each.is_running and each.node.membership.is_in), 0)
+    for index, machine in enumerate(acts.cluster.machines):
+        if machine.is_running and machine.node.membership.given_up:
+            acts.ruin([index], come_last=False)()
     never = _never_come(acts, layout)
+    if acts.ruined and _recover(acts, layout, others_first=bool(never)):
+        return acts.operators[count:]
     if never:
         # No more copies than members.
-        fewer = min(layout.replication, len(layout.members) - len(never))
+        left = [each for each in layout.members if each.weight and each.url not in never]
+        fewer = min(layout.replication, len(left))
         changes.wish_for(acts, node, Wish(leave=never, is_forced=True, replication=fewer))
         return acts.operators[count:]
     if layout.course == Course.REST and not _is_whole(layout):
@@ -100,11 +112,35 @@ def _ask_for_the_rest(acts: Acts) -> list[Asker]:
     return acts.operators[count:]
 
 
+def _recover(acts: Acts, layout: Layout, *, others_first: bool) -> bool:
+    """Have an operator give up all disks that are lost for good where a node's status advises it;
+    whether any does. Nobody is named whose disk counts; and where a majority of the voters is,
+    `others_first` may be told to leave."""
+    there = {each.settings.node_id for each in acts.cluster.machines}
+    there = there.difference(acts.ruined, layout.lost)
+    lost = {each.url for each in layout.members if each.id not in there}
+    for index, machine in enumerate(acts.cluster.machines):
+        if not (machine.is_running and machine.node.membership.is_in):
+            continue
+        if others_first and machine.node.membership.has_votes():
+            continue
+        for line in machine.node.status().waits:
+            names = tuple(line.partition("quorate recover ")[2].split(","))
+            if lost.issuperset(names):
+                changes.wish_for(acts, index, Wish(recover=tuple(sorted(lost))))
+                return True
+    return False
+
+
 def _never_come(acts: Acts, layout: Layout) -> tuple[str, ...]:
-    """The founders that an operator gives up: nobody met them, and they do not run."""
+    """The members that an operator gives up, as they do not run: founders that nobody met, and
+    those whose disks are lost for good."""
     machines = [acts.cluster.machines[index] for index in acts.plan.late if acts.plan.gives_up]
+    machines += [each for each in acts.cluster.machines if each.settings.node_id in acts.ruined]
     away = {each.url for each in machines if not each.is_running}
-    return tuple([each.url for each in layout.members if each.url in away and each.weight])
+    return tuple(
+        [each.url for each in layout.members if each.url in away and each.id not in layout.lost]
+    )
 
 
 class _Standstill:

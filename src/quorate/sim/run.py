@@ -128,8 +128,8 @@ class _Run:
         self.whole_ms = math.inf
         self.convergence_ms: float | None = None
         self.dead: frozenset[int] = frozenset()
-        self._revive, self._come = in_turn(), in_turn()
-        """Let the dead start again, and late founders for the first time."""
+        self._revive = in_turn()
+        """Let the dead start again."""
         self.unsettled: list[bytes] = []
         self.beyond_repair: frozenset[bytes] = frozenset()
         """Keys of which a damaged copy is left that none of the others can repair."""
@@ -139,7 +139,7 @@ class _Run:
 
     def play(self) -> RunResult:
         """All phases."""
-        self._come = self.acts.boot()
+        self.acts.boot()
         self._load()
         self._heal()
         if not self.cluster.broken:
@@ -168,9 +168,9 @@ class _Run:
             self._revive = self.acts.down(self.dead)
         self.acts.start_all()
         self.acts.correct_clocks()
-        if plan.gives_up:
+        if plan.gives_up or self.acts.ruined:
             self.found += rest.come_to_rest(self.acts)
-        self._come()
+        self.acts.come()
         self.healed_ms = cluster.world.now
         world = cluster.world
         world.run_until(self.clients.are_done, world.now + PHASE_MS)
@@ -371,6 +371,7 @@ class _Run:
             for key, n in held.items()
         }
         unread = self._read([(key, 0, n) for key, n in needed.items() if n])
+        unread = [key for key in unread if not self.copies.is_garbage_of_some(key)]
         again = [
             (key, place, max(len(self.copies.readable(key)), 1))
             for key in unread

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Final
 
 from quorate.core.topology.layout import Course, Layout, Member
+from quorate.core.topology.topology import majority
 from quorate.core.values.events import Effects, GetResult, PutResult, UpdateResult
 from quorate.core.values.versions import ABSENT, chain_of
 from quorate.core.votes import is_phantom
@@ -176,6 +178,11 @@ LAYOUTS: Final[dict[str, Callable[[Layout, Layout], bool]]] = {
         not each.is_bound and each.url not in {other.url for other in new.members}
         for each in old.members
     ),
+    "a recovery gave up more disks than can be lost": lambda old, new: new.recovery > old.recovery,
+    "copies moved from what a recovery left of a row": lambda old, new: (
+        old.recovery > 0
+        and any(len(old.table[each]) < majority(old.replication) for each in moved(old, new))
+    ),
     "a feature level was raised": lambda old, new: new.level > old.level,
     "a lost disk was refilled": lambda old, new: bool(old.lost) and not new.lost,
 }
@@ -200,7 +207,11 @@ def reached(
     for branch, is_so in OPERATIONS.items():
         found[branch] = sum(is_so(operation, evidence) for operation in operations)
     known = layouts.known
-    pairs = [(known[each], known[each + 1]) for each in sorted(known) if each + 1 in known]
+    pairs = [
+        (known[old], known[new])
+        for old, new in pairwise(sorted(known))
+        if new == old + 1 or known[new].recovery > known[old].recovery
+    ]
     for name, has_so_followed in LAYOUTS.items():
         found[name] = sum(has_so_followed(old, new) for old, new in pairs)
     found[SOLE] = _moved_from_one(layouts, operations)

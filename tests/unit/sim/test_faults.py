@@ -80,6 +80,7 @@ def test_after_any_fault_the_cluster_is_what_it_was(stage: Stage, name: str) -> 
     stage.load()
     stage.nemesis.heal()
     stage.acts.start_all()
+    stage.acts.come()
     stage.acts.correct_clocks()
     stage.end()
     cluster = stage.cluster

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from quorate.core.topology.layout import Course, Layout, Member, unmet_id
-from quorate.core.topology.steps import completed, raised, stepped
+from quorate.core.topology.steps import completed, raised, recovered, stepped
 from quorate.core.topology.wants import with_course
 from quorate.core.values.events import GetResult, Join, PutResult, Result, UpdateResult
 from quorate.core.values.record import Record
@@ -133,6 +133,9 @@ Q = held_by(OLD, 0, 1, 2)[0]
 SHORTER = stepped(OLD, {Q: OLD.table[Q][:2]})
 FRESH = Member(77, url_of(3))
 REPLACED = with_member(LOST, FRESH)
+CUT = recovered(OLD, OLD.ids((0, 1)))
+K = next(each for each, row in enumerate(CUT.table) if len(row) == 1)
+LEFT = stepped(CUT, {K: (*CUT.table[K], next(i for i in (2, 3) if i not in CUT.table[K]))})
 UNMET = Member(unmet_id(url_of(4)), url_of(4))
 FOLLOWED: dict[str, list[tuple[Layout, Layout]]] = {
     "copies moved": [(JOINT, DONE), (LONGER, completed(LONGER))],
@@ -149,6 +152,8 @@ FOLLOWED: dict[str, list[tuple[Layout, Layout]]] = {
         (replace(JOINT, members=(*JOINT.members, UNMET)), DONE)
     ],
     "a founder that never came was given up": [(with_member(OLD, UNMET), later(OLD))],
+    "a recovery gave up more disks than can be lost": [(OLD, recovered(OLD, OLD.ids((0, 1))))],
+    "copies moved from what a recovery left of a row": [(LEFT, completed(LEFT))],
     "a feature level was raised": [(OLD, raised(OLD, OLD.level + 1))],
     "a lost disk was refilled": [(LOST, replace(LOST, lost=()))],
 }
