@@ -104,9 +104,9 @@ def _remedy_of_loss(membership: Membership, layout: Layout) -> str:
 def _undecided(membership: Membership, layout: Layout) -> list[str]:
     """Why no layout can be decided. Voters that wait to hear how far their disks were, from a
     majority of the members, need more of those."""
-    if membership.has_votes():
-        return []
     voters = membership.voters().values()
+    if membership.count_votes() >= majority(len(voters)):
+        return []
     there = [peer for peer in voters if peer is None or peer.is_there]
     waiting = len(there) - membership.count_votes()
     needed = [membership.peer(each.id) for each in layout.members] if waiting else voters

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from quorate.core.exchanges.anti_entropy import PAUSE_MAX
 from quorate.core.exchanges.hints import FENCED_MS
 from quorate.core.topology.layout import Course, Layout
+from quorate.core.topology.topology import majority
 from quorate.core.topology.wants import PUT_OFF_MS
 from quorate.core.values.versions import ms_of
 from quorate.core.values.wish import Wish
@@ -122,7 +123,8 @@ def _recover(acts: Acts, layout: Layout, *, others_first: bool) -> bool:
     for index, machine in enumerate(acts.cluster.machines):
         if not (machine.is_running and machine.node.membership.is_in):
             continue
-        if others_first and machine.node.membership.has_votes():
+        membership = machine.node.membership
+        if others_first and membership.count_votes() >= majority(len(membership.voters())):
             continue
         for line in machine.node.status().waits:
             names = tuple(line.partition("quorate recover ")[2].split(","))

@@ -95,9 +95,9 @@ class Membership:
         ceiling: int = 0,
     ) -> None:
         """`make_peer` is given a URL and how many peers there were before; `serial` is that of this
-        node's whereabouts; `adopted` is told the layout before and the one in force, when that
-        is another; `store` keeps a meta entry; `ceiling` is the clock's, as it was found. Knows
-        nobody before `open`."""
+        node's whereabouts; `adopted` is told the layout before and the one in force, if another;
+        `store` keeps a meta entry; `ceiling` is the clock's as found. Knows nobody before `open`.
+        """
         self._settings = settings
         self._turn = turn
         self._process = process
@@ -152,11 +152,9 @@ class Membership:
 
     @property
     def place_of_own(self) -> str:
-        """Where the layout has this node, which may have moved since: then nobody is there, or who
-        moved there and says so. Empty if the layout does not name it by its id."""
-        own = self._settings.node_id
-        members = () if self.layout is None else self.layout.members
-        return next((each.url for each in members if each.id == own), "")
+        """Where the layout has this node, which may have moved since; empty if nowhere."""
+        mine = None if self.layout is None else self.layout.member(self._settings.node_id)
+        return "" if mine is None else mine.url
 
     def _is_list_over(self) -> bool:
         """Whether `-nodes` says no more than who founded the cluster that this node knows."""
@@ -341,16 +339,10 @@ class Membership:
         voters = self.voters().values()
         return sum([peer is None or peer.is_there for peer in voters]) >= majority(len(voters))
 
-    def has_votes(self) -> bool:
-        """Whether a majority of them can be asked and has a vote, by its own word."""
-        return self.count_votes() >= majority(len(self.voters()))
-
     def count_votes(self) -> int:
         """How many voters are there and do not wait to hear how far their disks were."""
-        voters = self.voters().values()
-        return sum(
-            [self.marks.counts if e is None else e.is_there and not e.told.waits for e in voters]
-        )
+        own, voters = self.marks.counts, self.voters().values()
+        return sum([own if e is None else e.is_there and not e.told.waits for e in voters])
 
     def find(self, name: str) -> int:
         """The id of the node that an operator means by an id or a URL; 0 if none is known."""
@@ -481,8 +473,7 @@ class Membership:
         return found
 
     def quorums(self) -> list[tuple[str, int, int]]:
-        """URL, W and R of this node and of those that are there or members, as each was started; 0
-        is a majority."""
+        """URL, W and R of this node and of those there or members, as started; 0 is a majority."""
         settings = self._settings
         told = [(peer.url, peer.told.w, peer.told.r) for peer in self._around()]
         return [(settings.url, settings.w, settings.r), *told]

@@ -176,11 +176,12 @@ def _who_decides(membership: Membership, lost: Collection[int]) -> str:
     up, and does not say that it waits."""
     if not membership.has_majority():
         return ""
+    voters = membership.voters()
     if membership.marks.counts:
-        if not membership.has_votes() and _are_too_few_left(membership, lost):
+        too_few_vote = membership.count_votes() < majority(len(voters))
+        if too_few_vote and _are_too_few_left(membership, lost):
             return ""
         return "a majority of the voters is there: replace or leave does it"
-    voters = membership.voters()
     others = [
         each
         for each, peer in voters.items()

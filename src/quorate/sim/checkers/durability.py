@@ -25,11 +25,13 @@ from quorate.sim.layouts import Holders
 
 
 class _Acked(NamedTuple):
-    """The newest version of a row that was acknowledged, and how many acks it asked for: 0 for what
-    is usual."""
+    """The newest version of a row that was acknowledged."""
 
     version: bytes
     w: int
+    """How many acks it asked for; 0 for a majority."""
+    least: int
+    """How many disks may have it alone: so many, of the shorter row if that was to become one."""
 
 
 class Durability(Judge):
@@ -135,7 +137,8 @@ class Durability(Judge):
             self.blame("I7", told, row)
         acked = self._acked.get(row)
         if acked is None or acked.version < version:
-            self._acked[row] = _Acked(version, w)
+            rows = [each for layout in layouts for each in self._machines.rows(layout, row)]
+            self._acked[row] = _Acked(version, w, w or min([each.majority for each in rows]))
 
     def _lacking(self, layout: Layout, row: bytes, holders: list[int], w: int) -> Holders | None:
         """A row of the layout of which too few hold what a write of this W wrote."""
@@ -163,7 +166,7 @@ class Durability(Judge):
             # As many lost disks as it has acks may have been all that had it (P1).
             given_up = self._given_up
             gone = sum([place.is_lost() or each in given_up for each, place in places.items()])
-            if short is not None and gone < (acked.w or short.majority):
+            if short is not None and gone < acked.least:
                 urls = [self._machines.url_of(each) for each in holders]
                 told = f"{acked.version.hex()} was acknowledged, and has moved to {urls} only"
                 self.blame("I18", told, row)
