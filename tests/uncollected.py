@@ -14,15 +14,12 @@ def uncollected(*kinds: type) -> Iterator[Callable[[], int]]:
     meanwhile, as a node collects once in some thousand requests: with values of 16 MiB that is too
     late."""
 
-    def standing() -> list[object]:
-        return [each for each in gc.get_objects() if isinstance(each, kinds)]
-
     gc.collect()
+    # What there is by now is listed no more: looking through it all takes most of a second.
+    gc.freeze()
     gc.disable()
-    # Held, so that no other takes the identity of one.
-    others = standing()
-    known = {id(each) for each in others}
     try:
-        yield lambda: sum(1 for each in standing() if id(each) not in known)
+        yield lambda: sum(isinstance(each, kinds) for each in gc.get_objects())
     finally:
         gc.enable()
+        gc.unfreeze()
