@@ -8,6 +8,7 @@ import pytest
 from quorate.core.topology.layout import Course
 from quorate.core.values.events import Change, ChangeResult, Join, Result
 from quorate.core.values.wish import Wish
+from quorate.errors import Conflict
 from quorate.sim.cluster import SimCluster, url_of
 from quorate.sim.rest import is_at_rest
 from tests.simulation import asking
@@ -260,3 +261,32 @@ def test_where_a_voter_waits_for_members_that_are_lost_status_advises_what_is_ta
     assert isinstance(told, ChangeResult), told
     cluster.run_until(lambda: _rests(cluster, 2, 4, 5), 120_000)
     assert all(cluster.machines[index].node.status().ready for index in (2, 4, 5))
+
+
+@pytest.mark.parametrize("comes_last", [False, True])
+def test_what_one_of_two_that_are_left_has_is_not_missed_by_who_joins(comes_last: bool) -> None:
+    """As above, of four; but the third joins when the two have been at rest for a while."""
+    cluster = _written(4, replication=4)
+    cluster.kill(2)
+    cluster.run(AWAY_MS)
+    for key in KEYS:
+        asking.must_put(cluster, 0, key, b"new")
+    for index in (0, 1, 3):
+        cluster.kill(index)
+    for index in (2, 3):
+        cluster.restart(index)
+    cluster.run(AWAY_MS)
+    _give_up(cluster, 2, 0, 1)
+    cluster.run_until(lambda: _rests(cluster, 2, 3), 120_000)
+    told = _wish(cluster, 2, Wish(replication=3 if comes_last else 2))
+    assert isinstance(told, Conflict), told
+    cluster.restart(0, is_empty=True)
+    cluster.run(2_000)
+    cluster.machines[2].receive(Join(Asker(), url_of(0)))
+    cluster.run(1_000)
+    _wish(cluster, 2, Wish(replication=2, is_forced=True) if comes_last else Wish())
+    cluster.run_until(lambda: _rests(cluster, 0, 2, 3), 300_000)
+    cluster.run_until(lambda: cluster.layout().course == Course.REST, 300_000)
+    held = [asking.held(cluster, 0, key) for key in KEYS if 0 in cluster.replicas(key)]
+    assert held
+    assert all([each is not None and each.value == b"new" for each in held])

@@ -109,7 +109,8 @@ def _undecided(membership: Membership, layout: Layout) -> list[str]:
         return []
     there = [peer for peer in voters if peer is None or peer.is_there]
     waiting = len(there) - membership.count_votes()
-    needed = [membership.peer(each.id) for each in layout.members] if waiting else voters
+    bound = [membership.peer(each.id) for each in layout.members if each.is_bound]
+    needed = bound if waiting else voters
     away = sorted([p.url for p in needed if p is not None and not (p.is_there or p.is_lost)])
     told = f", {waiting} of which wait to hear how far their disks were" if waiting else ""
     lines = [

@@ -160,7 +160,7 @@ class Copies:
         if layout.recovery > self._layout.recovery:
             had = [set(self._layout.ids(row)) for row in self._layout.table]
             left = [set(layout.ids(row)) for row in layout.table]
-            self._cut = {each: row for each, row in enumerate(left) if row != had[each]}
+            self._cut.update({each: row for each, row in enumerate(left) if row != had[each]})
         assert self.replicas is not None
         for index, versions in before.items():
             for key, version in versions.items():

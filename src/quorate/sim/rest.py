@@ -28,6 +28,7 @@ from quorate.sim.checkers.shares import uneven
 from quorate.sim.cluster import SimCluster
 from quorate.sim.copies import Copies
 from quorate.sim.judging import misplaced
+from quorate.sim.plan import Fault
 
 MOVE_MS: Final = 240_000.0
 """Longer than copies take to move one step: all tries to decide the layout in which they move, 64
@@ -96,6 +97,9 @@ def _ask_for_the_rest(acts: Acts) -> list[Asker]:
     node = next((i for i, each in machines if each.is_running and each.node.membership.is_in), 0)
     for index, machine in enumerate(acts.cluster.machines):
         if machine.is_running and machine.node.membership.given_up:
+            if machine.settings.node_id not in acts.copies.given_up:
+                told = f"{machine.name} was given up, and nobody said so"
+                acts.found.append(Violation("I24", b"", told))
             acts.ruin([index], come_last=False)()
     never = _never_come(acts, layout)
     if acts.ruined and _recover(acts, layout, others_first=bool(never)):
@@ -132,6 +136,16 @@ def _recover(acts: Acts, layout: Layout, *, others_first: bool) -> bool:
                 changes.wish_for(acts, index, Wish(recover=tuple(sorted(lost))))
                 return True
     return False
+
+
+def welcome(acts: Acts) -> None:
+    """Have nodes whose disks were given up join with their empty ones, if no other member is where
+    they are: long after the recovery, some of them get what it left."""
+    layout, machines = acts.cluster.layout(), acts.cluster.machines
+    node = next((i for i, each in enumerate(machines) if each.node.membership.is_in), 0)
+    for machine in machines if acts.ruined else ():
+        if machine.lost_disks and machine.url not in layout.urls():
+            changes.join(acts, Fault("join", 0.0, 0.0, (node, machines.index(machine))))
 
 
 def _never_come(acts: Acts, layout: Layout) -> tuple[str, ...]:

@@ -171,6 +171,7 @@ class _Run:
         if plan.gives_up or self.acts.ruined:
             self.found += rest.come_to_rest(self.acts)
         self.acts.come()
+        rest.welcome(self.acts)
         self.healed_ms = cluster.world.now
         world = cluster.world
         world.run_until(self.clients.are_done, world.now + PHASE_MS)
@@ -371,7 +372,6 @@ class _Run:
             for key, n in held.items()
         }
         unread = self._read([(key, 0, n) for key, n in needed.items() if n])
-        unread = [key for key in unread if not self.copies.is_garbage_of_some(key)]
         again = [
             (key, place, max(len(self.copies.readable(key)), 1))
             for key in unread
@@ -394,10 +394,12 @@ class _Run:
             self._wait_for(*some)
             for op in some:
                 result = op.result
-                if not isinstance(result, GetResult) or result.repaired:
+                if not isinstance(result, GetResult):
                     found.append(op.key)
-                if isinstance(result, GetResult):
-                    self.clients.history.operations.append(op)
+                    continue
+                if result.repaired and not self.copies.is_garbage_of_some(op.key):
+                    found.append(op.key)
+                self.clients.history.operations.append(op)
         return found
 
     def _ask(

@@ -8,12 +8,18 @@ from typing import Final
 from quorate.core.exchanges.sources import CopySources
 from quorate.core.topology.peer import Peer
 from quorate.core.topology.topology import majority
-from quorate.sim.acts import CHANGES, RUINS
+from quorate.sim.acts import RUINS
 from quorate.sim.draw import Options
 from tests.simulation.plants.plant import Plant
 
-RUINED: Final = Options(faults=frozenset((*CHANGES, *RUINS)), ruin_share=1.0)
-"""Worlds in which copies move, and more disks are lost than a cluster can do without."""
+RUINED: Final = Options(
+    nodes=4,
+    replication=4,
+    faults=frozenset((*RUINS, "weight", "hold", "isolate")),
+    ruin_share=1.0,
+)
+"""Worlds in which more disks are lost than a cluster can do without, and some copies are missed
+before."""
 
 _Sources = tuple[int, list[Peer], list[Peer]]
 _sources: Final = CopySources._replicas
@@ -28,33 +34,12 @@ def _as_many_as_ever(self: CopySources, partition: int) -> _Sources:
     return min(needed, usual), leaving, staying
 
 
-def _those_that_are_lost(self: CopySources, partition: int) -> _Sources:
-    needed, leaving, staying = _sources(self, partition)
-    layout = self._membership.layout
-    assert layout is not None
-    row = layout.table[partition]
-    if layout.recovery and len(row) < majority(layout.replication):
-        needed += len([index for index in row if layout.members[index].id in layout.lost])
-    return needed, leaving, staying
-
-
 PLANTS: Final = (
     Plant(
         "of what a recovery left of a row not all are asked",
         CopySources,
         "_replicas",
         _as_many_as_ever,
-        RUINED._replace(
-            nodes=4,
-            replication=4,
-            faults=frozenset((*RUINS, "weight", "hold", "isolate")),
-        ),
-    ),
-    Plant(
-        "what a recovery left waits for disks that were lost since",
-        CopySources,
-        "_replicas",
-        _those_that_are_lost,
         RUINED,
     ),
 )

@@ -18,6 +18,8 @@ from quorate.core.values.versions import ABSENT, made_of, ms_of, stamp_of
 from quorate.notation import show_utc
 
 _speed: Final = attrgetter("speed")
+_CUT_TO: Final = 3
+"""Shorter rows of a cluster that was recovered may be what that left, whatever N is by now."""
 
 
 class Ahead(NamedTuple):
@@ -119,7 +121,7 @@ class CopySources:
         assert layout is not None
         row, shall = layout.table[partition], dict(layout.moves)[partition]
         needed, least = len(row) - majority(len(row)) + 1, 1
-        if layout.recovery and layout.lost and len(row) < majority(layout.replication):
+        if layout.recovery and len(row) < max(majority(layout.replication), _CUT_TO):
             needed = len([index for index in row if layout.members[index].id not in layout.lost])
         leaving: list[Peer] = []
         staying: list[Peer] = []

@@ -58,6 +58,7 @@ def wished(membership: Membership, wish: Wish, *, now_s: int) -> Layout | None:
     _check(old, members, replication, is_forced=wish.is_forced)
     if wish.replication:
         _check_quorums(membership, replication)
+        _check_cut(old, replication, is_forced=wish.is_forced)
     fresh = changed(
         old,
         list(members.values()),
@@ -69,6 +70,20 @@ def wished(membership: Membership, wish: Wish, *, now_s: int) -> Layout | None:
     same = _replace(old, epoch=fresh.epoch)
     # What moves goes on by itself.
     return None if fresh == (same if wish.stops else _replace(same, moves=())) else fresh
+
+
+def _check_cut(old: Layout, replication: int, *, is_forced: bool) -> None:
+    """Conflict if fewer copies are wanted while rows are what a recovery left of them: these are
+    known by that they are shorter than a majority of N (`sources`)."""
+    if is_forced or not old.recovery or replication >= old.replication:
+        return
+    shortest = min([len(row) for row in old.table])
+    if shortest < majority(old.replication):
+        raise Conflict(
+            f"of some keys a recovery left {shortest} of {old.replication} copies, which are to be "
+            "more first: have nodes join; or force it, some minutes after the recovery, when those "
+            "that are left agree"
+        )
 
 
 def upgrade_of(membership: Membership) -> tuple[int, list[str]]:
@@ -178,10 +193,14 @@ def _who_decides(membership: Membership, lost: Collection[int]) -> str:
         return ""
     voters = membership.voters()
     if membership.marks.counts:
-        too_few_vote = membership.count_votes() < majority(len(voters))
-        if too_few_vote and _are_too_few_left(membership, lost):
+        if membership.count_votes() >= majority(len(voters)):
+            return "a majority of the voters is there: replace or leave does it"
+        if _are_too_few_left(membership, lost):
             return ""
-        return "a majority of the voters is there: replace or leave does it"
+        return (
+            "voters wait to hear how far their disks were, from members that are not named lost: "
+            "have these up, or name all that are"
+        )
     others = [
         each
         for each, peer in voters.items()

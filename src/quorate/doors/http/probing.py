@@ -8,11 +8,11 @@ from typing import Final
 
 from aiohttp import web
 
-from quorate.core.values.status import Probe
+from quorate.core.values.status import Probe, Status
 from quorate.doors.http.context import Context, respond_json
 from quorate.doors.http.query import Query
 from quorate.errors import InvalidRequest, NotReady, Overloaded
-from quorate.notation import parse_url
+from quorate.notation import member_url, parse_url
 
 UNDER_WAY_MAX: Final = 32
 _under_way: set[object] = set()
@@ -25,7 +25,7 @@ async def probe(context: Context, _request: web.Request, query: Query) -> web.Re
     except ValueError as fault:
         raise InvalidRequest(f"not a node's URL: {fault}") from None
     status = context.store.status()
-    urls = {each.url for each in status.members} | {each.client for each in status.members}
+    urls = {each.url for each in status.members} | _for_clients(status)
     if url not in urls and url not in {each.url for each in status.candidates}:
         raise InvalidRequest("no member or candidate has this URL: no other is tried", url=url)
     if len(_under_way) >= UNDER_WAY_MAX:
@@ -41,3 +41,14 @@ async def probe(context: Context, _request: web.Request, query: Query) -> web.Re
 async def unable(_url: str) -> Probe:
     """Of a door without a network behind it."""
     raise NotReady("this node reaches nobody")
+
+
+def _for_clients(status: Status) -> set[str]:
+    """Where clients reach members, by their own word: of that, what could be a member's URL."""
+    urls = set()
+    for each in status.members:
+        try:
+            urls.add(member_url(each.client, own_url=status.url))
+        except ValueError:
+            continue
+    return urls

@@ -166,7 +166,10 @@ class Durability(Judge):
             # As many lost disks as it has acks may have been all that had it (P1).
             given_up = self._given_up
             gone = sum([place.is_lost() or each in given_up for each, place in places.items()])
-            if short is not None and gone < acked.least:
+            if short is None:
+                most = min([each.majority for each in self._machines.rows(layout, row)])
+                self._acked[row] = acked._replace(least=max(acked.least, acked.w or most))
+            elif gone < acked.least:
                 urls = [self._machines.url_of(each) for each in holders]
                 told = f"{acked.version.hex()} was acknowledged, and has moved to {urls} only"
                 self.blame("I18", told, row)
