@@ -131,7 +131,7 @@ PLANTS: Final = (
         Membership,
         "_place",
         _known_by_its_url,
-        Options(faults=frozenset({"wipe", "kill"})),
+        Options(nodes=3, replication=3, operations=100, faults=frozenset({"wipe", "kill"})),
     ),
     Plant(
         "batch numbers begin at 1 after a restart",
@@ -140,7 +140,13 @@ PLANTS: Final = (
         _count_from_one,
         Options(faults=frozenset({"echo"})),
     ),
-    Plant("a peer once down stays down", Liveness, "heard", _down_for_ever),
+    Plant(
+        "a peer once down stays down",
+        Liveness,
+        "heard",
+        _down_for_ever,
+        Options(nodes=4, replication=2, faults=frozenset({"isolate"})),
+    ),
     Plant("requests' bytes are not given back", Requests, "answer", _keep_the_bytes),
     Plant("a request parked twice is forgotten", Requests, "park", _park_once),
     Plant(
