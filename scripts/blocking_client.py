@@ -87,4 +87,7 @@ def made(name: str) -> str:
 
 if __name__ == "__main__":
     for each in MADE:
-        (CLIENT / each).write_text(made(each), encoding="utf-8")
+        path, text = CLIENT / each, made(each)
+        # As it is, it stays: somebody may be importing it.
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
