@@ -369,7 +369,7 @@ COMMANDS: Final = (
         " damage, slow, thin, gray, stall, busy, full, rot, hintrot, syncfail, clockstep, drift,"
         " skew, hintoverflow, twin, stop, hang, reopen, noread, log, pieces, deaf, files,"
         " join, leave, replace, bury, weight, zone, copies, cancel, apply, behind, gainer, recall,"
-        " handover, upgrade.",
+        " handover, ruin, upgrade.",
     ),
     Subcommand(
         "secret",

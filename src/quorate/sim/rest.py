@@ -35,6 +35,8 @@ MOVE_MS: Final = 240_000.0
 partitions one after another over the slowest links, and the layout after it."""
 LOOK_MS: Final = 50.0
 """Between two looks at whether they have."""
+TIMES_MAX: Final = 20
+"""So often operators have copies go where they belong, once all are at rest elsewhere."""
 ADVICE_MS: Final = 20_000.0
 """How long an operator waits before doing what status advises."""
 HINT_RETRY_MS: Final = 1_200.0
@@ -67,16 +69,19 @@ def come_to_rest(acts: Acts) -> list[Violation]:
     cluster may be voting still on what somebody asked for who died."""
     cluster, standstill = acts.cluster, _Standstill(acts.cluster)
     asked, told = _ask_for_the_rest(acts), ""
-    look_ms = cluster.world.now + ADVICE_MS
+    look_ms, times = cluster.world.now + ADVICE_MS, 0
     while True:
         failed = [each.result for each in asked if isinstance(each.result, QuorateError)]
         is_answered = not any(each.missing() for each in acts.operators)
         if cluster.broken:
             return []
         if is_at_rest(cluster) and is_answered and not failed:
-            asked = _ask_for_the_rest(acts)
+            asked, times = _ask_for_the_rest(acts), times + 1
             if not asked:
                 return []
+            if times > TIMES_MAX:
+                told = f"at rest, and not where they belong, when that was asked for {times} times"
+                return [Violation("I24", b"", f"copies are {told}")]
         if standstill.is_too_long():
             waits = [each.node.pulls.waits_for for each in cluster.machines if each.is_running]
             epoch = cluster.layout().epoch
@@ -142,7 +147,8 @@ def welcome(acts: Acts) -> None:
     """Have nodes whose disks were given up join with their empty ones, if no other member is where
     they are: long after the recovery, some of them get what it left."""
     layout, machines = acts.cluster.layout(), acts.cluster.machines
-    node = next((i for i, each in enumerate(machines) if each.node.membership.is_in), 0)
+    running = [i for i, each in enumerate(machines) if each.is_running]
+    node = next((i for i in running if machines[i].node.membership.is_in), 0)
     for machine in machines if acts.ruined else ():
         if machine.lost_disks and machine.url not in layout.urls():
             changes.join(acts, Fault("join", 0.0, 0.0, (node, machines.index(machine))))

@@ -160,7 +160,8 @@ def _check(context: Context, token: JoinToken, secrets: tuple[bytes, ...]) -> No
 
 def _check_newcomer(context: Context, node: Newcomer) -> None:
     """Conflict if it could not be a node of the cluster, so that no token is used up for that. It
-    has shown one that is good, and may know what the cluster is."""
+    has shown one that is genuine and not expired, be it used up, and may know what the cluster is.
+    """
     name, level = context.store.config.cluster, context.store.status().level
     reason = ""
     if node.cluster != name:

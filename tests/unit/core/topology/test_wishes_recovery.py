@@ -60,4 +60,7 @@ def test_who_counts_does_not_go_on_alone_while_a_majority_of_the_voters_is_there
     alone.link(5)
     alone.unlink(5)
     assert alone.node.membership.marks.counts
+    assert "voters wait to hear how far their disks were" in _why_not(alone, 9)
+    for index in (1, 2, 3):
+        alone.hear(index, Ping(2, [], 0, 0, waits=False))
     assert "a majority of the voters is there" in _why_not(alone, 9)
