@@ -35,8 +35,6 @@ MOVE_MS: Final = 240_000.0
 partitions one after another over the slowest links, and the layout after it."""
 LOOK_MS: Final = 50.0
 """Between two looks at whether they have."""
-TIMES_MAX: Final = 20
-"""So often operators have copies go where they belong, once all are at rest elsewhere."""
 ADVICE_MS: Final = 20_000.0
 """How long an operator waits before doing what status advises."""
 HINT_RETRY_MS: Final = 1_200.0
@@ -69,19 +67,16 @@ def come_to_rest(acts: Acts) -> list[Violation]:
     cluster may be voting still on what somebody asked for who died."""
     cluster, standstill = acts.cluster, _Standstill(acts.cluster)
     asked, told = _ask_for_the_rest(acts), ""
-    look_ms, times = cluster.world.now + ADVICE_MS, 0
+    look_ms = cluster.world.now + ADVICE_MS
     while True:
         failed = [each.result for each in asked if isinstance(each.result, QuorateError)]
         is_answered = not any(each.missing() for each in acts.operators)
         if cluster.broken:
             return []
         if is_at_rest(cluster) and is_answered and not failed:
-            asked, times = _ask_for_the_rest(acts), times + 1
+            asked = _ask_for_the_rest(acts)
             if not asked:
                 return []
-            if times > TIMES_MAX:
-                told = f"at rest, and not where they belong, when that was asked for {times} times"
-                return [Violation("I24", b"", f"copies are {told}")]
         if standstill.is_too_long():
             waits = [each.node.pulls.waits_for for each in cluster.machines if each.is_running]
             epoch = cluster.layout().epoch
