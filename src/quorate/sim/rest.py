@@ -33,6 +33,9 @@ from quorate.sim.plan import Fault
 MOVE_MS: Final = 240_000.0
 """Longer than copies take to move one step: all tries to decide the layout in which they move, 64
 partitions one after another over the slowest links, and the layout after it."""
+BACK_MAX: Final = 128
+"""So many layouts in a row may bring back what was there before. It is four times as many as there
+are where each partition is tried and put aside: 64 at once, and two layouts for each such try."""
 LOOK_MS: Final = 50.0
 """Between two looks at whether they have."""
 ADVICE_MS: Final = 20_000.0
@@ -170,6 +173,8 @@ class _Standstill:
         self._seen: set[Layout] = set()
         """What there was, but for epochs and moves."""
         self._epoch = 0
+        self._back = 0
+        """How many layouts brought nothing since."""
         self._since_ms = cluster.world.now
         self._was_put_off = False
         """Whether a partition was put aside since: it is tried once more."""
@@ -179,14 +184,15 @@ class _Standstill:
         cluster, layout = self._cluster, self._cluster.layout()
         if layout.epoch != self._epoch:
             self._epoch = layout.epoch
+            self._back += 1
             there = replace(layout, epoch=0, moves=())
             if there not in self._seen:
                 self._seen.add(there)
-                self._since_ms, self._was_put_off = cluster.world.now, False
+                self._since_ms, self._was_put_off, self._back = cluster.world.now, False, 0
         running = [machine.node for machine in cluster.machines if machine.is_running]
         self._was_put_off |= any(each.changes.wants.put_off() for each in running)
         most_ms = MOVE_MS + (PUT_OFF_MS + MOVE_MS if self._was_put_off else 0)
-        return cluster.world.now > self._since_ms + most_ms
+        return self._back > BACK_MAX or cluster.world.now > self._since_ms + most_ms
 
 
 def is_at_rest(cluster: SimCluster) -> bool:

@@ -99,6 +99,22 @@ def test_what_operators_are_never_granted_is_told() -> None:
 
 
 @pytest.mark.plain
+def test_what_goes_round_in_a_circle_is_told_long_before_it_takes_as_long_as_nothing_may(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """To who sees that shares are uneven, and has the cluster go on, it says each time that all is
+    where it belongs."""
+    acts = _uneven()
+    monkeypatch.setattr(wants, "goal_of", lambda layout: list(layout.table))
+    began_ms = acts.cluster.world.now
+    (told,) = come_to_rest(acts)
+    assert told.invariant == "I24"
+    assert acts.cluster.world.now - began_ms < rest.MOVE_MS / 4
+    epochs = int(told.told.split()[2])
+    assert epochs > rest.BACK_MAX
+
+
+@pytest.mark.plain
 @pytest.mark.parametrize("times", [1, 99])
 def test_a_partition_that_is_put_aside_may_be_so_once(
     monkeypatch: pytest.MonkeyPatch, times: int
