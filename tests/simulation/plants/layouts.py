@@ -216,11 +216,12 @@ PLANTS: Final = (
         COPYING._replace(w=2),
     ),
     Plant("a majority holds a plan up", Membership, "quorums", _as_if_given, COPYING),
-    _plant(
+    Plant(
         "a founder that never came is a source",
         CopySources,
         "_replicas",
         _as_if_unmet_acknowledged,
+        Options(nodes=4, replication=2, operations=50, faults=frozenset(("join",))),
     ),
     Plant(
         "a row becomes shorter beside who is away",
