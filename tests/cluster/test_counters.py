@@ -20,9 +20,9 @@ from quorate.errors import Outcome, QuorateError
 from tests.cluster.processes import Cluster, wait_until
 from tests.cluster.threads import Threads
 
-KILLS = int(os.environ.get("QUORATE_EXACT_ROUNDS", "4"))
-COUNTED = 1_000
-"""Increments between two kills, at least."""
+ROUNDS = int(os.environ.get("QUORATE_EXACT_ROUNDS", "0"))
+KILLS, COUNTED = (ROUNDS, 1_000) if ROUNDS else (4, 300)
+"""COUNTED: increments between two kills, at least."""
 KEYS = ("hot", *[f"counter-{number}" for number in range(20)])
 
 
