@@ -21,7 +21,7 @@ from quorate.client import BatchDelete, BatchGet, BatchPut, Client, Value
 from tests.cluster.processes import Cluster, NodeProcess, quorate, wait_until
 from tests.cluster.test_changing import ask, id_of, one_more, settles
 
-COUNT = 20_000
+COUNT = 8_000
 BATCH = 500
 LATER_MS = 3_600_000
 
@@ -108,7 +108,7 @@ def holds_some(node: NodeProcess) -> bool:
 
 def killed_once(command: list[str], is_midway: Callable[[], bool]) -> None:
     """Run a command line until it is midway, and kill it there."""
-    process = subprocess.Popen([sys.executable, "-m", "quorate", *command, "--rate=5k"])
+    process = subprocess.Popen([sys.executable, "-m", "quorate", *command, "--rate=2k"])
     try:
         wait_until(is_midway, within_s=30, what="some of it done")
         assert process.poll() is None
