@@ -105,7 +105,7 @@ def _ask_for_the_rest(acts: Acts) -> list[Asker]:
                 acts.found.append(Violation("I24", b"", told))
             acts.ruin([index], come_last=False)()
     never = _never_come(acts, layout)
-    if acts.ruined and _recover(acts, layout, others_first=bool(never)):
+    if acts.ruined and _recover(acts, others_first=bool(never)):
         return acts.operators[count:]
     if never:
         # No more copies than members.
@@ -120,17 +120,19 @@ def _ask_for_the_rest(acts: Acts) -> list[Asker]:
     return acts.operators[count:]
 
 
-def _recover(acts: Acts, layout: Layout, *, others_first: bool) -> bool:
+def _recover(acts: Acts, *, others_first: bool) -> bool:
     """Have an operator give up all disks that are lost for good where a node's status advises it;
-    whether any does. Nobody is named whose disk counts; and where a majority of the voters is,
-    `others_first` may be told to leave."""
-    there = {each.settings.node_id for each in acts.cluster.machines}
-    there = there.difference(acts.ruined, layout.lost)
-    lost = {each.url for each in layout.members if each.id not in there}
+    whether any does. Nobody is named whose disk counts, as far as that node knows; and where a
+    majority of the voters is, `others_first` may be told to leave."""
+    there = {each.settings.node_id for each in acts.cluster.machines}.difference(acts.ruined)
     for index, machine in enumerate(acts.cluster.machines):
         if not (machine.is_running and machine.node.membership.is_in):
             continue
         membership = machine.node.membership
+        layout = membership.layout
+        assert layout is not None
+        gone = {each.id for each in layout.members}.difference(there).union(layout.lost)
+        lost = {each.url for each in layout.members if each.id in gone}
         if others_first and membership.count_votes() >= majority(len(membership.voters())):
             continue
         for line in machine.node.status().waits:
