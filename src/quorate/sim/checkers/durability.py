@@ -31,7 +31,8 @@ class _Acked(NamedTuple):
     w: int
     """How many acks it asked for; 0 for a majority."""
     least: int
-    """How many disks may have it alone: so many, of the shorter row if that was to become one."""
+    """How many disks are known to have had it, at least: if as many are lost, it may be gone. Where
+    a key has three copies that is two; once it was seen to have moved to five, three."""
 
 
 class Durability(Judge):
