@@ -36,8 +36,8 @@ COMPILED: Final = (
                 "exchanges/outbox",
                 "exchanges/pulls",
             ),
-            *("exchanges/reads", "exchanges/rounds", "exchanges/scans", "exchanges/sources"),
-            *("exchanges/spreads", "exchanges/successions", "exchanges/surplus"),
+            *("exchanges/reads", "exchanges/repairs", "exchanges/rounds", "exchanges/scans"),
+            *("exchanges/sources", "exchanges/spreads", "exchanges/successions", "exchanges/surplus"),
             *("exchanges/updates", "exchanges/vote_pulls", "exchanges/write", "exchanges/writes"),
             *(
                 "topology/facts",

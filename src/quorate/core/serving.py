@@ -375,9 +375,9 @@ class Serving:
 
     def _on_read(self, outbox: Outbox, message: Read) -> Read | None:
         """Answer as far as this step has room; the rest of the question, None without any."""
-        failed: list[bytes] = []
+        failed, size, full_count, partition = list[bytes](), 0, 0, message.partition
         records: list[Record | None] = []
-        size, full_count = 0, 0
+        lock = self._replica.fences.boundary(partition) if partition >= 0 else 0
         for row in message.full:
             if outbox.said_bytes >= STEP_BYTES_MAX:
                 break
@@ -389,7 +389,8 @@ class Serving:
                 size += record.size
                 outbox.said_bytes += record.size
             if size >= MESSAGE_BYTES_MAX:
-                outbox.say(ReadAnswer(message.batch, records, [], failed, self._lock(message)))
+                withheld = self._withheld(failed)
+                outbox.say(ReadAnswer(message.batch, records, [], failed, lock, withheld))
                 records, failed, size = [], [], 0
         versions: list[bytes] = []
         for row in message.brief:
@@ -399,25 +400,24 @@ class Serving:
             versions.append(ABSENT if record is None else record.version)
             outbox.said_bytes += ROW_BYTES
         if records or versions:
-            lock = self._lock(message)
-            outbox.say(ReadAnswer(message.batch, records, versions, failed, lock))
+            withheld = self._withheld(failed)
+            outbox.say(ReadAnswer(message.batch, records, versions, failed, lock, withheld))
         if full_count == len(message.full) and len(versions) == len(message.brief):
             return None
-        full, brief = message.full[full_count:], message.brief[len(versions) :]
-        return Read(message.batch, full, brief, message.partition)
+        full = message.full[full_count:]
+        return Read(message.batch, full, message.brief[len(versions) :], partition)
 
-    def _lock(self, message: Read) -> int:
-        return self._replica.fences.boundary(message.partition) if message.partition >= 0 else 0
+    def _withheld(self, failed: list[bytes]) -> list[bytes]:
+        return [row for row in failed if partition_of(row) in self._replica.withheld]
 
     def _shown(self, row: bytes, failed: list[bytes]) -> Record | None:
-        if not self._membership.current().partitions[partition_of(row)].is_mine:
-            failed.append(row)
-            return None
         try:
-            return self._replica.shown(row)
+            if self._membership.current().partitions[partition_of(row)].is_mine:
+                return self._replica.shown(row)
         except StorageError:
-            failed.append(row)
-            return None
+            pass
+        failed.append(row)
+        return None
 
     def _on_pull(self, outbox: Outbox, message: Pull) -> None:
         if self._replica.trouble.code:

@@ -150,7 +150,8 @@ def _is_read_answer(message: ReadAnswer) -> bool:
     for version in message.versions:
         if len(version) not in _VERSION_LENGTHS:
             return False
-    return 0 <= message.lock <= COUNT_MAX and _are_rows(message.failed)
+    is_fit = _are_rows(message.failed) and _are_rows(message.withheld)
+    return is_fit and 0 <= message.lock <= COUNT_MAX
 
 
 def _is_scan_rows(message: ScanRows) -> bool:

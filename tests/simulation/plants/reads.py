@@ -9,7 +9,8 @@ import msgspec
 
 from quorate.core.exchanges import scans
 from quorate.core.exchanges.look import Look
-from quorate.core.exchanges.reads import Reads, Repairs
+from quorate.core.exchanges.reads import Reads
+from quorate.core.exchanges.repairs import Repairs
 from quorate.core.exchanges.scans import Listing, Scans
 from quorate.core.replica import Replica
 from quorate.core.serving import Serving
@@ -25,7 +26,7 @@ from quorate.sim.draw import Options
 from tests.simulation.plants.plant import DEFAULT, Plant
 
 _repair: Final = Reads._repair
-_wrote_back: Final = Reads.wrote_back
+_wrote_back: Final = Repairs.wrote_back
 _note_own: Final = Look.note_own
 _end: Final = Requests.end
 _shown: Final = Replica.shown
@@ -51,7 +52,7 @@ def _answer_then_write_back(self: Reads, look: Look, behind: int) -> None:
         self._answer(look)
 
 
-def _once_is_enough(self: Reads, look: Look, bit: int, *, is_superseded: bool) -> None:
+def _once_is_enough(self: Repairs, look: Look, bit: int, *, is_superseded: bool) -> None:
     del is_superseded
     _wrote_back(self, look, bit, is_superseded=False)
 
@@ -69,15 +70,16 @@ def _tombstone_is_nothing(self: Replica, row: bytes) -> Record | None:
 
 def _write_whatever_is_held(self: Repairs, look: Look, record: Record) -> None:
     if self._replica.trouble.code:
-        self._reads.not_written_back(look, OWN_BIT)
+        self.not_written_back(look, OWN_BIT)
         return
     self._replica.apply_over(look.row, record, None)
-    reads = self._reads
-    self._replica.when_durable(lambda: reads.wrote_back(look, OWN_BIT, is_superseded=False))
+    self._replica.when_durable(lambda: self.wrote_back(look, OWN_BIT, is_superseded=False))
 
 
-def _own_answer_twice(self: Look, record: Record | None, *, is_intact: bool) -> None:
-    _note_own(self, record, is_intact=is_intact)
+def _own_answer_twice(
+    self: Look, record: Record | None, *, is_intact: bool, withheld: set[int]
+) -> None:
+    _note_own(self, record, is_intact=is_intact, withheld=withheld)
     if self.answers:
         self.groups = tuple([Group(each.mask, each.needed - 1) for each in self.groups])
 

@@ -11,7 +11,7 @@ from quorate.core import serving
 from quorate.core.digests import Digests
 from quorate.core.exchanges.look import Look
 from quorate.core.exchanges.outbox import Outbox
-from quorate.core.exchanges.reads import Repairs
+from quorate.core.exchanges.repairs import Repairs
 from quorate.core.node import CEILING_META
 from quorate.core.replica import Replica
 from quorate.core.serving import Serving

@@ -86,12 +86,13 @@ def test_rows_at_the_bounds_are_allowed(row: bytes) -> None:
         lambda row: Read(1, [ROW, row], []),
         lambda row: Read(1, [], [row, ROW]),
         lambda row: ReadAnswer(1, [], [], [row]),
+        lambda row: ReadAnswer(1, [], [], [], 0, [row]),
         lambda row: ScannedRows(1, [ScannedRow(row, VERSION, True, 0)], False),
         lambda row: PrepareRows(1, [(ROW, None, (1, 1), b""), (row, None, (1, 1), b"")]),
         lambda row: AcceptRows(1, [(row, VERSION, (1, 1), NEXT)]),
         lambda row: PulledVotes(1, [(row, b"", 0, None)], False),
     ],
-    ids=["mutate", "full", "brief", "failed", "scanned", "prepared", "accepted", "pulled"],
+    ids=["mutate", "full", "brief", "failed", "withheld", "scanned", "prepared", "accepted", "pulled"],
 )
 def test_a_row_that_cannot_be_one_refuses_the_frame(message: object, row: bytes) -> None:
     assert callable(message)

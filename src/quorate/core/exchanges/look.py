@@ -11,6 +11,7 @@ from quorate.core.topology.topology import Groups, Replicas, count_of, lacking, 
 from quorate.core.turn import Begun
 from quorate.core.values.events import Get
 from quorate.core.values.record import Record
+from quorate.core.values.slots import partition_of
 from quorate.core.values.versions import ABSENT
 from quorate.errors import Corrupt, DeadlineExceeded, QuorateError, QuorumUnreachable
 
@@ -38,6 +39,7 @@ class Look(Begun):
         "replicas",
         "row",
         "version",
+        "withheld",
     )
 
     def __init__(self, event: Get, row: bytes, replicas: Replicas, groups: Groups) -> None:
@@ -68,6 +70,8 @@ class Look(Begun):
         """Replicas that will not answer, of those that were asked."""
         self.damaged = 0
         """Replicas whose copy cannot be read."""
+        self.withheld = 0
+        """Replicas that first give up what they hold of it, and can be asked again then."""
         self.repaired = 0
         # While writing back:
         self.keepers: Groups = ()
@@ -99,6 +103,10 @@ class Look(Begun):
                 damaged=self.damaged.bit_count(),
             )
         return QuorumUnreachable(detail, needed=needed, live=live.bit_count())
+
+    def readable(self) -> int:
+        """The replicas that can be asked now and may have an answer."""
+        return self.replicas.reachable() & ~(self.damaged | self.withheld)
 
     def note(self, bit: int, version: bytes, record: Record | None) -> None:
         """Take the answer of a replica."""
@@ -137,9 +145,12 @@ class Look(Begun):
         del self.versions[bit]
         self.answers &= ~bit
 
-    def note_own(self, record: Record | None, *, is_intact: bool) -> None:
-        """Take this node's own answer, if it has a readable one."""
+    def note_own(self, record: Record | None, *, is_intact: bool, withheld: set[int]) -> None:
+        """Take this node's own answer, if it has a readable one; `withheld`: its partitions of
+        which earlier copies are given up."""
         if is_intact:
             self.note(OWN_BIT, ABSENT if record is None else record.version, record)
+        elif partition_of(self.row) in withheld:
+            self.withheld |= OWN_BIT
         else:
             self.damaged |= OWN_BIT

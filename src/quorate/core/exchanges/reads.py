@@ -11,25 +11,23 @@ partition, and the others follow it: so over many steps each peer is asked as mu
 When answers differ ("missing" is an old version), the newest is written back until a majority holds
 it, and only then is the read answered, if R + W > N; else the repair goes on behind the answer. If
 a replica acks the write-back as superseded, what was read is already old, and the read looks again
-with fresh questions (docs/design.md#reads-and-repair says what goes wrong otherwise). A late
-write-back is hedged too.
+with fresh questions (docs/design.md#reads-and-repair says what goes wrong otherwise).
 """
 
 from __future__ import annotations
 
-from collections import deque
 from operator import attrgetter
 from typing import Final
 
 from quorate.core.exchanges.look import Look
-from quorate.core.exchanges.outbox import Outbox, Questions, Records
-from quorate.core.horizons import Fenced
+from quorate.core.exchanges.outbox import Outbox, Questions
+from quorate.core.exchanges.repairs import Repairs
 from quorate.core.topology.membership import Membership
 from quorate.core.topology.peer import OWN_BIT, Peer
 from quorate.core.topology.topology import Group, Groups, Replicas, count_of, lacking
 from quorate.core.turn import Alarm, Parked, Parts
 from quorate.core.values.events import Get, GetResult
-from quorate.core.values.messages import Mutated, ReadAnswer
+from quorate.core.values.messages import ReadAnswer
 from quorate.core.values.record import Record
 from quorate.core.values.slots import partition_of, row_of
 from quorate.core.values.versions import ABSENT
@@ -37,10 +35,8 @@ from quorate.errors import InvalidRequest, NotReady, QuorateError, StorageError
 
 READ_WAIT_MS: Final = 500
 """How long a read waits for enough reachable replicas: a link that broke is re-made in less."""
-WRITE_BACK_AGAIN_MS: Final = 20
-"""Between two tries to find a replica for a write-back that nobody could take."""
-WRITE_BACK_HEDGE_MS: Final = 50
-"""Slower than most disks. Most that are written to then hold it already, and store nothing."""
+WITHHELD_AGAIN_MS: Final = 20
+"""Until a read asks again that replicas could not answer yet: longer than a disk's sync."""
 
 _NONE: Final[frozenset[bytes]] = frozenset()
 _speed: Final = attrgetter("speed")
@@ -52,15 +48,13 @@ class Reads:
     __slots__ = (
         "_again",
         "_lanes",
-        "_late",
         "_marks",
         "_membership",
         "_replica",
         "_requests",
-        "_stranded",
         "_timeout_ms",
         "_turn",
-        "_writing_back",
+        "_withheld",
         "repairs",
     )
 
@@ -71,16 +65,12 @@ class Reads:
         self._requests = parts.requests
         self._turn = parts.turn
         self._timeout_ms = parts.settings.timeout_ms
-        self._stranded: list[Look] = []
-        """Reads whose answer waits for one more copy that no replica could take."""
-        self._again = Alarm(parts.turn, self._write_back_again)
-        self._writing_back: deque[tuple[int, Look]] = deque()
-        """Reads whose answer waits for copies that were sent, oldest first, and when to hedge them.
-        Those that were answered are dropped when they reach the head."""
-        self._late = Alarm(parts.turn, self._hedge_write_backs)
+        self._withheld: list[Look] = []
+        """Reads that wait until replicas have given up what they hold of an earlier layout."""
+        self._again = Alarm(parts.turn, self._look_at_withheld)
         self._lanes: list[Questions[Look]] = []
         """By the index of the peer."""
-        self.repairs = Repairs(self, parts)
+        self.repairs = Repairs(parts, answer=self._answer, look_again=self._look_again)
 
     def open(self, outbox: Outbox) -> None:
         """Be able to ask one more peer."""
@@ -114,10 +104,10 @@ class Reads:
                 return
         look = Look(event, row, replicas, groups)
         if replicas.is_mine:
-            look.note_own(record, is_intact=is_intact)
+            look.note_own(record, is_intact=is_intact, withheld=self._replica.withheld)
         look.size = self._requests.typical_bytes
         self._requests.bytes += look.size
-        if not self._ask(look):
+        if not self._ask(look) and not self._is_withheld(look, look.readable()):
             self._requests.bytes -= look.size
             self._park(event, parked, self._unreachable(look))
             return
@@ -133,8 +123,25 @@ class Reads:
         self._requests.park(event, error, wait_ms=READ_WAIT_MS, again=parked)
 
     def _unreachable(self, look: Look) -> QuorateError:
-        live = look.replicas.reachable() & ~look.damaged
-        return look.failed_for_want_of(live, "too few replicas can be reached")
+        return look.failed_for_want_of(look.readable(), "too few replicas can be reached")
+
+    def _is_withheld(self, look: Look, live: int) -> bool:
+        """Whether it lacks only answers of replicas that first give up what they hold of it, beside
+        those in `live`: then it looks again WITHHELD_AGAIN_MS later.
+
+        For example: a move is called off while this key is copied, and begun once more. Until what
+        was copied is dropped the gainer has nothing to tell; some milliseconds later it has."""
+        if not look.withheld or lacking(live | look.withheld, look.groups):
+            return False
+        self._withheld.append(look)
+        self._again.at(self._turn.mono_ms + WITHHELD_AGAIN_MS)
+        return True
+
+    def _look_at_withheld(self) -> None:
+        withheld, self._withheld = self._withheld, []
+        for look in withheld:
+            if look.waiter is not None and not look.keepers:
+                self._look_again(look)
 
     def _own(self, row: bytes) -> tuple[Record | None, bool]:
         """What this replica has, and whether it could be read."""
@@ -145,7 +152,7 @@ class Reads:
 
     def _ask_self(self, look: Look) -> None:
         record, is_intact = self._own(look.row)
-        look.note_own(record, is_intact=is_intact)
+        look.note_own(record, is_intact=is_intact, withheld=self._replica.withheld)
 
     def _ask(self, look: Look) -> bool:
         """Ask as many replicas as are still needed; False, asking none, if there are too few."""
@@ -195,28 +202,31 @@ class Reads:
         assert len(ops) == full_count + len(versions), "each was answered, and nothing else"
         # By index: a `zip` costs as much as hearing a dozen answers.
         for index, look in enumerate(ops):
-            is_failed = bool(told) and look.row in failed
-            if index < full_count:
+            if told and look.row in failed:
+                self._not_read(look, peer.bit, is_withheld=look.row in answer.withheld)
+            elif index < full_count:
                 record = records[index]
                 version = ABSENT if record is None else record.version
-                self._heard(peer, look, version, record, is_failed=is_failed)
+                self._heard(peer, look, version, record)
             else:
-                version = versions[index - full_count]
-                self._heard(peer, look, version, None, is_failed=is_failed)
+                self._heard(peer, look, versions[index - full_count], None)
 
     def lost(self, peer: Peer, ops: list[Look]) -> None:
         """A replica did not answer: ask another."""
         for look in ops:
             self._missed(look, [peer.bit])
 
-    def _heard(
-        self, peer: Peer, look: Look, version: bytes, record: Record | None, *, is_failed: bool
-    ) -> None:
+    def _not_read(self, look: Look, bit: int, *, is_withheld: bool) -> None:
         if look.waiter is None or look.keepers:
             return
-        if is_failed:
-            look.damaged |= peer.bit
-            self._missed(look, [peer.bit])
+        if is_withheld:
+            look.withheld |= bit
+        else:
+            look.damaged |= bit
+        self._missed(look, [bit])
+
+    def _heard(self, peer: Peer, look: Look, version: bytes, record: Record | None) -> None:
+        if look.waiter is None or look.keepers:
             return
         look.note(peer.bit, version, record)
         if not lacking(look.answers, look.groups):
@@ -231,7 +241,7 @@ class Reads:
             look.failed |= bit
             self._ask_more(look, bit)
         live = look.answers | look.asked & ~look.failed
-        if lacking(live, look.groups):
+        if lacking(live, look.groups) and not self._is_withheld(look, live):
             detail = "replicas were lost while they were being read"
             self._requests.end(look, look.failed_for_want_of(live, detail))
 
@@ -276,7 +286,7 @@ class Reads:
         if look.answers & OWN_BIT:
             look.take_back(OWN_BIT)
             self._ask_self(look)
-            if look.damaged & OWN_BIT:
+            if not look.answers & OWN_BIT:
                 ahead.append(OWN_BIT)  # It was readable when the read began.
         self._missed(look, ahead)
         if look.waiter is not None and not lacking(look.answers, look.groups):
@@ -319,7 +329,7 @@ class Reads:
             if lacking(holders, keepers):
                 look.keepers, look.holders = keepers, holders
                 look.asked = look.answers | look.damaged
-                self._hedge_write_back_later(look)
+                self.repairs.hedge_later(look)
         self.repairs.send(look, record, behind)
         if not look.keepers:
             self._answer(look)
@@ -332,81 +342,6 @@ class Reads:
         self._requests.learn_size(record)
         answers = count_of(look.answers)
         self._requests.answer(waiter, GetResult(record, answers, look.repaired), look.size)
-
-    def wrote_back(self, look: Look, bit: int, *, is_superseded: bool) -> None:
-        """A replica holds what this look read, or something newer."""
-        if look.waiter is None or not look.keepers:
-            return
-        look.holders |= bit
-        look.is_superseded |= is_superseded
-        if lacking(look.holders, look.keepers):
-            return
-        if look.is_superseded:
-            self._look_again(look)
-        else:
-            self._answer(look)
-
-    def not_written_back(self, look: Look, bit: int) -> None:
-        """A replica did not take what was to be written back: send it to another. If none is left,
-        try all again WRITE_BACK_AGAIN_MS later."""
-        if look.waiter is None or not look.keepers:
-            return
-        look.lost |= bit
-        if not self._write_back(look):
-            self._strand(look)
-
-    def _hedge_write_back_later(self, look: Look) -> None:
-        order, due_ms = self._writing_back, self._turn.mono_ms + WRITE_BACK_HEDGE_MS
-        while order and order[0][1].waiter is None:
-            order.popleft()
-        order.append((due_ms, look))
-        self._late.at(due_ms)
-
-    def _hedge_write_backs(self) -> None:
-        """Send what a slow replica has not taken to all that were not sent it."""
-        order = self._writing_back
-        while order and order[0][0] <= self._turn.mono_ms:
-            _, look = order.popleft()
-            if look.waiter is not None and self._write_back(look):
-                self._turn.counters["reads_hedged"] += 1
-                while self._write_back(look):
-                    pass
-        if order:
-            self._late.at(order[0][0])
-
-    def _write_back_again(self) -> None:
-        """Send what nobody could take to those once more that did not take it."""
-        stranded, self._stranded = self._stranded, []
-        for look in stranded:
-            if look.waiter is None:
-                continue
-            if look.is_fenced:
-                self._look_again(look)
-                continue
-            # Not before: two replicas that take nothing would be sent it in turns, as fast as they
-            # refuse.
-            is_own_lost = look.lost & OWN_BIT
-            look.asked &= ~look.lost
-            look.lost = 0
-            if is_own_lost and look.record is not None:
-                self.repairs.send(look, look.record, OWN_BIT)
-            elif not self._write_back(look):
-                self._strand(look)
-
-    def _strand(self, look: Look) -> None:
-        self._stranded.append(look)
-        self._again.at(self._turn.mono_ms + WRITE_BACK_AGAIN_MS)
-
-    def _write_back(self, look: Look) -> bool:
-        """Send what was read to one more replica; False if none can be reached."""
-        wanted = lacking(look.holders, look.keepers) & ~look.asked
-        for peer in look.replicas.others:
-            if wanted & peer.bit and peer.is_reachable:
-                assert look.record is not None, "there is something to write back"
-                look.asked |= peer.bit
-                self.repairs.send(look, look.record, peer.bit)
-                return True
-        return False
 
     def _look_again(self, look: Look) -> None:
         self._turn.counters["reads_looked_again"] += 1
@@ -430,69 +365,8 @@ class Reads:
         again.size = look.size
         if replicas.is_mine:
             self._ask_self(again)
-        if not self._ask(again):
+        if not self._ask(again) and not self._is_withheld(again, again.readable()):
             self._requests.end(look, self._unreachable(again))
             return
         look.waiter = None
         self._requests.watch(again, max(look.deadline_ms - self._turn.mono_ms, 1))
-
-
-class Repairs:
-    """The exchange that writes records back to replicas that reads found behind."""
-
-    __slots__ = ("_lanes", "_reads", "_replica", "_turn")
-
-    def __init__(self, reads: Reads, parts: Parts) -> None:
-        self._lanes: list[Records[Look]] = []
-        """By the index of the peer."""
-        self._reads = reads
-        self._replica = parts.replica
-        self._turn = parts.turn
-
-    def open(self, outbox: Outbox) -> None:
-        """Be able to write back to one more peer."""
-        self._lanes.append(Records(outbox, self))
-
-    def send(self, look: Look, record: Record, behind: int) -> None:
-        """Write `record` to the replicas that are behind."""
-        if behind & OWN_BIT:
-            self._write_here(look, record)
-        for peer in look.replicas.others:
-            if behind & peer.bit:
-                if peer.is_reachable:
-                    self._lanes[peer.index].add(look.row, record, look)
-                else:
-                    self._reads.not_written_back(look, peer.bit)
-
-    def answered(self, peer: Peer, ops: list[Look], answer: Mutated) -> None:
-        """A replica holds the records."""
-        superseded = {index for index, _ in answer.superseded}
-        fenced = {index for index, _ in answer.fenced}
-        refused = fenced.union([index for index, _ in answer.refused])
-        for index, look in enumerate(ops):
-            look.is_fenced |= index in fenced
-            if index in refused:
-                self._reads.not_written_back(look, peer.bit)
-            else:
-                self._reads.wrote_back(look, peer.bit, is_superseded=index in superseded)
-
-    def lost(self, peer: Peer, ops: list[Look]) -> None:
-        """A replica did not answer; the next read of the key will find it behind again."""
-        for look in ops:
-            self._reads.not_written_back(look, peer.bit)
-
-    def _write_here(self, look: Look, record: Record) -> None:
-        # Others may agree on what is past the guard here: that is believed, but not taken.
-        if self._replica.trouble.code or self._turn.is_ahead(record.version):
-            self._reads.not_written_back(look, OWN_BIT)
-            return
-        try:
-            higher = self._replica.apply(look.row, record)
-        except (StorageError, Fenced) as error:
-            look.is_fenced |= isinstance(error, Fenced)
-            self._reads.not_written_back(look, OWN_BIT)
-            return
-        reads = self._reads
-        self._replica.when_durable(
-            lambda: reads.wrote_back(look, OWN_BIT, is_superseded=bool(higher))
-        )

@@ -64,9 +64,8 @@ class Read(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
 class ReadAnswer(msgspec.Struct, frozen=True, array_like=True, tag=4, gc=False):
     """Durable records and versions in the order asked; None and ABSENT where there is nothing.
 
-    A long answer comes in pieces: each goes on where the one before ended, records first.
-    `failed` lists rows whose stored bytes are damaged or cannot be read: they count as no answer.
-    """
+    A long answer comes in pieces: each goes on where the one before ended, records first. `failed`
+    are rows without an answer: damaged, not readable, or `withheld`: what is there goes first."""
 
     batch: int
     records: list[Body | None]
@@ -74,6 +73,7 @@ class ReadAnswer(msgspec.Struct, frozen=True, array_like=True, tag=4, gc=False):
     failed: list[bytes] = []
     lock: int = 0
     """Of the partition that was asked for."""
+    withheld: list[bytes] = []
 
 
 class ScannedRow(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -7,7 +7,7 @@ from itertools import permutations
 
 import pytest
 
-from quorate.core.exchanges.reads import WRITE_BACK_AGAIN_MS, WRITE_BACK_HEDGE_MS
+from quorate.core.exchanges.repairs import WRITE_BACK_AGAIN_MS, WRITE_BACK_HEDGE_MS
 from quorate.core.values.events import Batch, Get, GetResult, StorageState
 from quorate.core.values.messages import Mutate, Mutated, Read, ReadAnswer
 from quorate.core.values.record import Record
