@@ -6,10 +6,13 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 SRC = ROOT / "src"
@@ -310,6 +313,27 @@ def test_the_core_awaits_nothing_and_hashes_nothing_by_the_process() -> None:
             assert not isinstance(node, waiting), f"{name}:{node.lineno}"
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                 assert node.func.id not in banned, f"{name}:{node.lineno} calls {node.func.id}"
+
+
+_POSSESSIVE_GROUP: Final = re.compile(r"(?<!\\)\)(?:[*+?]|\{[0-9,]+\})\+")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "is_one"),
+    [("(?:ab?c)*+d", True), ("(a){1,64}+", True), ("(?>(?:a)*)b++", False), (r"\)*+", False)],
+)
+def test_a_group_that_is_repeated_and_kept_is_told(pattern: str, is_one: bool) -> None:
+    assert bool(_POSSESSIVE_GROUP.search(pattern)) is is_one
+
+
+def test_no_expression_repeats_a_group_and_keeps_it_by_the_shorter_notation() -> None:
+    """`(?:...)*+` takes part of what does not match, before Python 3.11.5 (Debian 12 has 3.11.2);
+    `(?>(?:...)*)` does not."""
+    for path in _files("src"):
+        for node in ast.walk(_parse(path)):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str | bytes):
+                text = node.value if isinstance(node.value, str) else node.value.decode("latin-1")
+                assert not _POSSESSIVE_GROUP.search(text), f"{path}:{node.lineno}"
 
 
 # --- sizes -------------------------------------------------------------------------------------

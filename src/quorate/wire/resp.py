@@ -51,13 +51,13 @@ _INTEGER: Final = re.compile(rb"0|-?[1-9][0-9]{0,18}")
 _NOT_INLINE: Final = b"$%#,|>~(=!_:+-"
 """First bytes of RESP types that are no commands; what follows them must not be read as any."""
 _INLINE_WORD: Final = re.compile(
-    rb"""[ \t\r\n]*+([^ \t\r\n"']*+)"""
-    rb"""(?:"([^"\\]*+(?:\\.[^"\\]*+)*+)"|'([^'\\]*+(?:\\'?[^'\\]*+)*+)')?+(?=[ \t\r\n]|\Z)""",
+    rb"""[ \t\r\n]*+([^ \t\r\n"']*+)(?>(?:"([^"\\]*+(?>(?:\\.[^"\\]*+)*))"|"""
+    rb"""'([^'\\]*+(?>(?:\\'?[^'\\]*+)*))')?)(?=[ \t\r\n]|\Z)""",
     re.DOTALL,
 )
-_NO_COMMANDS: Final = re.compile(rb"(?:[ \t\r]{0,64}+\n|\*(?:0|-[1-9][0-9]{0,17})\r\n)*+")
-"""Blank lines and empty arrays, which are passed all at once: as none fills a window, their sender
-is read on and on. Of long ones, which are passed one by one, few fit into a chunk."""
+_NO_COMMANDS: Final = re.compile(rb"(?>(?:[ \t\r]{0,64}+\n|\*(?:0|-[1-9][0-9]{0,17})\r\n){0,999})")
+"""Blank lines and empty arrays, which are passed many at once: as none fills a window, their
+sender is read on and on. Of long ones, which are passed one by one, few fit into a chunk."""
 _ESCAPE: Final = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|(.))", re.DOTALL)
 _ESCAPED: Final = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"a": b"\a"}
 

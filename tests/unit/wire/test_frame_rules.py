@@ -92,7 +92,17 @@ def test_rows_at_the_bounds_are_allowed(row: bytes) -> None:
         lambda row: AcceptRows(1, [(row, VERSION, (1, 1), NEXT)]),
         lambda row: PulledVotes(1, [(row, b"", 0, None)], False),
     ],
-    ids=["mutate", "full", "brief", "failed", "withheld", "scanned", "prepared", "accepted", "pulled"],
+    ids=[
+        "mutate",
+        "full",
+        "brief",
+        "failed",
+        "withheld",
+        "scanned",
+        "prepared",
+        "accepted",
+        "pulled",
+    ],
 )
 def test_a_row_that_cannot_be_one_refuses_the_frame(message: object, row: bytes) -> None:
     assert callable(message)

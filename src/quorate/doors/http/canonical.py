@@ -52,7 +52,7 @@ def _other(deciding: Iterable[bytes]) -> bytes:
 
 
 _NOTHING_NEW: Final = rb"(?:keep-alive|te|upgrade|http2-settings)"
-_CONNECTION: Final = rb"(?i:connection:[ \t]*+%b(?:[ \t]*+,[ \t]*+%b)*+)[ \t]*+\r\n" % (
+_CONNECTION: Final = rb"(?i:connection:[ \t]*+%b(?>(?:[ \t]*+,[ \t]*+%b)*))[ \t]*+\r\n" % (
     _NOTHING_NEW,
     _NOTHING_NEW,
 )
@@ -67,10 +67,10 @@ def _headers(deciding: Iterable[bytes], *, host: int, asks: bool) -> bytes:
         _CONNECTION,
     ]
     if asks:
-        headers.append(_once(host + 2, b"authorization", rb"[!-~]++(?: ++[!-~]++)*+"))
+        headers.append(_once(host + 2, b"authorization", rb"[!-~]++(?>(?: ++[!-~]++)*)"))
         deciding = (*deciding, b"authorization")
     headers.append(_other(deciding))
-    return rb"HTTP/1\.1\r\n(?:%b){1,64}+(?(%d)|(?!))\r\n" % (b"|".join(headers), host)
+    return rb"HTTP/1\.1\r\n(?>(?:%b){1,64})(?(%d)|(?!))\r\n" % (b"|".join(headers), host)
 
 
 _PLAIN: Final = rb"A-Za-z0-9._~:@/,!'()*-"

@@ -16,13 +16,13 @@ NAME_PATTERN_BYTES_MAX: Final = 64
 """Of patterns for names of ours, which are short."""
 
 _TOKEN: Final = re.compile(
-    rb"(?P<star>\*+)|(?P<any>\?)|\[(?P<not>\^?)(?P<set>(?:\\.|[^\]]-.|[^\]])*+)\]?|\\?(?P<byte>.)",
+    rb"(?P<star>\*+)|(?P<any>\?)|\[(?P<not>\^?)(?P<set>(?>(?:\\.|[^\]]-.|[^\]])*))\]?|\\?(?P<byte>.)",
     re.DOTALL,
 )
 # As Redis reads a set: `\\x` is x and begins no range; a range may end with any byte, `]` too; a
 # backslash with nothing behind it is itself.
 _MEMBER: Final = re.compile(rb"\\(.)|(.)-(.)|(.)", re.DOTALL)
-_LITERAL: Final = re.compile(rb"(?:\\.|[^*?\[\\])*+", re.DOTALL)
+_LITERAL: Final = re.compile(rb"(?>(?:\\.|[^*?\[\\])*)", re.DOTALL)
 
 
 def literal_prefix(pattern: bytes) -> bytes:
