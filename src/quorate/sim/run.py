@@ -427,7 +427,7 @@ class _Run:
             violations=self._violations(evidence),
             availability=judging.by_second(load, self.began_ms),
             weak_reads=weak_reads,
-            strict=linearizability.strict(history, evidence),
+            strict=len(linearizability.strict(history, evidence)),
             stale_ages_ms=ages,
             convergence_ms=self.convergence_ms,
             in_budget=not (self.copies.forgot_ms or self.beyond_repair),

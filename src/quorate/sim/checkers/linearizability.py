@@ -57,22 +57,24 @@ def check(history: History, evidence: Evidence, *, states_max: int = STATES_MAX)
     return found
 
 
-def strict(history: History, evidence: Evidence) -> int:
-    """How many reads only the exception of P2 explains. Of keys that forgot nothing."""
-    count = 0
-    for key, operations in history.by_key().items():
-        if key not in evidence.forgot_ms:
-            count += _excused(list(_promised(operations, evidence)))
-    return count
+def strict(history: History, evidence: Evidence) -> list[tuple[bytes, Required]]:
+    """The reads that only the exception of P2 explains, by the key and the value that each saw, of
+    keys that forgot nothing. As many of them as are equal may have seen one write twice."""
+    return [
+        (key, op.value)
+        for key, operations in history.by_key().items()
+        if key not in evidence.forgot_ms
+        for op in _excused(list(_promised(operations, evidence)))
+    ]
 
 
-def _excused(promised: list[RegisterOperation]) -> int:
-    """The same of one key: who may have read a first stamp is left out, unless an order explains it
+def _excused(promised: list[RegisterOperation]) -> list[RegisterOperation]:
+    """Those of one key: who may have read a first stamp is left out, unless an order explains it
     though each write takes effect once."""
     last = _last_stamps(promised)
     firsts = _of_first_stamps(promised, last)
     if not firsts:
-        return 0
+        return []
     told, contents = set(firsts), {op.value for op in firsts}
     once = [
         op for op in promised if op not in told and not (op.is_exception and op.value in contents)
@@ -82,15 +84,15 @@ def _excused(promised: list[RegisterOperation]) -> int:
         op._replace(version=last.get(op.value)) for op in sorted(firsts, key=attrgetter("end"))
     ]
     if _is_explained([*once, *reads]):
-        return 0
-    count = 0
+        return []
+    excused: list[RegisterOperation] = []
     for op in reads:
         candidate = [*once, op]
         if _is_explained(candidate):
             once = candidate
         else:
-            count += 1
-    return count
+            excused.append(op)
+    return excused
 
 
 def _of_first_stamps(
