@@ -55,7 +55,7 @@ _INLINE_WORD: Final = re.compile(
     rb"""'([^'\\]*+(?>(?:\\'?[^'\\]*+)*))')?)(?=[ \t\r\n]|\Z)""",
     re.DOTALL,
 )
-_NO_COMMANDS: Final = re.compile(rb"(?>(?:[ \t\r]{0,64}+\n|\*(?:0|-[1-9][0-9]{0,17})\r\n){0,999})")
+_NO_COMMANDS: Final = re.compile(rb"(?>(?:[ \t\r]{0,64}+\n|\*(?:0|-[1-9]\d{0,17})\r\n){0,32768})")
 """Blank lines and empty arrays, which are passed many at once: as none fills a window, their
 sender is read on and on. Of long ones, which are passed one by one, few fit into a chunk."""
 _ESCAPE: Final = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|(.))", re.DOTALL)
