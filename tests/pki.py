@@ -7,7 +7,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
 import trustme
+
+from quorate.security import contexts
 
 
 class Files(NamedTuple):
@@ -58,3 +61,9 @@ class Pki:
             fresh.write_bytes(b"".join(each.bytes() for each in blobs))
             fresh.replace(path)
         return files
+
+
+def without_place(monkeypatch: pytest.MonkeyPatch, directory: Path) -> None:
+    """Have neither memory nor a disk for the files that OpenSSL reads."""
+    monkeypatch.setattr(contexts, "_DESCRIPTORS", directory / "none")
+    monkeypatch.setattr("tempfile.tempdir", str(directory / "full"))

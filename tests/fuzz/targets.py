@@ -11,10 +11,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
+import re
 import struct
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 from aiohttp.http_parser import HttpRequestParser
@@ -31,6 +33,7 @@ from quorate.doors.http.canonical import (
     HEADERS_WITH_LOGIN,
     LINE,
     named_lines,
+    unquoted,
 )
 from quorate.doors.http.hosts import HostPolicy
 from quorate.doors.http.joining import EntryBody
@@ -195,6 +198,7 @@ class _Protocol(asyncio.Protocol):
 
 
 _loop: Final = asyncio.new_event_loop()
+_NO_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 
 def run_http(data: bytes) -> bool:
@@ -202,6 +206,9 @@ def run_http(data: bytes) -> bool:
     Else two would disagree where the next request begins."""
     heads: list[tuple[bytes, bytes | None]] = []
     line = LINE.match(data)
+    if line is not None and line[2] is not None:
+        assert _NO_ESCAPE.search(line[2]) is None, "a % that begins no escape is refused"
+        assert unquoted(line[2]) == unquote_to_bytes(line[2].replace(b"+", b" "))
     for pattern in (HEADERS, HEADERS_WITH_LOGIN):
         headers = None if line is None else pattern.match(data, line.end())
         if headers is not None:

@@ -18,8 +18,10 @@ from __future__ import annotations
 import enum
 import os
 import ssl
+import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -46,6 +48,7 @@ _CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """Of TLS 1.2; those of 1.3 are all good."""
 _CLIENTS_PROTOCOLS: Final = ["http/1.1"]
 _FILE_BYTES_MAX: Final = 16 << 20
+_DESCRIPTORS: Final = Path("/proc/self/fd")
 
 
 class CertificateError(ValueError):
@@ -156,7 +159,7 @@ def make_trust(
     is_for_clients: bool,
 ) -> Trust:
     """Of secrets (the first signs) and what files have (`read_shown`, `read_accepted`): a secret
-    or a certificate at least. OSError if there is no place for a temporary file.
+    or a certificate at least. OSError if there is neither memory nor a disk for a file.
     `is_for_clients`: whether somebody without a certificate may come in."""
     authorities = tuple(authority_of(each, cluster=cluster) for each in secrets)
     own = authorities[0].mint_node(node_id) if authorities else None
@@ -236,8 +239,8 @@ def _chooser(
 
 
 def _load(context: ssl.SSLContext, pair: Minted) -> None:
-    # OpenSSL takes files alone here. What lies there for a moment is of no use without a password
-    # that nobody ever sees.
+    # OpenSSL takes files alone here. What lies on a disk for a moment is of no use without a
+    # password that nobody ever sees.
     from cryptography.hazmat.primitives.serialization import (
         BestAvailableEncryption,
         Encoding,
@@ -249,10 +252,27 @@ def _load(context: ssl.SSLContext, pair: Minted) -> None:
     key = load_pem_private_key(pair.key, None).private_bytes(
         Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(password.encode())
     )
-    with tempfile.NamedTemporaryFile(prefix="quorate-") as file:
-        file.write(pair.certificate + key)
-        file.flush()
-        context.load_cert_chain(file.name, password=password)
+    with _file_of(pair.certificate + key) as path:
+        context.load_cert_chain(path, password=password)
+
+
+@contextmanager
+def _file_of(data: bytes) -> Iterator[str]:
+    """The path of a file that is gone afterwards. Of memory where that can be had: a container's
+    file system may be read-only, and a disk full."""
+    if sys.platform == "linux" and _DESCRIPTORS.is_dir():
+        with open(os.memfd_create("quorate"), "wb") as memory:
+            memory.write(data)
+            memory.flush()
+            yield str(_DESCRIPTORS / str(memory.fileno()))
+        return
+    # Windows lets nobody open a file that is removed as it is closed.
+    with tempfile.NamedTemporaryFile(prefix="quorate-", delete=False) as file:
+        file.write(data)
+    try:
+        yield file.name
+    finally:
+        os.unlink(file.name)
 
 
 # --- files --------------------------------------------------------------------------------------
@@ -260,8 +280,8 @@ def _load(context: ssl.SSLContext, pair: Minted) -> None:
 
 def read_shown(files: CertificateFiles, *, now: datetime) -> Shown | None:
     """What `-tls-cert` and `-tls-key` have, None if they were not given. CertificateError if one of
-    the certificates is not good now, or the key is another's. OSError if there is no place for a
-    temporary file."""
+    the certificates is not good now, or the key is another's. OSError if there is neither memory
+    nor a disk for a file."""
     if not files.certificate:
         return None
     from cryptography.hazmat.primitives.serialization import Encoding

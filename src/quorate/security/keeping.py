@@ -235,7 +235,7 @@ class Keeper:
 
 
 def _unusable(error: OSError) -> str:
-    """No room for a temporary file, or what OpenSSL alone minds."""
+    """No place for a file, or what OpenSSL alone minds."""
     return f"secret and certificates cannot be used: {error}; SIGHUP has them read once more"
 
 

@@ -30,6 +30,7 @@ from quorate.runtime.entering import (
 from quorate.security.contexts import make_trust
 from quorate.security.joining import JoinToken, new_token
 from quorate.security.secret import load_secrets, show_secret, write_secret
+from tests.pki import without_place
 
 SECRET, OTHER = b"s" * 32, b"o" * 32
 TEXTS = [show_secret(SECRET), show_secret(OTHER)]
@@ -267,10 +268,10 @@ def test_while_the_secret_is_changed_any_node_is_asked_to_make_this_one_a_member
             assert told == Announced("", is_heard=True)
 
 
-def test_without_a_place_for_temporary_files_it_is_said_why_and_tried_again(
+def test_without_a_place_for_files_it_is_said_why_and_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "full"))
+    without_place(monkeypatch, tmp_path)
     told = announce(["http://127.0.0.1:1"], "http://127.0.0.1:2", (SECRET,), cluster="house")
     assert "No such file" in told.why
 

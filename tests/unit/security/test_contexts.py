@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import os
 import ssl
+import sys
 import tempfile
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -14,6 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from quorate.security import contexts
 from quorate.security.certificates import PEER_NAME, authority_of
 from quorate.security.contexts import (
     CertificateError,
@@ -265,6 +268,37 @@ def test_whatever_a_file_holds_is_a_certificate_or_one_line(data: bytes) -> None
         with pytest.raises(CertificateError) as caught:
             trust_of(files=CertificateFiles(file.name, file.name), is_for_clients=True)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="files of memory are Linux'")
+def test_where_no_file_can_be_written_certificates_are_shown_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container with a read-only file system."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
+    issued = Pki(tmp_path).issue("node", "a.test")
+    trust = trust_of(ONE, files=files_of(issued), is_for_clients=True)
+    shake(holder_context(ONE, cluster="quorate"), trust.server)
+    links = [f"/proc/self/fd/{each}" for each in os.listdir("/proc/self/fd")]
+    assert not [each for each in links if "memfd:quorate" in _target_of(each)]
+
+
+def _target_of(link: str) -> str:
+    """What a descriptor is of; that of the listing itself is gone by now."""
+    try:
+        return os.readlink(link)
+    except FileNotFoundError:
+        return ""
+
+
+def test_where_memory_holds_no_file_one_on_disk_is_gone_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contexts, "_DESCRIPTORS", tmp_path / "none")
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    shake(holder_context(ONE, cluster="quorate"), trust_of(ONE).server)
+    assert list((tmp_path / "temporary").iterdir()) == []
 
 
 # --- what strangers send ------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from quorate.config import Config
 from quorate.security.contexts import CertificateFiles
 from quorate.security.keeping import Keeper, Sources, TrustError, sources_of, tls_mode
 from quorate.security.secret import new_secret, show_secret, write_secret
-from tests.pki import Files, Pki
+from tests.pki import Files, Pki, without_place
 
 
 class Clock:
@@ -102,12 +102,12 @@ def test_a_file_that_others_could_read_is_taken_once_they_cannot(file: Path) -> 
     assert renewed(keeper), "nothing else of the file changed"
 
 
-def test_without_a_place_for_temporary_files_the_old_stays_in_force(
+def test_without_a_place_for_files_the_old_stays_in_force(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keeper = keeper_of(file)
     before = keeper.trust
-    monkeypatch.setattr("tempfile.tempdir", str(file.parent / "full"))
+    without_place(monkeypatch, file.parent)
     with pytest.raises(TrustError, match="No such file"):
         keeper.look(is_asked=True)
     assert keeper.trust is before
@@ -151,7 +151,7 @@ def test_a_secret_that_found_no_place_is_taken_when_asked_again_whatever_the_cer
     clock.now += timedelta(days=10)
     put(file, new_secret(), new_secret())
     with monkeypatch.context() as full:
-        full.setattr("tempfile.tempdir", str(file.parent / "full"))
+        without_place(full, file.parent)
         with pytest.raises(TrustError, match="SIGHUP has them read once more"):
             keeper.look(is_asked=True)
     with pytest.raises(TrustError, match=r"^-tls-cert"):

@@ -79,7 +79,7 @@ PLAIN_BYTES: Final = bytes(each for each in range(256) if re.match(b"[%b]" % _PL
 KEY_PREFIX: Final = b"/kv?key="
 """How the target begins that `LINE` takes."""
 LINE: Final = re.compile(
-    rb"(?:%b) /kv\?key=(?:([%b]{1,%d}+)(?=[ &])|((?:[%b+]++|%%[0-9A-Fa-f]{2}){1,%d}+))"
+    rb"(?:%b) /kv\?key=(?:([%b]{1,%d}+)(?=[ &])|((?>(?:[%b+]++|%%[0-9A-Fa-f]{2}){1,%d})))"
     rb"(?:&([rw]=[1-9]))? " % (b"|".join(METHODS), _PLAIN, KEY_BYTES_MAX, _PLAIN, KEY_BYTES_MAX)
 )
 """The request line up to its version. Groups: the key, where it stands for itself; the key, where
