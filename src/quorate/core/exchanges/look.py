@@ -95,7 +95,7 @@ class Look(Begun):
         """Why it has no answer, where only the replicas in `live` have given or may give one: those
         with damaged copies would have been enough, or `detail`."""
         needed = needed_of(self.groups)
-        if self.damaged and not lacking(live | self.damaged, self.groups):
+        if self.damaged and not lacking(live | self.damaged | self.withheld, self.groups):
             return Corrupt(
                 "copies of this key are damaged or cannot be read",
                 needed=needed,

@@ -107,7 +107,7 @@ class Reads:
             look.note_own(record, is_intact=is_intact, withheld=self._replica.withheld)
         look.size = self._requests.typical_bytes
         self._requests.bytes += look.size
-        if not self._ask(look) and not self._is_withheld(look, look.readable()):
+        if not self._ask(look):
             self._requests.bytes -= look.size
             self._park(event, parked, self._unreachable(look))
             return
@@ -127,7 +127,7 @@ class Reads:
 
     def _is_withheld(self, look: Look, live: int) -> bool:
         """Whether it lacks only answers of replicas that first give up what they hold of it, beside
-        those in `live`: then it looks again WITHHELD_AGAIN_MS later.
+        those in `live`: then these are asked once more WITHHELD_AGAIN_MS later.
 
         For example: a move is called off while this key is copied, and begun once more. Until what
         was copied is dropped the gainer has nothing to tell; some milliseconds later it has."""
@@ -141,7 +141,25 @@ class Reads:
         withheld, self._withheld = self._withheld, []
         for look in withheld:
             if look.waiter is not None and not look.keepers:
-                self._look_again(look)
+                self._ask_once_more(look)
+
+    def _ask_once_more(self, look: Look) -> None:
+        """Ask those that withheld it. What others answered goes on to count."""
+        bits, look.withheld = look.withheld, 0
+        look.asked &= ~bits
+        look.failed &= ~bits
+        if bits & OWN_BIT:
+            self._ask_self(look)
+        lost = []
+        for peer in look.replicas.others:
+            if bits & peer.bit and peer.is_reachable:
+                self._ask_also(look, peer)
+            elif bits & peer.bit:
+                lost.append(peer.bit)
+        if lacking(look.answers, look.groups):
+            self._missed(look, lost)
+        else:
+            self._judge(look)
 
     def _own(self, row: bytes) -> tuple[Record | None, bool]:
         """What this replica has, and whether it could be read."""
@@ -151,6 +169,10 @@ class Reads:
             return None, False
 
     def _ask_self(self, look: Look) -> None:
+        if not self._marks.counts and look.replicas.overlaps(look.groups):
+            # A read that begins now would not count it either.
+            look.withheld |= OWN_BIT
+            return
         record, is_intact = self._own(look.row)
         look.note_own(record, is_intact=is_intact, withheld=self._replica.withheld)
 
@@ -160,7 +182,8 @@ class Reads:
         asked = 0
         for peer in chosen:
             asked |= peer.bit
-        if lacking(look.answers | asked, look.groups):
+        come = look.answers | asked
+        if lacking(come, look.groups) and not self._is_withheld(look, come):
             return False
         look.asked = asked
         lanes, is_full = self._lanes, not look.answers
@@ -170,7 +193,7 @@ class Reads:
                 is_full = False
             else:
                 lanes[peer.index].ask_version(look.row, look)
-        if not chosen:
+        if not chosen and not look.withheld:
             self._judge(look)
         return True
 
@@ -184,13 +207,16 @@ class Reads:
             if len(rest) == len(vacant) or look.asked & peer.bit or not peer.is_reachable:
                 continue
             vacant = rest
-            look.asked |= peer.bit
-            lane = self._lanes[peer.index]
-            if look.record is None:
-                lane.ask_record(look.row, look, size=look.size)
-            else:
-                lane.ask_version(look.row, look)
+            self._ask_also(look, peer)
         return look.asked != before
+
+    def _ask_also(self, look: Look, peer: Peer) -> None:
+        look.asked |= peer.bit
+        lane = self._lanes[peer.index]
+        if look.record is None:
+            lane.ask_record(look.row, look, size=look.size)
+        else:
+            lane.ask_version(look.row, look)
 
     # --- hearing ---------------------------------------------------------------------------
 
@@ -365,7 +391,7 @@ class Reads:
         again.size = look.size
         if replicas.is_mine:
             self._ask_self(again)
-        if not self._ask(again) and not self._is_withheld(again, again.readable()):
+        if not self._ask(again):
             self._requests.end(look, self._unreachable(again))
             return
         look.waiter = None

@@ -490,6 +490,8 @@ class Writes:
         again.w, again.is_moved = write.w, write.is_moved
         write.waiter = None
         held, refusal = self._own(write.row) if replicas.is_mine else (None, None)
+        if replicas.is_mine and not self._marks.counts and do_meet(replicas.readers, groups):
+            refusal = self._marks.error()
         is_kept = self._is_kept(again, refusal)
         self._send(again, is_mine=is_kept, held=held, others=replicas.others)
         left_ms = write.deadline_ms - self._turn.mono_ms

@@ -7,6 +7,7 @@ from random import Random
 
 import pytest
 
+from quorate.core.exchanges.look import Look
 from quorate.core.topology.layout import Course, Layout
 from quorate.core.topology.steps import completed, stepped
 from quorate.core.values.events import GetResult, PutResult
@@ -16,7 +17,8 @@ from quorate.core.values.slots import partition_of, row_of
 from quorate.core.values.versions import ABSENT
 from quorate.errors import DeadlineExceeded, InvalidRequest, Outcome, QuorumUnreachable
 from tests.unit.core.alone import Alone, Asker, record_at
-from tests.unit.core.moving import hear, later, node, replace, stable
+from tests.unit.core.founders import disk_of
+from tests.unit.core.moving import hear, keys_in, later, node, replace, stable, swapped
 
 OLD = stable(5)
 KEY = next(k for n in range(9999) if OLD.table[partition_of(row_of(k := b"%d" % n))] == (1, 2, 3))
@@ -285,3 +287,48 @@ def test_whatever_layouts_come_each_request_is_answered_once(seed: int) -> None:
         assert asker.result is not None
     assert alone.node.inflight == 0
     assert alone.node.parts.requests.bytes == 0
+
+
+# --- copies that do not count ------------------------------------------------------------------
+
+SEVEN = stable(7)
+GIVEN = next(p for p, row in enumerate(SEVEN.table) if 0 not in row and 3 not in row)
+"""A partition that this node is given."""
+GIVEN_KEY = keys_in(GIVEN, 1)[0]
+
+
+def _uncounted() -> Alone:
+    """One of seven that has met two others since its start: its mark does not count, as its
+    directory may be an old one."""
+    alone = Alone(7, disk=disk_of(SEVEN), heartbeat_ms=3_600_000)
+    alone.link(*SEVEN.table[GIVEN][:2])
+    return alone
+
+
+def _give(alone: Alone) -> None:
+    first, _, third = SEVEN.table[GIVEN]
+    moved = completed(stepped(SEVEN, {GIVEN: swapped(SEVEN, GIVEN, third, 0)}))
+    alone.hear(first, OtherEpoch(moved.epoch, [], moved.encode()), epoch=moved.epoch)
+    assert alone.node.membership.layout == moved
+    assert not alone.node.membership.marks.counts
+
+
+def test_a_copy_that_does_not_count_yet_answers_no_read() -> None:
+    alone = _uncounted()
+    asker = alone.get(GIVEN_KEY)
+    _give(alone)
+    (look,) = alone.node.parts.requests.under_way()
+    assert isinstance(look, Look)
+    assert (look.asked.bit_count(), look.answers) == (2, 0)
+    assert asker.results == []
+
+
+def test_nor_does_it_acknowledge_a_write() -> None:
+    alone = _uncounted()
+    asker = alone.put(GIVEN_KEY, b"v")
+    _give(alone)
+    first, second, _ = SEVEN.table[GIVEN]
+    _ack(alone, first, alone.take(first, Mutate)[-1])
+    assert asker.results == []
+    _ack(alone, second, alone.take(second, Mutate)[-1])
+    assert isinstance(asker.result, PutResult)

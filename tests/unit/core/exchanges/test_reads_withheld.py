@@ -50,10 +50,29 @@ def test_it_is_asked_again_and_the_read_is_answered() -> None:
         alone.step(after_ms=1)
         assert not asker.results
         _fail(alone, 2, is_withheld=True)
-        _answer(alone, 1)
     alone.step(after_ms=WITHHELD_AGAIN_MS)
-    assert _answer(alone, 1) == _answer(alone, 2) == 1
+    assert len(alone.node.parts.requests.under_way()) == 1, "each keeps a record"
+    assert _answer(alone, 1) == 0, "what it answered counts"
+    assert _answer(alone, 2) == 1
     assert asker.result == GetResult(HELD, answers=2)
+
+
+def test_who_was_lost_since_is_not_asked_again() -> None:
+    alone = node(count=3, layout_of=OLD)
+    asker = alone.get(KEY)
+    _fail(alone, 2, is_withheld=True)
+    alone.unlink(2)
+    _answer(alone, 1)
+    alone.step(after_ms=WITHHELD_AGAIN_MS)
+    assert isinstance(asker.result, QuorumUnreachable)
+
+
+def test_a_damaged_copy_is_told_of_though_another_is_withheld() -> None:
+    alone = node(count=3, layout_of=OLD)
+    asker = alone.get(KEY)
+    _fail(alone, 2, is_withheld=True)
+    _fail(alone, 1, is_withheld=False)
+    assert isinstance(asker.result, Corrupt)
 
 
 def test_a_damaged_copy_is_not_waited_for() -> None:
@@ -115,7 +134,7 @@ def test_a_coordinator_waits_for_its_own_copy_likewise() -> None:
     alone.sync()
     settle(alone)
     alone.step(after_ms=WITHHELD_AGAIN_MS)
-    while _answer(alone, 1):  # Its version; as that is newer, the record; it is written back here.
+    while _answer(alone, 1):  # As its version is newer, the record; it is written back here.
         settle(alone)
     assert isinstance(asker.result, GetResult)
     assert asker.result.record == HELD
