@@ -262,6 +262,8 @@ class _Run:
             cluster.run(pause_ms)
         self.unsettled = [key for key in unsettled if key not in self.copies.forgot_ms]
         self.beyond_repair = frozenset(filter(self.copies.is_beyond_repair, self.keys))
+        # What an operator asked of who has come back since, and was not told of, may have begun.
+        self.found += rest.come_to_rest(self.acts)
         cluster.run(LINK_MS)
         self.found += rest.wrong_at_rest(cluster, within_ms=PHASE_MS)
         if self.plan.walks and rest.is_readable(cluster, r=self.plan.settings["r"]):
