@@ -8,6 +8,7 @@ import functools
 import io
 import json
 import re
+import shlex
 import subprocess
 import tokenize
 from collections.abc import Iterator
@@ -310,6 +311,20 @@ def test_the_commands_of_examples_can_be_read_by_a_shell() -> None:
     for text in _examples("sh"):
         done = subprocess.run(["sh", "-n"], input=text, text=True, capture_output=True, check=False)
         assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_each_node_of_the_page_about_networks_would_start() -> None:
+    """With the secret in the variable, as the page says."""
+    text = _read(ROOT / "docs" / "networking.md").replace("\\\n", " ").replace("$POD", "q-0")
+    assert "export QUORATE_SECRET_FILE=" in text
+    lines = re.findall(r"^quorate serve (.*)$", text, re.MULTILINE)
+    assert len(lines) > 10
+    for line in lines:
+        flags = dict(
+            word.lstrip("-").partition("=")[::2] for word in shlex.split(line, comments=True)
+        )
+        config = load(flags=flags, environment={"QUORATE_SECRET_FILE": "quorate.secret"}, file=None)
+        assert config.secret_file == "quorate.secret", line
 
 
 # --- flags -------------------------------------------------------------------------------------
