@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Three nodes grow to five and shrink to three while clients work, any of them is killed at any
 moment, and one disk is lost: no acknowledged write is missing, what clients of a few keys saw is
-judged by the simulator's checkers, and what failed failed by a kill."""
+judged by the simulator's checkers, and what failed failed by a kill. Counters stay exact, and no
+two hold a lock."""
 
 from __future__ import annotations
 
@@ -21,6 +22,8 @@ from tests.cluster.chaos import Chaos, chaos_on
 from tests.cluster.load import Failure, Load, missing
 from tests.cluster.processes import Cluster, NodeProcess
 from tests.cluster.test_changing import ask, id_of, one_more, settles, topology
+from tests.cluster.test_counters import Counting
+from tests.cluster.test_locks import Holders, Taking, faults
 
 ROUNDS = int(os.environ.get("QUORATE_GROWTH_ROUNDS", "0"))
 """Of all this, with two nodes more and three kills at a time (`scripts/growth`); 0: one of each,
@@ -29,6 +32,7 @@ JOINING, KILLS, WRITERS, WRITES = (2, 3, 8, 100_000) if ROUNDS else (1, 1, 4, 1_
 """WRITES are to be acknowledged in all: rounds go on until they are."""
 RECORDED: Final = 3
 """Clients whose histories are recorded, beside the writers."""
+COUNTERS: Final = tuple(f"count-{number}" for number in range(3))
 FLAGS: Final = ("-heartbeat=300ms", "-grow-after=200ms", "-write-wait=5s")
 PATIENCE_S: Final = 12.0
 """Longer than a node's own (`-timeout`), on a busy machine too."""
@@ -72,6 +76,10 @@ class Growth:
         self.failures: list[Failure] = []
         self.judged = 0
         """Operations that the checkers saw."""
+        self.counted: list[Counting] = []
+        """By round, each with keys of its own."""
+        self.takings: list[Taking] = []
+        """Of the lock."""
 
     def go_round(self) -> None:
         """Grow and shrink under load, and judge what clients saw."""
@@ -80,9 +88,13 @@ class Growth:
         with (
             chaos_on(self._cluster, name, clients=RECORDED, patience_s=PATIENCE_S) as chaos,
             Load(urls, writers=WRITERS, name=f"{name}-load") as load,
+            Counting(urls, writers=2, keys=[f"{name}-{key}" for key in COUNTERS]) as counting,
+            Holders(urls, 2) as holders,
         ):
             chaos.moves = True
             self._grow_and_shrink(chaos)
+        self.counted.append(counting)
+        self.takings += holders.takings
         self.acknowledged |= load.acknowledged
         self.failures += [*load.failures, *chaos.recorder.failures()]
         self.judged += len(chaos.recorder.history.operations)
@@ -153,8 +165,13 @@ def test_no_acknowledged_write_is_missing_however_the_cluster_changes(tmp_path: 
             growth.go_round()
             print(_told(growth))
         lost = [missing(url, growth.acknowledged) for url in cluster.urls]
+        wrong = [each for counting in growth.counted for each in counting.wrong(cluster.urls[1])]
     print(f"{len({key for each in lost for key in each})} acknowledged writes lost")
     assert lost == [[], [], []]
+    assert wrong == []
+    assert all(counting.count for counting in growth.counted)
+    assert faults(growth.takings) == []
+    assert len({each.holder for each in growth.takings}) == 2
     assert growth.unexplained() == []
 
 
@@ -164,6 +181,8 @@ def _told(growth: Growth) -> str:
     return (
         f"round {growth.rounds}: in all {len(growth.kills)} kills, {len(growth.acknowledged)} "
         f"writes acknowledged; {growth.judged} operations judged by the checkers; "
+        f"{sum(each.count for each in growth.counted)} increments, the lock {len(growth.takings)} "
+        "times held; "
         f"failed: {', '.join(f'{count} {code}' for code, count in sorted(codes.items())) or 0}"
     )
 
