@@ -318,7 +318,7 @@ class Scans:
 
     # --- hearing ---------------------------------------------------------------------------
 
-    def answered(self, peer: Peer, ops: list[_Asked], answer: ScannedRows) -> None:
+    def answered(self, peer: Peer, ops: list[_AskedChunk], answer: ScannedRows) -> None:
         """A replica listed its rows of one partition."""
         for listing, partition, chunk in ops:
             if listing.chunk == chunk:
@@ -327,7 +327,7 @@ class Scans:
                     self._ask_others(listing, partition, peer.bit)
                 self._told(listing)
 
-    def lost(self, peer: Peer, ops: list[_Asked]) -> None:
+    def lost(self, peer: Peer, ops: list[_AskedChunk]) -> None:
         """A replica did not answer: ask another, or that partition is short of one."""
         for listing, partition, chunk in ops:
             if listing.chunk == chunk:
@@ -396,7 +396,7 @@ class Scans:
         return [each for each in rows if each.is_live(wall_ms=now)]
 
 
-_Asked = tuple[Listing, int, int]
+_AskedChunk = tuple[Listing, int, int]
 """A partition, and in which chunk it was asked."""
 
 

@@ -21,9 +21,9 @@ from quorate.core.values.versions import ABSENT
 from quorate.errors import StorageError
 
 PAGE_VOTES_MAX: Final = 200
-_Place = tuple[bytes, bytes]
+_VotePlace = tuple[bytes, bytes]
 """Row, and the version of the instance, that a source told last."""
-_BEGINNING: Final[_Place] = b"", ABSENT
+_BEGINNING: Final[_VotePlace] = b"", ABSENT
 
 
 class VotePage:
@@ -55,7 +55,7 @@ class VotePulls:
         self._outboxes = outboxes
         self._done = done
         self._page: VotePage | None = None
-        self._places: dict[Peer, _Place | None] = {}
+        self._places: dict[Peer, _VotePlace | None] = {}
         """How far each source has told; None: to the end."""
         self._told: list[list[ToldVote]] = []
         """What waits to be taken."""
@@ -144,6 +144,6 @@ class VotePulls:
         return rows and ascend(places, before)
 
 
-def _place_of(told: ToldVote) -> _Place:
+def _place_of(told: ToldVote) -> _VotePlace:
     row, _, _, instance = told
     return row, ABSENT if instance is None else instance.base
