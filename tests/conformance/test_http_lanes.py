@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from quorate.core.values.events import Update
-from quorate.doors.http.updates import INTEGER_MAX
 from quorate.errors import BY_CODE, NEVER_BEGUN, Outcome, QuorateError, QuorumUnreachable
+from quorate.wire.resp import INT64
 from tests.conformance.test_http_door import (
     FAST,
     SLOW,
@@ -160,7 +160,7 @@ def test_what_is_no_list_of_tags_is_refused_by_both(
     [
         (Sent("POST"), 200),
         (Sent("POST", query="&by=-9"), 200),
-        (Sent("POST", query=f"&by={INTEGER_MAX}"), 409),
+        (Sent("POST", query=f"&by={INT64[-1]}"), 409),
         (Sent("POST", query="&ttl=5&timeout=1s"), 200),
         (Sent("POST", ("Content-Length: 0",)), 200),
         (Sent("POST", ("Idempotency-Key: a",)), 200),

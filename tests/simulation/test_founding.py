@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from quorate.core.topology.founding import Founder, Founding
-from quorate.core.topology.topology import majority
 from quorate.core.values.events import Discovered
+from quorate.core.values.settings import majority
 from quorate.sim.cluster import SimCluster, url_of
 from tests.simulation import asking
 from tests.simulation.founding_world import SHAPES, FoundingNode, FoundingWorld

@@ -30,10 +30,10 @@ from quorate.cli.arguments import Given
 from quorate.cli.cluster import show_utc
 from quorate.cli.connect import whole_number
 from quorate.cli.output import complain, print_json
-from quorate.cli.patience import PAGE_KEYS, KeyRate, patient_client, patiently, read_keys
+from quorate.cli.patience import KeyRate, patient_client, patiently, read_keys
 from quorate.cli.progress import ProgressMeter
 from quorate.client.blocking import Client
-from quorate.client.calls import Call, KeyPage, Value, options, read_get, read_json
+from quorate.client.calls import PAGE_KEYS, Call, KeyPage, Value, options, read_get, read_json
 from quorate.errors import PeerProtocolError, QuorateError, QuorumUnreachable
 from quorate.notation import show_bytes, show_count, show_size
 from quorate.wire.http import quote

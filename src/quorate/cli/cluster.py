@@ -27,7 +27,7 @@ from quorate.cli.connect import (
 )
 from quorate.cli.output import print_facts, print_json, print_table
 from quorate.client.blocking import Client
-from quorate.client.calls import Call, Unreachable, error_of, options, packed, read_json
+from quorate.client.calls import PAGE_KEYS, Call, Unreachable, error_of, options, packed, read_json
 from quorate.errors import InvalidRequest, PeerProtocolError, QuorateError, Unauthenticated
 from quorate.notation import (
     parse_url,
@@ -41,7 +41,6 @@ from quorate.wire.http import quote
 
 PARTITIONS: Final = 1024
 """How many there are in every cluster (docs/design.md)."""
-_PAGE: Final = 1000
 _PROBE_SECONDS: Final = 2.0
 _DAY_S: Final = 86_400
 _BREAKING: Final = re.compile(rb"[\x00-\x1f\x7f\\]")
@@ -93,7 +92,7 @@ def _keys(
         page = client.page(
             os.fsencode(given.get("prefix", "")),
             cursor=cursor,
-            limit=_PAGE if left is None else min(left, _PAGE),
+            limit=PAGE_KEYS if left is None else min(left, PAGE_KEYS),
             r=whole_number(given, "R", low=1),
             timeout=timeout_seconds(given),
         )

@@ -13,7 +13,7 @@ from quorate.cli.arguments import Given
 from quorate.cli.bench_asked import parse_rate
 from quorate.cli.connect import client_of, parsed
 from quorate.client.blocking import Client
-from quorate.client.calls import BatchGet, Value
+from quorate.client.calls import PAGE_KEYS, BatchGet, Value
 from quorate.errors import QuorateError
 from quorate.notation import show_bytes, show_text
 
@@ -23,7 +23,6 @@ _REQUEST_SECONDS: Final = 45.0
 """A node begins no operation of a batch after 30 s."""
 _PAUSE_SECONDS: Final = (0.1, 5.0)
 """The first, and the longest: each is twice the one before."""
-PAGE_KEYS: Final = 1000
 _TURNS_PER_SECOND: Final = 10
 """A slow pace is of many small requests, not of few large ones."""
 

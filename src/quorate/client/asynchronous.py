@@ -244,7 +244,7 @@ class AsyncClient:
         prefix: Raw = b"",
         *,
         cursor: str = "",
-        limit: int = 1000,
+        limit: int = calls.PAGE_KEYS,
         r: int | None = None,
         timeout: float | None = None,
     ) -> KeyPage:

@@ -29,6 +29,8 @@ from quorate.errors import (
 )
 from quorate.wire.http import Response, quote
 
+PAGE_KEYS: Final = 1000
+"""The most that a node lists at once (`core.values.events.SCAN_ROWS_MAX`)."""
 _NOT_FACTS: Final = frozenset(
     {"type", "title", "status", "detail", "code", "outcome", "instance", "self"}
 )

@@ -15,6 +15,7 @@ from __future__ import annotations
 import msgspec
 
 from quorate.core.values.messages import NO_BALLOT, Ballot, Vote
+from quorate.core.values.settings import majority
 
 
 def may_promise(ballot: Ballot, promised: Ballot) -> bool:
@@ -116,7 +117,7 @@ class Proposal:
     @property
     def needed(self) -> int:
         """A majority of the voters."""
-        return len(self.voters) // 2 + 1
+        return majority(len(self.voters))
 
     @property
     def is_decided(self) -> bool:

@@ -18,8 +18,8 @@ from quorate.core.exchanges.pulls import Pulls
 from quorate.core.topology.layout import FIRST_EPOCH, Course, Layout
 from quorate.core.topology.membership import Membership
 from quorate.core.topology.peer import Peer
-from quorate.core.topology.topology import majority
 from quorate.core.turn import Parts
+from quorate.core.values.settings import majority
 from quorate.notation import show_count, show_duration
 
 PARTITIONS_SHOWN: Final = 5

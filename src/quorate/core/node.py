@@ -70,7 +70,7 @@ from quorate.core.values.events import (
     Waiter,
 )
 from quorate.core.values.messages import Message, Ping
-from quorate.core.values.record import EXPIRES_MS_MAX
+from quorate.core.values.record import is_expiry
 from quorate.core.values.settings import Settings
 from quorate.core.values.slots import ROW_END
 from quorate.core.values.status import Status
@@ -262,7 +262,7 @@ class Node:
         value = event.value
         if value is not None and len(value) > self._value_bytes_max:
             self._refuse(event.waiter, too_large(value, self.settings))
-        elif event.expires_ms and not 0 <= event.expires_ms <= EXPIRES_MS_MAX:
+        elif event.expires_ms and not is_expiry(event.expires_ms):
             self._refuse(event.waiter, InvalidRequest("no such expiry", given=event.expires_ms))
         elif self._admit(event.waiter, event.key, size_of(event)):
             self._begin(event, None)

@@ -21,7 +21,7 @@ from typing import Final, Protocol
 
 import structlog
 
-from quorate.notation import address_of, member_url
+from quorate.notation import address_of, member_url, split_url
 from quorate.recurring import Recurring
 from quorate.runtime.resolve import Names
 
@@ -186,14 +186,14 @@ class Discovery:
 
     def _may_be_another(self, url: str) -> bool:
         try:
-            is_good = member_url(url, own_url=self._own_url) == url
+            normal = member_url(url, own_url=self._own_url)
         except ValueError as fault:
             self._tell("refused", str(fault))
             return False
-        host = url.removeprefix("http://").rpartition(":")[0]
+        host, _ = split_url(normal)
         # Names are left to the greeting, which tells who is there: a look-up may take seconds.
         is_own = url == self._own_url or (address_of(host) is not None and self._is_own(url))
-        return is_good and not is_own
+        return url == normal and not is_own
 
     def _tell(self, source: str, reason: str) -> None:
         if self._told.get(source) is None:

@@ -18,9 +18,8 @@ from quorate.config import Config
 from quorate.core.topology.layout import Layout, Member, decode_layout, first_layout, unmet_id
 from quorate.core.topology.membership import LAYOUT_META
 from quorate.core.topology.steps import bound
-from quorate.core.topology.topology import majority
 from quorate.core.values.events import Batch, Effects, Event
-from quorate.core.values.settings import NODE_ID_MAX, Settings
+from quorate.core.values.settings import NODE_ID_MAX, Settings, majority
 from quorate.core.values.slots import partition_of, row_of
 from quorate.host.system import Dialled, Timer
 from quorate.settings import core_settings

@@ -55,9 +55,9 @@ import msgspec
 
 from quorate.core.exchanges.pulls import PULL_META
 from quorate.core.topology.layout import FIRST_EPOCH, Layout
-from quorate.core.topology.topology import majority
 from quorate.core.values.events import Effects
 from quorate.core.values.record import Record
+from quorate.core.values.settings import majority
 from quorate.core.values.slots import key_of, partition_of, row_of
 from quorate.core.values.versions import ABSENT
 from quorate.errors import Corrupt

@@ -16,9 +16,9 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from quorate.core.topology.topology import majority
 from quorate.core.values.events import GetResult, PutResult, ScanResult, UpdateResult
 from quorate.core.values.record import Record, is_live, wins
+from quorate.core.values.settings import majority
 from quorate.core.values.slots import key_of
 from quorate.core.values.versions import ABSENT
 from quorate.errors import Outcome, QuorateError

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from quorate.core.topology.layout import Layout
-from quorate.core.topology.topology import majority
 from quorate.core.values.events import Effects
+from quorate.core.values.settings import majority
 from quorate.core.values.slots import partition_of
 from quorate.core.values.versions import ABSENT
 from quorate.errors import Corrupt

@@ -15,8 +15,8 @@ from msgspec.structs import replace
 from quorate.core.exchanges.anti_entropy import PAUSE_MAX
 from quorate.core.exchanges.hints import FENCED_MS
 from quorate.core.topology.layout import Course, Layout
-from quorate.core.topology.topology import majority
 from quorate.core.topology.wants import PUT_OFF_MS
+from quorate.core.values.settings import majority
 from quorate.core.values.versions import ms_of
 from quorate.core.values.wish import Wish
 from quorate.errors import QuorateError

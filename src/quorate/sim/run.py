@@ -19,8 +19,8 @@ from typing import Any, Final
 import msgspec
 
 from quorate.core.node import STARTUP_SKEW_MS_MAX
-from quorate.core.topology.topology import majority
 from quorate.core.values.events import GetResult
+from quorate.core.values.settings import majority
 from quorate.core.values.slots import row_of
 from quorate.core.values.versions import ms_of
 from quorate.sim import checkers, judging, rest

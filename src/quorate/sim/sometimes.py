@@ -9,8 +9,8 @@ from itertools import pairwise
 from typing import Final
 
 from quorate.core.topology.layout import Course, Layout, Member
-from quorate.core.topology.topology import majority
 from quorate.core.values.events import Effects, GetResult, PutResult, UpdateResult
+from quorate.core.values.settings import majority
 from quorate.core.values.versions import ABSENT, chain_of
 from quorate.core.votes import is_phantom
 from quorate.errors import Outcome, QuorateError

@@ -47,6 +47,7 @@ _9: Final = 0x39
 _CR: Final = 0x0D
 _LF: Final = 0x0A
 
+INT64: Final = range(-(1 << 63), 1 << 63)
 _INTEGER: Final = re.compile(rb"0|-?[1-9][0-9]{0,18}")
 _NOT_INLINE: Final = b"$%#,|>~(=!_:+-"
 """First bytes of RESP types that are no commands; what follows them must not be read as any."""
@@ -67,10 +68,9 @@ CommandArgs = list[bytes]
 
 def parse_integer(data: bytes) -> int | None:
     """The 64-bit integer in `data` as Redis writes it (no sign but minus, no leading zero)."""
-    if _INTEGER.fullmatch(data) is None:
-        return None
-    value = int(data)
-    return value if -(1 << 63) <= value < 1 << 63 else None
+    if _INTEGER.fullmatch(data) and (value := int(data)) in INT64:
+        return value
+    return None
 
 
 def split_inline(line: bytes) -> CommandArgs | None:

@@ -20,9 +20,10 @@ from quorate.core.moved_votes import ToldVote
 from quorate.core.serving import Serving
 from quorate.core.topology.layout import Layout
 from quorate.core.topology.peer import Peer
-from quorate.core.topology.topology import Replicas, majority
+from quorate.core.topology.topology import Replicas
 from quorate.core.turn import Parts
 from quorate.core.values.messages import Frame, Pull
+from quorate.core.values.settings import majority
 from quorate.core.votes import Votes
 from quorate.sim.acts import CHANGES, STRIKES
 from quorate.sim.draw import Options

@@ -7,7 +7,7 @@ from typing import Final
 
 from quorate.core.exchanges.sources import CopySources
 from quorate.core.topology.peer import Peer
-from quorate.core.topology.topology import majority
+from quorate.core.values.settings import majority
 from quorate.sim.acts import RUINS
 from quorate.sim.draw import Options
 from tests.simulation.plants.plant import Plant

@@ -11,6 +11,7 @@ import pytest
 
 from quorate.client import calls
 from quorate.client.calls import Value
+from quorate.core.values.events import SCAN_ROWS_MAX
 from quorate.errors import (
     BY_CODE,
     InvalidRequest,
@@ -47,6 +48,10 @@ def test_keys_are_escaped_and_options_follow_only_where_given() -> None:
     assert page.target == "/keys?prefix=%FF&limit=5&cursor=c%3D"
     page = calls.page_call("p", cursor="", limit=5, r=2, timeout=3)
     assert page.target == "/keys?prefix=p&limit=5&r=2&timeout=3000ms"
+
+
+def test_a_page_is_no_longer_than_a_node_lists_at_once() -> None:
+    assert 0 < calls.PAGE_KEYS <= SCAN_ROWS_MAX
 
 
 def test_puts_and_deletes_are_writes_and_gets_are_not() -> None:

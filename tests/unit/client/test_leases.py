@@ -9,6 +9,8 @@ import threading
 import pytest
 
 from quorate.client import AsyncClient, LeaseLost, LeaseTaken
+from quorate.client.async_leases import CLOCK_SKEW_SECONDS
+from quorate.config import Config
 from quorate.errors import DeadlineExceeded, InvalidRequest, Outcome, PreconditionFailed
 from tests.http_served import Served
 from tests.unit.client.conftest import Connect
@@ -16,6 +18,10 @@ from tests.unit.client.test_clients import url_of
 
 SHORT = {"ttl": 2, "max_clock_skew": 1.8}
 """May be relied on for 0.2 s, and is renewed every 0.07 s."""
+
+
+def test_the_skew_that_leases_allow_for_is_what_nodes_allow() -> None:
+    assert Config().max_clock_skew_ms == 1000 * CLOCK_SKEW_SECONDS
 
 
 def version_in(served: Served) -> str:

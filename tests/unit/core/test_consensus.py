@@ -7,8 +7,8 @@ import pytest
 
 from quorate.core.consensus import Proposal, Voter
 from quorate.core.topology.layout import VOTERS_MAX
-from quorate.core.topology.topology import majority
 from quorate.core.values.messages import NO_BALLOT, Ballot, Vote
+from quorate.core.values.settings import majority
 
 LOW, MIDDLE, HIGH = (1, 7), (2, 3), (2, 4)
 """Ballots: the count goes before the number that was drawn."""

@@ -385,9 +385,12 @@ def test_inline_and_array_commands_may_be_mixed() -> None:
 # --- numbers and replies -------------------------------------------------------------------------
 
 
-@given(st.integers(-(2**63), 2**63 - 1))
-def test_every_64_bit_integer_is_parsed(value: int) -> None:
-    assert resp.parse_integer(b"%d" % value) == value
+@given(st.integers(-(2**63) - 2, 2**63 + 1) | st.integers())
+def test_an_integer_of_64_bits_has_one_text(number: int) -> None:
+    text = b"%d" % number
+    assert resp.parse_integer(text) == (number if -(2**63) <= number < 2**63 else None)
+    for other in (b"+%b", b"0%b", b" %b", b"%b ", b"%b.0", b"%b\n", b"-0%b"):
+        assert resp.parse_integer(other % text) is None
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,6 @@ from quorate.core.topology.layout import (
 from quorate.core.topology.membership import Membership
 from quorate.core.topology.peer import Peer
 from quorate.core.topology.steps import follows
-from quorate.core.topology.topology import majority
 from quorate.core.topology.wants import Wants
 from quorate.core.topology.wishes import given_up, plan_of, wished
 from quorate.core.turn import Alarm, Parts
@@ -50,6 +49,7 @@ from quorate.core.values.messages import (
     Vote,
     Voted,
 )
+from quorate.core.values.settings import majority
 from quorate.core.values.wish import Preview
 from quorate.errors import (
     Conflict,

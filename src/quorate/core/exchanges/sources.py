@@ -10,9 +10,9 @@ from typing import Final, NamedTuple
 
 from quorate.core.topology.membership import Membership
 from quorate.core.topology.peer import Peer
-from quorate.core.topology.topology import majority
 from quorate.core.turn import Parts
 from quorate.core.values.messages import ScannedRows
+from quorate.core.values.settings import majority
 from quorate.core.values.slots import ascend, key_of, partition_bounds
 from quorate.core.values.versions import ABSENT, made_of, ms_of, stamp_of
 from quorate.notation import show_utc

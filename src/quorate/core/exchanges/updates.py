@@ -43,10 +43,11 @@ from quorate.core.exchanges.successions import (
     next_ballot,
 )
 from quorate.core.topology.membership import Membership
-from quorate.core.topology.topology import LOST, MET, lacking, majority
+from quorate.core.topology.topology import LOST, MET, lacking
 from quorate.core.turn import Alarm, Parked, Parts, not_applied, too_large
 from quorate.core.values.events import Update, UpdateResult
 from quorate.core.values.record import Record, is_live, last_winners, winner_after
+from quorate.core.values.settings import majority
 from quorate.core.values.slots import partition_of, row_of
 from quorate.core.values.versions import ABSENT, link_of, ms_of, successor
 from quorate.core.votes import OUTBID, PROMISED, is_phantom

@@ -31,9 +31,9 @@ from typing import Final
 
 import msgspec
 
-from quorate.core.topology.topology import majority
 from quorate.core.turn import Alarm, Turn
 from quorate.core.values.messages import Greeting
+from quorate.core.values.settings import majority
 from quorate.core.values.versions import ms_of
 from quorate.errors import NotReady
 from quorate.notation import show_text, show_utc

@@ -42,7 +42,7 @@ from quorate.core.topology.marks import MARKS_META, Marks
 from quorate.core.topology.peer import Ground, Peer
 from quorate.core.topology.roster import MEMBERS_META, Roster
 from quorate.core.topology.steps import descends, left_out
-from quorate.core.topology.topology import Topology, majority
+from quorate.core.topology.topology import Topology
 from quorate.core.turn import Alarm, Turn
 from quorate.core.values.messages import (
     PROTOCOL_MAX,
@@ -51,7 +51,7 @@ from quorate.core.values.messages import (
     OtherEpoch,
     Whereabouts,
 )
-from quorate.core.values.settings import MEMBERS_MAX, Settings
+from quorate.core.values.settings import MEMBERS_MAX, Settings, majority
 from quorate.errors import Conflict, FormatUnsupported, NotReady
 from quorate.notation import is_url
 

@@ -39,7 +39,7 @@ from quorate.core.topology.layout import (
     order,
     voters_of,
 )
-from quorate.core.topology.topology import majority
+from quorate.core.values.settings import majority
 
 _replace = msgspec.structs.replace
 

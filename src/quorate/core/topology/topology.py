@@ -24,6 +24,7 @@ from typing import Final
 
 from quorate.core.topology.layout import Layout, Member, Row
 from quorate.core.topology.peer import OWN_BIT, Peer
+from quorate.core.values.settings import majority
 from quorate.core.values.slots import partition_of
 from quorate.errors import InvalidRequest, QuorumUnreachable
 
@@ -113,11 +114,6 @@ def do_meet(readers: Groups, writers: Groups) -> bool:
         read.needed + write.needed > read.mask.bit_count()
         for read, write in zip(readers, writers, strict=True)
     )
-
-
-def majority(n: int) -> int:
-    """The smallest count that any two sets of which share a replica."""
-    return n // 2 + 1
 
 
 def consistency(*, n: int, r: int, w: int) -> Consistency:

@@ -32,9 +32,8 @@ from quorate.core.topology.layout import (
 from quorate.core.topology.membership import Membership
 from quorate.core.topology.planner import Site, next_rows, plan
 from quorate.core.topology.steps import bound, changed, completed, settled, stepped
-from quorate.core.topology.topology import majority
 from quorate.core.turn import Turn
-from quorate.core.values.settings import MEMBERS_MAX
+from quorate.core.values.settings import MEMBERS_MAX, majority
 
 if TYPE_CHECKING:
     from random import Random

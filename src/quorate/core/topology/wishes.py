@@ -30,9 +30,8 @@ from quorate.core.topology.layout import (
 from quorate.core.topology.membership import Membership
 from quorate.core.topology.planner import Site, crowded
 from quorate.core.topology.steps import admitted, changed, raised, recovered
-from quorate.core.topology.topology import majority
 from quorate.core.topology.wants import goal_of
-from quorate.core.values.settings import REPLICATION_MAX
+from quorate.core.values.settings import REPLICATION_MAX, majority
 from quorate.core.values.wish import Preview, Share, Wish
 from quorate.errors import Conflict, InvalidRequest, NotReady, Unauthenticated
 from quorate.notation import show_count

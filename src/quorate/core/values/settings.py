@@ -76,3 +76,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         if self.is_seeking:
             return "no cluster was found yet, by -discover"
         return "the cluster's layout is not known yet"
+
+
+def majority(n: int) -> int:
+    """How many of `n` are a majority: any two sets of as many have one in common. It is what W and
+    R are unless they are given."""
+    return n // 2 + 1

@@ -19,11 +19,8 @@ from quorate.core.values.events import Edit, Edited
 from quorate.core.values.record import Record
 from quorate.doors.http.conditions import IDEMPOTENCY, VersionConditions
 from quorate.errors import Conflict, InvalidRequest, Outcome
+from quorate.wire.resp import INT64, parse_integer
 
-INTEGER_MIN: Final = -(1 << 63)
-INTEGER_MAX: Final = (1 << 63) - 1
-_INTEGER: Final = re.compile(rb"0|-?[1-9][0-9]{0,18}")
-"""As Redis writes and takes them: of every number one text."""
 _NAME: Final = re.compile(r"[!-~](?:[ -~]{0,253}[!-~])?")
 """What an Idempotency-Key may be: 1 to 255 characters."""
 
@@ -71,8 +68,8 @@ def adding(by: int, expires_ms: int) -> Edit:
 
     def edit(record: Record | None) -> Edited:
         held = record.value if record is not None else b"0"
-        number = integer_of(held or b"")
-        if number is None or not INTEGER_MIN <= number + by <= INTEGER_MAX:
+        number = parse_integer(held or b"")
+        if number is None or number + by not in INT64:
             raise Conflict(
                 "the value is not an integer of 64 bits"
                 if number is None
@@ -84,15 +81,9 @@ def adding(by: int, expires_ms: int) -> Edit:
     return edit
 
 
-def integer_of(text: bytes) -> int | None:
-    """The signed integer of 64 bits that a text is; None if it is none."""
-    number = int(text) if _INTEGER.fullmatch(text) else None
-    return number if number is not None and INTEGER_MIN <= number <= INTEGER_MAX else None
-
-
 def amount_of(given: bytes | None) -> int:
     """What to add, 1 if it is not said. InvalidRequest."""
-    by = 1 if given is None else integer_of(given)
+    by = 1 if given is None else parse_integer(given)
     if by is None:
         raise InvalidRequest("by must be a whole number of 64 bits, such as -5", parameter="by")
     return by

@@ -20,7 +20,6 @@ from quorate.doors.redis.plans import KeyCommand, RedisRefusal, kept_expiry, val
 from quorate.doors.redis.session import CommandError, Session
 from quorate.wire import resp
 
-_INT64: Final = range(-(1 << 63), 1 << 63)
 _NO_INTEGER: Final = "value is not an integer or out of range"
 _NO_FLOAT: Final = "value is not a valid float"
 _FLOAT_BYTES_MAX: Final = 5 * 1024
@@ -43,7 +42,7 @@ def _adding(amount: int) -> KeyCommand:
         number = 0 if value is None else resp.parse_integer(value)
         if number is None:
             raise RedisRefusal(_NO_INTEGER)
-        if number + amount not in _INT64:
+        if number + amount not in resp.INT64:
             raise RedisRefusal("increment or decrement would overflow")
         return Edited(b"%d" % (number + amount), kept_expiry(record))
 
@@ -64,7 +63,7 @@ def _incrby(_session: Session, args: list[bytes]) -> KeyCommand:
 
 def _decrby(_session: Session, args: list[bytes]) -> KeyCommand:
     amount = integer_argument(args[2])
-    if -amount not in _INT64:
+    if -amount not in resp.INT64:
         raise CommandError("ERR decrement would overflow")
     return _adding(-amount)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from quorate.core.node import Node
 from quorate.core.topology.layout import Layout
-from quorate.core.topology.topology import majority
+from quorate.core.values.settings import majority
 from quorate.core.values.slots import partition_of
 from quorate.core.values.versions import made_of, ms_of, stamp_of
 from quorate.sim.checkers.watch import Gift, Judge, Machines, Step, holds

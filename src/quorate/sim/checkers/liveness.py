@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from quorate.core.topology.topology import majority
+from quorate.core.values.settings import majority
 from quorate.errors import Conflict, InvalidRequest, Outcome, QuorateError
 from quorate.sim.history import ClientOperation, Evidence, History, Violation
 

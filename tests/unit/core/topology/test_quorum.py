@@ -16,10 +16,10 @@ from quorate.core.topology.topology import (
     Verdict,
     consistency,
     lacking,
-    majority,
     needed_of,
     verdict,
 )
+from quorate.core.values.settings import majority
 
 REPLICAS = range(6)
 

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from quorate.core.values.record import Record
 from quorate.doors.http.conditions import Lines, conditions_of
-from quorate.doors.http.updates import INTEGER_MAX, INTEGER_MIN, integer_of
 from quorate.errors import InvalidRequest, PreconditionFailed
 
 OPAQUE = st.text(st.characters(min_codepoint=0x21, max_codepoint=0xFF, exclude_characters='"\x7f'))
@@ -82,11 +81,3 @@ def test_where_a_value_is_the_refusal_says_what_was_asked(text: str, reason: str
     with pytest.raises(PreconditionFailed) as failed:
         asked.check_write(Record(b"\1" * 14, b"v"))
     assert (failed.value.detail, failed.value.version) == (reason, "01" * 14)
-
-
-@given(st.integers(INTEGER_MIN - 2, INTEGER_MAX + 2) | st.integers())
-def test_an_integer_of_64_bits_has_one_text(number: int) -> None:
-    text = str(number).encode()
-    assert integer_of(text) == (number if INTEGER_MIN <= number <= INTEGER_MAX else None)
-    for other in (b"+%b", b"0%b", b" %b", b"%b ", b"%b.0", b"%b\n", b"-0%b"):
-        assert integer_of(other % text) is None
