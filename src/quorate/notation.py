@@ -70,7 +70,7 @@ def parse_size(text: str) -> int:
 def parse_url(text: str) -> str:
     """A node's URL in its one normal form, `http://host:port`; `host:port` alone is taken too.
 
-    It is the node's name, and the same whether or not it is reached through TLS."""
+    It says where the node is, with TLS or without; who it is says its id."""
     url = parse_target(text)
     if url.startswith("https:"):
         name = url.replace("https:", "http:", 1)

@@ -304,8 +304,8 @@ class AsyncClient:
                 return chosen
 
     async def _write(self, call: Call, *, timeout: float | None) -> Response:
-        """The answer to a write that is done. One that may be sent again is, while there is time,
-        where it is not known what became of it."""
+        """Send a write, and return the answer once it is done. If its outcome is not known it is
+        sent again while there is time, provided that it may be (`Doubt`)."""
         began = time.monotonic()
         until = began + (self._timeout if timeout is None else timeout)
         doubt, left, tries = Doubt(call), timeout, 0

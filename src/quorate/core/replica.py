@@ -305,8 +305,9 @@ class Replica:
     def apply_over(
         self, row: bytes, record: Record, held: Record | None, *, is_listed: bool = False
     ) -> bytes:
-        """`apply`, for a caller that has just read `held = latest(row)`. `is_listed`: those from
-        whom this node gets it hold the record so that no fence keeps it out."""
+        """`apply`, for a caller that has just read `held = latest(row)`. `is_listed`: those who
+        sent it are known to hold the record in spite of the lock, so no fence refuses it, however
+        old it is."""
         version = record.version
         before, was_live = ABSENT, False
         if held is not None:

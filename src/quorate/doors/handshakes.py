@@ -75,7 +75,8 @@ class Turnstile(Generic[Entrant]):
         return None
 
     def gives_way(self, now: float) -> Entrant | None:
-        """Who has begun so long ago that it is to leave for one that waits for its place."""
+        """The oldest of those that have begun `stalled_s` ago and take the place of one that waits:
+        whoever it is if all places are taken, else one of the address of the one that waits."""
         is_full = len(self._begun) >= self._at_once_max
         for entrant, (address, since) in self._begun.items():
             if now < since + self._stalled_s:

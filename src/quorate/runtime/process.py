@@ -98,9 +98,10 @@ class _Repeated:
         """Until when each is not told, and how often it was not."""
 
     def times(self, what: object, *, now: float) -> int:
-        """How often it happened since it was last told; 0 if it is not to be told now. What is one
-        too many to be remembered is one with all others that are; where these are told no more,
-        they are in the next line, of whatever it is."""
+        """How often `what` happened since it was last told; 0 if it is not to be told now.
+
+        At most _KINDS_MAX things are remembered. All beyond that share one quiet time and one
+        count, which is added to the next line that is told after it, whatever that is about."""
         if what not in self._quiet and len(self._quiet) >= _KINDS_MAX:
             self._make_room(now)
             what = what if len(self._quiet) < _KINDS_MAX else None
@@ -112,7 +113,7 @@ class _Repeated:
         return untold + 1 + self._take_too_many(now)
 
     def _take_too_many(self, now: float) -> int:
-        """How often those that are too many were not told, if they may be told again."""
+        """Take the shared count, if its quiet time is over; else 0."""
         until, untold = self._quiet.get(None, (now, 0))
         if now < until:
             return 0
@@ -120,8 +121,8 @@ class _Repeated:
         return untold
 
     def _make_room(self, now: float) -> None:
-        """Forget what would be told again, if all of it was told; and where that is not enough, the
-        rest of it, which is one with all others then."""
+        """Forget things whose quiet time is over and of which nothing is untold. If that is not
+        enough, forget the others whose time is over too, and add their counts to the shared one."""
         over = {
             each: untold
             for each, (until, untold) in self._quiet.items()

@@ -246,10 +246,11 @@ def drain(cluster: SimCluster, *, were_fenced: bool) -> None:
 
 
 def pauses_ms(cluster: SimCluster, were_fenced: Callable[[], bool]) -> Iterator[float]:
-    """Between two rounds of reads, as many as there may be until nothing is left to repair. A
-    record that a lock keeps out of a replica comes there by digests, and not by reads: what carries
-    on what was read has its stamp, and where that is below a lock only who locked the same, and
-    holds the record, may send it."""
+    """The pauses between rounds of reads, as many as there may be until nothing is left to repair.
+
+    Where a lock may have kept a record out, pauses of a slice follow, in which digests bring it.
+    Reads cannot: what they write back keeps its old stamp, and below a lock only a replica that has
+    the same lock, and holds the record, may send that."""
     yield from [REPAIR_MS] * ROUNDS_MAX
     if were_fenced():
         yield from [_slice_ms(cluster)] * DIGEST_SLICES

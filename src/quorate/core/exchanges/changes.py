@@ -400,9 +400,10 @@ class Changes:
         return is_asked and self._membership.has_majority()
 
     def _away_after(self, wanted: Layout) -> list[str]:
-        """Who cannot be reached of those that vote on what follows it, if these are too many. For
-        example: of three, one leaves and has handed over its last copy, and another is down. It
-        does not go before: if that one's disk is lost, it is needed to decide so."""
+        """The URLs of the voters of `wanted` that cannot be reached, if those that can are no
+        majority of them; else nothing. Example: of three, one leaves and has handed over its last
+        copy, and another is down. The first does not go yet: if the other's disk is lost, it takes
+        two of the three to decide so."""
         members, voters = self._membership, wanted.voters
         by_id = members.roster.by_id
         peers = [members.peer(each) if members.has(each) else by_id.get(each) for each in voters]

@@ -111,12 +111,14 @@ class CopySources:
         return must + (trusted[: max(more, 0)] if len(trusted) >= more else others)
 
     def _replicas(self, partition: int) -> tuple[int, list[Peer], list[Peer]]:
-        """N - majority + 1, without this node's own copy and without founders that were never met,
-        which have acknowledged nothing; one at least, if any has a copy and this node has none. Of
-        a row that recovery left so few of that one of them may have alone what was acknowledged,
-        all whose disks are not lost since: of five copies two are left, and a write was on three.
-        And of the other replicas, but for lost disks, those that leave the partition, and those
-        that stay."""
+        """How many replicas must be heard, and whom to ask: those that leave the partition, and
+        those that stay. Lost disks are in neither.
+
+        The number is N - majority + 1, less this node's own copy and less each founder that was
+        never met, which acknowledged nothing; at least 1 if anybody has a copy and this node has
+        none. Where recovery left too few of a row, all whose disks are not lost must be heard, as
+        one may have an acknowledged write alone: of five copies two are left, and a write was on
+        three."""
         membership, layout = self._membership, self._membership.layout
         assert layout is not None
         row, shall = layout.table[partition], dict(layout.moves)[partition]

@@ -95,8 +95,9 @@ class Write(Begun):
         """What decides about it, while it is moved."""
 
     def is_denied(self) -> bool:
-        """Whether a majority of each row never held it, and never will. Of one that grows, or loses
-        a disk, fewer might not be among those from whom who gains a copy gets it."""
+        """Whether a majority of each row never held it, and never will. Fewer are not enough: when
+        the row grows or loses a disk, who gains the copy asks only some replicas, and these may be
+        none of those that deny it."""
         return not lacking(self.denied & self.ahead, self.replicas.majorities)
 
     def expired(self) -> QuorateError:

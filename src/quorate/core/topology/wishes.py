@@ -181,13 +181,13 @@ def given_up(membership: Membership, wish: Wish, *, replaced: Mapping[int, int])
 
 
 def _who_decides(membership: Membership, lost: Collection[int]) -> str:
-    """Why the next layout can be decided, one line; empty if it cannot be.
+    """Why voters can still decide the next layout, one line, so that recovery is refused; empty if
+    they cannot.
 
-    Voters that wait to hear how far their disks were have no vote, and wait for ever if too few
-    members are left that could tell them: then only recovery is left. But where this node is one
-    that waits, those that do not may be a majority without it, with those that it does not hear,
-    and what they decide meanwhile would be undone. Each is taken for one of them that is not given
-    up, and does not say that it waits."""
+    A voter that waits to hear how far its disk was has no vote. It waits for ever if too few
+    members are left that could tell it: then only recovery helps. If this node is one that waits,
+    the other voters may be a majority without it, and recovery would undo what they decide. So each
+    of these counts that is not named lost and does not say that it waits, even if it is silent."""
     if not membership.has_majority():
         return ""
     voters = membership.voters()

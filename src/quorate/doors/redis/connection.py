@@ -298,8 +298,9 @@ class RespConnection(Session):
         return False
 
     def _has_waited(self, args: list[bytes]) -> bool:
-        """Whether it is known that the client may run a command, as it had to wait, and the client
-        may what it might then: whoever comes to have other rights has other patterns."""
+        """Whether this very command was permitted when it came and had to wait. Then its keys need
+        not be compared with the patterns again, unless the client has other patterns by now, as it
+        has with other rights."""
         waiting, self._waiting = self._waiting, None
         if waiting is None:
             return False

@@ -46,8 +46,8 @@ class _Made(NamedTuple):
     """The number of the edit; `_UNKNOWN`: what is made of the content is too much to look at."""
     content: Content
     later: frozenset[_Made] | None = None
-    """What is made of it, if nobody finds the content itself: then all that counts of that is when
-    it expires, for those who find nothing."""
+    """What edits make of the content, if nobody finds it; None if somebody does. Of a content that
+    nobody finds nothing else counts but when it expires: from then on somebody may find nothing."""
 
 
 class Prospects:
