@@ -65,12 +65,21 @@ class TracedCluster(Cluster):
         return set().union(*[node.entered() for node in self.traced])
 
 
-def told_in_architecture() -> set[str]:
+def told_in_architecture(before: str = "") -> set[str]:
+    """The modules that the way names, or those of them that stand behind these characters."""
     text = (ROOT / "ARCHITECTURE.md").read_text()
     _, _, way = text.partition("## A PUT's way\n")
     way, _, _ = way.partition("\nA GET ")
-    names = re.findall(r"`([a-z]+(?:/[a-z_]+)+)", way)
+    names = re.findall(rf"{re.escape(before)}`([a-z]+(?:/[a-z_]+)+)", way)
     return {name for name in names if (ROOT / f"src/quorate/{name}.py").exists()}
+
+
+def test_the_modules_of_the_way_are_as_many_as_it_says() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    count, read = len(told_in_architecture()), len(told_in_architecture("**"))
+    assert f"These are {count} modules" in text
+    assert f"The {read} modules in bold" in text
+    assert re.search(rf"The\s+other {count - read} are leaves", text)
 
 
 @pytest.mark.plain
