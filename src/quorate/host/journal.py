@@ -108,7 +108,8 @@ class LinkJournal:
         now_ms = self._mono_ms()
         if now_ms >= self._minute_ms + _MINUTE_MS:
             if self._refused_unlogged:
-                self._log(Note("warning", "links_refused", {"times": self._refused_unlogged}))
+                facts = {"times": self._refused_unlogged, **_audited("several", "several")}
+                self._log(Note("warning", "links_refused", facts))
             self._minute_ms, self._refused_unlogged = now_ms, 0
             self._refused_from.clear()
         lines = self._refused_from.get(address, 0)

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -215,9 +216,18 @@ class _Unraised:
             log.warning("library", logger="python", message=message, held_back=times - 1)
 
 
+def _without_lower(
+    level: int, _: object, __: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    if _LEVELS[event["level"]] < level and not event.get("audit"):
+        raise structlog.DropEvent
+    return event
+
+
 def configure_logs(*, form: str, level: str) -> None:
     """`form` is `json`, `text`, or `auto`: text on a terminal. Text has colours there alone, and
-    not with NO_COLOR (no-color.org): a file or a pipe would keep their escapes."""
+    not with NO_COLOR (no-color.org): a file or a pipe would keep their escapes. Lines below `level`
+    are not written, but for those with `audit=true`."""
     is_terminal = sys.stderr.isatty()
     renderer: structlog.typing.Processor
     if form == "json" or (form == "auto" and not is_terminal):
@@ -228,11 +238,12 @@ def configure_logs(*, form: str, level: str) -> None:
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
+            partial(_without_lower, _LEVELS[level]),
             structlog.processors.TimeStamper(fmt="iso"),
             structlog.processors.format_exc_info,
             renderer,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+        wrapper_class=structlog.make_filtering_bound_logger(min(_LEVELS[level], _LEVELS["info"])),
         logger_factory=lambda *_: LINES,
         cache_logger_on_first_use=True,
     )

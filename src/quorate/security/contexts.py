@@ -168,7 +168,6 @@ def make_trust(
     trusted = b"".join(each.der() for each in authorities)
     accepted = trusted + (b"" if others is None else others.der)
     server = _context(ssl.PROTOCOL_TLS_SERVER, accepted)
-    server.set_ciphers(_CIPHERS)
     server.set_alpn_protocols(_CLIENTS_PROTOCOLS)
     server.options |= ssl.OP_NO_RENEGOTIATION
     if is_for_clients:
@@ -176,6 +175,7 @@ def make_trust(
     _load(server, shown.pair if shown is not None and is_for_clients else to_peers)
     if own is not None and shown is not None and is_for_clients:
         peers = _context(ssl.PROTOCOL_TLS_SERVER, accepted)
+        peers.minimum_version = ssl.TLSVersion.TLSv1_3
         _load(peers, own)
         server.sni_callback = _chooser(peers)
     dialling = None
@@ -217,6 +217,7 @@ def _context(protocol: int, accepted: bytes) -> ssl.SSLContext:
     """`accepted`: certificates of authorities in DER, one behind the other."""
     context = ssl.SSLContext(protocol)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(_CIPHERS)
     # Nodes are dialled by addresses that change. Who they are is in the certificate, and is judged.
     context.check_hostname = False
     context.verify_mode = ssl.CERT_REQUIRED

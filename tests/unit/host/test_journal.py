@@ -87,7 +87,9 @@ def test_a_stranger_with_ever_new_names_gets_a_few_lines_a_minute_and_is_counted
     log.mono_ms = 60_000
     log.journal.refused("http://one-more", "no", by="us", address="10.0.0.9")
     assert [note.event for note in log.notes] == ["links_refused", "link_refused"]
-    assert log.notes[0].facts == {"times": 2995}
+    facts = log.notes[0].facts
+    assert facts["times"] == 2995
+    assert (facts["audit"], facts["who"], facts["from"]) == (True, "unknown", "several")
     assert log.journal.counters()["handshakes_refused"] == 3001
 
 

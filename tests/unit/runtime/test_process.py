@@ -273,6 +273,19 @@ def test_lines_are_written_as_configured(log_file: int) -> None:
     assert "timestamp" in line
 
 
+@pytest.mark.parametrize("level", ["warning", "error", "critical"])
+def test_audit_events_are_written_whatever_the_level(log_file: int, level: str) -> None:
+    process.configure_logs(form="json", level=level)
+    log = structlog.get_logger()
+    log.info("quiet")
+    log.debug("unheard", audit=False)
+    log.info("admin_act", audit=True)
+    log.warning("login_refused", audit=True)
+    assert process.LINES.flush(seconds=10)
+    lines = os.read(log_file, 10_000).decode().splitlines()
+    assert ["admin_act" in lines[0], "login_refused" in lines[1], len(lines)] == [True, True, 2]
+
+
 def test_text_is_a_form_of_its_own(log_file: int) -> None:
     process.configure_logs(form="text", level="info")
     structlog.get_logger().info("told", peer="n1")

@@ -152,6 +152,22 @@ def test_a_client_sees_the_certificate_for_clients_and_a_peer_the_nodes_own(tmp_
     assert node.identify(dialler) == Identity(Standing.NODE, "000000000007", 7)
 
 
+@pytest.mark.parametrize("name", ["localhost", PEER_NAME])
+@pytest.mark.parametrize("cipher", ["ECDHE-ECDSA-AES256-SHA384", "ECDHE-ECDSA-AES128-SHA"])
+def test_no_name_is_served_with_a_cipher_that_does_not_authenticate(
+    tmp_path: Path, name: str, cipher: str
+) -> None:
+    files = files_of(Pki(tmp_path).issue("node", "localhost"))
+    node = trust_of(ONE, files=files, is_for_clients=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(f"{cipher}:@SECLEVEL=0")
+    with pytest.raises(ssl.SSLError):
+        shake(context, node.server, name)
+
+
 def test_without_tls_for_clients_nobody_comes_in_without_a_certificate(tmp_path: Path) -> None:
     pki = Pki(tmp_path)
     node = trust_of(ONE, files=files_of(pki.issue("node", "localhost")))
