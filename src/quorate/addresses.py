@@ -121,6 +121,11 @@ def seeds_of(config: Config) -> list[str]:
     return [each for each in config.discover if each != MDNS and not each.startswith(DNS)]
 
 
+def dns_names_of(config: Config) -> list[str]:
+    """The names that `discover` has the DNS asked for."""
+    return [each.removeprefix(DNS) for each in config.discover if each.startswith(DNS)]
+
+
 def names_told(config: Config) -> frozenset[str]:
     """Names and addresses that the settings hold, of this node and others. Others than who made
     them can have none of these."""

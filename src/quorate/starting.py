@@ -6,26 +6,41 @@ What is wrong here keeps the node from starting, and is said in one line.
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import msgspec
 import structlog
 
-from quorate.addresses import OwnUrl, is_local, listening, node_url, own_url_told, peer_urls
+from quorate.addresses import (
+    OwnUrl,
+    dns_names_of,
+    is_local,
+    listening,
+    node_url,
+    own_url_told,
+    peer_urls,
+)
 from quorate.config import AUTO, Config, ConfigError
 from quorate.errors import QuorateError
 from quorate.notation import is_loopback
+from quorate.runtime.discovery import look_up
 from quorate.runtime.entering import EntryError, enter, keep_announcing, kept_secret
 from quorate.runtime.located import Located, located_by_peers, located_by_stun
+from quorate.runtime.resolve import Names
 from quorate.runtime.system import AsyncioSystem
 from quorate.security.contexts import Trust
 from quorate.security.keeping import Keeper, TrustError, sources_of, utc_now
 from quorate.storage.engine import Engine
+
+LOOK_UP_SECONDS: Final = 5.0
+"""For all names that are asked for where this node is."""
 
 log = structlog.get_logger()
 
@@ -147,7 +162,7 @@ async def _seen(config: Config, engine: Engine, keeper: Keeper | None, node_id: 
     try:
         by_peers = await located_by_peers(
             system,
-            peer_urls(config),
+            [*peer_urls(config), *await _named(config, asking)],
             cluster=config.cluster,
             node_id=node_id,
             may_be_loopback=may_be_loopback,
@@ -156,6 +171,23 @@ async def _seen(config: Config, engine: Engine, keeper: Keeper | None, node_id: 
         system.close()
     reasons = "; ".join(filter(None, [found.reason, by_peers.reason]))
     return by_peers._replace(reason=reasons)
+
+
+async def _named(config: Config, asking: str) -> list[str]:
+    """The URLs that the DNS has for the names of -discover, as far as it answers soon."""
+    lookups, found = Names(asking), list[str]()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LOOK_UP_SECONDS):
+            for name in dns_names_of(config):
+                found += await _urls_of(name, lookups, port=config.port)
+    return found
+
+
+async def _urls_of(name: str, lookups: Names, *, port: int) -> list[str]:
+    try:
+        return (await look_up(name, lookups, port=port))[0]
+    except OSError:
+        return []
 
 
 def begin_joining(

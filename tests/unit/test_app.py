@@ -216,3 +216,21 @@ def test_without_an_extra_that_is_needed_one_line_says_what_to_install(
     )
     with pytest.raises(starting.StartError, match=f"pip install {package}, or"):
         asyncio.run(app._serve(config, ""))
+
+
+def test_who_asks_where_it_is_asks_those_that_the_dns_has_as_far_as_it_answers_soon(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def look_up(name: str, _: object, *, port: int) -> tuple[list[str], None]:
+        if name == "gone":
+            raise ConnectionError(name)
+        if name == "silent":
+            await asyncio.Event().wait()
+        return [f"http://{name}:{port}"], None
+
+    monkeypatch.setattr(starting, "look_up", look_up)
+    monkeypatch.setattr(starting, "LOOK_UP_SECONDS", 0.01)
+    names = "mdns,dns:gone,dns:here,http://10.0.0.9:1,dns:silent,dns:behind"
+    config = load(flags={"discover": names, "expect": "3"}, environment={}, file=None)
+    found = asyncio.run(starting._named(config, "http://127.0.0.1:1"))
+    assert found == [f"http://here:{config.port}"]

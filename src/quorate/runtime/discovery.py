@@ -43,6 +43,20 @@ keep a wrong answer: one that was mended in the DNS leads a node on within five 
 log = structlog.get_logger()
 
 
+async def look_up(name: str, lookups: Names, *, port: int) -> tuple[list[str], int | None]:
+    """The URLs of the nodes that a DNS name has, of which those without a port are at `port`; and
+    the TTL in seconds where one is told. OSError if nothing is found."""
+    if name.startswith("_"):
+        # Late: the package is an extra.
+        from quorate.runtime.services import urls_of_service
+
+        return await urls_of_service(name)
+    host, _, own_port = name.partition(":")
+    addresses = await lookups.addresses(host)
+    shown = [f"[{each}]" if ":" in each else each for each in addresses]
+    return [f"http://{each}:{own_port or port}" for each in shown], None
+
+
 class Around(Protocol):
     """What finds nodes on the network around this machine."""
 
@@ -135,7 +149,7 @@ class Discovery:
     async def _ask(self, name: str) -> float:
         """Ask the DNS for this name; in how many seconds to ask again."""
         try:
-            urls, ttl_s = await self._look_up(name)
+            urls, ttl_s = await look_up(name, self._lookups, port=self._port)
         except OSError as error:
             self._tell(f"dns:{name}", str(error))
             self._answers.pop(name, None)
@@ -152,21 +166,6 @@ class Discovery:
         wait_s = self._ask_s.get(name, FIRST_S)
         self._ask_s[name] = min(wait_s * 2, ASK_S_MAX)
         return wait_s
-
-    async def _look_up(self, name: str) -> tuple[list[str], int | None]:
-        """The URLs, and the TTL in seconds where one is told."""
-        if not name.startswith("_"):
-            return await self._urls_of(name), None
-        # Late: the package is an extra.
-        from quorate.runtime.services import urls_of_service
-
-        return await urls_of_service(name)
-
-    async def _urls_of(self, name: str) -> list[str]:
-        host, _, port = name.partition(":")
-        addresses = await self._lookups.addresses(host)
-        shown = [f"[{each}]" if ":" in each else each for each in addresses]
-        return [f"http://{each}:{port or self._port}" for each in shown]
 
     def offer(self, found: Sequence[str]) -> None:
         """Offer the next of those that may be other nodes."""
