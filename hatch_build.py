@@ -37,7 +37,12 @@ COMPILED: Final = (
                 "exchanges/pulls",
             ),
             *("exchanges/reads", "exchanges/repairs", "exchanges/rounds", "exchanges/scans"),
-            *("exchanges/sources", "exchanges/spreads", "exchanges/successions", "exchanges/surplus"),
+            *(
+                "exchanges/sources",
+                "exchanges/spreads",
+                "exchanges/successions",
+                "exchanges/surplus",
+            ),
             *("exchanges/updates", "exchanges/vote_pulls", "exchanges/write", "exchanges/writes"),
             *(
                 "topology/facts",
