@@ -161,7 +161,7 @@ PLANTS: Final = (
     Plant("an answer before the write-back", Reads, "_repair", _answer_then_write_back),
     Plant(
         "no second look when the write-back is superseded",
-        Reads,
+        Repairs,
         "wrote_back",
         _once_is_enough,
         Options(5, 3, 0, 0, faults=frozenset({"crossed"})),
