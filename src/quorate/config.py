@@ -447,7 +447,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         str,
         Setting(
             _choice("debug", "info", "warning", "error"),
-            "least level that is logged: debug, info, warning or error",
+            "least level that is logged: debug, info, warning or error (audit events always are)",
         ),
     ] = "info"
     log_format: Annotated[

@@ -11,7 +11,7 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,6 +19,7 @@ import pytest
 
 from quorate.core.topology.greeting import hashed
 from quorate.core.values.messages import PROTOCOL_MAX, PROTOCOL_MIN, Greeting
+from quorate.security.certificates import JOIN_NAME, PEER_NAME
 from quorate.security.secret import new_secret, write_secret
 from quorate.wire.frames import MAGIC, encode_greeting
 from tests.cluster.inside import lines, metric, said, secure_socket
@@ -70,12 +71,11 @@ def trusting(pki: Pki, shown: Files | None = None) -> ssl.SSLContext:
     return context
 
 
-@pytest.fixture
-def served(tmp_path: Path, pki: Pki) -> Iterator[InsideNode]:
-    """One node that clients reach inside TLS alone."""
-    flags = [*pki.issue("node", "localhost").flags, f"-tls-ca={pki.path}"]
-    flags += ["-peer-names=*.nodes.test"]
-    node = InsideNode(tmp_path, free_port(), flags)
+@contextmanager
+def running(directory: Path, pki: Pki, *flags: str) -> Iterator[InsideNode]:
+    """One node that clients reach inside TLS alone, once it is ready."""
+    issued = pki.issue("node", "localhost").flags
+    node = InsideNode(directory, free_port(), [*issued, *flags])
     node.context = trusting(pki)
     node.start()
     try:
@@ -84,6 +84,21 @@ def served(tmp_path: Path, pki: Pki) -> Iterator[InsideNode]:
     finally:
         if node.is_running:
             node.kill()
+
+
+@pytest.fixture
+def served(tmp_path: Path, pki: Pki) -> Iterator[InsideNode]:
+    """One whose peers the authority knows, too."""
+    with running(tmp_path, pki, f"-tls-ca={pki.path}", "-peer-names=*.nodes.test") as node:
+        yield node
+
+
+@pytest.fixture
+def with_secret(tmp_path: Path, pki: Pki) -> Iterator[InsideNode]:
+    """One that is asked by three names, and shows peers and new nodes another certificate."""
+    write_secret(tmp_path / "secret", new_secret())
+    with running(tmp_path, pki, f"-secret-file={tmp_path / 'secret'}") as node:
+        yield node
 
 
 def test_one_port_serves_http_and_redis_inside_tls(served: InsideNode) -> None:
@@ -155,21 +170,26 @@ def trusting_anybody() -> ssl.SSLContext:
     return context
 
 
-def test_sslscan_finds_nothing_that_is_weak(served: InsideNode) -> None:
+def test_sslscan_finds_nothing_that_is_weak_by_any_name(with_secret: InsideNode) -> None:
     scanner = shutil.which("sslscan")
     if scanner is None:
         pytest.skip("sslscan is not installed (Debian: sslscan)")
-    line = [scanner, "--no-colour", f"localhost:{served.port}"]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=True)
-    found = done.stdout
+    for name, ciphers in (("localhost", 6), (PEER_NAME, 6), (JOIN_NAME, 3)):
+        line = [scanner, "--no-colour", f"--sni-name={name}", f"localhost:{with_secret.port}"]
+        done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=True)
+        assert f"SNI name {name}\n" in done.stdout
+        assert_nothing_is_weak(done.stdout, ciphers_min=ciphers)
+
+
+def assert_nothing_is_weak(found: str, *, ciphers_min: int) -> None:
     for version in ("SSLv2", "SSLv3", "TLSv1.0", "TLSv1.1"):
         assert re.search(rf"^{re.escape(version)} +disabled$", found, re.MULTILINE), found
     assert "Session renegotiation not supported" in found
     ciphers = re.findall(r"^(?:Preferred|Accepted) +\S+ +(\d+) bits +(\S+)", found, re.MULTILINE)
-    assert len(ciphers) >= 5
+    assert len(ciphers) >= ciphers_min, found
     for bits, name in ciphers:
         assert int(bits) >= 128
-        assert re.fullmatch("(TLS_|ECDHE-ECDSA-).*(GCM|CHACHA20).*", name), name
+        assert re.fullmatch("(TLS_|ECDHE-ECDSA-).*(GCM|CHACHA20).*", name), found
     assert " vulnerable" not in found.replace("not vulnerable", "")
 
 
@@ -390,30 +410,22 @@ def test_who_says_goodbye_is_nothing_to_tell(served: InsideNode) -> None:
 
 
 def test_names_that_are_no_text_are_told_once_and_not_as_tracebacks(
-    tmp_path: Path, pki: Pki
+    with_secret: InsideNode,
 ) -> None:
-    """A node with a secret, too, is asked under two names, and Python reads each that comes."""
-    write_secret(tmp_path / "secret", new_secret())
-    flags = [*pki.issue("node", "localhost").flags, f"-secret-file={tmp_path / 'secret'}"]
-    node = InsideNode(tmp_path, free_port(), flags)
-    node.context = trusting(pki)
+    """Python reads each name that comes, where there is one to choose by."""
+    node = with_secret
     sent = ssl.MemoryBIO()
     end = node.context.wrap_bio(ssl.MemoryBIO(), sent, server_hostname="localhost")
     with suppress(ssl.SSLWantReadError):
         end.do_handshake()
     hello = sent.read().replace(b"localhost", b"localh\xffst")
-    node.start()
-    try:
-        wait_until(node.is_ready, within_s=20, what="it is ready")
-        for _ in range(20):
-            assert said(node, hello)[:1] in (b"", b"\x15")
-        wait_until(lambda: bool(lines(node, "library")), within_s=10, what="it is told")
-        assert node.ask(REQUEST).startswith(b"HTTP/1.1 200 ")
-        (told,) = lines(node, "library")
-        assert "UnicodeDecodeError" in str(told["message"])
-        assert "Traceback" not in node.log.read_text()
-    finally:
-        node.kill()
+    for _ in range(20):
+        assert said(node, hello)[:1] in (b"", b"\x15")
+    wait_until(lambda: bool(lines(node, "library")), within_s=10, what="it is told")
+    assert node.ask(REQUEST).startswith(b"HTTP/1.1 200 ")
+    (told,) = lines(node, "library")
+    assert "UnicodeDecodeError" in str(told["message"])
+    assert "Traceback" not in node.log.read_text()
 
 
 def test_a_connection_that_ends_in_its_handshake_leaves_nothing(served: InsideNode) -> None:

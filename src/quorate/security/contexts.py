@@ -174,8 +174,9 @@ def make_trust(
         server.verify_mode = ssl.CERT_OPTIONAL if accepted else ssl.CERT_NONE
     _load(server, shown.pair if shown is not None and is_for_clients else to_peers)
     if own is not None and shown is not None and is_for_clients:
+        # OpenSSL takes certificate and ciphers from it. The versions, and whether a client has to
+        # show a certificate, stay those of `server`.
         peers = _context(ssl.PROTOCOL_TLS_SERVER, accepted)
-        peers.minimum_version = ssl.TLSVersion.TLSv1_3
         _load(peers, own)
         server.sni_callback = _chooser(peers)
     dialling = None

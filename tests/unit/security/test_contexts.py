@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import ssl
 import sys
 import tempfile
@@ -17,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quorate.security import contexts
-from quorate.security.certificates import PEER_NAME, authority_of
+from quorate.security.certificates import JOIN_NAME, PEER_NAME, authority_of
 from quorate.security.contexts import (
     CertificateError,
     CertificateFiles,
@@ -152,7 +153,7 @@ def test_a_client_sees_the_certificate_for_clients_and_a_peer_the_nodes_own(tmp_
     assert node.identify(dialler) == Identity(Standing.NODE, "000000000007", 7)
 
 
-@pytest.mark.parametrize("name", ["localhost", PEER_NAME])
+@pytest.mark.parametrize("name", ["localhost", PEER_NAME, JOIN_NAME])
 @pytest.mark.parametrize("cipher", ["ECDHE-ECDSA-AES256-SHA384", "ECDHE-ECDSA-AES128-SHA"])
 def test_no_name_is_served_with_a_cipher_that_does_not_authenticate(
     tmp_path: Path, name: str, cipher: str
@@ -165,7 +166,25 @@ def test_no_name_is_served_with_a_cipher_that_does_not_authenticate(
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(f"{cipher}:@SECLEVEL=0")
     with pytest.raises(ssl.SSLError):
-        shake(context, node.server, name)
+        shake(context, node.context_for(name.encode()), name)
+
+
+@pytest.mark.parametrize("is_for_clients", [False, True])
+def test_every_context_that_a_name_leads_to_has_the_same_ciphers(
+    tmp_path: Path, is_for_clients: bool
+) -> None:
+    pki = Pki(tmp_path)
+    files = files_of(pki.issue("node", "localhost"), pki)
+    node = trust_of(ONE, files=files, is_for_clients=is_for_clients)
+    client = holder_context(ONE, cluster="quorate")
+    client.check_hostname = False
+    client.verify_mode = ssl.CERT_NONE
+    for name in ("localhost", PEER_NAME, JOIN_NAME):
+        _, acceptor = shake(client, node.context_for(name.encode()), name)
+        ciphers = {each["name"] for each in acceptor.context.get_ciphers()}
+        assert len(ciphers) >= 6, name
+        for cipher in ciphers:
+            assert re.fullmatch("(TLS_|ECDHE-).*(GCM|CHACHA20).*", cipher), (name, cipher)
 
 
 def test_without_tls_for_clients_nobody_comes_in_without_a_certificate(tmp_path: Path) -> None:
