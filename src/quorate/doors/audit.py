@@ -2,8 +2,9 @@
 """Who was refused, and who changed the node: lines of the log with `audit=true`.
 
 Each says who, from where, what and the outcome, and never a key, a value or a secret. What anybody
-can cause as often as they like is told once a second at most, each kind by itself; `held_back` says
-how many more there were since the line before.
+can cause as often as they like is told once a second at most, each kind by itself. Of what comes
+meanwhile each source (`one_source`) has its last told in turn, and `held_back` says how many more
+there were of it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import structlog
 
 from quorate.doors.limits import Timers
 from quorate.doors.rarely import LoggedFacts, Rarely
+from quorate.notation import one_source
 
 BEGUN: Final = "begun"
 """The outcome of an act that was taken, and of which it is not known yet what comes of it."""
@@ -47,11 +49,11 @@ class Audit:
         """Somebody did not prove to be whom they said. `who`: a user that there is, or empty: what
         was typed in its place may be a password."""
         self.logins_refused += 1
-        self._logins.tell(_facts(who, source, door, "refused"))
+        _tell(self._logins, _facts(who, source, door, "refused"))
 
     def handshake_refused(self, *, source: str, reason: str) -> None:
         """A client did not come inside TLS."""
-        self._handshakes.tell({**_facts("", source, "tls", "refused"), "reason": reason})
+        _tell(self._handshakes, {**_facts("", source, "tls", "refused"), "reason": reason})
 
     def tls_refused(self, source: str) -> None:
         """Somebody began TLS at a port without it."""
@@ -64,7 +66,7 @@ class Audit:
     def permission_refused(self, *, who: str, source: str, what: str) -> None:
         """Somebody may not do what they asked for."""
         self.permissions_refused += 1
-        self._permissions.tell(_facts(who, source, what, "refused"))
+        _tell(self._permissions, _facts(who, source, what, "refused"))
 
     def token_used(self, *, token: str, source: str) -> None:
         """Somebody had the cluster's secret for a join token. `token`: how the log calls it."""
@@ -73,11 +75,15 @@ class Audit:
     def token_refused(self, *, token: str, source: str, reason: str) -> None:
         """Somebody showed a join token that is not good, or something else (`token` is empty)."""
         facts = _facts(f"token {token}" if token else "", source, "the secret", "refused")
-        self._tokens.tell({**facts, "reason": reason})
+        _tell(self._tokens, {**facts, "reason": reason})
 
     def admin_act(self, *, who: str, source: str, what: str, outcome: str) -> None:
         """Somebody changed the node, or all data at once, or tried to."""
         _log.info("admin_act", **_facts(who, source, what, outcome))
+
+
+def _tell(kind: Rarely, facts: LoggedFacts) -> None:
+    kind.tell(facts, source=one_source(str(facts["from"])))
 
 
 def _facts(who: str, source: str, what: str, outcome: str) -> LoggedFacts:

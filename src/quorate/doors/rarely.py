@@ -9,28 +9,32 @@ from typing import Final
 from quorate.doors.limits import Timers
 
 QUIET_SECONDS: Final = 1.0
+SOURCES_MAX: Final = 64
+"""Sources of which lines wait, each by itself; the rest have one in common."""
 
 LoggedFacts = dict[str, object]
 
 
 class Rarely:
-    """Tells the first of a kind at once, and then once in a while the last that came, with how many
-    more there were."""
+    """Tells the first of a kind at once. Of what comes meanwhile each source's last is told, one
+    after the other, with how many more there were of it: who floods hides nobody else."""
 
     def __init__(self, timers: Timers, log: Callable[[LoggedFacts], object]) -> None:
         self._timers = timers
         self._log = log
         self._is_quiet = False
-        self._held_back = 0
-        self._last: LoggedFacts = {}
+        self._waiting: dict[str, tuple[LoggedFacts, int]] = {}
+        """The last of each source, and how many there were, longest waiting first."""
 
-    def tell(self, facts: LoggedFacts) -> None:
-        """Tell of one, now or with those that follow."""
-        if self._is_quiet:
-            self._held_back += 1
-            self._last = facts
+    def tell(self, facts: LoggedFacts, *, source: str = "") -> None:
+        """Tell of one, now or with those of this source that follow."""
+        if not self._is_quiet:
+            self._say({**facts, "held_back": 0})
             return
-        self._say({**facts, "held_back": 0})
+        if source not in self._waiting and len(self._waiting) >= SOURCES_MAX:
+            source = ""
+        _, times = self._waiting.get(source, (facts, 0))
+        self._waiting[source] = facts, times + 1
 
     def _say(self, facts: LoggedFacts) -> None:
         self._is_quiet = True
@@ -39,8 +43,7 @@ class Rarely:
 
     def _speak(self) -> None:
         self._is_quiet = False
-        if self._held_back:
+        if self._waiting:
             # Not kept: what is told of may refer to all that a request had.
-            last, self._last = self._last, {}
-            more, self._held_back = self._held_back - 1, 0
-            self._say({**last, "held_back": more})
+            last, times = self._waiting.pop(next(iter(self._waiting)))
+            self._say({**last, "held_back": times - 1})

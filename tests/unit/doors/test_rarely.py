@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable
 from typing import cast
 
-from quorate.doors.rarely import LoggedFacts, Rarely
+from quorate.doors.rarely import SOURCES_MAX, LoggedFacts, Rarely
 
 
 class Later:
@@ -48,6 +48,42 @@ def test_the_first_is_told_at_once_and_then_the_last_with_how_many_more_there_we
     assert timers.callbacks == []
     rarely.tell({"number": 4})
     assert told[2:] == [{"number": 4, "held_back": 0}]
+
+
+def test_who_floods_hides_no_other_source() -> None:
+    timers, told = Later(), list[LoggedFacts]()
+    rarely = Rarely(timers, told.append)
+    for second in range(4):
+        for _ in range(1000):
+            rarely.tell({"from": "a"}, source="a")
+        if second == 1:
+            rarely.tell({"from": "b"}, source="b")
+        assert len(told) == second + 1, "a line a second"
+        timers.run_out()
+    assert [(line["from"], line["held_back"]) for line in told] == [
+        ("a", 0),
+        ("a", 998),
+        ("a", 999),
+        ("b", 0),
+        ("a", 1999),
+    ]
+
+
+def test_sources_beyond_the_most_that_are_remembered_share_a_line() -> None:
+    timers, told = Later(), list[LoggedFacts]()
+    rarely = Rarely(timers, told.append)
+    for number in range(SOURCES_MAX + 11):
+        for _ in range(2):
+            rarely.tell({"number": number}, source=str(number))
+    while timers.callbacks:
+        timers.run_out()
+    alone = [(number, 1) for number in range(1, SOURCES_MAX)]
+    assert [(line["number"], line["held_back"]) for line in told] == [
+        (0, 0),
+        (0, 0),
+        *alone,
+        (SOURCES_MAX + 10, 21),
+    ]
 
 
 def test_what_was_told_is_not_kept() -> None:
