@@ -131,8 +131,7 @@ def names_told(config: Config) -> frozenset[str]:
     them can have none of these."""
     urls = [*config.nodes, *config.join, *seeds_of(config)]
     urls += [config.advertise_client] if config.advertise_client else []
-    sources = [each for each in config.discover if each.startswith(DNS)]
-    looked_up = [each.removeprefix(DNS).partition(":")[0].lower() for each in sources]
+    looked_up = [name.partition(":")[0].lower() for name in dns_names_of(config)]
     return frozenset([*(split_url(url)[0] for url in urls), *looked_up])
 
 

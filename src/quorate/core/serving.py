@@ -28,6 +28,7 @@ from quorate.core.exchanges.outbox import (
     Outbox,
 )
 from quorate.core.exchanges.scans import local_rows
+from quorate.core.exchanges.surplus import withheld_of
 from quorate.core.horizons import Fenced
 from quorate.core.moved_votes import told_votes
 from quorate.core.topology.layout import FIRST_EPOCH
@@ -389,7 +390,7 @@ class Serving:
                 size += record.size
                 outbox.said_bytes += record.size
             if size >= MESSAGE_BYTES_MAX:
-                withheld = self._withheld(failed)
+                withheld = withheld_of(self._replica, failed)
                 outbox.say(ReadAnswer(message.batch, records, [], failed, lock, withheld))
                 records, failed, size = [], [], 0
         versions: list[bytes] = []
@@ -400,15 +401,12 @@ class Serving:
             versions.append(ABSENT if record is None else record.version)
             outbox.said_bytes += ROW_BYTES
         if records or versions:
-            withheld = self._withheld(failed)
+            withheld = withheld_of(self._replica, failed)
             outbox.say(ReadAnswer(message.batch, records, versions, failed, lock, withheld))
         if full_count == len(message.full) and len(versions) == len(message.brief):
             return None
         full = message.full[full_count:]
         return Read(message.batch, full, message.brief[len(versions) :], partition)
-
-    def _withheld(self, failed: list[bytes]) -> list[bytes]:
-        return [row for row in failed if partition_of(row) in self._replica.withheld]
 
     def _shown(self, row: bytes, failed: list[bytes]) -> Record | None:
         try:

@@ -268,13 +268,14 @@ def _file_of(data: bytes) -> Iterator[str]:
             memory.flush()
             yield str(_DESCRIPTORS / str(memory.fileno()))
         return
-    # Windows lets nobody open a file that is removed as it is closed.
-    with tempfile.NamedTemporaryFile(prefix="quorate-", delete=False) as file:
-        file.write(data)
+    # Closed first: Windows lets nobody else open a file that is to go as it is closed.
+    descriptor, path = tempfile.mkstemp(prefix="quorate-")
     try:
-        yield file.name
+        with open(descriptor, "wb") as file:
+            file.write(data)
+        yield path
     finally:
-        os.unlink(file.name)
+        os.unlink(path)
 
 
 # --- files --------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from tests.simulation.plants.plant import DEFAULT, Plant
 
 _repair: Final = Reads._repair
 _wrote_back: Final = Repairs.wrote_back
-_note_own: Final = Look.note_own
+_note_own: Final = Reads._note_own
 _end: Final = Requests.end
 _shown: Final = Replica.shown
 _serving_shown: Final = Serving._shown
@@ -76,12 +76,10 @@ def _write_whatever_is_held(self: Repairs, look: Look, record: Record) -> None:
     self._replica.when_durable(lambda: self.wrote_back(look, OWN_BIT, is_superseded=False))
 
 
-def _own_answer_twice(
-    self: Look, record: Record | None, *, is_intact: bool, withheld: set[int]
-) -> None:
-    _note_own(self, record, is_intact=is_intact, withheld=withheld)
-    if self.answers:
-        self.groups = tuple([Group(each.mask, each.needed - 1) for each in self.groups])
+def _own_answer_twice(self: Reads, look: Look, record: Record | None, *, is_intact: bool) -> None:
+    _note_own(self, look, record, is_intact=is_intact)
+    if look.answers:
+        look.groups = tuple([Group(each.mask, each.needed - 1) for each in look.groups])
 
 
 def _damage_is_nothing(self: Serving, row: bytes, failed: list[bytes]) -> Record | None:
@@ -174,7 +172,7 @@ PLANTS: Final = (
         "_write_here",
         _write_whatever_is_held,
     ),
-    Plant("the coordinator's own answer counts twice", Look, "note_own", _own_answer_twice),
+    Plant("the coordinator's own answer counts twice", Reads, "_note_own", _own_answer_twice),
     Plant("a damaged copy is answered as nothing", Serving, "_shown", _damage_is_nothing),
     Plant("a silent replica is waited for", Reads, "_hedge", _never_hedge),
 )

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import os
 import re
+import resource
+import signal
 import ssl
 import sys
 import tempfile
@@ -334,6 +336,23 @@ def test_where_memory_holds_no_file_one_on_disk_is_gone_at_once(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     shake(holder_context(ONE, cluster="quorate"), trust_of(ONE).server)
     assert list((tmp_path / "temporary").iterdir()) == []
+
+
+def test_of_what_a_disk_has_no_room_for_no_file_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contexts, "_DESCRIPTORS", tmp_path / "none")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
+    try:
+        with pytest.raises(OSError, match="too large"), contexts._file_of(bytes(100)):
+            raise AssertionError("it was written")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- what strangers send ------------------------------------------------------------------------

@@ -6,12 +6,10 @@ Sets of replicas are ints with a bit for each (`topology.topology`).
 
 from __future__ import annotations
 
-from quorate.core.topology.peer import OWN_BIT
 from quorate.core.topology.topology import Groups, Replicas, count_of, lacking, needed_of
 from quorate.core.turn import Begun
 from quorate.core.values.events import Get
 from quorate.core.values.record import Record
-from quorate.core.values.slots import partition_of
 from quorate.core.values.versions import ABSENT
 from quorate.errors import Corrupt, DeadlineExceeded, QuorateError, QuorumUnreachable
 
@@ -71,7 +69,8 @@ class Look(Begun):
         self.damaged = 0
         """Replicas whose copy cannot be read."""
         self.withheld = 0
-        """Replicas that first give up what they hold of it, and can be asked again then."""
+        """Replicas that can be asked again in a moment: they first give up what they hold of it,
+        or, of this node's own copy, its mark does not count yet."""
         self.repaired = 0
         # While writing back:
         self.keepers: Groups = ()
@@ -103,10 +102,6 @@ class Look(Begun):
                 damaged=self.damaged.bit_count(),
             )
         return QuorumUnreachable(detail, needed=needed, live=live.bit_count())
-
-    def readable(self) -> int:
-        """The replicas that can be asked now and may have an answer."""
-        return self.replicas.reachable() & ~(self.damaged | self.withheld)
 
     def note(self, bit: int, version: bytes, record: Record | None) -> None:
         """Take the answer of a replica."""
@@ -145,12 +140,9 @@ class Look(Begun):
         del self.versions[bit]
         self.answers &= ~bit
 
-    def note_own(self, record: Record | None, *, is_intact: bool, withheld: set[int]) -> None:
-        """Take this node's own answer, if it has a readable one; `withheld`: its partitions of
-        which earlier copies are given up."""
-        if is_intact:
-            self.note(OWN_BIT, ABSENT if record is None else record.version, record)
-        elif partition_of(self.row) in withheld:
-            self.withheld |= OWN_BIT
+    def note_unread(self, bit: int, *, is_withheld: bool) -> None:
+        """A replica has no answer: for a moment, or as its copy cannot be read."""
+        if is_withheld:
+            self.withheld |= bit
         else:
-            self.damaged |= OWN_BIT
+            self.damaged |= bit

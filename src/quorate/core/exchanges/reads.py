@@ -22,6 +22,7 @@ from typing import Final
 from quorate.core.exchanges.look import Look
 from quorate.core.exchanges.outbox import Outbox, Questions
 from quorate.core.exchanges.repairs import Repairs
+from quorate.core.exchanges.surplus import withheld_of
 from quorate.core.topology.membership import Membership
 from quorate.core.topology.peer import OWN_BIT, Peer
 from quorate.core.topology.topology import Group, Groups, Replicas, count_of, lacking
@@ -104,7 +105,7 @@ class Reads:
                 return
         look = Look(event, row, replicas, groups)
         if replicas.is_mine:
-            look.note_own(record, is_intact=is_intact, withheld=self._replica.withheld)
+            self._note_own(look, record, is_intact=is_intact)
         look.size = self._requests.typical_bytes
         self._requests.bytes += look.size
         if not self._ask(look):
@@ -123,9 +124,10 @@ class Reads:
         self._requests.park(event, error, wait_ms=READ_WAIT_MS, again=parked)
 
     def _unreachable(self, look: Look) -> QuorateError:
-        return look.failed_for_want_of(look.readable(), "too few replicas can be reached")
+        live = look.replicas.reachable() & ~(look.damaged | look.withheld)
+        return look.failed_for_want_of(live, "too few replicas can be reached")
 
-    def _is_withheld(self, look: Look, live: int) -> bool:
+    def _waits_for_withheld(self, look: Look, live: int) -> bool:
         """Whether it lacks only answers of replicas that first give up what they hold of it, beside
         those in `live`: then these are asked once more WITHHELD_AGAIN_MS later.
 
@@ -174,7 +176,14 @@ class Reads:
             look.withheld |= OWN_BIT
             return
         record, is_intact = self._own(look.row)
-        look.note_own(record, is_intact=is_intact, withheld=self._replica.withheld)
+        self._note_own(look, record, is_intact=is_intact)
+
+    def _note_own(self, look: Look, record: Record | None, *, is_intact: bool) -> None:
+        """Take this node's own answer, if it has a readable one."""
+        if is_intact:
+            look.note(OWN_BIT, ABSENT if record is None else record.version, record)
+        else:
+            look.note_unread(OWN_BIT, is_withheld=bool(withheld_of(self._replica, (look.row,))))
 
     def _ask(self, look: Look) -> bool:
         """Ask as many replicas as are still needed; False, asking none, if there are too few."""
@@ -183,7 +192,7 @@ class Reads:
         for peer in chosen:
             asked |= peer.bit
         come = look.answers | asked
-        if lacking(come, look.groups) and not self._is_withheld(look, come):
+        if lacking(come, look.groups) and not self._waits_for_withheld(look, come):
             return False
         look.asked = asked
         lanes, is_full = self._lanes, not look.answers
@@ -245,10 +254,7 @@ class Reads:
     def _not_read(self, look: Look, bit: int, *, is_withheld: bool) -> None:
         if look.waiter is None or look.keepers:
             return
-        if is_withheld:
-            look.withheld |= bit
-        else:
-            look.damaged |= bit
+        look.note_unread(bit, is_withheld=is_withheld)
         self._missed(look, [bit])
 
     def _heard(self, peer: Peer, look: Look, version: bytes, record: Record | None) -> None:
@@ -267,7 +273,7 @@ class Reads:
             look.failed |= bit
             self._ask_more(look, bit)
         live = look.answers | look.asked & ~look.failed
-        if lacking(live, look.groups) and not self._is_withheld(look, live):
+        if lacking(live, look.groups) and not self._waits_for_withheld(look, live):
             detail = "replicas were lost while they were being read"
             self._requests.end(look, look.failed_for_want_of(live, detail))
 

@@ -15,9 +15,10 @@ its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
+from quorate.core.replica import Replica
 from quorate.core.topology.layout import Layout
 from quorate.core.turn import Alarm, Parts
 from quorate.core.values.slots import partition_bounds, partition_of
@@ -26,6 +27,14 @@ from quorate.errors import StorageError
 ROWS_PER_STEP: Final = 1_000
 AGAIN_MS: Final = 1_000
 """Between two tries to read a disk that cannot be read at the moment."""
+
+
+def withheld_of(replica: Replica, rows: Sequence[bytes]) -> list[bytes]:
+    """Those of the rows that are withheld for a moment: none while the disk takes nothing, as it
+    may be hours then until they are dropped, and whoever waits for that asks again and again."""
+    if replica.trouble.code:
+        return []
+    return [row for row in rows if partition_of(row) in replica.withheld]
 
 
 class Surplus:

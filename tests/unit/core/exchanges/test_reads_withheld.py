@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from quorate.core.exchanges.reads import WITHHELD_AGAIN_MS
 from quorate.core.topology.steps import completed, stepped
-from quorate.core.values.events import GetResult
+from quorate.core.values.events import GetResult, StorageState
 from quorate.core.values.messages import Read, ReadAnswer
 from quorate.core.values.record import Record
 from quorate.core.values.slots import partition_of, row_of
@@ -115,8 +117,9 @@ def test_the_others_of_more_are_enough() -> None:
     assert isinstance(asker.result, GetResult)
 
 
-def test_a_coordinator_waits_for_its_own_copy_likewise() -> None:
-    """Its disk is slow: what it gave up is still there when it has the partition again."""
+def _withholding() -> tuple[Alone, bytes]:
+    """A node whose disk is slow: what it gave up of a partition is still there when it has that
+    again. And a key of it."""
     partition = next(p for p in held_by(OLD, 0) if OLD.table[p] == (0, 1))
     key = keys_in(partition, 1)[0]
     alone = node(count=3, layout_of=OLD)
@@ -127,6 +130,11 @@ def test_a_coordinator_waits_for_its_own_copy_likewise() -> None:
     hear(alone, gone)
     hear(alone, completed(stepped(gone, {partition: OLD.table[partition]})))
     assert partition in alone.node.parts.replica.withheld
+    return alone, key
+
+
+def test_a_coordinator_waits_for_its_own_copy_likewise() -> None:
+    alone, key = _withholding()
     asker = alone.get(key)
     _answer(alone, 1)
     assert not asker.results, "it has nothing to tell yet"
@@ -138,3 +146,24 @@ def test_a_coordinator_waits_for_its_own_copy_likewise() -> None:
         settle(alone)
     assert isinstance(asker.result, GetResult)
     assert asker.result.record == HELD
+
+
+@pytest.mark.parametrize("is_stuck", [False, True])
+def test_who_asks_is_told_to_wait_unless_the_disk_takes_nothing(*, is_stuck: bool) -> None:
+    """It may be hours then, and whoever waits asks again and again."""
+    alone, key = _withholding()
+    if is_stuck:
+        alone.step(StorageState("disk_full", "no space"))
+    row = row_of(key)
+    alone.hear(1, Read(7, [row], [row]))
+    (answer,) = alone.take(1, ReadAnswer)
+    assert answer.failed == [row, row]
+    assert answer.withheld == ([] if is_stuck else [row, row])
+
+
+def test_a_coordinator_whose_disk_takes_nothing_does_not_wait_for_its_own_copy() -> None:
+    alone, key = _withholding()
+    alone.step(StorageState("disk_full", "no space"))
+    alone.get(key)
+    assert alone.node.parts.requests.under_way() == []
+    assert alone.take(1, Read) == []
