@@ -8,10 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Final
+from weakref import WeakKeyDictionary
 
 from quorate.core.serving import Serving
 from quorate.core.values.events import Batch, Note, StorageState
-from quorate.core.values.messages import Frame, Mutated, Pong, ReadAnswer, ScannedRows
+from quorate.core.values.messages import (
+    Frame,
+    Greeting,
+    Mutated,
+    Pong,
+    ReadAnswer,
+    ScannedRows,
+)
 from quorate.core.values.record import Record
 from quorate.errors import Corrupt, DiskFull, StorageBusy, StorageError
 from quorate.host.acceptor import Acceptor, Incoming
@@ -23,12 +31,22 @@ from quorate.wire.frames import FrameParser
 from tests.simulation.plants.plant import Plant
 
 _synced: Final = Storing._synced
+_try_later: Final = Storing._try_later
 _take_in: Final = _WaitingBatch.take_in
 _connection: Final = Acceptor.connection
+_accept: Final = Acceptor.accept
 _feed: Final = FrameParser.feed
 _shown: Final = Serving._shown
 _send: Final = Link.send
+_frames_of: Final[WeakKeyDictionary[Acceptor, dict[int, FrameParser]]] = WeakKeyDictionary()
+"""What was read of each process, over all its links."""
+_left_in: Final[WeakKeyDictionary[Link, tuple[int, int]]] = WeakKeyDictionary()
+"""The bytes behind the last frame of a link, and when some were last seen to leave."""
 _ANSWERS: Final = (Mutated, Pong, ReadAnswer, ScannedRows)
+
+
+STILL_MS: Final = 200
+"""The thinnest line lets a small frame go meanwhile."""
 
 
 def only(*faults: str) -> Options:
@@ -51,6 +69,20 @@ def _merge_without_hints(self: _WaitingBatch, batch: Batch, mark: int, size: int
 
 def _try_once(self: Storing, error: StorageError) -> None:
     del self, error
+
+
+def _busy_is_a_failure(self: Storing, error: StorageBusy | DiskFull) -> None:
+    if isinstance(error, DiskFull):
+        _try_later(self, error)
+    else:
+        self._fail(f"the storage engine failed: {error}")
+
+
+def _full_is_a_failure(self: Storing, error: StorageBusy | DiskFull) -> None:
+    if isinstance(error, DiskFull):
+        self._fail(f"the storage engine failed: {error}")
+    else:
+        _try_later(self, error)
 
 
 def _wait_for_room_only(self: Storing, error: StorageBusy | DiskFull) -> None:
@@ -90,6 +122,14 @@ def _parser_of_the_link_before(self: Acceptor) -> Incoming:
     return made
 
 
+def _half_frame_of_the_process(
+    self: Acceptor, link: Incoming, mine: Greeting, theirs: Greeting
+) -> None:
+    """Who dials again goes on where it was: but it sends no frame a second time."""
+    link.frames = _frames_of.setdefault(self, {}).setdefault(theirs.process, link.frames)
+    _accept(self, link, mine, theirs)
+
+
 def _header_in_one_piece(self: FrameParser, data: bytes) -> list[Frame]:
     if not self._pending and len(data) < 12:
         return []
@@ -106,6 +146,17 @@ def _send_without_bound(self: Link, frame: Frame) -> bool:
 def _answer_without_bound(self: Link, frame: Frame) -> bool:
     is_answer = all(isinstance(message, _ANSWERS) for message in frame.messages)
     return (_send_without_bound if is_answer else _send)(self, frame)
+
+
+def _bound_while_some_leaves(self: Link, frame: Frame) -> bool:
+    """Take a line that stands still for one that is cut, of which others will tell."""
+    now_ms = self._links.system.now().mono_ms
+    left, moved_ms = _left_in.get(self, (0, now_ms))
+    if self.queued_bytes() < left or not left:
+        moved_ms = now_ms
+    is_sent = (_send if now_ms - moved_ms < STILL_MS else _send_without_bound)(self, frame)
+    _left_in[self] = self.queued_bytes(), moved_ms
+    return is_sent
 
 
 def _dial_once(self: Link, connection: object, why_not_tried: str) -> None:
@@ -135,6 +186,8 @@ PLANTS: Final = (
         only("busy", "kill", "isolate"),
     ),
     Plant("a refused batch is never tried again", Storing, "_try_later", _try_once, only("full")),
+    Plant("a busy engine ends the node", Storing, "_try_later", _busy_is_a_failure, only("busy")),
+    Plant("a full disk ends the node", Storing, "_try_later", _full_is_a_failure, only("full")),
     Plant(
         "nothing is synced while the disk is full",
         Storing,
@@ -171,6 +224,13 @@ PLANTS: Final = (
         only("reset"),
     ),
     Plant(
+        "a link goes on with the half frame that its process sent before",
+        Acceptor,
+        "accept",
+        _half_frame_of_the_process,
+        only("reset"),
+    ),
+    Plant(
         "a header is expected in one piece",
         FrameParser,
         "feed",
@@ -179,6 +239,13 @@ PLANTS: Final = (
     ),
     Plant("an outbox has no bound", Link, "send", _send_without_bound, only("deaf")),
     Plant("answers know no bound", Link, "send", _answer_without_bound, only("deaf")),
+    Plant(
+        "an outbox of which nothing leaves has no bound",
+        Link,
+        "send",
+        _bound_while_some_leaves,
+        only("deaf"),
+    ),
     Plant("a dial that fails is the last", Link, "on_dial_failed", _dial_once, only("files")),
     Plant("an orderly stop does not wait", Driver, "stop", _leave_at_once, only("stop")),
 )
