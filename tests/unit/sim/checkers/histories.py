@@ -37,10 +37,11 @@ def told() -> Iterator[Told]:
     for section in FILE.read_text().split("\n== ")[1:]:
         title, *lines = section.strip().splitlines()
         verdict, _, name = title.partition(": ")
-        yield Told(name, {"fine": True, "broken": False}[verdict], list(_operations(lines)))
+        yield Told(name, {"fine": True, "broken": False}[verdict], list(operations(lines)))
 
 
-def _operations(lines: list[str]) -> Iterator[RegisterOperation]:
+def operations(lines: list[str]) -> Iterator[RegisterOperation]:
+    """What these lines tell."""
     begun: dict[str, tuple[float, str, list[str]]] = {}
     for time, line in enumerate(lines):
         process, what, name, *values = _PARTS.findall(line)
