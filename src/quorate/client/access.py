@@ -98,6 +98,8 @@ def context_of(
     import ssl  # Late: it takes longer to import than a node to answer.
 
     context = ssl.create_default_context() if ca is None else _trusting(ca)
+    # Python sets it before 3.11.4: an answer that was cut off would pass for a whole one.
+    context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
     if cert is None:
         return context
     chain, key = cert if isinstance(cert, tuple) else (cert, cert)

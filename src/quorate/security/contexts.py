@@ -219,6 +219,8 @@ def _context(protocol: int, accepted: bytes) -> ssl.SSLContext:
     context = ssl.SSLContext(protocol)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(_CIPHERS)
+    # Python sets it before 3.11.4: an end that TLS does not vouch for would pass for a good one.
+    context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
     # Nodes are dialled by addresses that change. Who they are is in the certificate, and is judged.
     context.check_hostname = False
     context.verify_mode = ssl.CERT_REQUIRED
