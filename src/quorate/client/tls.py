@@ -55,9 +55,9 @@ class TlsConnection(NodeConnection):
             is_done = True
         except ssl.SSLWantReadError:
             pass
-        except ssl.SSLEOFError:
-            raise ConnectionResetError(CLOSED) from None
         except ssl.SSLError as fault:
+            if _is_cut(fault):
+                raise ConnectionResetError(CLOSED) from None
             with suppress(OSError):
                 self.socket.send(self._outgoing.read())  # So that the node's log says it too.
             raise TlsFault(self._why(fault)) from None
@@ -85,9 +85,9 @@ class TlsConnection(NodeConnection):
                 parts.append(part)
         except ssl.SSLWantReadError:
             return b"".join(parts) or None
-        except ssl.SSLEOFError:
-            raise ConnectionResetError(_UNHEARD if self._is_new else _CUT) from None
         except ssl.SSLError as fault:
+            if _is_cut(fault):
+                raise ConnectionResetError(_UNHEARD if self._is_new else _CUT) from None
             if _OF_OURS.search(fault.reason or ""):
                 raise TlsFault(self._why(fault)) from None
             raise ConnectionResetError(_said(fault)) from None
@@ -129,6 +129,12 @@ def _unknown(fault: ssl.SSLCertVerificationError, host: str) -> str:
     if fault.verify_code == _NOT_YET:
         return "its certificate is not valid yet: one of the two clocks is wrong"
     return f"its certificate is refused: {fault.verify_message}"
+
+
+def _is_cut(fault: ssl.SSLError) -> bool:
+    """Whether the connection ended without TLS saying so. Before 3.11.4 Python has no class of its
+    own for what OpenSSL 3 calls that."""
+    return isinstance(fault, ssl.SSLEOFError) or fault.reason == "UNEXPECTED_EOF_WHILE_READING"
 
 
 def _said(fault: ssl.SSLError) -> str:
