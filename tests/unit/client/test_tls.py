@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quorate.client import AsyncClient, TlsFailed, Unreachable, asynchronous, blocking
+from quorate.client.access import context_of
 from quorate.client.sockets import broken
 from quorate.client.tls import TlsConnection
 from quorate.errors import Outcome
@@ -397,8 +398,7 @@ def shaken(authority: Authority) -> tuple[TlsConnection, ssl.SSLObject, ssl.Memo
     theirs.close()
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     other = authority.server().wrap_bio(incoming, outgoing, server_side=True)
-    context = ssl.create_default_context(cafile=authority.ca)
-    connection = TlsConnection(mine, context, "localhost")
+    connection = TlsConnection(mine, context_of(ca=authority.ca), "localhost")
     mine.close()
     reply, is_done = connection.shake(None)
     while not is_done:
