@@ -9,7 +9,10 @@ crosses the wire.
 from __future__ import annotations
 
 import enum
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
+
+if TYPE_CHECKING:
+    import ssl
 
 Fact = int | str
 
@@ -199,3 +202,11 @@ def _tree(root: type[QuorateError]) -> dict[str, type[QuorateError]]:
 
 BY_CODE: dict[str, type[QuorateError]] = _tree(QuorateError)
 """Every error class of the taxonomy by its `code`."""
+
+
+def is_cut_off(error: ssl.SSLError) -> bool:
+    """Whether a connection ended without TLS saying so. Python before 3.11.4 has no class of its
+    own for what OpenSSL 3 calls that."""
+    import ssl  # Late: who speaks no TLS need not wait for it.
+
+    return isinstance(error, ssl.SSLEOFError) or error.reason == "UNEXPECTED_EOF_WHILE_READING"

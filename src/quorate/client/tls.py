@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import Final
 
 from quorate.client.sockets import NodeConnection, TlsFault
+from quorate.errors import is_cut_off
 
 _READ_BYTES: Final = 64 << 10
 _OF_OURS: Final = re.compile("ALERT_(?:.*CERTIFICATE.*|UNKNOWN_CA|ACCESS_DENIED|DECRYPT_ERROR)")
@@ -56,7 +57,7 @@ class TlsConnection(NodeConnection):
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLError as fault:
-            if _is_cut(fault):
+            if is_cut_off(fault):
                 raise ConnectionResetError(CLOSED) from None
             with suppress(OSError):
                 self.socket.send(self._outgoing.read())  # So that the node's log says it too.
@@ -86,7 +87,7 @@ class TlsConnection(NodeConnection):
         except ssl.SSLWantReadError:
             return b"".join(parts) or None
         except ssl.SSLError as fault:
-            if _is_cut(fault):
+            if is_cut_off(fault):
                 raise ConnectionResetError(_UNHEARD if self._is_new else _CUT) from None
             if _OF_OURS.search(fault.reason or ""):
                 raise TlsFault(self._why(fault)) from None
@@ -129,12 +130,6 @@ def _unknown(fault: ssl.SSLCertVerificationError, host: str) -> str:
     if fault.verify_code == _NOT_YET:
         return "its certificate is not valid yet: one of the two clocks is wrong"
     return f"its certificate is refused: {fault.verify_message}"
-
-
-def _is_cut(fault: ssl.SSLError) -> bool:
-    """Whether the connection ended without TLS saying so. Before 3.11.4 Python has no class of its
-    own for what OpenSSL 3 calls that."""
-    return isinstance(fault, ssl.SSLEOFError) or fault.reason == "UNEXPECTED_EOF_WHILE_READING"
 
 
 def _said(fault: ssl.SSLError) -> str:

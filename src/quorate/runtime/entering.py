@@ -26,6 +26,7 @@ import msgspec
 import structlog
 
 from quorate.core.values.messages import FEATURE_LEVEL, PROTOCOL_MAX, PROTOCOL_MIN
+from quorate.errors import is_cut_off
 from quorate.files import read_file
 from quorate.notation import show_text, split_url
 from quorate.security.certificates import JOIN_NAME, PEER_NAME
@@ -217,13 +218,19 @@ def _connected(
             raise ConnectionRefusedError(_NOBODY) from None
         channel = None
         if context is not None:
-            try:
-                channel = stack.enter_context(context.wrap_socket(raw, server_hostname=server_name))
-            except (ssl.SSLEOFError, ConnectionResetError):
-                raise ConnectionResetError(_NO_TLS) from None
+            channel = stack.enter_context(_shaken(raw, context, server_name))
         connection = http.client.HTTPConnection(host, port, timeout=ANSWER_S)
         connection.sock = channel or raw
         yield connection, channel
+
+
+def _shaken(raw: socket.socket, context: ssl.SSLContext, server_name: str) -> ssl.SSLSocket:
+    try:
+        return context.wrap_socket(raw, server_hostname=server_name)
+    except (ssl.SSLError, ConnectionResetError) as error:
+        if isinstance(error, ssl.SSLError) and not is_cut_off(error):
+            raise
+        raise ConnectionResetError(_NO_TLS) from None
 
 
 def _post(connection: http.client.HTTPConnection, path: str, body: bytes) -> _Answer:

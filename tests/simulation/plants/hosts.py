@@ -43,8 +43,6 @@ _frames_of: Final[WeakKeyDictionary[Acceptor, dict[int, FrameParser]]] = WeakKey
 _left_in: Final[WeakKeyDictionary[Link, tuple[int, int]]] = WeakKeyDictionary()
 """The bytes behind the last frame of a link, and when some were last seen to leave."""
 _ANSWERS: Final = (Mutated, Pong, ReadAnswer, ScannedRows)
-
-
 STILL_MS: Final = 200
 """The thinnest line lets a small frame go meanwhile."""
 
