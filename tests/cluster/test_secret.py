@@ -137,9 +137,11 @@ def test_who_has_the_secret_is_a_client_inside_tls_and_no_peer(
     with secure_socket(node, context) as connection:
         connection.sendall(b"PING\r\n")
         assert connection.recv(100) == b"+PONG\r\n"
-    with secure_socket(node, context) as connection:
+    answer = b""
+    with suppress(ssl.SSLError), secure_socket(node, context) as connection:
         connection.sendall(GREETING)
-        assert connection.recv(100) == b""
+        answer = connection.recv(100)  # Python before 3.11.4 says of a cut that it is one.
+    assert answer == b""
     wait_until(
         lambda: any("no node's" in each for each in refusals(node)),
         within_s=10,
