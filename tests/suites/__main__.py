@@ -15,7 +15,6 @@ import re
 import shlex
 import subprocess
 import sys
-import tarfile
 import tempfile
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -149,8 +148,7 @@ def unpacked(name: str, suite: Suite, python: Path, port: str) -> Path:
     archives, target = BUILD / "archives", BUILD / name
     subprocess.run([python, *shlex.split(DOWNLOAD), archives, suite.source], check=True)
     file = suite.source.replace("==", "-").lower()
-    with tarfile.open(archives / f"{file}.tar.gz") as archive:
-        archive.extractall(target, filter="data")
+    protocol.unpack(archives / f"{file}.tar.gz", target)
     for path in (target / file).rglob("*.py"):
         text = path.read_text("utf-8")
         changed = text.replace(suite.port, port) if suite.port else text
