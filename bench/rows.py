@@ -19,6 +19,7 @@ from bench.generator import (
     resp_logging_in,
 )
 from bench.growth import GROWTHS
+from bench.moving import growing
 from bench.peers.etcd import Etcd, EtcdLoad, etcd_gateway, etcd_grpc, etcd_txn
 from bench.peers.postgres import Pgbench, Postgres
 from bench.peers.quorate import Quorate
@@ -240,6 +241,15 @@ _GOALS: Final = (
         memory_of_connections(_OS),
         Bound(at_most=40),
         "kB",
+    ),
+    BenchRow(
+        "growing",
+        "p99 of one client while copies move to a fourth node, `sync`",
+        "its quiet p99; SET and GET, 1 million records of 100 bytes",
+        growing(_SYNC),
+        Bound(at_most=2),
+        "times",
+        is_long=True,
     ),
     BenchRow(
         "tail-os",

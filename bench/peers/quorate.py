@@ -76,14 +76,30 @@ class Quorate:
         running.processes.insert(0, self._process(place, port, running.ports))
         wait_for(lambda: _is_ready(port), running.processes, what=self.name)
 
-    def _node(self, place: Workbench, port: int, ports: list[int]) -> Process:
-        make_directory(place.directory / str(port), user=None)
-        return self._process(place, port, ports)
+    def join(self, running: Running, place: Workbench) -> int:
+        """Start one node more, which becomes a member by itself; load goes on to the others.
+        Returns its port."""
+        (port,) = free_ports(1)
+        running.processes.append(self._node(place, port, running.ports, knows="-join"))
+        return port
 
-    def _process(self, place: Workbench, port: int, ports: list[int]) -> Process:
+    def is_moving(self, port: int) -> bool:
+        """Whether copies are on their way by what the node there knows. OSError: no answer yet."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/topology", timeout=2) as answer:
+            return bool(json.load(answer)["phase"] == "moving")
+
+    def _node(
+        self, place: Workbench, port: int, ports: list[int], *, knows: str = "-nodes"
+    ) -> Process:
+        make_directory(place.directory / str(port), user=None)
+        return self._process(place, port, ports, knows=knows)
+
+    def _process(
+        self, place: Workbench, port: int, ports: list[int], *, knows: str = "-nodes"
+    ) -> Process:
         directory = place.directory / str(port)
         nodes = ",".join(f"http://127.0.0.1:{each}" for each in ports)
-        command = [place.python, "-m", "quorate", "serve", f"-port={port}", f"-nodes={nodes}"]
+        command = [place.python, "-m", "quorate", "serve", f"-port={port}", f"{knows}={nodes}"]
         command += [f"-R={self.r}", f"-W={self.w}", f"-durability={self.durability}"]
         command += [f"-data={directory / 'data'}", "-log-level=warning"]
         if self.has_secret:

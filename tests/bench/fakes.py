@@ -19,6 +19,7 @@ def measured(
     per_second: float,
     *,
     p50_ms: float = 1.0,
+    p99_ms: float = 2.0,
     generator_us: float = 0.5,
     store_us: float = 10.0,
     errors: int = 0,
@@ -29,7 +30,7 @@ def measured(
         per_second=per_second,
         p50_ms=p50_ms,
         p90_ms=1.5,
-        p99_ms=2.0,
+        p99_ms=p99_ms,
         p999_ms=3.0,
         max_ms=4.0,
     )
@@ -62,9 +63,12 @@ class FakeLoad(StoreLoad):
     label: str = ""
     events: list[str] = field(default_factory=list)
     found: list[float] = field(default_factory=list)
+    p99s: list[float] = field(default_factory=list)
 
     def measure(self, running: Running, place: Workbench, *, seconds: float) -> Measured:
         del running, place
         at = f" at {self.rate:g}" if self.rate else ""
         self.events.append(f"{self.label}{' GET' if self.reads else ''} {seconds:g}s{at}")
-        return measured(self.found.pop(0) if self.found else self.keys + self.reads)
+        p99_ms = self.p99s.pop(0) if self.p99s else 2.0
+        per_second = self.found.pop(0) if self.found else self.keys + self.reads
+        return measured(per_second, p99_ms=p99_ms)
