@@ -148,9 +148,10 @@ def read_while_the_next_layout_is_known_to_some() -> list[bytes]:
 
 
 def pulled_where_one_source_is_behind(slow: int) -> list[bytes]:
-    """0 and 1 took all writes, 2 was not there, and 0 loses its disk. 3 takes its place. Then 1 is
-    gone for a moment: 2 and 3 must know of each write."""
+    """0 and 1 took the last writes, 2 was not there, and 0 loses its disk. 3 takes its place. Then
+    1 is gone for a moment: 2 and 3 must know of each write."""
     cluster = _cluster(4, spares=1, replication=3)
+    _write(cluster, 0, b"old")
     cluster.kill(2)
     _write(cluster, 0, b"v")
     cluster.kill(0)
@@ -332,6 +333,7 @@ def _has_accepted(cluster: SimCluster, index: int, key: bytes) -> bool:
 STORIES: Final[dict[str, Callable[[], list[bytes]]]] = {
     "a read asks the old row alone": read_while_the_next_layout_is_known_to_some,
     "a pull asks one source alone": lambda: pulled_where_one_source_is_behind(2),
+    "what came with a list is the newest": lambda: pulled_where_one_source_is_behind(1),
     "a lost disk counts as a source": lambda: pulled_where_one_source_is_behind(1),
     "who leaves need not be pulled": moved_from_the_only_one_that_took_it,
     "pulled is told before it is durable": lost_power_after_it_had_pulled,

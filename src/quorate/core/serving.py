@@ -434,7 +434,7 @@ class Serving:
             self._turn.counters["peer_requests_dropped"] += 1
         elif message.base is None:
             asked = ScanRows(message.batch, message.partition, message.after, b"", message.limit)
-            self._on_scan(outbox, asked)
+            self._on_scan(outbox, asked, MESSAGE_BYTES_MAX if message.is_full else 0)
         else:
             self._tell_votes(outbox, message, message.base)
 
@@ -459,21 +459,23 @@ class Serving:
         outbox.said_bytes += ROW_BYTES * (1 + len(told)) + sum(sizes)
         outbox.say(PulledVotes(batch, told, more))
 
-    def _on_scan(self, outbox: Outbox, message: ScanRows) -> None:
-        if not self._membership.current().partitions[message.partition].is_mine:
-            outbox.say(ScannedRows(message.batch, [], more=False, failed=True))
+    def _on_scan(self, outbox: Outbox, asked: ScanRows, room: int = 0) -> None:
+        if not self._membership.current().partitions[asked.partition].is_mine:
+            outbox.say(ScannedRows(asked.batch, [], more=False, failed=True))
             return
         told = local_rows(
             self._replica,
-            message.partition,
-            after=message.after,
-            prefix=message.prefix,
-            limit=min(message.limit, SCAN_ROWS_MAX),
+            asked.partition,
+            after=asked.after,
+            prefix=asked.prefix,
+            limit=min(asked.limit, SCAN_ROWS_MAX),
+            room=room,
         )
-        outbox.said_bytes += ROW_BYTES + sum([ROW_BYTES + len(row.row) for row in told.rows])
-        fence = self._replica.fences.of(message.partition)
-        lock, horizon = (0, 0) if fence is None else (fence.lock, fence.horizon)
-        outbox.say(ScannedRows(message.batch, told.rows, told.more, told.failed, lock, horizon))
+        size = ROW_BYTES + sum([record.size for record in told.records])
+        outbox.said_bytes += size + sum([ROW_BYTES + len(row.row) for row in told.rows])
+        fence = self._replica.fences.of(asked.partition)
+        ends = (0, 0) if fence is None else (fence.lock, fence.horizon)
+        outbox.say(ScannedRows(asked.batch, told.rows, told.more, told.failed, *ends, told.records))
 
     def _on_ask_sums(self, outbox: Outbox, message: AskSums) -> None:
         """Say in which buckets another replica is to look for a difference."""

@@ -170,7 +170,11 @@ def _is_scanned_rows(message: ScannedRows) -> bool:
     for entry in message.rows:
         if len(entry.version) not in RECORD_LENGTHS:
             return False
-    return _are_rows([entry.row for entry in message.rows])
+    for entry, record in zip(message.rows, message.records, strict=False):
+        if not is_record(record) or record.version != entry.version:
+            return False
+    is_fit = len(message.records) <= len(message.rows)
+    return is_fit and _are_rows([entry.row for entry in message.rows])
 
 
 def _is_ping(message: Ping) -> bool:

@@ -34,6 +34,7 @@ from quorate.core.values.messages import (
     PulledVotes,
     ReadAnswer,
     RowsVoted,
+    ScannedRows,
 )
 from quorate.core.values.record import packed, record_of, unpack
 from quorate.errors import PeerProtocolError
@@ -243,6 +244,7 @@ def _unpack_pulled_votes(message: PulledVotes) -> None:
 _UNPACKING: Final[dict[type[Message], Callable[[Any], None]]] = {
     Mutate: _unpack_written,
     ReadAnswer: _unpack_records,
+    ScannedRows: _unpack_records,
     AcceptRows: _unpack_proposed,
     RowsVoted: _unpack_votes,
     PulledVotes: _unpack_pulled_votes,

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from quorate.core.exchanges import vote_pulls
 from quorate.core.exchanges.outbox import Outbox
 from quorate.core.exchanges.pulls import Pulls
-from quorate.core.exchanges.sources import CopySources
+from quorate.core.exchanges.sources import CopyPage, CopySources
 from quorate.core.exchanges.surplus import Surplus
 from quorate.core.moved_votes import ToldVote
 from quorate.core.serving import Serving
@@ -22,7 +22,7 @@ from quorate.core.topology.layout import Layout
 from quorate.core.topology.peer import Peer
 from quorate.core.topology.topology import Replicas
 from quorate.core.turn import Parts
-from quorate.core.values.messages import Frame, Pull
+from quorate.core.values.messages import Frame, Pull, ScannedRow
 from quorate.core.values.settings import majority
 from quorate.core.votes import Votes
 from quorate.sim.acts import CHANGES, STRIKES
@@ -32,6 +32,7 @@ from tests.simulation.plants.plant import Plant
 _replicas: Final = Replicas.__init__
 _on_frame: Final = Serving.on_frame
 _sources: Final = CopySources.of
+_newest: Final = CopyPage.newest
 _next_partition: Final = Pulls._next_partition
 _kept: Final = Pulls._kept
 _adopted: Final = Surplus.adopted
@@ -58,6 +59,14 @@ def _readers_of_the_old_row(self: Replicas, rows: list[list[Peer | None]], **nam
 def _one_source(self: CopySources, partition: int) -> list[Peer] | None:
     sources = _sources(self, partition)
     return sources and sources[-1:]
+
+
+def _sent_is_newest(self: CopyPage) -> dict[bytes, tuple[ScannedRow, Peer]]:
+    found = _newest(self)
+    for peer, told in self.answers.items():
+        sent = zip(told.rows, told.records, strict=False)
+        found |= {each.row: (each, peer) for each, _ in sent if each.row in found}
+    return found
 
 
 def _lost_ones_count(self: CopySources, partition: int) -> list[Peer] | None:
@@ -140,6 +149,7 @@ def _taken_by_nobody(votes: Votes, told: ToldVote) -> None:
 PLANTS: Final = (
     Plant("a read asks the old row alone", Replicas, "__init__", _readers_of_the_old_row, SINGLE),
     Plant("a pull asks one source alone", CopySources, "of", _one_source, BEHIND),
+    Plant("what came with a list is the newest", CopyPage, "newest", _sent_is_newest, LOST),
     Plant("a lost disk counts as a source", CopySources, "of", _lost_ones_count, LOST),
     Plant("who leaves need not be pulled", CopySources, "of", _leavers_are_the_last, ALONE),
     Plant("pulled is told before it is durable", Pulls, "_next_partition", _told_at_once, SINGLE),

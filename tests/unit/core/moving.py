@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from quorate.core.exchanges.outbox import MESSAGE_BYTES_MAX
 from quorate.core.exchanges.pulls import PAGE_ROWS_MAX
 from quorate.core.moved_votes import ToldVote
 from quorate.core.topology.layout import Course, Layout, Member
@@ -140,6 +141,7 @@ class Source:
         held: Mapping[bytes, Record],
         *,
         page: int = PAGE_ROWS_MAX,
+        room: int = MESSAGE_BYTES_MAX,
         fence: tuple[int, int] = (0, 0),
     ) -> None:
         self.alone = alone
@@ -147,6 +149,8 @@ class Source:
         self.held = dict(held)
         self.page = page
         """How many rows it tells at once."""
+        self.room = room
+        """So many bytes of their records, or a little more, if it is asked for these, too."""
         self.fence = fence
         """Its lock and horizon."""
         self.damaged: set[bytes] = set()
@@ -180,16 +184,21 @@ class Source:
     def listed(self, pull: Pull) -> ScannedRows:
         """What it answers to a question for rows."""
         rows: list[ScannedRow] = []
+        records: list[Record] = []
+        room = self.room if pull.is_full else 0
         for row, record in sorted(self.held.items()):
             if partition_of(row) != pull.partition or row <= pull.after:
                 continue
             if row in self.damaged:
-                return ScannedRows(pull.batch, rows, bool(rows), not rows, *self.fence)
+                return ScannedRows(pull.batch, rows, bool(rows), not rows, *self.fence, records)
             if len(rows) == min(pull.limit, self.page):
-                return ScannedRows(pull.batch, rows, True, False, *self.fence)
+                return ScannedRows(pull.batch, rows, True, False, *self.fence, records)
             is_live = record.value is not None
             rows.append(ScannedRow(row, record.version, is_live, record.expires_ms))
-        return ScannedRows(pull.batch, rows, False, False, *self.fence)
+            if room > 0:
+                records.append(record)
+                room -= record.size
+        return ScannedRows(pull.batch, rows, False, False, *self.fence, records)
 
     def told(self, pull: Pull, base: bytes) -> PulledVotes:
         """What it answers to a question for votes."""
@@ -224,9 +233,11 @@ def records_of(*rows: bytes, ms: int = 1, value: bytes | None = b"v") -> dict[by
     return {row: record_at(ms, value) for row in rows}
 
 
-def sources_of(alone: Alone, held: Mapping[bytes, Record], *indices: int) -> list[Source]:
+def sources_of(
+    alone: Alone, held: Mapping[bytes, Record], *indices: int, room: int = MESSAGE_BYTES_MAX
+) -> list[Source]:
     """These hold the same."""
-    return [Source(alone, index, held) for index in indices or (1, 2, 3)]
+    return [Source(alone, index, held, room=room) for index in indices or (1, 2, 3)]
 
 
 def copy_of(alone: Alone, partition: int) -> dict[bytes, Record]:

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from quorate.core.exchanges.outbox import STEP_BYTES_MAX
+from quorate.core.exchanges.outbox import MESSAGE_BYTES_MAX, STEP_BYTES_MAX
 from quorate.core.topology.layout import Layout
 from quorate.core.topology.steps import completed, stepped
 from quorate.core.values.events import SCAN_ROWS_MAX, PeerFrame, StorageState
@@ -51,8 +51,10 @@ def _filled() -> Alone:
     return alone
 
 
-def _pulled(alone: Alone, after: bytes = b"", limit: int = 100) -> ScannedRows:
-    alone.hear(3, Pull(9, P, after, limit))
+def _pulled(
+    alone: Alone, after: bytes = b"", limit: int = 100, *, is_full: bool = False
+) -> ScannedRows:
+    alone.hear(3, Pull(9, P, after, limit, is_full=is_full))
     (listed,) = alone.take(3, ScannedRows)
     assert listed.batch == 9
     return listed
@@ -74,6 +76,18 @@ def test_tombstones_and_what_expires_are_listed_as_they_are() -> None:
     hear(alone, JOINT)
     first = _pulled(alone).rows[0]
     assert (first.row, first.live) == (ROWS[0], False)
+
+
+def test_records_come_with_the_list_if_they_are_asked_for_and_have_room() -> None:
+    alone = _filled()
+    large = record_at(2, bytes(MESSAGE_BYTES_MAX // 2))
+    alone.hear(1, Mutate(7, [(row, large) for row in ROWS[2:6]]))
+    hear(alone, JOINT)
+    assert _pulled(alone).records == []
+    told = _pulled(alone, is_full=True)
+    assert [each.row for each in told.rows] == list(ROWS)
+    assert told.records == [record_at(1), record_at(1), large, large], "up to a message"
+    assert _pulled(alone, after=ROWS[5], limit=2, is_full=True).records == [record_at(1)] * 2
 
 
 def test_it_tells_when_what_it_took_before_is_durable_and_all_of_that() -> None:
@@ -151,6 +165,16 @@ def test_what_one_step_tells_one_peer_is_bounded() -> None:
     assert len(alone.take(3, ScannedRows)) < count
     assert alone.node.parts.turn.counters["peer_requests_dropped"] > 0
     assert _pulled(alone).rows, "and the next step tells it again"
+
+
+def test_records_with_lists_are_part_of_what_one_step_tells() -> None:
+    alone = _filled()
+    alone.hear(1, Mutate(7, [(ROWS[0], record_at(2, bytes(MESSAGE_BYTES_MAX)))]))
+    hear(alone, JOINT)
+    count = STEP_BYTES_MAX // MESSAGE_BYTES_MAX + 5
+    alone.hear(3, *[Pull(batch, P, b"", 1, is_full=True) for batch in range(count)])
+    assert len(alone.take(3, ScannedRows)) <= STEP_BYTES_MAX // MESSAGE_BYTES_MAX
+    assert alone.node.parts.turn.counters["peer_requests_dropped"] >= 5
 
 
 def test_a_node_that_leaves_serves_and_keeps_until_the_move_is_complete() -> None:

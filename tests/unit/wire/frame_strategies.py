@@ -78,6 +78,12 @@ def linked(record: Record, base: bytes, winners: tuple[tuple[int, int], ...]) ->
     return Record(version, record.value, record.expires_ms, record.prior, winners)
 
 
+def with_records(held: list[tuple[bytes, Record]], count: int) -> ScannedRows:
+    """A list of these rows, and so many of their records."""
+    rows = [ScannedRow(row, each.version, True, each.expires_ms) for row, each in held]
+    return ScannedRows(1, rows, more=True, records=[each for _, each in held[:count]])
+
+
 LINKED_RECORD = st.builds(linked, STAMPED_RECORD, STAMPED, WINNERS)
 RECORD = STAMPED_RECORD | LINKED_RECORD
 PARTITION = st.integers(0, PARTITION_COUNT - 1)
@@ -139,6 +145,7 @@ KINDS: Final[tuple[st.SearchStrategy[Message], ...]] = (
         st.lists(st.builds(ScannedRow, ROW, VERSION, st.booleans(), BATCH), max_size=4),
         st.booleans(),
     ),
+    st.builds(with_records, st.lists(st.tuples(ROW, RECORD), max_size=4), st.integers(0, 4)),
     st.builds(
         Ping,
         BATCH,

@@ -195,6 +195,12 @@ def test_the_base_of_a_row_of_which_nothing_is_held_is_allowed() -> None:
         Listed(1, [(ROW, b"")], b""),
         Listed(1, [(ROW, LINKED + b"v")], b""),
         ScannedRows(1, [ScannedRow(ROW, LINKED[:-1], True, 0)], False),
+        ScannedRows(1, [], False, records=[NEXT]),
+        ScannedRows(1, [ScannedRow(ROW, VERSION, True, 0)], False, records=[NEXT]),
+        ScannedRows(1, [ScannedRow(ROW, NEXT.version, True, 0)], False, records=[NEXT, NEXT]),
+        ScannedRows(
+            1, [ScannedRow(ROW, BAD_RECORDS[0].version, True, 0)], False, records=[BAD_RECORDS[0]]
+        ),
         PrepareRows(1, [(ROW, b"", (1, 1), b"")]),
         PrepareRows(1, [(ROW, VERSION[1:], (1, 1), b"")]),
         PrepareRows(1, [(ROW, VERSION, (1, 1), VERSION[1:])]),

@@ -8,10 +8,10 @@ be missing. Each source has adopted this very layout, durably, before it tells, 
 nothing under an earlier one that it has not told.
 
 For example: partition 5 moves from 17, 23 and 42 to 17, 23 and 99; the disk 42 is lost. 99 asks 17
-and 23 (two are N - majority + 1), a page of rows at a time: first which versions each has, then the
-newer one for its record. What it acknowledges itself meanwhile is newer, and stays. With the first
-page it asks what each has voted on successors (`core.moved_votes`), and takes that in when all rows
-are here.
+and 23 (two are N - majority + 1), a page of rows at a time, which versions each has. 17 sends its
+records, too; of rows of which 23 has a newer version, that one is then asked for its record. What
+99 acknowledges itself meanwhile is newer, and stays. With the first page it asks what each has
+voted on successors (`core.moved_votes`), and takes that in when all rows are here.
 
 In place of a source whose record is stamped further ahead than clocks may differ others are asked:
 one wrong clock must not have two copies. What a majority of the replicas list is taken all the
@@ -223,11 +223,16 @@ class Pulls:
         limit = PAGE_ROWS_MAX
         if self._row_bytes:
             limit = min(max(PAGE_BYTES // self._row_bytes, PAGE_ROWS_MIN), PAGE_ROWS_MAX)
+        sound = self._sources.sound(sources)
+        # Most rows are the same everywhere, so the records come with one list: but for a copy that
+        # was here all along, which has most of them.
+        full = [] if self._sources.count_own(partition) else sound[:1]
         for peer in sources:
             outbox = self._outboxes[peer.index]
             sent = Sent(outbox, self, ScannedRows, [page], ITEM_BYTES)
-            outbox.send(sent, Pull(sent.batch, partition, self._after, limit))
-        wanting = self._votes.wanting(self._sources.sound(sources))
+            pull = Pull(sent.batch, partition, self._after, limit, is_full=peer in full)
+            outbox.send(sent, pull)
+        wanting = self._votes.wanting(sound)
         if wanting and not self._after and not self._votes.has_untaken:
             self._votes.ask(partition, wanting)
 
@@ -298,6 +303,11 @@ class Pulls:
         except StorageError:
             self._try_again()
             return
+        for row, record in page.sent(wanted):
+            self.take(page, row, record)
+        if page.is_short:
+            self._try_again()
+            return
         page.pending = sum([len(rows) for rows in wanted.values()])
         for peer, rows in wanted.items():
             self._bodies.ask(self._outboxes[peer.index], page, rows)
@@ -328,22 +338,11 @@ class Pulls:
     def _wanted(self, page: CopyPage) -> dict[Peer, list[bytes]]:
         """The rows to get from each source: those of which it has a newer version than this node,
         and the newest of all."""
-        sound = {peer: told for peer, told in page.answers.items() if not told.failed}
         lock = pulled_lock([(told.lock, told.horizon) for told in page.answers.values()])
         # What a copy holds that was one all along was let in as it was elsewhere.
         is_fresh = not self._sources.count_own(page.partition)
         own = self._own_rows(page, lock) if lock and is_fresh else {}
-        newest: dict[bytes, tuple[ScannedRow, Peer]] = {}
-        passed = page.ahead.passed
-        for peer, told in sound.items():
-            for each in told.rows:
-                if page.bound and each.row > page.bound:
-                    break
-                if passed and (each.row, each.version) in passed:
-                    continue
-                known = newest.get(each.row)
-                if known is None or each.version > known[0].version:
-                    newest[each.row] = each, peer
+        newest = page.newest()
         self._drop_refused(own, newest, lock)
         wanted: dict[Peer, list[bytes]] = {}
         for row in sorted(newest):

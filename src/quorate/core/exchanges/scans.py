@@ -29,6 +29,7 @@ from quorate.core.values.events import (
     ScanResult,
 )
 from quorate.core.values.messages import ScannedRow, ScannedRows, ScanRows
+from quorate.core.values.record import Record
 from quorate.core.values.slots import PARTITION_COUNT
 from quorate.errors import DeadlineExceeded, InvalidRequest, StorageError
 
@@ -50,22 +51,27 @@ _KEYSPACE: Final = b"\0\0"
 
 
 def local_rows(
-    replica: Replica, partition: int, *, after: bytes, prefix: bytes, limit: int
+    replica: Replica, partition: int, *, after: bytes, prefix: bytes, limit: int, room: int = 0
 ) -> ScannedRows:
-    """Up to `limit` rows of this node's copy of a partition, `failed` if the first is damaged."""
+    """Up to `limit` rows of this node's copy of a partition, `failed` if the first is damaged, with
+    the records of the first until these have `room` bytes or more."""
     first = partition.to_bytes(2, "big") + _KEYSPACE + prefix
     start = max(first, after + b"\0") if after else first
     rows: list[ScannedRow] = []
+    records: list[Record] = []
     try:
         for row, record in replica.scan(start, _past(first)):
             if len(rows) == limit:
-                return ScannedRows(0, rows, more=True)
+                return ScannedRows(0, rows, more=True, records=records)
             live = not record.is_tombstone
             rows.append(ScannedRow(row, record.version, live, record.expires_ms))
+            if room > 0:
+                records.append(record)
+                room -= record.size
     except StorageError:
         # What is before the damage can be told. Whoever asks for what follows it is told.
-        return ScannedRows(0, rows, more=bool(rows), failed=not rows)
-    return ScannedRows(0, rows, more=False)
+        return ScannedRows(0, rows, more=bool(rows), failed=not rows, records=records)
+    return ScannedRows(0, rows, more=False, records=records)
 
 
 def _past(prefix: bytes) -> bytes:

@@ -11,7 +11,8 @@ from typing import Final, NamedTuple
 from quorate.core.topology.membership import Membership
 from quorate.core.topology.peer import Peer
 from quorate.core.turn import Parts
-from quorate.core.values.messages import ScannedRows
+from quorate.core.values.messages import ScannedRow, ScannedRows
+from quorate.core.values.record import Record
 from quorate.core.values.settings import majority
 from quorate.core.values.slots import ascend, key_of, partition_bounds
 from quorate.core.values.versions import ABSENT, made_of, ms_of, stamp_of
@@ -54,6 +55,35 @@ class CopyPage:
         self.ahead = NOTHING_AHEAD
         self.is_short = False
         """Whether it is to be tried again."""
+
+    def newest(self) -> dict[bytes, tuple[ScannedRow, Peer]]:
+        """By row: the newest version that is listed, and by whom; who sent its record, if anybody
+        of them did."""
+        found: dict[bytes, tuple[ScannedRow, Peer]] = {}
+        sound = [(peer, told) for peer, told in self.answers.items() if not told.failed]
+        for peer, told in sorted(sound, key=_has_sent, reverse=True):
+            for each in told.rows:
+                if self.bound and each.row > self.bound:
+                    break
+                if (each.row, each.version) in self.ahead.passed:
+                    continue
+                known = found.get(each.row)
+                if known is None or each.version > known[0].version:
+                    found[each.row] = each, peer
+        return found
+
+    def sent(self, wanted: dict[Peer, list[bytes]]) -> list[tuple[bytes, Record]]:
+        """The records of these rows that came with the lists. They are taken out of `wanted`: the
+        rest is to be asked for."""
+        found: list[tuple[bytes, Record]] = []
+        for peer, rows in [*wanted.items()]:
+            told = self.answers[peer]
+            sent = {each.row: body for each, body in zip(told.rows, told.records, strict=False)}
+            found += [(row, sent[row]) for row in rows if row in sent]
+            wanted[peer] = [row for row in rows if row not in sent]
+            if not wanted[peer]:
+                del wanted[peer]
+        return found
 
 
 class CopySources:
@@ -202,6 +232,10 @@ class CopySources:
 
 def _why(peer: Peer) -> str:
     return "down" if not peer.is_up else "no link to it" if not peer.is_linked else "too busy"
+
+
+def _has_sent(answer: tuple[Peer, ScannedRows]) -> bool:
+    return bool(answer[1].records)
 
 
 def is_fit(answer: ScannedRows, partition: int, after: bytes) -> bool:

@@ -110,6 +110,8 @@ class ScannedRows(msgspec.Struct, frozen=True, array_like=True, tag=6, gc=False)
     lock: int = 0
     """Of the partition, at who was asked to `Pull`."""
     horizon: int = 0
+    records: list[Body] = []
+    """Of the first rows, as many as a message has room for, if `Pull` asked for them."""
 
 
 class Whereabouts(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -229,8 +231,9 @@ class Pull(msgspec.Struct, frozen=True, array_like=True, tag=13, gc=False):
     after: bytes
     limit: int
     base: bytes | None = None
-    """If given: list what you voted on successors instead, behind that of this version of that
-    row."""
+    """If given: list what you voted instead, behind that on this version's successor."""
+    is_full: bool = False
+    """Whether to send the records of the first rows, too."""
 
 
 Fencing = tuple[int, int, int, int]
@@ -263,8 +266,7 @@ class Sums(msgspec.Struct, frozen=True, array_like=True, tag=16, gc=False):
 
 
 class ListBuckets(msgspec.Struct, frozen=True, array_like=True, tag=17, gc=False):
-    """Of the `limit` rows of `partition` after `after` list those of some buckets; ends in
-    Listed."""
+    """List those of some buckets of `limit` rows of `partition` after `after`; ends in Listed."""
 
     batch: int
     partition: int
@@ -318,8 +320,7 @@ class PrepareRows(msgspec.Struct, frozen=True, array_like=True, tag=21, gc=False
 
 
 class AcceptRows(msgspec.Struct, frozen=True, array_like=True, tag=22, gc=False):
-    """Accept each record as the successor of a version; ends in RowsVoted. Nobody sees it before it
-    is written by a Mutate."""
+    """Accept each record as a version's successor, unseen until a Mutate; ends in RowsVoted."""
 
     batch: int
     items: list[tuple[bytes, bytes, Ballot, Body]]
@@ -461,9 +462,8 @@ class Greeting(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The process that the acceptor's own link to the dialler's URL, or to another with its
     identity, leads to; 0 while it is down, and from the dialler."""
     w: int = 0
-    """What the sender was started with; 0 if with none: a majority of the copies there are."""
     r: int = 0
-    """Likewise."""
+    """What the sender was started with; 0 if with none: a majority of the copies there are."""
     lineage: bytes = b""
     """Of its layout, the cluster's alone (`Layout.lineage`); empty while `layout_hash` is."""
     serial: int = 0

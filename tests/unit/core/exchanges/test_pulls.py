@@ -88,7 +88,9 @@ def test_where_a_row_shrinks_its_own_copy_counts_and_all_who_stay_ask() -> None:
     alone = node()
     hear(alone, stepped(OLD, {partition: shorter}))
     assert alone.node.pulls.left == [partition]
-    assert set(asked_to_list(alone)) == {2}, "this node and who leaves are N - majority + 1"
+    asked = asked_to_list(alone)
+    assert set(asked) == {2}, "this node and who leaves are N - majority + 1"
+    assert not any(pull.is_full for pull in asked[2]), "most of what is there is here"
     old = stable(6, replication=5)
     partition = held_by(old, 0, 1)[0]
     given = old.table[partition][-1] or old.table[partition][0]
@@ -97,7 +99,7 @@ def test_where_a_row_shrinks_its_own_copy_counts_and_all_who_stay_ask() -> None:
         count=6,
         layout_of=old,
     )
-    asked = set(asked_to_list(alone, 6))
+    asked = asked_to_list(alone, 6)
     assert len(asked) == 2, "three of five, and one is this node"
     assert given in asked
 
@@ -173,6 +175,46 @@ def test_it_gets_the_newest_of_each_row_and_then_has_pulled() -> None:
     assert told[-3:] == [JOINT.epoch] * 3, "all are told, at once"
 
 
+def test_records_come_with_one_list_and_what_is_newer_elsewhere_is_asked_for() -> None:
+    alone = node()
+    alone.peer(2).speed = 9
+    hear(alone, JOINT)
+    held = records_of(*ROWS[:9])
+    newer = records_of(ROWS[7], ms=5, value=b"new")
+    one, three = Source(alone, 1, {**held, **newer}), Source(alone, 3, held)
+    work(alone, one, three)
+    assert has_pulled(alone)
+    assert copy_of(alone, P) == {**held, **newer}
+    assert [[pull.is_full for pull in each.pulls] for each in (one, three)] == [[False], [True]]
+    assert (one.read, three.read) == ([ROWS[7]], [])
+
+
+def test_records_that_had_no_room_beside_a_list_are_asked_for_where_it_came_from() -> None:
+    alone = node()
+    alone.peer(2).speed = 9
+    hear(alone, JOINT)
+    held = records_of(*ROWS[:9])
+    sources = sources_of(alone, held, room=1)
+    work(alone, *sources)
+    assert has_pulled(alone)
+    assert copy_of(alone, P) == held
+    assert [each.read for each in sources] == [[], [], list(ROWS[1:9])]
+
+
+def test_a_source_that_cannot_read_what_comes_next_is_not_the_one_to_send_records() -> None:
+    alone = node()
+    alone.peer(2).speed = 9
+    hear(alone, JOINT)
+    held = records_of(*ROWS[:9])
+    sources = sources_of(alone, held)
+    sources[2].damaged.add(ROWS[4])
+    work(alone, *sources)
+    assert has_pulled(alone)
+    assert copy_of(alone, P) == held
+    assert [each.read for each in sources] == [[], [], []]
+    assert any(pull.is_full for source in sources[:2] for pull in source.pulls)
+
+
 def test_an_empty_partition_is_pulled_too() -> None:
     alone = node()
     hear(alone, JOINT)
@@ -185,7 +227,7 @@ def test_nothing_is_fetched_that_is_held_already_or_is_newer_here() -> None:
     alone = node()
     hear(alone, JOINT)
     alone.hear(1, Mutate(7, [(ROWS[0], record_at(9)), (ROWS[1], record_at(1))]))
-    sources = sources_of(alone, records_of(*ROWS[:3]))
+    sources = sources_of(alone, records_of(*ROWS[:3]), room=0)
     work(alone, *sources)
     assert [row for source in sources for row in source.read] == [ROWS[2]]
     assert copy_of(alone, P)[ROWS[0]] == record_at(9)
@@ -334,7 +376,7 @@ def test_a_restart_goes_on_with_the_partition_that_was_under_way() -> None:
     assert not has_pulled(again)
     assert len(copy_of(again, first)) == 4
     assert len(copy_of(again, second)) == 9
-    sources = sources_of(again, held)
+    sources = sources_of(again, held, room=0)
     work(again, *sources)
     assert has_pulled(again)
     assert {pull.partition for source in sources for pull in source.pulls} == {second}

@@ -244,7 +244,7 @@ def test_a_record_that_went_past_the_guard_after_it_was_listed_is_not_kept() -> 
     alone.peer(2).speed = 9
     hear(alone, JOINT)
     held = records_of(*ROWS[:6])
-    one, two, three = sources_of(alone, held)
+    one, two, three = sources_of(alone, held, room=0)
     for source in (one, two, three):
         for pull in alone.take(source.index, Pull):
             if pull.base is None:

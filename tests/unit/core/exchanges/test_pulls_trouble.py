@@ -74,7 +74,7 @@ def test_a_page_of_which_a_source_was_lost_is_none_whoever_answers_after_that() 
 def test_records_that_do_not_come_are_asked_for_again_and_no_others() -> None:
     alone = node(timeout_ms=300)
     hear(alone, JOINT)
-    sources = sources_of(alone, records_of(*ROWS[:5]))
+    sources = sources_of(alone, records_of(*ROWS[:5]), room=0)
     for source in sources:
         for pull in alone.take(source.index, Pull):
             if pull.base is None:
