@@ -99,15 +99,16 @@ class Handoff(Judge):
 
 
 def _is_for_nobody(step: Step, name: bytes) -> bool:
-    """Whether a hint is for nobody that the layout of its node names."""
+    """Whether a hint is for nobody that the layout of its node names, or for who is lost by it: a
+    founder that never came is lost under the name of its URL."""
     layout = None if step.node is None else step.node.membership.layout
     if layout is None:
         return False
     peer, urls = peer_of(name), layout.urls()
     return not any(
-        (peer == each.id and each.id not in layout.lost)
-        or (peer == unmet_id(each.url) and urls.count(each.url) == 1)
+        peer == each.id or (peer == unmet_id(each.url) and urls.count(each.url) == 1)
         for each in layout.members
+        if each.id not in layout.lost
     )
 
 

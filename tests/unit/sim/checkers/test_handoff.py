@@ -7,6 +7,7 @@ from random import Random
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from quorate.core.exchanges.hints import PREFIX_BYTES
 from quorate.core.topology.layout import unmet_id
@@ -196,6 +197,26 @@ def test_with_an_old_disk_the_hints_of_then_come_back_and_those_since_are_lost(
     assert judge.found == []
     judge.look(stage.step(0, forgotten=[first]))
     assert [each.invariant for each in judge.found] == ["I13"]
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_what_waits_for_a_founder_that_never_came_is_for_nobody_once_it_is_given_up(
+    stage: Stage, *, is_lost: bool
+) -> None:
+    judge = Handoff(Machines(stage.machines))
+    unmet = unmet_id(url_of(2))
+    name = unmet.to_bytes(PREFIX_BYTES, "big") + b"one"
+    membership = stage.machines[0].node.membership
+    layout = membership.layout
+    assert layout is not None
+    members = [
+        replace(each, id=unmet) if each.url == url_of(2) else each for each in layout.members
+    ]
+    lost = (unmet,) if is_lost else ()
+    membership.layout = replace(layout, members=tuple(members), lost=lost)
+    judge.look(stage.step(0, hinted=[(name, given(2, KEPT))]))
+    judge.look(stage.step(0, forgotten=[name]))
+    assert [each.invariant for each in judge.found] == ([] if is_lost else ["I13"])
 
 
 def test_what_was_never_kept_is_not_missed(play: Play) -> None:
