@@ -111,15 +111,16 @@ def _undecided(membership: Membership, layout: Layout) -> list[str]:
     waiting = len(there) - membership.count_votes()
     bound = [membership.peer(each.id) for each in layout.members if each.is_bound]
     needed = bound if waiting else voters
-    away = sorted([p.url for p in needed if p is not None and not (p.is_there or p.is_lost)])
+    away = [peer for peer in needed if peer is not None and not (peer.is_there or peer.is_lost)]
     told = f", {waiting} of which wait to hear how far their disks were" if waiting else ""
     lines = [
         f"no change can be decided: {len(there)} of {show_count(len(voters), 'voter')} can be "
         f"reached from here{told}, and {majority(len(voters))} are needed"
     ]
     if away:
-        lines.append(f"have more of these up: {', '.join(away)}")
-        lines.append(f"or if their disks are lost for good: quorate recover {','.join(away)}")
+        lines.append(f"have more of these up: {', '.join(sorted([peer.url for peer in away]))}")
+        names = ",".join(sorted([layout.name_of(peer.id, peer.url) for peer in away]))
+        lines.append(f"or if their disks are lost for good: quorate recover {names}")
     return ["; ".join(lines)]
 
 

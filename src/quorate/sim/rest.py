@@ -132,7 +132,7 @@ def _recover(acts: Acts, *, others_first: bool) -> bool:
         layout = membership.layout
         assert layout is not None
         gone = {each.id for each in layout.members}.difference(there).union(layout.lost)
-        lost = {each.url for each in layout.members if each.id in gone}
+        lost = {layout.name_of(each.id, each.url) for each in layout.members if each.id in gone}
         if others_first and membership.count_votes() >= majority(len(membership.voters())):
             continue
         for line in machine.node.status().waits:

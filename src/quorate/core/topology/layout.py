@@ -184,6 +184,14 @@ class Layout(msgspec.Struct, frozen=True, array_like=True):
         """Where the members were when it was made."""
         return [member.url for member in self.members]
 
+    def name_of(self, node_id: int, url: str) -> str:
+        """What an operator calls the member that is at a URL: that, but its id where a lost disk
+        was at the URL, which means the lost one then."""
+        is_lost = node_id in self.lost
+        if is_lost or not any([each.url == url and each.id in self.lost for each in self.members]):
+            return url
+        return f"{node_id:012x}"
+
     def encode(self) -> bytes:
         """The layout as bytes, the same on every node. A field that came after `course` is left
         out while it and all behind it are as they are by default: thus a release that does not

@@ -171,11 +171,12 @@ def given_up(membership: Membership, wish: Wish, *, replaced: Mapping[int, int])
         course=Course.MOVE,
     )
     fresh = _replace(grown, epoch=fresh.epoch, voters=fresh.voters)
-    absent = [members[each].url for each in fresh.voters if _is_away(membership, members[each])]
+    absent = [each for each in fresh.voters if _is_away(membership, members[each])]
     if 2 * len(absent) >= len(fresh.voters):
+        names = ", ".join([old.name_of(each, members[each].url) for each in absent])
         raise InvalidRequest(
-            f"{', '.join(absent)} would have to vote and cannot be reached: start them, or name "
-            "them lost as well"
+            f"{names} would have to vote and cannot be reached: start them, or name them lost as "
+            "well"
         )
     return fresh
 

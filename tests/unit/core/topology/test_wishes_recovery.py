@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from quorate.core.topology.layout import Layout
+from quorate.core.topology.layout import Layout, Member
 from quorate.core.topology.wishes import given_up
 from quorate.core.values.messages import Ping
 from quorate.core.values.wish import Wish
@@ -13,7 +13,7 @@ from quorate.errors import InvalidRequest
 from quorate.sim.cluster import id_of, url_of
 from tests.unit.core.alone import Alone
 from tests.unit.core.founders import disk_of
-from tests.unit.core.moving import stable
+from tests.unit.core.moving import shared, stable, with_member
 
 
 def _waiting(*there: int, waits: bool) -> Alone:
@@ -64,3 +64,16 @@ def test_who_counts_does_not_go_on_alone_while_a_majority_of_the_voters_is_there
     for index in (1, 2, 3):
         alone.hear(index, Ping(2, [], 0, 0, waits=False))
     assert "a majority of the voters is there" in _why_not(alone, 9)
+
+
+def test_the_second_disk_that_was_lost_at_one_url_is_named_by_its_id() -> None:
+    """The URL means the first."""
+    first = shared(stable(3), 2, lost=(2,))
+    layout = with_member(first, Member(id_of(7), url_of(2)))
+    alone = Alone(3, disk=disk_of(layout), heartbeat_ms=3_600_000)
+    name = f"{id_of(7):012x}"
+    assert f"{name} would have to vote" in _why_not(alone, 1, 2)
+    (advice,) = [each for each in alone.node.status().waits if "quorate recover" in each]
+    assert advice.endswith(f"quorate recover {name},{url_of(1)}")
+    wish = Wish(recover=(name, url_of(1)))
+    assert given_up(alone.node.membership, wish, replaced={}).recovery == 1
