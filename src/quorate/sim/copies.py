@@ -42,9 +42,12 @@ so puts at once need a majority whose votes are sound (`can_decide_without`).
 How many disks may be lost at all is another rule (`can_lose`): of those that any row of the layout
 names, the next ones of what moves too, a majority must not be, and of its voters a majority must be
 left; else nobody could pull, or decide. So disks may be lost one after another's refill without
-end. A damaged copy counts as lost there, as it is no source. A ruin keeps no such rule: what is
-given up then is judged key by key as ever, and who pulls what a recovery left asks all that have
-it.
+end. A damaged copy counts as lost there, as it is no source. So does a disk that is lost before its
+founder is bound: a layout may bind it all the same, as who proposes that has not heard of the loss,
+or goes on with what others accepted before. Example: the disk of one of five founders is lost while
+they vote on the second layout; where N = 1 nobody can pull then what is in its rows, though it
+never held anything. A ruin keeps no such rule: what is given up then is judged key by key as ever,
+and who pulls what a recovery left asks all that have it.
 """
 
 from __future__ import annotations
@@ -54,7 +57,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from quorate.core.exchanges.pulls import PULL_META
-from quorate.core.topology.layout import FIRST_EPOCH, Layout
+from quorate.core.topology.layout import FIRST_EPOCH, Layout, unmet_id
 from quorate.core.values.events import Effects
 from quorate.core.values.record import Record
 from quorate.core.values.settings import majority
@@ -235,17 +238,20 @@ class Copies:
     def can_lose(self, index: int) -> bool:
         """Whether the cluster can do without one more disk."""
         layout, ids = self._cluster.layout(), self.called()
-        own = self._cluster.machines[index].settings.node_id
+        own = self._cluster.machines[index]
         named = {each.id for each in layout.members}
         lost = {each for each in named if each not in ids}
-        lost |= {own, *layout.lost, *self.given_up}
+        lost |= {own.settings.node_id, *layout.lost, *self.given_up}
+        emptied = [each for each in self._cluster.machines if each.lost_disks]
+        voters = layout.voters
         if layout.epoch == FIRST_EPOCH:
             # Who has voted with a disk that is lost may vote once more.
-            emptied = [each for each in self._cluster.machines if each.lost_disks]
-            return len(emptied) + 1 < majority(len(layout.members))
-        voters = layout.voters
-        if len(lost.intersection(voters)) > len(voters) - majority(len(voters)):
+            if len(emptied) + 1 >= majority(len(layout.members)):
+                return False
+        elif len(lost.intersection(voters)) > len(voters) - majority(len(voters)):
             return False
+        # Founders that are not bound yet may still be, as these disks.
+        lost |= {unmet_id(each.url) for each in (own, *emptied)}
         rows = {*layout.table, *(row for _, row in layout.moves)}
         return all(
             len(lost.intersection(layout.ids(row))) < majority(len(row)) for row in sorted(rows)

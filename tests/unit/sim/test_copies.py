@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 
+from quorate.core.topology.layout import FIRST_EPOCH
 from quorate.core.values.events import Edited
 from quorate.sim.cluster import SimCluster
 from quorate.sim.copies import Copies
@@ -174,3 +175,30 @@ def test_only_what_a_disk_held_when_it_was_put_aside_is_excused(*, is_held: bool
     cluster.machines[0].replace_disk(older)
     copies.judge_aside(0)
     assert (KEY in copies.forgot_ms) is is_held
+
+
+@pytest.mark.parametrize(("n", "may_be_lost"), [(1, []), (2, [0, 2]), (3, [0])])
+def test_a_disk_that_may_yet_be_bound_counts_as_lost_in_its_rows(
+    n: int, may_be_lost: list[int]
+) -> None:
+    """Of five founders whom nobody has bound. With N = 2 there is no row with both 0 and 2."""
+    cluster = SimCluster(1, 5, nodes={}, replication=n)
+    copies = Copies(cluster, [], quorum=1, w=1)
+    lost = []
+    for index in range(5):
+        if copies.can_lose(index):
+            cluster.kill(index)
+            cluster.restart(index, is_empty=True)
+            lost.append(index)
+    assert cluster.layout().epoch == FIRST_EPOCH
+    assert lost == may_be_lost
+
+
+@pytest.mark.parametrize(("n", "is_possible"), [(1, False), (2, True)])
+def test_so_does_that_of_a_founder_who_comes_late(n: int, is_possible: bool) -> None:
+    cluster = SimCluster(1, 3, nodes={}, replication=n)
+    cluster.kill(2)
+    cluster.run_until(lambda: cluster.layout().epoch > FIRST_EPOCH, 10_000)
+    assert not all(each.is_bound for each in cluster.layout().members)
+    copies = Copies(cluster, [], quorum=1, w=1)
+    assert copies.can_lose(2) is is_possible
