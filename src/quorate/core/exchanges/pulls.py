@@ -51,7 +51,7 @@ from quorate.errors import StorageError
 
 PULL_META: Final = b"pull"
 """The epoch for which copies are being got, and the partitions that are complete."""
-PAGE_ROWS_MAX: Final = 50
+PAGE_ROWS_MAX: Final = 25
 PAGE_ROWS_MIN: Final = 1
 OWN_ROWS_MAX: Final = 500
 """Looked at for a page, of what this node has already."""
